@@ -1,0 +1,104 @@
+//! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
+
+pub mod fake;
+
+use std::net::{IpAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+
+use crate::model::endpoint::Netns;
+use crate::model::names::IfName;
+use crate::model::observed::{HostFacts, Observed};
+use crate::model::step::{HostPort, Step};
+
+/// A step or a look that did not work, and what to look at.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// An interface of that name exists and is not ours to replace. `within`: "the host" or the container's name.
+    #[error("interface {ifname} already exists in {within}: see `ip link show {ifname}` there")]
+    NameTaken {
+        /// The name.
+        ifname: IfName,
+        /// Where.
+        within: String,
+    },
+    /// A host port is bound by a process.
+    #[error("port {}/{} on {} is in use by {owner}", .port.port, .port.protocol, .port.address)]
+    PortTaken {
+        /// The port.
+        port: HostPort,
+        /// Who has it: "sshd (pid 812)", or "a process that netd cannot see".
+        owner: String,
+    },
+    /// The network namespace does not exist (any more), or the path is none.
+    #[error("no network namespace at {}: {why}", .path.display())]
+    NoNetns {
+        /// The path that was opened.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// The host's address a port is to be published on is not there.
+    #[error("cannot publish on {address}: the host has no such address (see `ip address`)")]
+    NoAddress {
+        /// The address.
+        address: IpAddr,
+    },
+    /// Anything else the kernel or a program said.
+    #[error("{attempted} {on}: {source} ({look})")]
+    Io {
+        /// What was attempted ("create veth").
+        attempted: &'static str,
+        /// On what ("ndv-web-net1").
+        on: String,
+        /// What the kernel said.
+        #[source]
+        source: std::io::Error,
+        /// What to look at.
+        look: &'static str,
+    },
+}
+
+/// Something changed that netd did not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KernelEvent {
+    /// A link of the host's namespace is gone.
+    LinkGone(IfName),
+    /// The firewall was changed by somebody else, or netd cannot tell what was missed: look at everything.
+    Changed,
+}
+
+/// Sockets on which the name service answers at one address.
+#[derive(Debug)]
+pub struct DnsSockets {
+    /// Where: a gateway.
+    pub address: IpAddr,
+    /// Bound to port 53, non-blocking.
+    pub udp: UdpSocket,
+    /// Listening on port 53, non-blocking.
+    pub tcp: TcpListener,
+}
+
+/// The kernel as the engine sees it. One thread calls it, blocking; each call is complete when it returns.
+pub trait Kernel: Send + 'static {
+    /// What a decision must know about the host.
+    fn facts(&mut self) -> Result<HostFacts, KernelError>;
+
+    /// What the kernel has of netd.
+    fn observe(&mut self) -> Result<Observed, KernelError>;
+
+    /// Opens the namespace file and tells who it is.
+    fn netns(&mut self, path: &std::path::Path) -> Result<Netns, KernelError>;
+
+    /// Whether that very namespace is still at its path.
+    fn netns_alive(&mut self, netns: &Netns) -> bool;
+
+    /// Does the step. When it returns an error, what the step changed before is taken back, except for
+    /// [`Step::Detach`], which goes on to the end and reports the first error.
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
+
+    /// Opens the name service's sockets at a gateway (its port 53, UDP and TCP).
+    fn dns_sockets(&mut self, address: IpAddr) -> Result<DnsSockets, KernelError>;
+
+    /// Calls `tell` for every foreign change from now on, from a thread of its own.
+    fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;
+}

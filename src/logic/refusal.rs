@@ -1,0 +1,204 @@
+//! Refusals: everything a caller can ask for that netd says no to, before anything is changed.
+
+use std::net::IpAddr;
+
+use crate::model::Invalid;
+use crate::model::address::{Mac, Subnet};
+use crate::model::names::{ContainerName, IfName, NetworkName};
+use crate::model::publication::Publication;
+
+/// What kind of no it is; each face maps it once (HTTP status, exit code, CNI code).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RefusalKind {
+    /// The request itself is wrong.
+    Invalid,
+    /// What it names is not there.
+    NotFound,
+    /// It collides with what is there.
+    Conflict,
+    /// There is no room left.
+    Exhausted,
+}
+
+/// A request that cannot be done as it was asked; the caller can fix it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A value is malformed.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// A network of that name exists.
+    #[error("network {0} already exists: see `netd network inspect {0}`")]
+    NetworkExists(NetworkName),
+    /// No such network.
+    #[error("no network {0:?}: see `netd network ls`")]
+    NoSuchNetwork(String),
+    /// An id beginning that fits more than one thing.
+    #[error("{what} {text:?} is ambiguous: {count} ids begin with it")]
+    Ambiguous {
+        /// "network" or "container".
+        what: &'static str,
+        /// What was given.
+        text: String,
+        /// How many fit.
+        count: usize,
+    },
+    /// Containers are connected.
+    #[error("network {network} is in use by {}: disconnect them first", .holders.join(", "))]
+    NetworkInUse {
+        /// The network.
+        network: NetworkName,
+        /// The names of the containers.
+        holders: Vec<String>,
+    },
+    /// A subnet collides with another network or with the host.
+    #[error("subnet {subnet} overlaps with {with}: choose another with --subnet")]
+    SubnetOverlap {
+        /// The subnet asked for.
+        subnet: Subnet,
+        /// "network net1 (10.0.0.0/24)" or "route 10.0.0.0/8 over tun0".
+        with: String,
+    },
+    /// The pools are used up.
+    #[error("no free subnet is left in the pools {pools}: add one to [pools] in netd.toml or give --subnet")]
+    NoFreeSubnet {
+        /// The pools, as text.
+        pools: String,
+    },
+    /// A gateway, range or address lies outside of every subnet.
+    #[error("{what} {value} lies in none of the subnets of network {network} ({subnets})")]
+    Outside {
+        /// "gateway", "range", "IP address".
+        what: &'static str,
+        /// The value.
+        value: String,
+        /// The network.
+        network: NetworkName,
+        /// Its subnets.
+        subnets: String,
+    },
+    /// An address is somebody's.
+    #[error("IP address {address} on network {network} is taken by {holder}")]
+    AddressTaken {
+        /// The address.
+        address: IpAddr,
+        /// The network.
+        network: NetworkName,
+        /// "container web", "the gateway".
+        holder: String,
+    },
+    /// All addresses are in use.
+    #[error("no free IP address is left on network {network} ({subnets})")]
+    NoFreeAddress {
+        /// The network.
+        network: NetworkName,
+        /// Its subnets or ranges.
+        subnets: String,
+    },
+    /// The kernel's limit of ports per bridge.
+    #[error("network {network} is full: its bridge has {used} of {limit} ports in use")]
+    BridgeFull {
+        /// The network.
+        network: NetworkName,
+        /// Ports in use.
+        used: usize,
+        /// `BR_MAX_PORTS` - 1.
+        limit: usize,
+    },
+    /// A MAC address is somebody's.
+    #[error("MAC address {mac} on network {network} is taken by container {holder}")]
+    MacTaken {
+        /// The address.
+        mac: Mac,
+        /// The network.
+        network: NetworkName,
+        /// Who has it.
+        holder: ContainerName,
+    },
+    /// Another container publishes that port.
+    #[error("port {asked} is already published by container {owner} ({held}): see `netd port {owner}`")]
+    PortTaken {
+        /// What was asked for.
+        asked: Publication,
+        /// What is published.
+        held: Publication,
+        /// By whom.
+        owner: ContainerName,
+    },
+    /// No free host port was found.
+    #[error("no free host port for {0}: see `ss -lntu` and net.ipv4.ip_local_port_range")]
+    NoFreePort(String),
+    /// Publishing on a network without a way in.
+    #[error("cannot publish {ports} on network {network}: {why}")]
+    CannotPublish {
+        /// The ports.
+        ports: String,
+        /// The network.
+        network: NetworkName,
+        /// Why not, and what to do.
+        why: String,
+    },
+    /// An interface name is taken.
+    #[error("interface name {ifname} is taken by {holder}")]
+    IfNameTaken {
+        /// The name.
+        ifname: IfName,
+        /// By what.
+        holder: String,
+    },
+    /// The container is on that network.
+    #[error("container {container} is already connected to network {network}: see `netd inspect {container}`")]
+    AlreadyConnected {
+        /// The container.
+        container: ContainerName,
+        /// The network.
+        network: NetworkName,
+    },
+    /// The container is not on that network.
+    #[error("container {container:?} is not connected to network {network}: see `netd ps`")]
+    NotConnected {
+        /// What was given.
+        container: String,
+        /// The network.
+        network: NetworkName,
+    },
+    /// Nothing answers to that name.
+    #[error("no container {name:?}: looked at {}", .looked.join(", "))]
+    NoSuchContainer {
+        /// What was given.
+        name: String,
+        /// Each place that was looked at.
+        looked: Vec<String>,
+    },
+    /// Another living container has that name.
+    #[error("container name {name} is taken by the container {id}: see `netd inspect {name}`")]
+    ContainerNameTaken {
+        /// The name.
+        name: ContainerName,
+        /// Who has it.
+        id: String,
+    },
+}
+
+impl Refusal {
+    /// The kind.
+    pub fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Invalid(_) | Self::Outside { .. } | Self::CannotPublish { .. } | Self::Ambiguous { .. } => {
+                RefusalKind::Invalid
+            }
+            Self::NoSuchNetwork(_) | Self::NoSuchContainer { .. } | Self::NotConnected { .. } => RefusalKind::NotFound,
+            Self::NetworkExists(_)
+            | Self::NetworkInUse { .. }
+            | Self::SubnetOverlap { .. }
+            | Self::AddressTaken { .. }
+            | Self::MacTaken { .. }
+            | Self::PortTaken { .. }
+            | Self::IfNameTaken { .. }
+            | Self::AlreadyConnected { .. }
+            | Self::ContainerNameTaken { .. } => RefusalKind::Conflict,
+            Self::NoFreeSubnet { .. } | Self::NoFreeAddress { .. } | Self::BridgeFull { .. } | Self::NoFreePort(_) => {
+                RefusalKind::Exhausted
+            }
+        }
+    }
+}

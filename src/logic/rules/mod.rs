@@ -1,0 +1,1 @@
+//! The firewall table: its structure, and how elements stand in it.

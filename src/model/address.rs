@@ -1,0 +1,252 @@
+//! Addresses: subnets with no host bits, MAC addresses, and the pools automatic subnets are cut from.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+/// Which of the two IP families.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of an address.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// An IP prefix without host bits ("10.89.0.0/24").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Subnet(IpNetwork);
+
+impl Subnet {
+    /// The subnet that `address`/`prefix` lies in. `None` when the prefix is longer than the family allows.
+    pub fn containing(address: IpAddr, prefix: u8) -> Option<Self> {
+        let network = IpNetwork::new(address, prefix).ok()?;
+        IpNetwork::new(network.network(), prefix).ok().map(Self)
+    }
+
+    /// First address: the network's own, never handed out in IPv4.
+    pub fn network(self) -> IpAddr {
+        self.0.network()
+    }
+
+    /// Prefix length in bits.
+    pub fn prefix(self) -> u8 {
+        self.0.prefix()
+    }
+
+    /// The family of its addresses.
+    pub fn family(self) -> Family {
+        Family::of(self.network())
+    }
+
+    /// Whether the address lies in it.
+    pub fn contains(self, address: IpAddr) -> bool {
+        self.0.contains(address)
+    }
+
+    /// Whether the two share an address.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.family() == other.family() && (self.contains(other.network()) || other.contains(self.network()))
+    }
+
+    /// First and last address as numbers (IPv4 in the low 32 bits).
+    pub fn bounds(self) -> (u128, u128) {
+        let bits = if self.0.is_ipv4() { 32 } else { 128 };
+        let first = number(self.network());
+        let host_bits = bits - u32::from(self.prefix());
+        let size = if host_bits == 128 { u128::MAX } else { (1u128 << host_bits) - 1 };
+        (first, first | size)
+    }
+
+    /// The address with that number in this subnet's family; `None` when it lies outside.
+    pub fn address(self, number: u128) -> Option<IpAddr> {
+        let (first, last) = self.bounds();
+        (first..=last).contains(&number).then(|| address(number, self.family()))
+    }
+
+    /// An address of this subnet with its prefix ("10.89.0.2/24"), as interfaces carry it.
+    pub fn interface(self, address: IpAddr) -> IpNetwork {
+        // The prefix is valid for the family because it came from this subnet.
+        IpNetwork::new(address, self.prefix()).unwrap_or(self.0)
+    }
+
+    /// As the ipnetwork crate's type.
+    pub fn as_ipnetwork(self) -> IpNetwork {
+        self.0
+    }
+}
+
+/// An address as a number: IPv4 in the low 32 bits.
+pub fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+/// The inverse of [`number`] within a family; IPv4 takes the low 32 bits.
+pub fn address(number: u128, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => IpAddr::V4(((number & u128::from(u32::MAX)) as u32).into()),
+        Family::V6 => IpAddr::V6(number.into()),
+    }
+}
+
+impl FromStr for Subnet {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if !text.contains('/') {
+            return Err(Invalid::new("subnet", text, "the prefix length is missing (as in 10.89.0.0/24)"));
+        }
+        let network: IpNetwork = text
+            .parse()
+            .map_err(|_| Invalid::new("subnet", text, "use ADDRESS/PREFIX, as in 10.89.0.0/24 or fd00:1::/64"))?;
+        if network.ip() != network.network() {
+            let why = format!("host bits are set, maybe you meant {}/{}", network.network(), network.prefix());
+            return Err(Invalid::new("subnet", text, why));
+        }
+        Ok(Self(network))
+    }
+}
+
+impl TryFrom<String> for Subnet {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Subnet> for String {
+    fn from(subnet: Subnet) -> String {
+        subnet.to_string()
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A unicast Ethernet address, six bytes in transmission order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// The bytes, most significant first.
+    pub fn bytes(self) -> [u8; 6] {
+        self.0
+    }
+
+    /// The locally administered address netd gives to the holder of an IP address: `02:6e` and its last 32 bits. The
+    /// same IP address always has the same MAC, so no neighbour entry of a former holder can be stale.
+    pub fn for_address(address: IpAddr) -> Self {
+        let low = (number(address) & u128::from(u32::MAX)) as u32;
+        let [a, b, c, d] = low.to_be_bytes();
+        Self([0x02, 0x6e, a, b, c, d])
+    }
+}
+
+impl FromStr for Mac {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let form = || Invalid::new("MAC address", text, "use six hex pairs, as in 02:42:ac:11:00:02");
+        let mut bytes = [0u8; 6];
+        let mut parts = text.split([':', '-']);
+        for byte in &mut bytes {
+            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(form)?;
+            *byte = u8::from_str_radix(part, 16).map_err(|_| form())?;
+        }
+        if parts.next().is_some() {
+            return Err(form());
+        }
+        if bytes[0] & 1 == 1 || bytes == [0; 6] {
+            return Err(Invalid::new("MAC address", text, "a multicast or all-zero address cannot name an interface"));
+        }
+        Ok(Self(bytes))
+    }
+}
+
+impl TryFrom<String> for Mac {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<Mac> for String {
+    fn from(mac: Mac) -> String {
+        mac.to_string()
+    }
+}
+
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+/// Where automatic subnets come from: `base` is cut into subnets of `size` bits of prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// The whole range.
+    pub base: Subnet,
+    /// Prefix length of each subnet cut from it.
+    pub size: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subnet_has_no_host_bits() {
+        let error = "10.0.0.5/24".parse::<Subnet>().unwrap_err().to_string();
+        assert!(error.contains("maybe you meant 10.0.0.0/24"), "{error}");
+        assert!("10.0.0.0".parse::<Subnet>().is_err());
+        assert!("10.0.0.0/33".parse::<Subnet>().is_err());
+    }
+
+    #[test]
+    fn subnets_overlap_when_one_holds_the_other() {
+        let subnet = |text: &str| text.parse::<Subnet>().unwrap();
+        assert!(subnet("10.0.0.0/8").overlaps(subnet("10.1.0.0/16")));
+        assert!(subnet("10.1.0.0/16").overlaps(subnet("10.0.0.0/8")));
+        assert!(!subnet("10.1.0.0/16").overlaps(subnet("10.2.0.0/16")));
+        assert!(!subnet("0.0.0.0/0").overlaps(subnet("::/0")));
+    }
+
+    #[test]
+    fn numbers_and_addresses_are_inverse() {
+        let subnet: Subnet = "fd00::/64".parse().unwrap();
+        let (first, last) = subnet.bounds();
+        assert_eq!(subnet.address(first + 5), Some("fd00::5".parse().unwrap()));
+        assert_eq!(subnet.address(last + 1), None);
+        let all: Subnet = "::/0".parse().unwrap();
+        assert_eq!(all.bounds(), (0, u128::MAX));
+    }
+
+    #[test]
+    fn a_mac_is_unicast() {
+        assert!("01:00:5e:00:00:01".parse::<Mac>().is_err());
+        assert!("02:42:ac:11:00".parse::<Mac>().is_err());
+        assert_eq!("02-42-AC-11-00-02".parse::<Mac>().unwrap().to_string(), "02:42:ac:11:00:02");
+        assert_eq!(Mac::for_address("10.89.0.2".parse().unwrap()).to_string(), "02:6e:0a:59:00:02");
+    }
+}

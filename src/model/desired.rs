@@ -1,0 +1,225 @@
+//! Desired: everything that people and runtimes asked for, indexed for every reader.
+//!
+//! The maps are persistent (they share what does not change), so a clone is a handful of pointers and a change copies
+//! O(log n) of it. Invariant between the maps: each endpoint stands in `endpoints`, in its container's list, under each
+//! of its DNS names and under each of its addresses, and nowhere else; `insert_endpoint` and `remove_endpoint` are the
+//! only places that touch them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync as Map;
+
+use super::endpoint::{Container, Endpoint, EndpointKey};
+use super::ids::ContainerId;
+use super::names::NetworkName;
+use super::network::Network;
+
+/// A container and its endpoints in the order in which they were connected.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// Who.
+    pub container: Container,
+    /// At least one.
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// The outcome of looking something up by what a person typed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lookup<T> {
+    /// Exactly one thing fits.
+    One(T),
+    /// Nothing fits.
+    None,
+    /// The beginning of more than one id.
+    Ambiguous(usize),
+}
+
+/// Networks and endpoints, with their indices.
+#[derive(Debug, Clone, Default)]
+pub struct Desired {
+    networks: Map<NetworkName, Arc<Network>>,
+    endpoints: Map<EndpointKey, Arc<Endpoint>>,
+    containers: Map<ContainerId, Arc<Attached>>,
+    container_names: Map<String, ContainerId>,
+    names: Map<(NetworkName, String), Vec<Arc<Endpoint>>>,
+    addresses: Map<IpAddr, Arc<Endpoint>>,
+    gateways: Map<IpAddr, NetworkName>,
+}
+
+impl Desired {
+    /// Every network, by name.
+    pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
+        self.networks.values()
+    }
+
+    /// The network of that name.
+    pub fn network(&self, name: &NetworkName) -> Option<&Arc<Network>> {
+        self.networks.get(name)
+    }
+
+    /// A network by full name, full id, or unique beginning of its id.
+    pub fn find_network(&self, text: &str) -> Lookup<Arc<Network>> {
+        if let Some(network) = text.parse().ok().and_then(|name: NetworkName| self.networks.get(&name)) {
+            return Lookup::One(network.clone());
+        }
+        one(self.networks.values().filter(|network| id_fits(network.id.as_str(), text)).cloned())
+    }
+
+    /// Every endpoint, by network and container id.
+    pub fn endpoints(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.values()
+    }
+
+    /// The endpoint of that key.
+    pub fn endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
+        self.endpoints.get(key)
+    }
+
+    /// The endpoints of one network.
+    pub fn endpoints_of<'a>(&'a self, network: &'a NetworkName) -> impl Iterator<Item = &'a Arc<Endpoint>> {
+        self.endpoints
+            .range((std::ops::Bound::Included(lowest(network)), std::ops::Bound::Unbounded))
+            .map(|(_, endpoint)| endpoint)
+            .take_while(move |endpoint| endpoint.network == *network)
+    }
+
+    /// Every container, by id.
+    pub fn containers(&self) -> impl Iterator<Item = &Arc<Attached>> {
+        self.containers.values()
+    }
+
+    /// How many containers and endpoints there are.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.networks.size(), self.containers.size(), self.endpoints.size())
+    }
+
+    /// The container of that id.
+    pub fn container(&self, id: &ContainerId) -> Option<&Arc<Attached>> {
+        self.containers.get(id)
+    }
+
+    /// A container by name (without case: names are DNS names), full id, or unique beginning of its id.
+    pub fn find_container(&self, text: &str) -> Lookup<Arc<Attached>> {
+        let by_name = self.container_names.get(&text.to_ascii_lowercase()).and_then(|id| self.containers.get(id));
+        if let Some(attached) = by_name {
+            return Lookup::One(attached.clone());
+        }
+        if let Some(attached) = text.parse().ok().and_then(|id: ContainerId| self.containers.get(&id)) {
+            return Lookup::One(attached.clone());
+        }
+        one(self.containers.values().filter(|attached| id_fits(attached.container.id.as_str(), text)).cloned())
+    }
+
+    /// The endpoints that a DNS name (lower case) means on a network, in the order of connecting.
+    pub fn named(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
+        self.names.get(&(network.clone(), name.to_owned())).map_or(&[], Vec::as_slice)
+    }
+
+    /// Who holds the address.
+    pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
+        self.addresses.get(&address)
+    }
+
+    /// The network whose gateway the address is.
+    pub fn at_gateway(&self, address: IpAddr) -> Option<&Arc<Network>> {
+        self.gateways.get(&address).and_then(|name| self.networks.get(name))
+    }
+
+    /// Adds the network, or replaces the one of the same name.
+    pub fn insert_network(&mut self, network: Network) -> Arc<Network> {
+        self.remove_network(&network.name.clone());
+        for subnet in &network.subnets {
+            self.gateways.insert_mut(subnet.gateway, network.name.clone());
+        }
+        let network = Arc::new(network);
+        self.networks.insert_mut(network.name.clone(), network.clone());
+        network
+    }
+
+    /// Removes the network; its endpoints must be gone before.
+    pub fn remove_network(&mut self, name: &NetworkName) -> Option<Arc<Network>> {
+        let network = self.networks.get(name)?.clone();
+        self.networks.remove_mut(name);
+        for subnet in &network.subnets {
+            self.gateways.remove_mut(&subnet.gateway);
+        }
+        Some(network)
+    }
+
+    /// Adds the endpoint, or replaces the one of the same key.
+    pub fn insert_endpoint(&mut self, endpoint: Endpoint) -> Arc<Endpoint> {
+        self.remove_endpoint(&endpoint.key());
+        let endpoint = Arc::new(endpoint);
+        self.endpoints.insert_mut(endpoint.key(), endpoint.clone());
+        for address in &endpoint.addresses {
+            self.addresses.insert_mut(address.ip(), endpoint.clone());
+        }
+        for name in endpoint.dns_names() {
+            let key = (endpoint.network.clone(), name);
+            let mut holders = self.names.get(&key).cloned().unwrap_or_default();
+            insert_in_order(&mut holders, &endpoint);
+            self.names.insert_mut(key, holders);
+        }
+        let id = &endpoint.container.id;
+        let mut endpoints = self.containers.get(id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
+        insert_in_order(&mut endpoints, &endpoint);
+        let container = endpoint.container.clone();
+        self.container_names.insert_mut(container.name.as_str().to_ascii_lowercase(), id.clone());
+        self.containers.insert_mut(id.clone(), Arc::new(Attached { container, endpoints }));
+        endpoint
+    }
+
+    /// Removes the endpoint; a container without endpoints is forgotten.
+    pub fn remove_endpoint(&mut self, key: &EndpointKey) -> Option<Arc<Endpoint>> {
+        let endpoint = self.endpoints.get(key)?.clone();
+        self.endpoints.remove_mut(key);
+        for address in &endpoint.addresses {
+            self.addresses.remove_mut(&address.ip());
+        }
+        for name in endpoint.dns_names() {
+            let name_key = (key.network.clone(), name);
+            let mut holders = self.names.get(&name_key).cloned().unwrap_or_default();
+            holders.retain(|holder| holder.container.id != key.container);
+            if holders.is_empty() {
+                self.names.remove_mut(&name_key);
+            } else {
+                self.names.insert_mut(name_key, holders);
+            }
+        }
+        if let Some(attached) = self.containers.get(&key.container).cloned() {
+            let mut attached = Attached::clone(&attached);
+            attached.endpoints.retain(|other| other.network != key.network);
+            if attached.endpoints.is_empty() {
+                self.containers.remove_mut(&key.container);
+                self.container_names.remove_mut(&attached.container.name.as_str().to_ascii_lowercase());
+            } else {
+                self.containers.insert_mut(key.container.clone(), Arc::new(attached));
+            }
+        }
+        Some(endpoint)
+    }
+}
+
+/// The key before every key of the network: no container id sorts below it.
+fn lowest(network: &NetworkName) -> EndpointKey {
+    EndpointKey { network: network.clone(), container: ContainerId::lowest() }
+}
+
+fn insert_in_order(list: &mut Vec<Arc<Endpoint>>, endpoint: &Arc<Endpoint>) {
+    let place = list.partition_point(|other| other.sequence < endpoint.sequence);
+    list.insert(place, endpoint.clone());
+}
+
+/// A beginning of an id counts from three characters on, so that a mistyped name does not fit by chance.
+fn id_fits(id: &str, text: &str) -> bool {
+    text.len() >= 3 && id.starts_with(text)
+}
+
+fn one<T>(mut found: impl Iterator<Item = T>) -> Lookup<T> {
+    match (found.next(), found.next()) {
+        (None, _) => Lookup::None,
+        (Some(only), None) => Lookup::One(only),
+        (Some(_), Some(_)) => Lookup::Ambiguous(2 + found.count()),
+    }
+}

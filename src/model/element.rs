@@ -1,0 +1,72 @@
+//! Elements: the members of the sets and maps of `table inet netd`, which change with networks, endpoints and ports.
+//!
+//! What the structure around them is stands in `logic::rules`; how they look on the wire in `kernel::nft`.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::address::{Family, Subnet};
+use super::names::IfName;
+use super::publication::{PortRange, Protocol};
+
+/// One member of one set or map. A publication of several ports in a row that keeps their numbers is one interval;
+/// any other is one element (address and port: a pair of nft elements that are written together) per port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Element {
+    /// `set bridges`: a bridge of ours.
+    Bridge(IfName),
+    /// `set internal`: a bridge of ours without a way out.
+    Internal(IfName),
+    /// `set allowed`: traffic may be forwarded from the first bridge to the second.
+    Allowed(IfName, IfName),
+    /// `set masquerade4`/`masquerade6`: sources that take the host's address when they leave.
+    Masquerade(Subnet),
+    /// `set hairpin4`/`hairpin6`: (subnet, subnet): published traffic within one network takes the gateway's address,
+    /// or the answer would not come back through the host.
+    Hairpin(Subnet),
+    /// `map publish4`… : a published port.
+    Publish(Published),
+    /// `map publish4_range`… : published ports that keep their numbers.
+    PublishRange(PublishedRange),
+}
+
+/// One published port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Published {
+    /// `None`: every local address of `to`'s family.
+    pub host_ip: Option<IpAddr>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port on the host.
+    pub port: u16,
+    /// The container's address.
+    pub to: IpAddr,
+    /// The container's port.
+    pub to_port: u16,
+}
+
+/// Published ports in a row, the same numbers on both sides.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublishedRange {
+    /// `None`: every local address of `to`'s family.
+    pub host_ip: Option<IpAddr>,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports.
+    pub ports: PortRange,
+    /// The container's address.
+    pub to: IpAddr,
+}
+
+impl Element {
+    /// The family it belongs to; `None` for interface names.
+    pub fn family(&self) -> Option<Family> {
+        match self {
+            Self::Bridge(_) | Self::Internal(_) | Self::Allowed(..) => None,
+            Self::Masquerade(subnet) | Self::Hairpin(subnet) => Some(subnet.family()),
+            Self::Publish(published) => Some(Family::of(published.to)),
+            Self::PublishRange(range) => Some(Family::of(range.to)),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Identities that do not change while the thing lives: networks, containers, network namespaces.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+/// Longest container id: runtimes use 64 hex digits, CNI callers any identifier; the rest is room.
+const CONTAINER_ID_MAX: usize = 128;
+
+/// A network's id: 64 hex digits, random, given once at creation.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NetworkId(String);
+
+impl NetworkId {
+    /// From 32 random bytes.
+    pub fn from_random(bytes: [u8; 32]) -> Self {
+        Self(hex(&bytes))
+    }
+
+    /// 64 hex digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NetworkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A container's id as its runtime gave it, or 64 random hex digits where there is no runtime.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ContainerId(String);
+
+impl ContainerId {
+    /// From 32 random bytes.
+    pub fn from_random(bytes: [u8; 32]) -> Self {
+        Self(hex(&bytes))
+    }
+
+    /// Sorts before every valid id; it is none itself.
+    pub(super) fn lowest() -> Self {
+        Self(String::new())
+    }
+
+    /// The whole id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first 12 characters: what `docker ps` shows and what DNS answers.
+    pub fn short(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
+
+impl FromStr for ContainerId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        if text.is_empty() || text.len() > CONTAINER_ID_MAX {
+            let why = format!("it has {} bytes, 1 to {CONTAINER_ID_MAX} are allowed", text.len());
+            return Err(Invalid::new("container id", text, why));
+        }
+        if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(good) {
+            let why = "use letters, digits, '_', '.' and '-', beginning with a letter or digit";
+            return Err(Invalid::new("container id", text, why));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for ContainerId {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<ContainerId> for String {
+    fn from(id: ContainerId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for ContainerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A network namespace, known by its nsfs inode (never by a path that exists) and, where the kernel tells it, by the
+/// cookie that is not used twice in one boot (`SO_NETNS_COOKIE`, Linux 5.14): inode numbers are given again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NetnsId {
+    /// `st_dev` of the nsfs file.
+    pub device: u64,
+    /// `st_ino` of the nsfs file.
+    pub inode: u64,
+    /// `SO_NETNS_COOKIE`, where the kernel has it.
+    pub cookie: Option<u64>,
+}
+
+/// Lower-case hex of any bytes.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,164 @@
+//! Names that people give: networks, containers, aliases, and the interface names the kernel accepts.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+
+/// Longest network and container name: one DNS label (RFC 1035, 2.3.4), because both are asked for by name.
+const LABEL_MAX: usize = 63;
+/// Longest domain name in text form without the final dot (RFC 1035, 2.3.4: 255 octets on the wire).
+const DOMAIN_MAX: usize = 253;
+/// `IFNAMSIZ` - 1 (linux/if.h).
+const IFNAME_MAX: usize = 15;
+
+/// A validated string: one private field, parsed by `check`, shown and stored as text.
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $check:path) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $type(String);
+
+        impl $type {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = Invalid;
+            fn from_str(text: &str) -> Result<Self, Invalid> {
+                match $check(text) {
+                    Ok(()) => Ok(Self(text.to_owned())),
+                    Err(why) => Err(Invalid::new($what, text, why)),
+                }
+            }
+        }
+
+        impl TryFrom<String> for $type {
+            type Error = Invalid;
+            fn try_from(text: String) -> Result<Self, Invalid> {
+                text.parse()
+            }
+        }
+
+        impl From<$type> for String {
+            fn from(name: $type) -> String {
+                name.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl AsRef<str> for $type {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name!(
+    /// A network's name: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 63 bytes (CNI spec 1.1.0, section 1; Podman's rule).
+    NetworkName, "network name", identifier
+);
+name!(
+    /// A container's name: the same form as a network's, so that it can be a DNS name.
+    ContainerName, "container name", identifier
+);
+name!(
+    /// The name of a network interface: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`
+    /// (`dev_valid_name`, net/core/dev.c).
+    IfName, "interface name", interface
+);
+name!(
+    /// A name that DNS answers for a container: labels of letters, digits, `-` and `_`, joined by dots, at most 63
+    /// bytes each and 253 in all; kept as given, compared without case (RFC 4343).
+    DnsName, "DNS name", domain
+);
+
+impl DnsName {
+    /// The form that is compared and looked up: ASCII lower case.
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+fn identifier(text: &str) -> Result<(), String> {
+    if text.is_empty() {
+        return Err("it is empty".into());
+    }
+    if text.len() > LABEL_MAX {
+        return Err(format!("it has {} bytes, at most {LABEL_MAX} are allowed", text.len()));
+    }
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(good) {
+        return Err("use letters, digits, '_', '.' and '-', beginning with a letter or digit".into());
+    }
+    if text.ends_with('.') || text.contains("..") {
+        return Err("a dot must stand between two other characters".into());
+    }
+    Ok(())
+}
+
+fn interface(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > IFNAME_MAX {
+        return Err(format!("it has {} bytes, 1 to {IFNAME_MAX} are allowed", text.len()));
+    }
+    if text == "." || text == ".." || text.contains(|c: char| matches!(c, '/' | ':' | '%') || !c.is_ascii_graphic()) {
+        return Err("'/', ':', '%', white space and non-ASCII characters are not allowed".into());
+    }
+    Ok(())
+}
+
+fn domain(text: &str) -> Result<(), String> {
+    if text.is_empty() || text.len() > DOMAIN_MAX {
+        return Err(format!("it has {} bytes, 1 to {DOMAIN_MAX} are allowed", text.len()));
+    }
+    for label in text.split('.') {
+        if label.is_empty() || label.len() > LABEL_MAX {
+            return Err(format!("each part between dots must have 1 to {LABEL_MAX} bytes"));
+        }
+        if !label.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')) {
+            return Err("use letters, digits, '-' and '_' between dots".into());
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_name_is_what_cni_and_podman_accept() {
+        for good in ["net1", "a", "A.b-c_d", "0net"] {
+            assert!(good.parse::<NetworkName>().is_ok(), "{good}");
+        }
+        for bad in ["", "-a", ".a", "a b", "a/b", "ä", "a..b", "a.", &"a".repeat(64)] {
+            assert!(bad.parse::<NetworkName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_interface_name_fits_the_kernel() {
+        assert!("nd-net1".parse::<IfName>().is_ok());
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "0123456789abcdef"] {
+            assert!(bad.parse::<IfName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_error_names_the_value_and_the_rule() {
+        let error = "a b".parse::<NetworkName>().unwrap_err().to_string();
+        assert!(error.starts_with("invalid network name \"a b\": use letters"), "{error}");
+    }
+}

@@ -1,0 +1,339 @@
+//! Published ports: the `-p` grammar ([`PortSpec`]) and what it became ([`Publication`]).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::Invalid;
+use super::address::Family;
+
+/// A transport protocol with ports; the value is its IP protocol number (IANA).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp = 6,
+    /// UDP.
+    Udp = 17,
+    /// SCTP.
+    Sctp = 132,
+}
+
+impl Protocol {
+    /// Lower-case name, as nft and Docker write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        }
+    }
+
+    /// The IP protocol number.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// From the IP protocol number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        [Self::Tcp, Self::Udp, Self::Sctp].into_iter().find(|protocol| protocol.number() == number)
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(Invalid::new("protocol", text, "use tcp, udp or sctp")),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One or more ports in a row, both ends included, never 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortRange {
+    first: u16,
+    last: u16,
+}
+
+impl PortRange {
+    /// `None` when a port is 0 or the end lies before the start.
+    pub fn new(first: u16, last: u16) -> Option<Self> {
+        (first > 0 && first <= last).then_some(Self { first, last })
+    }
+
+    /// A single port; `None` for 0.
+    pub fn single(port: u16) -> Option<Self> {
+        Self::new(port, port)
+    }
+
+    /// First port.
+    pub fn first(self) -> u16 {
+        self.first
+    }
+
+    /// Last port, included.
+    pub fn last(self) -> u16 {
+        self.last
+    }
+
+    /// How many ports (1 to 65535).
+    pub fn count(self) -> u32 {
+        u32::from(self.last) - u32::from(self.first) + 1
+    }
+
+    /// Every port.
+    pub fn ports(self) -> impl Iterator<Item = u16> {
+        self.first..=self.last
+    }
+
+    /// Whether the two share a port.
+    pub fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.first == self.last { write!(f, "{}", self.first) } else { write!(f, "{}-{}", self.first, self.last) }
+    }
+}
+
+/// What the user asked for: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar).
+/// No host port, an empty one and 0 mean "a free one". IPv6 host addresses stand in brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PortSpec {
+    /// `None`: every local IPv4 and IPv6 address.
+    pub host_ip: Option<IpAddr>,
+    /// `None`: netd chooses. As many as `container`, or more for one container port (the first free one is taken).
+    pub host: Option<PortRange>,
+    /// The container's ports.
+    pub container: PortRange,
+    /// tcp when not said.
+    pub protocol: Protocol,
+}
+
+impl FromStr for PortSpec {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let bad = |why: String| Invalid::new("port", text, why);
+        let (ports, protocol) = match text.split_once('/') {
+            Some((_, protocol)) if protocol.contains('/') => return Err(bad("more than one '/'".into())),
+            Some((ports, protocol)) => (ports, protocol.parse().map_err(|e: Invalid| bad(e.to_string()))?),
+            None => (text, Protocol::Tcp),
+        };
+        let (head, container) = match ports.rsplit_once(':') {
+            Some((head, container)) => (Some(head), container),
+            None => (None, ports),
+        };
+        if container.is_empty() {
+            return Err(bad("the container port is missing".into()));
+        }
+        let container = range(container).map_err(&bad)?.ok_or_else(|| bad("container port 0 does not exist".into()))?;
+        let (host_ip, host) = match head {
+            None => (None, None),
+            Some(head) => host_part(head).map_err(&bad)?,
+        };
+        if let Some(host) = host
+            && host.count() != container.count()
+            && container.count() != 1
+        {
+            return Err(bad(format!(
+                "host ports {host} and container ports {container} differ in number ({} and {})",
+                host.count(),
+                container.count()
+            )));
+        }
+        Ok(Self { host_ip, host, container, protocol })
+    }
+}
+
+impl fmt::Display for PortSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.host_ip, self.host) {
+            (None, None) => {}
+            (None, Some(host)) => write!(f, "{host}:")?,
+            (Some(IpAddr::V6(ip)), None) => write!(f, "[{ip}]::")?,
+            (Some(ip), None) => write!(f, "{ip}::")?,
+            (Some(IpAddr::V6(ip)), Some(host)) => write!(f, "[{ip}]:{host}:")?,
+            (Some(ip), Some(host)) => write!(f, "{ip}:{host}:")?,
+        }
+        write!(f, "{}/{}", self.container, self.protocol)
+    }
+}
+
+/// `HOST_PORT`, `HOST_IP:HOST_PORT` or `HOST_IP:`; the port part may be empty.
+fn host_part(head: &str) -> Result<(Option<IpAddr>, Option<PortRange>), String> {
+    let (ip, port) = match head.rsplit_once(':') {
+        Some((ip, port)) => (Some(ip), port),
+        None => (None, head),
+    };
+    let ip = match ip {
+        None | Some("") => None,
+        Some(text) => {
+            let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+            let parsed = inner.unwrap_or(text).parse::<IpAddr>();
+            match parsed {
+                Ok(ip) if inner.is_some() != ip.is_ipv6() => {
+                    return Err(format!("write the host address {ip} {} brackets", bracket_word(ip)));
+                }
+                Ok(ip) => Some(ip),
+                Err(_) => return Err(format!("{text:?} is not an IP address")),
+            }
+        }
+    };
+    let host = if port.is_empty() { None } else { range(port)? };
+    Ok((ip, host))
+}
+
+fn bracket_word(ip: IpAddr) -> &'static str {
+    if ip.is_ipv6() { "in" } else { "without" }
+}
+
+/// `N` or `N-M`; `None` for a lone 0.
+fn range(text: &str) -> Result<Option<PortRange>, String> {
+    let port = |text: &str| -> Result<u16, String> {
+        let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse().ok().filter(|_| digits).ok_or_else(|| format!("{text:?} is not a port (1 to 65535)"))
+    };
+    match text.split_once('-') {
+        None => Ok(PortRange::single(port(text)?)),
+        Some((first, last)) => {
+            let (first, last) = (port(first)?, port(last)?);
+            PortRange::new(first, last)
+                .map(Some)
+                .ok_or_else(|| format!("{text:?} is not a range (lower port first, none of them 0)"))
+        }
+    }
+}
+
+/// A host address and port range that leads to the same number of container ports.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Publication {
+    /// `None`: every local IPv4 and IPv6 address; `0.0.0.0` and `::`: every one of that family.
+    pub host_ip: Option<IpAddr>,
+    /// Ports on the host.
+    pub host: PortRange,
+    /// Ports in the container, as many as on the host.
+    pub container: PortRange,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl Publication {
+    /// Whether it answers on addresses of that family.
+    pub fn covers(&self, family: Family) -> bool {
+        self.host_ip.is_none_or(|ip| Family::of(ip) == family)
+    }
+
+    /// The one host address it is bound to, when it is not every address of a family.
+    pub fn only_on(&self) -> Option<IpAddr> {
+        self.host_ip.filter(|ip| !ip.is_unspecified())
+    }
+
+    /// Whether the two claim a common (address, protocol, port): an unspecified address claims its whole family.
+    pub fn conflicts(&self, other: &Self) -> bool {
+        let ports = self.protocol == other.protocol && self.host.overlaps(other.host);
+        let families = [Family::V4, Family::V6].into_iter().any(|f| self.covers(f) && other.covers(f));
+        let addresses = match (self.only_on(), other.only_on()) {
+            (Some(one), Some(two)) => one == two,
+            _ => true,
+        };
+        ports && families && addresses
+    }
+}
+
+/// As Docker shows it: `0.0.0.0:4000->80/tcp`; every address is `*`.
+impl fmt::Display for Publication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            None => write!(f, "*:")?,
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(ip) => write!(f, "{ip}:")?,
+        }
+        write!(f, "{}->{}/{}", self.host, self.container, self.protocol)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dockers_grammar_is_understood() {
+        let show = |text: &str| text.parse::<PortSpec>().map(|spec| spec.to_string());
+        for (text, means) in [
+            ("80", "80/tcp"),
+            ("80/UDP", "80/udp"),
+            (":80", "80/tcp"),
+            ("0:80", "80/tcp"),
+            ("4000:80", "4000:80/tcp"),
+            ("4000:80/sctp", "4000:80/sctp"),
+            ("127.0.0.1:4000:80", "127.0.0.1:4000:80/tcp"),
+            ("127.0.0.1::80", "127.0.0.1::80/tcp"),
+            ("[::1]:4000:80", "[::1]:4000:80/tcp"),
+            ("[::1]::80", "[::1]::80/tcp"),
+            ("8000-8010:9000-9010", "8000-8010:9000-9010/tcp"),
+            ("8000-8010:80", "8000-8010:80/tcp"),
+            ("7000-7002", "7000-7002/tcp"),
+        ] {
+            assert_eq!(show(text).as_deref(), Ok(means), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_port_is_refused() {
+        for text in [
+            "",
+            ":",
+            "4000:",
+            "a",
+            "80/",
+            "80/icmp",
+            "80/tcp/udp",
+            "0",
+            "65536",
+            "4000:0",
+            "10-5:10-5",
+            "1-2:1-3",
+            "x:80:80",
+            "::1:80:80",
+            "[1.2.3.4]:80:80",
+            "localhost:80:80",
+            "+80",
+            "80-",
+            "-80",
+            " 80",
+            "1.2.3.4:80",
+        ] {
+            assert!(text.parse::<PortSpec>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_conflicts_with_any_address_of_its_family() {
+        let publication = |ip: Option<&str>, port: u16| Publication {
+            host_ip: ip.map(|ip| ip.parse().unwrap()),
+            host: PortRange::single(port).unwrap(),
+            container: PortRange::single(80).unwrap(),
+            protocol: Protocol::Tcp,
+        };
+        let every = publication(None, 4000);
+        assert!(every.conflicts(&publication(Some("127.0.0.1"), 4000)));
+        assert!(every.conflicts(&publication(Some("::"), 4000)));
+        assert!(!every.conflicts(&publication(None, 4001)));
+        assert!(!publication(Some("0.0.0.0"), 1).conflicts(&publication(Some("::"), 1)));
+        assert!(!publication(Some("127.0.0.1"), 1).conflicts(&publication(Some("127.0.0.2"), 1)));
+    }
+}

@@ -1,0 +1,159 @@
+//! Steps: the single changes to the kernel that a plan is made of, each with its inverse.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use super::address::Mac;
+use super::element::Element;
+use super::endpoint::Netns;
+use super::names::{ContainerName, IfName, NetworkName};
+use super::publication::Protocol;
+
+/// A bridge as it must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BridgeLink {
+    /// The network it carries (for the link's alias).
+    pub network: NetworkName,
+    /// Interface name.
+    pub name: IfName,
+    /// Gateway addresses with prefix.
+    pub addresses: Vec<IpNetwork>,
+    /// Bytes.
+    pub mtu: u32,
+}
+
+/// A veth pair as it must be: one end a port of the bridge, the other the container's interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointLink {
+    /// For the link's alias.
+    pub network: NetworkName,
+    /// For the link's alias.
+    pub container: ContainerName,
+    /// The bridge.
+    pub bridge: IfName,
+    /// Interface on the host.
+    pub host_ifname: IfName,
+    /// Interface in the container.
+    pub ifname: IfName,
+    /// Where the container's end goes.
+    pub netns: Netns,
+    /// Of the container's end.
+    pub mac: Mac,
+    /// Bytes, both ends.
+    pub mtu: u32,
+    /// With prefix; no duplicate address detection.
+    pub addresses: Vec<IpNetwork>,
+    /// Default routes to set over this interface, at most one per family. One that the container already has from
+    /// elsewhere is left in place.
+    pub default_gateways: Vec<IpAddr>,
+    /// Bridge port isolation: no traffic to other isolated ports (`--no-icc`).
+    pub isolated: bool,
+}
+
+/// A default route in a container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefaultRoute {
+    /// Over which interface.
+    pub ifname: IfName,
+    /// To which gateway; its family is the route's.
+    pub gateway: IpAddr,
+}
+
+/// A host port that a bound socket holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPort {
+    /// Unspecified (`0.0.0.0`, `::`): every address of that family (`IPV6_V6ONLY` is set).
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port.
+    pub port: u16,
+}
+
+/// One change to the kernel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Step {
+    /// Turn on forwarding for the families that are true. Never turned off again: others may rely on it.
+    Forwarding {
+        /// `net.ipv4.ip_forward`.
+        v4: bool,
+        /// `net.ipv6.conf.all.forwarding`.
+        v6: bool,
+    },
+    /// Create the bridge, or make an existing one of ours as it must be.
+    AddBridge(BridgeLink),
+    /// Delete the bridge; one that is gone is fine.
+    DeleteBridge(BridgeLink),
+    /// Create the veth pair, address it and bring it up. Fails, changing nothing, when an interface of that name
+    /// exists on either side.
+    Attach(Box<EndpointLink>),
+    /// Delete the veth pairs, all together; those that are gone are fine.
+    Detach(Vec<EndpointLink>),
+    /// Change the container's default routes: remove, then add. A namespace that is gone is fine.
+    DefaultRoutes {
+        /// The container.
+        netns: Netns,
+        /// To remove; one that is gone is fine.
+        remove: Vec<DefaultRoute>,
+        /// To add.
+        add: Vec<DefaultRoute>,
+    },
+    /// Change the table's elements in one netlink batch. Removing what is gone and adding what is there is fine.
+    Elements {
+        /// To remove, first.
+        remove: Vec<Element>,
+        /// To add.
+        add: Vec<Element>,
+    },
+    /// Replace the whole table, structure and elements, in one transaction.
+    Table(Vec<Element>),
+    /// Bind the ports, all or none; fails when somebody else has one.
+    Hold(Vec<HostPort>),
+    /// Let the ports go.
+    Release(Vec<HostPort>),
+    /// Make the conntrack entries forget a host port or an address: UDP flows follow their entry, not the map.
+    ForgetFlows(Vec<Flows>),
+    /// Write (`now`), or remove (`None`), `/etc/netns/NAME/resolv.conf`; a file that netd did not write stays.
+    Resolv {
+        /// The namespace's name.
+        netns: String,
+        /// The content that is there now, if netd wrote one.
+        before: Option<String>,
+        /// The content that must be there.
+        now: Option<String>,
+    },
+}
+
+/// Conntrack entries to delete.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Flows {
+    /// Entries whose original destination is this host port (unspecified address: any) over UDP or SCTP.
+    To(HostPort),
+    /// Entries that have this container address as original source or as reply source.
+    Of(IpAddr),
+}
+
+impl Step {
+    /// The step that takes this one back; `None` where there is nothing to take back.
+    pub fn inverse(&self) -> Option<Step> {
+        match self {
+            Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) => None,
+            Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
+            Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
+            Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),
+            // A deletion is not undone: its command has been acknowledged by the store, and is finished by repair.
+            Self::Detach(_) => None,
+            Self::DefaultRoutes { netns, remove, add } => {
+                Some(Self::DefaultRoutes { netns: netns.clone(), remove: add.clone(), add: remove.clone() })
+            }
+            Self::Elements { remove, add } => Some(Self::Elements { remove: add.clone(), add: remove.clone() }),
+            Self::Hold(ports) => Some(Self::Release(ports.clone())),
+            Self::Release(ports) => Some(Self::Hold(ports.clone())),
+            Self::Resolv { netns, before, now } => {
+                Some(Self::Resolv { netns: netns.clone(), before: now.clone(), now: before.clone() })
+            }
+        }
+    }
+}
