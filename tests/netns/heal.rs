@@ -1,0 +1,135 @@
+//! Healing while the daemon runs: somebody flushes the firewall or deletes links, and traffic is back.
+
+use libtest_mimic::Trial;
+
+use crate::lab::look::{links, ruleset};
+use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, addresses, ask, echo, run, trial, until};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("heal: nft flush ruleset", flushed),
+        trial("heal: nft delete table inet netd", table_deleted),
+        trial("heal: a rule or an element taken out by hand", one_rule),
+        trial("heal: the bridge is deleted", bridge_deleted),
+        trial("heal: a container's veth is deleted", veth_deleted),
+        trial("heal: a port is taken off its bridge, the bridge is set down", detached),
+        trial("heal: a namespace that goes is released", namespace_goes),
+        trial("heal: a bridge of another's with our name is not taken over silently", foreign_bridge),
+    ]
+}
+
+fn set_up(lab: &Lab) -> Server {
+    lab.start_daemon();
+    lab.netd("network create net1 --ipv6").ok();
+    lab.connected("net1", "web", "-p 4000:80 -p 4000:80/udp");
+    lab.connected("net1", "client", "");
+    let server = Server::start("web", "web", 80);
+    works(lab);
+    server
+}
+
+/// The main job still, or again, works; and netd says that all is well.
+fn works(lab: &Lab) {
+    let answers = || {
+        [HOST4, HOST6].iter().all(|host| {
+            let reply = echo::answers("outside", Proto::Tcp, (*host, 4000));
+            reply.is_some_and(|reply| reply.who == "web")
+        })
+    };
+    until("the published port answers", answers);
+    for address in lab.address("net1", "web") {
+        assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
+        assert_eq!(ask("client", Proto::Udp, (address, 80)).who, "web");
+    }
+    let address = lab.address("net1", "web")[0].to_string();
+    until("the name answers", || Dig::ask("client", "web").answers == [address.clone()]);
+}
+
+fn flushed(lab: &Lab) {
+    let _server = set_up(lab);
+    let before = ruleset();
+    for _ in 0..3 {
+        run("ip netns exec host nft flush ruleset").ok();
+        until("the table is back", || ruleset() == before);
+        works(lab);
+    }
+    let dump = lab.netd("status").ok().stdout;
+    assert!(dump.contains("ready"), "{dump}");
+}
+
+fn table_deleted(lab: &Lab) {
+    let _server = set_up(lab);
+    let before = ruleset();
+    run("ip netns exec host nft delete table inet netd").ok();
+    until("the table is back", || ruleset() == before);
+    works(lab);
+}
+
+fn one_rule(lab: &Lab) {
+    let _server = set_up(lab);
+    let before = ruleset();
+    let chains = run("ip netns exec host nft -j list chains").ok().json();
+    let objects = chains["nftables"].as_array().unwrap().clone();
+    let chain = objects
+        .iter()
+        .map(|object| &object["chain"])
+        .find(|chain| chain["table"] == "netd" && chain["hook"] == "prerouting" && chain["type"] == "nat");
+    let chain = chain.expect("a nat chain in prerouting")["name"].as_str().unwrap().to_owned();
+    run(&format!("ip netns exec host nft flush chain inet netd {chain}")).ok();
+    until("the rules are back", || ruleset() == before);
+    works(lab);
+}
+
+fn bridge_deleted(lab: &Lab) {
+    let _server = set_up(lab);
+    run("ip -n host link delete nd-net1").ok();
+    until("the bridge is back", || links("host").contains(&"nd-net1".to_owned()));
+    works(lab);
+}
+
+fn veth_deleted(lab: &Lab) {
+    let _server = set_up(lab);
+    let address = addresses("web", "eth0");
+    let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
+    run(&format!("ip -n host link delete {host_ifname}")).ok();
+    until("the interface is back, with its address", || addresses("web", "eth0") == address);
+    works(lab);
+    run("ip -n web link delete eth0").ok();
+    until("the interface is back, with its address", || addresses("web", "eth0") == address);
+    works(lab);
+}
+
+fn detached(lab: &Lab) {
+    let _server = set_up(lab);
+    let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
+    run(&format!("ip -n host link set {host_ifname} nomaster")).ok();
+    works(lab);
+    run("ip -n host link set nd-net1 down").ok();
+    works(lab);
+    run("ip -n host address flush dev nd-net1").ok();
+    works(lab);
+}
+
+fn namespace_goes(lab: &Lab) {
+    let server = set_up(lab);
+    drop(server);
+    run("ip netns delete web").ok();
+    until("it is released", || !lab.netd("ps").ok().stdout.contains("web"));
+    Dig::expect_none("client", "web", "NXDOMAIN");
+    assert!(!ruleset().contains("4000"), "{}", ruleset());
+    lab.connected("net1", "other", "-p 4000:80");
+}
+
+fn foreign_bridge(lab: &Lab) {
+    run("ip -n host link add nd-net1 type bridge").ok();
+    run("ip -n host address add 172.20.0.1/16 dev nd-net1").ok();
+    lab.start_daemon();
+    let out = lab.netd("network create net1");
+    if out.code == Some(0) {
+        let bridge = lab.network("net1")["bridge"].as_str().unwrap().to_owned();
+        assert_ne!(bridge, "nd-net1", "somebody else's bridge was taken over");
+    } else {
+        assert!(out.refused().contains("nd-net1"));
+    }
+    assert_eq!(addresses("host", "nd-net1").len(), 1, "somebody else's bridge keeps its address");
+}

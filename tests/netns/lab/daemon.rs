@@ -1,0 +1,75 @@
+//! The real daemon, in the namespace that plays the host.
+
+use std::fs::{self, File, OpenOptions};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// The program under test.
+pub(crate) const NETD: &str = env!("CARGO_BIN_EXE_netd");
+/// Where the daemon of a laboratory listens.
+pub(crate) const SOCKET: &str = "/run/lab/netd.sock";
+/// What a laboratory may put there before it starts the daemon.
+pub(crate) const CONFIG: &str = "/run/lab/netd.toml";
+const LOG: &str = "/run/lab/netd.log";
+
+/// A running daemon.
+pub(crate) struct Daemon {
+    pid: Pid,
+    ended: Receiver<ExitStatus>,
+}
+
+impl Daemon {
+    /// Starts it; it is not ready yet.
+    pub(crate) fn start() -> Self {
+        let log = || OpenOptions::new().create(true).append(true).open(LOG).expect("a log file");
+        let mut command = Command::new("nsenter");
+        // `nsenter` replaces itself with the daemon, so the child's process id is the daemon's.
+        command.args(["--net=/run/netns/host", "--", NETD, "daemon", "--socket", SOCKET]);
+        command.args(["--state-dir", "/run/lab/state", "--runtime-dir", "/run/lab/runtime"]);
+        if fs::exists(CONFIG).unwrap_or(false) {
+            command.args(["--config", CONFIG]);
+        }
+        command.stdin(Stdio::null()).stdout(log()).stderr(log()).env("RUST_BACKTRACE", "1").env_remove("RUST_LOG");
+        Self::watch(command.spawn().expect("the daemon starts"))
+    }
+
+    fn watch(mut child: Child) -> Self {
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("a process id"));
+        let (tell, ended) = channel();
+        thread::spawn(move || {
+            if let Ok(status) = child.wait() {
+                // Nobody listens when the daemon was dropped.
+                let _ = tell.send(status);
+            }
+        });
+        Self { pid, ended }
+    }
+
+    /// Ends it without a word of warning.
+    pub(crate) fn kill(self) {
+        if self.ended.try_recv().is_err() {
+            // It may have ended on its own in this moment.
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = self.ended.recv_timeout(Duration::from_secs(10));
+        }
+    }
+
+    /// Asks it to end, and sees that it does, with success.
+    pub(crate) fn stop(self) {
+        kill(self.pid, Signal::SIGTERM).expect("the daemon runs");
+        let status = self.ended.recv_timeout(Duration::from_secs(10)).expect("the daemon ends within 10 s of SIGTERM");
+        assert!(status.success(), "the daemon ended with {status} after SIGTERM");
+    }
+
+    /// What it wrote so far, the last 60 lines.
+    pub(crate) fn log(&self) -> String {
+        let text = File::open(LOG).and_then(std::io::read_to_string).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
+    }
+}

@@ -1,0 +1,126 @@
+//! Foreign eyes: what `ip -j`, `nft` and `dig` see.
+
+use std::fs;
+use std::net::IpAddr;
+
+use super::command::run;
+use super::space;
+
+/// `ip -j` in a namespace.
+#[track_caller]
+pub(crate) fn ip_json(ns: &str, words: &str) -> Vec<serde_json::Value> {
+    let out = run(&format!("ip -n {ns} -j {words}")).ok();
+    if out.stdout.trim().is_empty() { Vec::new() } else { out.json().as_array().expect("an array").clone() }
+}
+
+/// Names of the interfaces in a namespace.
+pub(crate) fn links(ns: &str) -> Vec<String> {
+    ip_json(ns, "link show").iter().map(|link| link["ifname"].as_str().expect("a name").to_owned()).collect()
+}
+
+/// The global addresses of an interface; none when there is no such interface.
+pub(crate) fn addresses(ns: &str, ifname: &str) -> Vec<IpAddr> {
+    let all = ip_json(ns, "address show");
+    let link = all.iter().find(|link| link["ifname"] == ifname);
+    let addresses = link.and_then(|link| link["addr_info"].as_array().cloned()).unwrap_or_default();
+    let global = addresses.iter().filter(|address| address["scope"] == "global");
+    global.map(|address| address["local"].as_str().expect("text").parse().expect("an address")).collect()
+}
+
+/// The default routes of a namespace: (gateway, interface), IPv4 or IPv6.
+pub(crate) fn default_routes(ns: &str, family: u8) -> Vec<(String, String)> {
+    let text = |route: &serde_json::Value, key: &str| route[key].as_str().unwrap_or_default().to_owned();
+    let routes = ip_json(ns, &format!("-{family} route show default"));
+    routes.iter().map(|route| (text(route, "gateway"), text(route, "dev"))).collect()
+}
+
+/// The host's whole ruleset without counters.
+pub(crate) fn ruleset() -> String {
+    run("ip netns exec host nft -s list ruleset").ok().stdout
+}
+
+/// The elements of netd's sets and maps, in nft's JSON, as text.
+pub(crate) fn elements() -> String {
+    let objects = run("ip netns exec host nft -j list ruleset").ok().json();
+    let objects = objects["nftables"].as_array().expect("an array").clone();
+    let sets = objects.iter().flat_map(|object| [&object["set"], &object["map"]]).filter(|set| set["table"] == "netd");
+    sets.map(|set| format!("{} {}\n", set["name"], set["elem"])).collect()
+}
+
+/// Rules, and the links, addresses, routes and forwarding of all namespaces, and netd's files for them.
+pub(crate) fn everything() -> String {
+    let mut text = ruleset();
+    let mut names: Vec<String> = fs::read_dir("/run/netns").expect("namespaces").map(name_of).collect();
+    names.sort();
+    for ns in names {
+        for link in ip_json(&ns, "address show") {
+            let addresses: Vec<String> = link["addr_info"].as_array().map_or_else(Vec::new, |all| {
+                all.iter().map(|address| format!("{}/{}", address["local"], address["prefixlen"])).collect()
+            });
+            let (name, master, mtu) = (&link["ifname"], &link["master"], &link["mtu"]);
+            text += &format!("{ns}: {name} {master} {mtu} {} {addresses:?}\n", link["address"]);
+        }
+        text += &run(&format!("ip -n {ns} route show table all")).ok().stdout;
+        text += &run(&format!("ip -n {ns} -6 route show table all")).ok().stdout;
+        for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
+            text += &format!("{ns}: {key} = {:?}\n", space::setting(&ns, key));
+        }
+    }
+    let mut files: Vec<String> = fs::read_dir("/etc/netns").expect("/etc/netns").map(name_of).collect();
+    files.sort();
+    text + &format!("{files:?}\n")
+}
+
+fn name_of(entry: std::io::Result<fs::DirEntry>) -> String {
+    entry.expect("an entry").file_name().to_string_lossy().into_owned()
+}
+
+/// What `dig` was told.
+#[derive(Debug, Clone)]
+pub(crate) struct Dig {
+    /// "NOERROR", "NXDOMAIN", …; empty when there was no reply.
+    pub(crate) status: String,
+    /// The data of the answer section.
+    pub(crate) answers: Vec<String>,
+    /// The owner names and types of the authority section.
+    pub(crate) authority: Vec<String>,
+    /// All that it printed.
+    pub(crate) text: String,
+}
+
+impl Dig {
+    /// Asks the name server in the container's own resolv.conf.
+    pub(crate) fn ask(container: &str, words: &str) -> Self {
+        let line = format!("ip netns exec {container} dig +tries=1 +time=3 {words}");
+        let text = run(&line).stdout;
+        let status = text.split_once("status: ").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
+        let section = |name: &str| {
+            let start = text.split_once(&format!(";; {name} SECTION:\n")).map_or("", |(_, rest)| rest);
+            start.lines().take_while(|line| !line.is_empty()).map(str::to_owned).collect::<Vec<_>>()
+        };
+        let data = |line: &String| line.split_whitespace().skip(4).collect::<Vec<_>>().join(" ");
+        Self {
+            status: status.to_owned(),
+            answers: section("ANSWER").iter().map(data).collect(),
+            authority: section("AUTHORITY"),
+            text: text.clone(),
+        }
+    }
+
+    /// Fails unless the answer is exactly this, in any order.
+    #[track_caller]
+    pub(crate) fn expect(container: &str, words: &str, answers: &[&str]) {
+        let mut dig = Self::ask(container, words);
+        dig.answers.sort();
+        let mut expected = answers.to_vec();
+        expected.sort_unstable();
+        assert!(dig.status == "NOERROR" && dig.answers == expected, "{container}: dig {words}: {}", dig.text);
+    }
+
+    /// Fails unless the status is this one and there is no answer.
+    #[track_caller]
+    pub(crate) fn expect_none(container: &str, words: &str, status: &str) {
+        let dig = Self::ask(container, words);
+        assert!(dig.status == status && dig.answers.is_empty(), "{container}: dig {words}: {}", dig.text);
+    }
+}

@@ -1,0 +1,204 @@
+//! The laboratory: one per test, with a mount namespace of its own in which `host` plays the host (the daemon runs
+//! there), `outside` another machine, and every further named network namespace a container.
+//!
+//! Because `/run` and `/etc` are private, every test may call its container `web`. Everything ends with the test: the
+//! daemon by its process id, the namespaces with the last reference to them.
+
+pub(crate) mod command;
+pub(crate) mod daemon;
+pub(crate) mod echo;
+pub(crate) mod look;
+pub(crate) mod self_test;
+pub(crate) mod space;
+pub(crate) mod upstream;
+pub(crate) mod wait;
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+
+use libtest_mimic::{Completion, Failed, Trial};
+
+pub(crate) use command::{Out, run};
+pub(crate) use echo::{Proto, Server, ask, ask_from};
+pub(crate) use look::{Dig, addresses, ip_json};
+pub(crate) use wait::until;
+
+use daemon::Daemon;
+
+/// The host's addresses on the link to the outside.
+pub(crate) const HOST4: &str = "192.0.2.1";
+/// See [`HOST4`].
+pub(crate) const HOST6: &str = "2001:db8::1";
+/// The outside's addresses on the link to the host.
+pub(crate) const OUTSIDE4: &str = "192.0.2.2";
+/// See [`OUTSIDE4`].
+pub(crate) const OUTSIDE6: &str = "2001:db8::2";
+
+/// One test's world.
+pub(crate) struct Lab {
+    daemon: RefCell<Option<Daemon>>,
+}
+
+/// A test that needs nothing special of the kernel.
+pub(crate) fn trial(name: &'static str, test: fn(&Lab)) -> Trial {
+    skippable(name, move |lab| {
+        test(lab);
+        Completion::Completed
+    })
+}
+
+/// A test that may find that the kernel lacks something.
+pub(crate) fn skippable<F>(name: &'static str, test: F) -> Trial
+where
+    F: FnOnce(&Lab) -> Completion + Send + 'static,
+{
+    Trial::ignorable_test(name, move || {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || in_a_lab(test))?;
+        thread.join().unwrap_or_else(|_| Err("the laboratory could not be taken down".into()))
+    })
+}
+
+fn in_a_lab(test: impl FnOnce(&Lab) -> Completion) -> Result<Completion, Failed> {
+    wait::remember_panics();
+    let lab = match catch_unwind(Lab::new) {
+        Ok(lab) => lab,
+        Err(_) => return Err(format!("no laboratory: {}", wait::last_panic()).into()),
+    };
+    catch_unwind(AssertUnwindSafe(|| test(&lab))).map_err(|_| {
+        let failure = wait::last_panic();
+        let log = lab.daemon.borrow().as_ref().map_or_else(|| "(no daemon)".to_owned(), Daemon::log);
+        let look = space::stop_and_look();
+        format!("{failure}\n--- the daemon's log\n{log}\n--- to look inside\n{look}").into()
+    })
+}
+
+impl Lab {
+    /// Host and outside, joined by a cable; no daemon yet.
+    pub(crate) fn new() -> Self {
+        space::private_run_and_etc();
+        run("ip netns add host").ok();
+        run("ip netns add outside").ok();
+        run("ip -n host link add uplink type veth peer name uplink netns outside").ok();
+        for (ns, v4, v6) in [("host", HOST4, HOST6), ("outside", OUTSIDE4, OUTSIDE6)] {
+            let commands = format!(
+                "link set lo up\nlink set uplink up\naddress add {v4}/24 dev uplink\naddress add {v6}/64 dev uplink nodad\n"
+            );
+            command::ip_batch(ns, &commands);
+            // A new namespace copies IPv4 settings from the machine's: begin from what a fresh host has.
+            space::sysctl(ns, "net/ipv4/ip_forward", "0");
+            space::sysctl(ns, "net/ipv6/conf/all/forwarding", "0");
+        }
+        run(&format!("ip -n host route add default via {OUTSIDE4}")).ok();
+        run(&format!("ip -n host -6 route add default via {OUTSIDE6}")).ok();
+        Self { daemon: RefCell::new(None) }
+    }
+
+    /// Host and outside with a running daemon.
+    pub(crate) fn start_daemon(&self) {
+        let daemon = Daemon::start();
+        assert!(self.daemon.replace(Some(daemon)).is_none(), "a daemon was running");
+        self.netd("status --wait 10").ok();
+    }
+
+    /// Ends the daemon as a crash would: SIGKILL.
+    pub(crate) fn kill_daemon(&self) {
+        self.daemon.take().expect("a daemon runs").kill();
+    }
+
+    /// Ends the daemon as a service manager would: SIGTERM, and it must go within ten seconds, with success.
+    pub(crate) fn stop_daemon(&self) {
+        self.daemon.take().expect("a daemon runs").stop();
+    }
+
+    /// What the daemon wrote so far.
+    pub(crate) fn log(&self) -> String {
+        self.daemon.borrow().as_ref().map_or_else(String::new, Daemon::log)
+    }
+
+    /// `netd` with these words (split at white space) as a user on the host.
+    pub(crate) fn netd(&self, words: &str) -> Out {
+        self.netd_words(&words.split_whitespace().collect::<Vec<_>>())
+    }
+
+    /// `netd` with exactly these arguments.
+    pub(crate) fn netd_words(&self, words: &[&str]) -> Out {
+        let mut line = vec!["nsenter", "--net=/run/netns/host", "--", daemon::NETD];
+        line.extend(words);
+        command::run_words(&line)
+    }
+
+    /// A container: a named network namespace with its loopback up.
+    pub(crate) fn container(&self, name: &str) {
+        run(&format!("ip netns add {name}")).ok();
+        run(&format!("ip -n {name} link set lo up")).ok();
+    }
+
+    /// A container on the network, with these further arguments.
+    pub(crate) fn connected(&self, network: &str, name: &str, more: &str) {
+        if !std::path::Path::new("/run/netns").join(name).exists() {
+            self.container(name);
+        }
+        self.netd(&format!("connect {network} {name} {more}")).ok();
+    }
+
+    /// A program in a namespace, as `ip netns exec` starts it (so `/etc/netns/NAME` counts).
+    pub(crate) fn exec(&self, ns: &str, line: &str) -> Out {
+        run(&format!("ip netns exec {ns} {line}"))
+    }
+
+    /// A shell line in a namespace.
+    pub(crate) fn shell(&self, ns: &str, line: &str) -> Out {
+        command::run_words(&["ip", "netns", "exec", ns, "sh", "-c", line])
+    }
+
+    /// The daemon's API: `curl` with a method, a path and a body; the reply's status and body.
+    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let url = format!("http://netd{path}");
+        let mut line = vec!["curl", "-sS", "--max-time", "10", "--unix-socket", daemon::SOCKET, "-X", method];
+        if !body.is_empty() {
+            line.extend(["-H", "Content-Type: application/json", "--data-binary", body]);
+        }
+        line.extend(["-w", "\n%{http_code}", &url]);
+        let reply = command::run_words(&line).ok().stdout;
+        let (body, status) = reply.rsplit_once('\n').expect("curl prints the status last");
+        (status.parse().expect("a status"), body.to_owned())
+    }
+
+    /// The endpoint of a container on a network, as the API shows it.
+    pub(crate) fn endpoint(&self, network: &str, container: &str) -> serde_json::Value {
+        let (status, body) = self.http("GET", &format!("/v1/networks/{network}/endpoints"), "");
+        assert_eq!(status, 200, "{body}");
+        let endpoints: Vec<serde_json::Value> = serde_json::from_str(&body).expect("a JSON array");
+        let found = endpoints.into_iter().find(|endpoint| endpoint["container"]["name"] == container);
+        found.unwrap_or_else(|| panic!("{container} is not on {network}: {body}"))
+    }
+
+    /// The container's addresses on a network, without prefix lengths.
+    pub(crate) fn address(&self, network: &str, container: &str) -> Vec<std::net::IpAddr> {
+        let endpoint = self.endpoint(network, container);
+        let addresses = endpoint["addresses"].as_array().expect("an array");
+        let ip = |text: &serde_json::Value| text.as_str()?.split('/').next()?.parse().ok();
+        addresses.iter().map(|text| ip(text).expect("ADDRESS/PREFIX")).collect()
+    }
+
+    /// One network as `netd network inspect` shows it.
+    pub(crate) fn network(&self, name: &str) -> serde_json::Value {
+        let shown = self.netd(&format!("network inspect {name} --json")).ok().json();
+        shown.as_array().expect("an array")[0].clone()
+    }
+
+    /// Everything a refused command must leave as it was: rules, links, addresses and routes of all namespaces here,
+    /// settings, files, and netd's own state.
+    pub(crate) fn everything(&self) -> String {
+        look::everything() + &self.netd("dump").ok().stdout
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.kill();
+        }
+    }
+}

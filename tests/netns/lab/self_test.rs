@@ -1,0 +1,47 @@
+//! The laboratory itself: what the other tests rest on.
+
+use std::net::SocketAddr;
+
+use libtest_mimic::Trial;
+
+use super::look::links;
+use super::upstream::Upstream;
+use super::{HOST4, HOST6, OUTSIDE4, OUTSIDE6, Proto, Server, ask, echo, run, space, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("lab: host and outside reach each other over both families and protocols", |_| {
+            let _server = Server::start("host", "host", 7000);
+            for (to, from) in [(HOST4, OUTSIDE4), (HOST6, OUTSIDE6)] {
+                for proto in [Proto::Tcp, Proto::Udp] {
+                    let reply = ask("outside", proto, (to, 7000));
+                    assert_eq!((reply.who.as_str(), reply.saw.to_string().as_str()), ("host", from));
+                    echo::ask_in_vain("outside", proto, (to, 7001));
+                }
+            }
+        }),
+        trial("lab: a namespace goes when its server has gone, and its name is free again", |lab| {
+            for _ in 0..2 {
+                lab.container("web");
+                run("ip -n host link add probe type veth peer name eth0 netns web").ok();
+                let server = Server::start("web", "web", 80);
+                drop(server);
+                run("ip netns delete web").ok();
+                super::until("the pair went with its namespace", || !links("host").contains(&"probe".to_owned()));
+            }
+        }),
+        trial("lab: nothing of it is seen by another laboratory", |lab| {
+            lab.container("web");
+            assert_eq!(links("web"), ["lo"]);
+            assert!(!std::path::Path::new("/etc/netns/web").exists());
+            std::fs::create_dir_all("/etc/netns/web").unwrap();
+            assert_eq!(space::setting("host", "net/ipv4/ip_forward").as_deref(), Some("0"));
+        }),
+        trial("lab: the resolver answers and remembers", |_| {
+            let upstream = Upstream::start("host", SocketAddr::from(([127, 0, 0, 1], 53)));
+            super::Dig::expect("host", "Example.COM", &["198.51.100.7"]);
+            super::Dig::expect_none("host", "example.com AAAA", "NOERROR");
+            assert_eq!(upstream.asked(), ["example.com", "example.com"]);
+        }),
+    ]
+}

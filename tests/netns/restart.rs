@@ -1,0 +1,146 @@
+//! Restart: kill the daemon with -9, start it again, and everything stands.
+
+use libtest_mimic::Trial;
+
+use crate::lab::look::{elements, links, ruleset};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, echo, run, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("restart: traffic flows while it is dead, everything works when it is back", everything_stands),
+        trial("restart: kill -9 right after a reply loses nothing", right_after_a_reply),
+        trial("restart: a namespace deleted while it was dead is released", namespace_gone),
+        trial("restart: a namespace made again under the same name is another one", namespace_made_again),
+        trial("restart: a bridge deleted while it was dead is rebuilt", bridge_gone),
+        trial("restart: a table flushed while it was dead is rebuilt", table_gone),
+        trial("restart: published ports are held again", ports_held),
+        trial("restart: a second daemon on the same state is refused", second_daemon),
+    ]
+}
+
+fn set_up(lab: &Lab) -> (Server, String) {
+    lab.start_daemon();
+    lab.netd("network create net1 --ipv6").ok();
+    lab.connected("net1", "web", "-p 4000:80 -p 5000-5002:5000-5002 --alias www");
+    lab.connected("net1", "client", "");
+    let server = Server::start("web", "web", 80);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    (server, lab.address("net1", "web")[0].to_string())
+}
+
+fn everything_stands(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    let (before, dump) = (lab.everything(), lab.netd("dump").ok().stdout);
+    lab.kill_daemon();
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
+    assert_eq!(ask("client", Proto::Tcp, (HOST4, 4000)).who, "web");
+    lab.start_daemon();
+    assert_eq!(lab.netd("dump").ok().stdout, dump);
+    assert_eq!(lab.everything(), before);
+    Dig::expect("client", "web", &[&address]);
+    Dig::expect("client", "www.net1", &[&address]);
+    lab.connected("net1", "third", "-p 4001:80");
+    assert_eq!(lab.address("net1", "third").len(), 2);
+    lab.netd("disconnect net1 web").ok();
+    Dig::expect_none("client", "web", "NXDOMAIN");
+    echo::ask_in_vain("outside", Proto::Tcp, (HOST4, 4000));
+    assert_eq!(links("web"), ["lo"]);
+    lab.netd("connect net1 web -p 4000:80").ok();
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+}
+
+fn right_after_a_reply(lab: &Lab) {
+    lab.start_daemon();
+    for number in 0..5 {
+        lab.netd(&format!("network create n{number}")).ok();
+        lab.kill_daemon();
+        lab.start_daemon();
+        lab.connected(&format!("n{number}"), &format!("c{number}"), &format!("-p {}:80", 4000 + number));
+        lab.kill_daemon();
+        lab.start_daemon();
+        let shown = lab.netd("ps --json").ok().json();
+        assert_eq!(shown.as_array().map(Vec::len), Some(number + 1), "{shown}");
+        lab.address(&format!("n{number}"), &format!("c{number}"));
+    }
+    lab.netd("disconnect n0 c0").ok();
+    lab.kill_daemon();
+    lab.start_daemon();
+    assert!(!lab.netd("ps").ok().stdout.contains("c0"));
+    assert_eq!(links("c0"), ["lo"]);
+}
+
+fn namespace_gone(lab: &Lab) {
+    let (server, address) = set_up(lab);
+    let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
+    lab.kill_daemon();
+    drop(server);
+    run("ip netns delete web").ok();
+    lab.start_daemon();
+    assert!(!lab.netd("ps").ok().stdout.contains("web"));
+    Dig::expect_none("client", "web", "NXDOMAIN");
+    assert!(!links("host").contains(&host_ifname));
+    assert!(!elements().contains("4000") && !elements().contains(&address), "{}", elements());
+    assert!(!std::fs::exists("/etc/netns/web/resolv.conf").unwrap());
+    lab.connected("net1", "other", "-p 4000:80");
+    let _server = Server::start("other", "other", 80);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "other");
+}
+
+fn namespace_made_again(lab: &Lab) {
+    let (server, _) = set_up(lab);
+    lab.kill_daemon();
+    drop(server);
+    run("ip netns delete web").ok();
+    lab.container("web");
+    lab.start_daemon();
+    assert_eq!(links("web"), ["lo"], "the new namespace asked for nothing");
+    assert!(!lab.netd("ps").ok().stdout.contains("web"));
+    lab.netd("connect net1 web -p 4000:80").ok();
+    let _server = Server::start("web", "web", 80);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+}
+
+fn bridge_gone(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    lab.kill_daemon();
+    run("ip -n host link delete nd-net1").ok();
+    lab.start_daemon();
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    Dig::expect("client", "web", &[&address]);
+    assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
+}
+
+fn table_gone(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    let before = ruleset();
+    lab.kill_daemon();
+    run("ip netns exec host nft flush ruleset").ok();
+    lab.start_daemon();
+    assert_eq!(ruleset(), before);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+}
+
+fn ports_held(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    lab.kill_daemon();
+    lab.start_daemon();
+    for port in [4000, 5001] {
+        let bound = crate::lab::space::inside("host", || std::net::TcpListener::bind(("0.0.0.0", port)).map(drop));
+        assert_eq!(bound.map_err(|error| error.kind()), Err(std::io::ErrorKind::AddrInUse), "{port}");
+    }
+    lab.container("other");
+    let line = lab.netd("connect net1 other -p 4000:80").refused();
+    assert!(line.contains("web"), "{line}");
+}
+
+fn second_daemon(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    let line = "daemon --socket /run/lab/netd.sock --state-dir /run/lab/state --runtime-dir /run/lab/runtime";
+    let out = lab.netd(line);
+    assert_eq!(out.code, Some(1), "{out:?}");
+    let last = out.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("netd: "), "{out:?}");
+    lab.netd("ps").ok();
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+}
