@@ -2,6 +2,7 @@
 
 pub mod error;
 pub mod event;
+pub mod listener;
 pub mod snapshot;
 
 use std::sync::Arc;
