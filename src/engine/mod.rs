@@ -28,7 +28,7 @@ use crate::model::names::NetworkName;
 use crate::model::network::Network;
 use crate::model::request::{ConnectSpec, NetworkSpec, Place, Target};
 use crate::store::Store;
-use listener::Listening;
+use listener::ListeningReceiver;
 use state::State;
 use worker::Worker;
 
@@ -69,7 +69,7 @@ pub struct Engine {
     /// The door to it.
     pub handle: Handle,
     /// Where the name service must answer, from the first gateway on.
-    pub listening: mpsc::UnboundedReceiver<Listening>,
+    pub listening: ListeningReceiver,
     /// Ends when the engine has stopped.
     pub thread: std::thread::JoinHandle<()>,
 }

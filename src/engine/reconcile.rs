@@ -30,10 +30,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair_elements(&observed);
         self.hold_ports(&observed);
         self.repair_files();
-        if !rebuilt.is_empty() {
-            // A gateway that was gone took the addresses of its sockets with it.
-            self.served.clear();
-        }
         self.listen();
         self.publish();
     }

@@ -28,6 +28,11 @@ impl Snapshot {
         zone::answer(&self.desired, &self.domain, asker, name, kind)
     }
 
+    /// Whether the asker's other names go to the host's resolvers: not from internal networks.
+    pub fn may_forward(&self, asker: Asker) -> bool {
+        zone::may_forward(&self.desired, asker)
+    }
+
     /// The name server of a container: the bridge's address on the network that it was connected to first, IPv4 before
     /// IPv6. One is enough, it answers for all of its networks; a second would only be asked in its place.
     pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {

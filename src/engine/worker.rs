@@ -12,7 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::apply;
 use super::event::{Change, Event};
-use super::listener::Listening;
+use super::listener::{Listening, ListeningSender};
 use super::state::State;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
@@ -34,7 +34,7 @@ pub(crate) struct Worker<K, S> {
     pub(super) config: Config,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
-    pub(super) listening: mpsc::UnboundedSender<Listening>,
+    pub(super) listening: ListeningSender,
     /// Gateways at which the name service has its sockets.
     pub(super) served: BTreeSet<IpAddr>,
     /// What is not as it must be: subject to sentence.
