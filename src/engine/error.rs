@@ -11,7 +11,7 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The kernel did not do it; what was done before is undone.
-    #[error("{attempted}: {error}{}", also(.undo))]
+    #[error("{}{error}{}", said(.attempted), also(.undo))]
     Kernel {
         /// "connect web to net1".
         attempted: String,
@@ -24,9 +24,21 @@ pub enum Error {
     /// The store did not take it; nothing was changed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// One failure that several callers hear of.
+    #[error("{attempted}: {error}")]
+    Shared {
+        /// What this caller attempted.
+        attempted: String,
+        /// What went wrong.
+        error: std::sync::Arc<Error>,
+    },
     /// The daemon is stopping.
     #[error("netd is stopping: try again when it is back (`netd status --wait 10`)")]
     Stopped,
+}
+
+fn said(attempted: &str) -> String {
+    if attempted.is_empty() { String::new() } else { format!("{attempted}: ") }
 }
 
 fn also(undo: &[KernelError]) -> String {
@@ -64,7 +76,21 @@ impl ErrorKind {
     }
 }
 
+impl From<KernelError> for Error {
+    fn from(error: KernelError) -> Self {
+        Self::Kernel { attempted: String::new(), error, undo: Vec::new() }
+    }
+}
+
 impl Error {
+    /// Says what was attempted, where that is not said yet.
+    pub(super) fn context(self, attempted: String) -> Self {
+        match self {
+            Self::Kernel { attempted: said, error, undo } if said.is_empty() => Self::Kernel { attempted, error, undo },
+            other => other,
+        }
+    }
+
     /// Its class.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -80,6 +106,7 @@ impl Error {
                 KernelError::NoAddress { .. } => ErrorKind::Invalid,
                 KernelError::Io { .. } => ErrorKind::Failed,
             },
+            Self::Shared { error, .. } => error.kind(),
             Self::Store(_) => ErrorKind::Failed,
             Self::Stopped => ErrorKind::Unavailable,
         }

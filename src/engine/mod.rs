@@ -1,8 +1,15 @@
 //! Floor 3: the one owner of state. Everything that changes goes through [`Handle`]; every reader loads a [`Snapshot`].
 
+mod apply;
+mod attach;
+mod decide;
 pub mod error;
 pub mod event;
+pub mod listener;
+mod reconcile;
 pub mod snapshot;
+mod state;
+mod worker;
 
 use std::sync::Arc;
 
@@ -13,10 +20,17 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use snapshot::Snapshot;
 
+use crate::kernel::{Kernel, KernelError, Runtimes};
+use crate::logic::refusal::Refusal;
+use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
-use crate::model::request::{ConnectSpec, NetworkSpec};
+use crate::model::request::{ConnectSpec, NetworkSpec, Place, Target};
+use crate::store::Store;
+use listener::ListeningReceiver;
+use state::State;
+use worker::Worker;
 
 /// The reply to a command, sent when its effects are visible to everybody.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -36,12 +50,78 @@ pub(crate) enum Command {
 /// How many commands may wait; callers beyond that wait for a place.
 pub(crate) const MAILBOX: usize = 1024;
 
+/// How many events a slow listener may lag behind before it misses some.
+const EVENTS: usize = 1024;
+
+/// How the engine is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where automatic subnets come from, both families.
+    pub pools: Vec<Pool>,
+    /// Whether automatic IPv6 subnets come from a random ULA /48 of this host, drawn once and kept.
+    pub ula: bool,
+    /// The domain of our names.
+    pub domain: String,
+}
+
+/// A running engine.
+pub struct Engine {
+    /// The door to it.
+    pub handle: Handle,
+    /// Where the name service must answer, from the first gateway on.
+    pub listening: ListeningReceiver,
+    /// Ends when the engine has stopped.
+    pub thread: std::thread::JoinHandle<()>,
+}
+
+/// Loads the state, makes the kernel equal to it, and starts the engine's thread. When it returns, what was there
+/// before a crash stands again.
+pub fn start<K: Kernel, S: Store>(
+    config: Config,
+    kernel: K,
+    mut store: S,
+    runtimes: Arc<dyn Runtimes>,
+) -> Result<Engine, Error> {
+    let state = State::from_stored(store.load()?);
+    let (commands, mailbox) = mpsc::channel(MAILBOX);
+    let (events, _) = broadcast::channel(EVENTS);
+    let (to_listener, listening) = mpsc::unbounded_channel();
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let mut worker = Worker {
+        kernel,
+        store,
+        state,
+        config,
+        snapshot: snapshot.clone(),
+        events: events.clone(),
+        listening: to_listener,
+        served: Default::default(),
+        problems: Default::default(),
+        search: Vec::new(),
+        revision: 0,
+    };
+    let facts = worker.facts(|| "look at the host".to_owned())?;
+    worker.search = facts.search;
+    let doorbell = commands.downgrade();
+    worker.kernel.watch(Box::new(move |event| {
+        // A full mailbox is no loss: whatever is in it will be followed by a look at everything.
+        let _ = doorbell.upgrade().map(|commands| commands.blocking_send(Command::Kernel(event)));
+    }))?;
+    worker.reconcile();
+    let thread =
+        std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(mailbox)).map_err(|source| {
+            KernelError::Io { attempted: "start", on: "the engine's thread".into(), source, look: "ulimit -u" }
+        })?;
+    Ok(Engine { handle: Handle { commands, snapshot, events, runtimes }, listening, thread })
+}
+
 /// The door to the engine, cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: Arc<ArcSwap<Snapshot>>,
     events: broadcast::Sender<Arc<Event>>,
+    runtimes: Arc<dyn Runtimes>,
 }
 
 impl Handle {
@@ -61,14 +141,31 @@ impl Handle {
     }
 
     /// Connects a container to a network. When it returns, the name resolves and the ports answer.
+    ///
+    /// The container is looked for among those netd knows, then among named network namespaces, then (which may take
+    /// long and is therefore not the engine's work) among those of the runtimes on this host.
     pub async fn connect(&self, spec: ConnectSpec) -> Result<Arc<Endpoint>, Error> {
-        self.ask(|reply| Command::Connect(Box::new(spec), reply)).await
+        let first = self.ask(|reply| Command::Connect(Box::new(spec.clone()), reply)).await;
+        let Err(Error::Refused(Refusal::NoSuchContainer { name, mut looked })) = first else { return first };
+        let (found, asked) = self.runtimes.find(&name).await;
+        looked.extend(asked);
+        let Some(found) = found else { return Err(Refusal::NoSuchContainer { name, looked }.into()) };
+        let target = Target { container: found.name, place: Some(Place::Pid(found.pid)), id: Some(found.id) };
+        self.ask(|reply| Command::Connect(Box::new(ConnectSpec { target, ..spec }), reply)).await
     }
 
     /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are gone.
     pub async fn disconnect(&self, network: &str, container: &str) -> Result<Arc<Endpoint>, Error> {
         let (network, container) = (network.to_owned(), container.to_owned());
         self.ask(|reply| Command::Disconnect { network, container, reply }).await
+    }
+
+    /// Ends the engine after the command in hand. Everything it made stays as it is.
+    pub async fn stop(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.commands.send(Command::Stop(done)).await.is_ok() {
+            let _ = stopped.await;
+        }
     }
 
     /// The state as of the last reply.

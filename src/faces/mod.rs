@@ -1,1 +1,3 @@
-//! faces
+//! Floor 4: translators, each from its dialect to commands or snapshots and back.
+
+pub mod dns;

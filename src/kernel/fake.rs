@@ -1,1 +1,238 @@
-//! The kernel without Linux.
+//! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses,
+//! and fails at the step a test names. It is what `netd` runs on in tests that need no root.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{DnsSockets, Kernel, KernelError, KernelEvent};
+use crate::model::element::Element;
+use crate::model::endpoint::Netns;
+use crate::model::ids::NetnsId;
+use crate::model::names::IfName;
+use crate::model::observed::{HostFacts, Observed, ObservedLink, Structure};
+use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
+
+/// Everything the fake kernel holds; tests look at it and change it behind the engine's back.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    /// Bridges by name.
+    pub bridges: BTreeMap<IfName, BridgeLink>,
+    /// Veth pairs by host name.
+    pub links: BTreeMap<IfName, EndpointLink>,
+    /// Default routes by namespace inode.
+    pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
+    /// The table's elements; `None`: no table.
+    pub elements: Option<BTreeSet<Element>>,
+    /// Ports that netd holds.
+    pub held: BTreeSet<HostPort>,
+    /// Ports that other processes hold.
+    pub foreign_ports: BTreeSet<HostPort>,
+    /// Interfaces that exist in containers besides netd's, by namespace inode.
+    pub foreign_ifnames: BTreeSet<(u64, IfName)>,
+    /// Named namespaces that exist, by path, with their inode.
+    pub namespaces: BTreeMap<std::path::PathBuf, u64>,
+    /// The last inode given.
+    pub last_inode: u64,
+    /// Forwarding, per family.
+    pub forwarding: (bool, bool),
+    /// Content of each `/etc/netns/NAME/resolv.conf`.
+    pub resolv: BTreeMap<String, String>,
+    /// What `facts` tells of the host (links and forwarding are added).
+    pub facts: HostFacts,
+    /// Steps until one fails; `None`: never.
+    pub fail_in: Option<usize>,
+}
+
+/// The fake kernel; a clone is the same world.
+#[derive(Debug, Clone, Default)]
+pub struct Fake {
+    world: Arc<Mutex<World>>,
+}
+
+impl Fake {
+    /// Looks at the world, or changes it.
+    pub fn world(&self) -> MutexGuard<'_, World> {
+        // A panicking test has failed already; what it left is only read.
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates a namespace as `ip netns add` does; a new inode each time.
+    pub fn add_namespace(&self, name: &str) {
+        let mut world = self.world();
+        world.last_inode += 1;
+        let inode = world.last_inode;
+        world.namespaces.insert(Path::new("/run/netns").join(name), inode);
+    }
+
+    /// Deletes a namespace and the interfaces in it, as the kernel does.
+    pub fn delete_namespace(&self, name: &str) {
+        let mut world = self.world();
+        if let Some(inode) = world.namespaces.remove(&Path::new("/run/netns").join(name)) {
+            world.links.retain(|_, link| link.netns.id.inode != inode);
+            world.routes.remove(&inode);
+        }
+    }
+}
+
+fn io(attempted: &'static str, on: &impl ToString, what: &str) -> KernelError {
+    let source = std::io::Error::other(what.to_owned());
+    KernelError::Io { attempted, on: on.to_string(), source, look: "the fake kernel" }
+}
+
+impl Kernel for Fake {
+    fn facts(&mut self) -> Result<HostFacts, KernelError> {
+        let world = self.world();
+        let mut facts = world.facts.clone();
+        facts.interfaces.extend(world.bridges.keys().chain(world.links.keys()).cloned());
+        facts.forwarding = world.forwarding;
+        Ok(facts)
+    }
+
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        let world = self.world();
+        let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), observed_bridge(bridge)));
+        let links = world.links.values().map(|link| (link.host_ifname.clone(), observed_link(link)));
+        Ok(Observed {
+            links: bridges.chain(links).collect(),
+            structure: if world.elements.is_some() { Structure::Intact } else { Structure::Missing },
+            elements: world.elements.clone().unwrap_or_default(),
+            forwarding: world.forwarding,
+            held: world.held.clone(),
+        })
+    }
+
+    fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {
+        let gone = || KernelError::NoNetns { path: path.to_owned(), why: "no such file".into() };
+        let inode = *self.world().namespaces.get(path).ok_or_else(gone)?;
+        Ok(Netns { path: path.to_owned(), id: NetnsId { device: 4, inode, cookie: Some(inode) } })
+    }
+
+    fn netns_alive(&mut self, netns: &Netns) -> bool {
+        self.world().namespaces.get(&netns.path) == Some(&netns.id.inode)
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        self.world().apply(step)
+    }
+
+    fn dns_sockets(&mut self, _: IpAddr) -> Result<Option<DnsSockets>, KernelError> {
+        Ok(None)
+    }
+
+    fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
+        Ok(())
+    }
+}
+
+fn observed_bridge(bridge: &BridgeLink) -> ObservedLink {
+    ObservedLink {
+        kind: "bridge".into(),
+        master: None,
+        up: true,
+        mtu: bridge.mtu,
+        isolated: false,
+        addresses: bridge.addresses.clone(),
+        ours: true,
+    }
+}
+
+fn observed_link(link: &EndpointLink) -> ObservedLink {
+    ObservedLink {
+        kind: "veth".into(),
+        master: Some(link.bridge.clone()),
+        up: true,
+        mtu: link.mtu,
+        isolated: link.isolated,
+        addresses: Vec::new(),
+        ours: true,
+    }
+}
+
+impl World {
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        match self.fail_in {
+            Some(0) => {
+                self.fail_in = None;
+                return Err(io("apply", &format!("{step:?}"), "told to fail"));
+            }
+            Some(more) => self.fail_in = Some(more - 1),
+            None => {}
+        }
+        match step {
+            Step::Forwarding { v4, v6 } => {
+                self.forwarding = (self.forwarding.0 || *v4, self.forwarding.1 || *v6);
+            }
+            Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
+            Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
+            Step::Attach(link) => self.attach(link)?,
+            Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
+            Step::DefaultRoutes { netns, remove, add } => {
+                let routes = self.routes.entry(netns.id.inode).or_default();
+                routes.retain(|route| !remove.contains(route));
+                routes.extend(add.iter().cloned());
+            }
+            Step::Elements { remove, add } => {
+                let elements =
+                    self.elements.as_mut().ok_or_else(|| io("change", &"table inet netd", "no such table"))?;
+                elements.retain(|element| !remove.contains(element));
+                elements.extend(add.iter().cloned());
+            }
+            Step::Table(elements) => self.elements = Some(elements.iter().cloned().collect()),
+            Step::Hold(ports) => self.hold(ports)?,
+            Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
+            Step::ForgetFlows(_) => {}
+            Step::Resolv { netns, now: Some(content), .. } => {
+                self.resolv.insert(netns.clone(), content.clone());
+            }
+            Step::Resolv { netns, now: None, .. } => drop(self.resolv.remove(netns)),
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        let inode = link.netns.id.inode;
+        if self.namespaces.get(&link.netns.path) != Some(&inode) {
+            return Err(KernelError::NoNetns { path: link.netns.path.clone(), why: "no such file".into() });
+        }
+        if !self.bridges.contains_key(&link.bridge) {
+            return Err(io("attach to", &link.bridge, "no such device"));
+        }
+        if self.links.contains_key(&link.host_ifname) || self.bridges.contains_key(&link.host_ifname) {
+            return Err(KernelError::NameTaken { ifname: link.host_ifname.clone(), within: "the host".into() });
+        }
+        let same = |other: &EndpointLink| other.netns.id == link.netns.id && other.ifname == link.ifname;
+        if self.links.values().any(same) || self.foreign_ifnames.contains(&(inode, link.ifname.clone())) {
+            return Err(KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() });
+        }
+        let route = |gateway: &IpAddr| DefaultRoute { ifname: link.ifname.clone(), gateway: *gateway };
+        self.routes.entry(inode).or_default().extend(link.default_gateways.iter().map(route));
+        self.links.insert(link.host_ifname.clone(), link.clone());
+        Ok(())
+    }
+
+    fn detach(&mut self, link: &EndpointLink) {
+        if let Some(link) = self.links.remove(&link.host_ifname)
+            && let Some(routes) = self.routes.get_mut(&link.netns.id.inode)
+        {
+            routes.retain(|route| route.ifname != link.ifname);
+        }
+    }
+
+    fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
+        let collides = |port: &HostPort, other: &HostPort| {
+            let same_port = (port.protocol, port.port) == (other.protocol, other.port);
+            let same_family = port.address.is_ipv4() == other.address.is_ipv4();
+            let every = port.address.is_unspecified() || other.address.is_unspecified();
+            same_port && same_family && (every || port.address == other.address)
+        };
+        for port in ports {
+            if self.foreign_ports.iter().any(|other| collides(port, other)) {
+                return Err(KernelError::PortTaken { port: *port, owner: "sshd (pid 812)".into() });
+            }
+        }
+        self.held.extend(ports);
+        Ok(())
+    }
+}

@@ -1,6 +1,7 @@
 //! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
 
 pub mod fake;
+pub mod runtimes;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -9,6 +10,8 @@ use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed};
 use crate::model::step::{HostPort, Step};
+
+pub use runtimes::Runtimes;
 
 /// A step or a look that did not work, and what to look at.
 #[derive(Debug, thiserror::Error)]
@@ -96,8 +99,8 @@ pub trait Kernel: Send + 'static {
     /// [`Step::Detach`], which goes on to the end and reports the first error.
     fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// Opens the name service's sockets at a gateway (its port 53, UDP and TCP).
-    fn dns_sockets(&mut self, address: IpAddr) -> Result<DnsSockets, KernelError>;
+    /// Opens the name service's sockets at a gateway (its port 53, UDP and TCP); `None` where nothing listens at all.
+    fn dns_sockets(&mut self, address: IpAddr) -> Result<Option<DnsSockets>, KernelError>;
 
     /// Calls `tell` for every foreign change from now on, from a thread of its own.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;

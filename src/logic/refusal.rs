@@ -121,8 +121,8 @@ pub enum Refusal {
         asked: Publication,
         /// What is published.
         held: Publication,
-        /// By whom.
-        owner: ContainerName,
+        /// By whom: the container's name.
+        owner: String,
     },
     /// No free host port was found.
     #[error("no free host port for {0}: see `ss -lntu` and net.ipv4.ip_local_port_range")]

@@ -9,6 +9,7 @@ use super::address::Subnet;
 use super::element::Element;
 use super::names::IfName;
 use super::publication::PortRange;
+use super::step::HostPort;
 
 /// What a decision must know about the host; read anew for each decision that needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,6 +26,8 @@ pub struct HostFacts {
     pub local_ports: Option<PortRange>,
     /// Never taken automatically (`net.ipv4.ip_local_reserved_ports`).
     pub reserved_ports: Vec<PortRange>,
+    /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
+    pub forwarding: (bool, bool),
     /// Whether the host has IPv6 at all.
     pub ipv6: bool,
     /// Search domains of the host's resolver.
@@ -72,4 +75,6 @@ pub struct Observed {
     pub elements: BTreeSet<Element>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
     pub forwarding: (bool, bool),
+    /// Host ports that this process holds.
+    pub held: BTreeSet<HostPort>,
 }

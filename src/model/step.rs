@@ -136,6 +136,19 @@ pub enum Flows {
 }
 
 impl Step {
+    /// Whether it changes anything at all: an empty list does not.
+    pub fn does(&self) -> bool {
+        match self {
+            Self::Forwarding { v4, v6 } => *v4 || *v6,
+            Self::Detach(links) => !links.is_empty(),
+            Self::DefaultRoutes { remove, add, .. } => !remove.is_empty() || !add.is_empty(),
+            Self::Elements { remove, add } => !remove.is_empty() || !add.is_empty(),
+            Self::Hold(ports) | Self::Release(ports) => !ports.is_empty(),
+            Self::ForgetFlows(flows) => !flows.is_empty(),
+            Self::AddBridge(_) | Self::DeleteBridge(_) | Self::Attach(_) | Self::Table(_) | Self::Resolv { .. } => true,
+        }
+    }
+
     /// The step that takes this one back; `None` where there is nothing to take back.
     pub fn inverse(&self) -> Option<Step> {
         match self {

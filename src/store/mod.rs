@@ -1,5 +1,8 @@
 //! Floor 2: where desired state survives. The engine knows the trait [`Store`], never what is behind it.
 
+pub mod embedded;
+pub mod memory;
+
 use std::net::IpAddr;
 
 use crate::model::endpoint::{Endpoint, EndpointKey};

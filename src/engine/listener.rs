@@ -1,0 +1,24 @@
+//! What the engine tells the name service: where to answer, and where no longer.
+
+use std::net::IpAddr;
+
+use tokio::sync::mpsc;
+
+pub use crate::kernel::DnsSockets;
+
+/// A change to the addresses on which names are answered. The engine opens the sockets, because only it knows the
+/// kernel; records change without one of these.
+#[derive(Debug)]
+pub enum Listening {
+    /// Answer on these sockets; replaces those at the same address.
+    Serve(DnsSockets),
+    /// Close the sockets at this address; one that is not served is fine.
+    Stop(IpAddr),
+}
+
+/// Where the engine puts them. Unbounded: at most two per gateway are ever under way, and the engine must not wait for
+/// a face.
+pub type ListeningSender = mpsc::UnboundedSender<Listening>;
+
+/// Where the name service takes them from.
+pub type ListeningReceiver = mpsc::UnboundedReceiver<Listening>;

@@ -1,0 +1,180 @@
+//! Reconciling: observe the kernel, compare with desired state, put right what differs. Converges from any point: at
+//! start after a crash, and whenever somebody else changed what is ours.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::event::Change;
+use super::worker::Worker;
+use crate::kernel::Kernel;
+use crate::logic::wanted;
+use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::names::IfName;
+use crate::model::network::Network;
+use crate::model::observed::{Observed, ObservedLink, Structure};
+use crate::model::step::Step;
+use crate::store::Store;
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Puts everything right that is not. What cannot be put right is a problem, in `netd status` and an event.
+    pub(super) fn reconcile(&mut self) {
+        let observed = match self.kernel.observe() {
+            Ok(observed) => observed,
+            Err(error) => return self.problem("observe", format!("cannot see the host's network: {error}")),
+        };
+        self.problems.remove("observe");
+        self.repair_forwarding(&observed);
+        self.remove_strays(&observed);
+        let rebuilt = self.repair_bridges(&observed);
+        self.repair_links(&observed, &rebuilt);
+        self.repair_elements(&observed);
+        self.hold_ports(&observed);
+        self.repair_files();
+        self.listen();
+        self.publish();
+    }
+
+    fn repair_forwarding(&mut self, observed: &Observed) {
+        let (v4, v6) = wanted::forwarding(&self.state.desired);
+        let (v4, v6) = (v4 && !observed.forwarding.0, v6 && !observed.forwarding.1);
+        if v4 || v6 {
+            self.repair(&Step::Forwarding { v4, v6 }, "forwarding was off");
+        }
+    }
+
+    /// Links that carry netd's mark and belong to nothing: what a killed daemon had begun or not finished.
+    fn remove_strays(&mut self, observed: &Observed) {
+        let bridges: BTreeSet<IfName> = self.state.desired.networks().map(|n| n.bridge().name.clone()).collect();
+        for (name, link) in observed.links.iter().filter(|(_, link)| link.ours) {
+            let step = match link.kind.as_str() {
+                "bridge" if !bridges.contains(name) => Step::DeleteBridge(wanted::stray_bridge(name)),
+                "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![wanted::stray_link(name)]),
+                _ => continue,
+            };
+            self.repair(&step, &format!("interface {name} belonged to nothing"));
+        }
+    }
+
+    /// Returns the bridges that were not there.
+    fn repair_bridges(&mut self, observed: &Observed) -> BTreeSet<IfName> {
+        let networks: Vec<Arc<Network>> = self.state.desired.networks().cloned().collect();
+        let mut rebuilt = BTreeSet::new();
+        for network in networks {
+            let wanted = wanted::bridge_link(&network);
+            let found = observed.links.get(&wanted.name);
+            let right = found.is_some_and(|link| {
+                link.ours && link.up && wanted.addresses.iter().all(|address| link.addresses.contains(address))
+            });
+            if !right {
+                let gone = found.is_none();
+                let what = if gone { "was gone" } else { "was not as it must be" };
+                self.repair(&Step::AddBridge(wanted.clone()), &format!("bridge {} {what}", wanted.name));
+                rebuilt.insert(wanted.name);
+            }
+        }
+        rebuilt
+    }
+
+    fn repair_links(&mut self, observed: &Observed, rebuilt: &BTreeSet<IfName>) {
+        let endpoints: Vec<Arc<Endpoint>> = self.state.desired.endpoints().cloned().collect();
+        let mut gone = Vec::new();
+        for endpoint in endpoints {
+            let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
+            let right = observed.links.get(&endpoint.host_ifname).is_some_and(|link| port_is_right(&network, link));
+            if right && !rebuilt.contains(&network.bridge().name) {
+                continue;
+            }
+            if !self.reattach(&endpoint.key()) {
+                gone.push((endpoint.key(), false));
+            }
+        }
+        if let Err(error) = self.disconnect(&gone) {
+            self.problem("disconnect", format!("cannot release containers that are gone: {error}"));
+        }
+    }
+
+    /// Makes the endpoint's interface anew. False when the container's namespace is gone: the endpoint must go too.
+    pub(super) fn reattach(&mut self, key: &EndpointKey) -> bool {
+        let Some(endpoint) = self.state.desired.endpoint(key).cloned() else { return true };
+        let Some(network) = self.state.desired.network(&key.network).cloned() else { return true };
+        if !self.kernel.netns_alive(&endpoint.container.netns) {
+            return false;
+        }
+        let all = self.state.endpoints_of(&key.container);
+        let link = wanted::endpoint_link(&network, &endpoint, &all);
+        let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
+        let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
+        self.repair(&Step::Attach(Box::new(link)), &format!("{what} was gone"));
+        true
+    }
+
+    fn repair_elements(&mut self, observed: &Observed) {
+        let wanted = wanted::all_elements(&self.state.desired);
+        let (step, what) = match observed.structure {
+            Structure::Missing => (Step::Table(wanted.into_iter().collect()), "table inet netd was missing".into()),
+            Structure::Different => {
+                (Step::Table(wanted.into_iter().collect()), "table inet netd was not as this netd writes it".into())
+            }
+            Structure::Intact => {
+                let add: Vec<_> = wanted.difference(&observed.elements).cloned().collect();
+                let remove: Vec<_> = observed.elements.difference(&wanted).cloned().collect();
+                if add.is_empty() && remove.is_empty() {
+                    return;
+                }
+                let what = format!("table inet netd: {} elements missing, {} too many", add.len(), remove.len());
+                (Step::Elements { remove, add }, what)
+            }
+        };
+        self.repair(&step, &what);
+    }
+
+    /// Binds what is published; a port that somebody took while netd was away is a problem, and stays published.
+    fn hold_ports(&mut self, observed: &Observed) {
+        let attached: Vec<_> = self.state.desired.containers().cloned().collect();
+        let wanted: BTreeSet<_> =
+            attached.iter().flat_map(|attached| wanted::host_ports(&attached.endpoints)).collect();
+        let stale: Vec<_> = observed.held.difference(&wanted).copied().collect();
+        if !stale.is_empty() {
+            self.repair(&Step::Release(stale), "host ports were held for nobody");
+        }
+        for attached in attached {
+            let ports: Vec<_> = wanted::host_ports(&attached.endpoints).into_iter().collect();
+            let subject = format!("ports {}", attached.container.id);
+            match self.kernel.apply(&Step::Hold(ports)) {
+                Ok(()) => drop(self.problems.remove(&subject)),
+                Err(error) => {
+                    self.problem(&subject, format!("cannot hold the ports of {}: {error}", attached.container.name));
+                }
+            }
+        }
+    }
+
+    fn repair_files(&mut self) {
+        let attached: Vec<_> = self.state.desired.containers().cloned().collect();
+        for attached in attached {
+            let now = self.resolv_conf(&attached.endpoints);
+            if let Some(netns) = attached.container.netns.name() {
+                let step = Step::Resolv { netns: netns.to_owned(), before: now.clone(), now };
+                if let Err(error) = self.kernel.apply(&step) {
+                    self.problem(&format!("resolv {netns}"), format!("cannot write resolv.conf of {netns}: {error}"));
+                }
+            }
+        }
+    }
+
+    fn repair(&mut self, step: &Step, what: &str) {
+        match self.kernel.apply(step) {
+            Ok(()) => {
+                tracing::warn!("repaired: {what}");
+                self.problems.remove(what);
+                self.tell(Change::Repaired(what.to_owned()));
+            }
+            Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),
+        }
+    }
+}
+
+fn port_is_right(network: &Network, link: &ObservedLink) -> bool {
+    let bridge = network.bridge();
+    link.ours && link.up && link.master.as_ref() == Some(&bridge.name) && link.isolated != bridge.icc
+}

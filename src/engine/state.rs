@@ -1,0 +1,116 @@
+//! The state that the engine's thread owns: desired state and the indices that decisions need.
+//!
+//! Every change goes through the four `put`/`drop` functions, which keep the indices equal to the desired state and
+//! return what the store must hear about addresses.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::logic::ipam::Ipam;
+use crate::logic::ports::PortTable;
+use crate::model::address::Subnet;
+use crate::model::desired::Desired;
+use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::names::{IfName, NetworkName};
+use crate::model::network::Network;
+use crate::store::{Record, Stored};
+
+/// Under which name the store keeps the random ULA prefix.
+const ULA_SETTING: &str = "ula-prefix";
+
+/// Desired state with the indices of decisions.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) desired: Desired,
+    pub(crate) ipam: Ipam,
+    pub(crate) ports: PortTable,
+    /// Host interface to endpoint.
+    pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
+    /// Endpoints per network.
+    pub(crate) used: BTreeMap<NetworkName, usize>,
+    /// The last sequence number given.
+    pub(crate) sequence: u64,
+    /// The host's ULA /48, once drawn.
+    pub(crate) ula: Option<Subnet>,
+}
+
+impl State {
+    /// From what was stored. Endpoints of networks that are gone are left out.
+    pub(crate) fn from_stored(stored: Stored) -> Self {
+        let mut state = Self { ula: stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok()), ..Self::default() };
+        for network in stored.networks {
+            state.put_network(network);
+        }
+        for (network, address, order) in stored.released {
+            state.ipam.restore(&network, address, order);
+        }
+        for endpoint in stored.endpoints {
+            if state.desired.network(&endpoint.network).is_some() {
+                state.put_endpoint(endpoint);
+            }
+        }
+        state
+    }
+
+    /// Keeps the ULA prefix.
+    pub(crate) fn set_ula(&mut self, prefix: Subnet) -> Record {
+        self.ula = Some(prefix);
+        Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
+    }
+
+    pub(crate) fn put_network(&mut self, network: Network) -> Arc<Network> {
+        self.ipam.add_network(&network);
+        self.desired.insert_network(network)
+    }
+
+    pub(crate) fn drop_network(&mut self, name: &NetworkName) {
+        if let Some(network) = self.desired.remove_network(name) {
+            self.ipam.remove_network(&network);
+        }
+    }
+
+    /// Adds an endpoint; the records say which of its addresses are no longer released ones.
+    pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) -> (Arc<Endpoint>, Vec<Record>) {
+        self.drop_endpoint(&endpoint.key());
+        let key = endpoint.key();
+        let mut records = Vec::new();
+        for address in &endpoint.addresses {
+            if self.ipam.take(&endpoint.network, address.ip()) {
+                records.push(Record::DeleteReleased(endpoint.network.clone(), address.ip()));
+            }
+        }
+        for publication in &endpoint.publications {
+            self.ports.insert(publication, &key);
+        }
+        self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
+        *self.used.entry(endpoint.network.clone()).or_default() += 1;
+        self.sequence = self.sequence.max(endpoint.sequence);
+        (self.desired.insert_endpoint(endpoint), records)
+    }
+
+    /// Removes an endpoint; the records remember its addresses as released.
+    pub(crate) fn drop_endpoint(&mut self, key: &EndpointKey) -> Option<(Arc<Endpoint>, Vec<Record>)> {
+        let endpoint = self.desired.remove_endpoint(key)?;
+        let mut records = Vec::new();
+        for address in &endpoint.addresses {
+            let order = self.ipam.release(&key.network, address.ip());
+            records.push(Record::PutReleased(key.network.clone(), address.ip(), order));
+        }
+        for publication in &endpoint.publications {
+            self.ports.remove(publication, key);
+        }
+        self.host_ifnames.remove(&endpoint.host_ifname);
+        if let Some(used) = self.used.get_mut(&key.network) {
+            *used -= 1;
+            if *used == 0 {
+                self.used.remove(&key.network);
+            }
+        }
+        Some((endpoint, records))
+    }
+
+    /// The endpoints of a container, in the order of connecting.
+    pub(crate) fn endpoints_of(&self, container: &crate::model::ids::ContainerId) -> Vec<Arc<Endpoint>> {
+        self.desired.container(container).map(|attached| attached.endpoints.clone()).unwrap_or_default()
+    }
+}

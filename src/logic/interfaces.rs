@@ -1,0 +1,70 @@
+//! Interface names that tell a person whose they are: `nd-NETWORK` for bridges, `ndv-CONTAINER-NETWORK` on the host,
+//! `ethN` in the container.
+
+use std::collections::BTreeSet;
+
+use crate::model::endpoint::Endpoint;
+use crate::model::names::IfName;
+
+/// Bytes an interface name has room for (`IFNAMSIZ` - 1).
+const ROOM: usize = 15;
+/// Hex digits that keep shortened names apart.
+const DIGITS: usize = 4;
+
+/// The bridge's name for a network: `nd-net1`, shortened with a hash where it does not fit or is taken.
+pub fn bridge(network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
+    named("nd-", &[network], taken)
+}
+
+/// The host end's name: `ndv-web-net1`, shortened with a hash where it does not fit or is taken.
+pub fn host_end(container: &str, network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
+    named("ndv-", &[container, network], taken)
+}
+
+/// The lowest `ethN` that neither an endpoint of the container nor `avoid` has.
+pub fn in_container<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, avoid: &BTreeSet<IfName>) -> Option<IfName> {
+    let used: BTreeSet<&IfName> = endpoints.map(|endpoint| &endpoint.ifname).collect();
+    let names = (0..10_000).filter_map(|number| format!("eth{number}").parse::<IfName>().ok());
+    names.into_iter().find(|name| !used.contains(name) && !avoid.contains(name))
+}
+
+fn named(prefix: &str, parts: &[&str], taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
+    let whole = format!("{prefix}{}", parts.join("-"));
+    let room = ROOM - prefix.len() - 1 - DIGITS;
+    let head: String = parts[0].chars().take(room).collect();
+    let hashed = (0..64u32).map(|round| format!("{prefix}{head}-{:0DIGITS$x}", fnv(&whole, round) & 0xffff));
+    std::iter::once(whole.clone())
+        .filter(|name| name.len() <= ROOM)
+        .chain(hashed)
+        .filter_map(|name| name.parse().ok())
+        .find(|name| !taken(name))
+}
+
+/// FNV-1a, 32 bits: stable across versions and machines, so that a name stays what it was.
+fn fnv(text: &str, round: u32) -> u32 {
+    text.bytes().fold(0x811c_9dc5 ^ round, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_fit_and_tell_whose_they_are() {
+        let free = |_: &IfName| false;
+        assert_eq!(bridge("net1", free).unwrap().as_str(), "nd-net1");
+        assert_eq!(host_end("web", "net1", free).unwrap().as_str(), "ndv-web-net1");
+        let long = host_end("frontend-server", "production", free).unwrap();
+        assert!(long.as_str().starts_with("ndv-fronte-") && long.as_str().len() == ROOM, "{long}");
+        let other = host_end("frontend-server", "staging", free).unwrap();
+        assert_ne!(long, other);
+    }
+
+    #[test]
+    fn a_taken_name_gives_another() {
+        let taken = bridge("net1", |name| name.as_str() == "nd-net1").unwrap();
+        assert!(taken.as_str().starts_with("nd-net1-"), "{taken}");
+        let two = bridge("net1", |name| name.as_str() == "nd-net1" || *name == taken).unwrap();
+        assert_ne!(two, taken);
+    }
+}

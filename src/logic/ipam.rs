@@ -1,0 +1,167 @@
+//! Address allocation: which address of a subnet is handed out next, and in what order released ones come back.
+//!
+//! Addresses never handed out come first, in order; a released address is the last candidate, oldest release first
+//! (neighbours, caches and rules that remember its former holder get as much time as the subnet allows).
+//! Invariant: an address is in `released` only while nobody holds it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use crate::model::address::{Family, Subnet, number};
+use crate::model::names::NetworkName;
+use crate::model::network::{Network, NetworkSubnet};
+
+/// The allocators of every subnet of every network.
+#[derive(Debug, Default)]
+pub struct Ipam {
+    pools: BTreeMap<(NetworkName, Subnet), Pool>,
+    /// The number of the last release, host-wide.
+    order: u64,
+}
+
+#[derive(Debug)]
+struct Pool {
+    /// Lowest and highest address that may be handed out automatically.
+    bounds: (u128, u128),
+    /// Everything below was handed out at least once, or is held.
+    next: u128,
+    /// By order of release.
+    released: BTreeMap<u64, u128>,
+    /// The inverse of `released`.
+    orders: HashMap<u128, u64>,
+}
+
+impl Ipam {
+    /// Takes up a network's subnets.
+    pub fn add_network(&mut self, network: &Network) {
+        for subnet in &network.subnets {
+            let bounds = bounds(subnet);
+            let pool = Pool { bounds, next: bounds.0, released: BTreeMap::new(), orders: HashMap::new() };
+            self.pools.insert((network.name.clone(), subnet.subnet), pool);
+        }
+    }
+
+    /// Forgets a network.
+    pub fn remove_network(&mut self, network: &Network) {
+        for subnet in &network.subnets {
+            self.pools.remove(&(network.name.clone(), subnet.subnet));
+        }
+    }
+
+    /// The address that would be handed out next, `None` when the subnet is used up. Changes nothing that counts:
+    /// ask again and the answer is the same until [`Ipam::take`].
+    pub fn peek(&mut self, network: &NetworkName, subnet: Subnet, held: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let pool = self.pools.get_mut(&(network.clone(), subnet))?;
+        while pool.next <= pool.bounds.1 {
+            let address = subnet.address(pool.next)?;
+            if !held(address) && !pool.orders.contains_key(&pool.next) {
+                return Some(address);
+            }
+            pool.next += 1;
+        }
+        let within = |number: &&u128| (pool.bounds.0..=pool.bounds.1).contains(*number);
+        pool.released.values().filter(within).find_map(|number| subnet.address(*number).filter(|ip| !held(*ip)))
+    }
+
+    /// The address is in use from now on. True when it had been released before.
+    pub fn take(&mut self, network: &NetworkName, address: IpAddr) -> bool {
+        let Some(pool) = self.pool_of(network, address) else { return false };
+        let order = pool.orders.remove(&number(address));
+        order.is_some_and(|order| pool.released.remove(&order).is_some())
+    }
+
+    /// The address is free again; returns the order of this release.
+    pub fn release(&mut self, network: &NetworkName, address: IpAddr) -> u64 {
+        self.order += 1;
+        let order = self.order;
+        self.restore(network, address, order);
+        order
+    }
+
+    /// Takes up a release that was remembered.
+    pub fn restore(&mut self, network: &NetworkName, address: IpAddr, order: u64) {
+        self.order = self.order.max(order);
+        if let Some(pool) = self.pool_of(network, address) {
+            if let Some(old) = pool.orders.insert(number(address), order) {
+                pool.released.remove(&old);
+            }
+            pool.released.insert(order, number(address));
+        }
+    }
+
+    fn pool_of(&mut self, network: &NetworkName, address: IpAddr) -> Option<&mut Pool> {
+        let find = |((name, subnet), pool)| -> Option<&mut Pool> {
+            let (name, subnet): (&NetworkName, &Subnet) = (name, subnet);
+            (name == network && subnet.contains(address)).then_some(pool)
+        };
+        let lowest = Subnet::containing(IpAddr::from([0, 0, 0, 0]), 0)?;
+        let from = (network.clone(), lowest);
+        self.pools.range_mut(from..).map(|((name, subnet), pool)| ((name, subnet), pool)).find_map(find)
+    }
+}
+
+/// The usable addresses of a subnet: without the network's own and, in IPv4, the broadcast address; a /31, /32, /127
+/// or /128 is used whole (RFC 3021, RFC 6164).
+pub fn usable(subnet: Subnet) -> (u128, u128) {
+    let (first, last) = subnet.bounds();
+    match subnet.family() {
+        _ if last - first < 2 => (first, last),
+        Family::V4 => (first + 1, last - 1),
+        Family::V6 => (first + 1, last),
+    }
+}
+
+fn bounds(subnet: &NetworkSubnet) -> (u128, u128) {
+    let (first, last) = usable(subnet.subnet);
+    match subnet.range {
+        None => (first, last),
+        Some(range) => {
+            let (low, high) = range.bounds();
+            (low.max(first), high.min(last))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::logic::samples;
+
+    fn take_next(ipam: &mut Ipam, network: &Network, held: &mut BTreeSet<IpAddr>) -> Option<String> {
+        let address = ipam.peek(&network.name, network.subnets[0].subnet, |ip| held.contains(&ip))?;
+        ipam.take(&network.name, address);
+        held.insert(address);
+        Some(address.to_string())
+    }
+
+    #[test]
+    fn a_released_address_is_reused_last_and_the_oldest_first() {
+        let network = samples::network("net1", &["10.0.0.0/29"]);
+        let mut ipam = Ipam::default();
+        ipam.add_network(&network);
+        let mut held = BTreeSet::from([network.subnets[0].gateway]);
+        assert_eq!(take_next(&mut ipam, &network, &mut held).as_deref(), Some("10.0.0.2"));
+        assert_eq!(take_next(&mut ipam, &network, &mut held).as_deref(), Some("10.0.0.3"));
+        for address in ["10.0.0.3", "10.0.0.2"] {
+            let address = address.parse().unwrap();
+            held.remove(&address);
+            ipam.release(&network.name, address);
+        }
+        let rest: Vec<_> = std::iter::from_fn(|| take_next(&mut ipam, &network, &mut held)).collect();
+        assert_eq!(rest, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.3", "10.0.0.2"]);
+        assert_eq!(take_next(&mut ipam, &network, &mut held), None);
+    }
+
+    #[test]
+    fn a_range_bounds_automatic_addresses() {
+        let mut network = samples::network("net1", &["10.0.0.0/24"]);
+        network.subnets[0].range = Some("10.0.0.64/30".parse().unwrap());
+        let mut ipam = Ipam::default();
+        ipam.add_network(&network);
+        let mut held = BTreeSet::new();
+        let all: Vec<_> = std::iter::from_fn(|| take_next(&mut ipam, &network, &mut held)).collect();
+        assert_eq!(all, ["10.0.0.64", "10.0.0.65", "10.0.0.66", "10.0.0.67"]);
+    }
+}

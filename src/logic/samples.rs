@@ -1,0 +1,64 @@
+//! Sample networks and endpoints for the tests of this crate.
+
+use std::path::PathBuf;
+
+use crate::model::address::{Mac, Subnet};
+use crate::model::endpoint::{Container, Endpoint, Netns};
+use crate::model::ids::{ContainerId, NetnsId, NetworkId};
+use crate::model::network::{Bridge, Driver, Network, NetworkSubnet};
+use crate::model::publication::{PortSpec, Publication};
+
+/// A plain network with gateways at the first address of each subnet.
+pub fn network(name: &str, subnets: &[&str]) -> Network {
+    let subnet = |text: &&str| {
+        let subnet: Subnet = text.parse().unwrap();
+        let gateway = subnet.address(subnet.bounds().0 + 1).unwrap();
+        NetworkSubnet { subnet, gateway, range: None }
+    };
+    Network {
+        name: name.parse().unwrap(),
+        id: NetworkId::from_random([7; 32]),
+        driver: Driver::Bridge(Bridge { name: format!("nd-{name}").parse().unwrap(), icc: true, masquerade: true }),
+        subnets: subnets.iter().map(subnet).collect(),
+        internal: false,
+        mtu: 1500,
+        labels: Default::default(),
+        created: 0,
+    }
+}
+
+/// A container on a network.
+pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str], ports: &[&str]) -> Endpoint {
+    let interface = |text: &&str| {
+        let ip = text.parse().unwrap();
+        network.subnets.iter().find(|s| s.subnet.contains(ip)).unwrap().subnet.interface(ip)
+    };
+    let addresses: Vec<_> = addresses.iter().map(interface).collect();
+    let publication = |text: &&str| {
+        let spec: PortSpec = text.parse().unwrap();
+        let (host_ip, host, container) = (spec.host_ip, spec.host.unwrap(), spec.container);
+        Publication { host_ip, host, container, protocol: spec.protocol }
+    };
+    let gateways = addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect();
+    let mut id = [0u8; 32];
+    id[..name.len().min(32)].copy_from_slice(&name.as_bytes()[..name.len().min(32)]);
+    Endpoint {
+        network: network.name.clone(),
+        container: Container {
+            id: ContainerId::from_random(id),
+            name: name.parse().unwrap(),
+            netns: Netns {
+                path: PathBuf::from(format!("/run/netns/{name}")),
+                id: NetnsId { device: 4, inode: u64::from(id[0]) << 8 | u64::from(id[1]), cookie: None },
+            },
+        },
+        sequence,
+        ifname: "eth0".parse().unwrap(),
+        host_ifname: format!("ndv-{name}{sequence}").parse().unwrap(),
+        mac: Mac::for_address(addresses[0].ip()),
+        gateways: if network.internal { Vec::new() } else { gateways },
+        addresses,
+        aliases: Vec::new(),
+        publications: ports.iter().map(publication).collect(),
+    }
+}

@@ -1,0 +1,199 @@
+//! What the kernel must have for a network or a container: links, default routes, elements, held ports.
+//!
+//! A container's ports lead to its address on the network of its default route (per family), whichever of its networks
+//! they were published with: an answer that leaves over another network than the question came in would not find its
+//! way back through connection tracking and the source guard.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::model::address::{Family, Mac};
+use crate::model::desired::Desired;
+use crate::model::element::{Element, Published, PublishedRange};
+use crate::model::endpoint::{Endpoint, Netns};
+use crate::model::ids::NetnsId;
+use crate::model::names::IfName;
+use crate::model::network::Network;
+use crate::model::publication::Publication;
+use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// The network's bridge.
+pub fn bridge_link(network: &Network) -> BridgeLink {
+    BridgeLink {
+        network: network.name.clone(),
+        name: network.bridge().name.clone(),
+        addresses: network.gateway_interfaces(),
+        mtu: network.mtu,
+    }
+}
+
+/// A bridge that belongs to no network, to be deleted by its name.
+pub fn stray_bridge(name: &IfName) -> BridgeLink {
+    BridgeLink { network: stray(), name: name.clone(), addresses: Vec::new(), mtu: 0 }
+}
+
+/// A host interface that belongs to no endpoint, to be deleted by its name.
+pub fn stray_link(name: &IfName) -> EndpointLink {
+    let nowhere = Netns { path: Default::default(), id: NetnsId { device: 0, inode: 0, cookie: None } };
+    EndpointLink {
+        network: stray(),
+        container: stray(),
+        bridge: name.clone(),
+        host_ifname: name.clone(),
+        ifname: name.clone(),
+        netns: nowhere,
+        mac: Mac::for_address(IpAddr::from([0, 0, 0, 0])),
+        mtu: 0,
+        addresses: Vec::new(),
+        default_gateways: Vec::new(),
+        isolated: false,
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a literal that is a valid name")]
+fn stray<T: std::str::FromStr<Err = crate::model::Invalid>>() -> T {
+    "stray".parse().expect("a valid name")
+}
+
+/// The endpoint's veth pair; `endpoints` are all of its container, itself included.
+pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>]) -> EndpointLink {
+    let routes = default_routes(endpoints).into_iter();
+    EndpointLink {
+        network: network.name.clone(),
+        container: endpoint.container.name.clone(),
+        bridge: network.bridge().name.clone(),
+        host_ifname: endpoint.host_ifname.clone(),
+        ifname: endpoint.ifname.clone(),
+        netns: endpoint.container.netns.clone(),
+        mac: endpoint.mac,
+        mtu: network.mtu,
+        addresses: endpoint.addresses.clone(),
+        default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
+        isolated: !network.bridge().icc,
+    }
+}
+
+/// The container's default routes: per family, over the first connected network that has a way out.
+pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
+    let route = |family| {
+        let endpoint = way_out(endpoints, family)?;
+        Some(DefaultRoute { ifname: endpoint.ifname.clone(), gateway: endpoint.gateway(family)? })
+    };
+    FAMILIES.into_iter().filter_map(route).collect()
+}
+
+/// The elements of a network.
+pub fn network_elements(network: &Network) -> BTreeSet<Element> {
+    let bridge = &network.bridge();
+    let mut elements = BTreeSet::from([Element::Bridge(bridge.name.clone())]);
+    if network.internal {
+        elements.insert(Element::Internal(bridge.name.clone()));
+    }
+    if bridge.icc {
+        elements.insert(Element::Allowed(bridge.name.clone(), bridge.name.clone()));
+    }
+    for subnet in network.subnets.iter().filter(|_| !network.internal) {
+        elements.insert(Element::Hairpin(subnet.subnet));
+        if bridge.masquerade {
+            elements.insert(Element::Masquerade(subnet.subnet));
+        }
+    }
+    elements
+}
+
+/// The elements of a container, from all of its endpoints.
+pub fn container_elements(endpoints: &[Arc<Endpoint>]) -> BTreeSet<Element> {
+    let mut elements = BTreeSet::new();
+    for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
+        for to in targets(publication, endpoints) {
+            publish(publication, to, &mut elements);
+        }
+    }
+    elements
+}
+
+/// The host ports that a container's publications hold.
+pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    let mut ports = BTreeSet::new();
+    for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
+        for to in targets(publication, endpoints) {
+            let every = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let address: IpAddr = publication.only_on().unwrap_or(every);
+            let protocol = publication.protocol;
+            ports.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
+        }
+    }
+    ports
+}
+
+/// Everything the table must hold.
+pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
+    let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
+    elements.extend(desired.containers().flat_map(|attached| container_elements(&attached.endpoints)));
+    elements
+}
+
+/// Whether forwarding is needed, per family (IPv4, IPv6).
+pub fn forwarding(desired: &Desired) -> (bool, bool) {
+    let needs = |family| desired.networks().any(|network| !network.internal && network.has(family));
+    (needs(Family::V4), needs(Family::V6))
+}
+
+fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {
+    endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some())
+}
+
+/// Where a publication leads: per family it covers, the container's address on the network of its default route.
+fn targets(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = IpAddr> {
+    let covered = FAMILIES.into_iter().filter(|family| publication.covers(*family));
+    covered.filter_map(|family| way_out(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()
+}
+
+fn publish(publication: &Publication, to: IpAddr, elements: &mut BTreeSet<Element>) {
+    let (host_ip, protocol) = (publication.only_on(), publication.protocol);
+    if publication.host == publication.container && publication.host.count() > 1 {
+        elements.insert(Element::PublishRange(PublishedRange { host_ip, protocol, ports: publication.host, to }));
+        return;
+    }
+    for (port, to_port) in publication.host.ports().zip(publication.container.ports()) {
+        elements.insert(Element::Publish(Published { host_ip, protocol, port, to, to_port }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+
+    #[test]
+    fn ports_lead_to_the_network_of_the_default_route() {
+        let one = samples::network("net1", &["10.0.1.0/24"]);
+        let two = samples::network("net2", &["10.0.2.0/24", "fd00:2::/64"]);
+        let first = Arc::new(samples::endpoint(&one, "web", 1, &["10.0.1.2"], &[]));
+        let mut second = samples::endpoint(&two, "web", 2, &["10.0.2.2", "fd00:2::2"], &["4000:80"]);
+        second.ifname = "eth1".parse().unwrap();
+        let both = [first, Arc::new(second)];
+        let to: Vec<IpAddr> = container_elements(&both)
+            .iter()
+            .filter_map(|element| match element {
+                Element::Publish(published) => Some(published.to),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(to, ["10.0.1.2".parse::<IpAddr>().unwrap(), "fd00:2::2".parse().unwrap()]);
+        let routes: Vec<_> = default_routes(&both).iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
+        assert_eq!(routes, ["eth0 10.0.1.1", "eth1 fd00:2::1"]);
+    }
+
+    #[test]
+    fn a_range_that_keeps_its_numbers_is_one_element() {
+        let network = samples::network("net1", &["10.0.1.0/24"]);
+        let ports = ["10000-20000:10000-20000/udp", "7000-7001:8000-8001"];
+        let endpoint = Arc::new(samples::endpoint(&network, "turn", 1, &["10.0.1.2"], &ports));
+        assert_eq!(container_elements(std::slice::from_ref(&endpoint)).len(), 3);
+        assert_eq!(host_ports(&[endpoint]).len(), 10_003);
+    }
+}

@@ -1,0 +1,100 @@
+//! Reverse names (RFC 1035, 3.5; RFC 3596, 2.5): `in-addr.arpa` and `ip6.arpa` to addresses, and who has them.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{View, inside};
+use crate::model::address::Subnet;
+use crate::model::question::{Answer, RecordType};
+
+/// The answer when the name (lower case) is a reverse name; `None` when it is not.
+pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType) -> Option<Answer> {
+    let prefix = if let Some(labels) = inside(name, "in-addr.arpa") {
+        v4(labels)
+    } else if let Some(labels) = inside(name, "ip6.arpa") {
+        v6(labels)
+    } else {
+        return None;
+    };
+    // A name that stands for no address cannot lie in our subnets.
+    let Some((address, bits)) = prefix else {
+        return Some(Answer::Forward);
+    };
+    let full = bits == if address.is_ipv4() { 32 } else { 128 };
+    if full {
+        return Some(of_address(view, domain, address, kind));
+    }
+    let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
+    let ours = view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet));
+    Some(if ours { Answer::NoData } else { Answer::Forward })
+}
+
+fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) -> Answer {
+    let subnets = |network: &crate::model::network::Network| network.subnets.iter().any(|s| s.subnet.contains(address));
+    let Some(network) = view.desired.networks().find(|network| subnets(network)) else {
+        return Answer::Forward;
+    };
+    if !view.sees(network) {
+        return Answer::NxDomain;
+    }
+    let names = if let Some(endpoint) = view.desired.at_address(address) {
+        let name = &endpoint.container.name;
+        vec![name.to_string(), format!("{name}.{}.{domain}", endpoint.network)]
+    } else if view.desired.at_gateway(address).is_some() {
+        vec![format!("host.{domain}")]
+    } else {
+        return Answer::NxDomain;
+    };
+    if kind == RecordType::Ptr { Answer::Ptr(names) } else { Answer::NoData }
+}
+
+/// The prefix that up to four labels of decimal numbers stand for, and its length in bits.
+fn v4(labels: &str) -> Option<(IpAddr, u8)> {
+    let mut octets = [0u8; 4];
+    let mut count = 0;
+    for label in labels.rsplit('.') {
+        let plain = label.len() <= 3 && label.bytes().all(|byte| byte.is_ascii_digit());
+        let canonical = plain && (label == "0" || !label.starts_with('0'));
+        *octets.get_mut(count)? = label.parse().ok().filter(|_| canonical)?;
+        count += 1;
+    }
+    Some((Ipv4Addr::from(octets).into(), 8 * count as u8))
+}
+
+/// The prefix that up to 32 labels of one hex digit stand for, and its length in bits.
+fn v6(labels: &str) -> Option<(IpAddr, u8)> {
+    let mut number = 0u128;
+    let mut count = 0u8;
+    for label in labels.rsplit('.') {
+        let digit = label.parse::<char>().ok()?.to_digit(16)?;
+        if count == 32 {
+            return None;
+        }
+        number |= u128::from(digit) << (124 - 4 * u32::from(count));
+        count += 1;
+    }
+    Some((Ipv6Addr::from(number).into(), 4 * count))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reverse_names_are_read_from_the_right() {
+        assert_eq!(v4("2.0.89.10"), Some(("10.89.0.2".parse().unwrap(), 32)));
+        assert_eq!(v4("89.10"), Some(("10.89.0.0".parse().unwrap(), 16)));
+        let loopback = format!("1{}", ".0".repeat(31));
+        assert_eq!(v6(&loopback), Some(("::1".parse().unwrap(), 128)));
+        assert_eq!(v6("d.f"), Some(("fd00::".parse().unwrap(), 8)));
+    }
+
+    #[test]
+    fn what_is_no_address_is_none() {
+        for bad in ["", "256", "1.2.3.4.5", "a.2.3.4", "01.2.3.4", "+1", "1..2", "\u{0661}"] {
+            assert_eq!(v4(bad), None, "{bad:?}");
+        }
+        for bad in ["", "g", "00", "1..2", &format!("1{}", ".0".repeat(32))] {
+            assert_eq!(v6(bad), None, "{bad:?}");
+        }
+    }
+}

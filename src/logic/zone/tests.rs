@@ -1,0 +1,247 @@
+//! Tables of questions over one small state, and properties over any question.
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+/// Networks net1 (10.1.0.0/24, fd01::/64), net2 (10.2), my.net (10.3), secret (10.4, internal), Upper (10.5). Containers
+/// web (net1), db (net1, net2), cache (net2), a.b (my.net, net1), hidden (secret), Caps (Upper).
+fn state() -> Desired {
+    let mut desired = Desired::default();
+    let networks = [("net1", 1, true, false), ("net2", 2, false, false), ("my.net", 3, false, false)];
+    for (name, n, v6, internal) in networks.into_iter().chain([("secret", 4, false, true), ("Upper", 5, false, false)])
+    {
+        let mut subnets = vec![json!({"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")})];
+        if v6 {
+            subnets.push(json!({"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}));
+        }
+        let network = json!({
+            "name": name, "id": "0".repeat(64), "internal": internal, "mtu": 1500, "labels": {}, "created": 0,
+            "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
+            "subnets": subnets,
+        });
+        desired.insert_network(serde_json::from_value(network).unwrap());
+    }
+    for (sequence, (container, network, addresses, aliases)) in [
+        ("web", "net1", &["10.1.0.2/24", "fd01::2/64"][..], &["www", "API.example.com"][..]),
+        ("db", "net1", &["10.1.0.3/24"], &["store"]),
+        ("db", "net2", &["10.2.0.3/24"], &["store"]),
+        ("cache", "net2", &["10.2.0.4/24"], &["store", "host"]),
+        ("a.b", "my.net", &["10.3.0.2/24"], &["x.net1"]),
+        ("a.b", "net1", &["10.1.0.5/24"], &[]),
+        ("hidden", "secret", &["10.4.0.2/24"], &[]),
+        ("Caps", "Upper", &["10.5.0.2/24"], &["LOUD"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("{}{}", container.replace('.', "-"), "0123456789abcdef");
+        let endpoint = json!({
+            "network": network, "sequence": sequence, "ifname": "eth0", "host_ifname": format!("v{sequence}"),
+            "container": {"id": id, "name": container, "netns": {
+                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
+            "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": aliases, "publications": [],
+        });
+        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    }
+    desired
+}
+
+fn ask(asker: &str, name: &str, kind: RecordType) -> Answer {
+    let asker = asker.parse().map_or(Asker::Host, Asker::Address);
+    answer(&state(), "internal", asker, name, kind)
+}
+
+fn a(addresses: &[&str]) -> Answer {
+    Answer::A(addresses.iter().map(|address| address.parse().unwrap()).collect())
+}
+
+const WEB: &str = "10.1.0.2";
+const DB: &str = "10.1.0.3";
+const CACHE: &str = "10.2.0.4";
+const AB: &str = "10.3.0.2";
+const HIDDEN: &str = "10.4.0.2";
+
+#[test]
+fn every_form_of_a_name_resolves() {
+    for name in ["web", "WEB", "web.net1", "web.internal", "web.net1.internal", "Web.NET1.Internal", "www", "www.net1"]
+        .into_iter()
+        .chain(["www.net1.internal", "web012345678", "web012345678.net1", "api.example.com", "api.EXAMPLE.com.net1"])
+    {
+        assert_eq!(ask(DB, name, RecordType::A), a(&["10.1.0.2"]), "{name}");
+        assert_eq!(ask(DB, name, RecordType::Aaaa), Answer::Aaaa(vec!["fd01::2".parse().unwrap()]), "{name}");
+        assert_eq!(ask(WEB, name, RecordType::A), a(&["10.1.0.2"]), "itself: {name}");
+    }
+    assert_eq!(ask(DB, "web0123456789abcdef", RecordType::A), Answer::NxDomain, "the whole id is no name");
+}
+
+#[test]
+fn networks_come_in_the_order_of_the_asker() {
+    assert_eq!(ask(DB, "db", RecordType::A), a(&["10.1.0.3", "10.2.0.3"]));
+    assert_eq!(ask("10.2.0.3", "db", RecordType::A), a(&["10.1.0.3", "10.2.0.3"]), "whichever address asks");
+    assert_eq!(ask(DB, "db.net2", RecordType::A), a(&["10.2.0.3"]));
+    assert_eq!(ask(DB, "store", RecordType::A), a(&["10.1.0.3", "10.2.0.3", "10.2.0.4"]));
+    assert_eq!(ask(CACHE, "store.net2.internal", RecordType::A), a(&["10.2.0.3", "10.2.0.4"]));
+    assert_eq!(ask(WEB, "store", RecordType::A), a(&["10.1.0.3"]));
+    assert_eq!(ask("::ffff:10.1.0.2", "db", RecordType::A), a(&["10.1.0.3"]), "a mapped source is the IPv4 one");
+}
+
+#[test]
+fn names_and_networks_may_have_dots() {
+    for name in ["a.b", "a.b.internal"] {
+        assert_eq!(ask(AB, name, RecordType::A), a(&["10.3.0.2", "10.1.0.5"]), "{name}");
+    }
+    assert_eq!(ask(AB, "a.b.my.net", RecordType::A), a(&["10.3.0.2"]));
+    assert_eq!(ask(AB, "a.b.my.net.internal", RecordType::A), a(&["10.3.0.2"]));
+    assert_eq!(ask(AB, "a.b.net1", RecordType::A), a(&["10.1.0.5"]));
+    assert_eq!(ask(AB, "x.net1", RecordType::A), a(&["10.3.0.2"]), "a whole name beats a split one");
+    assert_eq!(ask(AB, "my.net", RecordType::A), Answer::NoData, "a network's own name");
+    assert_eq!(ask("10.5.0.2", "caps.upper", RecordType::A), a(&["10.5.0.2"]));
+    assert_eq!(ask("10.5.0.2", "loud.UPPER.internal", RecordType::A), a(&["10.5.0.2"]));
+}
+
+#[test]
+fn a_known_name_without_the_type_is_no_data() {
+    for name in ["db", "db.net1", "db.net1.internal", "store"] {
+        assert_eq!(ask(WEB, name, RecordType::Aaaa), Answer::NoData, "{name}");
+        assert_eq!(ask(WEB, name, RecordType::Other), Answer::NoData, "{name}");
+        assert_eq!(ask(WEB, name, RecordType::Ptr), Answer::NoData, "{name}");
+    }
+    for apex in ["internal", "net1.internal", "docker.internal", "containers.internal", "host.internal"] {
+        assert_eq!(ask(WEB, apex, RecordType::Other), Answer::NoData, "{apex}");
+    }
+}
+
+#[test]
+fn what_is_ours_never_leaves_the_host() {
+    for name in ["nosuch", "cache", "hidden", "nosuch.net1", "web.net2", "cache.net2", "hidden.secret", "x.upper"]
+        .into_iter()
+        .chain(["nosuch.internal", "x.y.internal", "net2.internal", "secret.internal", "my.net", "x.my.net"])
+        .chain(["web.net2.internal", "cache.net2.internal", "hidden.secret.internal", "net1.net2"])
+    {
+        for kind in [RecordType::A, RecordType::Aaaa, RecordType::Other] {
+            assert_eq!(ask(WEB, name, kind), Answer::NxDomain, "{name}");
+        }
+    }
+    for name in ["example.com", "x.example.com", "internal.example.com", "webinternal.com", "", "net1.com"] {
+        assert_eq!(ask(WEB, name, RecordType::A), Answer::Forward, "{name:?}");
+        assert_eq!(ask(WEB, name, RecordType::Other), Answer::Forward, "{name:?}");
+    }
+}
+
+#[test]
+fn only_askers_we_serve_are_answered() {
+    for asker in ["10.1.0.77", "192.0.2.1", "127.0.0.1", "fd01::77", "::1"] {
+        assert_eq!(ask(asker, "web", RecordType::A), Answer::Refused, "{asker}");
+        assert_eq!(ask(asker, "example.com", RecordType::A), Answer::Refused, "{asker}");
+        assert_eq!(ask(asker, "2.0.1.10.in-addr.arpa", RecordType::Ptr), Answer::Refused, "{asker}");
+        assert!(!may_forward(&state(), Asker::Address(asker.parse().unwrap())), "{asker}");
+    }
+    assert!(!may_forward(&state(), Asker::Address(HIDDEN.parse().unwrap())), "internal networks only");
+    for asker in [WEB, CACHE, "10.4.0.1"] {
+        assert!(may_forward(&state(), Asker::Address(asker.parse().unwrap())), "{asker}");
+    }
+}
+
+#[test]
+fn the_host_sees_every_network() {
+    assert_eq!(ask("host", "hidden", RecordType::A), a(&["10.4.0.2"]));
+    assert_eq!(ask("10.2.0.1", "hidden", RecordType::A), a(&["10.4.0.2"]));
+    assert_eq!(ask("10.2.0.1", "db", RecordType::A), a(&["10.2.0.3", "10.1.0.3"]), "the one it asks through first");
+    assert_eq!(ask("host", "host.internal", RecordType::A), a(&["127.0.0.1"]));
+    assert_eq!(ask("host", "host.docker.internal", RecordType::Aaaa), Answer::Aaaa(vec!["::1".parse().unwrap()]));
+}
+
+#[test]
+fn the_host_has_its_names() {
+    for name in ["host.internal", "HOST.docker.internal", "host.containers.internal"] {
+        assert_eq!(ask(WEB, name, RecordType::A), a(&["10.1.0.1"]), "{name}");
+        assert_eq!(ask(WEB, name, RecordType::Aaaa), Answer::Aaaa(vec!["fd01::1".parse().unwrap()]), "{name}");
+        assert_eq!(ask(DB, name, RecordType::Aaaa), Answer::NoData, "{name}: db has no IPv6");
+        assert_eq!(ask(HIDDEN, name, RecordType::A), a(&["10.4.0.1"]), "{name}: internal networks have a gateway too");
+    }
+    assert_eq!(ask(CACHE, "host", RecordType::A), a(&["10.2.0.4"]), "without a domain it is a name like any other");
+    assert_eq!(ask(WEB, "host.lan", RecordType::A), Answer::Forward);
+    let lan = |name| answer(&state(), "lan", Asker::Address(WEB.parse().unwrap()), name, RecordType::A);
+    assert_eq!((lan("host.lan"), lan("host.docker.internal")), (a(&["10.1.0.1"]), a(&["10.1.0.1"])));
+    assert_eq!((lan("db.net1.lan"), lan("db.net1.internal")), (a(&["10.1.0.3"]), Answer::Forward));
+    assert_eq!(ask(WEB, "localhost", RecordType::A), a(&["127.0.0.1"]));
+    assert_eq!(ask(WEB, "x.localhost", RecordType::Aaaa), Answer::Aaaa(vec!["::1".parse().unwrap()]));
+}
+
+#[test]
+fn addresses_have_names() {
+    let ptr = |asker, name: &str| ask(asker, name, RecordType::Ptr);
+    let names = |names: &[&str]| Answer::Ptr(names.iter().map(|name| (*name).to_owned()).collect());
+    let v6 = |last: char| format!("{last}.{}1.0.d.f.IP6.arpa", "0.".repeat(27));
+    assert_eq!(ptr(DB, "2.0.1.10.in-addr.arpa"), names(&["web", "web.net1.internal"]));
+    assert_eq!(ptr(DB, &v6('2')), names(&["web", "web.net1.internal"]));
+    assert_eq!(ptr("10.5.0.2", "2.0.5.10.IN-ADDR.ARPA"), names(&["Caps", "Caps.Upper.internal"]));
+    assert_eq!(ptr(DB, "1.0.1.10.in-addr.arpa"), names(&["host.internal"]));
+    assert_eq!(ptr(DB, &v6('1')), names(&["host.internal"]));
+    assert_eq!(ask(DB, "2.0.1.10.in-addr.arpa", RecordType::A), Answer::NoData);
+    for ours in ["9.0.1.10.in-addr.arpa", "2.0.4.10.in-addr.arpa", "1.0.4.10.in-addr.arpa", "9.0.4.10.in-addr.arpa"] {
+        assert_eq!(ptr(DB, ours), Answer::NxDomain, "{ours}");
+    }
+    assert_eq!(ptr(DB, "0.1.10.in-addr.arpa"), Answer::NoData, "our subnet's own name does not leak either");
+    for other in ["2.0.9.10.in-addr.arpa", "10.in-addr.arpa", "in-addr.arpa", "x.in-addr.arpa", "8.8.8.8.in-addr.arpa"]
+    {
+        assert_eq!(ptr(DB, other), Answer::Forward, "{other}");
+    }
+}
+
+#[test]
+fn a_name_is_gone_with_its_endpoint() {
+    let mut desired = state();
+    let key = desired.at_address(WEB.parse().unwrap()).unwrap().key();
+    desired.remove_endpoint(&key);
+    let ask = |name| answer(&desired, "internal", Asker::Address(DB.parse().unwrap()), name, RecordType::A);
+    assert_eq!((ask("web"), ask("www"), ask("web.net1")), (Answer::NxDomain, Answer::NxDomain, Answer::NxDomain));
+    assert_eq!(ask("api.example.com"), Answer::Forward);
+}
+
+fn names() -> impl Strategy<Value = String> {
+    let parts = ["web", "db", "store", "a", "b", "net1", "net2", "my", "net", "secret", "hidden", "internal", "host"];
+    let part = prop_oneof![
+        proptest::sample::select(parts.to_vec()).prop_map(str::to_owned),
+        "[0-9a-f]{1,3}",
+        Just("in-addr.arpa".to_owned()),
+        Just("ip6.arpa".to_owned()),
+        Just("UPPER.Localhost".to_owned()),
+    ];
+    prop_oneof![proptest::collection::vec(part, 0..8).prop_map(|parts| parts.join(".")), any::<String>(), "[.]{0,4}"]
+}
+
+proptest! {
+    #[test]
+    fn no_question_panics_or_tells_of_a_network_that_is_not_shared(
+        name in names(),
+        domain in prop_oneof![Just("internal".to_owned()), Just("net1".to_owned()), any::<String>()],
+        asker in proptest::sample::select(&[WEB, DB, CACHE, AB, HIDDEN, "10.5.0.2", "fd01::2", "192.0.2.1"][..]),
+    ) {
+        let desired = state();
+        let source: IpAddr = asker.parse().unwrap();
+        let shared: Vec<_> = desired.at_address(source).map(|endpoint| {
+            let attached = desired.container(&endpoint.container.id).unwrap();
+            attached.endpoints.iter().map(|endpoint| endpoint.network.clone()).collect()
+        }).unwrap_or_default();
+        for kind in [RecordType::A, RecordType::Aaaa, RecordType::Ptr, RecordType::Other] {
+            let addresses: Vec<IpAddr> = match answer(&desired, &domain, Asker::Address(source), &name, kind) {
+                Answer::A(list) => list.into_iter().map(IpAddr::from).collect(),
+                Answer::Aaaa(list) => list.into_iter().map(IpAddr::from).collect(),
+                Answer::Ptr(names) => {
+                    prop_assert!(names.iter().all(|name| !name.contains("hidden") || asker == HIDDEN));
+                    continue;
+                }
+                _ => continue,
+            };
+            prop_assert!(!addresses.is_empty());
+            for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
+                let network = desired.at_address(address).map(|endpoint| endpoint.network.clone())
+                    .or_else(|| desired.at_gateway(address).map(|network| network.name.clone()));
+                prop_assert!(shared.contains(&network.unwrap()), "{} told {} of {}", name, asker, address);
+            }
+        }
+    }
+}

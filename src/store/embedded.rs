@@ -1,0 +1,309 @@
+//! The embedded store: two redb files of two lifetimes.
+//!
+//! `netd.redb` in the state directory: networks and settings, committed with fsync. `endpoints.redb` in the runtime
+//! directory: endpoints and released addresses, stamped with the boot id and discarded when it differs; its commits
+//! reach the page cache only, because a power cut takes what they describe as well, and a killed process does not.
+//! Each value is one byte of schema version and JSON.
+
+use std::fs::File;
+use std::net::IpAddr;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{Record, Store, StoreError, Stored};
+use crate::model::endpoint::EndpointKey;
+use crate::model::names::NetworkName;
+
+/// The schema of every record; a record of a higher one was written by a later netd.
+const SCHEMA: u8 = 1;
+/// redb's page cache, bytes: what netd keeps is small.
+const CACHE: usize = 4 << 20;
+
+const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
+const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
+const ENDPOINTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("endpoints");
+const RELEASED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("released");
+const BOOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("boot");
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// Both files, open and locked.
+#[derive(Debug)]
+pub struct Embedded {
+    durable: (PathBuf, Database),
+    until_boot: (PathBuf, Database),
+}
+
+impl Embedded {
+    /// Opens or creates `state_dir/netd.redb` and `runtime_dir/endpoints.redb`; the latter is begun anew when it was
+    /// written in another boot. Fails when another netd has them open.
+    pub fn open(state_dir: &Path, runtime_dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
+        let durable = state_dir.join("netd.redb");
+        let until_boot = runtime_dir.join("endpoints.redb");
+        let look = "another netd with the same directories? missing rights? a full disk?";
+        let durable = open(&durable, true).map(|db| (durable.clone(), db)).map_err(failed("open", &durable, look))?;
+        let database = open_of_this_boot(&until_boot, boot_id).map_err(failed("open", &until_boot, look))?;
+        Ok(Self { durable, until_boot: (until_boot, database) })
+    }
+}
+
+impl Store for Embedded {
+    fn load(&mut self) -> Result<Stored, StoreError> {
+        let look = "a file written by a later netd, or damaged: move it away to begin anew";
+        let (path, database) = &self.durable;
+        let networks = values(database, NETWORKS).map_err(failed("read", path, look))?;
+        let settings = values(database, SETTINGS).map_err(failed("read", path, look))?;
+        let (path, database) = &self.until_boot;
+        let endpoints = values(database, ENDPOINTS).map_err(failed("read", path, look))?;
+        let released = values(database, RELEASED).map_err(failed("read", path, look))?;
+        Ok(Stored { networks, endpoints, released, settings: settings.into_iter().collect() })
+    }
+
+    fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        let (durable, until_boot): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|record| is_durable(record));
+        for ((path, database), records) in [(&self.durable, durable), (&self.until_boot, until_boot)] {
+            if !records.is_empty() {
+                write(database, &records).map_err(failed("commit to", path, "is the disk full?"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_durable(record: &Record) -> bool {
+    match record {
+        Record::PutNetwork(_) | Record::DeleteNetwork(_) | Record::PutSetting(..) => true,
+        Record::PutEndpoint(_) | Record::DeleteEndpoint(_) | Record::PutReleased(..) | Record::DeleteReleased(..) => {
+            false
+        }
+    }
+}
+
+fn failed(attempted: &'static str, path: &Path, look: &'static str) -> impl Fn(Cause) -> StoreError {
+    let path = path.display().to_string();
+    move |source| StoreError { attempted, path: path.clone(), source, look }
+}
+
+fn write(database: &Database, records: &[&Record]) -> Result<(), Cause> {
+    let transaction = database.begin_write()?;
+    for record in records {
+        let put = |table, key: &str, value: Result<Vec<u8>, Cause>| -> Result<(), Cause> {
+            transaction.open_table(table)?.insert(key, value?.as_slice())?;
+            Ok(())
+        };
+        let delete = |table, key: &str| -> Result<(), Cause> {
+            transaction.open_table(table)?.remove(key)?;
+            Ok(())
+        };
+        match record {
+            Record::PutNetwork(network) => put(NETWORKS, network.name.as_str(), encode(network))?,
+            Record::DeleteNetwork(name) => delete(NETWORKS, name.as_str())?,
+            Record::PutSetting(name, value) => put(SETTINGS, name, encode(&(name, value)))?,
+            Record::PutEndpoint(endpoint) => put(ENDPOINTS, &key(&endpoint.key()), encode(endpoint))?,
+            Record::DeleteEndpoint(endpoint) => delete(ENDPOINTS, &key(endpoint))?,
+            Record::PutReleased(network, address, order) => {
+                put(RELEASED, &released_key(network, *address), encode(&(network, address, order)))?;
+            }
+            Record::DeleteReleased(network, address) => delete(RELEASED, &released_key(network, *address))?,
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// Neither names nor ids can hold a slash.
+fn key(key: &EndpointKey) -> String {
+    format!("{}/{}", key.network, key.container)
+}
+
+fn released_key(network: &NetworkName, address: IpAddr) -> String {
+    format!("{network}/{address}")
+}
+
+fn encode(value: &impl Serialize) -> Result<Vec<u8>, Cause> {
+    let mut bytes = vec![SCHEMA];
+    serde_json::to_writer(&mut bytes, value)?;
+    Ok(bytes)
+}
+
+fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause> {
+    match bytes.split_first() {
+        Some((&SCHEMA, json)) => Ok(serde_json::from_slice(json)?),
+        Some((version, _)) => Err(format!("a record has schema {version}, this netd knows {SCHEMA}").into()),
+        None => Err("an empty record".into()),
+    }
+}
+
+fn values<T: DeserializeOwned>(
+    database: &Database,
+    table: TableDefinition<'_, &'static str, &'static [u8]>,
+) -> Result<Vec<T>, Cause> {
+    let transaction = database.begin_read()?;
+    let table = match transaction.open_table(table) {
+        Ok(table) => table,
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut values = Vec::new();
+    for entry in table.iter()? {
+        values.push(decode(entry?.1.value())?);
+    }
+    Ok(values)
+}
+
+fn open(path: &Path, sync: bool) -> Result<Database, Cause> {
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    let backend = PageCache { file: redb::backends::FileBackend::new(file)?, sync };
+    Ok(builder.create_with_backend(backend)?)
+}
+
+/// Opens the file when it was written in this boot; otherwise begins it anew.
+fn open_of_this_boot(path: &Path, boot_id: &str) -> Result<Database, Cause> {
+    let database = open(path, false)?;
+    let boots: Vec<String> = values(&database, BOOT)?;
+    if boots.first().map(String::as_str) == Some(boot_id) {
+        return Ok(database);
+    }
+    let database = if boots.is_empty() {
+        database
+    } else {
+        drop(database);
+        std::fs::remove_file(path)?;
+        open(path, false)?
+    };
+    let transaction = database.begin_write()?;
+    transaction.open_table(BOOT)?.insert("id", encode(&boot_id)?.as_slice())?;
+    transaction.commit()?;
+    Ok(database)
+}
+
+/// A file whose commits need not reach the disk when `sync` is false.
+#[derive(Debug)]
+struct PageCache {
+    file: redb::backends::FileBackend,
+    sync: bool,
+}
+
+impl redb::StorageBackend for PageCache {
+    fn len(&self) -> Result<u64, std::io::Error> {
+        self.file.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
+        self.file.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
+        self.file.set_len(len)
+    }
+
+    fn sync_data(&self) -> Result<(), std::io::Error> {
+        if self.sync { self.file.sync_data() } else { Ok(()) }
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
+        self.file.write(offset, data)
+    }
+
+    fn close(&self) -> Result<(), std::io::Error> {
+        self.file.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.file.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
+        self.file.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+    use crate::model::endpoint::Endpoint;
+    use crate::model::network::Network;
+
+    fn filled(state: &Path, runtime: &Path) -> (Network, Endpoint) {
+        let network = samples::network("net1", &["10.0.0.0/24"]);
+        let endpoint = samples::endpoint(&network, "web", 1, &["10.0.0.2"], &["4000:80"]);
+        let mut store = Embedded::open(state, runtime, "boot-1").unwrap();
+        let address = "10.0.0.9".parse().unwrap();
+        let records = [
+            Record::PutNetwork(network.clone()),
+            Record::PutEndpoint(Box::new(endpoint.clone())),
+            Record::PutReleased(network.name.clone(), address, 7),
+            Record::PutSetting("ula-prefix".into(), "fd00::/48".into()),
+        ];
+        store.commit(&records).unwrap();
+        (network, endpoint)
+    }
+
+    #[test]
+    fn what_was_committed_is_there_after_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
+        let (network, endpoint) = filled(&state, &runtime);
+        let stored = Embedded::open(&state, &runtime, "boot-1").unwrap().load().unwrap();
+        assert_eq!(stored.networks, std::slice::from_ref(&network));
+        assert_eq!(stored.endpoints, [endpoint]);
+        assert_eq!(stored.released, [(network.name, "10.0.0.9".parse().unwrap(), 7)]);
+        assert_eq!(stored.settings["ula-prefix"], "fd00::/48");
+    }
+
+    #[test]
+    fn a_reboot_keeps_networks_and_forgets_endpoints() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
+        let (network, _) = filled(&state, &runtime);
+        let stored = Embedded::open(&state, &runtime, "boot-2").unwrap().load().unwrap();
+        assert_eq!(stored.networks, [network]);
+        assert!(stored.endpoints.is_empty() && stored.released.is_empty());
+    }
+
+    #[test]
+    fn a_second_daemon_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
+        let _first = Embedded::open(&state, &runtime, "boot-1").unwrap();
+        let error = Embedded::open(&state, &runtime, "boot-1").unwrap_err().to_string();
+        assert!(error.contains("another netd"), "{error}");
+    }
+
+    #[test]
+    fn a_record_of_a_later_schema_is_refused_and_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+        let transaction = store.durable.1.begin_write().unwrap();
+        transaction.open_table(NETWORKS).unwrap().insert("net1", [SCHEMA + 1, b'{'].as_slice()).unwrap();
+        transaction.commit().unwrap();
+        let error = store.load().unwrap_err().to_string();
+        assert!(error.contains("schema 2") && error.contains("move it away"), "{error}");
+    }
+}
