@@ -1,2 +1,103 @@
-//! x
-fn main() {}
+//! `scripts/bench attach`: what connecting a container with one published port costs, over the API's unix socket, on
+//! an empty host and with 2,000 endpoints already there. Fails when a bound is missed.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::print_stdout, reason = "its output is the measurement")]
+
+#[path = "../tests/netns/lab/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
+mod lab;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use lab::Lab;
+
+/// Endpoints measured in each round.
+const MEASURED: usize = 300;
+/// Endpoints that are there before the second round: on four networks, since a bridge has 1,023 ports.
+const PRESENT: usize = 2000;
+const NETWORKS: usize = 4;
+/// The bounds on a machine with two cores.
+const P50_MAX: Duration = Duration::from_millis(6);
+const RATIO_MAX: f64 = 1.3;
+
+fn main() -> ExitCode {
+    if let Err(why) = lab::space::leave_the_machine() {
+        println!("no namespaces of its own: {why}");
+        return ExitCode::FAILURE;
+    }
+    let lab = Lab::new();
+    lab.start_daemon();
+    for network in 0..NETWORKS {
+        // Room for every container in one subnet.
+        lab.netd(&format!("network create n{network} --subnet 10.{}.0.0/16", 100 + network)).ok();
+    }
+    let per_network = PRESENT / NETWORKS;
+    let containers: Vec<String> = (0..per_network + MEASURED).map(|number| format!("c{number}")).collect();
+    println!("making {} namespaces", containers.len());
+    for name in &containers {
+        lab::run(&format!("ip netns add {name}")).ok();
+    }
+
+    let first = round(&containers[..MEASURED], 10_000);
+    println!("empty host: {first}");
+    for (index, name) in containers[MEASURED..per_network].iter().enumerate() {
+        connect("n0", name, Some(11_000 + index));
+    }
+    for network in 1..NETWORKS {
+        for name in &containers[..per_network] {
+            connect(&format!("n{network}"), name, None);
+        }
+    }
+    let present = lab.netd("status --json").ok().stdout;
+    let second = round(&containers[per_network..], 20_000);
+    println!("with {PRESENT} endpoints there: {second}");
+
+    let ratio = second.p50.as_secs_f64() / first.p50.as_secs_f64();
+    println!("ratio of the medians: {ratio:.2} (at most {RATIO_MAX}); each median at most {P50_MAX:?}");
+    assert!(present.contains(&PRESENT.to_string()), "not {PRESENT} endpoints: {present}");
+    let held = first.p50 <= P50_MAX && second.p50 <= P50_MAX && ratio <= RATIO_MAX;
+    println!("{}", if held { "bounds held" } else { "BOUNDS MISSED" });
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One round's medians and tails.
+struct Times {
+    p50: Duration,
+    p90: Duration,
+}
+
+impl std::fmt::Display for Times {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "connect with one port, {MEASURED} times: p50 {:.2?}, p90 {:.2?}", self.p50, self.p90)
+    }
+}
+
+fn round(containers: &[String], port: usize) -> Times {
+    let mut times: Vec<Duration> = Vec::with_capacity(containers.len());
+    for (index, name) in containers.iter().enumerate() {
+        let begin = Instant::now();
+        connect("n0", name, Some(port + index));
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    Times { p50: times[times.len() / 2], p90: times[times.len() * 9 / 10] }
+}
+
+/// Connects over HTTP on a connection of its own, as the command line does.
+fn connect(network: &str, container: &str, port: Option<usize>) {
+    let ports = port.map_or_else(String::new, |port| format!(r#","ports":["{port}:80"]"#));
+    let body = format!(r#"{{"container":"{container}"{ports}}}"#);
+    let request = format!(
+        "POST /v1/networks/{network}/endpoints HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(lab::daemon::SOCKET).expect("the daemon listens");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+}

@@ -136,7 +136,7 @@ const WRONG_REQUESTS: &[(&str, &str, &str, u16)] = &[
     ("POST", "/v1/networks", r#"{"name":""}"#, 400),
     ("POST", "/v1/networks", r#"{"name":"a b"}"#, 400),
     ("POST", "/v1/networks", r#"{"name":"n","nonsense":1}"#, 400),
-    ("POST", "/v1/networks", r#"{"name":"n","subnets":["10.0.0.0/24"]}"#, 400),
+    ("POST", "/v1/networks", r#"{"name":"n","subnets":["10.0.0.5/24"]}"#, 400),
     ("POST", "/v1/networks", r#"{"name":"n","subnets":[{"subnet":"10.0.0.1/24"}]}"#, 400),
     ("POST", "/v1/networks", r#"{"name":"n","mtu":-1}"#, 400),
     ("POST", "/v1/networks", r#"{"name":"n","driver":"vxlan"}"#, 400),

@@ -19,6 +19,7 @@ mod publishing;
 mod restart;
 mod run;
 mod runtimes;
+mod self_test;
 
 use std::process::ExitCode;
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let entered = lab::space::leave_the_machine();
     let trials = [
-        lab::self_test::trials(),
+        self_test::trials(),
         main_job::trials(),
         matrix::trials(),
         isolation::trials(),

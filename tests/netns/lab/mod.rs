@@ -8,7 +8,6 @@ pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod echo;
 pub(crate) mod look;
-pub(crate) mod self_test;
 pub(crate) mod space;
 pub(crate) mod upstream;
 pub(crate) mod wait;

@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 
 use libtest_mimic::Trial;
 
-use super::look::links;
-use super::upstream::Upstream;
-use super::{HOST4, HOST6, OUTSIDE4, OUTSIDE6, Proto, Server, ask, echo, run, space, trial};
+use crate::lab::look::links;
+use crate::lab::upstream::Upstream;
+use crate::lab::{HOST4, HOST6, OUTSIDE4, OUTSIDE6, Proto, Server, ask, echo, run, space, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -27,7 +27,7 @@ pub(crate) fn trials() -> Vec<Trial> {
                 let server = Server::start("web", "web", 80);
                 drop(server);
                 run("ip netns delete web").ok();
-                super::until("the pair went with its namespace", || !links("host").contains(&"probe".to_owned()));
+                crate::lab::until("the pair went with its namespace", || !links("host").contains(&"probe".to_owned()));
             }
         }),
         trial("lab: nothing of it is seen by another laboratory", |lab| {
@@ -39,8 +39,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         }),
         trial("lab: the resolver answers and remembers", |_| {
             let upstream = Upstream::start("host", SocketAddr::from(([127, 0, 0, 1], 53)));
-            super::Dig::expect("host", "Example.COM", &["198.51.100.7"]);
-            super::Dig::expect_none("host", "example.com AAAA", "NOERROR");
+            crate::lab::Dig::expect("host", "Example.COM", &["198.51.100.7"]);
+            crate::lab::Dig::expect_none("host", "example.com AAAA", "NOERROR");
             assert_eq!(upstream.asked(), ["example.com", "example.com"]);
         }),
     ]

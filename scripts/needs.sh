@@ -1,0 +1,34 @@
+# Sourced by the scripts: what they need, and how it is installed on Debian.
+# shellcheck shell=bash
+
+# needs PROGRAM=PACKAGE...: installs the packages of the programs that are missing, and says so.
+needs() {
+    local pair missing=()
+    for pair in "$@"; do
+        # sbin is not in everybody's PATH.
+        PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "missing: ${missing[*]} (Debian package names): install them, or run this as root on Debian" >&2
+        return 1
+    fi
+    echo "installing: ${missing[*]}"
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# needs_rust: a cargo of at least the rust-version in Cargo.toml, also where rustup put it.
+needs_rust() {
+    local wanted have=none
+    export PATH="$PATH:$HOME/.cargo/bin"
+    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    needs cc=gcc
+    [ -e /usr/include/stdio.h ] || needs no-such-program=libc6-dev
+    if command -v cargo >/dev/null; then
+        have=$(cargo --version | cut -d' ' -f2)
+        if [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n1)" = "$wanted" ]; then return 0; fi
+    fi
+    echo "Rust $wanted or newer is needed, found: $have. To get it: curl -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+    return 1
+}

@@ -1,0 +1,409 @@
+//! The house holds: imports go down only, effects live in their home, files open with their story and stay short, and
+//! the paths that ARCHITECTURE.md and README.md name exist.
+//!
+//! The scanner reads text, not syntax: it blanks comments, string literals and code under `#[cfg(test)]`, then looks
+//! for paths that begin at the crate's root. Its own tests plant each offence and see it found.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test ends at the first surprise")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+/// Floors from the ground up; modules on the same floor do not know each other.
+const FLOORS: &[&[&str]] =
+    &[&["model"], &["logic", "api", "base"], &["kernel", "store"], &["engine"], &["faces"], &["config"], &["app"]];
+/// Lower floors that a module must not use all the same: faces see the engine's door and snapshot only.
+const CLOSED: &[(&str, &[&str])] = &[("faces", &["kernel", "store", "logic"])];
+/// What only `app` may name: the engine knows the traits.
+const IMPLEMENTATIONS: &[&str] = &["crate::kernel::linux", "crate::store::embedded", "redb::"];
+
+/// An effect and the places that may have it.
+struct Effect {
+    /// As it stands in code.
+    text: &'static str,
+    /// Looked for in string literals (a path) instead of in code.
+    in_strings: bool,
+    /// Beginnings of the paths of the files that may have it.
+    homes: &'static [&'static str],
+}
+
+const EFFECTS: &[Effect] = &[
+    Effect { text: "unsafe", in_strings: false, homes: &["src/kernel/"] },
+    Effect { text: "setns", in_strings: false, homes: &["src/kernel/"] },
+    Effect { text: "Command::new", in_strings: false, homes: &["src/kernel/"] },
+    Effect { text: "/proc", in_strings: true, homes: &["src/kernel/"] },
+    Effect { text: "Instant::now", in_strings: false, homes: &["src/base/"] },
+    Effect { text: "env::var", in_strings: false, homes: &["src/config.rs", "src/config/"] },
+    Effect { text: "env::vars", in_strings: false, homes: &["src/config.rs", "src/config/"] },
+    Effect { text: "env::var_os", in_strings: false, homes: &["src/config.rs", "src/config/"] },
+    Effect { text: "process::exit", in_strings: false, homes: &[] },
+];
+
+/// What pure code does not name.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "std::fs",
+    "std::process",
+    "std::thread",
+    "std::net::TcpListener",
+    "std::net::UdpSocket",
+    "SystemTime::now",
+    "Instant",
+    "rand",
+];
+const PURE: &[&str] = &["src/model/", "src/logic/", "src/logic.rs", "src/model.rs"];
+
+/// A file tells one story in at most 400 lines; this is the end.
+const LINES_MAX: usize = 600;
+
+#[test]
+fn imports_go_down_only() {
+    report(&sources(), imports);
+}
+
+#[test]
+fn effects_live_in_their_home() {
+    report(&sources(), effects);
+}
+
+#[test]
+fn every_file_opens_with_its_story_and_stays_short() {
+    let mut files = sources();
+    files.extend(rust_files("tests"));
+    files.extend(rust_files("benches"));
+    report(&files, |path, text| {
+        let mut wrong = Vec::new();
+        if !text.starts_with("//!") {
+            wrong.push(format!("{path}: does not begin with //!"));
+        }
+        let lines = text.lines().count();
+        if lines > LINES_MAX {
+            wrong.push(format!("{path}: {lines} lines, at most {LINES_MAX}"));
+        }
+        wrong
+    });
+}
+
+#[test]
+fn every_floor_is_known() {
+    let known: BTreeSet<&str> = FLOORS.iter().copied().flatten().copied().collect();
+    for entry in fs::read_dir(root().join("src")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let module = name.strip_suffix(".rs").unwrap_or(&name).to_owned();
+        assert!(
+            known.contains(module.as_str()) || ["main", "lib", "bin"].contains(&module.as_str()),
+            "src/{name} stands on no floor"
+        );
+    }
+}
+
+#[test]
+fn the_paths_that_the_documents_name_exist() {
+    for document in ["ARCHITECTURE.md", "README.md"] {
+        let Ok(text) = fs::read_to_string(root().join(document)) else { continue };
+        let part = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
+        for word in text.split(|c| !part(c)) {
+            let word = word.trim_end_matches(['.', '/']);
+            let ours = ["src/", "tests/", "scripts/", "dist/", "benches/", ".ci/", "cni-conf/"];
+            if ours.iter().any(|folder| word.starts_with(folder)) {
+                assert!(root().join(word).exists(), "{document} names {word}, which does not exist");
+            }
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources() -> Vec<PathBuf> {
+    let files = rust_files("src");
+    assert!(files.len() > 20, "the sources were not found");
+    files
+}
+
+fn rust_files(folder: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn report(files: &[PathBuf], rule: impl Fn(&str, &str) -> Vec<String>) {
+    let tests = test_files(files);
+    let mut wrong = Vec::new();
+    for file in files.iter().filter(|file| !tests.contains(*file)) {
+        let text = fs::read_to_string(file).unwrap();
+        wrong.extend(rule(&file.strip_prefix(root()).unwrap().to_string_lossy(), &text));
+    }
+    assert!(wrong.is_empty(), "{} offences:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// Files that are modules under `#[cfg(test)]`: `#[cfg(test)] mod tests;`.
+fn test_files(files: &[PathBuf]) -> BTreeSet<PathBuf> {
+    let mut found = BTreeSet::new();
+    for file in files {
+        let text = fs::read_to_string(file).unwrap();
+        for (_, rest) in text.match_indices("#[cfg(test)]").map(|(at, mark)| (at, &text[at + mark.len()..])) {
+            let declaration = rest.trim_start().trim_start_matches("pub(crate) ").trim_start_matches("pub(super) ");
+            let Some(name) =
+                declaration.strip_prefix("mod ").and_then(|rest| rest.split_once(';')).map(|split| split.0)
+            else {
+                continue;
+            };
+            let folder = match file.file_stem().unwrap().to_str().unwrap() {
+                "mod" | "lib" | "main" => file.parent().unwrap().to_owned(),
+                stem => file.parent().unwrap().join(stem),
+            };
+            found.insert(folder.join(format!("{name}.rs")));
+            found.insert(folder.join(name).join("mod.rs"));
+        }
+    }
+    found
+}
+
+/// The text in two halves of the same length: code without comments and strings, and strings without code. Code under
+/// `#[cfg(test)]` is in neither.
+fn halves(text: &str) -> (String, String) {
+    let bytes = text.as_bytes();
+    let (mut code, mut strings) = (vec![b' '; bytes.len()], vec![b' '; bytes.len()]);
+    let mut at = 0;
+    while at < bytes.len() {
+        let rest = &bytes[at..];
+        let (end, into) = if rest.starts_with(b"//") {
+            (at + rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len()), None)
+        } else if rest.starts_with(b"/*") {
+            (at + find(rest, b"*/").map_or(rest.len(), |length| length + 2), None)
+        } else if let Some(length) = raw_string(rest, at == 0 || !is_word(bytes[at - 1])) {
+            (at + length, Some(&mut strings))
+        } else if rest[0] == b'"' {
+            (at + string(rest), Some(&mut strings))
+        } else if let Some(length) = character(rest) {
+            (at + length, None)
+        } else {
+            (at + 1, Some(&mut code))
+        };
+        if let Some(into) = into {
+            into[at..end].copy_from_slice(&bytes[at..end]);
+        }
+        at = end;
+    }
+    blank_tests(&mut code, &mut strings);
+    (String::from_utf8_lossy(&code).into_owned(), String::from_utf8_lossy(&strings).into_owned())
+}
+
+fn find(bytes: &[u8], what: &[u8]) -> Option<usize> {
+    bytes.windows(what.len()).position(|window| window == what)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Length of `r"…"`, `r#"…"#`, `br"…"` at the beginning.
+fn raw_string(rest: &[u8], word_begins: bool) -> Option<usize> {
+    let prefix = if rest.starts_with(b"br") { 2 } else { usize::from(rest.starts_with(b"r")) };
+    let hashes = rest[prefix..].iter().take_while(|byte| **byte == b'#').count();
+    if prefix == 0 || !word_begins || rest.get(prefix + hashes) != Some(&b'"') {
+        return None;
+    }
+    let mut close = vec![b'"'];
+    close.extend(std::iter::repeat_n(b'#', hashes));
+    let begin = prefix + hashes + 1;
+    Some(find(&rest[begin..], &close).map_or(rest.len(), |length| begin + length + close.len()))
+}
+
+/// Length of `"…"` at the beginning.
+fn string(rest: &[u8]) -> usize {
+    let mut at = 1;
+    while at < rest.len() && rest[at] != b'"' {
+        at += if rest[at] == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(rest.len())
+}
+
+/// Length of a character literal at the beginning; a lifetime is none.
+fn character(rest: &[u8]) -> Option<usize> {
+    if rest[0] != b'\'' {
+        return None;
+    }
+    let close = if rest.get(1) == Some(&b'\\') { 3 } else { 2 };
+    let window = rest.get(close..(close + 10).min(rest.len()))?;
+    match rest.get(1)? {
+        b'\\' => window.iter().position(|byte| *byte == b'\'').map(|length| close + length + 1),
+        _ if window.first() == Some(&b'\'') => Some(3),
+        // A character of several bytes.
+        byte if *byte >= 0x80 => window.iter().position(|byte| *byte == b'\'').map(|length| close + length + 1),
+        _ => None,
+    }
+}
+
+/// Blanks what follows each `#[cfg(test)]`: to the end of its block or declaration.
+fn blank_tests(code: &mut [u8], strings: &mut [u8]) {
+    while let Some(begin) = find(code, b"#[cfg(test)]") {
+        let mut depth = 0usize;
+        let mut end = begin;
+        for (at, byte) in code.iter().enumerate().skip(begin) {
+            end = at + 1;
+            match byte {
+                b'{' => depth += 1,
+                b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+            if depth == 0 && matches!(byte, b'}' | b';') {
+                break;
+            }
+        }
+        code[begin..end].fill(b' ');
+        strings[begin..end].fill(b' ');
+    }
+}
+
+/// The modules at the crate's root that the code names.
+fn roots(code: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, mark) in code.match_indices("crate::") {
+        let rest = &code[at + mark.len()..];
+        let Some(group) = rest.strip_prefix('{') else {
+            found.insert(word(rest));
+            continue;
+        };
+        let mut depth = 1;
+        let mut fresh = true;
+        for (at, c) in group.char_indices() {
+            match c {
+                '{' => depth += 1,
+                '}' => depth -= 1,
+                ',' if depth == 1 => fresh = true,
+                c if fresh && (c.is_alphanumeric() || c == '_') => {
+                    found.insert(word(&group[at..]));
+                    fresh = false;
+                }
+                _ => {}
+            }
+            if depth == 0 {
+                break;
+            }
+        }
+    }
+    found.remove("");
+    found
+}
+
+fn word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn floor(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|modules| modules.contains(&module))
+}
+
+fn imports(path: &str, text: &str) -> Vec<String> {
+    let own = path.trim_start_matches("src/").split(['/', '.']).next().expect("a module").to_owned();
+    let Some(own_floor) = floor(&own) else { return Vec::new() };
+    let (code, _) = halves(text);
+    let closed = CLOSED.iter().find(|(module, _)| *module == own).map_or(&[][..], |(_, closed)| closed);
+    let mut wrong = Vec::new();
+    for used in roots(&code) {
+        let Some(used_floor) = floor(&used) else { continue };
+        if used != own && (used_floor >= own_floor || closed.contains(&used.as_str())) {
+            wrong.push(format!("{path}: {own} (floor {own_floor}) must not use {used} (floor {used_floor})"));
+        }
+    }
+    // src/kernel/link.rs is two modules below the root: two `super` reach it.
+    let below = path.trim_end_matches("/mod.rs").matches('/').count();
+    if code.contains(&"super::".repeat(below)) {
+        wrong.push(format!("{path}: reaches the crate's root with super; write crate::"));
+    }
+    if !["app", "kernel", "store"].contains(&own.as_str()) {
+        let named = IMPLEMENTATIONS.iter().filter(|name| code.contains(*name));
+        wrong.extend(named.map(|name| format!("{path}: names {name}, which only app may")));
+    }
+    wrong
+}
+
+fn effects(path: &str, text: &str) -> Vec<String> {
+    let (code, strings) = halves(text);
+    let mut wrong = Vec::new();
+    for effect in EFFECTS {
+        let within = if effect.in_strings { &strings } else { &code };
+        let found = if effect.in_strings { within.contains(effect.text) } else { has_word(within, effect.text) };
+        if found && !effect.homes.iter().any(|home| path.starts_with(home)) {
+            wrong.push(format!("{path}: {} belongs in {:?}", effect.text, effect.homes));
+        }
+    }
+    if PURE.iter().any(|pure| path.starts_with(pure)) {
+        let named = IMPURE.iter().filter(|name| has_word(&code, name));
+        wrong.extend(named.map(|name| format!("{path}: pure code names {name}")));
+    }
+    wrong
+}
+
+fn has_word(code: &str, text: &str) -> bool {
+    let edge = |byte: Option<&u8>| byte.is_none_or(|byte| !is_word(*byte));
+    let bytes = code.as_bytes();
+    let before = |at: usize| at.checked_sub(1).and_then(|at| bytes.get(at));
+    code.match_indices(text).any(|(at, _)| edge(before(at)) && edge(bytes.get(at + text.len())))
+}
+
+#[test]
+fn planted_imports_are_found() {
+    for (path, text) in [
+        ("src/model/a.rs", "use crate::logic::x;"),
+        ("src/logic/a.rs", "use crate::api::x;"),
+        ("src/logic/a.rs", "fn f() { crate::store::x() }"),
+        ("src/kernel/a.rs", "use crate::{model::b, store::{c, d}};"),
+        ("src/engine/a.rs", "use crate::faces;"),
+        ("src/engine/a.rs", "use crate::kernel::linux::Linux;"),
+        ("src/faces/http/a.rs", "use crate::kernel::KernelError;"),
+        ("src/faces/http/a.rs", "use super::super::super::kernel;"),
+        ("src/faces/mod.rs", "use super::kernel;"),
+        ("src/faces/a.rs", "/* \" */ use crate::logic::zone; // \""),
+        ("src/config.rs", "use crate::app;"),
+    ] {
+        assert_eq!(imports(path, text).len(), 1, "{path}: {text}");
+    }
+    for (path, text) in [
+        ("src/engine/a.rs", "use crate::kernel::Kernel; use crate::engine::b;"),
+        ("src/faces/http/a.rs", "use super::super::cli; // crate::kernel\nlet s = \"crate::store::\";"),
+        ("src/logic/a.rs", "#[cfg(test)]\nmod tests { use crate::store::x; fn f() { '{'; } }"),
+        ("src/main.rs", "use netd::app;"),
+    ] {
+        assert_eq!(imports(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
+
+#[test]
+fn planted_effects_are_found() {
+    for (path, text) in [
+        ("src/engine/a.rs", "let x = unsafe { y() };"),
+        ("src/faces/a.rs", "std::process::Command::new(x)"),
+        ("src/faces/a.rs", "open(\"/proc/self\")"),
+        ("src/faces/a.rs", "open(r#\"/proc/self\"#)"),
+        ("src/engine/a.rs", "let c = '\"'; Instant::now();"),
+        ("src/app.rs", "std::env::var(x)"),
+        ("src/main.rs", "std::process::exit(1)"),
+        ("src/logic/a.rs", "use std::fs;"),
+        ("src/model/a.rs", "rand::random()"),
+    ] {
+        assert_eq!(effects(path, text).len(), 1, "{path}: {text}");
+    }
+    for (path, text) in [
+        ("src/kernel/a.rs", "unsafe { setns(x) }; open(\"/proc/self\"); Command::new(x)"),
+        ("src/engine/a.rs", "#![allow(unsafe_code)] // unsafe\nlet brand = b\"unsafe\";"),
+        ("src/faces/a.rs", "fn f<'a>(x: &'a str) {} // /proc"),
+        ("src/logic/a.rs", "let operand = 1;\n#[cfg(test)]\nfn f() { std::fs::read(x); }\n"),
+    ] {
+        assert_eq!(effects(path, text), Vec::<String>::new(), "{path}: {text}");
+    }
+}
