@@ -29,13 +29,17 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
-    /// Serves the state of `state`, forwarding to `upstreams`.
+    /// Serves the state of `state` on IPv4, forwarding to `upstreams`.
     pub(crate) async fn start(upstreams: Vec<SocketAddr>) -> Self {
+        Self::at("127.0.0.1", upstreams).await
+    }
+
+    pub(crate) async fn at(address: &str, upstreams: Vec<SocketAddr>) -> Self {
         let snapshot = Snapshot { desired: state(), domain: "internal".into(), revision: 7, ..Snapshot::default() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let (udp, tcp) = both("127.0.0.1").await;
+        let (udp, tcp) = both(address).await;
         let server = udp.local_addr().unwrap();
         let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
         listening.send(Listening::Serve(sockets)).unwrap();
@@ -82,7 +86,15 @@ impl Lab {
     /// What dig prints; `None` where it is not installed.
     pub(crate) async fn dig(&self, from: &str, arguments: &[&str]) -> Option<String> {
         let mut dig = std::process::Command::new("dig");
-        dig.args(["-b", from, "@127.0.0.1", "-p", &self.server.port().to_string(), "+tries=1", "+time=5"]);
+        dig.args([
+            "-b",
+            from,
+            &format!("@{}", self.server.ip()),
+            "-p",
+            &self.server.port().to_string(),
+            "+tries=1",
+            "+time=5",
+        ]);
         dig.args(arguments);
         let output = tokio::task::spawn_blocking(move || dig.output()).await.unwrap().ok()?;
         Some(String::from_utf8(output.stdout).unwrap())
@@ -90,7 +102,7 @@ impl Lab {
 }
 
 /// Networks net1 (127.1.0.0/24, fd01::/64), net2 (127.2.0.0/24) and the internal inner (127.3.0.0/24). Containers web
-/// (net1), db (net1, net2), far (net2), alone (inner), and p0 to p99 on net1 with the alias `pool`.
+/// (net1), db (net1, net2), far (net2), loop (net2, at ::1), alone (inner), and p0 to p99 on net1 with the alias `pool`.
 pub(crate) fn state() -> Desired {
     let mut desired = Desired::default();
     for (name, n) in [("net1", 1), ("net2", 2), ("inner", 3)] {
@@ -107,6 +119,7 @@ pub(crate) fn state() -> Desired {
     add(&mut desired, "db", "net2", &["127.2.0.3/24"], "store");
     add(&mut desired, "far", "net2", &["127.2.0.4/24"], "store");
     add(&mut desired, "alone", "inner", &["127.3.0.2/24"], "single");
+    add(&mut desired, "loop", "net2", &["::1/128"], "self");
     for n in 0..100 {
         add(&mut desired, &format!("p{n}"), "net1", &[&format!("127.1.0.{}/24", 100 + n)], "pool");
     }

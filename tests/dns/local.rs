@@ -43,6 +43,20 @@ async fn dig_finds_every_form_over_udp_and_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn askers_with_ipv6_are_known_too() {
+    let lab = Lab::at("::1", vec![]).await;
+    for transport in ["+notcp", "+tcp"] {
+        let Some(said) = lab.dig("::1", &[transport, "+short", "far"]).await else {
+            eprintln!("ignored: dig is not installed");
+            return;
+        };
+        assert_eq!(said, "127.2.0.4\n", "{transport}");
+        assert_eq!(lab.dig("::1", &[transport, "+short", "self.net2", "AAAA"]).await.unwrap(), "::1\n", "{transport}");
+        assert!(lab.dig("::1", &[transport, "web"]).await.unwrap().contains("status: NXDOMAIN"), "{transport}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
     let upstream = Upstream::saying(|reply| reply.metadata.response_code = ResponseCode::NXDomain).await;
     let lab = Lab::start(vec![upstream.address]).await;
