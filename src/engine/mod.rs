@@ -3,6 +3,8 @@
 pub mod error;
 pub mod event;
 pub mod snapshot;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

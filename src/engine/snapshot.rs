@@ -1,7 +1,10 @@
 //! The snapshot: what every reader sees, swapped whole after each command.
 
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
 use crate::logic::zone;
-use crate::model::desired::Desired;
+use crate::model::desired::{Attached, Desired};
 use crate::model::question::{Answer, Asker, RecordType};
 
 /// An immutable view of the state.
@@ -23,5 +26,42 @@ impl Snapshot {
     /// What the zone answers.
     pub fn resolve(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
         zone::answer(&self.desired, &self.domain, asker, name, kind)
+    }
+
+    /// The name server of a container: the bridge's address on the network that it was connected to first, IPv4 before
+    /// IPv6. One is enough, it answers for all of its networks; a second would only be asked in its place.
+    pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {
+        container.endpoints.iter().find_map(|endpoint| {
+            let network = self.desired.network(&endpoint.network)?;
+            let gateways = endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip()));
+            gateways.min_by_key(IpAddr::is_ipv6)
+        })
+    }
+
+    /// The container's `/etc/resolv.conf`. `ndots:0`: the name as it was typed is asked for first, so that no search
+    /// domain of the host can shadow a container.
+    pub fn resolv_conf(&self, container: &Attached) -> String {
+        let mut text = String::from("# Written by netd\n");
+        if let Some(nameserver) = self.nameserver(container) {
+            // Writing to a String cannot fail, here and below.
+            let _ = writeln!(text, "nameserver {nameserver}");
+        }
+        if !self.search.is_empty() {
+            let _ = writeln!(text, "search {}", self.search.join(" "));
+        }
+        text.push_str("options ndots:0\n");
+        text
+    }
+
+    /// The container's `/etc/hosts`: the loopback names, and its own name at each of its addresses.
+    pub fn hosts(&self, container: &Attached) -> String {
+        let mut text = String::from(
+            "# Written by netd\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+             fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+        );
+        for address in container.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+            let _ = writeln!(text, "{}\t{}", address.ip(), container.container.name);
+        }
+        text
     }
 }

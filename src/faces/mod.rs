@@ -1,1 +1,3 @@
-//! faces
+//! Floor 4: translators, each from its dialect to a command or the snapshot and back.
+
+pub mod http;

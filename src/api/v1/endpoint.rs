@@ -134,6 +134,22 @@ impl From<&endpoint::Endpoint> for Endpoint {
     }
 }
 
+impl Endpoint {
+    /// In one line for people: `web connected to net1: eth0 10.89.0.2/24, *:4000->80/tcp`.
+    pub fn summary(&self) -> String {
+        let mut line = format!("{} connected to {}: {}", self.container.name, self.network, self.ifname);
+        for address in &self.addresses {
+            line.push(' ');
+            line.push_str(address);
+        }
+        for port in &self.ports {
+            line.push_str(", ");
+            line.push_str(&port.to_string());
+        }
+        line
+    }
+}
+
 impl From<&Attached> for Container {
     fn from(attached: &Attached) -> Self {
         Self {
