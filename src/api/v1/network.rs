@@ -197,7 +197,11 @@ struct Plan {
 }
 
 impl Plan {
-    fn parse(requests: Vec<SubnetRequest>, mut gateways: Vec<String>, mut ranges: Vec<String>) -> Result<Self, Invalid> {
+    fn parse(
+        requests: Vec<SubnetRequest>,
+        mut gateways: Vec<String>,
+        mut ranges: Vec<String>,
+    ) -> Result<Self, Invalid> {
         let mut subnets = Vec::with_capacity(requests.len());
         for request in requests {
             match request {

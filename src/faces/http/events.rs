@@ -1,7 +1,6 @@
 //! `GET /v1/events`: one JSON line per change, from the moment of the request until the client or the daemon goes.
 
 use std::convert::Infallible;
-use std::time::UNIX_EPOCH;
 
 use axum::Extension;
 use axum::body::{Body, Bytes};
@@ -41,7 +40,7 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
     let event = match event {
         Ok(event) => publish(&event),
         Err(BroadcastStreamRecvError::Lagged(missed)) => Event {
-            time: humantime::format_rfc3339_seconds(UNIX_EPOCH).to_string(),
+            time: humantime::format_rfc3339_millis(crate::base::clock::now()).to_string(),
             kind: EventType::Problem,
             network: None,
             container: None,
@@ -58,7 +57,8 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
 /// The published form of an event.
 fn publish(event: &engine::Event) -> Event {
     let time = humantime::format_rfc3339_millis(event.time).to_string();
-    let plain = |kind, message| Event { time: time.clone(), kind, network: None, container: None, endpoint: None, message };
+    let plain =
+        |kind, message| Event { time: time.clone(), kind, network: None, container: None, endpoint: None, message };
     let of = |kind, endpoint: &endpoint::Endpoint, message| Event {
         network: Some(endpoint.network.to_string()),
         container: Some(ContainerRef::from(&endpoint.container)),
@@ -75,9 +75,7 @@ fn publish(event: &engine::Event) -> Event {
             let message = format!("network {} removed", network.name);
             Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }
         }
-        Change::Connected(endpoint) => {
-            of(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary())
-        }
+        Change::Connected(endpoint) => of(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary()),
         Change::Disconnected { endpoint, asked } => {
             let why = if *asked { "" } else { ": its network namespace is gone" };
             let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);

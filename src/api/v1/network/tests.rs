@@ -28,7 +28,8 @@ fn both_forms_of_subnets_mean_the_same() {
 
 #[test]
 fn options_reach_the_spec() {
-    let spec = spec(r#"{"name":"n","options":{"com.docker.network.bridge.name":"br7","mtu":"1400","icc":"0"}}"#).unwrap();
+    let spec =
+        spec(r#"{"name":"n","options":{"com.docker.network.bridge.name":"br7","mtu":"1400","icc":"0"}}"#).unwrap();
     assert_eq!(spec.bridge.map(String::from).as_deref(), Some("br7"));
     assert_eq!((spec.mtu, spec.icc, spec.masquerade), (Some(1400), false, true));
 }
