@@ -9,6 +9,9 @@ pub mod listener;
 mod reconcile;
 pub mod snapshot;
 mod state;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+pub(crate) mod testing;
 mod worker;
 
 use std::sync::Arc;

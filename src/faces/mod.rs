@@ -1,3 +1,5 @@
 //! Floor 4: translators, each from its dialect to commands or snapshots and back.
 
+pub mod client;
 pub mod dns;
+pub mod http;
