@@ -26,6 +26,9 @@ use crate::model::request::NetworkSpec;
 use crate::model::step::Step;
 use crate::store::{Record, Store};
 
+/// How long closing the name service's sockets at a gateway may take.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What the engine's thread owns.
 pub(crate) struct Worker<K, S> {
     pub(super) kernel: K,
@@ -239,7 +242,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for address in self.served.difference(&wanted).copied().collect::<Vec<_>>() {
             self.served.remove(&address);
             self.problems.remove(&format!("dns {address}"));
-            let _ = self.listening.send(Listening::Stop(address));
+            let (closed, wait) = std::sync::mpsc::channel();
+            if self.listening.send(Listening::Stop { address, closed }).is_ok() {
+                // Ends by disconnection; a name service that hangs must not stop the engine.
+                let _ = wait.recv_timeout(CLOSING);
+            }
         }
         for address in wanted.difference(&self.served).copied().collect::<Vec<_>>() {
             match self.kernel.dns_sockets(address) {

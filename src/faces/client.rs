@@ -135,7 +135,7 @@ impl Client {
         if head.status != 200 {
             let mut bytes = Vec::new();
             body.read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
-            return Err(refusal(Reply { status: head.status, body: bytes }));
+            return Err(refusal(&Reply { status: head.status, body: bytes }));
         }
         let client = self.clone();
         Ok(BufReader::new(body).lines().map(move |line| line.map_err(|source| client.broken(source))))
@@ -143,7 +143,7 @@ impl Client {
 
     fn success(&self, method: &str, path: &str, json: Option<&[u8]>) -> Result<Reply, ClientError> {
         let reply = self.request(method, path, json)?;
-        if (200..300).contains(&reply.status) { Ok(reply) } else { Err(refusal(reply)) }
+        if (200..300).contains(&reply.status) { Ok(reply) } else { Err(refusal(&reply)) }
     }
 
     fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, ClientError> {

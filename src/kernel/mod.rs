@@ -1,7 +1,28 @@
 //! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
 
+pub mod address;
+pub mod attach;
+pub mod bridge;
+pub mod conntrack;
+pub mod dns_sockets;
+pub mod facts;
 pub mod fake;
+#[cfg(test)]
+mod lab;
+pub mod link;
+pub mod linux;
+pub mod netlink;
+pub mod netns;
+pub mod nft;
+pub mod owner;
+pub mod ports;
+pub mod resolv;
+pub mod route;
 pub mod runtimes;
+pub mod sandbox;
+pub mod sys;
+pub mod sysctl;
+pub mod watch;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;

@@ -226,8 +226,12 @@ async fn when_told_to_stop_the_sockets_are_closed() {
     let mut idle = lab.connect(WEB).await;
     write(&mut idle, &query("db", RecordType::A)).await;
     assert!(read(&mut idle).await.is_some());
-    lab.listening.send(Listening::Stop("127.9.9.9".parse().unwrap())).unwrap();
-    lab.listening.send(Listening::Stop(lab.server.ip())).unwrap();
+    for address in ["127.9.9.9".parse().unwrap(), lab.server.ip()] {
+        let (closed, wait) = std::sync::mpsc::channel();
+        lab.listening.send(Listening::Stop { address, closed }).unwrap();
+        let ended = tokio::task::spawn_blocking(move || wait.recv()).await.unwrap();
+        assert!(ended.is_err(), "the end of the sockets is told by dropping the channel");
+    }
     assert!(read(&mut idle).await.is_none(), "open connections are closed");
     tokio::net::UdpSocket::bind(lab.server).await.expect("the UDP port is free");
     tokio::net::TcpListener::bind(lab.server).await.expect("the TCP port is free");
