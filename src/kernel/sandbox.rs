@@ -93,7 +93,7 @@ impl Sandbox {
     }
 
     /// Lets it become the command, with these contents as its `/etc/resolv.conf` and `/etc/hosts`. Whether the command
-    /// could be started shows in the exit code of [`Sandbox::wait`].
+    /// could be started, and whether it was killed before, shows in the exit code of [`Sandbox::wait`].
     pub fn go(&mut self, resolv_conf: &str, hosts: &str) -> Result<(), KernelError> {
         let Some(mut pipe) = self.go.take() else { return Ok(()) };
         let mut message = Vec::new();
@@ -101,7 +101,12 @@ impl Sandbox {
             message.extend((text.len() as u64).to_ne_bytes());
             message.extend(text.as_bytes());
         }
-        pipe.write_all(&message).map_err(failed("tell", "the sandbox to go on", "was it killed?"))
+        match pipe.write_all(&message) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(failed("tell", "the sandbox to go on", "see `ps`")(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Waits for the command's end, passing signals on to it, and returns its exit code as a shell has it: 128 and the

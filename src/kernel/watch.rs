@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use nix::sys::socket::{setsockopt, sockopt};
 
 use super::link::Link;
-use super::netlink::{Parts, failed, parsed};
+use super::netlink::{Parts, ask_for_buffer, failed, parsed};
 use super::{KernelError, KernelEvent};
 
 /// `RTNLGRP_LINK` (linux/rtnetlink.h).
@@ -34,7 +33,7 @@ pub fn watch(tell: Tell) -> Result<(), KernelError> {
 fn subscribe() -> io::Result<Socket> {
     let mut socket = Socket::new(NETLINK_ROUTE)?;
     socket.bind_auto()?;
-    setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)?;
+    ask_for_buffer(&socket, RECEIVE_BUFFER);
     socket.add_membership(GROUP_LINK)?;
     Ok(socket)
 }

@@ -90,6 +90,15 @@ fn signals_are_passed_on() {
 }
 
 #[test]
+fn an_interrupt_before_the_command_runs_is_its_end() {
+    let mut sandbox = start(&["true"]).unwrap();
+    kill(Pid::from_raw(sandbox.pid() as i32), Signal::SIGINT).unwrap();
+    // The write may still be taken; the end is the same.
+    sandbox.go("", "").unwrap();
+    assert_eq!(sandbox.wait().unwrap(), 130);
+}
+
+#[test]
 fn an_aborted_sandbox_is_gone() {
     let sandbox = start(&["true"]).unwrap();
     let process = format!("/proc/{}", sandbox.pid());
