@@ -1,26 +1,53 @@
-//! Logs: one line per event on standard error, fields first, at the level the configuration names.
-
-use std::io::IsTerminal;
+//! Logs: one line per event on stderr, filtered.
 
 use tracing_subscriber::EnvFilter;
 
-/// A log level or filter that cannot be read.
-#[derive(Debug, thiserror::Error)]
-#[error("set up logs: {filter:?} is no level or filter ({source}): use error, warn, info, debug or trace")]
-pub struct BadFilter {
-    filter: String,
-    #[source]
-    source: tracing_subscriber::filter::ParseError,
+/// What is logged where a filter says nothing ("info", "netd=debug,info").
+pub const DEFAULT: &str = "info";
+
+/// Checks a filter: a level, or targets with levels. The error says what is wrong.
+pub fn check(filter: &str) -> Result<(), String> {
+    parse(filter).map(drop)
 }
 
-/// Sends logs to standard error. `filter` is a level ("info") or directives ("netd=debug,info"); `quieter` are
-/// directives for libraries that say too much, which a filter of the user's own comes after.
-pub fn start(filter: &str, quieter: &str) -> Result<(), BadFilter> {
-    let bad = |source| BadFilter { filter: filter.to_owned(), source };
-    let filter = EnvFilter::builder().parse(format!("{quieter},{filter}")).map_err(bad)?;
-    let terminal = std::io::stderr().is_terminal();
-    // Fails only when somebody set a subscriber before: then theirs stays.
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+fn parse(filter: &str) -> Result<EnvFilter, String> {
+    let why = "use error, warn, info, debug or trace, or TARGET=LEVEL parts joined by commas";
+    // The filter's own parser takes any word for a target and then logs nothing of it.
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let known = |part: &str| {
+        let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
+        levels.iter().any(|known| known.eq_ignore_ascii_case(level))
+    };
+    if filter.split(',').any(|part| !known(part)) {
+        return Err(format!("invalid log filter {filter:?}: {why}"));
+    }
+    EnvFilter::builder().parse(filter).map_err(|error| format!("invalid log filter {filter:?}: {error}"))
+}
+
+/// Starts logging; later calls in the same process change nothing. `quieter`: directives for libraries that say too
+/// much, which the user's own directives win over.
+pub fn start(filter: &str, quieter: &str) -> Result<(), String> {
+    use std::io::IsTerminal as _;
+    check(filter)?;
+    let filter = parse(&format!("{quieter},{filter}"))?;
+    let colour = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    // Fails only when a subscriber is there already.
+    let _ = logs.with_target(false).try_init();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_a_level_or_targets_with_levels() {
+        for good in ["info", "DEBUG", "netd=debug,info", "netd::engine=trace,warn", "off"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for bad in ["", "loud", "netd=loud", "netd=", "info,", "info,,warn"] {
+            assert!(check(bad).unwrap_err().contains("log filter"), "{bad}");
+        }
+    }
 }

@@ -45,6 +45,13 @@ pub fn set_where_present(path: &[&str], value: &str) -> Result<(), KernelError> 
     }
 }
 
+/// The id of this boot of the machine (random(4)): what describes kernel objects is void in another one.
+pub fn boot_id() -> Result<String, KernelError> {
+    let file = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(file).map_err(failed("read", file, "is /proc mounted?"))?;
+    Ok(text.trim().to_owned())
+}
+
 /// Whether the kernel of this namespace speaks IPv6 at all.
 pub fn has_ipv6() -> bool {
     file(&["ipv6", "conf", "all"]).exists()
