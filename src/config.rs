@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::base::telemetry;
-use crate::faces::cli::{Cli, ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
+use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
 use crate::model::address::{Pool, Subnet};
 use crate::model::names::DnsName;
 
@@ -217,11 +217,6 @@ pub fn command(verb: &ConfigVerb, socket: Option<&Path>) -> Result<String, Strin
             }
         }
     }
-}
-
-/// The configuration of a command line that starts a daemon.
-pub fn of(cli: &Cli, args: &DaemonArgs) -> Result<Config, ConfigError> {
-    load(args, cli.socket.as_deref())
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! The `netd` program: arguments to the daemon, the configuration, a client verb, or the hidden child of `netd run`.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use netd::app::{self, sandbox::Sandboxes};
-use netd::faces::cli::{self, Verb};
+use netd::faces::cli::{self, DaemonArgs, Verb};
 use netd::kernel::sandbox;
 use netd::{base, config, faces};
 
@@ -20,19 +21,15 @@ fn main() -> ExitCode {
         Err(misuse) => return misuse.report(),
     };
     let socket = cli.socket();
-    match &cli.verb {
-        Verb::Daemon(args) => return cli::finish(daemon(&cli, args)),
-        Verb::Config(verb) => return cli::finish(config::command(verb, cli.socket.as_deref())),
-        Verb::Client(_) => {}
-    }
     match cli.verb {
+        Verb::Daemon(args) => cli::finish(daemon(&args, cli.socket.as_deref())),
+        Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
         Verb::Client(verb) => cli::run(verb, socket, &Sandboxes),
-        Verb::Daemon(_) | Verb::Config(_) => ExitCode::FAILURE,
     }
 }
 
-fn daemon(cli: &cli::Cli, args: &cli::DaemonArgs) -> Result<String, String> {
-    let config = config::of(cli, args).map_err(|error| error.to_string())?;
+fn daemon(args: &DaemonArgs, socket: Option<&Path>) -> Result<String, String> {
+    let config = config::load(args, socket).map_err(|error| error.to_string())?;
     base::telemetry::start(&config.log, faces::dns::LOG_DIRECTIVES)?;
     app::daemon(&config).map(|()| String::new()).map_err(|error| error.to_string())
 }

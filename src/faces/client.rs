@@ -21,6 +21,8 @@ use wire::{Body, Head};
 const CONNECT_SECONDS: i64 = 2;
 /// How long the daemon may be silent while a reply is awaited.
 const REPLY: Duration = Duration::from_secs(60);
+/// The least patience: a timeout of zero is none.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
 /// The largest reply that is read, in bytes: far above a dump of a full host.
 const REPLY_MAX: u64 = 1 << 30;
 
@@ -83,6 +85,7 @@ impl ClientError {
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
+    patience: Duration,
 }
 
 /// A reply, whatever its status.
@@ -97,7 +100,12 @@ pub struct Reply {
 impl Client {
     /// The daemon that listens on that socket; nothing is opened yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
-        Self { socket: socket.into() }
+        Self { socket: socket.into(), patience: REPLY }
+    }
+
+    /// The same daemon, which may be silent for so long only (60 s otherwise) while a reply is awaited.
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { socket: self.socket.clone(), patience: patience.clamp(PATIENCE_MIN, REPLY) }
     }
 
     /// The socket.
@@ -107,7 +115,7 @@ impl Client {
 
     /// Sends a request and reads the whole reply. `path` begins with `/` and is already encoded (see [`segment`]).
     pub fn request(&self, method: &str, path: &str, json: Option<&[u8]>) -> Result<Reply, ClientError> {
-        let (head, body) = self.send(method, path, json, Some(REPLY))?;
+        let (head, body) = self.send(method, path, json, true)?;
         let mut bytes = Vec::new();
         body.take(REPLY_MAX).read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
         Ok(Reply { status: head.status, body: bytes })
@@ -131,7 +139,7 @@ impl Client {
 
     /// The lines of an endless reply, each without its line end; ends when the daemon ends it in order.
     pub fn lines(&self, path: &str) -> Result<impl Iterator<Item = Result<String, ClientError>> + use<>, ClientError> {
-        let (head, mut body) = self.send("GET", path, None, None)?;
+        let (head, mut body) = self.send("GET", path, None, false)?;
         if head.status != 200 {
             let mut bytes = Vec::new();
             body.read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
@@ -163,7 +171,7 @@ impl Client {
         method: &str,
         path: &str,
         json: Option<&[u8]>,
-        patience: Option<Duration>,
+        ends: bool,
     ) -> Result<(Head, Body<BufReader<UnixStream>>), ClientError> {
         let stream = dial(&self.socket)
             .map_err(|error| ClientError::Connect { socket: self.socket.clone(), source: error.into() })?;
@@ -174,23 +182,26 @@ impl Client {
         }
         request.extend_from_slice(b"\r\n");
         request.extend_from_slice(json.unwrap_or_default());
-        exchange(stream, &request, patience).map_err(|source| self.broken(source))
+        exchange(stream, &request, self.patience, ends).map_err(|source| self.broken(source))
     }
 }
 
 fn exchange(
     mut stream: UnixStream,
     request: &[u8],
-    patience: Option<Duration>,
+    patience: Duration,
+    ends: bool,
 ) -> io::Result<(Head, Body<BufReader<UnixStream>>)> {
-    stream.set_write_timeout(Some(REPLY))?;
-    // The head of an endless reply comes at once, its lines whenever there is one.
-    stream.set_read_timeout(Some(REPLY))?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(patience))?;
     let written = stream.write_all(request);
     let mut reader = BufReader::new(stream);
     // A daemon that refuses a large body answers and closes before it has read everything.
     let head = wire::head(&mut reader).map_err(|error| written.err().unwrap_or(error))?;
-    reader.get_ref().set_read_timeout(patience)?;
+    if !ends {
+        // The head of an endless reply comes at once, a line whenever there is one.
+        reader.get_ref().set_read_timeout(None)?;
+    }
     Ok((head, Body::new(reader, head.framing)))
 }
 

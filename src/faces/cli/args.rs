@@ -29,10 +29,10 @@ pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
     after_help = "\
 Examples:
   netd network create net1
-  netd connect net1 web -p 4000:80      connect the network namespace or container web, publish its port 80
-  netd run --network net1 -- busybox sh a shell in a fresh network namespace on net1
-  netd ps                               what is connected to what
-  netd COMMAND -h                       more about one command"
+  netd connect net1 web -p 4000:80        connect the container web and publish its port 80
+  netd run --network net1 -- busybox sh   a shell in a fresh network namespace on net1
+  netd ps                                 what is connected to what
+  netd COMMAND -h                         more about one command"
 )]
 pub struct Cli {
     /// The daemon's socket [default: /run/netd/netd.sock]
@@ -66,8 +66,8 @@ pub enum Verb {
 /// `netd daemon`.
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
-It works in the network namespace it is started in, logs to stderr, and leaves networks and traffic standing when it
-stops. It is ready when it tells systemd so, and when `netd status` answers that it is.
+It works in the network namespace it is started in, logs to stderr, and leaves networks and
+traffic standing when it stops. When it is ready it tells systemd, and `netd status` says so.
 
 Examples:
   netd daemon
@@ -127,6 +127,7 @@ pub enum ClientVerb {
         /// Wait until it is ready, at most so long
         #[arg(long, value_name = "SECONDS")]
         wait: Option<u32>,
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -150,6 +151,7 @@ pub enum ClientVerb {
     /// List containers: networks, addresses, published ports
     #[command(after_help = "Examples:\n  netd ps\n  netd ps --json")]
     Ps {
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -159,6 +161,7 @@ pub enum ClientVerb {
         /// Name, id or beginning of the id
         #[arg(value_parser = v1::container_reference)]
         container: String,
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -168,6 +171,7 @@ pub enum ClientVerb {
         /// Names, ids or beginnings of ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::container_reference)]
         names: Vec<String>,
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -186,24 +190,28 @@ Examples:
         /// The container that asks; without it, the host
         #[arg(long, value_name = "CONTAINER", value_parser = v1::container_reference)]
         from: Option<String>,
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
     /// Print a line per change, from now on
     #[command(after_help = "Examples:\n  netd events\n  netd events --json | jq .message")]
     Events {
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
     /// Print the whole state, sorted
     #[command(after_help = "Examples:\n  netd dump\n  netd dump --json > state.json")]
     Dump {
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
     /// Print the versions of this program and of the daemon
     #[command(after_help = "Examples:\n  netd version")]
     Version {
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -230,6 +238,7 @@ pub enum NetworkVerb {
     /// List networks
     #[command(alias = "list", after_help = "Examples:\n  netd network ls")]
     Ls {
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -239,6 +248,7 @@ pub enum NetworkVerb {
         /// Names or ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
         names: Vec<String>,
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -252,6 +262,7 @@ pub enum NetworkVerb {
     /// Remove every network without containers
     #[command(after_help = "Examples:\n  netd network prune")]
     Prune {
+        /// How to print
         #[command(flatten)]
         format: Format,
     },
@@ -260,9 +271,11 @@ pub enum NetworkVerb {
 /// `netd network create`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Options of the bridge driver (-o), also under Docker's names: bridge=NAME (com.docker.network.bridge.name), mtu=BYTES
-(com.docker.network.driver.mtu), icc=BOOL (com.docker.network.bridge.enable_icc), masquerade=BOOL
-(com.docker.network.bridge.enable_ip_masquerade).
+Options of the bridge driver (-o), also under Docker's names:
+  bridge=NAME       com.docker.network.bridge.name
+  mtu=BYTES         com.docker.network.driver.mtu
+  icc=BOOL          com.docker.network.bridge.enable_icc
+  masquerade=BOOL   com.docker.network.bridge.enable_ip_masquerade
 
 Examples:
   netd network create net1
@@ -305,6 +318,7 @@ pub struct CreateArgs {
     /// An option of the driver; repeat for more
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = values::option)]
     pub option: Vec<(String, String)>,
+    /// How to print
     #[command(flatten)]
     pub format: Format,
 }
@@ -312,9 +326,12 @@ pub struct CreateArgs {
 /// `netd connect`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-CONTAINER is, with --netns or --pid, the name that the container gets. Otherwise it is looked for among the containers
-netd knows, the named network namespaces (ip netns), and the running containers of Docker and Podman, in this order.
-A port is [[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]; without a host port a free one is chosen.
+CONTAINER is, with --netns or --pid, the name that the container gets. Otherwise it is looked for
+among the containers netd knows, the named network namespaces (ip netns), and the running
+containers of Docker and Podman, in this order.
+
+SPEC is [[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp], IPv6 in brackets.
+Without a host port a free one is chosen and printed.
 
 Examples:
   netd connect net1 web -p 4000:80
@@ -327,6 +344,7 @@ pub struct ConnectArgs {
     /// The container
     #[arg(value_parser = v1::container_reference)]
     pub container: String,
+    /// Ports, names, address
     #[command(flatten)]
     pub endpoint: EndpointArgs,
     /// A fixed IPv6 address
@@ -344,6 +362,7 @@ pub struct ConnectArgs {
     /// The network namespace, by a process in it
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
     pub pid: Option<u32>,
+    /// How to print
     #[command(flatten)]
     pub format: Format,
 }
@@ -365,8 +384,9 @@ pub struct EndpointArgs {
 /// `netd run`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The command has a network namespace and a mount namespace of its own, the latter for its resolv.conf and hosts. Signals
-are passed on to it, its exit status is passed back, and it is disconnected when it ends.
+The command has a network namespace of its own, and a mount namespace with its resolv.conf and
+hosts. Signals are passed on to it, its exit status is passed back, and it is disconnected when
+it ends.
 
 Examples:
   netd run --network net1 --name web -p 4000:80 -- busybox httpd -f -p 80
@@ -378,6 +398,7 @@ pub struct RunArgs {
     /// Name or id of the network [default: the network default, created on first use]
     #[arg(long, value_parser = v1::network_reference)]
     pub network: Option<String>,
+    /// Ports, names, address
     #[command(flatten)]
     pub endpoint: EndpointArgs,
     /// The command and its arguments

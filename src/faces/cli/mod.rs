@@ -40,10 +40,7 @@ pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox) -> ExitCode
 
 /// Ends a verb that is carried out elsewhere: the text goes to stdout or, as a one-line error, to stderr.
 pub fn finish(outcome: Result<String, String>) -> ExitCode {
-    let written = match &outcome {
-        Ok(text) => io::stdout().write_all(text.as_bytes()).map_err(Failure::from),
-        Err(why) => Err(Failure::Failed(why.clone())),
-    };
+    let written = outcome.map_err(Failure::Failed).and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
     ExitCode::from(exit(written.map(|()| 0), &mut io::stderr()))
 }
 

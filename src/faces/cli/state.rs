@@ -12,11 +12,16 @@ use crate::faces::client::segment;
 /// How often a daemon that is not ready is asked again: short against its start of some ten milliseconds.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
+/// How long the daemon may take to tell its status: it only reads.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
 pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Format) -> Result<(), Failure> {
     let attempt = "ask for the daemon's status";
     let deadline = Deadline::after(Duration::from_secs(wait.unwrap_or(0).into()));
     let status = loop {
-        let reply = session.client.get::<Status>("/v1/status");
+        // A daemon that hangs must not make the wait longer than was asked for.
+        let patience = deadline.remaining().unwrap_or(AT_ONCE).max(AT_ONCE);
+        let reply = session.client.with_patience(patience).get::<Status>("/v1/status");
         if reply.as_ref().is_ok_and(|status| status.ready) || !deadline.pause(ASK_AGAIN) {
             break reply.map_err(|error| Failure::of(attempt, error))?;
         }
@@ -80,7 +85,7 @@ pub(super) fn dump(session: &mut Session<'_>, format: Format) -> Result<(), Fail
 }
 
 pub(super) fn version(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
-    let daemon = session.client.get::<Status>("/v1/status").ok().map(|status| status.version);
+    let daemon = session.client.with_patience(AT_ONCE).get::<Status>("/v1/status").ok().map(|status| status.version);
     let version = Version { version: env!("CARGO_PKG_VERSION").into(), daemon, api: "v1".into() };
     if format.json {
         return json(session.out, &version);

@@ -79,6 +79,15 @@ fn a_daemon_that_is_not_there_is_explained() {
 }
 
 #[test]
+fn a_silent_daemon_is_not_waited_for_longer_than_asked() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("netd.sock");
+    let _listener = UnixListener::bind(&path).unwrap();
+    let error = Client::new(&path).with_patience(Duration::ZERO).delete("/").unwrap_err().to_string();
+    assert!(error.contains("silent for too long"), "{error}");
+}
+
+#[test]
 fn segments_are_encoded() {
     assert_eq!(segment("web-1.a_b~"), "web-1.a_b~");
     assert_eq!(segment("a b/ü?"), "a%20b%2F%C3%BC%3F");

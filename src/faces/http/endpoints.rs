@@ -13,12 +13,12 @@ use crate::api::v1::{Connect, Container, Endpoint, ErrorBody, Files};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
-        .routes(routes!(of_network, connect))
-        .routes(routes!(one, disconnect))
-        .routes(routes!(list))
+        .routes(routes!(network_endpoints, connect))
+        .routes(routes!(endpoint, disconnect))
+        .routes(routes!(endpoints))
         .routes(routes!(containers))
         .routes(routes!(container))
-        .routes(routes!(files))
+        .routes(routes!(container_files))
 }
 
 /// The endpoints of one network.
@@ -27,7 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     responses(
         (status = 200, body = [Endpoint], description = "Sorted by container name"),
         (status = 404, body = ErrorBody, description = "No such network")))]
-async fn of_network(
+async fn network_endpoints(
     State(shared): State<Shared>,
     Segments(name): Segments<String>,
 ) -> Result<Json<Vec<Endpoint>>, Problem> {
@@ -61,7 +61,7 @@ async fn connect(
     responses(
         (status = 200, body = Endpoint, description = "The endpoint"),
         (status = 404, body = ErrorBody, description = "No such network, or the container is not on it")))]
-async fn one(
+async fn endpoint(
     State(shared): State<Shared>,
     Segments((name, container)): Segments<(String, String)>,
 ) -> Result<Json<Endpoint>, Problem> {
@@ -87,7 +87,7 @@ async fn disconnect(
 /// Every endpoint.
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints",
     responses((status = 200, body = [Endpoint], description = "Sorted by network and container name")))]
-async fn list(State(shared): State<Shared>) -> Json<Vec<Endpoint>> {
+async fn endpoints(State(shared): State<Shared>) -> Json<Vec<Endpoint>> {
     Json(find::sorted_endpoints(shared.handle.snapshot().desired.endpoints()))
 }
 
@@ -114,7 +114,10 @@ async fn container(State(shared): State<Shared>, Segments(name): Segments<String
     responses(
         (status = 200, body = Files, description = "Their contents"),
         (status = 404, body = ErrorBody, description = "No such container")))]
-async fn files(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<Json<Files>, Problem> {
+async fn container_files(
+    State(shared): State<Shared>,
+    Segments(name): Segments<String>,
+) -> Result<Json<Files>, Problem> {
     let snapshot = shared.handle.snapshot();
     let container = find::container(&snapshot, &name)?;
     Ok(Json(Files { resolv_conf: snapshot.resolv_conf(&container), hosts: snapshot.hosts(&container) }))

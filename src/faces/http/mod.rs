@@ -21,7 +21,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use utoipa::OpenApi as _;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{Content, OpenApi, Ref, Response};
 use utoipa_axum::router::OpenApiRouter;
 
 pub use serve::{serve_tcp, serve_unix};
@@ -59,14 +59,26 @@ fn routes() -> OpenApiRouter<Shared> {
 
 /// The description of the API that `GET /openapi.json` serves.
 pub fn description() -> OpenApi {
-    routes().into_openapi()
+    complete(routes().into_openapi())
+}
+
+/// Adds to each operation what all have in common: any failure has the same body.
+fn complete(mut description: OpenApi) -> OpenApi {
+    let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+    let failure = Response::builder().description("Refused or failed").content("application/json", body).build();
+    for item in description.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+            operation.responses.responses.insert("default".into(), failure.clone().into());
+        }
+    }
+    description
 }
 
 /// The whole API. `ready` turns true when the daemon has converged.
 pub fn router(handle: Handle, ready: Arc<AtomicBool>) -> Router {
     let (router, description) = routes().split_for_parts();
     // The document consists of text and numbers only, which always serialize.
-    let document: Arc<str> = serde_json::to_string(&description).unwrap_or_default().into();
+    let document: Arc<str> = serde_json::to_string(&complete(description)).unwrap_or_default().into();
     let openapi = move || {
         let document = document.to_string();
         async move { ([(CONTENT_TYPE, "application/json")], document) }

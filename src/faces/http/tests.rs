@@ -202,6 +202,30 @@ async fn events_flow_until_the_server_stops() {
     assert!(time.len() == "1970-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_may_be_called_prune() {
+    let api = serve();
+    api.ask("POST", "/v1/networks", Some(json!({"name": "prune"}))).await;
+    assert_eq!(api.ask("GET", "/v1/networks/prune", None).await.1["name"], "prune");
+    let request = json!({"container": "web", "pid": 1});
+    assert_eq!(api.ask("POST", "/v1/networks/prune/endpoints", Some(request)).await.0, 201);
+    assert_eq!(api.ask("DELETE", "/v1/networks/prune/endpoints/web", None).await.0, 204);
+    assert_eq!(api.ask("PUT", "/v1/networks/prune", None).await.1["error"]["code"], "method_not_allowed");
+    assert_eq!(api.ask("DELETE", "/v1/networks/prune", None).await.0, 204);
+}
+
+#[test]
+fn every_operation_has_its_own_id_and_describes_failures() {
+    let description = serde_json::to_value(super::description()).unwrap();
+    let mut ids = std::collections::BTreeSet::new();
+    for (path, item) in description["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            assert!(ids.insert(operation["operationId"].to_string()), "{method} {path}");
+            assert!(operation["responses"]["default"].is_object(), "{method} {path}");
+        }
+    }
+}
+
 /// `UPDATE_GOLDEN=1 cargo test` rewrites the file.
 #[test]
 fn the_description_is_as_published() {
