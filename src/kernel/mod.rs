@@ -1,6 +1,17 @@
 //! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
 
+pub mod conntrack;
 pub mod fake;
+mod nfnetlink;
+pub mod nft;
+mod nft_shape;
+#[cfg(test)]
+mod nft_tests;
+mod nft_watch;
+mod nft_wire;
+pub mod ports;
+#[cfg(test)]
+mod throwaway;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;

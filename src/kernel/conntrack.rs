@@ -1,0 +1,1 @@
+//! Published ports held by bound sockets.
