@@ -26,21 +26,20 @@ const TRIES: usize = 64;
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(&spec.network)?;
-        let attempted = || format!("connect {} to network {}", spec.target.container, network.name);
         let chooses_port = spec.ports.iter().any(|port| port.host.is_none());
-        let facts = if chooses_port { self.facts(attempted)? } else { HostFacts::default() };
+        let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
-            let container = self.container(&spec.target).map_err(|error| error.context(attempted()))?;
+            let container = self.container(&spec.target)?;
             let endpoint = decide::connect(&mut self.state, &network, container.clone(), spec, (&choice, &facts))?;
             match self.attach(&network, endpoint) {
                 Ok(endpoint) => return Ok(endpoint),
-                Err(Error::Kernel { error, undo, .. }) => {
+                Err(Error::Kernel { error, undo }) => {
                     if !self.choose_again(&mut choice, spec, &container, &error) {
-                        return Err(Error::Kernel { attempted: attempted(), error, undo });
+                        return Err(Error::Kernel { error, undo });
                     }
-                    last = Some(Error::Kernel { attempted: attempted(), error, undo });
+                    last = Some(Error::Kernel { error, undo });
                 }
                 Err(error) => return Err(error),
             }
@@ -148,7 +147,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             self.compensate(&records);
             self.after_undo(&failed.undo);
-            return Err(Error::Kernel { attempted: String::new(), error: failed.error, undo: failed.undo });
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
@@ -236,10 +235,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for (key, reply) in asked {
             let answer = match &result {
                 Ok(gone) => gone.iter().find(|endpoint| endpoint.key() == key).cloned().ok_or(Error::Stopped),
-                Err(error) => {
-                    let attempted = format!("disconnect {} from network {}", key.container.short(), key.network);
-                    Err(Error::Shared { attempted, error: error.clone() })
-                }
+                Err(error) => Err(Error::Shared(error.clone())),
             };
             drop(reply.send(answer));
         }
@@ -287,7 +283,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.tell(Change::Disconnected { endpoint: endpoint.clone(), asked: *asked });
         }
         let gone = gone.into_iter().map(|(endpoint, _)| endpoint).collect();
-        self.finish(String::new, errors).map(|()| gone)
+        self.finish(errors).map(|()| gone)
     }
 
     fn detach_steps(

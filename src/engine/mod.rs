@@ -103,7 +103,7 @@ pub fn start<K: Kernel, S: Store>(
         search: Vec::new(),
         revision: 0,
     };
-    let facts = worker.facts(|| "look at the host".to_owned())?;
+    let facts = worker.facts()?;
     worker.search = facts.search;
     let doorbell = commands.downgrade();
     worker.kernel.watch(Box::new(move |event| {

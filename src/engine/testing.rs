@@ -8,10 +8,13 @@ use crate::kernel::runtimes::NoRuntimes;
 use crate::model::address::Pool;
 use crate::store::memory::Memory;
 
-/// A handle to a fresh one; it ends with the last handle. There are namespaces for `web` and `db`.
+/// A handle to a fresh one; it ends with the last handle. There are namespaces of the processes 1 and 4711 and one
+/// that is named `there`.
 pub(crate) fn engine() -> Handle {
     let fake = Fake::default();
-    ["web", "db"].iter().for_each(|name| fake.add_namespace(name));
+    for path in ["/proc/1/ns/net", "/proc/4711/ns/net", "/run/netns/there"] {
+        fake.add_namespace_at(path);
+    }
     let pool = Pool { base: "10.89.0.0/16".parse().unwrap(), size: 24 };
     let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
     super::start(config, fake, Memory::default(), Arc::new(NoRuntimes)).unwrap().handle

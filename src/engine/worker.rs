@@ -94,8 +94,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn create_network(&mut self, spec: &NetworkSpec) -> Result<Arc<Network>, Error> {
-        let attempted = || format!("create network {}", spec.name);
-        let facts = self.facts(attempted)?;
+        let facts = self.facts()?;
         let (pools, ula) = self.pools(spec);
         let choice = decide::NetworkChoice {
             facts: &facts,
@@ -113,7 +112,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.state.drop_network(&network.name);
             self.compensate(&[Record::DeleteNetwork(network.name.clone())]);
             self.after_undo(&failed.undo);
-            return Err(Error::Kernel { attempted: attempted(), error: failed.error, undo: failed.undo });
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
         self.search.clone_from(&facts.search);
         self.listen();
@@ -169,7 +168,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let errors = apply::all_that_can(&mut self.kernel, &steps);
         tracing::info!(network = %network.name, "network removed");
         self.tell(Change::NetworkRemoved(network.clone()));
-        self.finish(|| format!("remove network {}", network.name), errors).map(|()| network)
+        self.finish(errors).map(|()| network)
     }
 
     fn prune_networks(&mut self) -> Result<Vec<NetworkName>, Error> {
@@ -182,18 +181,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// The host's facts, or the failed command.
-    pub(super) fn facts(&mut self, attempted: impl Fn() -> String) -> Result<HostFacts, Error> {
-        let failed = |error| Error::Kernel { attempted: attempted(), error, undo: Vec::new() };
-        self.kernel.facts().map_err(failed)
+    pub(super) fn facts(&mut self) -> Result<HostFacts, Error> {
+        Ok(self.kernel.facts()?)
     }
 
     /// A deletion that the kernel did not carry out whole is repaired at once; where that fails too, the caller hears
     /// what went wrong, and `netd status` keeps saying it.
-    pub(super) fn finish(
-        &mut self,
-        attempted: impl Fn() -> String,
-        mut errors: Vec<crate::kernel::KernelError>,
-    ) -> Result<(), Error> {
+    pub(super) fn finish(&mut self, mut errors: Vec<crate::kernel::KernelError>) -> Result<(), Error> {
         if errors.is_empty() {
             return Ok(());
         }
@@ -204,7 +198,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let undo = errors.split_off(1);
         match errors.pop() {
             None => Ok(()),
-            Some(error) => Err(Error::Kernel { attempted: attempted(), error, undo }),
+            Some(error) => Err(Error::Kernel { error, undo }),
         }
     }
 

@@ -60,10 +60,15 @@ impl Fake {
 
     /// Creates a namespace as `ip netns add` does; a new inode each time.
     pub fn add_namespace(&self, name: &str) {
+        self.add_namespace_at(Path::new("/run/netns").join(name));
+    }
+
+    /// Creates a namespace that is seen at that path.
+    pub fn add_namespace_at(&self, path: impl AsRef<Path>) {
         let mut world = self.world();
         world.last_inode += 1;
         let inode = world.last_inode;
-        world.namespaces.insert(Path::new("/run/netns").join(name), inode);
+        world.namespaces.insert(path.as_ref().to_owned(), inode);
     }
 
     /// Deletes a namespace and the interfaces in it, as the kernel does.

@@ -13,7 +13,13 @@ pub mod link;
 pub mod linux;
 pub mod netlink;
 pub mod netns;
+mod nfnetlink;
 pub mod nft;
+mod nft_shape;
+#[cfg(test)]
+mod nft_tests;
+mod nft_watch;
+mod nft_wire;
 pub mod owner;
 pub mod ports;
 pub mod resolv;
@@ -22,6 +28,8 @@ pub mod runtimes;
 pub mod sandbox;
 pub mod sys;
 pub mod sysctl;
+#[cfg(test)]
+mod throwaway;
 pub mod watch;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};

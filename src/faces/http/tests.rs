@@ -72,7 +72,7 @@ async fn the_main_job_over_http() {
     let created = network["created"].as_str().unwrap();
     assert!(created.len() == "2026-01-02T03:04:05Z".len() && created.ends_with('Z'), "{created}");
 
-    let request = json!({"container": "web", "netns": "/run/netns/web", "aliases": ["www"], "ports": ["4000:80"]});
+    let request = json!({"container": "web", "netns": "/run/netns/there", "aliases": ["www"], "ports": ["4000:80"]});
     let (status, endpoint) = api.ask("POST", "/v1/networks/net1/endpoints", Some(request)).await;
     assert_eq!((status, &endpoint["container"]["name"]), (201, &json!("web")));
     let port = json!({"host_ip": null, "host_port": 4000, "container_port": 80, "protocol": "tcp"});
@@ -124,7 +124,7 @@ async fn bad_requests_get_one_clear_line_and_change_nothing() {
         ("DELETE", "/v1/networks/nope", "", 404, "not_found", "no network \"nope\""),
         ("GET", "/v1/networks/%ff", "", 400, "invalid", "invalid path"),
         ("GET", "/v1/containers/nope", "", 404, "not_found", "no container \"nope\""),
-        ("POST", endpoints, "{\"container\":\"x\"}", 404, "not_found", "looked at"),
+        ("POST", endpoints, "{\"container\":\"web\"}", 404, "not_found", "looked at"),
         ("POST", endpoints, "{\"container\":\"w\",\"pid\":1,\"ports\":[\"x\"]}", 400, "invalid", "invalid port \"x\""),
         ("POST", endpoints, "{\"container\":\"w\",\"pid\":1,\"ip\":\"x\"}", 400, "invalid", "IP address"),
         ("POST", "/v1/networks/nope/endpoints", "{\"container\":\"w\",\"pid\":1}", 404, "not_found", "nope"),
@@ -187,7 +187,7 @@ async fn events_flow_until_the_server_stops() {
     // The head of the stream arrived: what happens from now on is in it.
     begin.await.unwrap();
     api.ask("POST", "/v1/networks", Some(json!({"name": "net1"}))).await;
-    let request = json!({"container": "web", "ports": ["4000:80"]});
+    let request = json!({"container": "web", "pid": 1, "ports": ["4000:80"]});
     api.ask("POST", "/v1/networks/net1/endpoints", Some(request)).await;
     api.ask("DELETE", "/v1/networks/net1/endpoints/web", None).await;
     api.ask("DELETE", "/v1/networks/net1", None).await;
