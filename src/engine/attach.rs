@@ -206,6 +206,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn disconnect_group(&mut self, group: Vec<Command>) {
         let mut asked = Vec::new();
         let mut keys = Vec::new();
+        if group.iter().any(|command| self.is_bridge_gone(command)) {
+            // Its ports are loose, too: look at everything before judging single interfaces.
+            self.reconcile();
+        }
         for command in group {
             match command {
                 Command::Disconnect { network, container, reply } => match self.find_attached(&network, &container) {
@@ -221,7 +225,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 },
                 Command::Kernel(KernelEvent::LinkGone(ifname)) => {
+                    // It may have been netd's own deletion, and the name may be in use again.
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
+                        && !self.kernel.has_link(&ifname)
                         && !keys.iter().any(|(known, _)| *known == key)
                         && !self.reattach(&key)
                     {
@@ -239,6 +245,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             };
             drop(reply.send(answer));
         }
+    }
+
+    fn is_bridge_gone(&self, command: &Command) -> bool {
+        let Command::Kernel(KernelEvent::LinkGone(ifname)) = command else { return false };
+        self.state.desired.networks().any(|network| network.bridge().name == *ifname)
     }
 
     fn find_attached(&self, network: &str, container: &str) -> Result<EndpointKey, Refusal> {

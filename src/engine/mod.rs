@@ -100,6 +100,7 @@ pub fn start<K: Kernel, S: Store>(
         listening: to_listener,
         served: Default::default(),
         problems: Default::default(),
+        told: Default::default(),
         search: Vec::new(),
         revision: 0,
     };

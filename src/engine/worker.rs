@@ -42,6 +42,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) served: BTreeSet<IpAddr>,
     /// What is not as it must be: subject to sentence.
     pub(super) problems: BTreeMap<String, String>,
+    /// Problems before the last look at everything: not told again when they are still there.
+    pub(super) told: BTreeMap<String, String>,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
@@ -257,11 +259,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Notes something that is not as it must be; said once per subject and sentence.
     pub(super) fn problem(&mut self, subject: &str, sentence: String) {
-        if self.problems.get(subject) == Some(&sentence) {
+        let known = self.problems.get(subject).or_else(|| self.told.get(subject)) == Some(&sentence);
+        self.problems.insert(subject.to_owned(), sentence.clone());
+        if known {
             return;
         }
         tracing::error!(subject, "{sentence}");
-        self.problems.insert(subject.to_owned(), sentence.clone());
         self.tell(Change::Problem(sentence));
     }
 

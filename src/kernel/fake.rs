@@ -118,6 +118,11 @@ impl Kernel for Fake {
         self.world().namespaces.get(&netns.path) == Some(&netns.id.inode)
     }
 
+    fn has_link(&mut self, name: &IfName) -> bool {
+        let world = self.world();
+        world.links.contains_key(name) || world.bridges.contains_key(name)
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         self.world().apply(step)
     }

@@ -54,6 +54,10 @@ impl Kernel for Linux {
         netns::alive(netns)
     }
 
+    fn has_link(&mut self, name: &IfName) -> bool {
+        link::index(name).is_ok()
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::Forwarding { v4, v6 } => sysctl::forward(*v4, *v6),

@@ -124,6 +124,9 @@ pub trait Kernel: Send + 'static {
     /// Whether that very namespace is still at its path.
     fn netns_alive(&mut self, netns: &Netns) -> bool;
 
+    /// Whether the host has an interface of that name.
+    fn has_link(&mut self, name: &IfName) -> bool;
+
     /// Does the step. When it returns an error, what the step changed before is taken back, except for
     /// [`Step::Detach`], which goes on to the end and reports the first error.
     fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
