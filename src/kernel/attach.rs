@@ -17,7 +17,8 @@ use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::netlink::{Netlink, Outcome, Request, failed};
 use super::netns::{self, Visit};
-use super::{KernelError, address, link, route, sys, sysctl};
+use super::sysctl::Sysctl;
+use super::{KernelError, address, link, route, sys};
 use crate::model::address::Mac;
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
@@ -28,11 +29,11 @@ const LOOPBACK: u32 = 1;
 const LOOK: &str = "see `ip -d link` on the host and in the container, and `dmesg`";
 
 /// Creates the veth pair, addresses it and brings it up; deletes it again when something fails.
-pub fn attach(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
+pub fn attach(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
     let namespace = netns::open_exactly(&link.netns)?;
     let bridge = link::index(&link.bridge)?;
     create(host, link, bridge, &namespace)?;
-    let done = configure(host, link, namespace);
+    let done = configure(host, sysctl, link, namespace);
     if done.is_err()
         && let Err(error) = link::delete(host, &[&link.host_ifname])
     {
@@ -74,9 +75,9 @@ fn host_mac(container: Mac) -> [u8; 6] {
     mac
 }
 
-fn configure(host: &mut Netlink, link: &EndpointLink, namespace: File) -> Result<(), KernelError> {
+fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace: File) -> Result<(), KernelError> {
     let visit = visit_container(link, namespace)?;
-    let outside = set_up_port(host, link);
+    let outside = set_up_port(host, sysctl, link);
     let (mut inside, index) = visit.end().map_err(failed("enter the namespace of", &link.container, LOOK))?;
     outside?;
     if !netns::same_cookie(&link.netns, &inside) {
@@ -94,7 +95,7 @@ fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlin
     let ifname = link.ifname.clone();
     let v6 = link.addresses.iter().any(IpNetwork::is_ipv6);
     netns::visit(namespace, move || {
-        sysctl::prepare_container(ifname.as_str(), v6).map_err(io::Error::other)?;
+        Sysctl::open().prepare_container(ifname.as_str(), v6).map_err(io::Error::other)?;
         Ok((Netlink::open()?, if_nametoindex(ifname.as_str())?))
     })
     .map_err(failed("enter the namespace of", &link.container, LOOK))
@@ -102,9 +103,9 @@ fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlin
 
 /// The host's end: no address of its own, a port that may send back where a packet came from (a container reaches its
 /// own published port), isolated where asked, then up.
-fn set_up_port(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
+fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
     let name = link.host_ifname.as_str();
-    sysctl::set_where_present(&["ipv6", "conf", name, "disable_ipv6"], "1")?;
+    sysctl.prepare_port(name)?;
     // The port's settings are applied before the flags (rtnl_changelink, net/core/rtnetlink.c).
     let port = LinkMessageBuilder::<LinkBridgePort>::default()
         .set_port_kind(InfoPortKind::Bridge)

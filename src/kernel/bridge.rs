@@ -6,14 +6,15 @@ use netlink_packet_route::link::BridgeStpState;
 use rtnetlink::{LinkBridge, LinkMessageBuilder, LinkUnspec};
 
 use super::netlink::{Netlink, Request, failed};
-use super::{KernelError, address, link, route, sysctl};
+use super::sysctl::Sysctl;
+use super::{KernelError, address, link, route};
 use crate::model::address::Mac;
 use crate::model::step::BridgeLink;
 
 const LOOK: &str = "see `ip -d link`, `ip address` and `dmesg`";
 
 /// Creates the bridge, or makes the one of ours as it must be; one that was created here is deleted again on failure.
-pub fn add(netlink: &mut Netlink, bridge: &BridgeLink) -> Result<(), KernelError> {
+pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Result<(), KernelError> {
     let taken = || KernelError::NameTaken { ifname: bridge.name.clone(), within: "the host".into() };
     let created = match link::get(netlink, &bridge.name)? {
         Some(found) if found.ours() && found.kind == "bridge" => false,
@@ -24,7 +25,7 @@ pub fn add(netlink: &mut Netlink, bridge: &BridgeLink) -> Result<(), KernelError
             Err(error) => return Err(failed("create bridge", &bridge.name, LOOK)(error)),
         },
     };
-    let done = configure(netlink, bridge);
+    let done = configure(netlink, sysctl, bridge);
     if done.is_err()
         && created
         && let Err(error) = link::delete(netlink, &[&bridge.name])
@@ -50,9 +51,9 @@ fn create(bridge: &BridgeLink) -> Request {
     Request::create(RouteNetlinkMessage::NewLink(message.build()))
 }
 
-fn configure(netlink: &mut Netlink, bridge: &BridgeLink) -> Result<(), KernelError> {
+fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Result<(), KernelError> {
     let v6 = bridge.addresses.iter().any(IpNetwork::is_ipv6);
-    sysctl::prepare_bridge(bridge.name.as_str(), v6)?;
+    sysctl.prepare_bridge(bridge.name.as_str(), v6)?;
     let index = link::index(&bridge.name)?;
     let present = address::list(netlink, Some(index))?;
     let foreign = present.iter().filter(|found| !address::link_local(found.address.ip()));

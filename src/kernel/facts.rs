@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::link::Link;
 use super::netlink::Netlink;
-use super::{KernelError, address, link, route, sysctl};
+use super::sysctl::Sysctl;
+use super::{KernelError, address, link, route};
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, ObservedLink};
 use crate::model::publication::PortRange;
@@ -18,7 +19,7 @@ const OUTSIDE: [IpAddr; 2] =
 const DEFAULT_PREFIX_MAX: u8 = 1;
 
 /// Reads the facts of the calling thread's network namespace.
-pub fn read(netlink: &mut Netlink) -> Result<HostFacts, KernelError> {
+pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<HostFacts, KernelError> {
     let links = link::list(netlink)?;
     let names: BTreeMap<u32, IfName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
@@ -33,10 +34,10 @@ pub fn read(netlink: &mut Netlink) -> Result<HostFacts, KernelError> {
         addresses: addresses.filter_map(|at| Some((at.address, names.get(&at.index)?.clone()))).collect(),
         uplink_mtu: links.iter().find(|link| Some(link.index) == uplink).map(|link| link.mtu),
         interfaces: names.into_values().collect(),
-        local_ports: sysctl::get(&["ipv4", "ip_local_port_range"])?.and_then(|text| range(&text)),
-        reserved_ports: sysctl::get(&["ipv4", "ip_local_reserved_ports"])?.map_or_else(Vec::new, |text| ranges(&text)),
-        forwarding: sysctl::forwarding()?,
-        ipv6: sysctl::has_ipv6(),
+        local_ports: sysctl.get(&["ipv4", "ip_local_port_range"])?.and_then(|text| range(&text)),
+        reserved_ports: sysctl.get(&["ipv4", "ip_local_reserved_ports"])?.map_or_else(Vec::new, |text| ranges(&text)),
+        forwarding: sysctl.forwarding()?,
+        ipv6: sysctl.has_ipv6(),
         search: fs::read_to_string("/etc/resolv.conf").map_or_else(|_| Vec::new(), |text| search(&text)),
     })
 }
@@ -140,8 +141,9 @@ mod tests {
             ] {
                 ip(command);
             }
-            sysctl::set(&["ipv4", "ip_local_reserved_ports"], "40000-40010").unwrap();
-            let facts = read(&mut Netlink::open().unwrap()).unwrap();
+            let sysctl = Sysctl::open();
+            sysctl.set(&["ipv4", "ip_local_reserved_ports"], "40000-40010").unwrap();
+            let facts = read(&mut Netlink::open().unwrap(), &sysctl).unwrap();
             assert_eq!(facts.uplink_mtu, Some(1400));
             let routes: Vec<String> = facts.routes.iter().map(|(subnet, _)| subnet.to_string()).collect();
             for there in ["192.0.2.0/24", "192.0.2.2/32", "10.7.0.0/16", "2001:db8::/64"] {
@@ -160,6 +162,9 @@ mod tests {
 
     #[test]
     fn without_a_default_route_there_is_no_uplink() {
-        in_own_netns(|| assert_eq!(read(&mut Netlink::open().unwrap()).unwrap().uplink_mtu, None));
+        in_own_netns(|| {
+            let facts = read(&mut Netlink::open().unwrap(), &Sysctl::open()).unwrap();
+            assert_eq!(facts.uplink_mtu, None);
+        });
     }
 }

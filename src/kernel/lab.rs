@@ -61,6 +61,10 @@ impl Drop for Parked {
         self.commands.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+            // The kernel wakes whoever joins a moment before the thread leaves /proc.
+            while self.path.exists() {
+                std::thread::yield_now();
+            }
         }
     }
 }

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::netlink::{Netlink, failed};
 use super::nft::Nft;
 use super::ports::Ports;
+use super::sysctl::Sysctl;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{attach, bridge, conntrack, dns_sockets, facts, link, netns, resolv, sysctl, watch};
+use super::{attach, bridge, conntrack, dns_sockets, facts, link, netns, resolv, watch};
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed};
@@ -21,6 +22,7 @@ const NETNS_FILES: &str = "/etc/netns";
 #[derive(Debug)]
 pub struct Linux {
     netlink: Netlink,
+    sysctl: Sysctl,
     nft: Nft,
     ports: Ports,
     netns_files: PathBuf,
@@ -30,19 +32,25 @@ impl Linux {
     /// Opens what every step needs; changes nothing.
     pub fn new() -> Result<Self, KernelError> {
         let netlink = Netlink::open().map_err(failed("open", "an rtnetlink socket", "netd needs root"))?;
-        Ok(Self { netlink, nft: Nft::new()?, ports: Ports::default(), netns_files: NETNS_FILES.into() })
+        Ok(Self {
+            netlink,
+            sysctl: Sysctl::open(),
+            nft: Nft::new()?,
+            ports: Ports::default(),
+            netns_files: NETNS_FILES.into(),
+        })
     }
 }
 
 impl Kernel for Linux {
     fn facts(&mut self) -> Result<HostFacts, KernelError> {
-        facts::read(&mut self.netlink)
+        facts::read(&mut self.netlink, &self.sysctl)
     }
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
         let links = facts::links(&mut self.netlink)?;
         let (structure, elements) = self.nft.observe()?;
-        let (forwarding, held) = (sysctl::forwarding()?, self.ports.held());
+        let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held());
         Ok(Observed { links, structure, elements, forwarding, held })
     }
 
@@ -60,10 +68,10 @@ impl Kernel for Linux {
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
-            Step::Forwarding { v4, v6 } => sysctl::forward(*v4, *v6),
-            Step::AddBridge(bridge) => bridge::add(&mut self.netlink, bridge),
+            Step::Forwarding { v4, v6 } => self.sysctl.forward(*v4, *v6),
+            Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
             Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
-            Step::Attach(link) => attach::attach(&mut self.netlink, link),
+            Step::Attach(link) => attach::attach(&mut self.netlink, &self.sysctl, link),
             Step::Detach(links) => {
                 let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
                 link::delete(&mut self.netlink, &names)

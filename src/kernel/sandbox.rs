@@ -3,7 +3,7 @@
 //! `netd` starts itself again with a hidden verb ([`VERB`]); that child makes its namespaces, reports ready, waits until
 //! it is connected and told its resolv.conf and hosts, covers the host's files with them (nothing is written on the
 //! host) and becomes the command. Two pipes, handed down by number, carry the talk; when the parent dies before it says
-//! go, the child ends. Linked from both sides: [`Sandbox`] is the parent's, [`child`] the child's.
+//! go, the child ends. [`Sandbox`] is the parent's side, [`child()`] the child's.
 
 mod child;
 
@@ -26,7 +26,7 @@ use super::{KernelError, sys};
 
 pub use child::{ChildFailure, child};
 
-/// The hidden verb; the rest of the arguments goes to [`child`].
+/// The hidden verb; the rest of the arguments goes to [`child()`].
 pub const VERB: &str = "__sandbox";
 /// What the child says when its namespaces stand; anything else is its error.
 const READY: &str = "ready";
@@ -58,7 +58,7 @@ impl Sandbox {
         Self::start_as(netd, command)
     }
 
-    /// `program`: runs [`child`] with what follows [`VERB`].
+    /// `program`: runs [`child()`] with what follows [`VERB`].
     fn start_as(mut program: Command, command: &[OsString]) -> Result<Self, KernelError> {
         let on = || command.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let mut start = || -> io::Result<(Self, File)> {

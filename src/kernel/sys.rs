@@ -1,5 +1,5 @@
 //! System calls without a safe wrapper: namespace descriptors and cookies, the carrier of an interface, process and
-//! inherited descriptors.
+//! inherited descriptors, a procfs of our own.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -122,4 +122,33 @@ pub fn hand_down(command: &mut Command, descriptors: [RawFd; 2]) {
     };
     // SAFETY: between fork and exec only async-signal-safe functions are called: fcntl(2), and errno is read.
     unsafe { command.pre_exec(keep) };
+}
+
+/// `FSOPEN_CLOEXEC`, `FSCONFIG_CMD_CREATE`, `FSMOUNT_CLOEXEC` (linux/mount.h, Linux 5.2).
+const FSOPEN_CLOEXEC: libc::c_long = 1;
+const FSCONFIG_CMD_CREATE: libc::c_long = 6;
+const FSMOUNT_CLOEXEC: libc::c_long = 1;
+
+/// A procfs of our own, mounted nowhere: it is reached through the descriptor (close-on-exec) and goes with it.
+///
+/// # Errors
+/// `EPERM` in a user namespace that may not mount all of procfs.
+pub fn private_proc() -> io::Result<OwnedFd> {
+    const ZERO: libc::c_long = 0;
+    let opened = |result: libc::c_long| -> io::Result<OwnedFd> {
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just opened it for us, and nobody else knows it. Descriptors fit an int.
+        Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+    };
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    let context = opened(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let number = libc::c_long::from(context.as_raw_fd());
+    // SAFETY: this command takes no key and no value: null pointers and 0 (fs/fsopen.c); the descriptor is open.
+    if unsafe { libc::syscall(libc::SYS_fsconfig, number, FSCONFIG_CMD_CREATE, ZERO, ZERO, ZERO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: takes integers only; the descriptor is open.
+    opened(unsafe { libc::syscall(libc::SYS_fsmount, number, FSMOUNT_CLOEXEC, ZERO) })
 }

@@ -16,7 +16,8 @@ fn bridge(addresses: &[&str]) -> BridgeLink {
     }
 }
 
-fn endpoint(kernel: &mut Linux, container: &Parked, number: u8) -> EndpointLink {
+fn endpoint(kernel: &mut Linux, container: &Parked, number: u16) -> EndpointLink {
+    let address = format!("10.89.{}.{}", number >> 8, number & 0xff);
     EndpointLink {
         network: "net1".parse().unwrap(),
         container: "web".parse().unwrap(),
@@ -24,9 +25,9 @@ fn endpoint(kernel: &mut Linux, container: &Parked, number: u8) -> EndpointLink 
         host_ifname: format!("ndv-{number}").parse().unwrap(),
         ifname: "eth0".parse().unwrap(),
         netns: kernel.netns(&container.path).unwrap(),
-        mac: Mac::for_address(format!("10.89.0.{number}").parse().unwrap()),
+        mac: Mac::for_address(address.parse().unwrap()),
         mtu: 1400,
-        addresses: vec![format!("10.89.0.{number}/24").parse().unwrap()],
+        addresses: vec![format!("{address}/24").parse().unwrap()],
         default_gateways: vec!["10.89.0.1".parse().unwrap()],
         isolated: false,
     }
@@ -276,7 +277,7 @@ fn forwarding_keeps_router_advertisements() {
         let mut kernel = Linux::new().unwrap();
         ip("link add up0 type bridge");
         ip("link add up1 type bridge");
-        sysctl::set(&["ipv6", "conf", "up1", "accept_ra"], "0").unwrap();
+        Sysctl::open().set(&["ipv6", "conf", "up1", "accept_ra"], "0").unwrap();
         kernel.apply(&Step::Forwarding { v4: true, v6: false }).unwrap();
         assert_eq!(kernel.observe().unwrap().forwarding, (true, false));
         kernel.apply(&Step::Forwarding { v4: true, v6: true }).unwrap();
@@ -311,22 +312,26 @@ fn attach_costs() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
-        let containers: Vec<Parked> = (0..200).map(|_| Parked::new()).collect();
+        let containers: Vec<Parked> = (0..1000).map(|_| Parked::new()).collect();
         let mut times = Vec::new();
         for (number, container) in (2..).zip(&containers) {
-            let link = endpoint(&mut kernel, container, number);
+            let mut link = endpoint(&mut kernel, container, number);
+            link.addresses = vec![format!("10.89.{}.{}/16", number >> 8, number & 0xff).parse().unwrap()];
             let start = Instant::now();
             kernel.apply(&attach(&link)).unwrap();
             times.push(start.elapsed());
         }
-        times.sort();
-        println!("attach: p50 {:?}, p90 {:?}, p99 {:?}", times[100], times[180], times[198]);
+        for range in [0..300, 700..1000] {
+            let part = &mut times[range.clone()];
+            part.sort();
+            println!("attach, {} there before: p50 {:?}, p99 {:?}", range.start, part[150], part[297]);
+        }
         let start = Instant::now();
         kernel.facts().unwrap();
-        println!("facts with 200 endpoints: {:?}", start.elapsed());
+        println!("facts with 1000 endpoints: {:?}", start.elapsed());
         let start = Instant::now();
         kernel.observe().unwrap();
-        println!("observe with 200 endpoints: {:?}", start.elapsed());
+        println!("observe with 1000 endpoints: {:?}", start.elapsed());
         let netns = kernel.netns(&containers[0].path).unwrap();
         let start = Instant::now();
         assert!(kernel.netns_alive(&netns));
