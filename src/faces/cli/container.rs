@@ -23,7 +23,7 @@ pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
 }
 
 pub(super) fn connect(session: &mut Session<'_>, args: ConnectArgs) -> Result<(), Failure> {
-    let attempt = format!("connect {} to {}", args.container, args.network);
+    let attempt = format!("connect {} to network {}", args.container, args.network);
     let netns = args.netns.as_deref().map(absolute).transpose().map_err(|why| Failure::usage(&attempt, why))?;
     let request = Connect {
         netns,
@@ -50,7 +50,7 @@ fn absolute(path: &Path) -> Result<String, String> {
 
 pub(super) fn disconnect(session: &mut Session<'_>, network: &str, container: &str) -> Result<(), Failure> {
     let path = format!("/v1/networks/{}/endpoints/{}", segment(network), segment(container));
-    let attempt = format!("disconnect {container} from {network}");
+    let attempt = format!("disconnect {container} from network {network}");
     session.client.delete(&path).map_err(|error| Failure::of(attempt, error))?;
     Ok(writeln!(session.out, "{container} disconnected from {network}")?)
 }

@@ -19,7 +19,10 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-pub use args::{Cli, ClientVerb, ConfigVerb, DEFAULT_SOCKET, DaemonArgs, Format, Verb};
+pub use args::{
+    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, DaemonArgs, EndpointArgs, Format,
+    NetworkVerb, RunArgs, Verb,
+};
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
 

@@ -70,7 +70,7 @@ pub(super) fn run(session: &mut Session<'_>, sandbox: &dyn Sandbox, args: RunArg
         }
     };
     if let Err(error) = connected.disconnect(session) {
-        session.complain(&sentence(format!("disconnect {name} from {network}"), error));
+        session.complain(&sentence(format!("disconnect {name} from network {network}"), error));
     }
     ended.map_err(|why| failure(&why))
 }

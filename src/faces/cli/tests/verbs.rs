@@ -101,20 +101,27 @@ impl Running for Started {
     }
 }
 
+/// The words of a line, without the random one.
+fn words(text: &str, line: usize, random: usize) -> Vec<&str> {
+    let mut words: Vec<&str> = text.lines().nth(line).unwrap().split_whitespace().collect();
+    assert_eq!(words.remove(random).len(), 12, "a short id: {text}");
+    words
+}
+
 #[test]
 fn the_main_job_as_tables() {
     let daemon = Daemon::start(true);
     assert_eq!(daemon.ok("network create net1"), "net1\n");
     assert_eq!(
-        daemon.ok("connect net1 web --netns /run/netns/web -p 4000:80"),
-        "web connected to net1: eth0 10.89.0.3/24, *:4000->80/tcp\n"
+        daemon.ok("connect net1 web --netns /run/netns/there -p 4000:80"),
+        "web connected to net1: eth0 10.89.0.2/24, *:4000->80/tcp\n"
     );
     let networks = daemon.ok("network ls");
     assert_eq!(networks.lines().next(), Some("NAME   ID             DRIVER   BRIDGE    SUBNETS"));
-    assert_eq!(networks.lines().nth(1), Some("net1   010101010101   bridge   nd-net1   10.89.0.0/24"));
+    assert_eq!(words(&networks, 1, 1), ["net1", "bridge", "nd-net1", "10.89.0.0/24"]);
     let ps = daemon.ok("ps");
     assert_eq!(ps.lines().next(), Some("NAME   ID             NETWORKS   ADDRESSES      PORTS"));
-    assert_eq!(ps.lines().nth(1), Some("web    020202020202   net1       10.89.0.3/24   *:4000->80/tcp"));
+    assert_eq!(words(&ps, 1, 1), ["web", "net1", "10.89.0.2/24", "*:4000->80/tcp"]);
     let port = daemon.ok("port web");
     assert_eq!(port.lines().nth(1), Some("*:4000->80/tcp   net1      every host that reaches this one"));
     assert!(daemon.ok("inspect web net1").contains("endpoints.0.ports.0.host_port"));
@@ -131,7 +138,7 @@ fn the_main_job_as_tables() {
 fn json_of_listing_verbs_is_an_array_and_of_the_others_an_object() {
     let daemon = Daemon::start(true);
     assert_eq!(daemon.json("network create net1 --json")["bridge"], "nd-net1");
-    let web = daemon.json("connect net1 web --pid 1 -p 127.0.0.1:4000:80 -p [fd00::1]:1-2:3-4/udp --json");
+    let web = daemon.json("connect net1 web --pid 4711 -p 127.0.0.1:4000:80 -p 192.0.2.7:1-2:3-4/udp --json");
     assert_eq!(web["container"]["name"], "web");
     for line in ["network ls", "network inspect net1", "ps", "port web", "inspect web net1"] {
         let json = daemon.json(&format!("{line} --json"));
@@ -144,7 +151,7 @@ fn json_of_listing_verbs_is_an_array_and_of_the_others_an_object() {
     assert_eq!((&ports[0]["reachable_by"], &ports[0]["host_ip"]), (&"this host only".into(), &"127.0.0.1".into()));
     assert_eq!(
         (&ports[1]["reachable_by"], &ports[1]["host_port_end"]),
-        (&"hosts that reach fd00::1".into(), &2.into())
+        (&"hosts that reach 192.0.2.7".into(), &2.into())
     );
     assert_eq!(daemon.json("inspect net1 web --json")[1]["endpoints"][0], web);
 }
@@ -158,9 +165,9 @@ fn refusals_are_one_line_and_code_1_and_nothing_is_changed() {
         ("network create net1", 1, "netd: create network net1: network net1 already exists"),
         ("network rm nope", 1, "netd: remove network nope: no network \"nope\""),
         ("network inspect nope", 1, "netd: inspect nope: no network \"nope\""),
-        ("connect nope web --pid 1", 1, "netd: connect web to nope: no network \"nope\""),
-        ("connect net1 web", 1, "looked at"),
-        ("disconnect net1 web", 1, "netd: disconnect web from net1: container \"web\" is not connected"),
+        ("connect nope web --pid 1", 1, "netd: connect web to network nope: no network \"nope\""),
+        ("connect net1 nobody", 1, "looked at"),
+        ("disconnect net1 web", 1, "netd: disconnect web from network net1: container \"web\" is not connected"),
         ("port web", 1, "netd: list the ports of web: no container \"web\": see `netd ps`"),
         ("inspect web", 1, "netd: inspect web: no container or network"),
         ("resolve web --from nope", 1, "netd: resolve web: no container \"nope\""),
@@ -235,7 +242,7 @@ fn a_run_is_connected_before_it_begins_and_disconnected_after() {
     let sandbox = Fake::default();
     let (code, out, err) = daemon.netd_in("run --name web -p 80 -- sh -c true", &sandbox);
     assert_eq!((code, out.as_str()), (42, ""), "{err}");
-    assert_eq!(err, "netd: web: published *:49153->80/tcp\n");
+    assert!(err.starts_with("netd: web: published *:") && err.ends_with("->80/tcp\n"), "{err}");
     assert_eq!(*sandbox.log.borrow(), [r#"start ["sh", "-c", "true"]"#, "go"]);
     assert_eq!(daemon.json("ps --json"), serde_json::json!([]));
     assert_eq!(daemon.json("network ls --json")[0]["name"], "default");
