@@ -1,1 +1,253 @@
-//! app
+//! Floor 6: the assembly. Binds everything, then serves; a taken socket is a start error.
+//!
+//! Tasks: the API on the unix socket (and on TCP where configured), the metrics where configured, the name service.
+//! Each ends by the drain's token; the engine's thread ends by its own command. Whatever ends first by itself ends the
+//! daemon, with an error. Networks and traffic stay as they are.
+
+pub mod sandbox;
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use nix::unistd::{Group, chown};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Ipv6Pools};
+use crate::engine::{self, Engine};
+use crate::faces::{dns, http};
+use crate::kernel::runtimes::{Runtimes, Sockets};
+use crate::kernel::{Kernel, linux::Linux};
+use crate::model::address::Pool;
+use crate::store::Store;
+use crate::store::embedded::Embedded;
+
+/// How long requests in hand may take after the signal to stop.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Owner and group may talk to the daemon.
+const SOCKET_MODE: u32 = 0o660;
+/// Prefix length of IPv6 subnets (RFC 4291, section 2.5.4).
+const IPV6_SUBNET: u8 = 64;
+
+/// Why the daemon did not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// A socket cannot be bound.
+    #[error("listen on {on}: {source} ({look})")]
+    Listen {
+        /// The path or address.
+        on: String,
+        /// Why not.
+        #[source]
+        source: io::Error,
+        /// What to look at.
+        look: &'static str,
+    },
+    /// The engine did not start.
+    #[error("start: {0}")]
+    Engine(#[from] engine::Error),
+    /// The kernel cannot be reached.
+    #[error("start: {0}")]
+    Kernel(#[from] crate::kernel::KernelError),
+    /// The store cannot be opened.
+    #[error("start: {0}")]
+    Store(#[from] crate::store::StoreError),
+    /// Something that must run has ended.
+    #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
+    Ended(&'static str),
+    /// The runtime or a signal handler could not be made.
+    #[error("start the runtime: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+/// Bound sockets, before anything is served.
+#[derive(Debug)]
+pub struct Listeners {
+    /// The API.
+    pub api: UnixListener,
+    /// The API over TCP.
+    pub api_tcp: Option<std::net::TcpListener>,
+    /// The metrics.
+    pub metrics: Option<std::net::TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the configuration names. A socket file that nobody listens on is replaced.
+    pub fn bind(config: &Config) -> Result<Self, AppError> {
+        let api = bind_unix(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
+            on: config.socket.display().to_string(),
+            source,
+            look: "another netd may run: `netd status`",
+        })?;
+        let tcp = |address: Option<SocketAddr>| {
+            let listen = |address: SocketAddr| {
+                let listener = std::net::TcpListener::bind(address)?;
+                listener.set_nonblocking(true).map(|()| listener)
+            };
+            let failed = |address: SocketAddr| {
+                move |source| AppError::Listen { on: address.to_string(), source, look: "see `ss -lnpt`" }
+            };
+            address.map(|address| listen(address).map_err(failed(address))).transpose()
+        };
+        Ok(Self { api, api_tcp: tcp(config.listen)?, metrics: tcp(config.metrics.listen)? })
+    }
+}
+
+fn bind_unix(path: &Path, group: &str) -> io::Result<UnixListener> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is no socket"));
+        }
+        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
+        Ok(_) => fs::remove_file(path)?,
+        Err(_) => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    if let Ok(Some(group)) = Group::from_name(group) {
+        chown(path, None, Some(group.gid))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
+/// A daemon whose state is loaded and whose sockets are bound.
+pub struct Bound {
+    engine: Engine,
+    listeners: Listeners,
+    dns: dns::Config,
+    socket: PathBuf,
+}
+
+/// Loads the state, makes the kernel equal to it, and starts the engine.
+pub fn build(
+    config: &Config,
+    kernel: impl Kernel,
+    store: impl Store,
+    runtimes: Arc<dyn Runtimes>,
+    listeners: Listeners,
+) -> Result<Bound, AppError> {
+    let mut pools = config.pools.ipv4.clone();
+    if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
+        pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
+    }
+    let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
+    let domain = config.dns.domain.key();
+    let engine = engine::start(engine::Config { pools, ula, domain }, kernel, store, runtimes)?;
+    let upstreams = config.dns.upstreams.iter().map(|upstream| upstream.0).collect();
+    let dns = dns::Config { ttl: config.dns.ttl, upstreams, ..dns::Config::default() };
+    Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
+}
+
+impl Bound {
+    /// Serves until `stop` is cancelled, then drains.
+    pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
+        let Self { engine: Engine { handle, listening, thread }, listeners, dns, socket } = self;
+        let ready = Arc::new(AtomicBool::new(false));
+        let mut tasks: JoinSet<&'static str> = JoinSet::new();
+        let snapshots = handle.clone();
+        let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening);
+        let dns_stop = stop.clone();
+        tasks.spawn(async move {
+            server.run(dns_stop).await;
+            "the name service"
+        });
+        let router = http::router(handle.clone(), ready.clone());
+        let api = tokio::net::UnixListener::from_std(listeners.api).map_err(AppError::Runtime)?;
+        tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), stop.clone().cancelled_owned())));
+        if let Some(tcp) = listeners.api_tcp {
+            let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
+            tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
+        }
+        if let Some(tcp) = listeners.metrics {
+            let router = http::metrics_router(handle.clone(), ready.clone());
+            let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
+            tasks.spawn(ended("the metrics", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
+        }
+        let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
+        ready.store(true, Ordering::Release);
+        tell_systemd(&[sd_notify::NotifyState::Ready]);
+        tracing::info!(socket = %socket.display(), "ready");
+        let outcome = tokio::select! {
+            () = stop.cancelled() => Ok(()),
+            Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
+            _ = engine_ended => Err(AppError::Ended("the engine")),
+        };
+        tell_systemd(&[sd_notify::NotifyState::Stopping]);
+        ready.store(false, Ordering::Release);
+        stop.cancel();
+        if tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
+            tracing::warn!("requests were still in hand after {} s", DRAIN.as_secs());
+        }
+        handle.stop().await;
+        // A stale file would only make the next client's error less clear.
+        let _ = fs::remove_file(&socket);
+        outcome
+    }
+}
+
+async fn ended(what: &'static str, served: impl Future<Output = io::Result<()>>) -> &'static str {
+    if let Err(error) = served.await {
+        tracing::error!("{what}: {error}");
+    }
+    what
+}
+
+fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// The daemon on this host, in the foreground, until SIGTERM or SIGINT; a second one ends it at once.
+pub fn daemon(config: &Config) -> Result<(), AppError> {
+    let listeners = Listeners::bind(config)?;
+    let boot = crate::kernel::sysctl::boot_id()?;
+    let store = Embedded::open(&config.state_dir, &config.runtime_dir, &boot)?;
+    let bound = build(config, Linux::new()?, store, Arc::new(Sockets::default()), listeners)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
+    runtime.block_on(async {
+        let stop = CancellationToken::new();
+        let serving = bound.serve(stop.clone());
+        let mut signals = Signals::new().map_err(AppError::Runtime)?;
+        tokio::pin!(serving);
+        tokio::select! {
+            done = &mut serving => return done,
+            () = signals.next() => stop.cancel(),
+        }
+        tokio::select! {
+            done = &mut serving => done,
+            () = signals.next() => Ok(()),
+        }
+    })
+}
+
+struct Signals {
+    term: tokio::signal::unix::Signal,
+    int: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
+    }
+}

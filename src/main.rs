@@ -1,3 +1,49 @@
-//! The `netd` program: arguments to tracing, runtime, and the daemon or a client verb.
+//! The `netd` program: arguments to the daemon, the configuration, a client verb, or the hidden child of `netd run`.
 
-fn main() {}
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use netd::app::{self, sandbox::Sandboxes};
+use netd::faces::cli::{self, DaemonArgs, Verb};
+use netd::kernel::sandbox;
+use netd::{base, config, faces};
+
+fn main() -> ExitCode {
+    let args: Vec<OsString> = std::env::args_os().collect();
+    if let Some((verb, rest)) = args.get(1..).and_then(|args| args.split_first())
+        && verb == sandbox::VERB
+    {
+        return become_command(rest);
+    }
+    let cli = match cli::parse(args) {
+        Ok(cli) => cli,
+        Err(misuse) => return misuse.report(),
+    };
+    let socket = cli.socket();
+    match cli.verb {
+        Verb::Daemon(args) => cli::finish(daemon(&args, cli.socket.as_deref())),
+        Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
+        Verb::Client(verb) => cli::run(verb, socket, &Sandboxes),
+    }
+}
+
+fn daemon(args: &DaemonArgs, socket: Option<&Path>) -> Result<String, String> {
+    let config = config::load(args, socket).map_err(|error| error.to_string())?;
+    base::telemetry::start(&config.log, faces::dns::LOG_DIRECTIVES)?;
+    app::daemon(&config).map(|()| String::new()).map_err(|error| error.to_string())
+}
+
+/// Returns only when the command could not be started.
+fn become_command(args: &[OsString]) -> ExitCode {
+    match sandbox::child(args) {
+        Ok(never) => match never {},
+        Err(failure) => match failure.message {
+            Some(message) => {
+                cli::finish(Err(message));
+                ExitCode::from(failure.code)
+            }
+            None => ExitCode::from(failure.code),
+        },
+    }
+}

@@ -26,21 +26,20 @@ const TRIES: usize = 64;
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(&spec.network)?;
-        let attempted = || format!("connect {} to network {}", spec.target.container, network.name);
         let chooses_port = spec.ports.iter().any(|port| port.host.is_none());
-        let facts = if chooses_port { self.facts(attempted)? } else { HostFacts::default() };
+        let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
-            let container = self.container(&spec.target).map_err(|error| error.context(attempted()))?;
+            let container = self.container(&spec.target)?;
             let endpoint = decide::connect(&mut self.state, &network, container.clone(), spec, (&choice, &facts))?;
             match self.attach(&network, endpoint) {
                 Ok(endpoint) => return Ok(endpoint),
-                Err(Error::Kernel { error, undo, .. }) => {
+                Err(Error::Kernel { error, undo }) => {
                     if !self.choose_again(&mut choice, spec, &container, &error) {
-                        return Err(Error::Kernel { attempted: attempted(), error, undo });
+                        return Err(Error::Kernel { error, undo });
                     }
-                    last = Some(Error::Kernel { attempted: attempted(), error, undo });
+                    last = Some(Error::Kernel { error, undo });
                 }
                 Err(error) => return Err(error),
             }
@@ -148,7 +147,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             self.compensate(&records);
             self.after_undo(&failed.undo);
-            return Err(Error::Kernel { attempted: String::new(), error: failed.error, undo: failed.undo });
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
@@ -207,6 +206,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn disconnect_group(&mut self, group: Vec<Command>) {
         let mut asked = Vec::new();
         let mut keys = Vec::new();
+        if group.iter().any(|command| self.is_bridge_gone(command)) {
+            // Its ports are loose, too: look at everything before judging single interfaces.
+            self.reconcile();
+        }
         for command in group {
             match command {
                 Command::Disconnect { network, container, reply } => match self.find_attached(&network, &container) {
@@ -222,7 +225,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 },
                 Command::Kernel(KernelEvent::LinkGone(ifname)) => {
+                    // It may have been netd's own deletion, and the name may be in use again.
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
+                        && !self.kernel.has_link(&ifname)
                         && !keys.iter().any(|(known, _)| *known == key)
                         && !self.reattach(&key)
                     {
@@ -236,13 +241,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for (key, reply) in asked {
             let answer = match &result {
                 Ok(gone) => gone.iter().find(|endpoint| endpoint.key() == key).cloned().ok_or(Error::Stopped),
-                Err(error) => {
-                    let attempted = format!("disconnect {} from network {}", key.container.short(), key.network);
-                    Err(Error::Shared { attempted, error: error.clone() })
-                }
+                Err(error) => Err(Error::Shared(error.clone())),
             };
             drop(reply.send(answer));
         }
+    }
+
+    fn is_bridge_gone(&self, command: &Command) -> bool {
+        let Command::Kernel(KernelEvent::LinkGone(ifname)) = command else { return false };
+        self.state.desired.networks().any(|network| network.bridge().name == *ifname)
     }
 
     fn find_attached(&self, network: &str, container: &str) -> Result<EndpointKey, Refusal> {
@@ -287,7 +294,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.tell(Change::Disconnected { endpoint: endpoint.clone(), asked: *asked });
         }
         let gone = gone.into_iter().map(|(endpoint, _)| endpoint).collect();
-        self.finish(String::new, errors).map(|()| gone)
+        self.finish(errors).map(|()| gone)
     }
 
     fn detach_steps(

@@ -11,10 +11,8 @@ pub enum Error {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The kernel did not do it; what was done before is undone.
-    #[error("{}{error}{}", said(.attempted), also(.undo))]
+    #[error("{error}{}", also(.undo))]
     Kernel {
-        /// "connect web to net1".
-        attempted: String,
         /// The first thing that went wrong.
         #[source]
         error: KernelError,
@@ -25,20 +23,11 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// One failure that several callers hear of.
-    #[error("{attempted}: {error}")]
-    Shared {
-        /// What this caller attempted.
-        attempted: String,
-        /// What went wrong.
-        error: std::sync::Arc<Error>,
-    },
+    #[error(transparent)]
+    Shared(std::sync::Arc<Error>),
     /// The daemon is stopping.
     #[error("netd is stopping: try again when it is back (`netd status --wait 10`)")]
     Stopped,
-}
-
-fn said(attempted: &str) -> String {
-    if attempted.is_empty() { String::new() } else { format!("{attempted}: ") }
 }
 
 fn also(undo: &[KernelError]) -> String {
@@ -78,19 +67,11 @@ impl ErrorKind {
 
 impl From<KernelError> for Error {
     fn from(error: KernelError) -> Self {
-        Self::Kernel { attempted: String::new(), error, undo: Vec::new() }
+        Self::Kernel { error, undo: Vec::new() }
     }
 }
 
 impl Error {
-    /// Says what was attempted, where that is not said yet.
-    pub(super) fn context(self, attempted: String) -> Self {
-        match self {
-            Self::Kernel { attempted: said, error, undo } if said.is_empty() => Self::Kernel { attempted, error, undo },
-            other => other,
-        }
-    }
-
     /// Its class.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -106,7 +87,7 @@ impl Error {
                 KernelError::NoAddress { .. } => ErrorKind::Invalid,
                 KernelError::Io { .. } => ErrorKind::Failed,
             },
-            Self::Shared { error, .. } => error.kind(),
+            Self::Shared(error) => error.kind(),
             Self::Store(_) => ErrorKind::Failed,
             Self::Stopped => ErrorKind::Unavailable,
         }

@@ -12,8 +12,13 @@ pub use crate::kernel::DnsSockets;
 pub enum Listening {
     /// Answer on these sockets; replaces those at the same address.
     Serve(DnsSockets),
-    /// Close the sockets at this address; one that is not served is fine.
-    Stop(IpAddr),
+    /// Close the sockets at this address, then drop `closed`; one that is not served is fine.
+    Stop {
+        /// The gateway.
+        address: IpAddr,
+        /// The engine waits for its end, so that the address can be bound again at once.
+        closed: std::sync::mpsc::Sender<()>,
+    },
 }
 
 /// Where the engine puts them. Unbounded: at most two per gateway are ever under way, and the engine must not wait for

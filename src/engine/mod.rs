@@ -9,6 +9,9 @@ pub mod listener;
 mod reconcile;
 pub mod snapshot;
 mod state;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+pub(crate) mod testing;
 mod worker;
 
 use std::sync::Arc;
@@ -97,10 +100,11 @@ pub fn start<K: Kernel, S: Store>(
         listening: to_listener,
         served: Default::default(),
         problems: Default::default(),
+        told: Default::default(),
         search: Vec::new(),
         revision: 0,
     };
-    let facts = worker.facts(|| "look at the host".to_owned())?;
+    let facts = worker.facts()?;
     worker.search = facts.search;
     let doorbell = commands.downgrade();
     worker.kernel.watch(Box::new(move |event| {

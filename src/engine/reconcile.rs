@@ -22,7 +22,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Ok(observed) => observed,
             Err(error) => return self.problem("observe", format!("cannot see the host's network: {error}")),
         };
-        self.problems.remove("observe");
+        self.told = std::mem::take(&mut self.problems);
+        // These are judged elsewhere.
+        let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || *subject == "store";
+        self.problems = self.told.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);
@@ -141,7 +144,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let ports: Vec<_> = wanted::host_ports(&attached.endpoints).into_iter().collect();
             let subject = format!("ports {}", attached.container.id);
             match self.kernel.apply(&Step::Hold(ports)) {
-                Ok(()) => drop(self.problems.remove(&subject)),
+                Ok(()) => {}
                 Err(error) => {
                     self.problem(&subject, format!("cannot hold the ports of {}: {error}", attached.container.name));
                 }
@@ -166,7 +169,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match self.kernel.apply(step) {
             Ok(()) => {
                 tracing::warn!("repaired: {what}");
-                self.problems.remove(what);
                 self.tell(Change::Repaired(what.to_owned()));
             }
             Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),

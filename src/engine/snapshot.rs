@@ -70,3 +70,47 @@ impl Snapshot {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A container on an internal network and on one with IPv6 first, then IPv4.
+    fn snapshot() -> Snapshot {
+        let mut desired = Desired::default();
+        for (n, name) in ["inner", "net1"].into_iter().enumerate() {
+            let subnets = json!([{"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")},
+                {"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.254")}]);
+            let network = json!({"name": name, "id": "0", "internal": n == 0, "mtu": 1500, "labels": {}, "created": 0,
+                "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true}, "subnets": subnets});
+            desired.insert_network(serde_json::from_value(network).unwrap());
+            let addresses = json!([format!("fd0{n}::2/64"), format!("10.{n}.0.2/24")]);
+            let endpoint = json!({"network": name, "sequence": n, "ifname": "eth0", "host_ifname": "v0",
+                "container": {"id": "abc", "name": "web", "netns": {"path": "/run/netns/web",
+                    "id": {"device": 4, "inode": 1, "cookie": null}}},
+                "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [], "publications": []});
+            desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        }
+        Snapshot { desired, search: vec!["corp.example".into(), "lan".into()], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_container_has_one_name_server_and_the_hosts_search_domains() {
+        let mut snapshot = snapshot();
+        let web = snapshot.desired.containers().next().unwrap().clone();
+        let text = "# Written by netd\nnameserver 10.0.0.254\nsearch corp.example lan\noptions ndots:0\n";
+        assert_eq!(snapshot.resolv_conf(&web), text, "an internal network has a name server too");
+        snapshot.search.clear();
+        assert_eq!(snapshot.resolv_conf(&web), "# Written by netd\nnameserver 10.0.0.254\noptions ndots:0\n");
+    }
+
+    #[test]
+    fn a_container_knows_itself() {
+        let snapshot = snapshot();
+        let hosts = snapshot.hosts(snapshot.desired.containers().next().unwrap());
+        assert!(hosts.contains("\n127.0.0.1\tlocalhost\n"), "{hosts}");
+        assert!(hosts.ends_with("\nfd00::2\tweb\n10.0.0.2\tweb\nfd01::2\tweb\n10.1.0.2\tweb\n"), "{hosts}");
+    }
+}

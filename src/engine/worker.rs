@@ -26,6 +26,9 @@ use crate::model::request::NetworkSpec;
 use crate::model::step::Step;
 use crate::store::{Record, Store};
 
+/// How long closing the name service's sockets at a gateway may take.
+const CLOSING: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// What the engine's thread owns.
 pub(crate) struct Worker<K, S> {
     pub(super) kernel: K,
@@ -39,6 +42,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) served: BTreeSet<IpAddr>,
     /// What is not as it must be: subject to sentence.
     pub(super) problems: BTreeMap<String, String>,
+    /// Problems before the last look at everything: not told again when they are still there.
+    pub(super) told: BTreeMap<String, String>,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
@@ -91,8 +96,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn create_network(&mut self, spec: &NetworkSpec) -> Result<Arc<Network>, Error> {
-        let attempted = || format!("create network {}", spec.name);
-        let facts = self.facts(attempted)?;
+        let facts = self.facts()?;
         let (pools, ula) = self.pools(spec);
         let choice = decide::NetworkChoice {
             facts: &facts,
@@ -110,7 +114,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.state.drop_network(&network.name);
             self.compensate(&[Record::DeleteNetwork(network.name.clone())]);
             self.after_undo(&failed.undo);
-            return Err(Error::Kernel { attempted: attempted(), error: failed.error, undo: failed.undo });
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
         self.search.clone_from(&facts.search);
         self.listen();
@@ -166,7 +170,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let errors = apply::all_that_can(&mut self.kernel, &steps);
         tracing::info!(network = %network.name, "network removed");
         self.tell(Change::NetworkRemoved(network.clone()));
-        self.finish(|| format!("remove network {}", network.name), errors).map(|()| network)
+        self.finish(errors).map(|()| network)
     }
 
     fn prune_networks(&mut self) -> Result<Vec<NetworkName>, Error> {
@@ -179,18 +183,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// The host's facts, or the failed command.
-    pub(super) fn facts(&mut self, attempted: impl Fn() -> String) -> Result<HostFacts, Error> {
-        let failed = |error| Error::Kernel { attempted: attempted(), error, undo: Vec::new() };
-        self.kernel.facts().map_err(failed)
+    pub(super) fn facts(&mut self) -> Result<HostFacts, Error> {
+        Ok(self.kernel.facts()?)
     }
 
     /// A deletion that the kernel did not carry out whole is repaired at once; where that fails too, the caller hears
     /// what went wrong, and `netd status` keeps saying it.
-    pub(super) fn finish(
-        &mut self,
-        attempted: impl Fn() -> String,
-        mut errors: Vec<crate::kernel::KernelError>,
-    ) -> Result<(), Error> {
+    pub(super) fn finish(&mut self, mut errors: Vec<crate::kernel::KernelError>) -> Result<(), Error> {
         if errors.is_empty() {
             return Ok(());
         }
@@ -201,7 +200,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let undo = errors.split_off(1);
         match errors.pop() {
             None => Ok(()),
-            Some(error) => Err(Error::Kernel { attempted: attempted(), error, undo }),
+            Some(error) => Err(Error::Kernel { error, undo }),
         }
     }
 
@@ -239,7 +238,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for address in self.served.difference(&wanted).copied().collect::<Vec<_>>() {
             self.served.remove(&address);
             self.problems.remove(&format!("dns {address}"));
-            let _ = self.listening.send(Listening::Stop(address));
+            let (closed, wait) = std::sync::mpsc::channel();
+            if self.listening.send(Listening::Stop { address, closed }).is_ok() {
+                // Ends by disconnection; a name service that hangs must not stop the engine.
+                let _ = wait.recv_timeout(CLOSING);
+            }
         }
         for address in wanted.difference(&self.served).copied().collect::<Vec<_>>() {
             match self.kernel.dns_sockets(address) {
@@ -256,11 +259,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Notes something that is not as it must be; said once per subject and sentence.
     pub(super) fn problem(&mut self, subject: &str, sentence: String) {
-        if self.problems.get(subject) == Some(&sentence) {
+        let known = self.problems.get(subject).or_else(|| self.told.get(subject)) == Some(&sentence);
+        self.problems.insert(subject.to_owned(), sentence.clone());
+        if known {
             return;
         }
         tracing::error!(subject, "{sentence}");
-        self.problems.insert(subject.to_owned(), sentence.clone());
         self.tell(Change::Problem(sentence));
     }
 

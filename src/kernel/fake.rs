@@ -60,10 +60,15 @@ impl Fake {
 
     /// Creates a namespace as `ip netns add` does; a new inode each time.
     pub fn add_namespace(&self, name: &str) {
+        self.add_namespace_at(Path::new("/run/netns").join(name));
+    }
+
+    /// Creates a namespace that is seen at that path.
+    pub fn add_namespace_at(&self, path: impl AsRef<Path>) {
         let mut world = self.world();
         world.last_inode += 1;
         let inode = world.last_inode;
-        world.namespaces.insert(Path::new("/run/netns").join(name), inode);
+        world.namespaces.insert(path.as_ref().to_owned(), inode);
     }
 
     /// Deletes a namespace and the interfaces in it, as the kernel does.
@@ -111,6 +116,11 @@ impl Kernel for Fake {
 
     fn netns_alive(&mut self, netns: &Netns) -> bool {
         self.world().namespaces.get(&netns.path) == Some(&netns.id.inode)
+    }
+
+    fn has_link(&mut self, name: &IfName) -> bool {
+        let world = self.world();
+        world.links.contains_key(name) || world.bridges.contains_key(name)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {

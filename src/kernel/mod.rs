@@ -1,7 +1,36 @@
 //! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
 
+pub mod address;
+pub mod attach;
+pub mod bridge;
+pub mod conntrack;
+pub mod dns_sockets;
+pub mod facts;
 pub mod fake;
+#[cfg(test)]
+mod lab;
+pub mod link;
+pub mod linux;
+pub mod netlink;
+pub mod netns;
+mod nfnetlink;
+pub mod nft;
+mod nft_shape;
+#[cfg(test)]
+mod nft_tests;
+mod nft_watch;
+mod nft_wire;
+pub mod owner;
+pub mod ports;
+pub mod resolv;
+pub mod route;
 pub mod runtimes;
+pub mod sandbox;
+pub mod sys;
+pub mod sysctl;
+#[cfg(test)]
+mod throwaway;
+pub mod watch;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -94,6 +123,9 @@ pub trait Kernel: Send + 'static {
 
     /// Whether that very namespace is still at its path.
     fn netns_alive(&mut self, netns: &Netns) -> bool;
+
+    /// Whether the host has an interface of that name.
+    fn has_link(&mut self, name: &IfName) -> bool;
 
     /// Does the step. When it returns an error, what the step changed before is taken back, except for
     /// [`Step::Detach`], which goes on to the end and reports the first error.

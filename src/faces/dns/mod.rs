@@ -1,7 +1,7 @@
 //! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
 //!
-//! [`server`] owns the sockets, [`handler`] turns a query into a reply, [`reply`] builds and encodes replies,
-//! [`forward`] asks the host's resolvers, [`upstreams`] knows which those are, [`flights`] bounds how many are asked at
+//! `server` owns the sockets, `handler` turns a query into a reply, `reply` builds and encodes replies,
+//! `forward` asks the host's resolvers, `upstreams` knows which those are, `flights` bounds how many are asked at
 //! once.
 
 mod flights;
@@ -9,8 +9,6 @@ mod forward;
 mod handler;
 mod reply;
 mod server;
-#[cfg(test)]
-mod tests;
 mod upstreams;
 
 use std::net::SocketAddr;

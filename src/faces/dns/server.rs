@@ -51,7 +51,10 @@ impl Server {
                     self.close(sockets.address).await;
                     self.serve(sockets);
                 }
-                Some(Listening::Stop(address)) => self.close(address).await,
+                Some(Listening::Stop { address, closed }) => {
+                    self.close(address).await;
+                    drop(closed);
+                }
             }
         }
         let addresses: Vec<IpAddr> = self.serving.keys().copied().collect();

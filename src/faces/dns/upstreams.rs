@@ -66,7 +66,8 @@ impl Servers {
     /// Those to ask, in order: as configured, but the ones that were silent lately last.
     pub(super) fn in_order(&self) -> Vec<Arc<Upstream>> {
         let mut servers = self.list.clone();
-        servers.sort_by_key(|server| server.silent.load(Ordering::Relaxed));
+        // Cached: the flags may change while this sorts, and a sort whose keys change may panic.
+        servers.sort_by_cached_key(|server| server.silent.load(Ordering::Relaxed));
         servers
     }
 }
@@ -179,4 +180,48 @@ pub(super) fn leads_back(server: IpAddr, asker: IpAddr, snapshot: &crate::engine
     }
     let holder = |address| snapshot.desired.at_address(address).map(|endpoint| &endpoint.container.id);
     holder(server).is_some() && holder(server) == holder(asker)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn addresses(upstreams: &Upstreams) -> Vec<String> {
+        upstreams.now().in_order().iter().map(|server| server.address.to_string()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_changed_resolv_conf_is_followed_by_the_next_query() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
+        let upstreams = Upstreams::new(Config { resolv_conf: path("resolv.conf"), ..Config::default() });
+        assert!(addresses(&upstreams).is_empty(), "no file is no server, not an error");
+        write("resolv.conf", "search lan\nnameserver 192.0.2.1\nnameserver ::1\noptions ndots:3\n");
+        assert_eq!(addresses(&upstreams), ["192.0.2.1:53", "[::1]:53"]);
+        assert!(Arc::ptr_eq(&upstreams.now(), &upstreams.now()), "read again only when it has changed");
+        write("resolv.conf", "nameserver 192.0.2.7\nnameserver ::1\noptions ndots:3\nsearch lan\n");
+        assert_eq!(addresses(&upstreams), ["192.0.2.7:53", "[::1]:53"], "same length, other content");
+        write("vpn.conf", "nameserver 127.0.0.53\n");
+        symlink(path("vpn.conf"), path("new")).unwrap();
+        std::fs::rename(path("new"), path("resolv.conf")).unwrap();
+        assert_eq!(addresses(&upstreams), ["127.0.0.53:53"], "now a symbolic link");
+        write("vpn.conf", "nameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\nnameserver 192.0.2.5\n");
+        assert_eq!(addresses(&upstreams), ["192.0.2.2:53", "192.0.2.3:53", "192.0.2.4:53"], "its target changed");
+        write("vpn.conf", "# nothing\nnameserver nonsense\n");
+        assert!(addresses(&upstreams).is_empty());
+    }
+
+    #[tokio::test]
+    async fn servers_that_are_configured_win() {
+        let upstreams = Upstreams::new(Config {
+            upstreams: vec!["192.0.2.1:5353".parse().unwrap(), "192.0.2.2:53".parse().unwrap()],
+            ..Config::default()
+        });
+        assert_eq!(addresses(&upstreams), ["192.0.2.1:5353", "192.0.2.2:53"]);
+        upstreams.now().in_order()[0].was_silent();
+        assert_eq!(addresses(&upstreams), ["192.0.2.2:53", "192.0.2.1:5353"], "a silent one is asked last");
+    }
 }

@@ -1,0 +1,253 @@
+//! The request that connects a container.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::parse;
+use crate::model::Invalid;
+use crate::model::names::{ContainerName, DnsName};
+use crate::model::publication::PortSpec;
+use crate::model::request::{ConnectSpec, Place, Target};
+
+/// A container to connect to a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Connect {
+    /// A container netd knows (name, id or the beginning of its id), a named network namespace, or a running container
+    /// of a runtime on the host. With `netns` or `pid`: the name it gets.
+    pub container: String,
+    /// The id the runtime gave it; only with `netns` or `pid`. Absent: random.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// Absolute path of its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// A process in its network namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// A fixed IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// A fixed IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip6: Option<String>,
+    /// A fixed MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// Further DNS names on this network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// The interface in the container; absent: the first free of eth0, eth1, ….
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ifname: Option<String>,
+    /// Ports to publish.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<PortRequest>,
+}
+
+/// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, or an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum PortRequest {
+    /// As on the command line.
+    Spec(String),
+    /// Field by field.
+    Object(PortObject),
+}
+
+/// A port to publish, field by field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PortObject {
+    /// Absent: every local IPv4 and IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<String>,
+    /// Absent or 0: a free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port: Option<u16>,
+    /// The last of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port_end: Option<u16>,
+    /// The (first) port in the container.
+    pub container_port: u16,
+    /// The last of a range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_port_end: Option<u16>,
+    /// `tcp`, also when absent, `udp` or `sctp`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+}
+
+impl Connect {
+    /// Parses the request for the network of that name or id.
+    pub fn into_spec(self, network: &str) -> Result<ConnectSpec, Invalid> {
+        let place = place(self.netns, self.pid)?;
+        let container = match &place {
+            Some(_) => self.container.parse::<ContainerName>()?.into(),
+            None => parse::container_reference(&self.container)?,
+        };
+        if let (Some(id), None) = (&self.id, &place) {
+            return Err(Invalid::new("container id", id, "give netns or pid with it"));
+        }
+        let id = self.id.map(|id| id.parse()).transpose()?;
+        Ok(ConnectSpec {
+            network: parse::network_reference(network)?,
+            target: Target { container, place, id },
+            ports: self.ports.iter().map(PortRequest::spec).collect::<Result<_, _>>()?,
+            ip: self.ip.map(|ip| parse::ipv4(&ip)).transpose()?,
+            ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
+            mac: self.mac.map(|mac| mac.parse()).transpose()?,
+            aliases: self.aliases.iter().map(|alias| alias.parse::<DnsName>()).collect::<Result<_, _>>()?,
+            ifname: self.ifname.map(|name| name.parse()).transpose()?,
+        })
+    }
+}
+
+fn place(netns: Option<String>, pid: Option<u32>) -> Result<Option<Place>, Invalid> {
+    match (netns, pid) {
+        (Some(path), Some(pid)) => {
+            Err(Invalid::new("network namespace", path, format!("process {pid} is given as well: choose one")))
+        }
+        (Some(path), None) if !path.starts_with('/') || path.contains('\0') => {
+            Err(Invalid::new("network namespace", path, "give its absolute path, as in /run/netns/web"))
+        }
+        (Some(path), None) => Ok(Some(Place::Path(PathBuf::from(path)))),
+        // pid_t is signed; 0 would mean the daemon itself.
+        (None, Some(pid)) if pid == 0 || i32::try_from(pid).is_err() => {
+            Err(Invalid::new("process id", pid.to_string(), "use the id of a process in the container"))
+        }
+        (None, Some(pid)) => Ok(Some(Place::Pid(pid))),
+        (None, None) => Ok(None),
+    }
+}
+
+impl PortRequest {
+    /// The port as the command line would have given it: one grammar, one set of rules.
+    fn spec(&self) -> Result<PortSpec, Invalid> {
+        match self {
+            Self::Spec(text) => text.parse(),
+            Self::Object(port) => port.text()?.parse(),
+        }
+    }
+}
+
+impl PortObject {
+    fn text(&self) -> Result<String, Invalid> {
+        let range = |first: u16, end: Option<u16>| match end {
+            Some(end) => format!("{first}-{end}"),
+            None => first.to_string(),
+        };
+        let ip = match self.host_ip.as_deref() {
+            None => String::new(),
+            Some(ip) => match ip.parse() {
+                Ok(std::net::IpAddr::V4(ip)) => format!("{ip}:"),
+                Ok(std::net::IpAddr::V6(ip)) => format!("[{ip}]:"),
+                Err(_) => return Err(Invalid::new("port", ip, "host_ip is not an IP address")),
+            },
+        };
+        let host = self.host_port.map(|first| range(first, self.host_port_end)).unwrap_or_default();
+        if let (None, Some(end)) = (self.host_port, self.host_port_end) {
+            return Err(Invalid::new("port", end.to_string(), "host_port_end needs host_port"));
+        }
+        let protocol = self.protocol.as_deref().unwrap_or("tcp");
+        Ok(format!("{ip}{host}:{}/{protocol}", range(self.container_port, self.container_port_end)))
+    }
+}
+
+// Not `untagged`: its error would not name the unknown field of the object.
+impl<'de> Deserialize<'de> for PortRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = PortRequest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a port such as \"4000:80/tcp\", or an object with container_port")
+            }
+            fn visit_str<E>(self, spec: &str) -> Result<PortRequest, E> {
+                Ok(PortRequest::Spec(spec.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PortRequest, A::Error> {
+                PortObject::deserialize(MapAccessDeserializer::new(map)).map(PortRequest::Object)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: &str) -> Result<ConnectSpec, String> {
+        let request: Connect = serde_json::from_str(json).map_err(|error| error.to_string())?;
+        request.into_spec("net1").map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn ports_as_text_and_as_objects_mean_the_same() {
+        for (text, object) in [
+            ("80", r#"{"container_port":80}"#),
+            ("80", r#"{"container_port":80,"host_port":0,"host_ip":null}"#),
+            ("4000:80/udp", r#"{"host_port":4000,"container_port":80,"protocol":"udp"}"#),
+            ("[::1]:4000:80", r#"{"host_ip":"::1","host_port":4000,"container_port":80}"#),
+            ("127.0.0.1::80", r#"{"host_ip":"127.0.0.1","container_port":80}"#),
+            (
+                "8000-8001:90-91",
+                r#"{"host_port":8000,"host_port_end":8001,"container_port":90,"container_port_end":91}"#,
+            ),
+        ] {
+            let one = spec(&format!(r#"{{"container":"web","ports":["{text}"]}}"#)).unwrap();
+            let two = spec(&format!(r#"{{"container":"web","ports":[{object}]}}"#)).unwrap();
+            assert_eq!(one, two, "{text}");
+        }
+    }
+
+    #[test]
+    fn everything_reaches_the_spec() {
+        let spec = spec(
+            r#"{"container":"web","id":"abc","pid":7,"ip":"10.0.0.5","ip6":"fd00::5","mac":"02:00:00:00:00:01",
+                "aliases":["www"],"ifname":"net0"}"#,
+        )
+        .unwrap();
+        assert_eq!(spec.target.place, Some(Place::Pid(7)));
+        assert_eq!(spec.target.id.unwrap().as_str(), "abc");
+        assert_eq!((spec.ip, spec.ip6), (Some([10, 0, 0, 5].into()), Some("fd00::5".parse().unwrap())));
+        assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (1, "net0"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (json, words) in [
+            (r#"{}"#, "missing field `container`"),
+            (r#"{"container":"web","alias":"x"}"#, "unknown field `alias`"),
+            (r#"{"container":"web","ports":[{"port":80}]}"#, "unknown field `port`"),
+            (r#"{"container":"web","ports":[80]}"#, "a port such as"),
+            (r#"{"container":"web","ports":["80/icmp"]}"#, "use tcp, udp or sctp"),
+            (r#"{"container":"web","ports":[{"container_port":0}]}"#, "invalid port"),
+            (r#"{"container":"web","ports":[{"container_port":80,"host_ip":"x"}]}"#, "host_ip"),
+            (r#"{"container":"web","ports":[{"container_port":80,"host_port_end":9}]}"#, "needs host_port"),
+            (r#"{"container":""}"#, "invalid container name"),
+            (r#"{"container":"a b"}"#, "invalid container name"),
+            (r#"{"container":"web","netns":"relative"}"#, "absolute path"),
+            (r#"{"container":"web","netns":"/x","pid":1}"#, "choose one"),
+            (r#"{"container":"web","pid":0}"#, "process id"),
+            (r#"{"container":"web","pid":-1}"#, "invalid value"),
+            (r#"{"container":"web","id":"abc"}"#, "give netns or pid"),
+            (r#"{"container":"web","ip":"10.0.0.256"}"#, "invalid IP address"),
+            (r#"{"container":"web","ip6":"10.0.0.1"}"#, "that is IPv4"),
+            (r#"{"container":"web","mac":"01:00:00:00:00:01"}"#, "invalid MAC address"),
+            (r#"{"container":"web","aliases":["a b"]}"#, "invalid DNS name"),
+            (r#"{"container":"web","ifname":"0123456789abcdef"}"#, "invalid interface name"),
+        ] {
+            let error = spec(json).expect_err(json);
+            assert!(error.contains(words), "{json}: {error}");
+        }
+        let request = Connect { container: "web".into(), ..Connect::default() };
+        assert!(request.into_spec("a b").is_err());
+    }
+}

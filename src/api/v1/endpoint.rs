@@ -1,0 +1,195 @@
+//! Endpoints and containers as they are shown.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::model::desired::Attached;
+use crate::model::endpoint;
+use crate::model::publication::{PortRange, Publication};
+
+/// A container by both of its names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContainerRef {
+    /// The id its runtime gave it, or 64 random hex digits.
+    pub id: String,
+    /// Unique on the host.
+    pub name: String,
+}
+
+/// A published port, or as many ports in a row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Port {
+    /// `null`: every local IPv4 and IPv6 address; `0.0.0.0` and `::`: every one of that family.
+    #[schema(value_type = Option<String>, format = "ip")]
+    pub host_ip: Option<IpAddr>,
+    /// The (first) port on the host.
+    pub host_port: u16,
+    /// The last port on the host, where there is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_port_end: Option<u16>,
+    /// The (first) port in the container.
+    pub container_port: u16,
+    /// The last port in the container, where there is more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_port_end: Option<u16>,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+}
+
+/// One container on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Endpoint {
+    /// The network's name.
+    pub network: String,
+    /// The container.
+    pub container: ContainerRef,
+    /// A path that led to its network namespace.
+    pub netns: String,
+    /// The interface in the container.
+    pub ifname: String,
+    /// The interface on the host.
+    pub host_ifname: String,
+    /// With prefix length, at most one per family.
+    pub addresses: Vec<String>,
+    /// The network's gateway for each of `addresses`; empty on an internal network.
+    #[schema(value_type = Vec<String>)]
+    pub gateways: Vec<IpAddr>,
+    /// Of the interface in the container.
+    pub mac: String,
+    /// Further DNS names on this network.
+    pub aliases: Vec<String>,
+    /// Published ports.
+    pub ports: Vec<Port>,
+}
+
+/// A container and its endpoints, in the order of connecting.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Container {
+    /// The id its runtime gave it, or 64 random hex digits.
+    pub id: String,
+    /// Unique on the host.
+    pub name: String,
+    /// A path that led to its network namespace.
+    pub netns: String,
+    /// At least one.
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl From<&endpoint::Container> for ContainerRef {
+    fn from(container: &endpoint::Container) -> Self {
+        Self { id: container.id.to_string(), name: container.name.to_string() }
+    }
+}
+
+impl From<&Publication> for Port {
+    fn from(publication: &Publication) -> Self {
+        let end = |range: PortRange| (range.count() > 1).then(|| range.last());
+        Self {
+            host_ip: publication.host_ip,
+            host_port: publication.host.first(),
+            host_port_end: end(publication.host),
+            container_port: publication.container.first(),
+            container_port_end: end(publication.container),
+            protocol: publication.protocol.to_string(),
+        }
+    }
+}
+
+/// As `docker ps` shows it (`0.0.0.0:4000->80/tcp`); every address is `*`.
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            None => write!(f, "*:{}", self.host_port)?,
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:{}", self.host_port)?,
+            Some(ip) => write!(f, "{ip}:{}", self.host_port)?,
+        }
+        if let Some(end) = self.host_port_end {
+            write!(f, "-{end}")?;
+        }
+        write!(f, "->{}", self.container_port)?;
+        if let Some(end) = self.container_port_end {
+            write!(f, "-{end}")?;
+        }
+        write!(f, "/{}", self.protocol)
+    }
+}
+
+impl From<&endpoint::Endpoint> for Endpoint {
+    fn from(endpoint: &endpoint::Endpoint) -> Self {
+        Self {
+            network: endpoint.network.to_string(),
+            container: (&endpoint.container).into(),
+            netns: endpoint.container.netns.path.display().to_string(),
+            ifname: endpoint.ifname.to_string(),
+            host_ifname: endpoint.host_ifname.to_string(),
+            addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
+            gateways: endpoint.gateways.clone(),
+            mac: endpoint.mac.to_string(),
+            aliases: endpoint.aliases.iter().map(ToString::to_string).collect(),
+            ports: endpoint.publications.iter().map(Port::from).collect(),
+        }
+    }
+}
+
+impl Endpoint {
+    /// In one line for people: `web connected to net1: eth0 10.89.0.2/24, *:4000->80/tcp`.
+    pub fn summary(&self) -> String {
+        let mut line = format!("{} connected to {}: {}", self.container.name, self.network, self.ifname);
+        for address in &self.addresses {
+            line.push(' ');
+            line.push_str(address);
+        }
+        for port in &self.ports {
+            line.push_str(", ");
+            line.push_str(&port.to_string());
+        }
+        line
+    }
+}
+
+impl From<&Attached> for Container {
+    fn from(attached: &Attached) -> Self {
+        Self {
+            id: attached.container.id.to_string(),
+            name: attached.container.name.to_string(),
+            netns: attached.container.netns.path.display().to_string(),
+            endpoints: attached.endpoints.iter().map(|endpoint| endpoint.as_ref().into()).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::publication::Protocol;
+
+    #[test]
+    fn a_single_port_has_no_end_and_a_null_address_is_shown() {
+        let publication = Publication {
+            host_ip: None,
+            host: PortRange::single(4000).unwrap(),
+            container: PortRange::single(80).unwrap(),
+            protocol: Protocol::Tcp,
+        };
+        let port = Port::from(&publication);
+        let json = serde_json::to_string(&port).unwrap();
+        assert_eq!(json, r#"{"host_ip":null,"host_port":4000,"container_port":80,"protocol":"tcp"}"#);
+        assert_eq!(port.to_string(), publication.to_string());
+    }
+
+    #[test]
+    fn a_range_names_both_ends() {
+        let publication = Publication {
+            host_ip: Some("::1".parse().unwrap()),
+            host: PortRange::new(8000, 8010).unwrap(),
+            container: PortRange::new(9000, 9010).unwrap(),
+            protocol: Protocol::Udp,
+        };
+        let port = Port::from(&publication);
+        assert_eq!((port.host_port_end, port.container_port_end), (Some(8010), Some(9010)));
+        assert_eq!(port.to_string(), publication.to_string());
+    }
+}

@@ -1,0 +1,17 @@
+//! Version 1 of the published JSON: what the HTTP API and `--json` speak. Fields are only ever added.
+//!
+//! Requests refuse unknown fields by name; replies may grow, so a reader must skip what it does not know.
+
+mod connect;
+mod endpoint;
+mod network;
+mod options;
+mod parse;
+mod state;
+mod subnets;
+
+pub use connect::{Connect, PortObject, PortRequest};
+pub use endpoint::{Container, ContainerRef, Endpoint, Port};
+pub use network::{CreateNetwork, Network, Subnet, SubnetObject, SubnetRequest};
+pub use parse::{RecordName, container_reference, ipv4, ipv6, network_reference, record};
+pub use state::{Dump, ErrorBody, ErrorDetail, Event, EventType, Files, Pruned, Resolved, Status, Version, rfc3339};

@@ -1,0 +1,275 @@
+//! Networks as they are shown, and the request that creates one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::ToSchema;
+
+use super::options::{self, BridgeOptions};
+use super::state::rfc3339;
+use super::subnets;
+use crate::model::Invalid;
+use crate::model::address::{self, Family};
+use crate::model::network;
+use crate::model::request::NetworkSpec;
+
+/// The only driver there is.
+const DRIVER: &str = "bridge";
+/// Smallest MTU of an IPv4 link (RFC 791, 3.2).
+const MTU_MIN: u32 = 68;
+/// Smallest MTU of an IPv6 link (RFC 8200, 5); below it the kernel takes IPv6 off the interface.
+const MTU_MIN_V6: u32 = 1280;
+/// Largest MTU of bridges and veth pairs (`ETH_MAX_MTU`, linux/if_ether.h).
+const MTU_MAX: u32 = 65535;
+
+/// A network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Network {
+    /// Unique on the host.
+    pub name: String,
+    /// 64 hex digits, given once.
+    pub id: String,
+    /// `bridge`.
+    pub driver: String,
+    /// The bridge's interface name.
+    pub bridge: String,
+    /// In the order in which addresses are tried.
+    pub subnets: Vec<Subnet>,
+    /// No way out.
+    pub internal: bool,
+    /// Whether its containers reach each other.
+    pub icc: bool,
+    /// Whether leaving traffic takes the host's address.
+    pub masquerade: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// The user's own notes.
+    pub labels: BTreeMap<String, String>,
+    /// RFC 3339, UTC, to the second.
+    pub created: String,
+}
+
+/// One subnet of a network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Subnet {
+    /// The prefix, as in `10.89.0.0/24`.
+    pub subnet: String,
+    /// The bridge's address in it.
+    #[schema(value_type = String)]
+    pub gateway: IpAddr,
+    /// Where automatic addresses come from, when not the whole subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<String>,
+}
+
+/// A network to create. Everything but the name may be left to netd.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreateNetwork {
+    /// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 63 bytes.
+    pub name: String,
+    /// `bridge`, also when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Empty: one IPv4 subnet from the pools.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub subnets: Vec<SubnetRequest>,
+    /// Each lies in one of the subnets; the others get their first address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+    /// Each lies in one of the subnets; automatic addresses come from there only.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ip_ranges: Vec<String>,
+    /// IPv6 as well: a random /64 where no IPv6 subnet is given.
+    #[serde(default)]
+    pub ipv6: bool,
+    /// No way out.
+    #[serde(default)]
+    pub internal: bool,
+    /// Whether its containers reach each other; absent: they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icc: Option<bool>,
+    /// Whether leaving traffic takes the host's address; absent: it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub masquerade: Option<bool>,
+    /// Bytes, 68 (with IPv6 1280) to 65535; absent: the uplink's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The user's own notes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Options of the driver: `bridge`, `mtu`, `icc`, `masquerade`, or Docker's names of the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// A subnet to create: `"10.89.0.0/24"`, or an object with its gateway and range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum SubnetRequest {
+    /// The prefix alone.
+    Prefix(String),
+    /// With more about it.
+    Object(SubnetObject),
+}
+
+/// A subnet to create, with its gateway and range.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SubnetObject {
+    /// The prefix, as in `10.89.0.0/24`.
+    pub subnet: String,
+    /// Absent: its first address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
+    /// Absent: the whole subnet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_range: Option<String>,
+}
+
+impl From<&network::Network> for Network {
+    fn from(network: &network::Network) -> Self {
+        let bridge = network.bridge();
+        Self {
+            name: network.name.to_string(),
+            id: network.id.to_string(),
+            driver: DRIVER.into(),
+            bridge: bridge.name.to_string(),
+            subnets: network.subnets.iter().map(Subnet::from).collect(),
+            internal: network.internal,
+            icc: bridge.icc,
+            masquerade: bridge.masquerade,
+            mtu: network.mtu,
+            labels: network.labels.clone(),
+            created: rfc3339(network.created),
+        }
+    }
+}
+
+impl From<&network::NetworkSubnet> for Subnet {
+    fn from(subnet: &network::NetworkSubnet) -> Self {
+        Self {
+            subnet: subnet.subnet.to_string(),
+            gateway: subnet.gateway,
+            ip_range: subnet.range.map(|range| range.to_string()),
+        }
+    }
+}
+
+impl TryFrom<CreateNetwork> for NetworkSpec {
+    type Error = Invalid;
+    fn try_from(request: CreateNetwork) -> Result<Self, Invalid> {
+        let name = request.name.parse()?;
+        if let Some(driver) = request.driver.filter(|driver| driver != DRIVER) {
+            return Err(Invalid::new("driver", driver, format!("the only driver is {DRIVER}")));
+        }
+        if request.labels.contains_key("") {
+            return Err(Invalid::new("label", "", "its key is empty"));
+        }
+        let plan = Plan::parse(request.subnets, request.gateways, request.ip_ranges)?;
+        let options: BridgeOptions = options::read(&request.options)?;
+        let ipv6 = request.ipv6 || plan.subnets.iter().any(|subnet| subnet.family() == Family::V6);
+        Ok(Self {
+            name,
+            subnets: plan.subnets,
+            gateways: plan.gateways,
+            ranges: plan.ranges,
+            ipv6: request.ipv6,
+            internal: request.internal,
+            icc: once("icc", request.icc, options.icc)?.unwrap_or(true),
+            masquerade: once("masquerade", request.masquerade, options.masquerade)?.unwrap_or(true),
+            mtu: once("mtu", request.mtu, options.mtu)?.map(|mtu| sane_mtu(mtu, ipv6)).transpose()?,
+            bridge: options.bridge,
+            labels: request.labels,
+        })
+    }
+}
+
+/// Subnets with what belongs to them, parsed.
+struct Plan {
+    subnets: Vec<address::Subnet>,
+    gateways: Vec<IpAddr>,
+    ranges: Vec<address::Subnet>,
+}
+
+impl Plan {
+    fn parse(
+        requests: Vec<SubnetRequest>,
+        mut gateways: Vec<String>,
+        mut ranges: Vec<String>,
+    ) -> Result<Self, Invalid> {
+        let mut subnets = Vec::with_capacity(requests.len());
+        for request in requests {
+            match request {
+                SubnetRequest::Prefix(prefix) => subnets.push(subnets::subnet(&prefix)?),
+                SubnetRequest::Object(object) => {
+                    let subnet = subnets::subnet(&object.subnet)?;
+                    // What is said about one subnet must lie in that one.
+                    if let Some(gateway) = object.gateway {
+                        subnets::gateway(&gateway, &[subnet])?;
+                        gateways.push(gateway);
+                    }
+                    if let Some(range) = object.ip_range {
+                        subnets::range(&range, &[subnet])?;
+                        ranges.push(range);
+                    }
+                    subnets.push(subnet);
+                }
+            }
+        }
+        subnets::apart(&subnets)?;
+        let gateways: Vec<IpAddr> =
+            gateways.iter().map(|gateway| subnets::gateway(gateway, &subnets)).collect::<Result<_, _>>()?;
+        let ranges: Vec<address::Subnet> =
+            ranges.iter().map(|range| subnets::range(range, &subnets)).collect::<Result<_, _>>()?;
+        subnets::one_each("gateway", &gateways, &subnets)?;
+        let starts: Vec<IpAddr> = ranges.iter().map(|range| range.network()).collect();
+        subnets::one_each("ip range", &starts, &subnets)?;
+        Ok(Self { subnets, gateways, ranges })
+    }
+}
+
+/// A setting that may be given as a field and as an option, but not with two values.
+fn once<T: PartialEq + fmt::Display>(key: &str, field: Option<T>, option: Option<T>) -> Result<Option<T>, Invalid> {
+    match (field, option) {
+        (Some(field), Some(option)) if field != option => {
+            Err(Invalid::new("option", format!("{key}={option}"), format!("{key} is also given as {field}")))
+        }
+        (field, option) => Ok(field.or(option)),
+    }
+}
+
+fn sane_mtu(mtu: u32, ipv6: bool) -> Result<u32, Invalid> {
+    let (least, with) = if ipv6 { (MTU_MIN_V6, " with IPv6") } else { (MTU_MIN, "") };
+    if (least..=MTU_MAX).contains(&mtu) {
+        return Ok(mtu);
+    }
+    Err(Invalid::new("mtu", mtu.to_string(), format!("use {least} to {MTU_MAX} bytes{with}")))
+}
+
+// Not `untagged`: its error would not name the unknown field of the object.
+impl<'de> Deserialize<'de> for SubnetRequest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = SubnetRequest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a subnet such as \"10.89.0.0/24\", or an object with subnet, gateway and ip_range")
+            }
+            fn visit_str<E>(self, prefix: &str) -> Result<SubnetRequest, E> {
+                Ok(SubnetRequest::Prefix(prefix.to_owned()))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<SubnetRequest, A::Error> {
+                SubnetObject::deserialize(MapAccessDeserializer::new(map)).map(SubnetRequest::Object)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests;

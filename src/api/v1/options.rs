@@ -1,0 +1,96 @@
+//! `-o KEY=VALUE`: the bridge driver's options under Docker's names and under short ones.
+
+use std::collections::BTreeMap;
+
+use crate::model::Invalid;
+use crate::model::names::IfName;
+
+/// What the options said; `None`: not mentioned.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct BridgeOptions {
+    /// The bridge's interface name.
+    pub(super) bridge: Option<IfName>,
+    /// Bytes, not yet checked for sense.
+    pub(super) mtu: Option<u32>,
+    /// Whether containers of the network reach each other.
+    pub(super) icc: Option<bool>,
+    /// Whether leaving traffic takes the host's address.
+    pub(super) masquerade: Option<bool>,
+}
+
+/// Short name and Docker's (moby, daemon/libnetwork/netlabel/labels.go and drivers/bridge/labels.go).
+const KEYS: [(&str, &str); 4] = [
+    ("bridge", "com.docker.network.bridge.name"),
+    ("mtu", "com.docker.network.driver.mtu"),
+    ("icc", "com.docker.network.bridge.enable_icc"),
+    ("masquerade", "com.docker.network.bridge.enable_ip_masquerade"),
+];
+
+/// Reads the options. A key that is unknown, or given under both names, is refused.
+pub(super) fn read(options: &BTreeMap<String, String>) -> Result<BridgeOptions, Invalid> {
+    let mut read = BridgeOptions::default();
+    for (key, value) in options {
+        let Some((short, docker)) = KEYS.into_iter().find(|(short, docker)| key == short || key == docker) else {
+            let known: Vec<String> = KEYS.iter().map(|(short, docker)| format!("{short} ({docker})")).collect();
+            return Err(Invalid::new("option", key, format!("the bridge driver knows {}", known.join(", "))));
+        };
+        if key == docker && options.contains_key(short) {
+            return Err(Invalid::new("option", key, format!("it is also given as {short}")));
+        }
+        match short {
+            "bridge" => read.bridge = Some(value.parse()?),
+            "mtu" => {
+                let mtu = value.parse().map_err(|_| Invalid::new("mtu", value, "use a number of bytes, as in 1400"))?;
+                read.mtu = Some(mtu);
+            }
+            "icc" => read.icc = Some(boolean(key, value)?),
+            _ => read.masquerade = Some(boolean(key, value)?),
+        }
+    }
+    Ok(read)
+}
+
+/// The spellings of Go's `strconv.ParseBool`.
+fn boolean(key: &str, value: &str) -> Result<bool, Invalid> {
+    match value {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+        _ => Err(Invalid::new("option", format!("{key}={value}"), "use true or false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(pairs: &[(&str, &str)]) -> Result<BridgeOptions, Invalid> {
+        read(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn dockers_names_and_short_ones_mean_the_same() {
+        let docker = of(&[
+            ("com.docker.network.bridge.name", "br0"),
+            ("com.docker.network.driver.mtu", "1400"),
+            ("com.docker.network.bridge.enable_icc", "F"),
+            ("com.docker.network.bridge.enable_ip_masquerade", "TRUE"),
+        ]);
+        let short = of(&[("bridge", "br0"), ("mtu", "1400"), ("icc", "false"), ("masquerade", "1")]);
+        assert_eq!(docker, short);
+        assert_eq!(docker.unwrap().icc, Some(false));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_known_ones() {
+        let error = of(&[("mut", "1400")]).unwrap_err().to_string();
+        assert!(error.contains("\"mut\"") && error.contains("com.docker.network.driver.mtu"), "{error}");
+    }
+
+    #[test]
+    fn bad_values_are_refused() {
+        for (key, value) in [("icc", "yes"), ("icc", ""), ("mtu", "big"), ("mtu", "-1"), ("bridge", "a/b")] {
+            assert!(of(&[(key, value)]).is_err(), "{key}={value}");
+        }
+        assert!(of(&[("mtu", "1400"), ("com.docker.network.driver.mtu", "1500")]).is_err());
+    }
+}

@@ -1,0 +1,193 @@
+//! The daemon's own state: status, events, answers of its DNS, the dump, and errors.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::endpoint::{Container, ContainerRef, Endpoint};
+use super::network::Network;
+
+/// The last second humantime can write: 9999-12-31T23:59:59Z.
+const LAST_SECOND: u64 = 253_402_300_799;
+
+/// Seconds since the Unix epoch as RFC 3339 in UTC.
+pub fn rfc3339(seconds: u64) -> String {
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_SECOND))).to_string()
+}
+
+/// Whether the daemon works, and on how much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Status {
+    /// Whether it has converged since its start.
+    pub ready: bool,
+    /// The daemon's version.
+    pub version: String,
+    /// How many networks.
+    pub networks: usize,
+    /// How many containers.
+    pub containers: usize,
+    /// How many endpoints.
+    pub endpoints: usize,
+    /// How many publications; a range counts once.
+    pub publications: usize,
+    /// What is not as it must be, one line each.
+    pub problems: Vec<String>,
+}
+
+/// What `netd version` prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Version {
+    /// The command line's.
+    pub version: String,
+    /// The daemon's; `null` when it does not answer.
+    pub daemon: Option<String>,
+    /// The version of the published JSON.
+    pub api: String,
+}
+
+/// The kind of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub enum EventType {
+    /// A network was created.
+    #[serde(rename = "network.create")]
+    NetworkCreate,
+    /// A network was removed.
+    #[serde(rename = "network.remove")]
+    NetworkRemove,
+    /// A container was connected.
+    #[serde(rename = "connect")]
+    Connect,
+    /// A container was disconnected, by somebody or because its namespace is gone.
+    #[serde(rename = "disconnect")]
+    Disconnect,
+    /// Something was put right.
+    #[serde(rename = "repair")]
+    Repair,
+    /// Something is wrong and stays wrong.
+    #[serde(rename = "problem")]
+    Problem,
+    /// A host setting was changed.
+    #[serde(rename = "host")]
+    Host,
+}
+
+impl EventType {
+    /// As in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NetworkCreate => "network.create",
+            Self::NetworkRemove => "network.remove",
+            Self::Connect => "connect",
+            Self::Disconnect => "disconnect",
+            Self::Repair => "repair",
+            Self::Problem => "problem",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// A change.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Event {
+    /// RFC 3339, UTC, with milliseconds.
+    pub time: String,
+    /// What happened.
+    #[serde(rename = "type")]
+    pub kind: EventType,
+    /// The name of the network it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
+    /// The container it happened to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<ContainerRef>,
+    /// The endpoint that came or went.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Endpoint>,
+    /// The event in one line for people.
+    pub message: String,
+}
+
+/// What the daemon's DNS answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Resolved {
+    /// The name that was looked up.
+    pub name: String,
+    /// The record type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// `NOERROR`, `NODATA` (the name exists, but not with this type), `NXDOMAIN`, `FORWARD` (not a name of ours: the
+    /// host's resolvers answer) or `REFUSED`.
+    pub status: String,
+    /// Addresses or names.
+    pub answers: Vec<String>,
+    /// The container that would ask; absent: the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+}
+
+/// Files a container needs to use netd's DNS.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Files {
+    /// The content of its /etc/resolv.conf.
+    pub resolv_conf: String,
+    /// The content of its /etc/hosts.
+    pub hosts: String,
+}
+
+/// The networks that a prune removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Pruned {
+    /// Their names.
+    pub removed: Vec<String>,
+}
+
+/// Everything, sorted: two dumps of the same state are equal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Dump {
+    /// How many changes there were since the daemon started.
+    pub revision: u64,
+    /// By name.
+    pub networks: Vec<Network>,
+    /// By name.
+    pub containers: Vec<Container>,
+    /// By network and container name.
+    pub endpoints: Vec<Endpoint>,
+    /// What is not as it must be.
+    pub problems: Vec<String>,
+}
+
+/// The body of every reply that is not a success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// What went wrong.
+    pub error: ErrorDetail,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorDetail {
+    /// A fixed word: `invalid`, `not_found`, `conflict`, `exhausted`, `unavailable`, `failed`, `method_not_allowed`,
+    /// `too_large`, `unsupported_media_type`.
+    pub code: String,
+    /// One line for people.
+    pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rfc3339_however_late() {
+        assert_eq!(rfc3339(1_767_323_045), "2026-01-02T03:04:05Z");
+        assert_eq!(rfc3339(u64::MAX), "9999-12-31T23:59:59Z");
+    }
+
+    #[test]
+    fn the_json_of_an_event_type_is_its_name() {
+        for kind in [EventType::NetworkCreate, EventType::NetworkRemove, EventType::Connect, EventType::Host] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
+        }
+    }
+}

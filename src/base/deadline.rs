@@ -1,0 +1,43 @@
+//! A point in time until which something is tried again. The monotonic clock is read here.
+
+use std::time::{Duration, Instant};
+
+/// A point in time, counted on the monotonic clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// From now on; a span that is too long to count never ends.
+    pub fn after(span: Duration) -> Self {
+        Self(Instant::now().checked_add(span))
+    }
+
+    /// What is left; `None` when it has passed.
+    pub fn remaining(self) -> Option<Duration> {
+        match self.0 {
+            None => Some(Duration::MAX),
+            Some(end) => end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()),
+        }
+    }
+
+    /// Waits for `step`, or for what is left if that is less; false when nothing was left. For things that give no
+    /// sign when they change.
+    pub fn pause(self, step: Duration) -> bool {
+        let Some(left) = self.remaining() else { return false };
+        std::thread::park_timeout(step.min(left));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_passes() {
+        let deadline = Deadline::after(Duration::from_millis(2));
+        while deadline.pause(Duration::from_millis(1)) {}
+        assert_eq!(deadline.remaining(), None);
+        assert!(Deadline::after(Duration::MAX).remaining().is_some());
+    }
+}

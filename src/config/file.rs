@@ -1,0 +1,130 @@
+//! Reading the file: each setting is checked where it is read, so that an error knows its line.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::ser::SerializeSeq as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Config, ConfigError, Ipv6Pools};
+use crate::base::telemetry;
+use crate::model::address::{Family, Pool, Subnet};
+
+/// Longest prefix of an automatic IPv4 subnet: room for a gateway and one container.
+const SIZE_MAX: u8 = 30;
+/// Automatic IPv6 subnets have this prefix length.
+const IPV6_SIZE: u8 = 64;
+/// Longest time an answer may be kept, in seconds: a day.
+const TTL_MAX: u32 = 86_400;
+
+pub(super) fn read(file: &Path) -> Result<Config, ConfigError> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| ConfigError::Read { file: name.clone(), why: error.to_string() })?;
+    parse(&name, &text)
+}
+
+pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let line =
+            error.span().map(|span| text.as_bytes()[..span.start.min(text.len())].split(|b| *b == b'\n').count());
+        let key = line.and_then(|line| key(text, line));
+        let why = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        ConfigError::Wrong { file: file.to_owned(), line, key, why }
+    })
+}
+
+/// What stands before the `=` of a line, or in its brackets.
+fn key(text: &str, line: usize) -> Option<String> {
+    let line = text.lines().nth(line - 1)?.trim();
+    let key = line.split_once('=').map_or(line, |(key, _)| key).trim();
+    (!key.is_empty() && key.len() <= 64).then(|| key.to_owned())
+}
+
+pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if !path.is_absolute() {
+        return Err(D::Error::custom(format!("invalid path {path:?}: give an absolute path")));
+    }
+    Ok(path)
+}
+
+pub(super) fn log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let filter = String::deserialize(deserializer)?;
+    telemetry::check(&filter).map_err(D::Error::custom)?;
+    Ok(filter)
+}
+
+pub(super) fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let ttl = u32::deserialize(deserializer)?;
+    if ttl > TTL_MAX {
+        return Err(D::Error::custom(format!("invalid ttl {ttl}: use 0 to {TTL_MAX} seconds")));
+    }
+    Ok(ttl)
+}
+
+pub(super) fn ipv4_pools<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pool>, D::Error> {
+    let pools = Vec::<Pool>::deserialize(deserializer)?;
+    let refuse = |pool: &Pool, why: String| Err(D::Error::custom(format!("invalid pool {}: {why}", pool.base)));
+    for (index, pool) in pools.iter().enumerate() {
+        if pool.base.family() != Family::V4 {
+            return refuse(pool, "it is not IPv4".into());
+        }
+        if pool.size < pool.base.prefix() || pool.size > SIZE_MAX {
+            let least = pool.base.prefix();
+            return refuse(pool, format!("size {} is not a prefix length of {least} to {SIZE_MAX}", pool.size));
+        }
+        if let Some(other) = pools.iter().take(index).find(|other| other.base.overlaps(pool.base)) {
+            return refuse(pool, format!("it overlaps with the pool {}", other.base));
+        }
+    }
+    Ok(pools)
+}
+
+fn ipv6_pool<E: Error>(text: &str) -> Result<Subnet, E> {
+    let subnet: Subnet = text.parse().map_err(E::custom)?;
+    if subnet.family() != Family::V6 || subnet.prefix() > IPV6_SIZE {
+        return Err(E::custom(format!("invalid pool {subnet}: use IPv6 with a prefix of at most /{IPV6_SIZE}")));
+    }
+    Ok(subnet)
+}
+
+impl<'de> Deserialize<'de> for Ipv6Pools {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Ipv6Pools;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"auto\", or IPv6 subnets such as [\"fd00:1::/48\"]")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Ipv6Pools, E> {
+                match text {
+                    "auto" => Ok(Ipv6Pools::Auto),
+                    subnet => Ok(Ipv6Pools::Subnets(vec![ipv6_pool(subnet)?])),
+                }
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Ipv6Pools, A::Error> {
+                let mut subnets = Vec::new();
+                while let Some(text) = items.next_element::<String>()? {
+                    subnets.push(ipv6_pool(&text)?);
+                }
+                Ok(Ipv6Pools::Subnets(subnets))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+impl Serialize for Ipv6Pools {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Subnets(subnets) => {
+                let mut list = serializer.serialize_seq(Some(subnets.len()))?;
+                subnets.iter().try_for_each(|subnet| list.serialize_element(subnet))?;
+                list.end()
+            }
+        }
+    }
+}

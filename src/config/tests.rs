@@ -1,0 +1,120 @@
+//! What files mean, and what is said about wrong ones.
+
+use super::*;
+
+/// The file of the manual: every key at its default.
+const FULL: &str = r#"
+socket = "/run/netd/netd.sock"
+socket_group = "netd"            # who may talk to the daemon; root always
+state_dir = "/var/lib/netd"
+runtime_dir = "/run/netd"
+log = "info"
+
+[pools]                          # where automatic subnets come from: split into subnets of `size`
+ipv4 = [{ base = "10.89.0.0/16", size = 24 }, { base = "172.30.0.0/15", size = 24 }]
+ipv6 = "auto"                    # a random ULA /48, kept
+
+[dns]
+domain = "internal"
+ttl = 5
+upstreams = []                   # empty: the host's resolv.conf, followed as it changes
+
+[metrics]
+listen = "127.0.0.1:9153"        # off when absent
+"#;
+
+fn parse(text: &str) -> Result<Config, String> {
+    file::parse("netd.toml", text).map_err(|error| error.to_string())
+}
+
+#[test]
+fn every_key_is_optional_and_the_full_file_says_the_defaults() {
+    assert_eq!(parse("").unwrap(), Config::default());
+    let mut full = parse(FULL).unwrap();
+    assert_eq!(full.metrics.listen.take(), Some("127.0.0.1:9153".parse().unwrap()));
+    assert_eq!(full, Config::default());
+}
+
+#[test]
+fn what_is_shown_can_be_read_again() {
+    let text = "listen = \"127.0.0.1:8080\"\n[pools]\nipv6 = [\"fd00:1::/48\"]\n\
+                [dns]\nupstreams = [\"1.1.1.1\", \"9.9.9.9:5353\", \"[2606:4700::1111]:853\", \"fd00::53\"]\n";
+    let config = parse(text).unwrap();
+    assert_eq!(config.dns.upstreams[3].0, "[fd00::53]:53".parse().unwrap());
+    assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
+    assert_eq!(parse(&toml::to_string(&Config::default()).unwrap()).unwrap(), Config::default());
+}
+
+#[test]
+fn an_error_names_file_line_and_key() {
+    for (text, place, words) in [
+        ("\nsockett = \"/x\"", "line 2, sockett: ", "unknown field `sockett`"),
+        ("[dns]\nttl = \"x\"", "line 2, ttl: ", "invalid type"),
+        ("[dns]\n\nttl = 86401", "line 3, ttl: ", "0 to 86400"),
+        ("[dns]\nttl = -1", "line 2, ttl: ", "invalid value"),
+        ("[dns]\ndomain = \"a b\"", "line 2, domain: ", "invalid DNS name \"a b\""),
+        ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid upstream"),
+        ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid upstream"),
+        ("[dnss]\nttl = 5", "line 1, [dnss]: ", "unknown field `dnss`"),
+        ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 8 }]", "line 2, ipv4: ", "not a prefix length of 16 to 30"),
+        ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 31 }]", "line 2, ipv4: ", "not a prefix length"),
+        ("[pools]\nipv4 = [{ base = \"fd00::/16\", size = 64 }]", "line 2, ipv4: ", "not IPv4"),
+        ("[pools]\nipv4 = [{ base = \"10.0.0.1/16\", size = 24 }]", "line 2, ipv4: ", "maybe you meant 10.0.0.0/16"),
+        ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\" }]", "line 2, ipv4: ", "missing field `size`"),
+        ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 24, x = 1 }]", "line 2, ipv4: ", "unknown field `x`"),
+        (
+            "[pools]\nipv4 = [{ base = \"10.0.0.0/8\", size = 24 }, { base = \"10.9.0.0/16\", size = 24 }]",
+            "line 2, ipv4: ",
+            "overlaps with the pool 10.0.0.0/8",
+        ),
+        ("[pools]\nipv6 = \"none\"", "line 2, ipv6: ", "invalid subnet"),
+        ("[pools]\nipv6 = [\"fd00::/65\"]", "line 2, ipv6: ", "at most /64"),
+        ("[pools]\nipv6 = 6", "line 2, ipv6: ", "\"auto\""),
+        ("log = \"loud\"", "line 1, log: ", "log filter"),
+        ("state_dir = \"relative\"", "line 1, state_dir: ", "absolute"),
+        ("listen = \"localhost\"", "line 1, listen: ", "invalid"),
+        ("[metrics]\nlisten = \"9153\"", "line 2, listen: ", "invalid"),
+        ("socket = ", "line 1, socket: ", ""),
+        ("ttl = 5 5", "line 1, ttl: ", ""),
+    ] {
+        let error = parse(text).expect_err(text);
+        let start = format!("read the configuration netd.toml: {place}");
+        assert!(error.starts_with(&start) && error.contains(words), "{text}\n{error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn flags_win_over_the_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("netd.toml");
+    std::fs::write(&file, "socket = \"/a/s\"\nstate_dir = \"/a/state\"\nlog = \"warn\"\n").unwrap();
+    let args = DaemonArgs {
+        config: Some(file.clone()),
+        state_dir: Some("relative/state".into()),
+        log: Some("debug".into()),
+        ..DaemonArgs::default()
+    };
+    let config = load(&args, None).unwrap();
+    assert_eq!((config.socket.to_str(), config.log.as_str()), (Some("/a/s"), "debug"));
+    assert!(config.state_dir.is_absolute() && config.state_dir.ends_with("relative/state"));
+    assert_eq!(load(&args, Some(Path::new("/b/s"))).unwrap().socket, Path::new("/b/s"));
+
+    let missing = DaemonArgs { config: Some(directory.path().join("none.toml")), ..DaemonArgs::default() };
+    let error = load(&missing, None).unwrap_err().to_string();
+    assert!(error.contains("none.toml") && error.contains("No such file"), "{error}");
+    let loud = DaemonArgs { config: Some(file), log: Some("loud".into()), ..DaemonArgs::default() };
+    assert!(load(&loud, None).unwrap_err().to_string().contains("log filter"));
+}
+
+#[test]
+fn check_and_show_say_one_thing_each() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("netd.toml");
+    std::fs::write(&file, "log = \"warn\"\n").unwrap();
+    let said = command(&ConfigVerb::Check { file: file.clone() }, None).unwrap();
+    assert_eq!(said, format!("{} is good\n", file.display()));
+    let daemon = DaemonArgs { config: Some(file), ..DaemonArgs::default() };
+    let shown = command(&ConfigVerb::Show { daemon, format: crate::faces::cli::Format::default() }, None).unwrap();
+    assert!(shown.contains("log = \"warn\"") && shown.contains("[pools]"), "{shown}");
+}

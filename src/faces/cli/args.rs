@@ -1,0 +1,324 @@
+//! The command line as data: verbs, flags, and the examples that their help shows. Completions and man pages are
+//! generated from here.
+
+mod endpoint;
+mod values;
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+use crate::api::v1;
+use crate::model::address::Subnet;
+use crate::model::names::NetworkName;
+pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
+use values::checked;
+
+/// Where the daemon listens when nobody says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
+
+/// Container networking and service discovery
+#[derive(Debug, Parser)]
+#[command(
+    name = "netd",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  netd network create net1
+  netd connect net1 web -p 4000:80        connect the container web and publish its port 80
+  netd run --network net1 -- busybox sh   a shell in a fresh network namespace on net1
+  netd ps                                 what is connected to what
+  netd COMMAND -h                         more about one command"
+)]
+pub struct Cli {
+    /// The daemon's socket [default: /run/netd/netd.sock]
+    #[arg(long, global = true, env = "NETD_SOCKET", hide_env_values = true, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+impl Cli {
+    /// The socket that client verbs talk to.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone().unwrap_or_else(|| DEFAULT_SOCKET.into())
+    }
+}
+
+/// The verbs, by who carries them out.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run the daemon in the foreground
+    Daemon(DaemonArgs),
+    /// Check a configuration file, or show the effective configuration
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Verbs that talk to a running daemon, or to nobody.
+    #[command(flatten)]
+    Client(ClientVerb),
+}
+
+/// `netd daemon`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+It works in the network namespace it is started in, logs to stderr, and leaves networks and
+traffic standing when it stops. When it is ready it tells systemd, and `netd status` says so.
+
+Examples:
+  netd daemon
+  netd daemon --socket /tmp/n/netd.sock --state-dir /tmp/n/state --runtime-dir /tmp/n/run")]
+pub struct DaemonArgs {
+    /// Configuration file [default: /etc/netd/netd.toml, where it exists]
+    #[arg(long, env = "NETD_CONFIG", hide_env_values = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where networks are kept, over reboots [default: /var/lib/netd]
+    #[arg(long, env = "NETD_STATE_DIR", hide_env_values = true, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Where endpoints are kept, until the next boot [default: /run/netd]
+    #[arg(long, env = "NETD_RUNTIME_DIR", hide_env_values = true, value_name = "DIR")]
+    pub runtime_dir: Option<PathBuf>,
+    /// What is logged: error, warn, info, debug or trace, or TARGET=LEVEL,… [default: info]
+    #[arg(long, env = "NETD_LOG", hide_env_values = true, value_name = "FILTER")]
+    pub log: Option<String>,
+}
+
+/// `netd config`.
+#[derive(Debug, Subcommand)]
+pub enum ConfigVerb {
+    /// Check a configuration file
+    #[command(after_help = "Examples:\n  netd config check /etc/netd/netd.toml")]
+    Check {
+        /// The file
+        file: PathBuf,
+    },
+    /// Show the effective configuration as TOML
+    #[command(after_help = "Examples:\n  netd config show\n  netd config show --config ./netd.toml --json")]
+    Show {
+        /// The flags and environment of the daemon count
+        #[command(flatten)]
+        daemon: DaemonArgs,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+/// How a reading verb prints.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Format {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The verbs that talk to a running daemon, or to nobody.
+#[derive(Debug, Subcommand)]
+pub enum ClientVerb {
+    /// Tell whether the daemon is ready, and what is wrong
+    #[command(
+        after_help = "Exit status: 0 when it is ready, 1 when not.\n\nExamples:\n  netd status\n  netd status --wait 10"
+    )]
+    Status {
+        /// Wait until it is ready, at most so long
+        #[arg(long, value_name = "SECONDS")]
+        wait: Option<u32>,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Create, list, inspect and remove networks
+    #[command(subcommand)]
+    Network(NetworkVerb),
+    /// Connect a container to a network
+    Connect(ConnectArgs),
+    /// Disconnect a container from a network
+    #[command(after_help = "Examples:\n  netd disconnect net1 web")]
+    Disconnect {
+        /// Name or id of the network
+        #[arg(value_parser = v1::network_reference)]
+        network: String,
+        /// Name, id or beginning of the id of the container
+        #[arg(value_parser = v1::container_reference)]
+        container: String,
+    },
+    /// Run a command in a fresh network namespace on a network
+    Run(RunArgs),
+    /// List containers: networks, addresses, published ports
+    #[command(after_help = "Examples:\n  netd ps\n  netd ps --json")]
+    Ps {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// List the published ports of a container, and who can reach each
+    #[command(after_help = "Examples:\n  netd port web")]
+    Port {
+        /// Name, id or beginning of the id
+        #[arg(value_parser = v1::container_reference)]
+        container: String,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show everything about containers or networks
+    #[command(after_help = "Examples:\n  netd inspect web\n  netd inspect web net1 --json")]
+    Inspect {
+        /// Names, ids or beginnings of ids
+        #[arg(required = true, value_name = "NAME", value_parser = v1::container_reference)]
+        names: Vec<String>,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show what the daemon's DNS answers
+    #[command(after_help = "\
+Examples:
+  netd resolve web --from client        as the container client would see it
+  netd resolve web.net1 AAAA            as the host, which sees every network
+  netd resolve 10.89.0.2                the names of an address")]
+    Resolve {
+        /// The name, or an IP address
+        name: String,
+        /// A, AAAA, PTR, … [default: A; PTR for an IP address]
+        #[arg(value_name = "TYPE")]
+        kind: Option<String>,
+        /// The container that asks; without it, the host
+        #[arg(long, value_name = "CONTAINER", value_parser = v1::container_reference)]
+        from: Option<String>,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print a line per change, from now on
+    #[command(after_help = "Examples:\n  netd events\n  netd events --json | jq .message")]
+    Events {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print the whole state, sorted
+    #[command(after_help = "Examples:\n  netd dump\n  netd dump --json > state.json")]
+    Dump {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print the versions of this program and of the daemon
+    #[command(after_help = "Examples:\n  netd version")]
+    Version {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Print shell completions
+    #[command(after_help = "Examples:\n  netd completions bash > /usr/share/bash-completion/completions/netd")]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages
+    #[command(after_help = "Examples:\n  netd man /usr/local/share/man/man1")]
+    Man {
+        /// Where to; made when it is not there
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
+}
+
+/// `netd network`.
+#[derive(Debug, Subcommand)]
+pub enum NetworkVerb {
+    /// Create a network
+    Create(CreateArgs),
+    /// List networks
+    #[command(alias = "list", after_help = "Examples:\n  netd network ls")]
+    Ls {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Show everything about networks
+    #[command(after_help = "Examples:\n  netd network inspect net1\n  netd network inspect net1 --json")]
+    Inspect {
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
+        names: Vec<String>,
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Remove networks without containers
+    #[command(alias = "remove", after_help = "Examples:\n  netd network rm net1 net2")]
+    Rm {
+        /// Names or ids
+        #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
+        names: Vec<String>,
+    },
+    /// Remove every network without containers
+    #[command(after_help = "Examples:\n  netd network prune")]
+    Prune {
+        /// How to print
+        #[command(flatten)]
+        format: Format,
+    },
+}
+
+/// `netd network create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Options of the bridge driver (-o), also under Docker's names:
+  bridge=NAME       com.docker.network.bridge.name
+  mtu=BYTES         com.docker.network.driver.mtu
+  icc=BOOL          com.docker.network.bridge.enable_icc
+  masquerade=BOOL   com.docker.network.bridge.enable_ip_masquerade
+
+Examples:
+  netd network create net1
+  netd network create net2 --subnet 10.7.0.0/24 --gateway 10.7.0.254 --ipv6
+  netd network create quiet --internal --label team=red -o bridge=br-quiet")]
+pub struct CreateArgs {
+    /// The network's name
+    #[arg(value_parser = checked::<NetworkName>)]
+    pub name: String,
+    /// What carries it
+    #[arg(long, short, default_value = "bridge", value_parser = values::driver)]
+    pub driver: String,
+    /// A subnet; repeat for more [default: one from the pools]
+    #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
+    pub subnet: Vec<String>,
+    /// The gateway of one of the subnets [default: its first address]
+    #[arg(long, value_name = "IP", value_parser = values::gateway)]
+    pub gateway: Vec<IpAddr>,
+    /// Where in a subnet automatic addresses come from
+    #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
+    pub ip_range: Vec<String>,
+    /// IPv6 as well; without an IPv6 subnet a random one
+    #[arg(long)]
+    pub ipv6: bool,
+    /// No way out and no way in
+    #[arg(long)]
+    pub internal: bool,
+    /// Its containers do not reach each other
+    #[arg(long)]
+    pub no_icc: bool,
+    /// Leaving traffic keeps the container's address
+    #[arg(long)]
+    pub no_masquerade: bool,
+    /// Bytes, 68 (with IPv6 1280) to 65535 [default: the uplink's]
+    #[arg(long, value_name = "N", value_parser = values::mtu)]
+    pub mtu: Option<u32>,
+    /// A note of your own; repeat for more
+    #[arg(long, value_name = "K=V", value_parser = values::label)]
+    pub label: Vec<(String, String)>,
+    /// An option of the driver; repeat for more
+    #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = values::option)]
+    pub option: Vec<(String, String)>,
+    /// How to print
+    #[command(flatten)]
+    pub format: Format,
+}

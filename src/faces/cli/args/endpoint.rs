@@ -1,0 +1,97 @@
+//! `connect` and `run`: what makes an endpoint.
+
+use std::ffi::OsString;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::Format;
+use super::values::checked;
+use crate::api::v1;
+use crate::model::address::Mac;
+use crate::model::names::{ContainerName, DnsName, IfName};
+use crate::model::publication::PortSpec;
+
+/// `netd connect`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+CONTAINER is, with --netns or --pid, the name that the container gets. Otherwise it is looked for
+among the containers netd knows, the named network namespaces (ip netns), and the running
+containers of Docker and Podman, in this order.
+
+SPEC is [[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp], IPv6 in brackets.
+Without a host port a free one is chosen and printed.
+
+Examples:
+  netd connect net1 web -p 4000:80
+  netd connect net1 db --pid 4711 --ip 10.89.0.9 --alias postgres
+  netd connect net1 dns --netns /run/netns/dns -p 127.0.0.1:5300:53/udp")]
+pub struct ConnectArgs {
+    /// Name or id of the network
+    #[arg(value_parser = v1::network_reference)]
+    pub network: String,
+    /// The container
+    #[arg(value_parser = v1::container_reference)]
+    pub container: String,
+    /// Ports, names, address
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+    /// A fixed IPv6 address
+    #[arg(long, value_name = "IP", value_parser = v1::ipv6)]
+    pub ip6: Option<Ipv6Addr>,
+    /// A fixed MAC address
+    #[arg(long, value_parser = checked::<Mac>)]
+    pub mac: Option<String>,
+    /// The interface in the container [default: the first free of eth0, eth1, …]
+    #[arg(long, value_name = "NAME", value_parser = checked::<IfName>)]
+    pub ifname: Option<String>,
+    /// The network namespace, by a file that leads to it
+    #[arg(long, value_name = "PATH", conflicts_with = "pid")]
+    pub netns: Option<PathBuf>,
+    /// The network namespace, by a process in it
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    pub pid: Option<u32>,
+    /// How to print
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What `netd connect` and `netd run` have in common.
+#[derive(Debug, Args)]
+pub struct EndpointArgs {
+    /// Publish a port; repeat for more
+    #[arg(short = 'p', long = "publish", value_name = "SPEC", value_parser = checked::<PortSpec>)]
+    pub ports: Vec<String>,
+    /// A further DNS name on this network; repeat for more
+    #[arg(long = "alias", value_name = "NAME", value_parser = checked::<DnsName>)]
+    pub aliases: Vec<String>,
+    /// A fixed IPv4 address
+    #[arg(long, value_name = "IP", value_parser = v1::ipv4)]
+    pub ip: Option<Ipv4Addr>,
+}
+
+/// `netd run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The command has a network namespace of its own, and a mount namespace with its resolv.conf and
+hosts. Signals are passed on to it, its exit status is passed back, and it is disconnected when
+it ends.
+
+Examples:
+  netd run --network net1 --name web -p 4000:80 -- busybox httpd -f -p 80
+  netd run --network net1 -- curl http://web/")]
+pub struct RunArgs {
+    /// The container's name [default: run- and eight random digits]
+    #[arg(long, value_parser = checked::<ContainerName>)]
+    pub name: Option<String>,
+    /// Name or id of the network [default: the network default, created on first use]
+    #[arg(long, value_parser = v1::network_reference)]
+    pub network: Option<String>,
+    /// Ports, names, address
+    #[command(flatten)]
+    pub endpoint: EndpointArgs,
+    /// The command and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}

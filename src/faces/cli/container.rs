@@ -1,0 +1,165 @@
+//! Containers: `connect`, `disconnect`, `ps`, `port`, `inspect`.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Session;
+use super::args::{ConnectArgs, EndpointArgs, Format};
+use super::output::{Failure, json, objects, sentence, table};
+use crate::api::v1::{Connect, Container, Endpoint, Network, Port, PortRequest};
+use crate::faces::client::{ClientError, segment};
+
+/// What both `connect` and `run` ask for.
+pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
+    Connect {
+        container,
+        ip: args.ip.map(|ip| ip.to_string()),
+        aliases: args.aliases,
+        ports: args.ports.into_iter().map(PortRequest::Spec).collect(),
+        ..Connect::default()
+    }
+}
+
+pub(super) fn connect(session: &mut Session<'_>, args: ConnectArgs) -> Result<(), Failure> {
+    let attempt = format!("connect {} to network {}", args.container, args.network);
+    let netns = args.netns.as_deref().map(absolute).transpose().map_err(|why| Failure::usage(&attempt, why))?;
+    let request = Connect {
+        netns,
+        pid: args.pid,
+        ip6: args.ip6.map(|ip| ip.to_string()),
+        mac: args.mac,
+        ifname: args.ifname,
+        ..request(args.container, args.endpoint)
+    };
+    request.clone().into_spec(&args.network).map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    let path = format!("/v1/networks/{}/endpoints", segment(&args.network));
+    let endpoint: Endpoint = session.client.post(&path, &request).map_err(|error| Failure::of(&attempt, error))?;
+    if args.format.json {
+        return json(session.out, &endpoint);
+    }
+    Ok(writeln!(session.out, "{}", endpoint.summary())?)
+}
+
+/// The daemon has another working directory: a path is sent as this process sees it.
+fn absolute(path: &Path) -> Result<String, String> {
+    let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    absolute.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", Path::new(&path).display()))
+}
+
+pub(super) fn disconnect(session: &mut Session<'_>, network: &str, container: &str) -> Result<(), Failure> {
+    let path = format!("/v1/networks/{}/endpoints/{}", segment(network), segment(container));
+    let attempt = format!("disconnect {container} from network {network}");
+    session.client.delete(&path).map_err(|error| Failure::of(attempt, error))?;
+    Ok(writeln!(session.out, "{container} disconnected from {network}")?)
+}
+
+pub(super) fn ps(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
+    let containers: Vec<Container> =
+        session.client.get("/v1/containers").map_err(|error| Failure::of("list containers", error))?;
+    if format.json {
+        return json(session.out, &containers);
+    }
+    let row = |container: Container| {
+        let endpoints = &container.endpoints;
+        let networks: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.network.as_str()).collect();
+        let addresses: Vec<&str> = endpoints.iter().flat_map(|e| &e.addresses).map(String::as_str).collect();
+        let ports: Vec<String> = endpoints.iter().flat_map(|e| &e.ports).map(ToString::to_string).collect();
+        let short = container.id.get(..12).unwrap_or(&container.id).to_owned();
+        [container.name.clone(), short, networks.join(", "), addresses.join(", "), ports.join(", ")]
+    };
+    table(session.out, ["NAME", "ID", "NETWORKS", "ADDRESSES", "PORTS"], containers.into_iter().map(row))
+}
+
+/// A publication with what a person wants to know of it.
+#[derive(Serialize)]
+struct Published {
+    network: String,
+    #[serde(flatten)]
+    port: Port,
+    reachable_by: String,
+}
+
+pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -> Result<(), Failure> {
+    let container: Container = session
+        .client
+        .get(&format!("/v1/containers/{}", segment(container)))
+        .map_err(|error| Failure::of(format!("list the ports of {container}"), error))?;
+    let ports: Vec<Published> = container
+        .endpoints
+        .into_iter()
+        .flat_map(|endpoint| {
+            let network = endpoint.network;
+            endpoint.ports.into_iter().map(move |port| Published {
+                network: network.clone(),
+                reachable_by: reachable_by(port.host_ip),
+                port,
+            })
+        })
+        .collect();
+    if format.json {
+        return json(session.out, &ports);
+    }
+    let row = |published: Published| [published.port.to_string(), published.network, published.reachable_by];
+    table(session.out, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))
+}
+
+/// Who can reach a port that is published on that host address.
+fn reachable_by(host_ip: Option<IpAddr>) -> String {
+    match host_ip {
+        None => "every host that reaches this one".into(),
+        Some(ip) if ip.is_unspecified() => {
+            format!("every host that reaches this one over {}", if ip.is_ipv4() { "IPv4" } else { "IPv6" })
+        }
+        Some(ip) if ip.is_loopback() => "this host only".into(),
+        Some(ip) => format!("hosts that reach {ip}"),
+    }
+}
+
+/// A container or a network.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Thing {
+    Container(Container),
+    Network(Network),
+}
+
+pub(super) fn inspect(session: &mut Session<'_>, names: Vec<String>, format: Format) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    let mut missing = false;
+    for name in names {
+        match thing(session, &name) {
+            Ok(Some(thing)) => found.push(thing),
+            Ok(None) => {
+                missing = true;
+                let why = "no container or network has that name: see `netd ps` and `netd network ls`";
+                session.complain(&sentence(format!("inspect {name}"), why));
+            }
+            Err(error) => return Err(Failure::of(format!("inspect {name}"), error)),
+        }
+    }
+    if format.json {
+        json(session.out, &found)?;
+    } else {
+        objects(session.out, &found)?;
+    }
+    if missing { Err(Failure::Told) } else { Ok(()) }
+}
+
+fn thing(session: &Session<'_>, name: &str) -> Result<Option<Thing>, ClientError> {
+    let container = found(session.client.get(&format!("/v1/containers/{}", segment(name))))?;
+    if let Some(container) = container {
+        return Ok(Some(Thing::Container(container)));
+    }
+    Ok(found(session.client.get(&format!("/v1/networks/{}", segment(name))))?.map(Thing::Network))
+}
+
+/// Not found is an answer, not a failure.
+pub(super) fn found<T>(reply: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
+    match reply {
+        Ok(thing) => Ok(Some(thing)),
+        Err(error) if error.status() == Some(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,120 @@
+//! The command line: parses arguments, asks the daemon over its socket, prints tables or JSON.
+//!
+//! Exit status: 0 done (also when the reader of the output has gone), 1 refused or failed, 2 wrong usage. Every error
+//! is one line on stderr, `netd: what was attempted, on what, why, and what to look at`.
+
+mod args;
+mod container;
+mod generate;
+mod misuse;
+mod network;
+mod output;
+mod run;
+mod state;
+
+use std::ffi::OsString;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub use args::{
+    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, DaemonArgs, EndpointArgs, Format,
+    NetworkVerb, RunArgs, Verb,
+};
+pub use misuse::Misuse;
+pub use run::{Running, Sandbox};
+
+use crate::faces::client::Client;
+use output::Failure;
+
+/// Parses the arguments, the program's name first.
+pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Misuse> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    Cli::try_parse_from(&args).map_err(|error| Misuse::new(&error, &args))
+}
+
+/// Carries out a verb against the daemon at `socket`. `netd run` starts its command by `sandbox`.
+pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    ExitCode::from(run_to(verb, Client::new(socket), sandbox, &mut out, &mut io::stderr()))
+}
+
+/// Ends a verb that is carried out elsewhere: the text goes to stdout or, as a one-line error, to stderr.
+pub fn finish(outcome: Result<String, String>) -> ExitCode {
+    let written = outcome.map_err(Failure::Failed).and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
+    ExitCode::from(exit(written.map(|()| 0), &mut io::stderr()))
+}
+
+/// What a verb works with.
+struct Session<'a> {
+    client: Client,
+    out: &'a mut dyn Write,
+    err: &'a mut dyn Write,
+}
+
+impl Session<'_> {
+    /// Tells of a failure that does not end the verb.
+    fn complain(&mut self, line: &str) {
+        say(self.err, line);
+    }
+
+    /// Tells something that is not what the verb prints.
+    fn note(&mut self, line: &str) {
+        say(self.err, line);
+    }
+}
+
+fn say(err: &mut dyn Write, line: &str) {
+    // Nobody is left to tell that stderr is gone.
+    let _ = writeln!(err, "netd: {line}");
+}
+
+fn run_to(verb: ClientVerb, client: Client, sandbox: &dyn Sandbox, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    let mut session = Session { client, out, err };
+    let done = carry_out(verb, &mut session, sandbox);
+    let flushed = session.out.flush().map_err(Failure::from);
+    exit(done.and_then(|code| flushed.map(|()| code)), session.err)
+}
+
+fn exit(outcome: Result<u8, Failure>, err: &mut dyn Write) -> u8 {
+    match outcome {
+        Ok(code) => code,
+        Err(Failure::ClosedPipe) => 0,
+        Err(Failure::Told) => 1,
+        Err(Failure::Failed(why)) => {
+            say(err, &why);
+            1
+        }
+        Err(Failure::Usage(why)) => {
+            say(err, &why);
+            2
+        }
+    }
+}
+
+fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox) -> Result<u8, Failure> {
+    match verb {
+        ClientVerb::Run(args) => return run::run(session, sandbox, args),
+        ClientVerb::Status { wait, format } => state::status(session, wait, format),
+        ClientVerb::Network(verb) => network::run(session, verb),
+        ClientVerb::Connect(args) => container::connect(session, args),
+        ClientVerb::Disconnect { network, container } => container::disconnect(session, &network, &container),
+        ClientVerb::Ps { format } => container::ps(session, format),
+        ClientVerb::Port { container, format } => container::port(session, &container, format),
+        ClientVerb::Inspect { names, format } => container::inspect(session, names, format),
+        ClientVerb::Resolve { name, kind, from, format } => {
+            state::resolve(session, &name, kind.as_deref(), from.as_deref(), format)
+        }
+        ClientVerb::Events { format } => state::events(session, format),
+        ClientVerb::Dump { format } => state::dump(session, format),
+        ClientVerb::Version { format } => state::version(session, format),
+        ClientVerb::Completions { shell } => generate::completions(session, shell),
+        ClientVerb::Man { directory } => generate::man(&directory),
+    }
+    .map(|()| 0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,107 @@
+//! `netd network`.
+
+use super::Session;
+use super::args::{CreateArgs, NetworkVerb};
+use super::output::{Failure, json, objects, sentence, table};
+use crate::api::v1::{CreateNetwork, Network, Pruned, SubnetRequest};
+use crate::faces::client::segment;
+use crate::model::request::NetworkSpec;
+
+pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Failure> {
+    match verb {
+        NetworkVerb::Create(args) => create(session, args),
+        NetworkVerb::Ls { format } => {
+            let networks: Vec<Network> =
+                session.client.get("/v1/networks").map_err(|error| Failure::of("network ls", error))?;
+            if format.json {
+                return json(session.out, &networks);
+            }
+            table(session.out, ["NAME", "ID", "DRIVER", "BRIDGE", "SUBNETS"], networks.into_iter().map(row))
+        }
+        NetworkVerb::Inspect { names, format } => {
+            let mut found = Vec::new();
+            let mut missing = false;
+            for name in names {
+                match session.client.get::<Network>(&format!("/v1/networks/{}", segment(&name))) {
+                    Ok(network) => found.push(network),
+                    Err(error) if error.status().is_some() => {
+                        missing = true;
+                        session.complain(&sentence(format!("inspect {name}"), error));
+                    }
+                    Err(error) => return Err(Failure::of(format!("inspect {name}"), error)),
+                }
+            }
+            if format.json {
+                json(session.out, &found)?;
+            } else {
+                objects(session.out, &found)?;
+            }
+            if missing { Err(Failure::Told) } else { Ok(()) }
+        }
+        NetworkVerb::Rm { names } => remove(session, &names),
+        NetworkVerb::Prune { format } => {
+            let nothing = serde_json::Map::new();
+            let pruned: Pruned = session
+                .client
+                .post("/v1/networks/prune", &nothing)
+                .map_err(|error| Failure::of("network prune", error))?;
+            if format.json {
+                return json(session.out, &pruned.removed);
+            }
+            pruned.removed.iter().try_for_each(|name| Ok(writeln!(session.out, "{name}")?))
+        }
+    }
+}
+
+fn row(network: Network) -> [String; 5] {
+    let subnets: Vec<String> = network.subnets.into_iter().map(|subnet| subnet.subnet).collect();
+    let short = network.id.get(..12).unwrap_or(&network.id).to_owned();
+    [network.name, short, network.driver, network.bridge, subnets.join(", ")]
+}
+
+fn create(session: &mut Session<'_>, args: CreateArgs) -> Result<(), Failure> {
+    let attempt = format!("create network {}", args.name);
+    let as_json = args.format.json;
+    let request = request(args);
+    NetworkSpec::try_from(request.clone()).map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    let network: Network =
+        session.client.post("/v1/networks", &request).map_err(|error| Failure::of(&attempt, error))?;
+    if as_json {
+        return json(session.out, &network);
+    }
+    Ok(writeln!(session.out, "{}", network.name)?)
+}
+
+fn request(args: CreateArgs) -> CreateNetwork {
+    CreateNetwork {
+        name: args.name,
+        driver: Some(args.driver),
+        subnets: args.subnet.into_iter().map(SubnetRequest::Prefix).collect(),
+        gateways: args.gateway.iter().map(ToString::to_string).collect(),
+        ip_ranges: args.ip_range,
+        ipv6: args.ipv6,
+        internal: args.internal,
+        icc: args.no_icc.then_some(false),
+        masquerade: args.no_masquerade.then_some(false),
+        mtu: args.mtu,
+        labels: args.label.into_iter().collect(),
+        options: args.option.into_iter().collect(),
+    }
+}
+
+/// Removes what it can, and tells of each that it cannot.
+fn remove(session: &mut Session<'_>, names: &[String]) -> Result<(), Failure> {
+    let mut failed = false;
+    for name in names {
+        let attempt = format!("remove network {name}");
+        match session.client.delete(&format!("/v1/networks/{}", segment(name))) {
+            Ok(()) => writeln!(session.out, "{name}")?,
+            Err(error) if error.status().is_some() => {
+                failed = true;
+                session.complain(&sentence(attempt, error));
+            }
+            Err(error) => return Err(Failure::of(attempt, error)),
+        }
+    }
+    if failed { Err(Failure::Told) } else { Ok(()) }
+}

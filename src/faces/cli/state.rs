@@ -1,0 +1,99 @@
+//! The daemon's own state: `status`, `resolve`, `events`, `dump`, `version`.
+
+use std::time::Duration;
+
+use super::Session;
+use super::args::Format;
+use super::output::{Failure, json, objects, table};
+use crate::api::v1::{self, Dump, Event, Resolved, Status, Version};
+use crate::base::deadline::Deadline;
+use crate::faces::client::segment;
+
+/// How often a daemon that is not ready is asked again: short against its start of some ten milliseconds.
+const ASK_AGAIN: Duration = Duration::from_millis(20);
+
+/// How long the daemon may take to tell its status: it only reads.
+const AT_ONCE: Duration = Duration::from_secs(2);
+
+pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Format) -> Result<(), Failure> {
+    let attempt = "ask for the daemon's status";
+    let deadline = Deadline::after(Duration::from_secs(wait.unwrap_or(0).into()));
+    let status = loop {
+        // A daemon that hangs must not make the wait longer than was asked for.
+        let patience = deadline.remaining().unwrap_or(AT_ONCE).max(AT_ONCE);
+        let reply = session.client.with_patience(patience).get::<Status>("/v1/status");
+        if reply.as_ref().is_ok_and(|status| status.ready) || !deadline.pause(ASK_AGAIN) {
+            break reply.map_err(|error| Failure::of(attempt, error))?;
+        }
+    };
+    if format.json {
+        json(session.out, &status)?;
+    } else {
+        objects(session.out, std::slice::from_ref(&status))?;
+    }
+    if status.ready {
+        return Ok(());
+    }
+    let how = if wait.is_some() { "still not ready" } else { "not ready yet, `netd status --wait 10` waits for it" };
+    let socket = session.client.socket().display();
+    Err(Failure::of(attempt, format!("the daemon at {socket} is {how}: see its log")))
+}
+
+pub(super) fn resolve(
+    session: &mut Session<'_>,
+    name: &str,
+    kind: Option<&str>,
+    from: Option<&str>,
+    format: Format,
+) -> Result<(), Failure> {
+    let attempt = format!("resolve {name}");
+    v1::record(name, kind).map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    let mut path = format!("/v1/resolve?name={}", segment(name));
+    for (key, value) in [("type", kind), ("from", from)] {
+        if let Some(value) = value {
+            path.push_str(&format!("&{key}={}", segment(value)));
+        }
+    }
+    let resolved: Resolved = session.client.get(&path).map_err(|error| Failure::of(attempt, error))?;
+    if format.json {
+        return json(session.out, &resolved);
+    }
+    let Resolved { name, kind, status, answers, .. } = resolved;
+    let answers = if answers.is_empty() { vec![String::new()] } else { answers };
+    let rows = answers.into_iter().map(|answer| [name.clone(), kind.clone(), status.clone(), answer]);
+    table(session.out, ["NAME", "TYPE", "STATUS", "ANSWER"], rows)
+}
+
+pub(super) fn events(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
+    let attempt = "follow the daemon's events";
+    for line in session.client.lines("/v1/events").map_err(|error| Failure::of(attempt, error))? {
+        let line = line.map_err(|error| Failure::of(attempt, error))?;
+        if format.json {
+            writeln!(session.out, "{line}")?;
+        } else {
+            let event: Event = serde_json::from_str(&line).map_err(|error| Failure::of(attempt, error))?;
+            writeln!(session.out, "{}  {:14}  {}", event.time, event.kind.as_str(), event.message)?;
+        }
+        session.out.flush()?;
+    }
+    Ok(())
+}
+
+pub(super) fn dump(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
+    let dump: Dump = session.client.get("/v1/dump").map_err(|error| Failure::of("dump the state", error))?;
+    if format.json { json(session.out, &dump) } else { objects(session.out, &[dump]) }
+}
+
+pub(super) fn version(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
+    let daemon = session.client.with_patience(AT_ONCE).get::<Status>("/v1/status").ok().map(|status| status.version);
+    let version = Version { version: env!("CARGO_PKG_VERSION").into(), daemon, api: "v1".into() };
+    if format.json {
+        return json(session.out, &version);
+    }
+    writeln!(session.out, "netd {}", version.version)?;
+    match version.daemon {
+        Some(daemon) => writeln!(session.out, "daemon {daemon}")?,
+        None => writeln!(session.out, "daemon not reached at {}", session.client.socket().display())?,
+    }
+    Ok(())
+}

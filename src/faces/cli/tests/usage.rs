@@ -1,0 +1,95 @@
+//! Arguments that are wrong, and the definitions themselves.
+
+use clap::CommandFactory as _;
+
+use super::super::*;
+
+pub(super) fn args(line: &str) -> Vec<OsString> {
+    std::iter::once("netd").chain(line.split(' ').filter(|word| !word.is_empty())).map(OsString::from).collect()
+}
+
+#[test]
+fn the_definitions_hold_together_and_each_verb_shows_examples() {
+    fn walk(command: &clap::Command, path: &str) {
+        let help = command.clone().render_help().to_string();
+        if command.get_subcommands().count() == 0 {
+            assert!(help.contains("Example"), "{path} has no examples");
+        }
+        command.get_subcommands().for_each(|sub| walk(sub, &format!("{path} {}", sub.get_name())));
+    }
+    Cli::command().debug_assert();
+    walk(&Cli::command(), "netd");
+}
+
+#[test]
+fn wrong_usage_is_one_clear_line_and_code_2() {
+    for (line, words) in [
+        ("", "a command is missing"),
+        ("nonsense", "unrecognized subcommand 'nonsense'"),
+        ("network", "netd: network: a command is missing: see `netd network -h`"),
+        ("network create", "not provided: <NAME>: see `netd network create -h`"),
+        ("network create a b", "unexpected argument 'b'"),
+        ("network create a/b", "netd: network create: <NAME>: invalid network name \"a/b\""),
+        ("network create n --subnet 10.0.0.5/24", "--subnet <CIDR>: invalid subnet \"10.0.0.5/24\": host bits are set"),
+        ("network create n --subnet 10.0.0.0", "the prefix length is missing"),
+        ("network create n --gateway x", "invalid gateway \"x\""),
+        ("network create n --ip-range x", "invalid subnet \"x\""),
+        ("network create n --mtu big", "invalid mtu \"big\""),
+        ("network create n --driver overlay", "the only driver is bridge"),
+        ("network create n --label =x", "invalid label"),
+        ("network create n -o mtu", "use KEY=VALUE"),
+        ("network create n --nope", "unexpected argument '--nope'"),
+        ("network rm", "not provided: <NAME>..."),
+        ("network rm -x", "unexpected argument '-x'"),
+        ("connect net1", "not provided: <CONTAINER>"),
+        ("connect net1 a/b", "invalid container name \"a/b\""),
+        ("connect a/b web", "invalid network name \"a/b\""),
+        ("connect net1 web -p 80:80:80", "--publish <SPEC>: invalid port \"80:80:80\""),
+        ("connect net1 web -p 99999:80", "\"99999\" is not a port"),
+        ("connect net1 web -p 80/icmp", "use tcp, udp or sctp"),
+        ("connect net1 web --ip 10.0.0.256", "invalid IP address \"10.0.0.256\""),
+        ("connect net1 web --ip fd00::1", "give it as ip6"),
+        ("connect net1 web --ip6 10.0.0.1", "give it as ip"),
+        ("connect net1 web --mac 02:00", "invalid MAC address"),
+        ("connect net1 web --alias a..b", "invalid DNS name"),
+        ("connect net1 web --ifname 0123456789abcdef", "invalid interface name"),
+        ("connect net1 web --pid 0", "--pid <PID>: 0 is not in 1..=2147483647"),
+        ("connect net1 web --pid x", "--pid <PID>: invalid digit"),
+        ("connect net1 web --pid 1 --netns /x", "cannot be used with"),
+        ("run", "not provided: <COMMAND>..."),
+        ("run --name a/b -- true", "invalid container name"),
+        ("status --wait soon", "--wait <SECONDS>: invalid digit"),
+        ("completions klingon", "invalid value 'klingon'"),
+        ("config check", "not provided: <FILE>"),
+        ("ps --socket", "a value is required for '--socket <PATH>'"),
+    ] {
+        let misuse = parse(args(line)).expect_err(line);
+        let first = misuse.text.lines().next().unwrap();
+        assert!(first.starts_with("netd: ") && first.contains(words), "{line}\n{first}");
+        assert_eq!(misuse.code, 2, "{line}");
+        assert!(!misuse.text.contains("error:") && misuse.text.ends_with('\n'), "{line}\n{}", misuse.text);
+    }
+}
+
+#[test]
+fn help_and_version_are_what_was_asked_for() {
+    for line in ["-h", "--help", "network create -h", "connect --help", "--version", "help network"] {
+        let misuse = parse(args(line)).expect_err(line);
+        assert_eq!(misuse.code, 0, "{line}");
+    }
+}
+
+#[test]
+fn the_command_of_a_run_keeps_its_own_flags() {
+    for line in ["run --name a -p 80 -- sh -c -h", "run --name a -p 80 sh -c -h"] {
+        let Verb::Client(ClientVerb::Run(run)) = parse(args(line)).unwrap().verb else { panic!("{line}") };
+        assert_eq!((run.command, run.name.as_deref()), (args("sh -c -h").split_off(1), Some("a")), "{line}");
+    }
+}
+
+#[test]
+fn the_socket_can_stand_anywhere() {
+    for line in ["--socket /x ps", "ps --socket /x", "network --socket /x ls"] {
+        assert_eq!(parse(args(line)).unwrap().socket(), PathBuf::from("/x"));
+    }
+}

@@ -1,0 +1,241 @@
+//! A small blocking HTTP/1.1 client for the daemon's unix socket: for the command line and for plugins, which need no
+//! runtime. One connection per request.
+
+mod wire;
+
+use std::io::{self, BufRead, BufReader, Read, Write as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::TimeVal;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::api::v1::{ErrorBody, ErrorDetail};
+use wire::{Body, Head};
+
+/// How long the daemon may take to accept a connection, in seconds: its backlog is full for longer only when it hangs.
+const CONNECT_SECONDS: i64 = 2;
+/// How long the daemon may be silent while a reply is awaited.
+const REPLY: Duration = Duration::from_secs(60);
+/// The least patience: a timeout of zero is none.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+/// The largest reply that is read, in bytes: far above a dump of a full host.
+const REPLY_MAX: u64 = 1 << 30;
+
+/// Why there is no reply, or not the one that was hoped for.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens, or may be talked to.
+    #[error("cannot reach the daemon at {}: {source}: {}", .socket.display(), hint(.source))]
+    Connect {
+        /// The socket that was tried.
+        socket: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The connection broke.
+    #[error("no reply from the daemon at {}: {source}: see its log", .socket.display())]
+    Broken {
+        /// The socket.
+        socket: PathBuf,
+        /// What happened.
+        source: io::Error,
+    },
+    /// The daemon refused or failed.
+    #[error("{}", .error.message)]
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What it said.
+        error: ErrorDetail,
+    },
+}
+
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "be root or in the group of the socket (socket_group in netd.toml)",
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "is it running? Look at `systemctl status netd`, or give its socket with --socket"
+        }
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it does not accept connections: see its log",
+        _ => "give the daemon's socket with --socket",
+    }
+}
+
+impl ClientError {
+    /// The HTTP status, where the daemon answered.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// Whether the daemon could not be reached at all.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Connect { .. })
+    }
+}
+
+/// A daemon, by its socket.
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+    patience: Duration,
+}
+
+/// A reply, whatever its status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The whole body.
+    pub body: Vec<u8>,
+}
+
+impl Client {
+    /// The daemon that listens on that socket; nothing is opened yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Self {
+        Self { socket: socket.into(), patience: REPLY }
+    }
+
+    /// The same daemon, which may be silent for so long only (60 s otherwise) while a reply is awaited.
+    pub fn with_patience(&self, patience: Duration) -> Self {
+        Self { socket: self.socket.clone(), patience: patience.clamp(PATIENCE_MIN, REPLY) }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Sends a request and reads the whole reply. `path` begins with `/` and is already encoded (see [`segment`]).
+    pub fn request(&self, method: &str, path: &str, json: Option<&[u8]>) -> Result<Reply, ClientError> {
+        let (head, body) = self.send(method, path, json, true)?;
+        let mut bytes = Vec::new();
+        body.take(REPLY_MAX).read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
+        Ok(Reply { status: head.status, body: bytes })
+    }
+
+    /// Reads an object.
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.parse(&self.success("GET", path, None)?)
+    }
+
+    /// Sends an object and reads the one that came of it.
+    pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
+        self.parse(&self.success("POST", path, Some(&json))?)
+    }
+
+    /// Deletes.
+    pub fn delete(&self, path: &str) -> Result<(), ClientError> {
+        self.success("DELETE", path, None).map(drop)
+    }
+
+    /// The lines of an endless reply, each without its line end; ends when the daemon ends it in order.
+    pub fn lines(&self, path: &str) -> Result<impl Iterator<Item = Result<String, ClientError>> + use<>, ClientError> {
+        let (head, mut body) = self.send("GET", path, None, false)?;
+        if head.status != 200 {
+            let mut bytes = Vec::new();
+            body.read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
+            return Err(refusal(&Reply { status: head.status, body: bytes }));
+        }
+        let client = self.clone();
+        Ok(BufReader::new(body).lines().map(move |line| line.map_err(|source| client.broken(source))))
+    }
+
+    fn success(&self, method: &str, path: &str, json: Option<&[u8]>) -> Result<Reply, ClientError> {
+        let reply = self.request(method, path, json)?;
+        if (200..300).contains(&reply.status) { Ok(reply) } else { Err(refusal(&reply)) }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, reply: &Reply) -> Result<T, ClientError> {
+        serde_json::from_slice(&reply.body).map_err(|error| self.broken(error.into()))
+    }
+
+    fn broken(&self, source: io::Error) -> ClientError {
+        let source = match source.kind() {
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it was silent for too long"),
+            _ => source,
+        };
+        ClientError::Broken { socket: self.socket.clone(), source }
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        json: Option<&[u8]>,
+        ends: bool,
+    ) -> Result<(Head, Body<BufReader<UnixStream>>), ClientError> {
+        let stream = dial(&self.socket)
+            .map_err(|error| ClientError::Connect { socket: self.socket.clone(), source: error.into() })?;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n").into_bytes();
+        if let Some(json) = json {
+            let head = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", json.len());
+            request.extend_from_slice(head.as_bytes());
+        }
+        request.extend_from_slice(b"\r\n");
+        request.extend_from_slice(json.unwrap_or_default());
+        exchange(stream, &request, self.patience, ends).map_err(|source| self.broken(source))
+    }
+}
+
+fn exchange(
+    mut stream: UnixStream,
+    request: &[u8],
+    patience: Duration,
+    ends: bool,
+) -> io::Result<(Head, Body<BufReader<UnixStream>>)> {
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(patience))?;
+    let written = stream.write_all(request);
+    let mut reader = BufReader::new(stream);
+    // A daemon that refuses a large body answers and closes before it has read everything.
+    let head = wire::head(&mut reader).map_err(|error| written.err().unwrap_or(error))?;
+    if !ends {
+        // The head of an endless reply comes at once, a line whenever there is one.
+        reader.get_ref().set_read_timeout(None)?;
+    }
+    Ok((head, Body::new(reader, head.framing)))
+}
+
+/// Connects; waits at most [`CONNECT_SECONDS`] for a place in the backlog.
+fn dial(path: &Path) -> nix::Result<UnixStream> {
+    let address = UnixAddr::new(path)?;
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // For unix sockets the send timeout bounds connect(2) as well (unix(7), socket(7)).
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(CONNECT_SECONDS, 0))?;
+    connect(fd.as_raw_fd(), &address)?;
+    Ok(UnixStream::from(fd))
+}
+
+fn refusal(reply: &Reply) -> ClientError {
+    let error = serde_json::from_slice(&reply.body).map(|body: ErrorBody| body.error).unwrap_or_else(|_| {
+        let text = String::from_utf8_lossy(&reply.body);
+        let text = text.lines().next().unwrap_or_default();
+        ErrorDetail { code: "failed".into(), message: format!("the daemon answered {} {text}", reply.status) }
+    });
+    ClientError::Refused { status: reply.status, error }
+}
+
+/// A text as one segment of a path or as a value of a query: everything but unreserved characters is percent-encoded
+/// (RFC 3986, 2.3).
+pub fn segment(text: &str) -> String {
+    text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests;

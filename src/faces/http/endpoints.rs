@@ -1,0 +1,124 @@
+//! Endpoints and containers.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Body, Segments};
+use super::problem::Problem;
+use super::{Shared, find};
+use crate::api::v1::{Connect, Container, Endpoint, ErrorBody, Files};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new()
+        .routes(routes!(network_endpoints, connect))
+        .routes(routes!(endpoint, disconnect))
+        .routes(routes!(endpoints))
+        .routes(routes!(containers))
+        .routes(routes!(container))
+        .routes(routes!(container_files))
+}
+
+/// The endpoints of one network.
+#[utoipa::path(get, path = "/v1/networks/{name}/endpoints", tag = "endpoints",
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = [Endpoint], description = "Sorted by container name"),
+        (status = 404, body = ErrorBody, description = "No such network")))]
+async fn network_endpoints(
+    State(shared): State<Shared>,
+    Segments(name): Segments<String>,
+) -> Result<Json<Vec<Endpoint>>, Problem> {
+    let snapshot = shared.handle.snapshot();
+    let network = find::network(&snapshot, &name)?;
+    Ok(Json(find::sorted_endpoints(snapshot.desired.endpoints_of(&network.name))))
+}
+
+/// Connects a container. When the reply arrives, its name resolves and its ports answer.
+#[utoipa::path(post, path = "/v1/networks/{name}/endpoints", tag = "endpoints", request_body = Connect,
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 201, body = Endpoint, description = "Connected"),
+        (status = 400, body = ErrorBody, description = "The request is wrong"),
+        (status = 404, body = ErrorBody, description = "No such network or container"),
+        (status = 409, body = ErrorBody, description = "An address, port or name is taken, or the network is full")))]
+async fn connect(
+    State(shared): State<Shared>,
+    Segments(name): Segments<String>,
+    Body(request): Body<Connect>,
+) -> Result<(StatusCode, Json<Endpoint>), Problem> {
+    let endpoint = shared.handle.connect(request.into_spec(&name)?).await?;
+    Ok((StatusCode::CREATED, Json(endpoint.as_ref().into())))
+}
+
+/// One container on one network.
+#[utoipa::path(get, path = "/v1/networks/{name}/endpoints/{container}", tag = "endpoints",
+    params(
+        ("name" = String, Path, description = "Name, id or unique beginning of the id"),
+        ("container" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = Endpoint, description = "The endpoint"),
+        (status = 404, body = ErrorBody, description = "No such network, or the container is not on it")))]
+async fn endpoint(
+    State(shared): State<Shared>,
+    Segments((name, container)): Segments<(String, String)>,
+) -> Result<Json<Endpoint>, Problem> {
+    Ok(Json(find::endpoint(&shared.handle.snapshot(), &name, &container)?.as_ref().into()))
+}
+
+/// Disconnects a container. When the reply arrives, name, ports, interface and addresses are gone.
+#[utoipa::path(delete, path = "/v1/networks/{name}/endpoints/{container}", tag = "endpoints",
+    params(
+        ("name" = String, Path, description = "Name, id or unique beginning of the id"),
+        ("container" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 204, description = "Gone"),
+        (status = 404, body = ErrorBody, description = "No such network, or the container is not on it")))]
+async fn disconnect(
+    State(shared): State<Shared>,
+    Segments((name, container)): Segments<(String, String)>,
+) -> Result<StatusCode, Problem> {
+    shared.handle.disconnect(&name, &container).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Every endpoint.
+#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints",
+    responses((status = 200, body = [Endpoint], description = "Sorted by network and container name")))]
+async fn endpoints(State(shared): State<Shared>) -> Json<Vec<Endpoint>> {
+    Json(find::sorted_endpoints(shared.handle.snapshot().desired.endpoints()))
+}
+
+/// Every container.
+#[utoipa::path(get, path = "/v1/containers", tag = "containers",
+    responses((status = 200, body = [Container], description = "Sorted by name")))]
+async fn containers(State(shared): State<Shared>) -> Json<Vec<Container>> {
+    Json(find::sorted_containers(&shared.handle.snapshot()))
+}
+
+/// One container.
+#[utoipa::path(get, path = "/v1/containers/{name}", tag = "containers",
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = Container, description = "The container"),
+        (status = 404, body = ErrorBody, description = "No such container")))]
+async fn container(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<Json<Container>, Problem> {
+    Ok(Json(find::container(&shared.handle.snapshot(), &name)?.as_ref().into()))
+}
+
+/// The files a container needs to use netd's DNS.
+#[utoipa::path(get, path = "/v1/containers/{name}/files", tag = "containers",
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = Files, description = "Their contents"),
+        (status = 404, body = ErrorBody, description = "No such container")))]
+async fn container_files(
+    State(shared): State<Shared>,
+    Segments(name): Segments<String>,
+) -> Result<Json<Files>, Problem> {
+    let snapshot = shared.handle.snapshot();
+    let container = find::container(&snapshot, &name)?;
+    Ok(Json(Files { resolv_conf: snapshot.resolv_conf(&container), hosts: snapshot.hosts(&container) }))
+}

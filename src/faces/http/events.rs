@@ -1,0 +1,88 @@
+//! `GET /v1/events`: one JSON line per change, from the moment of the request until the client or the daemon goes.
+
+use std::convert::Infallible;
+
+use axum::Extension;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use futures_util::StreamExt as _;
+use tokio_stream::wrappers::BroadcastStream;
+use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use super::serve::Stopping;
+use crate::api::v1::{ContainerRef, Endpoint, Event, EventType};
+use crate::engine;
+use crate::engine::event::Change;
+use crate::model::endpoint;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(events))
+}
+
+/// A line per change, from now on.
+#[utoipa::path(get, path = "/v1/events", tag = "daemon",
+    responses((status = 200, body = Event, content_type = "application/x-ndjson",
+        description = "One event per line until the client closes or the daemon stops")))]
+async fn events(State(shared): State<Shared>, stopping: Option<Extension<Stopping>>) -> impl IntoResponse {
+    let lines = BroadcastStream::new(shared.handle.events()).map(|event| Ok::<_, Infallible>(line(event)));
+    // A router that is served by something else than `serve` never stops before its client.
+    let stopping = stopping.map(|Extension(stopping)| stopping).unwrap_or_default();
+    let body = Body::from_stream(lines.take_until(stopping.stopped()));
+    ([(CONTENT_TYPE, "application/x-ndjson")], body)
+}
+
+fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) -> Bytes {
+    let event = match event {
+        Ok(event) => publish(&event),
+        Err(BroadcastStreamRecvError::Lagged(missed)) => Event {
+            time: humantime::format_rfc3339_millis(crate::base::clock::now()).to_string(),
+            kind: EventType::Problem,
+            network: None,
+            container: None,
+            endpoint: None,
+            message: format!("this reader was too slow and missed {missed} events"),
+        },
+    };
+    // Plain structs of text and numbers always serialize.
+    let mut line = serde_json::to_vec(&event).unwrap_or_default();
+    line.push(b'\n');
+    line.into()
+}
+
+/// The published form of an event.
+fn publish(event: &engine::Event) -> Event {
+    let time = humantime::format_rfc3339_millis(event.time).to_string();
+    let plain =
+        |kind, message| Event { time: time.clone(), kind, network: None, container: None, endpoint: None, message };
+    let of = |kind, endpoint: &endpoint::Endpoint, message| Event {
+        network: Some(endpoint.network.to_string()),
+        container: Some(ContainerRef::from(&endpoint.container)),
+        endpoint: Some(endpoint.into()),
+        ..plain(kind, message)
+    };
+    match &event.change {
+        Change::NetworkCreated(network) => {
+            let subnets: Vec<String> = network.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
+            let message = format!("network {} created: {}", network.name, subnets.join(", "));
+            Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkCreate, message) }
+        }
+        Change::NetworkRemoved(network) => {
+            let message = format!("network {} removed", network.name);
+            Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }
+        }
+        Change::Connected(endpoint) => of(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary()),
+        Change::Disconnected { endpoint, asked } => {
+            let why = if *asked { "" } else { ": its network namespace is gone" };
+            let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
+            of(EventType::Disconnect, endpoint, message)
+        }
+        Change::Repaired(what) => plain(EventType::Repair, what.clone()),
+        Change::Problem(what) => plain(EventType::Problem, what.clone()),
+        Change::HostChanged(what) => plain(EventType::Host, what.clone()),
+    }
+}

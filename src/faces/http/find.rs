@@ -1,0 +1,52 @@
+//! Looking things up in a snapshot by what a person typed, and putting them in order.
+
+use std::sync::Arc;
+
+use super::problem::Problem;
+use crate::api::v1;
+use crate::engine::{ErrorKind, Snapshot};
+use crate::model::desired::{Attached, Lookup};
+use crate::model::endpoint::Endpoint;
+use crate::model::network::Network;
+
+fn one<T>(found: Lookup<T>, what: &str, text: &str, see: &str) -> Result<T, Problem> {
+    match found {
+        Lookup::One(thing) => Ok(thing),
+        Lookup::None => Err(Problem::new(ErrorKind::NotFound, format!("no {what} {text:?}: see `{see}`"))),
+        Lookup::Ambiguous(count) => {
+            Err(Problem::invalid(format!("{what} {text:?} is ambiguous: {count} ids begin with it")))
+        }
+    }
+}
+
+pub(super) fn network(snapshot: &Snapshot, text: &str) -> Result<Arc<Network>, Problem> {
+    one(snapshot.desired.find_network(text), "network", text, "netd network ls")
+}
+
+pub(super) fn container(snapshot: &Snapshot, text: &str) -> Result<Arc<Attached>, Problem> {
+    one(snapshot.desired.find_container(text), "container", text, "netd ps")
+}
+
+pub(super) fn endpoint(snapshot: &Snapshot, on: &str, text: &str) -> Result<Arc<Endpoint>, Problem> {
+    let network = network(snapshot, on)?;
+    let container = container(snapshot, text)?;
+    let found = container.endpoints.iter().find(|endpoint| endpoint.network == network.name);
+    found.cloned().ok_or_else(|| {
+        let message = format!("container {text:?} is not connected to network {}: see `netd ps`", network.name);
+        Problem::new(ErrorKind::NotFound, message)
+    })
+}
+
+/// By network and container name.
+pub(super) fn sorted_endpoints<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> Vec<v1::Endpoint> {
+    let mut endpoints: Vec<&Arc<Endpoint>> = endpoints.collect();
+    endpoints.sort_by_key(|endpoint| (&endpoint.network, &endpoint.container.name));
+    endpoints.into_iter().map(|endpoint| endpoint.as_ref().into()).collect()
+}
+
+/// By name.
+pub(super) fn sorted_containers(snapshot: &Snapshot) -> Vec<v1::Container> {
+    let mut containers: Vec<&Arc<Attached>> = snapshot.desired.containers().collect();
+    containers.sort_by_key(|attached| &attached.container.name);
+    containers.into_iter().map(|attached| attached.as_ref().into()).collect()
+}

@@ -1,0 +1,46 @@
+//! `GET /metrics`: the Prometheus text format (exposition format 0.0.4), counted from the snapshot.
+
+use std::fmt::Write as _;
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use crate::engine::Snapshot;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(metrics))
+}
+
+/// Counts for Prometheus.
+#[utoipa::path(get, path = "/metrics", tag = "daemon",
+    responses((status = 200, body = String, content_type = "text/plain", description = "Exposition format 0.0.4")))]
+async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
+    let text = render(&shared.handle.snapshot(), shared.is_ready());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
+fn render(snapshot: &Snapshot, ready: bool) -> String {
+    let (networks, containers, endpoints) = snapshot.desired.counts();
+    let publications = snapshot.desired.endpoints().flat_map(|endpoint| &endpoint.publications);
+    let ports: u64 = publications.map(|publication| u64::from(publication.host.count())).sum();
+    let mut text = String::with_capacity(1024);
+    let mut gauge = |name: &str, help: &str, value: u64| {
+        // Writing to a String cannot fail, here and below.
+        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n");
+    };
+    gauge("netd_ready", "Whether the daemon has converged since its start.", u64::from(ready));
+    gauge("netd_networks", "Networks.", networks as u64);
+    gauge("netd_containers", "Containers with at least one endpoint.", containers as u64);
+    gauge("netd_endpoints", "Containers on networks.", endpoints as u64);
+    gauge("netd_published_ports", "Host ports that lead to a container; each port of a range counts.", ports);
+    gauge("netd_problems", "Things that are not as they must be.", snapshot.problems.len() as u64);
+    gauge("netd_revision", "Changes since the daemon started.", snapshot.revision);
+    let name = "netd_build_info";
+    let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");
+    let _ = writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
+    text
+}

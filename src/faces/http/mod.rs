@@ -1,0 +1,103 @@
+//! The HTTP face: the native API under `/v1`, its description, and the metrics.
+//!
+//! Reading requests load the snapshot and never wait; changing requests become one engine command each. Dropping a
+//! request (the client went away) is safe: a command that the engine has taken is carried out all the same.
+
+mod endpoints;
+mod events;
+mod extract;
+mod find;
+mod metrics;
+mod networks;
+mod problem;
+mod serve;
+mod state;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::CONTENT_TYPE;
+use axum::routing::get;
+use utoipa::OpenApi as _;
+use utoipa::openapi::{Content, OpenApi, Ref, Response};
+use utoipa_axum::router::OpenApiRouter;
+
+pub use serve::{serve_tcp, serve_unix};
+
+use crate::engine::Handle;
+
+/// What every handler needs.
+#[derive(Clone)]
+struct Shared {
+    handle: Handle,
+    ready: Arc<AtomicBool>,
+}
+
+impl Shared {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+}
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "netd",
+    description = "Container networking and service discovery: networks, endpoints, published ports, names."
+))]
+struct Description;
+
+fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .merge(networks::routes())
+        .merge(endpoints::routes())
+        .merge(state::routes())
+        .merge(events::routes())
+        .merge(metrics::routes())
+}
+
+/// The description of the API that `GET /openapi.json` serves.
+pub fn description() -> OpenApi {
+    complete(routes().into_openapi())
+}
+
+/// Adds to each operation what all have in common: any failure has the same body.
+fn complete(mut description: OpenApi) -> OpenApi {
+    let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+    let failure = Response::builder().description("Refused or failed").content("application/json", body).build();
+    for item in description.paths.paths.values_mut() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+            operation.responses.responses.insert("default".into(), failure.clone().into());
+        }
+    }
+    description
+}
+
+/// The whole API. `ready` turns true when the daemon has converged.
+pub fn router(handle: Handle, ready: Arc<AtomicBool>) -> Router {
+    let (router, description) = routes().split_for_parts();
+    // The document consists of text and numbers only, which always serialize.
+    let document: Arc<str> = serde_json::to_string(&complete(description)).unwrap_or_default().into();
+    let openapi = move || {
+        let document = document.to_string();
+        async move { ([(CONTENT_TYPE, "application/json")], document) }
+    };
+    finish(router.route("/openapi.json", get(openapi)), handle, ready)
+}
+
+/// `GET /metrics` alone, for an address that others than administrators may reach.
+pub fn metrics_router(handle: Handle, ready: Arc<AtomicBool>) -> Router {
+    finish(metrics::routes().into(), handle, ready)
+}
+
+fn finish(router: Router<Shared>, handle: Handle, ready: Arc<AtomicBool>) -> Router {
+    router
+        .fallback(problem::no_route)
+        .method_not_allowed_fallback(problem::no_method)
+        .layer(DefaultBodyLimit::max(extract::BODY_MAX))
+        .with_state(Shared { handle, ready })
+}
+
+#[cfg(test)]
+mod tests;

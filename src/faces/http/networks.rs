@@ -1,0 +1,77 @@
+//! `/v1/networks`.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::extract::{Body, Segments};
+use super::problem::Problem;
+use super::{Shared, find};
+use crate::api::v1::{CreateNetwork, ErrorBody, Network, Pruned};
+use crate::model::request::NetworkSpec;
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    // A network may be called "prune" as well: only POST means something else there.
+    let called_prune = || Segments("prune".to_owned());
+    let of_that_name =
+        get(move |state| network(state, called_prune())).delete(move |state| remove_network(state, called_prune()));
+    OpenApiRouter::new()
+        .routes(routes!(list_networks, create_network))
+        .routes(routes!(network, remove_network))
+        .routes(routes!(prune_networks))
+        .route("/v1/networks/prune", of_that_name)
+}
+
+/// Every network, by name.
+#[utoipa::path(get, path = "/v1/networks", tag = "networks",
+    responses((status = 200, body = [Network], description = "Sorted by name")))]
+async fn list_networks(State(shared): State<Shared>) -> Json<Vec<Network>> {
+    Json(shared.handle.snapshot().desired.networks().map(|network| network.as_ref().into()).collect())
+}
+
+/// Creates a network.
+#[utoipa::path(post, path = "/v1/networks", tag = "networks", request_body = CreateNetwork,
+    responses(
+        (status = 201, body = Network, description = "Created; containers can be connected"),
+        (status = 400, body = ErrorBody, description = "The request is wrong"),
+        (status = 409, body = ErrorBody, description = "Name or subnet is taken, or the pools are used up")))]
+async fn create_network(
+    State(shared): State<Shared>,
+    Body(request): Body<CreateNetwork>,
+) -> Result<(StatusCode, Json<Network>), Problem> {
+    let network = shared.handle.create_network(NetworkSpec::try_from(request)?).await?;
+    Ok((StatusCode::CREATED, Json(network.as_ref().into())))
+}
+
+/// One network.
+#[utoipa::path(get, path = "/v1/networks/{name}", tag = "networks",
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = Network, description = "The network"),
+        (status = 404, body = ErrorBody, description = "No such network")))]
+async fn network(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<Json<Network>, Problem> {
+    Ok(Json(find::network(&shared.handle.snapshot(), &name)?.as_ref().into()))
+}
+
+/// Removes a network without containers.
+#[utoipa::path(delete, path = "/v1/networks/{name}", tag = "networks",
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 204, description = "Gone"),
+        (status = 404, body = ErrorBody, description = "No such network"),
+        (status = 409, body = ErrorBody, description = "Containers are connected")))]
+async fn remove_network(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<StatusCode, Problem> {
+    shared.handle.remove_network(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Removes every network without containers.
+#[utoipa::path(post, path = "/v1/networks/prune", tag = "networks",
+    responses((status = 200, body = Pruned, description = "Which were removed")))]
+async fn prune_networks(State(shared): State<Shared>) -> Result<Json<Pruned>, Problem> {
+    let removed = shared.handle.prune_networks().await?;
+    Ok(Json(Pruned { removed: removed.into_iter().map(String::from).collect() }))
+}

@@ -1,0 +1,99 @@
+//! Every reply that is not a success: its status, its code, its one line.
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::http::{Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+
+use crate::api::v1::{ErrorBody, ErrorDetail};
+use crate::engine::{self, ErrorKind};
+use crate::model::Invalid;
+
+/// A refusal or failure on its way to the client.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    message: String,
+}
+
+/// The one place where classes of errors become statuses.
+fn status(kind: ErrorKind) -> StatusCode {
+    match kind {
+        ErrorKind::Invalid => StatusCode::BAD_REQUEST,
+        ErrorKind::NotFound => StatusCode::NOT_FOUND,
+        ErrorKind::Conflict | ErrorKind::Exhausted => StatusCode::CONFLICT,
+        ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl Problem {
+    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { status: status(kind), code: kind.as_str(), message: message.into() }
+    }
+
+    pub(super) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Invalid, message)
+    }
+
+    pub(super) fn too_large(limit: usize) -> Self {
+        let message = format!("the body is larger than {limit} bytes");
+        Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "too_large", message }
+    }
+
+    pub(super) fn media_type(given: &str) -> Self {
+        let message = format!("Content-Type is {given:?}: send application/json");
+        Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "unsupported_media_type", message }
+    }
+}
+
+impl From<engine::Error> for Problem {
+    fn from(error: engine::Error) -> Self {
+        Self::new(error.kind(), error.to_string())
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        Self::invalid(invalid.to_string())
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::invalid(format!("invalid path: {}", rejection.body_text()))
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        // Its own words come after "Failed to deserialize query string: ".
+        let text = rejection.body_text();
+        let why = text.split_once(": ").map_or(text.as_str(), |(_, why)| why);
+        Self::invalid(format!("invalid query: {why}"))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        // Clients show the message as one line.
+        let message = self.message.split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
+        if self.status.is_server_error() {
+            tracing::error!(code = self.code, message, "request failed");
+        }
+        let error = ErrorDetail { code: self.code.to_owned(), message };
+        (self.status, Json(ErrorBody { error })).into_response()
+    }
+}
+
+/// No route has that path.
+pub(super) async fn no_route(uri: Uri) -> Problem {
+    Problem::new(ErrorKind::NotFound, format!("no such path {:?}: see GET /openapi.json", uri.path()))
+}
+
+/// The path is there, the method is not.
+pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
+    let message = format!("{:?} does not take {method}: see GET /openapi.json", uri.path());
+    Problem { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed", message }
+}

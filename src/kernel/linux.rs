@@ -1,0 +1,106 @@
+//! The kernel for real: [`Linux`] hands each step to the module that owns it.
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::netlink::{Netlink, failed};
+use super::nft::Nft;
+use super::ports::Ports;
+use super::sysctl::Sysctl;
+use super::{DnsSockets, Kernel, KernelError, KernelEvent};
+use super::{attach, bridge, conntrack, dns_sockets, facts, link, netns, resolv, watch};
+use crate::model::endpoint::Netns;
+use crate::model::names::IfName;
+use crate::model::observed::{HostFacts, Observed};
+use crate::model::step::Step;
+
+/// Where `ip netns exec` looks for files of a namespace.
+const NETNS_FILES: &str = "/etc/netns";
+
+/// The host: the network namespace of the thread that made this. It must be used on threads of that namespace only.
+#[derive(Debug)]
+pub struct Linux {
+    netlink: Netlink,
+    sysctl: Sysctl,
+    nft: Nft,
+    ports: Ports,
+    netns_files: PathBuf,
+}
+
+impl Linux {
+    /// Opens what every step needs; changes nothing.
+    pub fn new() -> Result<Self, KernelError> {
+        let netlink = Netlink::open().map_err(failed("open", "an rtnetlink socket", "netd needs root"))?;
+        Ok(Self {
+            netlink,
+            sysctl: Sysctl::open(),
+            nft: Nft::new()?,
+            ports: Ports::default(),
+            netns_files: NETNS_FILES.into(),
+        })
+    }
+}
+
+impl Kernel for Linux {
+    fn facts(&mut self) -> Result<HostFacts, KernelError> {
+        facts::read(&mut self.netlink, &self.sysctl)
+    }
+
+    fn observe(&mut self) -> Result<Observed, KernelError> {
+        let links = facts::links(&mut self.netlink)?;
+        let (structure, elements) = self.nft.observe()?;
+        let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held());
+        Ok(Observed { links, structure, elements, forwarding, held })
+    }
+
+    fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {
+        netns::identify(path)
+    }
+
+    fn netns_alive(&mut self, netns: &Netns) -> bool {
+        netns::alive(netns)
+    }
+
+    fn has_link(&mut self, name: &IfName) -> bool {
+        link::index(name).is_ok()
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::Forwarding { v4, v6 } => self.sysctl.forward(*v4, *v6),
+            Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
+            Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
+            Step::Attach(link) => attach::attach(&mut self.netlink, &self.sysctl, link),
+            Step::Detach(links) => {
+                let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
+                link::delete(&mut self.netlink, &names)
+            }
+            Step::DefaultRoutes { netns, remove, add } => attach::change_default_routes(netns, remove, add),
+            Step::Elements { remove, add } => self.nft.change(remove, add),
+            Step::Table(elements) => self.nft.replace_table(elements),
+            Step::Hold(ports) => self.ports.hold(ports),
+            Step::Release(ports) => {
+                self.ports.release(ports);
+                Ok(())
+            }
+            Step::ForgetFlows(flows) => conntrack::forget(flows),
+            Step::Resolv { netns, before: _, now } => resolv::apply(&self.netns_files, netns, now.as_deref()),
+        }
+    }
+
+    fn dns_sockets(&mut self, address: IpAddr) -> Result<Option<DnsSockets>, KernelError> {
+        dns_sockets::open(address).map(Some)
+    }
+
+    fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
+        // Two threads tell, one at a time.
+        let tell = Mutex::new(tell);
+        let tell: watch::Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
+        watch::watch(tell.clone())?;
+        self.nft.watch(tell)
+    }
+}
+
+#[cfg(test)]
+mod tests;

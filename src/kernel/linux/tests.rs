@@ -1,0 +1,340 @@
+//! The steps for real, in namespaces of their own, seen through `ip -j`.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::kernel::lab::{Parked, in_own_netns, ip};
+use crate::model::address::Mac;
+use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink};
+
+fn bridge(addresses: &[&str]) -> BridgeLink {
+    BridgeLink {
+        network: "net1".parse().unwrap(),
+        name: "nd-net1".parse().unwrap(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        mtu: 1400,
+    }
+}
+
+fn endpoint(kernel: &mut Linux, container: &Parked, number: u16) -> EndpointLink {
+    let address = format!("10.89.{}.{}", number >> 8, number & 0xff);
+    EndpointLink {
+        network: "net1".parse().unwrap(),
+        container: "web".parse().unwrap(),
+        bridge: "nd-net1".parse().unwrap(),
+        host_ifname: format!("ndv-{number}").parse().unwrap(),
+        ifname: "eth0".parse().unwrap(),
+        netns: kernel.netns(&container.path).unwrap(),
+        mac: Mac::for_address(address.parse().unwrap()),
+        mtu: 1400,
+        addresses: vec![format!("{address}/24").parse().unwrap()],
+        default_gateways: vec!["10.89.0.1".parse().unwrap()],
+        isolated: false,
+    }
+}
+
+fn attach(link: &EndpointLink) -> Step {
+    Step::Attach(Box::new(link.clone()))
+}
+
+/// The global addresses that `ip -j address` shows.
+fn addresses(shown: &serde_json::Value) -> Vec<String> {
+    let infos = shown[0]["addr_info"].as_array().unwrap();
+    let global = infos.iter().filter(|info| info["scope"] == "global");
+    global.map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"])).collect()
+}
+
+fn sysctl_value(path: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn a_bridge_is_made_and_put_right() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let wanted = bridge(&["10.89.0.1/24", "fd00:89::1/64"]);
+        kernel.apply(&Step::AddBridge(wanted.clone())).unwrap();
+        let shown = ip("-d address show nd-net1");
+        assert_eq!(shown[0]["mtu"], 1400);
+        assert_eq!(shown[0]["address"], "02:6e:0a:59:00:01");
+        assert_eq!(shown[0]["ifalias"], "netd network net1");
+        assert_eq!(shown[0]["group"], "28260");
+        assert_eq!(shown[0]["linkinfo"]["info_data"]["stp_state"], 0);
+        assert!(shown[0]["flags"].as_array().unwrap().iter().any(|flag| flag == "UP"));
+        assert_eq!(addresses(&shown), ["10.89.0.1/24", "fd00:89::1/64"]);
+        assert!(!shown.to_string().contains("tentative"), "{shown}");
+        assert_eq!(sysctl_value("ipv4/conf/nd-net1/route_localnet"), "1");
+        assert_eq!(sysctl_value("ipv6/conf/nd-net1/accept_ra"), "0");
+
+        ip("address del 10.89.0.1/24 dev nd-net1");
+        ip("address add 10.99.0.1/24 dev nd-net1");
+        ip("link set nd-net1 down mtu 1300");
+        kernel.apply(&Step::AddBridge(wanted.clone())).unwrap();
+        let name: IfName = "nd-net1".parse().unwrap();
+        let observed = kernel.observe().unwrap().links.remove(&name).unwrap();
+        assert!(observed.up && observed.ours && observed.kind == "bridge" && observed.mtu == 1400);
+        let mut found = observed.addresses;
+        found.sort();
+        assert_eq!(found, wanted.addresses);
+
+        kernel.apply(&Step::DeleteBridge(wanted.clone())).unwrap();
+        kernel.apply(&Step::DeleteBridge(wanted)).unwrap();
+        assert!(kernel.observe().unwrap().links.is_empty());
+    });
+}
+
+#[test]
+fn a_bridge_without_ipv6_has_none() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        assert_eq!(sysctl_value("ipv6/conf/nd-net1/disable_ipv6"), "1");
+    });
+}
+
+#[test]
+fn somebody_elses_interface_is_neither_taken_nor_deleted() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        ip("link add nd-net1 type bridge");
+        let error = kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap_err().to_string();
+        assert!(error.starts_with("interface nd-net1 already exists in the host"), "{error}");
+        kernel.apply(&Step::DeleteBridge(bridge(&[]))).unwrap();
+        assert_eq!(ip("link show nd-net1")[0]["ifname"], "nd-net1");
+        assert_eq!(kernel.observe().unwrap().links.len(), 1, "every bridge is observed");
+    });
+}
+
+#[test]
+fn an_endpoint_is_complete_when_attach_returns() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let container = Parked::new();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
+        let mut link = endpoint(&mut kernel, &container, 2);
+        link.addresses.push("fd00:89::2/64".parse().unwrap());
+        link.default_gateways.push("fd00:89::1".parse().unwrap());
+        link.isolated = true;
+        kernel.apply(&attach(&link)).unwrap();
+        let host = ip("-d link show ndv-2");
+        let port = &host[0]["linkinfo"]["info_slave_data"];
+        assert_eq!(port["state"], "forwarding", "the first packet is not lost");
+        assert_eq!(host[0]["address"], "06:6e:0a:59:00:02");
+        assert_eq!((&port["hairpin"], &port["isolated"]), (&true.into(), &true.into()));
+        assert_eq!(host[0]["master"], "nd-net1");
+        assert_eq!(host[0]["group"], "28260");
+        assert_eq!(host[0]["ifalias"], "netd: web on net1");
+        assert_eq!(ip("address show ndv-2")[0]["addr_info"].as_array().unwrap().len(), 0);
+
+        let inside = container.ip("address show eth0");
+        assert_eq!(inside[0]["address"], "02:6e:0a:59:00:02");
+        assert_eq!((&inside[0]["mtu"], &inside[0]["operstate"]), (&1400.into(), &"UP".into()));
+        assert_eq!(addresses(&inside), ["10.89.0.2/24", "fd00:89::2/64"]);
+        assert_eq!(container.ip("route show default")[0]["gateway"], "10.89.0.1");
+        assert_eq!(container.ip("-6 route show default")[0]["gateway"], "fd00:89::1");
+        assert_eq!(container.ip("address show lo")[0]["addr_info"][0]["local"], "127.0.0.1");
+        let name: IfName = "ndv-2".parse().unwrap();
+        let observed = kernel.observe().unwrap().links.remove(&name).unwrap();
+        assert!(observed.isolated && observed.ours && observed.up && observed.kind == "veth");
+        assert_eq!(observed.master, Some(link.bridge.clone()));
+    });
+}
+
+#[test]
+fn packets_pass_at_once() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
+        let containers: Vec<Parked> = (0..30).map(|_| Parked::new()).collect();
+        for (number, container) in (2..).zip(&containers) {
+            let mut link = endpoint(&mut kernel, container, number);
+            link.addresses.push(format!("fd00:89::{number:x}/64").parse().unwrap());
+            kernel.apply(&attach(&link)).unwrap();
+            container.run(|| {
+                for (from, gateway) in [("0.0.0.0:0", "10.89.0.1:9"), ("[::]:0", "[fd00:89::1]:9")] {
+                    // A refusal comes back from the other side: nobody listens there.
+                    let socket = std::net::UdpSocket::bind(from).unwrap();
+                    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                    socket.connect(gateway).unwrap();
+                    socket.send(b"x").unwrap();
+                    let error = socket.recv(&mut [0; 4]).unwrap_err();
+                    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{gateway}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_changes_nothing() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let (web, other) = (Parked::new(), Parked::new());
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        let first = endpoint(&mut kernel, &web, 2);
+        kernel.apply(&attach(&first)).unwrap();
+        let same_inside = endpoint(&mut kernel, &web, 3);
+        let error = kernel.apply(&attach(&same_inside)).unwrap_err().to_string();
+        assert!(error.starts_with("interface eth0 already exists in web"), "{error}");
+        let mut same_outside = endpoint(&mut kernel, &other, 4);
+        same_outside.host_ifname = first.host_ifname.clone();
+        let error = kernel.apply(&attach(&same_outside)).unwrap_err().to_string();
+        assert!(error.starts_with("interface ndv-2 already exists in the host"), "{error}");
+        assert_eq!(kernel.observe().unwrap().links.len(), 2);
+        assert_eq!(other.ip("link show").as_array().unwrap().len(), 1);
+    });
+}
+
+#[test]
+fn what_fails_half_way_is_taken_back() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let web = Parked::new();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        let good = endpoint(&mut kernel, &web, 2);
+        let mut unreachable = good.clone();
+        unreachable.default_gateways = vec!["192.0.2.1".parse().unwrap()];
+        let error = kernel.apply(&attach(&unreachable)).unwrap_err().to_string();
+        assert!(error.starts_with("add the default route over eth0 in web: "), "{error}");
+        let mut other_namespace = good.clone();
+        other_namespace.netns.id.cookie = Some(1);
+        let error = kernel.apply(&attach(&other_namespace)).unwrap_err();
+        assert!(matches!(error, KernelError::NoNetns { .. }), "{error}");
+        assert_eq!(web.ip("link show").as_array().unwrap().len(), 1);
+        assert_eq!(kernel.observe().unwrap().links.len(), 1);
+        let mut no_bridge = good.clone();
+        no_bridge.bridge = "nd-none".parse().unwrap();
+        let error = kernel.apply(&attach(&no_bridge)).unwrap_err().to_string();
+        assert!(error.contains("nd-none"), "{error}");
+    });
+}
+
+#[test]
+fn a_default_route_from_elsewhere_stays_and_ours_move() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let web = Parked::new();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        let first = endpoint(&mut kernel, &web, 2);
+        let mut second = endpoint(&mut kernel, &web, 3);
+        second.ifname = "eth1".parse().unwrap();
+        second.default_gateways = vec!["10.89.0.9".parse().unwrap()];
+        kernel.apply(&attach(&first)).unwrap();
+        kernel.apply(&attach(&second)).unwrap();
+        let routes = web.ip("route show default");
+        assert_eq!((routes.as_array().unwrap().len(), &routes[0]["dev"]), (1, &"eth0".into()));
+        let route = |ifname: &str, gateway: &str| DefaultRoute {
+            ifname: ifname.parse().unwrap(),
+            gateway: gateway.parse().unwrap(),
+        };
+        let step = Step::DefaultRoutes {
+            netns: first.netns.clone(),
+            remove: vec![route("eth0", "10.89.0.1"), route("gone", "10.89.0.1")],
+            add: vec![route("eth1", "10.89.0.1")],
+        };
+        for _ in 0..2 {
+            kernel.apply(&step).unwrap();
+            let routes = web.ip("route show default");
+            assert_eq!((routes.as_array().unwrap().len(), &routes[0]["dev"]), (1, &"eth1".into()));
+        }
+        drop(web);
+        kernel.apply(&step).unwrap();
+    });
+}
+
+#[test]
+fn many_go_together_and_only_ours() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        let containers: Vec<Parked> = (0..100).map(|_| Parked::new()).collect();
+        let mut links = Vec::new();
+        for (number, container) in (2..).zip(&containers) {
+            links.push(endpoint(&mut kernel, container, number));
+        }
+        for link in &links {
+            kernel.apply(&attach(link)).unwrap();
+        }
+        ip("link add foreign type veth peer name foreign-peer");
+        let mut foreign = links[0].clone();
+        foreign.host_ifname = "foreign".parse().unwrap();
+        let (one, rest) = links.split_first().unwrap();
+        kernel.apply(&Step::Detach(vec![one.clone()])).unwrap();
+        assert_eq!(containers[0].ip("link show").as_array().unwrap().len(), 1);
+        let step = Step::Detach(rest.iter().cloned().chain([foreign, one.clone()]).collect());
+        let start = Instant::now();
+        kernel.apply(&step).unwrap();
+        println!("detach of {} together: {:?}", rest.len(), start.elapsed());
+        kernel.apply(&step).unwrap();
+        assert_eq!(kernel.observe().unwrap().links.len(), 1, "the bridge");
+        assert_eq!(ip("link show foreign")[0]["ifname"], "foreign");
+    });
+}
+
+#[test]
+fn forwarding_keeps_router_advertisements() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        ip("link add up0 type bridge");
+        ip("link add up1 type bridge");
+        Sysctl::open().set(&["ipv6", "conf", "up1", "accept_ra"], "0").unwrap();
+        kernel.apply(&Step::Forwarding { v4: true, v6: false }).unwrap();
+        assert_eq!(kernel.observe().unwrap().forwarding, (true, false));
+        kernel.apply(&Step::Forwarding { v4: true, v6: true }).unwrap();
+        assert_eq!(kernel.observe().unwrap().forwarding, (true, true));
+        assert_eq!(sysctl_value("ipv6/conf/up0/accept_ra"), "2");
+        assert_eq!(sysctl_value("ipv6/conf/up1/accept_ra"), "0");
+    });
+}
+
+#[test]
+fn a_link_that_somebody_deletes_is_told() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let (tell, told) = std::sync::mpsc::channel();
+        kernel.watch(Box::new(move |event| tell.send(event).unwrap_or(()))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        ip("link add foreign type bridge");
+        ip("link del foreign");
+        ip("link del nd-net1");
+        // The firewall's watcher may have something to tell as well.
+        let gone = KernelEvent::LinkGone("nd-net1".parse().unwrap());
+        let first = std::iter::from_fn(|| told.recv_timeout(Duration::from_secs(5)).ok())
+            .find(|event| matches!(event, KernelEvent::LinkGone(_)));
+        assert_eq!(first, Some(gone));
+    });
+}
+
+/// Prints the times that ARCHITECTURE.md states: `cargo test --release --lib attach_costs -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn attach_costs() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        let containers: Vec<Parked> = (0..1000).map(|_| Parked::new()).collect();
+        let mut times = Vec::new();
+        for (number, container) in (2..).zip(&containers) {
+            let mut link = endpoint(&mut kernel, container, number);
+            link.addresses = vec![format!("10.89.{}.{}/16", number >> 8, number & 0xff).parse().unwrap()];
+            let start = Instant::now();
+            kernel.apply(&attach(&link)).unwrap();
+            times.push(start.elapsed());
+        }
+        for range in [0..300, 700..1000] {
+            let part = &mut times[range.clone()];
+            part.sort();
+            println!("attach, {} there before: p50 {:?}, p99 {:?}", range.start, part[150], part[297]);
+        }
+        let start = Instant::now();
+        kernel.facts().unwrap();
+        println!("facts with 1000 endpoints: {:?}", start.elapsed());
+        let start = Instant::now();
+        kernel.observe().unwrap();
+        println!("observe with 1000 endpoints: {:?}", start.elapsed());
+        let netns = kernel.netns(&containers[0].path).unwrap();
+        let start = Instant::now();
+        assert!(kernel.netns_alive(&netns));
+        println!("netns_alive: {:?}", start.elapsed());
+    });
+}

@@ -1,0 +1,137 @@
+//! Routes: default routes in containers, and what the host's tables hold.
+
+use std::net::IpAddr;
+
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+
+use super::KernelError;
+use super::netlink::{Netlink, Request, failed};
+use crate::model::address::Subnet;
+
+/// `RT_TABLE_LOCAL` (linux/rtnetlink.h).
+const TABLE_LOCAL: u32 = 255;
+/// Of some microseconds each; a machine that is so busy settles the address later.
+const SETTLE_ATTEMPTS: usize = 1000;
+
+/// A unicast or local route of the main or local table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: Subnet,
+    /// Index of the interface; `None` for several next hops.
+    pub interface: Option<u32>,
+}
+
+/// Adds a default route; `EEXIST` when the namespace has one.
+pub fn add_default(index: u32, gateway: IpAddr) -> Request {
+    Request::create(RouteNetlinkMessage::NewRoute(default(index, gateway)))
+}
+
+/// Removes a default route; `ESRCH` when it is gone.
+pub fn remove_default(index: u32, gateway: IpAddr) -> Request {
+    Request::plain(RouteNetlinkMessage::DelRoute(default(index, gateway)))
+}
+
+fn default(index: u32, gateway: IpAddr) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(gateway);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![RouteAttribute::Gateway(gateway.into()), RouteAttribute::Oif(index)];
+    message
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// The unicast and local routes of the main and local tables, IPv4 and IPv6, with default routes.
+pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let messages = match netlink.dump(&RouteNetlinkMessage::GetRoute(message)) {
+            // A kernel without IPv6.
+            Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => continue,
+            outcome => outcome.map_err(failed("list", "routes", "see `ip route show table all`"))?,
+        };
+        routes.extend(messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) => read(message),
+            _ => None,
+        }));
+    }
+    Ok(routes)
+}
+
+fn read(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let wanted = matches!(header.kind, RouteType::Unicast | RouteType::Local);
+    if !wanted || header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let mut table = u32::from(header.table);
+    let (mut destination, mut interface) = (unspecified(header.address_family)?, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => destination = (*v4).into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => destination = (*v6).into(),
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            _ => {}
+        }
+    }
+    if ![u32::from(RouteHeader::RT_TABLE_MAIN), TABLE_LOCAL].contains(&table) {
+        return None;
+    }
+    Some(Route { destination: Subnet::containing(destination, header.destination_prefix_length)?, interface })
+}
+
+fn unspecified(family: AddressFamily) -> Option<IpAddr> {
+    match family {
+        AddressFamily::Inet => Some(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        AddressFamily::Inet6 => Some(std::net::Ipv6Addr::UNSPECIFIED.into()),
+        _ => None,
+    }
+}
+
+/// The index of the interface over which the host would send to that address now, policy routing included (as
+/// `ip route get`); `None` when it has no route. Nothing is sent.
+pub fn interface_towards(netlink: &mut Netlink, address: IpAddr) -> Option<u32> {
+    let route = look_up(netlink, address).filter(|route| route.header.kind == RouteType::Unicast)?;
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+fn look_up(netlink: &mut Netlink, address: IpAddr) -> Option<RouteMessage> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.attributes = vec![RouteAttribute::Destination(address.into())];
+    let messages = netlink.one(Request::plain(RouteNetlinkMessage::GetRoute(message))).ok()?;
+    messages.into_iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(route) => Some(route),
+        _ => None,
+    })
+}
+
+/// Returns when packets to an IPv6 address that was just added are the namespace's own. The kernel puts the address's
+/// local route and its solicited-node group in place on a work queue, a moment after it acknowledged the address
+/// (`addrconf_dad_work`, net/ipv6/addrconf.c), and tells nobody when it has; so this asks until it is so.
+pub fn settle_address(netlink: &mut Netlink, address: IpAddr) {
+    let local = |route: RouteMessage| route.header.kind == RouteType::Local;
+    for _ in 0..SETTLE_ATTEMPTS {
+        if address.is_ipv4() || look_up(netlink, address).is_some_and(local) {
+            return;
+        }
+        std::thread::yield_now();
+    }
+    tracing::debug!(%address, "the address settles later");
+}

@@ -1,0 +1,154 @@
+//! System calls without a safe wrapper: namespace descriptors and cookies, the carrier of an interface, process and
+//! inherited descriptors, a procfs of our own.
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
+
+/// `SO_NETNS_COOKIE` (asm-generic/socket.h, Linux 5.14).
+const SO_NETNS_COOKIE: libc::c_int = 71;
+/// `SIOCETHTOOL` (linux/sockios.h).
+const SIOCETHTOOL: libc::Ioctl = 0x8946;
+/// `ETHTOOL_GLINK` (linux/ethtool.h).
+const ETHTOOL_GLINK: u32 = 0x0a;
+
+/// `struct ethtool_value` (linux/ethtool.h).
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// The `CLONE_NEW…` flag of the namespace that a descriptor of an nsfs file is (ioctl_ns(2)).
+pub fn namespace_type(namespace: impl AsFd) -> io::Result<libc::c_int> {
+    // SAFETY: NS_GET_NSTYPE takes no argument and writes nothing; the descriptor is open while it is borrowed.
+    let kind = unsafe { libc::ioctl(namespace.as_fd().as_raw_fd(), libc::NS_GET_NSTYPE) };
+    if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
+}
+
+/// The cookie of the network namespace that a socket belongs to; `None` where the kernel has none to tell.
+pub fn netns_cookie(socket: impl AsFd) -> Option<u64> {
+    let mut cookie = 0u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: value and length point to live locals of the sizes that the kernel expects for this option; the
+    // descriptor is open while it is borrowed.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    (result == 0 && length as usize == size_of::<u64>()).then_some(cookie)
+}
+
+/// Makes a socket drop every packet before it is queued (`SO_ATTACH_FILTER` with the classic BPF program `ret 0`).
+pub fn drop_everything(socket: impl AsFd) -> io::Result<()> {
+    let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    // SAFETY: the option takes a struct sock_fprog, of which the kernel copies `len` instructions from `filter` during
+    // the call; both live until it returns.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            (&raw const filter).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes the kernel act on a change of the interface's carrier now, instead of on its work queue a moment later: only
+/// then does the interface send, and its bridge port forward (`__ethtool_get_link` calls `linkwatch_sync_dev`,
+/// net/core/link_watch.c). `socket`: any socket of the interface's namespace. Returns whether there is a carrier.
+pub fn settle_carrier(socket: impl AsFd, ifname: &str) -> io::Result<bool> {
+    let mut value = EthtoolValue { command: ETHTOOL_GLINK, data: 0 };
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+    };
+    // The last byte stays 0.
+    for (place, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(ifname.bytes()) {
+        *place = byte as libc::c_char;
+    }
+    // SAFETY: the request is a live ifreq whose data points to a live ethtool_value, which is what ETHTOOL_GLINK reads
+    // and writes; the descriptor is open while it is borrowed.
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCETHTOOL, &raw mut request) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(value.data != 0) }
+}
+
+/// A descriptor (close-on-exec) that becomes readable when the process ends (pidfd_open(2), Linux 5.3). The process
+/// must be a child that is not waited for yet, or the number may be somebody else's.
+pub fn pidfd(child: u32) -> io::Result<OwnedFd> {
+    // SAFETY: takes two integers and touches no memory of ours.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(child), 0 as libc::c_long) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for us, and nobody else knows it. Descriptors fit an int.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
+}
+
+/// Takes over a descriptor that the parent process handed down by number.
+///
+/// # Errors
+/// When no such descriptor is open.
+pub fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD takes an integer and only asks the kernel about the number; a closed one is refused.
+    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open (checked above), and was opened for this process by its parent: nothing here owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Lets the descriptors pass to the process that the command becomes, and to no other that this program starts
+/// meanwhile. They must be open when it is spawned; the process finds them under the same numbers.
+pub fn hand_down(command: &mut Command, descriptors: [RawFd; 2]) {
+    let keep = move || {
+        for descriptor in descriptors {
+            // SAFETY: F_SETFD takes an integer and only asks the kernel about the number.
+            if unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) } < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe functions are called: fcntl(2), and errno is read.
+    unsafe { command.pre_exec(keep) };
+}
+
+/// `FSOPEN_CLOEXEC`, `FSCONFIG_CMD_CREATE`, `FSMOUNT_CLOEXEC` (linux/mount.h, Linux 5.2).
+const FSOPEN_CLOEXEC: libc::c_long = 1;
+const FSCONFIG_CMD_CREATE: libc::c_long = 6;
+const FSMOUNT_CLOEXEC: libc::c_long = 1;
+
+/// A procfs of our own, mounted nowhere: it is reached through the descriptor (close-on-exec) and goes with it.
+///
+/// # Errors
+/// `EPERM` in a user namespace that may not mount all of procfs.
+pub fn private_proc() -> io::Result<OwnedFd> {
+    const ZERO: libc::c_long = 0;
+    let opened = |result: libc::c_long| -> io::Result<OwnedFd> {
+        if result < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just opened it for us, and nobody else knows it. Descriptors fit an int.
+        Ok(unsafe { OwnedFd::from_raw_fd(result as RawFd) })
+    };
+    // SAFETY: the name is a NUL-terminated string that outlives the call.
+    let context = opened(unsafe { libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), FSOPEN_CLOEXEC) })?;
+    let number = libc::c_long::from(context.as_raw_fd());
+    // SAFETY: this command takes no key and no value: null pointers and 0 (fs/fsopen.c); the descriptor is open.
+    if unsafe { libc::syscall(libc::SYS_fsconfig, number, FSCONFIG_CMD_CREATE, ZERO, ZERO, ZERO) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: takes integers only; the descriptor is open.
+    opened(unsafe { libc::syscall(libc::SYS_fsmount, number, FSMOUNT_CLOEXEC, ZERO) })
+}

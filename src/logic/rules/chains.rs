@@ -1,0 +1,248 @@
+//! The chains and their rules, in the order in which a packet meets them. The line of nft stands above each rule.
+//!
+//! With `net.bridge.bridge-nf-call-iptables` on, frames that a bridge forwards pass the same hooks with the bridge as
+//! input and output interface; nothing here may depend on whether they do.
+
+use nftables::expr::{Expression, FibFlag, FibResult, MetaKey};
+use nftables::schema::{Chain, NfListObject};
+use nftables::stmt::{Accept, Drop, Return, Statement};
+use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
+
+use super::TABLE;
+use super::render::{
+    Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, masquerade, meta, of, prefix,
+    rule, text,
+};
+use super::sets::Set;
+use crate::model::address::Family;
+
+/// After connection tracking (-200), before destination NAT (-100): addresses are still as they arrived.
+const MANGLE: i32 = -150;
+/// Destination NAT, in prerouting and in output.
+const DSTNAT: i32 = -100;
+/// Filtering.
+const FILTER: i32 = 0;
+/// Source NAT.
+const SRCNAT: i32 = 100;
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// Every chain, then every rule.
+pub(super) fn chains() -> Vec<NfListObject<'static>> {
+    let mut objects = vec![
+        base_chain("guard", NfChainType::Filter, NfHook::Prerouting, MANGLE),
+        base_chain("dstnat", NfChainType::NAT, NfHook::Prerouting, DSTNAT),
+        base_chain("dstnat_local", NfChainType::NAT, NfHook::Output, DSTNAT),
+        NfListObject::Chain(chain("publish")),
+        base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
+        base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
+    ];
+    for rules in [guard(), dstnat(), dstnat_local(), publish(), forward(), srcnat()] {
+        objects.extend(rules);
+    }
+    objects
+}
+
+fn chain(name: &'static str) -> Chain<'static> {
+    Chain { family: NfFamily::INet, table: TABLE.into(), name: name.into(), ..Chain::default() }
+}
+
+fn base_chain(name: &'static str, kind: NfChainType, hook: NfHook, priority: i32) -> NfListObject<'static> {
+    NfListObject::Chain(Chain {
+        _type: Some(kind),
+        hook: Some(hook),
+        prio: Some(priority),
+        policy: Some(NfChainPolicy::Accept),
+        ..chain(name)
+    })
+}
+
+fn accept() -> Stmt {
+    Statement::Accept(Some(Accept {}))
+}
+
+fn leave() -> Stmt {
+    Statement::Return(Some(Return {}))
+}
+
+fn iifname() -> Expr {
+    meta(MetaKey::Iifname)
+}
+
+fn oifname() -> Expr {
+    meta(MetaKey::Oifname)
+}
+
+/// A rule that drops, counts, and says why.
+fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> NfListObject<'static> {
+    matches.extend([counter(), Statement::Drop(Some(Drop {}))]);
+    rule(chain, matches, Some(why))
+}
+
+/// What containers may not send.
+///
+/// A reply to a tracked connection may leave a container by another network than the one it came in by (its default
+/// route is on one of them only), so only the first direction of a connection must come from where its source lives.
+fn guard() -> Vec<NfListObject<'static>> {
+    let loopback = prefix("127.0.0.0", 8);
+    vec![
+        // iifname != @bridges accept
+        rule("guard", vec![is_not(iifname(), of(Set::Bridges)), accept()], None),
+        // ip daddr 127.0.0.0/8 counter drop: route_localnet is on for our bridges
+        drop_rule("guard", vec![is(field("ip", "daddr"), loopback)], "container to host loopback"),
+        // ct direction reply accept
+        rule("guard", vec![is(ct("direction"), text("reply")), accept()], None),
+        // ip6 saddr { ::, fe80::/10 } accept: neighbour discovery and MLD
+        rule("guard", vec![is(field("ip6", "saddr"), any_of(vec![text("::"), prefix("fe80::", 10)])), accept()], None),
+        // ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept: DHCP
+        rule(
+            "guard",
+            vec![
+                is(field("ip", "saddr"), text("0.0.0.0")),
+                is(field("ip", "daddr"), text("255.255.255.255")),
+                accept(),
+            ],
+            None,
+        ),
+        // fib saddr . iif oif missing counter drop
+        drop_rule(
+            "guard",
+            vec![is(fib(&[FibFlag::Saddr, FibFlag::Iif], FibResult::Oif), Expression::Boolean(false))],
+            "spoofed source",
+        ),
+    ]
+}
+
+/// `fib daddr type local jump publish`
+fn published(chain: &'static str) -> NfListObject<'static> {
+    rule(chain, vec![is(fib(&[FibFlag::Daddr], FibResult::Type), text("local")), jump("publish")], None)
+}
+
+/// Published ports for what arrives.
+fn dstnat() -> Vec<NfListObject<'static>> {
+    vec![
+        // ip daddr 127.0.0.0/8 return: a neighbour that sends to 127.0.0.1 must not reach what is published there; what
+        // the host sends itself was translated in dstnat_local
+        rule("dstnat", vec![is(field("ip", "daddr"), prefix("127.0.0.0", 8)), leave()], None),
+        // iifname @bridges fib daddr . iif type local meta l4proto { tcp, udp } th dport 53 return: containers ask
+        // netd for names at their gateway, whoever publishes port 53
+        rule(
+            "dstnat",
+            vec![
+                is(iifname(), of(Set::Bridges)),
+                is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local")),
+                is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")])),
+                is(field("th", "dport"), Expression::Number(53)),
+                leave(),
+            ],
+            None,
+        ),
+        published("dstnat"),
+    ]
+}
+
+/// Published ports for what the host sends to itself.
+fn dstnat_local() -> Vec<NfListObject<'static>> {
+    vec![published("dstnat_local")]
+}
+
+/// The lookups: the more specific first, host address before any address, one port before a range.
+fn publish() -> Vec<NfListObject<'static>> {
+    let protocols = any_of(vec![text("tcp"), text("udp"), text("sctp")]);
+    let mut rules = vec![
+        // meta l4proto != { tcp, udp, sctp } return
+        rule("publish", vec![is_not(meta(MetaKey::L4proto), protocols), leave()], None),
+        // ip6 daddr { ::1, fe80::/10 } return: the kernel routes neither source to another link
+        rule(
+            "publish",
+            vec![is(field("ip6", "daddr"), any_of(vec![text("::1"), prefix("fe80::", 10)])), leave()],
+            None,
+        ),
+    ];
+    for family in FAMILIES {
+        let (header, protocol) = match family {
+            Family::V4 => ("ip", "ipv4"),
+            Family::V6 => ("ip6", "ipv6"),
+        };
+        let port = || vec![meta(MetaKey::L4proto), field("th", "dport")];
+        let any = concat(port());
+        let at = concat([vec![field(header, "daddr")], port()].concat());
+        let lookup = |key: &Expr, address, port| {
+            let matched = is(meta(MetaKey::Nfproto), text(protocol));
+            rule("publish", vec![matched, dnat(family, key, address, port)], None)
+        };
+        rules.extend([
+            // dnat ip to ip daddr . meta l4proto . th dport map @publish4_at : … map @publish4_at_port
+            lookup(&at, Set::PublishAt(family), Some(Set::PublishAtPort(family))),
+            // dnat ip to ip daddr . meta l4proto . th dport map @publish4_at_range
+            lookup(&at, Set::PublishAtRange(family), None),
+            // dnat ip to meta l4proto . th dport map @publish4 : meta l4proto . th dport map @publish4_port
+            lookup(&any, Set::Publish(family), Some(Set::PublishPort(family))),
+            // dnat ip to meta l4proto . th dport map @publish4_range
+            lookup(&any, Set::PublishRange(family), None),
+        ]);
+    }
+    rules
+}
+
+/// What may pass from and to our bridges; nobody else's traffic is judged.
+fn forward() -> Vec<NfListObject<'static>> {
+    let from_ours = || is(iifname(), of(Set::Bridges));
+    let to_ours = || is(oifname(), of(Set::Bridges));
+    vec![
+        // iifname != @bridges oifname != @bridges accept
+        rule("forward", vec![is_not(iifname(), of(Set::Bridges)), is_not(oifname(), of(Set::Bridges)), accept()], None),
+        // ct state established,related accept
+        rule("forward", vec![has(ct("state"), &["established", "related"]), accept()], None),
+        // iifname . oifname @allowed accept: before anything that depends on tracking, so that frames within a bridge
+        // pass whether the bridge shows them to us or not
+        rule("forward", vec![is(concat(vec![iifname(), oifname()]), of(Set::Allowed)), accept()], None),
+        // iifname @bridges ct state invalid counter drop: it would leave with a container's address
+        drop_rule("forward", vec![from_ours(), has(ct("state"), &["invalid"])], "untranslatable reply"),
+        // iifname @internal counter drop
+        drop_rule("forward", vec![is(iifname(), of(Set::Internal))], "from an internal network"),
+        // oifname @internal counter drop
+        drop_rule("forward", vec![is(oifname(), of(Set::Internal))], "to an internal network"),
+        // ct status dnat oifname @bridges accept
+        rule("forward", vec![has(ct("status"), &["dnat"]), to_ours(), accept()], None),
+        // oifname @bridges counter drop
+        drop_rule("forward", vec![to_ours()], "unpublished port"),
+    ]
+}
+
+/// Whose address the receiver sees.
+fn srcnat() -> Vec<NfListObject<'static>> {
+    let mut rules = Vec::new();
+    for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        let (saddr, daddr) = (|| field(header, "saddr"), || field(header, "daddr"));
+        rules.extend([
+            // ip saddr @masquerade4 oifname != @bridges oifname != "lo" masquerade fully-random: lo carries what the
+            // host sends itself from a gateway address
+            rule(
+                "srcnat",
+                vec![
+                    is(saddr(), of(Set::Masquerade(family))),
+                    is_not(oifname(), of(Set::Bridges)),
+                    is_not(oifname(), text("lo")),
+                    masquerade(true),
+                ],
+                None,
+            ),
+            // ct status dnat ip saddr . ip daddr @hairpin4 masquerade: by address, because with bridge-nf-call-iptables
+            // the interfaces of published and of plain traffic are the same
+            rule(
+                "srcnat",
+                vec![
+                    has(ct("status"), &["dnat"]),
+                    is(concat(vec![saddr(), daddr()]), of(Set::Hairpin(family))),
+                    masquerade(false),
+                ],
+                None,
+            ),
+        ]);
+    }
+    // ip saddr 127.0.0.0/8 oifname @bridges masquerade
+    let loopback = is(field("ip", "saddr"), prefix("127.0.0.0", 8));
+    rules.push(rule("srcnat", vec![loopback, is(oifname(), of(Set::Bridges)), masquerade(false)], None));
+    rules
+}

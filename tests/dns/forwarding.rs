@@ -1,0 +1,241 @@
+//! Names that are not ours: which upstream is asked, what of its answer arrives, and what happens without one.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::{A, CNAME, SOA, TXT};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use tokio::net::UdpSocket;
+
+use super::lab::{Lab, Upstream, addresses, query, read, record, write};
+
+const WEB: &str = "127.1.0.2";
+const DB: &str = "127.1.0.3";
+const ALONE: &str = "127.3.0.2";
+
+fn a(name: &str, last: u8) -> Record {
+    record(name, 60, RData::A(A::new(192, 0, 2, last)))
+}
+
+fn soa() -> Record {
+    let name = |text: &str| Name::from_ascii(text).unwrap();
+    record("example", 60, RData::SOA(SOA::new(name("ns.example."), name("root.example."), 1, 2, 3, 4, 5)))
+}
+
+async fn answering(last: u8) -> Upstream {
+    Upstream::saying(move |reply| _ = reply.add_answer(a("www.example", last))).await
+}
+
+async fn failing(code: ResponseCode) -> Upstream {
+    Upstream::saying(move |reply| reply.metadata.response_code = code).await
+}
+
+async fn silent() -> Upstream {
+    Upstream::start(|_, _, _| None).await
+}
+
+/// A port of the loopback on which nobody listens.
+async fn closed() -> SocketAddr {
+    UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_server_is_asked_when_one_cannot_say() {
+    for code in [ResponseCode::ServFail, ResponseCode::Refused] {
+        let (first, second) = (failing(code).await, answering(1).await);
+        let lab = Lab::start(vec![first.address, closed().await, second.address]).await;
+        let said = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert_eq!((said.response_code, addresses(&said)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
+        assert!(said.metadata.recursion_available && !said.metadata.authoritative);
+        assert_eq!((first.asked().len(), second.asked().len()), (1, 1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_server_has_the_say() {
+    let first = Upstream::saying(|reply| {
+        reply.metadata.response_code = ResponseCode::NXDomain;
+        reply.add_authority(soa());
+    })
+    .await;
+    let second = answering(1).await;
+    let lab = Lab::start(vec![first.address, second.address]).await;
+    let said = lab.ask(WEB, "www.example", RecordType::A).await;
+    assert_eq!((said.response_code, said.authorities), (ResponseCode::NXDomain, vec![soa()]));
+    assert!(second.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_data_and_other_codes_pass() {
+    let empty = Upstream::saying(|reply| _ = reply.add_authority(soa())).await;
+    let said = Lab::start(vec![empty.address]).await.ask(WEB, "www.example", RecordType::MX).await;
+    assert_eq!((said.response_code, said.authorities), (ResponseCode::NoError, vec![soa()]));
+    let odd = failing(ResponseCode::NotImp).await;
+    let said = Lab::start(vec![odd.address]).await.ask(WEB, "www.example", RecordType::MX).await;
+    assert_eq!(said.response_code, ResponseCode::NotImp);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_answer_it_is_servfail_never_nxdomain() {
+    let (failing, silent) = (failing(ResponseCode::ServFail).await, silent().await);
+    for upstreams in [vec![], vec![closed().await], vec![failing.address], vec![silent.address, failing.address]] {
+        let lab = Lab::start(upstreams.clone()).await;
+        let started = Instant::now();
+        let said = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert_eq!(said.response_code, ResponseCode::ServFail, "{upstreams:?}");
+        assert!(started.elapsed() < Duration::from_secs(5), "{upstreams:?}: before the stub gives up");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_silent_server_costs_time_only_once() {
+    let (silent, good) = (silent().await, answering(1).await);
+    let lab = Lab::start(vec![silent.address, good.address]).await;
+    assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+    let started = Instant::now();
+    assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_record_of_a_chain_arrives() {
+    let alias =
+        |from: &str, to: &str| record(from, 60, RData::CNAME(CNAME(Name::from_ascii(format!("{to}.")).unwrap())));
+    let chain = vec![alias("www.example", "cdn.example"), alias("cdn.example", "edge.example"), a("edge.example", 9)];
+    let said_upstream = chain.clone();
+    let whole = Upstream::saying(move |reply| _ = reply.add_answers(said_upstream.clone())).await;
+    let lab = Lab::start(vec![whole.address]).await;
+    assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.answers, chain);
+    assert_eq!(lab.tcp(WEB, &query("www.example", RecordType::A)).await.answers, chain);
+    assert_eq!(whole.asked().len(), 2, "the chain is not followed a second time");
+
+    let dangling = chain[..2].to_vec();
+    let said_upstream = dangling.clone();
+    let without_end = Upstream::saying(move |reply| {
+        reply.add_answers(said_upstream.clone());
+        reply.add_authority(soa());
+    })
+    .await;
+    let said = Lab::start(vec![without_end.address]).await.ask(WEB, "www.example", RecordType::AAAA).await;
+    assert_eq!((said.answers, said.authorities), (dangling, vec![soa()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_answer_is_fetched_over_tcp() {
+    let upstream = Upstream::start(|_, tcp, mut reply| {
+        reply.metadata.truncation = !tcp;
+        if tcp {
+            reply.add_answers((0..200).map(|last| a("www.example", last)));
+        }
+        Some(reply)
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let said = lab.tcp(WEB, &query("www.example", RecordType::A)).await;
+    assert_eq!((said.metadata.truncation, said.answers.len()), (false, 200));
+    let said = lab.ask(WEB, "www.example", RecordType::A).await;
+    assert!(said.metadata.truncation && said.answers.len() > 50, "{}", said.answers.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_type_and_every_flag_goes_up_and_comes_back() {
+    let text = record("www.example", 60, RData::TXT(TXT::new(vec!["hello".into()])));
+    let answer = text.clone();
+    let upstream = Upstream::saying(move |reply| {
+        reply.metadata.authentic_data = true;
+        reply.add_answer(answer.clone());
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    for kind in [RecordType::TXT, RecordType::HTTPS, RecordType::SRV, RecordType::ANY, RecordType::from(65_280)] {
+        let mut message = query("WWW.example", kind);
+        message.metadata.checking_disabled = true;
+        message.edns.as_mut().unwrap().set_dnssec_ok(true);
+        let said = lab.udp(WEB, &message).await;
+        assert_eq!((said.answers.as_slice(), said.metadata.authentic_data), (&[text.clone()][..], true), "{kind}");
+        let asked = upstream.asked().pop().unwrap();
+        assert_eq!(asked.queries[0].query_type(), kind);
+        assert!(asked.metadata.checking_disabled && asked.edns.unwrap().flags().dnssec_ok, "{kind}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn internal_networks_have_no_way_out() {
+    let upstream = answering(1).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    assert_eq!(lab.ask(ALONE, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
+    assert_eq!(lab.ask("127.1.0.77", "www.example", RecordType::A).await.response_code, ResponseCode::Refused);
+    assert_eq!(addresses(&lab.ask(ALONE, "single", RecordType::A).await), [ALONE]);
+    assert!(upstream.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_leads_back_is_not_asked() {
+    let gateway = "127.1.0.1:53".parse().unwrap();
+    let itself = SocketAddr::new(WEB.parse().unwrap(), 53);
+    let lab = Lab::start(vec![gateway, itself]).await;
+    let started = Instant::now();
+    assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
+    assert!(started.elapsed() < Duration::from_secs(1), "nobody was waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loop_through_the_hosts_resolver_ends() {
+    let server: Arc<OnceLock<SocketAddr>> = Arc::default();
+    let resolver = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let lab = Lab::start(vec![resolver.local_addr().unwrap()]).await;
+    server.set(lab.server).unwrap();
+    // The host's resolver asks us, as a process of the host does: from the gateway's address.
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 4096];
+        while let Ok((length, from)) = resolver.recv_from(&mut buffer).await {
+            let back = UdpSocket::bind("127.1.0.1:0").await.unwrap();
+            back.send_to(&buffer[..length], server.get().unwrap()).await.unwrap();
+            let length = back.recv(&mut buffer).await.unwrap();
+            resolver.send_to(&buffer[..length], from).await.unwrap();
+        }
+    });
+    let started = Instant::now();
+    assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_to_a_dead_upstream_starves_nobody() {
+    let upstream = Upstream::start(|query, _, mut reply| {
+        let name = query.queries[0].name().to_ascii();
+        (name == "www.example.").then(|| {
+            reply.add_answer(a("www.example", 1));
+            reply
+        })
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let flood = UdpSocket::bind((WEB, 0)).await.unwrap();
+    flood.connect(lab.server).await.unwrap();
+    for n in 0..300 {
+        flood.send(&query(&format!("x{n}.black.hole"), RecordType::A).to_vec().unwrap()).await.unwrap();
+    }
+    // The first that do not take off are told at once.
+    let mut buffer = vec![0; 4096];
+    let length = flood.recv(&mut buffer).await.unwrap();
+    assert_eq!(Message::from_vec(&buffer[..length]).unwrap().response_code, ResponseCode::ServFail);
+    let started = Instant::now();
+    assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB], "local names of the flooding asker");
+    assert_eq!(addresses(&lab.ask(DB, "web", RecordType::A).await), [WEB], "local names of others");
+    assert_eq!(addresses(&lab.ask(DB, "www.example", RecordType::A).await), ["192.0.2.1"], "other names of others");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_upstream_does_not_hold_up_its_tcp_connection() {
+    let silent = silent().await;
+    let lab = Lab::start(vec![silent.address]).await;
+    let mut stream = lab.connect(WEB).await;
+    write(&mut stream, &query("www.example", RecordType::A)).await;
+    write(&mut stream, &query("db", RecordType::A)).await;
+    assert_eq!(addresses(&read(&mut stream).await.unwrap()), [DB]);
+    assert_eq!(read(&mut stream).await.unwrap().response_code, ResponseCode::ServFail);
+}

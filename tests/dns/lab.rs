@@ -1,0 +1,251 @@
+//! A server, its state, askers, and upstreams that say what a test wants.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use netd::engine::Snapshot;
+use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
+use netd::faces::dns::{Config, Server};
+use netd::model::desired::Desired;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+/// No answer in this time is none at all: above what all upstreams together may take.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The server under test.
+pub(crate) struct Lab {
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) server: SocketAddr,
+    pub(crate) listening: ListeningSender,
+    _stop: tokio_util::sync::DropGuard,
+}
+
+impl Lab {
+    /// Serves the state of `state` on IPv4, forwarding to `upstreams`.
+    pub(crate) async fn start(upstreams: Vec<SocketAddr>) -> Self {
+        Self::at("127.0.0.1", upstreams).await
+    }
+
+    pub(crate) async fn at(address: &str, upstreams: Vec<SocketAddr>) -> Self {
+        let snapshot = Snapshot { desired: state(), domain: "internal".into(), revision: 7, ..Snapshot::default() };
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
+        let stop = CancellationToken::new();
+        let (udp, tcp) = both(address).await;
+        let server = udp.local_addr().unwrap();
+        let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
+        listening.send(Listening::Serve(sockets)).unwrap();
+        // "/dev/null" is a resolv.conf without name servers.
+        let config = Config { upstreams, resolv_conf: "/dev/null".into(), ..Config::default() };
+        let state = snapshot.clone();
+        let view = Arc::new(move || state.load_full());
+        tokio::spawn(Server::new(config, view, receiver).run(stop.clone()));
+        Self { snapshot, server, listening, _stop: stop.drop_guard() }
+    }
+
+    /// Asks over UDP with EDNS.
+    pub(crate) async fn ask(&self, from: &str, name: &str, kind: RecordType) -> Message {
+        self.udp(from, &query(name, kind)).await
+    }
+
+    pub(crate) async fn udp(&self, from: &str, message: &Message) -> Message {
+        Message::from_vec(&self.datagram(from, &message.to_vec().unwrap()).await.expect("no answer")).unwrap()
+    }
+
+    /// Sends any bytes over UDP; `None`: no answer.
+    pub(crate) async fn datagram(&self, from: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+        let socket = UdpSocket::bind((from, 0)).await.unwrap();
+        socket.connect(self.server).await.unwrap();
+        socket.send(bytes).await.unwrap();
+        let mut buffer = vec![0; 65_535];
+        let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.ok()?.unwrap();
+        buffer.truncate(length);
+        Some(buffer)
+    }
+
+    pub(crate) async fn connect(&self, from: &str) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
+        socket.connect(self.server).await.unwrap()
+    }
+
+    pub(crate) async fn tcp(&self, from: &str, message: &Message) -> Message {
+        let mut stream = self.connect(from).await;
+        write(&mut stream, message).await;
+        timeout(PATIENCE, read(&mut stream)).await.unwrap().unwrap()
+    }
+
+    /// What dig prints; `None` where it is not installed.
+    pub(crate) async fn dig(&self, from: &str, arguments: &[&str]) -> Option<String> {
+        let mut dig = std::process::Command::new("dig");
+        dig.args([
+            "-b",
+            from,
+            &format!("@{}", self.server.ip()),
+            "-p",
+            &self.server.port().to_string(),
+            "+tries=1",
+            "+time=5",
+        ]);
+        dig.args(arguments);
+        let output = tokio::task::spawn_blocking(move || dig.output()).await.unwrap().ok()?;
+        Some(String::from_utf8(output.stdout).unwrap())
+    }
+}
+
+/// Networks net1 (127.1.0.0/24, fd01::/64), net2 (127.2.0.0/24) and the internal inner (127.3.0.0/24). Containers web
+/// (net1), db (net1, net2), far (net2), loop (net2, at ::1), alone (inner), and p0 to p99 on net1 with the alias `pool`.
+pub(crate) fn state() -> Desired {
+    let mut desired = Desired::default();
+    for (name, n) in [("net1", 1), ("net2", 2), ("inner", 3)] {
+        let network = json!({
+            "name": name, "id": "0".repeat(64), "internal": n == 3, "mtu": 1500, "labels": {}, "created": 0,
+            "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
+            "subnets": [{"subnet": format!("127.{n}.0.0/24"), "gateway": format!("127.{n}.0.1")},
+                {"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}],
+        });
+        desired.insert_network(serde_json::from_value(network).unwrap());
+    }
+    add(&mut desired, "web", "net1", &["127.1.0.2/24", "fd01::2/64"], "www");
+    add(&mut desired, "db", "net1", &["127.1.0.3/24"], "store");
+    add(&mut desired, "db", "net2", &["127.2.0.3/24"], "store");
+    add(&mut desired, "far", "net2", &["127.2.0.4/24"], "store");
+    add(&mut desired, "alone", "inner", &["127.3.0.2/24"], "single");
+    add(&mut desired, "loop", "net2", &["::1/128"], "self");
+    for n in 0..100 {
+        add(&mut desired, &format!("p{n}"), "net1", &[&format!("127.1.0.{}/24", 100 + n)], "pool");
+    }
+    desired
+}
+
+/// Connects a container.
+pub(crate) fn add(desired: &mut Desired, container: &str, network: &str, addresses: &[&str], alias: &str) {
+    let endpoint = json!({
+        "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
+        "container": {"id": format!("{container}-0123456789abcdef"), "name": container, "netns": {
+            "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
+        "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [alias], "publications": [],
+    });
+    desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+}
+
+/// A question with RD and EDNS.
+pub(crate) fn query(name: &str, kind: RecordType) -> Message {
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    message.set_edns(edns);
+    message
+}
+
+/// The addresses in an answer, in their order.
+pub(crate) fn addresses(message: &Message) -> Vec<String> {
+    let ip = |record: &Record| match &record.data {
+        RData::A(a) => Some(IpAddr::from(a.0).to_string()),
+        RData::AAAA(aaaa) => Some(IpAddr::from(aaaa.0).to_string()),
+        _ => None,
+    };
+    message.answers.iter().filter_map(ip).collect()
+}
+
+pub(crate) fn record(name: &str, ttl: u32, data: RData) -> Record {
+    Record::from_rdata(Name::from_ascii(format!("{name}.")).unwrap(), ttl, data)
+}
+
+/// An upstream: what it says is the test's, what it was asked is remembered.
+pub(crate) struct Upstream {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Upstream {
+    /// `say` gets the query, whether it came over TCP, and an empty reply to fill in; `None`: it stays silent.
+    pub(crate) async fn start(
+        say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
+        let (udp, tcp) = both("127.0.0.1").await;
+        let address = udp.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let log = asked.clone();
+        let say = Arc::new(move |bytes: &[u8], tcp: bool| {
+            let query = Message::from_vec(bytes).unwrap();
+            let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
+            reply.metadata.recursion_available = true;
+            reply.queries.clone_from(&query.queries);
+            let said = say(&query, tcp, reply);
+            log.lock().unwrap().push(query);
+            said
+        });
+        let over_tcp = say.clone();
+        tokio::spawn(async move {
+            let mut buffer = vec![0; 65_535];
+            while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
+                if let Some(reply) = say(&buffer[..length], false) {
+                    udp.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
+                }
+            }
+        });
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = tcp.accept().await {
+                let say = over_tcp.clone();
+                tokio::spawn(async move {
+                    while let Some(query) = read(&mut stream).await {
+                        if let Some(reply) = say(&query.to_vec().unwrap(), true) {
+                            write(&mut stream, &reply).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, asked }
+    }
+
+    /// Says the same to everybody.
+    pub(crate) async fn saying(fill: impl Fn(&mut Message) + Send + Sync + 'static) -> Self {
+        Self::start(move |_, _, mut reply| {
+            fill(&mut reply);
+            Some(reply)
+        })
+        .await
+    }
+
+    /// The queries so far.
+    pub(crate) fn asked(&self) -> Vec<Message> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+/// A UDP socket and a TCP listener on the same free port.
+async fn both(address: &str) -> (UdpSocket, TcpListener) {
+    loop {
+        let udp = UdpSocket::bind((address, 0)).await.unwrap();
+        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
+            return (udp, tcp);
+        }
+    }
+}
+
+/// Reads a message from a TCP stream; `None`: it is closed.
+pub(crate) async fn read(stream: &mut TcpStream) -> Option<Message> {
+    let length = stream.read_u16().await.ok()?;
+    let mut buffer = vec![0; length.into()];
+    stream.read_exact(&mut buffer).await.ok()?;
+    Some(Message::from_vec(&buffer).unwrap())
+}
+
+/// Writes a message to a TCP stream.
+pub(crate) async fn write(stream: &mut TcpStream, message: &Message) {
+    let bytes = message.to_vec().unwrap();
+    stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
+    stream.write_all(&bytes).await.unwrap();
+}

@@ -1,0 +1,179 @@
+//! Golden files of the firewall table: what `nft -j -f` is given, and what `nft list table inet netd` says after it.
+//!
+//! `UPDATE_GOLDEN=1 cargo test --test rules_golden` rewrites them (the `.nft` files as root, with nft installed). The
+//! listing differs between releases of nft, so it is compared only with the release that wrote it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use netd::logic::rules;
+use netd::model::element::{Element, Published, PublishedRange};
+use netd::model::publication::{PortRange, Protocol};
+
+type Elements = BTreeSet<Element>;
+
+/// What a network is to the firewall.
+fn network(bridge: &str, subnets: &[&str], internal: bool) -> Elements {
+    let name = || bridge.parse().unwrap();
+    let mut elements = Elements::from([Element::Bridge(name()), Element::Allowed(name(), name())]);
+    if internal {
+        elements.insert(Element::Internal(name()));
+        return elements;
+    }
+    for subnet in subnets {
+        let subnet = subnet.parse().unwrap();
+        elements.extend([Element::Masquerade(subnet), Element::Hairpin(subnet)]);
+    }
+    elements
+}
+
+fn publish(host_ip: Option<&str>, protocol: Protocol, port: u16, to: &str, to_port: u16) -> Element {
+    let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+    Element::Publish(Published { host_ip, protocol, port, to: to.parse().unwrap(), to_port })
+}
+
+fn range(host_ip: Option<&str>, protocol: Protocol, first: u16, last: u16, to: &str) -> Element {
+    let ports = PortRange::new(first, last).unwrap();
+    let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+    Element::PublishRange(PublishedRange { host_ip, protocol, ports, to: to.parse().unwrap() })
+}
+
+fn two_networks() -> Elements {
+    let mut elements = network("nd-net1", &["10.89.0.0/24"], false);
+    elements.extend(network("nd-net2", &["10.89.1.0/24"], true));
+    elements
+}
+
+fn ten_publications() -> Elements {
+    use Protocol::{Sctp, Tcp, Udp};
+    let mut elements = network("nd-net1", &["10.89.0.0/24"], false);
+    elements.extend([
+        publish(None, Tcp, 4000, "10.89.0.2", 80),
+        publish(None, Udp, 4000, "10.89.0.2", 80),
+        publish(None, Sctp, 4000, "10.89.0.2", 80),
+        publish(Some("127.0.0.1"), Tcp, 5432, "10.89.0.3", 5432),
+        publish(Some("192.0.2.7"), Tcp, 443, "10.89.0.4", 8443),
+        publish(Some("192.0.2.7"), Udp, 53, "10.89.0.4", 5353),
+        publish(None, Tcp, 65535, "10.89.0.5", 1),
+        publish(None, Tcp, 1, "10.89.0.5", 65535),
+        range(None, Udp, 10000, 20000, "10.89.0.6"),
+        range(Some("192.0.2.7"), Tcp, 6000, 6010, "10.89.0.6"),
+    ]);
+    elements
+}
+
+fn dual_stack() -> Elements {
+    use Protocol::{Tcp, Udp};
+    let mut elements = network("nd-net1", &["10.89.0.0/24", "fd00:89::/64"], false);
+    elements.extend([
+        publish(None, Tcp, 4000, "10.89.0.2", 80),
+        publish(None, Tcp, 4000, "fd00:89::2", 80),
+        publish(Some("2001:db8::7"), Udp, 53, "fd00:89::2", 53),
+        range(None, Udp, 6000, 6010, "10.89.0.2"),
+        range(None, Udp, 6000, 6010, "fd00:89::2"),
+        range(Some("2001:db8::7"), Tcp, 6000, 6010, "fd00:89::2"),
+    ]);
+    elements
+}
+
+fn tables() -> [(&'static str, Elements); 5] {
+    [
+        ("empty", Elements::new()),
+        ("one-network", network("nd-net1", &["10.89.0.0/24"], false)),
+        ("two-networks-one-internal", two_networks()),
+        ("ten-publications", ten_publications()),
+        ("dual-stack", dual_stack()),
+    ]
+}
+
+/// Compares with the file, or writes it. Says the first lines that differ.
+fn check(file: &str, now: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(file);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, now).unwrap();
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    if golden == now {
+        return;
+    }
+    let mut diff = String::new();
+    let (old, new): (Vec<_>, Vec<_>) = (golden.lines().collect(), now.lines().collect());
+    let first = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let last = old.iter().rev().zip(new.iter().rev()).take_while(|(old, new)| old == new).count();
+    let last = last.min(old.len().min(new.len()) - first);
+    for line in &old[first..old.len() - last] {
+        diff += &format!("-{line}\n");
+    }
+    for line in &new[first..new.len() - last] {
+        diff += &format!("+{line}\n");
+    }
+    panic!(
+        "{} differs from line {} on:\n{diff}\nif that is meant: UPDATE_GOLDEN=1 cargo test --test rules_golden",
+        path.display(),
+        first + 1
+    );
+}
+
+#[test]
+fn the_rendered_table_is_the_golden_one() {
+    for (name, elements) in tables() {
+        let json = serde_json::to_string_pretty(&rules::json(&rules::table(&elements))).unwrap();
+        check(&format!("{name}.json"), &(json + "\n"));
+    }
+}
+
+#[test]
+fn elements_survive_the_way_to_entries_and_back() {
+    for (name, elements) in tables() {
+        let entries: Vec<_> = elements.iter().flat_map(rules::sets::entries).collect();
+        assert_eq!(rules::sets::elements(entries), (elements, 0), "{name}");
+    }
+}
+
+/// Loads and lists in a network namespace that lives as long as its thread. `Err`: why it cannot.
+fn listing(json: String) -> Result<String, String> {
+    let inside = move || {
+        let flags = nix::sched::CloneFlags::CLONE_NEWNET;
+        nix::sched::unshare(flags).map_err(|error| format!("no network namespace of its own: {error}"))?;
+        let mut nft = Command::new("nft")
+            .args(["-j", "-f", "-"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("nft does not start: {error}"))?;
+        nft.stdin.take().unwrap().write_all(json.as_bytes()).unwrap();
+        assert!(nft.wait().unwrap().success(), "nft refused the table");
+        let version = Command::new("nft").arg("--version").output().unwrap().stdout;
+        let list = Command::new("nft").args(["list", "table", "inet", "netd"]).output().unwrap().stdout;
+        let version = String::from_utf8(version).unwrap();
+        let version = version.split_whitespace().nth(1).unwrap_or("unknown");
+        Ok(format!("# nft {version}\n{}", String::from_utf8(list).unwrap()))
+    };
+    std::thread::spawn(inside).join().unwrap()
+}
+
+#[test]
+fn nft_lists_the_golden_table() {
+    for (name, elements) in tables() {
+        let json = rules::json(&rules::table(&elements)).to_string();
+        let now = match listing(json) {
+            Ok(now) => now,
+            Err(why) => {
+                eprintln!("skipped: {why}");
+                return;
+            }
+        };
+        let file = format!("{name}.nft");
+        let golden = std::fs::read_to_string(format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR")));
+        let wrote = golden.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+        let here = now.lines().next().unwrap_or_default();
+        if std::env::var_os("UPDATE_GOLDEN").is_none() && !wrote.is_empty() && wrote != here {
+            eprintln!("skipped: {file} was written by {wrote:?}, this is {here:?}");
+            return;
+        }
+        check(&file, &now);
+    }
+}
