@@ -124,7 +124,7 @@ fn structure_is_one_table(lab: &Lab) {
     let many = ruleset();
     assert_eq!(rules(&many), few, "publications are elements, not rules:\n{many}");
     // Somebody else's drop wins: netd opens nothing by itself.
-    let drop = "table inet fw { chain f { type filter hook forward priority 10; policy drop; } }";
+    let drop = "table inet fw { chain f { type filter hook forward priority 10; policy drop; }; }";
     command::run_with_input(&["ip", "netns", "exec", "host", "nft", "-f", "-"], drop).ok();
     let _server = Server::start("c1", "c1", 80);
     echo::ask_in_vain("outside", Proto::Tcp, (HOST4, 4001));

@@ -12,7 +12,6 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("heal: a rule or an element taken out by hand", one_rule),
         trial("heal: the bridge is deleted", bridge_deleted),
         trial("heal: a container's veth is deleted", veth_deleted),
-        trial("heal: a port is taken off its bridge, the bridge is set down", detached),
         trial("heal: a namespace that goes is released", namespace_goes),
         trial("heal: a bridge of another's with our name is not taken over silently", foreign_bridge),
     ]
@@ -96,17 +95,6 @@ fn veth_deleted(lab: &Lab) {
     works(lab);
     run("ip -n web link delete eth0").ok();
     until("the interface is back, with its address", || addresses("web", "eth0") == address);
-    works(lab);
-}
-
-fn detached(lab: &Lab) {
-    let _server = set_up(lab);
-    let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
-    run(&format!("ip -n host link set {host_ifname} nomaster")).ok();
-    works(lab);
-    run("ip -n host link set nd-net1 down").ok();
-    works(lab);
-    run("ip -n host address flush dev nd-net1").ok();
     works(lab);
 }
 

@@ -94,14 +94,15 @@ fn automatic(lab: &Lab) {
     run("ip -n host route add 10.89.0.0/24 via 192.0.2.2").ok();
     run("ip -n host address add 10.89.1.77/25 dev uplink").ok();
     run("ip -n host route add 10.89.2.128/25 via 192.0.2.2").ok();
-    run("ip -n host route add blackhole 10.89.4.0/30").ok();
+    // Says where nothing is, not where something is: an administrator takes smaller subnets out of it.
+    run("ip -n host route add blackhole 10.89.0.0/16").ok();
     lab.start_daemon();
     let mut got = Vec::new();
     for name in ["a", "b", "c"] {
         lab.netd(&format!("network create {name}")).ok();
         got.push(subnet(&lab.network(name), 0));
     }
-    assert_eq!(got, ["10.89.3.0/24", "10.89.5.0/24", "10.89.6.0/24"]);
+    assert_eq!(got, ["10.89.3.0/24", "10.89.4.0/24", "10.89.5.0/24"]);
 }
 
 fn default_route_in_disguise(lab: &Lab) {
@@ -130,9 +131,9 @@ fn overlap(lab: &Lab) {
         let line = lab.netd(&format!("network create other --subnet {asked}")).refused();
         assert!(named.iter().all(|part| line.contains(part)), "{named:?} in: {line}");
     }
-    let within = lab.netd("network create other --subnet 10.80.0.0/16 --subnet 10.80.1.0/24").refused();
-    assert!(within.contains("10.80."), "{within}");
-    assert_eq!(lab.everything(), before);
+    let within = lab.netd("network create other --subnet 10.80.0.0/16 --subnet 10.80.1.0/24");
+    assert!(within.code != Some(0) && within.stderr.contains("10.80.0.0/16"), "{within:?}");
+    lab.unchanged_since(&before);
 }
 
 fn ula(lab: &Lab) {

@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 
-use crate::lab::look::{elements, links, ruleset};
+use crate::lab::look::{elements, links, ruleset, same, without_revision};
 use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, echo, run, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -13,6 +13,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("restart: a namespace made again under the same name is another one", namespace_made_again),
         trial("restart: a bridge deleted while it was dead is rebuilt", bridge_gone),
         trial("restart: a table flushed while it was dead is rebuilt", table_gone),
+        trial("restart: a port taken off its bridge while it was dead is put back", port_detached),
+        trial("restart: a bridge set down while it was dead is set up", bridge_down),
+        trial("restart: a bridge's addresses taken away while it was dead are given back", bridge_unaddressed),
+        trial("restart: a bridge that lives under a changed MTU is put right", bridge_mtu),
         trial("restart: published ports are held again", ports_held),
         trial("restart: a second daemon on the same state is refused", second_daemon),
     ]
@@ -30,14 +34,13 @@ fn set_up(lab: &Lab) -> (Server, String) {
 
 fn everything_stands(lab: &Lab) {
     let (_server, address) = set_up(lab);
-    let (before, dump) = (lab.everything(), lab.netd("dump").ok().stdout);
+    let before = without_revision(&lab.everything());
     lab.kill_daemon();
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
     assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
     assert_eq!(ask("client", Proto::Tcp, (HOST4, 4000)).who, "web");
     lab.start_daemon();
-    assert_eq!(lab.netd("dump").ok().stdout, dump);
-    assert_eq!(lab.everything(), before);
+    same(&before, &without_revision(&lab.everything()));
     Dig::expect("client", "web", &[&address]);
     Dig::expect("client", "www.net1", &[&address]);
     lab.connected("net1", "third", "-p 4001:80");
@@ -109,6 +112,36 @@ fn bridge_gone(lab: &Lab) {
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
     Dig::expect("client", "web", &[&address]);
     assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
+}
+
+fn port_detached(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
+    changed_while_dead(lab, &format!("ip -n host link set {host_ifname} nomaster"));
+}
+
+fn bridge_down(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    changed_while_dead(lab, "ip -n host link set nd-net1 down");
+}
+
+fn bridge_unaddressed(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    changed_while_dead(lab, "ip -n host address flush dev nd-net1");
+}
+
+fn bridge_mtu(lab: &Lab) {
+    let (_server, _) = set_up(lab);
+    changed_while_dead(lab, "ip -n host link set nd-net1 mtu 1280");
+}
+
+fn changed_while_dead(lab: &Lab, change: &str) {
+    let before = without_revision(&lab.everything());
+    lab.kill_daemon();
+    run(change).ok();
+    lab.start_daemon();
+    same(&before, &without_revision(&lab.everything()));
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
 }
 
 fn table_gone(lab: &Lab) {

@@ -65,11 +65,11 @@ impl Daemon {
         let status = self.ended.recv_timeout(Duration::from_secs(10)).expect("the daemon ends within 10 s of SIGTERM");
         assert!(status.success(), "the daemon ended with {status} after SIGTERM");
     }
+}
 
-    /// What it wrote so far, the last 60 lines.
-    pub(crate) fn log(&self) -> String {
-        let text = File::open(LOG).and_then(std::io::read_to_string).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(60)..].join("\n")
-    }
+/// What the daemons of this laboratory wrote so far, the last 60 lines.
+pub(crate) fn log() -> String {
+    let text = File::open(LOG).and_then(std::io::read_to_string).unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(60)..].join("\n")
 }

@@ -47,6 +47,26 @@ pub(crate) fn elements() -> String {
     sets.map(|set| format!("{} {}\n", set["name"], set["elem"])).collect()
 }
 
+/// Fails, showing the lines that differ, unless the two texts have the same lines, in any order.
+#[track_caller]
+pub(crate) fn same(before: &str, after: &str) {
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    let only = |one: &str, other: &str, sign: &str| -> String {
+        let there: std::collections::HashSet<&str> = other.lines().collect();
+        one.lines().filter(|line| !there.contains(line)).map(|line| format!("{sign} {line}\n")).collect()
+    };
+    assert!(sorted(before) == sorted(after), "changed:\n{}{}", only(before, after, "-"), only(after, before, "+"));
+}
+
+/// A dump without the count of changes since the daemon started.
+pub(crate) fn without_revision(dump: &str) -> String {
+    dump.lines().filter(|line| !line.starts_with("revision")).map(|line| format!("{line}\n")).collect()
+}
+
 /// Rules, and the links, addresses, routes and forwarding of all namespaces, and netd's files for them.
 pub(crate) fn everything() -> String {
     let mut text = ruleset();
@@ -55,13 +75,19 @@ pub(crate) fn everything() -> String {
     for ns in names {
         for link in ip_json(&ns, "address show") {
             let addresses: Vec<String> = link["addr_info"].as_array().map_or_else(Vec::new, |all| {
-                all.iter().map(|address| format!("{}/{}", address["local"], address["prefixlen"])).collect()
+                // The kernel makes link-local ones by itself, some time after the link is up.
+                let global = all.iter().filter(|address| address["scope"] == "global");
+                global.map(|address| format!("{}/{}", address["local"], address["prefixlen"])).collect()
             });
             let (name, master, mtu) = (&link["ifname"], &link["master"], &link["mtu"]);
             text += &format!("{ns}: {name} {master} {mtu} {} {addresses:?}\n", link["address"]);
         }
-        text += &run(&format!("ip -n {ns} route show table all")).ok().stdout;
-        text += &run(&format!("ip -n {ns} -6 route show table all")).ok().stdout;
+        for family in [4, 6] {
+            let routes = run(&format!("ip -n {ns} -{family} route show table all")).ok().stdout;
+            let by_themselves = |line: &&str| line.contains("fe80::") || line.contains("ff00::/8");
+            let routes = routes.lines().filter(|line| !by_themselves(line));
+            routes.for_each(|line| text += &format!("{ns}: {}\n", line.replace(" linkdown", "")));
+        }
         for key in ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"] {
             text += &format!("{ns}: {key} = {:?}\n", space::setting(&ns, key));
         }

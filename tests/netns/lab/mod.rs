@@ -66,7 +66,7 @@ fn in_a_lab(test: impl FnOnce(&Lab) -> Completion) -> Result<Completion, Failed>
     };
     catch_unwind(AssertUnwindSafe(|| test(&lab))).map_err(|_| {
         let failure = wait::last_panic();
-        let log = lab.daemon.borrow().as_ref().map_or_else(|| "(no daemon)".to_owned(), Daemon::log);
+        let log = daemon::log();
         let look = space::stop_and_look();
         format!("{failure}\n--- the daemon's log\n{log}\n--- to look inside\n{look}").into()
     })
@@ -112,7 +112,7 @@ impl Lab {
 
     /// What the daemon wrote so far.
     pub(crate) fn log(&self) -> String {
-        self.daemon.borrow().as_ref().map_or_else(String::new, Daemon::log)
+        daemon::log()
     }
 
     /// `netd` with these words (split at white space) as a user on the host.
@@ -191,6 +191,12 @@ impl Lab {
     /// settings, files, and netd's own state.
     pub(crate) fn everything(&self) -> String {
         look::everything() + &self.netd("dump").ok().stdout
+    }
+
+    /// Fails, showing the difference, unless [`Lab::everything`] is as it was.
+    #[track_caller]
+    pub(crate) fn unchanged_since(&self, before: &str) {
+        look::same(before, &self.everything());
     }
 }
 
