@@ -37,7 +37,8 @@ fn works(lab: &Lab) {
     };
     until("the published port answers", answers);
     for address in lab.address("net1", "web") {
-        assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
+        let answers = || echo::answers("client", Proto::Tcp, (address, 80)).is_some_and(|reply| reply.who == "web");
+        until("the peer answers", answers);
         assert_eq!(ask("client", Proto::Udp, (address, 80)).who, "web");
     }
     let address = lab.address("net1", "web")[0].to_string();

@@ -69,7 +69,9 @@ fn right_after_a_reply(lab: &Lab) {
     lab.netd("disconnect n0 c0").ok();
     lab.kill_daemon();
     lab.start_daemon();
-    assert!(!lab.netd("ps").ok().stdout.contains("c0"));
+    let left = lab.netd("ps --json").ok().json();
+    let names: Vec<&str> = left.as_array().unwrap().iter().filter_map(|one| one["name"].as_str()).collect();
+    assert_eq!(names, ["c1", "c2", "c3", "c4"]);
     assert_eq!(links("c0"), ["lo"]);
 }
 
