@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 
 use crate::lab::look::{elements, links, ruleset, same, without_revision};
-use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, echo, run, trial};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, echo, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -82,7 +82,8 @@ fn namespace_gone(lab: &Lab) {
     drop(server);
     run("ip netns delete web").ok();
     lab.start_daemon();
-    assert!(!lab.netd("ps").ok().stdout.contains("web"));
+    // The kernel takes a namespace apart some time after its last user: until then its interface is there.
+    until("it is released", || !lab.netd("ps").ok().stdout.contains("web"));
     Dig::expect_none("client", "web", "NXDOMAIN");
     assert!(!links("host").contains(&host_ifname));
     assert!(!elements().contains("4000") && !elements().contains(&address), "{}", elements());
