@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         lab.netd(&format!("network create n{network} --subnet 10.{}.0.0/16", 100 + network)).ok();
     }
     let per_network = PRESENT / NETWORKS;
-    let containers: Vec<String> = (0..per_network + MEASURED).map(|number| format!("c{number}")).collect();
+    let containers: Vec<String> = (0..per_network + MEASURED).map(|number| format!("box{number}")).collect();
     println!("making {} namespaces", containers.len());
     for name in &containers {
         lab::run(&format!("ip netns add {name}")).ok();

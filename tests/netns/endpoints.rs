@@ -19,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("endpoints: what is not there is refused, saying what was looked at", unknown_container),
         trial("endpoints: connecting twice and disconnecting the unconnected are refused", twice),
         trial("endpoints: an interface name in use is refused and nothing is left", ifname_taken),
+        trial("endpoints: a new container's name is not mistaken for the beginning of an id", hex_name),
         trial("endpoints: the API's JSON is the contract's", json),
         trial("endpoints: twenty connected at once get twenty addresses", many),
     ]
@@ -207,6 +208,24 @@ fn ifname_taken(lab: &Lab) {
     assert_eq!(lab.endpoint("net1", "web")["ifname"], "eth1", "the first number that is free in the container");
 }
 
+fn hex_name(lab: &Lab) {
+    lab.start_daemon();
+    lab.netd("network create net1").ok();
+    lab.container("first");
+    lab.container("second");
+    let id = "cafe".repeat(16);
+    let body = format!(r#"{{"container":"first","id":"{id}","netns":"/run/netns/first"}}"#);
+    let (status, reply) = lab.http("POST", "/v1/networks/net1/endpoints", &body);
+    assert!((200..300).contains(&status), "{reply}");
+    lab.netd("connect net1 cafe --netns /run/netns/second").ok();
+    assert_eq!(addresses("second", "eth0"), lab.address("net1", "cafe"));
+    assert_eq!(addresses("first", "eth0"), lab.address("net1", "first"));
+    lab.netd("disconnect net1 cafe").ok();
+    assert_eq!((links("first").len(), links("second").len()), (2, 1), "a name counts before the beginning of an id");
+    lab.netd("disconnect net1 cafe").ok();
+    assert_eq!(links("first").len(), 1, "now it is the beginning of an id");
+}
+
 fn json(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1 --subnet 10.1.0.0/24").ok();
@@ -240,7 +259,7 @@ fn json(lab: &Lab) {
 fn many(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1").ok();
-    let names: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
+    let names: Vec<String> = (0..20).map(|number| format!("box{number}")).collect();
     for name in &names {
         lab.container(name);
     }
@@ -258,8 +277,8 @@ fn many(lab: &Lab) {
         let address = addresses(name, "eth0")[0];
         assert!(seen.insert(address), "{address} twice");
     }
-    let _server = Server::start("c0", "c0", 80);
-    assert_eq!(ask("c19", Proto::Tcp, (addresses("c0", "eth0")[0], 80)).who, "c0");
+    let _server = Server::start("box0", "box0", 80);
+    assert_eq!(ask("box19", Proto::Tcp, (addresses("box0", "eth0")[0], 80)).who, "box0");
 }
 
 /// As [`Lab::netd`], from a thread of its own (a [`Lab`] stays on its thread).
