@@ -85,8 +85,10 @@ fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace
     }
     set_up_container(&mut inside, link, index)?;
     settle(host, &link.host_ifname);
+    // The bridge has a carrier since its first port has.
+    settle(host, &link.bridge);
     settle(&inside, &link.ifname);
-    link.addresses.iter().for_each(|address| route::settle_address(&mut inside, address.ip()));
+    link.addresses.iter().for_each(|address| route::settle_address(&mut inside, index, address.ip()));
     Ok(())
 }
 

@@ -68,6 +68,6 @@ fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Res
     requests.push(Request::plain(RouteNetlinkMessage::SetLink(change.build())));
     requests.extend(bridge.addresses.iter().map(|gateway| address::add(index, *gateway)));
     netlink.all(&requests).map_err(failed("set up bridge", &bridge.name, LOOK))?;
-    bridge.addresses.iter().for_each(|gateway| route::settle_address(netlink, gateway.ip()));
+    bridge.addresses.iter().for_each(|gateway| route::settle_address(netlink, index, gateway.ip()));
     Ok(())
 }

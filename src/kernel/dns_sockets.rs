@@ -62,7 +62,7 @@ mod tests {
                 let address: IpAddr = address.parse().unwrap();
                 let sockets = open(address).unwrap();
                 ip(command);
-                crate::kernel::route::settle_address(&mut Netlink::open().unwrap(), address);
+                crate::kernel::route::settle_address(&mut Netlink::open().unwrap(), 1, address);
                 let mut client = std::net::TcpStream::connect((address, PORT)).unwrap();
                 sockets.tcp.set_nonblocking(false).unwrap();
                 let (mut server, _) = sockets.tcp.accept().unwrap();

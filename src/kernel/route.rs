@@ -6,6 +6,7 @@ use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::LinkUnspec;
 
 use super::KernelError;
 use super::netlink::{Netlink, Request, failed};
@@ -13,7 +14,7 @@ use crate::model::address::Subnet;
 
 /// `RT_TABLE_LOCAL` (linux/rtnetlink.h).
 const TABLE_LOCAL: u32 = 255;
-/// Of some microseconds each; a machine that is so busy settles the address later.
+/// One or two are needed, of some 10 microseconds each, or as long as others hold the lock.
 const SETTLE_ATTEMPTS: usize = 1000;
 
 /// A unicast or local route of the main or local table.
@@ -122,16 +123,21 @@ fn look_up(netlink: &mut Netlink, address: IpAddr) -> Option<RouteMessage> {
     })
 }
 
-/// Returns when packets to an IPv6 address that was just added are the namespace's own. The kernel puts the address's
-/// local route and its solicited-node group in place on a work queue, a moment after it acknowledged the address
-/// (`addrconf_dad_work`, net/ipv6/addrconf.c), and tells nobody when it has; so this asks until it is so.
-pub fn settle_address(netlink: &mut Netlink, address: IpAddr) {
-    let local = |route: RouteMessage| route.header.kind == RouteType::Local;
+/// Returns when packets to an IPv6 address that was just added to the interface (which is up) are the namespace's own.
+/// The kernel puts the address's local route and its solicited-node group in place on a work queue, after it has
+/// acknowledged the address, and tells nobody when it has (`addrconf_dad_work`, net/ipv6/addrconf.c); until then what is
+/// sent to the address is dropped. That work waits for the lock that every change of a link takes, and so does this:
+/// it sets up what is up, which queues behind the work, and asks again.
+pub fn settle_address(netlink: &mut Netlink, index: u32, address: IpAddr) {
     for _ in 0..SETTLE_ATTEMPTS {
+        let local = |route: RouteMessage| route.header.kind == RouteType::Local;
         if address.is_ipv4() || look_up(netlink, address).is_some_and(local) {
             return;
         }
-        std::thread::yield_now();
+        let up = LinkUnspec::new_with_index(index).up().build();
+        if netlink.one(Request::plain(RouteNetlinkMessage::SetLink(up))).is_err() {
+            break;
+        }
     }
     tracing::debug!(%address, "the address settles later");
 }

@@ -1,5 +1,6 @@
 //! The steps for real, in namespaces of their own, seen through `ip -j`.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
@@ -145,24 +146,37 @@ fn packets_pass_at_once() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
+        let servers = ["10.89.0.1:7", "[fd00:89::1]:7"].map(|at| {
+            let server = UdpSocket::bind(at).unwrap();
+            server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+            server
+        });
         let containers: Vec<Parked> = (0..30).map(|_| Parked::new()).collect();
         for (number, container) in (2..).zip(&containers) {
             let mut link = endpoint(&mut kernel, container, number);
             link.addresses.push(format!("fd00:89::{number:x}/64").parse().unwrap());
             kernel.apply(&attach(&link)).unwrap();
-            container.run(|| {
-                for (from, gateway) in [("0.0.0.0:0", "10.89.0.1:9"), ("[::]:0", "[fd00:89::1]:9")] {
-                    // A refusal comes back from the other side: nobody listens there.
-                    let socket = std::net::UdpSocket::bind(from).unwrap();
-                    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-                    socket.connect(gateway).unwrap();
-                    socket.send(b"x").unwrap();
-                    let error = socket.recv(&mut [0; 4]).unwrap_err();
-                    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{gateway}");
-                }
-            });
+            for server in &servers {
+                let at = server.local_addr().unwrap();
+                let client = container.run(move || {
+                    let client = UdpSocket::bind((any_like(at), 0)).unwrap();
+                    client.send_to(b"x", at).unwrap();
+                    client
+                });
+                // A packet that is lost while an interface wakes up is sent again after a second.
+                let got = server.recv_from(&mut [0; 4]);
+                let (_, from) = got.unwrap_or_else(|error| panic!("container {number} to {at}: {error}"));
+                client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+                server.send_to(b"y", from).unwrap();
+                assert_eq!(client.recv_from(&mut [0; 4]).unwrap().1, at, "container {number}");
+            }
         }
     });
+}
+
+/// The unspecified address of the same family.
+fn any_like(at: SocketAddr) -> IpAddr {
+    if at.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
 }
 
 #[test]
