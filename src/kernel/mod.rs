@@ -10,6 +10,8 @@ mod nft_tests;
 mod nft_watch;
 mod nft_wire;
 pub mod ports;
+mod ports_owner;
+mod ports_socket;
 #[cfg(test)]
 mod throwaway;
 
