@@ -56,7 +56,7 @@ pub(super) fn push(batch: &mut Batch, change: Change, set: Set, entries: &[&Entr
         let message = SetElementMessageBuilder { set, elements };
         match change {
             Change::Add => {
-                batch.push(message.build(NfTablesMessage::NewSetElement), NLM_F_REQUEST | NLM_F_CREATE, None)
+                batch.push(message.build(NfTablesMessage::NewSetElement), NLM_F_REQUEST | NLM_F_CREATE, None);
             }
             Change::Delete => batch.push(message.build(NfTablesMessage::DeleteSetElement), NLM_F_REQUEST, None),
             Change::Destroy => {
