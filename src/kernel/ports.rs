@@ -112,6 +112,15 @@ mod tests {
         HostPort { address: address.parse().unwrap(), protocol, port }
     }
 
+    /// A child that another test starts has our sockets until it executes its program, so a port is free a little later
+    /// than it is let go.
+    fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !holds() {
+            assert!(Instant::now() < deadline, "not in time: {what}");
+        }
+    }
+
     fn me() -> String {
         let name = std::fs::read_to_string("/proc/self/comm").unwrap();
         format!("{} (pid {})", name.trim(), std::process::id())
@@ -137,8 +146,8 @@ mod tests {
             let refused = TcpStream::connect("127.0.0.1:4000").unwrap_err();
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
             ports.release(&all);
-            TcpListener::bind("0.0.0.0:4000").unwrap();
-            UdpSocket::bind("[::]:4000").unwrap();
+            eventually("TCP is free", || TcpListener::bind("0.0.0.0:4000").is_ok());
+            eventually("UDP is free", || UdpSocket::bind("[::]:4000").is_ok());
         });
     }
 
@@ -157,10 +166,13 @@ mod tests {
                 port("0.0.0.0", Protocol::Udp, 4003),
                 port("::", Protocol::Udp, 4004),
             ] {
-                let error = ports.hold(&[free, taken]).unwrap_err().to_string();
                 let said = format!("port {}/{} on {}", taken.port, taken.protocol, taken.address);
-                assert_eq!(error, format!("{said} is in use by {}", me()));
-                TcpListener::bind("0.0.0.0:4000").unwrap();
+                let expected = format!("{said} is in use by {}", me());
+                let mut refused = || ports.hold(&[free, taken]).unwrap_err().to_string();
+                eventually(&expected, || refused() == expected);
+                eventually("port 4000 is free", || TcpListener::bind("0.0.0.0:4000").is_ok());
+                // The check's own listener is gone as well before the next round.
+                eventually("port 4000 can be held", || Ports::new().hold(&[free]).is_ok());
             }
             ports.hold(&[port("127.0.0.2", Protocol::Tcp, 4001), port("::", Protocol::Tcp, 4001)]).unwrap();
             drop((listeners, sockets));
@@ -230,7 +242,7 @@ mod tests {
             assert!(kept < 8192, "{kept} bytes wait");
             drop(sender);
             ports.release(&range);
-            assert_eq!(run("ss -lunH").lines().count(), 0);
+            eventually("all are free", || run("ss -lunH").is_empty());
         });
     }
 }
