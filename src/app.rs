@@ -180,6 +180,8 @@ impl Bound {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         tracing::info!(socket = %socket.display(), "ready");
         let outcome = tokio::select! {
+            // The tasks end by the same token: that it was cancelled is looked at first.
+            biased;
             () = stop.cancelled() => Ok(()),
             Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
             _ = engine_ended => Err(AppError::Ended("the engine")),

@@ -7,7 +7,7 @@ use super::decide::{self, Choice};
 use super::event::Change;
 use super::worker::Worker;
 use super::{Command, Error, apply};
-use crate::kernel::{Kernel, KernelError, KernelEvent};
+use crate::kernel::{Kernel, KernelError, KernelEvent, netns_of_process};
 use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
 use crate::model::desired::Lookup;
@@ -82,12 +82,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if let Some(place) = &target.place {
             return self.container_at(target, place);
         }
-        match self.state.desired.find_container(text) {
-            Lookup::One(attached) => return Ok(attached.container.clone()),
-            Lookup::Ambiguous(count) => {
-                return Err(Refusal::Ambiguous { what: "container", text: text.to_owned(), count }.into());
-            }
-            Lookup::None => {}
+        if let Some(attached) = self.state.desired.exact_container(text) {
+            return Ok(attached.container.clone());
         }
         let path = PathBuf::from("/run/netns").join(text);
         let looked = vec!["containers that netd knows".to_owned(), path.display().to_string()];
@@ -95,7 +91,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let name: ContainerName = text.parse().map_err(|_| unknown())?;
         match self.kernel.netns(&path) {
             Ok(netns) => Ok(Container { id: ContainerId::from_random(rand::random()), name, netns }),
-            Err(KernelError::NoNetns { .. }) => Err(unknown()),
+            // The beginning of an id is the last guess: a namespace of that very name is what was meant.
+            Err(KernelError::NoNetns { .. }) => match self.state.desired.find_container(text) {
+                Lookup::One(attached) => Ok(attached.container.clone()),
+                Lookup::None => Err(unknown()),
+                Lookup::Ambiguous(count) => {
+                    Err(Refusal::Ambiguous { what: "container", text: text.to_owned(), count }.into())
+                }
+            },
             Err(error) => Err(error.into()),
         }
     }
@@ -104,15 +107,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let name: ContainerName = target.container.parse().map_err(Refusal::from)?;
         let path = match place {
             Place::Path(path) => path.clone(),
-            Place::Pid(pid) => PathBuf::from(format!("/proc/{pid}/ns/net")),
+            Place::Pid(pid) => netns_of_process(*pid),
         };
         let netns = self.kernel.netns(&path)?;
-        let by_name = match self.state.desired.find_container(name.as_str()) {
-            Lookup::One(attached) => Some(attached.container.clone()),
-            Lookup::None | Lookup::Ambiguous(_) => None,
-        };
-        let by_id = target.id.as_ref().and_then(|id| self.state.desired.container(id));
-        let known = by_id.map(|attached| attached.container.clone()).or(by_name);
+        let desired = &self.state.desired;
+        let by_id = target.id.as_ref().and_then(|id| desired.container(id));
+        let known = by_id.or_else(|| desired.exact_container(name.as_str())).map(|attached| attached.container.clone());
         match known {
             Some(known) if known.netns.id == netns.id => Ok(known),
             Some(known) if self.kernel.netns_alive(&known.netns) => {

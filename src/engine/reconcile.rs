@@ -66,7 +66,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let wanted = wanted::bridge_link(&network);
             let found = observed.links.get(&wanted.name);
             let right = found.is_some_and(|link| {
-                link.ours && link.up && wanted.addresses.iter().all(|address| link.addresses.contains(address))
+                link.ours
+                    && link.up
+                    && link.mtu == wanted.mtu
+                    && wanted.addresses.iter().all(|address| link.addresses.contains(address))
             });
             if !right {
                 let gone = found.is_none();

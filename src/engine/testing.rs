@@ -12,9 +12,8 @@ use crate::store::memory::Memory;
 /// that is named `there`.
 pub(crate) fn engine() -> Handle {
     let fake = Fake::default();
-    for path in ["/proc/1/ns/net", "/proc/4711/ns/net", "/run/netns/there"] {
-        fake.add_namespace_at(path);
-    }
+    [1, 4711].into_iter().for_each(|pid| fake.add_namespace_at(crate::kernel::netns_of_process(pid)));
+    fake.add_namespace("there");
     let pool = Pool { base: "10.89.0.0/16".parse().unwrap(), size: 24 };
     let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
     super::start(config, fake, Memory::default(), Arc::new(NoRuntimes)).unwrap().handle

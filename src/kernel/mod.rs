@@ -90,6 +90,11 @@ pub enum KernelError {
     },
 }
 
+/// The path of a process's network namespace.
+pub fn netns_of_process(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/ns/net"))
+}
+
 /// Something changed that netd did not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {

@@ -15,7 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use super::nfnetlink::{Batch, Netfilter, Refused};
 use super::nft_shape::shape;
 use super::nft_watch::{Own, Watch, generation, watch};
-use super::nft_wire::{Change, decode, list, message, push};
+use super::nft_wire::{Change, DESTROY, decode, list, message, push};
 use super::{KernelError, KernelEvent};
 use crate::logic::rules;
 use crate::logic::rules::sets::{Entry, Set, elements, entries};
@@ -29,8 +29,8 @@ const LOOK: &str = "see `nft list table inet netd`";
 #[derive(Debug)]
 pub struct Nft {
     netfilter: Netfilter,
-    /// Whether the kernel knows `NFT_MSG_DESTROYSETELEM` (Linux 6.3).
-    destroys: bool,
+    /// `NFT_MSG_DESTROYSETELEM`, while the kernel is not known to lack it (before Linux 6.3).
+    destroy: Option<u8>,
     /// What the table must look like, once it was needed.
     expected: Option<Vec<u8>>,
     own: Arc<Own>,
@@ -41,7 +41,7 @@ impl Nft {
     /// Opens the socket. Changes nothing.
     pub fn new() -> Result<Self, KernelError> {
         let netfilter = Netfilter::open().map_err(failed("open", "the netfilter socket"))?;
-        Ok(Self { netfilter, destroys: true, expected: None, own: Arc::default(), watch: None })
+        Ok(Self { netfilter, destroy: Some(DESTROY), expected: None, own: Arc::default(), watch: None })
     }
 
     /// Replaces the whole table, structure and elements, in one transaction.
@@ -69,11 +69,11 @@ impl Nft {
         if remove.is_empty() && add.is_empty() {
             return Ok(());
         }
-        if self.destroys {
-            match self.commit(Change::Destroy, &remove, &add) {
+        if let Some(destroy) = self.destroy {
+            match self.commit(Change::Destroy(destroy), &remove, &add) {
                 // An older kernel does not know the message.
-                Err((Some(Change::Destroy), refused)) if refused.error.raw_os_error() == Some(libc::EINVAL) => {
-                    self.destroys = false;
+                Err((Some(Change::Destroy(_)), refused)) if refused.error.raw_os_error() == Some(libc::EINVAL) => {
+                    self.destroy = None;
                 }
                 outcome => return self.outcome(outcome, &add),
             }
@@ -91,7 +91,7 @@ impl Nft {
     /// As on a kernel before Linux 6.3.
     #[cfg(test)]
     pub(super) fn forget_destroy(&mut self) {
-        self.destroys = false;
+        self.destroy = Some(u8::MAX);
     }
 
     fn commit(

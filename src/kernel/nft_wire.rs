@@ -20,7 +20,7 @@ use crate::model::address::{Family, Subnet, address, number};
 use crate::model::publication::{PortRange, Protocol};
 
 /// `NFT_MSG_DESTROYSETELEM` (Linux 6.3): deletes, and does not mind what is not there.
-const DESTROY: u8 = 30;
+pub(super) const DESTROY: u8 = 30;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`.
@@ -42,8 +42,8 @@ const PER_MESSAGE: usize = 400;
 pub(super) enum Change {
     /// Add; those that are there already are fine.
     Add,
-    /// Delete; those that are gone are fine (Linux 6.3).
-    Destroy,
+    /// Delete; those that are gone are fine. By this message, [`DESTROY`].
+    Destroy(u8),
     /// Delete; one that is gone fails the batch.
     Delete,
 }
@@ -59,8 +59,8 @@ pub(super) fn push(batch: &mut Batch, change: Change, set: Set, entries: &[&Entr
                 batch.push(message.build(NfTablesMessage::NewSetElement), NLM_F_REQUEST | NLM_F_CREATE, None);
             }
             Change::Delete => batch.push(message.build(NfTablesMessage::DeleteSetElement), NLM_F_REQUEST, None),
-            Change::Destroy => {
-                batch.push(message.build(NfTablesMessage::DeleteSetElement), NLM_F_REQUEST, Some(DESTROY));
+            Change::Destroy(kind) => {
+                batch.push(message.build(NfTablesMessage::DeleteSetElement), NLM_F_REQUEST, Some(kind));
             }
         }
     }

@@ -72,7 +72,9 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
 
 fn read(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
-    let wanted = matches!(header.kind, RouteType::Unicast | RouteType::Local);
+    let kinds =
+        [RouteType::BlackHole, RouteType::Local, RouteType::Prohibit, RouteType::Unicast, RouteType::Unreachable];
+    let wanted = kinds.contains(&header.kind);
     if !wanted || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }

@@ -101,14 +101,19 @@ impl Desired {
 
     /// A container by name (without case: names are DNS names), full id, or unique beginning of its id.
     pub fn find_container(&self, text: &str) -> Lookup<Arc<Attached>> {
+        if let Some(attached) = self.exact_container(text) {
+            return Lookup::One(attached.clone());
+        }
+        // Ids that begin with the text follow it in the map's order.
+        let Ok(from) = text.parse::<ContainerId>() else { return Lookup::None };
+        let behind = self.containers.range((std::ops::Bound::Included(from), std::ops::Bound::Unbounded));
+        one(behind.map(|(_, attached)| attached.clone()).take_while(|a| id_fits(a.container.id.as_str(), text)))
+    }
+
+    /// A container by name (without case) or full id.
+    pub fn exact_container(&self, text: &str) -> Option<&Arc<Attached>> {
         let by_name = self.container_names.get(&text.to_ascii_lowercase()).and_then(|id| self.containers.get(id));
-        if let Some(attached) = by_name {
-            return Lookup::One(attached.clone());
-        }
-        if let Some(attached) = text.parse().ok().and_then(|id: ContainerId| self.containers.get(&id)) {
-            return Lookup::One(attached.clone());
-        }
-        one(self.containers.values().filter(|attached| id_fits(attached.container.id.as_str(), text)).cloned())
+        by_name.or_else(|| text.parse().ok().and_then(|id: ContainerId| self.containers.get(&id)))
     }
 
     /// The endpoints that a DNS name (lower case) means on a network, in the order of connecting.
