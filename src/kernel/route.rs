@@ -12,12 +12,10 @@ use super::KernelError;
 use super::netlink::{Netlink, Request, failed};
 use crate::model::address::Subnet;
 
-/// `RT_TABLE_LOCAL` (linux/rtnetlink.h).
-const TABLE_LOCAL: u32 = 255;
 /// One or two are needed, of some 10 microseconds each, or as long as others hold the lock.
 const SETTLE_ATTEMPTS: usize = 1000;
 
-/// A unicast or local route of the main or local table.
+/// A route of any table that leads somewhere, or forbids to go there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
     /// Where to.
@@ -51,7 +49,7 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// The unicast and local routes of the main and local tables, IPv4 and IPv6, with default routes.
+/// The routes of every table, IPv4 and IPv6, with default routes: a VPN keeps its own in a table of its own.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -78,19 +76,14 @@ fn read(message: &RouteMessage) -> Option<Route> {
     if !wanted || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
-    let mut table = u32::from(header.table);
     let (mut destination, mut interface) = (unspecified(header.address_family)?, None);
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Destination(RouteAddress::Inet(v4)) => destination = (*v4).into(),
             RouteAttribute::Destination(RouteAddress::Inet6(v6)) => destination = (*v6).into(),
             RouteAttribute::Oif(index) => interface = Some(*index),
             _ => {}
         }
-    }
-    if ![u32::from(RouteHeader::RT_TABLE_MAIN), TABLE_LOCAL].contains(&table) {
-        return None;
     }
     Some(Route { destination: Subnet::containing(destination, header.destination_prefix_length)?, interface })
 }

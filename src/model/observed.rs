@@ -14,7 +14,7 @@ use super::step::HostPort;
 /// What a decision must know about the host; read anew for each decision that needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostFacts {
-    /// Every unicast route of the main and local tables that is not a default route, with its interface.
+    /// Every route of every table that is not a default route, with its interface; also those that lead nowhere.
     pub routes: Vec<(Subnet, Option<IfName>)>,
     /// Every address, with its prefix and interface.
     pub addresses: Vec<(IpNetwork, IfName)>,
