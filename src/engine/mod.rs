@@ -101,6 +101,7 @@ pub fn start<K: Kernel, S: Store>(
         served: Default::default(),
         problems: Default::default(),
         told: Default::default(),
+        starting: true,
         search: Vec::new(),
         revision: 0,
     };

@@ -35,6 +35,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair_files();
         self.listen();
         self.publish();
+        self.starting = false;
     }
 
     fn repair_forwarding(&mut self, observed: &Observed) {
@@ -86,7 +87,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut gone = Vec::new();
         for endpoint in endpoints {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
-            let right = observed.links.get(&endpoint.host_ifname).is_some_and(|link| port_is_right(&network, link));
+            // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
+            let here = !self.starting || self.kernel.netns_alive(&endpoint.container.netns);
+            let right =
+                here && observed.links.get(&endpoint.host_ifname).is_some_and(|link| port_is_right(&network, link));
             if right && !rebuilt.contains(&network.bridge().name) {
                 continue;
             }
@@ -170,6 +174,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn repair(&mut self, step: &Step, what: &str) {
         match self.kernel.apply(step) {
+            // A first start has nothing to repair: it makes the table.
+            Ok(()) if self.starting && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
             Ok(()) => {
                 tracing::warn!("repaired: {what}");
                 self.tell(Change::Repaired(what.to_owned()));

@@ -44,6 +44,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) problems: BTreeMap<String, String>,
     /// Problems before the last look at everything: not told again when they are still there.
     pub(super) told: BTreeMap<String, String>,
+    /// Until the first look at everything is done: what went while no daemon watched was told to nobody.
+    pub(super) starting: bool,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
