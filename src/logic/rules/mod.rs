@@ -12,7 +12,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use nftables::schema::{NfCmd, NfListObject, NfObject, Nftables, Table};
 use nftables::types::NfFamily;
 use serde_json::Value as Json;
-use sha2::{Digest, Sha256};
 
 use crate::model::element::Element;
 use sets::{Entry, Set};
@@ -71,10 +70,4 @@ fn sort_flags(json: &mut Json) {
         }
         _ => {}
     }
-}
-
-/// SHA-256 in hex of the structure: tells two versions of netd apart.
-pub fn fingerprint() -> String {
-    let digest = Sha256::digest(json(&structure()).to_string());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
