@@ -90,7 +90,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let unknown = || Error::from(Refusal::NoSuchContainer { name: text.to_owned(), looked: looked.clone() });
         let name: ContainerName = text.parse().map_err(|_| unknown())?;
         match self.kernel.netns(&path) {
-            Ok(netns) => Ok(Container { id: ContainerId::from_random(rand::random()), name, netns }),
+            Ok(netns) => Ok(Container { id: ContainerId::from_random(rand::random()), name, netns, scope: None }),
             // The beginning of an id is the last guess: a namespace of that very name is what was meant.
             Err(KernelError::NoNetns { .. }) => match self.state.desired.find_container(text) {
                 Lookup::One(attached) => Ok(attached.container.clone()),
@@ -123,7 +123,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.release_container(&gone.id);
                 }
                 let id = target.id.clone().unwrap_or_else(|| ContainerId::from_random(rand::random()));
-                Ok(Container { id, name, netns })
+                Ok(Container { id, name, netns, scope: None })
             }
         }
     }

@@ -180,6 +180,9 @@ pub(crate) fn connect(
         mac,
         aliases: spec.aliases.clone(),
         publications: Vec::new(),
+        owner: None,
+        routes: Vec::new(),
+        bandwidth: None,
         container,
     };
     endpoint.publications = publications(state, network, &endpoint, spec, (choice, facts))?;
@@ -331,8 +334,8 @@ pub(crate) fn find_endpoint(state: &State, network: &NetworkName, container: &st
     let not_connected = || Refusal::NotConnected { container: container.to_owned(), network: network.clone() };
     match state.desired.find_container(container) {
         Lookup::One(attached) => {
-            let key = EndpointKey { network: network.clone(), container: attached.container.id.clone() };
-            state.desired.endpoint(&key).map(|_| key).ok_or_else(not_connected)
+            let found = attached.endpoints.iter().find(|endpoint| endpoint.network == *network);
+            found.map(|endpoint| endpoint.key()).ok_or_else(not_connected)
         }
         Lookup::None => Err(not_connected()),
         Lookup::Ambiguous(count) => Err(Refusal::Ambiguous { what: "container", text: container.to_owned(), count }),

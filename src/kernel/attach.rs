@@ -19,7 +19,6 @@ use super::netlink::{Netlink, Outcome, Request, failed};
 use super::netns::{self, Visit};
 use super::sysctl::Sysctl;
 use super::{KernelError, address, link, route, sys};
-use crate::model::address::Mac;
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::step::{DefaultRoute, EndpointLink};
@@ -51,7 +50,7 @@ fn create(host: &mut Netlink, link: &EndpointLink, bridge: u32, namespace: &File
         .build();
     let pair = LinkVeth::new(link.host_ifname.as_str(), link.ifname.as_str())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
-        .address(host_mac(link.mac).to_vec())
+        .address(link.mac.of_host_end().bytes().to_vec())
         .controller(bridge)
         .link_group(link::LINK_GROUP)
         .mtu(link.mtu)
@@ -64,15 +63,6 @@ fn create(host: &mut Netlink, link: &EndpointLink, bridge: u32, namespace: &File
         }),
         Err(error) => Err(failed("create veth pair", &link.host_ifname, LOOK)(error)),
     }
-}
-
-/// The host's end has an address of its own that is given, not random: udev replaces random ones while netd works
-/// (`MACAddressPolicy=persistent`, systemd.link(5)). It is the container's with another first byte, locally
-/// administered.
-fn host_mac(container: Mac) -> [u8; 6] {
-    let mut mac = container.bytes();
-    mac[0] = (mac[0] | 0x02) ^ 0x04;
-    mac
 }
 
 fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace: File) -> Result<(), KernelError> {

@@ -7,11 +7,14 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
+use crate::model::address::Subnet;
 use crate::model::element::Element;
 use crate::model::endpoint::Netns;
 use crate::model::ids::NetnsId;
 use crate::model::names::IfName;
-use crate::model::observed::{HostFacts, Observed, ObservedLink, Structure};
+use crate::model::observed::{HostEnd, HostFacts, Observed, ObservedInterface, ObservedLink, Structure};
+use crate::model::route::Route;
+use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
 
 /// Everything the fake kernel holds; tests look at it and change it behind the engine's back.
@@ -21,6 +24,10 @@ pub struct World {
     pub bridges: BTreeMap<IfName, BridgeLink>,
     /// Veth pairs by host name.
     pub links: BTreeMap<IfName, EndpointLink>,
+    /// Interfaces that other programs made in containers, by namespace inode and name.
+    pub found: BTreeMap<(u64, IfName), ObservedInterface>,
+    /// Limits by the host's interface.
+    pub shapings: BTreeMap<IfName, Shaping>,
     /// Default routes by namespace inode.
     pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
     /// The table's elements; `None`: no table.
@@ -123,6 +130,18 @@ impl Kernel for Fake {
         world.links.contains_key(name) || world.bridges.contains_key(name)
     }
 
+    fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
+        if !self.netns_alive(netns) {
+            return Err(KernelError::NoNetns { path: netns.path.clone(), why: "no such file".into() });
+        }
+        Ok(self.world().interface(netns.id.inode, ifname))
+    }
+
+    fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
+        let same = self.world().shapings.get(&shaping.host_ifname) == Some(shaping);
+        Ok((!same).then(|| format!("{} has other limits", shaping.host_ifname)))
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         self.world().apply(step)
     }
@@ -178,6 +197,20 @@ impl World {
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
+            Step::Address(link) => match self.links.get_mut(&link.host_ifname) {
+                Some(there) => *there = (**link).clone(),
+                None => return Err(io("address", &link.ifname, "no such device")),
+            },
+            Step::Unaddress(link) => {
+                if let Some(there) = self.links.get_mut(&link.host_ifname) {
+                    there.addresses.clear();
+                    there.default_gateways.clear();
+                    there.routes.clear();
+                }
+            }
+            Step::Adopt(_) => {}
+            Step::Shape(shaping) => drop(self.shapings.insert(shaping.host_ifname.clone(), (**shaping).clone())),
+            Step::Unshape(shapings) => self.shapings.retain(|name, _| !shapings.iter().any(|s| s.host_ifname == *name)),
             Step::DefaultRoutes { netns, remove, add } => {
                 let routes = self.routes.entry(netns.id.inode).or_default();
                 routes.retain(|route| !remove.contains(route));
@@ -199,6 +232,25 @@ impl World {
             Step::Resolv { netns, now: None, .. } => drop(self.resolv.remove(netns)),
         }
         Ok(())
+    }
+
+    fn interface(&self, inode: u64, ifname: &IfName) -> Option<ObservedInterface> {
+        let ours = self.links.values().find(|link| link.netns.id.inode == inode && link.ifname == *ifname);
+        let Some(link) = ours else { return self.found.get(&(inode, ifname.clone())).cloned() };
+        let everywhere = |ip: &IpAddr| Subnet::containing(*ip, 0).map(|subnet| Route::via(subnet, Some(*ip)));
+        Some(ObservedInterface {
+            mac: Some(link.mac),
+            up: true,
+            mtu: link.mtu,
+            addresses: link.addresses.clone(),
+            routes: link.default_gateways.iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
+            host_end: Some(HostEnd {
+                name: link.host_ifname.clone(),
+                bridge: Some(link.bridge.clone()),
+                up: true,
+                isolated: link.isolated,
+            }),
+        })
     }
 
     fn attach(&mut self, link: &EndpointLink) -> Result<(), KernelError> {

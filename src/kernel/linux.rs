@@ -12,7 +12,8 @@ use super::{DnsSockets, Kernel, KernelError, KernelEvent};
 use super::{attach, bridge, conntrack, dns_sockets, facts, link, netns, resolv, watch};
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
-use crate::model::observed::{HostFacts, Observed};
+use crate::model::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::shape::Shaping;
 use crate::model::step::Step;
 
 /// Where `ip netns exec` looks for files of a namespace.
@@ -66,6 +67,15 @@ impl Kernel for Linux {
         link::index(name).is_ok()
     }
 
+    fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
+        let on = format!("{ifname} in {}", netns.path.display());
+        Err(failed("look at interface", on, "this netd cannot")(std::io::ErrorKind::Unsupported))
+    }
+
+    fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
+        Err(failed("look at the limits of", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::Forwarding { v4, v6 } => self.sysctl.forward(*v4, *v6),
@@ -76,6 +86,14 @@ impl Kernel for Linux {
                 let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
                 link::delete(&mut self.netlink, &names)
             }
+            Step::Address(link) | Step::Unaddress(link) => {
+                Err(failed("address", &link.ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
+            }
+            Step::Adopt(ifname) => Err(failed("adopt", ifname, "this netd cannot")(std::io::ErrorKind::Unsupported)),
+            Step::Shape(shaping) => {
+                Err(failed("limit", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
+            }
+            Step::Unshape(_) => Ok(()),
             Step::DefaultRoutes { netns, remove, add } => attach::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),

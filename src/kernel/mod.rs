@@ -37,7 +37,8 @@ use std::path::PathBuf;
 
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
-use crate::model::observed::{HostFacts, Observed};
+use crate::model::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::shape::Shaping;
 use crate::model::step::{HostPort, Step};
 
 pub use runtimes::Runtimes;
@@ -131,6 +132,13 @@ pub trait Kernel: Send + 'static {
 
     /// Whether the host has an interface of that name.
     fn has_link(&mut self, name: &IfName) -> bool;
+
+    /// The interface of that name in the container; `None` when there is none. Fails with `NoNetns` when that very
+    /// namespace is gone.
+    fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError>;
+
+    /// What the limits of an interface differ in from what they must be, in words; `None` when they are as they must be.
+    fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError>;
 
     /// Does the step. When it returns an error, what the step changed before is taken back, except for
     /// [`Step::Detach`], which goes on to the end and reports the first error.

@@ -51,6 +51,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
                 path: PathBuf::from(format!("/run/netns/{name}")),
                 id: NetnsId { device: 4, inode: u64::from(id[0]) << 8 | u64::from(id[1]), cookie: None },
             },
+            scope: None,
         },
         sequence,
         ifname: "eth0".parse().unwrap(),
@@ -60,5 +61,8 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         addresses,
         aliases: Vec::new(),
         publications: ports.iter().map(publication).collect(),
+        owner: None,
+        routes: Vec::new(),
+        bandwidth: None,
     }
 }

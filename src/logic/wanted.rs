@@ -49,6 +49,7 @@ pub fn stray_link(name: &IfName) -> EndpointLink {
         mtu: 0,
         addresses: Vec::new(),
         default_gateways: Vec::new(),
+        routes: Vec::new(),
         isolated: false,
     }
 }
@@ -72,6 +73,7 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
         mtu: network.mtu,
         addresses: endpoint.addresses.clone(),
         default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
+        routes: endpoint.routes.clone(),
         isolated: !network.bridge().icc,
     }
 }

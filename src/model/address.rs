@@ -147,6 +147,20 @@ impl fmt::Display for Subnet {
 pub struct Mac([u8; 6]);
 
 impl Mac {
+    /// The address of the host's end of a pair whose other end has this one: the same with another first byte, locally
+    /// administered. It is given, not random: udev replaces random ones while netd works (`MACAddressPolicy=persistent`,
+    /// systemd.link(5)).
+    pub fn of_host_end(self) -> Self {
+        let mut bytes = self.0;
+        bytes[0] = (bytes[0] | 0x02) ^ 0x04;
+        Self(bytes)
+    }
+
+    /// `None` for what cannot name an interface: a multicast or all-zero address.
+    pub fn from_bytes(bytes: [u8; 6]) -> Option<Self> {
+        (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
+    }
+
     /// The bytes, most significant first.
     pub fn bytes(self) -> [u8; 6] {
         self.0
@@ -174,10 +188,8 @@ impl FromStr for Mac {
         if parts.next().is_some() {
             return Err(form());
         }
-        if bytes[0] & 1 == 1 || bytes == [0; 6] {
-            return Err(Invalid::new("MAC address", text, "a multicast or all-zero address cannot name an interface"));
-        }
-        Ok(Self(bytes))
+        let why = "a multicast or all-zero address cannot name an interface";
+        Self::from_bytes(bytes).ok_or_else(|| Invalid::new("MAC address", text, why))
     }
 }
 

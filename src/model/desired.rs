@@ -12,7 +12,7 @@ use rpds::RedBlackTreeMapSync as Map;
 
 use super::endpoint::{Container, Endpoint, EndpointKey};
 use super::ids::ContainerId;
-use super::names::NetworkName;
+use super::names::{IfName, NetworkName};
 use super::network::Network;
 
 /// A container and its endpoints in the order in which they were connected.
@@ -185,7 +185,7 @@ impl Desired {
         for name in endpoint.dns_names() {
             let name_key = (key.network.clone(), name);
             let mut holders = self.names.get(&name_key).cloned().unwrap_or_default();
-            holders.retain(|holder| holder.container.id != key.container);
+            holders.retain(|holder| holder.key() != *key);
             if holders.is_empty() {
                 self.names.remove_mut(&name_key);
             } else {
@@ -194,7 +194,7 @@ impl Desired {
         }
         if let Some(attached) = self.containers.get(&key.container).cloned() {
             let mut attached = Attached::clone(&attached);
-            attached.endpoints.retain(|other| other.network != key.network);
+            attached.endpoints.retain(|other| other.key() != *key);
             if attached.endpoints.is_empty() {
                 self.containers.remove_mut(&key.container);
                 self.container_names.remove_mut(&attached.container.name.as_str().to_ascii_lowercase());
@@ -208,7 +208,7 @@ impl Desired {
 
 /// The key before every key of the network: no container id sorts below it.
 fn lowest(network: &NetworkName) -> EndpointKey {
-    EndpointKey { network: network.clone(), container: ContainerId::lowest() }
+    EndpointKey { network: network.clone(), container: ContainerId::lowest(), ifname: IfName::lowest() }
 }
 
 fn insert_in_order(list: &mut Vec<Arc<Endpoint>>, endpoint: &Arc<Endpoint>) {

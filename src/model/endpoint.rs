@@ -10,6 +10,8 @@ use super::address::{Family, Mac};
 use super::ids::{ContainerId, NetnsId};
 use super::names::{ContainerName, DnsName, IfName, NetworkName};
 use super::publication::Publication;
+use super::route::Route;
+use super::shape::Bandwidth;
 
 /// A network namespace: who it is, and where it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +39,29 @@ pub struct Container {
     pub name: ContainerName,
     /// Where its interfaces are.
     pub netns: Netns,
+    /// A namespace of names (a Kubernetes namespace): `name` ends in `.SCOPE`, and containers of the same scope reach it
+    /// without that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<ContainerName>,
 }
 
-/// What an endpoint is known by: a container is at most once on a network.
+impl Container {
+    /// The name without its scope; `None` without a scope.
+    pub fn bare_name(&self) -> Option<&str> {
+        self.name.as_str().strip_suffix(self.scope.as_ref()?.as_str())?.strip_suffix('.')
+    }
+}
+
+/// What an endpoint is known by. A container is on a network once, unless a runtime attaches it there with several
+/// interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EndpointKey {
     /// The network.
     pub network: NetworkName,
     /// The container.
     pub container: ContainerId,
+    /// The interface in the container.
+    pub ifname: IfName,
 }
 
 /// One container on one network.
@@ -71,12 +87,21 @@ pub struct Endpoint {
     pub aliases: Vec<DnsName>,
     /// Published ports.
     pub publications: Vec<Publication>,
+    /// Which of the runtime's networks attached it (CNI: the configuration's `name`); `None`: a person or the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<NetworkName>,
+    /// Routes besides the default one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub routes: Vec<Route>,
+    /// Limits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
 }
 
 impl Endpoint {
     /// What it is known by.
     pub fn key(&self) -> EndpointKey {
-        EndpointKey { network: self.network.clone(), container: self.container.id.clone() }
+        EndpointKey { network: self.network.clone(), container: self.container.id.clone(), ifname: self.ifname.clone() }
     }
 
     /// Its address of that family.

@@ -14,6 +14,8 @@ pub mod observed;
 pub mod publication;
 pub mod question;
 pub mod request;
+pub mod route;
+pub mod shape;
 pub mod step;
 
 /// A value from outside that netd does not accept: what it was meant to be, what was given, and why not.

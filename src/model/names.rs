@@ -85,6 +85,13 @@ name!(
     DnsName, "DNS name", domain
 );
 
+impl IfName {
+    /// Sorts before every valid name; it is none itself.
+    pub(super) fn lowest() -> Self {
+        Self(String::new())
+    }
+}
+
 impl DnsName {
     /// The form that is compared and looked up: ASCII lower case.
     pub fn key(&self) -> String {

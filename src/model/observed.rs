@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::address::Subnet;
+use super::address::{Mac, Subnet};
 use super::element::Element;
 use super::names::IfName;
 use super::publication::PortRange;
+use super::route::Route;
 use super::step::HostPort;
 
 /// What a decision must know about the host; read anew for each decision that needs it.
@@ -77,4 +78,35 @@ pub struct Observed {
     pub forwarding: (bool, bool),
     /// Host ports that this process holds.
     pub held: BTreeSet<HostPort>,
+}
+
+/// An interface in a container, and its other end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedInterface {
+    /// Its MAC address; `None` where it has none of six bytes.
+    pub mac: Option<Mac>,
+    /// Administratively up.
+    pub up: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// Its addresses, without link-local ones.
+    pub addresses: Vec<IpNetwork>,
+    /// The unicast routes over it in every table, default routes included, without those that the kernel makes for its
+    /// addresses.
+    pub routes: Vec<Route>,
+    /// The other end of a veth pair, when it is in the host's namespace.
+    pub host_end: Option<HostEnd>,
+}
+
+/// The host's end of a veth pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostEnd {
+    /// Interface name.
+    pub name: IfName,
+    /// The bridge it is a port of.
+    pub bridge: Option<IfName>,
+    /// Administratively up.
+    pub up: bool,
+    /// Bridge port isolation.
+    pub isolated: bool,
 }

@@ -5,8 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::address::{Mac, Subnet};
-use super::names::{DnsName, IfName, NetworkName};
+use super::ids::ContainerId;
+use super::names::{ContainerName, DnsName, IfName, NetworkName};
 use super::publication::PortSpec;
+use super::route::Route;
+use super::shape::Bandwidth;
 
 /// A network to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +65,7 @@ pub struct Target {
     /// Where its network namespace is, when the user says so.
     pub place: Option<Place>,
     /// Refuse to give a new container the id of a known one: the id a runtime told. `None`: random.
-    pub id: Option<super::ids::ContainerId>,
+    pub id: Option<ContainerId>,
 }
 
 /// A network namespace as a user points at it.
@@ -93,4 +96,94 @@ pub struct ConnectSpec {
     pub aliases: Vec<DnsName>,
     /// `--ifname`; `None`: eth0, eth1, ….
     pub ifname: Option<IfName>,
+}
+
+/// What a runtime knows an attachment by: at most one of its kind (CNI spec 1.1.0, section 2).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AttachmentKey {
+    /// The runtime's network (CNI: the configuration's `name`), which need not be the name of netd's network.
+    pub owner: NetworkName,
+    /// The container.
+    pub container: ContainerId,
+    /// The interface in the container.
+    pub ifname: IfName,
+}
+
+/// A container that a runtime attaches. Doing it again with the same wishes changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AttachSpec {
+    /// What it is known by.
+    pub key: AttachmentKey,
+    /// The container's network namespace; absolute.
+    pub netns: PathBuf,
+    /// The network to join; made of this when there is none of that name.
+    pub network: NetworkSpec,
+    /// The container's name, without its scope; `None`: its id. Where another living container has it, the container is
+    /// named by its id and has this name as an alias.
+    pub name: Option<ContainerName>,
+    /// The namespace of names that `name` belongs to.
+    pub scope: Option<ContainerName>,
+    /// Further names.
+    pub aliases: Vec<DnsName>,
+    /// Where the interface and its addresses come from.
+    pub interface: InterfaceSource,
+    /// Addresses to take, at most one per family; a family without one gets the next free one.
+    pub addresses: Vec<AddressSpec>,
+    /// Where the next free address is taken from, at most one list per family, tried in order; none: the network's.
+    pub ranges: Vec<AddressRange>,
+    /// Routes besides the default one.
+    pub routes: Vec<Route>,
+    /// The interface's address; `None`: from its IP address.
+    pub mac: Option<Mac>,
+    /// Ports to publish.
+    pub ports: Vec<PortSpec>,
+    /// Limits.
+    pub bandwidth: Option<Bandwidth>,
+}
+
+/// Where an attachment's interface and addresses come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InterfaceSource {
+    /// netd makes the interface, with the addresses asked for and the next free ones.
+    Made,
+    /// netd makes the interface without addresses: they are given by attaching again, once the IPAM plugin that works
+    /// through the interface has them.
+    Unaddressed,
+    /// netd makes the interface (or has made it without addresses), with the addresses asked for and no others.
+    Given,
+    /// Another program made it: netd adds names, ports, firewall and limits to what it finds there.
+    Found,
+}
+
+/// An address that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressSpec {
+    /// The address.
+    pub ip: IpAddr,
+    /// Its prefix length, where the asker knows it.
+    pub prefix: Option<u8>,
+    /// Its gateway; `None`: the network's.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A range of a subnet to take an address from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressRange {
+    /// The subnet; one of the network's.
+    pub subnet: Subnet,
+    /// The first address that may be taken; `None`: the subnet's first usable one.
+    pub first: Option<IpAddr>,
+    /// The last address that may be taken; `None`: the subnet's last usable one.
+    pub last: Option<IpAddr>,
+}
+
+/// What an attachment must still have, to be compared with what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CheckSpec {
+    /// Which.
+    pub key: AttachmentKey,
+    /// The container's network namespace; absolute.
+    pub netns: PathBuf,
+    /// The addresses that the runtime remembers, besides which there may be others.
+    pub addresses: Vec<IpAddr>,
 }

@@ -10,6 +10,8 @@ use super::element::Element;
 use super::endpoint::Netns;
 use super::names::{ContainerName, IfName, NetworkName};
 use super::publication::Protocol;
+use super::route::Route;
+use super::shape::Shaping;
 
 /// A bridge as it must be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +50,8 @@ pub struct EndpointLink {
     /// Default routes to set over this interface, at most one per family. One that the container already has from
     /// elsewhere is left in place.
     pub default_gateways: Vec<IpAddr>,
+    /// Further routes over this interface.
+    pub routes: Vec<Route>,
     /// Bridge port isolation: no traffic to other isolated ports (`--no-icc`).
     pub isolated: bool,
 }
@@ -91,6 +95,18 @@ pub enum Step {
     Attach(Box<EndpointLink>),
     /// Delete the veth pairs, all together; those that are gone are fine.
     Detach(Vec<EndpointLink>),
+    /// Give the addresses and routes of the link to its interface, which is there; those it has are fine.
+    Address(Box<EndpointLink>),
+    /// Take the addresses (and with them their routes) off the interface again; a namespace that is gone is fine.
+    Unaddress(Box<EndpointLink>),
+    /// Prepare an interface of the host that another program made: what the host publishes on 127.0.0.1 leads through it
+    /// (`net.ipv4.conf.IF.route_localnet`).
+    Adopt(IfName),
+    /// Limit an interface of the host: a token bucket on what it sends, and on what it receives by way of an
+    /// intermediate device. Limits that are there are replaced. All or nothing.
+    Shape(Box<Shaping>),
+    /// Take the limits off and delete the intermediate devices; what is gone is fine.
+    Unshape(Vec<Shaping>),
     /// Change the container's default routes: remove, then add. A namespace that is gone is fine.
     DefaultRoutes {
         /// The container.
@@ -145,17 +161,30 @@ impl Step {
             Self::Elements { remove, add } => !remove.is_empty() || !add.is_empty(),
             Self::Hold(ports) | Self::Release(ports) => !ports.is_empty(),
             Self::ForgetFlows(flows) => !flows.is_empty(),
-            Self::AddBridge(_) | Self::DeleteBridge(_) | Self::Attach(_) | Self::Table(_) | Self::Resolv { .. } => true,
+            Self::Unshape(shapings) => !shapings.is_empty(),
+            Self::AddBridge(_)
+            | Self::DeleteBridge(_)
+            | Self::Attach(_)
+            | Self::Address(_)
+            | Self::Unaddress(_)
+            | Self::Adopt(_)
+            | Self::Shape(_)
+            | Self::Table(_)
+            | Self::Resolv { .. } => true,
         }
     }
 
     /// The step that takes this one back; `None` where there is nothing to take back.
     pub fn inverse(&self) -> Option<Step> {
         match self {
-            Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) => None,
+            Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) | Self::Adopt(_) => None,
             Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
             Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),
+            Self::Address(link) => Some(Self::Unaddress(link.clone())),
+            Self::Unaddress(link) => Some(Self::Address(link.clone())),
+            Self::Shape(shaping) => Some(Self::Unshape(vec![(**shaping).clone()])),
+            Self::Unshape(_) => None,
             // A deletion is not undone: its command has been acknowledged by the store, and is finished by repair.
             Self::Detach(_) => None,
             Self::DefaultRoutes { netns, remove, add } => {

@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Record, Store, StoreError, Stored};
-use crate::model::endpoint::EndpointKey;
+use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::names::NetworkName;
 
 /// The schema of every record; a record of a higher one was written by a later netd.
@@ -58,7 +58,8 @@ impl Store for Embedded {
         let networks = values(database, NETWORKS).map_err(failed("read", path, look))?;
         let settings = values(database, SETTINGS).map_err(failed("read", path, look))?;
         let (path, database) = &self.until_boot;
-        let endpoints = values(database, ENDPOINTS).map_err(failed("read", path, look))?;
+        let endpoints: Vec<Endpoint> = values(database, ENDPOINTS).map_err(failed("read", path, look))?;
+        rekey(database, &endpoints).map_err(failed("write", path, look))?;
         let released = values(database, RELEASED).map_err(failed("read", path, look))?;
         Ok(Stored { networks, endpoints, released, settings: settings.into_iter().collect() })
     }
@@ -117,7 +118,39 @@ fn write(database: &Database, records: &[&Record]) -> Result<(), Cause> {
 
 /// Neither names nor ids can hold a slash.
 fn key(key: &EndpointKey) -> String {
-    format!("{}/{}", key.network, key.container)
+    format!("{}/{}/{}", key.network, key.container, key.ifname)
+}
+
+/// Endpoints were stored under network and container alone before a container could have several interfaces on one
+/// network: a record left under such a key would outlive its endpoint.
+fn rekey(database: &Database, endpoints: &[Endpoint]) -> Result<(), Cause> {
+    let old = |endpoint: &Endpoint| format!("{}/{}", endpoint.network, endpoint.container.id);
+    let stale: Vec<&Endpoint> = {
+        let transaction = database.begin_read()?;
+        let table = match transaction.open_table(ENDPOINTS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let is_old = |endpoint: &&Endpoint| table.get(old(endpoint).as_str()).map(|found| found.is_some());
+        endpoints.iter().map(|endpoint| Ok((is_old(&endpoint)?, endpoint))).collect::<Result<Vec<_>, Cause>>()?
+    }
+    .into_iter()
+    .filter_map(|(stale, endpoint)| stale.then_some(endpoint))
+    .collect();
+    if stale.is_empty() {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(ENDPOINTS)?;
+        for endpoint in stale {
+            table.remove(old(endpoint).as_str())?;
+            table.insert(key(&endpoint.key()).as_str(), encode(endpoint)?.as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn released_key(network: &NetworkName, address: IpAddr) -> String {
@@ -247,7 +280,6 @@ impl redb::StorageBackend for PageCache {
 mod tests {
     use super::*;
     use crate::logic::samples;
-    use crate::model::endpoint::Endpoint;
     use crate::model::network::Network;
 
     fn filled(state: &Path, runtime: &Path) -> (Network, Endpoint) {
@@ -294,6 +326,24 @@ mod tests {
         let _first = Embedded::open(&state, &runtime, "boot-1").unwrap();
         let error = Embedded::open(&state, &runtime, "boot-1").unwrap_err().to_string();
         assert!(error.contains("another netd"), "{error}");
+    }
+
+    #[test]
+    fn an_endpoint_of_the_first_release_can_be_deleted() {
+        let folder = tempfile::tempdir().unwrap();
+        let (_, endpoint) = filled(folder.path(), folder.path());
+        let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+        let transaction = store.until_boot.1.begin_write().unwrap();
+        {
+            let mut table = transaction.open_table(ENDPOINTS).unwrap();
+            let record = table.remove(key(&endpoint.key()).as_str()).unwrap().unwrap().value().to_vec();
+            let old = format!("{}/{}", endpoint.network, endpoint.container.id);
+            table.insert(old.as_str(), record.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+        assert_eq!(store.load().unwrap().endpoints, std::slice::from_ref(&endpoint));
+        store.commit(&[Record::DeleteEndpoint(endpoint.key())]).unwrap();
+        assert_eq!(store.load().unwrap().endpoints, []);
     }
 
     #[test]

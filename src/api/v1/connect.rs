@@ -128,7 +128,7 @@ fn place(netns: Option<String>, pid: Option<u32>) -> Result<Option<Place>, Inval
 
 impl PortRequest {
     /// The port as the command line would have given it: one grammar, one set of rules.
-    fn spec(&self) -> Result<PortSpec, Invalid> {
+    pub(super) fn spec(&self) -> Result<PortSpec, Invalid> {
         match self {
             Self::Spec(text) => text.parse(),
             Self::Object(port) => port.text()?.parse(),

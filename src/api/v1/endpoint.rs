@@ -63,6 +63,12 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     /// Published ports.
     pub ports: Vec<Port>,
+    /// Which of the runtime's networks attached it (CNI: the configuration's name); absent: a person or the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Limits, where it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<super::Bandwidth>,
 }
 
 /// A container and its endpoints, in the order of connecting.
@@ -130,6 +136,8 @@ impl From<&endpoint::Endpoint> for Endpoint {
             mac: endpoint.mac.to_string(),
             aliases: endpoint.aliases.iter().map(ToString::to_string).collect(),
             ports: endpoint.publications.iter().map(Port::from).collect(),
+            owner: endpoint.owner.as_ref().map(ToString::to_string),
+            bandwidth: endpoint.bandwidth.map(super::Bandwidth::from),
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Requests refuse unknown fields by name; replies may grow, so a reader must skip what it does not know.
 
+mod attach;
 mod connect;
 mod endpoint;
 mod network;
@@ -10,6 +11,10 @@ mod parse;
 mod state;
 mod subnets;
 
+pub use attach::{
+    AddressRange, AddressRequest, Attach, Attachment, AttachmentRef, Bandwidth, CheckAttachment, Collected, Dns,
+    Interface, KeepAttachments, Route, attachment_key,
+};
 pub use connect::{Connect, PortObject, PortRequest};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port};
 pub use network::{CreateNetwork, Network, Subnet, SubnetObject, SubnetRequest};

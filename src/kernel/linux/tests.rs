@@ -29,6 +29,7 @@ fn endpoint(kernel: &mut Linux, container: &Parked, number: u16) -> EndpointLink
         mac: Mac::for_address(address.parse().unwrap()),
         mtu: 1400,
         addresses: vec![format!("{address}/24").parse().unwrap()],
+        routes: Vec::new(),
         default_gateways: vec!["10.89.0.1".parse().unwrap()],
         isolated: false,
     }
