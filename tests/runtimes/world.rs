@@ -2,7 +2,7 @@
 //! made of busybox, and a look at whether anything of a container is left.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Completion, Failed, Trial};
 use nix::mount::{MsFlags, mount};
@@ -31,7 +31,7 @@ pub(crate) const REFERENCE_PLUGINS: &str = "/usr/lib/cni/bridge";
 /// A trial that needs these programs (names, or absolute paths) and not netd's plugin.
 pub(crate) fn foreign_trial(name: &'static str, needs: &'static [&'static str], test: fn(&Lab)) -> Trial {
     lab::skippable(name, move |lab| {
-        if let Some(program) = needs.iter().find(|program| !is_there(program)) {
+        if let Some(program) = needs.iter().find(|program| find(program).is_none()) {
             let why = format!("{program} is not installed (scripts/test installs it)");
             return cannot_run(&why).unwrap_or_else(|_| panic!("{why}"));
         }
@@ -55,10 +55,11 @@ pub(crate) fn cannot_run(why: &str) -> Result<Completion, Failed> {
     if promised { Err(why.into()) } else { Ok(Completion::ignored_with(why)) }
 }
 
-fn is_there(program: &str) -> bool {
+/// Where a program is; an absolute path stands for itself.
+fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
-    let sbin = ["/usr/sbin", "/sbin"];
-    path.split(':').chain(sbin).any(|dir| Path::new(dir).join(program).exists())
+    let mut places = path.split(':').chain(["/usr/sbin", "/sbin"]).map(|dir| Path::new(dir).join(program));
+    places.find(|place| place.exists())
 }
 
 /// The folders of the machine that runtimes write to, private to this laboratory.
@@ -147,8 +148,7 @@ pub(crate) fn root_file_system() -> String {
     for folder in ["bin", "www", "tmp", "etc"] {
         fs::create_dir_all(format!("{root}/{folder}")).expect("a folder");
     }
-    let busybox = run("sh -c busybox=$(command -v busybox);echo${IFS}$busybox");
-    fs::copy(busybox.ok().stdout.trim(), format!("{root}/bin/busybox")).expect("busybox");
+    fs::copy(find("busybox").expect("the laboratory has looked"), format!("{root}/bin/busybox")).expect("busybox");
     for name in ["sh", "httpd", "wget", "sleep", "ip", "cat", "nslookup"] {
         std::os::unix::fs::symlink("busybox", format!("{root}/bin/{name}")).expect("a link");
     }
