@@ -90,7 +90,7 @@ fn tasks(lab: &Lab) {
     // ctr gives a container no resolv.conf: this one is what a user mounts there.
     fs::write("/run/lab/resolv.conf", format!("nameserver {gateway}\n")).expect("a file");
     let mount = "--mount type=bind,src=/run/lab/resolv.conf,dst=/etc/resolv.conf,options=rbind:ro";
-    let page = ctr_run(&format!("--rm {mount}"), "fetcher", "wget -T 3 -qO- http://default-web/").ok();
+    let page = ctr_run(&format!("--rm {mount}"), "fetcher", "wget -qO- http://default-web/").ok();
     assert_eq!(page.stdout.trim(), PAGE);
 
     let traces = Traces::of(lab, "netd", "default-web", &[]);

@@ -42,6 +42,7 @@ network_config_dir = "{CONF_DIR}"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+enable_port_reservation = false
 "#
     );
     fs::write("/etc/containers/containers.conf", settings).expect("a file");
@@ -64,9 +65,7 @@ fn podman_run(line: &str) -> Out {
 /// What a container on a network gets from an address, itself ending with it.
 fn fetch_from(network: &str, address: &str) -> Out {
     let cgroup = machine::cgroup();
-    podman(&format!(
-        "run --cgroup-parent /{cgroup}/podman --rm --network {network} lab wget -T 3 -qO- http://{address}/"
-    ))
+    podman(&format!("run --cgroup-parent /{cgroup}/podman --rm --network {network} lab wget -qO- http://{address}/"))
 }
 
 /// The page comes from this name or address to a new container on the network.
