@@ -106,13 +106,7 @@ fn tasks(lab: &Lab) {
     ctr("task rm -f client");
     ctr("container rm client").ok();
     until("netd released the other", || lab.netd("ps --json").ok().stdout.trim() == "[]");
-    forget_results();
     nothing_left(lab);
-}
-
-/// `ctr run -d` never says DEL, so libcni's memory of the result stays; it is not netd's.
-fn forget_results() {
-    let _ = fs::remove_dir_all("/var/lib/cni/results");
 }
 
 fn foreground(lab: &Lab) {
