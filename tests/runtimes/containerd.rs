@@ -13,7 +13,7 @@ use crate::lab::{Lab, until};
 use crate::machine;
 use crate::world::{PAGE, Traces, docker_archive, fetches_the_page, nothing_left, on_host, start, trial};
 
-const NEEDS: &[&str] = &["containerd", "ctr", "runc", "containerd-shim-runc-v2", "/usr/lib/cni/bridge"];
+const NEEDS: &[&str] = &["containerd", "ctr", "runc", "containerd-shim-runc-v2"];
 const ADDRESS: &str = "/run/lab/containerd/containerd.sock";
 const IMAGE: &str = "docker.io/library/lab:latest";
 

@@ -4,14 +4,15 @@ use std::fs;
 
 use libtest_mimic::Trial;
 
-use crate::lab::command::{Out, run_words};
+use crate::lab::command::Out;
 use crate::lab::{HOST4, Lab, until};
 use crate::machine;
 use crate::world::{
-    CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, ours, start, trial,
+    CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, on_host_words, ours,
+    start, trial,
 };
 
-const NEEDS: &[&str] = &["podman", "runc", "conmon", "/usr/lib/cni/bridge"];
+const NEEDS: &[&str] = &["podman", "runc", "conmon"];
 /// What `web` runs.
 const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
 
@@ -75,8 +76,7 @@ fn page_comes_to(network: &str, address: &str) {
 }
 
 fn inspect(container: &str, format: &str) -> String {
-    let words = ["nsenter", "--net=/run/netns/host", "--", "podman", "inspect", "-f", format, container];
-    run_words(&words).ok().stdout.trim().to_owned()
+    on_host_words(&["podman", "inspect", "-f", format, container]).ok().stdout.trim().to_owned()
 }
 
 fn job(lab: &Lab) {

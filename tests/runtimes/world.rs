@@ -9,7 +9,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
-use crate::lab::command::{self, Out, run_words};
+use crate::lab::command::{Out, run_words};
 use crate::lab::look::{elements, ip_json};
 use crate::lab::{self, Lab, daemon, run, space, until};
 use crate::libcni::Runtime;
@@ -26,7 +26,7 @@ pub(crate) const PAGE: &str = "hello from web";
 const IMAGE: &str = "/run/lab/image";
 /// The plugin under test; `None`: this crate does not build it.
 const PLUGIN: Option<&str> = option_env!("CARGO_BIN_EXE_netd-cni");
-/// Programs that every laboratory needs are looked for by `lab::space`; these are a trial's own.
+/// One of the reference plugins, which come together.
 pub(crate) const REFERENCE_PLUGINS: &str = "/usr/lib/cni/bridge";
 
 /// A trial that needs these programs (names, or absolute paths) and not netd's plugin.
@@ -123,11 +123,18 @@ pub(crate) fn runtime() -> Runtime {
     Runtime { ns: "host".to_owned(), path: [PLUGIN_DIR, REFERENCE_DIR].map(str::to_owned).to_vec() }
 }
 
-/// A program on the host, with the cgroups in sight.
+/// A program on the host (split at white space), with the cgroups in sight and nothing of the user's own settings.
 pub(crate) fn on_host(line: &str) -> Out {
-    let mut words = vec!["nsenter", "--net=/run/netns/host", "--", "env", "TMPDIR=/run/lab/tmp"];
-    words.extend(line.split_whitespace());
-    run_words(&words)
+    on_host_words(&line.split_whitespace().collect::<Vec<_>>())
+}
+
+/// The same with exactly these arguments.
+pub(crate) fn on_host_words(words: &[&str]) -> Out {
+    let path = format!("PATH={}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let mut line = vec!["nsenter", "--net=/run/netns/host", "--", "env", "-i", &path];
+    line.extend(["HOME=/run/lab/tmp", "TMPDIR=/run/lab/tmp", "LC_ALL=C"]);
+    line.extend(words);
+    run_words(&line)
 }
 
 /// What a machine in this namespace gets from `http://ADDRESS/`; empty when there is no answer.
@@ -214,7 +221,7 @@ impl Traces {
     #[track_caller]
     pub(crate) fn are_gone(&self, lab: &Lab) {
         let dump = lab.netd("dump").ok().stdout;
-        let links = command::run_words(&["nsenter", "--net=/run/netns/host", "--", "ip", "-j", "address"]).ok().stdout;
+        let links = on_host("ip -j address").ok().stdout;
         for (place, text) in [("the dump", dump), ("nft", elements()), ("ip", links)] {
             for word in self.words.iter().map(|word| word.trim_matches('"')) {
                 let quoted = text.contains(&format!("\"{word}\"")) || text.contains(&format!("{word}/"));
