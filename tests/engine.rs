@@ -267,7 +267,7 @@ impl World {
         let wanted: BTreeSet<_> = snapshot.desired.endpoints().map(|e| e.host_ifname.clone()).collect();
         prop_assert_eq!(links, wanted, "interfaces");
         let bridges: BTreeSet<_> = world.bridges.keys().cloned().collect();
-        let wanted: BTreeSet<_> = snapshot.desired.networks().map(|n| n.bridge().name.clone()).collect();
+        let wanted: BTreeSet<_> = snapshot.desired.networks().filter_map(|n| n.bridge().cloned()).collect();
         prop_assert_eq!(bridges, wanted, "bridges");
         let published: BTreeMap<_, _> = ports_of(&world.elements.clone().unwrap_or_default());
         let held: BTreeSet<_> = world.held.iter().map(|held| (held.address, held.port)).collect();
