@@ -77,8 +77,9 @@ fn spec(key: &AttachmentKey, request: Value) -> AttachSpec {
 
 fn on(network: &str, netns: &str, more: Value) -> Value {
     let mut request = json!({"netns": format!("/run/netns/{netns}"), "network": {"name": network}});
-    let more = more.as_object().unwrap().clone();
-    request.as_object_mut().unwrap().extend(more);
+    if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+        request.extend(more);
+    }
     request
 }
 
