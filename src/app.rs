@@ -4,6 +4,7 @@
 //! Each ends by the drain's token; the engine's thread ends by its own command. Whatever ends first by itself ends the
 //! daemon, with an error. Networks and traffic stay as they are.
 
+pub mod plugins;
 pub mod sandbox;
 
 use std::fs;

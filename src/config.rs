@@ -1,6 +1,7 @@
 //! Floor 5: the configuration. Defaults stand in the types; flags win over the environment (read by the command line's
 //! definitions), the environment over the file, the file over the defaults.
 
+pub mod cni;
 mod file;
 
 use std::net::{IpAddr, SocketAddr};

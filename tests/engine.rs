@@ -17,12 +17,14 @@ use netd::model::address::Pool;
 use netd::model::element::Element;
 use netd::model::endpoint::Endpoint;
 use netd::model::publication::PortSpec;
-use netd::model::request::{ConnectSpec, NetworkSpec, Target};
+use netd::model::request::{AttachSpec, AttachmentKey, ConnectSpec, InterfaceSource, NetworkSpec, Target};
 use netd::store::memory::Memory;
 use proptest::prelude::*;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];
 const CONTAINERS: [&str; 4] = ["web", "db", "cache", "mail"];
+/// Containers of a runtime, by their ids.
+const PODS: [&str; 2] = ["pod-0", "pod-1"];
 const PORTS: [&str; 3] = ["4000:80", "4000-4001:4000-4001", "127.0.0.1:4001:81"];
 
 #[derive(Debug, Clone)]
@@ -39,6 +41,20 @@ enum Action {
         container: usize,
         network: usize,
     },
+    Attach {
+        pod: usize,
+        network: usize,
+        port: Option<usize>,
+    },
+    Detach {
+        pod: usize,
+        network: usize,
+    },
+    /// A runtime's network tells that only this container is left.
+    Collect {
+        keep: usize,
+        network: usize,
+    },
     /// The container's namespace is deleted and made anew.
     Reborn(usize),
     /// kill -9, and a new start.
@@ -50,12 +66,18 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     let (network, container) = (0..NETWORKS.len(), 0..CONTAINERS.len());
     let port = proptest::option::of(0..PORTS.len());
+    let pod = 0..PODS.len();
+    let attach = (pod.clone(), network.clone(), port.clone());
+    let (detach, collect) = ((pod.clone(), network.clone()), (pod, network.clone()));
     let connect = (container.clone(), network.clone(), port, proptest::option::weighted(0.3, 1u8..7));
     prop_oneof![
         2 => network.clone().prop_map(Action::Create),
         1 => network.clone().prop_map(Action::Remove),
         8 => connect.prop_map(|(container, network, port, ip)| Action::Connect { container, network, port, ip }),
         5 => (container.clone(), network).prop_map(|(container, network)| Action::Disconnect { container, network }),
+        4 => attach.prop_map(|(pod, network, port)| Action::Attach { pod, network, port }),
+        2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
+        1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
         1 => container.prop_map(Action::Reborn),
         1 => Just(Action::Restart),
         1 => Just(Action::Vandal),
@@ -68,17 +90,20 @@ struct Reference {
     networks: BTreeSet<usize>,
     /// (container, network) to (port, static address asked for).
     endpoints: BTreeMap<(usize, usize), (Option<usize>, Option<u8>)>,
+    /// (pod, network) to port.
+    attachments: BTreeMap<(usize, usize), Option<usize>>,
 }
 
 impl Reference {
     fn ports_collide(&self, asked: usize) -> bool {
         // 4000:80 and the range share 4000; the range and 127.0.0.1:4001 share 4001.
         let collides = |held: usize| held == asked || held == 1 || asked == 1;
-        self.endpoints.values().filter_map(|(port, _)| *port).any(collides)
+        let held = self.endpoints.values().map(|(port, _)| *port).chain(self.attachments.values().copied());
+        held.flatten().any(collides)
     }
 
     fn used(&self, network: usize) -> usize {
-        self.endpoints.keys().filter(|(_, on)| *on == network).count()
+        self.endpoints.keys().chain(self.attachments.keys()).filter(|(_, on)| *on == network).count()
     }
 }
 
@@ -93,7 +118,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let fake = Fake::default();
-        CONTAINERS.iter().for_each(|name| fake.add_namespace(name));
+        CONTAINERS.iter().chain(&PODS).for_each(|name| fake.add_namespace(name));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let mut world = Self { fake, store: Memory::default(), engine: None, runtime, reference: Reference::default() };
         world.start();
@@ -153,6 +178,18 @@ impl World {
                 if may {
                     self.reference.endpoints.remove(&(*container, *network));
                 }
+            }
+            Action::Attach { pod, network, port } => self.attach((*pod, *network), *port, fail_in)?,
+            Action::Detach { pod, network } => {
+                let done = self.runtime.block_on(handle.detach(key(*pod, *network)));
+                self.check(done, true, fail_in)?;
+                self.reference.attachments.remove(&(*pod, *network));
+            }
+            Action::Collect { keep, network } => {
+                let valid = key(*keep, *network);
+                let done = self.runtime.block_on(handle.collect(valid.owner, vec![(valid.container, valid.ifname)]));
+                self.check(done.map(drop), true, fail_in)?;
+                self.reference.attachments.retain(|(pod, on), _| on != network || pod == keep);
             }
             Action::Reborn(_) | Action::Restart | Action::Vandal => self.disturb(action),
         }
@@ -223,6 +260,40 @@ impl World {
         Ok(())
     }
 
+    fn attach(
+        &mut self,
+        (pod, network): (usize, usize),
+        port: Option<usize>,
+        fail_in: Option<usize>,
+    ) -> Result<(), TestCaseError> {
+        let may = match self.reference.attachments.get(&(pod, network)) {
+            Some(before) => *before == port,
+            None => !port.is_some_and(|port| self.reference.ports_collide(port)) && self.reference.used(network) < 5,
+        };
+        let spec = AttachSpec {
+            key: key(pod, network),
+            netns: format!("/run/netns/{}", PODS[pod]).into(),
+            network: NetworkSpec::named(NETWORKS[network].parse().unwrap()),
+            name: None,
+            scope: None,
+            aliases: Vec::new(),
+            interface: InterfaceSource::Made,
+            addresses: Vec::new(),
+            ranges: Vec::new(),
+            routes: Vec::new(),
+            mac: None,
+            ports: port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
+            bandwidth: None,
+        };
+        let done = self.runtime.block_on(self.handle().attach(spec)).map(drop);
+        self.check(done, may, fail_in)?;
+        if self.last_done() {
+            self.reference.networks.insert(network);
+            self.reference.attachments.insert((pod, network), port);
+        }
+        Ok(())
+    }
+
     /// Whether the answer is the one the reference expects; a failing step makes any failure fine.
     fn check(
         &mut self,
@@ -258,7 +329,13 @@ impl World {
             .keys()
             .map(|(container, network)| (CONTAINERS[*container].to_owned(), NETWORKS[*network].to_owned()))
             .collect();
+        let pods = self.reference.attachments.keys();
+        let pods = pods.map(|(pod, network)| (PODS[*pod].to_owned(), NETWORKS[*network].to_owned()));
+        let meant: BTreeSet<(String, String)> = meant.into_iter().chain(pods).collect();
         prop_assert_eq!(&seen, &meant, "endpoints");
+        let networks: BTreeSet<String> = snapshot.desired.networks().map(|network| network.name.to_string()).collect();
+        let meant: BTreeSet<String> = self.reference.networks.iter().map(|n| NETWORKS[*n].to_owned()).collect();
+        prop_assert_eq!(networks, meant, "networks");
         let addresses: Vec<_> =
             snapshot.desired.endpoints().flat_map(|e| e.addresses.iter().map(IpNetwork::ip)).collect();
         let distinct: BTreeSet<_> = addresses.iter().collect();
@@ -267,7 +344,7 @@ impl World {
         let wanted: BTreeSet<_> = snapshot.desired.endpoints().map(|e| e.host_ifname.clone()).collect();
         prop_assert_eq!(links, wanted, "interfaces");
         let bridges: BTreeSet<_> = world.bridges.keys().cloned().collect();
-        let wanted: BTreeSet<_> = snapshot.desired.networks().map(|n| n.bridge().name.clone()).collect();
+        let wanted: BTreeSet<_> = snapshot.desired.networks().filter_map(|n| n.bridge().cloned()).collect();
         prop_assert_eq!(bridges, wanted, "bridges");
         let published: BTreeMap<_, _> = ports_of(&world.elements.clone().unwrap_or_default());
         let held: BTreeSet<_> = world.held.iter().map(|held| (held.address, held.port)).collect();
@@ -287,6 +364,15 @@ impl World {
             prop_assert_eq!(world.routes.get(&inode).map(Vec::len), Some(1), "no default route");
         }
         Ok(())
+    }
+}
+
+/// How a runtime knows the attachment: its networks have other names than netd's.
+fn key(pod: usize, network: usize) -> AttachmentKey {
+    AttachmentKey {
+        owner: format!("podman-{}", NETWORKS[network]).parse().unwrap(),
+        container: PODS[pod].parse().unwrap(),
+        ifname: format!("eth{network}").parse().unwrap(),
     }
 }
 

@@ -1,27 +1,24 @@
 //! Decisions: a request and the state to what will be, all of it checked before anything is changed. Pure; random
 //! numbers and the time are arguments.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::sync::Arc;
+pub(super) mod address;
+pub(super) mod attachment;
+pub(super) mod endpoint;
 
-use ipnetwork::IpNetwork;
+use std::sync::Arc;
 
 use super::state::State;
 use crate::logic::refusal::Refusal;
-use crate::logic::{interfaces, ipam, ports, subnets, wanted};
+use crate::logic::{interfaces, ipam, subnets};
 use crate::model::Invalid;
-use crate::model::address::{Family, Mac, Pool, Subnet};
-use crate::model::endpoint::{Container, Endpoint, EndpointKey};
+use crate::model::address::{Family, Pool, Subnet};
+use crate::model::endpoint::EndpointKey;
 use crate::model::ids::NetworkId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{Bridge, Driver, Network, NetworkSubnet};
 use crate::model::observed::HostFacts;
-use crate::model::publication::{PortSpec, Publication};
-use crate::model::request::{ConnectSpec, NetworkSpec};
+use crate::model::request::NetworkSpec;
 
-/// Ports a bridge has room for: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
-const BRIDGE_PORTS: usize = 1023;
 /// MTU where the host has no default route.
 const MTU: u32 = 1500;
 /// Smallest MTU of IPv6 (RFC 8200, section 5).
@@ -38,11 +35,7 @@ pub(crate) struct NetworkChoice<'a> {
 /// The network that a spec becomes.
 pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkChoice<'_>) -> Result<Network, Refusal> {
     let desired = &state.desired;
-    let clash = desired.networks().find(|network| network.name.as_str().eq_ignore_ascii_case(spec.name.as_str()));
-    if let Some(network) = clash {
-        // Names of networks are parts of DNS names, which have no case.
-        return Err(Refusal::NetworkExists(network.name.clone()));
-    }
+    name_is_free(state, &spec.name)?;
     for (index, subnet) in spec.subnets.iter().enumerate() {
         subnets::check(*subnet, desired, choice.facts)?;
         if let Some(other) = spec.subnets[..index].iter().find(|other| other.overlaps(*subnet)) {
@@ -78,8 +71,14 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
     })
 }
 
+/// Names of networks are parts of DNS names, which have no case.
+fn name_is_free(state: &State, name: &NetworkName) -> Result<(), Refusal> {
+    let clash = |network: &&Arc<Network>| network.name.as_str().eq_ignore_ascii_case(name.as_str());
+    state.desired.networks().find(clash).map_or(Ok(()), |other| Err(Refusal::NetworkExists(other.name.clone())))
+}
+
 fn bridge_name(state: &State, spec: &NetworkSpec, facts: &HostFacts) -> Result<IfName, Refusal> {
-    let ours = |name: &IfName| state.desired.networks().any(|network| network.bridge().name == *name);
+    let ours = |name: &IfName| state.desired.networks().any(|network| network.bridge() == Some(name));
     let taken = |name: &IfName| ours(name) || facts.interfaces.contains(name);
     match &spec.bridge {
         Some(name) if taken(name) => {
@@ -137,205 +136,19 @@ fn network_subnets(spec: &NetworkSpec, chosen: &[Subnet]) -> Result<Vec<NetworkS
     Ok(subnets)
 }
 
-/// What was found to be taken only when it was tried, and a random number.
-#[derive(Debug, Default)]
-pub(crate) struct Choice {
-    pub(crate) ifnames: BTreeSet<IfName>,
-    pub(crate) host_ifnames: BTreeSet<IfName>,
-    pub(crate) ports: BTreeSet<(crate::model::publication::Protocol, u16)>,
-    pub(crate) random: u32,
-}
-
-/// The endpoint that a connect becomes. `facts` are looked at for free ports only.
-pub(crate) fn connect(
-    state: &mut State,
-    network: &Network,
-    container: Container,
-    spec: &ConnectSpec,
-    (choice, facts): (&Choice, &HostFacts),
-) -> Result<Endpoint, Refusal> {
-    let others = state.endpoints_of(&container.id);
-    if others.iter().any(|endpoint| endpoint.network == network.name) {
-        return Err(Refusal::AlreadyConnected { container: container.name, network: network.name.clone() });
-    }
-    let used = state.used.get(&network.name).copied().unwrap_or(0);
-    if used >= BRIDGE_PORTS {
-        return Err(Refusal::BridgeFull { network: network.name.clone(), used, limit: BRIDGE_PORTS });
-    }
-    let addresses = addresses(state, network, spec)?;
-    let first = addresses.first().map(IpNetwork::ip);
-    let mac = mac(state, network, spec.mac, first)?;
-    let ifname = container_ifname(&others, spec, choice)?;
-    let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
-    let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
-        .ok_or_else(|| Invalid::new("container name", container.name.as_str(), "no interface name is free for it"))?;
-    let gateway = |address: &IpNetwork| network.gateway_for(address.ip()).filter(|_| !network.internal);
-    let mut endpoint = Endpoint {
-        network: network.name.clone(),
-        sequence: state.sequence + 1,
-        ifname,
-        host_ifname,
-        gateways: addresses.iter().filter_map(gateway).collect(),
-        addresses,
-        mac,
-        aliases: spec.aliases.clone(),
-        publications: Vec::new(),
-        owner: None,
-        routes: Vec::new(),
-        bandwidth: None,
-        container,
-    };
-    endpoint.publications = publications(state, network, &endpoint, spec, (choice, facts))?;
-    Ok(endpoint)
-}
-
-fn container_ifname(others: &[Arc<Endpoint>], spec: &ConnectSpec, choice: &Choice) -> Result<IfName, Refusal> {
-    match &spec.ifname {
-        Some(name) => match others.iter().find(|endpoint| endpoint.ifname == *name) {
-            Some(holder) => {
-                let holder = format!("network {} in this container", holder.network);
-                Err(Refusal::IfNameTaken { ifname: name.clone(), holder })
-            }
-            None => Ok(name.clone()),
-        },
-        None => interfaces::in_container(others.iter().map(AsRef::as_ref), &choice.ifnames)
-            .ok_or_else(|| Invalid::new("interface name", "eth", "every ethN is taken in this container").into()),
-    }
-}
-
-/// One address per family of the network: the one asked for, or the next free one of the first subnet with room.
-fn addresses(state: &mut State, network: &Network, spec: &ConnectSpec) -> Result<Vec<IpNetwork>, Refusal> {
-    let mut addresses = Vec::new();
-    let asked = [(Family::V4, spec.ip.map(IpAddr::V4)), (Family::V6, spec.ip6.map(IpAddr::V6))];
-    for (family, asked) in asked {
-        let subnets: Vec<&NetworkSubnet> = network.subnets.iter().filter(|s| s.subnet.family() == family).collect();
-        match asked {
-            Some(ip) => addresses.push(asked_address(state, network, ip)?),
-            None if subnets.is_empty() => {}
-            None => {
-                let State { desired, ipam, .. } = state;
-                let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
-                let next =
-                    |s: &&NetworkSubnet| ipam.peek(&network.name, s.subnet, held).map(|ip| s.subnet.interface(ip));
-                let shown = || {
-                    let range = |s: &&NetworkSubnet| s.range.unwrap_or(s.subnet).to_string();
-                    subnets.iter().map(range).collect::<Vec<_>>().join(", ")
-                };
-                let none = || Refusal::NoFreeAddress { network: network.name.clone(), subnets: shown() };
-                addresses.push(subnets.iter().find_map(next).ok_or_else(none)?);
-            }
-        }
-    }
-    Ok(addresses)
-}
-
-fn asked_address(state: &State, network: &Network, ip: IpAddr) -> Result<IpNetwork, Refusal> {
-    let taken = |holder: String| Refusal::AddressTaken { address: ip, network: network.name.clone(), holder };
-    let usable = |s: &&NetworkSubnet| {
-        let (low, high) = ipam::usable(s.subnet);
-        (low..=high).contains(&crate::model::address::number(ip)) && s.subnet.contains(ip)
-    };
-    let subnet = network.subnets.iter().find(usable).ok_or_else(|| Refusal::Outside {
-        what: "IP address",
-        value: ip.to_string(),
-        network: network.name.clone(),
-        subnets: network.subnets.iter().map(|s| s.subnet.to_string()).collect::<Vec<_>>().join(", "),
-    })?;
-    if subnet.gateway == ip {
-        return Err(taken("the gateway".into()));
-    }
-    match state.desired.at_address(ip) {
-        Some(holder) => Err(taken(format!("container {}", holder.container.name))),
-        None => Ok(subnet.subnet.interface(ip)),
-    }
-}
-
-fn mac(state: &State, network: &Network, asked: Option<Mac>, first: Option<IpAddr>) -> Result<Mac, Refusal> {
-    let Some(mac) = asked else {
-        // A network has at least one subnet, so an endpoint has at least one address.
-        return Ok(Mac::for_address(first.unwrap_or(IpAddr::from([0, 0, 0, 1]))));
-    };
-    match state.desired.endpoints_of(&network.name).find(|endpoint| endpoint.mac == mac) {
-        Some(holder) => {
-            Err(Refusal::MacTaken { mac, network: network.name.clone(), holder: holder.container.name.clone() })
-        }
-        None => Ok(mac),
-    }
-}
-
-fn publications(
+/// The endpoints of a container on a network, at least one, or why there is none.
+pub(crate) fn find_endpoints(
     state: &State,
-    network: &Network,
-    endpoint: &Endpoint,
-    spec: &ConnectSpec,
-    (choice, facts): (&Choice, &HostFacts),
-) -> Result<Vec<Publication>, Refusal> {
-    let mut chosen: Vec<Publication> = Vec::new();
-    for port in &spec.ports {
-        check_publishable(state, network, endpoint, port)?;
-        for group in ports::candidates(port, facts, choice.random) {
-            chosen.push(first_free(state, endpoint, group, port, (&chosen, choice))?);
-        }
-    }
-    Ok(chosen)
-}
-
-/// The first publication of the group that nobody has; a group of one says who has it.
-fn first_free(
-    state: &State,
-    endpoint: &Endpoint,
-    group: Vec<Publication>,
-    spec: &PortSpec,
-    (chosen, choice): (&[Publication], &Choice),
-) -> Result<Publication, Refusal> {
-    let single = group.len() == 1;
-    for publication in group {
-        let own = chosen.iter().find(|other| other.conflicts(&publication));
-        let held = own
-            .map(|held| (held.clone(), endpoint.container.name.to_string()))
-            .or_else(|| state.ports.conflict(&publication).map(|(held, key)| (held.clone(), owner_name(state, key))));
-        match held {
-            Some((held, owner)) if single => return Err(Refusal::PortTaken { asked: publication, held, owner }),
-            Some(_) => {}
-            None if publication.host.ports().any(|p| choice.ports.contains(&(publication.protocol, p))) && !single => {}
-            None => return Ok(publication),
-        }
-    }
-    Err(Refusal::NoFreePort(spec.to_string()))
-}
-
-fn owner_name(state: &State, key: &EndpointKey) -> String {
-    let holder = state.desired.endpoint(key);
-    holder.map_or_else(|| key.container.short().to_owned(), |endpoint| endpoint.container.name.to_string())
-}
-
-fn check_publishable(state: &State, network: &Network, endpoint: &Endpoint, spec: &PortSpec) -> Result<(), Refusal> {
-    let refuse =
-        |why: String| Err(Refusal::CannotPublish { ports: spec.to_string(), network: network.name.clone(), why });
-    if network.internal {
-        return refuse("it is internal and has no way in; publish on another network".into());
-    }
-    let mut endpoints = state.endpoints_of(&endpoint.container.id);
-    endpoints.push(Arc::new(endpoint.clone()));
-    let reachable = |family| {
-        let covers = spec.host_ip.is_none_or(|ip| Family::of(ip) == family);
-        covers && endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some())
-    };
-    if !reachable(Family::V4) && !reachable(Family::V6) {
-        let family = if spec.host_ip.is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
-        return refuse(format!("the container has no {family} address there; create the network with such a subnet"));
-    }
-    Ok(())
-}
-
-/// The endpoint of a container on a network, or why there is none.
-pub(crate) fn find_endpoint(state: &State, network: &NetworkName, container: &str) -> Result<EndpointKey, Refusal> {
+    network: &NetworkName,
+    container: &str,
+) -> Result<Vec<EndpointKey>, Refusal> {
     use crate::model::desired::Lookup;
     let not_connected = || Refusal::NotConnected { container: container.to_owned(), network: network.clone() };
     match state.desired.find_container(container) {
         Lookup::One(attached) => {
-            let found = attached.endpoints.iter().find(|endpoint| endpoint.network == *network);
-            found.map(|endpoint| endpoint.key()).ok_or_else(not_connected)
+            let on_it = attached.endpoints.iter().filter(|endpoint| endpoint.network == *network);
+            let keys: Vec<EndpointKey> = on_it.map(|endpoint| endpoint.key()).collect();
+            if keys.is_empty() { Err(not_connected()) } else { Ok(keys) }
         }
         Lookup::None => Err(not_connected()),
         Lookup::Ambiguous(count) => Err(Refusal::Ambiguous { what: "container", text: container.to_owned(), count }),
@@ -361,24 +174,4 @@ pub(crate) fn remove_network(state: &State, text: &str) -> Result<Arc<Network>, 
         return Ok(network);
     }
     Err(Refusal::NetworkInUse { network: network.name.clone(), holders })
-}
-
-/// The elements and ports that change when a container's endpoints go from `before` to `after`.
-pub(crate) struct Difference {
-    pub(crate) remove: Vec<crate::model::element::Element>,
-    pub(crate) add: Vec<crate::model::element::Element>,
-    pub(crate) release: Vec<crate::model::step::HostPort>,
-    pub(crate) hold: Vec<crate::model::step::HostPort>,
-}
-
-/// Compares what two sets of endpoints of one container want.
-pub(crate) fn difference(before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Difference {
-    let (old, new) = (wanted::container_elements(before), wanted::container_elements(after));
-    let (held, wanted) = (wanted::host_ports(before), wanted::host_ports(after));
-    Difference {
-        remove: old.difference(&new).cloned().collect(),
-        add: new.difference(&old).cloned().collect(),
-        release: held.difference(&wanted).copied().collect(),
-        hold: wanted.difference(&held).copied().collect(),
-    }
 }

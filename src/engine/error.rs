@@ -45,6 +45,8 @@ pub enum ErrorKind {
     Conflict,
     /// No room left (409, code `exhausted`).
     Exhausted,
+    /// What is there is not what netd made (409, code `changed`).
+    Changed,
     /// Come again later (503).
     Unavailable,
     /// The host failed (500).
@@ -59,6 +61,7 @@ impl ErrorKind {
             Self::NotFound => "not_found",
             Self::Conflict => "conflict",
             Self::Exhausted => "exhausted",
+            Self::Changed => "changed",
             Self::Unavailable => "unavailable",
             Self::Failed => "failed",
         }
@@ -80,6 +83,7 @@ impl Error {
                 RefusalKind::NotFound => ErrorKind::NotFound,
                 RefusalKind::Conflict => ErrorKind::Conflict,
                 RefusalKind::Exhausted => ErrorKind::Exhausted,
+                RefusalKind::Changed => ErrorKind::Changed,
             },
             Self::Kernel { error, .. } => match error {
                 KernelError::PortTaken { .. } | KernelError::NameTaken { .. } => ErrorKind::Conflict,

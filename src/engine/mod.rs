@@ -2,7 +2,10 @@
 
 mod apply;
 mod attach;
+mod attachment;
+mod check;
 mod decide;
+mod detach;
 pub mod error;
 pub mod event;
 pub mod listener;
@@ -23,13 +26,14 @@ pub use error::{Error, ErrorKind};
 pub use event::Event;
 pub use snapshot::Snapshot;
 
-use crate::kernel::{Kernel, KernelError, Runtimes};
+use crate::kernel::{Kernel, KernelError, KernelEvent, Runtimes};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
-use crate::model::names::NetworkName;
+use crate::model::ids::ContainerId;
+use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::request::{ConnectSpec, NetworkSpec, Place, Target};
+use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, NetworkSpec, Place, Target};
 use crate::store::Store;
 use listener::ListeningReceiver;
 use state::State;
@@ -46,8 +50,20 @@ pub(crate) enum Command {
     PruneNetworks(Reply<Vec<NetworkName>>),
     Connect(Box<ConnectSpec>, Reply<Arc<Endpoint>>),
     Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
-    Kernel(crate::kernel::KernelEvent),
+    Attach(Box<AttachSpec>, Reply<Arc<Endpoint>>),
+    Detach(Box<AttachmentKey>, Reply<()>),
+    Check(Box<CheckSpec>, Reply<()>),
+    Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
+    Room(String, Reply<()>),
+    Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// Whether endpoints go by it: such commands are carried out together.
+    fn disconnects(&self) -> bool {
+        matches!(self, Self::Disconnect { .. } | Self::Detach(..) | Self::Kernel(KernelEvent::LinkGone(_)))
+    }
 }
 
 /// How many commands may wait; callers beyond that wait for a place.
@@ -163,6 +179,35 @@ impl Handle {
     pub async fn disconnect(&self, network: &str, container: &str) -> Result<Arc<Endpoint>, Error> {
         let (network, container) = (network.to_owned(), container.to_owned());
         self.ask(|reply| Command::Disconnect { network, container, reply }).await
+    }
+
+    /// Attaches a container for a runtime; the same again changes nothing.
+    pub async fn attach(&self, spec: AttachSpec) -> Result<Arc<Endpoint>, Error> {
+        self.ask(|reply| Command::Attach(Box::new(spec), reply)).await
+    }
+
+    /// Detaches what a runtime attached; what is not attached is fine.
+    pub async fn detach(&self, key: AttachmentKey) -> Result<(), Error> {
+        self.ask(|reply| Command::Detach(Box::new(key), reply)).await
+    }
+
+    /// Compares an attachment with what the kernel has of it; the error names the first part that was changed.
+    pub async fn check(&self, spec: CheckSpec) -> Result<(), Error> {
+        self.ask(|reply| Command::Check(Box::new(spec), reply)).await
+    }
+
+    /// Detaches every attachment of the owner but those of these containers and interfaces.
+    pub async fn collect(
+        &self,
+        owner: NetworkName,
+        valid: Vec<(ContainerId, IfName)>,
+    ) -> Result<Vec<Arc<Endpoint>>, Error> {
+        self.ask(|reply| Command::Collect { owner, valid, reply }).await
+    }
+
+    /// Whether another container could join the network now; the error says what is used up.
+    pub async fn room(&self, network: &str) -> Result<(), Error> {
+        self.ask(|reply| Command::Room(network.to_owned(), reply)).await
     }
 
     /// Ends the engine after the command in hand. Everything it made stays as it is.

@@ -10,7 +10,7 @@ use crate::kernel::Kernel;
 use crate::logic::wanted;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::names::IfName;
-use crate::model::network::Network;
+use crate::model::network::{Bridge, Network};
 use crate::model::observed::{Observed, ObservedLink, Structure};
 use crate::model::step::Step;
 use crate::store::Store;
@@ -48,10 +48,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Links that carry netd's mark and belong to nothing: what a killed daemon had begun or not finished.
     fn remove_strays(&mut self, observed: &Observed) {
-        let bridges: BTreeSet<IfName> = self.state.desired.networks().map(|n| n.bridge().name.clone()).collect();
+        let own = |network: &Arc<Network>| network.own_bridge().map(|bridge| bridge.name.clone());
+        let bridges: BTreeSet<IfName> = self.state.desired.networks().filter_map(own).collect();
         for (name, link) in observed.links.iter().filter(|(_, link)| link.ours) {
             let step = match link.kind.as_str() {
                 "bridge" if !bridges.contains(name) => Step::DeleteBridge(wanted::stray_bridge(name)),
+                "ifb" if !self.state.limited.contains_key(name) => Step::Detach(vec![wanted::stray_link(name)]),
                 "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![wanted::stray_link(name)]),
                 _ => continue,
             };
@@ -64,7 +66,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let networks: Vec<Arc<Network>> = self.state.desired.networks().cloned().collect();
         let mut rebuilt = BTreeSet::new();
         for network in networks {
-            let wanted = wanted::bridge_link(&network);
+            let Some(wanted) = wanted::bridge_link(&network) else { continue };
             let found = observed.links.get(&wanted.name);
             let right = found.is_some_and(|link| {
                 link.ours
@@ -89,9 +91,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
             // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
             let here = !self.starting || self.kernel.netns_alive(&endpoint.container.netns);
-            let right =
-                here && observed.links.get(&endpoint.host_ifname).is_some_and(|link| port_is_right(&network, link));
-            if right && !rebuilt.contains(&network.bridge().name) {
+            let right = match network.own_bridge() {
+                Some(bridge) => {
+                    let found = observed.links.get(&endpoint.host_ifname);
+                    found.is_some_and(|link| port_is_right(bridge, link)) && !rebuilt.contains(&bridge.name)
+                }
+                // It is another program's to repair.
+                None => true,
+            };
+            if here && right {
+                self.repair_limits(&network, &endpoint);
                 continue;
             }
             if !self.reattach(&endpoint.key()) {
@@ -111,11 +120,24 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return false;
         }
         let all = self.state.endpoints_of(&key.container);
-        let link = wanted::endpoint_link(&network, &endpoint, &all);
+        let Some(link) = wanted::endpoint_link(&network, &endpoint, &all) else { return true };
         let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
         let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
         self.repair(&Step::Attach(Box::new(link)), &format!("{what} was gone"));
+        self.repair_limits(&network, &endpoint);
         true
+    }
+
+    fn repair_limits(&mut self, network: &Network, endpoint: &Endpoint) {
+        let Some(shaping) = wanted::shaping(network, endpoint) else { return };
+        match self.kernel.shaping_differs(&shaping) {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                let whose = format!("limits of {} on {}", endpoint.container.name, network.name);
+                self.repair(&Step::Shape(Box::new(shaping)), &format!("{whose}: {what}"));
+            }
+            Err(error) => self.problem(&format!("limits {}", shaping.host_ifname), error.to_string()),
+        }
     }
 
     fn repair_elements(&mut self, observed: &Observed) {
@@ -185,7 +207,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 }
 
-fn port_is_right(network: &Network, link: &ObservedLink) -> bool {
-    let bridge = network.bridge();
+fn port_is_right(bridge: &Bridge, link: &ObservedLink) -> bool {
     link.ours && link.up && link.master.as_ref() == Some(&bridge.name) && link.isolated != bridge.icc
 }

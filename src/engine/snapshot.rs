@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
-use crate::logic::zone;
+use crate::logic::{wanted, zone};
 use crate::model::desired::{Attached, Desired};
+use crate::model::endpoint::Endpoint;
 use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::route::Route;
 
 /// An immutable view of the state.
 #[derive(Debug, Clone, Default)]
@@ -56,6 +58,27 @@ impl Snapshot {
         }
         text.push_str("options ndots:0\n");
         text
+    }
+
+    /// Every route that netd set over the endpoint's interface, the default ones first; none over an interface that
+    /// another program made.
+    pub fn routes(&self, endpoint: &Endpoint) -> Vec<Route> {
+        let own = self.desired.network(&endpoint.network).is_some_and(|network| !network.is_adopted());
+        let all = self.desired.container(&endpoint.container.id).filter(|_| own).map(|attached| &attached.endpoints);
+        let defaults = all.map(|all| wanted::default_routes(all)).unwrap_or_default().into_iter();
+        let over_this = defaults.filter(|route| route.ifname == endpoint.ifname);
+        let everywhere = over_this.filter_map(|route| {
+            let unspecified = if route.gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+            Some(Route::via(unspecified.parse().ok()?, Some(route.gateway)))
+        });
+        everywhere.chain(endpoint.routes.iter().cloned()).collect()
+    }
+
+    /// The search list of a container whose runtime may not keep `ndots:0`: our domain first, so that no search domain
+    /// of the host can shadow a container.
+    pub fn search(&self) -> Vec<String> {
+        let domain = Some(self.domain.trim_matches('.').to_owned()).filter(|domain| !domain.is_empty());
+        domain.into_iter().chain(self.search.iter().filter(|search| **search != self.domain).cloned()).collect()
     }
 
     /// The container's `/etc/hosts`: the loopback names, and its own name at each of its addresses.

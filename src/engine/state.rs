@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use crate::logic::interfaces;
 use crate::logic::ipam::Ipam;
 use crate::logic::ports::PortTable;
 use crate::model::address::Subnet;
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub(crate) ports: PortTable,
     /// Host interface to endpoint.
     pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
+    /// Device that limits what an endpoint sends, to endpoint.
+    pub(crate) limited: HashMap<IfName, EndpointKey>,
     /// Endpoints per network.
     pub(crate) used: BTreeMap<NetworkName, usize>,
     /// The last sequence number given.
@@ -82,6 +85,9 @@ impl State {
         for publication in &endpoint.publications {
             self.ports.insert(publication, &key);
         }
+        if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
+            self.limited.insert(interfaces::limiter(&endpoint), key.clone());
+        }
         self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
         *self.used.entry(endpoint.network.clone()).or_default() += 1;
         self.sequence = self.sequence.max(endpoint.sequence);
@@ -100,6 +106,7 @@ impl State {
             self.ports.remove(publication, key);
         }
         self.host_ifnames.remove(&endpoint.host_ifname);
+        self.limited.remove(&interfaces::limiter(&endpoint));
         if let Some(used) = self.used.get_mut(&key.network) {
             *used -= 1;
             if *used == 0 {

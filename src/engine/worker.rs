@@ -68,11 +68,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     let _ = done.send(());
                     return;
                 }
-                command @ (Command::Disconnect { .. } | Command::Kernel(KernelEvent::LinkGone(_))) => {
+                command if command.disconnects() => {
                     let mut group = vec![command];
-                    while let Some(Command::Disconnect { .. } | Command::Kernel(KernelEvent::LinkGone(_))) =
-                        waiting.front()
-                    {
+                    while waiting.front().is_some_and(Command::disconnects) {
                         group.extend(waiting.pop_front());
                     }
                     self.disconnect_group(group);
@@ -93,11 +91,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Connect(spec, reply) => drop(reply.send(self.connect(&spec))),
-            Command::Disconnect { .. } | Command::Kernel(_) | Command::Stop(_) => {}
+            Command::Attach(spec, reply) => drop(reply.send(self.attach_for_runtime(&spec))),
+            Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
+            Command::Collect { owner, valid, reply } => drop(reply.send(self.collect(&owner, &valid))),
+            Command::Room(network, reply) => drop(reply.send(self.room(&network))),
+            Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
         }
     }
 
-    fn create_network(&mut self, spec: &NetworkSpec) -> Result<Arc<Network>, Error> {
+    pub(super) fn create_network(&mut self, spec: &NetworkSpec) -> Result<Arc<Network>, Error> {
         let facts = self.facts()?;
         let (pools, ula) = self.pools(spec);
         let choice = decide::NetworkChoice {
@@ -107,7 +109,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             created: crate::base::clock::unix_seconds(),
         };
         let network = decide::create_network(&self.state, spec, choice)?;
-        let mut records: Vec<Record> = ula.map(|prefix| self.state.set_ula(prefix)).into_iter().collect();
+        let ula = ula.map(|prefix| self.state.set_ula(prefix));
+        self.add_network(network, ula, &facts)
+    }
+
+    /// Commits the network and makes what the kernel needs for it; `before` is committed with it.
+    pub(super) fn add_network(
+        &mut self,
+        network: Network,
+        before: Option<Record>,
+        facts: &HostFacts,
+    ) -> Result<Arc<Network>, Error> {
+        let mut records: Vec<Record> = before.into_iter().collect();
         records.push(Record::PutNetwork(network.clone()));
         self.store.commit(&records)?;
         let network = self.state.put_network(network);
@@ -122,9 +135,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.listen();
         self.publish();
         if let Some(Step::Forwarding { v4, v6 }) = steps.first() {
-            self.forwarding_event(*v4, *v6, &facts, network.name.as_str());
+            self.forwarding_event(*v4, *v6, facts, network.name.as_str());
         }
-        tracing::info!(network = %network.name, bridge = %network.bridge().name, "network created");
+        let bridge = network.bridge().map(ToString::to_string).unwrap_or_default();
+        tracing::info!(network = %network.name, bridge, "network created");
         self.tell(Change::NetworkCreated(network.clone()));
         Ok(network)
     }
@@ -139,7 +153,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let forwarding = (v4 || v6).then_some(Step::Forwarding { v4, v6 });
         let add = wanted::network_elements(network).into_iter().collect();
         let elements = Step::Elements { remove: Vec::new(), add };
-        forwarding.into_iter().chain([Step::AddBridge(wanted::bridge_link(network)), elements]).collect()
+        let bridge = match wanted::bridge_link(network) {
+            Some(own) => Some(Step::AddBridge(own)),
+            None => network.bridge().cloned().map(Step::Adopt),
+        };
+        forwarding.into_iter().chain(bridge).chain([elements]).collect()
     }
 
     /// The pools for a new network; draws the host's ULA prefix when it is needed for the first time.
@@ -161,14 +179,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         (pools, drawn.flatten())
     }
 
-    fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
+    pub(super) fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
         let network = decide::remove_network(&self.state, text)?;
         self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
         self.state.drop_network(&network.name);
         self.publish();
         self.listen();
         let remove = wanted::network_elements(&network).into_iter().collect();
-        let steps = [Step::Elements { remove, add: Vec::new() }, Step::DeleteBridge(wanted::bridge_link(&network))];
+        let mut steps = vec![Step::Elements { remove, add: Vec::new() }];
+        steps.extend(wanted::bridge_link(&network).map(Step::DeleteBridge));
         let errors = apply::all_that_can(&mut self.kernel, &steps);
         tracing::info!(network = %network.name, "network removed");
         self.tell(Change::NetworkRemoved(network.clone()));

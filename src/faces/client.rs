@@ -132,6 +132,23 @@ impl Client {
         self.parse(&self.success("POST", path, Some(&json))?)
     }
 
+    /// Puts an object in its place and reads what came of it.
+    pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
+        self.parse(&self.success("PUT", path, Some(&json))?)
+    }
+
+    /// Sends an object; what the reply says besides success is nobody's concern.
+    pub fn tell(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
+        self.success("POST", path, Some(&json)).map(drop)
+    }
+
+    /// Asks whether something is there or is so, which success says without a body.
+    pub fn ask(&self, path: &str) -> Result<(), ClientError> {
+        self.success("GET", path, None).map(drop)
+    }
+
     /// Deletes.
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.success("DELETE", path, None).map(drop)

@@ -2,5 +2,6 @@
 
 pub mod cli;
 pub mod client;
+pub mod cni;
 pub mod dns;
 pub mod http;

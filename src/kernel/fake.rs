@@ -244,6 +244,7 @@ impl World {
             mtu: link.mtu,
             addresses: link.addresses.clone(),
             routes: link.default_gateways.iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
+            default_elsewhere: Vec::new(),
             host_end: Some(HostEnd {
                 name: link.host_ifname.clone(),
                 bridge: Some(link.bridge.clone()),

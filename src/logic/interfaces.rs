@@ -21,6 +21,18 @@ pub fn host_end(container: &str, network: &str, taken: impl Fn(&IfName) -> bool)
     named("ndv-", &[container, network], taken)
 }
 
+/// The name of the device that limits what an endpoint sends: `ndb-…`, from the host end's name.
+#[expect(clippy::expect_used, reason = "a prefix and eight hex digits, or a name with another prefix of its length")]
+pub fn limiter(endpoint: &Endpoint) -> IfName {
+    let host_end = endpoint.host_ifname.as_str();
+    let name = match host_end.strip_prefix("ndv-") {
+        Some(rest) => format!("ndb-{rest}"),
+        // Made by another program, under any name.
+        None => format!("ndb-{:08x}", fnv(host_end, 0)),
+    };
+    name.parse().expect("a valid interface name")
+}
+
 /// The lowest `ethN` that neither an endpoint of the container nor `avoid` has.
 pub fn in_container<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, avoid: &BTreeSet<IfName>) -> Option<IfName> {
     let used: BTreeSet<&IfName> = endpoints.map(|endpoint| &endpoint.ifname).collect();

@@ -63,6 +63,25 @@ impl Ipam {
         pool.released.values().filter(within).find_map(|number| subnet.address(*number).filter(|ip| !held(*ip)))
     }
 
+    /// The address that would be handed out next between two addresses (as numbers, both included) of the subnet,
+    /// whatever range the network's automatic ones are taken from; `None` when all are used up.
+    pub fn peek_within(
+        &self,
+        network: &NetworkName,
+        subnet: Subnet,
+        (low, high): (u128, u128),
+        held: impl Fn(IpAddr) -> bool,
+    ) -> Option<IpAddr> {
+        let pool = self.pools.get(&(network.clone(), subnet))?;
+        // What lies between the pool's bounds and its next address was handed out before.
+        let first = if (pool.bounds.0..pool.next).contains(&low) { pool.next } else { low };
+        let fresh = |number: &u128| !pool.orders.contains_key(number);
+        let free = |number: u128| subnet.address(number).filter(|ip| !held(*ip));
+        let mut never_used = (first..=high).filter(fresh).filter_map(free);
+        let within = |number: &&u128| (low..=high).contains(*number);
+        never_used.next().or_else(|| pool.released.values().filter(within).find_map(|number| free(*number)))
+    }
+
     /// The address is in use from now on. True when it had been released before.
     pub fn take(&mut self, network: &NetworkName, address: IpAddr) -> bool {
         let Some(pool) = self.pool_of(network, address) else { return false };

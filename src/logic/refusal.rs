@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::model::Invalid;
 use crate::model::address::{Mac, Subnet};
+use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::publication::Publication;
 
@@ -18,6 +19,8 @@ pub enum RefusalKind {
     Conflict,
     /// There is no room left.
     Exhausted,
+    /// What is there is not what was made.
+    Changed,
 }
 
 /// A request that cannot be done as it was asked; the caller can fix it.
@@ -153,6 +156,55 @@ pub enum Refusal {
         /// The network.
         network: NetworkName,
     },
+    /// Only the program that makes its interfaces can add containers to the network.
+    #[error("network {0} belongs to another CNI plugin, which makes its interfaces: containers join through it")]
+    Adopted(NetworkName),
+    /// netd makes this network's interfaces, and another program has made one.
+    #[error("network {0} is netd's own: give another name for what other CNI plugins connect (key \"network\")")]
+    NotAdopted(NetworkName),
+    /// The interfaces of another program have another bridge or subnet than before.
+    #[error("network {0} has another bridge or subnet than this interface: see `netd network inspect {0}`")]
+    AdoptedOtherwise(NetworkName),
+    /// An interface that another program made is none that netd can build on.
+    #[error("cannot add names and ports to interface {ifname}: {why}")]
+    CannotAdopt {
+        /// In the container.
+        ifname: IfName,
+        /// Why not.
+        why: String,
+    },
+    /// The runtime attached it before, and asked for something else then.
+    #[error(
+        "container {container} is attached as {ifname} already, and {what} was asked for differently: detach it first"
+    )]
+    AttachedOtherwise {
+        /// The container.
+        container: ContainerName,
+        /// The interface.
+        ifname: IfName,
+        /// What differs.
+        what: &'static str,
+    },
+    /// There is no such attachment.
+    #[error("no attachment {ifname} of container {container} by network {owner}: see `netd ps`")]
+    NoAttachment {
+        /// The runtime's network.
+        owner: NetworkName,
+        /// The container's id.
+        container: ContainerId,
+        /// The interface.
+        ifname: IfName,
+    },
+    /// An attachment is no longer as netd made it.
+    #[error("attachment {ifname} of container {container} was changed: {part}")]
+    Changed {
+        /// The container.
+        container: ContainerName,
+        /// The interface.
+        ifname: IfName,
+        /// Which part, and how.
+        part: String,
+    },
     /// The container is not on that network.
     #[error("container {container:?} is not connected to network {network}: see `netd ps`")]
     NotConnected {
@@ -183,10 +235,17 @@ impl Refusal {
     /// The kind.
     pub fn kind(&self) -> RefusalKind {
         match self {
-            Self::Invalid(_) | Self::Outside { .. } | Self::CannotPublish { .. } | Self::Ambiguous { .. } => {
-                RefusalKind::Invalid
-            }
-            Self::NoSuchNetwork(_) | Self::NoSuchContainer { .. } | Self::NotConnected { .. } => RefusalKind::NotFound,
+            Self::Invalid(_)
+            | Self::Outside { .. }
+            | Self::CannotPublish { .. }
+            | Self::CannotAdopt { .. }
+            | Self::Adopted(_)
+            | Self::Ambiguous { .. } => RefusalKind::Invalid,
+            Self::NoSuchNetwork(_)
+            | Self::NoSuchContainer { .. }
+            | Self::NotConnected { .. }
+            | Self::NoAttachment { .. } => RefusalKind::NotFound,
+            Self::Changed { .. } => RefusalKind::Changed,
             Self::NetworkExists(_)
             | Self::NetworkInUse { .. }
             | Self::SubnetOverlap { .. }
@@ -195,6 +254,9 @@ impl Refusal {
             | Self::PortTaken { .. }
             | Self::IfNameTaken { .. }
             | Self::AlreadyConnected { .. }
+            | Self::NotAdopted(_)
+            | Self::AdoptedOtherwise(_)
+            | Self::AttachedOtherwise { .. }
             | Self::ContainerNameTaken { .. } => RefusalKind::Conflict,
             Self::NoFreeSubnet { .. } | Self::NoFreeAddress { .. } | Self::BridgeFull { .. } | Self::NoFreePort(_) => {
                 RefusalKind::Exhausted

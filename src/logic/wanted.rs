@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use crate::logic::interfaces;
 use crate::model::address::{Family, Mac};
 use crate::model::desired::Desired;
 use crate::model::element::{Element, Published, PublishedRange};
@@ -16,18 +17,20 @@ use crate::model::ids::NetnsId;
 use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::publication::Publication;
+use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
-/// The network's bridge.
-pub fn bridge_link(network: &Network) -> BridgeLink {
-    BridgeLink {
+/// The network's bridge, where netd makes it.
+pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
+    let bridge = network.own_bridge()?;
+    Some(BridgeLink {
         network: network.name.clone(),
-        name: network.bridge().name.clone(),
+        name: bridge.name.clone(),
         addresses: network.gateway_interfaces(),
         mtu: network.mtu,
-    }
+    })
 }
 
 /// A bridge that belongs to no network, to be deleted by its name.
@@ -59,13 +62,14 @@ fn stray<T: std::str::FromStr<Err = crate::model::Invalid>>() -> T {
     "stray".parse().expect("a valid name")
 }
 
-/// The endpoint's veth pair; `endpoints` are all of its container, itself included.
-pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>]) -> EndpointLink {
+/// The endpoint's veth pair, where netd makes it; `endpoints` are all of its container, itself included.
+pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>]) -> Option<EndpointLink> {
+    let bridge = network.own_bridge()?;
     let routes = default_routes(endpoints).into_iter();
-    EndpointLink {
+    Some(EndpointLink {
         network: network.name.clone(),
         container: endpoint.container.name.clone(),
-        bridge: network.bridge().name.clone(),
+        bridge: bridge.name.clone(),
         host_ifname: endpoint.host_ifname.clone(),
         ifname: endpoint.ifname.clone(),
         netns: endpoint.container.netns.clone(),
@@ -74,8 +78,20 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
         addresses: endpoint.addresses.clone(),
         default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
         routes: endpoint.routes.clone(),
-        isolated: !network.bridge().icc,
-    }
+        isolated: !bridge.icc,
+    })
+}
+
+/// The limits of the endpoint's interface, where it has some.
+pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
+    Some(Shaping {
+        network: network.name.clone(),
+        container: endpoint.container.name.clone(),
+        host_ifname: endpoint.host_ifname.clone(),
+        ifb: interfaces::limiter(endpoint),
+        mtu: network.mtu,
+        bandwidth: endpoint.bandwidth?,
+    })
 }
 
 /// The container's default routes: per family, over the first connected network that has a way out.
@@ -89,17 +105,19 @@ pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
 
 /// The elements of a network.
 pub fn network_elements(network: &Network) -> BTreeSet<Element> {
-    let bridge = &network.bridge();
-    let mut elements = BTreeSet::from([Element::Bridge(bridge.name.clone())]);
-    if network.internal {
-        elements.insert(Element::Internal(bridge.name.clone()));
-    }
-    if bridge.icc {
-        elements.insert(Element::Allowed(bridge.name.clone(), bridge.name.clone()));
+    let mut elements = BTreeSet::new();
+    if let Some(bridge) = network.bridge() {
+        elements.insert(Element::Bridge(bridge.clone()));
+        if network.internal {
+            elements.insert(Element::Internal(bridge.clone()));
+        }
+        if network.icc() {
+            elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
+        }
     }
     for subnet in network.subnets.iter().filter(|_| !network.internal) {
         elements.insert(Element::Hairpin(subnet.subnet));
-        if bridge.masquerade {
+        if network.masquerade() {
             elements.insert(Element::Masquerade(subnet.subnet));
         }
     }

@@ -95,7 +95,13 @@ impl<'a> View<'a> {
             return host(Some(desired.at_gateway(source)?));
         };
         let attached = desired.container(&endpoint.container.id)?;
-        let networks = attached.endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network)).collect();
+        let mut networks: Vec<&Arc<Network>> = Vec::new();
+        for network in attached.endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network)) {
+            // A runtime may attach a container to one network several times.
+            if !networks.iter().any(|known| known.name == network.name) {
+                networks.push(network);
+            }
+        }
         Some(Self { desired, asker: Some(attached), networks, through_gateway: false })
     }
 
@@ -111,15 +117,31 @@ impl<'a> View<'a> {
     /// Who has the name: as it stands on every visible network, else the part before a dot on the network that the
     /// part after it names, shortest network name first. `None`: nobody.
     fn find(&self, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
-        let whole: Vec<_> = self.networks.iter().flat_map(|network| self.desired.named(&network.name, name)).collect();
+        let whole: Vec<_> = self.networks.iter().flat_map(|network| self.holders(network, name)).collect();
         if !whole.is_empty() {
             return Some(whole);
         }
         name.rmatch_indices('.').find_map(|(dot, _)| {
             let network = self.network(&name[dot + 1..])?;
-            let holders = self.desired.named(&network.name, &name[..dot]);
-            (!holders.is_empty()).then(|| holders.iter().collect())
+            let holders = self.holders(network, &name[..dot]);
+            (!holders.is_empty()).then_some(holders)
         })
+    }
+
+    /// Who has the name on the network. Where containers have scopes, those of the asker's own come first, then those
+    /// whose whole name it is; an asker without a scope finds the others too.
+    fn holders(&self, network: &Network, name: &str) -> Vec<&'a Arc<Endpoint>> {
+        let all = self.desired.named(&network.name, name);
+        if all.iter().all(|endpoint| endpoint.container.scope.is_none()) {
+            return all.iter().collect();
+        }
+        let scope = self.asker.and_then(|attached| attached.container.scope.as_ref());
+        let own: Vec<_> = all.iter().filter(|e| scope.is_some() && e.container.scope.as_ref() == scope).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let whole: Vec<_> = all.iter().filter(|endpoint| endpoint.is_whole_name(name)).collect();
+        if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
     }
 
     /// The addresses at which the asker reaches the host: the bridge's on its first network. Internal networks have

@@ -147,6 +147,12 @@ impl fmt::Display for Subnet {
 pub struct Mac([u8; 6]);
 
 impl Mac {
+    /// A locally administered address from 32 random bits, for who has no IP address (yet).
+    pub fn random(bits: u32) -> Self {
+        let [a, b, c, d] = bits.to_be_bytes();
+        Self([0x02, 0x6f, a, b, c, d])
+    }
+
     /// The address of the host's end of a pair whose other end has this one: the same with another first byte, locally
     /// administered. It is given, not random: udev replaces random ones while netd works (`MACAddressPolicy=persistent`,
     /// systemd.link(5)).

@@ -45,13 +45,6 @@ pub struct Container {
     pub scope: Option<ContainerName>,
 }
 
-impl Container {
-    /// The name without its scope; `None` without a scope.
-    pub fn bare_name(&self) -> Option<&str> {
-        self.name.as_str().strip_suffix(self.scope.as_ref()?.as_str())?.strip_suffix('.')
-    }
-}
-
 /// What an endpoint is known by. A container is on a network once, unless a runtime attaches it there with several
 /// interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -114,12 +107,28 @@ impl Endpoint {
         self.gateways.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
-    /// Every name DNS answers for it on its network, in lower case: container name, short id, aliases.
+    /// Every name DNS answers for it on its network, in lower case: container name, short id, aliases; with a scope
+    /// also those of them that end in it, without that end.
     pub fn dns_names(&self) -> Vec<String> {
-        let own = [self.container.name.as_str().to_ascii_lowercase(), self.container.id.short().to_ascii_lowercase()];
-        let mut names: Vec<String> = own.into_iter().chain(self.aliases.iter().map(DnsName::key)).collect();
+        let mut names = self.whole_names();
+        if let Some(scope) = &self.container.scope {
+            let end = format!(".{}", scope.as_str().to_ascii_lowercase());
+            let bare: Vec<String> = names.iter().filter_map(|name| Some(name.strip_suffix(&end)?.to_owned())).collect();
+            names.extend(bare);
+        }
         let mut seen = std::collections::BTreeSet::new();
         names.retain(|name| seen.insert(name.clone()));
         names
+    }
+
+    /// Whether the name (lower case) is one of its names without leaving out its scope.
+    pub fn is_whole_name(&self, name: &str) -> bool {
+        self.whole_names().iter().any(|own| own == name)
+    }
+
+    fn whole_names(&self) -> Vec<String> {
+        let name = Some(self.container.name.as_str()).filter(|_| self.container.name.resolves());
+        let own = name.into_iter().chain([self.container.id.short()]).map(str::to_ascii_lowercase);
+        own.chain(self.aliases.iter().map(DnsName::key)).collect()
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 
 /// Longest container id: runtimes use 64 hex digits, CNI callers any identifier; the rest is room.
-const CONTAINER_ID_MAX: usize = 128;
+pub(super) const CONTAINER_ID_MAX: usize = 128;
 
 /// A network's id: 64 hex digits, random, given once at creation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -71,8 +71,9 @@ name!(
     NetworkName, "network name", identifier
 );
 name!(
-    /// A container's name: the same form as a network's, so that it can be a DNS name.
-    ContainerName, "container name", identifier
+    /// A container's name: the same form as a network's, but as long as an id may be: a runtime's container without a
+    /// name is called by its id. What is longer than a DNS label allows is no DNS name ([`ContainerName::resolves`]).
+    ContainerName, "container name", container
 );
 name!(
     /// The name of a network interface: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`
@@ -84,6 +85,13 @@ name!(
     /// bytes each and 253 in all; kept as given, compared without case (RFC 4343).
     DnsName, "DNS name", domain
 );
+
+impl ContainerName {
+    /// Whether it can be asked for in DNS.
+    pub fn resolves(&self) -> bool {
+        domain(&self.0).is_ok()
+    }
+}
 
 impl IfName {
     /// Sorts before every valid name; it is none itself.
@@ -100,11 +108,19 @@ impl DnsName {
 }
 
 fn identifier(text: &str) -> Result<(), String> {
+    name_of_at_most(LABEL_MAX, text)
+}
+
+fn container(text: &str) -> Result<(), String> {
+    name_of_at_most(super::ids::CONTAINER_ID_MAX, text)
+}
+
+fn name_of_at_most(max: usize, text: &str) -> Result<(), String> {
     if text.is_empty() {
         return Err("it is empty".into());
     }
-    if text.len() > LABEL_MAX {
-        return Err(format!("it has {} bytes, at most {LABEL_MAX} are allowed", text.len()));
+    if text.len() > max {
+        return Err(format!("it has {} bytes, at most {max} are allowed", text.len()));
     }
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
     if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(good) {

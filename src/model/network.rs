@@ -35,8 +35,10 @@ pub struct Network {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "driver", rename_all = "lowercase")]
 pub enum Driver {
-    /// A Linux bridge on this host.
+    /// A Linux bridge on this host, made by netd.
     Bridge(Bridge),
+    /// Interfaces that another program makes (a CNI plugin earlier in the chain): netd adds names, ports and firewall.
+    Adopted(Adopted),
 }
 
 /// Options of the bridge driver.
@@ -45,6 +47,17 @@ pub struct Bridge {
     /// The bridge's interface name.
     pub name: IfName,
     /// Whether containers of the network reach each other.
+    pub icc: bool,
+    /// Whether traffic that leaves takes the host's address.
+    pub masquerade: bool,
+}
+
+/// What is known of a network whose interfaces another program makes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The bridge that they are ports of; `None` where each container has an interface of its own on the host.
+    pub bridge: Option<IfName>,
+    /// Whether containers of the network reach each other; netd decides this only where there is a bridge.
     pub icc: bool,
     /// Whether traffic that leaves takes the host's address.
     pub masquerade: bool,
@@ -62,10 +75,40 @@ pub struct NetworkSubnet {
 }
 
 impl Network {
-    /// The bridge's name and options.
-    pub fn bridge(&self) -> &Bridge {
+    /// The bridge that netd makes for it, and its options.
+    pub fn own_bridge(&self) -> Option<&Bridge> {
         match &self.driver {
-            Driver::Bridge(bridge) => bridge,
+            Driver::Bridge(bridge) => Some(bridge),
+            Driver::Adopted(_) => None,
+        }
+    }
+
+    /// The bridge that its containers are ports of, whoever made it.
+    pub fn bridge(&self) -> Option<&IfName> {
+        match &self.driver {
+            Driver::Bridge(bridge) => Some(&bridge.name),
+            Driver::Adopted(adopted) => adopted.bridge.as_ref(),
+        }
+    }
+
+    /// Whether another program makes its interfaces.
+    pub fn is_adopted(&self) -> bool {
+        self.own_bridge().is_none()
+    }
+
+    /// Whether its containers reach each other.
+    pub fn icc(&self) -> bool {
+        match &self.driver {
+            Driver::Bridge(bridge) => bridge.icc,
+            Driver::Adopted(adopted) => adopted.icc,
+        }
+    }
+
+    /// Whether traffic that leaves takes the host's address.
+    pub fn masquerade(&self) -> bool {
+        match &self.driver {
+            Driver::Bridge(bridge) => bridge.masquerade,
+            Driver::Adopted(adopted) => adopted.masquerade,
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::address::{Mac, Subnet};
+use super::address::{Family, Mac, Subnet};
 use super::element::Element;
 use super::names::IfName;
 use super::publication::PortRange;
@@ -94,6 +94,8 @@ pub struct ObservedInterface {
     /// The unicast routes over it in every table, default routes included, without those that the kernel makes for its
     /// addresses.
     pub routes: Vec<Route>,
+    /// The families that have a default route over another interface.
+    pub default_elsewhere: Vec<Family>,
     /// The other end of a veth pair, when it is in the host's namespace.
     pub host_end: Option<HostEnd>,
 }

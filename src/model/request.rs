@@ -98,6 +98,62 @@ pub struct ConnectSpec {
     pub ifname: Option<IfName>,
 }
 
+/// What a container is to get on a network, by whichever door the wish came.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Wish {
+    /// Addresses to take, at most one per family.
+    pub addresses: Vec<AddressSpec>,
+    /// No others than those: a family without one gets none.
+    pub no_other_addresses: bool,
+    /// Where the next free address is taken from; a family without one: the network's.
+    pub ranges: Vec<AddressRange>,
+    /// `None`: from the IP address.
+    pub mac: Option<Mac>,
+    /// Further names.
+    pub aliases: Vec<DnsName>,
+    /// `None`: eth0, eth1, ….
+    pub ifname: Option<IfName>,
+    /// Ports to publish.
+    pub ports: Vec<PortSpec>,
+    /// Routes besides the default one.
+    pub routes: Vec<Route>,
+    /// Limits.
+    pub bandwidth: Option<Bandwidth>,
+    /// The runtime's network that attaches; `None`: a person or the API.
+    pub owner: Option<NetworkName>,
+}
+
+impl From<&ConnectSpec> for Wish {
+    fn from(spec: &ConnectSpec) -> Self {
+        let asked = [spec.ip.map(IpAddr::V4), spec.ip6.map(IpAddr::V6)].into_iter().flatten();
+        Self {
+            addresses: asked.map(|ip| AddressSpec { ip, prefix: None, gateway: None }).collect(),
+            mac: spec.mac,
+            aliases: spec.aliases.clone(),
+            ifname: spec.ifname.clone(),
+            ports: spec.ports.clone(),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<&AttachSpec> for Wish {
+    fn from(spec: &AttachSpec) -> Self {
+        Self {
+            addresses: spec.addresses.clone(),
+            no_other_addresses: spec.interface != InterfaceSource::Made,
+            ranges: spec.ranges.clone(),
+            mac: spec.mac,
+            aliases: spec.aliases.clone(),
+            ifname: Some(spec.key.ifname.clone()),
+            ports: spec.ports.clone(),
+            routes: spec.routes.clone(),
+            bandwidth: spec.bandwidth,
+            owner: Some(spec.key.owner.clone()),
+        }
+    }
+}
+
 /// What a runtime knows an attachment by: at most one of its kind (CNI spec 1.1.0, section 2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttachmentKey {

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 mod bad_input;
+mod cni;
 mod endpoints;
 mod firewall;
 mod heal;
@@ -43,6 +44,7 @@ fn main() -> ExitCode {
         restart::trials(),
         heal::trials(),
         bad_input::trials(),
+        cni::trials(),
     ];
     let trials: Vec<Trial> = trials.into_iter().flatten().collect();
     let trials = match entered {

@@ -88,7 +88,7 @@ impl Connect {
     pub fn into_spec(self, network: &str) -> Result<ConnectSpec, Invalid> {
         let place = place(self.netns, self.pid)?;
         let container = match &place {
-            Some(_) => self.container.parse::<ContainerName>()?.into(),
+            Some(_) => resolvable(&self.container, self.id.as_deref())?,
             None => parse::container_reference(&self.container)?,
         };
         if let (Some(id), None) = (&self.id, &place) {
@@ -106,6 +106,15 @@ impl Connect {
             ifname: self.ifname.map(|name| name.parse()).transpose()?,
         })
     }
+}
+
+/// A container's name, which DNS must be able to answer, unless it is just its id.
+fn resolvable(name: &str, id: Option<&str>) -> Result<String, Invalid> {
+    let parsed: ContainerName = name.parse()?;
+    if !parsed.resolves() && id != Some(name) {
+        return Err(Invalid::new("container name", name, "it is too long for a DNS name: use at most 63 bytes"));
+    }
+    Ok(parsed.into())
 }
 
 fn place(netns: Option<String>, pid: Option<u32>) -> Result<Option<Place>, Invalid> {

@@ -17,8 +17,10 @@ use crate::model::address::{self, Family};
 use crate::model::network;
 use crate::model::request::NetworkSpec;
 
-/// The only driver there is.
+/// The only driver that can be asked for.
 const DRIVER: &str = "bridge";
+/// The driver of networks whose interfaces another CNI plugin makes.
+const ADOPTED: &str = "adopted";
 /// Smallest MTU of an IPv4 link (RFC 791, 3.2).
 const MTU_MIN: u32 = 68;
 /// Smallest MTU of an IPv6 link (RFC 8200, 5); below it the kernel takes IPv6 off the interface.
@@ -33,9 +35,9 @@ pub struct Network {
     pub name: String,
     /// 64 hex digits, given once.
     pub id: String,
-    /// `bridge`.
+    /// `bridge`; `adopted` where another CNI plugin makes the interfaces.
     pub driver: String,
-    /// The bridge's interface name.
+    /// The bridge's interface name; empty where the containers' interfaces belong to none.
     pub bridge: String,
     /// In the order in which addresses are tried.
     pub subnets: Vec<Subnet>,
@@ -133,16 +135,15 @@ pub struct SubnetObject {
 
 impl From<&network::Network> for Network {
     fn from(network: &network::Network) -> Self {
-        let bridge = network.bridge();
         Self {
             name: network.name.to_string(),
             id: network.id.to_string(),
-            driver: DRIVER.into(),
-            bridge: bridge.name.to_string(),
+            driver: if network.is_adopted() { ADOPTED } else { DRIVER }.into(),
+            bridge: network.bridge().map(ToString::to_string).unwrap_or_default(),
             subnets: network.subnets.iter().map(Subnet::from).collect(),
             internal: network.internal,
-            icc: bridge.icc,
-            masquerade: bridge.masquerade,
+            icc: network.icc(),
+            masquerade: network.masquerade(),
             mtu: network.mtu,
             labels: network.labels.clone(),
             created: rfc3339(network.created),

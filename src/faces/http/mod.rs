@@ -3,6 +3,7 @@
 //! Reading requests load the snapshot and never wait; changing requests become one engine command each. Dropping a
 //! request (the client went away) is safe: a command that the engine has taken is carried out all the same.
 
+mod attachments;
 mod endpoints;
 mod events;
 mod extract;
@@ -52,6 +53,7 @@ fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(networks::routes())
         .merge(endpoints::routes())
+        .merge(attachments::routes())
         .merge(state::routes())
         .merge(events::routes())
         .merge(metrics::routes())
@@ -67,7 +69,7 @@ fn complete(mut description: OpenApi) -> OpenApi {
     let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let failure = Response::builder().description("Refused or failed").content("application/json", body).build();
     for item in description.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
+        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
             operation.responses.responses.insert("default".into(), failure.clone().into());
         }
     }

@@ -21,6 +21,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
         .routes(routes!(list_networks, create_network))
         .routes(routes!(network, remove_network))
+        .routes(routes!(room))
         .routes(routes!(prune_networks))
         .route("/v1/networks/prune", of_that_name)
 }
@@ -54,6 +55,18 @@ async fn create_network(
         (status = 404, body = ErrorBody, description = "No such network")))]
 async fn network(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<Json<Network>, Problem> {
     Ok(Json(find::network(&shared.handle.snapshot(), &name)?.as_ref().into()))
+}
+
+/// Whether another container could join.
+#[utoipa::path(get, path = "/v1/networks/{name}/room", tag = "networks",
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 204, description = "There is room"),
+        (status = 404, body = ErrorBody, description = "No such network"),
+        (status = 409, body = ErrorBody, description = "Code `exhausted`: no address or bridge port is left")))]
+async fn room(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<StatusCode, Problem> {
+    shared.handle.room(&name).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Removes a network without containers.

@@ -22,7 +22,7 @@ fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
         ErrorKind::NotFound => StatusCode::NOT_FOUND,
-        ErrorKind::Conflict | ErrorKind::Exhausted => StatusCode::CONFLICT,
+        ErrorKind::Conflict | ErrorKind::Exhausted | ErrorKind::Changed => StatusCode::CONFLICT,
         ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         ErrorKind::Failed => StatusCode::INTERNAL_SERVER_ERROR,
     }

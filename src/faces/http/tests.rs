@@ -154,6 +154,36 @@ async fn bad_requests_get_one_clear_line_and_change_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_attaches_checks_and_collects() {
+    let api = serve();
+    let (path, check) = ("/v1/attachments/podman/c1/eth0", "/v1/attachments/podman/c1/eth0/check");
+    let netns = "/run/netns/there";
+    let request = json!({"netns": netns, "network": {"name": "net1"}, "name": "web", "ports": ["4000:80"]});
+    let (status, attachment) = api.ask("PUT", path, Some(request.clone())).await;
+    assert_eq!(status, 200, "{attachment}");
+    let endpoint = &attachment["endpoint"];
+    assert_eq!((&endpoint["container"], &endpoint["owner"]), (&json!({"id": "c1", "name": "web"}), &json!("podman")));
+    assert_eq!(attachment["bridge"], "nd-net1");
+    assert_eq!(attachment["routes"], json!([{"destination": "0.0.0.0/0", "gateway": "10.89.0.1"}]));
+    let dns =
+        json!({"nameservers": ["10.89.0.1"], "domain": "internal", "search": ["internal"], "options": ["ndots:0"]});
+    assert_eq!(attachment["dns"], dns);
+    assert_eq!(api.ask("PUT", path, Some(request)).await, (200, attachment.clone()), "again");
+    assert_eq!(api.ask("POST", check, Some(json!({ "netns": netns }))).await.0, 204);
+    let other = api.ask("POST", check, Some(json!({"netns": netns, "addresses": ["10.89.0.99/24"]}))).await;
+    assert_eq!((other.0, &other.1["error"]["code"]), (409, &json!("changed")));
+    assert_eq!(api.ask("GET", "/v1/networks/net1/room", None).await.0, 204);
+    let valid = json!({"valid": [{"container": "c1", "ifname": "eth0"}]});
+    assert_eq!(api.ask("POST", "/v1/attachments/podman/gc", Some(valid)).await, (200, json!({"released": []})));
+    for _ in 0..2 {
+        assert_eq!(api.ask("DELETE", path, None).await.0, 204);
+    }
+    assert_eq!(api.ask("POST", check, Some(json!({ "netns": netns }))).await.0, 404);
+    let gone = api.ask("PUT", path, Some(json!({"netns": "/run/netns/nope", "network": {"name": "net1"}}))).await;
+    assert_eq!((gone.0, &gone.1["error"]["code"]), (404, &json!("not_found")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_of_another_type_is_refused_and_one_without_type_is_json() {
     let api = serve();
     let post = |kind: &str| {

@@ -37,7 +37,8 @@ fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) 
         return Answer::NxDomain;
     }
     let names = if let Some(endpoint) = view.desired.at_address(address) {
-        let name = &endpoint.container.name;
+        let container = &endpoint.container;
+        let name = if container.name.resolves() { container.name.as_str() } else { container.id.short() };
         vec![name.to_string(), format!("{name}.{}.{domain}", endpoint.network)]
     } else if view.desired.at_gateway(address).is_some() {
         vec![format!("host.{domain}")]

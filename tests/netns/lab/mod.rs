@@ -4,6 +4,7 @@
 //! Because `/run` and `/etc` are private, every test may call its container `web`. Everything ends with the test: the
 //! daemon by its process id, the namespaces with the last reference to them.
 
+pub(crate) mod cni;
 pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod echo;
@@ -139,6 +140,12 @@ impl Lab {
             self.container(name);
         }
         self.netd(&format!("connect {network} {name} {more}")).ok();
+    }
+
+    /// A network and a container on it.
+    pub(crate) fn connected_to_new(&self, network: &str, name: &str) {
+        self.netd(&format!("network create {network}")).ok();
+        self.connected(network, name, "");
     }
 
     /// A program in a namespace, as `ip netns exec` starts it (so `/etc/netns/NAME` counts).

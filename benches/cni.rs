@@ -1,0 +1,106 @@
+//! `scripts/bench cni`: what the CNI plugin itself costs: its size, VERSION as a whole process, and ADD through it
+//! against the same attachment asked of the API, turn by turn in one run. Fails when a bound is missed.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::print_stdout, reason = "its output is the measurement")]
+
+#[path = "../tests/netns/lab/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
+mod lab;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use lab::Lab;
+
+const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
+/// Turns of each kind.
+const MEASURED: usize = 300;
+/// The bounds on a machine with two cores.
+const SIZE_MAX: u64 = 2 << 20;
+const VERSION_MAX: Duration = Duration::from_millis(3);
+const ADD_MORE_MAX: Duration = Duration::from_millis(4);
+
+fn main() -> ExitCode {
+    if let Err(why) = lab::space::leave_the_machine() {
+        println!("no namespaces of its own: {why}");
+        return ExitCode::FAILURE;
+    }
+    let size = std::fs::metadata(PLUGIN).expect("the plugin is built").len();
+    println!("size of netd-cni: {size} bytes (at most {SIZE_MAX})");
+    let version = median((0..MEASURED).map(|_| timed(|| plugin("VERSION", 0, r#"{"cniVersion":"1.1.0"}"#))).collect());
+    println!("VERSION as a process, {MEASURED} times: p50 {version:.2?} (at most {VERSION_MAX:?})");
+
+    let lab = Lab::new();
+    lab.start_daemon();
+    lab.netd("network create net1 --subnet 10.100.0.0/16").ok();
+    for number in 0..2 * MEASURED {
+        lab::run(&format!("ip netns add box{number}")).ok();
+    }
+    let (mut through_plugin, mut through_api) = (Vec::new(), Vec::new());
+    for turn in 0..MEASURED {
+        through_plugin.push(timed(|| plugin("ADD", 2 * turn, &configuration(2 * turn))));
+        through_api.push(timed(|| api(2 * turn + 1)));
+    }
+    let (plugin, api) = (median(through_plugin), median(through_api));
+    let more = plugin.saturating_sub(api);
+    println!("ADD with one port, {MEASURED} times: p50 {plugin:.2?}; the same through the API: {api:.2?}");
+    println!("the plugin costs {more:.2?} (at most {ADD_MORE_MAX:?}), {:.2} times", plugin.div_duration_f64(api));
+    let held = size <= SIZE_MAX && version <= VERSION_MAX && more <= ADD_MORE_MAX;
+    println!("{}", if held { "bounds held" } else { "BOUNDS MISSED" });
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn timed(work: impl FnOnce()) -> Duration {
+    let begin = Instant::now();
+    work();
+    begin.elapsed()
+}
+
+fn configuration(number: usize) -> String {
+    let ports = format!(r#"[{{"hostPort":{},"containerPort":80,"protocol":"tcp"}}]"#, 10_000 + number);
+    let socket = lab::daemon::SOCKET;
+    format!(
+        r#"{{"cniVersion":"1.0.0","name":"net1","type":"netd-cni","socket":"{socket}","capabilities":{{"portMappings":true}},"runtimeConfig":{{"portMappings":{ports}}}}}"#
+    )
+}
+
+/// The plugin as a runtime calls it.
+fn plugin(command: &str, number: usize, stdin: &str) {
+    let mut plugin = Command::new(PLUGIN)
+        .env_clear()
+        .env("CNI_COMMAND", command)
+        .env("CNI_CONTAINERID", format!("box{number}"))
+        .env("CNI_NETNS", format!("/run/netns/box{number}"))
+        .env("CNI_IFNAME", "eth0")
+        .env("CNI_PATH", "/opt/cni/bin")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the plugin starts");
+    plugin.stdin.take().unwrap().write_all(stdin.as_bytes()).unwrap();
+    let done = plugin.wait_with_output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
+}
+
+/// The same attachment over HTTP, on a connection of its own, as the plugin asks for it.
+fn api(number: usize) {
+    let port = 10_000 + number;
+    let body = format!(r#"{{"netns":"/run/netns/box{number}","network":{{"name":"net1"}},"ports":["{port}:80"]}}"#);
+    let request = format!(
+        "PUT /v1/attachments/net1/box{number}/eth0 HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(lab::daemon::SOCKET).expect("the daemon listens");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+}

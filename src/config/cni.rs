@@ -1,0 +1,8 @@
+//! The environment of the CNI plugin: its parameters, and what the IPAM plugin behind it inherits.
+
+use std::ffi::OsString;
+
+/// Every variable, in no particular order.
+pub fn environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os().collect()
+}

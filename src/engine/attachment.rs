@@ -1,0 +1,241 @@
+//! Attachments: what runtimes (CNI) ask for. Asking again changes nothing; what goes wrong leaves nothing.
+
+use std::sync::Arc;
+
+use super::Error;
+use super::apply;
+use super::decide::attachment::{self, Found};
+use super::decide::{address, endpoint};
+use super::event::Change;
+use super::worker::Worker;
+use crate::kernel::Kernel;
+use crate::logic::refusal::Refusal;
+use crate::logic::wanted;
+use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
+use crate::model::ids::{ContainerId, NetworkId};
+use crate::model::names::{ContainerName, DnsName, IfName, NetworkName};
+use crate::model::network::Network;
+use crate::model::request::{AttachSpec, AttachmentKey, InterfaceSource, NetworkSpec, Wish};
+use crate::model::step::Step;
+use crate::store::{Record, Store};
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Attaches; the same attachment again returns the one that is there.
+    pub(super) fn attach_for_runtime(&mut self, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
+        let netns = self.kernel.netns(&spec.netns)?;
+        if let Some(endpoint) = self.find_attachment(&spec.key)
+            && let Some(endpoint) = self.attach_again(&endpoint, spec, &netns)?
+        {
+            return Ok(endpoint);
+        }
+        let mut wish = Wish::from(spec);
+        let container = self.runtime_container(spec, netns, &mut wish)?;
+        if spec.interface == InterfaceSource::Found {
+            return self.adopt(spec, container, &wish);
+        }
+        let (network, is_new) = self.network_for(&spec.network)?;
+        let attached = self.join(&network, &wish, |_| Ok(container.clone()));
+        if attached.is_err() && is_new {
+            self.forget_network(&network);
+        }
+        attached
+    }
+
+    /// The attachment of that key.
+    pub(super) fn find_attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
+        let endpoints = self.state.endpoints_of(&key.container);
+        endpoints.into_iter().find(|e| e.owner.as_ref() == Some(&key.owner) && e.ifname == key.ifname)
+    }
+
+    /// An attachment that is there already; `None` when it belonged to a namespace that is gone.
+    fn attach_again(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        spec: &AttachSpec,
+        netns: &Netns,
+    ) -> Result<Option<Arc<Endpoint>>, Error> {
+        let (container, ifname) = (endpoint.container.name.clone(), endpoint.ifname.clone());
+        if endpoint.container.netns.id != netns.id {
+            if self.kernel.netns_alive(&endpoint.container.netns) {
+                let what = "its network namespace";
+                return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
+            }
+            self.release_container(&endpoint.container.id);
+            return Ok(None);
+        }
+        match spec.interface {
+            InterfaceSource::Given if endpoint.addresses.is_empty() => {
+                return self.give_addresses(endpoint, spec).map(Some);
+            }
+            InterfaceSource::Unaddressed => return Ok(Some(endpoint.clone())),
+            _ => {}
+        }
+        if let Some(what) = attachment::differs(endpoint, spec) {
+            return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
+        }
+        if !self.kernel.has_link(&endpoint.host_ifname) {
+            self.reattach(&endpoint.key());
+            self.publish();
+        }
+        Ok(Some(endpoint.clone()))
+    }
+
+    /// The container as its runtime names it. A name that another living container has becomes an alias: what a runtime
+    /// starts must not fail because of a name.
+    fn runtime_container(&mut self, spec: &AttachSpec, netns: Netns, wish: &mut Wish) -> Result<Container, Error> {
+        let id = &spec.key.container;
+        let wanted = attachment::wanted_name(spec)?;
+        if let Some(known) = self.state.desired.container(id).map(|attached| attached.container.clone()) {
+            if known.netns.id == netns.id {
+                wish.aliases.extend(wanted.filter(|name| *name != known.name).as_ref().and_then(alias));
+                return Ok(known);
+            }
+            if self.kernel.netns_alive(&known.netns) {
+                return Err(Refusal::ContainerNameTaken { name: known.name, id: id.short().to_owned() }.into());
+            }
+            self.release_container(id);
+        }
+        let scope = spec.scope.clone().filter(|_| wanted.is_some());
+        if let Some(name) = &wanted {
+            if self.is_name_free(name) {
+                return Ok(Container { id: id.clone(), name: name.clone(), netns, scope });
+            }
+            wish.aliases.extend(alias(name));
+        }
+        let name: ContainerName = id.as_str().parse().map_err(Refusal::from)?;
+        if !self.is_name_free(&name) {
+            let holder = self.state.desired.exact_container(name.as_str()).map(|a| a.container.id.short().to_owned());
+            return Err(Refusal::ContainerNameTaken { name, id: holder.unwrap_or_default() }.into());
+        }
+        Ok(Container { id: id.clone(), name, netns, scope })
+    }
+
+    /// Whether no living container has the name; one that has it and is gone is released.
+    fn is_name_free(&mut self, name: &ContainerName) -> bool {
+        let Some(holder) = self.state.desired.exact_container(name.as_str()).map(|a| a.container.clone()) else {
+            return true;
+        };
+        if self.kernel.netns_alive(&holder.netns) {
+            return false;
+        }
+        self.release_container(&holder.id);
+        true
+    }
+
+    /// The network of that name, made when there is none; whether it was made.
+    fn network_for(&mut self, spec: &NetworkSpec) -> Result<(Arc<Network>, bool), Error> {
+        match self.state.desired.network(&spec.name).cloned() {
+            Some(network) => Ok((network, false)),
+            None => Ok((self.create_network(spec)?, true)),
+        }
+    }
+
+    /// Takes back a network that was made for an attachment that failed.
+    fn forget_network(&mut self, network: &Network) {
+        if let Err(error) = self.remove_network(network.name.as_str()) {
+            tracing::warn!(network = %network.name, "a network made for nothing is left behind: {error}");
+        }
+    }
+
+    /// Adds names, ports, firewall and limits to an interface that another program made.
+    fn adopt(&mut self, spec: &AttachSpec, container: Container, wish: &Wish) -> Result<Arc<Endpoint>, Error> {
+        let ifname = &spec.key.ifname;
+        let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
+        let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
+        let facts = self.facts()?;
+        let found: Found = attachment::found(spec, seen, &facts)?;
+        let new = (NetworkId::from_random(rand::random()), crate::base::clock::unix_seconds());
+        let wanted = attachment::adopted_network(&self.state, &spec.network, &found, new)?;
+        let known = self.state.desired.network(&wanted.name).cloned();
+        let (network, is_new) = match known {
+            Some(known) if *known == wanted => (known, false),
+            known => {
+                if let Some(stale) = known {
+                    self.remove_network(stale.name.as_str())?;
+                }
+                (self.add_network(wanted, None, &facts)?, true)
+            }
+        };
+        let endpoint = endpoint::adopt(&self.state, &network, container, wish, &found).map_err(Error::from);
+        let attached = endpoint.and_then(|endpoint| self.attach(&network, endpoint));
+        if attached.is_err() && is_new {
+            self.forget_network(&network);
+        }
+        attached
+    }
+
+    /// The second half of an attachment whose addresses come from an IPAM plugin that works through the interface.
+    fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
+        let network = self.find_network(bare.network.as_str())?;
+        let wish = Wish::from(spec);
+        let addresses = address::choose(&mut self.state, &network, &wish)?;
+        let mut endpoint = bare.as_ref().clone();
+        endpoint.gateways = address::gateways(&network, &addresses, &wish);
+        endpoint.addresses = addresses;
+        endpoint.routes.clone_from(&spec.routes);
+        let before = self.state.endpoints_of(&endpoint.container.id);
+        let (endpoint, mut records) = self.state.put_endpoint(endpoint);
+        records.push(Record::PutEndpoint(Box::new(endpoint.as_ref().clone())));
+        let after = self.state.endpoints_of(&endpoint.container.id);
+        let committed = self.store.commit(&records).map_err(Error::from);
+        let steps = self.address_steps(&network, &endpoint, &before, &after);
+        let done = committed.and_then(|()| {
+            apply::all_or_nothing(&mut self.kernel, &steps)
+                .map_err(|failed| Error::Kernel { error: failed.error, undo: failed.undo })
+        });
+        if let Err(error) = done {
+            let (bare, mut records) = self.state.put_endpoint(bare.as_ref().clone());
+            records.push(Record::PutEndpoint(Box::new(bare.as_ref().clone())));
+            self.compensate(&records);
+            return Err(error);
+        }
+        self.publish();
+        self.tell(Change::Connected(endpoint.clone()));
+        Ok(endpoint)
+    }
+
+    fn address_steps(
+        &self,
+        network: &Network,
+        endpoint: &Arc<Endpoint>,
+        before: &[Arc<Endpoint>],
+        after: &[Arc<Endpoint>],
+    ) -> Vec<Step> {
+        let difference = endpoint::difference(before, after);
+        let mut steps = vec![Step::Hold(difference.hold)];
+        steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
+        steps.push(Step::Elements { remove: difference.remove, add: difference.add });
+        if let Some(netns) = endpoint.container.netns.name() {
+            let (before, now) = (self.resolv_conf(before), self.resolv_conf(after));
+            steps.push(Step::Resolv { netns: netns.to_owned(), before, now });
+        }
+        steps.retain(Step::does);
+        steps
+    }
+
+    /// Detaches every attachment of the owner but those.
+    pub(super) fn collect(
+        &mut self,
+        owner: &NetworkName,
+        valid: &[(ContainerId, IfName)],
+    ) -> Result<Vec<Arc<Endpoint>>, Error> {
+        let is_valid = |e: &Endpoint| valid.iter().any(|(id, ifname)| *id == e.container.id && *ifname == e.ifname);
+        let stale = self.state.desired.endpoints().filter(|e| e.owner.as_ref() == Some(owner) && !is_valid(e));
+        let keys: Vec<(EndpointKey, bool)> = stale.map(|endpoint| (endpoint.key(), true)).collect();
+        self.disconnect(&keys)
+    }
+
+    /// Whether another container could join the network.
+    pub(super) fn room(&mut self, network: &str) -> Result<(), Error> {
+        let network = self.find_network(network)?;
+        endpoint::has_room(&self.state, &network)?;
+        if !network.is_adopted() {
+            address::any_left(&mut self.state, &network)?;
+        }
+        Ok(())
+    }
+}
+
+fn alias(name: &ContainerName) -> Option<DnsName> {
+    name.as_str().parse().ok()
+}

@@ -1,0 +1,129 @@
+//! Addresses of an endpoint: those asked for, the next free ones, their gateways, and the MAC address.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use crate::engine::state::State;
+use crate::logic::ipam;
+use crate::logic::refusal::Refusal;
+use crate::model::address::{Family, Mac, number};
+use crate::model::network::{Network, NetworkSubnet};
+use crate::model::request::{AddressRange, AddressSpec, Wish};
+
+/// One address per family of the network: the one asked for, or the next free one of the ranges asked for or of the
+/// first subnet with room.
+pub(crate) fn choose(state: &mut State, network: &Network, wish: &Wish) -> Result<Vec<IpNetwork>, Refusal> {
+    let mut addresses = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        let asked = wish.addresses.iter().find(|address| Family::of(address.ip) == family);
+        let ranges: Vec<&AddressRange> = wish.ranges.iter().filter(|range| range.subnet.family() == family).collect();
+        let subnets: Vec<&NetworkSubnet> = network.subnets.iter().filter(|s| s.subnet.family() == family).collect();
+        match asked {
+            Some(asked) => addresses.push(asked_address(state, network, asked)?),
+            None if wish.no_other_addresses => {}
+            None if !ranges.is_empty() => addresses.push(next_in_ranges(state, network, &ranges)?),
+            None if subnets.is_empty() => {}
+            None => addresses.push(next_free(state, network, &subnets)?),
+        }
+    }
+    Ok(addresses)
+}
+
+/// Whether each family of the network has an address left; the error says which has none.
+pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
+    choose(state, network, &Wish::default()).map(drop)
+}
+
+fn next_free(state: &mut State, network: &Network, subnets: &[&NetworkSubnet]) -> Result<IpNetwork, Refusal> {
+    let State { desired, ipam, .. } = state;
+    let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
+    let next = |s: &&NetworkSubnet| ipam.peek(&network.name, s.subnet, held).map(|ip| s.subnet.interface(ip));
+    let shown = || {
+        let range = |s: &&NetworkSubnet| s.range.unwrap_or(s.subnet).to_string();
+        subnets.iter().map(range).collect::<Vec<_>>().join(", ")
+    };
+    let none = || Refusal::NoFreeAddress { network: network.name.clone(), subnets: shown() };
+    subnets.iter().find_map(next).ok_or_else(none)
+}
+
+fn next_in_ranges(state: &State, network: &Network, ranges: &[&AddressRange]) -> Result<IpNetwork, Refusal> {
+    if let Some(range) = ranges.iter().find(|range| !network.subnets.iter().any(|s| s.subnet == range.subnet)) {
+        return Err(outside("range of addresses in subnet", range.subnet.to_string(), network));
+    }
+    let State { desired, ipam, .. } = state;
+    let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
+    let next = |range: &&AddressRange| {
+        let (low, high) = ipam::usable(range.subnet);
+        let bounds = (range.first.map_or(low, number).max(low), range.last.map_or(high, number).min(high));
+        ipam.peek_within(&network.name, range.subnet, bounds, held).map(|ip| range.subnet.interface(ip))
+    };
+    let shown = |range: &&AddressRange| match (range.first, range.last) {
+        (None, None) => range.subnet.to_string(),
+        (first, last) => {
+            let end = |end: Option<IpAddr>| end.map(|ip| ip.to_string()).unwrap_or_default();
+            format!("{}-{} of {}", end(first), end(last), range.subnet)
+        }
+    };
+    let none = || Refusal::NoFreeAddress {
+        network: network.name.clone(),
+        subnets: ranges.iter().map(shown).collect::<Vec<_>>().join(", "),
+    };
+    ranges.iter().find_map(next).ok_or_else(none)
+}
+
+fn outside(what: &'static str, value: String, network: &Network) -> Refusal {
+    let subnets = network.subnets.iter().map(|s| s.subnet.to_string()).collect::<Vec<_>>().join(", ");
+    Refusal::Outside { what, value, network: network.name.clone(), subnets }
+}
+
+fn asked_address(state: &State, network: &Network, asked: &AddressSpec) -> Result<IpNetwork, Refusal> {
+    let usable = |s: &&NetworkSubnet| {
+        let (low, high) = ipam::usable(s.subnet);
+        (low..=high).contains(&number(asked.ip)) && s.subnet.contains(asked.ip)
+    };
+    let subnet = network.subnets.iter().find(usable);
+    let subnet = subnet.ok_or_else(|| outside("IP address", asked.ip.to_string(), network))?;
+    is_free(state, network, asked.ip)?;
+    Ok(subnet.subnet.interface(asked.ip))
+}
+
+/// Whether nobody has the address.
+pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<(), Refusal> {
+    let taken = |holder: String| Refusal::AddressTaken { address: ip, network: network.name.clone(), holder };
+    if network.subnets.iter().any(|subnet| subnet.gateway == ip) {
+        return Err(taken("the gateway".into()));
+    }
+    match state.desired.at_address(ip) {
+        Some(holder) => Err(taken(format!("container {}", holder.container.name))),
+        None => Ok(()),
+    }
+}
+
+/// The gateway of each address: the one asked for, else the network's; none on an internal network.
+pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], wish: &Wish) -> Vec<IpAddr> {
+    let gateway = |address: &IpNetwork| {
+        let asked = wish.addresses.iter().find(|asked| asked.ip == address.ip()).and_then(|asked| asked.gateway);
+        asked.or_else(|| network.gateway_for(address.ip()))
+    };
+    addresses.iter().filter(|_| !network.internal).filter_map(gateway).collect()
+}
+
+/// The MAC address asked for, else one that follows from the first IP address, else a random one.
+pub(super) fn mac(
+    state: &State,
+    network: &Network,
+    asked: Option<Mac>,
+    first: Option<IpAddr>,
+    random: u32,
+) -> Result<Mac, Refusal> {
+    let Some(mac) = asked else {
+        return Ok(first.map_or_else(|| Mac::random(random), Mac::for_address));
+    };
+    match state.desired.endpoints_of(&network.name).find(|endpoint| endpoint.mac == mac) {
+        Some(holder) => {
+            Err(Refusal::MacTaken { mac, network: network.name.clone(), holder: holder.container.name.clone() })
+        }
+        None => Ok(mac),
+    }
+}

@@ -1,0 +1,156 @@
+//! Attachments of runtimes: whether an earlier one is what is asked for again, how the container is called, and the
+//! network that interfaces of another program make.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::name_is_free;
+use crate::engine::state::State;
+use crate::logic::refusal::Refusal;
+use crate::model::address::{Mac, Subnet};
+use crate::model::endpoint::Endpoint;
+use crate::model::ids::NetworkId;
+use crate::model::names::{ContainerName, NetworkName};
+use crate::model::network::{Adopted, Driver, Network, NetworkSubnet};
+use crate::model::observed::{HostEnd, HostFacts, ObservedInterface};
+use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
+
+/// An interface that another program made, as far as netd builds on it.
+#[derive(Debug, Clone)]
+pub(crate) struct Found {
+    /// Those that the runtime told, as the interface has them.
+    pub(crate) addresses: Vec<IpNetwork>,
+    /// Beside each of `addresses`; all of them addresses of the host.
+    pub(crate) gateways: Vec<IpAddr>,
+    pub(crate) mac: Mac,
+    pub(crate) mtu: u32,
+    pub(crate) host_end: HostEnd,
+}
+
+/// What an earlier attachment differs in from what is asked for now; `None`: in nothing.
+pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static str> {
+    let has_name = |name: &str| endpoint.dns_names().iter().any(|own| own.eq_ignore_ascii_case(name));
+    let has_address = |ip: IpAddr| endpoint.addresses.iter().any(|address| address.ip() == ip);
+    let exact = spec.interface != InterfaceSource::Made;
+    let ports_match = spec.ports.iter().zip(&endpoint.publications).all(|(asked, made)| {
+        (asked.host_ip, asked.container, asked.protocol) == (made.host_ip, made.container, made.protocol)
+            && asked.host.is_none_or(|host| host == made.host)
+    });
+    if endpoint.network != spec.network.name {
+        Some("its network")
+    } else if !spec.addresses.iter().all(|asked| has_address(asked.ip))
+        || (exact && spec.addresses.len() != endpoint.addresses.len())
+    {
+        Some("its addresses")
+    } else if spec.mac.is_some_and(|mac| mac != endpoint.mac) {
+        Some("its MAC address")
+    } else if !spec.aliases.iter().all(|alias| has_name(alias.as_str())) {
+        Some("its aliases")
+    } else if spec.ports.len() != endpoint.publications.len() || !ports_match {
+        Some("its ports")
+    } else if spec.bandwidth != endpoint.bandwidth {
+        Some("its limits")
+    } else if spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
+        Some("its routes")
+    } else {
+        None
+    }
+}
+
+/// The name that a runtime gives to its container, scope included; `None`: it gives none.
+pub(crate) fn wanted_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Refusal> {
+    let Some(name) = &spec.name else { return Ok(None) };
+    match &spec.scope {
+        Some(scope) => Ok(Some(format!("{name}.{scope}").parse()?)),
+        None => Ok(Some(name.clone())),
+    }
+}
+
+/// What is found in the container, if netd can build on it.
+pub(crate) fn found(spec: &AttachSpec, seen: ObservedInterface, facts: &HostFacts) -> Result<Found, Refusal> {
+    let refuse = |why: String| Refusal::CannotAdopt { ifname: spec.key.ifname.clone(), why };
+    let Some(host_end) = seen.host_end else {
+        return Err(refuse(
+            "it is no veth pair with its other end on the host, so netd cannot lead anything there".into(),
+        ));
+    };
+    let Some(mac) = seen.mac else { return Err(refuse("it has no MAC address".into())) };
+    let (mut addresses, mut gateways) = (Vec::new(), Vec::new());
+    for asked in &spec.addresses {
+        let has = seen.addresses.iter().find(|address| address.ip() == asked.ip);
+        let Some(has) = has else { return Err(refuse(format!("it does not have the address {}", asked.ip))) };
+        let on_host = |gateway: &IpAddr| facts.addresses.iter().any(|(address, _)| address.ip() == *gateway);
+        let Some(gateway) = asked.gateway.filter(on_host) else {
+            let told = asked.gateway.map_or("no gateway".into(), |gateway| format!("the gateway {gateway}"));
+            let why =
+                format!("{} has {told}, which is no address of the host (isGateway of the bridge plugin)", asked.ip);
+            return Err(refuse(why));
+        };
+        addresses.push(*has);
+        gateways.push(gateway);
+    }
+    if addresses.is_empty() {
+        return Err(refuse("no address of it was told".into()));
+    }
+    Ok(Found { addresses, gateways, mac, mtu: seen.mtu, host_end })
+}
+
+/// The network that interfaces of another program make, or the one that they make already.
+pub(crate) fn adopted_network(
+    state: &State,
+    spec: &NetworkSpec,
+    found: &Found,
+    (id, created): (NetworkId, u64),
+) -> Result<Network, Refusal> {
+    let bridge = found.host_end.bridge.clone();
+    let wanted: Vec<NetworkSubnet> = found
+        .addresses
+        .iter()
+        .zip(&found.gateways)
+        .filter_map(|(address, gateway)| {
+            let subnet = Subnet::containing(address.ip(), address.prefix())?;
+            Some(NetworkSubnet { subnet, gateway: *gateway, range: None })
+        })
+        .collect();
+    if let Some(known) = state.desired.network(&spec.name) {
+        let in_use = state.used.contains_key(&known.name);
+        let same = known.bridge() == bridge.as_ref() && wanted.iter().all(|subnet| known.subnets.contains(subnet));
+        match (known.is_adopted(), same) {
+            (false, _) => return Err(Refusal::NotAdopted(known.name.clone())),
+            (true, true) => return Ok(known.as_ref().clone()),
+            (true, false) if in_use => return Err(Refusal::AdoptedOtherwise(known.name.clone())),
+            (true, false) => {}
+        }
+    } else {
+        name_is_free(state, &spec.name)?;
+    }
+    collides(state, &spec.name, &wanted, found)?;
+    let masquerade = spec.masquerade && bridge.is_some();
+    Ok(Network {
+        name: spec.name.clone(),
+        id,
+        driver: Driver::Adopted(Adopted { bridge, icc: spec.icc, masquerade }),
+        subnets: wanted,
+        internal: spec.internal,
+        mtu: found.mtu,
+        labels: spec.labels.clone(),
+        created,
+    })
+}
+
+fn collides(state: &State, name: &NetworkName, wanted: &[NetworkSubnet], found: &Found) -> Result<(), Refusal> {
+    for other in state.desired.networks().filter(|other| other.name != *name) {
+        if let Some(bridge) = found.host_end.bridge.as_ref().filter(|bridge| other.bridge() == Some(bridge)) {
+            let holder = format!("network {}", other.name);
+            return Err(Refusal::IfNameTaken { ifname: bridge.clone(), holder });
+        }
+        for subnet in wanted {
+            if let Some(held) = other.subnets.iter().find(|held| held.subnet.overlaps(subnet.subnet)) {
+                let with = format!("network {} ({})", other.name, held.subnet);
+                return Err(Refusal::SubnetOverlap { subnet: subnet.subnet, with });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,216 @@
+//! Endpoints: what a wish becomes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use super::address;
+use super::attachment::Found;
+use crate::engine::state::State;
+use crate::logic::refusal::Refusal;
+use crate::logic::{interfaces, ports, wanted};
+use crate::model::Invalid;
+use crate::model::address::Family;
+use crate::model::endpoint::{Container, Endpoint, EndpointKey};
+use crate::model::names::IfName;
+use crate::model::network::Network;
+use crate::model::observed::HostFacts;
+use crate::model::publication::{PortSpec, Publication};
+use crate::model::request::Wish;
+
+/// Ports a bridge has room for: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
+const BRIDGE_PORTS: usize = 1023;
+
+/// What was found to be taken only when it was tried, and a random number.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) ifnames: BTreeSet<IfName>,
+    pub(crate) host_ifnames: BTreeSet<IfName>,
+    pub(crate) ports: BTreeSet<(crate::model::publication::Protocol, u16)>,
+    pub(crate) random: u32,
+}
+
+/// The endpoint that a wish becomes on a network whose interfaces netd makes. `facts` are looked at for free ports only.
+pub(crate) fn connect(
+    state: &mut State,
+    network: &Network,
+    container: Container,
+    wish: &Wish,
+    (choice, facts): (&Choice, &HostFacts),
+) -> Result<Endpoint, Refusal> {
+    if network.is_adopted() {
+        return Err(Refusal::Adopted(network.name.clone()));
+    }
+    let others = state.endpoints_of(&container.id);
+    if wish.owner.is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
+        return Err(Refusal::AlreadyConnected { container: container.name, network: network.name.clone() });
+    }
+    has_room(state, network)?;
+    let addresses = address::choose(state, network, wish)?;
+    let first = addresses.first().map(IpNetwork::ip);
+    let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
+    let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
+        .ok_or_else(|| Invalid::new("container name", container.name.as_str(), "no interface name is free for it"))?;
+    let mut endpoint = Endpoint {
+        network: network.name.clone(),
+        sequence: state.sequence + 1,
+        ifname: container_ifname(&others, wish, choice)?,
+        host_ifname,
+        gateways: address::gateways(network, &addresses, wish),
+        mac: address::mac(state, network, wish.mac, first, choice.random)?,
+        addresses,
+        aliases: wish.aliases.clone(),
+        publications: Vec::new(),
+        owner: wish.owner.clone(),
+        routes: wish.routes.clone(),
+        bandwidth: wish.bandwidth,
+        container,
+    };
+    endpoint.publications = publications(state, network, &endpoint, wish, (choice, facts))?;
+    Ok(endpoint)
+}
+
+/// The endpoint that a wish becomes on an interface that another program made.
+pub(crate) fn adopt(
+    state: &State,
+    network: &Network,
+    container: Container,
+    wish: &Wish,
+    found: &Found,
+) -> Result<Endpoint, Refusal> {
+    let others = state.endpoints_of(&container.id);
+    let ifname = container_ifname(&others, wish, &Choice::default())?;
+    for ip in found.addresses.iter().map(IpNetwork::ip) {
+        address::is_free(state, network, ip)?;
+    }
+    let mut endpoint = Endpoint {
+        network: network.name.clone(),
+        sequence: state.sequence + 1,
+        ifname,
+        host_ifname: found.host_end.name.clone(),
+        gateways: address::gateways(network, &found.addresses, wish),
+        addresses: found.addresses.clone(),
+        mac: found.mac,
+        aliases: wish.aliases.clone(),
+        publications: Vec::new(),
+        owner: wish.owner.clone(),
+        routes: Vec::new(),
+        bandwidth: wish.bandwidth,
+        container,
+    };
+    endpoint.publications = publications(state, network, &endpoint, wish, (&Choice::default(), &HostFacts::default()))?;
+    Ok(endpoint)
+}
+
+/// Whether another container can join the network.
+pub(crate) fn has_room(state: &State, network: &Network) -> Result<(), Refusal> {
+    let used = state.used.get(&network.name).copied().unwrap_or(0);
+    if used >= BRIDGE_PORTS {
+        return Err(Refusal::BridgeFull { network: network.name.clone(), used, limit: BRIDGE_PORTS });
+    }
+    Ok(())
+}
+
+fn container_ifname(others: &[Arc<Endpoint>], wish: &Wish, choice: &Choice) -> Result<IfName, Refusal> {
+    match &wish.ifname {
+        Some(name) => match others.iter().find(|endpoint| endpoint.ifname == *name) {
+            Some(holder) => {
+                let holder = format!("network {} in this container", holder.network);
+                Err(Refusal::IfNameTaken { ifname: name.clone(), holder })
+            }
+            None => Ok(name.clone()),
+        },
+        None => interfaces::in_container(others.iter().map(AsRef::as_ref), &choice.ifnames)
+            .ok_or_else(|| Invalid::new("interface name", "eth", "every ethN is taken in this container").into()),
+    }
+}
+
+fn publications(
+    state: &State,
+    network: &Network,
+    endpoint: &Endpoint,
+    wish: &Wish,
+    (choice, facts): (&Choice, &HostFacts),
+) -> Result<Vec<Publication>, Refusal> {
+    let mut chosen: Vec<Publication> = Vec::new();
+    for port in &wish.ports {
+        check_publishable(state, network, endpoint, port)?;
+        for group in ports::candidates(port, facts, choice.random) {
+            chosen.push(first_free(state, endpoint, group, port, (&chosen, choice))?);
+        }
+    }
+    Ok(chosen)
+}
+
+/// The first publication of the group that nobody has; a group of one says who has it.
+fn first_free(
+    state: &State,
+    endpoint: &Endpoint,
+    group: Vec<Publication>,
+    spec: &PortSpec,
+    (chosen, choice): (&[Publication], &Choice),
+) -> Result<Publication, Refusal> {
+    let single = group.len() == 1;
+    for publication in group {
+        let own = chosen.iter().find(|other| other.conflicts(&publication));
+        let held = own
+            .map(|held| (held.clone(), endpoint.container.name.to_string()))
+            .or_else(|| state.ports.conflict(&publication).map(|(held, key)| (held.clone(), owner_name(state, key))));
+        match held {
+            Some((held, owner)) if single => return Err(Refusal::PortTaken { asked: publication, held, owner }),
+            Some(_) => {}
+            None if publication.host.ports().any(|p| choice.ports.contains(&(publication.protocol, p))) && !single => {}
+            None => return Ok(publication),
+        }
+    }
+    Err(Refusal::NoFreePort(spec.to_string()))
+}
+
+fn owner_name(state: &State, key: &EndpointKey) -> String {
+    let holder = state.desired.endpoint(key);
+    holder.map_or_else(|| key.container.short().to_owned(), |endpoint| endpoint.container.name.to_string())
+}
+
+fn check_publishable(state: &State, network: &Network, endpoint: &Endpoint, spec: &PortSpec) -> Result<(), Refusal> {
+    let refuse =
+        |why: String| Err(Refusal::CannotPublish { ports: spec.to_string(), network: network.name.clone(), why });
+    if network.internal {
+        return refuse("it is internal and has no way in; publish on another network".into());
+    }
+    let mut endpoints = state.endpoints_of(&endpoint.container.id);
+    endpoints.push(Arc::new(endpoint.clone()));
+    if endpoint.addresses.is_empty() {
+        // They come later, and with them the gateways that decide.
+        return Ok(());
+    }
+    let reachable = |family| {
+        let covers = spec.host_ip.is_none_or(|ip| Family::of(ip) == family);
+        covers && endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some())
+    };
+    if !reachable(Family::V4) && !reachable(Family::V6) {
+        let family = if spec.host_ip.is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
+        return refuse(format!("the container has no {family} address there; create the network with such a subnet"));
+    }
+    Ok(())
+}
+
+/// The elements and ports that change when a container's endpoints go from `before` to `after`.
+pub(crate) struct Difference {
+    pub(crate) remove: Vec<crate::model::element::Element>,
+    pub(crate) add: Vec<crate::model::element::Element>,
+    pub(crate) release: Vec<crate::model::step::HostPort>,
+    pub(crate) hold: Vec<crate::model::step::HostPort>,
+}
+
+/// Compares what two sets of endpoints of one container want.
+pub(crate) fn difference(before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Difference {
+    let (old, new) = (wanted::container_elements(before), wanted::container_elements(after));
+    let (held, wanted) = (wanted::host_ports(before), wanted::host_ports(after));
+    Difference {
+        remove: old.difference(&new).cloned().collect(),
+        add: new.difference(&old).cloned().collect(),
+        release: held.difference(&wanted).copied().collect(),
+        hold: wanted.difference(&held).copied().collect(),
+    }
+}

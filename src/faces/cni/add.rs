@@ -1,0 +1,116 @@
+//! `ADD`: attaches a container; where addresses come from another program, both or neither.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::configuration::Configuration;
+use super::environment::{Environment, Target, attachment_path};
+use super::failure::{Failure, INVALID_CONFIGURATION, OWN_NETNS, UNKNOWN_CONTAINER};
+use super::ipam::{Ipam, Lease};
+use super::result::{Previous, handed_on, made};
+use super::{Call, request};
+use crate::api::v1::{Attach, Attachment, Interface};
+use crate::faces::client::Client;
+
+/// An attachment in the making.
+struct Add<'a> {
+    client: Client,
+    path: String,
+    attach: Attach,
+    ipam: Ipam<'a>,
+}
+
+/// Attaches and gives back the result.
+pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<Value, Failure> {
+    let environment = Environment(&call.invocation.environment);
+    let netns = target.netns.as_deref().unwrap_or_default();
+    check_netns(call, environment, netns)?;
+    let mut attach = request::attach(conf, request::absolute(netns)?, &environment.arguments()?)?;
+    let (ours, runtimes) = (conf.dns()?, conf.runtime_dns()?);
+    let client = Client::new(conf.socket()?);
+    let path = attachment_path(conf.name.as_str(), target);
+    let put = |attach: &Attach| client.put::<Attachment>(&path, attach).map_err(|error| Failure::daemon(&error));
+    match (Previous::of(&conf.fields)?, conf.ipam()?) {
+        (Some(_), Some(_)) => {
+            let why =
+                "\"ipam\" and \"prevResult\" are both given: behind another plugin, that plugin's addresses count";
+            Err(Failure::new(INVALID_CONFIGURATION, why))
+        }
+        (None, None) => {
+            let attachment = put(&attach)?;
+            Ok(made(conf.version, &attachment, target, &attachment_dns(&attachment).and(&ours).and(&runtimes)))
+        }
+        (Some(previous), None) => {
+            attach.interface = Interface::Found;
+            attach.addresses = previous.addresses(target.ifname.as_str())?;
+            (attach.ranges, attach.mac) = (Vec::new(), None);
+            let theirs = previous.dns()?;
+            let attachment = put(&attach)?;
+            let dns = attachment_dns(&attachment).and(&ours).and(&theirs).and(&runtimes);
+            Ok(handed_on(conf.fields.get("prevResult").unwrap_or(&Value::Null), conf.version, &dns))
+        }
+        (None, Some(kind)) => {
+            // The requested addresses are the IPAM plugin's business: it reads the same input.
+            (attach.addresses, attach.ranges) = (Vec::new(), Vec::new());
+            let ipam = Ipam { kind, invocation: call.invocation, programs: call.programs };
+            let mut add = Add { client: client.clone(), path: path.clone(), attach, ipam };
+            let (attachment, lease) = add.delegated(&mut call.stderr)?;
+            let dns = attachment_dns(&attachment).and(&ours).and(&lease.dns).and(&runtimes);
+            Ok(made(conf.version, &attachment, target, &dns))
+        }
+    }
+}
+
+fn attachment_dns(attachment: &Attachment) -> super::resolver::Resolver {
+    (&attachment.dns).into()
+}
+
+/// The namespace must be there and be a container's.
+fn check_netns(call: &Call<'_>, environment: Environment<'_>, netns: &str) -> Result<(), Failure> {
+    match call.programs.is_own_netns(Path::new(netns)) {
+        Ok(true) if !environment.may_be_own_netns() => {
+            let msg = format!("plugin's netns and netns from CNI_NETNS {netns:?} should not be the same");
+            Err(Failure::new(OWN_NETNS, msg))
+        }
+        Ok(_) => Ok(()),
+        Err(error) => Err(Failure::new(UNKNOWN_CONTAINER, format!("open the network namespace {netns:?}: {error}"))),
+    }
+}
+
+impl Add<'_> {
+    /// With an IPAM plugin's addresses.
+    fn delegated(&mut self, stderr: &mut Vec<u8>) -> Result<(Attachment, Lease), Failure> {
+        let through_interface = self.ipam.needs_interface();
+        if through_interface {
+            self.attach.interface = Interface::Unaddressed;
+            self.put()?;
+        }
+        let lease = match self.ipam.add(stderr) {
+            Ok(lease) => lease,
+            Err(failure) if through_interface => return Err(self.detach(failure)),
+            Err(failure) => return Err(failure),
+        };
+        self.attach.interface = Interface::Given;
+        lease.fill(&mut self.attach);
+        match self.put() {
+            Ok(attachment) => Ok((attachment, lease)),
+            Err(failure) => {
+                let failure = if through_interface { self.detach(failure) } else { failure };
+                Err(self.ipam.undo(failure, stderr))
+            }
+        }
+    }
+
+    fn put(&self) -> Result<Attachment, Failure> {
+        self.client.put(&self.path, &self.attach).map_err(|error| Failure::daemon(&error))
+    }
+
+    /// Takes away what was made before the failure, which keeps its code.
+    fn detach(&self, failure: Failure) -> Failure {
+        match self.client.delete(&self.path) {
+            Ok(()) => failure,
+            Err(error) => failure.and(&Failure::daemon(&error)),
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What a container's resolv.conf shall say, put together from several who have a say.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+use super::fields::Fields;
+use crate::api::v1::Dns;
+
+/// One opinion, or all of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Resolver {
+    pub(super) nameservers: Vec<String>,
+    pub(super) domain: Option<String>,
+    pub(super) search: Vec<String>,
+    pub(super) options: Vec<String>,
+}
+
+impl From<&Dns> for Resolver {
+    fn from(dns: &Dns) -> Self {
+        Self {
+            nameservers: dns.nameservers.iter().map(ToString::to_string).collect(),
+            domain: Some(dns.domain.clone()).filter(|domain| !domain.is_empty()),
+            search: dns.search.clone(),
+            options: dns.options.clone(),
+        }
+    }
+}
+
+impl Resolver {
+    /// What somebody asks for; the two conventions name their lists differently.
+    pub(super) fn asked(fields: &Fields<'_>, servers: &str, search: &str) -> Result<Self, Failure> {
+        let nameservers = fields.texts(servers)?;
+        if nameservers.iter().any(|server| server.parse::<IpAddr>().is_err()) {
+            return Err(fields.wrong(servers, "use IP addresses"));
+        }
+        Self::told(fields, servers, search)
+    }
+
+    /// What another plugin says.
+    pub(super) fn told(fields: &Fields<'_>, servers: &str, search: &str) -> Result<Self, Failure> {
+        Ok(Self {
+            nameservers: fields.texts(servers)?,
+            domain: fields.text("domain")?.map(str::to_owned),
+            search: fields.texts(search)?,
+            options: fields.texts("options")?,
+        })
+    }
+
+    /// Appends what a later one says; there is one domain, the first.
+    pub(super) fn and(mut self, later: &Self) -> Self {
+        for (list, more) in [
+            (&mut self.nameservers, &later.nameservers),
+            (&mut self.search, &later.search),
+            (&mut self.options, &later.options),
+        ] {
+            for text in more {
+                if !list.contains(text) {
+                    list.push(text.clone());
+                }
+            }
+        }
+        self.domain = self.domain.or_else(|| later.domain.clone());
+        self
+    }
+
+    /// As in a result; nothing is left out as an empty list.
+    pub(super) fn json(&self) -> Option<Value> {
+        let mut dns = Map::new();
+        for (key, list) in [("nameservers", &self.nameservers), ("search", &self.search), ("options", &self.options)] {
+            if !list.is_empty() {
+                dns.insert(key.into(), json!(list));
+            }
+        }
+        if let Some(domain) = &self.domain {
+            dns.insert("domain".into(), json!(domain));
+        }
+        (!dns.is_empty()).then_some(Value::Object(dns))
+    }
+}

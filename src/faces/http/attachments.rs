@@ -1,0 +1,123 @@
+//! `/v1/attachments`: what container runtimes ask for. Each is known by its path, so that asking again is safe.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::Shared;
+use super::extract::{Body, Segments};
+use super::problem::Problem;
+use crate::api::v1::{
+    self, Attach, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody, KeepAttachments,
+    attachment_key,
+};
+use crate::engine::{ErrorKind, Snapshot};
+use crate::model::endpoint::Endpoint;
+use crate::model::names::NetworkName;
+
+/// Resolver options a container needs: the name as it was typed is asked for first.
+const OPTIONS: &str = "ndots:0";
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(attach, detach)).routes(routes!(check)).routes(routes!(collect))
+}
+
+/// Attaches a container. When the reply arrives, its name resolves and its ports answer; the same again changes nothing.
+#[utoipa::path(put, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments", request_body = Attach,
+    params(
+        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = String, Path, description = "The container's id"),
+        ("ifname" = String, Path, description = "The interface in the container")),
+    responses(
+        (status = 200, body = Attachment, description = "Attached, now or before"),
+        (status = 400, body = ErrorBody, description = "The request is wrong"),
+        (status = 404, body = ErrorBody, description = "No such network namespace"),
+        (status = 409, body = ErrorBody, description = "Something is taken, full, or attached otherwise")))]
+async fn attach(
+    State(shared): State<Shared>,
+    Segments((owner, container, ifname)): Segments<(String, String, String)>,
+    Body(request): Body<Attach>,
+) -> Result<Json<Attachment>, Problem> {
+    let key = attachment_key(&owner, &container, &ifname)?;
+    let endpoint = shared.handle.attach(request.into_spec(key)?).await?;
+    let snapshot = shared.handle.snapshot();
+    let gone = || Problem::new(ErrorKind::NotFound, format!("{ifname} of {container} was detached again meanwhile"));
+    Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))
+}
+
+/// All that a runtime must be told; `None` when the container is gone.
+fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
+    let network = snapshot.desired.network(&endpoint.network)?;
+    let attached = snapshot.desired.container(&endpoint.container.id)?;
+    Some(Attachment {
+        endpoint: endpoint.into(),
+        bridge: network.bridge().map(ToString::to_string),
+        host_mac: network.own_bridge().map(|_| endpoint.mac.of_host_end().to_string()),
+        mtu: network.mtu,
+        routes: snapshot.routes(endpoint).iter().map(v1::Route::from).collect(),
+        dns: Dns {
+            nameservers: snapshot.nameserver(attached).into_iter().collect(),
+            domain: snapshot.domain.clone(),
+            search: snapshot.search(),
+            options: vec![OPTIONS.to_owned()],
+        },
+    })
+}
+
+/// Detaches a container. When the reply arrives, name, ports, interface and addresses are gone.
+#[utoipa::path(delete, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments",
+    params(
+        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = String, Path, description = "The container's id"),
+        ("ifname" = String, Path, description = "The interface in the container")),
+    responses((status = 204, description = "Gone, now or before")))]
+async fn detach(
+    State(shared): State<Shared>,
+    Segments((owner, container, ifname)): Segments<(String, String, String)>,
+) -> Result<StatusCode, Problem> {
+    shared.handle.detach(attachment_key(&owner, &container, &ifname)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Compares an attachment with what the host and the container have of it.
+#[utoipa::path(post, path = "/v1/attachments/{owner}/{container}/{ifname}/check", tag = "attachments",
+    request_body = CheckAttachment,
+    params(
+        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = String, Path, description = "The container's id"),
+        ("ifname" = String, Path, description = "The interface in the container")),
+    responses(
+        (status = 204, description = "All as it was made"),
+        (status = 404, body = ErrorBody, description = "No such attachment or namespace"),
+        (status = 409, body = ErrorBody, description = "Code `changed`; the message names the first part that was")))]
+async fn check(
+    State(shared): State<Shared>,
+    Segments((owner, container, ifname)): Segments<(String, String, String)>,
+    Body(request): Body<CheckAttachment>,
+) -> Result<StatusCode, Problem> {
+    let key = attachment_key(&owner, &container, &ifname)?;
+    shared.handle.check(request.into_spec(key)?).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Detaches every attachment of an owner but the valid ones.
+#[utoipa::path(post, path = "/v1/attachments/{owner}/gc", tag = "attachments", request_body = KeepAttachments,
+    params(("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)")),
+    responses((status = 200, body = Collected, description = "Which are gone")))]
+async fn collect(
+    State(shared): State<Shared>,
+    Segments(owner): Segments<String>,
+    Body(request): Body<KeepAttachments>,
+) -> Result<Json<Collected>, Problem> {
+    let owner: NetworkName = owner.parse()?;
+    let key = |valid: &AttachmentRef| Ok((valid.container.parse()?, valid.ifname.parse()?));
+    let valid = request.valid.iter().map(key).collect::<Result<Vec<_>, Problem>>()?;
+    let gone = shared.handle.collect(owner, valid).await?;
+    let shown = |endpoint: &std::sync::Arc<Endpoint>| AttachmentRef {
+        container: endpoint.container.id.to_string(),
+        ifname: endpoint.ifname.to_string(),
+    };
+    Ok(Json(Collected { released: gone.iter().map(shown).collect() }))
+}

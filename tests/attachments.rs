@@ -1,0 +1,412 @@
+//! Ring 2: attachments of runtimes over the fake kernel: what asking again does, what a failure leaves, what a check
+//! finds, who is collected, and which names lead where.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use netd::api::v1::{Attach, attachment_key};
+use netd::engine::{self, Config, Engine, ErrorKind};
+use netd::kernel::fake::Fake;
+use netd::kernel::runtimes::NoRuntimes;
+use netd::model::address::{Mac, Pool};
+use netd::model::element::Element;
+use netd::model::endpoint::Endpoint;
+use netd::model::observed::{HostEnd, ObservedInterface};
+use netd::model::question::{Answer, Asker, RecordType};
+use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, Target};
+use netd::store::memory::Memory;
+use serde_json::{Value, json};
+
+struct World {
+    fake: Fake,
+    engine: Engine,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl World {
+    fn new(namespaces: &[&str]) -> Self {
+        let fake = Fake::default();
+        namespaces.iter().for_each(|name| fake.add_namespace(name));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 24 };
+        let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
+        let engine = engine::start(config, fake.clone(), Memory::default(), Arc::new(NoRuntimes)).unwrap();
+        Self { fake, engine, runtime }
+    }
+
+    fn attach(&self, key: &AttachmentKey, request: Value) -> Result<Arc<Endpoint>, engine::Error> {
+        self.runtime.block_on(self.engine.handle.attach(spec(key, request)))
+    }
+
+    fn check(&self, key: &AttachmentKey, netns: &str) -> Result<(), String> {
+        let spec = CheckSpec { key: key.clone(), netns: netns.into(), addresses: Vec::new() };
+        self.runtime.block_on(self.engine.handle.check(spec)).map_err(|error| error.to_string())
+    }
+
+    fn connect(&self, network: &str, container: &str) -> Arc<Endpoint> {
+        let target = Target { container: container.into(), place: None, id: None };
+        let (ports, aliases) = (Vec::new(), Vec::new());
+        let network = network.into();
+        let spec = ConnectSpec { network, target, ports, ip: None, ip6: None, mac: None, aliases, ifname: None };
+        self.runtime.block_on(self.engine.handle.connect(spec)).unwrap()
+    }
+
+    /// What a name leads the container at that address to.
+    fn resolve(&self, from: &Endpoint, name: &str) -> Vec<IpAddr> {
+        let asker = Asker::Address(from.addresses[0].ip());
+        match self.engine.handle.snapshot().resolve(asker, name, RecordType::A) {
+            Answer::A(addresses) => addresses.into_iter().map(IpAddr::V4).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.engine.handle.snapshot().desired.containers().map(|c| c.container.name.to_string()).collect()
+    }
+}
+
+fn key(owner: &str, container: &str, ifname: &str) -> AttachmentKey {
+    attachment_key(owner, container, ifname).unwrap()
+}
+
+fn spec(key: &AttachmentKey, request: Value) -> AttachSpec {
+    serde_json::from_value::<Attach>(request).unwrap().into_spec(key.clone()).unwrap()
+}
+
+fn on(network: &str, netns: &str, more: Value) -> Value {
+    let mut request = json!({"netns": format!("/run/netns/{netns}"), "network": {"name": network}});
+    if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+        request.extend(more);
+    }
+    request
+}
+
+#[test]
+fn the_same_again_is_the_same_and_something_else_is_refused() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    let wish = json!({"ports": ["4000:80"], "aliases": ["www"], "mac": "02:00:00:00:00:07"});
+    let first = world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+    assert_eq!(world.attach(&key, on("net1", "c1", wish.clone())).unwrap(), first);
+    for (change, what) in [
+        (json!({"ports": ["4001:80"]}), "its ports"),
+        (json!({"aliases": ["www", "other"]}), "its aliases"),
+        (json!({"mac": "02:00:00:00:00:08"}), "its MAC address"),
+        (json!({"addresses": [{"address": "10.0.0.77"}]}), "its addresses"),
+        (json!({"bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}}), "its limits"),
+        (json!({"network": {"name": "net2"}}), "its network"),
+    ] {
+        let mut changed = wish.clone();
+        changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let error = world.attach(&key, on("net1", "c1", changed)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        assert!(error.to_string().contains(what), "{error}");
+    }
+    assert_eq!(world.engine.handle.snapshot().desired.counts(), (1, 1, 1));
+}
+
+#[test]
+fn a_container_may_be_on_a_network_twice() {
+    let world = World::new(&["c1"]);
+    let (eth0, eth1) = (key("a", "c1", "eth0"), key("a", "c1", "eth1"));
+    let first = world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();
+    let second = world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
+    let both: Vec<IpAddr> = [&first, &second].iter().map(|e| e.addresses[0].ip()).collect();
+    assert_eq!(world.resolve(&first, "c1"), both);
+    world.runtime.block_on(world.engine.handle.detach(eth0)).unwrap();
+    assert_eq!(world.resolve(&second, "c1"), both[1..]);
+    assert_eq!(world.fake.world().links.len(), 1);
+}
+
+#[test]
+fn a_failure_at_any_step_leaves_nothing() {
+    let wish = json!({"ports": ["4000:80"], "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
+    for fail_in in 0.. {
+        let world = World::new(&["c1"]);
+        let before = world.fake.world().elements.clone();
+        world.fake.world().fail_in = Some(fail_in);
+        let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", wish.clone()));
+        if attached.is_ok() {
+            assert!(fail_in > 5, "only {fail_in} steps");
+            return;
+        }
+        let after = world.fake.world().clone();
+        assert_eq!(after.elements, before, "step {fail_in}");
+        let left = (after.links.len(), after.bridges.len(), after.held.len(), after.shapings.len());
+        assert_eq!(left, (0, 0, 0, 0), "step {fail_in}");
+        assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0), "step {fail_in}");
+    }
+}
+
+#[test]
+fn an_interface_that_is_not_ours_is_an_error_that_leaves_everything() {
+    let world = World::new(&["c1"]);
+    let inode = world.fake.world().last_inode;
+    world.fake.world().foreign_ifnames.insert((inode, "eth0".parse().unwrap()));
+    let error = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", json!({}))).unwrap_err();
+    assert!(error.to_string().contains("eth0 already exists"), "{error}");
+    assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
+}
+
+#[test]
+fn a_check_names_the_part_that_was_changed() {
+    let key = key("podman", "c1", "eth0");
+    type Vandal = fn(&mut netd::kernel::fake::World);
+    let cases: [(Vandal, &str); 10] = [
+        (|world| world.links.clear(), "interface eth0 is gone"),
+        (|world| link(world).addresses.clear(), "address 10.0.0.2/24"),
+        (|world| link(world).default_gateways.clear(), "default route by 10.0.0.1"),
+        (|world| link(world).routes.clear(), "route to 10.9.0.0/16"),
+        (|world| link(world).mac = "02:00:00:00:00:99".parse().unwrap(), "MAC address"),
+        (|world| link(world).bridge = "br0".parse().unwrap(), "bridge port"),
+        (|world| world.bridges.clear(), "bridge nd-net1 is gone"),
+        (|world| elements(world).retain(|element| !matches!(element, Element::Publish(_))), "nft"),
+        (|world| world.elements = None, "nft"),
+        (|world| world.shapings.clear(), "limits"),
+    ];
+    for (vandal, part) in cases {
+        let world = World::new(&["c1"]);
+        let wish = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
+            "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
+        world.attach(&key, on("net1", "c1", wish)).unwrap();
+        assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+        vandal(&mut world.fake.world());
+        let error = world.check(&key, "/run/netns/c1").unwrap_err();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+}
+
+fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::step::EndpointLink {
+    world.links.values_mut().next().unwrap()
+}
+
+fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTreeSet<Element> {
+    world.elements.as_mut().unwrap()
+}
+
+#[test]
+fn what_is_not_attached_fails_a_check_and_may_be_detached() {
+    let world = World::new(&["c1", "c2"]);
+    let attached = key("podman", "c1", "eth0");
+    world.attach(&attached, on("net1", "c1", json!({}))).unwrap();
+    for other in [key("podman", "c2", "eth0"), key("podman", "c1", "eth1"), key("other", "c1", "eth0")] {
+        assert!(world.check(&other, "/run/netns/c1").unwrap_err().contains("no attachment"));
+        world.runtime.block_on(world.engine.handle.detach(other)).unwrap();
+    }
+    assert!(world.check(&attached, "/run/netns/c2").unwrap_err().contains("another network namespace"));
+    assert_eq!(world.check(&attached, "/run/netns/c1"), Ok(()), "nothing of it was touched");
+}
+
+#[test]
+fn exactly_the_rest_of_that_network_is_collected() {
+    let world = World::new(&["c1", "c2", "c3", "hand"]);
+    for (owner, container, ifname, netns) in [
+        ("podman", "c1", "eth0", "c1"),
+        ("podman", "c1", "eth1", "c1"),
+        ("podman", "c2", "eth0", "c2"),
+        ("other", "c3", "eth0", "c3"),
+    ] {
+        world.attach(&key(owner, container, ifname), on("net1", netns, json!({}))).unwrap();
+    }
+    world.connect("net1", "hand");
+    let valid = vec![("c1".parse().unwrap(), "eth1".parse().unwrap())];
+    let gone = world.runtime.block_on(world.engine.handle.collect("podman".parse().unwrap(), valid)).unwrap();
+    let mut gone: Vec<String> = gone.iter().map(|e| format!("{} {}", e.container.id, e.ifname)).collect();
+    gone.sort();
+    assert_eq!(gone, ["c1 eth0", "c2 eth0"]);
+    let gone = world.runtime.block_on(world.engine.handle.collect("podman".parse().unwrap(), Vec::new())).unwrap();
+    assert_eq!(gone.len(), 1, "an empty list keeps none");
+    let mut left = world.names();
+    left.sort();
+    assert_eq!(left, ["c3", "hand"]);
+}
+
+#[test]
+fn a_namespace_that_was_made_anew_is_attached_anew() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    world.attach(&key, on("net1", "c1", json!({"ports": ["4000:80"]}))).unwrap();
+    world.fake.delete_namespace("c1");
+    world.fake.add_namespace("c1");
+    let again = world.attach(&key, on("net1", "c1", json!({"ports": ["4000:81"]}))).unwrap();
+    assert_eq!(again.container.netns.id.inode, world.fake.world().last_inode);
+    assert_eq!(world.fake.world().links.len(), 1);
+}
+
+#[test]
+fn names_have_scopes() {
+    let world = World::new(&["a", "b", "c", "d"]);
+    let pod = |id: &str, name: &str, scope: &str| {
+        let wish = json!({"name": name, "scope": scope});
+        world.attach(&key("k8s", id, "eth0"), on("net1", id, wish)).unwrap()
+    };
+    let (web_prod, web_test, db_prod) = (pod("a", "web", "prod"), pod("b", "web", "test"), pod("c", "db", "prod"));
+    let address = |endpoint: &Endpoint| vec![endpoint.addresses[0].ip()];
+    assert_eq!(world.resolve(&db_prod, "web"), address(&web_prod));
+    assert_eq!(world.resolve(&db_prod, "web.net1.internal"), address(&web_prod));
+    assert_eq!(world.resolve(&db_prod, "web.test"), address(&web_test));
+    assert_eq!(world.resolve(&web_test, "web"), address(&web_test));
+    assert_eq!(world.resolve(&web_test, "db"), Vec::<IpAddr>::new(), "another scope");
+    assert_eq!(world.resolve(&web_test, "db.prod"), address(&db_prod));
+    let outsider = world.connect("net1", "d");
+    assert_eq!(world.resolve(&outsider, "db"), address(&db_prod), "who has no scope finds it");
+    assert_eq!(world.resolve(&outsider, "web").len(), 2);
+}
+
+#[test]
+fn a_name_that_is_taken_becomes_an_alias() {
+    let world = World::new(&["a", "b"]);
+    let first = world.attach(&key("x", "a", "eth0"), on("net1", "a", json!({"name": "web"}))).unwrap();
+    let second = world.attach(&key("x", "b", "eth0"), on("net1", "b", json!({"name": "web"}))).unwrap();
+    assert_eq!((first.container.name.as_str(), second.container.name.as_str()), ("web", "b"));
+    assert_eq!(world.resolve(&first, "web").len(), 2);
+    world.fake.delete_namespace("a");
+    world.fake.add_namespace("c");
+    let third = world.attach(&key("x", "c", "eth0"), on("net1", "c", json!({"name": "web"}))).unwrap();
+    assert_eq!(third.container.name.as_str(), "web", "a dead container holds no name");
+}
+
+#[test]
+fn an_id_of_64_digits_is_a_name_though_dns_cannot_ask_for_it() {
+    let world = World::new(&["c1"]);
+    let id = "4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e";
+    let endpoint = world.attach(&key("x", id, "eth0"), on("net1", "c1", json!({}))).unwrap();
+    assert_eq!(endpoint.container.name.as_str(), id);
+    assert_eq!(world.resolve(&endpoint, &id[..12]), [endpoint.addresses[0].ip()]);
+}
+
+#[test]
+fn ranges_are_tried_in_order_and_refused_outside_of_the_network() {
+    let world = World::new(&["a", "b", "c", "d"]);
+    let ranges = json!([{"subnet": "10.0.0.0/24", "first": "10.0.0.9", "last": "10.0.0.9"},
+        {"subnet": "10.0.0.0/24", "first": "10.0.0.200"}]);
+    let attach = |id: &str, ranges: &Value| {
+        world.attach(&key("x", id, "eth0"), on("net1", id, json!({ "ranges": ranges }))).map(|e| e.addresses[0].ip())
+    };
+    assert_eq!(attach("a", &ranges).unwrap(), IpAddr::from([10, 0, 0, 9]));
+    assert_eq!(attach("b", &ranges).unwrap(), IpAddr::from([10, 0, 0, 200]));
+    let full = attach("c", &json!([ranges[0]])).unwrap_err();
+    assert_eq!(full.kind(), ErrorKind::Exhausted, "{full}");
+    let outside = attach("d", &json!([{"subnet": "10.7.0.0/24"}])).unwrap_err().to_string();
+    assert!(outside.contains("10.7.0.0/24") && outside.contains("none of the subnets"), "{outside}");
+    world.runtime.block_on(world.engine.handle.detach(key("x", "a", "eth0"))).unwrap();
+    assert_eq!(attach("c", &json!([ranges[0]])).unwrap(), IpAddr::from([10, 0, 0, 9]), "given back");
+}
+
+#[test]
+fn addresses_may_come_after_the_interface() {
+    let world = World::new(&["c1"]);
+    let key = key("x", "c1", "eth0");
+    let bare = json!({"interface": "unaddressed", "ports": ["4000:80"]});
+    let endpoint = world.attach(&key, on("net1", "c1", bare.clone())).unwrap();
+    assert!(endpoint.addresses.is_empty());
+    assert_eq!(world.attach(&key, on("net1", "c1", bare)).unwrap(), endpoint);
+    let given = json!({"interface": "given", "ports": ["4000:80"],
+        "addresses": [{"address": "10.0.0.50/24", "gateway": "10.0.0.254"}]});
+    world.fake.world().fail_in = Some(1);
+    world.attach(&key, on("net1", "c1", given.clone())).unwrap_err();
+    assert!(world.fake.world().links.values().all(|link| link.addresses.is_empty()), "taken back");
+    let endpoint = world.attach(&key, on("net1", "c1", given.clone())).unwrap();
+    assert_eq!(endpoint.gateways, [IpAddr::from([10, 0, 0, 254])]);
+    assert_eq!(world.attach(&key, on("net1", "c1", given)).unwrap(), endpoint);
+    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+    assert_eq!(world.resolve(&endpoint, "c1"), [IpAddr::from([10, 0, 0, 50])]);
+    assert!(world.fake.world().held.len() == 1);
+    world.runtime.block_on(world.engine.handle.detach(key)).unwrap();
+    assert!(world.fake.world().links.is_empty() && world.fake.world().held.is_empty());
+}
+
+/// A veth pair that a bridge plugin made, on cni0 with the gateway 10.22.0.1.
+fn found(world: &World, inode: u64, address: &str) {
+    let interface = ObservedInterface {
+        mac: Some(Mac::for_address([10, 22, 0, 5].into())),
+        up: true,
+        mtu: 1500,
+        addresses: vec![address.parse().unwrap()],
+        routes: Vec::new(),
+        default_elsewhere: Vec::new(),
+        host_end: Some(HostEnd {
+            name: format!("veth{inode}").parse().unwrap(),
+            bridge: Some("cni0".parse().unwrap()),
+            up: true,
+            isolated: false,
+        }),
+    };
+    let mut fake = world.fake.world();
+    fake.found.insert((inode, "eth0".parse().unwrap()), interface);
+    let gateway = ("10.22.0.1/16".parse().unwrap(), "cni0".parse().unwrap());
+    fake.facts.addresses.push(gateway);
+}
+
+#[test]
+fn names_and_ports_are_added_to_what_another_program_made() {
+    let world = World::new(&["c1", "c2"]);
+    found(&world, 1, "10.22.0.5/16");
+    found(&world, 2, "10.22.0.6/16");
+    let wish =
+        |ip: &str| json!({"interface": "found", "ports": [], "addresses": [{"address": ip, "gateway": "10.22.0.1"}]});
+    let mut with_port = wish("10.22.0.5/16");
+    with_port["ports"] = json!(["4000:80"]);
+    let (one, two) = (key("chain", "c1", "eth0"), key("chain", "c2", "eth0"));
+    let first = world.attach(&one, on("net1", "c1", with_port)).unwrap();
+    let second = world.attach(&two, on("net1", "c2", wish("10.22.0.6/16"))).unwrap();
+    assert_eq!(world.resolve(&second, "c1"), [first.addresses[0].ip()]);
+    let table = world.fake.world().elements.clone().unwrap();
+    assert!(table.contains(&Element::Bridge("cni0".parse().unwrap())), "{table:?}");
+    assert!(table.iter().any(|element| matches!(element, Element::Publish(to) if to.to == first.addresses[0].ip())));
+    assert!(world.fake.world().links.is_empty() && world.fake.world().bridges.is_empty(), "netd made no interface");
+    assert_eq!(world.check(&one, "/run/netns/c1"), Ok(()));
+    let by_hand = ConnectSpec {
+        network: "net1".into(),
+        target: Target { container: "c2".into(), place: None, id: None },
+        ports: Vec::new(),
+        ip: None,
+        ip6: None,
+        mac: None,
+        aliases: Vec::new(),
+        ifname: None,
+    };
+    let error = world.runtime.block_on(world.engine.handle.connect(by_hand)).unwrap_err().to_string();
+    assert!(error.contains("another CNI plugin"), "{error}");
+    world.runtime.block_on(world.engine.handle.detach(one)).unwrap();
+    world.runtime.block_on(world.engine.handle.detach(two)).unwrap();
+    world.runtime.block_on(world.engine.handle.remove_network("net1")).unwrap();
+    assert_eq!(world.fake.world().elements.as_ref().map(std::collections::BTreeSet::len), Some(0));
+}
+
+#[test]
+fn what_netd_cannot_build_on_is_refused_and_makes_no_network() {
+    let world = World::new(&["c1"]);
+    found(&world, 1, "10.22.0.5/16");
+    let key = key("chain", "c1", "eth0");
+    for (addresses, words) in [
+        (json!([]), "no address"),
+        (json!([{"address": "10.22.0.9"}]), "does not have the address 10.22.0.9"),
+        (json!([{"address": "10.22.0.5"}]), "no gateway"),
+        (json!([{"address": "10.22.0.5", "gateway": "10.22.0.254"}]), "no address of the host"),
+    ] {
+        let wish = json!({"interface": "found", "addresses": addresses});
+        let error = world.attach(&key, on("net1", "c1", wish)).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    let inode = (1, "eth0".parse().unwrap());
+    world.fake.world().found.get_mut(&inode).unwrap().host_end = None;
+    let wish = json!({"interface": "found", "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
+    let error = world.attach(&key, on("net1", "c1", wish)).unwrap_err();
+    assert!(error.to_string().contains("no veth pair"), "{error}");
+    assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
+}
+
+#[test]
+fn a_full_network_has_no_room() {
+    let world = World::new(&["c1"]);
+    let small = json!({"network": {"name": "net1", "subnets": ["10.1.0.0/30"]}});
+    let room = || world.runtime.block_on(world.engine.handle.room("net1"));
+    assert_eq!(room().unwrap_err().kind(), ErrorKind::NotFound);
+    world.attach(&key("x", "c1", "eth0"), on("net1", "c1", small)).unwrap();
+    assert_eq!(room().unwrap_err().kind(), ErrorKind::Exhausted);
+    world.runtime.block_on(world.engine.handle.detach(key("x", "c1", "eth0"))).unwrap();
+    room().unwrap();
+}

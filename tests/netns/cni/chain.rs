@@ -1,0 +1,93 @@
+//! Behind another plugin: names, ports and firewall for an interface that the reference `bridge` plugin made.
+
+use libtest_mimic::{Completion, Trial};
+use serde_json::{Value, json};
+
+use super::traces;
+use crate::lab::cni::{Call, call, reference};
+use crate::lab::look::links;
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, skippable, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        skippable("cni: chained behind the reference bridge plugin", behind_bridge),
+        trial("cni: a chain that netd cannot build on is refused", not_on_this),
+    ]
+}
+
+/// The configuration of the plugin before netd's.
+fn bridge(call: Call) -> Call {
+    call.with(json!({"type": "bridge", "bridge": "cni0", "isGateway": true, "isDefaultGateway": true,
+        "hairpinMode": true, "ipam": {"type": "host-local", "dataDir": "/run/lab/ipam",
+        "ranges": [[{"subnet": "10.22.0.0/16"}]]}, "cniVersion": "1.0.0"}))
+}
+
+fn ours(call: Call, previous: &Value) -> Call {
+    call.with(json!({"cniVersion": "1.0.0", "prevResult": previous}))
+}
+
+fn behind_bridge(lab: &Lab) -> Completion {
+    let (Some(program), Some(_)) = (reference("bridge"), reference("host-local")) else {
+        return Completion::ignored_with("containernetworking-plugins is not installed");
+    };
+    lab.start_daemon();
+    let mut results = Vec::new();
+    for name in ["web", "client"] {
+        lab.container(name);
+        let previous = bridge(call("ADD", name)).run_program(&program).ok();
+        let ports = match name {
+            "web" => json!([{"hostPort": 4000, "containerPort": 80}]),
+            _ => json!([]),
+        };
+        let add = ours(call("ADD", name), &previous).with(json!({"runtimeConfig": {"portMappings": ports}}));
+        let result = add.run().ok();
+        assert_eq!(result["interfaces"], previous["interfaces"]);
+        assert_eq!(result["ips"], previous["ips"]);
+        assert_eq!(result["dns"]["nameservers"], json!(["10.22.0.1"]));
+        assert_eq!(add.run().ok(), result, "again");
+        results.push((name, result, ports));
+    }
+    let address = results[0].1["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
+    let _server = Server::start("web", "web", 80);
+    Dig::expect("client", "@10.22.0.1 web", &[&address]);
+    Dig::expect("client", "@10.22.0.1 web.net1.internal", &[&address]);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    assert_eq!(ask("client", Proto::Tcp, (HOST4, 4000)).who, "web");
+    assert_eq!(ask("web", Proto::Tcp, (HOST4, 4000)).who, "web", "itself");
+    assert_eq!(ask("host", Proto::Tcp, ("127.0.0.1", 4000)).who, "web");
+    assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
+    run(&format!("ip -n outside route add 10.22.0.0/16 via {HOST4}")).ok();
+    assert!(crate::lab::echo::answers("outside", Proto::Tcp, (&address, 80)).is_none(), "an unpublished port");
+    for (name, result, ports) in &results {
+        let check = ours(call("CHECK", name), result).with(json!({"runtimeConfig": {"portMappings": ports}}));
+        check.run().ok();
+    }
+    for (name, result, _) in &results {
+        ours(call("DEL", name), result).run().ok();
+        bridge(call("DEL", name)).with(json!({"prevResult": result})).run_program(&program).ok();
+    }
+    assert_eq!(lab.netd("ps --json").ok().json(), json!([]));
+    assert!(!traces(lab).contains("4000"), "{}", traces(lab));
+    assert!(!links("host").iter().any(|link| link.starts_with("veth")), "{:?}", links("host"));
+    lab.netd("network rm net1").ok();
+    assert!(!traces(lab).contains("cni0\","), "nothing of it is left in the table: {}", traces(lab));
+    assert!(links("host").contains(&"cni0".to_owned()), "it is the other plugin's");
+    Completion::Completed
+}
+
+fn not_on_this(lab: &Lab) {
+    lab.start_daemon();
+    lab.container("web");
+    // One end of a pair whose other end is not on the host: what macvlan and its like look like from here.
+    run("ip -n web link add eth0 type veth peer name other").ok();
+    run("ip -n web address add 10.22.0.5/16 dev eth0").ok();
+    let before = lab.everything();
+    let previous = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "/run/netns/web"}],
+        "ips": [{"address": "10.22.0.5/16", "gateway": "10.22.0.1", "interface": 0}]});
+    let message = ours(call("ADD", "web"), &previous).run().error(7);
+    assert!(message.contains("eth0") && message.contains("other end on the host"), "{message}");
+    let elsewhere = json!({"cniVersion": "1.0.0", "interfaces": [{"name": "net9", "sandbox": "/run/netns/web"}],
+        "ips": [{"address": "10.22.0.5/16", "interface": 0}]});
+    ours(call("ADD", "web"), &elsewhere).run().error(7);
+    lab.unchanged_since(&before);
+}

@@ -1,0 +1,135 @@
+//! The CNI plugin as a runtime calls it: environment, standard input, and what came of it.
+
+use std::io::Write as _;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::daemon::SOCKET;
+
+/// The plugin under test.
+pub(crate) const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
+/// Where Debian puts the reference plugins.
+pub(crate) const REFERENCE: &str = "/usr/lib/cni";
+
+/// A call that a runtime makes.
+#[derive(Clone)]
+pub(crate) struct Call {
+    command: &'static str,
+    container: String,
+    netns: String,
+    ifname: String,
+    args: String,
+    configuration: Value,
+}
+
+/// What the plugin answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    /// Its exit code.
+    pub(crate) code: Option<i32>,
+    /// Standard output as JSON; `Null` when it is empty.
+    pub(crate) json: Value,
+}
+
+impl Answer {
+    /// Success: its result.
+    #[track_caller]
+    pub(crate) fn ok(self) -> Value {
+        assert!(self.code == Some(0), "{self:#}");
+        self.json
+    }
+
+    /// An error of that code; its message.
+    #[track_caller]
+    pub(crate) fn error(self, code: u64) -> String {
+        assert!(self.code == Some(1) && self.json["code"] == code, "no error {code}: {self:#}");
+        let text = |key: &str| self.json[key].as_str().unwrap_or_default().to_owned();
+        format!("{} {}", text("msg"), text("details"))
+    }
+}
+
+impl std::fmt::Display for Answer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {:?}, {:#}", self.code, self.json)
+    }
+}
+
+/// A call for the container in the namespace of that name, which is its id as well; interface eth0; network net1.
+pub(crate) fn call(command: &'static str, container: &str) -> Call {
+    Call {
+        command,
+        container: container.to_owned(),
+        netns: format!("/run/netns/{container}"),
+        ifname: "eth0".to_owned(),
+        args: String::new(),
+        configuration: json!({"cniVersion": "1.1.0", "name": "net1", "type": "netd-cni", "socket": SOCKET}),
+    }
+}
+
+impl Call {
+    /// Other keys of the configuration.
+    #[allow(clippy::needless_pass_by_value, reason = "callers write it with json!")]
+    pub(crate) fn with(mut self, keys: Value) -> Self {
+        let keys = keys.as_object().expect("an object").clone();
+        self.configuration.as_object_mut().expect("an object").extend(keys);
+        self
+    }
+
+    /// Another namespace path.
+    pub(crate) fn netns(mut self, path: &str) -> Self {
+        path.clone_into(&mut self.netns);
+        self
+    }
+
+    /// Another interface.
+    pub(crate) fn ifname(mut self, ifname: &str) -> Self {
+        ifname.clone_into(&mut self.ifname);
+        self
+    }
+
+    /// `CNI_ARGS`.
+    pub(crate) fn args(mut self, args: &str) -> Self {
+        args.clone_into(&mut self.args);
+        self
+    }
+
+    /// Starts the plugin on the host and gives it its input.
+    pub(crate) fn start(&self) -> Child {
+        self.start_program(PLUGIN)
+    }
+
+    /// Starts any plugin with this call.
+    pub(crate) fn start_program(&self, program: &str) -> Child {
+        let mut command = Command::new("nsenter");
+        command.args(["--net=/run/netns/host", "--", program]).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("CNI_COMMAND", self.command);
+        command.env("CNI_CONTAINERID", &self.container).env("CNI_NETNS", &self.netns);
+        command.env("CNI_IFNAME", &self.ifname).env("CNI_PATH", REFERENCE);
+        if !self.args.is_empty() {
+            command.env("CNI_ARGS", &self.args);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the plugin starts");
+        // One that is killed at once does not read it.
+        let _ = child.stdin.take().expect("a pipe").write_all(self.configuration.to_string().as_bytes());
+        child
+    }
+
+    /// Calls the plugin.
+    pub(crate) fn run(&self) -> Answer {
+        self.run_program(PLUGIN)
+    }
+
+    /// Calls any plugin.
+    pub(crate) fn run_program(&self, program: &str) -> Answer {
+        let output = self.start_program(program).wait_with_output().expect("its output");
+        let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        Answer { code: output.status.code(), json }
+    }
+}
+
+/// Whether Debian's reference plugin of that name is there; a test that needs it says so.
+pub(crate) fn reference(name: &str) -> Option<String> {
+    let path = format!("{REFERENCE}/{name}");
+    std::path::Path::new(&path).exists().then_some(path)
+}
