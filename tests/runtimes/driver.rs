@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::lab::look::links;
 use crate::lab::{HOST4, Lab, Proto, Server, addresses, ask};
 use crate::libcni::{Attachment, ConfList};
-use crate::world::{REFERENCE_PLUGINS, foreign_trial, runtime};
+use crate::world::{REFERENCE_PLUGINS, runtime, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -16,8 +16,8 @@ pub(crate) fn trials() -> Vec<Trial> {
             versions();
             Ok(())
         }),
-        foreign_trial("libcni: the reference plugins attach, check and detach through it", &[REFERENCE_PLUGINS], chain),
-        foreign_trial("libcni: a plugin that fails is told with its code", &[REFERENCE_PLUGINS], failure),
+        trial("libcni: the reference plugins attach, check and detach through it", &[REFERENCE_PLUGINS], chain),
+        trial("libcni: a plugin that fails is told with its code", &[REFERENCE_PLUGINS], failure),
     ]
 }
 

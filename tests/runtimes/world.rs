@@ -24,13 +24,13 @@ pub(crate) const CONF_DIR: &str = "/etc/cni/net.d";
 pub(crate) const PAGE: &str = "hello from web";
 /// The image's root, and what is made of it.
 const IMAGE: &str = "/run/lab/image";
-/// The plugin under test; `None`: this crate does not build it.
-const PLUGIN: Option<&str> = option_env!("CARGO_BIN_EXE_netd-cni");
+/// The plugin under test.
+const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
 /// One of the reference plugins, which come together.
 pub(crate) const REFERENCE_PLUGINS: &str = "/usr/lib/cni/bridge";
 
-/// A trial that needs these programs (names, or absolute paths) and not netd's plugin.
-pub(crate) fn foreign_trial(name: &'static str, needs: &'static [&'static str], test: fn(&Lab)) -> Trial {
+/// A trial that needs these programs (names, or absolute paths).
+pub(crate) fn trial(name: &'static str, needs: &'static [&'static str], test: fn(&Lab)) -> Trial {
     lab::skippable(name, move |lab| {
         if let Some(program) = needs.iter().find(|program| find(program).is_none()) {
             let why = format!("{program} is not installed (scripts/test installs it)");
@@ -40,14 +40,6 @@ pub(crate) fn foreign_trial(name: &'static str, needs: &'static [&'static str], 
         test(lab);
         Completion::Completed
     })
-}
-
-/// A trial of netd's plugin that needs these programs as well.
-pub(crate) fn trial(name: &'static str, needs: &'static [&'static str], test: fn(&Lab)) -> Trial {
-    if PLUGIN.is_some() {
-        return foreign_trial(name, needs, test);
-    }
-    Trial::ignorable_test(name, || cannot_run("netd-cni is not built"))
 }
 
 /// Ignored with the reason, but failed where `CI=true` promises that everything runs.
@@ -96,11 +88,6 @@ pub(crate) fn ours(path: &str) -> String {
     format!("{}/{path}", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The program under test.
-pub(crate) fn plugin() -> &'static str {
-    PLUGIN.expect("trials that need it are not made without it")
-}
-
 /// `scripts/install-cni` with these arguments, split at white space.
 pub(crate) fn install_cni(words: &str) -> Out {
     let script = ours("scripts/install-cni");
@@ -115,7 +102,7 @@ pub(crate) fn start(lab: &Lab, conflists: &[&str]) {
     fs::create_dir_all("/run/netd").expect("a folder");
     std::os::unix::fs::symlink(daemon::SOCKET, "/run/netd/netd.sock").expect("a link");
     let files: Vec<String> = conflists.iter().map(|name| ours(&format!("cni-conf/{name}"))).collect();
-    install_cni(&format!("--plugin {} {}", plugin(), files.join(" "))).ok();
+    install_cni(&format!("--plugin {PLUGIN} {}", files.join(" "))).ok();
 }
 
 /// The runtime that is played by [`crate::libcni`].
