@@ -25,7 +25,7 @@ needs() {
     local units
     mapfile -t units < <([ ${#new[@]} = 0 ] || dpkg -L "${new[@]}" | sed -nE 's,^.*/lib/systemd/system/([^@/]+\.(service|socket|timer))$,\1,p')
     if [ ${#units[@]} -gt 0 ] && command -v systemctl >/dev/null; then
-        systemctl disable --quiet "${units[@]}" 2>/dev/null || true
+        systemctl --root=/ --quiet disable "${units[@]}" 2>/dev/null || true
     fi
 }
 
