@@ -11,7 +11,7 @@ fn previous(version: &str) -> Value {
         "routes": [{"dst": "0.0.0.0/0"}], "y": {"z": 1},
         "interfaces": [{"name": "cni0", "mac": "00:11:22:33:44:55"}, {"name": "veth3243", "mac": "55:44:33:22:11:11"},
                        {"name": "eth0", "mac": "99:88:77:66:55:44", "sandbox": netns(), "w": 1}],
-        "dns": {"nameservers": ["10.1.0.1", "7.7.7.7"]}
+        "dns": {"nameservers": ["10.1.0.1", "7.7.7.7"], "domain": "prev.example"}
     })
 }
 
@@ -30,7 +30,7 @@ fn what_is_found_is_named_and_handed_on() {
         let result = Call::new("ADD", &configuration(&daemon, version, keys.clone())).run().good();
         let mut expected = keys["prevResult"].clone();
         expected["dns"] = json!({"nameservers": ["10.1.0.1", "9.9.9.9", "7.7.7.7", "8.8.8.8"], "domain": "internal",
-                                 "search": ["internal", "corp.example"], "options": ["ndots:1"]});
+                                 "search": ["internal", "corp.example", "prev.example"], "options": ["ndots:1"]});
         assert_eq!(result, expected, "{version}");
         let asked = daemon.put();
         assert_eq!((&asked["interface"], &asked["name"]), (&json!("found"), &json!("web")));

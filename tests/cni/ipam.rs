@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Answer, Call, Daemon, configuration, netns, script};
+use crate::lab::{Answer, Call, Daemon, configuration, merge, netns, script};
 
 /// Where Debian puts containernetworking-plugins.
 const DEBIANS: &str = "/usr/lib/cni";
 /// What the spec's example has host-local answer.
-const LEASE: &str = r#"{"ips":[{"address":"10.1.0.5/16","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],"dns":{"nameservers":["10.1.0.53"],"search":["lease.example"]}}"#;
+const LEASE: &str = r#"{"ips":[{"address":"10.1.0.5/16","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],
+                        "dns":{"nameservers":["10.1.0.53"],"search":["lease.example"]}}"#;
 
 /// A daemon and a folder of plugins beside its socket.
 struct Lab {
@@ -34,7 +35,7 @@ impl Lab {
 
     fn conf(&self, more: Value) -> Value {
         let mut keys = json!({"ipam": {"type": self.kind, "subnet": "10.1.0.0/16"}, "cni.dev/valid-attachments": []});
-        keys.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        merge(&mut keys, more);
         configuration(&self.daemon, "1.1.0", keys)
     }
 

@@ -181,8 +181,16 @@ pub(crate) struct Answer {
 /// A configuration of that version for that daemon, with more keys.
 pub(crate) fn configuration(daemon: &Daemon, version: &str, more: Value) -> Value {
     let mut all = json!({"cniVersion": version, "name": "dbnet", "type": "netd-cni", "socket": daemon.socket()});
-    all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    merge(&mut all, more);
     all
+}
+
+/// Adds keys, or replaces them.
+pub(crate) fn merge(all: &mut Value, more: Value) {
+    match (all, more) {
+        (Value::Object(all), Value::Object(more)) => all.extend(more),
+        (all, more) => panic!("{all} and {more} are no objects"),
+    }
 }
 
 impl Call {
@@ -253,10 +261,12 @@ pub(crate) fn netns() -> &'static str {
     "/proc/self/ns/uts"
 }
 
-/// A program of that name made of these shell lines.
+/// A program of that name made of these shell lines. Another process writes it: a thread that forks meanwhile would
+/// keep the file open for writing, and then it cannot be run (ETXTBSY).
 pub(crate) fn script(folder: &Path, name: &str, lines: &str) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let path = folder.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(folder.join(name)).stdin(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{lines}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! What the daemon is asked for: everything that configuration, runtime and arguments say, in their order of precedence.
+//! What the daemon is asked for: all that configuration, runtime and arguments say, in their order of precedence.
 
 use serde_json::{Value, json};
 
@@ -131,7 +131,7 @@ fn dns_is_netds_then_the_configurations_then_the_runtimes() {
     });
     let result = Call::new("ADD", &configuration(&daemon, "1.0.0", keys)).run().good();
     let dns = json!({
-        "nameservers": ["10.1.0.1", "9.9.9.9", "8.8.8.8"], "domain": "internal",
+        "nameservers": ["10.1.0.1", "9.9.9.9", "8.8.8.8"], "domain": "db.example",
         "search": ["internal", "corp.example", "db.example", "x.example"], "options": ["ndots:1", "ndots:5", "edns0"]
     });
     assert_eq!(result["dns"], dns);
