@@ -1,9 +1,10 @@
 # Sourced by the scripts: what they need, and how it is installed on Debian.
 # shellcheck shell=bash
 
-# needs PROGRAM=PACKAGE...: installs the packages of the programs that are missing, and says so.
+# needs PROGRAM=PACKAGE...: installs the packages of the programs that are missing, and says so. Their services are not
+# started.
 needs() {
-    local pair missing=()
+    local pair package missing=()
     for pair in "$@"; do
         # sbin is not in everybody's PATH.
         PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
@@ -15,8 +16,30 @@ needs() {
     fi
     echo "installing: ${missing[*]}"
     apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+    local new=()
+    for package in "${missing[@]}"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || new+=("$package")
+    done
+    install_silently "${missing[@]}"
+    # Nor at the next boot: what needs a service here starts its own. Packages that were there keep theirs.
+    local units
+    mapfile -t units < <([ ${#new[@]} = 0 ] || dpkg -L "${new[@]}" | sed -nE 's,^.*/lib/systemd/system/([^@/]+\.(service|socket|timer))$,\1,p')
+    if [ ${#units[@]} -gt 0 ] && command -v systemctl >/dev/null; then
+        systemctl disable --quiet "${units[@]}" 2>/dev/null || true
+    fi
 }
+
+# install_silently PACKAGE...: without starting the services that come with them. Package scripts ask policy-rc.d (in
+# invoke-rc.d and deb-systemd-invoke); 101 says no.
+install_silently() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e "$policy" ]; then
+        trap 'rm -f "$policy"' EXIT
+        printf '#!/bin/sh\nexit 101\n' >"$policy"
+        chmod 755 "$policy"
+    fi
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+)
 
 # needs_rust: a cargo of at least the rust-version in Cargo.toml, also where rustup put it.
 needs_rust() {

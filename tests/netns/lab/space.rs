@@ -82,10 +82,16 @@ pub(crate) fn setting(ns: &str, key: &str) -> Option<String> {
     inside(ns, || fs::read_to_string(format!("/proc/sys/{key}"))).ok().map(|text| text.trim().to_owned())
 }
 
+/// Names the mount of the machine's own `/proc`, where the tests have a process namespace of their own: processes are
+/// then known to users by other ids.
+pub(crate) const MACHINE_PROC: &str = "NETD_TESTS_MACHINE_PROC";
+
 /// How to look inside the laboratory of a failed test; with `LAB_KEEP=1` it stops here until Enter is pressed.
 pub(crate) fn stop_and_look() -> String {
-    let thread = nix::unistd::gettid();
-    let enter = format!("nsenter --mount=/proc/{thread}/ns/mnt ip netns exec host bash");
+    let proc = std::env::var(MACHINE_PROC).unwrap_or_else(|_| "/proc".to_owned());
+    // "PROCESS/task/THREAD", in the ids of that mount.
+    let thread = fs::read_link(Path::new(&proc).join("thread-self")).unwrap_or_else(|_| "self".into());
+    let enter = format!("nsenter --mount=/proc/{}/ns/mnt ip netns exec host bash", thread.display());
     if std::env::var_os("LAB_KEEP").is_none() {
         return format!("run it with LAB_KEEP=1: it stops when it fails, and this opens a shell in it:\n{enter}");
     }

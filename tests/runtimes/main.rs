@@ -1,0 +1,45 @@
+//! Ring 4: real container runtimes drive netd through its CNI plugin: Podman, containerd's `ctr`, and a small libcni
+//! that loads every conflist in `cni-conf`.
+//!
+//! Runtimes need real root: with less, everything here is ignored, and failed where `CI=true` promises that it runs.
+//! `main` enters namespaces of its own first ([`machine`]); each test then has ring 3's laboratory and, on top of it,
+//! private copies of the folders that runtimes write to ([`world`]).
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
+
+mod conflists;
+mod containerd;
+mod driver;
+mod install;
+#[path = "../netns/lab/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "ring 3's laboratory, of which this ring needs a part")]
+mod lab;
+mod libcni;
+mod machine;
+mod podman;
+mod world;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let entered = if arguments.list { machine::Entered::Here } else { machine::enter() };
+    let trials: Vec<Trial> =
+        [install::trials(), driver::trials(), conflists::trials(), podman::trials(), containerd::trials()]
+            .into_iter()
+            .flatten()
+            .collect();
+    let trials = match entered {
+        machine::Entered::Here => trials,
+        machine::Entered::Ended(code) => return code,
+        machine::Entered::Not(why) => trials.into_iter().map(|trial| not_here(&trial, &why)).collect(),
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// A test that has no laboratory: ignored with the reason, but failed where `CI=true` promises that it runs.
+fn not_here(trial: &Trial, why: &str) -> Trial {
+    let why = format!("no namespaces of its own: {why}");
+    Trial::ignorable_test(trial.name(), move || world::cannot_run(&why))
+}

@@ -1,0 +1,205 @@
+//! Podman with its CNI backend: containers of an image made of busybox.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+
+use crate::lab::command::Out;
+use crate::lab::{HOST4, Lab, until};
+use crate::machine;
+use crate::world::{
+    CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, on_host_words, ours,
+    start, trial,
+};
+
+const NEEDS: &[&str] = &["podman", "runc", "conmon"];
+/// What `web` runs.
+const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("podman: containers find each other by name, the world finds the port, and nothing is left", NEEDS, job),
+        trial("podman: a container joins a second network, leaves it, and keeps its ports", NEEDS, second_network),
+        trial("podman: an address, a MAC and names of the user's choice", NEEDS, chosen),
+        trial("podman: a restarted container is found again, a killed one leaves nothing", NEEDS, restarted),
+        trial("podman: a container removed while netd is dead leaves nothing once it is back", NEEDS, while_dead),
+    ]
+}
+
+/// Podman's own settings and the image; the daemon runs, the plugin is in place.
+fn ready(lab: &Lab) {
+    start(lab, &["10-podman.conflist"]);
+    fs::create_dir_all("/etc/containers").expect("a folder");
+    let settings = format!(
+        r#"[containers]
+pids_limit = 0
+default_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]
+log_driver = "k8s-file"
+[network]
+network_backend = "cni"
+cni_plugin_dirs = ["{PLUGIN_DIR}"]
+network_config_dir = "{CONF_DIR}"
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+enable_port_reservation = false
+"#
+    );
+    fs::write("/etc/containers/containers.conf", settings).expect("a file");
+    let storage =
+        "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/lab/podman/run\"\ngraphroot = \"/run/lab/podman/graph\"\n";
+    fs::write("/etc/containers/storage.conf", storage).expect("a file");
+    podman(&format!("import {} lab", layer())).ok();
+}
+
+fn podman(line: &str) -> Out {
+    on_host(&format!("podman {line}"))
+}
+
+/// `podman run` with these arguments; its cgroups end with the tests.
+#[track_caller]
+fn podman_run(line: &str) -> Out {
+    podman(&format!("run --cgroup-parent /{}/podman {line}", machine::cgroup())).ok()
+}
+
+/// What a container on a network gets from an address, itself ending with it.
+fn fetch_from(network: &str, address: &str) -> Out {
+    let cgroup = machine::cgroup();
+    podman(&format!("run --cgroup-parent /{cgroup}/podman --rm --network {network} lab wget -qO- http://{address}/"))
+}
+
+/// The page comes from this name or address to a new container on the network.
+#[track_caller]
+fn page_comes_to(network: &str, address: &str) {
+    assert_eq!(fetch_from(network, address).ok().stdout.trim(), PAGE, "{network}: http://{address}/");
+}
+
+fn inspect(container: &str, format: &str) -> String {
+    on_host_words(&["podman", "inspect", "-f", format, container]).ok().stdout.trim().to_owned()
+}
+
+fn job(lab: &Lab) {
+    ready(lab);
+    podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    page_comes_to("podman", "web");
+    assert_eq!(podman("port web").ok().stdout.trim(), "80/tcp -> 0.0.0.0:4000");
+    let address = lab.address("podman", "web")[0].to_string();
+    assert_eq!(inspect("web", "{{.NetworkSettings.IPAddress}}"), address);
+    let shown = lab.netd("ps --json").ok().json();
+    assert_eq!((shown[0]["name"].as_str(), shown.as_array().map(Vec::len)), (Some("web"), Some(1)), "{shown}");
+    assert_eq!(lab.endpoint("podman", "web")["container"]["id"], inspect("web", "{{.Id}}"));
+    let id = inspect("web", "{{.Id}}");
+    page_comes_to("podman", &id[..12]);
+    let traces = Traces::of(lab, "podman", "web", &[4000]);
+    podman_run("-d --name client lab sleep 1000");
+    assert!(resolves("client", "web"));
+    podman("rm -t 0 -f web").ok();
+    traces.are_gone(lab);
+    assert!(!resolves("client", "web"), "the name outlives its container");
+    assert_eq!(fetch("outside", &format!("{HOST4}:4000")), "");
+    podman("rm -t 0 -f client").ok();
+    nothing_left(lab);
+}
+
+/// Whether a running container gets an address for the name.
+fn resolves(container: &str, name: &str) -> bool {
+    podman(&format!("exec {container} nslookup {name}")).code == Some(0)
+}
+
+/// A second network for Podman: the same file under another name.
+fn network_two() {
+    let text = fs::read_to_string(ours("cni-conf/10-podman.conflist")).expect("a text");
+    let text = text.replace("\"name\": \"podman\"", "\"name\": \"two\"");
+    fs::write(format!("{CONF_DIR}/20-two.conflist"), text).expect("a file");
+}
+
+fn second_network(lab: &Lab) {
+    ready(lab);
+    network_two();
+    let networks = podman("network ls -q").ok().stdout;
+    assert_eq!(networks.split_whitespace().collect::<Vec<_>>(), ["podman", "two"]);
+    podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
+    podman_run("-d --name probe --network two lab sleep 1000");
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    assert!(!resolves("probe", "web"), "web is not on two yet");
+
+    podman("network connect --alias store two web").ok();
+    let traces = Traces::of(lab, "two", "web", &[]);
+    for name in ["web", "store"] {
+        page_comes_to("two", name);
+        assert!(resolves("probe", name), "{name}");
+    }
+    page_comes_to("podman", "web");
+    assert_eq!(fetch("outside", &format!("{HOST4}:4000")), PAGE, "the port as before");
+    let interfaces = podman("exec web ip -o link").ok().stdout;
+    assert!(interfaces.contains("eth0") && interfaces.contains("eth1"), "{interfaces}");
+
+    podman("network disconnect two web").ok();
+    traces.are_gone(lab);
+    assert!(!resolves("probe", "web") && !resolves("probe", "store"));
+    page_comes_to("podman", "web");
+    assert_eq!(fetch("outside", &format!("{HOST4}:4000")), PAGE, "the port is the first network's");
+    podman("network connect two web").ok();
+    podman("rm -t 0 -f web probe").ok();
+    nothing_left(lab);
+}
+
+fn chosen(lab: &Lab) {
+    ready(lab);
+    podman_run(&format!("-d --name first {SERVE}"));
+    let first = lab.address("podman", "first")[0].to_string();
+    let wanted = format!("{}.77", first.rsplit_once('.').expect("an IPv4 address").0);
+    let choice = format!("--ip {wanted} --mac-address 02:00:00:00:00:77 --network-alias store");
+    podman_run(&format!("-d --name web {choice} -p 127.0.0.1:4001:80 -p 4002-4003:80-81 -p 4004:80/udp {SERVE}"));
+    let interface = podman("exec web ip -o address show eth0").ok().stdout;
+    assert!(interface.contains(&format!("inet {wanted}/")), "{interface}");
+    let link = podman("exec web ip -o link show eth0").ok().stdout;
+    assert!(link.contains("02:00:00:00:00:77"), "{link}");
+    page_comes_to("podman", "store");
+    for (ns, address) in [("host", "127.0.0.1:4001".to_owned()), ("outside", format!("{HOST4}:4002"))] {
+        fetches_the_page(ns, &address);
+    }
+    assert_eq!(fetch("outside", &format!("{HOST4}:4001")), "", "published on loopback only");
+    let taken = podman(&format!("run --cgroup-parent /{}/podman --ip {wanted} lab sleep 1", machine::cgroup()));
+    assert!(taken.code != Some(0) && taken.stderr.contains(&wanted), "{taken:?}");
+    podman("rm -t 0 -f -a").ok();
+    nothing_left(lab);
+}
+
+fn restarted(lab: &Lab) {
+    ready(lab);
+    podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
+    podman("restart -t 0 web").ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    page_comes_to("podman", "web");
+    let traces = Traces::of(lab, "podman", "web", &[4000]);
+    // Nobody asks Podman: its container ends, and conmon has it clean up.
+    podman("kill -s KILL web").ok();
+    until("the killed container has gone from netd", || lab.netd("ps --json").ok().stdout.trim() == "[]");
+    traces.are_gone(lab);
+    podman("start web").ok();
+    page_comes_to("podman", "web");
+    podman("rm -t 0 -f web").ok();
+    nothing_left(lab);
+}
+
+fn while_dead(lab: &Lab) {
+    ready(lab);
+    podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
+    let traces = Traces::of(lab, "podman", "web", &[4000]);
+    lab.kill_daemon();
+    let refused = podman(&format!("run --cgroup-parent /{}/podman --rm lab sleep 1", machine::cgroup()));
+    assert!(refused.code != Some(0) && refused.stderr.contains("netd.sock"), "it says who is missing: {refused:?}");
+    // It may complain that the plugin failed; the container goes all the same.
+    podman("rm -t 0 -f -a");
+    assert_eq!(podman("ps -a -q").ok().stdout, "");
+    lab.start_daemon();
+    until("netd released it", || lab.netd("ps --json").ok().stdout.trim() == "[]");
+    traces.are_gone(lab);
+    podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    podman("rm -t 0 -f web").ok();
+    nothing_left(lab);
+}
