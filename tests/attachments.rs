@@ -141,6 +141,23 @@ fn a_failure_at_any_step_leaves_nothing() {
 }
 
 #[test]
+fn a_port_is_tried_but_left_to_the_runtime_to_hold() {
+    let world = World::new(&["c1"]);
+    let port = netd::model::step::HostPort {
+        address: [0, 0, 0, 0].into(),
+        protocol: netd::model::publication::Protocol::Tcp,
+        port: 4000,
+    };
+    world.fake.world().foreign_ports.insert(port);
+    let key = key("podman", "c1", "eth0");
+    let error = world.attach(&key, on("net1", "c1", json!({"ports": ["4000:80"]}))).unwrap_err();
+    assert!(error.to_string().contains("in use by sshd"), "{error}");
+    world.attach(&key, on("net1", "c1", json!({"ports": ["4001:80"]}))).unwrap();
+    assert!(world.fake.world().held.is_empty());
+    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+}
+
+#[test]
 fn an_interface_that_is_not_ours_is_an_error_that_leaves_everything() {
     let world = World::new(&["c1"]);
     let inode = world.fake.world().last_inode;
@@ -313,7 +330,6 @@ fn addresses_may_come_after_the_interface() {
     assert_eq!(world.attach(&key, on("net1", "c1", given)).unwrap(), endpoint);
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
     assert_eq!(world.resolve(&endpoint, "c1"), [IpAddr::from([10, 0, 0, 50])]);
-    assert!(world.fake.world().held.len() == 1);
     world.runtime.block_on(world.engine.handle.detach(key)).unwrap();
     assert!(world.fake.world().links.is_empty() && world.fake.world().held.is_empty());
 }

@@ -16,7 +16,7 @@ use netd::kernel::runtimes::NoRuntimes;
 use netd::model::address::Pool;
 use netd::model::element::Element;
 use netd::model::endpoint::Endpoint;
-use netd::model::publication::PortSpec;
+use netd::model::publication::{PortSpec, Publication};
 use netd::model::request::{AttachSpec, AttachmentKey, ConnectSpec, InterfaceSource, NetworkSpec, Target};
 use netd::store::memory::Memory;
 use proptest::prelude::*;
@@ -348,7 +348,13 @@ impl World {
         prop_assert_eq!(bridges, wanted, "bridges");
         let published: BTreeMap<_, _> = ports_of(&world.elements.clone().unwrap_or_default());
         let held: BTreeSet<_> = world.held.iter().map(|held| (held.address, held.port)).collect();
-        let in_table: BTreeSet<_> = published.keys().copied().collect();
+        // A runtime holds the ports of its containers itself.
+        let by_hand = snapshot.desired.endpoints().filter(|e| e.owner.is_none()).flat_map(|e| &e.publications);
+        let every = std::net::IpAddr::from([0, 0, 0, 0]);
+        let at = |p: &Publication| p.host.ports().map(|port| (p.host_ip.unwrap_or(every), port)).collect::<Vec<_>>();
+        let by_hand: BTreeSet<HeldAt> = by_hand.flat_map(at).collect();
+        prop_assert!(by_hand.iter().all(|port| published.contains_key(port)), "a port is not published");
+        let in_table = by_hand;
         prop_assert_eq!(held, in_table, "held sockets and published elements");
         for to in published.values() {
             prop_assert!(snapshot.desired.at_address(*to).is_some(), "a port leads to nobody: {}", to);

@@ -18,7 +18,7 @@ use crate::model::names::ContainerName;
 use crate::model::network::Network;
 use crate::model::observed::HostFacts;
 use crate::model::request::{ConnectSpec, Place, Target, Wish};
-use crate::model::step::{Flows, Step};
+use crate::model::step::{Flows, HostPort, Step};
 use crate::store::{Record, Store};
 
 /// How often a connect tries again with another free name or port before it gives up.
@@ -170,16 +170,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         after: &[Arc<Endpoint>],
     ) -> Vec<Step> {
         let difference = decide::endpoint::difference(before, after);
+        let vacant: Vec<HostPort> =
+            wanted::unheld_ports(after).difference(&wanted::unheld_ports(before)).copied().collect();
         let stale: Vec<Flows> = difference
             .hold
             .iter()
+            .chain(&vacant)
             .filter(|port| port.protocol != crate::model::publication::Protocol::Tcp)
             .map(|port| Flows::To(*port))
             .collect();
-        let mut steps = Vec::new();
-        if !difference.hold.is_empty() {
-            steps.push(Step::Hold(difference.hold));
-        }
+        let mut steps = vec![Step::Vacant(vacant), Step::Hold(difference.hold)];
+        steps.retain(Step::does);
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
         steps.extend(wanted::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
         if !difference.remove.is_empty() || !difference.add.is_empty() {

@@ -202,7 +202,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         after: &[Arc<Endpoint>],
     ) -> Vec<Step> {
         let difference = endpoint::difference(before, after);
-        let mut steps = vec![Step::Hold(difference.hold)];
+        let vacant = wanted::unheld_ports(after).difference(&wanted::unheld_ports(before)).copied().collect();
+        let mut steps = vec![Step::Vacant(vacant), Step::Hold(difference.hold)];
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
         steps.push(Step::Elements { remove: difference.remove, add: difference.add });
         if let Some(netns) = endpoint.container.netns.name() {

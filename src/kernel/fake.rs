@@ -224,6 +224,7 @@ impl World {
             }
             Step::Table(elements) => self.elements = Some(elements.iter().cloned().collect()),
             Step::Hold(ports) => self.hold(ports)?,
+            Step::Vacant(ports) => self.vacant(ports)?,
             Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
             Step::ForgetFlows(_) => {}
             Step::Resolv { netns, now: Some(content), .. } => {
@@ -284,18 +285,20 @@ impl World {
     }
 
     fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
+        self.vacant(ports)?;
+        self.held.extend(ports);
+        Ok(())
+    }
+
+    fn vacant(&self, ports: &[HostPort]) -> Result<(), KernelError> {
         let collides = |port: &HostPort, other: &HostPort| {
             let same_port = (port.protocol, port.port) == (other.protocol, other.port);
             let same_family = port.address.is_ipv4() == other.address.is_ipv4();
             let every = port.address.is_unspecified() || other.address.is_unspecified();
             same_port && same_family && (every || port.address == other.address)
         };
-        for port in ports {
-            if self.foreign_ports.iter().any(|other| collides(port, other)) {
-                return Err(KernelError::PortTaken { port: *port, owner: "sshd (pid 812)".into() });
-            }
-        }
-        self.held.extend(ports);
-        Ok(())
+        let taken = |port: &&HostPort| self.foreign_ports.iter().any(|other| collides(port, other));
+        let owner = "sshd (pid 812)".to_owned();
+        ports.iter().find(taken).map_or(Ok(()), |port| Err(KernelError::PortTaken { port: *port, owner }))
     }
 }

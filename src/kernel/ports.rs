@@ -49,6 +49,11 @@ impl Ports {
         Ok(())
     }
 
+    /// Fails when somebody else has one of the ports; holds none of them afterwards that it did not hold before.
+    pub fn vacant(&self, ports: &[HostPort]) -> Result<(), KernelError> {
+        ports.iter().filter(|port| !self.held.contains_key(port)).try_for_each(|port| hold(*port).map(drop))
+    }
+
     /// Lets the ports go; one that is not held is fine.
     pub fn release(&mut self, ports: &[HostPort]) {
         for port in ports {

@@ -135,10 +135,20 @@ pub fn container_elements(endpoints: &[Arc<Endpoint>]) -> BTreeSet<Element> {
     elements
 }
 
-/// The host ports that a container's publications hold.
+/// The host ports that a container's publications hold. Those of runtimes' attachments are not among them: a runtime
+/// may hold its containers' ports itself (Podman does), and would find them taken.
 pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    ports_of(endpoints, |endpoint| endpoint.owner.is_none())
+}
+
+/// The host ports that a container's publications take and do not hold.
+pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    ports_of(endpoints, |endpoint| endpoint.owner.is_some())
+}
+
+fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> BTreeSet<HostPort> {
     let mut ports = BTreeSet::new();
-    for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
+    for publication in endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications) {
         for to in targets(publication, endpoints) {
             let every = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
             let address: IpAddr = publication.only_on().unwrap_or(every);

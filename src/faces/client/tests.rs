@@ -31,6 +31,21 @@ fn a_request_carries_its_json() {
 }
 
 #[test]
+fn success_needs_no_body() {
+    const DONE: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let (_directory, client, server) = serve(DONE);
+    client.tell("/x/check", &serde_json::json!({"netns": "/x"})).unwrap();
+    let request = server.join().unwrap();
+    assert!(request.starts_with("POST /x/check ") && request.ends_with("{\"netns\":\"/x\"}"), "{request}");
+    let (_directory, client, server) = serve(DONE);
+    client.ask("/x/room").unwrap();
+    assert!(server.join().unwrap().starts_with("GET /x/room "));
+    let (_directory, client, server) = serve(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n7");
+    assert_eq!(client.put::<u8>("/x", &serde_json::json!(1)).unwrap(), 7);
+    assert!(server.join().unwrap().starts_with("PUT /x "));
+}
+
+#[test]
 fn a_refusal_keeps_the_daemons_words() {
     let (_directory, client, _server) = serve(
         b"HTTP/1.1 404 Not Found\r\ntransfer-encoding: chunked\r\n\r\n\

@@ -8,6 +8,7 @@ use super::configuration::Configuration;
 use super::environment::{Environment, Target, attachment_path};
 use super::failure::{Failure, INVALID_CONFIGURATION, OWN_NETNS, UNKNOWN_CONTAINER};
 use super::ipam::{Ipam, Lease};
+use super::resolver::Resolver;
 use super::result::{Previous, handed_on, made};
 use super::{Call, request};
 use crate::api::v1::{Attach, Attachment, Interface};
@@ -39,7 +40,12 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
         }
         (None, None) => {
             let attachment = put(&attach)?;
-            Ok(made(conf.version, &attachment, target, &attachment_dns(&attachment).and(&ours).and(&runtimes)))
+            Ok(made(
+                conf.version,
+                &attachment,
+                target,
+                &Resolver::together(&attachment.dns, &ours, [&Resolver::default(), &runtimes]),
+            ))
         }
         (Some(previous), None) => {
             attach.interface = Interface::Found;
@@ -47,7 +53,7 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
             (attach.ranges, attach.mac) = (Vec::new(), None);
             let theirs = previous.dns()?;
             let attachment = put(&attach)?;
-            let dns = attachment_dns(&attachment).and(&ours).and(&theirs).and(&runtimes);
+            let dns = Resolver::together(&attachment.dns, &ours, [&theirs, &runtimes]);
             Ok(handed_on(conf.fields.get("prevResult").unwrap_or(&Value::Null), conf.version, &dns))
         }
         (None, Some(kind)) => {
@@ -56,14 +62,10 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
             let ipam = Ipam { kind, invocation: call.invocation, programs: call.programs };
             let mut add = Add { client: client.clone(), path: path.clone(), attach, ipam };
             let (attachment, lease) = add.delegated(&mut call.stderr)?;
-            let dns = attachment_dns(&attachment).and(&ours).and(&lease.dns).and(&runtimes);
+            let dns = Resolver::together(&attachment.dns, &ours, [&lease.dns, &runtimes]);
             Ok(made(conf.version, &attachment, target, &dns))
         }
     }
-}
-
-fn attachment_dns(attachment: &Attachment) -> super::resolver::Resolver {
-    (&attachment.dns).into()
 }
 
 /// The namespace must be there and be a container's.

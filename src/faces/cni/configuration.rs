@@ -109,7 +109,7 @@ impl<'a> Configuration<'a> {
         Ok(self.fields.text("socket")?.unwrap_or(DEFAULT_SOCKET).into())
     }
 
-    /// The IPAM plugin, where netd is not to give the addresses. An empty `ipam` is none, as with the reference plugins.
+    /// The IPAM plugin, where netd is not to give the addresses. An empty `ipam` is none, as with the reference ones.
     pub(super) fn ipam(&self) -> Result<Option<&'a str>, Failure> {
         let Some(ipam) = self.fields.object("ipam")? else { return Ok(None) };
         match ipam.text("type")? {

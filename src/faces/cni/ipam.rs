@@ -130,8 +130,8 @@ fn route(route: &Fields<'_>) -> Result<Route, Failure> {
 }
 
 impl Lease {
-    /// Puts what was given into the request: the addresses with their gateways, the routes besides the default ones, and
-    /// the subnets of a network that is made now.
+    /// Puts what was given into the request: the addresses with their gateways, the routes besides the default ones,
+    /// and the subnets of a network that is made now.
     pub(super) fn fill(&self, attach: &mut Attach) {
         attach.ranges.clear();
         attach.addresses.clone_from(&self.addresses);

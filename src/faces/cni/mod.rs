@@ -1,4 +1,70 @@
 //! The CNI plugin `netd-cni`: translates what container runtimes ask (CNI spec 1.1.0) to the daemon's attachments.
+//! All work is the daemon's; what is here blocks, and needs no runtime and no threads.
+//!
+//! # The configuration
+//!
+//! ```text
+//! network        netd's network to join; default: the configuration's name. Made by the first ADD of:
+//! subnets        "10.89.0.0/24", or a list of such or of {"subnet", "gateway", "ipRange"}; default: netd's choice
+//! gateway        an address or a list of them
+//! internal, icc, ipMasq, ipv6    true or false, also as strings
+//! mtu            bytes; 0 says nothing
+//! aliases        further names of every container
+//! bandwidth      limits where the runtime gives none: {"ingressRate", "ingressBurst", "egressRate", "egressBurst"}, in
+//!                bits per second and bits; a rate needs its burst
+//! dns            {"nameservers", "domain", "search", "options"}, merged into the result
+//! ipam           another plugin gives the addresses; absent or {}: netd does
+//! socket         the daemon's; default /run/netd/netd.sock
+//! runtimeConfig  portMappings, ips, mac, aliases, bandwidth, dns, ipRanges (CNI's CONVENTIONS.md)
+//! args.cni       ips, mac, aliases; the rest is nobody's concern
+//! CNI_ARGS       IP and GATEWAY (lists, joined by commas), MAC, K8S_POD_NAME, K8S_POD_NAMESPACE, IgnoreUnknown
+//! ```
+//!
+//! `runtimeConfig` counts before `args.cni`, that before `CNI_ARGS`, that before the configuration's own keys; aliases
+//! add up in that order. `aliases` in `runtimeConfig` may also be an object of lists by network, as Podman sends it.
+//! The container is called by `K8S_POD_NAME` within `K8S_POD_NAMESPACE`, else by the first alias that can be a
+//! container's name, else by its id. `ipRanges` has one list for each address family; a network that is made now, and
+//! has no `subnets`, is made of them. The container's `dns` is netd's, then the configuration's, then that of the IPAM
+//! plugin or the plugin before, then the runtime's, without doubles. Its domain is the configuration's, else netd's;
+//! other domains are searched.
+//!
+//! # Decisions
+//!
+//! - `ADD` and `STATUS` refuse keys they do not know (code 2), in `runtimeConfig` too: a misspelt `internal` would open
+//!   a network. Keys with a dot or a slash and keys that begin with `_` are others'. `DEL`, `CHECK` and `GC` read only
+//!   what they need, and `CNI_ARGS` is `ADD`'s alone: what keeps a container from coming must not keep it from going.
+//! - `CNI_PATH` is needed where an IPAM plugin is to be found, as the spec says, not everywhere, as libcni's skel does.
+//! - `DEL` does not look at `CNI_NETNS` at all. `ADD` refuses one that is not there (3) and the plugin's own (8), the
+//!   latter unless `CNI_NETNS_OVERRIDE` is set.
+//! - With `prevResult`, `ADD` takes the interface for another plugin's: netd adds names, ports, firewall and limits,
+//!   and the result is the previous one with `dns` merged. Addresses, ranges and MAC are then that plugin's business,
+//!   and `ipam` besides is refused (7).
+//! - With `ipam`, the requested addresses are the IPAM plugin's business: it gets the same environment and input. Its
+//!   plain default routes become gateways, its other routes are netd's to set. `dhcp` works through the interface,
+//!   which is therefore made first. After a failed `ADD` it is told `DEL`. It is called for `DEL`, `CHECK`, `GC` and `STATUS`
+//!   after the daemon, also when the daemon failed (but for `STATUS`), and both errors are told. A plugin that is too
+//!   old for the command is an error like any other: with such a configuration it would refuse `ADD` as well.
+//! - `STATUS` is good while the daemon is ready, whatever its problems elsewhere, and the network, if it exists, has
+//!   room (not asked with `ipam`). `VERSION` answers the version on standard input, 1.1.0 where there is none.
+//!
+//! # Codes
+//!
+//! The spec's, and those of `failure`:
+//!
+//! ```text
+//! 1    the version is not supported, or does not have the command      2   unsupported field
+//! 3    the network namespace is not there                              4   environment
+//! 5    standard input cannot be read, the IPAM plugin not be run       6   not JSON; an IPAM result that is none
+//! 7    a wrong value of a key; the daemon's `invalid`; no such IPAM plugin
+//! 8    CNI_NETNS is the plugin's own namespace
+//! 11   the daemon does not answer, or says `unavailable`: try again later
+//! 50   STATUS: daemon not reachable or not ready, network full, IPAM plugin not ready
+//! 51   STATUS: daemon not ready and with problems; the IPAM plugin's 51
+//! 100  the daemon's `conflict`: a port, address, name, subnet or interface belongs to something else
+//! 101  the daemon's `exhausted`: no address or subnet is left
+//! 102  CHECK: the daemon's `changed`, or it knows no such attachment
+//! 999  everything else: the daemon tried and failed
+//! ```
 
 mod add;
 mod configuration;

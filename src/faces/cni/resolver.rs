@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 use super::fields::Fields;
+use super::request::push_new;
 use crate::api::v1::Dns;
 
 /// One opinion, or all of them.
@@ -48,21 +49,29 @@ impl Resolver {
         })
     }
 
-    /// Appends what a later one says; there is one domain, the first.
+    /// Appends what a later one says. There is one domain, the first; another one is still searched, which is what a
+    /// domain is for (resolv.conf(5)).
     pub(super) fn and(mut self, later: &Self) -> Self {
         for (list, more) in [
             (&mut self.nameservers, &later.nameservers),
             (&mut self.search, &later.search),
             (&mut self.options, &later.options),
         ] {
-            for text in more {
-                if !list.contains(text) {
-                    list.push(text.clone());
-                }
-            }
+            more.iter().for_each(|text| push_new(list, text.clone()));
         }
-        self.domain = self.domain.or_else(|| later.domain.clone());
+        match (&self.domain, &later.domain) {
+            (Some(_), Some(other)) => push_new(&mut self.search, other.clone()),
+            (None, _) => self.domain.clone_from(&later.domain),
+            (Some(_), None) => {}
+        }
         self
+    }
+
+    /// All opinions, netd's first, so that its names resolve; but a domain that the administrator set is the domain.
+    pub(super) fn together(netd: &Dns, administrator: &Self, others: [&Self; 2]) -> Self {
+        let mut all = Self::from(netd).and(administrator);
+        all.domain = administrator.domain.clone().or(all.domain);
+        others.into_iter().fold(all, Self::and)
     }
 
     /// As in a result; nothing is left out as an empty list.

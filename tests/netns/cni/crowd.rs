@@ -53,7 +53,7 @@ fn crowd(lab: &Lab) {
     for (answer, resolved) in added {
         let result = answer.ok();
         let address = result["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
-        assert_eq!(resolved, [address.clone()], "the name resolves when its ADD has returned");
+        assert_eq!(resolved, std::slice::from_ref(&address), "the name resolves when its ADD has returned");
         assert!(seen.insert(address), "an address twice: {result:#}");
         assert!(seen.insert(result["interfaces"][2]["mac"].as_str().unwrap().to_owned()), "a MAC twice: {result:#}");
     }
@@ -73,7 +73,7 @@ fn killed(lab: &Lab) {
         let ports = json!([{"hostPort": 4000, "containerPort": 80}]);
         let mut plugin = call("ADD", &name).with(json!({"runtimeConfig": {"portMappings": ports}})).start();
         // Not waiting for anything: the moment of death is what is varied.
-        thread::sleep(Duration::from_micros(u64::from(moment) * 150));
+        thread::park_timeout(Duration::from_micros(u64::from(moment) * 150));
         plugin.kill().expect("it was started");
         plugin.wait().expect("it ends");
         if moment % 2 == 0 {

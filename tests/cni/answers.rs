@@ -1,0 +1,126 @@
+//! What the daemon answers, in CNI's codes; and what happens without a daemon.
+
+use serde_json::{Value, json};
+
+use crate::lab::{Call, Daemon, configuration, netns, status};
+
+/// What an earlier ADD gave.
+fn previous() -> Value {
+    json!({"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": netns()}],
+           "ips": [{"address": "10.1.0.5/16", "interface": 0}]})
+}
+
+fn keys() -> Value {
+    json!({"prevResult": previous(), "cni.dev/valid-attachments": []})
+}
+
+#[test]
+fn each_word_of_the_daemon_has_its_code() {
+    for (status, code, [add, del, check, gc]) in [
+        (400, "invalid", [7, 7, 7, 7]),
+        (404, "not_found", [3, 999, 102, 999]),
+        (409, "conflict", [100, 100, 100, 100]),
+        (409, "exhausted", [101, 101, 101, 101]),
+        (409, "changed", [102, 102, 102, 102]),
+        (503, "unavailable", [11, 11, 11, 11]),
+        (500, "failed", [999, 999, 999, 999]),
+        (405, "method_not_allowed", [999, 999, 999, 999]),
+    ] {
+        let daemon = Daemon::start();
+        daemon.refuses("", status, code);
+        let words = format!("the daemon says {code}");
+        Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(add, &words);
+        let conf = configuration(&daemon, "1.1.0", keys());
+        for (command, code) in [("DEL", del), ("CHECK", check), ("GC", gc), ("STATUS", 50)] {
+            Call::new(command, &conf).run().failed(code, &words);
+        }
+    }
+}
+
+#[test]
+fn without_a_daemon_it_is_to_be_tried_again() {
+    let daemon = Daemon::start();
+    std::fs::rename(daemon.socket(), daemon.folder.path().join("away")).unwrap();
+    for (command, code) in [("ADD", 11), ("DEL", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50)] {
+        let mut keys = keys();
+        if command == "ADD" {
+            keys = json!({});
+        }
+        let answer = Call::new(command, &configuration(&daemon, "1.1.0", keys)).run();
+        answer.failed(code, &format!("cannot reach netd at {}", daemon.socket().display()));
+        answer.failed(code, "systemctl status netd");
+    }
+    std::fs::rename(daemon.folder.path().join("away"), daemon.socket()).unwrap();
+}
+
+#[test]
+fn check_compares_the_addresses_of_its_own_interface() {
+    let daemon = Daemon::start();
+    let mut keys = keys();
+    keys["prevResult"]["interfaces"] = json!([{"name": "eth0"}, {"name": "eth0", "sandbox": netns()}, {"name": "eth1",
+                                               "sandbox": netns()}]);
+    keys["prevResult"]["ips"] = json!([{"address": "10.1.0.5/16", "interface": 1}, {"address": "10.2.0.5/16",
+                                        "interface": 2}, {"address": "fd00:1::5/64"}]);
+    assert!(Call::new("CHECK", &configuration(&daemon, "0.4.0", keys.clone())).run().good().is_null());
+    let asked = daemon.asked();
+    assert_eq!(asked[0].path, "/v1/attachments/dbnet/c1/eth0/check");
+    assert_eq!(asked[0].body, json!({"netns": netns(), "addresses": ["10.1.0.5/16", "fd00:1::5/64"]}));
+    Call::new("CHECK", &configuration(&daemon, "1.1.0", json!({}))).run().failed(7, "missing \"prevResult\"");
+    keys["prevResult"]["interfaces"] = json!([{"name": "eth0"}]);
+    let conf = configuration(&daemon, "1.1.0", keys);
+    Call::new("CHECK", &conf).run().failed(7, "no interface \"eth0\" with a sandbox");
+    assert_eq!(daemon.calls(), [""; 0]);
+}
+
+#[test]
+fn deleting_twice_is_fine() {
+    let daemon = Daemon::start();
+    for _ in 0..2 {
+        let answer = Call::new("DEL", &configuration(&daemon, "1.1.0", keys())).run();
+        assert_eq!((answer.code, answer.json, answer.stderr.as_str()), (0, Value::Null, ""));
+        assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
+    }
+}
+
+#[test]
+fn gc_names_those_that_stay() {
+    let daemon = Daemon::start();
+    let valid = json!([{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "net1", "more": 1}]);
+    let stay = json!({"valid": [{"container": "c1", "ifname": "eth0"}, {"container": "c2", "ifname": "net1"}]});
+    for keys in [
+        json!({"cni.dev/valid-attachments": valid}),
+        // libcni's spelling counts where the spec's is missing only.
+        json!({"cni.dev/attachments": valid}),
+        json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": []}),
+    ] {
+        assert!(Call::new("GC", &configuration(&daemon, "1.1.0", keys)).run().good().is_null());
+        let asked = daemon.asked();
+        assert_eq!((asked[0].path.as_str(), &asked[0].body), ("/v1/attachments/dbnet/gc", &stay));
+    }
+}
+
+#[test]
+fn status_is_the_daemons_and_the_networks() {
+    let daemon = Daemon::start();
+    let conf = configuration(&daemon, "1.1.0", json!({"network": "net1"}));
+    assert!(Call::new("STATUS", &conf).run().good().is_null());
+    assert_eq!(daemon.calls(), ["GET /v1/status", "GET /v1/networks/net1/room"]);
+    daemon.refuses("GET /v1/networks", 404, "not_found");
+    Call::new("STATUS", &conf).run().good();
+    daemon.refuses("GET /v1/networks", 409, "exhausted");
+    Call::new("STATUS", &conf).run().failed(50, "the daemon says exhausted");
+    daemon.answers("GET /v1/status", 200, status(false, &[]));
+    Call::new("STATUS", &conf).run().failed(50, "not put its networks in order");
+    daemon.answers("GET /v1/status", 200, status(false, &["bridge nd-net1 is gone"]));
+    Call::new("STATUS", &conf).run().failed(51, "bridge nd-net1 is gone");
+    daemon.answers("GET /v1/networks", 204, Value::Null);
+    daemon.answers("GET /v1/status", 200, status(true, &["port 80 is taken"]));
+    Call::new("STATUS", &conf).run().good();
+}
+
+#[test]
+fn an_answer_that_is_none_is_told() {
+    let daemon = Daemon::start();
+    daemon.answers("PUT", 200, json!({"endpoint": 7}));
+    Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(11, "no reply from the daemon");
+}

@@ -1,0 +1,277 @@
+//! Addresses from an IPAM plugin: shell scripts that write down how they were called, and Debian's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::lab::{Answer, Call, Daemon, configuration, merge, netns, script};
+
+/// Where Debian puts containernetworking-plugins.
+const DEBIANS: &str = "/usr/lib/cni";
+/// What the spec's example has host-local answer.
+const LEASE: &str = r#"{"ips":[{"address":"10.1.0.5/16","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],
+                        "dns":{"nameservers":["10.1.0.53"],"search":["lease.example"]}}"#;
+
+/// A daemon and a folder of plugins beside its socket.
+struct Lab {
+    daemon: Daemon,
+    kind: &'static str,
+}
+
+impl Lab {
+    /// With an IPAM plugin that does these shell lines after it has written down its call.
+    fn new(kind: &'static str, lines: &str) -> Self {
+        let daemon = Daemon::start();
+        let folder = daemon.folder.path();
+        let log = "echo $CNI_COMMAND >>calls; env | sort >env.$CNI_COMMAND; cat >stdin.$CNI_COMMAND";
+        script(folder, kind, &format!("cd {}\n{log}\n{lines}", folder.display()));
+        Self { daemon, kind }
+    }
+
+    fn folder(&self) -> &Path {
+        self.daemon.folder.path()
+    }
+
+    fn conf(&self, more: Value) -> Value {
+        let mut keys = json!({"ipam": {"type": self.kind, "subnet": "10.1.0.0/16"}, "cni.dev/valid-attachments": []});
+        merge(&mut keys, more);
+        configuration(&self.daemon, "1.1.0", keys)
+    }
+
+    fn call(&self, command: &str, more: Value) -> Call {
+        let mut call = Call::new(command, &self.conf(more));
+        call.set("CNI_PATH", &format!("/nowhere:{}", self.folder().display())).set("TRACEPARENT", "00-1-2-3");
+        call
+    }
+
+    fn run(&self, command: &str, more: Value) -> Answer {
+        self.call(command, more).run()
+    }
+
+    /// What the IPAM plugin was called with since the last time.
+    fn calls(&self) -> Vec<String> {
+        let path = self.folder().join("calls");
+        let calls = fs::read_to_string(&path).unwrap_or_default();
+        let _ = fs::remove_file(path);
+        calls.lines().map(str::to_owned).collect()
+    }
+}
+
+#[test]
+fn the_lease_is_what_the_daemon_gives_and_the_result_tells() {
+    let lab = Lab::new("host-local", &format!("echo a word >&2; echo '{LEASE}'"));
+    let answer = lab.run("ADD", json!({"runtimeConfig": {"ips": ["10.1.0.5"], "mac": "02:00:00:00:00:01"}}));
+    assert_eq!(answer.stderr, "a word\n");
+    let result = answer.good();
+    assert_eq!(result["ips"], json!([{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 2}]));
+    assert_eq!(result["routes"], json!([{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}]));
+    assert_eq!(result["dns"]["nameservers"], json!(["10.1.0.1", "10.1.0.53"]));
+    assert_eq!(result["dns"]["search"], json!(["internal", "corp.example", "lease.example"]));
+    let asked = lab.daemon.put();
+    assert_eq!((&asked["interface"], &asked["mac"]), (&json!("given"), &json!("02:00:00:00:00:01")));
+    assert_eq!(asked["addresses"], json!([{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}]));
+    assert_eq!((&asked["routes"], &asked["ranges"]), (&Value::Null, &Value::Null));
+    assert_eq!(asked["network"]["subnets"], json!(["10.1.0.0/16"]));
+    assert_eq!(asked["network"]["gateways"], json!(["10.1.0.1"]));
+    assert_eq!(lab.calls(), ["ADD"]);
+}
+
+#[test]
+fn it_gets_the_same_environment_and_input() {
+    let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
+    let more = json!({"prevResult": {"interfaces": [{"name": "eth0", "sandbox": netns()}],
+                                     "ips": [{"address": "10.1.0.5/16"}]}});
+    for command in ["ADD", "CHECK", "DEL", "GC", "STATUS"] {
+        let call = lab.call(command, if command == "ADD" { json!({}) } else { more.clone() });
+        call.run().good();
+        assert_eq!(lab.calls(), [command]);
+        assert_eq!(fs::read(lab.folder().join(format!("stdin.{command}"))).unwrap(), call.stdin);
+        let environment = fs::read_to_string(lab.folder().join(format!("env.{command}"))).unwrap();
+        for (name, value) in &call.environment {
+            assert!(environment.lines().any(|line| line == format!("{name}={value}")), "{name}: {environment}");
+        }
+    }
+}
+
+#[test]
+fn routes_have_their_gateways_and_the_default_one_is_netds() {
+    let routes = json!({
+        "ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}, {"address": "fd00:1::5/64"}],
+        "routes": [
+            {"dst": "0.0.0.0/0", "gw": "10.1.0.9"}, {"dst": "10.2.0.0/16"}, {"dst": "10.3.0.0/16", "gw": "10.1.0.7"},
+            {"dst": "10.4.0.0/16", "scope": 253}, {"dst": "fd00:2::/64"}, {"dst": "0.0.0.0/0", "table": 100},
+            {"dst": "10.5.0.0/16", "mtu": 1400, "advmss": 1360, "priority": 7}
+        ]
+    });
+    let lab = Lab::new("static", &format!("echo '{routes}'"));
+    lab.run("ADD", json!({"subnets": ["10.0.0.0/8"]})).good();
+    let asked = lab.daemon.put();
+    assert_eq!(asked["network"]["subnets"], json!(["10.0.0.0/8"]));
+    let addresses = json!([{"address": "10.1.0.5/16", "gateway": "10.1.0.9"}, {"address": "fd00:1::5/64"}]);
+    assert_eq!(asked["addresses"], addresses);
+    let expected = json!([
+        {"destination": "10.2.0.0/16", "gateway": "10.1.0.1"}, {"destination": "10.3.0.0/16", "gateway": "10.1.0.7"},
+        {"destination": "10.4.0.0/16", "scope": 253}, {"destination": "fd00:2::/64"},
+        {"destination": "0.0.0.0/0", "gateway": "10.1.0.1", "table": 100},
+        {"destination": "10.5.0.0/16", "gateway": "10.1.0.1", "mtu": 1400, "advmss": 1360, "priority": 7}
+    ]);
+    assert_eq!(asked["routes"], expected);
+}
+
+#[test]
+fn its_errors_are_handed_on_and_it_is_told_to_forget() {
+    for (lines, code, words) in [
+        (r#"echo '{"code":11,"msg":"no luck","details":"at all"}'; exit 1"#, 11, "no luck at all"),
+        (r#"echo '{"code":0,"msg":"no luck"}'; exit 1"#, 999, "IPAM plugin host-local: no luck"),
+        ("echo broken >&2; exit 3", 999, "host-local ended with code 3 at ADD without an error of its own broken"),
+        ("echo broken; exit 3", 999, "broken"),
+        ("kill -9 $$", 999, "ended by a signal"),
+        ("echo '{'", 6, "decode the result of IPAM plugin host-local"),
+        (r#"echo '{"ips":[{"address":7}]}'"#, 6, "result.ips[0].address"),
+        (r#"echo '{"ips":[]}'"#, 7, "gave no address"),
+    ] {
+        let lab = Lab::new("host-local", &format!("[ $CNI_COMMAND = DEL ] && exit 0\n{lines}"));
+        lab.run("ADD", json!({})).failed(code, words);
+        assert_eq!((lab.calls(), lab.daemon.calls()), (vec!["ADD".to_owned(), "DEL".into()], Vec::new()));
+    }
+}
+
+#[test]
+fn a_lease_is_given_back_when_the_daemon_refuses() {
+    let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
+    lab.daemon.refuses("PUT", 409, "conflict");
+    lab.run("ADD", json!({})).failed(100, "the daemon says conflict");
+    assert_eq!(lab.calls(), ["ADD", "DEL"]);
+    let lab = Lab::new("host-local", &format!("[ $CNI_COMMAND = DEL ] && exit 1\necho '{LEASE}'"));
+    lab.daemon.refuses("PUT", 409, "exhausted");
+    lab.run("ADD", json!({})).failed(101, "the daemon says exhausted; IPAM plugin host-local ended with code 1 at DEL");
+}
+
+#[test]
+fn dhcp_works_through_the_interface() {
+    let put = "PUT /v1/attachments/dbnet/c1/eth0";
+    let delete = "DELETE /v1/attachments/dbnet/c1/eth0";
+    let lab = Lab::new("dhcp", &format!("echo '{LEASE}'"));
+    lab.run("ADD", json!({})).good();
+    let asked = lab.daemon.asked();
+    let interfaces: Vec<&Value> = asked.iter().map(|asked| &asked.body["interface"]).collect();
+    assert_eq!(interfaces, [&json!("unaddressed"), &json!("given")]);
+    assert_eq!(
+        (&asked[0].body["addresses"], &asked[1].body["addresses"][0]["address"]),
+        (&Value::Null, &json!("10.1.0.5/16"))
+    );
+    assert_eq!(lab.calls(), ["ADD"]);
+    // The interface is not there: nobody asks for an address.
+    lab.daemon.refuses("PUT", 409, "conflict");
+    lab.run("ADD", json!({})).failed(100, "conflict");
+    assert_eq!((lab.calls(), lab.daemon.calls()), (Vec::new(), vec![put.to_owned()]));
+    // There is no address: the interface goes again.
+    let lab = Lab::new("dhcp", "[ $CNI_COMMAND = DEL ] || exit 1");
+    lab.run("ADD", json!({})).failed(999, "dhcp ended with code 1");
+    assert_eq!((lab.calls(), lab.daemon.calls()), (vec!["ADD".into(), "DEL".into()], vec![put.into(), delete.into()]));
+}
+
+#[test]
+fn deleting_tries_both_and_tells_of_both() {
+    let lab = Lab::new("host-local", r#"echo '{"code":11,"msg":"no luck"}'; exit 1"#);
+    let delete = ["DELETE /v1/attachments/dbnet/c1/eth0"];
+    lab.run("DEL", json!({})).failed(11, "IPAM plugin host-local: no luck");
+    assert_eq!((lab.calls(), lab.daemon.calls()), (vec!["DEL".to_owned()], delete.map(str::to_owned).to_vec()));
+    lab.daemon.refuses("DELETE", 500, "failed");
+    lab.run("DEL", json!({})).failed(999, "the daemon says failed; IPAM plugin host-local: no luck");
+    assert_eq!(lab.calls(), ["DEL"]);
+    lab.run("GC", json!({})).failed(11, "no luck");
+    assert_eq!(lab.daemon.calls().len(), 2);
+}
+
+#[test]
+fn status_is_its_status_too() {
+    for (code, expected) in [(4, 50), (50, 50), (51, 51)] {
+        let lab = Lab::new("host-local", &format!(r#"echo '{{"code":{code},"msg":"no luck"}}'; exit 1"#));
+        lab.run("STATUS", json!({})).failed(expected, "IPAM plugin host-local: no luck");
+        // Whether netd has an address left is nobody's concern then.
+        assert_eq!(lab.daemon.calls(), ["GET /v1/status"]);
+    }
+}
+
+#[test]
+fn a_plugin_that_is_not_there_is_named_with_where_it_was_looked_for() {
+    let lab = Lab::new("host-local", "");
+    for command in ["ADD", "DEL", "GC", "STATUS"] {
+        let code = |code| if command == "STATUS" { 50 } else { code };
+        let answer = lab.call(command, json!({})).unset("CNI_PATH").run();
+        answer.failed(code(4), "required env variables [CNI_PATH] missing");
+        let words = "no IPAM plugin \"nowhere\" in CNI_PATH";
+        lab.run(command, json!({"ipam": {"type": "nowhere"}})).failed(code(7), words);
+    }
+    assert_eq!(lab.calls(), [""; 0]);
+    fs::set_permissions(lab.folder().join("host-local"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+    lab.run("ADD", json!({})).failed(5, "run the IPAM plugin");
+}
+
+/// Debian's plugin of that name, or the printed reason why there is none.
+fn debians(kind: &str) -> Option<PathBuf> {
+    let path = Path::new(DEBIANS).join(kind);
+    if !path.exists() {
+        eprintln!("skipped: there is no {}: install containernetworking-plugins", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Debian's plugins speak up to 1.0.0.
+fn debian_call(daemon: &Daemon, command: &str, more: Value) -> Call {
+    let mut call = Call::new(command, &configuration(daemon, "1.0.0", more));
+    call.set("CNI_PATH", DEBIANS);
+    call
+}
+
+#[test]
+fn debians_host_local_gives_and_takes_back() {
+    if debians("host-local").is_none() {
+        return;
+    }
+    let daemon = Daemon::start();
+    let leases = daemon.folder.path().join("leases");
+    let held = || fs::read_dir(leases.join("dbnet")).unwrap().any(|entry| entry.unwrap().file_name() == "10.1.0.2");
+    let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/16", "dataDir": leases,
+                      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.2.0.0/16"}]});
+    let result = debian_call(&daemon, "ADD", json!({"ipam": ipam})).run().good();
+    assert_eq!(result["ips"][0], json!({"address": "10.1.0.2/16", "gateway": "10.1.0.1", "interface": 2}));
+    let routes = json!([{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "10.2.0.0/16", "gw": "10.1.0.1"}]);
+    assert_eq!(result["routes"], routes);
+    assert!(held());
+    let keys = json!({"ipam": ipam, "prevResult": result});
+    debian_call(&daemon, "CHECK", keys.clone()).run().good();
+    for _ in 0..2 {
+        debian_call(&daemon, "DEL", keys.clone()).run().good();
+        assert!(!held());
+    }
+    debian_call(&daemon, "CHECK", keys).run().failed(999, "host-local: Failed to find address");
+    daemon.refuses("PUT", 500, "failed");
+    debian_call(&daemon, "ADD", json!({"ipam": ipam})).run().failed(999, "the daemon says failed");
+    assert!(fs::read_dir(leases.join("dbnet")).unwrap().all(|entry| {
+        let name = entry.unwrap().file_name();
+        name == "lock" || name.to_string_lossy().starts_with("last_reserved_ip")
+    }));
+    // It is too old for what it would be told with 1.1.0, and says so.
+    let mut call = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({"ipam": ipam})));
+    call.set("CNI_PATH", DEBIANS).run().failed(1, "host-local: incompatible CNI versions");
+}
+
+#[test]
+fn debians_static_gives_what_was_asked() {
+    if debians("static").is_none() {
+        return;
+    }
+    let daemon = Daemon::start();
+    let addresses = json!([{"address": "10.1.0.9/16", "gateway": "10.1.0.1"}, {"address": "fd00:1::9/64"}]);
+    let keys = json!({"ipam": {"type": "static", "addresses": addresses, "dns": {"domain": "lease.example"}}});
+    let result = debian_call(&daemon, "ADD", keys).run().good();
+    assert_eq!(result["ips"][1], json!({"address": "fd00:1::9/64", "interface": 2}));
+    assert_eq!(result["ips"][0]["gateway"], "10.1.0.1");
+    let keys = json!({"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.1.0.8/16"]}});
+    let result = debian_call(&daemon, "ADD", keys).run().good();
+    assert_eq!(result["ips"], json!([{"address": "10.1.0.8/16", "interface": 2}]));
+}

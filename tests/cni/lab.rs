@@ -1,0 +1,272 @@
+//! A daemon that plays along, the plugin as a runtime would start it, and a container's network namespace.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// What the plugin asked.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    pub(crate) path: String,
+    /// `null`: none.
+    pub(crate) body: Value,
+}
+
+type Answers = Arc<Mutex<Vec<(String, u16, Value)>>>;
+
+/// A thread behind a unix socket that records requests and gives fixed answers.
+pub(crate) struct Daemon {
+    pub(crate) folder: TempDir,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    answers: Answers,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Daemon {
+    pub(crate) fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join("netd.sock")).unwrap();
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let answers = Answers::default();
+        let thread = std::thread::spawn({
+            let (asked, answers) = (asked.clone(), answers.clone());
+            move || {
+                while let Some(stream) = listener.accept().ok().map(|(stream, _)| stream) {
+                    if serve(stream, &asked, &answers).is_none() {
+                        return;
+                    }
+                }
+            }
+        });
+        Self { folder, asked, answers, thread: Some(thread) }
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join("netd.sock")
+    }
+
+    /// Answers requests that begin so (`PUT /v1/att`) with this from now on.
+    pub(crate) fn answers(&self, request: &str, status: u16, body: Value) {
+        self.answers.lock().unwrap().insert(0, (request.to_owned(), status, body));
+    }
+
+    /// Refuses requests that begin so.
+    pub(crate) fn refuses(&self, request: &str, status: u16, code: &str) {
+        self.answers(request, status, json!({"error": {"code": code, "message": format!("the daemon says {code}")}}));
+    }
+
+    /// Everything that was asked since the last time.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut *self.asked.lock().unwrap())
+    }
+
+    /// The methods and paths of the same.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| format!("{} {}", asked.method, asked.path)).collect()
+    }
+
+    /// The one body that was put.
+    pub(crate) fn put(&self) -> Value {
+        let mut asked = self.asked();
+        assert_eq!(asked.len(), 1, "{asked:?}");
+        assert_eq!(asked[0].method, "PUT");
+        asked.remove(0).body
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // An empty request ends the thread.
+        drop(UnixStream::connect(self.socket()));
+        let ended = self.thread.take().unwrap().join();
+        assert!(ended.is_ok() || std::thread::panicking());
+    }
+}
+
+fn serve(stream: UnixStream, asked: &Mutex<Vec<Asked>>, answers: &Answers) -> Option<()> {
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    let mut words = line.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().filter(|word| !word.is_empty())?, words.next()?);
+    let mut length = 0;
+    loop {
+        let mut header = String::new();
+        reader.read_line(&mut header).unwrap();
+        match header.trim().split_once(": ") {
+            Some(("Content-Length", value)) => length = value.parse().unwrap(),
+            Some(_) => {}
+            None => break,
+        }
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).unwrap();
+    let body = if length == 0 { Value::Null } else { serde_json::from_slice(&body).unwrap() };
+    let request = format!("{method} {path}");
+    let canned = answers.lock().unwrap().iter().find(|(begin, ..)| request.starts_with(begin.as_str())).cloned();
+    let (status, reply) = canned.map_or_else(|| usual(&method, &path, &body), |(_, status, body)| (status, body));
+    asked.lock().unwrap().push(Asked { method, path, body });
+    let reply = if reply.is_null() { String::new() } else { reply.to_string() };
+    let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n\r\n", reply.len());
+    reader.get_mut().write_all((head + &reply).as_bytes()).unwrap();
+    Some(())
+}
+
+/// What a daemon says when all is well.
+fn usual(method: &str, path: &str, body: &Value) -> (u16, Value) {
+    match method {
+        "PUT" => (200, attachment(path, body)),
+        "POST" if path.ends_with("/gc") => (200, json!({"released": []})),
+        "GET" if path == "/v1/status" => (200, status(true, &[])),
+        _ => (204, Value::Null),
+    }
+}
+
+pub(crate) fn status(ready: bool, problems: &[&str]) -> Value {
+    json!({"ready": ready, "version": "0.1.0", "networks": 0, "containers": 0, "endpoints": 0, "publications": 0,
+           "problems": problems})
+}
+
+/// An attachment as asked for; without addresses in the request it has those of the spec's example.
+pub(crate) fn attachment(path: &str, body: &Value) -> Value {
+    let texts = |key: &str| -> Vec<Value> {
+        let list = body["addresses"].as_array().cloned().unwrap_or_default();
+        list.iter().map(|address| address[key].clone()).filter(|value| !value.is_null()).collect()
+    };
+    let given = !texts("address").is_empty();
+    let addresses = if given { texts("address") } else { vec![json!("10.1.0.5/16"), json!("fd00:1::5/64")] };
+    let gateways = if given { texts("gateway") } else { vec![json!("10.1.0.1"), json!("fd00:1::1")] };
+    let mut routes: Vec<Value> = gateways
+        .iter()
+        .map(|gateway| {
+            let destination = if gateway.as_str().unwrap().contains(':') { "::/0" } else { "0.0.0.0/0" };
+            json!({"destination": destination, "gateway": gateway})
+        })
+        .collect();
+    routes.extend(body["routes"].as_array().cloned().unwrap_or_default());
+    json!({
+        "endpoint": {
+            "network": body["network"]["name"], "container": {"id": "c1", "name": "web"}, "netns": body["netns"],
+            "ifname": path.rsplit('/').next(), "host_ifname": "veth3243", "addresses": addresses,
+            "gateways": gateways, "mac": "99:88:77:66:55:44", "aliases": [], "ports": [], "owner": "dbnet"
+        },
+        "bridge": "nd-dbnet", "host_mac": "56:44:33:22:11:11", "mtu": 1450, "routes": routes,
+        "dns": {"nameservers": ["10.1.0.1"], "domain": "internal", "search": ["internal", "corp.example"],
+                "options": ["ndots:1"]}
+    })
+}
+
+/// A call of the plugin, good until something is changed.
+pub(crate) struct Call {
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) stdin: Vec<u8>,
+}
+
+/// What it did.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) code: i32,
+    /// `null`: nothing.
+    pub(crate) json: Value,
+    pub(crate) stderr: String,
+}
+
+/// A configuration of that version for that daemon, with more keys.
+pub(crate) fn configuration(daemon: &Daemon, version: &str, more: Value) -> Value {
+    let mut all = json!({"cniVersion": version, "name": "dbnet", "type": "netd-cni", "socket": daemon.socket()});
+    merge(&mut all, more);
+    all
+}
+
+/// Adds keys, or replaces them.
+pub(crate) fn merge(all: &mut Value, more: Value) {
+    match (all, more) {
+        (Value::Object(all), Value::Object(more)) => all.extend(more),
+        (all, more) => panic!("{all} and {more} are no objects"),
+    }
+}
+
+impl Call {
+    /// The command with every variable it needs.
+    pub(crate) fn new(command: &str, configuration: &Value) -> Self {
+        let mut call = Self { environment: Vec::new(), stdin: configuration.to_string().into_bytes() };
+        call.set("CNI_COMMAND", command);
+        if ["ADD", "DEL", "CHECK"].contains(&command) {
+            call.set("CNI_CONTAINERID", "c1");
+            call.set("CNI_NETNS", netns());
+            call.set("CNI_IFNAME", "eth0");
+        }
+        call
+    }
+
+    pub(crate) fn set(&mut self, name: &str, value: &str) -> &mut Self {
+        self.unset(name);
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(crate) fn unset(&mut self, name: &str) -> &mut Self {
+        self.environment.retain(|(other, _)| other != name);
+        self
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netd-cni"));
+        command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment.iter().cloned());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    pub(crate) fn run(&self) -> Answer {
+        let mut child = self.command().spawn().unwrap();
+        // It need not read what it is given.
+        let _ = child.stdin.take().unwrap().write_all(&self.stdin);
+        let output = child.wait_with_output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap();
+        assert!(stdout.lines().count() <= 1, "{stdout}");
+        let json = if stdout.is_empty() { Value::Null } else { serde_json::from_str(&stdout).unwrap() };
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        Answer { code: output.status.code().unwrap(), json, stderr }
+    }
+}
+
+impl Answer {
+    /// It worked.
+    pub(crate) fn good(self) -> Value {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.json
+    }
+
+    /// It failed with that code and says these words.
+    pub(crate) fn failed(&self, code: u32, words: &str) {
+        assert_eq!(self.code, 1, "{self:?}");
+        assert_eq!(self.json["code"], code, "{self:?}, expected: {words}");
+        let text =
+            format!("{} {}", self.json["msg"].as_str().unwrap(), self.json["details"].as_str().unwrap_or_default());
+        assert!(text.contains(words), "{text:?} does not say {words:?}");
+        assert!(!text.contains('\n'), "{text:?}");
+        assert!(self.json["cniVersion"].is_string(), "{self:?}");
+    }
+}
+
+/// A namespace file that is not the plugin's network namespace. Nobody enters it here, so that it may be of any kind.
+pub(crate) fn netns() -> &'static str {
+    "/proc/self/ns/uts"
+}
+
+/// A program of that name made of these shell lines. Another process writes it: a thread that forks meanwhile would
+/// keep the file open for writing, and then it cannot be run (ETXTBSY).
+pub(crate) fn script(folder: &Path, name: &str, lines: &str) {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(folder.join(name)).stdin(Stdio::piped());
+    let mut child = shell.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{lines}\n").as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+}

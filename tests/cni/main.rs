@@ -1,0 +1,20 @@
+//! The CNI plugin through its real binary: every command, version, environment and input. The daemon is played by a
+//! thread that records what it is asked, IPAM plugins by shell scripts and by Debian's where they are installed.
+//! Nothing here needs privileges or touches the network.
+
+#[cfg(test)]
+mod answers;
+#[cfg(test)]
+mod chain;
+#[cfg(test)]
+mod environment;
+#[cfg(test)]
+mod input;
+#[cfg(test)]
+mod ipam;
+#[cfg(test)]
+mod lab;
+#[cfg(test)]
+mod versions;
+#[cfg(test)]
+mod wishes;
