@@ -141,6 +141,30 @@ fn a_failure_at_any_step_leaves_nothing() {
 }
 
 #[test]
+fn the_ports_of_a_container_may_be_said_for_each_of_its_networks() {
+    let world = World::new(&["c1", "c2"]);
+    let (one, two) = (key("podman", "c1", "eth0"), key("two", "c1", "eth1"));
+    let ports = json!({"ports": ["4000:80"]});
+    let first = world.attach(&one, on("net1", "c1", ports.clone())).unwrap();
+    let second = world.attach(&two, on("net2", "c1", ports.clone())).unwrap();
+    let other = world.attach(&key("podman", "c2", "eth0"), on("net1", "c2", ports)).unwrap_err();
+    assert!(other.to_string().contains("already published by container c1"), "{other}");
+    let leads_to = || {
+        let table = world.fake.world().elements.clone().unwrap();
+        let published = |element: Element| match element {
+            Element::Publish(published) => Some(published.to),
+            _ => None,
+        };
+        table.into_iter().filter_map(published).collect::<Vec<_>>()
+    };
+    assert_eq!(leads_to(), [first.addresses[0].ip()]);
+    world.runtime.block_on(world.engine.handle.detach(one)).unwrap();
+    assert_eq!(leads_to(), [second.addresses[0].ip()]);
+    world.runtime.block_on(world.engine.handle.detach(two)).unwrap();
+    assert_eq!(leads_to(), Vec::<IpAddr>::new());
+}
+
+#[test]
 fn a_port_is_tried_but_left_to_the_runtime_to_hold() {
     let world = World::new(&["c1"]);
     let port = netd::model::step::HostPort {

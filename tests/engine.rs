@@ -95,11 +95,13 @@ struct Reference {
 }
 
 impl Reference {
-    fn ports_collide(&self, asked: usize) -> bool {
+    /// Whether another container has the port; a pod may say its own again for its other network.
+    fn ports_collide(&self, asked: usize, of_pod: Option<usize>) -> bool {
         // 4000:80 and the range share 4000; the range and 127.0.0.1:4001 share 4001.
         let collides = |held: usize| held == asked || held == 1 || asked == 1;
-        let held = self.endpoints.values().map(|(port, _)| *port).chain(self.attachments.values().copied());
-        held.flatten().any(collides)
+        let same = |pod: usize, port: Option<usize>| Some(pod) == of_pod && port == Some(asked);
+        let attached = self.attachments.iter().filter(|((pod, _), port)| !same(*pod, **port)).map(|(_, port)| *port);
+        self.endpoints.values().map(|(port, _)| *port).chain(attached).flatten().any(collides)
     }
 
     fn used(&self, network: usize) -> usize {
@@ -249,7 +251,7 @@ impl World {
             .is_some_and(|ip| snapshot.desired.at_address(ip).is_some() || snapshot.desired.at_gateway(ip).is_some());
         let may = self.reference.networks.contains(&network)
             && !self.reference.endpoints.contains_key(&(container, network))
-            && !port.is_some_and(|port| self.reference.ports_collide(port))
+            && !port.is_some_and(|port| self.reference.ports_collide(port, None))
             && self.reference.used(network) < 5
             && !taken;
         let done = self.runtime.block_on(handle.connect(spec)).map(drop);
@@ -268,7 +270,10 @@ impl World {
     ) -> Result<(), TestCaseError> {
         let may = match self.reference.attachments.get(&(pod, network)) {
             Some(before) => *before == port,
-            None => !port.is_some_and(|port| self.reference.ports_collide(port)) && self.reference.used(network) < 5,
+            None => {
+                !port.is_some_and(|port| self.reference.ports_collide(port, Some(pod)))
+                    && self.reference.used(network) < 5
+            }
         };
         let spec = AttachSpec {
             key: key(pod, network),

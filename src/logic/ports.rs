@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::model::endpoint::EndpointKey;
+use crate::model::ids::ContainerId;
 use crate::model::observed::HostFacts;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 
@@ -33,10 +34,17 @@ impl PortTable {
         }
     }
 
-    /// The first publication that collides with this one.
-    pub fn conflict(&self, publication: &Publication) -> Option<&(Publication, EndpointKey)> {
+    /// The first publication that collides with this one. Where `container` is given, its own that is the same word by
+    /// word does not: a runtime may say a container's ports for each of its networks (Podman does).
+    pub fn conflict(
+        &self,
+        publication: &Publication,
+        container: Option<&ContainerId>,
+    ) -> Option<&(Publication, EndpointKey)> {
         let holders = |port| self.ports.get(&(publication.protocol, port));
-        publication.host.ports().filter_map(holders).flatten().find(|(held, _)| held.conflicts(publication))
+        let same = |held: &Publication, key: &EndpointKey| held == publication && Some(&key.container) == container;
+        let mut all = publication.host.ports().filter_map(holders).flatten();
+        all.find(|(held, key)| held.conflicts(publication) && !same(held, key))
     }
 
     /// Every publication, several times where it has several ports.

@@ -152,11 +152,12 @@ fn first_free(
     (chosen, choice): (&[Publication], &Choice),
 ) -> Result<Publication, Refusal> {
     let single = group.len() == 1;
+    let of_runtime = endpoint.owner.as_ref().map(|_| &endpoint.container.id);
     for publication in group {
         let own = chosen.iter().find(|other| other.conflicts(&publication));
-        let held = own
-            .map(|held| (held.clone(), endpoint.container.name.to_string()))
-            .or_else(|| state.ports.conflict(&publication).map(|(held, key)| (held.clone(), owner_name(state, key))));
+        let held = own.map(|held| (held.clone(), endpoint.container.name.to_string())).or_else(|| {
+            state.ports.conflict(&publication, of_runtime).map(|(held, key)| (held.clone(), owner_name(state, key)))
+        });
         match held {
             Some((held, owner)) if single => return Err(Refusal::PortTaken { asked: publication, held, owner }),
             Some(_) => {}
