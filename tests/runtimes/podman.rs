@@ -43,7 +43,6 @@ network_config_dir = "{CONF_DIR}"
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
-enable_port_reservation = false
 "#
     );
     fs::write("/etc/containers/containers.conf", settings).expect("a file");
