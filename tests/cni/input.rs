@@ -24,6 +24,7 @@ fn what_is_no_configuration_is_refused_by_every_command() {
             ("{\"cniVersion\":\"1.1.0\",\"name\":7}", 7, "\"name\": 7"),
             ("{\"cniVersion\":\"1.1.0\",\"name\":\"n\",\"socket\":7}", 7, "\"socket\": 7"),
             ("{\"name\":\"n\"}", 1, "config is \"0.1.0\", plugin supports [\"0.3.0\", \"0.3.1\""),
+            ("{\"cniVersion\":\"\",\"name\":\"n\"}", 1, "config is \"0.1.0\""),
             ("{\"cniVersion\":\"0.2.0\",\"name\":\"n\"}", 1, "config is \"0.2.0\""),
             ("{\"cniVersion\":\"9.9.9\",\"name\":\"n\"}", 1, "incompatible CNI versions"),
             ("{\"cniVersion\":\"1.1\",\"name\":\"n\"}", 1, "config is \"1.1\""),

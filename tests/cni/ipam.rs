@@ -162,6 +162,13 @@ fn dhcp_works_through_the_interface() {
         (&Value::Null, &json!("10.1.0.5/16"))
     );
     assert_eq!(lab.calls(), ["ADD"]);
+    // The address cannot be given: both go.
+    lab.daemon.refuses("\"interface\":\"given\"", 409, "conflict");
+    lab.run("ADD", json!({})).failed(100, "conflict");
+    assert_eq!(
+        (lab.calls(), lab.daemon.calls()),
+        (vec!["ADD".into(), "DEL".into()], vec![put.into(), put.into(), delete.into()])
+    );
     // The interface is not there: nobody asks for an address.
     lab.daemon.refuses("PUT", 409, "conflict");
     lab.run("ADD", json!({})).failed(100, "conflict");

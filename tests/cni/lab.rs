@@ -52,12 +52,12 @@ impl Daemon {
         self.folder.path().join("netd.sock")
     }
 
-    /// Answers requests that begin so (`PUT /v1/att`) with this from now on.
+    /// Answers requests that have this in them (`PUT /v1/att`, `"interface":"given"`) with this from now on.
     pub(crate) fn answers(&self, request: &str, status: u16, body: Value) {
         self.answers.lock().unwrap().insert(0, (request.to_owned(), status, body));
     }
 
-    /// Refuses requests that begin so.
+    /// Refuses requests that have this in them.
     pub(crate) fn refuses(&self, request: &str, status: u16, code: &str) {
         self.answers(request, status, json!({"error": {"code": code, "message": format!("the daemon says {code}")}}));
     }
@@ -109,8 +109,8 @@ fn serve(stream: UnixStream, asked: &Mutex<Vec<Asked>>, answers: &Answers) -> Op
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
     let body = if length == 0 { Value::Null } else { serde_json::from_slice(&body).unwrap() };
-    let request = format!("{method} {path}");
-    let canned = answers.lock().unwrap().iter().find(|(begin, ..)| request.starts_with(begin.as_str())).cloned();
+    let request = format!("{method} {path} {body}");
+    let canned = answers.lock().unwrap().iter().find(|(part, ..)| request.contains(part.as_str())).cloned();
     let (status, reply) = canned.map_or_else(|| usual(&method, &path, &body), |(_, status, body)| (status, body));
     asked.lock().unwrap().push(Asked { method, path, body });
     let reply = if reply.is_null() { String::new() } else { reply.to_string() };

@@ -109,3 +109,19 @@ impl Failure {
 fn line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_failures_are_told_in_a_line_each() {
+        let first = Failure::new(TRY_AGAIN, "no luck:\r\n  at all\n");
+        let second = Failure::new(INTERNAL, "none\there").details("see\nthe log");
+        let json = first.clone().and(&second).json(Version::V0_4_0);
+        let expected = json!({"cniVersion": "0.4.0", "code": 11, "msg": "no luck: at all ; none\there",
+                              "details": "see the log"});
+        assert_eq!(json, expected);
+        assert_eq!(first.json(Version::NEWEST).get("details"), None);
+    }
+}

@@ -41,9 +41,9 @@
 //!   and `ipam` besides is refused (7).
 //! - With `ipam`, the requested addresses are the IPAM plugin's business: it gets the same environment and input. Its
 //!   plain default routes become gateways, its other routes are netd's to set. `dhcp` works through the interface,
-//!   which is therefore made first. After a failed `ADD` it is told `DEL`. It is called for `DEL`, `CHECK`, `GC` and `STATUS`
-//!   after the daemon, also when the daemon failed (but for `STATUS`), and both errors are told. A plugin that is too
-//!   old for the command is an error like any other: with such a configuration it would refuse `ADD` as well.
+//!   which is therefore made first. After a failed `ADD` it is told `DEL`. It is called for `DEL`, `CHECK`, `GC` and
+//!   `STATUS` after the daemon, also when the daemon failed (but for `STATUS`), and both errors are told. A plugin that
+//!   is too old for the command is an error like any other: with such a configuration it would refuse `ADD` as well.
 //! - `STATUS` is good while the daemon is ready, whatever its problems elsewhere, and the network, if it exists, has
 //!   room (not asked with `ipam`). `VERSION` answers the version on standard input, 1.1.0 where there is none.
 //!

@@ -88,3 +88,25 @@ impl Resolver {
         (!dns.is_empty()).then_some(Value::Object(dns))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_administrators_domain_is_the_domain_and_none_is_lost() {
+        let of = |domain: &str| Resolver { domain: Some(domain.into()), ..Resolver::default() };
+        let netd = Dns { domain: "internal".into(), search: vec!["internal".into()], ..Dns::default() };
+        let none = Resolver::default();
+        let all = Resolver::together(&netd, &none, [&of("lease.example"), &none]);
+        assert_eq!((all.domain.as_deref(), all.search.join(" ")), (Some("internal"), "internal lease.example".into()));
+        let all = Resolver::together(&netd, &of("db.example"), [&of("lease.example"), &none]);
+        let search = "internal db.example lease.example".to_owned();
+        assert_eq!((all.domain.as_deref(), all.search.join(" ")), (Some("db.example"), search));
+    }
+
+    #[test]
+    fn nothing_is_no_dictionary() {
+        assert_eq!(Resolver::default().json(), None);
+    }
+}

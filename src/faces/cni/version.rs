@@ -52,3 +52,18 @@ impl Version {
         json!({ "cniVersion": asked.unwrap_or(Self::NEWEST.as_str()), "supportedVersions": Self::supported() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_written_and_ordered() {
+        let parsed: Vec<Version> = Version::supported().into_iter().filter_map(Version::parse).collect();
+        assert_eq!(parsed, Version::ALL);
+        assert!(parsed.is_sorted() && parsed.last() == Some(&Version::NEWEST));
+        for other in ["", "0.1.0", "0.2.0", "1.1", "1.1.0 ", "v1.1.0", "1.2.0"] {
+            assert_eq!(Version::parse(other), None, "{other}");
+        }
+    }
+}
