@@ -179,7 +179,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             .filter(|port| port.protocol != crate::model::publication::Protocol::Tcp)
             .map(|port| Flows::To(*port))
             .collect();
-        let mut steps = vec![Step::Vacant(vacant), Step::Hold(difference.hold)];
+        let mut steps =
+            vec![Step::Vacant { ports: vacant, container: endpoint.container.id.clone() }, Step::Hold(difference.hold)];
         steps.retain(Step::does);
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
         steps.extend(wanted::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));

@@ -43,8 +43,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// The attachment of that key.
     pub(super) fn find_attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
-        let endpoints = self.state.endpoints_of(&key.container);
-        endpoints.into_iter().find(|e| e.owner.as_ref() == Some(&key.owner) && e.ifname == key.ifname)
+        self.state.desired.attachment(key).cloned()
     }
 
     /// An attachment that is there already; `None` when it belonged to a namespace that is gone.
@@ -203,7 +202,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Vec<Step> {
         let difference = endpoint::difference(before, after);
         let vacant = wanted::unheld_ports(after).difference(&wanted::unheld_ports(before)).copied().collect();
-        let mut steps = vec![Step::Vacant(vacant), Step::Hold(difference.hold)];
+        let mut steps =
+            vec![Step::Vacant { ports: vacant, container: endpoint.container.id.clone() }, Step::Hold(difference.hold)];
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
         steps.push(Step::Elements { remove: difference.remove, add: difference.add });
         if let Some(netns) = endpoint.container.netns.name() {

@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::logic::{wanted, zone};
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
 
 /// An immutable view of the state.
@@ -58,6 +60,11 @@ impl Snapshot {
         }
         text.push_str("options ndots:0\n");
         text
+    }
+
+    /// The endpoint that is an attachment of that key.
+    pub fn attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
+        self.desired.attachment(key).cloned()
     }
 
     /// Every route that netd set over the endpoint's interface, the default ones first; none over an interface that

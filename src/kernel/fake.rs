@@ -224,7 +224,7 @@ impl World {
             }
             Step::Table(elements) => self.elements = Some(elements.iter().cloned().collect()),
             Step::Hold(ports) => self.hold(ports)?,
-            Step::Vacant(ports) => self.vacant(ports)?,
+            Step::Vacant { ports, .. } => self.vacant(ports)?,
             Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
             Step::ForgetFlows(_) => {}
             Step::Resolv { netns, now: Some(content), .. } => {

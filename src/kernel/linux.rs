@@ -98,7 +98,7 @@ impl Kernel for Linux {
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),
             Step::Hold(ports) => self.ports.hold(ports),
-            Step::Vacant(ports) => self.ports.vacant(ports),
+            Step::Vacant { ports, container } => self.ports.vacant(ports, container),
             Step::Release(ports) => {
                 self.ports.release(ports);
                 Ok(())

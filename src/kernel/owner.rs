@@ -3,23 +3,41 @@
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
 use crate::model::step::HostPort;
 
 /// `TCP_TIME_WAIT` (net/tcp_states.h): no process has it.
 const TIME_WAIT: &str = "06";
 
+/// An id shorter than this could stand in anybody's command line.
+const ID_MIN: usize = 12;
+
 /// The process whose socket stands in the way of binding the port: "sshd (pid 812)"; a socket without a process that
 /// can be seen: "another process". `None` when there is no such socket.
 pub fn find(port: HostPort) -> Option<String> {
+    let Some(pid) = process_of(socket_of(port)?) else { return Some("another process".into()) };
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(format!("{} (pid {pid})", name.trim_end()))
+}
+
+/// Whether a process that was started for the container has the port: its command line names the container's id, as
+/// that of Podman's `conmon` does, which holds the ports of its container.
+pub fn is_for_container(port: HostPort, container: &ContainerId) -> bool {
+    let pid = socket_of(port).and_then(process_of).filter(|_| container.as_str().len() >= ID_MIN);
+    let command = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok()).unwrap_or_default();
+    command.split(|byte| *byte == 0).any(|argument| argument == container.as_str().as_bytes())
+}
+
+fn socket_of(port: HostPort) -> Option<u64> {
     let tables = match port.protocol {
         Protocol::Tcp => ["tcp", "tcp6"],
         Protocol::Udp => ["udp", "udp6"],
         Protocol::Sctp => return None,
     };
     let texts = tables.iter().filter_map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok());
-    let inode = texts.into_iter().find_map(|text| text.lines().skip(1).find_map(|line| in_the_way(line, port)))?;
-    Some(process_of(inode).unwrap_or_else(|| "another process".into()))
+    let mut lines = texts.map(|text| text.lines().skip(1).find_map(|line| in_the_way(line, port)));
+    lines.find_map(|inode| inode)
 }
 
 /// The inode of the socket that a line describes, when it stands in the way.
@@ -59,17 +77,14 @@ fn address_from_hex(text: &str) -> Option<IpAddr> {
     }
 }
 
-fn process_of(inode: u64) -> Option<String> {
+fn process_of(inode: u64) -> Option<u32> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let has = |pid: &u32| {
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.find(|pid| {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
         descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| link.as_os_str() == wanted.as_str())
-    };
-    let pid = ids.into_iter().find(has)?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("{} (pid {pid})", name.trim_end()))
+    })
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use nix::sys::socket::{
 
 use super::netlink::failed;
 use super::{KernelError, owner, sys};
+use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
 use crate::model::step::HostPort;
 
@@ -49,9 +50,14 @@ impl Ports {
         Ok(())
     }
 
-    /// Fails when somebody else has one of the ports; holds none of them afterwards that it did not hold before.
-    pub fn vacant(&self, ports: &[HostPort]) -> Result<(), KernelError> {
-        ports.iter().filter(|port| !self.held.contains_key(port)).try_for_each(|port| hold(*port).map(drop))
+    /// Fails when somebody else than the container's own processes has one of the ports; holds none of them afterwards
+    /// that it did not hold before.
+    pub fn vacant(&self, ports: &[HostPort], container: &ContainerId) -> Result<(), KernelError> {
+        let free = |port: &HostPort| match hold(*port) {
+            Err(KernelError::PortTaken { .. }) if owner::is_for_container(*port, container) => Ok(()),
+            other => other.map(drop),
+        };
+        ports.iter().filter(|port| !self.held.contains_key(port)).try_for_each(free)
     }
 
     /// Lets the ports go; one that is not held is fine.

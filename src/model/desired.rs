@@ -14,6 +14,7 @@ use super::endpoint::{Container, Endpoint, EndpointKey};
 use super::ids::ContainerId;
 use super::names::{IfName, NetworkName};
 use super::network::Network;
+use super::request::AttachmentKey;
 
 /// A container and its endpoints in the order in which they were connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,12 @@ impl Desired {
     /// The endpoint of that key.
     pub fn endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(key)
+    }
+
+    /// The endpoint that is an attachment of that key.
+    pub fn attachment(&self, key: &AttachmentKey) -> Option<&Arc<Endpoint>> {
+        let endpoints = &self.containers.get(&key.container)?.endpoints;
+        endpoints.iter().find(|e| e.owner.as_ref() == Some(&key.owner) && e.ifname == key.ifname)
     }
 
     /// The endpoints of one network.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::address::Mac;
 use super::element::Element;
 use super::endpoint::Netns;
+use super::ids::ContainerId;
 use super::names::{ContainerName, IfName, NetworkName};
 use super::publication::Protocol;
 use super::route::Route;
@@ -127,8 +128,14 @@ pub enum Step {
     Table(Vec<Element>),
     /// Bind the ports, all or none; fails when somebody else has one.
     Hold(Vec<HostPort>),
-    /// Fail when somebody else has one of the ports; they are not held afterwards.
-    Vacant(Vec<HostPort>),
+    /// Fail when somebody else has one of the ports; they are not held afterwards. Processes that a runtime started for
+    /// the container may have them.
+    Vacant {
+        /// The ports.
+        ports: Vec<HostPort>,
+        /// The container.
+        container: ContainerId,
+    },
     /// Let the ports go.
     Release(Vec<HostPort>),
     /// Make the conntrack entries forget a host port or an address: UDP flows follow their entry, not the map.
@@ -161,7 +168,7 @@ impl Step {
             Self::Detach(links) => !links.is_empty(),
             Self::DefaultRoutes { remove, add, .. } => !remove.is_empty() || !add.is_empty(),
             Self::Elements { remove, add } => !remove.is_empty() || !add.is_empty(),
-            Self::Hold(ports) | Self::Vacant(ports) | Self::Release(ports) => !ports.is_empty(),
+            Self::Hold(ports) | Self::Vacant { ports, .. } | Self::Release(ports) => !ports.is_empty(),
             Self::ForgetFlows(flows) => !flows.is_empty(),
             Self::Unshape(shapings) => !shapings.is_empty(),
             Self::AddBridge(_)
@@ -179,7 +186,9 @@ impl Step {
     /// The step that takes this one back; `None` where there is nothing to take back.
     pub fn inverse(&self) -> Option<Step> {
         match self {
-            Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) | Self::Adopt(_) | Self::Vacant(_) => None,
+            Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) | Self::Adopt(_) | Self::Vacant { .. } => {
+                None
+            }
             Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
             Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),

@@ -83,6 +83,12 @@ fn check_netns(call: &Call<'_>, environment: Environment<'_>, netns: &str) -> Re
 impl Add<'_> {
     /// With an IPAM plugin's addresses.
     fn delegated(&mut self, stderr: &mut Vec<u8>) -> Result<(Attachment, Lease), Failure> {
+        if let Some(lease) = self.present()? {
+            // The same again: the lease stands as long as the attachment, and a second one would be refused.
+            self.attach.interface = Interface::Given;
+            lease.fill(&mut self.attach);
+            return Ok((self.put()?, lease));
+        }
         let through_interface = self.ipam.needs_interface();
         if through_interface {
             self.attach.interface = Interface::Unaddressed;
@@ -101,6 +107,15 @@ impl Add<'_> {
                 let failure = if through_interface { self.detach(failure) } else { failure };
                 Err(self.ipam.undo(failure, stderr))
             }
+        }
+    }
+
+    /// What an IPAM plugin gave to the attachment that is there already.
+    fn present(&self) -> Result<Option<Lease>, Failure> {
+        match self.client.get::<Attachment>(&self.path) {
+            Ok(attachment) => Ok(Some(Lease::of(&attachment)).filter(|lease| !lease.addresses.is_empty())),
+            Err(error) if error.status() == Some(404) => Ok(None),
+            Err(error) => Err(Failure::daemon(&error)),
         }
     }
 

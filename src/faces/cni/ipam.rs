@@ -6,11 +6,11 @@ use std::net::IpAddr;
 use serde_json::Value;
 
 use super::environment::{Environment, missing};
-use super::failure::{DECODE, Failure, INTERNAL, INVALID_CONFIGURATION, IO};
+use super::failure::{DECODE, Failure, INTERNAL, INVALID_CONFIGURATION, IO, TRY_AGAIN};
 use super::fields::Fields;
 use super::resolver::Resolver;
 use super::{Invocation, Programs};
-use crate::api::v1::{AddressRequest, Attach, Route};
+use crate::api::v1::{AddressRequest, Attach, Attachment, Route};
 use crate::model::address::Subnet;
 
 /// `RT_SCOPE_LINK` (linux/rtnetlink.h): from there on a route has no gateway.
@@ -79,8 +79,18 @@ impl Ipam<'_> {
         failure.details(said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "))
     }
 
-    /// `ADD`. After a failure it is told to forget the container, as the spec wants.
+    /// `ADD`. After a failure it is told to forget the container, as the spec wants, and asked once more: of an `ADD`
+    /// that was killed it may have kept a lease for which there is no attachment, and refuse a second one. Not where an
+    /// answer takes long, or is promised for later.
     pub(super) fn add(&self, stderr: &mut Vec<u8>) -> Result<Lease, Failure> {
+        let first = self.add_once(stderr);
+        match first {
+            Err(failure) if !self.needs_interface() && failure.code != TRY_AGAIN => self.add_once(stderr),
+            other => other,
+        }
+    }
+
+    fn add_once(&self, stderr: &mut Vec<u8>) -> Result<Lease, Failure> {
         let lease = self.call("ADD", stderr).and_then(|result| self.lease(&result));
         lease.map_err(|failure| self.undo(failure, stderr))
     }
@@ -130,6 +140,21 @@ fn route(route: &Fields<'_>) -> Result<Route, Failure> {
 }
 
 impl Lease {
+    /// What was given to an attachment that is there. Its resolver is not known any more: the daemon's stands.
+    pub(super) fn of(attachment: &Attachment) -> Self {
+        let endpoint = &attachment.endpoint;
+        let gateway = |address: &str| {
+            let is_v6 = address.contains(':');
+            endpoint.gateways.iter().copied().find(|gateway| gateway.is_ipv6() == is_v6)
+        };
+        let address = |text: &String| AddressRequest { address: text.clone(), gateway: gateway(text) };
+        Self {
+            addresses: endpoint.addresses.iter().map(address).collect(),
+            routes: attachment.routes.iter().filter(|route| !is_plain_default(route)).cloned().collect(),
+            dns: Resolver::default(),
+        }
+    }
+
     /// Puts what was given into the request: the addresses with their gateways, the routes besides the default ones,
     /// and the subnets of a network that is made now.
     pub(super) fn fill(&self, attach: &mut Attach) {

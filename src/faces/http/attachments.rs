@@ -21,7 +21,7 @@ use crate::model::names::NetworkName;
 const OPTIONS: &str = "ndots:0";
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(attach, detach)).routes(routes!(check)).routes(routes!(collect))
+    OpenApiRouter::new().routes(routes!(attach, attachment, detach)).routes(routes!(check)).routes(routes!(collect))
 }
 
 /// Attaches a container. When the reply arrives, its name resolves and its ports answer; the same again changes nothing.
@@ -45,6 +45,26 @@ async fn attach(
     let snapshot = shared.handle.snapshot();
     let gone = || Problem::new(ErrorKind::NotFound, format!("{ifname} of {container} was detached again meanwhile"));
     Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))
+}
+
+/// An attachment as it is.
+#[utoipa::path(get, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments",
+    params(
+        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = String, Path, description = "The container's id"),
+        ("ifname" = String, Path, description = "The interface in the container")),
+    responses(
+        (status = 200, body = Attachment, description = "The attachment"),
+        (status = 404, body = ErrorBody, description = "No such attachment")))]
+async fn attachment(
+    State(shared): State<Shared>,
+    Segments((owner, container, ifname)): Segments<(String, String, String)>,
+) -> Result<Json<Attachment>, Problem> {
+    let key = attachment_key(&owner, &container, &ifname)?;
+    let snapshot = shared.handle.snapshot();
+    let found = snapshot.attachment(&key).and_then(|endpoint| shown(&snapshot, &endpoint));
+    let none = || Problem::new(ErrorKind::NotFound, format!("no attachment {ifname} of {container} by {owner}"));
+    Ok(Json(found.ok_or_else(none)?))
 }
 
 /// All that a runtime must be told; `None` when the container is gone.
