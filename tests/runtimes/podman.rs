@@ -5,7 +5,7 @@ use std::fs;
 use libtest_mimic::Trial;
 
 use crate::lab::command::Out;
-use crate::lab::{HOST4, Lab, until};
+use crate::lab::{HOST4, Lab, Proto, Server, ask, until};
 use crate::machine;
 use crate::world::{
     CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, on_host_words, ours,
@@ -20,6 +20,9 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("podman: containers find each other by name, the world finds the port, and nothing is left", NEEDS, job),
         trial("podman: a container joins a second network, leaves it, and keeps its ports", NEEDS, second_network),
+        trial("podman: a container that is attached again keeps its ports", NEEDS, attached_again),
+        trial("podman: a container on two networks has its ports once", NEEDS, on_two),
+        trial("podman: a port that the host has is refused", NEEDS, taken),
         trial("podman: an address, a MAC and names of the user's choice", NEEDS, chosen),
         trial("podman: a restarted container is found again, a killed one leaves nothing", NEEDS, restarted),
         trial("podman: a container removed while netd is dead leaves nothing once it is back", NEEDS, while_dead),
@@ -142,6 +145,56 @@ fn second_network(lab: &Lab) {
     assert_eq!(fetch("outside", &format!("{HOST4}:4000")), PAGE, "the port is the first network's");
     podman("network connect two web").ok();
     podman("rm -t 0 -f web probe").ok();
+    nothing_left(lab);
+}
+
+fn attached_again(lab: &Lab) {
+    ready(lab);
+    podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    // Podman holds the port all the while.
+    podman("network reload web").ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    page_comes_to("podman", "web");
+    podman("network disconnect podman web").ok();
+    podman("network connect podman web").ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    page_comes_to("podman", "web");
+    podman("rm -t 0 -f web").ok();
+    nothing_left(lab);
+}
+
+/// Podman sends a container's ports with each of its networks.
+fn on_two(lab: &Lab) {
+    ready(lab);
+    network_two();
+    podman_run(&format!("-d --name web --network podman,two -p 4000:80 {SERVE}"));
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    ["podman", "two"].into_iter().for_each(|network| page_comes_to(network, "web"));
+    // The other network carries the port on.
+    podman("network disconnect podman web").ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    podman("network connect podman web").ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    let traces = Traces::of(lab, "two", "web", &[4000]);
+    podman("rm -t 0 -f web").ok();
+    traces.are_gone(lab);
+    nothing_left(lab);
+}
+
+fn taken(lab: &Lab) {
+    ready(lab);
+    let server = Server::start("host", "host", 4000);
+    let run = format!("run --cgroup-parent /{}/podman -d --name web -p 4000:80 {SERVE}", machine::cgroup());
+    let refused = podman(&run);
+    assert!(refused.code != Some(0) && refused.stderr.contains("4000"), "{refused:?}");
+    nothing_left(lab);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "host", "the host's own server is not disturbed");
+    drop(server);
+    podman("rm -f web").ok();
+    podman(&run).ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    podman("rm -t 0 -f web").ok();
     nothing_left(lab);
 }
 
