@@ -22,6 +22,7 @@ mod nft_watch;
 mod nft_wire;
 pub mod owner;
 pub mod ports;
+pub mod program;
 pub mod resolv;
 pub mod route;
 pub mod runtimes;
