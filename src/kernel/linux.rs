@@ -9,7 +9,7 @@ use super::nft::Nft;
 use super::ports::Ports;
 use super::sysctl::Sysctl;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{attach, bridge, conntrack, dns_sockets, facts, link, netns, resolv, watch};
+use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, link, look, netns, resolv, watch};
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
@@ -68,8 +68,7 @@ impl Kernel for Linux {
     }
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
-        let on = format!("{ifname} in {}", netns.path.display());
-        Err(failed("look at interface", on, "this netd cannot")(std::io::ErrorKind::Unsupported))
+        look::interface(&mut self.netlink, netns, ifname)
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
@@ -86,10 +85,9 @@ impl Kernel for Linux {
                 let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
                 link::delete(&mut self.netlink, &names)
             }
-            Step::Address(link) | Step::Unaddress(link) => {
-                Err(failed("address", &link.ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
-            }
-            Step::Adopt(ifname) => Err(failed("adopt", ifname, "this netd cannot")(std::io::ErrorKind::Unsupported)),
+            Step::Address(link) => addressing::add(link),
+            Step::Unaddress(link) => addressing::remove(link),
+            Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
             Step::Shape(shaping) => {
                 Err(failed("limit", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
             }
