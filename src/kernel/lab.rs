@@ -79,6 +79,11 @@ pub(super) fn ip(arguments: &str) -> serde_json::Value {
     json("ip", arguments)
 }
 
+/// `tc -j ARGS` in the calling thread's namespace, as a value; null when it prints nothing.
+pub(super) fn tc(arguments: &str) -> serde_json::Value {
+    json("tc", arguments)
+}
+
 fn json(program: &str, arguments: &str) -> serde_json::Value {
     let output =
         Command::new(program).arg("-j").args(arguments.split_whitespace()).output().expect("iproute2 is there");

@@ -9,7 +9,7 @@ use super::nft::Nft;
 use super::ports::Ports;
 use super::sysctl::Sysctl;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, link, look, netns, resolv, watch};
+use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, link, look, netns, resolv, tc, watch};
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
@@ -72,7 +72,7 @@ impl Kernel for Linux {
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
-        Err(failed("look at the limits of", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
+        tc::differs(&mut self.netlink, shaping)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
@@ -88,10 +88,8 @@ impl Kernel for Linux {
             Step::Address(link) => addressing::add(link),
             Step::Unaddress(link) => addressing::remove(link),
             Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
-            Step::Shape(shaping) => {
-                Err(failed("limit", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
-            }
-            Step::Unshape(_) => Ok(()),
+            Step::Shape(shaping) => tc::shape(&mut self.netlink, &self.sysctl, shaping),
+            Step::Unshape(shapings) => tc::unshape(&mut self.netlink, shapings),
             Step::DefaultRoutes { netns, remove, add } => attach::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),

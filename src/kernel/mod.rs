@@ -32,6 +32,9 @@ pub mod runtimes;
 pub mod sandbox;
 pub mod sys;
 pub mod sysctl;
+pub mod tc;
+mod tc_text;
+mod tc_wire;
 #[cfg(test)]
 mod throwaway;
 pub mod watch;
