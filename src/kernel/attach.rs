@@ -18,7 +18,7 @@ use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 use super::netlink::{Netlink, Outcome, Request, failed};
 use super::netns::{self, Visit};
 use super::sysctl::Sysctl;
-use super::{KernelError, address, link, route, sys};
+use super::{KernelError, address, addressing, link, route, sys};
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::step::{DefaultRoute, EndpointLink};
@@ -114,19 +114,14 @@ fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Re
     let up = |index| Request::plain(RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build()));
     let mut requests = vec![up(LOOPBACK), up(index)];
     requests.extend(link.addresses.iter().map(|address| address::add(index, *address)));
-    let routes = requests.len();
-    requests.extend(link.default_gateways.iter().map(|gateway| route::add_default(index, *gateway)));
+    let set_up = requests.len();
+    requests.extend(addressing::routes(index, link));
     let on = || format!("{} in {}", link.ifname, link.container);
-    let outcomes = inside.send(&requests).map_err(failed("set up interface", on(), LOOK))?;
-    for (place, outcome) in outcomes.into_iter().enumerate() {
-        match outcome {
-            Err(error) if place >= routes && error.errno == libc::EEXIST => {}
-            Err(error) if place >= routes => return Err(failed("add the default route over", on(), LOOK)(error)),
-            Err(error) => return Err(failed("set up interface", on(), LOOK)(error)),
-            Ok(_) => {}
-        }
-    }
-    Ok(())
+    let mut outcomes = inside.send(&requests).map_err(failed("set up interface", on(), LOOK))?;
+    let routes = outcomes.split_off(set_up);
+    let refused = outcomes.into_iter().find_map(Result::err);
+    refused.map_or(Ok(()), Err).map_err(failed("set up interface", on(), LOOK))?;
+    addressing::judge_routes(inside, index, link, routes)
 }
 
 /// A kernel that cannot settle the carrier at once does so a moment later.

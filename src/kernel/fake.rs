@@ -83,6 +83,7 @@ impl Fake {
         let mut world = self.world();
         if let Some(inode) = world.namespaces.remove(&Path::new("/run/netns").join(name)) {
             world.links.retain(|_, link| link.netns.id.inode != inode);
+            world.found.retain(|(found, _), _| *found != inode);
             world.routes.remove(&inode);
         }
     }
@@ -98,6 +99,7 @@ impl Kernel for Fake {
         let world = self.world();
         let mut facts = world.facts.clone();
         facts.interfaces.extend(world.bridges.keys().chain(world.links.keys()).cloned());
+        facts.interfaces.extend(world.ifbs().map(|shaping| shaping.ifb.clone()));
         facts.forwarding = world.forwarding;
         Ok(facts)
     }
@@ -106,8 +108,9 @@ impl Kernel for Fake {
         let world = self.world();
         let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), observed_bridge(bridge)));
         let links = world.links.values().map(|link| (link.host_ifname.clone(), observed_link(link)));
+        let ifbs = world.ifbs().map(|shaping| (shaping.ifb.clone(), observed_ifb(shaping)));
         Ok(Observed {
-            links: bridges.chain(links).collect(),
+            links: bridges.chain(links).chain(ifbs).collect(),
             structure: if world.elements.is_some() { Structure::Intact } else { Structure::Missing },
             elements: world.elements.clone().unwrap_or_default(),
             forwarding: world.forwarding,
@@ -127,7 +130,8 @@ impl Kernel for Fake {
 
     fn has_link(&mut self, name: &IfName) -> bool {
         let world = self.world();
-        world.links.contains_key(name) || world.bridges.contains_key(name)
+        let ifb = world.ifbs().any(|shaping| shaping.ifb == *name);
+        ifb || world.links.contains_key(name) || world.bridges.contains_key(name)
     }
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
@@ -138,7 +142,11 @@ impl Kernel for Fake {
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
-        let same = self.world().shapings.get(&shaping.host_ifname) == Some(shaping);
+        let world = self.world();
+        if !world.has_host_end(&shaping.host_ifname) {
+            return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));
+        }
+        let same = world.shapings.get(&shaping.host_ifname) == Some(shaping);
         Ok((!same).then(|| format!("{} has other limits", shaping.host_ifname)))
     }
 
@@ -179,7 +187,30 @@ fn observed_link(link: &EndpointLink) -> ObservedLink {
     }
 }
 
+fn observed_ifb(shaping: &Shaping) -> ObservedLink {
+    ObservedLink {
+        kind: "ifb".into(),
+        master: None,
+        up: true,
+        mtu: shaping.mtu,
+        isolated: false,
+        addresses: Vec::new(),
+        ours: true,
+    }
+}
+
 impl World {
+    /// The limits that need an intermediate device. It stays when the interface that is limited goes.
+    fn ifbs(&self) -> impl Iterator<Item = &Shaping> {
+        self.shapings.values().filter(|shaping| shaping.bandwidth.egress.is_some())
+    }
+
+    /// Whether the host has that end of a pair, whoever made it.
+    fn has_host_end(&self, name: &IfName) -> bool {
+        let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
+        self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match self.fail_in {
             Some(0) => {
@@ -197,18 +228,13 @@ impl World {
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
-            Step::Address(link) => match self.links.get_mut(&link.host_ifname) {
-                Some(there) => *there = (**link).clone(),
-                None => return Err(io("address", &link.ifname, "no such device")),
-            },
-            Step::Unaddress(link) => {
-                if let Some(there) = self.links.get_mut(&link.host_ifname) {
-                    there.addresses.clear();
-                    there.default_gateways.clear();
-                    there.routes.clear();
-                }
-            }
+            Step::Address(link) => self.address(link)?,
+            Step::Unaddress(link) => self.unaddress(link),
+            Step::Adopt(name) if !self.has_host_end(name) => return Err(io("adopt", name, "no such device")),
             Step::Adopt(_) => {}
+            Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
+                return Err(io("limit", &shaping.host_ifname, "no such device"));
+            }
             Step::Shape(shaping) => drop(self.shapings.insert(shaping.host_ifname.clone(), (**shaping).clone())),
             Step::Unshape(shapings) => self.shapings.retain(|name, _| !shapings.iter().any(|s| s.host_ifname == *name)),
             Step::DefaultRoutes { netns, remove, add } => {
@@ -270,10 +296,44 @@ impl World {
         if self.links.values().any(same) || self.foreign_ifnames.contains(&(inode, link.ifname.clone())) {
             return Err(KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() });
         }
-        let route = |gateway: &IpAddr| DefaultRoute { ifname: link.ifname.clone(), gateway: *gateway };
-        self.routes.entry(inode).or_default().extend(link.default_gateways.iter().map(route));
+        self.add_default_routes(link);
         self.links.insert(link.host_ifname.clone(), link.clone());
         Ok(())
+    }
+
+    /// One that is there already is fine.
+    fn add_default_routes(&mut self, link: &EndpointLink) {
+        let routes = self.routes.entry(link.netns.id.inode).or_default();
+        for gateway in &link.default_gateways {
+            let route = DefaultRoute { ifname: link.ifname.clone(), gateway: *gateway };
+            if !routes.contains(&route) {
+                routes.push(route);
+            }
+        }
+    }
+
+    fn address(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        let inode = link.netns.id.inode;
+        if self.namespaces.get(&link.netns.path) != Some(&inode) {
+            return Err(KernelError::NoNetns { path: link.netns.path.clone(), why: "no such file".into() });
+        }
+        match self.links.get_mut(&link.host_ifname) {
+            Some(there) => *there = link.clone(),
+            None => return Err(io("address", &link.ifname, "no such device")),
+        }
+        self.add_default_routes(link);
+        Ok(())
+    }
+
+    fn unaddress(&mut self, link: &EndpointLink) {
+        if let Some(there) = self.links.get_mut(&link.host_ifname) {
+            there.addresses.clear();
+            there.default_gateways.clear();
+            there.routes.clear();
+        }
+        if let Some(routes) = self.routes.get_mut(&link.netns.id.inode) {
+            routes.retain(|route| route.ifname != link.ifname);
+        }
     }
 
     fn detach(&mut self, link: &EndpointLink) {

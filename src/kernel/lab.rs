@@ -1,10 +1,15 @@
-//! Test help: a thread with a network namespace of its own that plays the host, and further ones that play containers.
+//! Test help: a thread with a network namespace of its own that plays the host, further ones that play containers, and
+//! the links between them.
 
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 
 use nix::sched::{CloneFlags, unshare};
+
+use super::netns::identify;
+use crate::model::address::Mac;
+use crate::model::step::{BridgeLink, EndpointLink, Step};
 
 /// Runs `test` on a thread in a fresh network namespace; a panic in it is the test's.
 pub(super) fn in_own_netns(test: impl FnOnce() + Send + 'static) {
@@ -71,7 +76,63 @@ impl Drop for Parked {
 
 /// `ip -j ARGS` in the calling thread's namespace, as a value; null when it prints nothing.
 pub(super) fn ip(arguments: &str) -> serde_json::Value {
-    let output = Command::new("ip").arg("-j").args(arguments.split_whitespace()).output().expect("iproute2 is there");
-    assert!(output.status.success(), "ip -j {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    json("ip", arguments)
+}
+
+/// `tc -j ARGS` in the calling thread's namespace, as a value; null when it prints nothing.
+pub(super) fn tc(arguments: &str) -> serde_json::Value {
+    json("tc", arguments)
+}
+
+fn json(program: &str, arguments: &str) -> serde_json::Value {
+    let output =
+        Command::new(program).arg("-j").args(arguments.split_whitespace()).output().expect("iproute2 is there");
+    assert!(output.status.success(), "{program} -j {arguments}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+/// A bridge `nd-net1` of `net1`.
+pub(super) fn bridge(addresses: &[&str]) -> BridgeLink {
+    BridgeLink {
+        network: "net1".parse().unwrap(),
+        name: "nd-net1".parse().unwrap(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        mtu: 1400,
+    }
+}
+
+/// `eth0` of `web`, a port of that bridge, with the address 10.89.0.NUMBER.
+pub(super) fn endpoint(container: &Parked, number: u16) -> EndpointLink {
+    let address = format!("10.89.{}.{}", number >> 8, number & 0xff);
+    EndpointLink {
+        network: "net1".parse().unwrap(),
+        container: "web".parse().unwrap(),
+        bridge: "nd-net1".parse().unwrap(),
+        host_ifname: format!("ndv-{number}").parse().unwrap(),
+        ifname: "eth0".parse().unwrap(),
+        netns: identify(&container.path).unwrap(),
+        mac: Mac::for_address(address.parse().unwrap()),
+        mtu: 1400,
+        addresses: vec![format!("{address}/24").parse().unwrap()],
+        routes: Vec::new(),
+        default_gateways: vec!["10.89.0.1".parse().unwrap()],
+        isolated: false,
+    }
+}
+
+/// The step.
+pub(super) fn attach(link: &EndpointLink) -> Step {
+    Step::Attach(Box::new(link.clone()))
+}
+
+/// The global addresses that `ip -j address` shows.
+pub(super) fn addresses(shown: &serde_json::Value) -> Vec<String> {
+    let infos = shown[0]["addr_info"].as_array().unwrap();
+    let global = infos.iter().filter(|info| info["scope"] == "global");
+    global.map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"])).collect()
+}
+
+/// A setting of the calling thread's namespace.
+pub(super) fn sysctl_value(path: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned()
 }

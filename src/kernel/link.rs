@@ -1,14 +1,19 @@
 //! Links: what the kernel has, and their deletion, many at once by link group.
 
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoBridgePort, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::KernelError;
 use super::netlink::{Netlink, NetlinkError, Outcome, Request, failed};
+use crate::model::address::Mac;
 use crate::model::names::IfName;
 
 /// The link group (`IFLA_GROUP`, `ip link show group 28260`) of every link that netd makes: "nd".
@@ -37,6 +42,13 @@ pub struct Link {
     pub mtu: u32,
     /// Bridge port isolation.
     pub isolated: bool,
+    /// `None` where it has none of six bytes.
+    pub mac: Option<Mac>,
+    /// Index of the other end of a veth pair (`IFLA_LINK`).
+    pub peer: Option<u32>,
+    /// The namespace of the other end, as the namespace of this one numbers it (`IFLA_LINK_NETNSID`); `None` when both
+    /// are in the same.
+    pub peer_netns: Option<i32>,
 }
 
 impl Link {
@@ -56,6 +68,9 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             mtu: 0,
             isolated: false,
+            mac: None,
+            peer: None,
+            peer_netns: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -63,6 +78,11 @@ impl Link {
                 LinkAttribute::Group(group) => link.group = *group,
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = bytes.as_slice().try_into().ok().and_then(Mac::from_bytes);
+                }
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
+                LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(*id),
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read_info(info)),
                 _ => {}
             }
@@ -87,8 +107,7 @@ pub fn ours(group: u32) -> bool {
 }
 
 /// Asks for a link without its counters.
-fn get_request(name: &str) -> Request {
-    let link = LinkUnspec::new_with_name(name);
+fn get_request(link: LinkMessageBuilder<LinkUnspec>) -> Request {
     let link = link.append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])).build();
     Request::plain(RouteNetlinkMessage::GetLink(link))
 }
@@ -110,7 +129,34 @@ fn found(outcome: Outcome) -> Result<Option<Link>, NetlinkError> {
 
 /// The link of that name.
 pub fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<Link>, KernelError> {
-    found(netlink.one(get_request(name.as_str()))).map_err(failed("look up interface", name, LOOK))
+    found(netlink.one(get_request(LinkUnspec::new_with_name(name.as_str())))).map_err(failed(
+        "look up interface",
+        name,
+        LOOK,
+    ))
+}
+
+/// The link of that index.
+pub fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<Link>, KernelError> {
+    let outcome = netlink.one(get_request(LinkUnspec::new_with_index(index)));
+    found(outcome).map_err(failed("look up interface", format!("number {index}"), LOOK))
+}
+
+/// The number by which the socket's namespace knows another one; `None` where it does not know it.
+pub fn netns_number(netlink: &mut Netlink, namespace: &File) -> Result<Option<i32>, KernelError> {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd().unsigned_abs()));
+    let answer = netlink.one(Request::plain(RouteNetlinkMessage::GetNsId(message)));
+    let messages = answer.map_err(failed("look up", "the number of a namespace", "see `ip netns list-id`"))?;
+    let numbers = messages.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewNsId(message) => Some(&message.attributes),
+        _ => None,
+    });
+    // -1: it has none (`NETNSA_NSID_NOT_ASSIGNED`, linux/net_namespace.h).
+    Ok(numbers.flatten().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
+    }))
 }
 
 /// Every link.
@@ -130,7 +176,8 @@ pub fn index(name: &IfName) -> Result<u32, KernelError> {
 /// first error.
 pub fn delete(netlink: &mut Netlink, names: &[&IfName]) -> Result<(), KernelError> {
     let on = || names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    let requests: Vec<Request> = names.iter().map(|name| get_request(name.as_str())).collect();
+    let requests: Vec<Request> =
+        names.iter().map(|name| get_request(LinkUnspec::new_with_name(name.as_str()))).collect();
     let outcomes = netlink.send(&requests).map_err(failed("look up interfaces", on(), LOOK))?;
     let (mut doomed, mut first_error) = (Vec::new(), None);
     for outcome in outcomes {

@@ -9,7 +9,7 @@ use super::nft::Nft;
 use super::ports::Ports;
 use super::sysctl::Sysctl;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{attach, bridge, conntrack, dns_sockets, facts, link, netns, resolv, watch};
+use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, link, look, netns, resolv, tc, watch};
 use crate::model::endpoint::Netns;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
@@ -68,12 +68,11 @@ impl Kernel for Linux {
     }
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
-        let on = format!("{ifname} in {}", netns.path.display());
-        Err(failed("look at interface", on, "this netd cannot")(std::io::ErrorKind::Unsupported))
+        look::interface(&mut self.netlink, netns, ifname)
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
-        Err(failed("look at the limits of", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
+        tc::differs(&mut self.netlink, shaping)
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
@@ -86,14 +85,11 @@ impl Kernel for Linux {
                 let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
                 link::delete(&mut self.netlink, &names)
             }
-            Step::Address(link) | Step::Unaddress(link) => {
-                Err(failed("address", &link.ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
-            }
-            Step::Adopt(ifname) => Err(failed("adopt", ifname, "this netd cannot")(std::io::ErrorKind::Unsupported)),
-            Step::Shape(shaping) => {
-                Err(failed("limit", &shaping.host_ifname, "this netd cannot")(std::io::ErrorKind::Unsupported))
-            }
-            Step::Unshape(_) => Ok(()),
+            Step::Address(link) => addressing::add(link),
+            Step::Unaddress(link) => addressing::remove(link),
+            Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
+            Step::Shape(shaping) => tc::shape(&mut self.netlink, &self.sysctl, shaping),
+            Step::Unshape(shapings) => tc::unshape(&mut self.netlink, shapings),
             Step::DefaultRoutes { netns, remove, add } => attach::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),

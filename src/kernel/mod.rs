@@ -1,9 +1,11 @@
 //! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
 
 pub mod address;
+pub mod addressing;
 pub mod attach;
 pub mod bridge;
 pub mod conntrack;
+pub mod container_route;
 pub mod dns_sockets;
 pub mod facts;
 pub mod fake;
@@ -11,6 +13,7 @@ pub mod fake;
 mod lab;
 pub mod link;
 pub mod linux;
+pub mod look;
 pub mod netlink;
 pub mod netns;
 mod nfnetlink;
@@ -30,6 +33,9 @@ pub mod runtimes;
 pub mod sandbox;
 pub mod sys;
 pub mod sysctl;
+pub mod tc;
+mod tc_text;
+mod tc_wire;
 #[cfg(test)]
 mod throwaway;
 pub mod watch;

@@ -45,12 +45,17 @@ fn default(index: u32, gateway: IpAddr) -> RouteMessage {
     message
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(super) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// The routes of every table, IPv4 and IPv6, with default routes: a VPN keeps its own in a table of its own.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
+    Ok(dump(netlink)?.iter().filter_map(read).collect())
+}
+
+/// The kernel's messages about every route of every table, IPv4 and IPv6.
+pub(super) fn dump(netlink: &mut Netlink) -> Result<Vec<RouteMessage>, KernelError> {
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
@@ -60,8 +65,8 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
             Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => continue,
             outcome => outcome.map_err(failed("list", "routes", "see `ip route show table all`"))?,
         };
-        routes.extend(messages.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewRoute(message) => read(message),
+        routes.extend(messages.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
             _ => None,
         }));
     }
@@ -88,7 +93,7 @@ fn read(message: &RouteMessage) -> Option<Route> {
     Some(Route { destination: Subnet::containing(destination, header.destination_prefix_length)?, interface })
 }
 
-fn unspecified(family: AddressFamily) -> Option<IpAddr> {
+pub(super) fn unspecified(family: AddressFamily) -> Option<IpAddr> {
     match family {
         AddressFamily::Inet => Some(std::net::Ipv4Addr::UNSPECIFIED.into()),
         AddressFamily::Inet6 => Some(std::net::Ipv6Addr::UNSPECIFIED.into()),

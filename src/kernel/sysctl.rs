@@ -106,10 +106,18 @@ impl Sysctl {
     /// The settings of a bridge before it comes up: published ports are reachable by 127.0.0.1, addresses are usable
     /// at once, nobody on the bridge configures the host.
     pub fn prepare_bridge(&self, name: &str, v6: bool) -> Result<(), KernelError> {
-        self.set(&["ipv4", "conf", name, "route_localnet"], "1")?;
+        self.adopt(name)?;
         self.set_where_present(&["ipv6", "conf", name, "accept_ra"], "0")?;
         self.set_where_present(&["ipv6", "conf", name, "accept_dad"], "0")?;
         self.set_where_present(&["ipv6", "conf", name, "disable_ipv6"], if v6 { "0" } else { "1" })
+    }
+
+    /// What is published on 127.0.0.1 leads through the interface.
+    ///
+    /// # Errors
+    /// Also when there is no such interface.
+    pub fn adopt(&self, name: &str) -> Result<(), KernelError> {
+        self.set(&["ipv4", "conf", name, "route_localnet"], "1")
     }
 
     /// The host's end of a container's interface gets no address of its own, not even a link-local one.

@@ -4,51 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::kernel::lab::{Parked, in_own_netns, ip};
-use crate::model::address::Mac;
-use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink};
-
-fn bridge(addresses: &[&str]) -> BridgeLink {
-    BridgeLink {
-        network: "net1".parse().unwrap(),
-        name: "nd-net1".parse().unwrap(),
-        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
-        mtu: 1400,
-    }
-}
-
-fn endpoint(kernel: &mut Linux, container: &Parked, number: u16) -> EndpointLink {
-    let address = format!("10.89.{}.{}", number >> 8, number & 0xff);
-    EndpointLink {
-        network: "net1".parse().unwrap(),
-        container: "web".parse().unwrap(),
-        bridge: "nd-net1".parse().unwrap(),
-        host_ifname: format!("ndv-{number}").parse().unwrap(),
-        ifname: "eth0".parse().unwrap(),
-        netns: kernel.netns(&container.path).unwrap(),
-        mac: Mac::for_address(address.parse().unwrap()),
-        mtu: 1400,
-        addresses: vec![format!("{address}/24").parse().unwrap()],
-        routes: Vec::new(),
-        default_gateways: vec!["10.89.0.1".parse().unwrap()],
-        isolated: false,
-    }
-}
-
-fn attach(link: &EndpointLink) -> Step {
-    Step::Attach(Box::new(link.clone()))
-}
-
-/// The global addresses that `ip -j address` shows.
-fn addresses(shown: &serde_json::Value) -> Vec<String> {
-    let infos = shown[0]["addr_info"].as_array().unwrap();
-    let global = infos.iter().filter(|info| info["scope"] == "global");
-    global.map(|info| format!("{}/{}", info["local"].as_str().unwrap(), info["prefixlen"])).collect()
-}
-
-fn sysctl_value(path: &str) -> String {
-    std::fs::read_to_string(format!("/proc/sys/net/{path}")).unwrap().trim().to_owned()
-}
+use crate::kernel::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, sysctl_value};
+use crate::model::step::DefaultRoute;
 
 #[test]
 fn a_bridge_is_made_and_put_right() {
@@ -113,7 +70,7 @@ fn an_endpoint_is_complete_when_attach_returns() {
         let mut kernel = Linux::new().unwrap();
         let container = Parked::new();
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
-        let mut link = endpoint(&mut kernel, &container, 2);
+        let mut link = endpoint(&container, 2);
         link.addresses.push("fd00:89::2/64".parse().unwrap());
         link.default_gateways.push("fd00:89::1".parse().unwrap());
         link.isolated = true;
@@ -154,7 +111,7 @@ fn packets_pass_at_once() {
         });
         let containers: Vec<Parked> = (0..30).map(|_| Parked::new()).collect();
         for (number, container) in (2..).zip(&containers) {
-            let mut link = endpoint(&mut kernel, container, number);
+            let mut link = endpoint(container, number);
             link.addresses.push(format!("fd00:89::{number:x}/64").parse().unwrap());
             kernel.apply(&attach(&link)).unwrap();
             for server in &servers {
@@ -186,12 +143,12 @@ fn a_name_that_is_taken_changes_nothing() {
         let mut kernel = Linux::new().unwrap();
         let (web, other) = (Parked::new(), Parked::new());
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
-        let first = endpoint(&mut kernel, &web, 2);
+        let first = endpoint(&web, 2);
         kernel.apply(&attach(&first)).unwrap();
-        let same_inside = endpoint(&mut kernel, &web, 3);
+        let same_inside = endpoint(&web, 3);
         let error = kernel.apply(&attach(&same_inside)).unwrap_err().to_string();
         assert!(error.starts_with("interface eth0 already exists in web"), "{error}");
-        let mut same_outside = endpoint(&mut kernel, &other, 4);
+        let mut same_outside = endpoint(&other, 4);
         same_outside.host_ifname = first.host_ifname.clone();
         let error = kernel.apply(&attach(&same_outside)).unwrap_err().to_string();
         assert!(error.starts_with("interface ndv-2 already exists in the host"), "{error}");
@@ -206,7 +163,7 @@ fn what_fails_half_way_is_taken_back() {
         let mut kernel = Linux::new().unwrap();
         let web = Parked::new();
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
-        let good = endpoint(&mut kernel, &web, 2);
+        let good = endpoint(&web, 2);
         let mut unreachable = good.clone();
         unreachable.default_gateways = vec!["192.0.2.1".parse().unwrap()];
         let error = kernel.apply(&attach(&unreachable)).unwrap_err().to_string();
@@ -230,8 +187,8 @@ fn a_default_route_from_elsewhere_stays_and_ours_move() {
         let mut kernel = Linux::new().unwrap();
         let web = Parked::new();
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
-        let first = endpoint(&mut kernel, &web, 2);
-        let mut second = endpoint(&mut kernel, &web, 3);
+        let first = endpoint(&web, 2);
+        let mut second = endpoint(&web, 3);
         second.ifname = "eth1".parse().unwrap();
         second.default_gateways = vec!["10.89.0.9".parse().unwrap()];
         kernel.apply(&attach(&first)).unwrap();
@@ -265,7 +222,7 @@ fn many_go_together_and_only_ours() {
         let containers: Vec<Parked> = (0..100).map(|_| Parked::new()).collect();
         let mut links = Vec::new();
         for (number, container) in (2..).zip(&containers) {
-            links.push(endpoint(&mut kernel, container, number));
+            links.push(endpoint(container, number));
         }
         for link in &links {
             kernel.apply(&attach(link)).unwrap();
@@ -330,7 +287,7 @@ fn attach_costs() {
         let containers: Vec<Parked> = (0..1000).map(|_| Parked::new()).collect();
         let mut times = Vec::new();
         for (number, container) in (2..).zip(&containers) {
-            let mut link = endpoint(&mut kernel, container, number);
+            let mut link = endpoint(container, number);
             link.addresses = vec![format!("10.89.{}.{}/16", number >> 8, number & 0xff).parse().unwrap()];
             let start = Instant::now();
             kernel.apply(&attach(&link)).unwrap();
