@@ -212,7 +212,7 @@ fn limits(lab: &Lab) {
     assert_eq!(traces(lab), before);
     let half = json!({"runtimeConfig": {"bandwidth": {"ingressRate": 8_000_000}}});
     let message = call("ADD", "web").with(half).run().error(7);
-    assert!(message.contains("burst"), "{message}");
+    assert!(message.contains("ingressBurst"), "{message}");
     assert_eq!(traces(lab), before);
 }
 
