@@ -109,6 +109,7 @@ fn what_others_gave_the_interface_stays() {
         container.ip("address add fd00:99::2/64 dev eth0 nodad");
         kernel.apply(&Step::Unaddress(Box::new(link))).unwrap();
         assert_eq!(addresses(&container.ip("address show eth0")), ["fd00:99::2/64"]);
+        assert_eq!(gateways(&container), Vec::<String>::new());
     });
 }
 
