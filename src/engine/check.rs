@@ -120,10 +120,7 @@ fn routes(network: &Network, endpoint: &Endpoint, all: &[Arc<Endpoint>], seen: &
     if let Some(gateway) = expected.find(|gateway| !has_default(gateway)) {
         return Some(format!("default route by {gateway} over {} is gone", endpoint.ifname));
     }
-    let has = |wanted: &&crate::model::route::Route| {
-        seen.routes.iter().any(|r| (r.destination, r.gateway) == (wanted.destination, wanted.gateway))
-    };
-    let lost = endpoint.routes.iter().find(|route| !has(route))?;
+    let lost = endpoint.routes.iter().find(|route| !seen.routes.contains(&(*route).clone().normal()))?;
     Some(format!("route to {} over {} is gone", lost.destination, endpoint.ifname))
 }
 
