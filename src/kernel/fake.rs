@@ -206,6 +206,11 @@ impl World {
     }
 
     /// Whether the host has that end of a pair, whoever made it.
+    /// Whether other programs made a bridge of that name, or a host's end that stands for one.
+    fn has_found_bridge(&self, name: &IfName) -> bool {
+        self.found.values().filter_map(|seen| seen.host_end.as_ref()).any(|end| end.bridge.as_ref() == Some(name))
+    }
+
     fn has_host_end(&self, name: &IfName) -> bool {
         let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
         self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)
@@ -230,7 +235,7 @@ impl World {
             Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
             Step::Address(link) => self.address(link)?,
             Step::Unaddress(link) => self.unaddress(link),
-            Step::Adopt(name) if !self.has_host_end(name) => return Err(io("adopt", name, "no such device")),
+            Step::Adopt(name) if !self.has_found_bridge(name) => return Err(io("adopt", name, "no such device")),
             Step::Adopt(_) => {}
             Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
                 return Err(io("limit", &shaping.host_ifname, "no such device"));
