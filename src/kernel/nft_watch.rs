@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
@@ -18,6 +19,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::KernelEvent;
 use super::nfnetlink::{NFTABLES, Reply, messages, text};
 use super::nft_shape::OBJECT_TABLE;
+use crate::base::deadline::Deadline;
 use crate::logic::rules::TABLE;
 
 /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h).
@@ -31,6 +33,8 @@ const INET: u8 = 1;
 const RECEIVE: usize = 8 * 1024 * 1024;
 /// Longest datagram of notifications the kernel builds (`NLMSG_GOODSIZE`, at most 8 KiB), with room.
 const DATAGRAM: usize = 64 * 1024;
+/// Foreign changes are told together: who reloads a firewall makes many, and ours stands in between.
+const TOGETHER: Duration = Duration::from_millis(150);
 /// Generations of our own that nobody has seen announced; more are kept by nobody who watches.
 const KEPT: usize = 64;
 
@@ -71,29 +75,53 @@ pub(super) fn watch(own: Arc<Own>, port: u32, tell: Arc<dyn Fn(KernelEvent) + Se
     let mut listener = Listener { own, port, touched: false };
     std::thread::Builder::new().name("nft-watch".into()).spawn(move || {
         let mut buffer = vec![0; DATAGRAM];
-        while wait(&socket, &stopped) {
-            match socket.recv(&mut buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
-                Ok(len) => {
-                    if listener.hear(&buffer[..len]) {
-                        tell(KernelEvent::Changed);
+        // Since when a foreign change waits to be told.
+        let mut since: Option<Deadline> = None;
+        loop {
+            match wait(&socket, &stopped, since) {
+                Woken::Stopped => return,
+                Woken::Passed => {
+                    since = None;
+                    tell(KernelEvent::Changed);
+                }
+                Woken::Readable => {
+                    let changed = match socket.recv(&mut buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
+                        Ok(len) => listener.hear(&buffer[..len]),
+                        // Notifications were lost.
+                        Err(error) => error.raw_os_error() == Some(libc::ENOBUFS),
+                    };
+                    if changed {
+                        since = since.or_else(|| Some(Deadline::after(TOGETHER)));
                     }
                 }
-                // Notifications were lost.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => tell(KernelEvent::Changed),
-                Err(_) => {}
             }
         }
     })?;
     Ok(Watch { _stop: stop })
 }
 
-/// Until there is something to read (true), or until nobody wants to know any more.
-fn wait(socket: &Socket, stopped: &UnixStream) -> bool {
+enum Woken {
+    /// There is something to read.
+    Readable,
+    /// The deadline has passed.
+    Passed,
+    /// Nobody wants to know any more.
+    Stopped,
+}
+
+fn wait(socket: &Socket, stopped: &UnixStream, until: Option<Deadline>) -> Woken {
     let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::NONE) {
-        Ok(_) => fds[1].revents().is_none_or(|events| events.is_empty()),
-        Err(nix::Error::EINTR) => true,
-        Err(_) => false,
+    let timeout = match until.map(Deadline::remaining) {
+        None => PollTimeout::NONE,
+        Some(None) => return Woken::Passed,
+        // Rounded up: not to wake before the deadline.
+        Some(Some(left)) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+    };
+    match poll(&mut fds, timeout) {
+        Ok(0) | Err(nix::Error::EINTR) if until.is_some_and(|deadline| deadline.remaining().is_none()) => Woken::Passed,
+        Ok(_) if fds[1].revents().is_none_or(|events| events.is_empty()) => Woken::Readable,
+        Err(nix::Error::EINTR) => Woken::Readable,
+        Ok(_) | Err(_) => Woken::Stopped,
     }
 }
 
