@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::decide;
 use super::decide::endpoint::Choice;
 use super::event::Change;
+use super::state::State;
 use super::worker::Worker;
 use super::{Error, apply};
 use crate::kernel::{Kernel, KernelError, netns_of_process};
@@ -44,8 +45,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut last = None;
         for _ in 0..TRIES {
             let container = who(self)?;
-            let endpoint =
-                decide::endpoint::connect(&mut self.state, network, container.clone(), wish, (&choice, &facts))?;
+            let endpoint = self.decided(|state| {
+                decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts))
+            })?;
             match self.attach(network, endpoint) {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(Error::Kernel { error, undo }) => {
@@ -58,6 +60,47 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         Err(last.unwrap_or(Error::Stopped))
+    }
+
+    /// What is decided, also where a container that is gone, untold as yet, has what is asked for.
+    pub(super) fn decided<T>(
+        &mut self,
+        mut decide: impl FnMut(&mut State) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        loop {
+            match decide(&mut self.state) {
+                Err(refusal) if self.make_way(&refusal) => {}
+                decided => return decided,
+            }
+        }
+    }
+
+    /// Releases the container that stands in the way, if it is gone.
+    fn make_way(&mut self, refusal: &Refusal) -> bool {
+        let desired = &self.state.desired;
+        let holder = match refusal {
+            Refusal::AddressTaken { address, .. } => desired.at_address(*address).map(|holder| &holder.container),
+            Refusal::MacTaken { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
+            Refusal::PortTaken { owner, .. } => desired.exact_container(owner).map(|a| &a.container),
+            Refusal::IfNameTaken { ifname, .. } => {
+                let holder = self.state.host_ifnames.get(ifname).and_then(|key| desired.endpoint(key));
+                holder.map(|holder| &holder.container)
+            }
+            _ => None,
+        };
+        let Some(holder) = holder.cloned() else { return false };
+        if self.kernel.netns_alive(&holder.netns) {
+            return false;
+        }
+        self.release_container(&holder.id);
+        self.state.desired.container(&holder.id).is_none()
+    }
+
+    /// An interface without addresses is connected once it has them.
+    pub(super) fn tell_connected(&self, endpoint: &Arc<Endpoint>) {
+        if !endpoint.addresses.is_empty() {
+            self.tell(Change::Connected(endpoint.clone()));
+        }
     }
 
     /// Whether another choice of netd's own may succeed where this one did not.
@@ -158,7 +201,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
-        self.tell(Change::Connected(endpoint.clone()));
+        self.tell_connected(&endpoint);
         Ok(endpoint)
     }
 
@@ -183,6 +226,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             vec![Step::Vacant { ports: vacant, container: endpoint.container.id.clone() }, Step::Hold(difference.hold)];
         steps.retain(Step::does);
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
+        // Each time: another program may have made its interface anew since the last.
+        steps.extend(wanted::adopted_link(network, endpoint).cloned().map(Step::Adopt));
         steps.extend(wanted::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
         if !difference.remove.is_empty() || !difference.add.is_empty() {
             steps.push(Step::Elements { remove: difference.remove, add: difference.add });

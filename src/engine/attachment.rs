@@ -6,7 +6,6 @@ use super::Error;
 use super::apply;
 use super::decide::attachment::{self, Found};
 use super::decide::{address, endpoint};
-use super::event::Change;
 use super::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
@@ -15,8 +14,9 @@ use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{ContainerName, DnsName, IfName, NetworkName};
 use crate::model::network::Network;
+use crate::model::publication::Protocol;
 use crate::model::request::{AttachSpec, AttachmentKey, InterfaceSource, NetworkSpec, Wish};
-use crate::model::step::Step;
+use crate::model::step::{Flows, Step};
 use crate::store::{Record, Store};
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -31,7 +31,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut wish = Wish::from(spec);
         let container = self.runtime_container(spec, netns, &mut wish)?;
         if spec.interface == InterfaceSource::Found {
-            return self.adopt(spec, container, &wish);
+            return self.adopt(spec, &container, &wish);
         }
         let (network, is_new) = self.network_for(&spec.network)?;
         let attached = self.join(&network, &wish, |_| Ok(container.clone()));
@@ -62,21 +62,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.release_container(&endpoint.container.id);
             return Ok(None);
         }
-        match spec.interface {
-            InterfaceSource::Given if endpoint.addresses.is_empty() => {
-                return self.give_addresses(endpoint, spec).map(Some);
-            }
-            InterfaceSource::Unaddressed => return Ok(Some(endpoint.clone())),
-            _ => {}
+        if spec.interface == InterfaceSource::Found && !self.is_as_adopted(endpoint)? {
+            self.disconnect(&[(endpoint.key(), true)])?;
+            return Ok(None);
         }
         if let Some(what) = attachment::differs(endpoint, spec) {
             return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
         }
-        if !self.kernel.has_link(&endpoint.host_ifname) {
-            self.reattach(&endpoint.key());
-            self.publish();
+        if spec.interface == InterfaceSource::Given && endpoint.addresses.is_empty() {
+            return self.give_addresses(endpoint, spec).map(Some);
         }
+        self.stand_again(endpoint)?;
         Ok(Some(endpoint.clone()))
+    }
+
+    /// Whether the interface that another program made is still the one that netd built on.
+    fn is_as_adopted(&mut self, endpoint: &Endpoint) -> Result<bool, Error> {
+        let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
+        let end = seen.as_ref().and_then(|seen| seen.host_end.as_ref());
+        Ok(seen.as_ref().and_then(|seen| seen.mac) == Some(endpoint.mac)
+            && end.is_some_and(|end| end.name == endpoint.host_ifname))
     }
 
     /// The container as its runtime names it. A name that another living container has becomes an alias: what a runtime
@@ -137,7 +142,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Adds names, ports, firewall and limits to an interface that another program made.
-    fn adopt(&mut self, spec: &AttachSpec, container: Container, wish: &Wish) -> Result<Arc<Endpoint>, Error> {
+    fn adopt(&mut self, spec: &AttachSpec, container: &Container, wish: &Wish) -> Result<Arc<Endpoint>, Error> {
         let ifname = &spec.key.ifname;
         let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
         let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
@@ -155,8 +160,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 (self.add_network(wanted, None, &facts)?, true)
             }
         };
-        let endpoint = endpoint::adopt(&self.state, &network, container, wish, &found).map_err(Error::from);
-        let attached = endpoint.and_then(|endpoint| self.attach(&network, endpoint));
+        let endpoint = self.decided(|state| endpoint::adopt(state, &network, container.clone(), wish, &found));
+        let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint));
         if attached.is_err() && is_new {
             self.forget_network(&network);
         }
@@ -167,29 +172,25 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(bare.network.as_str())?;
         let wish = Wish::from(spec);
-        let addresses = address::choose(&mut self.state, &network, &wish)?;
-        let mut endpoint = bare.as_ref().clone();
-        endpoint.gateways = address::gateways(&network, &addresses, &wish);
-        endpoint.addresses = addresses;
-        endpoint.routes.clone_from(&spec.routes);
+        let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, &wish))?;
         let before = self.state.endpoints_of(&endpoint.container.id);
         let (endpoint, mut records) = self.state.put_endpoint(endpoint);
         records.push(Record::PutEndpoint(Box::new(endpoint.as_ref().clone())));
+        if let Err(error) = self.store.commit(&records) {
+            self.state.put_endpoint(bare.as_ref().clone());
+            return Err(error.into());
+        }
         let after = self.state.endpoints_of(&endpoint.container.id);
-        let committed = self.store.commit(&records).map_err(Error::from);
         let steps = self.address_steps(&network, &endpoint, &before, &after);
-        let done = committed.and_then(|()| {
-            apply::all_or_nothing(&mut self.kernel, &steps)
-                .map_err(|failed| Error::Kernel { error: failed.error, undo: failed.undo })
-        });
-        if let Err(error) = done {
+        if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
             let (bare, mut records) = self.state.put_endpoint(bare.as_ref().clone());
             records.push(Record::PutEndpoint(Box::new(bare.as_ref().clone())));
             self.compensate(&records);
-            return Err(error);
+            self.after_undo(&failed.undo);
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
         self.publish();
-        self.tell(Change::Connected(endpoint.clone()));
+        self.tell_connected(&endpoint);
         Ok(endpoint)
     }
 
@@ -201,11 +202,23 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         after: &[Arc<Endpoint>],
     ) -> Vec<Step> {
         let difference = endpoint::difference(before, after);
-        let vacant = wanted::unheld_ports(after).difference(&wanted::unheld_ports(before)).copied().collect();
+        let (held, unheld) = (wanted::host_ports(after), wanted::unheld_ports(after));
+        let vacant = unheld.difference(&wanted::unheld_ports(before)).copied().collect();
+        // Ports that led to a later network's address lead to this one's from now on.
+        let moved = !difference.remove.is_empty() || !difference.add.is_empty();
+        let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
+        let flows = flows.map(|port| Flows::To(*port)).collect();
         let mut steps =
             vec![Step::Vacant { ports: vacant, container: endpoint.container.id.clone() }, Step::Hold(difference.hold)];
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
+        let (old, new) = (wanted::default_routes(before), wanted::default_routes(after));
+        steps.push(Step::DefaultRoutes {
+            netns: endpoint.container.netns.clone(),
+            remove: old.iter().filter(|route| !new.contains(route)).cloned().collect(),
+            add: new.iter().filter(|route| !old.contains(route)).cloned().collect(),
+        });
         steps.push(Step::Elements { remove: difference.remove, add: difference.add });
+        steps.push(Step::ForgetFlows(flows));
         if let Some(netns) = endpoint.container.netns.name() {
             let (before, now) = (self.resolv_conf(before), self.resolv_conf(after));
             steps.push(Step::Resolv { netns: netns.to_owned(), before, now });

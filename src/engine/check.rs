@@ -43,7 +43,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         let all = self.state.endpoints_of(&endpoint.container.id);
         let inside = interface(&network, endpoint, &seen)
-            .or_else(|| addresses(endpoint, spec, &seen))
+            .or_else(|| addresses(endpoint, &spec.addresses, &seen))
             .or_else(|| routes(&network, endpoint, &all, &seen))
             .or_else(|| host_end(&network, endpoint, &seen));
         if inside.is_some() {
@@ -99,14 +99,21 @@ fn interface(network: &Network, endpoint: &Endpoint, seen: &ObservedInterface) -
         .then(|| format!("MTU of {ifname} is {} instead of {}", seen.mtu, network.mtu))
 }
 
-fn addresses(endpoint: &Endpoint, spec: &CheckSpec, seen: &ObservedInterface) -> Option<String> {
+/// The first address that is gone: of those it was given, then of those told besides.
+pub(super) fn addresses(endpoint: &Endpoint, told: &[IpAddr], seen: &ObservedInterface) -> Option<String> {
     let ours = endpoint.addresses.iter().find(|address| !seen.addresses.contains(address)).map(ToString::to_string);
     let has = |ip: &IpAddr| seen.addresses.iter().any(|address| address.ip() == *ip);
-    let theirs = || spec.addresses.iter().find(|ip| !has(ip)).map(ToString::to_string);
+    let theirs = || told.iter().find(|ip| !has(ip)).map(ToString::to_string);
     ours.or_else(theirs).map(|address| format!("address {address} of {} is gone", endpoint.ifname))
 }
 
-fn routes(network: &Network, endpoint: &Endpoint, all: &[Arc<Endpoint>], seen: &ObservedInterface) -> Option<String> {
+/// The first route that is gone.
+pub(super) fn routes(
+    network: &Network,
+    endpoint: &Endpoint,
+    all: &[Arc<Endpoint>],
+    seen: &ObservedInterface,
+) -> Option<String> {
     if network.is_adopted() {
         return None;
     }

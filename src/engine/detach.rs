@@ -31,14 +31,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for command in group {
             match command {
                 Command::Disconnect { network, container, reply } => match self.find_attached(&network, &container) {
-                    Ok(found) if keys.iter().any(|(known, _)| *known == found[0]) => {
-                        // The same one twice in one group: the second finds nothing.
+                    Ok(mut found) => {
                         let network = found[0].network.clone();
-                        drop(reply.send(Err(Refusal::NotConnected { container, network }.into())));
-                    }
-                    Ok(found) => {
-                        asked.push((found[0].clone(), Asker::Person(reply)));
-                        keys.extend(found.into_iter().map(|key| (key, true)));
+                        found.retain(|key| !keys.iter().any(|(known, _)| known == key));
+                        match found.first().cloned() {
+                            // The same one twice in one group: the second finds nothing.
+                            None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
+                            Some(first) => {
+                                asked.push((first, Asker::Person(reply)));
+                                keys.extend(found.into_iter().map(|key| (key, true)));
+                            }
+                        }
                     }
                     Err(refusal) => drop(reply.send(Err(refusal.into()))),
                 },
@@ -79,10 +82,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Whether something is gone that more than one interface, or only a part of one, depends on.
-    fn is_bridge_gone(&self, command: &Command) -> bool {
+    fn is_bridge_gone(&mut self, command: &Command) -> bool {
         let Command::Kernel(KernelEvent::LinkGone(ifname)) = command else { return false };
         self.state.desired.networks().any(|network| network.bridge() == Some(ifname))
-            || self.state.limited.contains_key(ifname)
+            || (self.state.limited.contains_key(ifname) && !self.kernel.has_link(ifname))
     }
 
     /// At least one.
@@ -125,7 +128,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.compensate(&released);
         for (endpoint, asked) in &gone {
             tracing::info!(network = %endpoint.network, container = %endpoint.container.name, asked, "disconnected");
-            self.tell(Change::Disconnected { endpoint: endpoint.clone(), asked: *asked });
+            if !endpoint.addresses.is_empty() {
+                self.tell(Change::Disconnected { endpoint: endpoint.clone(), asked: *asked });
+            }
         }
         let gone = gone.into_iter().map(|(endpoint, _)| endpoint).collect();
         self.finish(errors).map(|()| gone)

@@ -8,6 +8,7 @@ mod decide;
 mod detach;
 pub mod error;
 pub mod event;
+mod inside;
 pub mod listener;
 mod reconcile;
 pub mod snapshot;

@@ -89,17 +89,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut gone = Vec::new();
         for endpoint in endpoints {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
-            // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
-            let here = !self.starting || self.kernel.netns_alive(&endpoint.container.netns);
             let right = match network.own_bridge() {
                 Some(bridge) => {
                     let found = observed.links.get(&endpoint.host_ifname);
                     found.is_some_and(|link| port_is_right(bridge, link)) && !rebuilt.contains(&bridge.name)
                 }
                 // It is another program's to repair.
-                None => true,
+                None => self.kernel.has_link(&endpoint.host_ifname),
             };
-            if here && right {
+            // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
+            if right && (!self.starting || self.stands(&network, &endpoint)) {
                 self.repair_limits(&network, &endpoint);
                 continue;
             }
@@ -194,16 +193,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn repair(&mut self, step: &Step, what: &str) {
+    pub(super) fn repair(&mut self, step: &Step, what: &str) {
         match self.kernel.apply(step) {
             // A first start has nothing to repair: it makes the table.
             Ok(()) if self.starting && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
-            Ok(()) => {
-                tracing::warn!("repaired: {what}");
-                self.tell(Change::Repaired(what.to_owned()));
-            }
+            Ok(()) => self.repaired(what),
             Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),
         }
+    }
+
+    pub(super) fn repaired(&self, what: &str) {
+        tracing::warn!("repaired: {what}");
+        self.tell(Change::Repaired(what.to_owned()));
     }
 }
 

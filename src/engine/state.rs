@@ -72,11 +72,11 @@ impl State {
         }
     }
 
-    /// Adds an endpoint; the records say which of its addresses are no longer released ones.
+    /// Adds an endpoint, or replaces the one of the same key; the records say which of its addresses are no longer
+    /// released ones, and which of the former one's are.
     pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) -> (Arc<Endpoint>, Vec<Record>) {
-        self.drop_endpoint(&endpoint.key());
         let key = endpoint.key();
-        let mut records = Vec::new();
+        let mut records = self.drop_endpoint(&key).map(|(_, released)| released).unwrap_or_default();
         for address in &endpoint.addresses {
             if self.ipam.take(&endpoint.network, address.ip()) {
                 records.push(Record::DeleteReleased(endpoint.network.clone(), address.ip()));
@@ -105,8 +105,14 @@ impl State {
         for publication in &endpoint.publications {
             self.ports.remove(publication, key);
         }
-        self.host_ifnames.remove(&endpoint.host_ifname);
-        self.limited.remove(&interfaces::limiter(&endpoint));
+        for (index, name) in
+            [(&mut self.host_ifnames, &endpoint.host_ifname), (&mut self.limited, &interfaces::limiter(&endpoint))]
+        {
+            // Another program may have given the name again.
+            if index.get(name) == Some(key) {
+                index.remove(name);
+            }
+        }
         if let Some(used) = self.used.get_mut(&key.network) {
             *used -= 1;
             if *used == 0 {

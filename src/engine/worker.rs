@@ -153,10 +153,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let forwarding = (v4 || v6).then_some(Step::Forwarding { v4, v6 });
         let add = wanted::network_elements(network).into_iter().collect();
         let elements = Step::Elements { remove: Vec::new(), add };
-        let bridge = match wanted::bridge_link(network) {
-            Some(own) => Some(Step::AddBridge(own)),
-            None => network.bridge().cloned().map(Step::Adopt),
-        };
+        let bridge = wanted::bridge_link(network).map(Step::AddBridge);
         forwarding.into_iter().chain(bridge).chain([elements]).collect()
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use crate::model::address::Subnet;
+use crate::model::address::{Family, Subnet};
 use crate::model::element::Element;
 use crate::model::endpoint::Netns;
 use crate::model::ids::NetnsId;
@@ -26,6 +26,8 @@ pub struct World {
     pub links: BTreeMap<IfName, EndpointLink>,
     /// Interfaces that other programs made in containers, by namespace inode and name.
     pub found: BTreeMap<(u64, IfName), ObservedInterface>,
+    /// Interfaces of other programs that were prepared.
+    pub prepared: BTreeSet<IfName>,
     /// Limits by the host's interface.
     pub shapings: BTreeMap<IfName, Shaping>,
     /// Default routes by namespace inode.
@@ -131,7 +133,7 @@ impl Kernel for Fake {
     fn has_link(&mut self, name: &IfName) -> bool {
         let world = self.world();
         let ifb = world.ifbs().any(|shaping| shaping.ifb == *name);
-        ifb || world.links.contains_key(name) || world.bridges.contains_key(name)
+        ifb || world.has_host_end(name) || world.bridges.contains_key(name)
     }
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
@@ -199,18 +201,26 @@ fn observed_ifb(shaping: &Shaping) -> ObservedLink {
     }
 }
 
+/// One that is there already, over whichever interface, stays.
+fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
+    if !routes.iter().any(|there| there.gateway.is_ipv4() == route.gateway.is_ipv4()) {
+        routes.push(route.clone());
+    }
+}
+
 impl World {
     /// The limits that need an intermediate device. It stays when the interface that is limited goes.
     fn ifbs(&self) -> impl Iterator<Item = &Shaping> {
         self.shapings.values().filter(|shaping| shaping.bandwidth.egress.is_some())
     }
 
-    /// Whether the host has that end of a pair, whoever made it.
-    /// Whether other programs made a bridge of that name, or a host's end that stands for one.
-    fn has_found_bridge(&self, name: &IfName) -> bool {
-        self.found.values().filter_map(|seen| seen.host_end.as_ref()).any(|end| end.bridge.as_ref() == Some(name))
+    /// Whether other programs made an interface of that name: a bridge, or a host's end.
+    fn has_foreign(&self, name: &IfName) -> bool {
+        let mut ends = self.found.values().filter_map(|seen| seen.host_end.as_ref());
+        ends.any(|end| end.name == *name || end.bridge.as_ref() == Some(name))
     }
 
+    /// Whether the host has that end of a pair, whoever made it.
     fn has_host_end(&self, name: &IfName) -> bool {
         let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
         self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)
@@ -235,8 +245,8 @@ impl World {
             Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
             Step::Address(link) => self.address(link)?,
             Step::Unaddress(link) => self.unaddress(link),
-            Step::Adopt(name) if !self.has_found_bridge(name) => return Err(io("adopt", name, "no such device")),
-            Step::Adopt(_) => {}
+            Step::Adopt(name) if !self.has_foreign(name) => return Err(io("adopt", name, "no such device")),
+            Step::Adopt(name) => drop(self.prepared.insert(name.clone())),
             Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
                 return Err(io("limit", &shaping.host_ifname, "no such device"));
             }
@@ -245,7 +255,7 @@ impl World {
             Step::DefaultRoutes { netns, remove, add } => {
                 let routes = self.routes.entry(netns.id.inode).or_default();
                 routes.retain(|route| !remove.contains(route));
-                routes.extend(add.iter().cloned());
+                add.iter().for_each(|route| add_default_route(routes, route));
             }
             Step::Elements { remove, add } => {
                 let elements =
@@ -269,14 +279,18 @@ impl World {
     fn interface(&self, inode: u64, ifname: &IfName) -> Option<ObservedInterface> {
         let ours = self.links.values().find(|link| link.netns.id.inode == inode && link.ifname == *ifname);
         let Some(link) = ours else { return self.found.get(&(inode, ifname.clone())).cloned() };
-        let everywhere = |ip: &IpAddr| Subnet::containing(*ip, 0).map(|subnet| Route::via(subnet, Some(*ip)));
+        let all: &[DefaultRoute] = self.routes.get(&inode).map_or(&[], Vec::as_slice);
+        let (over_this, elsewhere): (Vec<&DefaultRoute>, _) = all.iter().partition(|route| route.ifname == *ifname);
+        let everywhere = |route: &DefaultRoute| {
+            Subnet::containing(route.gateway, 0).map(|subnet| Route::via(subnet, Some(route.gateway)))
+        };
         Some(ObservedInterface {
             mac: Some(link.mac),
             up: true,
             mtu: link.mtu,
             addresses: link.addresses.clone(),
-            routes: link.default_gateways.iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
-            default_elsewhere: Vec::new(),
+            routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
+            default_elsewhere: elsewhere.into_iter().map(|route| Family::of(route.gateway)).collect(),
             host_end: Some(HostEnd {
                 name: link.host_ifname.clone(),
                 bridge: Some(link.bridge.clone()),
@@ -306,14 +320,10 @@ impl World {
         Ok(())
     }
 
-    /// One that is there already is fine.
     fn add_default_routes(&mut self, link: &EndpointLink) {
         let routes = self.routes.entry(link.netns.id.inode).or_default();
         for gateway in &link.default_gateways {
-            let route = DefaultRoute { ifname: link.ifname.clone(), gateway: *gateway };
-            if !routes.contains(&route) {
-                routes.push(route);
-            }
+            add_default_route(routes, &DefaultRoute { ifname: link.ifname.clone(), gateway: *gateway });
         }
     }
 

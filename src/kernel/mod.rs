@@ -107,7 +107,7 @@ pub fn netns_of_process(pid: u32) -> PathBuf {
 /// Something changed that netd did not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A link of the host's namespace is gone.
+    /// A link of the host's namespace is gone: one of ours, or a pair or bridge of another program.
     LinkGone(IfName),
     /// The firewall was changed by somebody else, or netd cannot tell what was missed: look at everything.
     Changed,

@@ -1,4 +1,4 @@
-//! Tells when a link of netd disappears: a thread on the kernel's link notifications.
+//! Tells when a link of netd, or one that netd may build on, disappears: a thread on the kernel's link notifications.
 
 use std::io;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const DATAGRAM: usize = 64 << 10;
 /// Whom to tell.
 pub type Tell = Arc<dyn Fn(KernelEvent) + Send + Sync>;
 
-/// Calls `tell` for every link of ours that goes from the calling thread's network namespace, whoever deleted it.
+/// Calls `tell` for every link of ours, and every pair and bridge of other programs, that goes from the calling thread's network namespace, whoever deleted it.
 pub fn watch(tell: Tell) -> Result<(), KernelError> {
     let socket = subscribe().map_err(failed("listen to", "link notifications", "see `dmesg`"))?;
     let thread = std::thread::Builder::new().name("link-watch".into());
@@ -60,7 +60,9 @@ fn deleted(datagram: &[u8]) -> impl Iterator<Item = KernelEvent> {
     parts.filter_map(|part| match parsed(part.message_type(), part.payload())? {
         RouteNetlinkMessage::DelLink(message) => {
             let link = Link::read(&message);
-            link.ours().then(|| link.name.parse().ok().map(KernelEvent::LinkGone)).flatten()
+            // A bridge that loses a port tells so with a message without kind and group.
+            let matters = link.ours() || matches!(link.kind.as_str(), "veth" | "bridge");
+            matters.then(|| link.name.parse().ok().map(KernelEvent::LinkGone)).flatten()
         }
         _ => None,
     })

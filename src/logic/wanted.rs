@@ -82,6 +82,11 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
     })
 }
 
+/// The interface of another program through which the host reaches the endpoint; `None` where netd made it.
+pub fn adopted_link<'a>(network: &'a Network, endpoint: &'a Endpoint) -> Option<&'a IfName> {
+    network.is_adopted().then(|| network.bridge().unwrap_or(&endpoint.host_ifname))
+}
+
 /// The limits of the endpoint's interface, where it has some.
 pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
     Some(Shaping {

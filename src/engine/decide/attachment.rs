@@ -14,6 +14,7 @@ use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::{Adopted, Driver, Network, NetworkSubnet};
 use crate::model::observed::{HostEnd, HostFacts, ObservedInterface};
+use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
 
 /// An interface that another program made, as far as netd builds on it.
@@ -33,29 +34,55 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
     let has_name = |name: &str| endpoint.dns_names().iter().any(|own| own.eq_ignore_ascii_case(name));
     let has_address = |ip: IpAddr| endpoint.addresses.iter().any(|address| address.ip() == ip);
     let exact = spec.interface != InterfaceSource::Made;
-    let ports_match = spec.ports.iter().zip(&endpoint.publications).all(|(asked, made)| {
-        (asked.host_ip, asked.container, asked.protocol) == (made.host_ip, made.container, made.protocol)
-            && asked.host.is_none_or(|host| host == made.host)
-    });
+    // Addresses that an IPAM plugin gives through the interface, and their routes, are asked for last.
+    let later = match spec.interface {
+        InterfaceSource::Unaddressed => true,
+        InterfaceSource::Given => endpoint.addresses.is_empty(),
+        InterfaceSource::Made | InterfaceSource::Found => false,
+    };
     if endpoint.network != spec.network.name {
         Some("its network")
-    } else if !spec.addresses.iter().all(|asked| has_address(asked.ip))
-        || (exact && spec.addresses.len() != endpoint.addresses.len())
+    } else if !later
+        && (!spec.addresses.iter().all(|asked| has_address(asked.ip))
+            || (exact && spec.addresses.len() != endpoint.addresses.len()))
     {
         Some("its addresses")
     } else if spec.mac.is_some_and(|mac| mac != endpoint.mac) {
         Some("its MAC address")
     } else if !spec.aliases.iter().all(|alias| has_name(alias.as_str())) {
         Some("its aliases")
-    } else if spec.ports.len() != endpoint.publications.len() || !ports_match {
+    } else if !are_published(&spec.ports, &endpoint.publications) {
         Some("its ports")
     } else if spec.bandwidth != endpoint.bandwidth {
         Some("its limits")
-    } else if spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
+    } else if !later && spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
         Some("its routes")
     } else {
         None
     }
+}
+
+/// Whether these publications are what those ports become, in their order.
+fn are_published(ports: &[PortSpec], publications: &[Publication]) -> bool {
+    let mut made = publications.iter();
+    let mut becomes = |spec: &PortSpec| match spec.host {
+        Some(host) if host.count() == spec.container.count() => {
+            made.next().is_some_and(|made| same(spec, made) && (made.host, made.container) == (host, spec.container))
+        }
+        // One of the range's.
+        Some(host) => made
+            .next()
+            .is_some_and(|made| same(spec, made) && made.container == spec.container && host.overlaps(made.host)),
+        // A free one for each.
+        None => spec.container.ports().all(|port| {
+            made.next().is_some_and(|made| same(spec, made) && Some(made.container) == PortRange::single(port))
+        }),
+    };
+    ports.iter().all(&mut becomes) && made.next().is_none()
+}
+
+fn same(spec: &PortSpec, made: &Publication) -> bool {
+    (spec.host_ip, spec.protocol) == (made.host_ip, made.protocol)
 }
 
 /// The name that a runtime gives to its container, scope included; `None`: it gives none.

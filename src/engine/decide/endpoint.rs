@@ -84,6 +84,11 @@ pub(crate) fn adopt(
     for ip in found.addresses.iter().map(IpNetwork::ip) {
         address::is_free(state, network, ip)?;
     }
+    let host_end = &found.host_end.name;
+    if let Some(holder) = state.host_ifnames.get(host_end) {
+        let holder = format!("container {}", owner_name(state, holder));
+        return Err(Refusal::IfNameTaken { ifname: host_end.clone(), holder });
+    }
     let mut endpoint = Endpoint {
         network: network.name.clone(),
         sequence: state.sequence + 1,
@@ -100,6 +105,20 @@ pub(crate) fn adopt(
         container,
     };
     endpoint.publications = publications(state, network, &endpoint, wish, (&Choice::default(), &HostFacts::default()))?;
+    Ok(endpoint)
+}
+
+/// The endpoint that is there without addresses, with those that it is given now.
+pub(crate) fn addressed(
+    state: &mut State,
+    network: &Network,
+    bare: &Endpoint,
+    wish: &Wish,
+) -> Result<Endpoint, Refusal> {
+    let addresses = address::choose(state, network, wish)?;
+    let gateways = address::gateways(network, &addresses, wish);
+    let endpoint = Endpoint { gateways, addresses, routes: wish.routes.clone(), ..bare.clone() };
+    wish.ports.iter().try_for_each(|port| check_publishable(state, network, &endpoint, port))?;
     Ok(endpoint)
 }
 

@@ -266,14 +266,25 @@ fn a_link_that_somebody_deletes_is_told() {
         let (tell, told) = std::sync::mpsc::channel();
         kernel.watch(Box::new(move |event| tell.send(event).unwrap_or(()))).unwrap();
         kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
-        ip("link add foreign type bridge");
+        ip("link add foreign type ifb");
         ip("link del foreign");
         ip("link del nd-net1");
-        // The firewall's watcher may have something to tell as well.
-        let gone = KernelEvent::LinkGone("nd-net1".parse().unwrap());
-        let first = std::iter::from_fn(|| told.recv_timeout(Duration::from_secs(5)).ok())
-            .find(|event| matches!(event, KernelEvent::LinkGone(_)));
-        assert_eq!(first, Some(gone));
+        // Another program's pair, whose container dies.
+        let container = Parked::new();
+        ip(&format!("link add veth7 type veth peer name eth0 netns {}", container.path.display()));
+        ip("link add cni0 type bridge");
+        ip("link set veth7 master cni0");
+        drop(container);
+        let mut gone = std::iter::from_fn(|| {
+            loop {
+                // The firewall's watcher may have something to tell as well.
+                if let KernelEvent::LinkGone(name) = told.recv_timeout(Duration::from_secs(5)).ok()? {
+                    return Some(name.to_string());
+                }
+            }
+        });
+        assert_eq!(gone.next().as_deref(), Some("nd-net1"));
+        assert_eq!(gone.next().as_deref(), Some("veth7"));
     });
 }
 

@@ -32,6 +32,13 @@ impl Attach {
             let all: Vec<String> = self.addresses.iter().map(|a| a.address.clone()).collect();
             return Err(Invalid::new("IP addresses", all.join(", "), "an interface has at most one of each family"));
         }
+        match (self.interface, addresses.len()) {
+            (Interface::Unaddressed, 1..) => {
+                return Err(Invalid::new("interface", "unaddressed", "it gets its addresses later, as \"given\""));
+            }
+            (Interface::Given, 0) => return Err(Invalid::new("interface", "given", "say which addresses it gets")),
+            _ => {}
+        }
         Ok(AttachSpec {
             key,
             netns: netns(self.netns)?,
@@ -112,7 +119,7 @@ impl From<shape::Bandwidth> for Bandwidth {
 }
 
 fn netns(path: String) -> Result<PathBuf, Invalid> {
-    if path.starts_with('/') && !path.contains('\0') {
+    if path.starts_with('/') && !path.contains(char::is_control) {
         return Ok(PathBuf::from(path));
     }
     Err(Invalid::new("network namespace", path, "give its absolute path, as in /run/netns/web"))

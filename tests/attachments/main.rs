@@ -19,8 +19,11 @@ use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, Ta
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
+mod upset;
+
 struct World {
     fake: Fake,
+    store: Memory,
     engine: Engine,
     runtime: tokio::runtime::Runtime,
 }
@@ -29,11 +32,27 @@ impl World {
     fn new(namespaces: &[&str]) -> Self {
         let fake = Fake::default();
         namespaces.iter().for_each(|name| fake.add_namespace(name));
+        Self::with(fake, Memory::default())
+    }
+
+    fn with(fake: Fake, store: Memory) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 24 };
         let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
-        let engine = engine::start(config, fake.clone(), Memory::default(), Arc::new(NoRuntimes)).unwrap();
-        Self { fake, engine, runtime }
+        let engine = engine::start(config, fake.clone(), store.clone(), Arc::new(NoRuntimes)).unwrap();
+        Self { fake, store, engine, runtime }
+    }
+
+    /// kill -9, and a new start.
+    fn again(self) -> Self {
+        let Self { fake, store, engine, runtime } = self;
+        runtime.block_on(engine.handle.stop());
+        engine.thread.join().unwrap();
+        Self::with(fake, store)
+    }
+
+    fn detach(&self, key: &AttachmentKey) {
+        self.runtime.block_on(self.engine.handle.detach(key.clone())).unwrap();
     }
 
     fn attach(&self, key: &AttachmentKey, request: Value) -> Result<Arc<Endpoint>, engine::Error> {
@@ -198,7 +217,7 @@ fn a_check_names_the_part_that_was_changed() {
     let cases: [(Vandal, &str); 10] = [
         (|world| world.links.clear(), "interface eth0 is gone"),
         (|world| link(world).addresses.clear(), "address 10.0.0.2/24"),
-        (|world| link(world).default_gateways.clear(), "default route by 10.0.0.1"),
+        (|world| world.routes.clear(), "default route by 10.0.0.1"),
         (|world| link(world).routes.clear(), "route to 10.9.0.0/16"),
         (|world| link(world).mac = "02:00:00:00:00:99".parse().unwrap(), "MAC address"),
         (|world| link(world).bridge = "br0".parse().unwrap(), "bridge port"),

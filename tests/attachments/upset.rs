@@ -1,0 +1,248 @@
+//! Attachments when something goes wrong: kills between commit and kernel, containers that die untold, other programs
+//! that make things anew.
+
+use std::net::IpAddr;
+
+use netd::engine::ErrorKind;
+use netd::engine::event::Change;
+use netd::model::element::Element;
+use netd::model::request::CheckSpec;
+use serde_json::{Value, json};
+
+use super::{World, found, key, link, on};
+
+fn behind(ip: &str) -> Value {
+    json!({"interface": "found", "addresses": [{"address": ip, "gateway": "10.22.0.1"}]})
+}
+
+fn bare() -> Value {
+    json!({"interface": "unaddressed", "ports": ["4000:80/udp"]})
+}
+
+fn given(address: &str) -> Value {
+    json!({"interface": "given", "ports": ["4000:80/udp"], "addresses": [{"address": address}]})
+}
+
+#[test]
+fn asking_again_is_no_success_where_the_interface_cannot_be_made() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    world.fake.world().links.clear();
+    world.fake.world().foreign_ifnames.insert((1, "eth0".parse().unwrap()));
+    let error = world.attach(&key, on("net1", "c1", json!({}))).unwrap_err();
+    assert!(error.to_string().contains("eth0 already exists"), "{error}");
+    world.fake.world().foreign_ifnames.clear();
+    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+}
+
+#[test]
+fn addresses_that_a_killed_daemon_had_only_written_down_are_given_by_asking_again() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    link(&mut world.fake.world()).addresses.clear();
+    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+}
+
+#[test]
+fn a_start_looks_into_the_containers() {
+    let world = World::new(&["c1", "c2"]);
+    let (one, two) = (key("podman", "c1", "eth0"), key("podman", "c2", "eth0"));
+    world.attach(&one, on("net1", "c1", json!({"routes": [{"destination": "10.9.0.0/16"}]}))).unwrap();
+    world.attach(&two, on("net1", "c2", json!({}))).unwrap();
+    for link in world.fake.world().links.values_mut() {
+        link.addresses.clear();
+        link.routes.clear();
+    }
+    world.fake.world().routes.clear();
+    let world = world.again();
+    assert_eq!(world.check(&one, "/run/netns/c1"), Ok(()));
+    assert_eq!(world.check(&two, "/run/netns/c2"), Ok(()));
+}
+
+#[test]
+fn an_adopted_container_that_died_untold_is_released() {
+    let world = World::new(&["c1", "c2", "c3"]);
+    for (inode, ip) in [(1, "10.22.0.5/16"), (2, "10.22.0.5/16"), (3, "10.22.0.6/16")] {
+        found(&world, inode, ip);
+    }
+    let mut wish = behind("10.22.0.5/16");
+    wish["ports"] = json!(["4000:80"]);
+    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", wish.clone())).unwrap();
+    world.fake.delete_namespace("c1");
+    // Its IPAM plugin has given the address again by now.
+    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", wish.clone())).unwrap();
+    assert_eq!(world.names(), ["c2"]);
+    world.fake.delete_namespace("c2");
+    // What makes netd look at everything.
+    world.attach(&key("chain", "c3", "eth0"), on("net1", "c3", behind("10.22.0.6/16"))).unwrap();
+    world.runtime.block_on(world.engine.handle.disconnect("net1", "c3")).unwrap();
+    let world = world.again();
+    assert_eq!(world.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_port_of_a_container_that_died_untold_is_free() {
+    let world = World::new(&["c1", "c2"]);
+    let ports = json!({"ports": ["4000:80"], "addresses": [{"address": "10.0.0.9"}], "mac": "02:00:00:00:00:09"});
+    world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", ports.clone())).unwrap();
+    let held = world.attach(&key("podman", "c2", "eth0"), on("net1", "c2", ports.clone())).unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::Conflict, "{held}");
+    world.fake.delete_namespace("c1");
+    world.attach(&key("podman", "c2", "eth0"), on("net1", "c2", ports)).unwrap();
+    assert_eq!(world.names(), ["c2"]);
+}
+
+#[test]
+fn an_interface_that_another_program_made_anew_is_adopted_anew() {
+    let world = World::new(&["c1"]);
+    found(&world, 1, "10.22.0.5/16");
+    let key = key("chain", "c1", "eth0");
+    let first = world.attach(&key, on("net1", "c1", behind("10.22.0.5/16"))).unwrap();
+    assert_eq!(world.attach(&key, on("net1", "c1", behind("10.22.0.5/16"))).unwrap(), first);
+    let mut seen = world.fake.world().found.values().next().unwrap().clone();
+    seen.mac = Some("02:00:00:00:00:77".parse().unwrap());
+    seen.addresses = vec!["10.22.0.7/16".parse().unwrap()];
+    seen.host_end.as_mut().unwrap().name = "veth77".parse().unwrap();
+    world.fake.world().found.insert((1, "eth0".parse().unwrap()), seen);
+    let second = world.attach(&key, on("net1", "c1", behind("10.22.0.7/16"))).unwrap();
+    assert_eq!(second.host_ifname.as_str(), "veth77");
+    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+    assert_eq!(world.engine.handle.snapshot().desired.counts(), (1, 1, 1));
+}
+
+#[test]
+fn a_bridge_that_another_program_made_anew_is_prepared_anew() {
+    let world = World::new(&["c1", "c2", "c3"]);
+    found(&world, 1, "10.22.0.5/16");
+    found(&world, 2, "10.22.0.6/16");
+    let prepared = |world: &World| world.fake.world().prepared.iter().map(ToString::to_string).collect::<Vec<_>>();
+    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", behind("10.22.0.5/16"))).unwrap();
+    assert_eq!(prepared(&world), ["cni0"]);
+    world.detach(&key("chain", "c1", "eth0"));
+    world.fake.world().prepared.clear();
+    let world = world.again();
+    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", behind("10.22.0.6/16"))).unwrap();
+    assert_eq!(prepared(&world), ["cni0"], "its settings went with the old one");
+    // Without a bridge, the host's end leads to the container.
+    found(&world, 3, "10.23.0.5/24");
+    let mut fake = world.fake.world();
+    let seen = fake.found.get_mut(&(3, "eth0".parse().unwrap())).unwrap();
+    seen.host_end.as_mut().unwrap().bridge = None;
+    fake.facts.addresses.push(("10.23.0.1/32".parse().unwrap(), "veth3".parse().unwrap()));
+    drop(fake);
+    let wish = json!({"interface": "found", "addresses": [{"address": "10.23.0.5/24", "gateway": "10.23.0.1"}]});
+    world.attach(&key("ptp", "c3", "eth0"), on("net3", "c3", wish)).unwrap();
+    assert_eq!(prepared(&world), ["cni0", "veth3"]);
+}
+
+#[test]
+fn an_address_that_was_given_in_vain_is_remembered_as_released() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    world.attach(&key, on("net1", "c1", json!({"addresses": [{"address": "10.0.0.50"}]}))).unwrap();
+    world.detach(&key);
+    let released = |world: &World| world.store.stored().released.iter().map(|(_, ip, _)| *ip).collect::<Vec<_>>();
+    assert_eq!(released(&world), [IpAddr::from([10, 0, 0, 50])]);
+    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    world.fake.world().fail_in = Some(1);
+    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap_err();
+    assert_eq!(released(&world), [IpAddr::from([10, 0, 0, 50])]);
+    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    assert_eq!(released(&world), Vec::<IpAddr>::new());
+}
+
+#[test]
+fn what_is_asked_for_with_the_addresses_must_be_what_was_asked_for_before() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    let mut other = given("10.0.0.50");
+    other["ports"] = json!(["4001:80"]);
+    for wish in [other, json!({"interface": "unaddressed"})] {
+        let error = world.attach(&key, on("net1", "c1", wish)).unwrap_err();
+        assert!(error.to_string().contains("its ports"), "{error}");
+    }
+    let mut deaf = given("10.0.0.50");
+    deaf["ports"] = json!(["[::1]:4000:80"]);
+    world.detach(&key);
+    let mut first = bare();
+    first["ports"] = deaf["ports"].clone();
+    world.attach(&key, on("net1", "c1", first)).unwrap();
+    let error = world.attach(&key, on("net1", "c1", deaf)).unwrap_err();
+    assert!(error.to_string().contains("no IPv6 address"), "{error}");
+}
+
+#[test]
+fn the_first_interface_becomes_the_way_out_when_it_gets_its_address_late() {
+    let world = World::new(&["c1"]);
+    let (eth0, eth1) = (key("podman", "c1", "eth0"), key("podman", "c1", "eth1"));
+    world.attach(&eth0, on("net1", "c1", bare())).unwrap();
+    world.attach(&eth1, on("net2", "c1", json!({}))).unwrap();
+    let address = world.attach(&eth0, on("net1", "c1", given("10.0.0.50"))).unwrap().addresses[0].ip();
+    let routes: Vec<String> =
+        world.fake.world().routes[&1].iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
+    assert_eq!(routes, ["eth0 10.0.0.1"]);
+    let table = world.fake.world().elements.clone().unwrap();
+    assert!(table.iter().any(|element| matches!(element, Element::Publish(to) if to.to == address)), "{table:?}");
+    assert_eq!(world.check(&eth0, "/run/netns/c1"), Ok(()));
+    assert_eq!(world.check(&eth1, "/run/netns/c1"), Ok(()));
+}
+
+#[test]
+fn a_connection_is_told_once() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    let mut events = world.engine.handle.events();
+    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    world.detach(&key);
+    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    world.detach(&key);
+    let mut told = Vec::new();
+    while let Ok(event) = events.try_recv() {
+        match &event.change {
+            Change::Connected(endpoint) => told.push(format!("+{}", endpoint.addresses.len())),
+            Change::Disconnected { endpoint, .. } => told.push(format!("-{}", endpoint.addresses.len())),
+            _ => {}
+        }
+    }
+    assert_eq!(told, ["+1", "-1"]);
+}
+
+#[test]
+fn free_ports_are_the_same_when_asked_for_again() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    let wish = json!({"ports": ["80-82", "8000-8002:90"]});
+    let first = world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+    assert_eq!(first.publications.len(), 4);
+    assert_eq!(world.attach(&key, on("net1", "c1", wish)).unwrap(), first);
+    for other in [json!(["80-81", "8000-8002:90"]), json!(["80-82", "8001-8002:90"]), json!(["80-82"])] {
+        world.attach(&key, on("net1", "c1", json!({"ports": other}))).unwrap_err();
+    }
+}
+
+#[test]
+fn a_disconnect_takes_what_a_detach_beside_it_leaves() {
+    let world = World::new(&["c1"]);
+    let (eth0, eth1) = (key("podman", "c1", "eth0"), key("podman", "c1", "eth1"));
+    world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
+    let handle = world.engine.handle.clone();
+    let look = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new() };
+    // The engine waits for the kernel until both are in its mailbox, so that they go together.
+    let kernel = world.fake.world();
+    let (_, detached, disconnected, ()) = world.runtime.block_on(async {
+        let release = async { drop(kernel) };
+        tokio::join!(handle.check(look), handle.detach(eth0), handle.disconnect("net1", "c1"), release)
+    });
+    detached.unwrap();
+    assert_eq!(disconnected.unwrap().ifname.as_str(), "eth1");
+    assert_eq!(world.names(), Vec::<String>::new());
+}
