@@ -41,11 +41,15 @@ impl Ipam {
         }
     }
 
-    /// Forgets a network.
-    pub fn remove_network(&mut self, network: &Network) {
-        for subnet in &network.subnets {
-            self.pools.remove(&(network.name.clone(), subnet.subnet));
+    /// Forgets a network; returns its released addresses.
+    pub fn remove_network(&mut self, network: &Network) -> Vec<IpAddr> {
+        let mut released = Vec::new();
+        for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
+            let pool = self.pools.remove(&(network.name.clone(), subnet));
+            let numbers = pool.into_iter().flat_map(|pool| pool.released.into_values());
+            released.extend(numbers.filter_map(|number| subnet.address(number)));
         }
+        released
     }
 
     /// The address that would be handed out next, `None` when the subnet is used up. Changes nothing that counts:
