@@ -10,6 +10,7 @@ use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::ids::ContainerId;
+use crate::model::names::IfName;
 use crate::model::step::{DefaultRoute, Flows, Step};
 use crate::store::{Record, Store};
 
@@ -136,6 +137,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.finish(errors).map(|()| gone)
     }
 
+    fn is_adopted(&self, endpoint: &Endpoint) -> bool {
+        self.state.desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
+    }
+
     fn detach_steps(
         &self,
         containers: &[(ContainerId, Vec<Arc<Endpoint>>)],
@@ -154,9 +159,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let (old, new) = (wanted::default_routes(before), wanted::default_routes(&after));
             let add: Vec<_> = new.iter().filter(|route| !old.contains(route)).cloned().collect();
             if !add.is_empty() {
-                // The old ones went with their interface, or stay on one that stays.
-                let stays =
-                    |route: &&DefaultRoute| !new.contains(route) && after.iter().any(|e| e.ifname == route.ifname);
+                // The old ones went with their interface, or stay on one that stays, as another program's does for now.
+                let kept = |ifname: &IfName| {
+                    let of = |e: &Endpoint| e.ifname == *ifname && e.container.id == *id;
+                    after.iter().any(|e| of(e)) || gone.iter().any(|(e, _)| of(e) && self.is_adopted(e))
+                };
+                let stays = |route: &&DefaultRoute| !new.contains(route) && kept(&route.ifname);
                 let remove = old.iter().filter(stays).cloned().collect();
                 last.push(Step::DefaultRoutes { netns: netns.clone(), remove, add });
             }

@@ -66,10 +66,11 @@ impl State {
         self.desired.insert_network(network)
     }
 
-    pub(crate) fn drop_network(&mut self, name: &NetworkName) {
-        if let Some(network) = self.desired.remove_network(name) {
-            self.ipam.remove_network(&network);
-        }
+    /// Removes a network; the records forget its released addresses.
+    pub(crate) fn drop_network(&mut self, name: &NetworkName) -> Vec<Record> {
+        let network = self.desired.remove_network(name);
+        let released = network.map(|network| self.ipam.remove_network(&network)).unwrap_or_default();
+        released.into_iter().map(|address| Record::DeleteReleased(name.clone(), address)).collect()
     }
 
     /// Adds an endpoint, or replaces the one of the same key; the records say which of its addresses are no longer

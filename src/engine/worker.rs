@@ -126,6 +126,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let network = self.state.put_network(network);
         let steps = self.network_steps(&network);
         if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
+            // No address of it was given as yet.
             self.state.drop_network(&network.name);
             self.compensate(&[Record::DeleteNetwork(network.name.clone())]);
             self.after_undo(&failed.undo);
@@ -179,7 +180,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
         let network = decide::remove_network(&self.state, text)?;
         self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
-        self.state.drop_network(&network.name);
+        let released = self.state.drop_network(&network.name);
+        self.compensate(&released);
         self.publish();
         self.listen();
         let remove = wanted::network_elements(&network).into_iter().collect();

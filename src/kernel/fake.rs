@@ -352,6 +352,7 @@ impl World {
     }
 
     fn detach(&mut self, link: &EndpointLink) {
+        self.shapings.retain(|_, shaping| shaping.ifb != link.host_ifname);
         if let Some(link) = self.links.remove(&link.host_ifname)
             && let Some(routes) = self.routes.get_mut(&link.netns.id.inode)
         {

@@ -29,6 +29,8 @@ struct Pool {
     released: BTreeMap<u64, u128>,
     /// The inverse of `released`.
     orders: HashMap<u128, u64>,
+    /// As `next`, for each pair of bounds that addresses were asked for between.
+    next_within: HashMap<(u128, u128), u128>,
 }
 
 impl Ipam {
@@ -36,16 +38,26 @@ impl Ipam {
     pub fn add_network(&mut self, network: &Network) {
         for subnet in &network.subnets {
             let bounds = bounds(subnet);
-            let pool = Pool { bounds, next: bounds.0, released: BTreeMap::new(), orders: HashMap::new() };
+            let pool = Pool {
+                bounds,
+                next: bounds.0,
+                released: BTreeMap::new(),
+                orders: HashMap::new(),
+                next_within: HashMap::new(),
+            };
             self.pools.insert((network.name.clone(), subnet.subnet), pool);
         }
     }
 
-    /// Forgets a network.
-    pub fn remove_network(&mut self, network: &Network) {
-        for subnet in &network.subnets {
-            self.pools.remove(&(network.name.clone(), subnet.subnet));
+    /// Forgets a network; returns its released addresses.
+    pub fn remove_network(&mut self, network: &Network) -> Vec<IpAddr> {
+        let mut released = Vec::new();
+        for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
+            let pool = self.pools.remove(&(network.name.clone(), subnet));
+            let numbers = pool.into_iter().flat_map(|pool| pool.released.into_values());
+            released.extend(numbers.filter_map(|number| subnet.address(number)));
         }
+        released
     }
 
     /// The address that would be handed out next, `None` when the subnet is used up. Changes nothing that counts:
@@ -66,20 +78,28 @@ impl Ipam {
     /// The address that would be handed out next between two addresses (as numbers, both included) of the subnet,
     /// whatever range the network's automatic ones are taken from; `None` when all are used up.
     pub fn peek_within(
-        &self,
+        &mut self,
         network: &NetworkName,
         subnet: Subnet,
         (low, high): (u128, u128),
         held: impl Fn(IpAddr) -> bool,
     ) -> Option<IpAddr> {
-        let pool = self.pools.get(&(network.clone(), subnet))?;
-        // What lies between the pool's bounds and its next address was handed out before.
-        let first = if (pool.bounds.0..pool.next).contains(&low) { pool.next } else { low };
-        let fresh = |number: &u128| !pool.orders.contains_key(number);
+        let pool = self.pools.get_mut(&(network.clone(), subnet))?;
         let free = |number: u128| subnet.address(number).filter(|ip| !held(*ip));
-        let mut never_used = (first..=high).filter(fresh).filter_map(free);
+        let next = pool.next_within.entry((low, high)).or_insert(low);
+        while *next <= high {
+            // What lies between the pool's bounds and its next address was handed out before.
+            if (pool.bounds.0..pool.next).contains(next) {
+                *next = pool.next;
+                continue;
+            }
+            match free(*next).filter(|_| !pool.orders.contains_key(next)) {
+                Some(address) => return Some(address),
+                None => *next += 1,
+            }
+        }
         let within = |number: &&u128| (low..=high).contains(*number);
-        never_used.next().or_else(|| pool.released.values().filter(within).find_map(|number| free(*number)))
+        pool.released.values().filter(within).find_map(|number| free(*number))
     }
 
     /// The address is in use from now on. True when it had been released before.
@@ -171,6 +191,36 @@ mod tests {
         let rest: Vec<_> = std::iter::from_fn(|| take_next(&mut ipam, &network, &mut held)).collect();
         assert_eq!(rest, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.3", "10.0.0.2"]);
         assert_eq!(take_next(&mut ipam, &network, &mut held), None);
+    }
+
+    #[test]
+    fn what_is_there_is_not_looked_at_again_in_a_range() {
+        let network = samples::network("net1", &["fd00::/64"]);
+        let subnet = network.subnets[0].subnet;
+        let mut ipam = Ipam::default();
+        ipam.add_network(&network);
+        let (low, high) = (subnet.bounds().0 + 0x100, subnet.bounds().1);
+        let looks = std::cell::Cell::new(0usize);
+        let mut held = BTreeSet::new();
+        for number in 0..2000u128 {
+            let look = |ip: IpAddr| {
+                looks.set(looks.get() + 1);
+                held.contains(&ip)
+            };
+            let address = ipam.peek_within(&network.name, subnet, (low, high), look).unwrap();
+            assert_eq!(address, subnet.address(low + number).unwrap());
+            ipam.take(&network.name, address);
+            if number % 2 == 0 {
+                held.insert(address);
+            } else {
+                ipam.release(&network.name, address);
+            }
+        }
+        assert!(looks.get() < 10_000, "{} looks", looks.get());
+        // An address that comes back while fresh ones are left waits; in a range that is used up it is the next.
+        let last = subnet.address(low + 1).unwrap();
+        let used_up = ipam.peek_within(&network.name, subnet, (low, low + 3), |ip| held.contains(&ip));
+        assert_eq!(used_up, Some(last));
     }
 
     #[test]

@@ -47,13 +47,13 @@ fn next_free(state: &mut State, network: &Network, subnets: &[&NetworkSubnet]) -
     subnets.iter().find_map(next).ok_or_else(none)
 }
 
-fn next_in_ranges(state: &State, network: &Network, ranges: &[&AddressRange]) -> Result<IpNetwork, Refusal> {
+fn next_in_ranges(state: &mut State, network: &Network, ranges: &[&AddressRange]) -> Result<IpNetwork, Refusal> {
     if let Some(range) = ranges.iter().find(|range| !network.subnets.iter().any(|s| s.subnet == range.subnet)) {
         return Err(outside("range of addresses in subnet", range.subnet.to_string(), network));
     }
     let State { desired, ipam, .. } = state;
     let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
-    let next = |range: &&AddressRange| {
+    let mut next = |range: &&AddressRange| {
         let (low, high) = ipam::usable(range.subnet);
         let bounds = (range.first.map_or(low, number).max(low), range.last.map_or(high, number).min(high));
         ipam.peek_within(&network.name, range.subnet, bounds, held).map(|ip| range.subnet.interface(ip))
@@ -69,7 +69,7 @@ fn next_in_ranges(state: &State, network: &Network, ranges: &[&AddressRange]) ->
         network: network.name.clone(),
         subnets: ranges.iter().map(shown).collect::<Vec<_>>().join(", "),
     };
-    ranges.iter().find_map(next).ok_or_else(none)
+    ranges.iter().find_map(&mut next).ok_or_else(none)
 }
 
 fn outside(what: &'static str, value: String, network: &Network) -> Refusal {

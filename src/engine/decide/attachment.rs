@@ -44,7 +44,8 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
         Some("its network")
     } else if !later
         && (!spec.addresses.iter().all(|asked| has_address(asked.ip))
-            || (exact && spec.addresses.len() != endpoint.addresses.len()))
+            || (exact && spec.addresses.len() != endpoint.addresses.len())
+            || endpoint.addresses.is_empty())
     {
         Some("its addresses")
     } else if spec.mac.is_some_and(|mac| mac != endpoint.mac) {
