@@ -172,6 +172,7 @@ fn observed_bridge(bridge: &BridgeLink) -> ObservedLink {
         isolated: false,
         addresses: bridge.addresses.clone(),
         ours: true,
+        finished: true,
     }
 }
 
@@ -184,6 +185,7 @@ fn observed_link(link: &EndpointLink) -> ObservedLink {
         isolated: link.isolated,
         addresses: Vec::new(),
         ours: true,
+        finished: true,
     }
 }
 
@@ -196,6 +198,7 @@ fn observed_ifb(shaping: &Shaping) -> ObservedLink {
         isolated: false,
         addresses: Vec::new(),
         ours: true,
+        finished: true,
     }
 }
 
