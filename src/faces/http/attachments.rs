@@ -20,6 +20,9 @@ use crate::model::names::NetworkName;
 /// Resolver options a container needs: the name as it was typed is asked for first.
 const OPTIONS: &str = "ndots:0";
 
+/// The largest list of valid attachments, in bytes: a runtime names all that it has.
+const LIST_MAX: usize = 64 << 20;
+
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(attach, attachment, detach)).routes(routes!(check)).routes(routes!(collect))
 }
@@ -129,7 +132,7 @@ async fn check(
 async fn collect(
     State(shared): State<Shared>,
     Segments(owner): Segments<String>,
-    Body(request): Body<KeepAttachments>,
+    Body(request): Body<KeepAttachments, LIST_MAX>,
 ) -> Result<Json<Collected>, Problem> {
     let owner: NetworkName = owner.parse()?;
     let key = |valid: &AttachmentRef| Ok((valid.container.parse()?, valid.ifname.parse()?));
