@@ -39,6 +39,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         wish: &Wish,
         mut who: impl FnMut(&mut Self) -> Result<Container, Error>,
     ) -> Result<Arc<Endpoint>, Error> {
+        if network.own_bridge().is_some_and(|bridge| !self.kernel.has_link(&bridge.name)) {
+            // Deletions are heard of, another name is not.
+            self.reconcile();
+        }
         let chooses_port = wish.ports.iter().any(|port| port.host.is_none());
         let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
         let mut choice = Choice { random: rand::random(), ..Choice::default() };

@@ -15,7 +15,7 @@ use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{ContainerName, DnsName, IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::publication::Protocol;
-use crate::model::request::{AttachSpec, AttachmentKey, InterfaceSource, NetworkSpec, Wish};
+use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, InterfaceSource, NetworkSpec, Wish};
 use crate::model::step::{Flows, Step};
 use crate::store::{Record, Store};
 
@@ -72,8 +72,54 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if spec.interface == InterfaceSource::Given && endpoint.addresses.is_empty() {
             return self.give_addresses(endpoint, spec).map(Some);
         }
-        self.stand_again(endpoint)?;
-        Ok(Some(endpoint.clone()))
+        self.make_whole(endpoint, spec)
+    }
+
+    /// Puts right what is missing of an attachment: the answer to `ADD` promises all of it, also where an earlier one
+    /// was cut off or somebody took a part away since. `None` when the interface was another program's, which has made
+    /// it anew.
+    fn make_whole(&mut self, endpoint: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Option<Arc<Endpoint>>, Error> {
+        let key = endpoint.key();
+        let network = self.find_network(key.network.as_str())?;
+        let looked = CheckSpec { mtu: Some(network.mtu), ..CheckSpec::of(spec) };
+        if self.kernel_difference(endpoint, &looked)?.is_none() {
+            return Ok(Some(endpoint.clone()));
+        }
+        if spec.interface == InterfaceSource::Found {
+            self.disconnect(&[(key, false)])?;
+            return Ok(None);
+        }
+        self.reconcile();
+        // Addresses and routes can be given back to an interface that is there; everything else needs a new one.
+        let link = wanted::endpoint_link(&network, endpoint, &self.state.endpoints_of(&key.container));
+        if let Some(link) = link.filter(|link| !link.addresses.is_empty())
+            && self.kernel_difference(endpoint, &looked)?.is_some()
+            && let Err(error) = self.kernel.apply(&Step::Address(Box::new(link)))
+        {
+            tracing::debug!(%error, "addresses were not given back");
+        }
+        if self.kernel_difference(endpoint, &looked)?.is_some() {
+            for step in self.anew_steps(&network, endpoint) {
+                self.kernel.apply(&step)?;
+            }
+        }
+        self.publish();
+        match self.kernel_difference(endpoint, &looked)? {
+            None => Ok(Some(endpoint.clone())),
+            Some(part) => {
+                let container = endpoint.container.name.clone();
+                Err(Refusal::Changed { container, ifname: endpoint.ifname.clone(), part }.into())
+            }
+        }
+    }
+
+    /// What makes an endpoint's interface anew, whatever is there of it.
+    fn anew_steps(&self, network: &Network, endpoint: &Endpoint) -> Vec<Step> {
+        let all = self.state.endpoints_of(&endpoint.container.id);
+        let pair = wanted::endpoint_link(network, endpoint, &all)
+            .map(|link| [Step::Detach(vec![link.clone()]), Step::Attach(Box::new(link))]);
+        let limits = wanted::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping)));
+        pair.into_iter().flatten().chain(limits).collect()
     }
 
     /// Whether the interface that another program made is still the one that netd built on.

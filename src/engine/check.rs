@@ -34,6 +34,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn first_difference(&mut self, endpoint: &Arc<Endpoint>, spec: &CheckSpec) -> Result<Option<String>, Error> {
+        if let Some(part) = self.kernel_difference(endpoint, spec)? {
+            return Ok(Some(part));
+        }
+        let network = self.find_network(endpoint.network.as_str())?;
+        Ok(self.names(endpoint, &network))
+    }
+
+    /// The first part of it that the kernel does not have as it was made.
+    pub(super) fn kernel_difference(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        spec: &CheckSpec,
+    ) -> Result<Option<String>, Error> {
         if self.kernel.netns(&spec.netns)?.id != endpoint.container.netns.id {
             return Ok(Some(format!("{} is another network namespace", spec.netns.display())));
         }
@@ -42,7 +55,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Some(format!("interface {} is gone", endpoint.ifname)));
         };
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let inside = interface(&network, endpoint, &seen)
+        let inside = interface(&network, endpoint, spec, &seen)
             .or_else(|| addresses(endpoint, &spec.addresses, &seen))
             .or_else(|| routes(&network, endpoint, &all, &seen))
             .or_else(|| host_end(&network, endpoint, &seen));
@@ -57,11 +70,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let observed = self.kernel.observe()?;
         let elements = &(&wanted::container_elements(&all) | &wanted::network_elements(&network));
         let outside = bridge(&network, &observed).or_else(|| firewall(elements, &observed));
-        let outside = outside.or_else(|| {
+        Ok(outside.or_else(|| {
             let lost: Vec<_> = wanted::host_ports(&all).difference(&observed.held).copied().collect();
             lost.first().map(|port| format!("host port {}/{} is not held", port.port, port.protocol))
-        });
-        Ok(outside.or_else(|| self.names(endpoint, &network)))
+        }))
     }
 
     /// What the name service answers the container itself.
@@ -86,17 +98,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 }
 
-fn interface(network: &Network, endpoint: &Endpoint, seen: &ObservedInterface) -> Option<String> {
+/// A later plugin of the chain may have given the interface another MAC address or MTU; the runtime's result says so.
+fn interface(network: &Network, endpoint: &Endpoint, spec: &CheckSpec, seen: &ObservedInterface) -> Option<String> {
     let ifname = &endpoint.ifname;
     if !seen.up {
         return Some(format!("interface {ifname} is down"));
     }
-    if seen.mac != Some(endpoint.mac) {
+    let mac = spec.mac.unwrap_or(endpoint.mac);
+    if seen.mac != Some(mac) {
         let now = seen.mac.map_or("none".into(), |mac| mac.to_string());
-        return Some(format!("MAC address of {ifname} is {now} instead of {}", endpoint.mac));
+        return Some(format!("MAC address of {ifname} is {now} instead of {mac}"));
     }
-    (!network.is_adopted() && seen.mtu != network.mtu)
-        .then(|| format!("MTU of {ifname} is {} instead of {}", seen.mtu, network.mtu))
+    let mtu = spec.mtu.filter(|mtu| !network.is_adopted() && seen.mtu != *mtu)?;
+    Some(format!("MTU of {ifname} is {} instead of {mtu}", seen.mtu))
 }
 
 /// The first address that is gone: of those it was given, then of those told besides.

@@ -124,6 +124,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         self.publish();
+        let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
         let steps = self.detach_steps(&containers, &gone);
         let errors = apply::all_that_can(&mut self.kernel, &steps);
         self.compensate(&released);
@@ -134,11 +135,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         let gone = gone.into_iter().map(|(endpoint, _)| endpoint).collect();
+        if strayed {
+            self.reconcile();
+        }
         self.finish(errors).map(|()| gone)
     }
 
     fn is_adopted(&self, endpoint: &Endpoint) -> bool {
         self.state.desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
+    }
+
+    /// Whether the interface has another name by now: it is found by its mark only.
+    fn has_strayed(&mut self, endpoint: &Endpoint) -> bool {
+        let ours = self.state.desired.network(&endpoint.network).is_some_and(|network| network.own_bridge().is_some());
+        ours && !self.kernel.has_link(&endpoint.host_ifname) && self.kernel.netns_alive(&endpoint.container.netns)
     }
 
     fn detach_steps(

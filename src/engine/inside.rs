@@ -1,9 +1,7 @@
 //! The container's end of an interface: whether it is as it was made, and what puts it right.
 
-use std::sync::Arc;
-
+use super::check;
 use super::worker::Worker;
-use super::{Error, check};
 use crate::kernel::{Kernel, KernelError};
 use crate::logic::wanted;
 use crate::model::endpoint::Endpoint;
@@ -16,8 +14,8 @@ pub(super) enum Inside {
     Right,
     /// What must be given to the interface, which is there.
     Lacks(String),
-    /// Why it must be made anew.
-    Broken(String),
+    /// It must be made anew.
+    Broken,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -25,11 +23,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn look_inside(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Inside, KernelError> {
         let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
         let Some(seen) = seen.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {
-            return Ok(Inside::Broken(format!("interface {} was gone", endpoint.ifname)));
+            return Ok(Inside::Broken);
         };
         if !seen.up {
             // A daemon that was killed while it made it leaves it so.
-            return Ok(Inside::Broken(format!("interface {} was down", endpoint.ifname)));
+            return Ok(Inside::Broken);
         }
         let all = self.state.endpoints_of(&endpoint.container.id);
         let lost = check::addresses(endpoint, &[], &seen).or_else(|| check::routes(network, endpoint, &all, &seen));
@@ -52,34 +50,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 );
                 true
             }
-            Ok(Inside::Broken(_)) | Err(KernelError::NoNetns { .. }) => false,
+            Ok(Inside::Broken) | Err(KernelError::NoNetns { .. }) => false,
             Err(error) => {
                 self.problem(&format!("inside {}", endpoint.host_ifname), error.to_string());
                 true
             }
         }
-    }
-
-    /// Puts the interface of an endpoint right; fails where it cannot be.
-    pub(super) fn stand_again(&mut self, endpoint: &Arc<Endpoint>) -> Result<(), Error> {
-        let network = self.find_network(endpoint.network.as_str())?;
-        let all = self.state.endpoints_of(&endpoint.container.id);
-        let Some(link) = wanted::endpoint_link(&network, endpoint, &all) else { return Ok(()) };
-        let (steps, what) = match self.look_inside(&network, endpoint)? {
-            Inside::Right => return Ok(()),
-            Inside::Lacks(what) => (vec![Step::Address(Box::new(link))], what),
-            Inside::Broken(what) => {
-                let shape = wanted::shaping(&network, endpoint).map(|shaping| Step::Shape(Box::new(shaping)));
-                let anew = [Step::Detach(vec![link.clone()]), Step::Attach(Box::new(link))];
-                (anew.into_iter().chain(shape).collect(), what)
-            }
-        };
-        for step in &steps {
-            self.kernel.apply(step)?;
-        }
-        self.repaired(&format!("{} on {}: {what}", link_of(endpoint), network.name));
-        self.publish();
-        Ok(())
     }
 }
 

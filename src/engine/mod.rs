@@ -43,6 +43,15 @@ use worker::Worker;
 /// The reply to a command, sent when its effects are visible to everybody.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
+/// Tells whether the caller has gone.
+pub(crate) struct Gone(Box<dyn Fn() -> bool + Send>);
+
+impl std::fmt::Debug for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gone").field(&(self.0)()).finish()
+    }
+}
+
 /// What the engine is asked to do: its only door.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -51,7 +60,7 @@ pub(crate) enum Command {
     PruneNetworks(Reply<Vec<NetworkName>>),
     Connect(Box<ConnectSpec>, Reply<Arc<Endpoint>>),
     Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
-    Attach(Box<AttachSpec>, Reply<Arc<Endpoint>>),
+    Attach { spec: Box<AttachSpec>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),
     Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
@@ -184,7 +193,17 @@ impl Handle {
 
     /// Attaches a container for a runtime; the same again changes nothing.
     pub async fn attach(&self, spec: AttachSpec) -> Result<Arc<Endpoint>, Error> {
-        self.ask(|reply| Command::Attach(Box::new(spec), reply)).await
+        self.attach_unless(spec, || false).await
+    }
+
+    /// The same, unless the caller has gone when its turn comes: commands of others may have overtaken this one, and
+    /// nobody would take back what it makes.
+    pub async fn attach_unless(
+        &self,
+        spec: AttachSpec,
+        gone: impl Fn() -> bool + Send + 'static,
+    ) -> Result<Arc<Endpoint>, Error> {
+        self.ask(|reply| Command::Attach { spec: Box::new(spec), gone: Gone(Box::new(gone)), reply }).await
     }
 
     /// Detaches what a runtime attached; what is not attached is fine.

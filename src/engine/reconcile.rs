@@ -209,5 +209,5 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 }
 
 fn port_is_right(bridge: &Bridge, link: &ObservedLink) -> bool {
-    link.ours && link.up && link.master.as_ref() == Some(&bridge.name) && link.isolated != bridge.icc
+    link.ours && link.finished && link.up && link.master.as_ref() == Some(&bridge.name) && link.isolated != bridge.icc
 }

@@ -91,7 +91,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Connect(spec, reply) => drop(reply.send(self.connect(&spec))),
-            Command::Attach(spec, reply) => drop(reply.send(self.attach_for_runtime(&spec))),
+            Command::Attach { gone, .. } if (gone.0)() => {
+                tracing::info!("an attachment was not made: its caller is gone");
+            }
+            Command::Attach { spec, reply, .. } => drop(reply.send(self.attach_for_runtime(&spec))),
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Collect { owner, valid, reply } => drop(reply.send(self.collect(&owner, &valid))),
             Command::Room(network, reply) => drop(reply.send(self.room(&network))),

@@ -2,7 +2,9 @@
 //!
 //! Order of attaching: the pair is created in one message, down, the container's end straight in its namespace; then the
 //! host's end is told to be a hairpin (and isolated) port and comes up, so that it is never up without being isolated;
-//! then the container's end gets up, its addresses and its routes in one send. Both ends are settled before it returns.
+//! then the container's end gets up, its addresses and its routes in one send. Only then does the host's end enter the
+//! group of netd's links: one that a killed daemon left half made is known by that, and made anew. Both ends are settled
+//! before it returns.
 
 use std::fs::File;
 use std::io;
@@ -52,7 +54,7 @@ fn create(host: &mut Netlink, link: &EndpointLink, bridge: u32, namespace: &File
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .address(link.mac.of_host_end().bytes().to_vec())
         .controller(bridge)
-        .link_group(link::LINK_GROUP)
+        .link_group(link::UNFINISHED_GROUP)
         .mtu(link.mtu)
         .build();
     match host.one(Request::create(RouteNetlinkMessage::NewLink(pair))) {
@@ -74,6 +76,7 @@ fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace
         return Err(netns::another(&link.netns));
     }
     set_up_container(&mut inside, link, index)?;
+    finish(host, link)?;
     settle(host, &link.host_ifname);
     // The bridge has a carrier since its first port has.
     settle(host, &link.bridge);
@@ -122,6 +125,13 @@ fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Re
     let refused = outcomes.into_iter().find_map(Result::err);
     refused.map_or(Ok(()), Err).map_err(failed("set up interface", on(), LOOK))?;
     addressing::judge_routes(inside, index, link, routes)
+}
+
+/// From now on the pair counts as made.
+fn finish(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
+    let name = link.host_ifname.as_str();
+    let made = LinkMessageBuilder::<LinkUnspec>::new().name(name).link_group(link::LINK_GROUP).build();
+    host.all(&[Request::plain(RouteNetlinkMessage::SetLink(made))]).map_err(failed("set up interface", name, LOOK))
 }
 
 /// A kernel that cannot settle the carrier at once does so a moment later.

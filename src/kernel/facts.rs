@@ -75,6 +75,7 @@ fn observed(link: Link, names: &BTreeMap<u32, IfName>) -> ObservedLink {
         isolated: link.isolated,
         addresses: Vec::new(),
         ours: link.ours(),
+        finished: link.group != link::UNFINISHED_GROUP,
         kind: link.kind,
     }
 }

@@ -174,6 +174,7 @@ fn observed_bridge(bridge: &BridgeLink) -> ObservedLink {
         isolated: false,
         addresses: bridge.addresses.clone(),
         ours: true,
+        finished: true,
     }
 }
 
@@ -186,6 +187,7 @@ fn observed_link(link: &EndpointLink) -> ObservedLink {
         isolated: link.isolated,
         addresses: Vec::new(),
         ours: true,
+        finished: true,
     }
 }
 
@@ -198,6 +200,7 @@ fn observed_ifb(shaping: &Shaping) -> ObservedLink {
         isolated: false,
         addresses: Vec::new(),
         ours: true,
+        finished: true,
     }
 }
 

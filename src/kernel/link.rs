@@ -16,10 +16,13 @@ use super::netlink::{Netlink, NetlinkError, Outcome, Request, failed};
 use crate::model::address::Mac;
 use crate::model::names::IfName;
 
-/// The link group (`IFLA_GROUP`, `ip link show group 28260`) of every link that netd makes: "nd".
+/// The link group (`IFLA_GROUP`, `ip link show group 28260`) of every link that netd has made: "nd".
 pub const LINK_GROUP: u32 = 0x6e64;
 /// The group of links that are about to be deleted together: "ne".
 pub const DOOM_GROUP: u32 = 0x6e65;
+
+/// The group of links that are being made: "nf". A daemon that is killed then leaves them half made.
+pub const UNFINISHED_GROUP: u32 = 0x6e66;
 
 const LOOK: &str = "see `ip -d link` and `dmesg`";
 
@@ -103,7 +106,7 @@ impl Link {
 
 /// Whether the group says that netd made the link.
 pub fn ours(group: u32) -> bool {
-    matches!(group, LINK_GROUP | DOOM_GROUP)
+    matches!(group, LINK_GROUP | DOOM_GROUP | UNFINISHED_GROUP)
 }
 
 /// Asks for a link without its counters.

@@ -50,8 +50,10 @@ pub struct ObservedLink {
     pub isolated: bool,
     /// Its addresses, without link-local ones.
     pub addresses: Vec<IpNetwork>,
-    /// Whether it carries netd's link group.
+    /// Whether it carries one of netd's link groups.
     pub ours: bool,
+    /// Whether netd finished making it.
+    pub finished: bool,
 }
 
 /// The state of the table's chains, rules, set and map declarations.

@@ -242,4 +242,16 @@ pub struct CheckSpec {
     pub netns: PathBuf,
     /// The addresses that the runtime remembers, besides which there may be others.
     pub addresses: Vec<IpAddr>,
+    /// The MAC address that it remembers; `None`: the one that netd gave.
+    pub mac: Option<Mac>,
+    /// The MTU that it remembers; `None`: any.
+    pub mtu: Option<u32>,
+}
+
+impl CheckSpec {
+    /// Of a runtime that remembers nothing.
+    pub fn of(spec: &AttachSpec) -> Self {
+        let AttachSpec { key, netns, .. } = spec;
+        Self { key: key.clone(), netns: netns.clone(), addresses: Vec::new(), mac: None, mtu: None }
+    }
 }

@@ -60,7 +60,13 @@ impl World {
     }
 
     fn check(&self, key: &AttachmentKey, netns: &str) -> Result<(), String> {
-        let spec = CheckSpec { key: key.clone(), netns: netns.into(), addresses: Vec::new() };
+        self.check_for(key, netns, None, None)
+    }
+
+    /// For a runtime that remembers a MAC address or an MTU.
+    fn check_for(&self, key: &AttachmentKey, netns: &str, mac: Option<&str>, mtu: Option<u32>) -> Result<(), String> {
+        let mac = mac.map(|mac| mac.parse().unwrap());
+        let spec = CheckSpec { key: key.clone(), netns: netns.into(), addresses: Vec::new(), mac, mtu };
         self.runtime.block_on(self.engine.handle.check(spec)).map_err(|error| error.to_string())
     }
 
@@ -210,10 +216,65 @@ fn an_interface_that_is_not_ours_is_an_error_that_leaves_everything() {
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
 }
 
+type Vandal = fn(&mut netd::kernel::fake::World);
+
+#[test]
+fn asking_again_makes_whole_what_lost_a_part() {
+    let key = key("podman", "c1", "eth0");
+    let vandals: [Vandal; 10] = [
+        |world| world.links.clear(),
+        |world| link(world).addresses.clear(),
+        |world| world.routes.clear(),
+        |world| link(world).routes.clear(),
+        |world| link(world).mac = "02:00:00:00:00:99".parse().unwrap(),
+        |world| link(world).mtu = 1300,
+        |world| link(world).bridge = "br0".parse().unwrap(),
+        |world| world.bridges.clear(),
+        |world| world.elements = None,
+        |world| world.shapings.clear(),
+    ];
+    for (number, vandal) in vandals.into_iter().enumerate() {
+        let world = World::new(&["c1"]);
+        let wish = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
+            "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
+        let first = world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+        let before = world.fake.world().clone();
+        vandal(&mut world.fake.world());
+        assert_eq!(world.attach(&key, on("net1", "c1", wish)).unwrap(), first);
+        let after = world.fake.world().clone();
+        let kept = |world: &netd::kernel::fake::World| {
+            (world.links.clone(), world.bridges.clone(), world.elements.clone(), world.shapings.clone())
+        };
+        assert_eq!(kept(&after), kept(&before), "vandal {number}");
+    }
+}
+
+#[test]
+fn what_a_later_plugin_changed_is_expected() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c1", "eth0");
+    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    let (netns, tuned) = ("/run/netns/c1", "02:00:00:00:00:99");
+    link(&mut world.fake.world()).mac = tuned.parse().unwrap();
+    link(&mut world.fake.world()).mtu = 1400;
+    assert!(world.check(&key, netns).unwrap_err().contains("MAC address"));
+    assert_eq!(world.check_for(&key, netns, Some(tuned), None), Ok(()), "no MTU is remembered");
+    assert_eq!(world.check_for(&key, netns, Some(tuned), Some(1400)), Ok(()));
+    assert!(world.check_for(&key, netns, Some(tuned), Some(1500)).unwrap_err().contains("MTU of eth0 is 1400"));
+}
+
+#[test]
+fn nothing_is_made_for_a_caller_who_is_gone() {
+    let world = World::new(&["c1"]);
+    let spec = spec(&key("podman", "c1", "eth0"), on("net1", "c1", json!({})));
+    world.runtime.block_on(world.engine.handle.attach_unless(spec, || true)).unwrap_err();
+    assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
+    assert!(world.fake.world().links.is_empty());
+}
+
 #[test]
 fn a_check_names_the_part_that_was_changed() {
     let key = key("podman", "c1", "eth0");
-    type Vandal = fn(&mut netd::kernel::fake::World);
     let cases: [(Vandal, &str); 10] = [
         (|world| world.links.clear(), "interface eth0 is gone"),
         (|world| link(world).addresses.clear(), "address 10.0.0.2/24"),
@@ -433,6 +494,21 @@ fn names_and_ports_are_added_to_what_another_program_made() {
     world.runtime.block_on(world.engine.handle.detach(two)).unwrap();
     world.runtime.block_on(world.engine.handle.remove_network("net1")).unwrap();
     assert_eq!(world.fake.world().elements.as_ref().map(std::collections::BTreeSet::len), Some(0));
+}
+
+#[test]
+fn what_another_program_made_anew_is_adopted_anew() {
+    let world = World::new(&["c1"]);
+    found(&world, 1, "10.22.0.5/16");
+    let key = key("chain", "c1", "eth0");
+    let wish = json!({"interface": "found", "addresses": [{"address": "10.22.0.5/16", "gateway": "10.22.0.1"}]});
+    world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+    let new: netd::model::names::IfName = "vethnew".parse().unwrap();
+    for interface in world.fake.world().found.values_mut() {
+        interface.host_end.as_mut().unwrap().name = new.clone();
+    }
+    assert_eq!(world.attach(&key, on("net1", "c1", wish)).unwrap().host_ifname, new);
+    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
 }
 
 #[test]

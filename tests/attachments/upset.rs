@@ -235,7 +235,7 @@ fn a_disconnect_takes_what_a_detach_beside_it_leaves() {
     world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();
     world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
     let handle = world.engine.handle.clone();
-    let look = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new() };
+    let look = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new(), mac: None, mtu: None };
     // The engine waits for the kernel until both are in its mailbox, so that they go together.
     let kernel = world.fake.world();
     let (_, detached, disconnected, ()) = world.runtime.block_on(async {

@@ -84,3 +84,17 @@ fn a_previous_result_without_the_interface_is_refused() {
     let conf = configuration(&daemon, "1.0.0", json!({"prevResult": []}));
     Call::new("ADD", &conf).run().failed(7, "\"prevResult\": []");
 }
+
+#[test]
+fn check_tells_the_daemon_what_later_plugins_made_of_the_interface() {
+    let daemon = Daemon::start();
+    let mut tuned = previous("1.1.0");
+    tuned["interfaces"][2]["mac"] = json!("02:00:00:00:00:99");
+    tuned["interfaces"][2]["mtu"] = json!(1400);
+    Call::new("CHECK", &configuration(&daemon, "1.1.0", json!({"prevResult": tuned}))).run().good();
+    let asked = daemon.asked().remove(0).body;
+    assert_eq!((&asked["mac"], &asked["mtu"]), (&json!("02:00:00:00:00:99"), &json!(1400)));
+    let keys = json!({"prevResult": previous("0.4.0")});
+    Call::new("CHECK", &configuration(&daemon, "0.4.0", keys)).run().good();
+    assert_eq!(daemon.asked().remove(0).body["mtu"], Value::Null, "what nobody tells is not compared");
+}

@@ -151,6 +151,37 @@ fn a_lease_is_given_back_when_the_daemon_refuses() {
 }
 
 #[test]
+fn a_lease_stands_while_nobody_knows_what_the_daemon_did() {
+    // It may have made the attachment before it was killed: an address that is in use must not be given to others.
+    let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
+    lab.daemon.refuses("PUT", 503, "unavailable");
+    lab.run("ADD", json!({})).failed(11, "the daemon says unavailable");
+    assert_eq!(lab.calls(), ["ADD"]);
+    lab.daemon.answers("PUT", 200, json!("cut off"));
+    lab.run("ADD", json!({})).failed(11, "no reply from the daemon");
+    assert_eq!(lab.calls(), ["ADD"]);
+    lab.run("DEL", json!({})).good();
+    assert_eq!(lab.calls(), ["DEL"], "it goes with the attachment");
+}
+
+#[test]
+fn an_attachment_of_an_add_that_was_killed_makes_way() {
+    let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
+    let there = json!({"network": {"name": "dbnet"}, "netns": "/run/netns/c1",
+        "addresses": [{"address": "10.1.0.7/16", "gateway": "10.1.0.1"}]});
+    let none = json!({"error": {"code": "not_found", "message": "no attachment"}});
+    let taken = json!({"error": {"code": "conflict", "message": "its addresses was asked for differently"}});
+    lab.daemon.answers_once("GET /v1/att", 404, none);
+    lab.daemon.answers_once("GET /v1/att", 200, crate::lab::attachment("/v1/attachments/dbnet/c1/eth0", &there));
+    lab.daemon.answers_once("PUT", 409, taken);
+    let result = lab.run("ADD", json!({})).good();
+    assert_eq!(result["ips"][0]["address"], "10.1.0.5/16");
+    assert_eq!(lab.calls(), ["ADD"]);
+    let methods: Vec<String> = lab.daemon.asked().into_iter().map(|asked| asked.method).collect();
+    assert_eq!(methods, ["GET", "PUT", "GET", "DELETE", "PUT"]);
+}
+
+#[test]
 fn an_attachment_that_is_there_keeps_its_lease() {
     let lab = Lab::new("host-local", "exit 1");
     let there = json!({"addresses": [{"address": "10.1.0.7/16", "gateway": "10.1.0.1"}],

@@ -26,6 +26,8 @@ pub(crate) struct Daemon {
     pub(crate) folder: TempDir,
     asked: Arc<Mutex<Vec<Asked>>>,
     answers: Answers,
+    /// Those that are given once.
+    once: Answers,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -34,18 +36,18 @@ impl Daemon {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("netd.sock")).unwrap();
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
-        let answers = Answers::default();
+        let (answers, once) = (Answers::default(), Answers::default());
         let thread = std::thread::spawn({
-            let (asked, answers) = (asked.clone(), answers.clone());
+            let (asked, answers, once) = (asked.clone(), answers.clone(), once.clone());
             move || {
                 while let Some(stream) = listener.accept().ok().map(|(stream, _)| stream) {
-                    if serve(stream, &asked, &answers).is_none() {
+                    if serve(stream, &asked, &answers, &once).is_none() {
                         return;
                     }
                 }
             }
         });
-        Self { folder, asked, answers, thread: Some(thread) }
+        Self { folder, asked, answers, once, thread: Some(thread) }
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -55,6 +57,11 @@ impl Daemon {
     /// Answers requests that have this in them (`PUT /v1/att`, `"interface":"given"`) with this from now on.
     pub(crate) fn answers(&self, request: &str, status: u16, body: Value) {
         self.answers.lock().unwrap().insert(0, (request.to_owned(), status, body));
+    }
+
+    /// Answers the next request that has this in it with this; the first that was said comes first.
+    pub(crate) fn answers_once(&self, request: &str, status: u16, body: Value) {
+        self.once.lock().unwrap().push((request.to_owned(), status, body));
     }
 
     /// Refuses requests that have this in them.
@@ -96,7 +103,7 @@ impl Drop for Daemon {
     }
 }
 
-fn serve(stream: UnixStream, asked: &Mutex<Vec<Asked>>, answers: &Answers) -> Option<()> {
+fn serve(stream: UnixStream, asked: &Mutex<Vec<Asked>>, answers: &Answers, once: &Answers) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).unwrap();
@@ -116,7 +123,11 @@ fn serve(stream: UnixStream, asked: &Mutex<Vec<Asked>>, answers: &Answers) -> Op
     reader.read_exact(&mut body).unwrap();
     let body = if length == 0 { Value::Null } else { serde_json::from_slice(&body).unwrap() };
     let request = format!("{method} {path} {body}");
-    let canned = answers.lock().unwrap().iter().find(|(part, ..)| request.contains(part.as_str())).cloned();
+    let mut once = once.lock().unwrap();
+    let first = once.iter().position(|(part, ..)| request.contains(part.as_str())).map(|at| once.remove(at));
+    drop(once);
+    let canned =
+        first.or_else(|| answers.lock().unwrap().iter().find(|(part, ..)| request.contains(part.as_str())).cloned());
     let (status, reply) = canned.map_or_else(|| usual(&method, &path, &body), |(_, status, body)| (status, body));
     asked.lock().unwrap().push(Asked { method, path, body });
     let reply = if reply.is_null() { String::new() } else { reply.to_string() };

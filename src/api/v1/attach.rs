@@ -184,6 +184,12 @@ pub struct CheckAttachment {
     /// Addresses that it must have, with or without prefix length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
+    /// The MAC address that it must have; absent: the one that netd gave.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The MTU that it must have, in bytes; absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
 }
 
 /// An attachment of an owner.

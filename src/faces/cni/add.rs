@@ -12,7 +12,7 @@ use super::resolver::Resolver;
 use super::result::{Previous, handed_on, made};
 use super::{Call, request};
 use crate::api::v1::{Attach, Attachment, Interface};
-use crate::faces::client::Client;
+use crate::faces::client::{Client, ClientError};
 
 /// An attachment in the making.
 struct Add<'a> {
@@ -101,12 +101,28 @@ impl Add<'_> {
         };
         self.attach.interface = Interface::Given;
         lease.fill(&mut self.attach);
-        match self.put() {
-            Ok(attachment) => Ok((attachment, lease)),
-            Err(failure) => {
-                let failure = if through_interface { self.detach(failure) } else { failure };
-                Err(self.ipam.undo(failure, stderr))
+        let error = match self.put_instead() {
+            Ok(attachment) => return Ok((attachment, lease)),
+            Err(error) => error,
+        };
+        let failure = Failure::daemon(&error);
+        if is_open(&error) {
+            // Where the daemon has made it after all, the lease must stand: DEL, or the same ADD again, clears up both.
+            return Err(failure);
+        }
+        let failure = if through_interface { self.detach(failure) } else { failure };
+        Err(self.ipam.undo(failure, stderr))
+    }
+
+    /// An `ADD` that was killed may have come through just now, with a lease that the IPAM plugin took back to give this
+    /// one: that attachment goes.
+    fn put_instead(&self) -> Result<Attachment, ClientError> {
+        match self.client.put(&self.path, &self.attach) {
+            Err(error) if error.status() == Some(409) && matches!(self.present(), Ok(Some(_))) => {
+                self.client.delete(&self.path)?;
+                self.client.put(&self.path, &self.attach)
             }
+            other => other,
         }
     }
 
@@ -129,5 +145,14 @@ impl Add<'_> {
             Ok(()) => failure,
             Err(error) => failure.and(&Failure::daemon(&error)),
         }
+    }
+}
+
+/// Whether nobody knows what came of the request.
+fn is_open(error: &ClientError) -> bool {
+    match error {
+        ClientError::Broken { .. } => true,
+        ClientError::Refused { error, .. } => error.code == "unavailable",
+        ClientError::Connect { .. } => false,
     }
 }

@@ -34,6 +34,9 @@
 //!   a network. Keys with a dot or a slash and keys that begin with `_` are others'. `DEL`, `CHECK` and `GC` read only
 //!   what they need, and `CNI_ARGS` is `ADD`'s alone: what keeps a container from coming must not keep it from going.
 //! - `CNI_PATH` is needed where an IPAM plugin is to be found, as the spec says, not everywhere, as libcni's skel does.
+//! - `ADD` again makes whole what lost a part since, or fails with 102: its answer never promises more than there is.
+//! - `CHECK` expects the MAC address and the MTU that `prevResult` tells of the interface: a later plugin of the chain
+//!   may have set them.
 //! - `DEL` does not look at `CNI_NETNS` at all. `ADD` refuses one that is not there (3) and the plugin's own (8), the
 //!   latter unless `CNI_NETNS_OVERRIDE` is set.
 //! - With `prevResult`, `ADD` takes the interface for another plugin's: netd adds names, ports, firewall and limits,
@@ -41,9 +44,10 @@
 //!   and `ipam` besides is refused (7).
 //! - With `ipam`, the requested addresses are the IPAM plugin's business: it gets the same environment and input. Its
 //!   plain default routes become gateways, its other routes are netd's to set. `dhcp` works through the interface,
-//!   which is therefore made first. After a failed `ADD` it is told `DEL`. It is called for `DEL`, `CHECK`, `GC` and
-//!   `STATUS` after the daemon, also when the daemon failed (but for `STATUS`), and both errors are told. A plugin that
-//!   is too old for the command is an error like any other: with such a configuration it would refuse `ADD` as well.
+//!   which is therefore made first. After a failed `ADD` it is told `DEL`, but not while nobody knows whether the daemon
+//!   has made the attachment (11): as long as that the lease stands. It is called for `DEL`, `CHECK`, `GC` and `STATUS`
+//!   after the daemon, also when the daemon failed (but for `STATUS`), and both errors are told. A plugin that is too
+//!   old for the command is an error like any other: with such a configuration it would refuse `ADD` as well.
 //! - `STATUS` is good while the daemon is ready, whatever its problems elsewhere, and the network, if it exists, has
 //!   room (not asked with `ipam`). `VERSION` answers the version on standard input, 1.1.0 where there is none.
 //!
@@ -62,7 +66,7 @@
 //! 51   STATUS: daemon not ready and with problems; the IPAM plugin's 51
 //! 100  the daemon's `conflict`: a port, address, name, subnet or interface belongs to something else
 //! 101  the daemon's `exhausted`: no address or subnet is left
-//! 102  CHECK: the daemon's `changed`, or it knows no such attachment
+//! 102  CHECK, and ADD again: the daemon's `changed`, or it knows no such attachment
 //! 999  everything else: the daemon tried and failed
 //! ```
 

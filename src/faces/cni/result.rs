@@ -88,14 +88,7 @@ impl<'a> Previous<'a> {
     /// The addresses of the container's interface of that name. Those that name no interface are taken for its own.
     pub(super) fn addresses(&self, ifname: &str) -> Result<Vec<AddressRequest>, Failure> {
         let Self(fields) = self;
-        let mut index = None;
-        for (at, interface) in fields.objects("interfaces")?.iter().enumerate() {
-            if interface.text("name")? == Some(ifname) && interface.text("sandbox")?.is_some() {
-                index = Some(at);
-            }
-        }
-        let why = format!("it has no interface {ifname:?} with a sandbox");
-        let index = index.ok_or_else(|| fields.wrong("interfaces", why))?;
+        let (index, _) = self.interface(ifname)?;
         let mut addresses = Vec::new();
         for ip in fields.objects("ips")? {
             if ip.number("interface")?.is_none_or(|at: usize| at == index) {
@@ -107,6 +100,24 @@ impl<'a> Previous<'a> {
             return Err(fields.wrong("ips", format!("it has no address of interface {ifname:?}")));
         }
         Ok(addresses)
+    }
+
+    /// MAC address and MTU of that interface, as far as they are told.
+    pub(super) fn link(&self, ifname: &str) -> Result<(Option<String>, Option<u32>), Failure> {
+        let (_, interface) = self.interface(ifname)?;
+        Ok((interface.text("mac")?.map(str::to_owned), interface.number("mtu")?.filter(|mtu| *mtu != 0)))
+    }
+
+    /// The container's interface of that name, and its place in the list.
+    fn interface(&self, ifname: &str) -> Result<(usize, Fields<'a>), Failure> {
+        let mut found = None;
+        for (at, interface) in self.0.objects("interfaces")?.into_iter().enumerate() {
+            if interface.text("name")? == Some(ifname) && interface.text("sandbox")?.is_some() {
+                found = Some((at, interface));
+            }
+        }
+        let why = format!("it has no interface {ifname:?} with a sandbox");
+        found.ok_or_else(|| self.0.wrong("interfaces", why))
     }
 
     /// What it says about names.

@@ -45,16 +45,18 @@ fn unexpected(error: &ClientError) -> Failure {
     if failure.code == UNKNOWN_CONTAINER { Failure { code: INTERNAL, ..failure } } else { failure }
 }
 
-/// The daemon compares; the previous result names the addresses.
+/// The daemon compares; the previous result names the addresses, and what a later plugin of the chain may have changed.
 pub(super) fn check(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<(), Failure> {
     let previous = Previous::of(&conf.fields)?;
     let previous = previous.ok_or_else(|| {
         Failure::new(INVALID_CONFIGURATION, "missing \"prevResult\": CHECK compares with the result of ADD")
     })?;
-    let addresses = previous.addresses(target.ifname.as_str())?.into_iter().map(|address| address.address).collect();
+    let ifname = target.ifname.as_str();
+    let addresses = previous.addresses(ifname)?.into_iter().map(|address| address.address).collect();
+    let (mac, mtu) = previous.link(ifname)?;
     let netns = request::absolute(target.netns.as_deref().unwrap_or_default())?;
     let path = format!("{}/check", attachment_path(conf.name.as_str(), target));
-    let body = CheckAttachment { netns, addresses };
+    let body = CheckAttachment { netns, addresses, mac, mtu };
     let ours = Client::new(conf.socket()?).tell(&path, &body).map_err(|error| {
         let failure = Failure::daemon(&error);
         // All of it is missing.

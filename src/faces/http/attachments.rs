@@ -1,12 +1,13 @@
 //! `/v1/attachments`: what container runtimes ask for. Each is known by its path, so that asking again is safe.
 
-use axum::Json;
-use axum::extract::State;
+use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
+use axum::{Extension, Json};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
+use super::caller::Caller;
 use super::extract::{Body, Segments};
 use super::problem::Problem;
 use crate::api::v1::{
@@ -19,6 +20,9 @@ use crate::model::names::NetworkName;
 
 /// Resolver options a container needs: the name as it was typed is asked for first.
 const OPTIONS: &str = "ndots:0";
+
+/// The largest list of valid attachments, in bytes: a runtime names all that it has.
+const LIST_MAX: usize = 64 << 20;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(attach, attachment, detach)).routes(routes!(check)).routes(routes!(collect))
@@ -37,11 +41,14 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         (status = 409, body = ErrorBody, description = "Something is taken, full, or attached otherwise")))]
 async fn attach(
     State(shared): State<Shared>,
+    caller: Option<Extension<ConnectInfo<Caller>>>,
     Segments((owner, container, ifname)): Segments<(String, String, String)>,
     Body(request): Body<Attach>,
 ) -> Result<Json<Attachment>, Problem> {
     let key = attachment_key(&owner, &container, &ifname)?;
-    let endpoint = shared.handle.attach(request.into_spec(key)?).await?;
+    // The runtime that lost its plugin has perhaps asked for the opposite since.
+    let gone = move || caller.as_ref().is_some_and(|Extension(ConnectInfo(caller))| caller.is_gone());
+    let endpoint = shared.handle.attach_unless(request.into_spec(key)?, gone).await?;
     let snapshot = shared.handle.snapshot();
     let gone = || Problem::new(ErrorKind::NotFound, format!("{ifname} of {container} was detached again meanwhile"));
     Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))
@@ -129,7 +136,7 @@ async fn check(
 async fn collect(
     State(shared): State<Shared>,
     Segments(owner): Segments<String>,
-    Body(request): Body<KeepAttachments>,
+    Body(request): Body<KeepAttachments, LIST_MAX>,
 ) -> Result<Json<Collected>, Problem> {
     let owner: NetworkName = owner.parse()?;
     let key = |valid: &AttachmentRef| Ok((valid.container.parse()?, valid.ifname.parse()?));

@@ -5,7 +5,7 @@ use std::error::Error as _;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -15,12 +15,13 @@ use super::problem::Problem;
 /// The largest body a request may have, in bytes.
 pub(super) const BODY_MAX: usize = 1 << 20;
 
-/// The JSON body. A missing Content-Type counts as JSON.
-pub(super) struct Body<T>(pub(super) T);
+/// The JSON body, of at most so many bytes. A missing Content-Type counts as JSON.
+pub(super) struct Body<T, const MAX: usize = BODY_MAX>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Problem;
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+    async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
+        DefaultBodyLimit::max(MAX).apply(&mut request);
         if let Some(given) = request.headers().get(CONTENT_TYPE)
             && !is_json(given.as_bytes())
         {
@@ -28,7 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         }
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(BODY_MAX)
+                Problem::too_large(MAX)
             } else {
                 Problem::invalid(format!("the body did not arrive whole: {}", rejection.body_text()))
             }

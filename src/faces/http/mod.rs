@@ -1,9 +1,11 @@
 //! The HTTP face: the native API under `/v1`, its description, and the metrics.
 //!
 //! Reading requests load the snapshot and never wait; changing requests become one engine command each. Dropping a
-//! request (the client went away) is safe: a command that the engine has taken is carried out all the same.
+//! request (the client went away) is safe: a command that the engine has taken is carried out all the same, but for an
+//! attachment whose caller had ended before its turn came.
 
 mod attachments;
+mod caller;
 mod endpoints;
 mod events;
 mod extract;

@@ -7,10 +7,13 @@
 use std::io;
 use std::time::Duration;
 
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use axum::{Extension, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
+
+use super::caller::Caller;
 
 /// How long requests in hand may take after the stop.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -39,10 +42,12 @@ pub async fn serve_tcp(listener: TcpListener, router: Router, shutdown: impl Fut
 async fn serve<L>(listener: L, router: Router, shutdown: impl Future<Output = ()>) -> io::Result<()>
 where
     L: Listener<Addr: std::fmt::Debug>,
+    Caller: for<'a> Connected<IncomingStream<'a, L>>,
 {
     let stopping = Stopping::default();
     let router = router.layer(Extension(stopping.clone()));
-    let server = axum::serve(listener, router).with_graceful_shutdown(stopping.clone().stopped());
+    let server = axum::serve(listener, router.into_make_service_with_connect_info::<Caller>())
+        .with_graceful_shutdown(stopping.clone().stopped());
     let mut server = Box::pin(server.into_future());
     tokio::select! {
         // Only an error of the listener itself ends it early; those of connections do not.

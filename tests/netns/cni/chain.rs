@@ -11,6 +11,7 @@ use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, skippable, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         skippable("cni: chained behind the reference bridge plugin", behind_bridge),
+        skippable("cni: CHECK after the reference tuning plugin gave another MAC address and MTU", before_tuning),
         trial("cni: a chain that netd cannot build on is refused", not_on_this),
     ]
 }
@@ -72,6 +73,25 @@ fn behind_bridge(lab: &Lab) -> Completion {
     lab.netd("network rm net1").ok();
     assert!(!traces(lab).contains("cni0\","), "nothing of it is left in the table: {}", traces(lab));
     assert!(links("host").contains(&"cni0".to_owned()), "it is the other plugin's");
+    Completion::Completed
+}
+
+fn before_tuning(lab: &Lab) -> Completion {
+    let Some(program) = reference("tuning") else {
+        return Completion::ignored_with("containernetworking-plugins is not installed");
+    };
+    lab.start_daemon();
+    lab.container("web");
+    let made = call("ADD", "web").with(json!({"cniVersion": "1.0.0"})).run().ok();
+    let tune = |previous: &Value| {
+        let keys = json!({"type": "tuning", "mac": "02:aa:bb:cc:dd:ee", "mtu": 1400});
+        ours(call("ADD", "web").with(keys), previous)
+    };
+    let tuned = tune(&made).run_program(&program).ok();
+    assert_eq!(tuned["interfaces"][2]["mac"], "02:aa:bb:cc:dd:ee");
+    ours(call("CHECK", "web"), &tuned).run().ok();
+    let message = ours(call("CHECK", "web"), &made).run().error(102);
+    assert!(message.contains("MAC address"), "what nobody announced: {message}");
     Completion::Completed
 }
 

@@ -2,6 +2,7 @@
 //! in `tests/runtimes`.
 
 mod chain;
+mod crash;
 mod crowd;
 mod drift;
 mod ipam;
@@ -10,7 +11,10 @@ mod job;
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [job::trials(), drift::trials(), crowd::trials(), chain::trials(), ipam::trials()].into_iter().flatten().collect()
+    [job::trials(), drift::trials(), crowd::trials(), chain::trials(), ipam::trials(), crash::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 use crate::lab::Lab;

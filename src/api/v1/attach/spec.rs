@@ -61,7 +61,8 @@ impl CheckAttachment {
     /// Parses the request for the attachment of that key.
     pub fn into_spec(self, key: AttachmentKey) -> Result<CheckSpec, Invalid> {
         let addresses = self.addresses.iter().map(|text| Ok(interface(text)?.0)).collect::<Result<_, Invalid>>()?;
-        Ok(CheckSpec { key, netns: netns(self.netns)?, addresses })
+        let mac = self.mac.map(|mac| mac.parse()).transpose()?;
+        Ok(CheckSpec { key, netns: netns(self.netns)?, addresses, mac, mtu: self.mtu })
     }
 }
 

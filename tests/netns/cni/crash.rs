@@ -1,0 +1,101 @@
+//! The daemon is killed in the middle of its work, and interfaces are called differently behind its back.
+
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::Trial;
+use serde_json::json;
+
+use super::traces;
+use crate::lab::cni::{Call, call};
+use crate::lab::look::{default_routes, links};
+use crate::lab::{Lab, addresses, ip_json, run, trial};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("cni: ADD again after kill -9 of the daemon at any moment of ADD", killed),
+        trial("cni: a pair that a killed daemon left half made is made anew", half_made),
+        trial("cni: DEL finds its interface under another name, and ADD does without a renamed bridge", renamed),
+        trial("cni: GC with more attachments than anybody has", long_list),
+    ]
+}
+
+fn with_everything(command: &'static str) -> Call {
+    let limit = 8_000_000;
+    call(command, "web").with(json!({"subnets": "10.1.0.0/24", "ipv6": true, "runtimeConfig": {
+        "portMappings": [{"hostPort": 4000, "containerPort": 80}, {"hostPort": 4000, "containerPort": 80, "protocol": "udp"}],
+        "bandwidth": {"ingressRate": limit, "ingressBurst": limit, "egressRate": limit, "egressBurst": limit}}}))
+}
+
+fn killed(lab: &Lab) {
+    lab.start_daemon();
+    lab.container("web");
+    with_everything("ADD").run().ok();
+    with_everything("DEL").run().ok();
+    let before = traces(lab);
+    for moment in 0..40u32 {
+        let add = with_everything("ADD").start();
+        // Not waiting for anything: the moment of death is what is varied.
+        thread::park_timeout(Duration::from_micros(2_000 + u64::from(moment) * 250));
+        lab.kill_daemon();
+        add.wait_with_output().expect("it ends");
+        lab.start_daemon();
+        let result = with_everything("ADD").run().ok();
+        with_everything("CHECK").with(json!({"prevResult": result})).run().ok();
+        with_everything("DEL").run().ok();
+        assert_eq!(traces(lab), before, "moment {moment}");
+        assert_eq!(links("web"), ["lo"]);
+    }
+}
+
+fn half_made(lab: &Lab) {
+    lab.start_daemon();
+    lab.container("web");
+    let result = with_everything("ADD").run().ok();
+    let (address, routes) = (addresses("web", "eth0"), default_routes("web", 4));
+    lab.kill_daemon();
+    // As a daemon leaves it that dies before it has entered the container.
+    run("ip -n web link set eth0 down").ok();
+    run("ip -n web address flush dev eth0").ok();
+    let host_end = result["interfaces"][1]["name"].as_str().unwrap();
+    run(&format!("ip -n host link set {host_end} group 28262")).ok();
+    lab.start_daemon();
+    assert_eq!((addresses("web", "eth0"), default_routes("web", 4)), (address, routes));
+    assert_eq!(ip_json("host", &format!("link show {host_end}"))[0]["group"], "28260");
+    with_everything("CHECK").with(json!({"prevResult": result})).run().ok();
+}
+
+fn renamed(lab: &Lab) {
+    lab.start_daemon();
+    lab.container("web");
+    with_everything("ADD").run().ok();
+    with_everything("DEL").run().ok();
+    let before = traces(lab);
+    let rename = |from: &str, to: &str| {
+        run(&format!("ip -n host link set {from} down")).ok();
+        run(&format!("ip -n host link set {from} name {to}")).ok();
+        run(&format!("ip -n host link set {to} up")).ok();
+    };
+    let result = with_everything("ADD").run().ok();
+    rename(result["interfaces"][1]["name"].as_str().unwrap(), "elsewhere");
+    with_everything("DEL").run().ok();
+    assert_eq!((traces(lab), links("web")), (before.clone(), vec!["lo".to_owned()]));
+
+    rename("nd-net1", "elsewhere");
+    let result = with_everything("ADD").run().ok();
+    with_everything("CHECK").with(json!({"prevResult": result})).run().ok();
+    with_everything("DEL").run().ok();
+    assert_eq!(traces(lab), before);
+}
+
+fn long_list(lab: &Lab) {
+    lab.start_daemon();
+    for name in ["web", "gone"] {
+        lab.container(name);
+        call("ADD", name).run().ok();
+    }
+    let mut valid: Vec<_> = (0..20_000).map(|n| json!({"containerID": format!("{n:064}"), "ifname": "eth0"})).collect();
+    valid.push(json!({"containerID": "web", "ifname": "eth0"}));
+    call("GC", "").with(json!({"cni.dev/valid-attachments": valid})).run().ok();
+    assert_eq!((links("web").len(), links("gone").len()), (2, 1));
+}
