@@ -1,5 +1,6 @@
 //! Attachments: what runtimes (CNI) ask for. Asking again changes nothing; what goes wrong leaves nothing.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Error;
@@ -192,8 +193,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let ifname = &spec.key.ifname;
         let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
         let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
-        let facts = self.facts()?;
-        let found: Found = attachment::found(spec, seen, &facts)?;
+        let known = self.state.desired.network(&spec.network.name).filter(|known| known.is_adopted());
+        let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
+        // Everything that the host has is looked at for a network's first container only.
+        let all_known = spec.addresses.iter().all(|asked| asked.gateway.is_some_and(|ip| trusted.contains(&ip)));
+        let facts = if all_known { None } else { Some(self.facts()?) };
+        let of_host = facts.as_ref().map(|facts| facts.addresses.as_slice()).unwrap_or_default();
+        let on_host = |ip: &IpAddr| trusted.contains(ip) || of_host.iter().any(|(address, _)| address.ip() == *ip);
+        let found: Found = attachment::found(spec, seen, on_host)?;
         let new = (NetworkId::from_random(rand::random()), crate::base::clock::unix_seconds());
         let wanted = attachment::adopted_network(&self.state, &spec.network, &found, new)?;
         let known = self.state.desired.network(&wanted.name).cloned();
@@ -203,6 +210,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 if let Some(stale) = known {
                     self.remove_network(stale.name.as_str())?;
                 }
+                let facts = facts.map_or_else(|| self.facts(), Ok)?;
                 (self.add_network(wanted, None, &facts)?, true)
             }
         };

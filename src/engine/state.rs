@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::logic::interfaces;
 use crate::logic::ipam::Ipam;
 use crate::logic::ports::PortTable;
-use crate::model::address::Subnet;
+use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::names::{IfName, NetworkName};
@@ -29,6 +29,8 @@ pub(crate) struct State {
     pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
     /// Device that limits what an endpoint sends, to endpoint.
     pub(crate) limited: HashMap<IfName, EndpointKey>,
+    /// Who has a MAC address on a network: one, but where another program gives them.
+    pub(crate) macs: HashMap<(NetworkName, Mac), Vec<EndpointKey>>,
     /// Endpoints per network.
     pub(crate) used: BTreeMap<NetworkName, usize>,
     /// The last sequence number given.
@@ -89,6 +91,7 @@ impl State {
         if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
             self.limited.insert(interfaces::limiter(&endpoint), key.clone());
         }
+        self.macs.entry((endpoint.network.clone(), endpoint.mac)).or_default().push(key.clone());
         self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
         *self.used.entry(endpoint.network.clone()).or_default() += 1;
         self.sequence = self.sequence.max(endpoint.sequence);
@@ -112,6 +115,13 @@ impl State {
             // Another program may have given the name again.
             if index.get(name) == Some(key) {
                 index.remove(name);
+            }
+        }
+        let mac = (endpoint.network.clone(), endpoint.mac);
+        if let Some(holders) = self.macs.get_mut(&mac) {
+            holders.retain(|holder| holder != key);
+            if holders.is_empty() {
+                self.macs.remove(&mac);
             }
         }
         if let Some(used) = self.used.get_mut(&key.network) {

@@ -194,6 +194,16 @@ fn the_first_interface_becomes_the_way_out_when_it_gets_its_address_late() {
 }
 
 #[test]
+fn the_host_is_looked_at_for_the_first_container_of_an_adopted_network_only() {
+    let world = World::new(&["c1", "c2"]);
+    found(&world, 1, "10.22.0.5/16");
+    found(&world, 2, "10.22.0.6/16");
+    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", behind("10.22.0.5/16"))).unwrap();
+    world.fake.world().facts.addresses.clear();
+    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", behind("10.22.0.6/16"))).unwrap();
+}
+
+#[test]
 fn a_connection_is_told_once() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");

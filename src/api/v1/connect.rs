@@ -122,7 +122,7 @@ fn place(netns: Option<String>, pid: Option<u32>) -> Result<Option<Place>, Inval
         (Some(path), Some(pid)) => {
             Err(Invalid::new("network namespace", path, format!("process {pid} is given as well: choose one")))
         }
-        (Some(path), None) if !path.starts_with('/') || path.contains('\0') => {
+        (Some(path), None) if !path.starts_with('/') || path.contains(char::is_control) => {
             Err(Invalid::new("network namespace", path, "give its absolute path, as in /run/netns/web"))
         }
         (Some(path), None) => Ok(Some(Place::Path(PathBuf::from(path)))),

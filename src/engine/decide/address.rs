@@ -120,7 +120,8 @@ pub(super) fn mac(
     let Some(mac) = asked else {
         return Ok(first.map_or_else(|| Mac::random(random), Mac::for_address));
     };
-    match state.desired.endpoints_of(&network.name).find(|endpoint| endpoint.mac == mac) {
+    let holders = state.macs.get(&(network.name.clone(), mac));
+    match holders.and_then(|holders| state.desired.endpoint(holders.first()?)) {
         Some(holder) => {
             Err(Refusal::MacTaken { mac, network: network.name.clone(), holder: holder.container.name.clone() })
         }

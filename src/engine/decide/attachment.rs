@@ -13,7 +13,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::{Adopted, Driver, Network, NetworkSubnet};
-use crate::model::observed::{HostEnd, HostFacts, ObservedInterface};
+use crate::model::observed::{HostEnd, ObservedInterface};
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
 
@@ -95,8 +95,12 @@ pub(crate) fn wanted_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Re
     }
 }
 
-/// What is found in the container, if netd can build on it.
-pub(crate) fn found(spec: &AttachSpec, seen: ObservedInterface, facts: &HostFacts) -> Result<Found, Refusal> {
+/// What is found in the container, if netd can build on it. `on_host` tells whether the host has an address.
+pub(crate) fn found(
+    spec: &AttachSpec,
+    seen: ObservedInterface,
+    on_host: impl Fn(&IpAddr) -> bool,
+) -> Result<Found, Refusal> {
     let refuse = |why: String| Refusal::CannotAdopt { ifname: spec.key.ifname.clone(), why };
     let Some(host_end) = seen.host_end else {
         return Err(refuse(
@@ -108,8 +112,7 @@ pub(crate) fn found(spec: &AttachSpec, seen: ObservedInterface, facts: &HostFact
     for asked in &spec.addresses {
         let has = seen.addresses.iter().find(|address| address.ip() == asked.ip);
         let Some(has) = has else { return Err(refuse(format!("it does not have the address {}", asked.ip))) };
-        let on_host = |gateway: &IpAddr| facts.addresses.iter().any(|(address, _)| address.ip() == *gateway);
-        let Some(gateway) = asked.gateway.filter(on_host) else {
+        let Some(gateway) = asked.gateway.filter(&on_host) else {
             let told = asked.gateway.map_or("no gateway".into(), |gateway| format!("the gateway {gateway}"));
             let why =
                 format!("{} has {told}, which is no address of the host (isGateway of the bridge plugin)", asked.ip);

@@ -208,6 +208,8 @@ mod tests {
             (r#","addresses":[{"address":"127.0.0.1"}]"#, "of this kind"),
             (r#","ranges":[{"subnet":"10.0.0.0/24","first":"10.1.0.5"}]"#, "outside of 10.0.0.0/24"),
             (r#","ranges":[{"subnet":"10.0.0.0/24","first":"10.0.0.5","last":"10.0.0.4"}]"#, "ends before"),
+            (r#","interface":"given""#, "say which addresses"),
+            (r#","interface":"unaddressed","addresses":[{"address":"10.0.0.5"}]"#, "addresses later"),
             (r#","routes":[{"destination":"x"}]"#, "invalid route"),
             (r#","bandwidth":{"ingress_rate":1000}"#, "needs a burst"),
             (r#","ports":["80/icmp"]"#, "use tcp, udp or sctp"),
@@ -216,6 +218,8 @@ mod tests {
             assert!(error.contains(words), "{more}: {error}");
         }
         assert!(spec(r#"{"netns":"x","network":{"name":"net1"}}"#).unwrap_err().contains("absolute path"));
+        let lines = spec(r#"{"netns":"/x\ny","network":{"name":"net1"}}"#).unwrap_err();
+        assert!(lines.contains("absolute path") && !lines.contains('\n'), "{lines}");
         assert!(attachment_key("a b", "x", "eth0").is_err() && attachment_key("a", "x", "e/0").is_err());
     }
 }
