@@ -7,7 +7,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
-use futures_util::StreamExt as _;
+use futures_util::{StreamExt as _, stream};
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
 use utoipa_axum::router::OpenApiRouter;
@@ -29,10 +29,20 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     responses((status = 200, body = Event, content_type = "application/x-ndjson",
         description = "One event per line until the client closes or the daemon stops")))]
 async fn events(State(shared): State<Shared>, stopping: Option<Extension<Stopping>>) -> impl IntoResponse {
-    let lines = BroadcastStream::new(shared.handle.events()).map(|event| Ok::<_, Infallible>(line(event)));
+    let events = BroadcastStream::new(shared.handle.events());
     // A router that is served by something else than `serve` never stops before its client.
     let stopping = stopping.map(|Extension(stopping)| stopping).unwrap_or_default();
-    let body = Body::from_stream(lines.take_until(stopping.stopped()));
+    let stopped = Box::pin(stopping.stopped());
+    let lines = stream::unfold((events, stopped), |(mut events, mut stopped)| async move {
+        // What has happened before the stop is told before it.
+        let event = tokio::select! {
+            biased;
+            event = events.next() => event?,
+            () = &mut stopped => return None,
+        };
+        Some((Ok::<_, Infallible>(line(event)), (events, stopped)))
+    });
+    let body = Body::from_stream(lines);
     ([(CONTENT_TYPE, "application/x-ndjson")], body)
 }
 
