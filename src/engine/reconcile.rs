@@ -181,6 +181,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_files(&mut self) {
+        let forgotten = if self.starting { self.kernel.forgotten_files() } else { Vec::new() };
+        for netns in forgotten {
+            let what = format!("resolv.conf of {netns} was left behind");
+            self.repair(&Step::Resolv { netns, before: None, now: None }, &what);
+        }
         let attached: Vec<_> = self.state.desired.containers().cloned().collect();
         for attached in attached {
             let now = self.resolv_conf(&attached.endpoints);

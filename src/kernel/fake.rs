@@ -143,6 +143,12 @@ impl Kernel for Fake {
         Ok(self.world().interface(netns.id.inode, ifname))
     }
 
+    fn forgotten_files(&mut self) -> Vec<String> {
+        let world = self.world();
+        let gone = |name: &&String| !world.namespaces.contains_key(&Path::new("/run/netns").join(name));
+        world.resolv.keys().filter(gone).cloned().collect()
+    }
+
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
         let world = self.world();
         if !world.has_host_end(&shaping.host_ifname) {

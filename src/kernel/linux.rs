@@ -18,6 +18,8 @@ use crate::model::step::Step;
 
 /// Where `ip netns exec` looks for files of a namespace.
 const NETNS_FILES: &str = "/etc/netns";
+/// Where `ip netns` keeps namespaces.
+const NAMESPACES: &str = "/run/netns";
 
 /// The host: the network namespace of the thread that made this. It must be used on threads of that namespace only.
 #[derive(Debug)]
@@ -69,6 +71,10 @@ impl Kernel for Linux {
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
         look::interface(&mut self.netlink, netns, ifname)
+    }
+
+    fn forgotten_files(&mut self) -> Vec<String> {
+        resolv::forgotten(&self.netns_files, Path::new(NAMESPACES))
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {

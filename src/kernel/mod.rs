@@ -145,6 +145,9 @@ pub trait Kernel: Send + 'static {
     /// namespace is gone.
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError>;
 
+    /// Names of namespaces that are gone, for which netd's resolv.conf is left.
+    fn forgotten_files(&mut self) -> Vec<String>;
+
     /// What the limits of an interface differ in from what they must be, in words; `None` when they are as they must be.
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError>;
 

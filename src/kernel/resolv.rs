@@ -24,6 +24,18 @@ pub fn apply(root: &Path, netns: &str, content: Option<&str>) -> Result<(), Kern
     }
 }
 
+/// The names below `root` whose file netd wrote and whose namespace is not among `namespaces` (`/run/netns`) any more: a
+/// daemon that is killed while it disconnects leaves them. Files for namespaces that are there may be another daemon's.
+pub fn forgotten(root: &Path, namespaces: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root).into_iter().flatten().filter_map(Result::ok);
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let ours = |name: &String| {
+        let file = root.join(name).join("resolv.conf");
+        file.exists() && theirs(&file).is_ok_and(|theirs| !theirs)
+    };
+    names.filter(|name| !namespaces.join(name).exists()).filter(ours).collect()
+}
+
 /// Whether there is something that netd did not write. A link is, wherever it leads.
 fn theirs(file: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(file) {
@@ -94,5 +106,19 @@ mod tests {
         apply(root.path(), "web", Some("nameserver 10.89.0.1\n")).unwrap();
         apply(root.path(), "web", None).unwrap();
         assert!(directory.join("hosts").exists());
+    }
+
+    #[test]
+    fn files_of_namespaces_that_are_gone_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, namespaces) = (folder.path().join("etc"), folder.path().join("run"));
+        fs::create_dir_all(namespaces.join("there")).unwrap();
+        for name in ["there", "gone"] {
+            apply(&root, name, Some("nameserver 10.0.0.1\n")).unwrap();
+        }
+        fs::create_dir_all(root.join("theirs")).unwrap();
+        fs::write(root.join("theirs/resolv.conf"), "nameserver 192.0.2.1\n").unwrap();
+        assert_eq!(forgotten(&root, &namespaces), ["gone"]);
+        assert!(forgotten(&folder.path().join("none"), &namespaces).is_empty());
     }
 }
