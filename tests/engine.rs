@@ -246,6 +246,8 @@ impl World {
             mac: None,
             aliases: Vec::new(),
             ifname: None,
+            exposed: Vec::new(),
+            labels: BTreeMap::new(),
         };
         let taken = asked
             .is_some_and(|ip| snapshot.desired.at_address(ip).is_some() || snapshot.desired.at_gateway(ip).is_some());
@@ -288,6 +290,8 @@ impl World {
             routes: Vec::new(),
             mac: None,
             ports: port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
+            exposed: Vec::new(),
+            labels: BTreeMap::new(),
             bandwidth: None,
         };
         let done = self.runtime.block_on(self.handle().attach(spec)).map(drop);
