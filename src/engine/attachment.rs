@@ -13,7 +13,7 @@ use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
 use crate::model::ids::{ContainerId, NetworkId};
-use crate::model::names::{ContainerName, DnsName, IfName, NetworkName};
+use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::publication::Protocol;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, InterfaceSource, NetworkSpec, Wish};
@@ -304,6 +304,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 }
 
-fn alias(name: &ContainerName) -> Option<DnsName> {
+fn alias(name: &ContainerName) -> Option<Alias> {
     name.as_str().parse().ok()
 }

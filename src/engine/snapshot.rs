@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::logic::{wanted, zone};
+use crate::logic::wanted;
+use crate::logic::zone::{Explained, Zone};
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::question::{Answer, Asker, RecordType};
@@ -29,12 +30,21 @@ pub struct Snapshot {
 impl Snapshot {
     /// What the zone answers.
     pub fn resolve(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
-        zone::answer(&self.desired, &self.domain, asker, name, kind)
+        self.zone().answer(asker, name, kind)
+    }
+
+    /// What the zone answers, and how it comes to it.
+    pub fn explain(&self, asker: Asker, name: &str, kind: RecordType) -> Explained {
+        self.zone().explain(asker, name, kind)
+    }
+
+    fn zone(&self) -> Zone<'_> {
+        Zone { desired: &self.desired, domain: &self.domain, search: &self.search }
     }
 
     /// Whether the asker's other names go to the host's resolvers: not from internal networks.
     pub fn may_forward(&self, asker: Asker) -> bool {
-        zone::may_forward(&self.desired, asker)
+        self.zone().may_forward(asker)
     }
 
     /// The name server of a container: the bridge's address on the network that it was connected to first, IPv4 before

@@ -61,6 +61,8 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         addresses,
         aliases: Vec::new(),
         publications: ports.iter().map(publication).collect(),
+        exposed: Vec::new(),
+        labels: Default::default(),
         owner: None,
         routes: Vec::new(),
         bandwidth: None,

@@ -1,20 +1,25 @@
 //! The DNS zone: a question and its asker to an answer, from desired state alone.
 //!
 //! Names that are ours: those under the domain, those of one label, those that end in the name of one of our networks,
-//! those that a container on a shared network has, and the reverse names of our subnets. They are answered here and
-//! never leave the host; everything else is forwarded.
+//! those that a container on a shared network has (also with a search domain of the host behind them), and the reverse
+//! names of our subnets. They are answered here and never leave the host; everything else is forwarded.
+//!
+//! A name that somebody has as it stands wins over a service of that form, and that over aliases like `*.app`.
 
 mod reverse;
+mod service;
+mod view;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
-use crate::model::desired::{Attached, Desired};
+use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
-use crate::model::network::Network;
-use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::names::NetworkName;
+use crate::model::question::{Answer, Asker, Reason, RecordType};
+use view::View;
 
 /// Names under which Docker's and Podman's users know the host, whatever the domain is.
 const HOST_ALIASES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
@@ -23,142 +28,183 @@ const HOST_ALIASES: [&str; 2] = ["host.docker.internal", "host.containers.intern
 const ABOVE_HOST_ALIASES: [&str; 3] = ["docker.internal", "containers.internal", "internal"];
 /// RFC 6761, 6.3: it and everything below it is the asker's own loopback.
 const LOCALHOST: &str = "localhost";
+/// The texts of one answer together, in bytes on the wire at most: a message has 64 KiB.
+const TEXTS_MAX: usize = 48 << 10;
+/// What a TXT record has besides its text: owner (compressed), type, class, time to live, lengths (RFC 1035, 4.1.3).
+const TEXT_HEADER: usize = 13;
 
-/// What the zone under `domain` ("internal") answers the asker for `name` (without the final dot, any case).
-pub fn answer(desired: &Desired, domain: &str, asker: Asker, name: &str, kind: RecordType) -> Answer {
-    let Some(view) = View::of(desired, asker) else {
-        return Answer::Refused;
-    };
-    let name = name.to_ascii_lowercase();
-    let domain = domain.trim_matches('.').to_ascii_lowercase();
-    if let Some(answer) = reverse::answer(&view, &domain, &name, kind) {
-        return answer;
-    }
-    if is_at_or_under(&name, LOCALHOST) {
-        return addresses([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()].into_iter(), kind);
-    }
-    if HOST_ALIASES.contains(&name.as_str()) || inside(&name, &domain) == Some("host") {
-        return addresses(view.host().into_iter(), kind);
-    }
-    forward_zone(&view, &domain, &name, kind)
+/// What the zone is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Zone<'a> {
+    /// Networks, containers, endpoints.
+    pub desired: &'a Desired,
+    /// The domain of our names ("internal"), in lower case.
+    pub domain: &'a str,
+    /// The host's search domains, which containers may have as well.
+    pub search: &'a [String],
 }
 
-/// Whether names that are not ours may be asked for upstream: not by a container that is on internal networks only.
-pub fn may_forward(desired: &Desired, asker: Asker) -> bool {
-    View::of(desired, asker)
-        .is_some_and(|view| view.asker.is_none() || view.networks.iter().any(|network| !network.internal))
+/// How an answer came about, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// The answer.
+    pub answer: Answer,
+    /// Why this one.
+    pub reason: Reason,
+    /// The networks that the asker sees, in its order.
+    pub networks: Vec<NetworkName>,
+    /// Who has the name.
+    pub holders: Vec<Arc<Endpoint>>,
+    /// Where others have it whom the asker does not see.
+    pub hidden: Vec<NetworkName>,
 }
 
-fn forward_zone(view: &View<'_>, domain: &str, name: &str, kind: RecordType) -> Answer {
-    let inner = inside(name, domain);
-    let found = view.find(name).or_else(|| view.find(inner?));
-    if let Some(endpoints) = found {
-        let all = endpoints.into_iter().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip));
-        return addresses(all, kind);
+impl Zone<'_> {
+    /// What the asker is answered for `name` (without the final dot, any case).
+    pub fn answer(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
+        self.decide(asker, &name.to_ascii_lowercase(), kind).0
     }
-    let short = inner.unwrap_or(name);
-    if name == domain || view.network(short).is_some() || ABOVE_HOST_ALIASES.contains(&name) {
-        // An apex exists, and has none of the types that are asked for here.
-        return Answer::NoData;
-    }
-    let ours = inner.is_some()
-        || !(name.is_empty() || name.contains('.'))
-        || suffixes(name).any(|suffix| any_network(view.desired, suffix))
-        || any_network(view.desired, name);
-    if ours { Answer::NxDomain } else { Answer::Forward }
-}
 
-/// What an asker sees.
-struct View<'a> {
-    desired: &'a Desired,
-    /// The container that asks; `None`: the host.
-    asker: Option<&'a Attached>,
-    /// In the order in which the asker was connected to them; for the host the one it asks through, then by name.
-    networks: Vec<&'a Arc<Network>>,
-    /// Whether the host asks through a gateway, the first network's.
-    through_gateway: bool,
-}
-
-impl<'a> View<'a> {
-    /// `None`: nobody we serve.
-    fn of(desired: &'a Desired, asker: Asker) -> Option<Self> {
-        let host = |first: Option<&'a Arc<Network>>| {
-            let others = desired.networks().filter(|other| first.is_none_or(|first| first.name != other.name));
-            let networks = first.into_iter().chain(others).collect();
-            Some(Self { desired, asker: None, networks, through_gateway: first.is_some() })
+    /// The same answer, and how it came about.
+    pub fn explain(&self, asker: Asker, name: &str, kind: RecordType) -> Explained {
+        let name = name.to_ascii_lowercase();
+        let (answer, reason) = self.decide(asker, &name, kind);
+        let holders = |asker| {
+            let view = View::of(self.desired, asker);
+            view.map(|view| self.holders(&view, &name, reason == Reason::Search)).unwrap_or_default()
         };
-        let source = match asker {
-            Asker::Host => return host(None),
-            Asker::Address(source) => source.to_canonical(),
+        let view = View::of(self.desired, asker);
+        let networks: Vec<NetworkName> =
+            view.iter().flat_map(|view| &view.networks).map(|network| network.name.clone()).collect();
+        let mut hidden: Vec<NetworkName> = match reason {
+            Reason::Unknown | Reason::Foreign => holders(Asker::Host).iter().map(|e| e.network.clone()).collect(),
+            _ => Vec::new(),
         };
-        let Some(endpoint) = desired.at_address(source) else {
-            return host(Some(desired.at_gateway(source)?));
+        hidden.retain(|network| !networks.contains(network));
+        hidden.dedup();
+        let holders = match reason {
+            Reason::Name | Reason::Wildcard | Reason::Service | Reason::Search | Reason::Reverse => holders(asker),
+            _ => Vec::new(),
         };
-        let attached = desired.container(&endpoint.container.id)?;
-        let mut networks: Vec<&Arc<Network>> = Vec::new();
-        for network in attached.endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network)) {
-            // A runtime may attach a container to one network several times.
-            if !networks.iter().any(|known| known.name == network.name) {
-                networks.push(network);
-            }
-        }
-        Some(Self { desired, asker: Some(attached), networks, through_gateway: false })
+        Explained { answer, reason, networks, holders, hidden }
     }
 
-    /// The visible network of that name, without case.
-    fn network(&self, name: &str) -> Option<&'a Arc<Network>> {
-        self.networks.iter().copied().find(|network| network.name.as_str().eq_ignore_ascii_case(name))
+    /// Whether names that are not ours may be asked for upstream: not by a container that is on internal networks only.
+    pub fn may_forward(&self, asker: Asker) -> bool {
+        View::of(self.desired, asker)
+            .is_some_and(|view| view.asker.is_none() || view.networks.iter().any(|network| !network.internal))
     }
 
-    fn sees(&self, network: &Network) -> bool {
-        self.networks.iter().any(|visible| visible.name == network.name)
+    /// `name` is in lower case, here and below.
+    fn decide(&self, asker: Asker, name: &str, kind: RecordType) -> (Answer, Reason) {
+        let Some(view) = View::of(self.desired, asker) else {
+            return (Answer::Refused, Reason::Stranger);
+        };
+        match self.of_view(&view, name, kind) {
+            (Answer::NoData, reason) if kind == RecordType::Any => (Answer::Any, reason),
+            decided => decided,
+        }
     }
 
-    /// Who has the name: as it stands on every visible network, else the part before a dot on the network that the
-    /// part after it names, shortest network name first. `None`: nobody.
-    fn find(&self, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
-        let whole: Vec<_> = self.networks.iter().flat_map(|network| self.holders(network, name)).collect();
-        if !whole.is_empty() {
-            return Some(whole);
+    fn of_view(&self, view: &View<'_>, name: &str, kind: RecordType) -> (Answer, Reason) {
+        let domain = self.domain.trim_matches('.');
+        if let Some(answer) = reverse::answer(view, domain, name, kind) {
+            let reason = if answer == Answer::Forward { Reason::Foreign } else { Reason::Reverse };
+            return (answer, reason);
         }
-        name.rmatch_indices('.').find_map(|(dot, _)| {
-            let network = self.network(&name[dot + 1..])?;
-            let holders = self.holders(network, &name[..dot]);
-            (!holders.is_empty()).then_some(holders)
-        })
+        if is_at_or_under(name, LOCALHOST) {
+            let loopback = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+            return (addresses(loopback.into_iter(), kind), Reason::Loopback);
+        }
+        if HOST_ALIASES.contains(&name) || inside(name, domain) == Some("host") {
+            return (addresses(view.host().into_iter(), kind), Reason::Host);
+        }
+        self.known(view, name, kind).unwrap_or_else(|| self.unknown(view, name, kind))
     }
 
-    /// Who has the name on the network. Where containers have scopes, those of the asker's own come first, then those
-    /// whose whole name it is; an asker without a scope finds the others too.
-    fn holders(&self, network: &Network, name: &str) -> Vec<&'a Arc<Endpoint>> {
-        let all = self.desired.named(&network.name, name);
-        if all.iter().all(|endpoint| endpoint.container.scope.is_none()) {
-            return all.iter().collect();
-        }
-        let scope = self.asker.and_then(|attached| attached.container.scope.as_ref());
-        let own: Vec<_> = all.iter().filter(|e| scope.is_some() && e.container.scope.as_ref() == scope).collect();
-        if !own.is_empty() {
-            return own;
-        }
-        let whole: Vec<_> = all.iter().filter(|endpoint| endpoint.is_whole_name(name)).collect();
-        if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
+    /// A name that a container has, with or without the domain.
+    fn known(&self, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
+        let forms = || [Some(name), inside(name, self.domain.trim_matches('.'))].into_iter().flatten();
+        let held = |found: Vec<&Arc<Endpoint>>, reason| (data(&found, kind), reason);
+        let exact = forms().find_map(|form| view.exact(form)).map(|found| held(found, Reason::Name));
+        exact
+            .or_else(|| forms().find_map(|form| service::answer(self, view, form, kind)))
+            .or_else(|| forms().find_map(|form| view.wild(form)).map(|found| held(found, Reason::Wildcard)))
     }
 
-    /// The addresses at which the asker reaches the host: the bridge's on its first network. Internal networks have
-    /// them too, though no route leads through them.
-    fn host(&self) -> Vec<IpAddr> {
-        if let Some(attached) = self.asker {
-            let first = attached.endpoints.first().zip(self.networks.first());
-            let gateways = first.map(|(endpoint, network)| {
-                endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect()
-            });
-            return gateways.unwrap_or_default();
+    fn unknown(&self, view: &View<'_>, name: &str, kind: RecordType) -> (Answer, Reason) {
+        let domain = self.domain.trim_matches('.');
+        let inner = inside(name, domain);
+        let short = inner.unwrap_or(name);
+        if name == domain || view.network(short).is_some() || ABOVE_HOST_ALIASES.contains(&name) {
+            // An apex exists, and has none of the types that are asked for here.
+            return (Answer::NoData, Reason::Above);
         }
-        match self.networks.first().filter(|_| self.through_gateway) {
-            Some(network) => network.subnets.iter().map(|subnet| subnet.gateway).collect(),
-            None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        // A service belongs to whom its host belongs.
+        let host = service::host(name);
+        let owner = host.unwrap_or(name);
+        let ours = inner.is_some()
+            || !(owner.is_empty() || owner.contains('.'))
+            || suffixes(owner).any(|suffix| any_network(self.desired, suffix))
+            || any_network(self.desired, owner)
+            || host.is_some_and(|host| view.exact(host).is_some());
+        if ours {
+            let above = view.is_above(name) || inner.is_some_and(|inner| view.is_above(inner));
+            return if above { (Answer::NoData, Reason::Above) } else { (Answer::NxDomain, Reason::Unknown) };
+        }
+        // A stub resolver that tries search domains first must find the container all the same, not some host that the
+        // domain has by that name (or by every name).
+        let searched =
+            self.search.iter().find_map(|search| self.known(view, inside(name, search.trim_matches('.'))?, kind));
+        // The host has its search domains for itself.
+        let searched = searched.filter(|_| view.asker.is_some());
+        searched.map_or((Answer::Forward, Reason::Foreign), |(answer, _)| (answer, Reason::Search))
+    }
+
+    /// Whom the name means in the view, however it is found.
+    fn holders(&self, view: &View<'_>, name: &str, searched: bool) -> Vec<Arc<Endpoint>> {
+        if let Some(address) = reverse::address(name) {
+            return self
+                .desired
+                .at_address(address)
+                .filter(|endpoint| view.sees(&endpoint.network))
+                .cloned()
+                .into_iter()
+                .collect();
+        }
+        let searched = self.search.iter().filter(|_| searched).filter_map(|s| inside(name, s.trim_matches('.')));
+        let forms: Vec<&str> =
+            [Some(name), inside(name, self.domain.trim_matches('.'))].into_iter().flatten().chain(searched).collect();
+        let exact = forms.iter().find_map(|form| view.exact(form));
+        let found = exact
+            .or_else(|| forms.iter().find_map(|form| service::holders(view, form)))
+            .or_else(|| forms.iter().find_map(|form| view.wild(form)));
+        found.unwrap_or_default().into_iter().cloned().collect()
+    }
+}
+
+/// What the endpoints have of the type.
+fn data(found: &[&Arc<Endpoint>], kind: RecordType) -> Answer {
+    if kind == RecordType::Txt {
+        return texts(found);
+    }
+    addresses(found.iter().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip)), kind)
+}
+
+/// The labels, each once, as many as one answer can hold.
+fn texts(found: &[&Arc<Endpoint>]) -> Answer {
+    let mut texts: Vec<String> = Vec::new();
+    let mut left = TEXTS_MAX;
+    for (key, value) in found.iter().flat_map(|endpoint| &endpoint.labels) {
+        let text = format!("{key}={value}");
+        // Each 255 bytes of a text have a byte of length before them (RFC 1035, 3.3).
+        let size = TEXT_HEADER + text.len() + text.len() / 255;
+        if size <= left && !texts.contains(&text) {
+            left -= size;
+            texts.push(text);
         }
     }
+    if texts.is_empty() { Answer::NoData } else { Answer::Txt(texts) }
 }
 
 /// The addresses of the type asked for, each once, in their order.
@@ -180,13 +226,14 @@ fn addresses(all: impl Iterator<Item = IpAddr>, kind: RecordType) -> Answer {
             let v6 = unique(all.filter_map(|ip| if let IpAddr::V6(v6) = ip { Some(v6) } else { None }));
             if v6.is_empty() { Answer::NoData } else { Answer::Aaaa(v6) }
         }
-        RecordType::Ptr | RecordType::Other => Answer::NoData,
+        _ => Answer::NoData,
     }
 }
 
-/// What stands before `.domain`; `None` when the name is not below it.
+/// What stands before `.domain`, whatever its case; `None` when the name is not below it.
 fn inside<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
-    name.strip_suffix(domain)?.strip_suffix('.').filter(|_| !domain.is_empty())
+    let (before, end) = name.split_at_checked(name.len().checked_sub(domain.len())?)?;
+    before.strip_suffix('.').filter(|_| !domain.is_empty() && end.eq_ignore_ascii_case(domain))
 }
 
 fn is_at_or_under(name: &str, domain: &str) -> bool {

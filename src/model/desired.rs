@@ -5,6 +5,8 @@
 //! of its DNS names and under each of its addresses, and nowhere else; `insert_endpoint` and `remove_endpoint` are the
 //! only places that touch them.
 
+mod names;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use super::ids::ContainerId;
 use super::names::{IfName, NetworkName};
 use super::network::Network;
 use super::request::AttachmentKey;
+use names::Names;
 
 /// A container and its endpoints in the order in which they were connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,7 @@ pub struct Desired {
     endpoints: Map<EndpointKey, Arc<Endpoint>>,
     containers: Map<ContainerId, Arc<Attached>>,
     container_names: Map<String, ContainerId>,
-    names: Map<(NetworkName, String), Vec<Arc<Endpoint>>>,
+    names: Map<NetworkName, Names>,
     addresses: Map<IpAddr, Arc<Endpoint>>,
     gateways: Map<IpAddr, NetworkName>,
 }
@@ -125,7 +128,22 @@ impl Desired {
 
     /// The endpoints that a DNS name (lower case) means on a network, in the order of connecting.
     pub fn named(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
-        self.names.get(&(network.clone(), name.to_owned())).map_or(&[], Vec::as_slice)
+        self.names.get(network).map_or(&[], |names| names.exact(name))
+    }
+
+    /// The endpoints whose aliases on a network stand for every name (lower case) below this one.
+    pub fn named_below(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
+        self.names.get(network).map_or(&[], |names| names.below(name))
+    }
+
+    /// Whether an alias on the network stands for every name below some one.
+    pub fn has_wildcards(&self, network: &NetworkName) -> bool {
+        self.names.get(network).is_some_and(Names::has_wildcards)
+    }
+
+    /// Whether some DNS name on the network is below this one (lower case).
+    pub fn is_above_names(&self, network: &NetworkName, name: &str) -> bool {
+        self.names.get(network).is_some_and(|names| names.is_above(name))
     }
 
     /// Who holds the address.
@@ -167,12 +185,9 @@ impl Desired {
         for address in &endpoint.addresses {
             self.addresses.insert_mut(address.ip(), endpoint.clone());
         }
-        for name in endpoint.dns_names() {
-            let key = (endpoint.network.clone(), name);
-            let mut holders = self.names.get(&key).cloned().unwrap_or_default();
-            insert_in_order(&mut holders, &endpoint);
-            self.names.insert_mut(key, holders);
-        }
+        let mut names = self.names.get(&endpoint.network).cloned().unwrap_or_default();
+        endpoint.dns_names().iter().for_each(|name| names.insert(name, &endpoint));
+        self.names.insert_mut(endpoint.network.clone(), names);
         let id = &endpoint.container.id;
         let mut endpoints = self.containers.get(id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
         insert_in_order(&mut endpoints, &endpoint);
@@ -189,15 +204,12 @@ impl Desired {
         for address in &endpoint.addresses {
             self.addresses.remove_mut(&address.ip());
         }
-        for name in endpoint.dns_names() {
-            let name_key = (key.network.clone(), name);
-            let mut holders = self.names.get(&name_key).cloned().unwrap_or_default();
-            holders.retain(|holder| holder.key() != *key);
-            if holders.is_empty() {
-                self.names.remove_mut(&name_key);
-            } else {
-                self.names.insert_mut(name_key, holders);
-            }
+        let mut names = self.names.get(&key.network).cloned().unwrap_or_default();
+        endpoint.dns_names().iter().for_each(|name| names.remove(name, &endpoint));
+        if names.is_empty() {
+            self.names.remove_mut(&key.network);
+        } else {
+            self.names.insert_mut(key.network.clone(), names);
         }
         if let Some(attached) = self.containers.get(&key.container).cloned() {
             let mut attached = Attached::clone(&attached);

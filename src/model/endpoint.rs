@@ -1,5 +1,6 @@
 //! One container on one network: its interface, addresses, names and published ports.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -7,8 +8,9 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Family, Mac};
+use super::exposure::Exposure;
 use super::ids::{ContainerId, NetnsId};
-use super::names::{ContainerName, DnsName, IfName, NetworkName};
+use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::publication::Publication;
 use super::route::Route;
 use super::shape::Bandwidth;
@@ -77,9 +79,15 @@ pub struct Endpoint {
     /// Of the interface in the container.
     pub mac: Mac,
     /// Further names on this network.
-    pub aliases: Vec<DnsName>,
+    pub aliases: Vec<Alias>,
     /// Published ports.
     pub publications: Vec<Publication>,
+    /// Ports that it serves besides: DNS tells of them, nothing leads there from outside.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exposed: Vec<Exposure>,
+    /// The user's own notes; DNS tells them as TXT on its network.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Which of the runtime's networks attached it (CNI: the configuration's `name`); `None`: a person or the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<NetworkName>,
@@ -107,8 +115,8 @@ impl Endpoint {
         self.gateways.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
-    /// Every name DNS answers for it on its network, in lower case: container name, short id, aliases; with a scope
-    /// also those of them that end in it, without that end.
+    /// Every name DNS answers for it on its network, in lower case: container name, short id, aliases (`*.app` among
+    /// them); with a scope also those of them that end in it, without that end.
     pub fn dns_names(&self) -> Vec<String> {
         let mut names = self.whole_names();
         if let Some(scope) = &self.container.scope {
@@ -121,6 +129,12 @@ impl Endpoint {
         names
     }
 
+    /// What it is called where one name is wanted: its container's name, or the short id when that is no DNS name.
+    pub fn main_name(&self) -> &str {
+        let container = &self.container;
+        if container.name.resolves() { container.name.as_str() } else { container.id.short() }
+    }
+
     /// Whether the name (lower case) is one of its names without leaving out its scope.
     pub fn is_whole_name(&self, name: &str) -> bool {
         self.whole_names().iter().any(|own| own == name)
@@ -129,6 +143,6 @@ impl Endpoint {
     fn whole_names(&self) -> Vec<String> {
         let name = Some(self.container.name.as_str()).filter(|_| self.container.name.resolves());
         let own = name.into_iter().chain([self.container.id.short()]).map(str::to_ascii_lowercase);
-        own.chain(self.aliases.iter().map(DnsName::key)).collect()
+        own.chain(self.aliases.iter().map(Alias::key)).collect()
     }
 }

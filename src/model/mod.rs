@@ -7,6 +7,7 @@ pub mod address;
 pub mod desired;
 pub mod element;
 pub mod endpoint;
+pub mod exposure;
 pub mod ids;
 pub mod names;
 pub mod network;

@@ -11,6 +11,8 @@ use super::Invalid;
 const LABEL_MAX: usize = 63;
 /// Longest domain name in text form without the final dot (RFC 1035, 2.3.4: 255 octets on the wire).
 const DOMAIN_MAX: usize = 253;
+/// Longest service name (RFC 6335, 5.1).
+const SERVICE_MAX: usize = 15;
 /// `IFNAMSIZ` - 1 (linux/if.h).
 const IFNAME_MAX: usize = 15;
 
@@ -85,6 +87,15 @@ name!(
     /// bytes each and 253 in all; kept as given, compared without case (RFC 4343).
     DnsName, "DNS name", domain
 );
+name!(
+    /// A further name of a container: a DNS name, or `*.` and one. The latter stands for every name below that one, at
+    /// any depth, but for those that somebody has as they stand.
+    Alias, "DNS name", alias
+);
+name!(
+    /// A service, as SRV records name it: 1 to 15 letters, digits and hyphens, at least one letter (RFC 6335, 5.1).
+    ServiceName, "service name", service
+);
 
 impl ContainerName {
     /// Whether it can be asked for in DNS.
@@ -102,6 +113,13 @@ impl IfName {
 
 impl DnsName {
     /// The form that is compared and looked up: ASCII lower case.
+    pub fn key(&self) -> String {
+        self.0.to_ascii_lowercase()
+    }
+}
+
+impl Alias {
+    /// The form that is compared and looked up: ASCII lower case, with its `*.` if it has one.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
@@ -157,6 +175,26 @@ fn domain(text: &str) -> Result<(), String> {
     Ok(())
 }
 
+fn alias(text: &str) -> Result<(), String> {
+    let below = text.strip_prefix("*.").unwrap_or(text);
+    if text.len() > DOMAIN_MAX {
+        return Err(format!("it has {} bytes, 1 to {DOMAIN_MAX} are allowed", text.len()));
+    }
+    domain(below).map_err(|why| if below.contains('*') { format!("{why}; '*.' only first, as in *.app") } else { why })
+}
+
+fn service(text: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let edges = text.starts_with('-') || text.ends_with('-') || text.contains("--");
+    if text.is_empty() || text.len() > SERVICE_MAX || !text.chars().all(good) || edges {
+        return Err(format!("use 1 to {SERVICE_MAX} letters, digits and single hyphens between them, as in http"));
+    }
+    if !text.contains(|c: char| c.is_ascii_alphabetic()) {
+        return Err("it has no letter: a number is asked for without being named".into());
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -176,6 +214,30 @@ mod tests {
         assert!("nd-net1".parse::<IfName>().is_ok());
         for bad in ["", ".", "..", "a/b", "a:b", "a b", "0123456789abcdef"] {
             assert!(bad.parse::<IfName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_stands_first_and_alone() {
+        for good in ["*.app", "*.a.b.c", "www", "a.b.c", "_x.y"] {
+            assert!(good.parse::<Alias>().is_ok(), "{good}");
+        }
+        for bad in
+            ["*", "*.", "*.*.app", "a.*.app", "app.*", "*app", "*..app", "", ".", &format!("*.{}", "a.".repeat(126))]
+        {
+            assert!(bad.parse::<Alias>().is_err(), "{bad}");
+        }
+        assert!("a.*".parse::<Alias>().unwrap_err().to_string().contains("as in *.app"));
+        assert!("*.app".parse::<DnsName>().is_err(), "nobody asks for it");
+    }
+
+    #[test]
+    fn a_service_has_a_name_of_rfc_6335() {
+        for good in ["http", "X11", "ms-sql-s", "a"] {
+            assert!(good.parse::<ServiceName>().is_ok(), "{good}");
+        }
+        for bad in ["", "80", "-a", "a-", "a--b", "a_b", "a.b", &"a".repeat(16)] {
+            assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
         }
     }
 

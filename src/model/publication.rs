@@ -98,6 +98,11 @@ impl PortRange {
         self.first..=self.last
     }
 
+    /// Whether the port is one of them.
+    pub fn contains(self, port: u16) -> bool {
+        (self.first..=self.last).contains(&port)
+    }
+
     /// Whether the two share a port.
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last

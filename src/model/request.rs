@@ -5,8 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::address::{Mac, Subnet};
+use super::exposure::Exposure;
 use super::ids::ContainerId;
-use super::names::{ContainerName, DnsName, IfName, NetworkName};
+use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::publication::PortSpec;
 use super::route::Route;
 use super::shape::Bandwidth;
@@ -93,9 +94,13 @@ pub struct ConnectSpec {
     /// `--mac`.
     pub mac: Option<Mac>,
     /// `--alias`.
-    pub aliases: Vec<DnsName>,
+    pub aliases: Vec<Alias>,
     /// `--ifname`; `None`: eth0, eth1, ….
     pub ifname: Option<IfName>,
+    /// `--expose`.
+    pub exposed: Vec<Exposure>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
 }
 
 /// What a container is to get on a network, by whichever door the wish came.
@@ -110,11 +115,15 @@ pub struct Wish {
     /// `None`: from the IP address.
     pub mac: Option<Mac>,
     /// Further names.
-    pub aliases: Vec<DnsName>,
+    pub aliases: Vec<Alias>,
     /// `None`: eth0, eth1, ….
     pub ifname: Option<IfName>,
     /// Ports to publish.
     pub ports: Vec<PortSpec>,
+    /// Ports that it serves besides.
+    pub exposed: Vec<Exposure>,
+    /// The user's own notes.
+    pub labels: BTreeMap<String, String>,
     /// Routes besides the default one.
     pub routes: Vec<Route>,
     /// Limits.
@@ -132,6 +141,8 @@ impl From<&ConnectSpec> for Wish {
             aliases: spec.aliases.clone(),
             ifname: spec.ifname.clone(),
             ports: spec.ports.clone(),
+            exposed: spec.exposed.clone(),
+            labels: spec.labels.clone(),
             ..Self::default()
         }
     }
@@ -147,6 +158,8 @@ impl From<&AttachSpec> for Wish {
             aliases: spec.aliases.clone(),
             ifname: Some(spec.key.ifname.clone()),
             ports: spec.ports.clone(),
+            exposed: spec.exposed.clone(),
+            labels: spec.labels.clone(),
             routes: spec.routes.clone(),
             bandwidth: spec.bandwidth,
             owner: Some(spec.key.owner.clone()),
@@ -180,7 +193,7 @@ pub struct AttachSpec {
     /// The namespace of names that `name` belongs to.
     pub scope: Option<ContainerName>,
     /// Further names.
-    pub aliases: Vec<DnsName>,
+    pub aliases: Vec<Alias>,
     /// Where the interface and its addresses come from.
     pub interface: InterfaceSource,
     /// Addresses to take, at most one per family; a family without one gets the next free one.
@@ -193,6 +206,10 @@ pub struct AttachSpec {
     pub mac: Option<Mac>,
     /// Ports to publish.
     pub ports: Vec<PortSpec>,
+    /// Ports that it serves besides.
+    pub exposed: Vec<Exposure>,
+    /// The user's own notes.
+    pub labels: BTreeMap<String, String>,
     /// Limits.
     pub bandwidth: Option<Bandwidth>,
 }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use netd::api::v1::{Attach, attachment_key};
+use netd::api::v1::{Attach, Connect, attachment_key};
 use netd::engine::{self, Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
 use netd::kernel::runtimes::NoRuntimes;
@@ -15,7 +15,7 @@ use netd::model::element::Element;
 use netd::model::endpoint::Endpoint;
 use netd::model::observed::{HostEnd, ObservedInterface};
 use netd::model::question::{Answer, Asker, RecordType};
-use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, Target};
+use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec};
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
@@ -71,10 +71,7 @@ impl World {
     }
 
     fn connect(&self, network: &str, container: &str) -> Arc<Endpoint> {
-        let target = Target { container: container.into(), place: None, id: None };
-        let (ports, aliases) = (Vec::new(), Vec::new());
-        let network = network.into();
-        let spec = ConnectSpec { network, target, ports, ip: None, ip6: None, mac: None, aliases, ifname: None };
+        let spec = by_name(network, container);
         self.runtime.block_on(self.engine.handle.connect(spec)).unwrap()
     }
 
@@ -94,6 +91,11 @@ impl World {
 
 fn key(owner: &str, container: &str, ifname: &str) -> AttachmentKey {
     attachment_key(owner, container, ifname).unwrap()
+}
+
+/// A person's wish: nothing but the network and the container.
+fn by_name(network: &str, container: &str) -> ConnectSpec {
+    Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap()
 }
 
 fn spec(key: &AttachmentKey, request: Value) -> AttachSpec {
@@ -478,16 +480,7 @@ fn names_and_ports_are_added_to_what_another_program_made() {
     assert!(table.iter().any(|element| matches!(element, Element::Publish(to) if to.to == first.addresses[0].ip())));
     assert!(world.fake.world().links.is_empty() && world.fake.world().bridges.is_empty(), "netd made no interface");
     assert_eq!(world.check(&one, "/run/netns/c1"), Ok(()));
-    let by_hand = ConnectSpec {
-        network: "net1".into(),
-        target: Target { container: "c2".into(), place: None, id: None },
-        ports: Vec::new(),
-        ip: None,
-        ip6: None,
-        mac: None,
-        aliases: Vec::new(),
-        ifname: None,
-    };
+    let by_hand = by_name("net1", "c2");
     let error = world.runtime.block_on(world.engine.handle.connect(by_hand)).unwrap_err().to_string();
     assert!(error.contains("another CNI plugin"), "{error}");
     world.runtime.block_on(world.engine.handle.detach(one)).unwrap();

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::HINFO;
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::Listening;
 use netd::model::names::NetworkName;
 
-use super::lab::{Lab, Upstream, add, addresses, query, read, write};
+use super::lab::{Lab, Upstream, add, addresses, query, read, record, write};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
@@ -57,11 +58,18 @@ async fn askers_with_ipv6_are_known_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
+async fn rank_8_a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
     let upstream = Upstream::saying(|reply| reply.metadata.response_code = ResponseCode::NXDomain).await;
     let lab = Lab::start(vec![upstream.address]).await;
-    let types = [RecordType::AAAA, RecordType::MX, RecordType::TXT, RecordType::SRV, RecordType::HTTPS];
-    for kind in types.into_iter().chain([RecordType::CAA, RecordType::ANY, RecordType::SOA, RecordType::from(65_280)]) {
+    let types =
+        [RecordType::AAAA, RecordType::MX, RecordType::TXT, RecordType::SRV, RecordType::HTTPS, RecordType::SVCB];
+    for kind in types.into_iter().chain([
+        RecordType::CAA,
+        RecordType::NS,
+        RecordType::SOA,
+        RecordType::CNAME,
+        RecordType::from(65_280),
+    ]) {
         for name in ["db", "db.net1", "db.net1.internal"] {
             let said = lab.ask(WEB, name, kind).await;
             assert_eq!(said.metadata.response_code, ResponseCode::NoError, "{name} {kind}");
@@ -76,6 +84,94 @@ async fn a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
     }
     assert_eq!(lab.ask(WEB, "99.0.1.127.in-addr.arpa", RecordType::PTR).await.response_code, ResponseCode::NXDomain);
     assert!(upstream.asked().is_empty(), "{:?}", upstream.asked());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_is_answered_with_one_record_of_rfc_8482() {
+    let upstream = Upstream::saying(|_| {}).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    for name in ["db", "DB.net1.internal", "internal", "pool", "host.internal"] {
+        let said = lab.ask(WEB, name, RecordType::ANY).await;
+        assert_eq!((said.metadata.response_code, said.answers.len()), (ResponseCode::NoError, 1), "{name}: {said}");
+        assert_eq!(said.answers[0].data, RData::HINFO(HINFO::new("RFC8482".into(), String::new())), "{name}");
+    }
+    assert_eq!(lab.ask(WEB, "nosuch", RecordType::ANY).await.response_code, ResponseCode::NXDomain);
+    assert!(upstream.asked().is_empty());
+}
+
+/// Adds `api` on net1 and net2: serves 8080/tcp as http, and has labels.
+fn with_services(lab: &Lab) {
+    let mut desired = lab.snapshot.load().desired.clone();
+    for (network, address, labels) in [
+        ("net1", "127.1.0.60/24", serde_json::json!({"tier": "front", "long": "x".repeat(600)})),
+        ("net2", "127.2.0.60/24", serde_json::json!({"side": "back"})),
+    ] {
+        let endpoint = serde_json::json!({
+            "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
+            "container": {"id": "api-0123456789abcdef", "name": "API", "netns": {
+                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
+            "addresses": [address], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": ["*.api"],
+            "publications": [], "exposed": ["8080/tcp=http", "9/udp"], "labels": labels,
+        });
+        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    }
+    lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dig_finds_services_with_their_addresses_and_labels() {
+    let lab = Lab::start(vec![]).await;
+    with_services(&lab);
+    let Some(said) = lab.dig(DB, &["_Http._tcp.api", "SRV"]).await else {
+        eprintln!("ignored: dig is not installed");
+        return;
+    };
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in [
+        "_Http._tcp.api. 5 IN SRV 0 1 8080 API.net1.internal.",
+        "_Http._tcp.api. 5 IN SRV 1 1 8080 API.net2.internal.",
+        "API.net1.internal. 5 IN A 127.1.0.60",
+        "API.net2.internal. 5 IN A 127.2.0.60",
+    ] {
+        assert!(lines.contains(&line.split(' ').collect()), "{line}: {said}");
+    }
+    assert!(said.contains("ANSWER: 2, AUTHORITY: 0, ADDITIONAL: 3"), "{said}");
+    assert_eq!(lab.dig(WEB, &["+short", "_http._tcp.x.y.api", "SRV"]).await.unwrap(), "0 1 8080 API.net1.internal.\n");
+    assert_eq!(lab.dig(WEB, &["+short", "_9._udp.api.net1", "SRV"]).await.unwrap(), "0 1 9 API.net1.internal.\n");
+    assert_eq!(lab.dig(FAR, &["+short", "api", "TXT"]).await.unwrap(), "\"side=back\"\n");
+    let long = lab.dig(WEB, &["+short", "api", "TXT"]).await.unwrap();
+    let text = |n: usize| "x".repeat(n);
+    assert_eq!(long, format!("\"long={}\" \"{}\" \"{}\"\n\"tier=front\"\n", text(250), text(255), text(95)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_42_the_host_has_a_name() {
+    let lab = Lab::start(vec![]).await;
+    for name in ["host.internal", "host.docker.internal", "host.containers.internal"] {
+        assert_eq!(addresses(&lab.ask(WEB, name, RecordType::A).await), ["127.1.0.1"], "{name}");
+        let empty = lab.ask(WEB, name, RecordType::MX).await;
+        assert_eq!((empty.response_code, empty.answers.len()), (ResponseCode::NoError, 0), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_23_a_search_domain_does_not_lead_upstream() {
+    let upstream = Upstream::saying(|reply| _ = reply.add_answer(wildcard())).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let mut snapshot = Snapshot::clone(&lab.snapshot.load());
+    snapshot.search = vec!["example.com".into()];
+    lab.snapshot.store(Arc::new(snapshot));
+    for name in ["web.example.com", "web.net1.example.com", "web", "WEB.Example.com"] {
+        assert_eq!(addresses(&lab.ask(DB, name, RecordType::A).await), [WEB], "{name}");
+        assert_eq!(lab.ask(DB, name, RecordType::HTTPS).await.response_code, ResponseCode::NoError, "{name}");
+    }
+    assert_eq!(lab.ask(DB, "nosuch", RecordType::A).await.response_code, ResponseCode::NXDomain);
+    assert!(upstream.asked().is_empty(), "{:?}", upstream.asked());
+    assert_eq!(addresses(&lab.ask(DB, "other.example.com", RecordType::A).await), ["192.0.2.9"]);
+}
+
+fn wildcard() -> hickory_proto::rr::Record {
+    record("other.example.com", 60, RData::A(hickory_proto::rr::rdata::A::new(192, 0, 2, 9)))
 }
 
 #[tokio::test(flavor = "multi_thread")]

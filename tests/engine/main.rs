@@ -304,6 +304,8 @@ impl World {
             mac: None,
             aliases: Vec::new(),
             ifname: None,
+            exposed: Vec::new(),
+            labels: BTreeMap::new(),
         };
         let taken = asked
             .is_some_and(|ip| snapshot.desired.at_address(ip).is_some() || snapshot.desired.at_gateway(ip).is_some());
@@ -370,6 +372,8 @@ impl World {
             routes: Vec::new(),
             mac: None,
             ports: wish.port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
+            exposed: Vec::new(),
+            labels: BTreeMap::new(),
             bandwidth: wish.bandwidth(),
         };
         let done = self.runtime.block_on(handle.attach(spec)).map(drop);

@@ -1,6 +1,7 @@
 //! Attachments: how container runtimes (CNI) attach containers. The path of an attachment is its key, so that asking
 //! again for the same changes nothing: `/v1/attachments/{owner}/{container}/{ifname}`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -27,7 +28,8 @@ pub struct Attach {
     /// A namespace of names: the container is called NAME.SCOPE, and just NAME among those of the same scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Further DNS names on this network.
+    /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that nobody has as
+    /// it stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// Where the interface and its addresses come from.
@@ -48,6 +50,12 @@ pub struct Attach {
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
+    /// Ports that it serves besides, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS tells of them (SRV), as of published ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// Notes of the user's own, 16 KiB at most; DNS tells them as TXT.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// Limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,

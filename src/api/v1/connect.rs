@@ -1,5 +1,6 @@
 //! The request that connects a container.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -10,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::parse;
 use crate::model::Invalid;
-use crate::model::names::{ContainerName, DnsName};
+use crate::model::names::{Alias, ContainerName};
 use crate::model::publication::PortSpec;
 use crate::model::request::{ConnectSpec, Place, Target};
 
@@ -39,7 +40,8 @@ pub struct Connect {
     /// A fixed MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
-    /// Further DNS names on this network.
+    /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that nobody has as
+    /// it stands.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// The interface in the container; absent: the first free of eth0, eth1, ….
@@ -48,6 +50,12 @@ pub struct Connect {
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
+    /// Ports that it serves besides, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS tells of them (SRV), as of published ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// Notes of the user's own, 16 KiB at most; DNS tells them as TXT.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, or an object.
@@ -102,8 +110,10 @@ impl Connect {
             ip: self.ip.map(|ip| parse::ipv4(&ip)).transpose()?,
             ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
-            aliases: self.aliases.iter().map(|alias| alias.parse::<DnsName>()).collect::<Result<_, _>>()?,
+            aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
             ifname: self.ifname.map(|name| name.parse()).transpose()?,
+            exposed: parse::exposed(&self.expose)?,
+            labels: parse::labels(self.labels)?,
         })
     }
 }
@@ -220,13 +230,14 @@ mod tests {
     fn everything_reaches_the_spec() {
         let spec = spec(
             r#"{"container":"web","id":"abc","pid":7,"ip":"10.0.0.5","ip6":"fd00::5","mac":"02:00:00:00:00:01",
-                "aliases":["www"],"ifname":"net0"}"#,
+                "aliases":["www","*.app"],"ifname":"net0","expose":["8080=http"],"labels":{"tier":"front"}}"#,
         )
         .unwrap();
         assert_eq!(spec.target.place, Some(Place::Pid(7)));
         assert_eq!(spec.target.id.unwrap().as_str(), "abc");
         assert_eq!((spec.ip, spec.ip6), (Some([10, 0, 0, 5].into()), Some("fd00::5".parse().unwrap())));
-        assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (1, "net0"));
+        assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (2, "net0"));
+        assert_eq!((spec.exposed[0].port, spec.labels["tier"].as_str()), (8080, "front"));
     }
 
     #[test]
@@ -251,6 +262,11 @@ mod tests {
             (r#"{"container":"web","ip6":"10.0.0.1"}"#, "that is IPv4"),
             (r#"{"container":"web","mac":"01:00:00:00:00:01"}"#, "invalid MAC address"),
             (r#"{"container":"web","aliases":["a b"]}"#, "invalid DNS name"),
+            (r#"{"container":"web","aliases":["a.*"]}"#, "invalid DNS name"),
+            (r#"{"container":"web","expose":["http"]}"#, "invalid exposed port"),
+            (r#"{"container":"web","expose":[80]}"#, "invalid type"),
+            (r#"{"container":"web","labels":{"":"x"}}"#, "key is empty"),
+            (r#"{"container":"web","labels":{"a=b":"x"}}"#, "'='"),
             (r#"{"container":"web","ifname":"0123456789abcdef"}"#, "invalid interface name"),
         ] {
             let error = spec(json).expect_err(json);

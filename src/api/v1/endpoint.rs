@@ -1,5 +1,6 @@
 //! Endpoints and containers as they are shown.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -63,6 +64,12 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     /// Published ports.
     pub ports: Vec<Port>,
+    /// Ports that it serves besides, as in `8080/tcp=http`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expose: Vec<String>,
+    /// The user's own notes.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// Which of the runtime's networks attached it (CNI: the configuration's name); absent: a person or the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
@@ -136,6 +143,8 @@ impl From<&endpoint::Endpoint> for Endpoint {
             mac: endpoint.mac.to_string(),
             aliases: endpoint.aliases.iter().map(ToString::to_string).collect(),
             ports: endpoint.publications.iter().map(Port::from).collect(),
+            expose: endpoint.exposed.iter().map(ToString::to_string).collect(),
+            labels: endpoint.labels.clone(),
             owner: endpoint.owner.as_ref().map(ToString::to_string),
             bandwidth: endpoint.bandwidth.map(super::Bandwidth::from),
         }

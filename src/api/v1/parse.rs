@@ -1,14 +1,42 @@
 //! Values that have no type of their own in the model: references to things, addresses by family, DNS questions.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::Invalid;
+use crate::model::exposure::Exposure;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, DnsName, NetworkName};
 use crate::model::question::RecordType;
 
 /// Longest network id: 64 hex digits.
 const NETWORK_ID_MAX: usize = 64;
+
+/// The labels of one endpoint together, in bytes: all of them are told in one answer of DNS, which has 64 KiB.
+const LABELS_MAX: usize = 16 << 10;
+
+/// Ports that a container serves (`--expose`).
+pub(super) fn exposed(texts: &[String]) -> Result<Vec<Exposure>, Invalid> {
+    texts.iter().map(|text| text.parse()).collect()
+}
+
+/// Labels of an endpoint.
+pub(super) fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
+    if let Some((key, value)) = labels.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
+        let why = if key.is_empty() {
+            "its key is empty"
+        } else {
+            "its key has a '=', so nobody could tell it from the value"
+        };
+        return Err(Invalid::new("label", format!("{key}={value}"), why));
+    }
+    let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len() + 1).sum();
+    if bytes > LABELS_MAX {
+        let why = format!("all labels together have {bytes} bytes, at most {LABELS_MAX} are allowed");
+        return Err(Invalid::new("labels", labels.into_keys().next().unwrap_or_default(), why));
+    }
+    Ok(labels)
+}
 
 /// A text that may be a network's name, its id, or the beginning of its id.
 pub fn network_reference(text: &str) -> Result<String, Invalid> {
@@ -67,7 +95,7 @@ pub struct RecordName {
 }
 
 /// Types that people ask for and that no name of ours has.
-const OTHERS: [&str; 11] = ["ANY", "CAA", "CNAME", "HTTPS", "MX", "NAPTR", "NS", "SOA", "SRV", "SVCB", "TXT"];
+const OTHERS: [&str; 8] = ["CAA", "CNAME", "HTTPS", "MX", "NAPTR", "NS", "SOA", "SVCB"];
 
 /// A DNS question: the name without its final dot and the record type. An IP address asks for its names (PTR).
 /// Without a type, addresses ask for PTR and names for A.
@@ -78,8 +106,17 @@ pub fn record(name: &str, kind: Option<&str>) -> Result<(String, RecordName), In
         "A" => RecordType::A,
         "AAAA" => RecordType::Aaaa,
         "PTR" => RecordType::Ptr,
+        "SRV" => RecordType::Srv,
+        "TXT" => RecordType::Txt,
+        "ANY" => RecordType::Any,
         other if OTHERS.contains(&other) => RecordType::Other,
-        _ => return Err(Invalid::new("record type", kind, "use A, AAAA, PTR or another type such as TXT")),
+        _ => {
+            return Err(Invalid::new(
+                "record type",
+                kind,
+                "use A, AAAA, PTR, SRV, TXT, ANY or another type such as MX",
+            ));
+        }
     };
     let name = match address {
         Some(address) if record == RecordType::Ptr => reverse(address),

@@ -54,6 +54,10 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
         Some("its aliases")
     } else if !are_published(&spec.ports, &endpoint.publications) {
         Some("its ports")
+    } else if spec.exposed != endpoint.exposed {
+        Some("its exposed ports")
+    } else if spec.labels != endpoint.labels {
+        Some("its labels")
     } else if spec.bandwidth != endpoint.bandwidth {
         Some("its limits")
     } else if !later && spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {

@@ -18,6 +18,8 @@ pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
         ip: args.ip.map(|ip| ip.to_string()),
         aliases: args.aliases,
         ports: args.ports.into_iter().map(PortRequest::Spec).collect(),
+        expose: args.expose,
+        labels: args.label.into_iter().collect(),
         ..Connect::default()
     }
 }

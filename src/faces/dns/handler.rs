@@ -63,12 +63,7 @@ impl Handler {
         let asker = Asker::Address(request.src().ip().to_canonical());
         let original = query.original();
         let name = original.name().to_ascii();
-        let kind = match query.query_type() {
-            RecordType::A => Kind::A,
-            RecordType::AAAA => Kind::Aaaa,
-            RecordType::PTR => Kind::Ptr,
-            _ => Kind::Other,
-        };
+        let kind = Kind::from_code(query.query_type().into());
         let answer = snapshot.resolve(asker, name.strip_suffix('.').unwrap_or(&name), kind);
         debug!(asker = %request.src(), query = %original, ?answer, "DNS query");
         let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);

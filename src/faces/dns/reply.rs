@@ -1,9 +1,10 @@
 //! Replies: from an answer of the zone to records, and from records to a message that fits its transport.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, ResponseCode};
-use hickory_proto::rr::rdata::{A, AAAA, NS, PTR, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_server::net::xfer::Protocol;
 use hickory_server::server::{Request, ResponseHandler, ResponseInfo};
@@ -11,7 +12,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use tracing::debug;
 
 use crate::engine::Snapshot;
-use crate::model::question::Answer;
+use crate::model::question::{Answer, Service};
 
 /// Largest UDP message we send or ask for: fits every path without fragments (DNS flag day 2020).
 pub(super) const MAX_UDP: u16 = 1232;
@@ -19,6 +20,13 @@ pub(super) const MAX_UDP: u16 = 1232;
 const PLAIN_UDP: u16 = 512;
 /// SOA refresh, retry and expire in seconds: of use to secondary servers only, of which there are none.
 const SOA_TIMES: (i32, i32, i32) = (3600, 600, 86_400);
+
+/// Bytes that services and their addresses may have in one message, which has 64 KiB.
+const SERVICES_MAX: usize = 60_000;
+/// Bytes of a SRV record besides its target (RFC 2782; the owner is compressed).
+const SERVICE_HEADER: usize = 18;
+/// Bytes of an address record besides its owner, at most.
+const ADDRESS_SIZE: usize = 26;
 
 /// What is said, without the header bits that come from the request.
 #[derive(Debug, Clone)]
@@ -68,6 +76,10 @@ impl Local<'_> {
                 self.rotated(addresses).into_iter().map(|v6| record(RData::AAAA(AAAA(v6)))).collect()
             }
             Answer::Ptr(names) => names.iter().filter_map(|n| to_name(n)).map(|n| record(RData::PTR(PTR(n)))).collect(),
+            Answer::Srv(services) => return Some(self.services(name, services)),
+            Answer::Txt(texts) => texts.iter().map(|text| record(RData::TXT(txt(text)))).collect(),
+            // RFC 8482, 4.2: one small record, of a type that nobody asks for by itself.
+            Answer::Any => vec![record(RData::HINFO(HINFO::new("RFC8482".into(), String::new())))],
             Answer::NoData => return Some(self.no_data(name, kind)),
             Answer::NxDomain => {
                 return Some(Reply::ours(ResponseCode::NXDomain, Vec::new(), vec![self.soa(self.zone_of(name))]));
@@ -76,6 +88,38 @@ impl Local<'_> {
             Answer::Forward => return None,
         };
         Some(Reply::ours(ResponseCode::NoError, answers, Vec::new()))
+    }
+
+    /// Where a service is, with the addresses of each target, as many as one message holds. Equal priorities take turns.
+    fn services(&self, name: &Name, mut services: Vec<Service>) -> Reply {
+        for equal in services.chunk_by_mut(|one, other| one.priority == other.priority) {
+            equal.rotate_left(self.turn % equal.len());
+        }
+        let (mut answers, mut additionals, mut told) = (Vec::new(), Vec::new(), HashSet::new());
+        let mut left = SERVICES_MAX;
+        for Service { priority, port, target, addresses } in services {
+            let Some(host) = to_name(&target) else { continue };
+            let Some(rest) = left.checked_sub(SERVICE_HEADER + host.len()) else { break };
+            left = rest;
+            answers.push(Record::from_rdata(
+                name.clone(),
+                self.ttl,
+                RData::SRV(SRV::new(priority, 1, port, host.clone())),
+            ));
+            // A target that serves on several ports is told of once.
+            for address in addresses.into_iter().filter(|_| !told.contains(&host)) {
+                let data = match address {
+                    IpAddr::V4(v4) => RData::A(A(v4)),
+                    IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
+                };
+                if let Some(rest) = left.checked_sub(ADDRESS_SIZE + host.len()) {
+                    left = rest;
+                    additionals.push(Record::from_rdata(host.clone(), self.ttl, data));
+                }
+            }
+            told.insert(host);
+        }
+        Reply { additionals, ..Reply::ours(ResponseCode::NoError, answers, Vec::new()) }
     }
 
     /// NOERROR with SOA (RFC 2308, 2.2); the apex has its SOA and NS.
@@ -123,6 +167,11 @@ impl Local<'_> {
     fn in_domain(&self, label: &str) -> Name {
         to_name(&format!("{label}.{}", self.snapshot.domain)).unwrap_or_else(Name::root)
     }
+}
+
+/// One text, cut into strings of at most 255 bytes, which readers put together again (RFC 7208, 3.3).
+fn txt(text: &str) -> TXT {
+    TXT::from_bytes(text.as_bytes().chunks(255).collect())
 }
 
 /// A name of ours as a domain name; `None` when it is too long for one (RFC 1035, 2.3.4).

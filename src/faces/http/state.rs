@@ -11,7 +11,7 @@ use super::extract::Params;
 use super::problem::Problem;
 use super::{Shared, find};
 use crate::api::v1::{self, Dump, ErrorBody, Resolved, Status};
-use crate::model::question::{Answer, Asker};
+use crate::model::question::{Answer, Asker, Service};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(status)).routes(routes!(dump)).routes(routes!(resolve))
@@ -91,6 +91,12 @@ fn shown(answer: Answer) -> (&'static str, Vec<String>) {
         Answer::A(addresses) => ("NOERROR", addresses.iter().map(ToString::to_string).collect()),
         Answer::Aaaa(addresses) => ("NOERROR", addresses.iter().map(ToString::to_string).collect()),
         Answer::Ptr(names) => ("NOERROR", names),
+        Answer::Srv(services) => {
+            let one = |s: &Service| format!("{} 1 {} {}", s.priority, s.port, s.target);
+            ("NOERROR", services.iter().map(one).collect())
+        }
+        Answer::Txt(texts) => ("NOERROR", texts),
+        Answer::Any => ("NOERROR", vec!["\"RFC8482\" \"\"".into()]),
         Answer::NoData => ("NODATA", Vec::new()),
         Answer::NxDomain => ("NXDOMAIN", Vec::new()),
         Answer::Forward => ("FORWARD", Vec::new()),

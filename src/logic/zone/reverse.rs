@@ -2,25 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{View, inside};
+use super::inside;
+use super::view::View;
 use crate::model::address::Subnet;
 use crate::model::question::{Answer, RecordType};
 
 /// The answer when the name (lower case) is a reverse name; `None` when it is not.
 pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType) -> Option<Answer> {
-    let prefix = if let Some(labels) = inside(name, "in-addr.arpa") {
-        v4(labels)
-    } else if let Some(labels) = inside(name, "ip6.arpa") {
-        v6(labels)
-    } else {
-        return None;
-    };
     // A name that stands for no address cannot lie in our subnets.
-    let Some((address, bits)) = prefix else {
+    let Some((address, bits)) = prefix(name)? else {
         return Some(Answer::Forward);
     };
-    let full = bits == if address.is_ipv4() { 32 } else { 128 };
-    if full {
+    if bits == full(address) {
         return Some(of_address(view, domain, address, kind));
     }
     let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
@@ -28,17 +21,30 @@ pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType
     Some(if ours { Answer::NoData } else { Answer::Forward })
 }
 
+/// The address that the name (lower case) is the reverse name of.
+pub(super) fn address(name: &str) -> Option<IpAddr> {
+    prefix(name)?.filter(|(address, bits)| *bits == full(*address)).map(|(address, _)| address)
+}
+
+fn full(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// `None`: no reverse name; `Some(None)`: one that stands for no prefix.
+fn prefix(name: &str) -> Option<Option<(IpAddr, u8)>> {
+    inside(name, "in-addr.arpa").map(v4).or_else(|| inside(name, "ip6.arpa").map(v6))
+}
+
 fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) -> Answer {
     let subnets = |network: &crate::model::network::Network| network.subnets.iter().any(|s| s.subnet.contains(address));
     let Some(network) = view.desired.networks().find(|network| subnets(network)) else {
         return Answer::Forward;
     };
-    if !view.sees(network) {
+    if !view.sees(&network.name) {
         return Answer::NxDomain;
     }
     let names = if let Some(endpoint) = view.desired.at_address(address) {
-        let container = &endpoint.container;
-        let name = if container.name.resolves() { container.name.as_str() } else { container.id.short() };
+        let name = endpoint.main_name();
         vec![name.to_string(), format!("{name}.{}.{domain}", endpoint.network)]
     } else if view.desired.at_gateway(address).is_some() {
         vec![format!("host.{domain}")]

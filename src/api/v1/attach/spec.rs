@@ -9,7 +9,7 @@ use super::{AddressRange, AddressRequest, Attach, Bandwidth, CheckAttachment, In
 use crate::api::v1::parse;
 use crate::model::Invalid;
 use crate::model::address::Subnet;
-use crate::model::names::{DnsName, IfName, NetworkName};
+use crate::model::names::{Alias, IfName, NetworkName};
 use crate::model::request::{self, AddressSpec, AttachSpec, AttachmentKey, CheckSpec, InterfaceSource};
 use crate::model::route;
 use crate::model::shape::{self, Rate};
@@ -45,13 +45,15 @@ impl Attach {
             network: self.network.try_into()?,
             name: self.name.map(|name| name.parse()).transpose()?,
             scope: self.scope.map(|scope| scope.parse()).transpose()?,
-            aliases: self.aliases.iter().map(|alias| alias.parse::<DnsName>()).collect::<Result<_, _>>()?,
+            aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
             interface: self.interface.into(),
             addresses,
             ranges: self.ranges.iter().map(range).collect::<Result<_, _>>()?,
             routes: self.routes.iter().map(Route::parse).collect::<Result<_, _>>()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
             ports: self.ports.iter().map(super::PortRequest::spec).collect::<Result<_, _>>()?,
+            exposed: parse::exposed(&self.expose)?,
+            labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
         })
     }

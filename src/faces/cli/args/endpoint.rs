@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Format;
-use super::values::checked;
+use super::values::{checked, label};
 use crate::api::v1;
 use crate::model::address::Mac;
-use crate::model::names::{ContainerName, DnsName, IfName};
+use crate::model::exposure::Exposure;
+use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::PortSpec;
 
 /// `netd connect`.
@@ -26,6 +27,7 @@ Without a host port a free one is chosen and printed.
 Examples:
   netd connect net1 web -p 4000:80
   netd connect net1 db --pid 4711 --ip 10.89.0.9 --alias postgres
+  netd connect net1 proxy --alias '*.app' --expose 8080=http --label tier=front
   netd connect net1 dns --netns /run/netns/dns -p 127.0.0.1:5300:53/udp")]
 pub struct ConnectArgs {
     /// Name or id of the network
@@ -63,12 +65,18 @@ pub struct EndpointArgs {
     /// Publish a port; repeat for more
     #[arg(short = 'p', long = "publish", value_name = "SPEC", value_parser = checked::<PortSpec>)]
     pub ports: Vec<String>,
-    /// A further DNS name on this network; repeat for more
-    #[arg(long = "alias", value_name = "NAME", value_parser = checked::<DnsName>)]
+    /// A further DNS name on this network, or `*.NAME` for all below that one; repeat for more
+    #[arg(long = "alias", value_name = "NAME", value_parser = checked::<Alias>)]
     pub aliases: Vec<String>,
     /// A fixed IPv4 address
     #[arg(long, value_name = "IP", value_parser = v1::ipv4)]
     pub ip: Option<Ipv4Addr>,
+    /// A port that it serves besides, told in DNS (SRV): PORT[/tcp|udp|sctp][=SERVICE]; repeat for more
+    #[arg(long, value_name = "PORT", value_parser = checked::<Exposure>)]
+    pub expose: Vec<String>,
+    /// A note of your own, told in DNS (TXT); repeat for more
+    #[arg(long, value_name = "K=V", value_parser = label)]
+    pub label: Vec<(String, String)>,
 }
 
 /// `netd run`.

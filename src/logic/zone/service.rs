@@ -1,0 +1,162 @@
+//! Services (RFC 2782): `_http._tcp.web` and `_8080._tcp.web`, from the ports that containers publish or say they serve.
+
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use super::Zone;
+use super::view::View;
+use crate::model::endpoint::Endpoint;
+use crate::model::publication::{PortRange, Protocol};
+use crate::model::question::{Answer, Reason, RecordType, Service};
+
+/// What ports are called where nobody says otherwise (IANA, "Service Name and Transport Protocol Port Number Registry").
+const WELL_KNOWN: [(&str, u16, &[Protocol]); 38] = [
+    ("ftp", 21, &[Protocol::Tcp]),
+    ("ssh", 22, &[Protocol::Tcp]),
+    ("smtp", 25, &[Protocol::Tcp]),
+    ("domain", 53, &[Protocol::Tcp, Protocol::Udp]),
+    ("http", 80, &[Protocol::Tcp]),
+    ("kerberos", 88, &[Protocol::Tcp, Protocol::Udp]),
+    ("pop3", 110, &[Protocol::Tcp]),
+    ("ntp", 123, &[Protocol::Udp]),
+    ("imap", 143, &[Protocol::Tcp]),
+    ("snmp", 161, &[Protocol::Udp]),
+    ("ldap", 389, &[Protocol::Tcp]),
+    ("https", 443, &[Protocol::Tcp, Protocol::Udp]),
+    ("submissions", 465, &[Protocol::Tcp]),
+    ("syslog", 514, &[Protocol::Udp]),
+    ("submission", 587, &[Protocol::Tcp]),
+    ("ldaps", 636, &[Protocol::Tcp]),
+    ("domain-s", 853, &[Protocol::Tcp, Protocol::Udp]),
+    ("rsync", 873, &[Protocol::Tcp]),
+    ("imaps", 993, &[Protocol::Tcp]),
+    ("pop3s", 995, &[Protocol::Tcp]),
+    ("ms-sql-s", 1433, &[Protocol::Tcp]),
+    ("mqtt", 1883, &[Protocol::Tcp]),
+    ("nfs", 2049, &[Protocol::Tcp]),
+    ("etcd-client", 2379, &[Protocol::Tcp]),
+    ("etcd-server", 2380, &[Protocol::Tcp]),
+    ("mysql", 3306, &[Protocol::Tcp]),
+    ("stun", 3478, &[Protocol::Tcp, Protocol::Udp]),
+    ("sip", 5060, &[Protocol::Tcp, Protocol::Udp]),
+    ("xmpp-client", 5222, &[Protocol::Tcp]),
+    ("xmpp-server", 5269, &[Protocol::Tcp]),
+    ("postgresql", 5432, &[Protocol::Tcp]),
+    ("amqps", 5671, &[Protocol::Tcp]),
+    ("amqp", 5672, &[Protocol::Tcp]),
+    ("redis", 6379, &[Protocol::Tcp]),
+    ("http-alt", 8080, &[Protocol::Tcp]),
+    ("secure-mqtt", 8883, &[Protocol::Tcp]),
+    ("git", 9418, &[Protocol::Tcp]),
+    ("mongodb", 27017, &[Protocol::Tcp]),
+];
+
+/// `_SERVICE._PROTOCOL.HOST`, or `_PROTOCOL.HOST`, which only lies above services.
+struct Asked<'n> {
+    /// Without its underscore.
+    service: Option<&'n str>,
+    protocol: Protocol,
+    host: &'n str,
+}
+
+/// Takes a name (lower case) apart.
+fn parse(name: &str) -> Option<Asked<'_>> {
+    let (first, rest) = name.strip_prefix('_')?.split_once('.')?;
+    if let Some((second, host)) = rest.strip_prefix('_').and_then(|rest| rest.split_once('.')) {
+        return Some(Asked { service: Some(first), protocol: second.parse().ok()?, host });
+    }
+    Some(Asked { service: None, protocol: first.parse().ok()?, host: rest })
+}
+
+/// The host whose service a name (lower case) would be.
+pub(super) fn host(name: &str) -> Option<&str> {
+    parse(name).map(|asked| asked.host)
+}
+
+fn find<'a>(view: &View<'a>, host: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+    view.exact(host).or_else(|| view.wild(host))
+}
+
+/// Who serves what the name asks for; `None`: it is no such name, or nobody does.
+pub(super) fn holders<'a>(view: &View<'a>, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+    let asked = parse(name)?;
+    let mut holders = find(view, asked.host)?;
+    holders.retain(|endpoint| !ports(view, endpoint, &asked).is_empty());
+    (!holders.is_empty()).then_some(holders)
+}
+
+/// The answer when somebody serves what the name (lower case) asks for.
+pub(super) fn answer(zone: &Zone<'_>, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
+    let asked = parse(name)?;
+    let holders = find(view, asked.host)?;
+    if asked.service.is_none() {
+        let any = holders.iter().any(|endpoint| !ports(view, endpoint, &asked).is_empty());
+        return any.then_some((Answer::NoData, Reason::Above));
+    }
+    let mut services: Vec<Service> = Vec::new();
+    for endpoint in holders {
+        let target = format!("{}.{}.{}", endpoint.main_name(), endpoint.network, zone.domain.trim_matches('.'));
+        let target = target.trim_end_matches('.').to_owned();
+        let addresses: Vec<_> = endpoint.addresses.iter().map(IpNetwork::ip).collect();
+        let order = view.networks.iter().position(|network| network.name == endpoint.network).unwrap_or_default();
+        for port in ports(view, endpoint, &asked) {
+            // A runtime may attach a container to one network several times.
+            match services.iter_mut().find(|known| known.port == port && known.target == target) {
+                Some(known) => known.addresses.extend(&addresses),
+                None => services.push(Service {
+                    priority: u16::try_from(order).unwrap_or(u16::MAX),
+                    port,
+                    target: target.clone(),
+                    addresses: addresses.clone(),
+                }),
+            }
+        }
+    }
+    let exists = !services.is_empty();
+    let answer = if kind == RecordType::Srv { Answer::Srv(services) } else { Answer::NoData };
+    exists.then_some((answer, Reason::Service))
+}
+
+/// The ports of the endpoint's container that serve what is asked for, each once. A process listens on all of its
+/// container's networks, so a port counts on each, whichever one it was published or exposed with. Without a service
+/// any port counts.
+fn ports(view: &View<'_>, endpoint: &Endpoint, asked: &Asked<'_>) -> Vec<u16> {
+    let attached = view.desired.container(&endpoint.container.id);
+    let all = || attached.iter().flat_map(|attached| &attached.endpoints);
+    let published =
+        || all().flat_map(|e| &e.publications).filter(|p| p.protocol == asked.protocol).map(|p| p.container);
+    let exposed = || all().flat_map(|e| &e.exposed).filter(|exposure| exposure.protocol == asked.protocol);
+    let mut ports: Vec<u16> = match (asked.service, number(asked)) {
+        (None, _) => published().map(PortRange::first).chain(exposed().map(|exposure| exposure.port)).collect(),
+        (Some(_), Some(port)) => {
+            let there =
+                published().any(|range| range.contains(port)) || exposed().any(|exposure| exposure.port == port);
+            there.then_some(port).into_iter().collect()
+        }
+        (Some(service), None) => {
+            let known = well_known(service, asked.protocol);
+            let called = exposed().filter(|exposure| match &exposure.service {
+                Some(own) => own.as_str().eq_ignore_ascii_case(service),
+                None => Some(exposure.port) == known,
+            });
+            let usual = known.filter(|port| published().any(|range| range.contains(*port)));
+            called.map(|exposure| exposure.port).chain(usual).collect()
+        }
+    };
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// The port, where it is asked for by number.
+fn number(asked: &Asked<'_>) -> Option<u16> {
+    let service = asked.service?;
+    let plain = service.bytes().all(|byte| byte.is_ascii_digit()) && !service.starts_with('0');
+    service.parse().ok().filter(|_| plain)
+}
+
+fn well_known(service: &str, protocol: Protocol) -> Option<u16> {
+    let found = WELL_KNOWN.iter().find(|(name, _, protocols)| *name == service && protocols.contains(&protocol));
+    found.map(|(_, port, _)| *port)
+}

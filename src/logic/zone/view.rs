@@ -1,0 +1,141 @@
+//! Views: which networks an asker sees, in which order, and who has a name there.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::suffixes;
+use crate::model::desired::{Attached, Desired};
+use crate::model::endpoint::Endpoint;
+use crate::model::names::NetworkName;
+use crate::model::network::Network;
+use crate::model::question::Asker;
+
+/// What an asker sees.
+pub(super) struct View<'a> {
+    pub(super) desired: &'a Desired,
+    /// The container that asks; `None`: the host.
+    pub(super) asker: Option<&'a Attached>,
+    /// In the order in which the asker was connected to them; for the host the one it asks through, then by name.
+    pub(super) networks: Vec<&'a Arc<Network>>,
+    /// Whether the host asks through a gateway, the first network's.
+    through_gateway: bool,
+}
+
+impl<'a> View<'a> {
+    /// `None`: nobody we serve.
+    pub(super) fn of(desired: &'a Desired, asker: Asker) -> Option<Self> {
+        let host = |first: Option<&'a Arc<Network>>| {
+            let others = desired.networks().filter(|other| first.is_none_or(|first| first.name != other.name));
+            let networks = first.into_iter().chain(others).collect();
+            Some(Self { desired, asker: None, networks, through_gateway: first.is_some() })
+        };
+        let source = match asker {
+            Asker::Host => return host(None),
+            Asker::Address(source) => source.to_canonical(),
+        };
+        let Some(endpoint) = desired.at_address(source) else {
+            return host(Some(desired.at_gateway(source)?));
+        };
+        let attached = desired.container(&endpoint.container.id)?;
+        let mut networks: Vec<&Arc<Network>> = Vec::new();
+        for network in attached.endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network)) {
+            // A runtime may attach a container to one network several times.
+            if !networks.iter().any(|known| known.name == network.name) {
+                networks.push(network);
+            }
+        }
+        Some(Self { desired, asker: Some(attached), networks, through_gateway: false })
+    }
+
+    /// The visible network of that name, without case.
+    pub(super) fn network(&self, name: &str) -> Option<&'a Arc<Network>> {
+        self.networks.iter().copied().find(|network| network.name.as_str().eq_ignore_ascii_case(name))
+    }
+
+    pub(super) fn sees(&self, network: &NetworkName) -> bool {
+        self.networks.iter().any(|visible| visible.name == *network)
+    }
+
+    /// Who has the name as it stands: on every visible network, else the part before a dot on the network that the part
+    /// after it names, shortest network name first. `None`: nobody.
+    pub(super) fn exact(&self, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+        let on = |network: &Network, name: &str| {
+            let all = self.desired.named(&network.name, name);
+            self.of_scope(all, |endpoint| endpoint.is_whole_name(name))
+        };
+        let whole: Vec<_> = self.networks.iter().flat_map(|network| on(network, name)).collect();
+        if !whole.is_empty() {
+            return Some(whole);
+        }
+        self.split(name, on)
+    }
+
+    /// Who has every name below some one that this name is below, the longest such; in the same forms.
+    pub(super) fn wild(&self, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+        if !self.networks.iter().any(|network| self.desired.has_wildcards(&network.name)) {
+            return None;
+        }
+        let below = |network: &Network, parent: &str| {
+            let all = self.desired.named_below(&network.name, parent);
+            self.of_scope(all, |endpoint| endpoint.is_whole_name(&format!("*.{parent}")))
+        };
+        let whole = suffixes(name).find_map(|parent| {
+            let found: Vec<_> = self.networks.iter().flat_map(|network| below(network, parent)).collect();
+            (!found.is_empty()).then_some(found)
+        });
+        let on = |network: &Network, name: &str| {
+            suffixes(name).map(|parent| below(network, parent)).find(|found| !found.is_empty()).unwrap_or_default()
+        };
+        whole.or_else(|| self.split(name, on))
+    }
+
+    /// Whether the name lies above one that somebody has, in the same forms.
+    pub(super) fn is_above(&self, name: &str) -> bool {
+        let on = |network: &Network, name: &str| self.desired.is_above_names(&network.name, name);
+        let mut parts = name.rmatch_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
+        self.networks.iter().any(|network| on(network, name))
+            || parts.any(|(before, after)| self.network(after).is_some_and(|network| on(network, before)))
+    }
+
+    fn split(
+        &self,
+        name: &str,
+        on: impl Fn(&Network, &str) -> Vec<&'a Arc<Endpoint>>,
+    ) -> Option<Vec<&'a Arc<Endpoint>>> {
+        name.rmatch_indices('.').find_map(|(dot, _)| {
+            let holders = on(self.network(&name[dot + 1..])?, &name[..dot]);
+            (!holders.is_empty()).then_some(holders)
+        })
+    }
+
+    /// Those of the holders of a name whom the asker means. Where containers have scopes, those of the asker's own come
+    /// first, then those whose whole name it is; an asker without a scope finds the others too.
+    fn of_scope(&self, all: &'a [Arc<Endpoint>], is_whole: impl Fn(&Endpoint) -> bool) -> Vec<&'a Arc<Endpoint>> {
+        if all.iter().all(|endpoint| endpoint.container.scope.is_none()) {
+            return all.iter().collect();
+        }
+        let scope = self.asker.and_then(|attached| attached.container.scope.as_ref());
+        let own: Vec<_> = all.iter().filter(|e| scope.is_some() && e.container.scope.as_ref() == scope).collect();
+        if !own.is_empty() {
+            return own;
+        }
+        let whole: Vec<_> = all.iter().filter(|endpoint| is_whole(endpoint)).collect();
+        if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
+    }
+
+    /// The addresses at which the asker reaches the host: the bridge's on its first network. Internal networks have
+    /// them too, though no route leads through them.
+    pub(super) fn host(&self) -> Vec<IpAddr> {
+        if let Some(attached) = self.asker {
+            let first = attached.endpoints.first().zip(self.networks.first());
+            let gateways = first.map(|(endpoint, network)| {
+                endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect()
+            });
+            return gateways.unwrap_or_default();
+        }
+        match self.networks.first().filter(|_| self.through_gateway) {
+            Some(network) => network.subnets.iter().map(|subnet| subnet.gateway).collect(),
+            None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The names of one network: who has each as it stands, who has all below it, and which only lie above others.
+
+use std::sync::Arc;
+
+use rpds::RedBlackTreeMapSync as Map;
+
+use super::insert_in_order;
+use crate::model::endpoint::Endpoint;
+
+/// What an alias for everything below a name begins with.
+const WILDCARD: &str = "*.";
+
+/// Every key is in lower case.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Names {
+    exact: Map<String, Vec<Arc<Endpoint>>>,
+    /// Those with the alias `*.app`, under `app`.
+    below: Map<String, Vec<Arc<Endpoint>>>,
+    /// How many times a name has some further one below it.
+    above: Map<String, usize>,
+}
+
+impl Names {
+    /// Those who have the name as it stands.
+    pub(super) fn exact(&self, name: &str) -> &[Arc<Endpoint>] {
+        self.exact.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Those who have every name below this one.
+    pub(super) fn below(&self, name: &str) -> &[Arc<Endpoint>] {
+        self.below.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether anybody has every name below some one.
+    pub(super) fn has_wildcards(&self) -> bool {
+        !self.below.is_empty()
+    }
+
+    /// Whether some name is below this one.
+    pub(super) fn is_above(&self, name: &str) -> bool {
+        self.above.contains_key(name)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty()
+    }
+
+    pub(super) fn insert(&mut self, name: &str, endpoint: &Arc<Endpoint>) {
+        for parent in parents(name) {
+            let count = self.above.get(parent).copied().unwrap_or(0);
+            self.above.insert_mut(parent.to_owned(), count + 1);
+        }
+        let (map, key) = self.place(name);
+        let mut holders = map.get(key).cloned().unwrap_or_default();
+        insert_in_order(&mut holders, endpoint);
+        map.insert_mut(key.to_owned(), holders);
+    }
+
+    pub(super) fn remove(&mut self, name: &str, endpoint: &Endpoint) {
+        for parent in parents(name) {
+            match self.above.get(parent).copied() {
+                Some(count) if count > 1 => self.above.insert_mut(parent.to_owned(), count - 1),
+                _ => _ = self.above.remove_mut(parent),
+            }
+        }
+        let key = endpoint.key();
+        let (map, name) = self.place(name);
+        let mut holders = map.get(name).cloned().unwrap_or_default();
+        holders.retain(|holder| holder.key() != key);
+        if holders.is_empty() {
+            map.remove_mut(name);
+        } else {
+            map.insert_mut(name.to_owned(), holders);
+        }
+    }
+
+    /// The map that the name belongs in, and its key there.
+    fn place<'n>(&mut self, name: &'n str) -> (&mut Map<String, Vec<Arc<Endpoint>>>, &'n str) {
+        match name.strip_prefix(WILDCARD) {
+            Some(parent) => (&mut self.below, parent),
+            None => (&mut self.exact, name),
+        }
+    }
+}
+
+/// Every name above this one but the root.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
+}
