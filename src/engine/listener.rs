@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 pub use crate::kernel::DnsSockets;
-pub use crate::kernel::datagrams::{ANSWER_MAX, Batch};
+pub use crate::kernel::datagrams::{ANSWER_MAX, BATCH, Batch, backlog};
 pub use crate::kernel::poller::{Poller, WOKEN, Waker};
 
 /// A change to the addresses on which names are answered. The engine opens the sockets, because only it knows the

@@ -170,6 +170,21 @@ impl Batch {
     }
 }
 
+/// How much waits at the socket: bytes, in the kernel's counting, and how many may (sock_diag(7), `SK_MEMINFO`).
+pub fn backlog(socket: &UdpSocket) -> io::Result<(u32, u32)> {
+    /// From linux/sock_diag.h: places in the array, and its length.
+    const RMEM_ALLOC: usize = 0;
+    const RCVBUF: usize = 1;
+    let mut info = [0u32; 9];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes to the array.
+    let done = unsafe {
+        let to = info.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, to, &raw mut length)
+    };
+    if done == 0 { Ok((info[RMEM_ALLOC], info[RCVBUF])) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Where a question came from; `None` where an answer cannot go.
 fn source(header: &libc::mmsghdr) -> Option<SocketAddr> {
     let name = header.msg_hdr.msg_name;
@@ -244,6 +259,8 @@ mod tests {
         for _ in 0..BATCH {
             client.send(b"3").unwrap();
         }
+        let (waits, may) = backlog(&server).unwrap();
+        assert!(waits > QUESTION_MAX as u32 && waits < may, "{waits} of {may}");
         let mut batch = Batch::new();
         assert_eq!(batch.receive(&server).unwrap(), BATCH);
         let mut lengths = Vec::new();

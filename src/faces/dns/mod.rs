@@ -6,13 +6,14 @@
 //! those are, `flights` bounds how many are asked at once. Where both ways can answer they say the same.
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
-//! `queue` bounds what it hands to the slow way; `tcp` serves connections, `clients` bounds how many there are.
+//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
 
 mod clients;
 mod encode;
 mod flights;
 mod forward;
 mod handler;
+mod overload;
 #[cfg(test)]
 mod properties;
 mod queue;

@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome};
+use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
 use super::wire::Transport;
-use crate::engine::listener::{Batch, Poller, WOKEN, Waker};
+use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
 
 /// After so many errors in a row a socket is given up.
 const ERRORS_MAX: u32 = 1000;
@@ -51,6 +52,7 @@ struct Socket {
     socket: UdpSocket,
     outlet: Arc<Outlet>,
     errors: u32,
+    overload: Overload,
 }
 
 /// A message for the slow way.
@@ -86,7 +88,10 @@ impl UdpLoop {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
-        self.order(Order::Serve(key, Socket { socket, outlet: outlet.clone(), errors: 0 }));
+        self.order(Order::Serve(
+            key,
+            Socket { socket, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
+        ));
         Ok(Serving { key, outlet })
     }
 
@@ -184,7 +189,14 @@ impl Worker {
     fn serve(&mut self, key: u64, batch: &mut Batch) {
         let Some(socket) = self.sockets.get_mut(&key) else { return };
         match batch.receive(&socket.socket) {
-            Ok(_) => socket.errors = 0,
+            Ok(count) => {
+                socket.errors = 0;
+                if (count == BATCH || socket.overload.is_on())
+                    && let Ok((bytes, of)) = backlog(&socket.socket)
+                {
+                    socket.overload.filled(bytes, of);
+                }
+            }
             Err(error) => {
                 socket.errors += 1;
                 if socket.errors == ERRORS_MAX {
@@ -197,20 +209,26 @@ impl Worker {
         }
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
-        let (handler, shares, jobs, outlet) = (&self.handler, &self.shares, &self.jobs, &socket.outlet);
-        batch.answer(|message, source, out| match handler.quick(&snapshot, message, source, Transport::Udp, out) {
-            Done::Replied(length) => length,
-            Done::Ignored => 0,
-            Done::Left => {
-                let job = shares.take(source.ip()).map(|share| Job {
-                    message: message.to_vec(),
-                    source,
-                    outlet: outlet.clone(),
-                    share,
-                });
-                match job.map(|job| jobs.try_send(job)) {
-                    Some(Ok(())) => 0,
-                    _ => quick::fail(message, Transport::Udp, out),
+        let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
+        let (outlet, overload) = (&socket.outlet, &mut socket.overload);
+        batch.answer(|message, source, out| {
+            if !overload.admits(source.ip()) {
+                return 0;
+            }
+            match handler.quick(&snapshot, message, source, Transport::Udp, out) {
+                Done::Replied(length) => length,
+                Done::Ignored => 0,
+                Done::Left => {
+                    let job = shares.take(source.ip()).map(|share| Job {
+                        message: message.to_vec(),
+                        source,
+                        outlet: outlet.clone(),
+                        share,
+                    });
+                    match job.map(|job| jobs.try_send(job)) {
+                        Some(Ok(())) => 0,
+                        _ => quick::fail(message, Transport::Udp, out),
+                    }
                 }
             }
         });
