@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use tokio::sync::mpsc;
 
 pub use crate::kernel::DnsSockets;
+pub use crate::kernel::datagrams::{ANSWER_MAX, BATCH, Batch, backlog};
+pub use crate::kernel::poller::{Poller, WOKEN, Waker};
 
 /// A change to the addresses on which names are answered. The engine opens the sockets, because only it knows the
 /// kernel; records change without one of these.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 
-use nix::sys::socket::sockopt::{IpFreebind, Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::sockopt::{IpFreebind, Ipv6V6Only, RcvBuf, RcvBufForce, ReuseAddr};
 use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket};
 
 use super::netlink::failed;
@@ -14,12 +14,19 @@ use super::{DnsSockets, KernelError};
 const PORT: u16 = 53;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
+/// Bytes of queries that may wait; each takes some 800 of the kernel's. The usual 208 KiB is full after 250: a burst of
+/// containers that start together must not lose any.
+const QUERIES_WAIT: usize = 2 << 20;
 
 /// Opens them, non-blocking and close-on-exec. They need not wait for the address: it may appear later (`IP_FREEBIND`).
 pub fn open(address: IpAddr) -> Result<DnsSockets, KernelError> {
     let look = "another name server may listen there: see `ss -lnptu sport = :53`";
     let at = SocketAddr::new(address, PORT);
     let udp = bound(SockType::Datagram, at).map_err(failed("listen on UDP", at, look))?;
+    // Beyond net.core.rmem_max where that is allowed, up to it elsewhere; less than asked for is no failure.
+    if setsockopt(&udp, RcvBufForce, &QUERIES_WAIT).is_err() {
+        let _ = setsockopt(&udp, RcvBuf, &QUERIES_WAIT);
+    }
     let tcp = bound(SockType::Stream, at)
         .and_then(|tcp| {
             listen(&tcp, Backlog::new(BACKLOG)?)?;
@@ -50,6 +57,20 @@ mod tests {
     use crate::kernel::lab::{in_own_netns, ip};
     use crate::kernel::netlink::Netlink;
     use std::io::{Read as _, Write as _};
+
+    #[test]
+    fn a_burst_waits_until_it_is_taken() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let sockets = open("127.0.0.1".parse().unwrap()).unwrap();
+            let asker = UdpSocket::bind("127.0.0.1:0").unwrap();
+            for _ in 0..1000 {
+                asker.send_to(&[0; 60], ("127.0.0.1", PORT)).unwrap();
+            }
+            let waiting = std::iter::from_fn(|| sockets.udp.recv_from(&mut [0; 64]).ok()).count();
+            assert_eq!(waiting, 1000);
+        });
+    }
 
     #[test]
     fn they_answer_at_an_address_that_comes_later() {

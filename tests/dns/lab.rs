@@ -5,12 +5,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
 use netd::faces::dns::{Config, Server};
 use netd::model::desired::Desired;
+use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -40,6 +41,8 @@ impl Lab {
         let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
         let stop = CancellationToken::new();
         let (udp, tcp) = both(address).await;
+        // As the engine opens them. Without privileges it is less, and a test that floods may fail.
+        let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
         let server = udp.local_addr().unwrap();
         let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
         listening.send(Listening::Serve(sockets)).unwrap();
@@ -77,6 +80,13 @@ impl Lab {
         socket.connect(self.server).await.unwrap()
     }
 
+    /// Asks over UDP and says how long it took.
+    pub(crate) async fn timed(&self, from: &str, name: &str) -> Duration {
+        let begin = std::time::Instant::now();
+        assert_eq!(self.ask(from, name, RecordType::A).await.response_code, ResponseCode::NoError);
+        begin.elapsed()
+    }
+
     pub(crate) async fn tcp(&self, from: &str, message: &Message) -> Message {
         let mut stream = self.connect(from).await;
         write(&mut stream, message).await;
@@ -85,16 +95,17 @@ impl Lab {
 
     /// What dig prints; `None` where it is not installed.
     pub(crate) async fn dig(&self, from: &str, arguments: &[&str]) -> Option<String> {
-        let mut dig = std::process::Command::new("dig");
-        dig.args([
-            "-b",
-            from,
-            &format!("@{}", self.server.ip()),
-            "-p",
-            &self.server.port().to_string(),
-            "+tries=1",
-            "+time=5",
-        ]);
+        self.run("dig", from, &["+tries=1", "+time=5"], arguments).await
+    }
+
+    /// What kdig prints; `None` where it is not installed.
+    pub(crate) async fn kdig(&self, from: &str, arguments: &[&str]) -> Option<String> {
+        self.run("kdig", from, &["+retry=0", "+time=5"], arguments).await
+    }
+
+    async fn run(&self, program: &str, from: &str, fixed: &[&str], arguments: &[&str]) -> Option<String> {
+        let mut dig = std::process::Command::new(program);
+        dig.args(["-b", from, &format!("@{}", self.server.ip()), "-p", &self.server.port().to_string()]).args(fixed);
         dig.args(arguments);
         let output = tokio::task::spawn_blocking(move || dig.output()).await.unwrap().ok()?;
         Some(String::from_utf8(output.stdout).unwrap())

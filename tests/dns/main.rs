@@ -7,3 +7,7 @@ mod forwarding;
 mod lab;
 #[cfg(test)]
 mod local;
+#[cfg(test)]
+mod many;
+#[cfg(test)]
+mod tcp;

@@ -1,21 +1,27 @@
-//! The handler: one query to one reply. What is ours is answered at once; what is not goes upstream in a task of its
-//! own.
+//! The slow way: any message to its reply, in hickory's types. What is ours is answered at once; what is not is asked
+//! for upstream.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use hickory_proto::op::{LowerQuery, Metadata, OpCode, ResponseCode};
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
-use hickory_server::net::runtime::Time;
-use hickory_server::server::{Request, RequestHandler, ResponseHandler, ResponseInfo};
 use tracing::debug;
 
+use super::flights::Flight;
 use super::forward::{Forwarder, Question};
-use super::reply::{Local, Reply, info, send};
+use super::quick::{self, Done, Source};
+use super::reply::{self, Reply};
+use super::turns::Turns;
+use super::wire::{HEADER, Transport};
 use super::{Config, View};
+use crate::engine::Snapshot;
 use crate::model::question::{Asker, RecordType as Kind};
 
-/// Shared by the sockets of all gateways.
+/// Bytes of the shortest question: the root's name, type and class.
+const QUESTION_MIN: usize = 5;
+
+/// Shared by everything that answers.
 #[derive(Clone)]
 pub(super) struct Handler(Arc<Inner>);
 
@@ -23,97 +29,143 @@ struct Inner {
     ttl: u32,
     view: View,
     forwarder: Forwarder,
-    /// Counts answers, to rotate them.
-    turn: AtomicUsize,
+    turns: Turns,
 }
 
-/// What becomes of a query.
-enum Outcome {
+/// What becomes of a message.
+pub(super) enum Outcome {
+    /// This is sent; nothing when it is empty.
+    Reply(Vec<u8>),
+    /// An upstream must be asked: see [`Handler::finish`].
+    Forward(Box<Forwarding>),
+}
+
+/// What becomes of a question.
+enum Decision {
     Reply(Reply),
-    Forward(Question),
+    Forward(Box<(Question, Flight)>),
+}
+
+/// A question on its way to an upstream.
+pub(super) struct Forwarding {
+    request: Message,
+    question: Question,
+    source: SocketAddr,
+    transport: Transport,
+    flight: Flight,
 }
 
 impl Handler {
     pub(super) fn new(config: Config, view: View) -> Self {
         let ttl = config.ttl;
-        Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turn: AtomicUsize::new(0) }))
+        Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turns: Turns::default() }))
     }
 
-    fn decide(&self, request: &Request) -> Outcome {
-        let error = |code| Outcome::Reply(Reply::error(code));
+    /// The state as of now.
+    pub(super) fn view(&self) -> Arc<Snapshot> {
+        (self.0.view)()
+    }
+
+    /// The quick way, see [`quick::answer`].
+    pub(super) fn quick(
+        &self,
+        snapshot: &Snapshot,
+        message: &[u8],
+        asker: SocketAddr,
+        transport: Transport,
+        out: &mut [u8],
+    ) -> Done {
+        quick::answer(self.source(snapshot), message, asker, transport, out)
+    }
+
+    /// Takes any message. Never waits.
+    pub(super) fn decide(&self, bytes: &[u8], source: SocketAddr, transport: Transport) -> Outcome {
+        let Some(header) = bytes.first_chunk::<HEADER>().filter(|header| header[2] & 0x80 == 0) else {
+            // Too short to answer, or itself a reply: an answer to it could go round in circles.
+            return Outcome::Reply(Vec::new());
+        };
+        let broken =
+            || Outcome::Reply(reply::header_only([header[0], header[1], header[2], header[3]], ResponseCode::FormErr));
+        let questions = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        // hickory makes room for as many questions as the header claims.
+        if questions > (bytes.len() - HEADER) / QUESTION_MIN {
+            return broken();
+        }
+        let request = match Message::from_vec(bytes) {
+            Ok(request) => request,
+            Err(error) => {
+                debug!(%source, "a message that cannot be read: {error}");
+                return broken();
+            }
+        };
+        match self.reply(&request, source) {
+            Decision::Reply(reply) => Outcome::Reply(reply::message(&request, reply, transport).unwrap_or_default()),
+            Decision::Forward(forward) => {
+                let (question, flight) = *forward;
+                Outcome::Forward(Box::new(Forwarding { request, question, source, transport, flight }))
+            }
+        }
+    }
+
+    /// Asks upstream; the reply, to be sent where the question came from.
+    pub(super) async fn finish(&self, forwarding: Forwarding) -> Vec<u8> {
+        let Forwarding { request, question, source, transport, flight } = forwarding;
+        let reply = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
+        drop(flight);
+        reply::message(&request, reply, transport).unwrap_or_default()
+    }
+
+    fn reply(&self, request: &Message, source: SocketAddr) -> Decision {
+        let error = |code| Decision::Reply(Reply::error(code));
         if request.metadata.op_code != OpCode::Query {
             return error(ResponseCode::NotImp);
         }
         // Without exactly one question there is nothing to answer (RFC 9619).
-        let Ok(asked) = request.request_info() else {
+        let [query] = request.queries.as_slice() else {
             return error(ResponseCode::FormErr);
         };
         if request.version() > 0 {
             return error(ResponseCode::BADVERS);
         }
-        let transfer = matches!(asked.query.query_type(), RecordType::AXFR | RecordType::IXFR);
-        if asked.query.query_class() != DNSClass::IN || transfer {
+        let transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
+        if query.query_class() != DNSClass::IN || transfer {
             return error(ResponseCode::Refused);
         }
-        self.look_up(request, asked.query)
+        self.look_up(request, query, source)
     }
 
-    fn look_up(&self, request: &Request, query: &LowerQuery) -> Outcome {
-        let snapshot = (self.0.view)();
-        let asker = Asker::Address(request.src().ip().to_canonical());
-        let original = query.original();
-        let name = original.name().to_ascii();
+    fn look_up(&self, request: &Message, query: &Query, source: SocketAddr) -> Decision {
+        let snapshot = self.view();
+        let address = source.ip().to_canonical();
+        let asker = Asker::Address(address);
+        let name = query.name().to_ascii();
         let kind = Kind::from_code(query.query_type().into());
         let answer = snapshot.resolve(asker, name.strip_suffix('.').unwrap_or(&name), kind);
-        debug!(asker = %request.src(), query = %original, ?answer, "DNS query");
-        let turn = self.0.turn.fetch_add(1, Ordering::Relaxed);
-        let local = Local { snapshot: &snapshot, ttl: self.0.ttl, turn };
-        if let Some(reply) = local.reply(original.name(), query.query_type(), answer) {
-            return Outcome::Reply(reply);
+        debug!(asker = %source, %query, ?answer, "DNS query");
+        let local = self.source(&snapshot).local(query.query_type().into());
+        if let Some(reply) = local.reply(query.name(), query.query_type(), answer) {
+            return Decision::Reply(reply);
         }
         if !snapshot.may_forward(asker) {
             // Not NXDOMAIN: the name may well exist, only not for this asker.
-            return Outcome::Reply(Reply::error(ResponseCode::ServFail));
+            return Decision::Reply(Reply::error(ResponseCode::ServFail));
         }
         let flags = &request.metadata;
-        Outcome::Forward(Question {
-            query: original.clone(),
+        let question = Question {
+            query: query.clone(),
             edns: request.edns.as_ref().map(|edns| edns.flags().dnssec_ok),
             flags: [flags.recursion_desired, flags.authentic_data, flags.checking_disabled],
-        })
-    }
-
-    /// Asks upstream in a task of its own, so that later queries on the same TCP connection do not wait for it.
-    fn forward(&self, request: &Request, question: Question, handler: impl ResponseHandler) -> Result<(), Reply> {
-        let servfail = || Reply::error(ResponseCode::ServFail);
-        let asker = request.src().ip().to_canonical();
-        let flight = self.0.forwarder.take_off(asker, &question).map_err(|grounded| {
-            debug!(%asker, query = %question.query, ?grounded, "not forwarded");
-            servfail()
-        })?;
-        // hickory lends the request; the task needs one of its own.
-        let request = Request::from_bytes(request.as_slice().to_vec(), request.src(), request.protocol());
-        let request = request.map_err(|_| servfail())?;
-        let inner = self.0.clone();
-        tokio::spawn(async move {
-            let reply = inner.forwarder.ask(asker, &question).await;
-            drop(flight);
-            send(&request, reply, handler).await;
-        });
-        Ok(())
-    }
-}
-
-#[async_trait::async_trait]
-impl RequestHandler for Handler {
-    async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, response: R) -> ResponseInfo {
-        let reply = match self.decide(request) {
-            Outcome::Reply(reply) => reply,
-            Outcome::Forward(question) => match self.forward(request, question, response.clone()) {
-                Ok(()) => return info(Metadata::response_from_request(&request.metadata)),
-                Err(reply) => reply,
-            },
         };
-        send(request, reply, response).await
+        match self.0.forwarder.take_off(address, &question) {
+            Ok(flight) => Decision::Forward(Box::new((question, flight))),
+            Err(grounded) => {
+                debug!(asker = %source, %query, ?grounded, "not forwarded");
+                Decision::Reply(Reply::error(ResponseCode::ServFail))
+            }
+        }
+    }
+
+    fn source<'a>(&'a self, snapshot: &'a Snapshot) -> Source<'a> {
+        Source { snapshot, ttl: self.0.ttl, turns: &self.0.turns }
     }
 }

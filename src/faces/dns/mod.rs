@@ -1,15 +1,30 @@
 //! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
 //!
-//! `server` owns the sockets, `handler` turns a query into a reply, `reply` builds and encodes replies,
-//! `forward` asks the host's resolvers, `upstreams` knows which those are, `flights` bounds how many are asked at
-//! once.
+//! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
+//! `quick` answers them, `encode` writes the reply. Everything else goes the slow way: `handler` turns any message into a
+//! reply, `reply` builds and encodes it in hickory's types, `forward` asks the host's resolvers, `upstreams` knows which
+//! those are, `flights` bounds how many are asked at once. Where both ways can answer they say the same.
+//!
+//! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
+//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
 
+mod clients;
+mod encode;
 mod flights;
 mod forward;
 mod handler;
+mod overload;
+#[cfg(test)]
+mod properties;
+mod queue;
+mod quick;
 mod reply;
 mod server;
+mod tcp;
+mod turns;
+mod udp;
 mod upstreams;
+mod wire;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,9 +34,9 @@ pub use server::Server;
 
 use crate::engine::Snapshot;
 
-/// Directives for `tracing_subscriber::EnvFilter` that keep hickory from logging two lines at level info for each query
-/// and a warning for each packet that somebody forges.
-pub const LOG_DIRECTIVES: &str = "hickory_server=warn,hickory_net=error,hickory_proto=error,hickory_resolver=error";
+/// Directives for `tracing_subscriber::EnvFilter` that keep hickory from logging a warning for each packet that somebody
+/// forges.
+pub const LOG_DIRECTIVES: &str = "hickory_net=error,hickory_proto=error,hickory_resolver=error";
 
 /// How the name service behaves. The domain stands in the snapshot.
 #[derive(Debug, Clone)]
@@ -40,6 +55,6 @@ impl Default for Config {
     }
 }
 
-/// How the face looks at the state: loaded once for each query, so that a name resolves from the moment on in which its
+/// How the face looks at the state: loaded after a query has come, so that a name resolves from the moment on in which its
 /// command has been answered.
 pub type View = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;

@@ -3,23 +3,21 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use hickory_proto::op::{Edns, Header, HeaderCounts, Message, Metadata, ResponseCode};
+use hickory_proto::op::{Edns, Message, Metadata, ResponseCode};
 use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use hickory_server::net::xfer::Protocol;
-use hickory_server::server::{Request, ResponseHandler, ResponseInfo};
-use hickory_server::zone_handler::MessageResponseBuilder;
 use tracing::debug;
 
+use super::wire::Transport;
 use crate::engine::Snapshot;
 use crate::model::question::{Answer, Service};
 
 /// Largest UDP message we send or ask for: fits every path without fragments (DNS flag day 2020).
 pub(super) const MAX_UDP: u16 = 1232;
 /// Largest UDP message for an asker without EDNS (RFC 1035, 4.2.1).
-const PLAIN_UDP: u16 = 512;
+pub(super) const PLAIN_UDP: u16 = 512;
 /// SOA refresh, retry and expire in seconds: of use to secondary servers only, of which there are none.
-const SOA_TIMES: (i32, i32, i32) = (3600, 600, 86_400);
+pub(super) const SOA_TIMES: (i32, i32, i32) = (3600, 600, 86_400);
 
 /// Bytes that services and their addresses may have in one message, which has 64 KiB.
 const SERVICES_MAX: usize = 60_000;
@@ -137,7 +135,7 @@ impl Local<'_> {
 
     /// Turns the list by one for each query, but keeps the networks in their order: the asker's first network stays
     /// the preferred one, and only the containers that share a name on it take turns.
-    fn rotated<T: Into<IpAddr> + Copy>(&self, mut list: Vec<T>) -> Vec<T> {
+    pub(super) fn rotated<T: Into<IpAddr> + Copy>(&self, mut list: Vec<T>) -> Vec<T> {
         if list.len() > 1 {
             let network =
                 |address: &T| self.snapshot.desired.at_address((*address).into()).map(|endpoint| &endpoint.network);
@@ -155,10 +153,14 @@ impl Local<'_> {
         zones.into_iter().filter_map(to_name).find(|zone| zone.zone_of(name)).unwrap_or_else(Name::root)
     }
 
-    /// The serial counts changes, so it grows as a serial must.
+    /// Counts changes, so it grows as a serial must.
+    pub(super) fn serial(&self) -> u32 {
+        (self.snapshot.revision & u64::from(u32::MAX)) as u32
+    }
+
     fn soa(&self, zone: Name) -> Record {
         let (refresh, retry, expire) = SOA_TIMES;
-        let serial = (self.snapshot.revision & u64::from(u32::MAX)) as u32;
+        let serial = self.serial();
         let (mname, rname) = (self.in_domain("host"), self.in_domain("hostmaster"));
         let soa = SOA::new(mname, rname, serial, refresh, retry, expire, self.ttl);
         Record::from_rdata(zone, self.ttl, RData::SOA(soa))
@@ -182,72 +184,67 @@ fn to_name(text: &str) -> Option<Name> {
     Some(name)
 }
 
-/// Sends a reply: question and EDNS as asked, cut with TC set where it does not fit the transport.
-pub(super) async fn send(request: &Request, mut reply: Reply, mut handler: impl ResponseHandler) -> ResponseInfo {
+/// The message that says it: questions and EDNS as asked, cut with TC set where it does not fit the transport. `None`
+/// when it cannot be written, which is logged.
+pub(super) fn message(request: &Message, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.recursion_available = true;
     metadata.response_code = reply.code;
     metadata.authoritative = reply.authoritative;
     metadata.authentic_data = reply.authentic;
+    let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
+    message.metadata = metadata;
+    message.queries.clone_from(&request.queries);
     let limit = request.max_payload().min(MAX_UDP);
-    let edns = request.edns.as_ref().map(|asked| {
+    message.edns = request.edns.as_ref().map(|asked| {
         let mut edns = Edns::new();
         edns.set_max_payload(limit).set_dnssec_ok(asked.flags().dnssec_ok);
         edns
     });
-    if request.protocol() == Protocol::Udp {
-        let limit = if edns.is_some() { limit } else { PLAIN_UDP };
-        metadata.truncation = fit(request, &metadata, edns.as_ref(), &mut reply, limit.into());
-    }
-    let mut builder = MessageResponseBuilder::from_message_request(request);
-    if let Some(edns) = &edns {
-        builder.edns(edns);
-    }
-    let response = builder.build(metadata, &reply.answers, &reply.authorities, [], &reply.additionals);
-    match handler.send_response(response).await {
-        Ok(info) => info,
+    (message.answers, message.authorities, message.additionals) = (reply.answers, reply.authorities, reply.additionals);
+    let limit = match transport {
+        Transport::Udp if message.edns.is_none() => PLAIN_UDP,
+        Transport::Udp => limit,
+        Transport::Tcp => u16::MAX,
+    };
+    match fitting(message, limit.into()) {
+        Ok(bytes) => Some(bytes),
         Err(error) => {
-            debug!(asker = %request.src(), "send a DNS reply: {error}");
-            info(metadata)
+            debug!(query = ?request.queries, "write a DNS reply: {error}");
+            None
         }
     }
 }
 
-/// What hickory wants to know about a reply that is sent later, or was not sent.
-pub(super) fn info(metadata: Metadata) -> ResponseInfo {
-    Header { metadata, counts: HeaderCounts::default() }.into()
-}
-
-/// Drops what does not fit into `limit` bytes: first the additional records, which nobody has to be told about, then
-/// as many answers as need be. The OPT record always stays (RFC 6891, 7). Returns whether the reply is truncated: TC
-/// makes the asker come again over TCP; resolvers that do not (old musl) use the answers that are left.
-fn fit(request: &Request, metadata: &Metadata, edns: Option<&Edns>, reply: &mut Reply, limit: usize) -> bool {
-    let Ok(info) = request.request_info() else {
-        return false;
-    };
-    let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
-    message.add_query(info.query.original().clone());
-    message.edns = edns.cloned();
-    let fits = |message: &Message| message.to_vec().is_ok_and(|bytes| bytes.len() <= limit);
-    message.answers.clone_from(&reply.answers);
-    message.authorities.clone_from(&reply.authorities);
-    message.additionals.clone_from(&reply.additionals);
-    if fits(&message) {
-        return false;
+/// The message in at most `limit` bytes. What does not fit is dropped: first the additional records, which nobody has
+/// to be told about, then as many answers as need be. The OPT record always stays (RFC 6891, 7). TC makes the asker
+/// come again over TCP; resolvers that do not (old musl) use the answers that are left.
+fn fitting(mut message: Message, limit: usize) -> Result<Vec<u8>, hickory_proto::ProtoError> {
+    let bytes = message.to_vec()?;
+    if bytes.len() <= limit {
+        return Ok(bytes);
     }
-    reply.additionals.clear();
     message.additionals.clear();
-    if fits(&message) {
-        return false;
+    let bytes = message.to_vec()?;
+    if bytes.len() <= limit {
+        return Ok(bytes);
     }
-    reply.authorities.clear();
     message.authorities.clear();
-    let (mut fitting, mut too_many) = (0, reply.answers.len() + 1);
+    message.metadata.truncation = true;
+    let answers = std::mem::take(&mut message.answers);
+    let (mut fitting, mut too_many) = (0, answers.len() + 1);
     while fitting + 1 < too_many {
         let middle = usize::midpoint(fitting, too_many);
-        message.answers = reply.answers[..middle].to_vec();
-        if fits(&message) { fitting = middle } else { too_many = middle }
+        message.answers = answers[..middle].to_vec();
+        if message.to_vec()?.len() <= limit { fitting = middle } else { too_many = middle }
     }
-    reply.answers.truncate(fitting);
-    true
+    message.answers = answers[..fitting].to_vec();
+    message.to_vec()
+}
+
+/// A message of a header alone, for what is too broken to have a question: ID, operation, RD and CD as in the
+/// `request`'s header.
+pub(super) fn header_only(request: [u8; 4], code: ResponseCode) -> Vec<u8> {
+    let [i0, i1, f0, f1] = request;
+    vec![i0, i1, 0x80 | (f0 & 0x79), 0x80 | (f1 & 0x10) | code.low(), 0, 0, 0, 0, 0, 0, 0, 0]
 }

@@ -1,0 +1,102 @@
+//! The quick way: a question about a name of ours is answered from the snapshot into a buffer, without a task, a lock
+//! or a log line. What it does not answer is left to the slow way (`handler`).
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::encode::{Code, Writer};
+use super::reply::Local;
+use super::turns::Turns;
+use super::wire::{self, Incoming, Query, Transport};
+use crate::engine::Snapshot;
+use crate::model::question::{Answer, Asker, RecordType};
+
+const A: u16 = 1;
+const PTR: u16 = 12;
+const AAAA: u16 = 28;
+
+/// What becomes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Done {
+    /// The reply fills that many bytes of the buffer.
+    Replied(usize),
+    /// It is for the slow way.
+    Left,
+    /// Nobody is told anything.
+    Ignored,
+}
+
+/// What every reply of ours is made from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Source<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    /// Seconds that a reply may be kept.
+    pub(super) ttl: u32,
+    pub(super) turns: &'a Turns,
+}
+
+impl<'a> Source<'a> {
+    /// The maker of a reply to a question of this type (its number).
+    pub(super) fn local(&self, kind: u16) -> Local<'a> {
+        Local { snapshot: self.snapshot, ttl: self.ttl, turn: self.turns.next(kind) }
+    }
+}
+
+/// Answers a message of the asker into `out`, if it can.
+pub(super) fn answer(
+    source: Source<'_>,
+    message: &[u8],
+    asker: SocketAddr,
+    transport: Transport,
+    out: &mut [u8],
+) -> Done {
+    match wire::read(message) {
+        Incoming::Query(query) => reply(source, &query, asker.ip(), transport, out).map_or(Done::Left, Done::Replied),
+        Incoming::Odd => Done::Left,
+        Incoming::Nothing => Done::Ignored,
+    }
+}
+
+/// SERVFAIL to a message that cannot be taken care of now; nothing to what is no ordinary question.
+pub(super) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usize {
+    let Incoming::Query(query) = wire::read(message) else {
+        return 0;
+    };
+    Writer::new(&query, transport, out).map_or(0, |writer| writer.finish(&query, Code::ServFail, false))
+}
+
+fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<usize> {
+    let kind = match query.kind {
+        A => RecordType::A,
+        AAAA => RecordType::Aaaa,
+        PTR => RecordType::Ptr,
+        _ => return None,
+    };
+    let (snapshot, local) = (source.snapshot, source.local(query.kind));
+    let answer = snapshot.resolve(Asker::Address(asker.to_canonical()), query.name.as_str(), kind);
+    let mut writer = Writer::new(query, transport, out)?;
+    let (code, authoritative) = match answer {
+        Answer::A(addresses) => {
+            local.rotated(addresses).into_iter().for_each(|v4| writer.address(local.ttl, v4.into()));
+            (Code::NoError, true)
+        }
+        Answer::Aaaa(addresses) => {
+            local.rotated(addresses).into_iter().for_each(|v6| writer.address(local.ttl, v6.into()));
+            (Code::NoError, true)
+        }
+        Answer::Ptr(names) => {
+            names.iter().for_each(|name| writer.pointer(local.ttl, name));
+            (Code::NoError, true)
+        }
+        Answer::NoData => {
+            writer.soa(query, local.ttl, &snapshot.domain, local.serial());
+            (Code::NoError, true)
+        }
+        Answer::NxDomain => {
+            writer.soa(query, local.ttl, &snapshot.domain, local.serial());
+            (Code::NxDomain, true)
+        }
+        Answer::Refused => (Code::Refused, false),
+        _ => return None,
+    };
+    Some(writer.finish(query, code, authoritative))
+}

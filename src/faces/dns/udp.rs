@@ -1,0 +1,256 @@
+//! The UDP loop: one thread that takes questions in batches from the sockets of all gateways, answers what is ours from
+//! the snapshot, and hands the rest to the slow way. It waits for questions and for nothing else: no upstream, no task,
+//! no log, no lock that somebody holds.
+//!
+//! Each socket that has questions gets one batch, then it is the next one's turn: a flood at one gateway does not keep
+//! the others waiting.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error};
+
+use super::handler::{Handler, Outcome};
+use super::overload::Overload;
+use super::queue::{Share, Shares, TOTAL};
+use super::quick::{self, Done};
+use super::wire::Transport;
+use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
+
+/// After so many errors in a row a socket is given up.
+const ERRORS_MAX: u32 = 1000;
+
+/// The loop's handle. The thread ends when this is dropped.
+#[derive(Debug)]
+pub(super) struct UdpLoop {
+    orders: Sender<Order>,
+    waker: Waker,
+    next: u64,
+}
+
+/// A socket that is being served.
+#[derive(Debug)]
+pub(super) struct Serving {
+    key: u64,
+    outlet: Arc<Outlet>,
+}
+
+/// The slow way's own descriptor of a socket; `None` once it is closed.
+#[derive(Debug)]
+struct Outlet(RwLock<Option<UdpSocket>>);
+
+enum Order {
+    Serve(u64, Socket),
+    Close(u64, oneshot::Sender<()>),
+}
+
+struct Socket {
+    socket: UdpSocket,
+    outlet: Arc<Outlet>,
+    errors: u32,
+    overload: Overload,
+}
+
+/// A message for the slow way.
+struct Job {
+    message: Vec<u8>,
+    source: SocketAddr,
+    outlet: Arc<Outlet>,
+    share: Share,
+}
+
+impl UdpLoop {
+    /// Starts the thread, and the task that takes what it hands over. The receiver ends with the thread.
+    pub(super) fn start(handler: &Handler) -> io::Result<(Self, oneshot::Receiver<()>)> {
+        let poller = Poller::new()?;
+        let waker = poller.waker();
+        let (orders, told) = channel();
+        let (jobs, waiting) = mpsc::channel(TOTAL);
+        let (alive, ended) = oneshot::channel();
+        let worker =
+            Worker { handler: handler.clone(), poller, told, jobs, shares: Shares::new(), sockets: HashMap::new() };
+        tokio::spawn(slow_way(handler.clone(), waiting));
+        std::thread::Builder::new().name("dns".into()).spawn(move || {
+            let _alive: oneshot::Sender<()> = alive;
+            if let Err(error) = worker.run() {
+                error!("wait for DNS queries: {error}");
+            }
+        })?;
+        Ok((Self { orders, waker, next: 0 }, ended))
+    }
+
+    /// Serves a non-blocking socket from now on.
+    pub(super) fn serve(&mut self, socket: UdpSocket) -> io::Result<Serving> {
+        let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
+        let key = self.next;
+        self.next += 1;
+        self.order(Order::Serve(
+            key,
+            Socket { socket, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
+        ));
+        Ok(Serving { key, outlet })
+    }
+
+    /// Returns when every descriptor of the socket is closed.
+    pub(super) async fn close(&self, serving: Serving) {
+        let (done, closed) = oneshot::channel();
+        self.order(Order::Close(serving.key, done));
+        // An error means that the thread has ended, and its sockets with it.
+        let _ = closed.await;
+        serving.outlet.close();
+    }
+
+    fn order(&self, order: Order) {
+        // Fails when the thread has ended, which its receiver tells.
+        let _ = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+impl Drop for UdpLoop {
+    fn drop(&mut self) {
+        let (orders, _) = channel();
+        // The thread ends when nobody can give it orders any more.
+        drop(std::mem::replace(&mut self.orders, orders));
+        self.waker.wake();
+    }
+}
+
+impl Outlet {
+    fn send(&self, message: &[u8], to: SocketAddr) {
+        let socket = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if message.is_empty() {
+            return;
+        }
+        if let Some(Err(error)) = socket.as_ref().map(|socket| socket.send_to(message, to)) {
+            debug!(asker = %to, "send a DNS reply: {error}");
+        }
+    }
+
+    fn close(&self) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).take();
+    }
+}
+
+struct Worker {
+    handler: Handler,
+    poller: Poller,
+    told: Receiver<Order>,
+    jobs: mpsc::Sender<Job>,
+    shares: Arc<Shares>,
+    sockets: HashMap<u64, Socket>,
+}
+
+impl Worker {
+    fn run(mut self) -> io::Result<()> {
+        let mut batch = Batch::new();
+        let mut ready = Vec::new();
+        loop {
+            ready.clear();
+            ready.extend(self.poller.wait()?);
+            for key in &ready {
+                if *key != WOKEN {
+                    self.serve(*key, &mut batch);
+                } else if !self.obey()? {
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Does what it was told; false when nobody can tell it anything any more.
+    fn obey(&mut self) -> io::Result<bool> {
+        loop {
+            match self.told.try_recv() {
+                Ok(Order::Serve(key, socket)) => {
+                    self.poller.add(&socket.socket, key)?;
+                    self.sockets.insert(key, socket);
+                }
+                Ok(Order::Close(key, done)) => {
+                    self.close(key)?;
+                    // Nobody may wait for it any more.
+                    let _ = done.send(());
+                }
+                Err(std::sync::mpsc::TryRecvError::Empty) => return Ok(true),
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(false),
+            }
+        }
+    }
+
+    fn close(&mut self, key: u64) -> io::Result<()> {
+        self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
+    }
+
+    /// One batch.
+    fn serve(&mut self, key: u64, batch: &mut Batch) {
+        let Some(socket) = self.sockets.get_mut(&key) else { return };
+        match batch.receive(&socket.socket) {
+            Ok(count) => {
+                socket.errors = 0;
+                if (count == BATCH || socket.overload.is_on())
+                    && let Ok((bytes, of)) = backlog(&socket.socket)
+                {
+                    socket.overload.filled(bytes, of);
+                }
+            }
+            Err(error) => {
+                socket.errors += 1;
+                if socket.errors == ERRORS_MAX {
+                    error!("receive DNS queries: {error}: a gateway's names do not resolve until netd is restarted");
+                    // An error means that it is not waited for any more, which is what is wanted.
+                    let _ = self.close(key);
+                }
+                return;
+            }
+        }
+        // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
+        let snapshot = self.handler.view();
+        let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
+        let (outlet, overload) = (&socket.outlet, &mut socket.overload);
+        batch.answer(|message, source, out| {
+            if !overload.admits(source.ip()) {
+                return 0;
+            }
+            match handler.quick(&snapshot, message, source, Transport::Udp, out) {
+                Done::Replied(length) => length,
+                Done::Ignored => 0,
+                Done::Left => {
+                    let job = shares.take(source.ip()).map(|share| Job {
+                        message: message.to_vec(),
+                        source,
+                        outlet: outlet.clone(),
+                        share,
+                    });
+                    match job.map(|job| jobs.try_send(job)) {
+                        Some(Ok(())) => 0,
+                        _ => quick::fail(message, Transport::Udp, out),
+                    }
+                }
+            }
+        });
+        // What the kernel does not take is asked for again.
+        batch.send(&socket.socket);
+    }
+}
+
+/// Takes what the loop hands over, each message in a task of its own.
+async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
+    while let Some(job) = waiting.recv().await {
+        let handler = handler.clone();
+        tokio::spawn(async move {
+            let Job { message, source, outlet, share } = job;
+            let reply = match handler.decide(&message, source, Transport::Udp) {
+                Outcome::Reply(reply) => reply,
+                Outcome::Forward(forwarding) => {
+                    drop((share, message));
+                    handler.finish(*forwarding).await
+                }
+            };
+            outlet.send(&reply, source);
+        });
+    }
+}

@@ -1,0 +1,99 @@
+//! Waiting for many sockets at once on one thread (`epoll(7)`), until one can be read or somebody wakes the thread.
+
+use std::io;
+use std::net::UdpSocket;
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+/// What the thread is woken for stands under this key; sockets have others.
+pub const WOKEN: u64 = u64::MAX;
+/// Sockets that are told at once; the others are told by the next call.
+const EVENTS: usize = 64;
+
+/// The sockets of one thread.
+#[derive(Debug)]
+pub struct Poller {
+    epoll: Epoll,
+    woken: Arc<EventFd>,
+    events: Vec<EpollEvent>,
+}
+
+/// Wakes the thread that waits.
+#[derive(Debug, Clone)]
+pub struct Waker(Arc<EventFd>);
+
+impl Waker {
+    /// Makes the present or the next [`Poller::wait`] return.
+    pub fn wake(&self) {
+        // Fails only when the counter is full: then the thread will wake all the same.
+        let _ = self.0.write(1);
+    }
+}
+
+impl Poller {
+    /// Waits for nothing yet but its [`Waker`].
+    pub fn new() -> io::Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let woken = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
+        epoll.add(&*woken, EpollEvent::new(EpollFlags::EPOLLIN, WOKEN))?;
+        Ok(Self { epoll, woken, events: vec![EpollEvent::empty(); EVENTS] })
+    }
+
+    /// What wakes it.
+    pub fn waker(&self) -> Waker {
+        Waker(self.woken.clone())
+    }
+
+    /// Waits for the socket from now on, under this key (not [`WOKEN`]).
+    pub fn add(&self, socket: &UdpSocket, key: u64) -> io::Result<()> {
+        Ok(self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
+    }
+
+    /// Waits for it no longer. To be called before the socket is closed: a copy of the descriptor would keep it here.
+    pub fn remove(&self, socket: &UdpSocket) -> io::Result<()> {
+        Ok(self.epoll.delete(socket)?)
+    }
+
+    /// Waits, and returns the keys of what can be read: those of sockets until nothing waits there.
+    pub fn wait(&mut self) -> io::Result<impl Iterator<Item = u64>> {
+        let count = loop {
+            match self.epoll.wait(&mut self.events, EpollTimeout::NONE) {
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        };
+        let ready = &self.events[..count];
+        if ready.iter().any(|event| event.data() == WOKEN) {
+            // Counted back to none; fails only when nobody has woken it, which is the same.
+            let _ = self.woken.read();
+        }
+        Ok(ready.iter().map(EpollEvent::data))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_tells_what_can_be_read_until_it_is_removed() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut poller = Poller::new().unwrap();
+        let waker = poller.waker();
+        poller.add(&socket, 7).unwrap();
+        socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
+        for _ in 0..2 {
+            assert_eq!(poller.wait().unwrap().collect::<Vec<_>>(), [7], "as long as something waits");
+        }
+        poller.remove(&socket).unwrap();
+        waker.wake();
+        waker.wake();
+        assert_eq!(poller.wait().unwrap().collect::<Vec<_>>(), [WOKEN]);
+        let other = std::thread::spawn(move || waker.wake());
+        assert_eq!(poller.wait().unwrap().collect::<Vec<_>>(), [WOKEN], "woken once is told once");
+        other.join().unwrap();
+    }
+}

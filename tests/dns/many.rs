@@ -1,0 +1,127 @@
+//! Large answers and EDNS (rank 29 of what users suffer from), and many questions at once (rank 6).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use hickory_proto::op::ResponseCode;
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, RecordType};
+use netd::engine::Snapshot;
+
+use super::lab::{Lab, Upstream, add, addresses, query, record, state};
+
+const WEB: &str = "127.1.0.2";
+const DB: &str = "127.1.0.3";
+
+/// A laboratory with 200 containers under the alias `crowd`.
+async fn crowd() -> Lab {
+    let lab = Lab::start(vec![]).await;
+    let mut desired = state();
+    for n in 0..200 {
+        add(&mut desired, &format!("q{n}"), "net1", &[&format!("127.1.1.{n}/16")], "crowd");
+    }
+    lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
+    lab
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_29_two_hundred_addresses_by_dig_and_kdig() {
+    let lab = crowd().await;
+    for (size, options) in [(512, &["+noedns"][..]), (512, &["+bufsize=512"]), (1232, &["+bufsize=1232"])] {
+        let arguments = [&["+ignore", "+notcp", "crowd"], options].concat();
+        let Some(said) = lab.dig(WEB, &arguments).await else {
+            eprintln!("ignored: dig is not installed");
+            return;
+        };
+        assert!(said.contains("flags: qr aa tc rd ra;"), "{options:?}: {said}");
+        let (_, received) = said.split_once("MSG SIZE  rcvd: ").unwrap();
+        assert!(received.trim().parse::<usize>().unwrap() <= size, "{options:?}: {said}");
+        assert_eq!(said.contains("EDNS: version: 0"), options != ["+noedns"], "{said}");
+    }
+    let whole = |said: &str| said.lines().collect::<BTreeSet<_>>().len();
+    assert_eq!(whole(&lab.dig(WEB, &["+tcp", "+short", "crowd"]).await.unwrap()), 200);
+    assert_eq!(whole(&lab.dig(WEB, &["+short", "crowd"]).await.unwrap()), 200, "it comes again over TCP by itself");
+    let Some(said) = lab.kdig(WEB, &["+tcp", "+short", "crowd"]).await else {
+        eprintln!("ignored: kdig is not installed");
+        return;
+    };
+    assert_eq!(whole(&said), 200);
+    let said = lab.kdig(WEB, &["+edns", "+bufsize=4096", "+dnssec", "+nsid", "+padding=128", "db"]).await.unwrap();
+    assert!(said.contains("Version: 0; flags: do; UDP size: 1232 B") && said.contains(DB), "{said}");
+    let said = lab.kdig(WEB, &["+edns=1", "db"]).await.unwrap();
+    assert!(said.contains("status: BADVERS") && said.contains("Version: 0;"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_29_unknown_options_are_ignored_and_the_case_is_kept() {
+    let lab = Lab::start(vec![]).await;
+    let Some(said) =
+        lab.dig(WEB, &["+ednsopt=65001:0123456789", "+cookie", "+dnssec", "+bufsize=4096", "wEB.nET1"]).await
+    else {
+        eprintln!("ignored: dig is not installed");
+        return;
+    };
+    assert!(said.contains("EDNS: version: 0, flags: do; udp: 1232"), "{said}");
+    assert!(said.lines().any(|line| line.split_whitespace().eq([";wEB.nET1.", "IN", "A"])), "{said}");
+    assert!(said.lines().any(|line| line.split_whitespace().eq(["wEB.nET1.", "5", "IN", "A", WEB])), "{said}");
+    assert!(!said.contains("WARNING") && !said.contains("OPT=65001"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_from_many_sockets_is_answered_whole() {
+    let lab = Lab::start(vec![]).await;
+    let server = lab.server;
+    let asked = tokio::task::spawn_blocking(move || {
+        let sockets: Vec<_> = (0..100).map(|_| std::net::UdpSocket::bind((WEB, 0)).unwrap()).collect();
+        let message = |kind| query("db", kind).to_vec().unwrap();
+        let (a, aaaa) = (message(RecordType::A), message(RecordType::AAAA));
+        for socket in &sockets {
+            // getaddrinfo's way: both from the same socket at once.
+            socket.send_to(&a, server).unwrap();
+            socket.send_to(&aaaa, server).unwrap();
+        }
+        let answered = |socket: &std::net::UdpSocket| {
+            socket.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+            (0..2).filter(|_| socket.recv(&mut [0; 1232]).is_ok()).count()
+        };
+        sockets.iter().map(answered).sum::<usize>()
+    });
+    assert_eq!(asked.await.unwrap(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_6_a_flood_of_one_asker_costs_others_nothing() {
+    let upstream = Upstream::saying(|reply| {
+        reply.answers.push(record("www.example.com", 60, RData::A(A::new(192, 0, 2, 9))));
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let (server, ended) = (lab.server, stop.clone());
+    // Odd messages, the dearest kind: a type that only the slow way knows, of a name that is nobody's.
+    let flood = std::thread::spawn(move || {
+        let socket = std::net::UdpSocket::bind((DB, 0)).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let message = query("nosuch", RecordType::NAPTR).to_vec().unwrap();
+        let mut codes = BTreeSet::new();
+        while !ended.load(Ordering::Relaxed) {
+            for _ in 0..50 {
+                let _ = socket.send_to(&message, server);
+            }
+            let mut buffer = [0; 1232];
+            while let Ok(length) = socket.recv(&mut buffer) {
+                codes.insert(hickory_proto::op::Message::from_vec(&buffer[..length]).unwrap().response_code.low());
+            }
+        }
+        codes
+    });
+    for _ in 0..100 {
+        assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB]);
+        assert_eq!(addresses(&lab.ask(WEB, "www.example.com", RecordType::A).await), ["192.0.2.9"]);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let codes = flood.join().unwrap();
+    let allowed = [ResponseCode::NXDomain.low(), ResponseCode::ServFail.low()];
+    assert!(codes.iter().all(|code| allowed.contains(code)), "{codes:?}");
+}
