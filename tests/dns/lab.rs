@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
@@ -78,13 +78,6 @@ impl Lab {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
         socket.connect(self.server).await.unwrap()
-    }
-
-    /// Asks over UDP and says how long it took.
-    pub(crate) async fn timed(&self, from: &str, name: &str) -> Duration {
-        let begin = std::time::Instant::now();
-        assert_eq!(self.ask(from, name, RecordType::A).await.response_code, ResponseCode::NoError);
-        begin.elapsed()
     }
 
     pub(crate) async fn tcp(&self, from: &str, message: &Message) -> Message {

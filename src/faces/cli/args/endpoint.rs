@@ -71,7 +71,7 @@ pub struct EndpointArgs {
     /// A fixed IPv4 address
     #[arg(long, value_name = "IP", value_parser = v1::ipv4)]
     pub ip: Option<Ipv4Addr>,
-    /// A port that it serves besides, told in DNS (SRV): PORT[/tcp|udp|sctp][=SERVICE]; repeat for more
+    /// A port that it serves besides, told in DNS (SRV), as in 8080/tcp=http; repeat for more
     #[arg(long, value_name = "PORT", value_parser = checked::<Exposure>)]
     pub expose: Vec<String>,
     /// A note of your own, told in DNS (TXT); repeat for more
