@@ -146,7 +146,7 @@ pub fn build(
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
     let engine = engine::start(engine::Config { pools, ula, domain }, kernel, store, runtimes)?;
-    let upstreams = config.dns.upstreams.iter().map(|upstream| upstream.0).collect();
+    let upstreams = config.dns.upstreams.clone();
     let dns = dns::Config { ttl: config.dns.ttl, upstreams, ..dns::Config::default() };
     Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
 }

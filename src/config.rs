@@ -4,7 +4,7 @@
 pub mod cni;
 mod file;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +13,7 @@ use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
 use crate::model::address::{Pool, Subnet};
 use crate::model::names::DnsName;
+use crate::model::upstream::Upstream;
 
 /// Where the configuration is looked for when nobody says otherwise; it need not be there.
 pub const DEFAULT_FILE: &str = "/etc/netd/netd.toml";
@@ -79,11 +80,6 @@ pub struct Dns {
     pub upstreams: Vec<Upstream>,
 }
 
-/// A resolver: an address, with port 53 unless one is given (`1.1.1.1`, `1.1.1.1:5353`, `[2606:4700::1111]:53`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Upstream(pub SocketAddr);
-
 /// The metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -121,22 +117,6 @@ impl Default for Dns {
     #[expect(clippy::expect_used, reason = "the literal is a DNS name, a test reads it")]
     fn default() -> Self {
         Self { domain: "internal".parse().expect("a DNS name"), ttl: 5, upstreams: Vec::new() }
-    }
-}
-
-impl TryFrom<String> for Upstream {
-    type Error = String;
-    fn try_from(text: String) -> Result<Self, String> {
-        let with_port = text.parse::<SocketAddr>().ok();
-        let address = with_port.or_else(|| text.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, 53)));
-        let address = address.filter(|address| !address.ip().is_unspecified() && address.port() != 0);
-        address.map(Self).ok_or_else(|| format!("invalid upstream {text:?}: use IP or IP:PORT, as in 1.1.1.1"))
-    }
-}
-
-impl From<Upstream> for String {
-    fn from(upstream: Upstream) -> String {
-        if upstream.0.port() == 53 { upstream.0.ip().to_string() } else { upstream.0.to_string() }
     }
 }
 

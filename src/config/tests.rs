@@ -40,7 +40,7 @@ fn what_is_shown_can_be_read_again() {
     let text = "listen = \"127.0.0.1:8080\"\n[pools]\nipv6 = [\"fd00:1::/48\"]\n\
                 [dns]\nupstreams = [\"1.1.1.1\", \"9.9.9.9:5353\", \"[2606:4700::1111]:853\", \"fd00::53\"]\n";
     let config = parse(text).unwrap();
-    assert_eq!(config.dns.upstreams[3].0, "[fd00::53]:53".parse().unwrap());
+    assert_eq!(config.dns.upstreams[3].address, "[fd00::53]:53".parse().unwrap());
     assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
     assert_eq!(parse(&toml::to_string(&Config::default()).unwrap()).unwrap(), Config::default());
 }
@@ -53,8 +53,8 @@ fn an_error_names_file_line_and_key() {
         ("[dns]\n\nttl = 86401", "line 3, ttl: ", "0 to 86400"),
         ("[dns]\nttl = -1", "line 2, ttl: ", "invalid value"),
         ("[dns]\ndomain = \"a b\"", "line 2, domain: ", "invalid DNS name \"a b\""),
-        ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid upstream"),
-        ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid upstream"),
+        ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid name server"),
+        ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid name server"),
         ("[dnss]\nttl = 5", "line 1, [dnss]: ", "unknown field `dnss`"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 8 }]", "line 2, ipv4: ", "not a prefix length of 16 to 30"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 31 }]", "line 2, ipv4: ", "not a prefix length"),

@@ -15,7 +15,7 @@ use crate::model::address::{Family, Pool, Subnet};
 use crate::model::endpoint::EndpointKey;
 use crate::model::ids::NetworkId;
 use crate::model::names::{IfName, NetworkName};
-use crate::model::network::{Bridge, Driver, Network, NetworkSubnet};
+use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::observed::HostFacts;
 use crate::model::request::NetworkSpec;
 
@@ -68,7 +68,15 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
         mtu,
         labels: spec.labels.clone(),
         created: choice.created,
+        dns: spec.dns.clone(),
+        host_access: host_access(spec),
+        sticky: spec.sticky,
     })
+}
+
+/// Who says nothing about an internal network wants it closed towards the host as well.
+fn host_access(spec: &NetworkSpec) -> HostAccess {
+    spec.host_access.unwrap_or(if spec.internal { HostAccess::None } else { HostAccess::All })
 }
 
 /// Names of networks are parts of DNS names, which have no case.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::model::address::{Mac, Subnet};
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::ids::{ContainerId, NetnsId, NetworkId};
-use crate::model::network::{Bridge, Driver, Network, NetworkSubnet};
+use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::publication::{PortSpec, Publication};
 
 /// A plain network with gateways at the first address of each subnet.
@@ -24,6 +24,9 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
         mtu: 1500,
         labels: Default::default(),
         created: 0,
+        dns: Default::default(),
+        host_access: HostAccess::All,
+        sticky: false,
     }
 }
 
@@ -66,5 +69,6 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         owner: None,
         routes: Vec::new(),
         bandwidth: None,
+        upstreams: Vec::new(),
     }
 }

@@ -14,6 +14,7 @@ use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::publication::Publication;
 use super::route::Route;
 use super::shape::Bandwidth;
+use super::upstream::Upstream;
 
 /// A network namespace: who it is, and where it was last seen.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +98,9 @@ pub struct Endpoint {
     /// Limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// Who is asked for names that are not ours, before the network's; empty: nobody before those.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
 }
 
 impl Endpoint {

@@ -18,6 +18,7 @@ pub mod request;
 pub mod route;
 pub mod shape;
 pub mod step;
+pub mod upstream;
 
 /// A value from outside that netd does not accept: what it was meant to be, what was given, and why not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::address::{Family, Subnet};
 use super::ids::NetworkId;
 use super::names::{IfName, NetworkName};
+use super::upstream::Upstream;
 
 /// A network: what `netd network create` made. Written to the durable store as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +30,68 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
     /// Seconds since the Unix epoch.
     pub created: u64,
+    /// How its containers' questions for names are answered.
+    #[serde(default, skip_serializing_if = "NetworkDns::is_default")]
+    pub dns: NetworkDns,
+    /// What of the host its containers reach.
+    #[serde(default = "HostAccess::of_old_records", skip_serializing_if = "HostAccess::is_all")]
+    pub host_access: HostAccess,
+    /// Whether a container that comes again under the same name gets the same address, as long as it is free.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sticky: bool,
+}
+
+/// How the questions of a network's containers are answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkDns {
+    /// Who is asked for names that are not ours; empty: those of the daemon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub upstreams: Vec<Upstream>,
+    /// Where the name service listens for them.
+    #[serde(default)]
+    pub listen: DnsListen,
+}
+
+/// Where the name service listens for a network's containers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DnsListen {
+    /// At the gateway; inside the containers where they cannot reach it there.
+    #[default]
+    Auto,
+    /// At the gateway only.
+    Gateway,
+    /// Inside each container, at 127.0.0.11.
+    Container,
+}
+
+/// What of the host a network's containers reach. The name service answers them in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostAccess {
+    /// Nothing.
+    None,
+    /// Ports that are published, at the host's addresses.
+    Ports,
+    /// Everything that the host's own firewall lets through.
+    All,
+}
+
+impl NetworkDns {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl HostAccess {
+    /// Records that do not say were made when there was no other.
+    fn of_old_records() -> Self {
+        Self::All
+    }
+
+    fn is_all(&self) -> bool {
+        *self == Self::All
+    }
 }
 
 /// The drivers, each with its own options.

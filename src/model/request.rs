@@ -8,9 +8,11 @@ use super::address::{Mac, Subnet};
 use super::exposure::Exposure;
 use super::ids::ContainerId;
 use super::names::{Alias, ContainerName, IfName, NetworkName};
+use super::network::{HostAccess, NetworkDns};
 use super::publication::PortSpec;
 use super::route::Route;
 use super::shape::Bandwidth;
+use super::upstream::Upstream;
 
 /// A network to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +39,12 @@ pub struct NetworkSpec {
     pub bridge: Option<IfName>,
     /// The user's own notes.
     pub labels: BTreeMap<String, String>,
+    /// How its containers' questions for names are answered.
+    pub dns: NetworkDns,
+    /// What of the host its containers reach; `None`: nothing on an internal network, else everything.
+    pub host_access: Option<HostAccess>,
+    /// Whether a container that comes again under the same name gets the same address.
+    pub sticky: bool,
 }
 
 impl NetworkSpec {
@@ -54,6 +62,9 @@ impl NetworkSpec {
             mtu: None,
             bridge: None,
             labels: BTreeMap::new(),
+            dns: NetworkDns::default(),
+            host_access: None,
+            sticky: false,
         }
     }
 }
@@ -101,6 +112,8 @@ pub struct ConnectSpec {
     pub exposed: Vec<Exposure>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--dns`.
+    pub upstreams: Vec<Upstream>,
 }
 
 /// What a container is to get on a network, by whichever door the wish came.
@@ -128,6 +141,8 @@ pub struct Wish {
     pub routes: Vec<Route>,
     /// Limits.
     pub bandwidth: Option<Bandwidth>,
+    /// Who is asked for names that are not ours, before the network's.
+    pub upstreams: Vec<Upstream>,
     /// The runtime's network that attaches; `None`: a person or the API.
     pub owner: Option<NetworkName>,
 }
@@ -143,6 +158,7 @@ impl From<&ConnectSpec> for Wish {
             ports: spec.ports.clone(),
             exposed: spec.exposed.clone(),
             labels: spec.labels.clone(),
+            upstreams: spec.upstreams.clone(),
             ..Self::default()
         }
     }
@@ -162,6 +178,7 @@ impl From<&AttachSpec> for Wish {
             labels: spec.labels.clone(),
             routes: spec.routes.clone(),
             bandwidth: spec.bandwidth,
+            upstreams: spec.upstreams.clone(),
             owner: Some(spec.key.owner.clone()),
         }
     }
@@ -212,6 +229,8 @@ pub struct AttachSpec {
     pub labels: BTreeMap<String, String>,
     /// Limits.
     pub bandwidth: Option<Bandwidth>,
+    /// Who is asked for names that are not ours, before the network's.
+    pub upstreams: Vec<Upstream>,
 }
 
 /// Where an attachment's interface and addresses come from.

@@ -47,6 +47,7 @@ impl Lab {
         let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
         listening.send(Listening::Serve(sockets)).unwrap();
         // "/dev/null" is a resolv.conf without name servers.
+        let upstreams = upstreams.into_iter().map(netd::model::upstream::Upstream::plain).collect();
         let config = Config { upstreams, resolv_conf: "/dev/null".into(), ..Config::default() };
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());

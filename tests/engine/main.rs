@@ -306,6 +306,7 @@ impl World {
             ifname: None,
             exposed: Vec::new(),
             labels: BTreeMap::new(),
+            upstreams: Vec::new(),
         };
         let taken = asked
             .is_some_and(|ip| snapshot.desired.at_address(ip).is_some() || snapshot.desired.at_gateway(ip).is_some());
@@ -375,6 +376,7 @@ impl World {
             exposed: Vec::new(),
             labels: BTreeMap::new(),
             bandwidth: wish.bandwidth(),
+            upstreams: Vec::new(),
         };
         let done = self.runtime.block_on(handle.attach(spec)).map(drop);
         self.check(done, may, fail_in)?;

@@ -114,6 +114,7 @@ impl Connect {
             ifname: self.ifname.map(|name| name.parse()).transpose()?,
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
+            upstreams: Vec::new(),
         })
     }
 }

@@ -175,7 +175,6 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
         let options: BridgeOptions = options::read(&request.options)?;
         let ipv6 = request.ipv6 || plan.subnets.iter().any(|subnet| subnet.family() == Family::V6);
         Ok(Self {
-            name,
             subnets: plan.subnets,
             gateways: plan.gateways,
             ranges: plan.ranges,
@@ -186,6 +185,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             mtu: once("mtu", request.mtu, options.mtu)?.map(|mtu| sane_mtu(mtu, ipv6)).transpose()?,
             bridge: options.bridge,
             labels: request.labels,
+            ..Self::named(name)
         })
     }
 }

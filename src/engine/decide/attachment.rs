@@ -171,6 +171,9 @@ pub(crate) fn adopted_network(
         mtu: found.mtu,
         labels: spec.labels.clone(),
         created,
+        dns: spec.dns.clone(),
+        host_access: super::host_access(spec),
+        sticky: spec.sticky,
     })
 }
 

@@ -67,6 +67,7 @@ pub(crate) fn connect(
         owner: wish.owner.clone(),
         routes: wish.routes.clone(),
         bandwidth: wish.bandwidth,
+        upstreams: wish.upstreams.clone(),
         container,
     };
     endpoint.publications = publications(state, network, &endpoint, wish, (choice, facts))?;
@@ -106,6 +107,7 @@ pub(crate) fn adopt(
         owner: wish.owner.clone(),
         routes: Vec::new(),
         bandwidth: wish.bandwidth,
+        upstreams: wish.upstreams.clone(),
         container,
     };
     endpoint.publications = publications(state, network, &endpoint, wish, (&Choice::default(), &HostFacts::default()))?;

@@ -26,13 +26,13 @@ mod udp;
 mod upstreams;
 mod wire;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use server::Server;
 
 use crate::engine::Snapshot;
+use crate::model::upstream::Upstream;
 
 /// Directives for `tracing_subscriber::EnvFilter` that keep hickory from logging a warning for each packet that somebody
 /// forges.
@@ -44,7 +44,7 @@ pub struct Config {
     /// Seconds that an answer of ours may be kept.
     pub ttl: u32,
     /// Where other names are asked for, in this order. Empty: what `resolv_conf` says.
-    pub upstreams: Vec<SocketAddr>,
+    pub upstreams: Vec<Upstream>,
     /// The host's resolv.conf (resolv.conf(5)), read again whenever it has changed.
     pub resolv_conf: PathBuf,
 }

@@ -104,7 +104,8 @@ impl Upstreams {
         let servers = if config.upstreams.is_empty() {
             Servers::read(&config.resolv_conf, Stamp::of(&config.resolv_conf))
         } else {
-            Servers::new(&config.upstreams, None)
+            let addresses: Vec<SocketAddr> = config.upstreams.iter().map(|upstream| upstream.address).collect();
+            Servers::new(&addresses, None)
         };
         Self { config, servers: ArcSwap::from_pointee(servers) }
     }

@@ -55,6 +55,7 @@ impl Attach {
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
+            upstreams: Vec::new(),
         })
     }
 }
