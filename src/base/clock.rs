@@ -1,6 +1,11 @@
-//! The wall clock: the only place that reads it.
+//! The clocks: the only place that reads them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Now, to measure from.
+pub fn monotonic() -> Instant {
+    Instant::now()
+}
 
 /// Now.
 pub fn now() -> SystemTime {

@@ -7,6 +7,7 @@
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
 //! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
+//! `watch` counts and logs what both reply.
 
 mod clients;
 mod encode;
@@ -24,6 +25,7 @@ mod tcp;
 mod turns;
 mod udp;
 mod upstreams;
+mod watch;
 mod wire;
 
 use std::path::PathBuf;
