@@ -124,7 +124,7 @@ async fn read_questions(
                 Outcome::Forward(forwarding) => {
                     let (handler, replies) = (handler.clone(), replies.clone());
                     tokio::spawn(async move {
-                        let bytes = handler.finish(*forwarding).await;
+                        let bytes = handler.finish(*forwarding).await.0;
                         // Fails when the connection is gone.
                         let _ = replies.send(Reply { bytes, _held: held }).await;
                     });

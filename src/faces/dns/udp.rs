@@ -247,7 +247,7 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
                 Outcome::Reply(reply) => reply,
                 Outcome::Forward(forwarding) => {
                     drop((share, message));
-                    handler.finish(*forwarding).await
+                    handler.finish(*forwarding).await.0
                 }
             };
             outlet.send(&reply, source);
