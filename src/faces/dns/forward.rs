@@ -10,6 +10,7 @@ use hickory_resolver::net::{DnsError, NetError};
 use tracing::debug;
 
 use super::flights::{Flight, Flights, Grounded};
+use super::origin::Origin;
 use super::reply::{MAX_UDP, Reply};
 use super::upstreams::{Upstream, Upstreams, leads_back};
 use super::{Config, View};
@@ -45,7 +46,7 @@ impl Forwarder {
 
     /// What the first server says that knows an answer. SERVFAIL when none does: NXDOMAIN would be a lie that gets
     /// cached.
-    pub(super) async fn ask(&self, asker: IpAddr, question: &Question) -> Reply {
+    pub(super) async fn ask(&self, asker: IpAddr, question: &Question) -> (Reply, Origin) {
         let servers = self.upstreams.now();
         let snapshot = (self.view)();
         for server in servers.in_order() {
@@ -54,7 +55,7 @@ impl Forwarder {
                 continue;
             }
             match tokio::time::timeout(servers.share, ask_one(&server, question)).await {
-                Ok(Ok(reply)) => return reply,
+                Ok(Ok(reply)) => return (reply, Origin::Upstream(server.address)),
                 Ok(Err(failure)) => debug!(server = %server.address, query = %question.query, "{failure}"),
                 Err(_) => {
                     server.was_silent();
@@ -62,7 +63,7 @@ impl Forwarder {
                 }
             }
         }
-        Reply::error(ResponseCode::ServFail)
+        (Reply::error(ResponseCode::ServFail), Origin::Nobody)
     }
 }
 

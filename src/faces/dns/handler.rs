@@ -10,6 +10,7 @@ use tracing::debug;
 
 use super::flights::Flight;
 use super::forward::{Forwarder, Question};
+use super::origin::Origin;
 use super::quick::{self, Done, Source};
 use super::reply::{self, Reply};
 use super::turns::Turns;
@@ -107,12 +108,12 @@ impl Handler {
         }
     }
 
-    /// Asks upstream; the reply, to be sent where the question came from.
-    pub(super) async fn finish(&self, forwarding: Forwarding) -> Vec<u8> {
+    /// Asks upstream; the reply, to be sent where the question came from, and where it came from.
+    pub(super) async fn finish(&self, forwarding: Forwarding) -> (Vec<u8>, Origin) {
         let Forwarding { request, question, source, transport, flight } = forwarding;
-        let reply = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
+        let (reply, origin) = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
         drop(flight);
-        reply::message(&request, reply, transport).unwrap_or_default()
+        (reply::message(&request, reply, transport).unwrap_or_default(), origin)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {

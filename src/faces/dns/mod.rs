@@ -3,7 +3,7 @@
 //! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
 //! `quick` answers them, `encode` writes the reply. Everything else goes the slow way: `handler` turns any message into a
 //! reply, `reply` builds and encodes it in hickory's types, `forward` asks the host's resolvers, `upstreams` knows which
-//! those are, `flights` bounds how many are asked at once. Where both ways can answer they say the same.
+//! those are, `flights` bounds how many are asked at once, `origin` says where a reply came from. Where both ways can answer they say the same.
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
 //! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
@@ -14,6 +14,7 @@ mod encode;
 mod flights;
 mod forward;
 mod handler;
+mod origin;
 mod overload;
 #[cfg(test)]
 mod properties;
@@ -31,6 +32,7 @@ mod wire;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use origin::Origin;
 pub use server::Server;
 
 use crate::engine::Snapshot;

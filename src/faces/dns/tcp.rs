@@ -18,11 +18,11 @@ use tracing::{debug, warn};
 
 use super::clients::{Admitted, Busy, Clients};
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::quick::Done;
-use super::watch::{Place, Replied};
+use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
 use crate::base::clock;
-use crate::engine::seen::Origin;
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
 /// an upstream may take.
@@ -135,12 +135,15 @@ async fn read_questions(
         let (bytes, origin) = match quick(handler, &question, source) {
             Some(bytes) => (bytes, Origin::Local),
             None => match handler.decide(&question, source, Transport::Tcp) {
-                Outcome::Reply(bytes) => (bytes, Origin::Local),
+                Outcome::Reply(bytes) => {
+                    let origin = watch::own(&bytes);
+                    (bytes, origin)
+                }
                 Outcome::Forward(forwarding) => {
                     let (handler, replies, place) = (handler.clone(), replies.clone(), place.clone());
                     let question = question.clone();
                     tokio::spawn(async move {
-                        let (bytes, origin) = (handler.finish(*forwarding).await, Origin::Nobody);
+                        let (bytes, origin) = handler.finish(*forwarding).await;
                         seen(&handler, &place, (&question, &bytes), source, origin, came);
                         // Fails when the connection is gone.
                         let _ = replies.send(Reply { bytes, _held: held }).await;

@@ -16,13 +16,13 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
-use super::watch::{Place, Replied};
+use super::watch::{self, Place, Replied};
 use super::wire::Transport;
 use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
-use crate::engine::seen::Origin;
 use crate::engine::seen::meter::Unanswered;
 
 /// After so many errors in a row a socket is given up.
@@ -264,10 +264,13 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
         tokio::spawn(async move {
             let Job { message, source, outlet, place, came, share } = job;
             let (reply, origin) = match handler.decide(&message, source, Transport::Udp) {
-                Outcome::Reply(reply) => (reply, Origin::Local),
+                Outcome::Reply(reply) => {
+                    let origin = watch::own(&reply);
+                    (reply, origin)
+                }
                 Outcome::Forward(forwarding) => {
                     drop(share);
-                    (handler.finish(*forwarding).await, Origin::Nobody)
+                    handler.finish(*forwarding).await
                 }
             };
             let (asker, transport) = (source.ip(), Transport::Udp);

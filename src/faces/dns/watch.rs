@@ -9,17 +9,18 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_proto::op::Message;
+use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Record, RecordType};
 use tokio::sync::mpsc;
 use tracing::info;
 
+use super::origin::Origin;
 use super::wire::{self, Transport};
 use crate::base::clock;
 use crate::engine::Snapshot;
 use crate::engine::seen::log::Logging;
 use crate::engine::seen::meter::{Unanswered, code_name};
-use crate::engine::seen::{Entry, Logged, NetworkCounts, Origin, Seen};
+use crate::engine::seen::{Entry, Logged, NetworkCounts, Seen};
 
 /// Entries that wait to be written, of all containers. Writing one takes some 20 us.
 const WAITING: usize = 2048;
@@ -215,6 +216,12 @@ impl Watched<'_> {
             self.place.watch.seen.meter.took(Origin::Local, self.came.elapsed(), self.replied);
         }
     }
+}
+
+/// Where a reply comes from that was made without asking anybody: SERVFAIL is only said where somebody should have been
+/// asked.
+pub(super) fn own(reply: &[u8]) -> Origin {
+    if wire::code(reply) == u16::from(ResponseCode::ServFail.low()) { Origin::Nobody } else { Origin::Local }
 }
 
 /// Writes entries as they come, into the container's log and the daemon's.
