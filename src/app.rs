@@ -159,12 +159,13 @@ impl Bound {
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
         let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening, handle.seen().clone());
+        let names = server.names();
         let dns_stop = stop.clone();
         tasks.spawn(async move {
             server.run(dns_stop).await;
             "the name service"
         });
-        let router = http::router(handle.clone(), ready.clone());
+        let router = http::router(handle.clone(), names.clone(), ready.clone());
         let api = tokio::net::UnixListener::from_std(listeners.api).map_err(AppError::Runtime)?;
         tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), stop.clone().cancelled_owned())));
         if let Some(tcp) = listeners.api_tcp {
@@ -172,7 +173,7 @@ impl Bound {
             tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
         }
         if let Some(tcp) = listeners.metrics {
-            let router = http::metrics_router(handle.clone(), ready.clone());
+            let router = http::metrics_router(handle.clone(), names, ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
             tasks.spawn(ended("the metrics", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
         }

@@ -1,11 +1,6 @@
-//! The clocks: the only place that reads them.
+//! The wall clock: the only place that reads it.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-
-/// Now, to measure from.
-pub fn monotonic() -> Instant {
-    Instant::now()
-}
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Now.
 pub fn now() -> SystemTime {

@@ -1,20 +1,20 @@
-//! The door to the name service for other faces, which do not know it: it is asked as a container would ask, and tells
-//! how it fares with those it asks itself.
+//! The door to the name service for other faces, which do not know it: it asks upstreams as it would for a container, and
+//! tells how it fares with them.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
 use super::seen::Origin;
-use crate::model::question::Asker;
 
 /// The name service as other faces see it.
 pub trait Names: Send + Sync + 'static {
-    /// The reply to a question, as the asker would get it: `name` without the final dot, `kind` a type's name ("MX").
-    fn ask<'a>(&'a self, asker: Asker, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked>;
+    /// What the container with this address would be told of a name that is not ours (without the final dot; `kind` is a
+    /// type's name, "MX"). `None`: what the host would be told.
+    fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked>;
 
-    /// The name servers that other names are asked of now.
+    /// The name servers that other names are asked of.
     fn upstreams(&self) -> Vec<UpstreamHealth>;
 
     /// What is remembered of their answers; `None`: nothing ever is.
@@ -30,28 +30,28 @@ pub struct Asked {
     pub answers: Vec<String>,
     /// Where it comes from.
     pub origin: Origin,
-    /// Seconds that the answers may be kept; `None` without answers.
+    /// Seconds that it may be kept; `None` for what may not.
     pub ttl: Option<u32>,
-    /// Why nobody was asked, where that is so.
-    pub grounded: Option<&'static str>,
+    /// What else there is to say, one line each: who would be asked and why, why nobody was.
+    pub notes: Vec<String>,
 }
 
-/// An upstream since it was asked first.
+/// How an upstream does since it was asked first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamHealth {
-    /// Where it is.
-    pub address: SocketAddr,
-    /// Queries sent to it.
+    /// The server as it is written in the configuration.
+    pub server: String,
+    /// Questions it was asked.
     pub asked: u64,
-    /// Answers that could be used.
+    /// Those that it answered, "no such name" included.
     pub answered: u64,
-    /// Answers that could not (SERVFAIL, REFUSED, …), and connections that failed.
+    /// Those that it refused or failed at.
     pub failed: u64,
-    /// Queries that it left unanswered.
-    pub timeouts: u64,
-    /// How long it takes to answer, smoothed; `None` before its first answer.
+    /// Those on which nothing came.
+    pub silent: u64,
+    /// Its smoothed round trip; `None`: it has not answered yet.
     pub rtt: Option<Duration>,
-    /// Whether it is asked first where it stands first.
+    /// Whether it is asked in its turn; if not, it was silent lately and is asked after the others.
     pub healthy: bool,
 }
 

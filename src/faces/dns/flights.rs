@@ -32,6 +32,15 @@ pub(super) enum Grounded {
     Loop,
 }
 
+impl std::fmt::Display for Grounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "too many forwarded questions are under way",
+            Self::Loop => "the host's resolver leads back here",
+        })
+    }
+}
+
 /// One query under way; it has landed when this is dropped.
 #[derive(Debug)]
 pub(super) struct Flight {

@@ -1,14 +1,14 @@
 //! The slow way: any message to its reply, in hickory's types. What is ours is answered at once; what is not is asked
 //! for upstream.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use tracing::debug;
 
-use super::flights::Flight;
+use super::flights::{Flight, Grounded};
 use super::forward::{Forwarder, Question};
 use super::origin::Origin;
 use super::quick::{self, Done, Source};
@@ -114,6 +114,15 @@ impl Handler {
         let (reply, origin) = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
         drop(flight);
         (reply::message(&request, reply, transport).unwrap_or_default(), origin)
+    }
+
+    /// Asks upstream on behalf of an asker, as [`Self::decide`] and [`Self::finish`] would; names of ours as well.
+    pub(super) async fn forward(&self, asker: IpAddr, query: &Query) -> Result<(Reply, Origin), Grounded> {
+        let question = Question { query: query.clone(), edns: Some(false), flags: [true, false, false] };
+        let flight = self.0.forwarder.take_off(asker, &question)?;
+        let reply = self.0.forwarder.ask(asker, &question).await;
+        drop(flight);
+        Ok(reply)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {

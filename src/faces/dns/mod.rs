@@ -7,13 +7,14 @@
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
 //! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
-//! `watch` counts and logs what both reply.
+//! `watch` counts and logs what both reply, `inquiry` is the door for other faces.
 
 mod clients;
 mod encode;
 mod flights;
 mod forward;
 mod handler;
+mod inquiry;
 mod origin;
 mod overload;
 #[cfg(test)]

@@ -12,10 +12,12 @@ use tracing::{debug, error};
 
 use super::clients::Clients;
 use super::handler::Handler;
+use super::inquiry::Inquiry;
 use super::udp::{self, UdpLoop};
 use super::watch::{Place, Watch};
 use super::{Config, View, tcp};
 use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
+use crate::engine::names::Names;
 use crate::engine::seen::Seen;
 
 /// Answers on the sockets that the engine hands over.
@@ -39,6 +41,11 @@ impl Server {
     /// is counted, and logged where that is wanted, in `seen`.
     pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
         Self { handler: Handler::new(config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
+    }
+
+    /// The door for other faces.
+    pub fn names(&self) -> Arc<dyn Names> {
+        Inquiry::new(self.handler.clone())
     }
 
     /// Serves until told to stop, or until the engine is gone; then every socket is closed. Ends by itself only when

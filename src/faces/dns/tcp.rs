@@ -22,7 +22,7 @@ use super::origin::Origin;
 use super::quick::Done;
 use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
-use crate::base::clock;
+use crate::base::monotonic;
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
 /// an upstream may take.
@@ -131,7 +131,7 @@ async fn read_questions(
             _ => return,
         }
         let held = (admitted.busy(), free);
-        let came = clock::monotonic();
+        let came = monotonic::now();
         let (bytes, origin) = match quick(handler, &question, source) {
             Some(bytes) => (bytes, Origin::Local),
             None => match handler.decide(&question, source, Transport::Tcp) {

@@ -16,7 +16,7 @@ use tracing::info;
 
 use super::origin::Origin;
 use super::wire::{self, Transport};
-use crate::base::clock;
+use crate::base::{clock, monotonic};
 use crate::engine::Snapshot;
 use crate::engine::seen::log::Logging;
 use crate::engine::seen::meter::{Unanswered, code_name};
@@ -138,7 +138,7 @@ impl Place {
             snapshot,
             counts,
             logging: self.watch.seen.log.now(),
-            came: clock::monotonic(),
+            came: monotonic::now(),
             replied: 0,
         }
     }
