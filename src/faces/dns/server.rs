@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::clients::Clients;
+use super::forwarding::Forwarding;
 use super::handler::Handler;
 use super::udp::{self, UdpLoop};
 use super::{Config, View, tcp};
@@ -34,7 +35,12 @@ struct Serving {
 impl Server {
     /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came.
     pub fn new(config: Config, view: View, listening: ListeningReceiver) -> Self {
-        Self { handler: Handler::new(config, view), listening, clients: Arc::default(), serving: HashMap::new() }
+        Self { handler: Handler::new(&config, view), listening, clients: Arc::default(), serving: HashMap::new() }
+    }
+
+    /// What the rest of the daemon may ask of it.
+    pub fn forwarding(&self) -> Forwarding {
+        Forwarding(self.handler.clone())
     }
 
     /// Serves until told to stop, or until the engine is gone; then every socket is closed. Ends by itself only when

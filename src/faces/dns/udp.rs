@@ -216,7 +216,7 @@ impl Worker {
                 return 0;
             }
             match handler.quick(&snapshot, message, source, Transport::Udp, out) {
-                Done::Replied(length) => length,
+                Done::Replied(length, _) => length,
                 Done::Ignored => 0,
                 Done::Left => {
                     let job = shares.take(source.ip()).map(|share| Job {
