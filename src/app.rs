@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Ipv6Pools};
+use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine::{self, Engine};
 use crate::faces::{dns, http};
 use crate::kernel::runtimes::{Runtimes, Sockets};
@@ -61,6 +61,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error("start: {0}")]
     Store(#[from] crate::store::StoreError),
+    /// The certificates of `dns.ca_file` cannot be read.
+    #[error("start: {0}")]
+    Certificates(String),
     /// Something that must run has ended.
     #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
     Ended(&'static str),
@@ -139,6 +142,7 @@ pub fn build(
     runtimes: Arc<dyn Runtimes>,
     listeners: Listeners,
 ) -> Result<Bound, AppError> {
+    let dns = name_service(&config.dns)?;
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
@@ -146,9 +150,19 @@ pub fn build(
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
     let engine = engine::start(engine::Config { pools, ula, domain }, kernel, store, runtimes)?;
-    let upstreams = config.dns.upstreams.clone();
-    let dns = dns::Config { ttl: config.dns.ttl, upstreams, ..dns::Config::default() };
     Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
+}
+
+fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
+    let roots = config.ca_file.as_deref().map(dns::Roots::read).transpose().map_err(AppError::Certificates)?;
+    Ok(dns::Config {
+        ttl: config.ttl,
+        upstreams: config.upstreams.clone(),
+        split: config.split.clone(),
+        cache_bytes: u64::from(config.cache_mib) << 20,
+        roots: roots.unwrap_or_default(),
+        ..dns::Config::default()
+    })
 }
 
 impl Bound {

@@ -1,3 +1,3 @@
 //! Where replies come from: the word for it that counts and logs know.
 
-pub use crate::engine::seen::Origin;
+pub(super) use crate::engine::seen::Origin;

@@ -11,8 +11,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::clients::Clients;
+use super::forwarding::Forwarding;
 use super::handler::Handler;
-use super::inquiry::Inquiry;
 use super::udp::{self, UdpLoop};
 use super::watch::{Place, Watch};
 use super::{Config, View, tcp};
@@ -40,12 +40,12 @@ impl Server {
     /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
     /// is counted, and logged where that is wanted, in `seen`.
     pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
-        Self { handler: Handler::new(config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
+        Self { handler: Handler::new(&config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
     }
 
     /// The door for other faces.
     pub fn names(&self) -> Arc<dyn Names> {
-        Inquiry::new(self.handler.clone())
+        Arc::new(Forwarding(self.handler.clone()))
     }
 
     /// Serves until told to stop, or until the engine is gone; then every socket is closed. Ends by itself only when

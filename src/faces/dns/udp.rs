@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome};
-use super::origin::Origin;
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
@@ -225,8 +224,8 @@ impl Worker {
                 return 0;
             }
             match handler.quick(&snapshot, message, source, Transport::Udp, out) {
-                Done::Replied(length) => {
-                    watched.replied(message, &out[..length], source, Origin::Local);
+                Done::Replied(length, origin) => {
+                    watched.replied(message, &out[..length], source, origin);
                     length
                 }
                 Done::Ignored => {
