@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::apply;
 use super::event::{Change, Event};
 use super::listener::{Listening, ListeningSender};
+use super::seen::Seen;
 use super::state::State;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
@@ -36,6 +37,7 @@ pub(crate) struct Worker<K, S> {
     pub(super) state: State,
     pub(super) config: Config,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) seen: Arc<Seen>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
     /// Gateways at which the name service has its sockets.
@@ -252,6 +254,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             domain: self.config.domain.clone(),
             search: self.search.clone(),
         }));
+        self.seen.log.keep(&self.state.desired);
     }
 
     /// Opens the name service's sockets at new gateways and closes them at old ones.
