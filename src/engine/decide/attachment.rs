@@ -60,6 +60,8 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
         Some("its labels")
     } else if spec.bandwidth != endpoint.bandwidth {
         Some("its limits")
+    } else if spec.upstreams != endpoint.upstreams {
+        Some("its name servers")
     } else if !later && spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
         Some("its routes")
     } else {
