@@ -237,7 +237,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
                 upstreams: servers(&request.dns, options.servers)?,
                 listen: options.listen.unwrap_or_default(),
             },
-            host_access: request.host_access.map(|access| access.parse()).transpose()?,
+            host_access: request.host_access.map(|access| host_access(&access, request.internal)).transpose()?,
             sticky: once("sticky", request.sticky, options.sticky)?.unwrap_or(false),
             ..Self::named(name)
         })
@@ -307,6 +307,16 @@ fn once<T: PartialEq + fmt::Display>(key: &str, field: Option<T>, option: Option
             Err(Invalid::new("option", format!("{key}={option}"), format!("{key} is also given as {field}")))
         }
         (field, option) => Ok(field.or(option)),
+    }
+}
+
+/// What of the host is reached. Nothing leads from an internal network to a published port, which is in another.
+fn host_access(text: &str, internal: bool) -> Result<HostAccess, Invalid> {
+    match text.parse()? {
+        HostAccess::Ports if internal => {
+            Err(Invalid::new("host access", text, "an internal network has no way to published ports: use none or all"))
+        }
+        access => Ok(access),
     }
 }
 

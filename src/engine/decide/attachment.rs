@@ -12,7 +12,7 @@ use crate::model::address::{Mac, Subnet};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, NetworkName};
-use crate::model::network::{Adopted, Driver, Network, NetworkSubnet};
+use crate::model::network::{Adopted, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::observed::{HostEnd, ObservedInterface};
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
@@ -164,6 +164,15 @@ pub(crate) fn adopted_network(
     }
     collides(state, &spec.name, &wanted, found)?;
     let masquerade = spec.masquerade && bridge.is_some();
+    let host_access = match (&bridge, spec.host_access) {
+        (Some(_), _) => super::host_access(spec),
+        // What is known by no bridge has no place in the table.
+        (None, None | Some(HostAccess::All)) => HostAccess::All,
+        (None, Some(_)) => {
+            let why = "it belongs to no bridge, where access to the host could be refused (hostAccess)".into();
+            return Err(Refusal::CannotAdopt { ifname: found.host_end.name.clone(), why });
+        }
+    };
     Ok(Network {
         name: spec.name.clone(),
         id,
@@ -174,7 +183,7 @@ pub(crate) fn adopted_network(
         labels: spec.labels.clone(),
         created,
         dns: spec.dns.clone(),
-        host_access: super::host_access(spec),
+        host_access,
         sticky: spec.sticky,
     })
 }

@@ -93,6 +93,7 @@ fn what_is_wrong_is_named() {
         (r#"{"name":"n","options":{"dns.servers":"9.9.9.9,"}}"#, "invalid name server \"\""),
         (r#"{"name":"n","options":{"dns.listen":"host"}}"#, "use auto, gateway or container"),
         (r#"{"name":"n","host_access":"some"}"#, "use none, ports or all"),
+        (r#"{"name":"n","host_access":"ports","internal":true}"#, "use none or all"),
         (r#"{"name":"n","sticky":"yes"}"#, "invalid type"),
         (r#"{"name":"n","sticky":false,"options":{"sticky":"1"}}"#, "also given"),
         (r#"{"name":"n","options":{"parent":"eth0"}}"#, "the bridge driver knows"),
