@@ -30,6 +30,8 @@ fn every_kind() -> Vec<Element> {
         Element::Bridge(name("nd-a")),
         Element::Bridge(name("fifteen-letters")),
         Element::Internal(name("nd-b")),
+        Element::HostClosed(name("nd-a")),
+        Element::PortsClosed(name("nd-b")),
         Element::Allowed(name("nd-a"), name("nd-a")),
         Element::Allowed(name("nd-a"), name("fifteen-letters")),
         publish(None, Protocol::Tcp, 4000, "10.89.0.2", 80),

@@ -10,6 +10,7 @@ mod cni;
 mod endpoints;
 mod firewall;
 mod heal;
+mod host_access;
 mod isolation;
 mod lab;
 mod main_job;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         matrix::trials(),
         isolation::trials(),
         firewall::trials(),
+        host_access::trials(),
         networks::trials(),
         endpoints::trials(),
         runtimes::trials(),
