@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
+use crate::kernel::dns_sockets;
 use crate::model::address::{Pool, Subnet};
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
@@ -76,6 +77,10 @@ pub struct Dns {
     /// How long an answer may be kept, in seconds (0 to 86400).
     #[serde(deserialize_with = "file::ttl")]
     pub ttl: u32,
+    /// Where it listens at each network's gateway, UDP and TCP; taken by another program: at the next free port from 61053
+    /// on. Containers ask port 53 whichever it is.
+    #[serde(deserialize_with = "file::port")]
+    pub port: u16,
     /// Who answers other names; empty: the resolvers in the host's resolv.conf, followed as it changes.
     pub upstreams: Vec<Upstream>,
 }
@@ -116,7 +121,7 @@ impl Default for Pools {
 impl Default for Dns {
     #[expect(clippy::expect_used, reason = "the literal is a DNS name, a test reads it")]
     fn default() -> Self {
-        Self { domain: "internal".parse().expect("a DNS name"), ttl: 5, upstreams: Vec::new() }
+        Self { domain: "internal".parse().expect("a DNS name"), ttl: 5, port: dns_sockets::PORT, upstreams: Vec::new() }
     }
 }
 

@@ -11,6 +11,7 @@ pub mod event;
 mod inside;
 pub mod listener;
 mod reconcile;
+mod serving;
 pub mod snapshot;
 mod state;
 #[cfg(test)]
@@ -91,6 +92,8 @@ pub struct Config {
     pub ula: bool,
     /// The domain of our names.
     pub domain: String,
+    /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
+    pub dns_port: u16,
 }
 
 /// A running engine.

@@ -12,6 +12,7 @@ mod firewall;
 mod heal;
 mod isolation;
 mod lab;
+mod listening;
 mod main_job;
 mod matrix;
 mod names;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
+        listening::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),
