@@ -149,7 +149,8 @@ pub fn build(
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    let engine = engine::start(engine::Config { pools, ula, domain }, kernel, store, runtimes)?;
+    let engine_config = engine::Config { pools, ula, domain, dns_port: config.dns.port };
+    let engine = engine::start(engine_config, kernel, store, runtimes)?;
     Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
 }
 

@@ -13,6 +13,7 @@ pub mod listener;
 pub mod names;
 mod reconcile;
 pub mod seen;
+mod serving;
 pub mod snapshot;
 mod state;
 #[cfg(test)]
@@ -94,6 +95,8 @@ pub struct Config {
     pub ula: bool,
     /// The domain of our names.
     pub domain: String,
+    /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
+    pub dns_port: u16,
 }
 
 /// A running engine.

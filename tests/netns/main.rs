@@ -13,6 +13,7 @@ mod heal;
 mod host_access;
 mod isolation;
 mod lab;
+mod listening;
 mod main_job;
 mod matrix;
 mod names;
@@ -44,6 +45,7 @@ fn main() -> ExitCode {
         publishing::trials(),
         names::trials(),
         ranks::trials(),
+        listening::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),
