@@ -78,6 +78,8 @@ pub struct Dns {
     pub ttl: u32,
     /// Who answers other names; empty: the resolvers in the host's resolv.conf, followed as it changes.
     pub upstreams: Vec<Upstream>,
+    /// Whether the host finds our names too: its systemd-resolved is told to ask our gateways for them.
+    pub resolved: bool,
 }
 
 /// The metrics.
@@ -116,7 +118,7 @@ impl Default for Pools {
 impl Default for Dns {
     #[expect(clippy::expect_used, reason = "the literal is a DNS name, a test reads it")]
     fn default() -> Self {
-        Self { domain: "internal".parse().expect("a DNS name"), ttl: 5, upstreams: Vec::new() }
+        Self { domain: "internal".parse().expect("a DNS name"), ttl: 5, upstreams: Vec::new(), resolved: false }
     }
 }
 

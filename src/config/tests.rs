@@ -18,6 +18,7 @@ ipv6 = "auto"                    # a random ULA /48, kept
 domain = "internal"
 ttl = 5
 upstreams = []                   # empty: the host's resolv.conf, followed as it changes
+resolved = false                 # true: the host finds our names too, through its systemd-resolved
 
 [metrics]
 listen = "127.0.0.1:9153"        # off when absent
@@ -55,6 +56,7 @@ fn an_error_names_file_line_and_key() {
         ("[dns]\ndomain = \"a b\"", "line 2, domain: ", "invalid DNS name \"a b\""),
         ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid name server"),
         ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid name server"),
+        ("[dns]\nresolved = \"yes\"", "line 2, resolved: ", "invalid type"),
         ("[dnss]\nttl = 5", "line 1, [dnss]: ", "unknown field `dnss`"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 8 }]", "line 2, ipv4: ", "not a prefix length of 16 to 30"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 31 }]", "line 2, ipv4: ", "not a prefix length"),
