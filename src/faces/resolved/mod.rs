@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How long taking everything back may take when netd ends.
 const FAREWELL: Duration = Duration::from_secs(3);
 /// Between two looks for a bus that is not there: its socket gives no sign when it appears.
-const NO_BUS: Duration = Duration::from_secs(2);
+const NO_BUS: Duration = Duration::from_secs(1);
 /// After resolved refused something: at first at once, because it hears of a new bridge a little later than we do.
 const AGAIN_FIRST: Duration = Duration::from_millis(20);
 /// The longest time between two attempts.

@@ -30,7 +30,9 @@ impl Told {
         let gone = self.0.iter().filter(|(index, _)| !wanted.contains_key(index));
         for (index, name) in gone.map(|(index, link)| (*index, link.name.clone())).collect::<Vec<_>>() {
             match manager.revert_link(index).await {
-                Err(source) if !knows_no_link(&source) => first = first.and(Err(Trouble::Refused { link: name, source })),
+                Err(source) if !knows_no_link(&source) => {
+                    first = first.and(Err(Trouble::Refused { link: name, source }))
+                }
                 _ => drop(self.0.remove(&index)),
             }
         }
