@@ -50,7 +50,7 @@ fn domains(network: &Network, domain: &str) -> Vec<String> {
     let domain = domain.trim_matches('.');
     let own = format!("{}.{domain}", network.name).to_ascii_lowercase();
     let whole = Some(domain.to_owned()).filter(|domain| domain != SHARED);
-    // A network's name may have two dots in a row.
+    // Both together may be too long.
     let forward = [Some(own), whole].into_iter().flatten().filter(|name| name.parse::<DnsName>().is_ok());
     forward.chain(network.subnets.iter().flat_map(|subnet| reverse_zones(subnet.subnet))).collect()
 }
@@ -113,9 +113,11 @@ mod tests {
     #[test]
     fn a_domain_of_ours_is_ours_whole() {
         let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
-        snapshot.desired.insert_network(network("a..b", &bridge("nd-1"), &[("10.0.0.0/8", "10.0.0.1")]));
-        let domains = &wanted(&snapshot).into_values().next().unwrap().domains;
-        assert_eq!(*domains, ["netd", "10.in-addr.arpa"], "what is no DNS name is left out");
+        snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &[("10.0.0.0/8", "10.0.0.1")]));
+        let domains = |snapshot| wanted(snapshot).into_values().next().unwrap().domains;
+        assert_eq!(domains(&snapshot), ["net1.netd", "netd", "10.in-addr.arpa"]);
+        snapshot.domain = ["d"; 126].join(".");
+        assert_eq!(domains(&snapshot), [snapshot.domain.as_str(), "10.in-addr.arpa"], "what is too long is left out");
     }
 
     #[test]
