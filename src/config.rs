@@ -84,6 +84,8 @@ pub struct Dns {
     pub port: u16,
     /// Who answers other names; empty: the resolvers in the host's resolv.conf, followed as it changes.
     pub upstreams: Vec<Upstream>,
+    /// Whether the host finds our names too: its systemd-resolved is told to ask our gateways for them.
+    pub resolved: bool,
     /// How much of their answers is kept, in MiB (0 to 4096; 0: nothing).
     #[serde(deserialize_with = "file::cache")]
     pub cache_mib: u32,
@@ -137,6 +139,7 @@ impl Default for Dns {
             ttl: 5,
             port: dns_sockets::PORT,
             upstreams: Vec::new(),
+            resolved: false,
             cache_mib: 16,
             ca_file: None,
             split: BTreeMap::new(),

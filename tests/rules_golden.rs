@@ -91,7 +91,10 @@ fn dual_stack() -> Elements {
 fn tables() -> [(&'static str, Elements); 5] {
     [
         ("empty", Elements::new()),
-        ("one-network", network("nd-net1", &["10.89.0.0/24"], false).into_iter().chain(name_server("10.89.0.1")).collect()),
+        (
+            "one-network",
+            network("nd-net1", &["10.89.0.0/24"], false).into_iter().chain(name_server("10.89.0.1")).collect(),
+        ),
         ("two-networks-one-internal", two_networks()),
         ("ten-publications", ten_publications()),
         ("dual-stack", dual_stack()),

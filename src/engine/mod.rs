@@ -8,6 +8,7 @@ mod decide;
 mod detach;
 pub mod error;
 pub mod event;
+pub mod host;
 mod inside;
 pub mod listener;
 pub mod names;
@@ -69,6 +70,7 @@ pub(crate) enum Command {
     Check(Box<CheckSpec>, Reply<()>),
     Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Room(String, Reply<()>),
+    Report { subject: &'static str, problem: Option<String> },
     Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
 }
@@ -237,6 +239,13 @@ impl Handle {
     /// Whether another container could join the network now; the error says what is used up.
     pub async fn room(&self, network: &str) -> Result<(), Error> {
         self.ask(|reply| Command::Room(network.to_owned(), reply)).await
+    }
+
+    /// A face's own problem, in `netd status` and an event; `None`: there is none any more. The subject begins with
+    /// `dns `.
+    pub(crate) async fn report(&self, subject: &'static str, problem: Option<String>) {
+        // An engine that has ended needs no status.
+        let _ = self.commands.send(Command::Report { subject, problem }).await;
     }
 
     /// Ends the engine after the command in hand. Everything it made stays as it is.

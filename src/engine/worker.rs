@@ -97,6 +97,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Collect { owner, valid, reply } => drop(reply.send(self.collect(&owner, &valid))),
             Command::Room(network, reply) => drop(reply.send(self.room(&network))),
+            Command::Report { subject, problem } => self.report(subject, problem),
             Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
         }
     }
@@ -263,6 +264,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         tracing::error!(subject, "{sentence}");
         self.tell(Change::Problem(sentence));
+    }
+
+    /// Notes or takes back a face's problem.
+    fn report(&mut self, subject: &'static str, problem: Option<String>) {
+        match problem {
+            Some(sentence) => self.problem(subject, sentence),
+            None => drop(self.problems.remove(subject)),
+        }
+        self.publish();
     }
 
     pub(super) fn forwarding_event(&self, v4: bool, v6: bool, before: &HostFacts, why: &str) {

@@ -29,7 +29,9 @@ impl Dnsmasq {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("dnsmasq");
         let started = Self(child);
         until("dnsmasq answers", || {
-            ["+notcp", "+tcp"].iter().all(|how| Dig::ask(ns, &format!("{how} @127.0.0.1 taken.example")).answers == [TAKEN])
+            ["+notcp", "+tcp"]
+                .iter()
+                .all(|how| Dig::ask(ns, &format!("{how} @127.0.0.1 taken.example")).answers == [TAKEN])
         });
         started
     }

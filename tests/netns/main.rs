@@ -20,6 +20,7 @@ mod names;
 mod networks;
 mod publishing;
 mod ranks;
+mod resolved;
 mod restart;
 mod run;
 mod runtimes;
@@ -30,6 +31,9 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
+    if let Some(file) = std::env::var_os(lab::resolve1::CALLS) {
+        return lab::resolve1::serve(file.as_ref());
+    }
     let arguments = Arguments::from_args();
     let entered = lab::space::leave_the_machine();
     let trials = [
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         names::trials(),
         ranks::trials(),
         listening::trials(),
+        resolved::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

@@ -10,8 +10,8 @@ use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::TABLE;
 use super::render::{
-    Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, map, masquerade, meta, of, prefix,
-    rule, set, text,
+    Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, map, masquerade, meta, of,
+    prefix, rule, set, text,
 };
 use super::sets::Set;
 use crate::model::address::Family;

@@ -2,23 +2,27 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::inside;
 use super::view::View;
+use super::{inside, suffixes};
 use crate::model::address::Subnet;
 use crate::model::question::{Answer, RecordType};
 
 /// The answer when the name (lower case) is a reverse name; `None` when it is not.
 pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType) -> Option<Answer> {
-    // A name that stands for no address cannot lie in our subnets.
+    let ours = |(address, bits): (IpAddr, u8)| {
+        let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
+        view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet))
+    };
     let Some((address, bits)) = prefix(name)? else {
-        return Some(Answer::Forward);
+        // It stands for no address ("lb._dns-sd._udp.0.0.89.10.in-addr.arpa"). Below a zone of ours there is no such
+        // name, and nobody else knows better: the host's resolver may come back to us for it.
+        let above = suffixes(name).find_map(|above| prefix(above).flatten());
+        return Some(if above.is_some_and(ours) { Answer::NxDomain } else { Answer::Forward });
     };
     if bits == full(address) {
         return Some(of_address(view, domain, address, kind));
     }
-    let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
-    let ours = view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet));
-    Some(if ours { Answer::NoData } else { Answer::Forward })
+    Some(if ours((address, bits)) { Answer::NoData } else { Answer::Forward })
 }
 
 /// The address that the name (lower case) is the reverse name of.

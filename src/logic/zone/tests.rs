@@ -208,6 +208,14 @@ fn addresses_have_names() {
         assert_eq!(ptr(DB, ours), Answer::NxDomain, "{ours}");
     }
     assert_eq!(ptr(DB, "0.1.10.in-addr.arpa"), Answer::NoData, "our subnet's own name does not leak either");
+    let dns_sd = format!("lb._dns-sd._udp.{}1.0.d.f.ip6.arpa", "0.".repeat(28));
+    for below in ["lb._dns-sd._udp.0.0.1.10.in-addr.arpa", "x.0.1.10.in-addr.arpa", "9.2.0.1.10.in-addr.arpa", &dns_sd]
+    {
+        assert_eq!(ptr(DB, below), Answer::NxDomain, "{below} must not come back to us through the host's resolver");
+    }
+    for other in ["x.1.10.in-addr.arpa", "lb._dns-sd._udp.0.0.9.10.in-addr.arpa", "y.x.in-addr.arpa"] {
+        assert_eq!(ptr(DB, other), Answer::Forward, "{other}");
+    }
     for other in ["2.0.9.10.in-addr.arpa", "10.in-addr.arpa", "in-addr.arpa", "x.in-addr.arpa", "8.8.8.8.in-addr.arpa"]
     {
         assert_eq!(ptr(DB, other), Answer::Forward, "{other}");
