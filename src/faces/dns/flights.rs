@@ -31,6 +31,8 @@ struct Under<T> {
 struct UnderWay<T> {
     pilot: IpAddr,
     landed: watch::Receiver<Option<T>>,
+    /// It seems to wait for one of those who wait for it.
+    loops: bool,
 }
 
 /// Why a question does not take off.
@@ -58,6 +60,8 @@ pub(super) enum Boarded<T> {
         landed: watch::Receiver<Option<T>>,
         /// Another asker's question brought it on its way.
         of_other: bool,
+        /// Not to be waited for: see [`Flights::loops`].
+        loops: bool,
     },
     /// Nobody has asked it yet: ask, and land the flight.
     Pilot(Flight<T>, watch::Receiver<Option<T>>),
@@ -80,12 +84,7 @@ impl<T> Clone for Flights<T> {
 
 impl<T> Default for Flights<T> {
     fn default() -> Self {
-        let under = Under {
-            waiting: 0,
-            askers: HashMap::new(),
-            flights: HashMap::new(),
-            questions: HashMap::new(),
-        };
+        let under = Under { waiting: 0, askers: HashMap::new(), flights: HashMap::new(), questions: HashMap::new() };
         Self(Arc::new(Mutex::new(under)))
     }
 }
@@ -122,13 +121,21 @@ impl<T> Flights<T> {
     pub(super) fn board(&self, asker: IpAddr, key: Key, as_sent: &Arc<[u8]>) -> Boarded<T> {
         let mut under = self.lock();
         if let Some(flight) = under.flights.get(key.as_bytes()) {
-            return Boarded::Passenger { landed: flight.landed.clone(), of_other: flight.pilot != asker };
+            let of_other = flight.pilot != asker;
+            return Boarded::Passenger { landed: flight.landed.clone(), of_other, loops: of_other && flight.loops };
         }
         let (land, landed) = watch::channel(None);
-        under.flights.insert(key.as_bytes().into(), UnderWay { pilot: asker, landed: landed.clone() });
+        under.flights.insert(key.as_bytes().into(), UnderWay { pilot: asker, landed: landed.clone(), loops: false });
         under.questions.entry(key.question().into()).or_default().push(as_sent.clone());
         drop(under);
         Boarded::Pilot(Flight { flights: self.clone(), key, as_sent: as_sent.clone(), land }, landed)
+    }
+
+    /// Remembers that a question seems to wait for one of those who wait for it: who joins from now on is told at once.
+    pub(super) fn loops(&self, key: &Key) {
+        if let Some(flight) = self.lock().flights.get_mut(key.as_bytes()) {
+            flight.loops = true;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Under<T>> {
@@ -204,7 +211,8 @@ mod tests {
     fn a_flood_of_one_asker_leaves_room_for_others() {
         let flights = Flights::default();
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
-        let all = |asker| -> Vec<_> { std::iter::from_fn(|| seat(&flights, asker, false, "x.example.").ok()).collect() };
+        let all =
+            |asker| -> Vec<_> { std::iter::from_fn(|| seat(&flights, asker, false, "x.example.").ok()).collect() };
         let of_one = all(one);
         assert_eq!(of_one.len(), TOTAL / 2);
         assert_eq!(seat(&flights, one, false, "x.example.").unwrap_err(), Grounded::Full);
@@ -237,11 +245,16 @@ mod tests {
         let flights = Flights::default();
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let Boarded::Pilot(flight, mut landed) = board(&flights, one, "www.example.", 1) else { panic!() };
-        let Boarded::Passenger { landed: mut also, of_other: true } = board(&flights, two, "WWW.example.", 1) else {
+        let Boarded::Passenger { landed: mut also, of_other: true, loops: false } =
+            board(&flights, two, "WWW.example.", 1)
+        else {
             panic!()
         };
         assert!(matches!(board(&flights, one, "www.example.", 1), Boarded::Passenger { of_other: false, .. }));
         assert!(matches!(board(&flights, two, "www.example.", 2), Boarded::Pilot(..)), "of other servers");
+        flights.loops(&question("www.example.").key().of_set(1));
+        assert!(matches!(board(&flights, two, "www.example.", 1), Boarded::Passenger { loops: true, .. }));
+        assert!(matches!(board(&flights, one, "www.example.", 1), Boarded::Passenger { loops: false, .. }));
         flight.land(7);
         assert_eq!(*landed.wait_for(Option::is_some).await.unwrap(), Some(7));
         assert_eq!(*also.wait_for(Option::is_some).await.unwrap(), Some(7));

@@ -75,7 +75,13 @@ fn handler(snapshot: &Arc<Snapshot>) -> Handler {
 fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
     let mut out = vec![0xee; if transport == Transport::Udp { 1232 } else { 65_535 }];
     let turns = Turns::default();
-    match quick::answer(Source { snapshot, ttl: TTL, turns: &turns, forwarder: None }, message, asker, transport, &mut out) {
+    match quick::answer(
+        Source { snapshot, ttl: TTL, turns: &turns, forwarder: None },
+        message,
+        asker,
+        transport,
+        &mut out,
+    ) {
         Done::Replied(length, _) => {
             out.truncate(length);
             Some(out)

@@ -64,8 +64,9 @@ impl Question {
     /// Name and type as they stand in a message, in the asker's case.
     pub(super) fn as_asked(&self) -> Vec<u8> {
         let labels = self.query.name().iter();
-        let mut bytes: Vec<u8> =
-            labels.flat_map(|label| [u8::try_from(label.len()).unwrap_or_default()].into_iter().chain(label.iter().copied())).collect();
+        let mut bytes: Vec<u8> = labels
+            .flat_map(|label| [u8::try_from(label.len()).unwrap_or_default()].into_iter().chain(label.iter().copied()))
+            .collect();
         bytes.push(0);
         bytes.extend(u16::from(self.query.query_type()).to_be_bytes());
         bytes

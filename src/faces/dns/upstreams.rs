@@ -78,9 +78,9 @@ pub(super) struct Upstreams {
 
 impl Upstreams {
     pub(super) fn new(config: &Config) -> Self {
-        let maker = Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
-        let nobody =
-            Arc::new(Set { id: 0, servers: Vec::new(), keeps: false, used: Mutex::new(monotonic::now()) });
+        let maker =
+            Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
+        let nobody = Arc::new(Set { id: 0, servers: Vec::new(), keeps: false, used: Mutex::new(monotonic::now()) });
         let resolv_conf = ResolvConf(config.resolv_conf.clone());
         let mut made = Self {
             maker,
@@ -260,7 +260,8 @@ fn wire(domain: &DnsName) -> Box<[u8]> {
     let domain = domain.key();
     let labels = domain.split('.').filter(|label| !label.is_empty());
     // A label has at most 63 bytes.
-    let bytes = labels.flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap_or_default()).chain(label.bytes()));
+    let bytes =
+        labels.flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap_or_default()).chain(label.bytes()));
     bytes.chain([0]).collect()
 }
 

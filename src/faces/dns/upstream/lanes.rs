@@ -204,7 +204,11 @@ impl Shared {
             1 => match message[HEADER..].get(..asked.question.len()) {
                 Some(question) if *question == *asked.question => Heard::Answer(message.to_vec()),
                 Some(question) if is_same_name(question, &asked.question) => {
-                    if asked.any_case { Heard::Answer(message.to_vec()) } else { Heard::OtherCase }
+                    if asked.any_case {
+                        Heard::Answer(message.to_vec())
+                    } else {
+                        Heard::OtherCase
+                    }
                 }
                 _ => return,
             },

@@ -20,8 +20,8 @@ use tracing::{debug, warn};
 pub use health::UpstreamHealth;
 use lanes::{Heard, Lanes};
 pub(super) use race::race;
-pub use streams::Roots;
 use streams::Pool;
+pub use streams::Roots;
 
 use super::question::{Flags, Question};
 use super::reply::{MAX_UDP, Reply};

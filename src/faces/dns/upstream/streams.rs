@@ -75,8 +75,7 @@ pub(super) fn context(roots: &Roots) -> Result<Arc<PoolContext>, String> {
 /// A pool of one server: the order of several is ours to keep, because it has a meaning.
 pub(super) fn pool(upstream: &Upstream, context: Arc<PoolContext>) -> Pool {
     let ip = upstream.address.ip();
-    let name =
-        |name: &Option<_>| Arc::from(name.as_ref().map_or_else(|| ip.to_string(), |name| format!("{name}")));
+    let name = |name: &Option<_>| Arc::from(name.as_ref().map_or_else(|| ip.to_string(), |name| format!("{name}")));
     let protocol = match &upstream.transport {
         Transport::Plain => ProtocolConfig::Tcp,
         Transport::Tls { name: certified } => ProtocolConfig::Tls { server_name: name(certified) },
