@@ -22,6 +22,7 @@ mod restart;
 mod run;
 mod runtimes;
 mod self_test;
+mod sticky;
 
 use std::process::ExitCode;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         host_access::trials(),
         networks::trials(),
         endpoints::trials(),
+        sticky::trials(),
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
