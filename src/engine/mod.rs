@@ -10,7 +10,10 @@ pub mod error;
 pub mod event;
 mod inside;
 pub mod listener;
+pub mod names;
 mod reconcile;
+pub mod seen;
+mod serving;
 pub mod snapshot;
 mod state;
 #[cfg(test)]
@@ -37,6 +40,7 @@ use crate::model::network::Network;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, NetworkSpec, Place, Target};
 use crate::store::Store;
 use listener::ListeningReceiver;
+use seen::Seen;
 use state::State;
 use worker::Worker;
 
@@ -91,6 +95,8 @@ pub struct Config {
     pub ula: bool,
     /// The domain of our names.
     pub domain: String,
+    /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
+    pub dns_port: u16,
 }
 
 /// A running engine.
@@ -116,12 +122,14 @@ pub fn start<K: Kernel, S: Store>(
     let (events, _) = broadcast::channel(EVENTS);
     let (to_listener, listening) = mpsc::unbounded_channel();
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let seen = Arc::new(Seen::default());
     let mut worker = Worker {
         kernel,
         store,
         state,
         config,
         snapshot: snapshot.clone(),
+        seen: seen.clone(),
         events: events.clone(),
         listening: to_listener,
         served: Default::default(),
@@ -146,7 +154,7 @@ pub fn start<K: Kernel, S: Store>(
         std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(mailbox)).map_err(|source| {
             KernelError::Io { attempted: "start", on: "the engine's thread".into(), source, look: "ulimit -u" }
         })?;
-    Ok(Engine { handle: Handle { commands, snapshot, events, runtimes }, listening, thread })
+    Ok(Engine { handle: Handle { commands, snapshot, seen, events, runtimes }, listening, thread })
 }
 
 /// The door to the engine, cheap to clone.
@@ -154,6 +162,7 @@ pub fn start<K: Kernel, S: Store>(
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    seen: Arc<Seen>,
     events: broadcast::Sender<Arc<Event>>,
     runtimes: Arc<dyn Runtimes>,
 }
@@ -244,6 +253,11 @@ impl Handle {
     /// The state as of the last reply.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// What is seen of the name service.
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
     }
 
     /// Every change from now on. A reader that lags behind misses the oldest.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use crate::logic::interfaces;
 use crate::model::address::{Family, Mac};
 use crate::model::desired::Desired;
-use crate::model::element::{Element, Published, PublishedRange};
+use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::ids::NetnsId;
 use crate::model::names::IfName;
@@ -170,7 +170,18 @@ fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> B
     ports
 }
 
-/// Everything the table must hold.
+/// The addresses at which the name service is asked on the host.
+pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
+    desired.networks().flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
+}
+
+/// What leads questions from a gateway's port 53 to the port of the name service there, and answers back.
+pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
+    let server = NameServer { gateway, port };
+    [Element::AskAt(server), Element::AnswerFrom(server)]
+}
+
+/// Everything the table must hold for networks and containers.
 pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
     let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
     elements.extend(desired.containers().flat_map(|attached| container_elements(&attached.endpoints)));

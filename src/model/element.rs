@@ -33,6 +33,19 @@ pub enum Element {
     Publish(Published),
     /// `map publish4_range`… : published ports that keep their numbers.
     PublishRange(PublishedRange),
+    /// `map dns4`/`dns6`: questions to port 53 of this gateway go to the port at which the name service listens there.
+    AskAt(NameServer),
+    /// `set dns4_from`/`dns6_from`: what comes from there is an answer, and comes from port 53.
+    AnswerFrom(NameServer),
+}
+
+/// Where the name service listens at a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NameServer {
+    /// The gateway.
+    pub gateway: IpAddr,
+    /// UDP and TCP.
+    pub port: u16,
 }
 
 /// One published port.
@@ -73,6 +86,7 @@ impl Element {
             Self::Masquerade(subnet) | Self::Hairpin(subnet) => Some(subnet.family()),
             Self::Publish(published) => Some(Family::of(published.to)),
             Self::PublishRange(range) => Some(Family::of(range.to)),
+            Self::AskAt(server) | Self::AnswerFrom(server) => Some(Family::of(server.gateway)),
         }
     }
 }

@@ -9,6 +9,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
+use netd::engine::seen::Seen;
 use netd::faces::dns::{Config, Server};
 use netd::model::desired::Desired;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
@@ -26,6 +27,7 @@ pub(crate) struct Lab {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) server: SocketAddr,
     pub(crate) listening: ListeningSender,
+    pub(crate) seen: Arc<Seen>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -44,15 +46,16 @@ impl Lab {
         // As the engine opens them. Without privileges it is less, and a test that floods may fail.
         let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
         let server = udp.local_addr().unwrap();
-        let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
+        let sockets = DnsSockets { address: server.ip(), port: server.port(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
         listening.send(Listening::Serve(sockets)).unwrap();
         // "/dev/null" is a resolv.conf without name servers.
         let upstreams = upstreams.into_iter().map(netd::model::upstream::Upstream::plain).collect();
         let config = Config { upstreams, resolv_conf: "/dev/null".into(), ..Config::default() };
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
-        tokio::spawn(Server::new(config, view, receiver).run(stop.clone()));
-        Self { snapshot, server, listening, _stop: stop.drop_guard() }
+        let seen = Arc::new(Seen::default());
+        tokio::spawn(Server::new(config, view, receiver, seen.clone()).run(stop.clone()));
+        Self { snapshot, server, listening, seen, _stop: stop.drop_guard() }
     }
 
     /// Asks over UDP with EDNS.

@@ -175,7 +175,7 @@ impl World {
 
     fn start(&mut self) {
         let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
-        let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
+        let config = Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53 };
         let started = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
         self.engine = Some(started.map_err(|error| error.to_string()).unwrap());
     }

@@ -13,11 +13,13 @@ mod heal;
 mod host_access;
 mod isolation;
 mod lab;
+mod listening;
 mod main_job;
 mod matrix;
 mod names;
 mod networks;
 mod publishing;
+mod ranks;
 mod restart;
 mod run;
 mod runtimes;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
+        ranks::trials(),
+        listening::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

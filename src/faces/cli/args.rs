@@ -1,6 +1,7 @@
 //! The command line as data: verbs, flags, and the examples that their help shows. Completions and man pages are
 //! generated from here.
 
+mod dns;
 mod endpoint;
 mod values;
 
@@ -15,6 +16,7 @@ use crate::model::address::Subnet;
 use crate::model::names::NetworkName;
 use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
+pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 use values::checked;
 
@@ -177,11 +179,14 @@ pub enum ClientVerb {
         #[command(flatten)]
         format: Format,
     },
-    /// Show what the daemon's DNS answers
+    /// Show what the daemon's DNS answers, and why
     #[command(after_help = "\
+Of a name that is not ours, the upstreams are really asked.
+
 Examples:
   netd resolve web --from client        as the container client would see it
   netd resolve web.net1 AAAA            as the host, which sees every network
+  netd resolve www.example.com MX       who of the upstreams says so
   netd resolve 10.89.0.2                the names of an address")]
     Resolve {
         /// The name, or an IP address
@@ -196,6 +201,9 @@ Examples:
         #[command(flatten)]
         format: Format,
     },
+    /// See what the name service does
+    #[command(subcommand)]
+    Dns(DnsVerb),
     /// Print a line per change, from now on
     #[command(after_help = "Examples:\n  netd events\n  netd events --json | jq .message")]
     Events {

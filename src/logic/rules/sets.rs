@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::address::{Family, Subnet};
-use crate::model::element::{Element, Published, PublishedRange};
+use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -40,6 +40,10 @@ pub enum Set {
     PublishRange(Family),
     /// `publish4_at_range`…: (host address, protocol, ports) to container address; the port stays.
     PublishAtRange(Family),
+    /// `dns4`, `dns6`: gateway to the port at which the name service listens there.
+    Dns(Family),
+    /// `dns4_from`, `dns6_from`: (gateway, port) from which the name service answers.
+    DnsFrom(Family),
 }
 
 /// What a field of a key, or the data of a map, is.
@@ -108,6 +112,8 @@ impl Set {
                 Self::Publish(family),
                 Self::PublishPort(family),
                 Self::PublishRange(family),
+                Self::Dns(family),
+                Self::DnsFrom(family),
             ]);
         }
         all
@@ -138,6 +144,10 @@ impl Set {
             Self::PublishRange(V6) => "publish6_range",
             Self::PublishAtRange(V4) => "publish4_at_range",
             Self::PublishAtRange(V6) => "publish6_at_range",
+            Self::Dns(V4) => "dns4",
+            Self::Dns(V6) => "dns6",
+            Self::DnsFrom(V4) => "dns4_from",
+            Self::DnsFrom(V6) => "dns6_from",
         }
     }
 
@@ -159,6 +169,8 @@ impl Set {
                 vec![Kind::Address(family), Kind::Protocol, Kind::Port]
             }
             Self::PublishAtRange(family) => vec![Kind::Address(family), Kind::Protocol, Kind::Ports],
+            Self::Dns(family) => vec![Kind::Address(family)],
+            Self::DnsFrom(family) => vec![Kind::Address(family), Kind::Port],
         }
     }
 
@@ -171,8 +183,9 @@ impl Set {
             | Self::PortsClosed
             | Self::Allowed
             | Self::Masquerade(_)
-            | Self::Hairpin(_) => None,
-            Self::PublishPort(_) | Self::PublishAtPort(_) => Some(Kind::Port),
+            | Self::Hairpin(_)
+            | Self::DnsFrom(_) => None,
+            Self::PublishPort(_) | Self::PublishAtPort(_) | Self::Dns(_) => Some(Kind::Port),
             Self::Publish(family)
             | Self::PublishAt(family)
             | Self::PublishRange(family)
@@ -207,6 +220,13 @@ pub fn entries(element: &Element) -> Vec<Entry> {
             let set = if range.host_ip.is_some() { Set::PublishAtRange(family) } else { Set::PublishRange(family) };
             let key = publish_key(range.host_ip, range.protocol, Value::Ports(range.ports));
             vec![Entry { set, key, data: Some(Value::Address(range.to)) }]
+        }
+        Element::AskAt(NameServer { gateway, port }) => {
+            let (set, data) = (Set::Dns(Family::of(*gateway)), Some(Value::Port(*port)));
+            vec![Entry { set, key: vec![Value::Address(*gateway)], data }]
+        }
+        Element::AnswerFrom(NameServer { gateway, port }) => {
+            member(Set::DnsFrom(Family::of(*gateway)), vec![Value::Address(*gateway), Value::Port(*port)])
         }
     }
 }
@@ -275,6 +295,10 @@ fn piece(entry: Entry) -> Option<Piece> {
         _ => None,
     };
     Some(match (set, key.as_slice(), data) {
+        (Set::Dns(_), [], Some(Port(port))) => Piece::Whole(Element::AskAt(NameServer { gateway: host_ip?, port })),
+        (Set::DnsFrom(_), [Port(port)], None) => {
+            Piece::Whole(Element::AnswerFrom(NameServer { gateway: host_ip?, port: *port }))
+        }
         (Set::Bridges, [Interface(name)], None) => Piece::Whole(Element::Bridge(name.clone())),
         (Set::Internal, [Interface(name)], None) => Piece::Whole(Element::Internal(name.clone())),
         (Set::HostClosed, [Interface(name)], None) => Piece::Whole(Element::HostClosed(name.clone())),
