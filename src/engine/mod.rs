@@ -143,6 +143,9 @@ pub fn start<K: Kernel, S: Store>(
     };
     let facts = worker.facts()?;
     worker.search = facts.search;
+    // A killed daemon may have made an endpoint, and not come to this.
+    let endpoints: Vec<Arc<Endpoint>> = worker.state.desired.endpoints().cloned().collect();
+    worker.keep_addresses(&endpoints);
     let doorbell = commands.downgrade();
     worker.kernel.watch(Box::new(move |event| {
         // A full mailbox is no loss: whatever is in it will be followed by a look at everything.

@@ -19,6 +19,7 @@ use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
+use crate::model::endpoint::Endpoint;
 use crate::model::ids::NetworkId;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
@@ -239,6 +240,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn compensate(&mut self, records: &[Record]) {
         if let Err(error) = self.store.commit(records) {
             self.problem("store", format!("cannot take back an undone change: {error}"));
+        }
+    }
+
+    /// Keeps the addresses of endpoints for those who come again under their names. A store that refuses it costs no
+    /// more than that.
+    pub(super) fn keep_addresses(&mut self, endpoints: &[Arc<Endpoint>]) {
+        let records: Vec<Record> = endpoints.iter().flat_map(|e| self.state.keep_addresses(e)).collect();
+        if !records.is_empty()
+            && let Err(error) = self.store.commit(&records)
+        {
+            self.problem("store", format!("cannot keep addresses for those who come again: {error}"));
         }
     }
 

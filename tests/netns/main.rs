@@ -25,6 +25,7 @@ mod restart;
 mod run;
 mod runtimes;
 mod self_test;
+mod sticky;
 
 use std::process::ExitCode;
 
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         host_access::trials(),
         networks::trials(),
         endpoints::trials(),
+        sticky::trials(),
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
