@@ -44,7 +44,7 @@ impl Lab {
         // As the engine opens them. Without privileges it is less, and a test that floods may fail.
         let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
         let server = udp.local_addr().unwrap();
-        let sockets = DnsSockets { address: server.ip(), port: server.port(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
+        let sockets = DnsSockets { address: server.ip(), port: server.port(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap(), asker: None };
         listening.send(Listening::Serve(sockets)).unwrap();
         // "/dev/null" is a resolv.conf without name servers.
         let upstreams = upstreams.into_iter().map(netd::model::upstream::Upstream::plain).collect();

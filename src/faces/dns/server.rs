@@ -65,6 +65,11 @@ impl Server {
                         ),
                     }
                 }
+                Some(Listening::Alive(tell)) => {
+                    udp.is_alive().await;
+                    // Who asked may have lost patience.
+                    let _ = tell.send(());
+                }
                 Some(Listening::Stop { address, closed }) => {
                     self.close(&udp, address).await;
                     drop(closed);
@@ -79,9 +84,10 @@ impl Server {
 
     fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets) -> io::Result<()> {
         let listener = TcpListener::from_std(sockets.tcp)?;
-        let udp = udp.serve(sockets.udp)?;
+        let udp = udp.serve(sockets.udp, sockets.asker)?;
         let stop = CancellationToken::new();
-        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), self.clients.clone(), stop.clone()));
+        let connections = tcp::Connections::new(self.handler.clone(), self.clients.clone(), sockets.asker);
+        let tcp = tokio::spawn(tcp::serve(listener, connections, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())
     }

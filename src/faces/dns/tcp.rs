@@ -3,7 +3,7 @@
 //! what its own connections cost, which `clients` bounds.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 use super::clients::{Admitted, Busy, Clients};
 use super::handler::{Handler, Outcome};
 use super::quick::Done;
+use super::udp::who;
 use super::wire::{HEADER, Transport};
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
@@ -40,8 +41,23 @@ struct Reply {
     _held: (Busy, OwnedSemaphorePermit),
 }
 
+/// What the connections of one listener have in common.
+pub(super) struct Connections {
+    handler: Handler,
+    clients: Arc<Clients>,
+    /// Who opens them; `None`: whom the source tells.
+    asker: Option<IpAddr>,
+}
+
+impl Connections {
+    pub(super) fn new(handler: Handler, clients: Arc<Clients>, asker: Option<IpAddr>) -> Self {
+        Self { handler, clients, asker }
+    }
+}
+
 /// Accepts connections until told to stop; then all of them are closed.
-pub(super) async fn serve(listener: TcpListener, handler: Handler, clients: Arc<Clients>, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, all: Connections, stop: CancellationToken) {
+    let Connections { handler, clients, asker } = all;
     let mut connections = JoinSet::new();
     let mut short = false;
     loop {
@@ -53,9 +69,10 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, clients: Arc<
         match accepted {
             Ok((stream, source)) => {
                 short = false;
+                let asker = who(asker, source);
                 // The stream of one that is not admitted is closed here.
-                if let Some(admitted) = clients.admit(source.ip().to_canonical()) {
-                    connections.spawn(converse(stream, source, handler.clone(), admitted));
+                if let Some(admitted) = clients.admit(asker.ip().to_canonical()) {
+                    connections.spawn(converse(stream, asker, handler.clone(), admitted));
                 }
             }
             Err(error) if is_of_the_connection(&error) => debug!("accept a DNS connection: {error}"),
@@ -78,7 +95,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
 }
 
-/// One connection, to its end.
+/// One connection, to its end; `source`: who asks.
 async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, admitted: Admitted) {
     // Fails only where there is no TCP below.
     let _ = stream.set_nodelay(true);

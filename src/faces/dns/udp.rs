@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -46,10 +46,14 @@ struct Outlet(RwLock<Option<UdpSocket>>);
 enum Order {
     Serve(u64, Socket),
     Close(u64, oneshot::Sender<()>),
+    /// Say that it was read.
+    Answer(oneshot::Sender<()>),
 }
 
 struct Socket {
     socket: UdpSocket,
+    /// Who asks there; `None`: whom the source tells.
+    asker: Option<IpAddr>,
     outlet: Arc<Outlet>,
     errors: u32,
     overload: Overload,
@@ -58,7 +62,10 @@ struct Socket {
 /// A message for the slow way.
 struct Job {
     message: Vec<u8>,
+    /// Where the reply goes.
     source: SocketAddr,
+    /// Who asks.
+    asker: SocketAddr,
     outlet: Arc<Outlet>,
     share: Share,
 }
@@ -83,14 +90,14 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on.
-    pub(super) fn serve(&mut self, socket: UdpSocket) -> io::Result<Serving> {
+    /// Serves a non-blocking socket from now on. `asker`: who asks there, whatever the source.
+    pub(super) fn serve(&mut self, socket: UdpSocket, asker: Option<IpAddr>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
+            Socket { socket, asker, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -102,6 +109,13 @@ impl UdpLoop {
         // An error means that the thread has ended, and its sockets with it.
         let _ = closed.await;
         serving.outlet.close();
+    }
+
+    /// Returns when the thread has looked at what was given to it before.
+    pub(super) async fn is_alive(&self) {
+        let (done, answered) = oneshot::channel();
+        self.order(Order::Answer(done));
+        let _ = answered.await;
     }
 
     fn order(&self, order: Order) {
@@ -175,6 +189,9 @@ impl Worker {
                     // Nobody may wait for it any more.
                     let _ = done.send(());
                 }
+                Ok(Order::Answer(done)) => {
+                    let _ = done.send(());
+                }
                 Err(std::sync::mpsc::TryRecvError::Empty) => return Ok(true),
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(false),
             }
@@ -210,18 +227,20 @@ impl Worker {
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
         let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
-        let (outlet, overload) = (&socket.outlet, &mut socket.overload);
+        let (outlet, overload, fixed) = (&socket.outlet, &mut socket.overload, socket.asker);
         batch.answer(|message, source, out| {
-            if !overload.admits(source.ip()) {
+            let asker = who(fixed, source);
+            if !overload.admits(asker.ip()) {
                 return 0;
             }
-            match handler.quick(&snapshot, message, source, Transport::Udp, out) {
+            match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
                 Done::Replied(length) => length,
                 Done::Ignored => 0,
                 Done::Left => {
-                    let job = shares.take(source.ip()).map(|share| Job {
+                    let job = shares.take(asker.ip()).map(|share| Job {
                         message: message.to_vec(),
                         source,
+                        asker,
                         outlet: outlet.clone(),
                         share,
                     });
@@ -237,13 +256,18 @@ impl Worker {
     }
 }
 
+/// The asker at a socket: the one whose it is, else whom the source tells.
+pub(super) fn who(fixed: Option<IpAddr>, source: SocketAddr) -> SocketAddr {
+    fixed.map_or(source, |asker| SocketAddr::new(asker, source.port()))
+}
+
 /// Takes what the loop hands over, each message in a task of its own.
 async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            let Job { message, source, outlet, share } = job;
-            let reply = match handler.decide(&message, source, Transport::Udp) {
+            let Job { message, source, asker, outlet, share } = job;
+            let reply = match handler.decide(&message, asker, Transport::Udp) {
                 Outcome::Reply(reply) => reply,
                 Outcome::Forward(forwarding) => {
                     drop((share, message));
