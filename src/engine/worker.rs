@@ -293,7 +293,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn report(&mut self, subject: &'static str, problem: Option<String>) {
         match problem {
             Some(sentence) => self.problem(subject, sentence),
-            None => drop(self.problems.remove(subject)),
+            None => {
+                self.problems.remove(subject);
+                // When it comes again, it is told again.
+                self.told.remove(subject);
+            }
         }
         self.publish();
     }
