@@ -19,6 +19,7 @@ domain = "internal"
 ttl = 5
 upstreams = []                   # empty: the host's resolv.conf, followed as it changes
 cache_mib = 16                   # answers of upstreams that are kept; 0: none
+resolved = false                 # true: the host finds our names too, through its systemd-resolved
 
 [metrics]
 listen = "127.0.0.1:9153"        # off when absent
@@ -67,6 +68,7 @@ fn an_error_names_file_line_and_key() {
         ("[dns]\ndomain = \"a b\"", "line 2, domain: ", "invalid DNS name \"a b\""),
         ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid name server"),
         ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid name server"),
+        ("[dns]\nresolved = \"yes\"", "line 2, resolved: ", "invalid type"),
         ("[dnss]\nttl = 5", "line 1, [dnss]: ", "unknown field `dnss`"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 8 }]", "line 2, ipv4: ", "not a prefix length of 16 to 30"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 31 }]", "line 2, ipv4: ", "not a prefix length"),

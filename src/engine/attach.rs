@@ -203,6 +203,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.after_undo(&failed.undo);
             return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
+        self.keep_addresses(std::slice::from_ref(&endpoint));
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
         self.tell_connected(&endpoint);

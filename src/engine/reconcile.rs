@@ -30,10 +30,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);
         self.repair_links(&observed, &rebuilt);
+        self.open_and_close();
         self.repair_elements(&observed);
         self.hold_ports(&observed);
         self.repair_files();
-        self.listen();
         self.publish();
         self.starting = false;
     }
@@ -140,7 +140,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_elements(&mut self, observed: &Observed) {
-        let wanted = wanted::all_elements(&self.state.desired);
+        let wanted = self.wanted_elements();
         let (step, what) = match observed.structure {
             Structure::Missing => (Step::Table(wanted.into_iter().collect()), "table inet netd was missing".into()),
             Structure::Different => {

@@ -162,8 +162,8 @@ impl Kernel for Fake {
         self.world().apply(step)
     }
 
-    fn dns_sockets(&mut self, _: IpAddr) -> Result<Option<DnsSockets>, KernelError> {
-        Ok(None)
+    fn dns_sockets(&mut self, _: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
+        Ok((port, None))
     }
 
     fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {

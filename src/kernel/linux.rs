@@ -110,8 +110,8 @@ impl Kernel for Linux {
         }
     }
 
-    fn dns_sockets(&mut self, address: IpAddr) -> Result<Option<DnsSockets>, KernelError> {
-        dns_sockets::open(address).map(Some)
+    fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
+        dns_sockets::open(address, port).map(|sockets| (sockets.port, Some(sockets)))
     }
 
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {

@@ -120,9 +120,11 @@ pub enum KernelEvent {
 pub struct DnsSockets {
     /// Where: a gateway.
     pub address: IpAddr,
-    /// Bound to port 53, non-blocking.
+    /// Of both.
+    pub port: u16,
+    /// Bound, non-blocking.
     pub udp: UdpSocket,
-    /// Listening on port 53, non-blocking.
+    /// Listening, non-blocking.
     pub tcp: TcpListener,
 }
 
@@ -157,8 +159,9 @@ pub trait Kernel: Send + 'static {
     /// [`Step::Detach`], which goes on to the end and reports the first error.
     fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// Opens the name service's sockets at a gateway (its port 53, UDP and TCP); `None` where nothing listens at all.
-    fn dns_sockets(&mut self, address: IpAddr) -> Result<Option<DnsSockets>, KernelError>;
+    /// Opens the name service's sockets at a gateway, UDP and TCP on this port, or on another one where somebody has it.
+    /// Returns which port it is; no sockets where nothing listens at all.
+    fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
 
     /// Calls `tell` for every foreign change from now on, from a thread of its own.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;

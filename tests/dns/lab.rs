@@ -9,6 +9,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
+use netd::engine::seen::Seen;
 use netd::faces::dns::{Config, Forwarding, Server};
 use netd::model::desired::Desired;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
@@ -27,6 +28,7 @@ pub(crate) struct Lab {
     pub(crate) server: SocketAddr,
     pub(crate) forwarding: Forwarding,
     pub(crate) listening: ListeningSender,
+    pub(crate) seen: Arc<Seen>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -54,14 +56,20 @@ impl Lab {
         // As the engine opens them. Without privileges it is less, and a test that floods may fail.
         let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
         let server = udp.local_addr().unwrap();
-        let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
+        let sockets = DnsSockets {
+            address: server.ip(),
+            port: server.port(),
+            udp: udp.into_std().unwrap(),
+            tcp: tcp.into_std().unwrap(),
+        };
         listening.send(Listening::Serve(sockets)).unwrap();
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
-        let serving = Server::new(config, view, receiver);
+        let seen = Arc::new(Seen::default());
+        let serving = Server::new(config, view, receiver, seen.clone());
         let forwarding = serving.forwarding();
         tokio::spawn(serving.run(stop.clone()));
-        Self { snapshot, server, forwarding, listening, _stop: stop.drop_guard() }
+        Self { snapshot, server, forwarding, listening, seen, _stop: stop.drop_guard() }
     }
 
     /// Asks over UDP with EDNS.

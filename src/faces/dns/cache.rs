@@ -77,6 +77,14 @@ impl Cache {
         Self((bytes > 0).then(|| moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build()))
     }
 
+    /// How many answers there are and about how many bytes they take; `None`: nothing is kept.
+    pub(super) fn size(&self) -> Option<(u64, u64)> {
+        let cache = self.0.as_ref()?;
+        // moka counts in when it finds the time.
+        cache.run_pending_tasks();
+        Some((cache.entry_count(), cache.weighted_size()))
+    }
+
     /// What is kept under the key, if it is of use.
     pub(super) fn get(&self, key: &Key) -> Option<Arc<Kept>> {
         self.0.as_ref()?.get(key.as_bytes()).filter(|kept| kept.age() != Age::Over)

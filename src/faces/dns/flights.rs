@@ -44,6 +44,15 @@ pub(super) enum Grounded {
     Loop,
 }
 
+impl std::fmt::Display for Grounded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Full => "too many forwarded questions wait for an answer",
+            Self::Loop => "the question has come back from the host's resolver, which leads here",
+        })
+    }
+}
+
 /// The place of an asker's question that waits; free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Seat<T> {

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
@@ -14,11 +15,12 @@ use super::flights::{Boarded, Flight, Flights, Grounded, Seat};
 use super::origin::Origin;
 use super::question::{Key, Question};
 use super::reply::Reply;
-use super::upstream::{PATIENCE, Sent, Server, UpstreamHealth, race};
+use super::upstream::{PATIENCE, Sent, Server, race};
 use super::upstreams::{Because, Route, Set, Upstreams};
 use super::wire::{Query, Transport};
 use super::{Config, View};
 use crate::engine::Snapshot;
+use crate::engine::names::{CacheCounts, UpstreamHealth};
 use crate::model::upstream::Upstream;
 
 /// How long a newer answer is waited for when there is one beyond its time (RFC 8767, 5: the client response timer).
@@ -34,6 +36,9 @@ type Landed = Option<Arc<(Reply, SocketAddr)>>;
 pub(super) struct Forwarder {
     upstreams: Upstreams,
     cache: Arc<Cache>,
+    /// Questions that were answered from the cache at once, and those that were not.
+    hits: AtomicU64,
+    misses: AtomicU64,
     flights: Flights<Landed>,
     view: View,
 }
@@ -43,15 +48,15 @@ pub(super) type Place = Seat<Landed>;
 
 /// What would be done with a question that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Explained {
+pub(super) struct Explained {
     /// The servers that are asked, in this order; those that were silent lately come last.
-    pub servers: Vec<Upstream>,
+    pub(super) servers: Vec<Upstream>,
     /// Why these.
-    pub because: Because,
+    pub(super) because: Because,
     /// Servers that are not asked because they lead back to netd or to the asker.
-    pub left_out: Vec<Upstream>,
+    pub(super) left_out: Vec<Upstream>,
     /// Seconds for which an answer that is kept is still told; `Some(0)`: only if nobody gives a newer one.
-    pub kept: Option<u32>,
+    pub(super) kept: Option<u32>,
 }
 
 impl Forwarder {
@@ -59,6 +64,8 @@ impl Forwarder {
         Self {
             upstreams: Upstreams::new(config),
             cache: Arc::new(Cache::new(config.cache_bytes)),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
             flights: Flights::default(),
             view,
         }
@@ -83,7 +90,9 @@ impl Forwarder {
         let key = query.key();
         let route = self.upstreams.route(asker, key.name(), snapshot, true)?;
         let kept = self.cache.get(&key.of_set(route.set.id)).filter(|kept| is_told(kept))?;
-        Some((kept.write(query, transport, out)?, kept.origin()))
+        let length = kept.write(query, transport, out)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some((length, kept.origin()))
     }
 
     /// What the first server says that knows an answer, or what is kept of one. SERVFAIL when none does: NXDOMAIN would
@@ -103,8 +112,10 @@ impl Forwarder {
         let key = key.of_set(set.id);
         let kept = self.cache.get(&key);
         if let Some(told) = kept.as_ref().filter(|kept| is_told(kept)).and_then(|kept| from(kept)) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
             return told;
         }
+        self.misses.fetch_add(1, Ordering::Relaxed);
         set.use_now();
         let near = set.servers.iter().any(|server| is_near(server, &snapshot));
         drop(snapshot);
@@ -161,6 +172,13 @@ impl Forwarder {
         servers.sort_by_cached_key(|server| server.health.is_out());
         let servers = servers.into_iter().map(|server| server.upstream.clone()).collect();
         Some(Explained { servers, because: route.because, left_out: route.left_out, kept })
+    }
+
+    /// What is kept, and of how much use it was; `None`: nothing ever is.
+    pub(super) fn cache(&self) -> Option<CacheCounts> {
+        let (entries, bytes) = self.cache.size()?;
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Some(CacheCounts { entries, bytes, hits: count(&self.hits), misses: count(&self.misses) })
     }
 
     /// How every upstream does.

@@ -1,66 +1,99 @@
-//! What the rest of the daemon may ask of the forwarding: how upstreams do, who would be asked, and what they say.
+//! The door for other faces: asks as a container's question would be asked, and tells how upstreams do.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use hickory_proto::op::Query;
+use futures_util::future::BoxFuture;
+use hickory_proto::op::{Query, ResponseCode};
 use hickory_proto::rr::{Name, RecordType};
 
 use super::forward::Explained;
 use super::handler::Handler;
 use super::origin::Origin;
 use super::question::{Flags, Question};
-use super::upstream::UpstreamHealth;
-use crate::model::question::Asker;
+use super::reply::Reply;
+use super::upstreams::Because;
+use super::watch::data;
+use crate::engine::names::{Asked, CacheCounts, Names, UpstreamHealth};
+use crate::engine::seen::meter::code_name;
+use crate::model::upstream::Upstream;
 
 /// The forwarding of a [`Server`](super::Server).
-#[derive(Clone)]
-pub struct Forwarding(pub(super) Handler);
-
-/// What upstreams say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// The response code's name as dig shows it ("NXDOMAIN").
-    pub code: String,
-    /// The records of the answer, as in a zone file.
-    pub answers: Vec<String>,
-    /// Where the reply comes from.
-    pub origin: Origin,
-}
+pub(super) struct Forwarding(pub(super) Handler);
 
 impl Forwarding {
-    /// How every upstream does that was asked or is configured, by address.
-    pub fn health(&self) -> Vec<UpstreamHealth> {
+    async fn inquire(&self, asker: IpAddr, name: &str, kind: &str) -> Asked {
+        let Some(question) = question(name, kind) else {
+            return nobody(vec![format!("{name:?} {kind} is no question that a message could hold")]);
+        };
+        let forwarder = self.0.forwarder();
+        // Before it is asked: what is kept of the answer afterwards says nothing.
+        let notes = forwarder.explain(asker, &question).map(|explained| notes(&explained)).unwrap_or_default();
+        match forwarder.take_seat(asker, &question) {
+            Ok(_place) => {
+                let (reply, origin) = forwarder.ask(asker, &question).await;
+                asked(&reply, origin, kind, notes)
+            }
+            Err(grounded) => nobody(vec![grounded.to_string()]),
+        }
+    }
+}
+
+impl Names for Forwarding {
+    fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked> {
+        // No network is the host's own: nothing was said about the unspecified address.
+        let asker = container.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.to_canonical());
+        Box::pin(self.inquire(asker, name, kind))
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamHealth> {
         self.0.forwarder().health()
     }
 
-    /// What would be done with a question for this name and type (its number), if it is not ours; `None`: it is no name.
-    pub fn explain(&self, asker: Asker, name: &str, kind: u16) -> Option<Explained> {
-        self.0.forwarder().explain(address(asker), &question(name, kind)?)
-    }
-
-    /// Asks on behalf of the asker, as if it had asked; whether it may is for the caller to know. `None`: it is no name,
-    /// or too much is under way.
-    pub async fn ask(&self, asker: Asker, name: &str, kind: u16) -> Option<Said> {
-        let (asker, question, forwarder) = (address(asker), question(name, kind)?, self.0.forwarder());
-        let _place = forwarder.take_seat(asker, &question).ok()?;
-        let (reply, origin) = forwarder.ask(asker, &question).await;
-        // hickory's words for codes are sentences.
-        let code = format!("{:?}", reply.code).to_uppercase();
-        Some(Said { code, answers: reply.answers.iter().map(ToString::to_string).collect(), origin })
+    fn cache(&self) -> Option<CacheCounts> {
+        self.0.forwarder().cache()
     }
 }
 
-/// The address an asker is known by. No network is the host's own: nothing was said about the unspecified address.
-fn address(asker: Asker) -> IpAddr {
-    match asker {
-        Asker::Address(address) => address.to_canonical(),
-        Asker::Host => Ipv4Addr::UNSPECIFIED.into(),
-    }
-}
-
-fn question(name: &str, kind: u16) -> Option<Question> {
+fn question(name: &str, kind: &str) -> Option<Question> {
     let mut name = Name::from_ascii(name).ok()?;
     name.set_fqdn(true);
     let flags = Flags { recursion_desired: true, ..Flags::default() };
-    Some(Question { query: Query::query(name, RecordType::from(kind)), flags })
+    Some(Question { query: Query::query(name, kind.parse::<RecordType>().ok()?), flags })
+}
+
+fn nobody(notes: Vec<String>) -> Asked {
+    let code = code_name(ResponseCode::ServFail.into());
+    Asked { code, answers: Vec::new(), origin: Origin::Nobody, ttl: None, notes }
+}
+
+fn asked(reply: &Reply, origin: Origin, kind: &str, notes: Vec<String>) -> Asked {
+    // How long there is none stands in the SOA record (RFC 2308, 5).
+    let known = if reply.answers.is_empty() { &reply.authorities } else { &reply.answers };
+    Asked {
+        code: code_name(reply.code.into()),
+        answers: reply.answers.iter().map(|record| data(record, kind)).collect(),
+        origin,
+        ttl: known.iter().map(|record| record.ttl).min(),
+        notes,
+    }
+}
+
+/// Whom such a question goes to, and why.
+fn notes(explained: &Explained) -> Vec<String> {
+    let list = |servers: &[Upstream]| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let whose = match explained.because {
+        Because::Container => "given to the container",
+        Because::Network => "given to its network",
+        Because::Split => "given by the configuration to this domain",
+        Because::Configuration => "of the configuration",
+        Because::Host => "of the host's resolv.conf",
+    };
+    let servers = if explained.servers.is_empty() {
+        format!("there is no upstream to ask, of those {whose}")
+    } else {
+        format!("the upstreams to ask are those {whose}: {}", list(&explained.servers))
+    };
+    let left_out = (!explained.left_out.is_empty())
+        .then(|| format!("not asked, because they lead back here: {}", list(&explained.left_out)));
+    [Some(servers), left_out].into_iter().flatten().collect()
 }

@@ -5,7 +5,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,8 +18,11 @@ use tracing::{debug, warn};
 
 use super::clients::{Admitted, Busy, Clients};
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::quick::Done;
+use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
+use crate::base::monotonic;
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
 /// an upstream may take.
@@ -41,7 +44,13 @@ struct Reply {
 }
 
 /// Accepts connections until told to stop; then all of them are closed.
-pub(super) async fn serve(listener: TcpListener, handler: Handler, clients: Arc<Clients>, stop: CancellationToken) {
+pub(super) async fn serve(
+    listener: TcpListener,
+    handler: Handler,
+    clients: Arc<Clients>,
+    place: Arc<Place>,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     let mut short = false;
     loop {
@@ -54,8 +63,11 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, clients: Arc<
             Ok((stream, source)) => {
                 short = false;
                 // The stream of one that is not admitted is closed here.
-                if let Some(admitted) = clients.admit(source.ip().to_canonical()) {
-                    connections.spawn(converse(stream, source, handler.clone(), admitted));
+                match clients.admit(source.ip().to_canonical()) {
+                    Some(admitted) => {
+                        connections.spawn(converse(stream, source, handler.clone(), place.clone(), admitted));
+                    }
+                    None => place.refused(),
                 }
             }
             Err(error) if is_of_the_connection(&error) => debug!("accept a DNS connection: {error}"),
@@ -79,7 +91,8 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 /// One connection, to its end.
-async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, admitted: Admitted) {
+async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, place: Arc<Place>, admitted: Admitted) {
+    let _open = place.opened();
     // Fails only where there is no TCP below.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
@@ -87,13 +100,13 @@ async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, admit
     let speak = write_replies(writer, waiting);
     tokio::pin!(speak);
     tokio::select! {
-        () = admitted.dismissed() => return,
+        () = admitted.dismissed() => return place.dismissed(),
         () = &mut speak => return,
-        () = read_questions(reader, source, &handler, &admitted, replies) => {}
+        () = read_questions(reader, source, &handler, &place, &admitted, replies) => {}
     }
     // Nothing more is asked; what is under way is answered all the same.
     tokio::select! {
-        () = admitted.dismissed() => {}
+        () = admitted.dismissed() => place.dismissed(),
         () = speak => {}
     }
 }
@@ -102,6 +115,7 @@ async fn read_questions(
     reader: OwnedReadHalf,
     source: SocketAddr,
     handler: &Handler,
+    place: &Arc<Place>,
     admitted: &Admitted,
     replies: mpsc::Sender<Reply>,
 ) {
@@ -110,21 +124,27 @@ async fn read_questions(
     let mut question = Vec::new();
     loop {
         // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(free) = places.clone().acquire_owned().await else { return };
         match timeout(IDLE, frame(&mut reader, &mut question)).await {
             Ok(Ok(())) if question.len() >= HEADER => {}
             // Silent, at its end, broken, or no DNS at all.
             _ => return,
         }
-        let held = (admitted.busy(), place);
-        let bytes = match quick(handler, &question, source) {
-            Some(bytes) => bytes,
+        let held = (admitted.busy(), free);
+        let came = monotonic::now();
+        let (bytes, origin) = match quick(handler, &question, source) {
+            Some(bytes) => (bytes, Origin::Local),
             None => match handler.decide(&question, source, Transport::Tcp) {
-                Outcome::Reply(bytes) => bytes,
+                Outcome::Reply(bytes) => {
+                    let origin = watch::own(&bytes);
+                    (bytes, origin)
+                }
                 Outcome::Forward(forwarding) => {
-                    let (handler, replies) = (handler.clone(), replies.clone());
+                    let (handler, replies, place) = (handler.clone(), replies.clone(), place.clone());
+                    let question = question.clone();
                     tokio::spawn(async move {
-                        let bytes = handler.finish(*forwarding).await.0;
+                        let (bytes, origin) = handler.finish(*forwarding).await;
+                        seen(&handler, &place, (&question, &bytes), source, origin, came);
                         // Fails when the connection is gone.
                         let _ = replies.send(Reply { bytes, _held: held }).await;
                     });
@@ -132,10 +152,24 @@ async fn read_questions(
                 }
             },
         };
+        seen(handler, place, (&question, &bytes), source, origin, came);
         if !bytes.is_empty() && replies.send(Reply { bytes, _held: held }).await.is_err() {
             return;
         }
     }
+}
+
+/// Counts and logs a reply.
+fn seen(
+    handler: &Handler,
+    place: &Place,
+    (question, reply): (&[u8], &[u8]),
+    source: SocketAddr,
+    origin: Origin,
+    came: Instant,
+) {
+    let replied = Replied { question, reply, asker: source.ip(), origin, transport: Transport::Tcp, came };
+    place.replied(&handler.view(), replied);
 }
 
 /// The quick way's reply, empty where nothing is to be said; `None`: it is for the slow way.

@@ -10,6 +10,7 @@ use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
@@ -18,8 +19,10 @@ use super::handler::{Handler, Outcome};
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
+use super::watch::{self, Place, Replied};
 use super::wire::Transport;
 use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
+use crate::engine::seen::meter::Unanswered;
 
 /// After so many errors in a row a socket is given up.
 const ERRORS_MAX: u32 = 1000;
@@ -51,6 +54,7 @@ enum Order {
 struct Socket {
     socket: UdpSocket,
     outlet: Arc<Outlet>,
+    place: Arc<Place>,
     errors: u32,
     overload: Overload,
 }
@@ -60,6 +64,8 @@ struct Job {
     message: Vec<u8>,
     source: SocketAddr,
     outlet: Arc<Outlet>,
+    place: Arc<Place>,
+    came: Instant,
     share: Share,
 }
 
@@ -84,13 +90,13 @@ impl UdpLoop {
     }
 
     /// Serves a non-blocking socket from now on.
-    pub(super) fn serve(&mut self, socket: UdpSocket) -> io::Result<Serving> {
+    pub(super) fn serve(&mut self, socket: UdpSocket, place: Arc<Place>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
+            Socket { socket, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -210,30 +216,43 @@ impl Worker {
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
         let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
-        let (outlet, overload) = (&socket.outlet, &mut socket.overload);
+        let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
+        let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
             if !overload.admits(source.ip()) {
+                watched.unanswered(Unanswered::Flood);
                 return 0;
             }
             match handler.quick(&snapshot, message, source, Transport::Udp, out) {
-                Done::Replied(length, _) => length,
-                Done::Ignored => 0,
+                Done::Replied(length, origin) => {
+                    watched.replied(message, &out[..length], source, origin);
+                    length
+                }
+                Done::Ignored => {
+                    watched.unanswered(Unanswered::NoQuestion);
+                    0
+                }
                 Done::Left => {
                     let job = shares.take(source.ip()).map(|share| Job {
                         message: message.to_vec(),
                         source,
                         outlet: outlet.clone(),
+                        place: place.clone(),
+                        came: watched.came(),
                         share,
                     });
-                    match job.map(|job| jobs.try_send(job)) {
-                        Some(Ok(())) => 0,
-                        _ => quick::fail(message, Transport::Udp, out),
+                    if let Some(Ok(())) = job.map(|job| jobs.try_send(job)) {
+                        return 0;
                     }
+                    let length = quick::fail(message, Transport::Udp, out);
+                    watched.shed(message, &out[..length], source);
+                    length
                 }
             }
         });
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
+        watched.sent();
     }
 }
 
@@ -242,14 +261,20 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            let Job { message, source, outlet, share } = job;
-            let reply = match handler.decide(&message, source, Transport::Udp) {
-                Outcome::Reply(reply) => reply,
+            let Job { message, source, outlet, place, came, share } = job;
+            let (reply, origin) = match handler.decide(&message, source, Transport::Udp) {
+                Outcome::Reply(reply) => {
+                    let origin = watch::own(&reply);
+                    (reply, origin)
+                }
                 Outcome::Forward(forwarding) => {
-                    drop((share, message));
-                    handler.finish(*forwarding).await.0
+                    drop(share);
+                    handler.finish(*forwarding).await
                 }
             };
+            let (asker, transport) = (source.ip(), Transport::Udp);
+            let replied = Replied { question: &message, reply: &reply, asker, origin, transport, came };
+            place.replied(&handler.view(), replied);
             outlet.send(&reply, source);
         });
     }

@@ -19,9 +19,10 @@ use tracing::error;
 
 use super::Config;
 use super::resolv_conf::{ResolvConf, Stamp};
-use super::upstream::{Maker, Server, UpstreamHealth};
+use super::upstream::{Maker, Server};
 use crate::base::monotonic;
 use crate::engine::Snapshot;
+use crate::engine::names::UpstreamHealth;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
@@ -42,7 +43,7 @@ pub(super) struct Set {
 
 /// Why these servers are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Because {
+pub(super) enum Because {
     /// They were given to the container.
     Container,
     /// They were given to one or several of its networks.

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::base::monotonic;
+use crate::engine::names::UpstreamHealth;
 
 /// How long a server that was silent is asked last; twice as long each further time, up to the most.
 const PENALTY: Duration = Duration::from_secs(5);
@@ -33,25 +34,6 @@ struct State {
     /// Until when it is asked last, and for how long that was set.
     out_until: Option<Instant>,
     penalty: Duration,
-}
-
-/// How a name server does, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UpstreamHealth {
-    /// The server as it is written in the configuration.
-    pub server: String,
-    /// Questions it was asked.
-    pub asked: u64,
-    /// Those that it answered, "no such name" included.
-    pub answered: u64,
-    /// Those that it refused or failed at.
-    pub failed: u64,
-    /// Those on which nothing came.
-    pub silent: u64,
-    /// Its smoothed round trip; `None`: it has not answered yet.
-    pub rtt: Option<Duration>,
-    /// Whether it is asked in its turn; if not, it was silent lately and is asked after the others.
-    pub healthy: bool,
 }
 
 #[derive(Debug, Clone, Copy)]

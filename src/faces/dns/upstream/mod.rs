@@ -17,7 +17,6 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-pub use health::UpstreamHealth;
 use lanes::{Heard, Lanes};
 pub(super) use race::race;
 use streams::Pool;
