@@ -8,6 +8,7 @@ mod decide;
 mod detach;
 pub mod error;
 pub mod event;
+mod firewall;
 pub mod host;
 mod inside;
 pub mod listener;
@@ -78,7 +79,8 @@ pub(crate) enum Command {
 impl Command {
     /// Whether endpoints go by it: such commands are carried out together.
     fn disconnects(&self) -> bool {
-        matches!(self, Self::Disconnect { .. } | Self::Detach(..) | Self::Kernel(KernelEvent::LinkGone(_)))
+        let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
+        matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
     }
 }
 
@@ -135,6 +137,8 @@ pub fn start<K: Kernel, S: Store>(
         events: events.clone(),
         listening: to_listener,
         served: Default::default(),
+        inside: Default::default(),
+        reached: Default::default(),
         problems: Default::default(),
         told: Default::default(),
         starting: true,

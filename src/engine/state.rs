@@ -13,6 +13,7 @@ use crate::logic::interfaces;
 use crate::logic::ipam::Ipam;
 use crate::logic::ports::PortTable;
 use crate::logic::sticky::{self, Sticky};
+use crate::logic::wanted::Blocked;
 use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Endpoint, EndpointKey};
@@ -22,6 +23,8 @@ use crate::store::{Record, Stored};
 
 /// Under which name the store keeps the random ULA prefix.
 const ULA_SETTING: &str = "ula-prefix";
+/// Under which the networks that ask within, their names separated by spaces.
+const BLOCKED_SETTING: &str = "dns-blocked";
 
 /// Desired state with the indices of decisions.
 #[derive(Debug, Default)]
@@ -43,12 +46,17 @@ pub(crate) struct State {
     pub(crate) sequence: u64,
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
+    /// Where names are asked for within the containers, because the host's firewall keeps them from their gateway.
+    pub(crate) blocked: Arc<Blocked>,
 }
 
 impl State {
     /// From what was stored. Endpoints of networks that are gone are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
-        let mut state = Self { ula: stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok()), ..Self::default() };
+        let blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
+        let blocked: Blocked = blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
+        let ula = stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok());
+        let mut state = Self { ula, blocked: Arc::new(blocked), ..Self::default() };
         for network in stored.networks {
             state.put_network(network);
         }
@@ -116,6 +124,14 @@ impl State {
     pub(crate) fn set_ula(&mut self, prefix: Subnet) -> Record {
         self.ula = Some(prefix);
         Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
+    }
+
+    /// Remembers which networks ask within.
+    pub(crate) fn set_blocked(&mut self, blocked: Blocked) -> Record {
+        let names: Vec<&str> = blocked.iter().map(NetworkName::as_str).collect();
+        let record = Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "));
+        self.blocked = Arc::new(blocked);
+        record
     }
 
     pub(crate) fn put_network(&mut self, network: Network) -> Arc<Network> {

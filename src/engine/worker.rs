@@ -3,7 +3,7 @@
 //! Each command: decide (pure), commit the intent, apply it to the kernel, swap the snapshot, reply. Disconnects that
 //! wait together go together: the kernel deletes two hundred interfaces at once in the time of four single ones.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -20,7 +20,8 @@ use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
 use crate::model::endpoint::Endpoint;
-use crate::model::ids::NetworkId;
+use crate::model::ids::{ContainerId, NetworkId};
+use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
 use crate::model::observed::HostFacts;
@@ -40,6 +41,10 @@ pub(crate) struct Worker<K, S> {
     pub(super) listening: ListeningSender,
     /// Gateways at which the name service has its sockets, and their port.
     pub(super) served: BTreeMap<IpAddr, u16>,
+    /// Containers within which it has some, and their port.
+    pub(super) inside: BTreeMap<ContainerId, (Inside, u16)>,
+    /// Networks of which a container got through to the name service at its gateway, since the firewall last changed.
+    pub(super) reached: BTreeSet<NetworkName>,
     /// What is not as it must be: subject to sentence.
     pub(super) problems: BTreeMap<String, String>,
     /// Problems before the last look at everything: not told again when they are still there.
@@ -78,6 +83,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 Command::Kernel(KernelEvent::Changed) => {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::Changed)));
                     self.reconcile();
+                }
+                Command::Kernel(KernelEvent::FirewallChanged) => {
+                    waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
+                    self.firewall_changed();
                 }
                 command => self.one(command),
             }
@@ -186,6 +195,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
         let released = self.state.drop_network(&network.name);
         self.compensate(&released);
+        self.forget_gateway(&network.name);
         self.publish();
         self.listen();
         let remove = wanted::network_elements(&network).into_iter().collect();
@@ -263,6 +273,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             problems: self.problems.values().cloned().collect(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
+            blocked: self.state.blocked.clone(),
         }));
         self.seen.log.keep(&self.state.desired);
     }
@@ -282,7 +293,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn report(&mut self, subject: &'static str, problem: Option<String>) {
         match problem {
             Some(sentence) => self.problem(subject, sentence),
-            None => drop(self.problems.remove(subject)),
+            None => {
+                self.problems.remove(subject);
+                // When it comes again, it is told again.
+                self.told.remove(subject);
+            }
         }
         self.publish();
     }

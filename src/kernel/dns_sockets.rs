@@ -30,13 +30,20 @@ pub fn open(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
     let mut taken = None;
     for port in std::iter::once(port).chain(PORT..PORT + TRIES) {
         match pair(SocketAddr::new(address, port)) {
-            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp }),
+            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp, asker: None }),
             Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
             Err((attempted, error)) => return Err(refused(attempted, address, port)(error)),
         }
     }
     let taken = taken.unwrap_or_else(|| io::ErrorKind::AddrInUse.into());
     Err(refused("find a free port on", address, port)(taken))
+}
+
+/// Opens them at this port and no other.
+pub fn open_exactly(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
+    let (udp, tcp) =
+        pair(SocketAddr::new(address, port)).map_err(|(attempted, error)| refused(attempted, address, port)(error))?;
+    Ok(DnsSockets { address, port, udp, tcp, asker: None })
 }
 
 fn refused(attempted: &'static str, address: IpAddr, port: u16) -> impl Fn(io::Error) -> KernelError {

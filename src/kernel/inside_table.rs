@@ -109,7 +109,12 @@ fn rules(leads: &Leads<'_>) -> Vec<RuleMessage> {
             [is_protocol(protocol), is(NETWORK, DESTINATION, &address.octets()), is(TRANSPORT, DESTINATION_PORT, &DNS)]
         };
         let answers = |to: &[u8]| {
-            [is_protocol(protocol), is(NETWORK, SOURCE, &at), is(TRANSPORT, SOURCE_PORT, &port), is(NETWORK, DESTINATION, to)]
+            [
+                is_protocol(protocol),
+                is(NETWORK, SOURCE, &at),
+                is(TRANSPORT, SOURCE_PORT, &port),
+                is(NETWORK, DESTINATION, to),
+            ]
         };
         let put_port = |place, port: [u8; 2]| put(TRANSPORT, place, &port, (checksum, false));
         let put_address = |place, address: Ipv4Addr| put(NETWORK, place, &address.octets(), (HEADER_CHECKSUM, true));

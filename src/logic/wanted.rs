@@ -8,14 +8,17 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
+
 use crate::logic::interfaces;
 use crate::model::address::{Family, Mac};
-use crate::model::desired::Desired;
+use crate::model::desired::{Attached, Desired};
 use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::ids::NetnsId;
-use crate::model::names::IfName;
-use crate::model::network::{HostAccess, Network};
+use crate::model::inside::Inside;
+use crate::model::names::{IfName, NetworkName};
+use crate::model::network::{DnsListen, HostAccess, Network};
 use crate::model::publication::Publication;
 use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
@@ -28,7 +31,7 @@ pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
     Some(BridgeLink {
         network: network.name.clone(),
         name: bridge.name.clone(),
-        addresses: network.gateway_interfaces(),
+        addresses: if bridge.isolated { Vec::new() } else { network.gateway_interfaces() },
         mtu: network.mtu,
     })
 }
@@ -172,7 +175,36 @@ fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> B
 
 /// The addresses at which the name service is asked on the host.
 pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
-    desired.networks().flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
+    let networks = desired.networks().filter(|network| network.has_gateways());
+    networks.flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
+}
+
+/// Networks whose containers the host's firewall keeps from asking at their gateway.
+pub type Blocked = BTreeSet<NetworkName>;
+
+/// Whether the containers of a network ask for names within, not at their gateway.
+pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
+    match network.dns.listen {
+        DnsListen::Container => true,
+        DnsListen::Auto | DnsListen::Gateway if !network.has_gateways() => true,
+        DnsListen::Gateway => false,
+        DnsListen::Auto => blocked.contains(&network.name),
+    }
+}
+
+/// What a container needs within to ask for names there, where one of its networks wants it so: it answers for all.
+pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached) -> Option<Inside> {
+    let on = |endpoint: &Arc<Endpoint>| desired.network(&endpoint.network);
+    if !attached.endpoints.iter().filter_map(on).any(|network| asks_inside(network, blocked)) {
+        return None;
+    }
+    let gateways = attached.endpoints.iter().flat_map(|endpoint| {
+        let network = on(endpoint).filter(|network| network.has_gateways());
+        let both = |address: &IpNetwork| Some((address.ip(), network?.gateway_for(address.ip())?));
+        endpoint.addresses.iter().filter_map(both).collect::<Vec<_>>()
+    });
+    let container = &attached.container;
+    Some(Inside { container: container.id.clone(), netns: container.netns.clone(), gateways: gateways.collect() })
 }
 
 /// What leads questions from a gateway's port 53 to the port of the name service there, and answers back.

@@ -152,6 +152,9 @@ pub struct Bridge {
     pub icc: bool,
     /// Whether traffic that leaves takes the host's address.
     pub masquerade: bool,
+    /// The host has no address on it: an internal network that not even the host is on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
 }
 
 /// What is known of a network whose interfaces another program makes.
@@ -222,6 +225,11 @@ impl Network {
     /// The gateway of the subnet that holds the address.
     pub fn gateway_for(&self, address: IpAddr) -> Option<IpAddr> {
         self.subnets.iter().find(|subnet| subnet.subnet.contains(address)).map(|subnet| subnet.gateway)
+    }
+
+    /// Whether its bridge has addresses on the host, at which the name service can be asked.
+    pub fn has_gateways(&self) -> bool {
+        self.own_bridge().is_none_or(|bridge| !bridge.isolated)
     }
 
     /// Whether one of its subnets is of that family.

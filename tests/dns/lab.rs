@@ -61,6 +61,7 @@ impl Lab {
             port: server.port(),
             udp: udp.into_std().unwrap(),
             tcp: tcp.into_std().unwrap(),
+            asker: None,
         };
         listening.send(Listening::Serve(sockets)).unwrap();
         let state = snapshot.clone();

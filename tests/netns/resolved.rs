@@ -97,6 +97,10 @@ fn found(lab: &Lab) {
     assert!(getent.starts_with(&db), "{getent}");
 
     assert_eq!(other_links(), before, "the host's own servers and domains");
+    for bridge in ["nd-net1", "nd-net2"] {
+        let default = resolvectl(&format!("default-route {bridge}")).ok().stdout;
+        assert!(default.trim_end().ends_with(": no"), "{default}");
+    }
     let foreign = Ipv4Addr::from(ANSWER).to_string();
     // A cloud's names lie below the default domain too.
     for name in ["www.example.com", "metadata.google.internal", "1.0.0.10.in-addr.arpa.example"] {

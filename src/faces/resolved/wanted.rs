@@ -114,7 +114,7 @@ mod tests {
     fn a_domain_of_ours_is_ours_whole() {
         let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
         snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &[("10.0.0.0/8", "10.0.0.1")]));
-        let domains = |snapshot| wanted(snapshot).into_values().next().unwrap().domains;
+        let domains = |snapshot: &Snapshot| wanted(snapshot).into_values().next().unwrap().domains;
         assert_eq!(domains(&snapshot), ["net1.netd", "netd", "10.in-addr.arpa"]);
         snapshot.domain = ["d"; 126].join(".");
         assert_eq!(domains(&snapshot), [snapshot.domain.as_str(), "10.in-addr.arpa"], "what is too long is left out");
