@@ -10,4 +10,6 @@ mod local;
 #[cfg(test)]
 mod many;
 #[cfg(test)]
+mod seen;
+#[cfg(test)]
 mod tcp;

@@ -20,6 +20,7 @@ mod publishing;
 mod restart;
 mod run;
 mod runtimes;
+mod seen;
 mod self_test;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
+        seen::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),
