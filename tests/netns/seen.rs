@@ -114,7 +114,7 @@ fn query_log(lab: &Lab) {
     );
     let log = lab.log();
     assert!(log.lines().any(|line| line.contains("container=web") && line.contains("name=www.example.com")), "{log}");
-    assert!(!log.contains("container=client"), "{log}");
+    assert!(!log.contains("query container=client"), "{log}");
     let list = lab.netd("dns log ls --json").ok().json();
     assert_eq!(
         (&list[0]["container"]["name"], &list[1], &list[0]["dropped"]),

@@ -299,7 +299,7 @@ mod tests {
     #[test]
     fn type_and_code_of_any_message_are_found_or_none() {
         assert_eq!((kind(PLAIN), kind(&PLAIN[..12]), kind(&PLAIN[..23]), kind(b"")), (1, 0, 0, 0));
-        assert_eq!(kind(&with(|m| m[22] = 28)), 28);
+        assert_eq!(kind(&with(|m| m[23] = 28)), 28);
         assert_eq!(kind(&with(|m| m[12] = 200)), u16::from_be_bytes(*b"we"), "nonsense is no panic");
         let refused = with(|m| m[3] = 0x85);
         assert_eq!((code(&refused), code(b"")), (5, 0));
