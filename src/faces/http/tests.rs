@@ -1,5 +1,7 @@
 //! The API over a real unix socket, asked by our own blocking client, with an engine in memory behind it.
 
+mod seen;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::engine::testing;
+use crate::engine::{Handle, testing};
 use crate::faces::client::{Client, Reply};
 
 /// A served API; stops and is checked to stop when `stop` is called.
@@ -19,6 +21,8 @@ struct Api {
     socket: PathBuf,
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// For what the name service would do.
+    handle: Handle,
     _directory: tempfile::TempDir,
 }
 
@@ -27,10 +31,11 @@ fn serve() -> Api {
     let socket = directory.path().join("netd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let ready = Arc::new(AtomicBool::new(true));
-    let router = super::router(testing::engine(), testing::names(), ready.clone());
+    let handle = testing::engine();
+    let router = super::router(handle.clone(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(super::serve_unix(listener, router, async move { drop(stopped.await) }));
-    Api { client: Client::new(&socket), ready, socket, stop, server, _directory: directory }
+    Api { client: Client::new(&socket), ready, socket, stop, server, handle, _directory: directory }
 }
 
 impl Api {
@@ -133,6 +138,11 @@ async fn bad_requests_get_one_clear_line_and_change_nothing() {
         ("GET", "/v1/resolve?name=a&typ=A", "", 400, "invalid", "unknown field `typ`"),
         ("GET", "/v1/resolve?name=a&type=ZZ", "", 400, "invalid", "record type"),
         ("GET", "/v1/resolve?name=a&from=nope", "", 404, "not_found", "no container \"nope\""),
+        ("PUT", "/v1/dns/log/nope", "", 404, "not_found", "no container \"nope\""),
+        ("DELETE", "/v1/dns/log/nope", "", 404, "not_found", "no container \"nope\""),
+        ("GET", "/v1/dns/log/nope", "", 404, "not_found", "no container \"nope\""),
+        ("GET", "/v1/dns/log/nope?folow=true", "", 400, "invalid", "unknown field `folow`"),
+        ("POST", "/v1/dns/log", "{}", 405, "method_not_allowed", "does not take POST"),
         ("PUT", "/v1/networks", "", 405, "method_not_allowed", "does not take PUT"),
         ("GET", "/v1/nothing", "", 404, "not_found", "openapi.json"),
         ("GET", "/", "", 404, "not_found", "openapi.json"),
