@@ -141,7 +141,7 @@ pub(crate) fn state() -> Desired {
     let mut desired = Desired::default();
     for (name, n) in [("net1", 1), ("net2", 2), ("inner", 3)] {
         let network = json!({
-            "name": name, "id": "0".repeat(64), "internal": n == 3, "mtu": 1500, "labels": {}, "created": 0,
+            "name": name, "id": format!("{n:064}"), "internal": n == 3, "mtu": 1500, "labels": {}, "created": 0,
             "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
             "subnets": [{"subnet": format!("127.{n}.0.0/24"), "gateway": format!("127.{n}.0.1")},
                 {"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}],

@@ -20,6 +20,8 @@ mod racing;
 #[cfg(test)]
 mod secure;
 #[cfg(test)]
+mod seen;
+#[cfg(test)]
 mod tcp;
 #[cfg(test)]
 mod whom;

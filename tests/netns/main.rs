@@ -24,6 +24,7 @@ mod resolved;
 mod restart;
 mod run;
 mod runtimes;
+mod seen;
 mod self_test;
 mod sticky;
 
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ranks::trials(),
         listening::trials(),
         resolved::trials(),
+        seen::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

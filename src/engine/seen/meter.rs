@@ -190,9 +190,15 @@ impl Meter {
         desired.networks().filter_map(known).collect()
     }
 
-    /// Notes how long so many replies of one origin took each.
-    pub fn took(&self, origin: Origin, duration: Duration, times: u64) {
-        self.durations[origin.index()].add(duration, times);
+    /// Notes how long a reply took.
+    pub fn took(&self, origin: Origin, duration: Duration) {
+        self.durations[origin.index()].add(duration, 1);
+    }
+
+    /// Notes how long so many replies of each origin (in the order of [`Origin::WORDS`]) took each.
+    pub fn took_each(&self, times: [u64; ORIGINS], duration: Duration) {
+        let each = self.durations.iter().zip(times).filter(|(_, times)| *times > 0);
+        each.for_each(|(histogram, times)| histogram.add(duration, times));
     }
 
     /// How long replies took, in the order of [`Origin::WORDS`].
@@ -268,7 +274,7 @@ mod tests {
     fn durations_fall_into_the_bucket_whose_end_they_reach() {
         let meter = Meter::default();
         for (nanoseconds, times) in [(0, 1), (5_000, 2), (5_001, 4), (10_000_000_000, 8), (10_000_000_001, 16)] {
-            meter.took(Origin::Cache, Duration::from_nanos(nanoseconds), times);
+            meter.took_each([0, times, 0, 0, 0], Duration::from_nanos(nanoseconds));
         }
         let histogram = &meter.durations()[Origin::Cache.index()];
         let buckets: Vec<_> = histogram.buckets().collect();
@@ -276,6 +282,8 @@ mod tests {
         assert_eq!(buckets[19..], [(Some(10.0), 15), (None, 31)]);
         assert!((histogram.seconds() - 240.000_030_03).abs() < 1e-6, "{}", histogram.seconds());
         assert_eq!(meter.durations()[Origin::Local.index()].buckets().last(), Some((None, 0)));
+        meter.took(Origin::Local, Duration::from_millis(3));
+        assert_eq!(meter.durations()[Origin::Local.index()].buckets().nth(9), Some((Some(0.005), 1)));
     }
 
     #[test]

@@ -5,11 +5,11 @@
 //! reply, `reply` builds and encodes it in hickory's types. Where both ways can answer they say the same.
 //!
 //! `forward` has other names answered: `upstreams` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks
-//! them (`forwarding` shows that to the rest of the daemon), `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say, `origin`
-//! says where a reply came from.
+//! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say.
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
-//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
+//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp`
+//! serves connections, `clients` bounds how many there are.
 //! `watch` counts and logs what both reply; `forwarding` is the door for other faces.
 
 mod cache;

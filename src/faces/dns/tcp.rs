@@ -145,7 +145,7 @@ async fn read_questions(
         let held = (admitted.busy(), free);
         let came = monotonic::now();
         let (bytes, origin) = match quick(handler, &question, source) {
-            Some(bytes) => (bytes, Origin::Local),
+            Some(said) => said,
             None => match handler.decide(&question, source, Transport::Tcp) {
                 Outcome::Reply(bytes) => {
                     let origin = watch::own(&bytes);
@@ -184,14 +184,14 @@ fn seen(
     place.replied(&handler.view(), replied);
 }
 
-/// The quick way's reply, empty where nothing is to be said; `None`: it is for the slow way.
-fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+/// The quick way's reply, empty where nothing is to be said, and where it comes from; `None`: it is for the slow way.
+fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<u8>, Origin)> {
     thread_local! {
         static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
     }
     OUT.with_borrow_mut(|out| match handler.quick(&handler.view(), question, source, Transport::Tcp, out) {
-        Done::Replied(length, _) => Some(out[..length].to_vec()),
-        Done::Ignored => Some(Vec::new()),
+        Done::Replied(length, origin) => Some((out[..length].to_vec(), origin)),
+        Done::Ignored => Some((Vec::new(), Origin::Local)),
         Done::Left => None,
     })
 }

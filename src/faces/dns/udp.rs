@@ -269,9 +269,9 @@ impl Worker {
                 }
             }
         });
+        watched.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
-        watched.sent();
     }
 }
 

@@ -62,8 +62,8 @@ pub(super) struct Watched<'a> {
     counts: &'a NetworkCounts,
     logging: arc_swap::Guard<Arc<Logging>>,
     came: Instant,
-    /// How many of them were replied to at once.
-    replied: u64,
+    /// How many of them were replied to at once, by origin.
+    replied: [u64; Origin::WORDS.len()],
 }
 
 /// An open TCP connection.
@@ -139,7 +139,7 @@ impl Place {
             counts,
             logging: self.watch.seen.log.now(),
             came: monotonic::now(),
-            replied: 0,
+            replied: [0; Origin::WORDS.len()],
         }
     }
 
@@ -151,7 +151,7 @@ impl Place {
             return;
         }
         counts.replied(wire::kind(replied.question), wire::code(replied.reply), replied.origin);
-        self.watch.seen.meter.took(replied.origin, replied.came.elapsed(), 1);
+        self.watch.seen.meter.took(replied.origin, replied.came.elapsed());
         self.watch.note(&self.watch.seen.log.now(), snapshot, replied);
     }
 }
@@ -189,7 +189,7 @@ impl Watched<'_> {
     /// A question of the batch is replied to at once.
     pub(super) fn replied(&mut self, question: &[u8], reply: &[u8], asker: SocketAddr, origin: Origin) {
         self.counts.replied(wire::kind(question), wire::code(reply), origin);
-        self.replied += u64::from(origin == Origin::Local);
+        self.replied[origin.index()] += 1;
         if !self.logging.is_empty() {
             let (asker, came, transport) = (asker.ip(), self.came, Transport::Udp);
             let replied = Replied { question, reply, asker, origin, transport, came };
@@ -210,11 +210,9 @@ impl Watched<'_> {
         }
     }
 
-    /// The replies have left: each took as long as the batch.
-    pub(super) fn sent(self) {
-        if self.replied > 0 {
-            self.place.watch.seen.meter.took(Origin::Local, self.came.elapsed(), self.replied);
-        }
+    /// The replies are ready: each took as long as the batch.
+    pub(super) fn ready(self) {
+        self.place.watch.seen.meter.took_each(self.replied, self.came.elapsed());
     }
 }
 
@@ -268,9 +266,63 @@ fn entry(note: Note) -> Entry {
     }
 }
 
-/// A record's data; with its type where that is not the one that was asked for.
+/// A record's data, without characters that would do something to a terminal; with its type where that is not the one
+/// that was asked for.
 pub(super) fn data(record: &Record, asked: &str) -> String {
     let kind: RecordType = record.record_type();
     let (kind, data) = (kind.to_string(), record.data.to_string());
+    let data: String = data
+        .chars()
+        .flat_map(|c| c.escape_debug().filter(move |_| c.is_control()).chain((!c.is_control()).then_some(c)))
+        .collect();
     if kind == asked { data } else { format!("{kind} {data}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::rr::rdata::{CNAME, TXT};
+    use hickory_proto::rr::{Name, RData};
+    use serde_json::json;
+
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let endpoint = json!({"network": "net1", "sequence": 1, "ifname": "eth0", "host_ifname": "v0",
+            "container": {"id": "web-0123", "name": "web", "netns": {"path": "/run/netns/x",
+                "id": {"device": 4, "inode": 1, "cookie": null}}},
+            "addresses": ["10.0.0.2/24"], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [], "publications": []});
+        snapshot.desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        snapshot
+    }
+
+    #[test]
+    fn entries_that_nobody_takes_are_dropped_and_counted_not_waited_for() {
+        let (snapshot, seen) = (snapshot(), Arc::new(Seen::default()));
+        let container = &snapshot.desired.containers().next().unwrap().container;
+        let web = seen.log.switch_on(container, clock::now());
+        let (notes, mut waiting) = mpsc::channel(1);
+        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap());
+        let (asker, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
+        let (question, reply) = ([0; 12], [0; 12]);
+        let ask = || {
+            let origin = Origin::Local;
+            place.replied(&snapshot, Replied { question: &question, reply: &reply, asker, origin, transport, came });
+        };
+        (0..3).for_each(|_| ask());
+        assert_eq!(web.dropped(), 2);
+        assert_eq!(web.add(entry(waiting.try_recv().unwrap())).dropped_before, 2);
+        ask();
+        assert_eq!(web.add(entry(waiting.try_recv().unwrap())).dropped_before, 0, "told once");
+        assert_eq!(web.dropped(), 2);
+    }
+
+    #[test]
+    fn data_is_text_for_a_terminal() {
+        let record = |data| Record::from_rdata(Name::root(), 1, data);
+        let text = record(RData::TXT(TXT::new(vec!["a\u{1b}[2J\nb é \"c\"".into()])));
+        assert_eq!(data(&text, "TXT"), "a\\u{1b}[2J\\nb é \"c\"");
+        let name = Name::from_ascii("www.example.").unwrap();
+        assert_eq!(data(&record(RData::CNAME(CNAME(name))), "A"), "CNAME www.example.");
+    }
 }

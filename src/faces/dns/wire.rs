@@ -295,4 +295,18 @@ mod tests {
         assert!(matches!(read(&name(61)), Incoming::Query(_)), "255 bytes");
         assert!(matches!(read(&name(62)), Incoming::Odd), "256 bytes");
     }
+
+    #[test]
+    fn type_and_code_of_any_message_are_found_or_none() {
+        assert_eq!((kind(PLAIN), kind(&PLAIN[..12]), kind(&PLAIN[..23]), kind(b"")), (1, 0, 0, 0));
+        assert_eq!(kind(&with(|m| m[23] = 28)), 28);
+        assert_eq!(kind(&with(|m| m[12] = 200)), u16::from_be_bytes(*b"we"), "nonsense is no panic");
+        let refused = with(|m| m[3] = 0x85);
+        assert_eq!((code(&refused), code(b"")), (5, 0));
+        let badvers = with(|m| {
+            m[11] = 1;
+            m.extend(b"\0\0\x29\x04\xd0\x01\0\0\0\0\0");
+        });
+        assert_eq!(code(&badvers), 16);
+    }
 }
