@@ -75,9 +75,8 @@ fn main() -> ExitCode {
         for server in &servers {
             let _ = turn(&zone, server, load, 1);
         }
-        let rounds: Vec<Vec<Turn>> = (0..ROUNDS)
-            .map(|_| servers.iter().map(|server| turn(&zone, server, load, SECONDS)).collect())
-            .collect();
+        let rounds: Vec<Vec<Turn>> =
+            (0..ROUNDS).map(|_| servers.iter().map(|server| turn(&zone, server, load, SECONDS)).collect()).collect();
         let of = |index: usize| median(rounds.iter().map(|round| round[index]).collect());
         let of_load: Vec<Turn> = (0..servers.len()).map(of).collect();
         println!("\n{}, {ROUNDS} times {SECONDS} s, medians:", load.name);
@@ -144,7 +143,8 @@ fn verdict(servers: &[Server], medians: &[Vec<Turn>]) -> bool {
     let mut held = true;
     for (index, server) in servers.iter().enumerate() {
         let Some(at_most) = server.at_most else { continue };
-        let ratios = medians.iter().map(|load| (load[0].user + load[0].system) / (load[index].user + load[index].system));
+        let ratios =
+            medians.iter().map(|load| (load[0].user + load[0].system) / (load[index].user + load[index].system));
         let worst = ratios.fold(0.0, f64::max);
         let faster = peak(0) / peak(index);
         println!(

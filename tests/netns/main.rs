@@ -17,6 +17,7 @@ mod matrix;
 mod names;
 mod networks;
 mod publishing;
+mod resolvers;
 mod restart;
 mod run;
 mod runtimes;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
+        resolvers::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

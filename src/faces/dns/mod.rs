@@ -1,7 +1,7 @@
 //! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
 //!
 //! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
-//! `quick` answers them, `encode` writes the reply. Everything else goes the slow way: `handler` turns any message into a
+//! `quick` answers them, `encode` writes the reply, `recent` has it at hand when it is asked for again. Everything else goes the slow way: `handler` turns any message into a
 //! reply, `reply` builds and encodes it in hickory's types, `forward` asks the host's resolvers, `upstreams` knows which
 //! those are, `flights` bounds how many are asked at once. Where both ways can answer they say the same.
 //!
@@ -9,6 +9,9 @@
 //! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
 
 mod clients;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod door;
 mod encode;
 mod flights;
 mod forward;
@@ -18,6 +21,7 @@ mod overload;
 mod properties;
 mod queue;
 mod quick;
+mod recent;
 mod reply;
 mod server;
 mod tcp;

@@ -19,6 +19,8 @@ const AAAA: u16 = 28;
 pub(super) enum Done {
     /// The reply fills that many bytes of the buffer.
     Replied(usize),
+    /// The same, and whoever asks again is to be told something else: it is another one's turn to come first.
+    Rotated(usize),
     /// It is for the slow way.
     Left,
     /// Nobody is told anything.
@@ -50,7 +52,7 @@ pub(super) fn answer(
     out: &mut [u8],
 ) -> Done {
     match wire::read(message) {
-        Incoming::Query(query) => reply(source, &query, asker.ip(), transport, out).map_or(Done::Left, Done::Replied),
+        Incoming::Query(query) => reply(source, &query, asker.ip(), transport, out).unwrap_or(Done::Left),
         Incoming::Odd => Done::Left,
         Incoming::Nothing => Done::Ignored,
     }
@@ -64,7 +66,7 @@ pub(super) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usiz
     Writer::new(&query, transport, out).map_or(0, |writer| writer.finish(&query, Code::ServFail, false))
 }
 
-fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<usize> {
+fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<Done> {
     let kind = match query.kind {
         A => RecordType::A,
         AAAA => RecordType::Aaaa,
@@ -73,6 +75,11 @@ fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transp
     };
     let (snapshot, local) = (source.snapshot, source.local(query.kind));
     let answer = snapshot.resolve(Asker::Address(asker.to_canonical()), query.name.as_str(), kind);
+    let rotates = match &answer {
+        Answer::A(addresses) => addresses.len() > 1,
+        Answer::Aaaa(addresses) => addresses.len() > 1,
+        _ => false,
+    };
     let mut writer = Writer::new(query, transport, out)?;
     let (code, authoritative) = match answer {
         Answer::A(addresses) => {
@@ -98,5 +105,6 @@ fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transp
         Answer::Refused => (Code::Refused, false),
         _ => return None,
     };
-    Some(writer.finish(query, code, authoritative))
+    let length = writer.finish(query, code, authoritative);
+    Some(if rotates { Done::Rotated(length) } else { Done::Replied(length) })
 }

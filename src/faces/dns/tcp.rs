@@ -144,7 +144,7 @@ fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<Vec<u
         static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
     }
     OUT.with_borrow_mut(|out| match handler.quick(&handler.view(), question, source, Transport::Tcp, out) {
-        Done::Replied(length) => Some(out[..length].to_vec()),
+        Done::Replied(length) | Done::Rotated(length) => Some(out[..length].to_vec()),
         Done::Ignored => Some(Vec::new()),
         Done::Left => None,
     })

@@ -18,9 +18,13 @@ use super::handler::{Handler, Outcome};
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
+use super::recent::Recent;
 use super::wire::Transport;
 use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
 
+/// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
+/// questions come in faster than they can be answered but do not fill a batch.
+const LOOKS: u32 = 8;
 /// After so many errors in a row a socket is given up.
 const ERRORS_MAX: u32 = 1000;
 
@@ -71,8 +75,15 @@ impl UdpLoop {
         let (orders, told) = channel();
         let (jobs, waiting) = mpsc::channel(TOTAL);
         let (alive, ended) = oneshot::channel();
-        let worker =
-            Worker { handler: handler.clone(), poller, told, jobs, shares: Shares::new(), sockets: HashMap::new() };
+        let worker = Worker {
+            handler: handler.clone(),
+            poller,
+            told,
+            jobs,
+            shares: Shares::new(),
+            sockets: HashMap::new(),
+            recent: Recent::new(),
+        };
         tokio::spawn(slow_way(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
@@ -143,6 +154,7 @@ struct Worker {
     jobs: mpsc::Sender<Job>,
     shares: Arc<Shares>,
     sockets: HashMap<u64, Socket>,
+    recent: Recent,
 }
 
 impl Worker {
@@ -152,11 +164,13 @@ impl Worker {
         loop {
             ready.clear();
             ready.extend(self.poller.wait()?);
-            for key in &ready {
-                if *key != WOKEN {
-                    self.serve(*key, &mut batch);
-                } else if !self.obey()? {
-                    return Ok(());
+            if ready.contains(&WOKEN) && !self.obey()? {
+                return Ok(());
+            }
+            for _ in 0..LOOKS {
+                ready.retain(|key| *key != WOKEN && self.serve(*key, &mut batch));
+                if ready.is_empty() {
+                    break;
                 }
             }
         }
@@ -185,10 +199,11 @@ impl Worker {
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
-    /// One batch.
-    fn serve(&mut self, key: u64, batch: &mut Batch) {
-        let Some(socket) = self.sockets.get_mut(&key) else { return };
-        match batch.receive(&socket.socket) {
+    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
+    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
+        let Some(socket) = self.sockets.get_mut(&key) else { return false };
+        let count = match batch.receive(&socket.socket) {
+            Ok(0) => return false,
             Ok(count) => {
                 socket.errors = 0;
                 if (count == BATCH || socket.overload.is_on())
@@ -196,6 +211,7 @@ impl Worker {
                 {
                     socket.overload.filled(bytes, of);
                 }
+                count
             }
             Err(error) => {
                 socket.errors += 1;
@@ -204,19 +220,27 @@ impl Worker {
                     // An error means that it is not waited for any more, which is what is wanted.
                     let _ = self.close(key);
                 }
-                return;
+                return false;
             }
-        }
+        };
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
-        let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
+        self.recent.of(&snapshot);
+        let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
         let (outlet, overload) = (&socket.outlet, &mut socket.overload);
         batch.answer(|message, source, out| {
             if !overload.admits(source.ip()) {
                 return 0;
             }
+            if let Some(length) = recent.find(message, source.ip(), out) {
+                return length;
+            }
             match handler.quick(&snapshot, message, source, Transport::Udp, out) {
-                Done::Replied(length) => length,
+                Done::Replied(length) => {
+                    recent.keep(message, source.ip(), &out[..length]);
+                    length
+                }
+                Done::Rotated(length) => length,
                 Done::Ignored => 0,
                 Done::Left => {
                     let job = shares.take(source.ip()).map(|share| Job {
@@ -234,6 +258,7 @@ impl Worker {
         });
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
+        (2..BATCH).contains(&count)
     }
 }
 

@@ -206,7 +206,10 @@ impl Client {
 fn is_right(asked: &Waiting, reply: &[u8]) -> bool {
     let Some(expected) = asked.question.expected else { return true };
     let same_question = reply.get(HEADER..asked.message.len()) == Some(&asked.message[HEADER..]);
-    same_question && reply[3] & 0x0f == 0 && reply[6..HEADER] == [0, 1, 0, 0, 0, 0] && reply.ends_with(&expected.octets())
+    same_question
+        && reply[3] & 0x0f == 0
+        && reply[6..HEADER] == [0, 1, 0, 0, 0, 0]
+        && reply.ends_with(&expected.octets())
 }
 
 /// A question of class IN for A, recursion desired.
