@@ -21,6 +21,7 @@ mod networks;
 mod publishing;
 mod ranks;
 mod resolved;
+mod resolvers;
 mod restart;
 mod run;
 mod runtimes;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         listening::trials(),
         resolved::trials(),
         seen::trials(),
+        resolvers::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

@@ -16,14 +16,19 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
+use super::recent::Recent;
 use super::watch::{self, Place, Replied};
 use super::wire::Transport;
 use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
 use crate::engine::seen::meter::Unanswered;
 
+/// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
+/// questions come in faster than they can be answered but do not fill a batch.
+const LOOKS: u32 = 8;
 /// After so many errors in a row a socket is given up.
 const ERRORS_MAX: u32 = 1000;
 
@@ -84,8 +89,15 @@ impl UdpLoop {
         let (orders, told) = channel();
         let (jobs, waiting) = mpsc::channel(TOTAL);
         let (alive, ended) = oneshot::channel();
-        let worker =
-            Worker { handler: handler.clone(), poller, told, jobs, shares: Shares::new(), sockets: HashMap::new() };
+        let worker = Worker {
+            handler: handler.clone(),
+            poller,
+            told,
+            jobs,
+            shares: Shares::new(),
+            sockets: HashMap::new(),
+            recent: Recent::new(),
+        };
         tokio::spawn(slow_way(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
@@ -163,6 +175,7 @@ struct Worker {
     jobs: mpsc::Sender<Job>,
     shares: Arc<Shares>,
     sockets: HashMap<u64, Socket>,
+    recent: Recent,
 }
 
 impl Worker {
@@ -172,11 +185,13 @@ impl Worker {
         loop {
             ready.clear();
             ready.extend(self.poller.wait()?);
-            for key in &ready {
-                if *key != WOKEN {
-                    self.serve(*key, &mut batch);
-                } else if !self.obey()? {
-                    return Ok(());
+            if ready.contains(&WOKEN) && !self.obey()? {
+                return Ok(());
+            }
+            for _ in 0..LOOKS {
+                ready.retain(|key| *key != WOKEN && self.serve(*key, &mut batch));
+                if ready.is_empty() {
+                    break;
                 }
             }
         }
@@ -208,10 +223,11 @@ impl Worker {
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
-    /// One batch.
-    fn serve(&mut self, key: u64, batch: &mut Batch) {
-        let Some(socket) = self.sockets.get_mut(&key) else { return };
-        match batch.receive(&socket.socket) {
+    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
+    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
+        let Some(socket) = self.sockets.get_mut(&key) else { return false };
+        let count = match batch.receive(&socket.socket) {
+            Ok(0) => return false,
             Ok(count) => {
                 socket.errors = 0;
                 if (count == BATCH || socket.overload.is_on())
@@ -219,6 +235,7 @@ impl Worker {
                 {
                     socket.overload.filled(bytes, of);
                 }
+                count
             }
             Err(error) => {
                 socket.errors += 1;
@@ -227,12 +244,13 @@ impl Worker {
                     // An error means that it is not waited for any more, which is what is wanted.
                     let _ = self.close(key);
                 }
-                return;
+                return false;
             }
-        }
+        };
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
-        let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
+        self.recent.of(&snapshot);
+        let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
         let (outlet, place, overload, fixed) = (&socket.outlet, &socket.place, &mut socket.overload, socket.asker);
         let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
@@ -241,9 +259,20 @@ impl Worker {
                 watched.unanswered(Unanswered::Flood);
                 return 0;
             }
+            if let Some(length) = recent.find(message, asker.ip(), out) {
+                watched.replied(message, &out[..length], asker, Origin::Local);
+                return length;
+            }
             match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
                 Done::Replied(length, origin) => {
+                    if origin == Origin::Local {
+                        recent.keep(message, asker.ip(), &out[..length]);
+                    }
                     watched.replied(message, &out[..length], asker, origin);
+                    length
+                }
+                Done::Rotated(length) => {
+                    watched.replied(message, &out[..length], asker, Origin::Local);
                     length
                 }
                 Done::Ignored => {
@@ -272,6 +301,7 @@ impl Worker {
         watched.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
+        (2..BATCH).contains(&count)
     }
 }
 
