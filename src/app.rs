@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Ipv6Pools};
+use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine::{self, Engine};
 use crate::faces::{dns, http};
 use crate::kernel::runtimes::{Runtimes, Sockets};
@@ -61,6 +61,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error("start: {0}")]
     Store(#[from] crate::store::StoreError),
+    /// The certificates of `dns.ca_file` cannot be read.
+    #[error("start: {0}")]
+    Certificates(String),
     /// Something that must run has ended.
     #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
     Ended(&'static str),
@@ -139,6 +142,7 @@ pub fn build(
     runtimes: Arc<dyn Runtimes>,
     listeners: Listeners,
 ) -> Result<Bound, AppError> {
+    let dns = name_service(&config.dns)?;
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
@@ -147,9 +151,19 @@ pub fn build(
     let domain = config.dns.domain.key();
     let engine_config = engine::Config { pools, ula, domain, dns_port: config.dns.port };
     let engine = engine::start(engine_config, kernel, store, runtimes)?;
-    let upstreams = config.dns.upstreams.clone();
-    let dns = dns::Config { ttl: config.dns.ttl, upstreams, ..dns::Config::default() };
     Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
+}
+
+fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
+    let roots = config.ca_file.as_deref().map(dns::Roots::read).transpose().map_err(AppError::Certificates)?;
+    Ok(dns::Config {
+        ttl: config.ttl,
+        upstreams: config.upstreams.clone(),
+        split: config.split.clone(),
+        cache_bytes: u64::from(config.cache_mib) << 20,
+        roots: roots.unwrap_or_default(),
+        ..dns::Config::default()
+    })
 }
 
 impl Bound {
@@ -159,13 +173,14 @@ impl Bound {
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
-        let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening);
+        let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening, handle.seen().clone());
+        let names = server.names();
         let dns_stop = stop.clone();
         tasks.spawn(async move {
             server.run(dns_stop).await;
             "the name service"
         });
-        let router = http::router(handle.clone(), ready.clone());
+        let router = http::router(handle.clone(), names.clone(), ready.clone());
         let api = tokio::net::UnixListener::from_std(listeners.api).map_err(AppError::Runtime)?;
         tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), stop.clone().cancelled_owned())));
         if let Some(tcp) = listeners.api_tcp {
@@ -173,7 +188,7 @@ impl Bound {
             tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
         }
         if let Some(tcp) = listeners.metrics {
-            let router = http::metrics_router(handle.clone(), ready.clone());
+            let router = http::metrics_router(handle.clone(), names, ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
             tasks.spawn(ended("the metrics", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
         }

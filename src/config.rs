@@ -4,6 +4,7 @@
 pub mod cni;
 mod file;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -83,6 +84,16 @@ pub struct Dns {
     pub port: u16,
     /// Who answers other names; empty: the resolvers in the host's resolv.conf, followed as it changes.
     pub upstreams: Vec<Upstream>,
+    /// How much of their answers is kept, in MiB (0 to 4096; 0: nothing).
+    #[serde(deserialize_with = "file::cache")]
+    pub cache_mib: u32,
+    /// Certificates, in PEM form, by which those of `tls://` and `https://` upstreams may be signed, besides the public
+    /// ones.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::some_path")]
+    pub ca_file: Option<PathBuf>,
+    /// Who answers names in these domains instead; the longest domain wins.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "file::split")]
+    pub split: BTreeMap<DnsName, Vec<Upstream>>,
 }
 
 /// The metrics.
@@ -121,7 +132,15 @@ impl Default for Pools {
 impl Default for Dns {
     #[expect(clippy::expect_used, reason = "the literal is a DNS name, a test reads it")]
     fn default() -> Self {
-        Self { domain: "internal".parse().expect("a DNS name"), ttl: 5, port: dns_sockets::PORT, upstreams: Vec::new() }
+        Self {
+            domain: "internal".parse().expect("a DNS name"),
+            ttl: 5,
+            port: dns_sockets::PORT,
+            upstreams: Vec::new(),
+            cache_mib: 16,
+            ca_file: None,
+            split: BTreeMap::new(),
+        }
     }
 }
 

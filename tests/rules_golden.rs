@@ -21,7 +21,7 @@ fn network(bridge: &str, subnets: &[&str], internal: bool) -> Elements {
     let name = || bridge.parse().unwrap();
     let mut elements = Elements::from([Element::Bridge(name()), Element::Allowed(name(), name())]);
     if internal {
-        elements.insert(Element::Internal(name()));
+        elements.extend([Element::Internal(name()), Element::HostClosed(name()), Element::PortsClosed(name())]);
         return elements;
     }
     for subnet in subnets {
@@ -51,6 +51,7 @@ fn range(host_ip: Option<&str>, protocol: Protocol, first: u16, last: u16, to: &
 fn two_networks() -> Elements {
     let mut elements = network("nd-net1", &["10.89.0.0/24"], false);
     elements.extend(network("nd-net2", &["10.89.1.0/24"], true));
+    elements.insert(Element::HostClosed("nd-net1".parse().unwrap()));
     elements
 }
 

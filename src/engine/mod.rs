@@ -11,7 +11,9 @@ pub mod event;
 mod firewall;
 mod inside;
 pub mod listener;
+pub mod names;
 mod reconcile;
+pub mod seen;
 mod serving;
 pub mod snapshot;
 mod state;
@@ -39,6 +41,7 @@ use crate::model::network::Network;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, NetworkSpec, Place, Target};
 use crate::store::Store;
 use listener::ListeningReceiver;
+use seen::Seen;
 use state::State;
 use worker::Worker;
 
@@ -121,12 +124,14 @@ pub fn start<K: Kernel, S: Store>(
     let (events, _) = broadcast::channel(EVENTS);
     let (to_listener, listening) = mpsc::unbounded_channel();
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let seen = Arc::new(Seen::default());
     let mut worker = Worker {
         kernel,
         store,
         state,
         config,
         snapshot: snapshot.clone(),
+        seen: seen.clone(),
         events: events.clone(),
         listening: to_listener,
         served: Default::default(),
@@ -150,7 +155,7 @@ pub fn start<K: Kernel, S: Store>(
         std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(mailbox)).map_err(|source| {
             KernelError::Io { attempted: "start", on: "the engine's thread".into(), source, look: "ulimit -u" }
         })?;
-    Ok(Engine { handle: Handle { commands, snapshot, events, runtimes }, listening, thread })
+    Ok(Engine { handle: Handle { commands, snapshot, seen, events, runtimes }, listening, thread })
 }
 
 /// The door to the engine, cheap to clone.
@@ -158,6 +163,7 @@ pub fn start<K: Kernel, S: Store>(
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    seen: Arc<Seen>,
     events: broadcast::Sender<Arc<Event>>,
     runtimes: Arc<dyn Runtimes>,
 }
@@ -248,6 +254,11 @@ impl Handle {
     /// The state as of the last reply.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// What is seen of the name service.
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
     }
 
     /// Every change from now on. A reader that lags behind misses the oldest.

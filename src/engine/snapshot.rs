@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::logic::wanted::{self, Blocked};
-use crate::logic::zone::{Explained, Zone};
+pub use crate::logic::zone::Explained;
+use crate::logic::zone::Zone;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::inside;

@@ -13,6 +13,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::apply;
 use super::event::{Change, Event};
 use super::listener::ListeningSender;
+use super::seen::Seen;
 use super::state::State;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
@@ -34,6 +35,7 @@ pub(crate) struct Worker<K, S> {
     pub(super) state: State,
     pub(super) config: Config,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) seen: Arc<Seen>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
     /// Gateways at which the name service has its sockets, and their port.
@@ -260,6 +262,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             search: self.search.clone(),
             blocked: self.state.blocked.clone(),
         }));
+        self.seen.log.keep(&self.state.desired);
     }
 
     /// Notes something that is not as it must be; said once per subject and sentence.

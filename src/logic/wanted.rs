@@ -18,7 +18,7 @@ use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
-use crate::model::network::{DnsListen, Network};
+use crate::model::network::{DnsListen, HostAccess, Network};
 use crate::model::publication::Publication;
 use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
@@ -118,6 +118,15 @@ pub fn network_elements(network: &Network) -> BTreeSet<Element> {
         elements.insert(Element::Bridge(bridge.clone()));
         if network.internal {
             elements.insert(Element::Internal(bridge.clone()));
+        }
+        if network.host_access != HostAccess::All {
+            elements.insert(Element::HostClosed(bridge.clone()));
+        }
+        if network.host_access == HostAccess::None {
+            elements.insert(Element::PortsClosed(bridge.clone()));
+        }
+        if !network.has_gateways() {
+            elements.insert(Element::Isolated(bridge.clone()));
         }
         if network.icc() {
             elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
@@ -264,6 +273,24 @@ mod tests {
         assert_eq!(to, ["10.0.1.2".parse::<IpAddr>().unwrap(), "fd00:2::2".parse().unwrap()]);
         let routes: Vec<_> = default_routes(&both).iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
         assert_eq!(routes, ["eth0 10.0.1.1", "eth1 fd00:2::1"]);
+    }
+
+    #[test]
+    fn what_of_the_host_is_reached_stands_in_two_sets() {
+        let mut network = samples::network("net1", &["10.0.1.0/24"]);
+        let bridge = network.bridge().unwrap().clone();
+        for (access, closed) in [
+            (HostAccess::All, vec![]),
+            (HostAccess::Ports, vec![Element::HostClosed(bridge.clone())]),
+            (HostAccess::None, vec![Element::HostClosed(bridge.clone()), Element::PortsClosed(bridge.clone())]),
+        ] {
+            network.host_access = access;
+            let elements = network_elements(&network).into_iter();
+            let elements: Vec<Element> = elements
+                .filter(|element| matches!(element, Element::HostClosed(_) | Element::PortsClosed(_)))
+                .collect();
+            assert_eq!(elements, closed, "{access:?}");
+        }
     }
 
     #[test]

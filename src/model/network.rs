@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::Invalid;
 use super::address::{Family, Subnet};
 use super::ids::NetworkId;
 use super::names::{IfName, NetworkName};
@@ -77,6 +79,26 @@ pub enum HostAccess {
     All,
 }
 
+impl DnsListen {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Gateway => "gateway",
+            Self::Container => "container",
+        }
+    }
+}
+
+impl FromStr for DnsListen {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let all = [Self::Auto, Self::Gateway, Self::Container];
+        let found = all.into_iter().find(|listen| listen.as_str() == text);
+        found.ok_or_else(|| Invalid::new("dns.listen", text, "use auto, gateway or container"))
+    }
+}
+
 impl NetworkDns {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -84,6 +106,15 @@ impl NetworkDns {
 }
 
 impl HostAccess {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Ports => "ports",
+            Self::All => "all",
+        }
+    }
+
     /// Records that do not say were made when there was no other.
     fn of_old_records() -> Self {
         Self::All
@@ -91,6 +122,14 @@ impl HostAccess {
 
     fn is_all(&self) -> bool {
         *self == Self::All
+    }
+}
+
+impl FromStr for HostAccess {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let found = [Self::None, Self::Ports, Self::All].into_iter().find(|access| access.as_str() == text);
+        found.ok_or_else(|| Invalid::new("host access", text, "use none, ports or all"))
     }
 }
 

@@ -9,6 +9,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
+use netd::engine::seen::Seen;
 use netd::faces::dns::{Config, Server};
 use netd::model::desired::Desired;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
@@ -26,6 +27,7 @@ pub(crate) struct Lab {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) server: SocketAddr,
     pub(crate) listening: ListeningSender,
+    pub(crate) seen: Arc<Seen>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -51,8 +53,9 @@ impl Lab {
         let config = Config { upstreams, resolv_conf: "/dev/null".into(), ..Config::default() };
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
-        tokio::spawn(Server::new(config, view, receiver).run(stop.clone()));
-        Self { snapshot, server, listening, _stop: stop.drop_guard() }
+        let seen = Arc::new(Seen::default());
+        tokio::spawn(Server::new(config, view, receiver, seen.clone()).run(stop.clone()));
+        Self { snapshot, server, listening, seen, _stop: stop.drop_guard() }
     }
 
     /// Asks over UDP with EDNS.

@@ -10,6 +10,7 @@ mod cni;
 mod endpoints;
 mod firewall;
 mod heal;
+mod host_access;
 mod isolation;
 mod lab;
 mod listening;
@@ -18,6 +19,7 @@ mod matrix;
 mod names;
 mod networks;
 mod publishing;
+mod ranks;
 mod restart;
 mod run;
 mod runtimes;
@@ -36,12 +38,14 @@ fn main() -> ExitCode {
         matrix::trials(),
         isolation::trials(),
         firewall::trials(),
+        host_access::trials(),
         networks::trials(),
         endpoints::trials(),
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
         listening::trials(),
+        ranks::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

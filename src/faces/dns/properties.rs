@@ -67,16 +67,22 @@ fn snapshot(domain: &str) -> &'static Arc<Snapshot> {
 fn handler(snapshot: &Arc<Snapshot>) -> Handler {
     let snapshot = snapshot.clone();
     let view: View = Arc::new(move || snapshot.clone());
-    let config = Config { ttl: TTL, upstreams: Vec::new(), resolv_conf: "/dev/null".into() };
-    Handler::new(config, view)
+    let config = Config { ttl: TTL, resolv_conf: "/dev/null".into(), ..Config::default() };
+    Handler::new(&config, view)
 }
 
 /// What the quick way replies; `None`: it leaves the message to the slow way.
 fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
     let mut out = vec![0xee; if transport == Transport::Udp { 1232 } else { 65_535 }];
     let turns = Turns::default();
-    match quick::answer(Source { snapshot, ttl: TTL, turns: &turns }, message, asker, transport, &mut out) {
-        Done::Replied(length) => {
+    match quick::answer(
+        Source { snapshot, ttl: TTL, turns: &turns, forwarder: None },
+        message,
+        asker,
+        transport,
+        &mut out,
+    ) {
+        Done::Replied(length, _) => {
             out.truncate(length);
             Some(out)
         }

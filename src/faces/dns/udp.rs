@@ -7,9 +7,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
@@ -18,8 +19,10 @@ use super::handler::{Handler, Outcome};
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
+use super::watch::{self, Place, Replied};
 use super::wire::Transport;
 use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
+use crate::engine::seen::meter::Unanswered;
 
 /// After so many errors in a row a socket is given up.
 const ERRORS_MAX: u32 = 1000;
@@ -52,9 +55,8 @@ enum Order {
 
 struct Socket {
     socket: UdpSocket,
-    /// Who asks there; `None`: whom the source tells.
-    asker: Option<IpAddr>,
     outlet: Arc<Outlet>,
+    place: Arc<Place>,
     errors: u32,
     overload: Overload,
 }
@@ -67,6 +69,8 @@ struct Job {
     /// Who asks.
     asker: SocketAddr,
     outlet: Arc<Outlet>,
+    place: Arc<Place>,
+    came: Instant,
     share: Share,
 }
 
@@ -90,14 +94,14 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on. `asker`: who asks there, whatever the source.
-    pub(super) fn serve(&mut self, socket: UdpSocket, asker: Option<IpAddr>) -> io::Result<Serving> {
+    /// Serves a non-blocking socket from now on.
+    pub(super) fn serve(&mut self, socket: UdpSocket, place: Arc<Place>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, asker, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
+            Socket { socket, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -227,38 +231,46 @@ impl Worker {
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
         let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
-        let (outlet, overload, fixed) = (&socket.outlet, &mut socket.overload, socket.asker);
+        let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
+        let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
-            let asker = who(fixed, source);
+            let asker = place.asker(source);
             if !overload.admits(asker.ip()) {
+                watched.unanswered(Unanswered::Flood);
                 return 0;
             }
             match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
-                Done::Replied(length) => length,
-                Done::Ignored => 0,
+                Done::Replied(length, origin) => {
+                    watched.replied(message, &out[..length], asker, origin);
+                    length
+                }
+                Done::Ignored => {
+                    watched.unanswered(Unanswered::NoQuestion);
+                    0
+                }
                 Done::Left => {
                     let job = shares.take(asker.ip()).map(|share| Job {
                         message: message.to_vec(),
                         source,
                         asker,
                         outlet: outlet.clone(),
+                        place: place.clone(),
+                        came: watched.came(),
                         share,
                     });
-                    match job.map(|job| jobs.try_send(job)) {
-                        Some(Ok(())) => 0,
-                        _ => quick::fail(message, Transport::Udp, out),
+                    if let Some(Ok(())) = job.map(|job| jobs.try_send(job)) {
+                        return 0;
                     }
+                    let length = quick::fail(message, Transport::Udp, out);
+                    watched.shed(message, &out[..length], asker);
+                    length
                 }
             }
         });
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
+        watched.sent();
     }
-}
-
-/// The asker at a socket: the one whose it is, else whom the source tells.
-pub(super) fn who(fixed: Option<IpAddr>, source: SocketAddr) -> SocketAddr {
-    fixed.map_or(source, |asker| SocketAddr::new(asker, source.port()))
 }
 
 /// Takes what the loop hands over, each message in a task of its own.
@@ -266,14 +278,20 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            let Job { message, source, asker, outlet, share } = job;
-            let reply = match handler.decide(&message, asker, Transport::Udp) {
-                Outcome::Reply(reply) => reply,
+            let Job { message, source, asker, outlet, place, came, share } = job;
+            let (reply, origin) = match handler.decide(&message, asker, Transport::Udp) {
+                Outcome::Reply(reply) => {
+                    let origin = watch::own(&reply);
+                    (reply, origin)
+                }
                 Outcome::Forward(forwarding) => {
-                    drop((share, message));
+                    drop(share);
                     handler.finish(*forwarding).await
                 }
             };
+            let (asker, transport) = (asker.ip(), Transport::Udp);
+            let replied = Replied { question: &message, reply: &reply, asker, origin, transport, came };
+            place.replied(&handler.view(), replied);
             outlet.send(&reply, source);
         });
     }

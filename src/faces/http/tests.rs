@@ -27,7 +27,7 @@ fn serve() -> Api {
     let socket = directory.path().join("netd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let ready = Arc::new(AtomicBool::new(true));
-    let router = super::router(testing::engine(), ready.clone());
+    let router = super::router(testing::engine(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(super::serve_unix(listener, router, async move { drop(stopped.await) }));
     Api { client: Client::new(&socket), ready, socket, stop, server, _directory: directory }

@@ -42,10 +42,15 @@ pub(super) fn chains() -> Vec<NfListObject<'static>> {
         base_chain("dstnat", NfChainType::NAT, NfHook::Prerouting, DSTNAT),
         base_chain("dstnat_local", NfChainType::NAT, NfHook::Output, DSTNAT),
         NfListObject::Chain(chain("publish")),
+        NfListObject::Chain(chain("closed")),
+        base_chain("input", NfChainType::Filter, NfHook::Input, FILTER),
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
-    for rules in [dns(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish(), forward(), srcnat()] {
+    for rules in [dns(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
+        objects.extend(rules);
+    }
+    for rules in [closed(), input(), forward(), srcnat()] {
         objects.extend(rules);
     }
     objects
@@ -137,8 +142,26 @@ fn guard() -> Vec<NfListObject<'static>> {
         rule("guard", vec![is_not(iifname(), of(Set::Bridges)), accept()], None),
         // ip daddr 127.0.0.0/8 counter drop: route_localnet is on for our bridges
         drop_rule("guard", vec![is(field("ip", "daddr"), loopback)], "container to host loopback"),
+        // iifname @isolated fib daddr type local counter drop
+        drop_rule(
+            "guard",
+            vec![is(iifname(), of(Set::Isolated)), is(fib(&[FibFlag::Daddr], FibResult::Type), text("local"))],
+            "to a host that is not on the network",
+        ),
+        // iifname @isolated accept: no route leads where its sources live, and they can reach nobody but each other
+        rule("guard", vec![is(iifname(), of(Set::Isolated)), accept()], None),
         // ct direction reply accept
         rule("guard", vec![is(ct("direction"), text("reply")), accept()], None),
+        // iifname @ports_closed fib daddr type local jump closed: before anybody's destination NAT
+        rule(
+            "guard",
+            vec![
+                is(iifname(), of(Set::PortsClosed)),
+                is(fib(&[FibFlag::Daddr], FibResult::Type), text("local")),
+                jump("closed"),
+            ],
+            None,
+        ),
         // ip6 saddr { ::, fe80::/10 } accept: neighbour discovery and MLD
         rule("guard", vec![is(field("ip6", "saddr"), any_of(vec![text("::"), prefix("fe80::", 10)])), accept()], None),
         // ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept: DHCP
@@ -171,19 +194,6 @@ fn dstnat() -> Vec<NfListObject<'static>> {
         // ip daddr 127.0.0.0/8 return: a neighbour that sends to 127.0.0.1 must not reach what is published there; what
         // the host sends itself was translated in dstnat_local
         rule("dstnat", vec![is(field("ip", "daddr"), prefix("127.0.0.0", 8)), leave()], None),
-        // iifname @bridges fib daddr . iif type local meta l4proto { tcp, udp } th dport 53 return: containers ask
-        // netd for names at their gateway, whoever publishes port 53
-        rule(
-            "dstnat",
-            vec![
-                is(iifname(), of(Set::Bridges)),
-                is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local")),
-                is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")])),
-                is(field("th", "dport"), Expression::Number(DNS_PORT)),
-                leave(),
-            ],
-            None,
-        ),
         published("dstnat"),
     ]
 }
@@ -230,6 +240,38 @@ fn publish() -> Vec<NfListObject<'static>> {
         ]);
     }
     rules
+}
+
+/// What of the host a container reaches on a network that is closed towards it: what IP itself needs, answers to what
+/// the host began, and the name service.
+fn closed() -> Vec<NfListObject<'static>> {
+    let neighbours = any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]);
+    let why = "to a host that is closed";
+    let mut rules = vec![
+        // ct state established,related return
+        rule("closed", vec![has(ct("state"), &["established", "related"]), leave()], None),
+        // icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } return
+        rule("closed", vec![is(field("icmpv6", "type"), neighbours), leave()], None),
+        // ip6 daddr fe80::/10 counter drop: netd answers at gateways, others may at the bridge's own address
+        drop_rule("closed", vec![is(field("ip6", "daddr"), prefix("fe80::", 10))], why),
+    ];
+    for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        for protocol in ["udp", "tcp"] {
+            // fib daddr . iif type local ip daddr . udp dport @dns4_from return: at the asker's own gateway
+            let own = is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local"));
+            let asked = concat(vec![field(header, "daddr"), field(protocol, "dport")]);
+            rules.push(rule("closed", vec![own, is(asked, of(Set::DnsFrom(family))), leave()], None));
+        }
+    }
+    // counter drop
+    rules.push(drop_rule("closed", Vec::new(), why));
+    rules
+}
+
+/// What reaches the host itself, after destination NAT: published ports are none of it.
+fn input() -> Vec<NfListObject<'static>> {
+    // iifname @host_closed jump closed
+    vec![rule("input", vec![is(iifname(), of(Set::HostClosed)), jump("closed")], None)]
 }
 
 /// What may pass from and to our bridges; nobody else's traffic is judged.

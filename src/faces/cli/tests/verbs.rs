@@ -25,7 +25,7 @@ impl Daemon {
         let socket = directory.path().join("netd.sock");
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-            let router = http::router(testing::engine(), Arc::new(AtomicBool::new(ready)));
+            let router = http::router(testing::engine(), testing::names(), Arc::new(AtomicBool::new(ready)));
             tokio::spawn(http::serve_unix(listener, router, std::future::pending()));
         });
         Self { directory, _runtime: runtime }
