@@ -11,6 +11,7 @@ mod endpoints;
 mod firewall;
 mod heal;
 mod host_access;
+mod inside;
 mod isolation;
 mod lab;
 mod listening;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         publishing::trials(),
         names::trials(),
         listening::trials(),
+        inside::trials(),
         ranks::trials(),
         run::trials(),
         restart::trials(),
