@@ -11,6 +11,7 @@ mod endpoints;
 mod firewall;
 mod heal;
 mod host_access;
+mod inside;
 mod isolation;
 mod lab;
 mod listening;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         names::trials(),
         ranks::trials(),
         listening::trials(),
+        inside::trials(),
         resolved::trials(),
         seen::trials(),
         resolvers::trials(),
