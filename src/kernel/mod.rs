@@ -28,6 +28,7 @@ pub mod own_netns;
 pub mod owner;
 pub mod poller;
 pub mod ports;
+pub mod priority;
 pub mod program;
 pub mod resolv;
 pub mod route;

@@ -20,7 +20,7 @@ use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
 use super::recent::Recent;
 use super::wire::Transport;
-use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
+use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog, run_soon};
 
 /// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
 /// questions come in faster than they can be answered but do not fill a batch.
@@ -87,6 +87,11 @@ impl UdpLoop {
         tokio::spawn(slow_way(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
+            // While it waits for a processor, a flood fills the sockets' queues, and the kernel drops what comes then, of
+            // anybody.
+            if let Err(error) = run_soon() {
+                debug!("let the name service run before others: {error}");
+            }
             if let Err(error) = worker.run() {
                 error!("wait for DNS queries: {error}");
             }
