@@ -1,8 +1,8 @@
 //! Floor 6: the assembly. Binds everything, then serves; a taken socket is a start error.
 //!
-//! Tasks: the API on the unix socket (and on TCP where configured), the metrics where configured, the name service.
-//! Each ends by the drain's token; the engine's thread ends by its own command. Whatever ends first by itself ends the
-//! daemon, with an error. Networks and traffic stay as they are.
+//! Tasks: the API on the unix socket (and on TCP where configured), the metrics where configured, the name service, and
+//! where configured what tells the host's systemd-resolved. Each ends by the drain's token; the engine's thread ends by
+//! its own command. Whatever ends first by itself ends the daemon, with an error. Networks and traffic stay as they are.
 
 pub mod plugins;
 pub mod sandbox;
@@ -22,9 +22,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{Config, Ipv6Pools};
+use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine::{self, Engine};
-use crate::faces::{dns, http};
+use crate::faces::{dns, http, resolved};
 use crate::kernel::runtimes::{Runtimes, Sockets};
 use crate::kernel::{Kernel, linux::Linux};
 use crate::model::address::Pool;
@@ -61,6 +61,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error("start: {0}")]
     Store(#[from] crate::store::StoreError),
+    /// The certificates of `dns.ca_file` cannot be read.
+    #[error("start: {0}")]
+    Certificates(String),
     /// Something that must run has ended.
     #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
     Ended(&'static str),
@@ -128,6 +131,8 @@ pub struct Bound {
     engine: Engine,
     listeners: Listeners,
     dns: dns::Config,
+    /// Whether the host's systemd-resolved is told.
+    resolved: bool,
     socket: PathBuf,
 }
 
@@ -139,32 +144,52 @@ pub fn build(
     runtimes: Arc<dyn Runtimes>,
     listeners: Listeners,
 ) -> Result<Bound, AppError> {
+    let dns = name_service(&config.dns)?;
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    let engine = engine::start(engine::Config { pools, ula, domain }, kernel, store, runtimes)?;
-    let upstreams = config.dns.upstreams.clone();
-    let dns = dns::Config { ttl: config.dns.ttl, upstreams, ..dns::Config::default() };
-    Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
+    let engine_config = engine::Config { pools, ula, domain, dns_port: config.dns.port };
+    let engine = engine::start(engine_config, kernel, store, runtimes)?;
+    Ok(Bound { engine, listeners, dns, resolved: config.dns.resolved, socket: config.socket.clone() })
+}
+
+fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
+    let roots = config.ca_file.as_deref().map(dns::Roots::read).transpose().map_err(AppError::Certificates)?;
+    Ok(dns::Config {
+        ttl: config.ttl,
+        upstreams: config.upstreams.clone(),
+        split: config.split.clone(),
+        cache_bytes: u64::from(config.cache_mib) << 20,
+        roots: roots.unwrap_or_default(),
+        ..dns::Config::default()
+    })
 }
 
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { engine: Engine { handle, listening, thread }, listeners, dns, socket } = self;
+        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, socket } = self;
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
-        let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening);
+        let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening, handle.seen().clone());
+        let names = server.names();
         let dns_stop = stop.clone();
         tasks.spawn(async move {
             server.run(dns_stop).await;
             "the name service"
         });
-        let router = http::router(handle.clone(), ready.clone());
+        if resolved {
+            let (handle, stop) = (handle.clone(), stop.clone());
+            tasks.spawn(async move {
+                resolved::run(handle, stop).await;
+                "the link to systemd-resolved"
+            });
+        }
+        let router = http::router(handle.clone(), names.clone(), ready.clone());
         let api = tokio::net::UnixListener::from_std(listeners.api).map_err(AppError::Runtime)?;
         tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), stop.clone().cancelled_owned())));
         if let Some(tcp) = listeners.api_tcp {
@@ -172,7 +197,7 @@ impl Bound {
             tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
         }
         if let Some(tcp) = listeners.metrics {
-            let router = http::metrics_router(handle.clone(), ready.clone());
+            let router = http::metrics_router(handle.clone(), names, ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
             tasks.spawn(ended("the metrics", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
         }

@@ -1,20 +1,25 @@
 //! Reading the file: each setting is checked where it is read, so that an error knows its line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Config, ConfigError, Ipv6Pools};
 use crate::base::telemetry;
 use crate::model::address::{Family, Pool, Subnet};
+use crate::model::names::DnsName;
+use crate::model::upstream::Upstream;
 
 /// Longest prefix of an automatic IPv4 subnet: room for a gateway and one container.
 const SIZE_MAX: u8 = 30;
 /// Automatic IPv6 subnets have this prefix length.
 const IPV6_SIZE: u8 = 64;
+/// Most memory for answers of upstreams, in MiB.
+const CACHE_MAX: u32 = 4096;
 /// Longest time an answer may be kept, in seconds: a day.
 const TTL_MAX: u32 = 86_400;
 
@@ -50,6 +55,53 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
     Ok(path)
 }
 
+pub(super) fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    path(deserializer).map(Some)
+}
+
+pub(super) fn cache<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let size = u32::deserialize(deserializer)?;
+    if size > CACHE_MAX {
+        return Err(D::Error::custom(format!("invalid cache_mib {size}: use 0 to {CACHE_MAX} MiB")));
+    }
+    Ok(size)
+}
+
+pub(super) fn split<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<DnsName, Vec<Upstream>>, D::Error> {
+    struct Domains;
+    impl<'de> Visitor<'de> for Domains {
+        type Value = BTreeMap<DnsName, Vec<Upstream>>;
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("domains with their servers, such as \"corp.example\" = [\"10.0.0.53\"]")
+        }
+        fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+            let mut all = Self::Value::new();
+            while let Some(domain) = entries.next_key::<DnsName>()? {
+                let Servers(servers) = entries.next_value()?;
+                if all.keys().any(|known| known.key() == domain.key()) {
+                    return Err(A::Error::custom(format!("the domain {domain} has its servers already")));
+                }
+                all.insert(domain, servers);
+            }
+            Ok(all)
+        }
+    }
+    deserializer.deserialize_map(Domains)
+}
+
+/// The servers of one domain, at least one.
+struct Servers(Vec<Upstream>);
+
+impl<'de> Deserialize<'de> for Servers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let servers = Vec::<Upstream>::deserialize(deserializer)?;
+        if servers.is_empty() {
+            return Err(D::Error::custom("a domain without servers: give at least one, such as [\"10.0.0.53\"]"));
+        }
+        Ok(Self(servers))
+    }
+}
+
 pub(super) fn log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     let filter = String::deserialize(deserializer)?;
     telemetry::check(&filter).map_err(D::Error::custom)?;
@@ -62,6 +114,14 @@ pub(super) fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::
         return Err(D::Error::custom(format!("invalid ttl {ttl}: use 0 to {TTL_MAX} seconds")));
     }
     Ok(ttl)
+}
+
+pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let port = u16::deserialize(deserializer)?;
+    if port == 0 {
+        return Err(D::Error::custom("invalid port 0: use 1 to 65535"));
+    }
+    Ok(port)
 }
 
 pub(super) fn ipv4_pools<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pool>, D::Error> {

@@ -18,6 +18,8 @@ ipv6 = "auto"                    # a random ULA /48, kept
 domain = "internal"
 ttl = 5
 upstreams = []                   # empty: the host's resolv.conf, followed as it changes
+cache_mib = 16                   # answers of upstreams that are kept; 0: none
+resolved = false                 # true: the host finds our names too, through its systemd-resolved
 
 [metrics]
 listen = "127.0.0.1:9153"        # off when absent
@@ -38,7 +40,8 @@ fn every_key_is_optional_and_the_full_file_says_the_defaults() {
 #[test]
 fn what_is_shown_can_be_read_again() {
     let text = "listen = \"127.0.0.1:8080\"\n[pools]\nipv6 = [\"fd00:1::/48\"]\n\
-                [dns]\nupstreams = [\"1.1.1.1\", \"9.9.9.9:5353\", \"[2606:4700::1111]:853\", \"fd00::53\"]\n";
+                [dns]\nupstreams = [\"1.1.1.1\", \"9.9.9.9:5353\", \"[2606:4700::1111]:853\", \"fd00::53\"]\n\
+                ca_file = \"/etc/netd/ca.pem\"\n[dns.split]\n\"corp.example\" = [\"10.0.0.53\", \"tls://10.0.0.54\"]\n";
     let config = parse(text).unwrap();
     assert_eq!(config.dns.upstreams[3].address, "[fd00::53]:53".parse().unwrap());
     assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
@@ -51,10 +54,21 @@ fn an_error_names_file_line_and_key() {
         ("\nsockett = \"/x\"", "line 2, sockett: ", "unknown field `sockett`"),
         ("[dns]\nttl = \"x\"", "line 2, ttl: ", "invalid type"),
         ("[dns]\n\nttl = 86401", "line 3, ttl: ", "0 to 86400"),
+        (
+            "[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"a b\" = [\"1.1.1.1\"]",
+            "line 3, \"a b\": ",
+            "invalid DNS name \"a b\"",
+        ),
+        ("[dns.split]\n\"a.b\" = [\"here\"]", "line 2, \"a.b\": ", "invalid name server \"here\""),
+        ("[dns.split]\n\"a.b\" = []", "line 2, \"a.b\": ", "give at least one"),
+        ("[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"A.b\" = [\"1.1.1.1\"]", "line ", "b has its servers already"),
+        ("[dns]\nca_file = \"ca.pem\"", "line 2, ca_file: ", "give an absolute path"),
+        ("[dns]\ncache_mib = 5000", "line 2, cache_mib: ", "0 to 4096"),
         ("[dns]\nttl = -1", "line 2, ttl: ", "invalid value"),
         ("[dns]\ndomain = \"a b\"", "line 2, domain: ", "invalid DNS name \"a b\""),
         ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid name server"),
         ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid name server"),
+        ("[dns]\nresolved = \"yes\"", "line 2, resolved: ", "invalid type"),
         ("[dnss]\nttl = 5", "line 1, [dnss]: ", "unknown field `dnss`"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 8 }]", "line 2, ipv4: ", "not a prefix length of 16 to 30"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 31 }]", "line 2, ipv4: ", "not a prefix length"),

@@ -8,9 +8,14 @@ mod decide;
 mod detach;
 pub mod error;
 pub mod event;
+mod firewall;
+pub mod host;
 mod inside;
 pub mod listener;
+pub mod names;
 mod reconcile;
+pub mod seen;
+mod serving;
 pub mod snapshot;
 mod state;
 #[cfg(test)]
@@ -37,6 +42,7 @@ use crate::model::network::Network;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, NetworkSpec, Place, Target};
 use crate::store::Store;
 use listener::ListeningReceiver;
+use seen::Seen;
 use state::State;
 use worker::Worker;
 
@@ -65,6 +71,7 @@ pub(crate) enum Command {
     Check(Box<CheckSpec>, Reply<()>),
     Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Room(String, Reply<()>),
+    Report { subject: &'static str, problem: Option<String> },
     Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
 }
@@ -72,7 +79,8 @@ pub(crate) enum Command {
 impl Command {
     /// Whether endpoints go by it: such commands are carried out together.
     fn disconnects(&self) -> bool {
-        matches!(self, Self::Disconnect { .. } | Self::Detach(..) | Self::Kernel(KernelEvent::LinkGone(_)))
+        let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
+        matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
     }
 }
 
@@ -91,6 +99,8 @@ pub struct Config {
     pub ula: bool,
     /// The domain of our names.
     pub domain: String,
+    /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
+    pub dns_port: u16,
 }
 
 /// A running engine.
@@ -116,15 +126,19 @@ pub fn start<K: Kernel, S: Store>(
     let (events, _) = broadcast::channel(EVENTS);
     let (to_listener, listening) = mpsc::unbounded_channel();
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
+    let seen = Arc::new(Seen::default());
     let mut worker = Worker {
         kernel,
         store,
         state,
         config,
         snapshot: snapshot.clone(),
+        seen: seen.clone(),
         events: events.clone(),
         listening: to_listener,
         served: Default::default(),
+        inside: Default::default(),
+        reached: Default::default(),
         problems: Default::default(),
         told: Default::default(),
         starting: true,
@@ -133,6 +147,9 @@ pub fn start<K: Kernel, S: Store>(
     };
     let facts = worker.facts()?;
     worker.search = facts.search;
+    // A killed daemon may have made an endpoint, and not come to this.
+    let endpoints: Vec<Arc<Endpoint>> = worker.state.desired.endpoints().cloned().collect();
+    worker.keep_addresses(&endpoints);
     let doorbell = commands.downgrade();
     worker.kernel.watch(Box::new(move |event| {
         // A full mailbox is no loss: whatever is in it will be followed by a look at everything.
@@ -143,7 +160,7 @@ pub fn start<K: Kernel, S: Store>(
         std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(mailbox)).map_err(|source| {
             KernelError::Io { attempted: "start", on: "the engine's thread".into(), source, look: "ulimit -u" }
         })?;
-    Ok(Engine { handle: Handle { commands, snapshot, events, runtimes }, listening, thread })
+    Ok(Engine { handle: Handle { commands, snapshot, seen, events, runtimes }, listening, thread })
 }
 
 /// The door to the engine, cheap to clone.
@@ -151,6 +168,7 @@ pub fn start<K: Kernel, S: Store>(
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    seen: Arc<Seen>,
     events: broadcast::Sender<Arc<Event>>,
     runtimes: Arc<dyn Runtimes>,
 }
@@ -230,6 +248,13 @@ impl Handle {
         self.ask(|reply| Command::Room(network.to_owned(), reply)).await
     }
 
+    /// A face's own problem, in `netd status` and an event; `None`: there is none any more. The subject begins with
+    /// `dns `.
+    pub(crate) async fn report(&self, subject: &'static str, problem: Option<String>) {
+        // An engine that has ended needs no status.
+        let _ = self.commands.send(Command::Report { subject, problem }).await;
+    }
+
     /// Ends the engine after the command in hand. Everything it made stays as it is.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
@@ -241,6 +266,11 @@ impl Handle {
     /// The state as of the last reply.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// What is seen of the name service.
+    pub fn seen(&self) -> &Arc<Seen> {
+        &self.seen
     }
 
     /// Every change from now on. A reader that lags behind misses the oldest.

@@ -1,7 +1,14 @@
-//! An engine over the fake kernel and a store in memory, for the tests of faces.
+//! An engine over the fake kernel and a store in memory, and a name service that has it all from one upstream, for the
+//! tests of faces.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
+
+use super::names::{Asked, CacheCounts, Names, UpstreamHealth};
+use super::seen::Origin;
 use super::{Config, Handle};
 use crate::kernel::fake::Fake;
 use crate::kernel::runtimes::NoRuntimes;
@@ -15,6 +22,47 @@ pub(crate) fn engine() -> Handle {
     [1, 4711].into_iter().for_each(|pid| fake.add_namespace_at(crate::kernel::netns_of_process(pid)));
     fake.add_namespace("there");
     let pool = Pool { base: "10.89.0.0/16".parse().unwrap(), size: 24 };
-    let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
+    let config = Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53 };
     super::start(config, fake, Memory::default(), Arc::new(NoRuntimes)).unwrap().handle
+}
+
+/// Where the stand-in has its answers from.
+const UPSTREAM: &str = "192.0.2.53:53";
+
+/// A name service without sockets: every other name has the address 192.0.2.80, names below `nowhere` are not to be had.
+pub(crate) struct StandIn;
+
+/// See [`StandIn`].
+pub(crate) fn names() -> Arc<dyn Names> {
+    Arc::new(StandIn)
+}
+
+impl Names for StandIn {
+    fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, _: &'a str) -> BoxFuture<'a, Asked> {
+        let notes = vec![format!("asked for {}", container.map_or("the host".to_owned(), |ip| ip.to_string()))];
+        let asked = if name.ends_with(".nowhere") {
+            Asked { code: "SERVFAIL".into(), answers: Vec::new(), origin: Origin::Nobody, ttl: None, notes }
+        } else {
+            let (answers, origin) = (vec!["192.0.2.80".into()], Origin::Upstream(UPSTREAM.parse().unwrap()));
+            Asked { code: "NOERROR".into(), answers, origin, ttl: Some(60), notes }
+        };
+        Box::pin(async move { asked })
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamHealth> {
+        let rtt = Some(Duration::from_millis(3));
+        vec![UpstreamHealth {
+            server: UPSTREAM.into(),
+            asked: 7,
+            answered: 4,
+            failed: 2,
+            silent: 1,
+            rtt,
+            healthy: true,
+        }]
+    }
+
+    fn cache(&self) -> Option<CacheCounts> {
+        Some(CacheCounts { entries: 5, bytes: 1280, hits: 3, misses: 2 })
+    }
 }

@@ -57,6 +57,8 @@ pub struct Desired {
     /// What every DNS query looks up is hashed, which touches less memory than a walk down a tree.
     addresses: Index<IpAddr, Holder>,
     gateways: Map<IpAddr, NetworkName>,
+    /// By [`ContainerId::own_address`].
+    own_addresses: Map<IpAddr, ContainerId>,
 }
 
 impl Desired {
@@ -154,14 +156,18 @@ impl Desired {
         self.names.get(network).is_some_and(|names| names.is_above(name))
     }
 
-    /// Who holds the address.
+    /// Who holds the address; for a container's own one ([`ContainerId::own_address`]) the container's first endpoint.
     pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
-        self.addresses.get(&address).map(|holder| &holder.endpoint)
+        self.addresses
+            .get(&address)
+            .map(|holder| &holder.endpoint)
+            .or_else(|| self.container_at(address)?.endpoints.first())
     }
 
-    /// The container that holds the address.
+    /// The container that holds the address, or whose own one it is.
     pub fn container_at(&self, address: IpAddr) -> Option<&Arc<Attached>> {
-        self.addresses.get(&address).map(|holder| &holder.attached)
+        let own = || self.containers.get(self.own_addresses.get(&address)?);
+        self.addresses.get(&address).map(|holder| &holder.attached).or_else(own)
     }
 
     /// The network whose gateway the address is.
@@ -203,6 +209,7 @@ impl Desired {
         insert_in_order(&mut endpoints, &endpoint);
         let container = endpoint.container.clone();
         self.container_names.insert_mut(container.name.as_str().to_ascii_lowercase(), id.clone());
+        self.own_addresses.insert_mut(id.own_address(), id.clone());
         let attached = Arc::new(Attached { container, endpoints });
         for address in &endpoint.addresses {
             let holder = Holder { endpoint: endpoint.clone(), attached: attached.clone() };
@@ -231,6 +238,7 @@ impl Desired {
             attached.endpoints.retain(|other| other.key() != *key);
             if attached.endpoints.is_empty() {
                 self.containers.remove_mut(&key.container);
+                self.own_addresses.remove_mut(&key.container.own_address());
                 self.container_names.remove_mut(&attached.container.name.as_str().to_ascii_lowercase());
             } else {
                 self.replace_container(Arc::new(attached));

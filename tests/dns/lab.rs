@@ -9,7 +9,8 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
-use netd::faces::dns::{Config, Server};
+use netd::engine::seen::Seen;
+use netd::faces::dns::{Config, Forwarding, Server};
 use netd::model::desired::Desired;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::json;
@@ -25,7 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Lab {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) server: SocketAddr,
+    pub(crate) forwarding: Forwarding,
     pub(crate) listening: ListeningSender,
+    pub(crate) seen: Arc<Seen>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -36,7 +39,16 @@ impl Lab {
     }
 
     pub(crate) async fn at(address: &str, upstreams: Vec<SocketAddr>) -> Self {
-        let snapshot = Snapshot { desired: state(), domain: "internal".into(), revision: 7, ..Snapshot::default() };
+        Self::serve(address, plain(&upstreams), state()).await
+    }
+
+    /// Serves that state on IPv4.
+    pub(crate) async fn with(config: Config, desired: Desired) -> Self {
+        Self::serve("127.0.0.1", config, desired).await
+    }
+
+    async fn serve(address: &str, config: Config, desired: Desired) -> Self {
+        let snapshot = Snapshot { desired, domain: "internal".into(), revision: 7, ..Snapshot::default() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
         let stop = CancellationToken::new();
@@ -44,15 +56,21 @@ impl Lab {
         // As the engine opens them. Without privileges it is less, and a test that floods may fail.
         let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
         let server = udp.local_addr().unwrap();
-        let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
+        let sockets = DnsSockets {
+            address: server.ip(),
+            port: server.port(),
+            udp: udp.into_std().unwrap(),
+            tcp: tcp.into_std().unwrap(),
+            asker: None,
+        };
         listening.send(Listening::Serve(sockets)).unwrap();
-        // "/dev/null" is a resolv.conf without name servers.
-        let upstreams = upstreams.into_iter().map(netd::model::upstream::Upstream::plain).collect();
-        let config = Config { upstreams, resolv_conf: "/dev/null".into(), ..Config::default() };
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
-        tokio::spawn(Server::new(config, view, receiver).run(stop.clone()));
-        Self { snapshot, server, listening, _stop: stop.drop_guard() }
+        let seen = Arc::new(Seen::default());
+        let serving = Server::new(config, view, receiver, seen.clone());
+        let forwarding = serving.forwarding();
+        tokio::spawn(serving.run(stop.clone()));
+        Self { snapshot, server, forwarding, listening, seen, _stop: stop.drop_guard() }
     }
 
     /// Asks over UDP with EDNS.
@@ -106,13 +124,24 @@ impl Lab {
     }
 }
 
+/// A configuration that forwards to these, and to nobody else.
+pub(crate) fn plain(upstreams: &[SocketAddr]) -> Config {
+    // "/dev/null" is a resolv.conf without name servers.
+    Config { upstreams: to(upstreams), resolv_conf: "/dev/null".into(), ..Config::default() }
+}
+
+/// The same as the configuration has them.
+pub(crate) fn to(upstreams: &[SocketAddr]) -> Vec<netd::model::upstream::Upstream> {
+    upstreams.iter().copied().map(netd::model::upstream::Upstream::plain).collect()
+}
+
 /// Networks net1 (127.1.0.0/24, fd01::/64), net2 (127.2.0.0/24) and the internal inner (127.3.0.0/24). Containers web
 /// (net1), db (net1, net2), far (net2), loop (net2, at ::1), alone (inner), and p0 to p99 on net1 with the alias `pool`.
 pub(crate) fn state() -> Desired {
     let mut desired = Desired::default();
     for (name, n) in [("net1", 1), ("net2", 2), ("inner", 3)] {
         let network = json!({
-            "name": name, "id": "0".repeat(64), "internal": n == 3, "mtu": 1500, "labels": {}, "created": 0,
+            "name": name, "id": format!("{n:064}"), "internal": n == 3, "mtu": 1500, "labels": {}, "created": 0,
             "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
             "subnets": [{"subnet": format!("127.{n}.0.0/24"), "gateway": format!("127.{n}.0.1")},
                 {"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}],
@@ -178,6 +207,14 @@ impl Upstream {
     pub(crate) async fn start(
         say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
+        Self::late(Duration::ZERO, say).await
+    }
+
+    /// The same, but its datagrams leave only after `delay`.
+    pub(crate) async fn late(
+        delay: Duration,
+        say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
         let (udp, tcp) = both("127.0.0.1").await;
         let address = udp.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -193,11 +230,14 @@ impl Upstream {
         });
         let over_tcp = say.clone();
         tokio::spawn(async move {
-            let mut buffer = vec![0; 65_535];
+            let (mut buffer, udp) = (vec![0; 65_535], Arc::new(udp));
             while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
-                if let Some(reply) = say(&buffer[..length], false) {
+                let Some(reply) = say(&buffer[..length], false) else { continue };
+                let udp = udp.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
                     udp.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
-                }
+                });
             }
         });
         tokio::spawn(async move {

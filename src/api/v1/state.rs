@@ -1,4 +1,4 @@
-//! The daemon's own state: status, events, answers of its DNS, the dump, and errors.
+//! The daemon's own state: status, events, the dump, and errors.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -106,24 +106,6 @@ pub struct Event {
     pub endpoint: Option<Endpoint>,
     /// The event in one line for people.
     pub message: String,
-}
-
-/// What the daemon's DNS answers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Resolved {
-    /// The name that was looked up.
-    pub name: String,
-    /// The record type.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// `NOERROR`, `NODATA` (the name exists, but not with this type), `NXDOMAIN`, `FORWARD` (not a name of ours: the
-    /// host's resolvers answer) or `REFUSED`.
-    pub status: String,
-    /// Addresses or names.
-    pub answers: Vec<String>,
-    /// The container that would ask; absent: the host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<String>,
 }
 
 /// Files a container needs to use netd's DNS.

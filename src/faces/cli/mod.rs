@@ -5,6 +5,7 @@
 
 mod args;
 mod container;
+mod dns;
 mod generate;
 mod misuse;
 mod network;
@@ -20,8 +21,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::{
-    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, DaemonArgs, EndpointArgs, Format,
-    NetworkVerb, RunArgs, Verb,
+    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, DaemonArgs, DnsVerb, EndpointArgs, Format,
+    LogVerb, NetworkVerb, RunArgs, Verb,
 };
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
@@ -105,8 +106,9 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         ClientVerb::Port { container, format } => container::port(session, &container, format),
         ClientVerb::Inspect { names, format } => container::inspect(session, names, format),
         ClientVerb::Resolve { name, kind, from, format } => {
-            state::resolve(session, &name, kind.as_deref(), from.as_deref(), format)
+            dns::resolve(session, &name, kind.as_deref(), from.as_deref(), format)
         }
+        ClientVerb::Dns(verb) => dns::run(session, verb),
         ClientVerb::Events { format } => state::events(session, format),
         ClientVerb::Dump { format } => state::dump(session, format),
         ClientVerb::Version { format } => state::version(session, format),

@@ -1,13 +1,12 @@
-//! The daemon's own state: `status`, `resolve`, `events`, `dump`, `version`.
+//! The daemon's own state: `status`, `events`, `dump`, `version`.
 
 use std::time::Duration;
 
 use super::Session;
 use super::args::Format;
-use super::output::{Failure, json, objects, table};
-use crate::api::v1::{self, Dump, Event, Resolved, Status, Version};
+use super::output::{Failure, json, objects};
+use crate::api::v1::{Dump, Event, Status, Version};
 use crate::base::deadline::Deadline;
-use crate::faces::client::segment;
 
 /// How often a daemon that is not ready is asked again: short against its start of some ten milliseconds.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
@@ -37,31 +36,6 @@ pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Forma
     let how = if wait.is_some() { "still not ready" } else { "not ready yet, `netd status --wait 10` waits for it" };
     let socket = session.client.socket().display();
     Err(Failure::of(attempt, format!("the daemon at {socket} is {how}: see its log")))
-}
-
-pub(super) fn resolve(
-    session: &mut Session<'_>,
-    name: &str,
-    kind: Option<&str>,
-    from: Option<&str>,
-    format: Format,
-) -> Result<(), Failure> {
-    let attempt = format!("resolve {name}");
-    v1::record(name, kind).map_err(|invalid| Failure::usage(&attempt, invalid))?;
-    let mut path = format!("/v1/resolve?name={}", segment(name));
-    for (key, value) in [("type", kind), ("from", from)] {
-        if let Some(value) = value {
-            path.push_str(&format!("&{key}={}", segment(value)));
-        }
-    }
-    let resolved: Resolved = session.client.get(&path).map_err(|error| Failure::of(attempt, error))?;
-    if format.json {
-        return json(session.out, &resolved);
-    }
-    let Resolved { name, kind, status, answers, .. } = resolved;
-    let answers = if answers.is_empty() { vec![String::new()] } else { answers };
-    let rows = answers.into_iter().map(|answer| [name.clone(), kind.clone(), status.clone(), answer]);
-    table(session.out, ["NAME", "TYPE", "STATUS", "ANSWER"], rows)
 }
 
 pub(super) fn events(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {

@@ -72,19 +72,19 @@ pub(super) fn snapshot(domain: &str) -> &'static Arc<Snapshot> {
 fn handler(snapshot: &Arc<Snapshot>) -> Handler {
     let snapshot = snapshot.clone();
     let view: View = Arc::new(move || snapshot.clone());
-    let config = Config { ttl: TTL, upstreams: Vec::new(), resolv_conf: "/dev/null".into() };
-    Handler::new(config, view)
+    let config = Config { ttl: TTL, resolv_conf: "/dev/null".into(), ..Config::default() };
+    Handler::new(&config, view)
 }
 
 /// What the quick way replies; `None`: it leaves the message to the slow way.
 pub(super) fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
     let mut out = vec![0xee; if transport == Transport::Udp { 1232 } else { 65_535 }];
     let turns = Turns::default();
-    let source = Source { snapshot, ttl: TTL, turns: &turns };
+    let source = Source { snapshot, ttl: TTL, turns: &turns, forwarder: None };
     let done = quick::answer(source, message, asker, transport, &mut out);
     match done {
-        Done::Replied(length) | Done::Rotated(length) => {
-            if matches!(done, Done::Replied(_)) {
+        Done::Replied(length, _) | Done::Rotated(length) => {
+            if matches!(done, Done::Replied(..)) {
                 let mut again = vec![0; out.len()];
                 assert_eq!(quick::answer(source, message, asker, transport, &mut again), done);
                 assert_eq!(again[..length], out[..length], "whoever asks again is told the same");

@@ -14,7 +14,7 @@ const SOA: u16 = 6;
 const PTR: u16 = 12;
 const AAAA: u16 = 28;
 /// Length of an OPT record without options.
-const OPT_LENGTH: usize = 11;
+pub(super) const OPT_LENGTH: usize = 11;
 
 /// RCODE of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use tracing::debug;
 
-use super::flights::Flight;
-use super::forward::{Forwarder, Question};
+use super::forward::{Forwarder, Place};
+use super::origin::Origin;
+use super::question::Question;
 use super::quick::{self, Done, Source};
 use super::reply::{self, Reply};
 use super::turns::Turns;
@@ -43,7 +44,7 @@ pub(super) enum Outcome {
 /// What becomes of a question.
 enum Decision {
     Reply(Reply),
-    Forward(Box<(Question, Flight)>),
+    Forward(Box<(Question, Place)>),
 }
 
 /// A question on its way to an upstream.
@@ -52,11 +53,11 @@ pub(super) struct Forwarding {
     question: Question,
     source: SocketAddr,
     transport: Transport,
-    flight: Flight,
+    place: Place,
 }
 
 impl Handler {
-    pub(super) fn new(config: Config, view: View) -> Self {
+    pub(super) fn new(config: &Config, view: View) -> Self {
         let ttl = config.ttl;
         Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turns: Turns::default() }))
     }
@@ -101,18 +102,23 @@ impl Handler {
         match self.reply(&request, source) {
             Decision::Reply(reply) => Outcome::Reply(reply::message(&request, reply, transport).unwrap_or_default()),
             Decision::Forward(forward) => {
-                let (question, flight) = *forward;
-                Outcome::Forward(Box::new(Forwarding { request, question, source, transport, flight }))
+                let (question, place) = *forward;
+                Outcome::Forward(Box::new(Forwarding { request, question, source, transport, place }))
             }
         }
     }
 
-    /// Asks upstream; the reply, to be sent where the question came from.
-    pub(super) async fn finish(&self, forwarding: Forwarding) -> Vec<u8> {
-        let Forwarding { request, question, source, transport, flight } = forwarding;
-        let reply = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
-        drop(flight);
-        reply::message(&request, reply, transport).unwrap_or_default()
+    /// Who forwards.
+    pub(super) fn forwarder(&self) -> &Forwarder {
+        &self.0.forwarder
+    }
+
+    /// Asks upstream; the reply, to be sent where the question came from, and where it came from.
+    pub(super) async fn finish(&self, forwarding: Forwarding) -> (Vec<u8>, Origin) {
+        let Forwarding { request, question, source, transport, place } = forwarding;
+        let (reply, origin) = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
+        drop(place);
+        (reply::message(&request, reply, transport).unwrap_or_default(), origin)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {
@@ -150,14 +156,9 @@ impl Handler {
             // Not NXDOMAIN: the name may well exist, only not for this asker.
             return Decision::Reply(Reply::error(ResponseCode::ServFail));
         }
-        let flags = &request.metadata;
-        let question = Question {
-            query: query.clone(),
-            edns: request.edns.as_ref().map(|edns| edns.flags().dnssec_ok),
-            flags: [flags.recursion_desired, flags.authentic_data, flags.checking_disabled],
-        };
-        match self.0.forwarder.take_off(address, &question) {
-            Ok(flight) => Decision::Forward(Box::new((question, flight))),
+        let question = Question::of(request, query);
+        match self.0.forwarder.take_seat(address, &question) {
+            Ok(place) => Decision::Forward(Box::new((question, place))),
             Err(grounded) => {
                 debug!(asker = %source, %query, ?grounded, "not forwarded");
                 Decision::Reply(Reply::error(ResponseCode::ServFail))
@@ -166,6 +167,6 @@ impl Handler {
     }
 
     fn source<'a>(&'a self, snapshot: &'a Snapshot) -> Source<'a> {
-        Source { snapshot, ttl: self.0.ttl, turns: &self.0.turns }
+        Source { snapshot, ttl: self.0.ttl, turns: &self.0.turns, forwarder: Some(&self.0.forwarder) }
     }
 }

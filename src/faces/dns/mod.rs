@@ -1,13 +1,19 @@
 //! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
 //!
 //! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
-//! `quick` answers them, `encode` writes the reply, `recent` has it at hand when it is asked for again. Everything else goes the slow way: `handler` turns any message into a
-//! reply, `reply` builds and encodes it in hickory's types, `forward` asks the host's resolvers, `upstreams` knows which
-//! those are, `flights` bounds how many are asked at once. Where both ways can answer they say the same.
+//! `quick` answers them, `encode` writes the reply, `recent` has it at hand when it is asked for again. Everything else
+//! goes the slow way: `handler` turns any message into a reply, `reply` builds and encodes it in hickory's types. Where
+//! both ways can answer they say the same.
+//!
+//! `forward` has other names answered: `upstreams` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks
+//! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say.
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
-//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp` serves connections, `clients` bounds how many there are.
+//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp`
+//! serves connections, `clients` bounds how many there are.
+//! `watch` counts and logs what both reply; `forwarding` is the door for other faces.
 
+mod cache;
 mod clients;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -15,27 +21,36 @@ pub mod door;
 mod encode;
 mod flights;
 mod forward;
+mod forwarding;
 mod handler;
+mod origin;
 mod overload;
 #[cfg(test)]
 mod properties;
+mod question;
 mod queue;
 mod quick;
 mod recent;
 mod reply;
+mod resolv_conf;
 mod server;
 mod tcp;
 mod turns;
 mod udp;
+mod upstream;
 mod upstreams;
+mod watch;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use server::Server;
+pub use upstream::Roots;
 
 use crate::engine::Snapshot;
+use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
 /// Directives for `tracing_subscriber::EnvFilter` that keep hickory from logging a warning for each packet that somebody
@@ -49,13 +64,26 @@ pub struct Config {
     pub ttl: u32,
     /// Where other names are asked for, in this order. Empty: what `resolv_conf` says.
     pub upstreams: Vec<Upstream>,
+    /// Where names in these domains are asked for instead; the longest domain wins.
+    pub split: BTreeMap<DnsName, Vec<Upstream>>,
+    /// Bytes of answers of upstreams that are kept; 0: none.
+    pub cache_bytes: u64,
+    /// Whose certificates are believed, besides the public ones.
+    pub roots: Roots,
     /// The host's resolv.conf (resolv.conf(5)), read again whenever it has changed.
     pub resolv_conf: PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { ttl: 5, upstreams: Vec::new(), resolv_conf: "/etc/resolv.conf".into() }
+        Self {
+            ttl: 5,
+            upstreams: Vec::new(),
+            split: BTreeMap::new(),
+            cache_bytes: 16 << 20,
+            roots: Roots::default(),
+            resolv_conf: "/etc/resolv.conf".into(),
+        }
     }
 }
 

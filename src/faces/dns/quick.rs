@@ -1,9 +1,11 @@
-//! The quick way: a question about a name of ours is answered from the snapshot into a buffer, without a task, a lock
-//! or a log line. What it does not answer is left to the slow way (`handler`).
+//! The quick way: a question about a name of ours is answered from the snapshot into a buffer, one about another name
+//! from what is kept of upstreams' answers, without a task, a lock that somebody holds for long, or a log line. What it does not answer is left to the slow way (`handler`).
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::encode::{Code, Writer};
+use super::forward::Forwarder;
+use super::origin::Origin;
 use super::reply::Local;
 use super::turns::Turns;
 use super::wire::{self, Incoming, Query, Transport};
@@ -18,8 +20,8 @@ const AAAA: u16 = 28;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Done {
     /// The reply fills that many bytes of the buffer.
-    Replied(usize),
-    /// The same, and whoever asks again is to be told something else: it is another one's turn to come first.
+    Replied(usize, Origin),
+    /// The same, from us, and whoever asks again is to be told something else: it is another one's turn to come first.
     Rotated(usize),
     /// It is for the slow way.
     Left,
@@ -28,12 +30,14 @@ pub(super) enum Done {
 }
 
 /// What every reply of ours is made from.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Source<'a> {
     pub(super) snapshot: &'a Snapshot,
     /// Seconds that a reply may be kept.
     pub(super) ttl: u32,
     pub(super) turns: &'a Turns,
+    /// Who has answers to other names.
+    pub(super) forwarder: Option<&'a Forwarder>,
 }
 
 impl<'a> Source<'a> {
@@ -52,7 +56,9 @@ pub(super) fn answer(
     out: &mut [u8],
 ) -> Done {
     match wire::read(message) {
-        Incoming::Query(query) => reply(source, &query, asker.ip(), transport, out).unwrap_or(Done::Left),
+        Incoming::Query(query) => {
+            reply(source, &query, asker.ip().to_canonical(), transport, out).unwrap_or(Done::Left)
+        }
         Incoming::Odd => Done::Left,
         Incoming::Nothing => Done::Ignored,
     }
@@ -67,14 +73,17 @@ pub(super) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usiz
 }
 
 fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<Done> {
-    let kind = match query.kind {
-        A => RecordType::A,
-        AAAA => RecordType::Aaaa,
-        PTR => RecordType::Ptr,
-        _ => return None,
-    };
-    let (snapshot, local) = (source.snapshot, source.local(query.kind));
-    let answer = snapshot.resolve(Asker::Address(asker.to_canonical()), query.name.as_str(), kind);
+    let (snapshot, kind) = (source.snapshot, RecordType::from_code(query.kind));
+    let answer = snapshot.resolve(Asker::Address(asker), query.name.as_str(), kind);
+    if answer == Answer::Forward {
+        let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Asker::Address(asker)))?;
+        let (length, origin) = forwarder.kept(snapshot, asker, query, transport, out)?;
+        return Some(Done::Replied(length, origin));
+    }
+    if !matches!(query.kind, A | AAAA | PTR) {
+        return None;
+    }
+    let local = source.local(query.kind);
     let rotates = match &answer {
         Answer::A(addresses) => addresses.len() > 1,
         Answer::Aaaa(addresses) => addresses.len() > 1,
@@ -106,5 +115,5 @@ fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transp
         _ => return None,
     };
     let length = writer.finish(query, code, authoritative);
-    Some(if rotates { Done::Rotated(length) } else { Done::Replied(length) })
+    Some(if rotates { Done::Rotated(length) } else { Done::Replied(length, Origin::Local) })
 }

@@ -11,15 +11,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::clients::Clients;
+use super::forwarding::Forwarding;
 use super::handler::Handler;
 use super::udp::{self, UdpLoop};
+use super::watch::{Place, Watch};
 use super::{Config, View, tcp};
 use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
+use crate::engine::names::Names;
+use crate::engine::seen::Seen;
 
 /// Answers on the sockets that the engine hands over.
 pub struct Server {
     handler: Handler,
     listening: ListeningReceiver,
+    seen: Arc<Seen>,
     clients: Arc<Clients>,
     serving: HashMap<IpAddr, Serving>,
 }
@@ -32,9 +37,15 @@ struct Serving {
 }
 
 impl Server {
-    /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came.
-    pub fn new(config: Config, view: View, listening: ListeningReceiver) -> Self {
-        Self { handler: Handler::new(config, view), listening, clients: Arc::default(), serving: HashMap::new() }
+    /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
+    /// is counted, and logged where that is wanted, in `seen`.
+    pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
+        Self { handler: Handler::new(&config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
+    }
+
+    /// The door for other faces.
+    pub fn names(&self) -> Arc<dyn Names> {
+        Arc::new(Forwarding(self.handler.clone()))
     }
 
     /// Serves until told to stop, or until the engine is gone; then every socket is closed. Ends by itself only when
@@ -47,6 +58,7 @@ impl Server {
                 return;
             }
         };
+        let watch = Watch::start(self.seen.clone());
         loop {
             let told = tokio::select! {
                 () = stop.cancelled() => break,
@@ -58,12 +70,17 @@ impl Server {
                 Some(Listening::Serve(sockets)) => {
                     let address = sockets.address;
                     self.close(&udp, address).await;
-                    match self.serve(&mut udp, sockets) {
+                    match self.serve(&mut udp, sockets, watch.clone()) {
                         Ok(()) => debug!(%address, "DNS is served"),
                         Err(error) => error!(
                             "serve DNS on {address}: {error}: names do not resolve there until netd is restarted"
                         ),
                     }
+                }
+                Some(Listening::Alive(tell)) => {
+                    udp.is_alive().await;
+                    // Who asked may have lost patience.
+                    let _ = tell.send(());
                 }
                 Some(Listening::Stop { address, closed }) => {
                     self.close(&udp, address).await;
@@ -77,11 +94,13 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets) -> io::Result<()> {
+    fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, watch: Watch) -> io::Result<()> {
+        let place = Place::new(watch, sockets.address);
         let listener = TcpListener::from_std(sockets.tcp)?;
-        let udp = udp.serve(sockets.udp)?;
+        let udp = udp.serve(sockets.udp, sockets.asker, place.clone())?;
         let stop = CancellationToken::new();
-        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), self.clients.clone(), stop.clone()));
+        let connections = tcp::Connections::new(self.handler.clone(), self.clients.clone(), sockets.asker, place);
+        let tcp = tokio::spawn(tcp::serve(listener, connections, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())
     }

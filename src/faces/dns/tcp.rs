@@ -3,9 +3,9 @@
 //! what its own connections cost, which `clients` bounds.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -18,8 +18,12 @@ use tracing::{debug, warn};
 
 use super::clients::{Admitted, Busy, Clients};
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::quick::Done;
+use super::udp::who;
+use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
+use crate::base::monotonic;
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
 /// an upstream may take.
@@ -40,8 +44,24 @@ struct Reply {
     _held: (Busy, OwnedSemaphorePermit),
 }
 
+/// What the connections of one listener have in common.
+pub(super) struct Connections {
+    handler: Handler,
+    clients: Arc<Clients>,
+    /// Who opens them; `None`: whom the source tells.
+    asker: Option<IpAddr>,
+    place: Arc<Place>,
+}
+
+impl Connections {
+    pub(super) fn new(handler: Handler, clients: Arc<Clients>, asker: Option<IpAddr>, place: Arc<Place>) -> Self {
+        Self { handler, clients, asker, place }
+    }
+}
+
 /// Accepts connections until told to stop; then all of them are closed.
-pub(super) async fn serve(listener: TcpListener, handler: Handler, clients: Arc<Clients>, stop: CancellationToken) {
+pub(super) async fn serve(listener: TcpListener, all: Connections, stop: CancellationToken) {
+    let Connections { handler, clients, asker, place } = all;
     let mut connections = JoinSet::new();
     let mut short = false;
     loop {
@@ -53,9 +73,13 @@ pub(super) async fn serve(listener: TcpListener, handler: Handler, clients: Arc<
         match accepted {
             Ok((stream, source)) => {
                 short = false;
+                let asker = who(asker, source);
                 // The stream of one that is not admitted is closed here.
-                if let Some(admitted) = clients.admit(source.ip().to_canonical()) {
-                    connections.spawn(converse(stream, source, handler.clone(), admitted));
+                match clients.admit(asker.ip().to_canonical()) {
+                    Some(admitted) => {
+                        connections.spawn(converse(stream, asker, handler.clone(), place.clone(), admitted));
+                    }
+                    None => place.refused(),
                 }
             }
             Err(error) if is_of_the_connection(&error) => debug!("accept a DNS connection: {error}"),
@@ -78,8 +102,9 @@ fn is_of_the_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
 }
 
-/// One connection, to its end.
-async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, admitted: Admitted) {
+/// One connection, to its end; `source`: who asks.
+async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, place: Arc<Place>, admitted: Admitted) {
+    let _open = place.opened();
     // Fails only where there is no TCP below.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
@@ -87,13 +112,13 @@ async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, admit
     let speak = write_replies(writer, waiting);
     tokio::pin!(speak);
     tokio::select! {
-        () = admitted.dismissed() => return,
+        () = admitted.dismissed() => return place.dismissed(),
         () = &mut speak => return,
-        () = read_questions(reader, source, &handler, &admitted, replies) => {}
+        () = read_questions(reader, source, &handler, &place, &admitted, replies) => {}
     }
     // Nothing more is asked; what is under way is answered all the same.
     tokio::select! {
-        () = admitted.dismissed() => {}
+        () = admitted.dismissed() => place.dismissed(),
         () = speak => {}
     }
 }
@@ -102,6 +127,7 @@ async fn read_questions(
     reader: OwnedReadHalf,
     source: SocketAddr,
     handler: &Handler,
+    place: &Arc<Place>,
     admitted: &Admitted,
     replies: mpsc::Sender<Reply>,
 ) {
@@ -110,21 +136,27 @@ async fn read_questions(
     let mut question = Vec::new();
     loop {
         // The semaphore is never closed.
-        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok(free) = places.clone().acquire_owned().await else { return };
         match timeout(IDLE, frame(&mut reader, &mut question)).await {
             Ok(Ok(())) if question.len() >= HEADER => {}
             // Silent, at its end, broken, or no DNS at all.
             _ => return,
         }
-        let held = (admitted.busy(), place);
-        let bytes = match quick(handler, &question, source) {
-            Some(bytes) => bytes,
+        let held = (admitted.busy(), free);
+        let came = monotonic::now();
+        let (bytes, origin) = match quick(handler, &question, source) {
+            Some(said) => said,
             None => match handler.decide(&question, source, Transport::Tcp) {
-                Outcome::Reply(bytes) => bytes,
+                Outcome::Reply(bytes) => {
+                    let origin = watch::own(&bytes);
+                    (bytes, origin)
+                }
                 Outcome::Forward(forwarding) => {
-                    let (handler, replies) = (handler.clone(), replies.clone());
+                    let (handler, replies, place) = (handler.clone(), replies.clone(), place.clone());
+                    let question = question.clone();
                     tokio::spawn(async move {
-                        let bytes = handler.finish(*forwarding).await;
+                        let (bytes, origin) = handler.finish(*forwarding).await;
+                        seen(&handler, &place, (&question, &bytes), source, origin, came);
                         // Fails when the connection is gone.
                         let _ = replies.send(Reply { bytes, _held: held }).await;
                     });
@@ -132,20 +164,35 @@ async fn read_questions(
                 }
             },
         };
+        seen(handler, place, (&question, &bytes), source, origin, came);
         if !bytes.is_empty() && replies.send(Reply { bytes, _held: held }).await.is_err() {
             return;
         }
     }
 }
 
-/// The quick way's reply, empty where nothing is to be said; `None`: it is for the slow way.
-fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+/// Counts and logs a reply.
+fn seen(
+    handler: &Handler,
+    place: &Place,
+    (question, reply): (&[u8], &[u8]),
+    source: SocketAddr,
+    origin: Origin,
+    came: Instant,
+) {
+    let replied = Replied { question, reply, asker: source.ip(), origin, transport: Transport::Tcp, came };
+    place.replied(&handler.view(), replied);
+}
+
+/// The quick way's reply, empty where nothing is to be said, and where it comes from; `None`: it is for the slow way.
+fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<u8>, Origin)> {
     thread_local! {
         static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
     }
     OUT.with_borrow_mut(|out| match handler.quick(&handler.view(), question, source, Transport::Tcp, out) {
-        Done::Replied(length) | Done::Rotated(length) => Some(out[..length].to_vec()),
-        Done::Ignored => Some(Vec::new()),
+        Done::Replied(length, origin) => Some((out[..length].to_vec(), origin)),
+        Done::Rotated(length) => Some((out[..length].to_vec(), Origin::Local)),
+        Done::Ignored => Some((Vec::new(), Origin::Local)),
         Done::Left => None,
     })
 }

@@ -7,20 +7,24 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
 use super::recent::Recent;
+use super::watch::{self, Place, Replied};
 use super::wire::Transport;
 use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog, run_soon};
+use crate::engine::seen::meter::Unanswered;
 
 /// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
 /// questions come in faster than they can be answered but do not fill a batch.
@@ -50,11 +54,16 @@ struct Outlet(RwLock<Option<UdpSocket>>);
 enum Order {
     Serve(u64, Socket),
     Close(u64, oneshot::Sender<()>),
+    /// Say that it was read.
+    Answer(oneshot::Sender<()>),
 }
 
 struct Socket {
     socket: UdpSocket,
+    /// Who asks there; `None`: whom the source tells.
+    asker: Option<IpAddr>,
     outlet: Arc<Outlet>,
+    place: Arc<Place>,
     errors: u32,
     overload: Overload,
 }
@@ -62,8 +71,13 @@ struct Socket {
 /// A message for the slow way.
 struct Job {
     message: Vec<u8>,
+    /// Where the reply goes.
     source: SocketAddr,
+    /// Who asks.
+    asker: SocketAddr,
     outlet: Arc<Outlet>,
+    place: Arc<Place>,
+    came: Instant,
     share: Share,
 }
 
@@ -99,14 +113,14 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on.
-    pub(super) fn serve(&mut self, socket: UdpSocket) -> io::Result<Serving> {
+    /// Serves a non-blocking socket from now on. `asker`: who asks there, whatever the source.
+    pub(super) fn serve(&mut self, socket: UdpSocket, asker: Option<IpAddr>, place: Arc<Place>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, outlet: outlet.clone(), errors: 0, overload: Overload::default() },
+            Socket { socket, asker, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -118,6 +132,13 @@ impl UdpLoop {
         // An error means that the thread has ended, and its sockets with it.
         let _ = closed.await;
         serving.outlet.close();
+    }
+
+    /// Returns when the thread has looked at what was given to it before.
+    pub(super) async fn is_alive(&self) {
+        let (done, answered) = oneshot::channel();
+        self.order(Order::Answer(done));
+        let _ = answered.await;
     }
 
     fn order(&self, order: Order) {
@@ -194,6 +215,9 @@ impl Worker {
                     // Nobody may wait for it any more.
                     let _ = done.send(());
                 }
+                Ok(Order::Answer(done)) => {
+                    let _ = done.send(());
+                }
                 Err(std::sync::mpsc::TryRecvError::Empty) => return Ok(true),
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(false),
             }
@@ -204,11 +228,10 @@ impl Worker {
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
-    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
-    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
-        let Some(socket) = self.sockets.get_mut(&key) else { return false };
-        let count = match batch.receive(&socket.socket) {
-            Ok(0) => return false,
+    /// Takes a batch; how many questions it has, 0 where none can be taken.
+    fn receive(&mut self, key: u64, batch: &mut Batch) -> usize {
+        let Some(socket) = self.sockets.get_mut(&key) else { return 0 };
+        match batch.receive(&socket.socket) {
             Ok(count) => {
                 socket.errors = 0;
                 if (count == BATCH || socket.overload.is_on())
@@ -225,46 +248,77 @@ impl Worker {
                     // An error means that it is not waited for any more, which is what is wanted.
                     let _ = self.close(key);
                 }
-                return false;
+                0
             }
-        };
+        }
+    }
+
+    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
+    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
+        let count = self.receive(key, batch);
+        let Some(socket) = self.sockets.get_mut(&key).filter(|_| count > 0) else { return false };
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
         self.recent.of(&snapshot);
         let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
-        let (outlet, overload) = (&socket.outlet, &mut socket.overload);
+        let (outlet, place, overload, fixed) = (&socket.outlet, &socket.place, &mut socket.overload, socket.asker);
+        let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
-            if !overload.admits(source.ip()) {
+            let asker = who(fixed, source);
+            if !overload.admits(asker.ip()) {
+                watched.unanswered(Unanswered::Flood);
                 return 0;
             }
-            if let Some(length) = recent.find(message, source.ip(), out) {
+            if let Some(length) = recent.find(message, asker.ip(), out) {
+                watched.replied(message, &out[..length], asker, Origin::Local);
                 return length;
             }
-            match handler.quick(&snapshot, message, source, Transport::Udp, out) {
-                Done::Replied(length) => {
-                    recent.keep(message, source.ip(), &out[..length]);
+            match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
+                Done::Replied(length, origin) => {
+                    // What is kept of upstreams' answers grows old.
+                    if origin == Origin::Local {
+                        recent.keep(message, asker.ip(), &out[..length]);
+                    }
+                    watched.replied(message, &out[..length], asker, origin);
                     length
                 }
-                Done::Rotated(length) => length,
-                Done::Ignored => 0,
+                Done::Rotated(length) => {
+                    watched.replied(message, &out[..length], asker, Origin::Local);
+                    length
+                }
+                Done::Ignored => {
+                    watched.unanswered(Unanswered::NoQuestion);
+                    0
+                }
                 Done::Left => {
-                    let job = shares.take(source.ip()).map(|share| Job {
+                    let job = shares.take(asker.ip()).map(|share| Job {
                         message: message.to_vec(),
                         source,
+                        asker,
                         outlet: outlet.clone(),
+                        place: place.clone(),
+                        came: watched.came(),
                         share,
                     });
-                    match job.map(|job| jobs.try_send(job)) {
-                        Some(Ok(())) => 0,
-                        _ => quick::fail(message, Transport::Udp, out),
+                    if let Some(Ok(())) = job.map(|job| jobs.try_send(job)) {
+                        return 0;
                     }
+                    let length = quick::fail(message, Transport::Udp, out);
+                    watched.shed(message, &out[..length], asker);
+                    length
                 }
             }
         });
+        watched.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
         (2..BATCH).contains(&count)
     }
+}
+
+/// The asker at a socket: the one whose it is, else whom the source tells.
+pub(super) fn who(fixed: Option<IpAddr>, source: SocketAddr) -> SocketAddr {
+    fixed.map_or(source, |asker| SocketAddr::new(asker, source.port()))
 }
 
 /// Takes what the loop hands over, each message in a task of its own.
@@ -272,14 +326,20 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            let Job { message, source, outlet, share } = job;
-            let reply = match handler.decide(&message, source, Transport::Udp) {
-                Outcome::Reply(reply) => reply,
+            let Job { message, source, asker, outlet, place, came, share } = job;
+            let (reply, origin) = match handler.decide(&message, asker, Transport::Udp) {
+                Outcome::Reply(reply) => {
+                    let origin = watch::own(&reply);
+                    (reply, origin)
+                }
                 Outcome::Forward(forwarding) => {
-                    drop((share, message));
+                    drop(share);
                     handler.finish(*forwarding).await
                 }
             };
+            let (asker, transport) = (asker.ip(), Transport::Udp);
+            let replied = Replied { question: &message, reply: &reply, asker, origin, transport, came };
+            place.replied(&handler.view(), replied);
             outlet.send(&reply, source);
         });
     }

@@ -1,180 +1,253 @@
-//! The name servers that queries are forwarded to: read from the host's resolv.conf again whenever it has changed.
+//! Who is asked for a name that is not ours.
+//!
+//! In this order: the servers that were given to the asker itself; those of its networks, the first network's first;
+//! those to which the configuration gives the name's domain (split DNS, the longest domain wins); those of the
+//! configuration; those of the host's resolv.conf. What somebody said about a container or network is meant for all of
+//! its questions, so it wins over split DNS, which is the daemon's word.
+//!
+//! Servers that lead back to us or to the asker are left out. A *set* is the servers that are asked together. What is
+//! kept of their answers belongs to it: the same servers say the same, whoever asks.
 
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverOpts, ServerOrderingStrategy};
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::system_conf::parse_resolv_conf;
-use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
-use tracing::{debug, warn};
+use tracing::error;
 
 use super::Config;
+use super::resolv_conf::{ResolvConf, Stamp};
+use super::upstream::{Maker, Server};
+use crate::base::monotonic;
+use crate::engine::Snapshot;
+use crate::engine::names::UpstreamHealth;
+use crate::model::names::DnsName;
+use crate::model::upstream::Upstream;
 
-/// All upstreams together get this long, in equal shares: below the 5 s after which stub resolvers ask again
-/// (resolv.conf(5), `timeout`), so that SERVFAIL is heard instead of nothing.
-const PATIENCE: Duration = Duration::from_millis(4500);
-/// resolv.conf(5): `MAXNS`, further `nameserver` lines are ignored.
-const MAX_SERVERS: usize = 3;
-/// How long an upstream that did not answer is asked last.
-const PENALTY: Duration = Duration::from_secs(10);
+/// Sets of containers and networks that were not asked for this long are forgotten when others come.
+const UNUSED: Duration = Duration::from_secs(3600);
 
-/// One name server.
-pub(super) struct Upstream {
-    /// Where it is.
-    pub(super) address: SocketAddr,
-    /// Asks it: UDP, again over TCP when the answer is truncated. A pool of one server each, because the order of the
-    /// servers has a meaning (split DNS) and a pool of several gives the first one all of the time.
-    pub(super) pool: NameServerPool<TokioRuntimeProvider>,
-    silent: Arc<AtomicBool>,
+/// Servers that are asked together, in this order.
+pub(super) struct Set {
+    /// Never that of another set.
+    pub(super) id: u64,
+    pub(super) servers: Vec<Arc<Server>>,
+    /// Whether answers may be told again before their time is over. Not those of a resolver on the host that resolv.conf
+    /// names (systemd-resolved): it keeps them itself, and it knows when a VPN comes or goes, which the file does not
+    /// show.
+    pub(super) keeps: bool,
+    used: Mutex<Instant>,
 }
 
-impl Upstream {
-    /// Remembers that it did not answer. Must be called within the runtime.
-    pub(super) fn was_silent(&self) {
-        if !self.silent.swap(true, Ordering::Relaxed) {
-            let silent = self.silent.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(PENALTY).await;
-                silent.store(false, Ordering::Relaxed);
-            });
-        }
-    }
+/// Why these servers are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Because {
+    /// They were given to the container.
+    Container,
+    /// They were given to one or several of its networks.
+    Network,
+    /// The configuration gives the name's domain to them.
+    Split,
+    /// They stand in the configuration.
+    Configuration,
+    /// They stand in the host's resolv.conf.
+    Host,
 }
 
-/// The name servers, in the order in which they are to be asked.
-#[derive(Default)]
-pub(super) struct Servers {
-    list: Vec<Arc<Upstream>>,
-    /// How long each may take.
-    pub(super) share: Duration,
-    stamp: Option<Stamp>,
+/// Whom to ask.
+pub(super) struct Route {
+    pub(super) set: Arc<Set>,
+    pub(super) because: Because,
+    /// Servers that lead back here, and so are not asked.
+    pub(super) left_out: Vec<Upstream>,
 }
 
-impl Servers {
-    fn new(addresses: &[SocketAddr], stamp: Option<Stamp>) -> Self {
-        let share = PATIENCE / u32::try_from(addresses.len().max(1)).unwrap_or(u32::MAX);
-        let list = addresses.iter().filter_map(|address| upstream(*address, share)).map(Arc::new).collect();
-        Self { list, share, stamp }
-    }
-
-    /// Those to ask, in order: as configured, but the ones that were silent lately last.
-    pub(super) fn in_order(&self) -> Vec<Arc<Upstream>> {
-        let mut servers = self.list.clone();
-        // Cached: the flags may change while this sorts, and a sort whose keys change may panic.
-        servers.sort_by_cached_key(|server| server.silent.load(Ordering::Relaxed));
-        servers
-    }
-}
-
-/// What tells one version of a file from the next, symbolic links followed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: (u64, u64),
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let file = std::fs::metadata(path).ok()?;
-        Some(Self {
-            inode: (file.dev(), file.ino()),
-            length: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            changed: (file.ctime(), file.ctime_nsec()),
-        })
-    }
-}
-
-/// Which name servers there are now.
+/// Every server and set there is.
 pub(super) struct Upstreams {
-    config: Config,
-    servers: ArcSwap<Servers>,
+    maker: Option<Maker>,
+    servers: Mutex<HashMap<Upstream, Weak<Server>>>,
+    sets: ArcSwap<HashMap<Vec<Upstream>, Arc<Set>>>,
+    ids: AtomicU64,
+    configured: Option<Arc<Set>>,
+    /// By domain as it stands in a message, in lower case.
+    split: HashMap<Box<[u8]>, Arc<Set>>,
+    resolv_conf: ResolvConf,
+    host: ArcSwap<(Option<Stamp>, Arc<Set>)>,
 }
 
 impl Upstreams {
-    pub(super) fn new(config: Config) -> Self {
-        let servers = if config.upstreams.is_empty() {
-            Servers::read(&config.resolv_conf, Stamp::of(&config.resolv_conf))
-        } else {
-            let addresses: Vec<SocketAddr> = config.upstreams.iter().map(|upstream| upstream.address).collect();
-            Servers::new(&addresses, None)
+    pub(super) fn new(config: &Config) -> Self {
+        let maker =
+            Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
+        let nobody = Arc::new(Set { id: 0, servers: Vec::new(), keeps: false, used: Mutex::new(monotonic::now()) });
+        let resolv_conf = ResolvConf(config.resolv_conf.clone());
+        let mut made = Self {
+            maker,
+            servers: Mutex::default(),
+            sets: ArcSwap::default(),
+            ids: AtomicU64::new(1),
+            configured: None,
+            split: HashMap::new(),
+            resolv_conf,
+            host: ArcSwap::from_pointee((None, nobody)),
         };
-        Self { config, servers: ArcSwap::from_pointee(servers) }
+        made.configured = (!config.upstreams.is_empty()).then(|| made.set(&config.upstreams));
+        made.split = config.split.iter().map(|(domain, servers)| (wire(domain), made.set(servers))).collect();
+        made
     }
 
-    /// The servers as of now. One stat(2) (about a microsecond) per forwarded query is the price for the next query to
-    /// go to the new server.
-    pub(super) fn now(&self) -> Arc<Servers> {
-        let servers = self.servers.load_full();
-        if !self.config.upstreams.is_empty() {
-            return servers;
+    /// Whom to ask on behalf of the asker for a name (as it stands in a message, in lower case). `None`: only a look at
+    /// what is not in memory can tell, and `quick` forbids that.
+    pub(super) fn route(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Route> {
+        let (set, because) = self.of(asker, name, snapshot, quick)?;
+        let leads_back = |server: &&Arc<Server>| leads_back(server.upstream.address.ip(), asker, snapshot);
+        if !set.servers.iter().any(|server| leads_back(&server)) {
+            return Some(Route { set, because, left_out: Vec::new() });
         }
-        let stamp = Stamp::of(&self.config.resolv_conf);
-        if stamp == servers.stamp {
-            return servers;
-        }
-        // Two queries that find the change at once both read the file: harmless, the contents are the same.
-        let servers = Arc::new(Servers::read(&self.config.resolv_conf, stamp));
-        self.servers.store(servers.clone());
-        servers
-    }
-}
-
-impl Servers {
-    /// The stamp was taken before the file is read: a change in between is seen by the next query.
-    fn read(path: &Path, stamp: Option<Stamp>) -> Self {
-        let content = match std::fs::read(path) {
-            Ok(content) => content,
-            Err(error) => {
-                warn!("read the host's name servers from {}: {error}: other names get SERVFAIL", path.display());
-                return Self::new(&[], stamp);
-            }
+        let (out, left): (Vec<_>, Vec<_>) = set.servers.iter().partition(leads_back);
+        let upstreams = |servers: Vec<&Arc<Server>>| -> Vec<Upstream> {
+            servers.iter().map(|server| server.upstream.clone()).collect()
         };
-        // An error means that there is no `nameserver` line.
-        let servers = parse_resolv_conf(&content).map(|(config, _)| config.into_parts().2).unwrap_or_default();
-        let mut addresses: Vec<SocketAddr> = Vec::new();
-        for server in servers.iter().take(MAX_SERVERS) {
-            addresses.push(SocketAddr::new(server.ip, 53));
-        }
-        debug!(?addresses, "name servers from {}", path.display());
-        Self::new(&addresses, stamp)
+        Some(Route { set: self.known(&upstreams(left), quick)?, because, left_out: upstreams(out) })
     }
-}
 
-fn upstream(address: SocketAddr, timeout: Duration) -> Option<Upstream> {
-    let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
-        connection.port = address.port();
-        connection
-    });
-    let server = NameServerConfig::new(address.ip(), true, connections.into());
-    let mut options = ResolverOpts::default();
-    options.timeout = timeout;
-    options.num_concurrent_reqs = 1;
-    options.server_ordering_strategy = ServerOrderingStrategy::UserProvidedOrder;
-    // Ports are taken from the kernel, which draws them at random from a range that the host's firewall knows.
-    options.os_port_selection = true;
-    let context = match TlsConfig::new() {
-        Ok(tls) => Arc::new(PoolContext::new(options, tls)),
-        Err(error) => {
-            warn!("set up the upstream {address}: {error}");
+    fn of(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Because)> {
+        match given(asker, snapshot) {
+            Given::ToContainer(list) => return Some((self.known(list, quick)?, Because::Container)),
+            Given::ToNetworks(list) => return Some((self.known(&list, quick)?, Because::Network)),
+            Given::Nothing => {}
+        }
+        if let Some(set) = suffixes(name).find_map(|suffix| self.split.get(suffix)).filter(|_| !self.split.is_empty()) {
+            return Some((set.clone(), Because::Split));
+        }
+        match &self.configured {
+            Some(set) => Some((set.clone(), Because::Configuration)),
+            None => Some((self.host(quick)?, Because::Host)),
+        }
+    }
+
+    /// The host's servers as of now. A stat(2) for each question is the price for the next question to go to the new
+    /// server.
+    fn host(&self, quick: bool) -> Option<Arc<Set>> {
+        let host = self.host.load();
+        let stamp = self.resolv_conf.stamp();
+        // The file that is not there has been looked for once.
+        if stamp == host.0 && (stamp.is_some() || host.1.id != 0) {
+            return Some(host.1.clone());
+        }
+        if quick {
             return None;
         }
+        // Two questions that find the change at once both read the file: harmless, the contents are the same. Answers of
+        // the servers before are not told any more, even if they are named again.
+        let servers = self.resolv_conf.read();
+        let keeps = !servers.iter().any(|server| server.address.ip().is_loopback());
+        let set = Arc::new(Set { keeps, ..self.made(&servers) });
+        self.host.store(Arc::new((stamp, set.clone())));
+        Some(set)
+    }
+
+    /// The set of exactly these servers.
+    fn known(&self, list: &[Upstream], quick: bool) -> Option<Arc<Set>> {
+        if let Some(set) = self.sets.load().get(list) {
+            return Some(set.clone());
+        }
+        (!quick).then(|| self.set(list))
+    }
+
+    fn set(&self, list: &[Upstream]) -> Arc<Set> {
+        let made = Arc::new(self.made(list));
+        let mut set = made.clone();
+        self.sets.rcu(|sets| {
+            // Somebody else may have been quicker.
+            if let Some(known) = sets.get(list) {
+                set = known.clone();
+                return sets.clone();
+            }
+            let now = monotonic::now();
+            let lately = |set: &Set| now.saturating_duration_since(*lock(&set.used)) < UNUSED;
+            let mut sets: HashMap<_, _> =
+                sets.iter().filter(|(_, set)| lately(set)).map(|(list, set)| (list.clone(), set.clone())).collect();
+            set = made.clone();
+            sets.insert(list.to_vec(), made.clone());
+            Arc::new(sets)
+        });
+        set
+    }
+
+    fn made(&self, list: &[Upstream]) -> Set {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let mut all = lock(&self.servers);
+        all.retain(|_, server| server.strong_count() > 0);
+        let servers = list.iter().filter_map(|upstream| {
+            let known = all.get(upstream).and_then(Weak::upgrade);
+            let server = known.or_else(|| Some(Arc::new(self.maker.as_ref()?.server(upstream))))?;
+            all.insert(upstream.clone(), Arc::downgrade(&server));
+            Some(server)
+        });
+        Set { id, servers: servers.collect(), keeps: true, used: Mutex::new(monotonic::now()) }
+    }
+
+    /// How every server does, by address.
+    pub(super) fn health(&self) -> Vec<UpstreamHealth> {
+        let mut all: Vec<Arc<Server>> = lock(&self.servers).values().filter_map(Weak::upgrade).collect();
+        all.sort_by_key(|server| server.upstream.address);
+        all.iter().map(|server| server.health.told(server.upstream.to_string())).collect()
+    }
+}
+
+impl Set {
+    /// Remembers that it is in use.
+    pub(super) fn use_now(&self) {
+        *lock(&self.used) = monotonic::now();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they hold is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What people said about the asker.
+enum Given<'a> {
+    ToContainer(&'a [Upstream]),
+    ToNetworks(std::borrow::Cow<'a, [Upstream]>),
+    Nothing,
+}
+
+fn given(asker: IpAddr, snapshot: &Snapshot) -> Given<'_> {
+    let desired = &snapshot.desired;
+    let Some(endpoint) = desired.at_address(asker) else {
+        // The host, through a gateway.
+        return match desired.at_gateway(asker).filter(|network| !network.dns.upstreams.is_empty()) {
+            Some(network) => Given::ToNetworks(network.dns.upstreams.as_slice().into()),
+            None => Given::Nothing,
+        };
     };
-    let pool = NameServerPool::from_config([server], context, TokioRuntimeProvider::default());
-    Some(Upstream { address, pool, silent: Arc::default() })
+    let endpoints = desired.container(&endpoint.container.id).map_or(&[][..], |attached| attached.endpoints.as_slice());
+    if let Some(own) = endpoints.iter().find(|endpoint| !endpoint.upstreams.is_empty()) {
+        return Given::ToContainer(&own.upstreams);
+    }
+    // Nothing of an internal network goes out.
+    let networks = endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network));
+    let lists = networks.filter(|network| !network.internal && !network.dns.upstreams.is_empty());
+    let mut lists = lists.map(|network| network.dns.upstreams.as_slice());
+    let (Some(first), second) = (lists.next(), lists.next()) else { return Given::Nothing };
+    let Some(second) = second else { return Given::ToNetworks(first.into()) };
+    let mut all = first.to_vec();
+    for upstream in second.iter().chain(lists.flatten()) {
+        if !all.contains(upstream) {
+            all.push(upstream.clone());
+        }
+    }
+    Given::ToNetworks(all.into())
 }
 
 /// Whether a name server would lead back to us or to the asker: a gateway of ours, or the asker's own address (a
 /// container that is itself the host's resolver).
-pub(super) fn leads_back(server: IpAddr, asker: IpAddr, snapshot: &crate::engine::Snapshot) -> bool {
+fn leads_back(server: IpAddr, asker: IpAddr, snapshot: &Snapshot) -> bool {
     let server = server.to_canonical();
     if snapshot.desired.at_gateway(server).is_some() || server == asker {
         return true;
@@ -183,46 +256,20 @@ pub(super) fn leads_back(server: IpAddr, asker: IpAddr, snapshot: &crate::engine
     holder(server).is_some() && holder(server) == holder(asker)
 }
 
-#[cfg(test)]
-mod tests {
-    use std::os::unix::fs::symlink;
+/// A domain as it stands in a message, in lower case.
+fn wire(domain: &DnsName) -> Box<[u8]> {
+    let domain = domain.key();
+    let labels = domain.split('.').filter(|label| !label.is_empty());
+    // A label has at most 63 bytes.
+    let bytes =
+        labels.flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap_or_default()).chain(label.bytes()));
+    bytes.chain([0]).collect()
+}
 
-    use super::*;
-
-    fn addresses(upstreams: &Upstreams) -> Vec<String> {
-        upstreams.now().in_order().iter().map(|server| server.address.to_string()).collect()
-    }
-
-    #[tokio::test]
-    async fn a_changed_resolv_conf_is_followed_by_the_next_query() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
-        let upstreams = Upstreams::new(Config { resolv_conf: path("resolv.conf"), ..Config::default() });
-        assert!(addresses(&upstreams).is_empty(), "no file is no server, not an error");
-        write("resolv.conf", "search lan\nnameserver 192.0.2.1\nnameserver ::1\noptions ndots:3\n");
-        assert_eq!(addresses(&upstreams), ["192.0.2.1:53", "[::1]:53"]);
-        assert!(Arc::ptr_eq(&upstreams.now(), &upstreams.now()), "read again only when it has changed");
-        write("resolv.conf", "nameserver 192.0.2.7\nnameserver ::1\noptions ndots:3\nsearch lan\n");
-        assert_eq!(addresses(&upstreams), ["192.0.2.7:53", "[::1]:53"], "same length, other content");
-        write("vpn.conf", "nameserver 127.0.0.53\n");
-        symlink(path("vpn.conf"), path("new")).unwrap();
-        std::fs::rename(path("new"), path("resolv.conf")).unwrap();
-        assert_eq!(addresses(&upstreams), ["127.0.0.53:53"], "now a symbolic link");
-        write("vpn.conf", "nameserver 192.0.2.2\nnameserver 192.0.2.3\nnameserver 192.0.2.4\nnameserver 192.0.2.5\n");
-        assert_eq!(addresses(&upstreams), ["192.0.2.2:53", "192.0.2.3:53", "192.0.2.4:53"], "its target changed");
-        write("vpn.conf", "# nothing\nnameserver nonsense\n");
-        assert!(addresses(&upstreams).is_empty());
-    }
-
-    #[tokio::test]
-    async fn servers_that_are_configured_win() {
-        let upstreams = Upstreams::new(Config {
-            upstreams: vec!["192.0.2.1:5353".parse().unwrap(), "192.0.2.2:53".parse().unwrap()],
-            ..Config::default()
-        });
-        assert_eq!(addresses(&upstreams), ["192.0.2.1:5353", "192.0.2.2:53"]);
-        upstreams.now().in_order()[0].was_silent();
-        assert_eq!(addresses(&upstreams), ["192.0.2.2:53", "192.0.2.1:5353"], "a silent one is asked last");
-    }
+/// The name and every domain it lies in, the longest first, each as it stands in a message.
+fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |name| match name.split_first() {
+        Some((0, _)) | None => None,
+        Some((length, rest)) => rest.get(usize::from(*length)..),
+    })
 }

@@ -11,6 +11,9 @@ const NAME_MAX: usize = 255;
 const IN: u16 = 1;
 /// Type OPT.
 pub(super) const OPT: u16 = 41;
+const OPT_LOW: u8 = OPT as u8;
+/// Length of an OPT record without options.
+const OPT_LENGTH: usize = 11;
 /// EDNS options whose content hickory checks: the slow way says what is wrong with them.
 const CHECKED_OPTIONS: [u16; 2] = [3, 8];
 
@@ -97,6 +100,27 @@ impl std::fmt::Debug for Text {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.as_str().fmt(f)
     }
+}
+
+/// The type that the first question of any message asks for, to be counted; 0, which is no type, where there is none.
+pub(super) fn kind(message: &[u8]) -> u16 {
+    let mut at = HEADER;
+    // Compressed names do not come first.
+    while let Some(length @ 1..=63) = message.get(at) {
+        at += 1 + usize::from(*length);
+    }
+    message.get(at + 1..).and_then(<[u8]>::first_chunk).map_or(0, |kind| u16::from_be_bytes(*kind))
+}
+
+/// The code of a reply of ours. Its upper bits stand in the OPT record (RFC 6891, 6.1.3), which we write last and
+/// without options.
+pub(super) fn code(reply: &[u8]) -> u16 {
+    let low = reply.get(3).map_or(0, |flags| u16::from(flags & 0x0f));
+    let high = match reply.last_chunk::<OPT_LENGTH>() {
+        Some([0, 0, OPT_LOW, _, _, high, ..]) if reply.get(11) != Some(&0) => u16::from(*high),
+        _ => 0,
+    };
+    high << 4 | low
 }
 
 /// What a message is.
@@ -270,5 +294,19 @@ mod tests {
         };
         assert!(matches!(read(&name(61)), Incoming::Query(_)), "255 bytes");
         assert!(matches!(read(&name(62)), Incoming::Odd), "256 bytes");
+    }
+
+    #[test]
+    fn type_and_code_of_any_message_are_found_or_none() {
+        assert_eq!((kind(PLAIN), kind(&PLAIN[..12]), kind(&PLAIN[..23]), kind(b"")), (1, 0, 0, 0));
+        assert_eq!(kind(&with(|m| m[23] = 28)), 28);
+        assert_eq!(kind(&with(|m| m[12] = 200)), u16::from_be_bytes(*b"we"), "nonsense is no panic");
+        let refused = with(|m| m[3] = 0x85);
+        assert_eq!((code(&refused), code(b"")), (5, 0));
+        let badvers = with(|m| {
+            m[11] = 1;
+            m.extend(b"\0\0\x29\x04\xd0\x01\0\0\0\0\0");
+        });
+        assert_eq!(code(&badvers), 16);
     }
 }

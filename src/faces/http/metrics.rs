@@ -1,4 +1,8 @@
-//! `GET /metrics`: the Prometheus text format (exposition format 0.0.4), counted from the snapshot.
+//! `GET /metrics`: the Prometheus text format (exposition format 0.0.4): counts of what there is, from the snapshot, and
+//! of what the name service does.
+
+mod dns;
+mod text;
 
 use std::fmt::Write as _;
 
@@ -19,7 +23,9 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[utoipa::path(get, path = "/metrics", tag = "daemon",
     responses((status = 200, body = String, content_type = "text/plain", description = "Exposition format 0.0.4")))]
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
-    let text = render(&shared.handle.snapshot(), shared.is_ready());
+    let snapshot = shared.handle.snapshot();
+    let mut text = render(&snapshot, shared.is_ready());
+    dns::render(&mut text, &snapshot.desired, &shared.handle.seen().meter, shared.names.as_ref());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

@@ -8,11 +8,14 @@ mod attachments;
 mod caller;
 mod endpoints;
 mod events;
+mod explain;
 mod extract;
 mod find;
 mod metrics;
 mod networks;
 mod problem;
+mod querylog;
+mod resolve;
 mod serve;
 mod state;
 
@@ -30,11 +33,13 @@ use utoipa_axum::router::OpenApiRouter;
 pub use serve::{serve_tcp, serve_unix};
 
 use crate::engine::Handle;
+use crate::engine::names::Names;
 
 /// What every handler needs.
 #[derive(Clone)]
 struct Shared {
     handle: Handle,
+    names: Arc<dyn Names>,
     ready: Arc<AtomicBool>,
 }
 
@@ -58,6 +63,8 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(attachments::routes())
         .merge(state::routes())
         .merge(events::routes())
+        .merge(querylog::routes())
+        .merge(resolve::routes())
         .merge(metrics::routes())
 }
 
@@ -79,7 +86,7 @@ fn complete(mut description: OpenApi) -> OpenApi {
 }
 
 /// The whole API. `ready` turns true when the daemon has converged.
-pub fn router(handle: Handle, ready: Arc<AtomicBool>) -> Router {
+pub fn router(handle: Handle, names: Arc<dyn Names>, ready: Arc<AtomicBool>) -> Router {
     let (router, description) = routes().split_for_parts();
     // The document consists of text and numbers only, which always serialize.
     let document: Arc<str> = serde_json::to_string(&complete(description)).unwrap_or_default().into();
@@ -87,20 +94,20 @@ pub fn router(handle: Handle, ready: Arc<AtomicBool>) -> Router {
         let document = document.to_string();
         async move { ([(CONTENT_TYPE, "application/json")], document) }
     };
-    finish(router.route("/openapi.json", get(openapi)), handle, ready)
+    finish(router.route("/openapi.json", get(openapi)), Shared { handle, names, ready })
 }
 
 /// `GET /metrics` alone, for an address that others than administrators may reach.
-pub fn metrics_router(handle: Handle, ready: Arc<AtomicBool>) -> Router {
-    finish(metrics::routes().into(), handle, ready)
+pub fn metrics_router(handle: Handle, names: Arc<dyn Names>, ready: Arc<AtomicBool>) -> Router {
+    finish(metrics::routes().into(), Shared { handle, names, ready })
 }
 
-fn finish(router: Router<Shared>, handle: Handle, ready: Arc<AtomicBool>) -> Router {
+fn finish(router: Router<Shared>, shared: Shared) -> Router {
     router
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(extract::BODY_MAX))
-        .with_state(Shared { handle, ready })
+        .with_state(shared)
 }
 
 #[cfg(test)]

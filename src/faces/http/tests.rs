@@ -1,5 +1,7 @@
 //! The API over a real unix socket, asked by our own blocking client, with an engine in memory behind it.
 
+mod seen;
+
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -9,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::engine::testing;
+use crate::engine::{Handle, testing};
 use crate::faces::client::{Client, Reply};
 
 /// A served API; stops and is checked to stop when `stop` is called.
@@ -19,6 +21,8 @@ struct Api {
     socket: PathBuf,
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
+    /// For what the name service would do.
+    handle: Handle,
     _directory: tempfile::TempDir,
 }
 
@@ -27,10 +31,11 @@ fn serve() -> Api {
     let socket = directory.path().join("netd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
     let ready = Arc::new(AtomicBool::new(true));
-    let router = super::router(testing::engine(), ready.clone());
+    let handle = testing::engine();
+    let router = super::router(handle.clone(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let server = tokio::spawn(super::serve_unix(listener, router, async move { drop(stopped.await) }));
-    Api { client: Client::new(&socket), ready, socket, stop, server, _directory: directory }
+    Api { client: Client::new(&socket), ready, socket, stop, server, handle, _directory: directory }
 }
 
 impl Api {
@@ -65,9 +70,12 @@ async fn the_main_job_over_http() {
     let (status, network) = api.ask("POST", "/v1/networks", Some(json!({"name": "net1"}))).await;
     assert_eq!(status, 201);
     let keys: Vec<&String> = network.as_object().unwrap().keys().collect();
+    // The published ones, and those that came later.
     let expected =
         ["bridge", "created", "driver", "icc", "id", "internal", "labels", "masquerade", "mtu", "name", "subnets"];
-    assert_eq!(keys, expected);
+    let later = ["dns", "host_access", "sticky"];
+    assert_eq!(keys.into_iter().filter(|key| !later.contains(&key.as_str())).collect::<Vec<_>>(), expected);
+    assert!(later.iter().all(|key| !network[key].is_null()), "{network}");
     assert_eq!(network["subnets"], json!([{"subnet": "10.89.0.0/24", "gateway": "10.89.0.1"}]));
     let created = network["created"].as_str().unwrap();
     assert!(created.len() == "2026-01-02T03:04:05Z".len() && created.ends_with('Z'), "{created}");
@@ -133,6 +141,11 @@ async fn bad_requests_get_one_clear_line_and_change_nothing() {
         ("GET", "/v1/resolve?name=a&typ=A", "", 400, "invalid", "unknown field `typ`"),
         ("GET", "/v1/resolve?name=a&type=ZZ", "", 400, "invalid", "record type"),
         ("GET", "/v1/resolve?name=a&from=nope", "", 404, "not_found", "no container \"nope\""),
+        ("PUT", "/v1/dns/log/nope", "", 404, "not_found", "no container \"nope\""),
+        ("DELETE", "/v1/dns/log/nope", "", 404, "not_found", "no container \"nope\""),
+        ("GET", "/v1/dns/log/nope", "", 404, "not_found", "no container \"nope\""),
+        ("GET", "/v1/dns/log/nope?folow=true", "", 400, "invalid", "unknown field `folow`"),
+        ("POST", "/v1/dns/log", "{}", 405, "method_not_allowed", "does not take POST"),
         ("PUT", "/v1/networks", "", 405, "method_not_allowed", "does not take PUT"),
         ("GET", "/v1/nothing", "", 404, "not_found", "openapi.json"),
         ("GET", "/", "", 404, "not_found", "openapi.json"),

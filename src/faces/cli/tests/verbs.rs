@@ -9,12 +9,14 @@ use serde_json::Value;
 
 use super::super::*;
 use super::usage::args;
-use crate::engine::testing;
+use crate::engine::seen::{Entry, Origin};
+use crate::engine::{Handle, testing};
 use crate::faces::http;
 
 /// A served API for as long as it is held.
 struct Daemon {
     directory: tempfile::TempDir,
+    handle: Handle,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -23,12 +25,13 @@ impl Daemon {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let socket = directory.path().join("netd.sock");
+        let handle = testing::engine();
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-            let router = http::router(testing::engine(), Arc::new(AtomicBool::new(ready)));
+            let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
             tokio::spawn(http::serve_unix(listener, router, std::future::pending()));
         });
-        Self { directory, _runtime: runtime }
+        Self { directory, handle, _runtime: runtime }
     }
 
     /// Exit code, stdout, stderr.
@@ -128,10 +131,52 @@ fn the_main_job_as_tables() {
     assert!(daemon.ok("status").contains("ready          true"));
     assert!(daemon.ok("dump").contains("networks.0.name"));
     assert!(daemon.ok("version").starts_with("netd "));
-    assert!(daemon.ok("resolve web --from web").starts_with("NAME   TYPE"));
+    let explained = "NAME   TYPE   STATUS    ANSWER\nweb    A      NOERROR   10.89.0.2\n\nweb sees network net1\n\
+        container web on network net1 has the name: 10.89.0.2\n";
+    assert_eq!(daemon.ok("resolve web --from web"), explained);
     assert_eq!(daemon.ok("disconnect net1 web"), "web disconnected from net1\n");
     assert_eq!(daemon.ok("network rm net1"), "net1\n");
     assert_eq!(daemon.ok("network prune"), "");
+}
+
+#[test]
+fn rank_45_a_query_log_is_switched_listed_and_shown() {
+    let daemon = Daemon::start(true);
+    daemon.ok("network create net1");
+    daemon.ok("connect net1 web --pid 1");
+    let (code, _, err) = daemon.netd("dns log show web");
+    assert_eq!((code, err.lines().count()), (1, 1), "{err}");
+    assert!(err.contains("are not logged: see `netd dns log on web`"), "{err}");
+    assert_eq!(daemon.ok("dns log on web"), "queries of web are logged: see `netd dns log show web`\n");
+    let logged = daemon.handle.seen().log.now().values().next().unwrap().clone();
+    let entry = Entry {
+        time: std::time::UNIX_EPOCH,
+        transport: "udp",
+        name: "www.example".into(),
+        kind: "A".into(),
+        code: "NOERROR".into(),
+        answers: vec!["192.0.2.1".into(), "192.0.2.2".into()],
+        answer_count: 5,
+        origin: Origin::Upstream("192.0.2.53:53".parse().unwrap()),
+        duration: std::time::Duration::from_millis(2),
+        dropped_before: 0,
+    };
+    logged.drop_one();
+    logged.add(entry.clone());
+    let unknown = Entry { code: "NXDOMAIN".into(), answers: vec![], answer_count: 0, origin: Origin::Local, ..entry };
+    logged.add(unknown);
+    let shown = "… 1 entries dropped\n\
+        1970-01-01T00:00:00.000000Z  udp  www.example A  NOERROR  192.0.2.1, 192.0.2.2 and 3 more  \
+        (upstream 192.0.2.53:53, 2000 us)\n\
+        1970-01-01T00:00:00.000000Z  udp  www.example A  NXDOMAIN  -  (local, 2000 us)\n";
+    assert_eq!(daemon.ok("dns log show web"), shown);
+    assert_eq!(daemon.json("dns log show web --json")[0]["answer_count"], 5);
+    let list = daemon.ok("dns log ls");
+    assert_eq!(list.lines().next(), Some("CONTAINER   SINCE                  ENTRIES   DROPPED"));
+    assert!(list.lines().nth(1).unwrap().ends_with("2         1"), "{list}");
+    drop(logged);
+    assert_eq!(daemon.ok("dns log off web"), "queries of web are not logged\n");
+    assert_eq!(daemon.json("dns log ls --json"), serde_json::json!([]));
 }
 
 #[test]

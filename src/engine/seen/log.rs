@@ -1,0 +1,237 @@
+//! Query logs: who is logged, and the last entries of each. Switched while netd runs and kept nowhere: they end with
+//! the container, or with the daemon.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use tokio::sync::broadcast;
+
+use super::Origin;
+use crate::model::desired::Desired;
+use crate::model::endpoint::Container;
+use crate::model::ids::ContainerId;
+
+/// Entries that are kept of one container: the oldest go first.
+pub const KEPT: usize = 1000;
+/// Entries that a slow follower may lag behind before it misses some.
+const LAG: usize = 1024;
+
+/// Those who are logged, by id.
+pub type Logging = BTreeMap<ContainerId, Arc<Logged>>;
+
+/// Who is logged.
+#[derive(Debug, Default)]
+pub struct QueryLog(ArcSwap<Logging>);
+
+/// The log of one container.
+#[derive(Debug)]
+pub struct Logged {
+    /// Whose.
+    pub container: Container,
+    /// When it was switched on.
+    pub since: SystemTime,
+    kept: Mutex<Kept>,
+    dropped: AtomicU64,
+    /// Of these, those that no entry tells of yet.
+    untold: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Kept {
+    entries: VecDeque<Arc<Entry>>,
+    live: broadcast::Sender<Arc<Entry>>,
+}
+
+/// One query and its reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// When the reply was ready.
+    pub time: SystemTime,
+    /// "udp" or "tcp".
+    pub transport: &'static str,
+    /// The name that was asked for, without the final dot; empty where the message could not be read.
+    pub name: String,
+    /// The type that was asked for; empty where the message could not be read.
+    pub kind: String,
+    /// The code of the reply ("NXDOMAIN").
+    pub code: String,
+    /// The data of the first answers.
+    pub answers: Vec<String>,
+    /// How many answers there were in all.
+    pub answer_count: usize,
+    /// Where the reply came from.
+    pub origin: Origin,
+    /// From the arrival of the query until its reply was ready.
+    pub duration: Duration,
+    /// So many entries right before this one were lost: they came faster than they could be written.
+    pub dropped_before: u64,
+}
+
+impl QueryLog {
+    /// Logs the container from now on; one that is logged already goes on with what it has.
+    pub fn switch_on(&self, container: &Container, now: SystemTime) -> Arc<Logged> {
+        let fresh = Arc::new(Logged::new(container.clone(), now));
+        self.0.rcu(|logging| {
+            let mut logging = Logging::clone(logging);
+            logging.entry(container.id.clone()).or_insert_with(|| fresh.clone());
+            logging
+        });
+        self.of(&container.id).unwrap_or(fresh)
+    }
+
+    /// Stops; what was logged is forgotten, and followers come to their end.
+    pub fn switch_off(&self, container: &ContainerId) {
+        self.0.rcu(|logging| {
+            let mut logging = Logging::clone(logging);
+            logging.remove(container);
+            logging
+        });
+    }
+
+    /// The log of a container; `None`: it is not logged.
+    pub fn of(&self, container: &ContainerId) -> Option<Arc<Logged>> {
+        self.0.load().get(container).cloned()
+    }
+
+    /// Who is logged now; costs one load.
+    pub fn now(&self) -> arc_swap::Guard<Arc<Logging>> {
+        self.0.load()
+    }
+
+    /// Forgets the logs of containers that are not there any more.
+    pub(crate) fn keep(&self, desired: &Desired) {
+        let gone = |logging: &Logging| logging.keys().any(|id| desired.container(id).is_none());
+        if gone(&self.0.load()) {
+            self.0.rcu(|logging| {
+                let mut logging = Logging::clone(logging);
+                logging.retain(|id, _| desired.container(id).is_some());
+                logging
+            });
+        }
+    }
+}
+
+impl Logged {
+    fn new(container: Container, since: SystemTime) -> Self {
+        let kept = Kept { entries: VecDeque::new(), live: broadcast::channel(LAG).0 };
+        Self { container, since, kept: Mutex::new(kept), dropped: AtomicU64::new(0), untold: AtomicU64::new(0) }
+    }
+
+    /// Adds an entry; followers see it.
+    pub fn add(&self, mut entry: Entry) -> Arc<Entry> {
+        entry.dropped_before = self.untold.swap(0, Ordering::Relaxed);
+        let entry = Arc::new(entry);
+        let mut kept = self.lock();
+        if kept.entries.len() == KEPT {
+            kept.entries.pop_front();
+        }
+        kept.entries.push_back(entry.clone());
+        // Fails when nobody follows.
+        let _ = kept.live.send(entry.clone());
+        entry
+    }
+
+    /// Counts an entry that could not be written; the next one tells of it.
+    pub fn drop_one(&self) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        self.untold.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Entries that could not be written so far.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    /// The last entries, the oldest first.
+    pub fn recent(&self) -> Vec<Arc<Entry>> {
+        self.lock().entries.iter().cloned().collect()
+    }
+
+    /// The last entries, and every further one.
+    pub fn follow(&self) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
+        let kept = self.lock();
+        (kept.entries.iter().cloned().collect(), kept.live.subscribe())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // The entries are whole between any two statements that can panic: there are none.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn container(name: &str) -> Container {
+        let netns = json!({"path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}});
+        serde_json::from_value(json!({"id": format!("{name}-0123"), "name": name, "netns": netns})).unwrap()
+    }
+
+    fn entry(name: &str) -> Entry {
+        Entry {
+            time: UNIX_EPOCH,
+            transport: "udp",
+            name: name.into(),
+            kind: "A".into(),
+            code: "NOERROR".into(),
+            answers: Vec::new(),
+            answer_count: 0,
+            origin: Origin::Local,
+            duration: Duration::ZERO,
+            dropped_before: 0,
+        }
+    }
+
+    fn names(entries: &[Arc<Entry>]) -> Vec<&str> {
+        entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
+    #[tokio::test]
+    async fn the_last_entries_are_kept_and_followers_miss_none() {
+        let log = QueryLog::default();
+        let web = log.switch_on(&container("web"), UNIX_EPOCH);
+        for n in 0..=KEPT {
+            web.add(entry(&format!("n{n}")));
+        }
+        let again = log.switch_on(&container("web"), UNIX_EPOCH);
+        assert!(Arc::ptr_eq(&web, &again), "switching on what is on changes nothing");
+        let recent = web.recent();
+        assert_eq!((recent.len(), recent[0].name.as_str()), (KEPT, "n1"), "the oldest went");
+        let (before, mut live) = web.follow();
+        assert_eq!(before, recent);
+        web.drop_one();
+        web.drop_one();
+        web.add(entry("after"));
+        web.add(entry("later"));
+        assert_eq!((live.recv().await.unwrap().dropped_before, live.recv().await.unwrap().dropped_before), (2, 0));
+        assert_eq!((names(&web.recent()[KEPT - 2..]), web.dropped()), (vec!["after", "later"], 2));
+        log.switch_off(&web.container.id);
+        drop((web, again));
+        assert!(live.recv().await.is_err(), "followers end with the log");
+        assert!(log.now().is_empty());
+    }
+
+    #[test]
+    fn a_log_goes_with_its_container() {
+        let (log, mut desired) = (QueryLog::default(), Desired::default());
+        let endpoint = json!({"network": "net1", "sequence": 1, "ifname": "eth0", "host_ifname": "v0",
+            "container": container("web"), "addresses": ["10.0.0.2/24"], "gateways": [], "mac": "02:00:00:00:00:01",
+            "aliases": [], "publications": []});
+        let endpoint = desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        log.switch_on(&container("web"), UNIX_EPOCH);
+        log.switch_on(&container("gone"), UNIX_EPOCH);
+        log.keep(&desired);
+        assert_eq!(log.now().keys().map(ContainerId::as_str).collect::<Vec<_>>(), ["web-0123"]);
+        desired.remove_endpoint(&endpoint.key());
+        log.keep(&desired);
+        assert!(log.now().is_empty());
+    }
+}

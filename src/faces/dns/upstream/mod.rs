@@ -1,0 +1,270 @@
+//! One name server, and how it is asked: over UDP through sockets of our own (`lanes`), over TCP, TLS and HTTPS through
+//! hickory's connections (`streams`); `health` remembers how it does, `race` asks several of them.
+
+mod health;
+mod lanes;
+mod race;
+mod streams;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::Name;
+use hickory_resolver::PoolContext;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use lanes::{Heard, Lanes};
+pub(super) use race::race;
+use streams::Pool;
+pub use streams::Roots;
+
+use super::question::{Flags, Question};
+use super::reply::{MAX_UDP, Reply};
+use super::wire::HEADER;
+use crate::base::monotonic;
+use crate::model::upstream::{Transport, Upstream};
+
+/// All upstreams together get this long: below the 5 s after which stub resolvers ask again (resolv.conf(5), `timeout`),
+/// so that SERVFAIL is heard instead of nothing.
+pub(super) const PATIENCE: Duration = Duration::from_millis(4400);
+/// A server that says nothing for this long, to no try, is silent.
+const SILENCE: Duration = Duration::from_millis(2000);
+/// A datagram may be lost: it is sent again after so many times the time after which the server is late.
+const AGAIN: [u32; 2] = [3, 8];
+
+/// A question as it is sent: the name in random case, the same for all servers and tries.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    query: Query,
+    flags: Flags,
+    /// Name and type as they stand in a message.
+    pub(super) as_sent: Arc<[u8]>,
+}
+
+/// Why a server gave no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// It said so: SERVFAIL, REFUSED or FORMERR.
+    Said(ResponseCode),
+    /// Nothing came.
+    Silent,
+    /// Nothing can get there, or the connection broke.
+    Unreachable(String),
+    /// It answered what cannot be read.
+    Unreadable(String),
+}
+
+/// How long an answer is waited for, and what then.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    /// The question is sent again.
+    Again(Duration),
+    /// The server counts as silent.
+    Silence,
+    /// It is given up.
+    End,
+}
+
+/// One name server.
+pub(super) struct Server {
+    pub(super) upstream: Upstream,
+    pub(super) health: health::Health,
+    lanes: Lanes,
+    pool: Pool,
+    /// It was seen to answer in another case than it was asked in.
+    any_case: AtomicBool,
+    /// It was seen not to know EDNS.
+    no_edns: AtomicBool,
+}
+
+/// Makes servers.
+pub(super) struct Maker(Arc<PoolContext>);
+
+impl Maker {
+    /// The error says what is wrong with TLS.
+    pub(super) fn new(roots: &Roots) -> Result<Self, String> {
+        streams::context(roots).map(Self)
+    }
+
+    pub(super) fn server(&self, upstream: &Upstream) -> Server {
+        Server {
+            upstream: upstream.clone(),
+            health: health::Health::default(),
+            lanes: Lanes::new(upstream.address),
+            pool: streams::pool(upstream, self.0.clone()),
+            any_case: AtomicBool::new(false),
+            no_edns: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Sent {
+    pub(super) fn new(question: &Question) -> Self {
+        let mut name = question.query.name().to_lowercase();
+        name.randomize_label_case();
+        let mut query = question.query.clone();
+        query.set_name(name);
+        let flags = question.flags;
+        let sent = Question { query, flags };
+        Self { as_sent: sent.as_asked().into(), query: sent.query, flags }
+    }
+
+    /// The same in lower case, for a server that does not keep the case.
+    fn in_lower_case(&self) -> Self {
+        let mut query = self.query.clone();
+        query.set_name(query.name().to_lowercase());
+        Self { query, flags: self.flags, as_sent: self.as_sent.to_ascii_lowercase().into() }
+    }
+
+    fn message(&self, with_edns: bool) -> Message {
+        let mut message = Message::new(rand::random(), MessageType::Query, OpCode::Query);
+        message.add_query(self.query.clone());
+        message.metadata.recursion_desired = self.flags.recursion_desired;
+        message.metadata.authentic_data = self.flags.authentic_data;
+        message.metadata.checking_disabled = self.flags.checking_disabled;
+        if with_edns {
+            let mut edns = Edns::new();
+            edns.set_max_payload(MAX_UDP).set_dnssec_ok(self.flags.dnssec_ok);
+            message.set_edns(edns);
+        }
+        message
+    }
+}
+
+impl Server {
+    /// What it says; an error when another server is to be asked.
+    pub(super) async fn ask(&self, sent: &Sent) -> Result<Reply, Failure> {
+        let started = monotonic::now();
+        self.health.asked();
+        let said = match self.upstream.transport {
+            Transport::Plain => self.ask_plain(sent, started).await,
+            Transport::Tls { .. } | Transport::Https { .. } => {
+                let whole = streams::ask(&self.pool, sent.message(true));
+                timeout(PATIENCE, whole).await.unwrap_or(Err(Failure::Silent))
+            }
+        };
+        let round_trip = Some(monotonic::now().saturating_duration_since(started));
+        match &said {
+            Ok(_) => self.health.heard(round_trip, true),
+            Err(Failure::Said(_) | Failure::Unreadable(_)) => self.health.heard(round_trip, false),
+            // Told when it happened.
+            Err(Failure::Silent) if self.upstream.transport == Transport::Plain => {}
+            Err(failure @ (Failure::Silent | Failure::Unreachable(_))) => self.was_silent(started, failure),
+        }
+        if let Err(failure) = &said {
+            debug!(server = %self.upstream, query = %sent.query, ?failure, "an upstream has no answer");
+        }
+        said
+    }
+
+    async fn ask_plain(&self, sent: &Sent, started: Instant) -> Result<Reply, Failure> {
+        let mut with_edns = !self.no_edns.load(Ordering::Relaxed);
+        let mut message = self.over_udp(sent, with_edns, started).await?;
+        if message.metadata.response_code == ResponseCode::FormErr && with_edns {
+            // RFC 6891, 7: it may be too old for EDNS.
+            with_edns = false;
+            message = self.over_udp(sent, with_edns, started).await?;
+            self.no_edns.store(message.metadata.response_code != ResponseCode::FormErr, Ordering::Relaxed);
+        }
+        if message.metadata.truncation {
+            self.health.alive();
+            return streams::ask(&self.pool, sent.message(with_edns)).await;
+        }
+        match message.metadata.response_code {
+            code @ (ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::FormErr) => Err(Failure::Said(code)),
+            _ => Ok(reply(message)),
+        }
+    }
+
+    /// The reply to a question over UDP, sent again when nothing comes.
+    async fn over_udp(&self, sent: &Sent, with_edns: bool, started: Instant) -> Result<Message, Failure> {
+        let mut any_case = self.any_case.load(Ordering::Relaxed);
+        let lower = any_case.then(|| sent.in_lower_case());
+        let mut sent = lower.unwrap_or_else(|| sent.clone());
+        let (tell, mut told) = mpsc::channel(4);
+        let late = self.health.late();
+        // What is lost on the way to a server that was silent is no great loss.
+        let again: &[u32] = if self.health.is_out() { &[] } else { &AGAIN };
+        let again = again.iter().map(|times| (late * *times).min(SILENCE / 2)).map(Wait::Again);
+        let mut waits = again.chain([Wait::Silence, Wait::End]);
+        let mut tickets = Vec::with_capacity(1);
+        let mut send = true;
+        loop {
+            if send {
+                let (mut message, question) = encoded(&sent, with_edns)?;
+                let ticket = self.lanes.send(&mut message, &question, any_case, &tell).await;
+                tickets.push(ticket.map_err(|error| Failure::Unreachable(error.to_string()))?);
+            }
+            let wait = waits.next().unwrap_or(Wait::End);
+            match timeout(wait.span(), told.recv()).await {
+                Ok(Some(Heard::Answer(answer))) => {
+                    self.any_case.fetch_or(any_case, Ordering::Relaxed);
+                    return Message::from_vec(&answer).map_err(|error| Failure::Unreadable(error.to_string()));
+                }
+                // Asked again at once, without regard to case: if that is answered, it does not keep the case.
+                Ok(Some(Heard::OtherCase)) if !any_case => {
+                    (any_case, sent, send) = (true, sent.in_lower_case(), true);
+                }
+                Ok(Some(Heard::OtherCase)) => send = false,
+                Ok(Some(Heard::Refused) | None) => return Err(Failure::Unreachable("nobody listens there".into())),
+                Err(_) => match wait {
+                    Wait::Again(_) => send = true,
+                    // It may still answer, but the next questions go to others first.
+                    Wait::Silence => {
+                        send = false;
+                        self.was_silent(started, &Failure::Silent);
+                    }
+                    Wait::End => return Err(Failure::Silent),
+                },
+            }
+        }
+    }
+
+    /// Remembers that nothing came since then.
+    fn was_silent(&self, since: Instant, failure: &Failure) {
+        if self.health.silent(since) {
+            warn!(server = %self.upstream, ?failure, "a name server does not answer: others are asked first");
+        }
+    }
+}
+
+impl Wait {
+    fn span(self) -> Duration {
+        match self {
+            Self::Again(span) => span,
+            Self::Silence => SILENCE,
+            Self::End => PATIENCE,
+        }
+    }
+}
+
+/// The message, and the name, type and class in it.
+fn encoded(sent: &Sent, with_edns: bool) -> Result<(Vec<u8>, Arc<[u8]>), Failure> {
+    let message = sent.message(with_edns).to_vec().map_err(|error| Failure::Unreadable(error.to_string()))?;
+    let end = HEADER + sent.as_sent.len() + 2;
+    let question = message.get(HEADER..end).ok_or_else(|| Failure::Unreadable("the question".into()))?;
+    let question = question.into();
+    Ok((message, question))
+}
+
+/// A reply as it is passed on: names like the question's in lower case, because the asker's own case goes there.
+fn reply(message: Message) -> Reply {
+    let asked: Option<Name> = message.queries.first().map(|query| query.name().to_lowercase());
+    let Message { metadata, mut answers, mut authorities, mut additionals, .. } = message;
+    if let Some(asked) = asked {
+        let all = answers.iter_mut().chain(&mut authorities).chain(&mut additionals);
+        all.filter(|record| record.name == asked).for_each(|record| record.name = asked.clone());
+    }
+    Reply {
+        code: metadata.response_code,
+        authoritative: false,
+        authentic: metadata.authentic_data,
+        answers,
+        authorities,
+        additionals,
+    }
+}

@@ -1,0 +1,92 @@
+//! Asking several name servers: in their order, without waiting long for one of them.
+//!
+//! The order has a meaning: whoever lists a company's server before a public one wants the first one's word. So the
+//! next is asked when one says that it cannot tell, or when it is late, and then both may answer. "No such name" from a
+//! server that was not first counts only when those before it have had their time: it may not know what they know.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
+use hickory_proto::op::ResponseCode;
+use tokio::time::{Instant, sleep_until};
+
+use super::{PATIENCE, Sent, Server};
+use crate::base::monotonic;
+use crate::faces::dns::reply::Reply;
+
+/// How long "no such name" of a later server waits for an earlier one.
+const PRECEDENCE: Duration = Duration::from_millis(350);
+
+/// The answer, and whose it is; `None` when no server knew one in time.
+pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> Option<(Reply, SocketAddr)> {
+    let (mut order, last): (Vec<_>, Vec<_>) = servers.iter().cloned().partition(|server| server.health.has_turn());
+    order.extend(last);
+    let started = Instant::from_std(monotonic::now());
+    let (end, precedence) = (started + PATIENCE, started + PRECEDENCE);
+    let sent = Arc::new(sent);
+    let mut asking = FuturesUnordered::new();
+    // The places of those that may still answer, and the best "no such name" so far with its place.
+    let mut open: Vec<usize> = Vec::new();
+    let mut negative: Option<(usize, Reply)> = None;
+    let mut waiting = order.iter().enumerate();
+    let mut next = started;
+    let won = loop {
+        if asking.is_empty() || Instant::from_std(monotonic::now()) >= next {
+            if let Some((place, server)) = waiting.next() {
+                let (server, sent) = (server.clone(), sent.clone());
+                next = Instant::from_std(monotonic::now()) + server.health.late();
+                open.push(place);
+                asking.push(async move { (place, server.ask(&sent).await) });
+            } else {
+                next = end;
+            }
+        }
+        if let Some((place, reply)) = negative.take_if(|(place, _)| !open.iter().any(|other| other < place)) {
+            break Some((place, reply));
+        }
+        let wake = if negative.is_some() { precedence } else { next.min(end) };
+        tokio::select! {
+            answered = asking.next() => match answered {
+                Some((place, Ok(reply))) => {
+                    open.retain(|other| *other != place);
+                    let first = !open.iter().any(|other| *other < place);
+                    if first || is_positive(&reply) {
+                        break Some((place, reply));
+                    }
+                    if negative.as_ref().is_none_or(|(other, _)| place < *other) {
+                        negative = Some((place, reply));
+                    }
+                }
+                Some((place, Err(_))) => {
+                    open.retain(|other| *other != place);
+                    // At once.
+                    next = started;
+                    if open.is_empty() && waiting.len() == 0 {
+                        break negative.take();
+                    }
+                }
+                None => break None,
+            },
+            () = sleep_until(wake) => {
+                if let Some(negative) = negative.take() {
+                    break Some(negative);
+                }
+                if wake == end {
+                    break None;
+                }
+            }
+        }
+    };
+    if !asking.is_empty() {
+        // What becomes of the others is waited for elsewhere: it says how they do.
+        tokio::spawn(async move { while asking.next().await.is_some() {} });
+    }
+    won.map(|(place, reply)| (reply, order[place].upstream.address))
+}
+
+fn is_positive(reply: &Reply) -> bool {
+    reply.code == ResponseCode::NoError && !reply.answers.is_empty()
+}

@@ -1,0 +1,109 @@
+//! Why a name is answered as it is, in words.
+
+use crate::engine::names::Asked;
+use crate::engine::seen::Origin;
+use crate::engine::snapshot::Explained;
+use crate::model::endpoint::Endpoint;
+use crate::model::names::NetworkName;
+use crate::model::question::{Answer, Reason};
+
+/// What upstreams have to do with it.
+pub(super) enum Upstream {
+    /// The name is ours.
+    NotConcerned,
+    /// The asker's questions are not forwarded.
+    Forbidden,
+    /// One was asked, or would have been.
+    Asked(Asked),
+}
+
+/// A reason as in JSON.
+pub(super) fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Stranger => "stranger",
+        Reason::Name => "name",
+        Reason::Wildcard => "wildcard",
+        Reason::Service => "service",
+        Reason::Search => "search",
+        Reason::Host => "host",
+        Reason::Loopback => "loopback",
+        Reason::Reverse => "reverse",
+        Reason::Above => "above",
+        Reason::Unknown => "unknown",
+        Reason::Foreign => "foreign",
+    }
+}
+
+/// The explanation: what the asker (`who`) sees, who has the name, where else it exists, and what an upstream said.
+pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind: &str, who: &str) -> Vec<String> {
+    let mut lines = vec![sees(who, &explained.networks)];
+    lines.extend(reason(explained, name, who));
+    if explained.answer == Answer::NoData {
+        lines.push(format!("the name exists, but it has no {kind} records"));
+    }
+    lines.extend(explained.hidden.iter().map(|network| {
+        format!("the name exists on network {network}, which {who} is not on: `netd connect {network} {who}`")
+    }));
+    match upstream {
+        Upstream::NotConcerned => {}
+        Upstream::Forbidden => lines.push(format!(
+            "it is not forwarded: {who} is on internal networks only, whose questions stay on this host"
+        )),
+        Upstream::Asked(asked) => lines.extend(said(asked)),
+    }
+    lines
+}
+
+fn sees(who: &str, networks: &[NetworkName]) -> String {
+    let list: Vec<&str> = networks.iter().map(NetworkName::as_str).collect();
+    match list.as_slice() {
+        [] => format!("{who} sees no network"),
+        [one] => format!("{who} sees network {one}"),
+        many => format!("{who} sees the networks {}, in this order", many.join(", ")),
+    }
+}
+
+fn reason(explained: &Explained, name: &str, who: &str) -> Vec<String> {
+    let holders = |what: &str| explained.holders.iter().map(|endpoint| holder(endpoint, what)).collect();
+    let one = |line: String| vec![line];
+    match explained.reason {
+        Reason::Stranger => one(format!("{who} has no address of ours")),
+        Reason::Name => holders("has the name"),
+        Reason::Wildcard => holders("has an alias `*.…` above the name"),
+        Reason::Service => holders("serves it"),
+        Reason::Search => holders("has the name, once a search domain of the host is taken off"),
+        Reason::Reverse if explained.holders.is_empty() => {
+            one(format!("{name} lies in a subnet of ours: no upstream is asked"))
+        }
+        Reason::Reverse => holders("has the address"),
+        Reason::Host => one(format!("it is a name of the host, as {who} reaches it")),
+        Reason::Loopback => one("localhost and everything below it is whoever asks (RFC 6761)".into()),
+        Reason::Above => one("it has no records of its own, but lies above names that do".into()),
+        Reason::Unknown if !name.contains('.') => {
+            one(format!("nobody that {who} sees has the name, and names of one label are never asked upstream"))
+        }
+        Reason::Unknown => one(format!(
+            "nobody that {who} sees has the name, and it ends in our domain or in a network's name: no upstream is asked"
+        )),
+        Reason::Foreign => one("it is not a name of ours: upstreams know it".into()),
+    }
+}
+
+fn holder(endpoint: &Endpoint, what: &str) -> String {
+    let addresses: Vec<String> = endpoint.addresses.iter().map(|address| address.ip().to_string()).collect();
+    let addresses = if addresses.is_empty() { "no address".into() } else { addresses.join(", ") };
+    format!("container {} on network {} {what}: {addresses}", endpoint.container.name, endpoint.network)
+}
+
+fn said(asked: &Asked) -> Vec<String> {
+    let ttl = asked.ttl.map(|ttl| format!(", may be kept for {ttl} s")).unwrap_or_default();
+    let left = asked.ttl.map(|ttl| format!(", for {ttl} s more")).unwrap_or_default();
+    let line = match asked.origin {
+        Origin::Local => "answered without asking an upstream".to_owned(),
+        Origin::Upstream(server) => format!("upstream {server} says so just now{ttl}"),
+        Origin::Cache => format!("an upstream said so before: it is cached{left}"),
+        Origin::Stale => "an upstream said so before; its time is over, but no upstream answers now".to_owned(),
+        Origin::Nobody => "no upstream gave an answer: `netd_dns_upstream_*` in GET /metrics tells of each".to_owned(),
+    };
+    [line].into_iter().chain(asked.notes.iter().cloned()).collect()
+}

@@ -1,0 +1,129 @@
+//! What the name service does: replies, how long they took, what was left unanswered, connections, upstreams, cache.
+//!
+//! The labels are bounded: networks there are, types and codes of a fixed list (others are `other`), upstreams in use.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::text::Family;
+use crate::engine::names::{Names, UpstreamHealth};
+use crate::engine::seen::Origin;
+use crate::engine::seen::meter::{Meter, NetworkCounts, Unanswered};
+use crate::model::desired::Desired;
+
+/// What stands for the network of a query that came in where no network is (any more).
+const NO_NETWORK: &str = "";
+
+pub(super) fn render(text: &mut String, desired: &Desired, meter: &Meter, names: &dyn Names) {
+    let networks = meter.networks(desired);
+    let named = networks.iter().map(|(name, counts)| (name.as_str(), Arc::as_ref(counts)));
+    let all: Vec<(&str, &NetworkCounts)> = named.chain([(NO_NETWORK, &meter.elsewhere)]).collect();
+    queries(text, &all);
+    durations(text, meter);
+    connections(text, meter);
+    upstreams(text, &names.upstreams());
+    cache(text, names);
+}
+
+fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
+    let help = "Replies to queries, by the network whose name server was asked.";
+    let mut family = Family::new(text, "netd_dns_queries_total", "counter", help);
+    for (network, counts) in all {
+        for (kind, code, source, count) in counts.replies() {
+            let labels = [("network", *network), ("type", kind), ("rcode", code), ("source", source)];
+            family.add("", &labels, count);
+        }
+    }
+    let help = "Messages left without a reply: of askers that flood, and such as are no question.";
+    let mut family = Family::new(text, "netd_dns_unanswered_total", "counter", help);
+    for (network, counts) in all.iter().filter(|(name, counts)| *name != NO_NETWORK || counts.without_reply() != [0; 2])
+    {
+        for (reason, count) in Unanswered::WORDS.into_iter().zip(counts.without_reply()) {
+            family.add("", &[("network", network), ("reason", reason)], count);
+        }
+    }
+    let help = "Queries that got SERVFAIL at once because too many waited; netd_dns_queries_total has them as well.";
+    let mut family = Family::new(text, "netd_dns_shed_total", "counter", help);
+    for (network, counts) in all.iter().filter(|(name, counts)| *name != NO_NETWORK || counts.shed_so_far() > 0) {
+        family.add("", &[("network", network)], counts.shed_so_far());
+    }
+}
+
+fn durations(text: &mut String, meter: &Meter) {
+    let help = "From the arrival of a query until its reply was ready.";
+    let mut family = Family::new(text, "netd_dns_query_duration_seconds", "histogram", help);
+    for (source, histogram) in Origin::WORDS.into_iter().zip(meter.durations()) {
+        let mut count = 0;
+        for (end, so_far) in histogram.buckets() {
+            let end = end.map_or("+Inf".to_owned(), |end| end.to_string());
+            family.add("_bucket", &[("source", source), ("le", &end)], so_far);
+            count = so_far;
+        }
+        family.add("_sum", &[("source", source)], histogram.seconds());
+        family.add("_count", &[("source", source)], count);
+    }
+}
+
+fn connections(text: &mut String, meter: &Meter) {
+    for (name, kind, help, count) in [
+        ("netd_dns_tcp_connections", "gauge", "TCP connections that are open now.", &meter.tcp.open),
+        (
+            "netd_dns_tcp_refused_total",
+            "counter",
+            "TCP connections that were closed at once because too many were open.",
+            &meter.tcp.refused,
+        ),
+        (
+            "netd_dns_tcp_dismissed_total",
+            "counter",
+            "TCP connections that were closed while idle, to make room for others.",
+            &meter.tcp.dismissed,
+        ),
+    ] {
+        Family::new(text, name, kind, help).add("", &[], count.load(Ordering::Relaxed));
+    }
+}
+
+/// A family of samples, one for each upstream.
+type Column = (&'static str, &'static str, &'static str, fn(&UpstreamHealth) -> Option<f64>);
+
+/// The numbers are far below those that a float does not hold exactly.
+#[expect(clippy::cast_precision_loss, reason = "counts of queries stay below 2^53")]
+fn count(count: u64) -> Option<f64> {
+    Some(count as f64)
+}
+
+fn upstreams(text: &mut String, all: &[UpstreamHealth]) {
+    let columns: [Column; 6] = [
+        ("netd_dns_upstream_queries_total", "counter", "Queries sent to the upstream.", |u| count(u.asked)),
+        ("netd_dns_upstream_answers_total", "counter", "Answers of it, \"no such name\" included.", |u| {
+            count(u.answered)
+        }),
+        ("netd_dns_upstream_failures_total", "counter", "Queries that it refused or failed at.", |u| count(u.failed)),
+        ("netd_dns_upstream_timeouts_total", "counter", "Queries on which nothing came.", |u| count(u.silent)),
+        ("netd_dns_upstream_rtt_seconds", "gauge", "Its round trip, smoothed.", |u| u.rtt.map(|rtt| rtt.as_secs_f64())),
+        ("netd_dns_upstream_healthy", "gauge", "Whether it is asked in its turn; 0: it was silent lately.", |u| {
+            Some(f64::from(u8::from(u.healthy)))
+        }),
+    ];
+    for (name, kind, help, value) in columns {
+        let mut family = Family::new(text, name, kind, help);
+        for upstream in all {
+            if let Some(value) = value(upstream) {
+                family.add("", &[("server", &upstream.server)], value);
+            }
+        }
+    }
+}
+
+fn cache(text: &mut String, names: &dyn Names) {
+    let Some(cache) = names.cache() else { return };
+    for (name, kind, help, value) in [
+        ("netd_dns_cache_entries", "gauge", "Answers of upstreams that are kept.", cache.entries),
+        ("netd_dns_cache_bytes", "gauge", "About how much memory they take.", cache.bytes),
+        ("netd_dns_cache_hits_total", "counter", "Questions that they answered.", cache.hits),
+        ("netd_dns_cache_misses_total", "counter", "Questions that they did not.", cache.misses),
+    ] {
+        Family::new(text, name, kind, help).add("", &[], value);
+    }
+}

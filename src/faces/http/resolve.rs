@@ -1,0 +1,129 @@
+//! `GET /v1/resolve`: what a container would be told, and why. For a name that is not ours the upstreams are really asked.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::explain::{self, Upstream};
+use super::extract::Params;
+use super::problem::Problem;
+use super::{Shared, find};
+use crate::api::v1::{self, ContainerRef, ErrorBody, Holder, Resolved};
+use crate::engine::names::Asked;
+use crate::engine::seen::Origin;
+use crate::model::endpoint::Endpoint;
+use crate::model::question::{Answer, Asker, Service};
+
+pub(super) fn routes() -> OpenApiRouter<Shared> {
+    OpenApiRouter::new().routes(routes!(resolve))
+}
+
+/// A DNS question.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Question {
+    /// The name; an IP address asks for its names.
+    name: String,
+    /// A, AAAA, PTR, or any other type of RFC 1035 and later; absent: A, for an IP address PTR.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    /// The container that would ask; absent: the host, which sees every network.
+    from: Option<String>,
+}
+
+/// What the daemon's DNS answers, and why.
+#[utoipa::path(get, path = "/v1/resolve", tag = "dns", params(Question),
+    responses(
+        (status = 200, body = Resolved, description = "The answer, also when there is no such name"),
+        (status = 400, body = ErrorBody, description = "The question is wrong"),
+        (status = 404, body = ErrorBody, description = "No such container")))]
+async fn resolve(State(shared): State<Shared>, Params(question): Params<Question>) -> Result<Json<Resolved>, Problem> {
+    let (name, record) = v1::record(&question.name, question.kind.as_deref())?;
+    let snapshot = shared.handle.snapshot();
+    let (address, from) = match &question.from {
+        None => (None, None),
+        Some(text) => {
+            let container = find::container(&snapshot, text)?;
+            let address = container.endpoints.iter().flat_map(|endpoint| &endpoint.addresses).next();
+            let address = address.ok_or_else(|| Problem::invalid(format!("container {text:?} has no IP address")))?;
+            (Some(address.ip()), Some(container.container.name.to_string()))
+        }
+    };
+    let asker = address.map_or(Asker::Host, Asker::Address);
+    let explained = snapshot.explain(asker, &name, record.kind);
+    let upstream = match explained.answer {
+        Answer::Forward if !snapshot.may_forward(asker) => Upstream::Forbidden,
+        Answer::Forward => Upstream::Asked(shared.names.ask(address, &name, &record.name).await),
+        _ => Upstream::NotConcerned,
+    };
+    let who = from.as_deref().unwrap_or("the host");
+    let explanation = explain::lines(&explained, &upstream, &name, &record.name, who);
+    let mut resolved = Resolved {
+        name,
+        kind: record.name,
+        status: String::new(),
+        answers: Vec::new(),
+        from,
+        source: Origin::Local.as_str().into(),
+        reason: explain::word(explained.reason).into(),
+        networks: explained.networks.iter().map(ToString::to_string).collect(),
+        holders: explained.holders.iter().map(|endpoint| holder(endpoint)).collect(),
+        hidden: explained.hidden.iter().map(ToString::to_string).collect(),
+        server: None,
+        ttl: None,
+        explanation,
+    };
+    match upstream {
+        Upstream::NotConcerned => {
+            let (status, answers) = shown(explained.answer);
+            (resolved.status, resolved.answers) = (status.into(), answers);
+        }
+        Upstream::Forbidden => {
+            (resolved.status, resolved.source) = ("SERVFAIL".into(), Origin::Nobody.as_str().into());
+        }
+        Upstream::Asked(asked) => told(&mut resolved, asked),
+    }
+    Ok(Json(resolved))
+}
+
+/// Fills in what an upstream said.
+fn told(resolved: &mut Resolved, asked: Asked) {
+    let Asked { code, answers, origin, ttl, notes: _ } = asked;
+    resolved.status = if code == "NOERROR" && answers.is_empty() { "NODATA".into() } else { code };
+    (resolved.answers, resolved.source, resolved.ttl) = (answers, origin.as_str().into(), ttl);
+    resolved.server = match origin {
+        Origin::Upstream(server) => Some(server.to_string()),
+        _ => None,
+    };
+}
+
+fn holder(endpoint: &Endpoint) -> Holder {
+    Holder {
+        container: ContainerRef::from(&endpoint.container),
+        network: endpoint.network.to_string(),
+        addresses: endpoint.addresses.iter().map(|address| address.ip().to_string()).collect(),
+    }
+}
+
+fn shown(answer: Answer) -> (&'static str, Vec<String>) {
+    match answer {
+        Answer::A(addresses) => ("NOERROR", addresses.iter().map(ToString::to_string).collect()),
+        Answer::Aaaa(addresses) => ("NOERROR", addresses.iter().map(ToString::to_string).collect()),
+        Answer::Ptr(names) => ("NOERROR", names),
+        Answer::Srv(services) => {
+            let one = |s: &Service| format!("{} 1 {} {}", s.priority, s.port, s.target);
+            ("NOERROR", services.iter().map(one).collect())
+        }
+        Answer::Txt(texts) => ("NOERROR", texts),
+        Answer::Any => ("NOERROR", vec!["\"RFC8482\" \"\"".into()]),
+        Answer::NoData => ("NODATA", Vec::new()),
+        Answer::NxDomain => ("NXDOMAIN", Vec::new()),
+        // What an upstream says takes its place.
+        Answer::Forward => ("SERVFAIL", Vec::new()),
+        Answer::Refused => ("REFUSED", Vec::new()),
+    }
+}
