@@ -1,8 +1,9 @@
 //! The servers that are compared: all of them in the namespace that plays the host, at netd's gateway, each on a port of
 //! its own, with the same names.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use netd::engine::listener::{Batch, Poller};
 use nix::unistd::Pid;
@@ -111,12 +112,12 @@ fn unbound(zone: &Zone, port: u16) -> Running {
 /// A file for the network, a line for each container, as netavark writes it.
 fn aardvark(zone: &Zone, port: u16) -> Running {
     let folder = "/run/lab/aardvark";
-    let mut number = 0u64;
-    let mut line = |name: &str, address| {
-        number += 1;
-        format!("{number:064x} {address}  {name}\n")
+    let mut containers: BTreeMap<Ipv4Addr, Vec<&str>> = BTreeMap::new();
+    zone.names.iter().for_each(|(name, address)| containers.entry(*address).or_default().push(name));
+    let line = |(number, (address, names)): (usize, (&Ipv4Addr, &Vec<&str>))| {
+        format!("{number:064x} {address}  {}\n", names.join(","))
     };
-    let lines: String = zone.names.iter().map(|(name, address)| line(name, *address)).collect();
+    let lines: String = containers.iter().enumerate().map(line).collect();
     fs::write(format!("{folder}/{}", super::zone::NETWORK), format!("{}\n{lines}", zone.gateway)).expect("a file");
     let port = port.to_string();
     Running::start_in_background(

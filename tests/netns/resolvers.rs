@@ -108,7 +108,7 @@ fn other_types(lab: &Lab) {
         let said = lab.exec("client", &format!("kdig +retry=0 @{server} web {kind}")).ok().stdout;
         assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0") && said.contains("SOA"), "{said}");
     }
-    assert_eq!(upstream.asked(), [String::new(); 0], "nothing of this is the host's resolvers' business");
+    assert!(upstream.asked().is_empty(), "not the host's resolvers' business: {:?}", upstream.asked());
 }
 
 /// The one name server in a container's resolv.conf.
@@ -222,7 +222,7 @@ fn transports(lab: &Lab) {
             Dig::expect("client", &format!("{transport} {options} web"), &[&web]);
         }
     }
-    for options in ["+tcp +keepopen", "+tcp", "+edns +bufsize=1232", "+tcp +padding=64", "+notcp +nord"] {
+    for options in ["+tcp +keepopen", "+tcp", "+edns +bufsize=1232", "+tcp +padding=64", "+notcp +nordflag"] {
         // Two questions, over one connection where it is kept open.
         let line = format!("kdig +retry=0 +short {options} @{server} web A www A");
         let said = lab.exec("client", &line).ok().stdout;

@@ -2,7 +2,8 @@
 //!
 //! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
 //! `quick` answers them, `encode` writes the reply, `recent` has it at hand when it is asked for again. Everything else
-//! goes the slow way: `handler` turns any message into a reply, `reply` builds and encodes it in hickory's types. Where both ways can answer they say the same.
+//! goes the slow way: `handler` turns any message into a reply, `reply` builds and encodes it in hickory's types. Where
+//! both ways can answer they say the same.
 //!
 //! `forward` has other names answered: `upstreams` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks
 //! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say.

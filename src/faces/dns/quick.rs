@@ -21,7 +21,7 @@ const AAAA: u16 = 28;
 pub(super) enum Done {
     /// The reply fills that many bytes of the buffer.
     Replied(usize, Origin),
-    /// The same, and whoever asks again is to be told something else: it is another one's turn to come first.
+    /// The same, from us, and whoever asks again is to be told something else: it is another one's turn to come first.
     Rotated(usize),
     /// It is for the slow way.
     Left,
@@ -77,9 +77,8 @@ fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transp
     let answer = snapshot.resolve(Asker::Address(asker), query.name.as_str(), kind);
     if answer == Answer::Forward {
         let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Asker::Address(asker)))?;
-        return forwarder
-            .kept(snapshot, asker, query, transport, out)
-            .map(|(length, origin)| Done::Replied(length, origin));
+        let (length, origin) = forwarder.kept(snapshot, asker, query, transport, out)?;
+        return Some(Done::Replied(length, origin));
     }
     if !matches!(query.kind, A | AAAA | PTR) {
         return None;

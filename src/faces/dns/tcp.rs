@@ -179,8 +179,8 @@ fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<
         static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
     }
     OUT.with_borrow_mut(|out| match handler.quick(&handler.view(), question, source, Transport::Tcp, out) {
-        Done::Rotated(length) => Some((out[..length].to_vec(), Origin::Local)),
         Done::Replied(length, origin) => Some((out[..length].to_vec(), origin)),
+        Done::Rotated(length) => Some((out[..length].to_vec(), Origin::Local)),
         Done::Ignored => Some((Vec::new(), Origin::Local)),
         Done::Left => None,
     })

@@ -23,7 +23,7 @@ use super::quick::{self, Done};
 use super::recent::Recent;
 use super::watch::{self, Place, Replied};
 use super::wire::Transport;
-use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
+use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog, run_soon};
 use crate::engine::seen::meter::Unanswered;
 
 /// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
@@ -99,6 +99,11 @@ impl UdpLoop {
         tokio::spawn(slow_way(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
+            // While it waits for a processor, a flood fills the sockets' queues, and the kernel drops what comes then, of
+            // anybody.
+            if let Err(error) = run_soon() {
+                debug!("let the name service run before others: {error}");
+            }
             if let Err(error) = worker.run() {
                 error!("wait for DNS queries: {error}");
             }
@@ -221,11 +226,10 @@ impl Worker {
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
-    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
-    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
-        let Some(socket) = self.sockets.get_mut(&key) else { return false };
-        let count = match batch.receive(&socket.socket) {
-            Ok(0) => return false,
+    /// Takes a batch; how many questions it has, 0 where none can be taken.
+    fn receive(&mut self, key: u64, batch: &mut Batch) -> usize {
+        let Some(socket) = self.sockets.get_mut(&key) else { return 0 };
+        match batch.receive(&socket.socket) {
             Ok(count) => {
                 socket.errors = 0;
                 if (count == BATCH || socket.overload.is_on())
@@ -242,9 +246,15 @@ impl Worker {
                     // An error means that it is not waited for any more, which is what is wanted.
                     let _ = self.close(key);
                 }
-                return false;
+                0
             }
-        };
+        }
+    }
+
+    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
+    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
+        let count = self.receive(key, batch);
+        let Some(socket) = self.sockets.get_mut(&key).filter(|_| count > 0) else { return false };
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
         self.recent.of(&snapshot);
@@ -263,6 +273,7 @@ impl Worker {
             }
             match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
                 Done::Replied(length, origin) => {
+                    // What is kept of upstreams' answers grows old.
                     if origin == Origin::Local {
                         recent.keep(message, asker.ip(), &out[..length]);
                     }

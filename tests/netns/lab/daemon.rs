@@ -52,6 +52,7 @@ impl Daemon {
     }
 
     /// Its process id.
+    #[allow(dead_code, reason = "for a benchmark")]
     pub(crate) fn pid(&self) -> Pid {
         self.pid
     }

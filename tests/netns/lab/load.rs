@@ -51,6 +51,7 @@ pub(crate) struct Tally {
     /// Questions without an answer.
     pub(crate) lost: Vec<String>,
     /// From each question to its right answer.
+    #[allow(dead_code, reason = "for a benchmark")]
     pub(crate) times: Vec<Duration>,
 }
 
@@ -91,6 +92,7 @@ impl Load {
     }
 
     /// How many questions wait for their answers now.
+    #[allow(dead_code, reason = "for a benchmark")]
     pub(crate) fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }

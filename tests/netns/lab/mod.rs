@@ -105,6 +105,7 @@ impl Lab {
     }
 
     /// The daemon's process id.
+    #[allow(dead_code, reason = "for a benchmark")]
     pub(crate) fn daemon_pid(&self) -> nix::unistd::Pid {
         self.daemon.borrow().as_ref().expect("a daemon runs").pid()
     }
