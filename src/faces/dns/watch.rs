@@ -314,7 +314,7 @@ mod tests {
         let container = &snapshot.desired.containers().next().unwrap().container;
         let web = seen.log.switch_on(container, clock::now());
         let (notes, mut waiting) = mpsc::channel(1);
-        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap());
+        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap(), None);
         let (asker, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
         let (question, reply) = ([0; 12], [0; 12]);
         let ask = || {
