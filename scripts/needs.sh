@@ -41,6 +41,35 @@ install_silently() (
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
 )
 
+# needs_resolved: systemd-resolved and resolvectl in target/systemd-resolved, for tests to start in namespaces of their
+# own. The package is not installed: that would make it the machine's own resolver. Without it, those tests say that they
+# are left out.
+needs_resolved() (
+    resolved() { ls {/usr,,"$folder/usr","$folder"}/lib/systemd/systemd-resolved 2>/dev/null | head -n1; }
+    folder=target/systemd-resolved
+    if [ -z "$(resolved)" ]; then
+        if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+            echo "no systemd-resolved, and no Debian to fetch it from: its tests are left out"
+            return 0
+        fi
+        mkdir -p "$folder"
+        fetch() { (cd "$folder" && apt-get download -qq -o APT::Sandbox::User=root systemd-resolved 2>&1 | tail -n1); }
+        why=$(fetch) || true
+        if ! ls "$folder"/*.deb >/dev/null 2>&1 && [ "$(id -u)" = 0 ]; then
+            # A fresh machine has no lists of packages.
+            why=$(apt-get update -qq && fetch) || true
+        fi
+        if ! dpkg-deb -x "$folder"/*.deb "$folder" 2>/dev/null; then
+            echo "systemd-resolved cannot be fetched ($why): its tests are left out"
+            return 0
+        fi
+        rm -f "$folder"/*.deb
+        echo "fetched, not installed: systemd-resolved"
+    fi
+    # The library it shares with systemd, where there is no systemd. It is only a library.
+    if ldd "$(resolved)" | grep -q 'libsystemd-shared.*not found'; then needs no-such-program=libsystemd-shared; fi
+)
+
 # needs_rust: a cargo of at least the rust-version in Cargo.toml, also where rustup put it.
 needs_rust() {
     local wanted have=none

@@ -1,8 +1,8 @@
 //! Floor 6: the assembly. Binds everything, then serves; a taken socket is a start error.
 //!
-//! Tasks: the API on the unix socket (and on TCP where configured), the metrics where configured, the name service.
-//! Each ends by the drain's token; the engine's thread ends by its own command. Whatever ends first by itself ends the
-//! daemon, with an error. Networks and traffic stay as they are.
+//! Tasks: the API on the unix socket (and on TCP where configured), the metrics where configured, the name service, and
+//! where configured what tells the host's systemd-resolved. Each ends by the drain's token; the engine's thread ends by
+//! its own command. Whatever ends first by itself ends the daemon, with an error. Networks and traffic stay as they are.
 
 pub mod plugins;
 pub mod sandbox;
@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine::{self, Engine};
-use crate::faces::{dns, http};
+use crate::faces::{dns, http, resolved};
 use crate::kernel::runtimes::{Runtimes, Sockets};
 use crate::kernel::{Kernel, linux::Linux};
 use crate::model::address::Pool;
@@ -131,6 +131,8 @@ pub struct Bound {
     engine: Engine,
     listeners: Listeners,
     dns: dns::Config,
+    /// Whether the host's systemd-resolved is told.
+    resolved: bool,
     socket: PathBuf,
 }
 
@@ -149,8 +151,9 @@ pub fn build(
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    let engine = engine::start(engine::Config { pools, ula, domain }, kernel, store, runtimes)?;
-    Ok(Bound { engine, listeners, dns, socket: config.socket.clone() })
+    let engine_config = engine::Config { pools, ula, domain, dns_port: config.dns.port };
+    let engine = engine::start(engine_config, kernel, store, runtimes)?;
+    Ok(Bound { engine, listeners, dns, resolved: config.dns.resolved, socket: config.socket.clone() })
 }
 
 fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
@@ -168,7 +171,7 @@ fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { engine: Engine { handle, listening, thread }, listeners, dns, socket } = self;
+        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, socket } = self;
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
@@ -179,6 +182,13 @@ impl Bound {
             server.run(dns_stop).await;
             "the name service"
         });
+        if resolved {
+            let (handle, stop) = (handle.clone(), stop.clone());
+            tasks.spawn(async move {
+                resolved::run(handle, stop).await;
+                "the link to systemd-resolved"
+            });
+        }
         let router = http::router(handle.clone(), names.clone(), ready.clone());
         let api = tokio::net::UnixListener::from_std(listeners.api).map_err(AppError::Runtime)?;
         tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), stop.clone().cancelled_owned())));

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
+use crate::kernel::dns_sockets;
 use crate::model::address::{Pool, Subnet};
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
@@ -77,8 +78,14 @@ pub struct Dns {
     /// How long an answer may be kept, in seconds (0 to 86400).
     #[serde(deserialize_with = "file::ttl")]
     pub ttl: u32,
+    /// Where it listens at each network's gateway, UDP and TCP; taken by another program: at the next free port from 61053
+    /// on. Containers ask port 53 whichever it is.
+    #[serde(deserialize_with = "file::port")]
+    pub port: u16,
     /// Who answers other names; empty: the resolvers in the host's resolv.conf, followed as it changes.
     pub upstreams: Vec<Upstream>,
+    /// Whether the host finds our names too: its systemd-resolved is told to ask our gateways for them.
+    pub resolved: bool,
     /// How much of their answers is kept, in MiB (0 to 4096; 0: nothing).
     #[serde(deserialize_with = "file::cache")]
     pub cache_mib: u32,
@@ -130,7 +137,9 @@ impl Default for Dns {
         Self {
             domain: "internal".parse().expect("a DNS name"),
             ttl: 5,
+            port: dns_sockets::PORT,
             upstreams: Vec::new(),
+            resolved: false,
             cache_mib: 16,
             ca_file: None,
             split: BTreeMap::new(),

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use netd::logic::rules;
-use netd::model::element::{Element, Published, PublishedRange};
+use netd::model::address::Subnet;
+use netd::model::element::{Element, NameServer, Published, PublishedRange};
 use netd::model::publication::{PortRange, Protocol};
 
 type Elements = BTreeSet<Element>;
@@ -20,14 +21,20 @@ fn network(bridge: &str, subnets: &[&str], internal: bool) -> Elements {
     let name = || bridge.parse().unwrap();
     let mut elements = Elements::from([Element::Bridge(name()), Element::Allowed(name(), name())]);
     if internal {
-        elements.insert(Element::Internal(name()));
+        elements.extend([Element::Internal(name()), Element::HostClosed(name()), Element::PortsClosed(name())]);
         return elements;
     }
     for subnet in subnets {
-        let subnet = subnet.parse().unwrap();
+        let subnet: Subnet = subnet.parse().unwrap();
         elements.extend([Element::Masquerade(subnet), Element::Hairpin(subnet)]);
     }
     elements
+}
+
+/// What leads to the name service at a gateway.
+fn name_server(gateway: &str) -> [Element; 2] {
+    let server = NameServer { gateway: gateway.parse().unwrap(), port: 61053 };
+    [Element::AskAt(server), Element::AnswerFrom(server)]
 }
 
 fn publish(host_ip: Option<&str>, protocol: Protocol, port: u16, to: &str, to_port: u16) -> Element {
@@ -44,6 +51,7 @@ fn range(host_ip: Option<&str>, protocol: Protocol, first: u16, last: u16, to: &
 fn two_networks() -> Elements {
     let mut elements = network("nd-net1", &["10.89.0.0/24"], false);
     elements.extend(network("nd-net2", &["10.89.1.0/24"], true));
+    elements.insert(Element::HostClosed("nd-net1".parse().unwrap()));
     elements
 }
 
@@ -68,6 +76,7 @@ fn ten_publications() -> Elements {
 fn dual_stack() -> Elements {
     use Protocol::{Tcp, Udp};
     let mut elements = network("nd-net1", &["10.89.0.0/24", "fd00:89::/64"], false);
+    elements.extend(["10.89.0.1", "fd00:89::1"].into_iter().flat_map(name_server));
     elements.extend([
         publish(None, Tcp, 4000, "10.89.0.2", 80),
         publish(None, Tcp, 4000, "fd00:89::2", 80),
@@ -82,7 +91,10 @@ fn dual_stack() -> Elements {
 fn tables() -> [(&'static str, Elements); 5] {
     [
         ("empty", Elements::new()),
-        ("one-network", network("nd-net1", &["10.89.0.0/24"], false)),
+        (
+            "one-network",
+            network("nd-net1", &["10.89.0.0/24"], false).into_iter().chain(name_server("10.89.0.1")).collect(),
+        ),
         ("two-networks-one-internal", two_networks()),
         ("ten-publications", ten_publications()),
         ("dual-stack", dual_stack()),

@@ -116,6 +116,14 @@ pub(super) fn ttl<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::
     Ok(ttl)
 }
 
+pub(super) fn port<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u16, D::Error> {
+    let port = u16::deserialize(deserializer)?;
+    if port == 0 {
+        return Err(D::Error::custom("invalid port 0: use 1 to 65535"));
+    }
+    Ok(port)
+}
+
 pub(super) fn ipv4_pools<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Pool>, D::Error> {
     let pools = Vec::<Pool>::deserialize(deserializer)?;
     let refuse = |pool: &Pool, why: String| Err(D::Error::custom(format!("invalid pool {}: {why}", pool.base)));

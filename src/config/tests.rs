@@ -19,6 +19,7 @@ domain = "internal"
 ttl = 5
 upstreams = []                   # empty: the host's resolv.conf, followed as it changes
 cache_mib = 16                   # answers of upstreams that are kept; 0: none
+resolved = false                 # true: the host finds our names too, through its systemd-resolved
 
 [metrics]
 listen = "127.0.0.1:9153"        # off when absent
@@ -60,13 +61,14 @@ fn an_error_names_file_line_and_key() {
         ),
         ("[dns.split]\n\"a.b\" = [\"here\"]", "line 2, \"a.b\": ", "invalid name server \"here\""),
         ("[dns.split]\n\"a.b\" = []", "line 2, \"a.b\": ", "give at least one"),
-        ("[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"A.b\" = [\"1.1.1.1\"]", "line ", "A.b has its servers already"),
+        ("[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"A.b\" = [\"1.1.1.1\"]", "line ", "b has its servers already"),
         ("[dns]\nca_file = \"ca.pem\"", "line 2, ca_file: ", "give an absolute path"),
         ("[dns]\ncache_mib = 5000", "line 2, cache_mib: ", "0 to 4096"),
         ("[dns]\nttl = -1", "line 2, ttl: ", "invalid value"),
         ("[dns]\ndomain = \"a b\"", "line 2, domain: ", "invalid DNS name \"a b\""),
         ("[dns]\nupstreams = [\"one.one\"]", "line 2, upstreams: ", "invalid name server"),
         ("[dns]\nupstreams = [\"0.0.0.0\"]", "line 2, upstreams: ", "invalid name server"),
+        ("[dns]\nresolved = \"yes\"", "line 2, resolved: ", "invalid type"),
         ("[dnss]\nttl = 5", "line 1, [dnss]: ", "unknown field `dnss`"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 8 }]", "line 2, ipv4: ", "not a prefix length of 16 to 30"),
         ("[pools]\nipv4 = [{ base = \"10.0.0.0/16\", size = 31 }]", "line 2, ipv4: ", "not a prefix length"),

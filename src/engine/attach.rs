@@ -203,9 +203,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.after_undo(&failed.undo);
             return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
+        self.keep_addresses(std::slice::from_ref(&endpoint));
+        self.serve_inside(&endpoint.container.id);
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
         self.tell_connected(&endpoint);
+        self.try_gateway(network);
         Ok(endpoint)
     }
 
@@ -256,6 +259,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let snapshot = super::Snapshot {
             desired: self.state.desired.clone(),
             search: self.search.clone(),
+            blocked: self.state.blocked.clone(),
             ..super::Snapshot::default()
         };
         Some(snapshot.resolv_conf(&attached))

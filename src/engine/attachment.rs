@@ -243,8 +243,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.after_undo(&failed.undo);
             return Err(Error::Kernel { error: failed.error, undo: failed.undo });
         }
+        self.serve_inside(&endpoint.container.id);
         self.publish();
         self.tell_connected(&endpoint);
+        self.try_gateway(&network);
         Ok(endpoint)
     }
 

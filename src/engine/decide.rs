@@ -62,6 +62,7 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
             name: bridge_name(state, spec, choice.facts)?,
             icc: spec.icc,
             masquerade: spec.masquerade,
+            isolated: spec.isolated,
         }),
         subnets,
         internal: spec.internal,

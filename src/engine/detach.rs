@@ -66,6 +66,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                         keys.push((key, false));
                     }
                 }
+                Command::Kernel(KernelEvent::NetnsGone(path)) => {
+                    let mut gone = self.endpoints_gone_with(&path);
+                    gone.retain(|key| !keys.iter().any(|(known, _)| known == key));
+                    keys.extend(gone.into_iter().map(|key| (key, false)));
+                }
                 _ => {}
             }
         }
@@ -124,6 +129,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         self.publish();
+        containers.iter().for_each(|(id, _)| self.serve_inside(id));
         let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
         let steps = self.detach_steps(&containers, &gone);
         let errors = apply::all_that_can(&mut self.kernel, &steps);

@@ -14,9 +14,11 @@ pub use crate::kernel::poller::{Poller, WOKEN, Waker};
 pub enum Listening {
     /// Answer on these sockets; replaces those at the same address.
     Serve(DnsSockets),
+    /// Say that questions are being answered.
+    Alive(std::sync::mpsc::Sender<()>),
     /// Close the sockets at this address, then drop `closed`; one that is not served is fine.
     Stop {
-        /// The gateway.
+        /// As in [`DnsSockets`].
         address: IpAddr,
         /// The engine waits for its end, so that the address can be bound again at once.
         closed: std::sync::mpsc::Sender<()>,

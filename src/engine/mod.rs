@@ -8,11 +8,14 @@ mod decide;
 mod detach;
 pub mod error;
 pub mod event;
+mod firewall;
+pub mod host;
 mod inside;
 pub mod listener;
 pub mod names;
 mod reconcile;
 pub mod seen;
+mod serving;
 pub mod snapshot;
 mod state;
 #[cfg(test)]
@@ -68,6 +71,7 @@ pub(crate) enum Command {
     Check(Box<CheckSpec>, Reply<()>),
     Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Room(String, Reply<()>),
+    Report { subject: &'static str, problem: Option<String> },
     Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
 }
@@ -75,7 +79,8 @@ pub(crate) enum Command {
 impl Command {
     /// Whether endpoints go by it: such commands are carried out together.
     fn disconnects(&self) -> bool {
-        matches!(self, Self::Disconnect { .. } | Self::Detach(..) | Self::Kernel(KernelEvent::LinkGone(_)))
+        let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
+        matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
     }
 }
 
@@ -94,6 +99,8 @@ pub struct Config {
     pub ula: bool,
     /// The domain of our names.
     pub domain: String,
+    /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
+    pub dns_port: u16,
 }
 
 /// A running engine.
@@ -130,6 +137,8 @@ pub fn start<K: Kernel, S: Store>(
         events: events.clone(),
         listening: to_listener,
         served: Default::default(),
+        inside: Default::default(),
+        reached: Default::default(),
         problems: Default::default(),
         told: Default::default(),
         starting: true,
@@ -138,6 +147,9 @@ pub fn start<K: Kernel, S: Store>(
     };
     let facts = worker.facts()?;
     worker.search = facts.search;
+    // A killed daemon may have made an endpoint, and not come to this.
+    let endpoints: Vec<Arc<Endpoint>> = worker.state.desired.endpoints().cloned().collect();
+    worker.keep_addresses(&endpoints);
     let doorbell = commands.downgrade();
     worker.kernel.watch(Box::new(move |event| {
         // A full mailbox is no loss: whatever is in it will be followed by a look at everything.
@@ -234,6 +246,13 @@ impl Handle {
     /// Whether another container could join the network now; the error says what is used up.
     pub async fn room(&self, network: &str) -> Result<(), Error> {
         self.ask(|reply| Command::Room(network.to_owned(), reply)).await
+    }
+
+    /// A face's own problem, in `netd status` and an event; `None`: there is none any more. The subject begins with
+    /// `dns `.
+    pub(crate) async fn report(&self, subject: &'static str, problem: Option<String>) {
+        // An engine that has ended needs no status.
+        let _ = self.commands.send(Command::Report { subject, problem }).await;
     }
 
     /// Ends the engine after the command in hand. Everything it made stays as it is.

@@ -30,10 +30,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);
         self.repair_links(&observed, &rebuilt);
+        self.open_and_close();
+        self.serve_all_inside();
         self.repair_elements(&observed);
         self.hold_ports(&observed);
         self.repair_files();
-        self.listen();
         self.publish();
         self.starting = false;
     }
@@ -98,7 +99,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 None => self.kernel.has_link(&endpoint.host_ifname),
             };
             // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
-            if right && (!self.starting || self.stands(&network, &endpoint)) {
+            let stands = |worker: &mut Self| !worker.starting || worker.stands(&network, &endpoint);
+            if right && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
                 self.repair_limits(&network, &endpoint);
                 continue;
             }
@@ -140,7 +142,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_elements(&mut self, observed: &Observed) {
-        let wanted = wanted::all_elements(&self.state.desired);
+        let wanted = self.wanted_elements();
         let (step, what) = match observed.structure {
             Structure::Missing => (Step::Table(wanted.into_iter().collect()), "table inet netd was missing".into()),
             Structure::Different => {
@@ -186,6 +188,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let what = format!("resolv.conf of {netns} was left behind");
             self.repair(&Step::Resolv { netns, before: None, now: None }, &what);
         }
+        self.write_files();
+    }
+
+    /// Writes resolv.conf of every named namespace.
+    pub(super) fn write_files(&mut self) {
         let attached: Vec<_> = self.state.desired.containers().cloned().collect();
         for attached in attached {
             let now = self.resolv_conf(&attached.endpoints);

@@ -4,11 +4,12 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::logic::wanted;
+use crate::logic::wanted::{self, Blocked};
 pub use crate::logic::zone::Explained;
 use crate::logic::zone::Zone;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
+use crate::model::inside;
 use crate::model::question::{Answer, Asker, RecordType};
 use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub domain: String,
     /// Search domains of the host, for resolv.conf.
     pub search: Vec<String>,
+    /// Networks whose containers the host's firewall keeps from asking for names at their gateway.
+    pub blocked: Arc<Blocked>,
 }
 
 impl Snapshot {
@@ -48,9 +51,13 @@ impl Snapshot {
         self.zone().may_forward(asker)
     }
 
-    /// The name server of a container: the bridge's address on the network that it was connected to first, IPv4 before
-    /// IPv6. One is enough, it answers for all of its networks; a second would only be asked in its place.
+    /// The name server of a container: 127.0.0.11 where it asks within, else the bridge's address on the network that it
+    /// was connected to first, IPv4 before IPv6. One is enough, it answers for all of its networks; a second would only be
+    /// asked in its place.
     pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {
+        if wanted::inside(&self.desired, &self.blocked, container).is_some() {
+            return Some(inside::AT.into());
+        }
         container.endpoints.iter().find_map(|endpoint| {
             let network = self.desired.network(&endpoint.network)?;
             let gateways = endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip()));

@@ -4,11 +4,16 @@
 //! return what the store must hear about addresses.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
 
 use crate::logic::interfaces;
 use crate::logic::ipam::Ipam;
 use crate::logic::ports::PortTable;
+use crate::logic::sticky::{self, Sticky};
+use crate::logic::wanted::Blocked;
 use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Endpoint, EndpointKey};
@@ -18,12 +23,16 @@ use crate::store::{Record, Stored};
 
 /// Under which name the store keeps the random ULA prefix.
 const ULA_SETTING: &str = "ula-prefix";
+/// Under which the networks that ask within, their names separated by spaces.
+const BLOCKED_SETTING: &str = "dns-blocked";
 
 /// Desired state with the indices of decisions.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) desired: Desired,
     pub(crate) ipam: Ipam,
+    /// Invariant: what nobody has of it is released in `ipam`, so that it is never taken for new.
+    pub(crate) sticky: Sticky,
     pub(crate) ports: PortTable,
     /// Host interface to endpoint.
     pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
@@ -37,12 +46,17 @@ pub(crate) struct State {
     pub(crate) sequence: u64,
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
+    /// Where names are asked for within the containers, because the host's firewall keeps them from their gateway.
+    pub(crate) blocked: Arc<Blocked>,
 }
 
 impl State {
     /// From what was stored. Endpoints of networks that are gone are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
-        let mut state = Self { ula: stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok()), ..Self::default() };
+        let blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
+        let blocked: Blocked = blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
+        let ula = stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok());
+        let mut state = Self { ula, blocked: Arc::new(blocked), ..Self::default() };
         for network in stored.networks {
             state.put_network(network);
         }
@@ -54,13 +68,70 @@ impl State {
                 state.put_endpoint(endpoint);
             }
         }
+        for (network, address, name) in stored.sticky {
+            if state.desired.network(&network).is_some_and(|network| network.sticky) {
+                state.sticky.keep(&network, address, &name);
+                if state.desired.at_address(address).is_none() && state.ipam.released(&network, address).is_none() {
+                    state.ipam.restore(&network, address, 0);
+                }
+            }
+        }
         state
+    }
+
+    /// Keeps an endpoint's addresses for the next container of its name, where its network does so; the records say
+    /// what is new. A container that has no name but its id never comes again.
+    pub(crate) fn keep_addresses(&mut self, endpoint: &Endpoint) -> Vec<Record> {
+        let (network, name) = (&endpoint.network, &endpoint.container.name);
+        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && !network.is_adopted());
+        if !keeps || name.as_str() == endpoint.container.id.as_str() {
+            return Vec::new();
+        }
+        let mut records = Vec::new();
+        for address in endpoint.addresses.iter().map(IpNetwork::ip) {
+            if self.sticky.keep(network, address, name) {
+                records.push(Record::PutSticky(network.clone(), address, name.clone()));
+            }
+            // One of each family, but where a container has several interfaces on the network.
+            let own = |other: &IpAddr| {
+                self.desired.at_address(*other).is_some_and(|holder| holder.container.id == endpoint.container.id)
+            };
+            let kept = self.sticky.addresses(network, name).iter();
+            let old = kept.filter(|other| other.is_ipv4() == address.is_ipv4() && !own(other));
+            records.extend(old.map(|old| Record::DeleteSticky(network.clone(), *old)));
+        }
+        records.extend(self.one_too_many(network).map(|old| Record::DeleteSticky(network.clone(), old)));
+        for record in &records {
+            if let Record::DeleteSticky(network, address) = record {
+                self.sticky.forget(network, *address);
+            }
+        }
+        records
+    }
+
+    /// Of more addresses than a network keeps, the one that has been free for longest.
+    fn one_too_many(&mut self, network: &NetworkName) -> Option<IpAddr> {
+        let kept = self.sticky.of_network(network);
+        if kept.len() <= sticky::MOST {
+            return None;
+        }
+        let ipam = &mut self.ipam;
+        let free = kept.filter_map(|address| Some((ipam.released(network, address)?, address)));
+        free.min().map(|(_, address)| address)
     }
 
     /// Keeps the ULA prefix.
     pub(crate) fn set_ula(&mut self, prefix: Subnet) -> Record {
         self.ula = Some(prefix);
         Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
+    }
+
+    /// Remembers which networks ask within.
+    pub(crate) fn set_blocked(&mut self, blocked: Blocked) -> Record {
+        let names: Vec<&str> = blocked.iter().map(NetworkName::as_str).collect();
+        let record = Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "));
+        self.blocked = Arc::new(blocked);
+        record
     }
 
     pub(crate) fn put_network(&mut self, network: Network) -> Arc<Network> {
@@ -70,6 +141,7 @@ impl State {
 
     /// Removes a network; the records forget its released addresses.
     pub(crate) fn drop_network(&mut self, name: &NetworkName) -> Vec<Record> {
+        self.sticky.remove_network(name);
         let network = self.desired.remove_network(name);
         let released = network.map(|network| self.ipam.remove_network(&network)).unwrap_or_default();
         released.into_iter().map(|address| Record::DeleteReleased(name.clone(), address)).collect()

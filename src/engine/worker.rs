@@ -12,23 +12,22 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::apply;
 use super::event::{Change, Event};
-use super::listener::{Listening, ListeningSender};
+use super::listener::ListeningSender;
 use super::seen::Seen;
 use super::state::State;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
-use crate::model::ids::NetworkId;
+use crate::model::endpoint::Endpoint;
+use crate::model::ids::{ContainerId, NetworkId};
+use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
 use crate::model::observed::HostFacts;
 use crate::model::request::NetworkSpec;
 use crate::model::step::Step;
 use crate::store::{Record, Store};
-
-/// How long closing the name service's sockets at a gateway may take.
-const CLOSING: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// What the engine's thread owns.
 pub(crate) struct Worker<K, S> {
@@ -40,8 +39,12 @@ pub(crate) struct Worker<K, S> {
     pub(super) seen: Arc<Seen>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
-    /// Gateways at which the name service has its sockets.
-    pub(super) served: BTreeSet<IpAddr>,
+    /// Gateways at which the name service has its sockets, and their port.
+    pub(super) served: BTreeMap<IpAddr, u16>,
+    /// Containers within which it has some, and their port.
+    pub(super) inside: BTreeMap<ContainerId, (Inside, u16)>,
+    /// Networks of which a container got through to the name service at its gateway, since the firewall last changed.
+    pub(super) reached: BTreeSet<NetworkName>,
     /// What is not as it must be: subject to sentence.
     pub(super) problems: BTreeMap<String, String>,
     /// Problems before the last look at everything: not told again when they are still there.
@@ -81,6 +84,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::Changed)));
                     self.reconcile();
                 }
+                Command::Kernel(KernelEvent::FirewallChanged) => {
+                    waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
+                    self.firewall_changed();
+                }
                 command => self.one(command),
             }
         }
@@ -100,6 +107,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Collect { owner, valid, reply } => drop(reply.send(self.collect(&owner, &valid))),
             Command::Room(network, reply) => drop(reply.send(self.room(&network))),
+            Command::Report { subject, problem } => self.report(subject, problem),
             Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
         }
     }
@@ -187,6 +195,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
         let released = self.state.drop_network(&network.name);
         self.compensate(&released);
+        self.forget_gateway(&network.name);
         self.publish();
         self.listen();
         let remove = wanted::network_elements(&network).into_iter().collect();
@@ -244,6 +253,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
+    /// Keeps the addresses of endpoints for those who come again under their names. A store that refuses it costs no
+    /// more than that.
+    pub(super) fn keep_addresses(&mut self, endpoints: &[Arc<Endpoint>]) {
+        let records: Vec<Record> = endpoints.iter().flat_map(|e| self.state.keep_addresses(e)).collect();
+        if !records.is_empty()
+            && let Err(error) = self.store.commit(&records)
+        {
+            self.problem("store", format!("cannot keep addresses for those who come again: {error}"));
+        }
+    }
+
     /// Swaps the snapshot: from now on every reader sees the state as it is.
     pub(super) fn publish(&mut self) {
         self.revision += 1;
@@ -253,34 +273,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             problems: self.problems.values().cloned().collect(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
+            blocked: self.state.blocked.clone(),
         }));
         self.seen.log.keep(&self.state.desired);
-    }
-
-    /// Opens the name service's sockets at new gateways and closes them at old ones.
-    pub(super) fn listen(&mut self) {
-        let gateways = |network: &Arc<Network>| network.subnets.iter().map(|s| s.gateway).collect::<Vec<_>>();
-        let wanted: BTreeSet<IpAddr> = self.state.desired.networks().flat_map(gateways).collect();
-        for address in self.served.difference(&wanted).copied().collect::<Vec<_>>() {
-            self.served.remove(&address);
-            self.problems.remove(&format!("dns {address}"));
-            let (closed, wait) = std::sync::mpsc::channel();
-            if self.listening.send(Listening::Stop { address, closed }).is_ok() {
-                // Ends by disconnection; a name service that hangs must not stop the engine.
-                let _ = wait.recv_timeout(CLOSING);
-            }
-        }
-        for address in wanted.difference(&self.served).copied().collect::<Vec<_>>() {
-            match self.kernel.dns_sockets(address) {
-                Ok(Some(sockets)) => {
-                    self.served.insert(address);
-                    self.problems.remove(&format!("dns {address}"));
-                    let _ = self.listening.send(Listening::Serve(sockets));
-                }
-                Ok(None) => {}
-                Err(error) => self.problem(&format!("dns {address}"), format!("no name service: {error}")),
-            }
-        }
     }
 
     /// Notes something that is not as it must be; said once per subject and sentence.
@@ -292,6 +287,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         tracing::error!(subject, "{sentence}");
         self.tell(Change::Problem(sentence));
+    }
+
+    /// Notes or takes back a face's problem.
+    fn report(&mut self, subject: &'static str, problem: Option<String>) {
+        match problem {
+            Some(sentence) => self.problem(subject, sentence),
+            None => {
+                self.problems.remove(subject);
+                // When it comes again, it is told again.
+                self.told.remove(subject);
+            }
+        }
+        self.publish();
     }
 
     pub(super) fn forwarding_event(&self, v4: bool, v6: bool, before: &HostFacts, why: &str) {

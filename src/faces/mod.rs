@@ -5,3 +5,4 @@ pub mod client;
 pub mod cni;
 pub mod dns;
 pub mod http;
+pub mod resolved;

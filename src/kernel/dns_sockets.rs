@@ -1,4 +1,7 @@
 //! The name service's sockets at a gateway.
+//!
+//! They are not on port 53: that would take it from every server of the host that listens on all addresses, and from
+//! every container that publishes it. The firewall leads questions there (`logic::rules`, chain `dns`).
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -10,30 +13,56 @@ use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, SockaddrStora
 use super::netlink::failed;
 use super::{DnsSockets, KernelError};
 
-/// RFC 1035, 4.2.
-const PORT: u16 = 53;
+/// Where the name service listens when nobody says otherwise: above the ports that Linux gives away by itself
+/// (`net.ipv4.ip_local_port_range`).
+pub const PORT: u16 = 61053;
+/// How many ports are tried from [`PORT`] on when the wanted one is taken.
+const TRIES: u16 = 64;
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 128;
 /// Bytes of queries that may wait; each takes some 800 of the kernel's. The usual 208 KiB is full after 250: a burst of
 /// containers that start together must not lose any.
 const QUERIES_WAIT: usize = 2 << 20;
 
-/// Opens them, non-blocking and close-on-exec. They need not wait for the address: it may appear later (`IP_FREEBIND`).
-pub fn open(address: IpAddr) -> Result<DnsSockets, KernelError> {
-    let look = "another name server may listen there: see `ss -lnptu sport = :53`";
-    let at = SocketAddr::new(address, PORT);
-    let udp = bound(SockType::Datagram, at).map_err(failed("listen on UDP", at, look))?;
+/// Opens them, non-blocking and close-on-exec, at this port or, where somebody has it, at another one. They need not
+/// wait for the address: it may appear later (`IP_FREEBIND`).
+pub fn open(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
+    let mut taken = None;
+    for port in std::iter::once(port).chain(PORT..PORT + TRIES) {
+        match pair(SocketAddr::new(address, port)) {
+            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp, asker: None }),
+            Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
+            Err((attempted, error)) => return Err(refused(attempted, address, port)(error)),
+        }
+    }
+    let taken = taken.unwrap_or_else(|| io::ErrorKind::AddrInUse.into());
+    Err(refused("find a free port on", address, port)(taken))
+}
+
+/// Opens them at this port and no other.
+pub fn open_exactly(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
+    let (udp, tcp) =
+        pair(SocketAddr::new(address, port)).map_err(|(attempted, error)| refused(attempted, address, port)(error))?;
+    Ok(DnsSockets { address, port, udp, tcp, asker: None })
+}
+
+fn refused(attempted: &'static str, address: IpAddr, port: u16) -> impl Fn(io::Error) -> KernelError {
+    move |error| failed(attempted, SocketAddr::new(address, port), "see `ss -lnptu` and `ulimit -n`")(error)
+}
+
+/// UDP and TCP on the same port; with an error, what was attempted.
+fn pair(at: SocketAddr) -> Result<(UdpSocket, TcpListener), (&'static str, io::Error)> {
+    let udp = bound(SockType::Datagram, at).map_err(|error| ("listen on UDP", error))?;
     // Beyond net.core.rmem_max where that is allowed, up to it elsewhere; less than asked for is no failure.
     if setsockopt(&udp, RcvBufForce, &QUERIES_WAIT).is_err() {
         let _ = setsockopt(&udp, RcvBuf, &QUERIES_WAIT);
     }
-    let tcp = bound(SockType::Stream, at)
-        .and_then(|tcp| {
-            listen(&tcp, Backlog::new(BACKLOG)?)?;
-            Ok(tcp)
-        })
-        .map_err(failed("listen on TCP", at, look))?;
-    Ok(DnsSockets { address, udp: UdpSocket::from(udp), tcp: TcpListener::from(tcp) })
+    let tcp = bound(SockType::Stream, at).and_then(|tcp| {
+        listen(&tcp, Backlog::new(BACKLOG)?)?;
+        Ok(tcp)
+    });
+    let tcp = tcp.map_err(|error| ("listen on TCP", error))?;
+    Ok((UdpSocket::from(udp), TcpListener::from(tcp)))
 }
 
 fn bound(kind: SockType, at: SocketAddr) -> io::Result<OwnedFd> {
@@ -62,7 +91,7 @@ mod tests {
     fn a_burst_waits_until_it_is_taken() {
         in_own_netns(|| {
             ip("link set lo up");
-            let sockets = open("127.0.0.1".parse().unwrap()).unwrap();
+            let sockets = open("127.0.0.1".parse().unwrap(), PORT).unwrap();
             let asker = UdpSocket::bind("127.0.0.1:0").unwrap();
             for _ in 0..1000 {
                 asker.send_to(&[0; 60], ("127.0.0.1", PORT)).unwrap();
@@ -81,7 +110,7 @@ mod tests {
                 ("fd00:89::1", "address add fd00:89::1/128 dev lo nodad"),
             ] {
                 let address: IpAddr = address.parse().unwrap();
-                let sockets = open(address).unwrap();
+                let sockets = open(address, PORT).unwrap();
                 ip(command);
                 crate::kernel::route::settle_address(&mut Netlink::open().unwrap(), 1, address);
                 let mut client = std::net::TcpStream::connect((address, PORT)).unwrap();
@@ -92,9 +121,22 @@ mod tests {
                 let asker = UdpSocket::bind((address, 0)).unwrap();
                 asker.send_to(b"x", (address, PORT)).unwrap();
                 assert_eq!(sockets.udp.recv_from(&mut [0; 8]).unwrap().1, asker.local_addr().unwrap());
-                let error = open(address).unwrap_err().to_string();
-                assert!(error.starts_with(&format!("listen on UDP {}", SocketAddr::new(address, PORT))), "{error}");
             }
+        });
+    }
+
+    #[test]
+    fn who_is_on_every_address_keeps_its_port_and_is_in_nobodys_way() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let address: IpAddr = "127.0.0.1".parse().unwrap();
+            let udp = UdpSocket::bind("0.0.0.0:53").unwrap();
+            let beside = open(address, 53).unwrap();
+            assert_eq!(beside.port, PORT);
+            let tcp = TcpListener::bind(("0.0.0.0", PORT + 1)).unwrap();
+            assert_eq!(open(address, PORT).unwrap().port, PORT + 2, "neither UDP nor TCP alone");
+            drop((udp, tcp));
+            assert_eq!(open(address, 53).unwrap().port, 53);
         });
     }
 }

@@ -11,11 +11,15 @@ use crate::model::address::{Family, Subnet};
 use crate::model::element::Element;
 use crate::model::endpoint::Netns;
 use crate::model::ids::NetnsId;
+use crate::model::inside::Inside;
 use crate::model::names::IfName;
 use crate::model::observed::{HostEnd, HostFacts, Observed, ObservedInterface, ObservedLink, Structure};
 use crate::model::route::Route;
 use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
+
+/// Where the name service listens within containers.
+const INSIDE_PORT: u16 = 5353;
 
 /// Everything the fake kernel holds; tests look at it and change it behind the engine's back.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +50,10 @@ pub struct World {
     pub last_inode: u64,
     /// Forwarding, per family.
     pub forwarding: (bool, bool),
+    /// What is led to the name service within containers, by namespace inode.
+    pub inside: BTreeMap<u64, Inside>,
+    /// Whether the host's firewall keeps containers from asking for names at their gateways.
+    pub drops_questions: bool,
     /// Content of each `/etc/netns/NAME/resolv.conf`.
     pub resolv: BTreeMap<String, String>,
     /// What `facts` tells of the host (links and forwarding are added).
@@ -87,6 +95,7 @@ impl Fake {
             world.links.retain(|_, link| link.netns.id.inode != inode);
             world.found.retain(|(found, _), _| *found != inode);
             world.routes.remove(&inode);
+            world.inside.remove(&inode);
         }
     }
 }
@@ -162,8 +171,31 @@ impl Kernel for Fake {
         self.world().apply(step)
     }
 
-    fn dns_sockets(&mut self, _: IpAddr) -> Result<Option<DnsSockets>, KernelError> {
-        Ok(None)
+    fn dns_sockets(&mut self, _: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
+        Ok((port, None))
+    }
+
+    fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {
+        self.lead_inside(inside, INSIDE_PORT)?;
+        Ok((INSIDE_PORT, None))
+    }
+
+    fn lead_inside(&mut self, inside: &Inside, _: u16) -> Result<(), KernelError> {
+        if !self.netns_alive(&inside.netns) {
+            return Err(KernelError::NoNetns { path: inside.netns.path.clone(), why: "no such file".into() });
+        }
+        self.world().inside.insert(inside.netns.id.inode, inside.clone());
+        Ok(())
+    }
+
+    fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {
+        self.world().inside.remove(&netns.id.inode);
+        Ok(())
+    }
+
+    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
+        let drops = self.world().drops_questions;
+        asked.iter().map(|(netns, _)| self.netns_alive(netns).then_some(!drops)).collect()
     }
 
     fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {

@@ -26,6 +26,11 @@ pub const UNFINISHED_GROUP: u32 = 0x6e66;
 
 const LOOK: &str = "see `ip -d link` and `dmesg`";
 
+/// The index of the interface of that name in the namespace of the calling thread; `None` when there is none.
+pub fn index_of(name: &IfName) -> Option<i32> {
+    if_nametoindex(name.as_str()).ok().and_then(|index| i32::try_from(index).ok())
+}
+
 /// A link of the host's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::netlink::{Netlink, failed};
+use super::netns_watch::NetnsWatch;
 use super::nft::Nft;
 use super::ports::Ports;
 use super::sysctl::Sysctl;
+use super::watch;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, link, look, netns, resolv, tc, watch};
+use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, inside, link, look, netns, probe, resolv, tc};
 use crate::model::endpoint::Netns;
+use crate::model::inside::Inside;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
 use crate::model::shape::Shaping;
@@ -29,6 +32,8 @@ pub struct Linux {
     nft: Nft,
     ports: Ports,
     netns_files: PathBuf,
+    /// Of namespaces with sockets of the name service, once somebody wants to know.
+    namespaces: Option<NetnsWatch>,
 }
 
 impl Linux {
@@ -41,6 +46,7 @@ impl Linux {
             nft: Nft::new()?,
             ports: Ports::default(),
             netns_files: NETNS_FILES.into(),
+            namespaces: None,
         })
     }
 }
@@ -110,15 +116,39 @@ impl Kernel for Linux {
         }
     }
 
-    fn dns_sockets(&mut self, address: IpAddr) -> Result<Option<DnsSockets>, KernelError> {
-        dns_sockets::open(address).map(Some)
+    fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
+        dns_sockets::open(address, port).map(|sockets| (sockets.port, Some(sockets)))
+    }
+
+    fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {
+        let sockets = inside::open(inside)?;
+        match self.namespaces.as_ref().map_or(Ok(true), |namespaces| namespaces.add(&inside.netns))? {
+            true => Ok((sockets.port, Some(sockets))),
+            false => Err(netns::another(&inside.netns)),
+        }
+    }
+
+    fn lead_inside(&mut self, inside: &Inside, port: u16) -> Result<(), KernelError> {
+        inside::lead(inside, port)
+    }
+
+    fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {
+        if let Some(namespaces) = &self.namespaces {
+            namespaces.remove(netns);
+        }
+        inside::leave(netns)
+    }
+
+    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
+        probe::reaches(asked)
     }
 
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
-        // Two threads tell, one at a time.
+        // Three threads tell, one at a time.
         let tell = Mutex::new(tell);
         let tell: watch::Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
         watch::watch(tell.clone())?;
+        self.namespaces = Some(NetnsWatch::start(tell.clone())?);
         self.nft.watch(tell)
     }
 }

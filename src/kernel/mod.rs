@@ -10,6 +10,8 @@ pub mod datagrams;
 pub mod dns_sockets;
 pub mod facts;
 pub mod fake;
+pub mod inside;
+mod inside_table;
 #[cfg(test)]
 mod lab;
 pub mod link;
@@ -17,6 +19,7 @@ pub mod linux;
 pub mod look;
 pub mod netlink;
 pub mod netns;
+pub mod netns_watch;
 mod nfnetlink;
 pub mod nft;
 mod nft_shape;
@@ -28,6 +31,7 @@ pub mod own_netns;
 pub mod owner;
 pub mod poller;
 pub mod ports;
+pub mod probe;
 pub mod program;
 pub mod resolv;
 pub mod route;
@@ -46,6 +50,7 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use crate::model::endpoint::Netns;
+use crate::model::inside::Inside;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
 use crate::model::shape::Shaping;
@@ -111,6 +116,11 @@ pub fn netns_of_process(pid: u32) -> PathBuf {
 pub enum KernelEvent {
     /// A link of the host's namespace is gone: one of ours, or a pair or bridge of another program.
     LinkGone(IfName),
+    /// No network namespace of that path is there any more, or it is another one. Only told of namespaces in which the
+    /// name service has sockets: the kernel keeps them, and their interfaces, for as long as it has.
+    NetnsGone(PathBuf),
+    /// Another table of the firewall than netd's was changed by somebody else: told a moment later, once for many.
+    FirewallChanged,
     /// The firewall was changed by somebody else, or netd cannot tell what was missed: look at everything.
     Changed,
 }
@@ -118,12 +128,18 @@ pub enum KernelEvent {
 /// Sockets on which the name service answers at one address.
 #[derive(Debug)]
 pub struct DnsSockets {
-    /// Where: a gateway.
+    /// Where: a gateway. Within a container: the address that stands for it ([`ContainerId::own_address`]).
+    ///
+    /// [`ContainerId::own_address`]: crate::model::ids::ContainerId::own_address
     pub address: IpAddr,
-    /// Bound to port 53, non-blocking.
+    /// Of both.
+    pub port: u16,
+    /// Bound, non-blocking.
     pub udp: UdpSocket,
-    /// Listening on port 53, non-blocking.
+    /// Listening, non-blocking.
     pub tcp: TcpListener,
+    /// Who asks there, whatever the source; `None`: whom the source address tells.
+    pub asker: Option<IpAddr>,
 }
 
 /// The kernel as the engine sees it. One thread calls it, blocking; each call is complete when it returns.
@@ -157,8 +173,24 @@ pub trait Kernel: Send + 'static {
     /// [`Step::Detach`], which goes on to the end and reports the first error.
     fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// Opens the name service's sockets at a gateway (its port 53, UDP and TCP); `None` where nothing listens at all.
-    fn dns_sockets(&mut self, address: IpAddr) -> Result<Option<DnsSockets>, KernelError>;
+    /// Opens the name service's sockets at a gateway, UDP and TCP on this port, or on another one where somebody has it.
+    /// Returns which port it is; no sockets where nothing listens at all.
+    fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
+
+    /// Opens the name service's sockets within a container and leads its questions there. The end of the namespace is told
+    /// from now on ([`KernelEvent::NetnsGone`]). Returns the port, for `lead_inside`; no sockets where nothing listens at
+    /// all. Fails with `NoNetns`, leaving nothing, when that very namespace is gone.
+    fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError>;
+
+    /// Leads a container's questions to the sockets within that are on this port, in place of what was led there before.
+    fn lead_inside(&mut self, inside: &Inside, port: u16) -> Result<(), KernelError>;
+
+    /// Leads a container's questions nowhere any more, once its sockets are closed. A namespace that is gone is fine.
+    fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError>;
+
+    /// For each container and gateway whether a question for a name gets through to the name service there and back, over
+    /// UDP and TCP; `None` where it could not be tried. Takes a quarter of a second where one does not.
+    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>>;
 
     /// Calls `tell` for every foreign change from now on, from a thread of its own.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::KernelEvent;
 use super::nft::Nft;
 use super::throwaway::{attempt, in_netns, run};
-use crate::model::element::{Element, Published, PublishedRange};
+use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::observed::Structure;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -30,6 +30,8 @@ fn every_kind() -> Vec<Element> {
         Element::Bridge(name("nd-a")),
         Element::Bridge(name("fifteen-letters")),
         Element::Internal(name("nd-b")),
+        Element::HostClosed(name("nd-a")),
+        Element::PortsClosed(name("nd-b")),
         Element::Allowed(name("nd-a"), name("nd-a")),
         Element::Allowed(name("nd-a"), name("fifteen-letters")),
         publish(None, Protocol::Tcp, 4000, "10.89.0.2", 80),
@@ -42,6 +44,10 @@ fn every_kind() -> Vec<Element> {
         range(Some("2001:db8::1"), 5000, 65535, "fd00::2"),
         range(Some("192.0.2.1"), 5000, 5010, "10.89.0.2"),
     ];
+    for gateway in ["10.89.0.1", "fd00::1"] {
+        let server = NameServer { gateway: gateway.parse().unwrap(), port: 61053 };
+        elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
+    }
     let subnets = ["10.89.0.0/24", "10.89.1.0/24", "10.89.4.0/22", "255.255.255.0/24", "10.99.0.7/32"];
     for subnet in subnets.into_iter().chain(["fd00::/64", "fd00:0:0:1::/64", "fd00:5::/48"]) {
         let subnet = subnet.parse().unwrap();

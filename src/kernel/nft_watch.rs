@@ -35,6 +35,8 @@ const RECEIVE: usize = 8 * 1024 * 1024;
 const DATAGRAM: usize = 64 * 1024;
 /// Foreign changes are told together: who reloads a firewall makes many, and ours stands in between.
 const TOGETHER: Duration = Duration::from_millis(150);
+/// The same for changes of other tables: some hosts make them all the time, and a look at what they mean takes longer.
+const ELSEWHERE: Duration = Duration::from_secs(1);
 /// Generations of our own that nobody has seen announced; more are kept by nobody who watches.
 const KEPT: usize = 64;
 
@@ -72,32 +74,46 @@ pub(super) fn watch(own: Arc<Own>, port: u32, tell: Arc<dyn Fn(KernelEvent) + Se
         socket.set_rx_buf_sz(i32::try_from(RECEIVE).unwrap_or(i32::MAX))?;
     }
     let (stop, stopped) = UnixStream::pair()?;
-    let mut listener = Listener { own, port, touched: false };
+    let mut listener = Listener { own, port, touched: Touched::default() };
     std::thread::Builder::new().name("nft-watch".into()).spawn(move || {
         let mut buffer = vec![0; DATAGRAM];
-        // Since when a foreign change waits to be told.
-        let mut since: Option<Deadline> = None;
+        // Until when a foreign change of our table, or of another one, waits to be told.
+        let (mut ours, mut others): (Option<Deadline>, Option<Deadline>) = (None, None);
         loop {
-            match wait(&socket, &stopped, since) {
+            match wait(&socket, &stopped, earlier(ours, others)) {
                 Woken::Stopped => return,
                 Woken::Passed => {
-                    since = None;
-                    tell(KernelEvent::Changed);
+                    for (until, event) in
+                        [(&mut ours, KernelEvent::Changed), (&mut others, KernelEvent::FirewallChanged)]
+                    {
+                        if until.is_some_and(|until| until.remaining().is_none()) {
+                            *until = None;
+                            tell(event);
+                        }
+                    }
                 }
                 Woken::Readable => {
-                    let changed = match socket.recv(&mut buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
+                    let heard = match socket.recv(&mut buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
                         Ok(len) => listener.hear(&buffer[..len]),
                         // Notifications were lost.
-                        Err(error) => error.raw_os_error() == Some(libc::ENOBUFS),
+                        Err(error) => Touched::all(error.raw_os_error() == Some(libc::ENOBUFS)),
                     };
-                    if changed {
-                        since = since.or_else(|| Some(Deadline::after(TOGETHER)));
+                    if heard.ours {
+                        ours = ours.or_else(|| Some(Deadline::after(TOGETHER)));
+                    }
+                    if heard.others {
+                        others = others.or_else(|| Some(Deadline::after(ELSEWHERE)));
                     }
                 }
             }
         }
     })?;
     Ok(Watch { _stop: stop })
+}
+
+fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+    let both = one.into_iter().chain(other);
+    both.min_by_key(|until| until.remaining())
 }
 
 enum Woken {
@@ -128,22 +144,41 @@ fn wait(socket: &Socket, stopped: &UnixStream, until: Option<Deadline>) -> Woken
 struct Listener {
     own: Arc<Own>,
     port: u32,
-    /// Whether the transaction that is being announced changes our table.
-    touched: bool,
+    /// What the transaction that is being announced changes.
+    touched: Touched,
+}
+
+/// Which tables are changed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Touched {
+    ours: bool,
+    others: bool,
+}
+
+impl Touched {
+    fn all(all: bool) -> Self {
+        Self { ours: all, others: all }
+    }
 }
 
 impl Listener {
-    /// Whether a foreign transaction that changed our table ended.
-    fn hear(&mut self, datagram: &[u8]) -> bool {
-        let mut foreign = false;
+    /// What the foreign transactions that ended have changed.
+    fn hear(&mut self, datagram: &[u8]) -> Touched {
+        let mut foreign = Touched::default();
         for reply in messages(datagram).filter_map(|message| Reply::parse(&message)) {
             if reply.subsystem != NFTABLES {
                 continue;
             }
             if reply.kind == NEW_GENERATION {
-                foreign |= std::mem::take(&mut self.touched) && !self.is_own(&reply);
-            } else if reply.family == INET {
-                self.touched |= reply.attribute(OBJECT_TABLE).is_some_and(|table| text(&table) == TABLE);
+                let Touched { ours, others } = std::mem::take(&mut self.touched);
+                if (ours || others) && !self.is_own(&reply) {
+                    foreign.ours |= ours;
+                    foreign.others |= others;
+                }
+            } else if let Some(table) = reply.attribute(OBJECT_TABLE) {
+                let is_ours = reply.family == INET && text(&table) == TABLE;
+                self.touched.ours |= is_ours;
+                self.touched.others |= !is_ours;
             }
         }
         foreign

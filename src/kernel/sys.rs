@@ -28,6 +28,25 @@ pub fn namespace_type(namespace: impl AsFd) -> io::Result<libc::c_int> {
     if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
 }
 
+/// A descriptor of a thread that can be read once it has ended (pidfd_open(2)). Before Linux 6.9 it is its process's.
+pub fn thread_pidfd(id: u32) -> io::Result<OwnedFd> {
+    /// `PIDFD_THREAD` (linux/pidfd.h).
+    const THREAD: libc::c_int = libc::O_EXCL;
+    let open = |flags: libc::c_int| {
+        // SAFETY: two numbers go in, a descriptor or -1 comes out.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) };
+        match RawFd::try_from(descriptor) {
+            // SAFETY: the kernel has just opened it, and nobody else knows it.
+            Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    match open(THREAD) {
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => open(0),
+        outcome => outcome,
+    }
+}
+
 /// The cookie of the network namespace that a socket belongs to; `None` where the kernel has none to tell.
 pub fn netns_cookie(socket: impl AsFd) -> Option<u64> {
     let mut cookie = 0u64;

@@ -4,7 +4,7 @@
 //! (neighbours, caches and rules that remember its former holder get as much time as the subnet allows).
 //! Invariant: an address is in `released` only while nobody holds it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use crate::model::address::{Family, Subnet, number};
@@ -25,9 +25,9 @@ struct Pool {
     bounds: (u128, u128),
     /// Everything below was handed out at least once, or is held.
     next: u128,
-    /// By order of release.
-    released: BTreeMap<u64, u128>,
-    /// The inverse of `released`.
+    /// (order of release, address); those from before this boot all have order 0.
+    released: BTreeSet<(u64, u128)>,
+    /// The orders in `released`.
     orders: HashMap<u128, u64>,
     /// As `next`, for each pair of bounds that addresses were asked for between.
     next_within: HashMap<(u128, u128), u128>,
@@ -41,7 +41,7 @@ impl Ipam {
             let pool = Pool {
                 bounds,
                 next: bounds.0,
-                released: BTreeMap::new(),
+                released: BTreeSet::new(),
                 orders: HashMap::new(),
                 next_within: HashMap::new(),
             };
@@ -54,8 +54,8 @@ impl Ipam {
         let mut released = Vec::new();
         for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
             let pool = self.pools.remove(&(network.name.clone(), subnet));
-            let numbers = pool.into_iter().flat_map(|pool| pool.released.into_values());
-            released.extend(numbers.filter_map(|number| subnet.address(number)));
+            let numbers = pool.into_iter().flat_map(|pool| pool.released);
+            released.extend(numbers.filter_map(|(_, number)| subnet.address(number)));
         }
         released
     }
@@ -71,8 +71,8 @@ impl Ipam {
             }
             pool.next += 1;
         }
-        let within = |number: &&u128| (pool.bounds.0..=pool.bounds.1).contains(*number);
-        pool.released.values().filter(within).find_map(|number| subnet.address(*number).filter(|ip| !held(*ip)))
+        let within = |(_, number): &&(u64, u128)| (pool.bounds.0..=pool.bounds.1).contains(number);
+        pool.released.iter().filter(within).find_map(|(_, number)| subnet.address(*number).filter(|ip| !held(*ip)))
     }
 
     /// The address that would be handed out next between two addresses (as numbers, both included) of the subnet,
@@ -98,15 +98,15 @@ impl Ipam {
                 None => *next += 1,
             }
         }
-        let within = |number: &&u128| (low..=high).contains(*number);
-        pool.released.values().filter(within).find_map(|number| free(*number))
+        let within = |(_, number): &&(u64, u128)| (low..=high).contains(number);
+        pool.released.iter().filter(within).find_map(|(_, number)| free(*number))
     }
 
     /// The address is in use from now on. True when it had been released before.
     pub fn take(&mut self, network: &NetworkName, address: IpAddr) -> bool {
         let Some(pool) = self.pool_of(network, address) else { return false };
         let order = pool.orders.remove(&number(address));
-        order.is_some_and(|order| pool.released.remove(&order).is_some())
+        order.is_some_and(|order| pool.released.remove(&(order, number(address))))
     }
 
     /// The address is free again; returns the order of this release.
@@ -117,14 +117,19 @@ impl Ipam {
         order
     }
 
-    /// Takes up a release that was remembered.
+    /// When the address was released, where it was and nobody has it.
+    pub fn released(&mut self, network: &NetworkName, address: IpAddr) -> Option<u64> {
+        self.pool_of(network, address)?.orders.get(&number(address)).copied()
+    }
+
+    /// Takes up a release that was remembered; order 0: from before this boot.
     pub fn restore(&mut self, network: &NetworkName, address: IpAddr, order: u64) {
         self.order = self.order.max(order);
         if let Some(pool) = self.pool_of(network, address) {
             if let Some(old) = pool.orders.insert(number(address), order) {
-                pool.released.remove(&old);
+                pool.released.remove(&(old, number(address)));
             }
-            pool.released.insert(order, number(address));
+            pool.released.insert((order, number(address)));
         }
     }
 

@@ -8,6 +8,7 @@ pub mod rules;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "sample data for tests")]
 pub mod samples;
+pub mod sticky;
 pub mod subnets;
 pub mod wanted;
 pub mod zone;

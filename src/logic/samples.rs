@@ -18,7 +18,12 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
     Network {
         name: name.parse().unwrap(),
         id: NetworkId::from_random([7; 32]),
-        driver: Driver::Bridge(Bridge { name: format!("nd-{name}").parse().unwrap(), icc: true, masquerade: true }),
+        driver: Driver::Bridge(Bridge {
+            name: format!("nd-{name}").parse().unwrap(),
+            icc: true,
+            masquerade: true,
+            isolated: false,
+        }),
         subnets: subnets.iter().map(subnet).collect(),
         internal: false,
         mtu: 1500,

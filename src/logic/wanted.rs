@@ -8,14 +8,17 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
+
 use crate::logic::interfaces;
 use crate::model::address::{Family, Mac};
-use crate::model::desired::Desired;
-use crate::model::element::{Element, Published, PublishedRange};
+use crate::model::desired::{Attached, Desired};
+use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::ids::NetnsId;
-use crate::model::names::IfName;
-use crate::model::network::Network;
+use crate::model::inside::Inside;
+use crate::model::names::{IfName, NetworkName};
+use crate::model::network::{DnsListen, HostAccess, Network};
 use crate::model::publication::Publication;
 use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
@@ -28,7 +31,7 @@ pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
     Some(BridgeLink {
         network: network.name.clone(),
         name: bridge.name.clone(),
-        addresses: network.gateway_interfaces(),
+        addresses: if bridge.isolated { Vec::new() } else { network.gateway_interfaces() },
         mtu: network.mtu,
     })
 }
@@ -116,6 +119,12 @@ pub fn network_elements(network: &Network) -> BTreeSet<Element> {
         if network.internal {
             elements.insert(Element::Internal(bridge.clone()));
         }
+        if network.host_access != HostAccess::All {
+            elements.insert(Element::HostClosed(bridge.clone()));
+        }
+        if network.host_access == HostAccess::None {
+            elements.insert(Element::PortsClosed(bridge.clone()));
+        }
         if network.icc() {
             elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
         }
@@ -164,7 +173,47 @@ fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> B
     ports
 }
 
-/// Everything the table must hold.
+/// The addresses at which the name service is asked on the host.
+pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
+    let networks = desired.networks().filter(|network| network.has_gateways());
+    networks.flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
+}
+
+/// Networks whose containers the host's firewall keeps from asking at their gateway.
+pub type Blocked = BTreeSet<NetworkName>;
+
+/// Whether the containers of a network ask for names within, not at their gateway.
+pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
+    match network.dns.listen {
+        DnsListen::Container => true,
+        DnsListen::Auto | DnsListen::Gateway if !network.has_gateways() => true,
+        DnsListen::Gateway => false,
+        DnsListen::Auto => blocked.contains(&network.name),
+    }
+}
+
+/// What a container needs within to ask for names there, where one of its networks wants it so: it answers for all.
+pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached) -> Option<Inside> {
+    let on = |endpoint: &Arc<Endpoint>| desired.network(&endpoint.network);
+    if !attached.endpoints.iter().filter_map(on).any(|network| asks_inside(network, blocked)) {
+        return None;
+    }
+    let gateways = attached.endpoints.iter().flat_map(|endpoint| {
+        let network = on(endpoint).filter(|network| network.has_gateways());
+        let both = |address: &IpNetwork| Some((address.ip(), network?.gateway_for(address.ip())?));
+        endpoint.addresses.iter().filter_map(both).collect::<Vec<_>>()
+    });
+    let container = &attached.container;
+    Some(Inside { container: container.id.clone(), netns: container.netns.clone(), gateways: gateways.collect() })
+}
+
+/// What leads questions from a gateway's port 53 to the port of the name service there, and answers back.
+pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
+    let server = NameServer { gateway, port };
+    [Element::AskAt(server), Element::AnswerFrom(server)]
+}
+
+/// Everything the table must hold for networks and containers.
 pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
     let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
     elements.extend(desired.containers().flat_map(|attached| container_elements(&attached.endpoints)));
@@ -221,6 +270,24 @@ mod tests {
         assert_eq!(to, ["10.0.1.2".parse::<IpAddr>().unwrap(), "fd00:2::2".parse().unwrap()]);
         let routes: Vec<_> = default_routes(&both).iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
         assert_eq!(routes, ["eth0 10.0.1.1", "eth1 fd00:2::1"]);
+    }
+
+    #[test]
+    fn what_of_the_host_is_reached_stands_in_two_sets() {
+        let mut network = samples::network("net1", &["10.0.1.0/24"]);
+        let bridge = network.bridge().unwrap().clone();
+        for (access, closed) in [
+            (HostAccess::All, vec![]),
+            (HostAccess::Ports, vec![Element::HostClosed(bridge.clone())]),
+            (HostAccess::None, vec![Element::HostClosed(bridge.clone()), Element::PortsClosed(bridge.clone())]),
+        ] {
+            network.host_access = access;
+            let elements = network_elements(&network).into_iter();
+            let elements: Vec<Element> = elements
+                .filter(|element| matches!(element, Element::HostClosed(_) | Element::PortsClosed(_)))
+                .collect();
+            assert_eq!(elements, closed, "{access:?}");
+        }
     }
 
     #[test]

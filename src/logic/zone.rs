@@ -21,11 +21,11 @@ use crate::model::names::NetworkName;
 use crate::model::question::{Answer, Asker, Reason, RecordType};
 use view::View;
 
-/// Names under which Docker's and Podman's users know the host, whatever the domain is.
-const HOST_ALIASES: [&str; 2] = ["host.docker.internal", "host.containers.internal"];
+/// Names under which Docker's and Podman's users know the host, and one like them, whatever the domain is.
+const HOST_ALIASES: [&str; 3] = ["host.docker.internal", "host.containers.internal", "host.netd.internal"];
 /// The names between [`HOST_ALIASES`] and the root: they exist, or a resolver that follows RFC 8020 would conclude from
 /// their absence that nothing lies below them.
-const ABOVE_HOST_ALIASES: [&str; 3] = ["docker.internal", "containers.internal", "internal"];
+const ABOVE_HOST_ALIASES: [&str; 4] = ["docker.internal", "containers.internal", "netd.internal", "internal"];
 /// RFC 6761, 6.3: it and everything below it is the asker's own loopback.
 const LOCALHOST: &str = "localhost";
 /// The texts of one answer together, in bytes on the wire at most: a message has 64 KiB.

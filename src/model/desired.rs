@@ -49,6 +49,8 @@ pub struct Desired {
     names: Map<NetworkName, Names>,
     addresses: Map<IpAddr, Arc<Endpoint>>,
     gateways: Map<IpAddr, NetworkName>,
+    /// By [`ContainerId::own_address`].
+    own_addresses: Map<IpAddr, ContainerId>,
 }
 
 impl Desired {
@@ -146,9 +148,10 @@ impl Desired {
         self.names.get(network).is_some_and(|names| names.is_above(name))
     }
 
-    /// Who holds the address.
+    /// Who holds the address; for a container's own one ([`ContainerId::own_address`]) the container's first endpoint.
     pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
-        self.addresses.get(&address)
+        let own = || self.containers.get(self.own_addresses.get(&address)?)?.endpoints.first();
+        self.addresses.get(&address).or_else(own)
     }
 
     /// The network whose gateway the address is.
@@ -193,6 +196,7 @@ impl Desired {
         insert_in_order(&mut endpoints, &endpoint);
         let container = endpoint.container.clone();
         self.container_names.insert_mut(container.name.as_str().to_ascii_lowercase(), id.clone());
+        self.own_addresses.insert_mut(id.own_address(), id.clone());
         self.containers.insert_mut(id.clone(), Arc::new(Attached { container, endpoints }));
         endpoint
     }
@@ -216,6 +220,7 @@ impl Desired {
             attached.endpoints.retain(|other| other.key() != *key);
             if attached.endpoints.is_empty() {
                 self.containers.remove_mut(&key.container);
+                self.own_addresses.remove_mut(&key.container.own_address());
                 self.container_names.remove_mut(&attached.container.name.as_str().to_ascii_lowercase());
             } else {
                 self.containers.insert_mut(key.container.clone(), Arc::new(attached));

@@ -18,6 +18,10 @@ pub enum Element {
     Bridge(IfName),
     /// `set internal`: a bridge of ours without a way out.
     Internal(IfName),
+    /// `set host_closed`: a bridge of ours from which the host's own services are not reached, but for the name service.
+    HostClosed(IfName),
+    /// `set ports_closed`: a bridge of ours from which not even published ports are reached at the host's addresses.
+    PortsClosed(IfName),
     /// `set allowed`: traffic may be forwarded from the first bridge to the second.
     Allowed(IfName, IfName),
     /// `set masquerade4`/`masquerade6`: sources that take the host's address when they leave.
@@ -29,6 +33,19 @@ pub enum Element {
     Publish(Published),
     /// `map publish4_range`… : published ports that keep their numbers.
     PublishRange(PublishedRange),
+    /// `map dns4`/`dns6`: questions to port 53 of this gateway go to the port at which the name service listens there.
+    AskAt(NameServer),
+    /// `set dns4_from`/`dns6_from`: what comes from there is an answer, and comes from port 53.
+    AnswerFrom(NameServer),
+}
+
+/// Where the name service listens at a gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NameServer {
+    /// The gateway.
+    pub gateway: IpAddr,
+    /// UDP and TCP.
+    pub port: u16,
 }
 
 /// One published port.
@@ -63,10 +80,13 @@ impl Element {
     /// The family it belongs to; `None` for interface names.
     pub fn family(&self) -> Option<Family> {
         match self {
-            Self::Bridge(_) | Self::Internal(_) | Self::Allowed(..) => None,
+            Self::Bridge(_) | Self::Internal(_) | Self::HostClosed(_) | Self::PortsClosed(_) | Self::Allowed(..) => {
+                None
+            }
             Self::Masquerade(subnet) | Self::Hairpin(subnet) => Some(subnet.family()),
             Self::Publish(published) => Some(Family::of(published.to)),
             Self::PublishRange(range) => Some(Family::of(range.to)),
+            Self::AskAt(server) | Self::AnswerFrom(server) => Some(Family::of(server.gateway)),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod element;
 pub mod endpoint;
 pub mod exposure;
 pub mod ids;
+pub mod inside;
 pub mod names;
 pub mod network;
 pub mod observed;

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use super::Invalid;
 use super::address::{Family, Subnet};
 use super::ids::NetworkId;
 use super::names::{IfName, NetworkName};
@@ -77,6 +79,26 @@ pub enum HostAccess {
     All,
 }
 
+impl DnsListen {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Gateway => "gateway",
+            Self::Container => "container",
+        }
+    }
+}
+
+impl FromStr for DnsListen {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let all = [Self::Auto, Self::Gateway, Self::Container];
+        let found = all.into_iter().find(|listen| listen.as_str() == text);
+        found.ok_or_else(|| Invalid::new("dns.listen", text, "use auto, gateway or container"))
+    }
+}
+
 impl NetworkDns {
     fn is_default(&self) -> bool {
         *self == Self::default()
@@ -84,6 +106,15 @@ impl NetworkDns {
 }
 
 impl HostAccess {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Ports => "ports",
+            Self::All => "all",
+        }
+    }
+
     /// Records that do not say were made when there was no other.
     fn of_old_records() -> Self {
         Self::All
@@ -91,6 +122,14 @@ impl HostAccess {
 
     fn is_all(&self) -> bool {
         *self == Self::All
+    }
+}
+
+impl FromStr for HostAccess {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let found = [Self::None, Self::Ports, Self::All].into_iter().find(|access| access.as_str() == text);
+        found.ok_or_else(|| Invalid::new("host access", text, "use none, ports or all"))
     }
 }
 
@@ -113,6 +152,9 @@ pub struct Bridge {
     pub icc: bool,
     /// Whether traffic that leaves takes the host's address.
     pub masquerade: bool,
+    /// The host has no address on it: an internal network that not even the host is on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
 }
 
 /// What is known of a network whose interfaces another program makes.
@@ -183,6 +225,11 @@ impl Network {
     /// The gateway of the subnet that holds the address.
     pub fn gateway_for(&self, address: IpAddr) -> Option<IpAddr> {
         self.subnets.iter().find(|subnet| subnet.subnet.contains(address)).map(|subnet| subnet.gateway)
+    }
+
+    /// Whether its bridge has addresses on the host, at which the name service can be asked.
+    pub fn has_gateways(&self) -> bool {
+        self.own_bridge().is_none_or(|bridge| !bridge.isolated)
     }
 
     /// Whether one of its subnets is of that family.

@@ -37,6 +37,8 @@ pub struct NetworkSpec {
     pub mtu: Option<u32>,
     /// The bridge's interface name; `None`: from the network's name.
     pub bridge: Option<IfName>,
+    /// The host has no address on it; for internal networks only.
+    pub isolated: bool,
     /// The user's own notes.
     pub labels: BTreeMap<String, String>,
     /// How its containers' questions for names are answered.
@@ -61,6 +63,7 @@ impl NetworkSpec {
             masquerade: true,
             mtu: None,
             bridge: None,
+            isolated: false,
             labels: BTreeMap::new(),
             dns: NetworkDns::default(),
             host_access: None,

@@ -1,6 +1,6 @@
 //! The embedded store: two redb files of two lifetimes.
 //!
-//! `netd.redb` in the state directory: networks and settings, committed with fsync. `endpoints.redb` in the runtime
+//! `netd.redb` in the state directory: networks, addresses kept for names, and settings, committed with fsync. `endpoints.redb` in the runtime
 //! directory: endpoints and released addresses, stamped with the boot id and discarded when it differs; its commits
 //! reach the page cache only, because a power cut takes what they describe as well, and a killed process does not.
 //! Each value is one byte of schema version and JSON.
@@ -25,6 +25,7 @@ const CACHE: usize = 4 << 20;
 
 const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
+const STICKY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sticky");
 const ENDPOINTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("endpoints");
 const RELEASED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("released");
 const BOOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("boot");
@@ -56,12 +57,13 @@ impl Store for Embedded {
         let look = "a file written by a later netd, or damaged: move it away to begin anew";
         let (path, database) = &self.durable;
         let networks = values(database, NETWORKS).map_err(failed("read", path, look))?;
+        let sticky = values(database, STICKY).map_err(failed("read", path, look))?;
         let settings = values(database, SETTINGS).map_err(failed("read", path, look))?;
         let (path, database) = &self.until_boot;
         let endpoints: Vec<Endpoint> = values(database, ENDPOINTS).map_err(failed("read", path, look))?;
         rekey(database, &endpoints).map_err(failed("write", path, look))?;
         let released = values(database, RELEASED).map_err(failed("read", path, look))?;
-        Ok(Stored { networks, endpoints, released, settings: settings.into_iter().collect() })
+        Ok(Stored { networks, endpoints, released, sticky, settings: settings.into_iter().collect() })
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
@@ -77,7 +79,11 @@ impl Store for Embedded {
 
 fn is_durable(record: &Record) -> bool {
     match record {
-        Record::PutNetwork(_) | Record::DeleteNetwork(_) | Record::PutSetting(..) => true,
+        Record::PutNetwork(_)
+        | Record::DeleteNetwork(_)
+        | Record::PutSticky(..)
+        | Record::DeleteSticky(..)
+        | Record::PutSetting(..) => true,
         Record::PutEndpoint(_) | Record::DeleteEndpoint(_) | Record::PutReleased(..) | Record::DeleteReleased(..) => {
             false
         }
@@ -102,14 +108,23 @@ fn write(database: &Database, records: &[&Record]) -> Result<(), Cause> {
         };
         match record {
             Record::PutNetwork(network) => put(NETWORKS, network.name.as_str(), encode(network))?,
-            Record::DeleteNetwork(name) => delete(NETWORKS, name.as_str())?,
+            Record::DeleteNetwork(name) => {
+                delete(NETWORKS, name.as_str())?;
+                // '0' is the character after '/'.
+                let (first, end) = (format!("{name}/"), format!("{name}0"));
+                transaction.open_table(STICKY)?.retain_in(first.as_str()..end.as_str(), |_, _| false)?;
+            }
+            Record::PutSticky(network, address, name) => {
+                put(STICKY, &address_key(network, *address), encode(&(network, address, name)))?;
+            }
+            Record::DeleteSticky(network, address) => delete(STICKY, &address_key(network, *address))?,
             Record::PutSetting(name, value) => put(SETTINGS, name, encode(&(name, value)))?,
             Record::PutEndpoint(endpoint) => put(ENDPOINTS, &key(&endpoint.key()), encode(endpoint))?,
             Record::DeleteEndpoint(endpoint) => delete(ENDPOINTS, &key(endpoint))?,
             Record::PutReleased(network, address, order) => {
-                put(RELEASED, &released_key(network, *address), encode(&(network, address, order)))?;
+                put(RELEASED, &address_key(network, *address), encode(&(network, address, order)))?;
             }
-            Record::DeleteReleased(network, address) => delete(RELEASED, &released_key(network, *address))?,
+            Record::DeleteReleased(network, address) => delete(RELEASED, &address_key(network, *address))?,
         }
     }
     transaction.commit()?;
@@ -153,7 +168,7 @@ fn rekey(database: &Database, endpoints: &[Endpoint]) -> Result<(), Cause> {
     Ok(())
 }
 
-fn released_key(network: &NetworkName, address: IpAddr) -> String {
+fn address_key(network: &NetworkName, address: IpAddr) -> String {
     format!("{network}/{address}")
 }
 
@@ -280,7 +295,7 @@ impl redb::StorageBackend for PageCache {
 mod tests {
     use super::*;
     use crate::logic::samples;
-    use crate::model::network::Network;
+    use crate::model::network::{HostAccess, Network};
 
     fn filled(state: &Path, runtime: &Path) -> (Network, Endpoint) {
         let network = samples::network("net1", &["10.0.0.0/24"]);
@@ -291,6 +306,7 @@ mod tests {
             Record::PutNetwork(network.clone()),
             Record::PutEndpoint(Box::new(endpoint.clone())),
             Record::PutReleased(network.name.clone(), address, 7),
+            Record::PutSticky(network.name.clone(), address, "db".parse().unwrap()),
             Record::PutSetting("ula-prefix".into(), "fd00::/48".into()),
         ];
         store.commit(&records).unwrap();
@@ -305,7 +321,9 @@ mod tests {
         let stored = Embedded::open(&state, &runtime, "boot-1").unwrap().load().unwrap();
         assert_eq!(stored.networks, std::slice::from_ref(&network));
         assert_eq!(stored.endpoints, [endpoint]);
-        assert_eq!(stored.released, [(network.name, "10.0.0.9".parse().unwrap(), 7)]);
+        let address = "10.0.0.9".parse().unwrap();
+        assert_eq!(stored.released, [(network.name.clone(), address, 7)]);
+        assert_eq!(stored.sticky, [(network.name, address, "db".parse().unwrap())]);
         assert_eq!(stored.settings["ula-prefix"], "fd00::/48");
     }
 
@@ -317,6 +335,42 @@ mod tests {
         let stored = Embedded::open(&state, &runtime, "boot-2").unwrap().load().unwrap();
         assert_eq!(stored.networks, [network]);
         assert!(stored.endpoints.is_empty() && stored.released.is_empty());
+        assert_eq!(stored.sticky.len(), 1);
+    }
+
+    #[test]
+    fn a_network_takes_along_the_addresses_that_it_keeps_and_no_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let (network, _) = filled(folder.path(), folder.path());
+        let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+        let longer: NetworkName = "net1-b".parse().unwrap();
+        let kept =
+            |network: &NetworkName| Record::PutSticky(network.clone(), [10, 0, 0, 2].into(), "web".parse().unwrap());
+        store.commit(&[kept(&network.name), kept(&longer)]).unwrap();
+        store.commit(&[Record::DeleteSticky(network.name.clone(), [10, 0, 0, 2].into())]).unwrap();
+        assert_eq!(store.load().unwrap().sticky.len(), 2);
+        store.commit(&[Record::DeleteNetwork(network.name)]).unwrap();
+        assert_eq!(store.load().unwrap().sticky, [(longer, [10, 0, 0, 2].into(), "web".parse().unwrap())]);
+    }
+
+    #[test]
+    fn a_network_of_the_first_release_is_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+        let json = format!(
+            r#"{{"name":"db","id":"{}","driver":{{"driver":"bridge","name":"nd-db","icc":true,"masquerade":true}},
+                "subnets":[{{"subnet":"10.0.0.0/24","gateway":"10.0.0.1","range":null}}],"internal":true,"mtu":1500,
+                "labels":{{}},"created":7}}"#,
+            "0".repeat(64)
+        );
+        let transaction = store.durable.1.begin_write().unwrap();
+        let record = [&[SCHEMA], json.as_bytes()].concat();
+        transaction.open_table(NETWORKS).unwrap().insert("db", record.as_slice()).unwrap();
+        transaction.commit().unwrap();
+        let stored = store.load().unwrap();
+        let [network] = stored.networks.as_slice() else { panic!("{stored:?}") };
+        assert_eq!((network.host_access, network.sticky), (HostAccess::All, false));
+        assert_eq!(network.dns, Default::default());
     }
 
     #[test]

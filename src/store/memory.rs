@@ -67,7 +67,15 @@ fn put(stored: &mut Stored, record: Record) {
             stored.networks.retain(|other| other.name != network.name);
             stored.networks.push(network);
         }
-        Record::DeleteNetwork(name) => stored.networks.retain(|network| network.name != name),
+        Record::DeleteNetwork(name) => {
+            stored.networks.retain(|network| network.name != name);
+            stored.sticky.retain(|(network, ..)| *network != name);
+        }
+        Record::PutSticky(network, address, name) => {
+            stored.sticky.retain(|(n, a, _)| (n, a) != (&network, &address));
+            stored.sticky.push((network, address, name));
+        }
+        Record::DeleteSticky(network, address) => stored.sticky.retain(|(n, a, _)| (n, a) != (&network, &address)),
         Record::PutEndpoint(endpoint) => {
             stored.endpoints.retain(|other| other.key() != endpoint.key());
             stored.endpoints.push(*endpoint);

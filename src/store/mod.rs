@@ -6,7 +6,7 @@ pub mod memory;
 use std::net::IpAddr;
 
 use crate::model::endpoint::{Endpoint, EndpointKey};
-use crate::model::names::NetworkName;
+use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
 
 /// One change to what is stored.
@@ -14,8 +14,12 @@ use crate::model::network::Network;
 pub enum Record {
     /// Add or replace a network (durable: fsync).
     PutNetwork(Network),
-    /// Forget a network (durable: fsync). One that is not there is fine.
+    /// Forget a network and the addresses that it keeps (durable: fsync). One that is not there is fine.
     DeleteNetwork(NetworkName),
+    /// An address of the network is kept for the containers of that name (durable: fsync).
+    PutSticky(NetworkName, IpAddr, ContainerName),
+    /// An address is kept for nobody any more (durable: fsync). One that is not kept is fine.
+    DeleteSticky(NetworkName, IpAddr),
     /// Add or replace an endpoint (until the next boot: page cache).
     PutEndpoint(Box<Endpoint>),
     /// Forget an endpoint. One that is not there is fine.
@@ -37,6 +41,8 @@ pub struct Stored {
     pub endpoints: Vec<Endpoint>,
     /// (network, address, order of its release); empty after a reboot.
     pub released: Vec<(NetworkName, IpAddr, u64)>,
+    /// (network, address, for whom it is kept).
+    pub sticky: Vec<(NetworkName, IpAddr, ContainerName)>,
     /// By name.
     pub settings: std::collections::BTreeMap<String, String>,
 }

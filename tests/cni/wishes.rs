@@ -24,7 +24,8 @@ fn everything_that_is_said_is_asked() {
     let keys = json!({
         "network": "net1", "subnets": ["10.1.0.0/16", {"subnet": "fd00:1::/64", "gateway": "fd00:1::9",
         "ipRange": "fd00:1::/80"}], "gateway": "10.1.0.9", "internal": true, "icc": "False", "ipMasq": false,
-        "mtu": 1400, "ipv6": "true", "aliases": ["db"],
+        "mtu": 1400, "ipv6": "true", "aliases": ["db"], "upstreams": ["9.9.9.9", "tls://1.1.1.1#one.one"],
+        "dnsListen": "container", "hostAccess": "ports", "sticky": "true",
         "runtimeConfig": {
             "portMappings": [
                 {"hostPort": 8080, "containerPort": 80, "protocol": "TCP"},
@@ -43,7 +44,8 @@ fn everything_that_is_said_is_asked() {
         "network": {
             "name": "net1", "subnets": ["10.1.0.0/16", {"subnet": "fd00:1::/64", "gateway": "fd00:1::9",
             "ip_range": "fd00:1::/80"}], "gateways": ["10.1.0.9"], "ipv6": true, "internal": true, "icc": false,
-            "masquerade": false, "mtu": 1400
+            "masquerade": false, "mtu": 1400, "dns": ["9.9.9.9", "tls://1.1.1.1#one.one"], "host_access": "ports",
+            "sticky": true, "options": {"dns.listen": "container"}
         },
         "name": "web", "aliases": ["www", "db"], "interface": "made",
         "addresses": [{"address": "10.1.0.7/16"}, {"address": "fd00:1::7"}],

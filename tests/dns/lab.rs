@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
 use netd::engine::seen::Seen;
-use netd::faces::dns::{Config, Server};
+use netd::faces::dns::{Config, Forwarding, Server};
 use netd::model::desired::Desired;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::json;
@@ -26,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Lab {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) server: SocketAddr,
+    pub(crate) forwarding: Forwarding,
     pub(crate) listening: ListeningSender,
     pub(crate) seen: Arc<Seen>,
     _stop: tokio_util::sync::DropGuard,
@@ -38,7 +39,16 @@ impl Lab {
     }
 
     pub(crate) async fn at(address: &str, upstreams: Vec<SocketAddr>) -> Self {
-        let snapshot = Snapshot { desired: state(), domain: "internal".into(), revision: 7, ..Snapshot::default() };
+        Self::serve(address, plain(&upstreams), state()).await
+    }
+
+    /// Serves that state on IPv4.
+    pub(crate) async fn with(config: Config, desired: Desired) -> Self {
+        Self::serve("127.0.0.1", config, desired).await
+    }
+
+    async fn serve(address: &str, config: Config, desired: Desired) -> Self {
+        let snapshot = Snapshot { desired, domain: "internal".into(), revision: 7, ..Snapshot::default() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
         let stop = CancellationToken::new();
@@ -46,16 +56,21 @@ impl Lab {
         // As the engine opens them. Without privileges it is less, and a test that floods may fail.
         let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
         let server = udp.local_addr().unwrap();
-        let sockets = DnsSockets { address: server.ip(), udp: udp.into_std().unwrap(), tcp: tcp.into_std().unwrap() };
+        let sockets = DnsSockets {
+            address: server.ip(),
+            port: server.port(),
+            udp: udp.into_std().unwrap(),
+            tcp: tcp.into_std().unwrap(),
+            asker: None,
+        };
         listening.send(Listening::Serve(sockets)).unwrap();
-        // "/dev/null" is a resolv.conf without name servers.
-        let upstreams = upstreams.into_iter().map(netd::model::upstream::Upstream::plain).collect();
-        let config = Config { upstreams, resolv_conf: "/dev/null".into(), ..Config::default() };
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
         let seen = Arc::new(Seen::default());
-        tokio::spawn(Server::new(config, view, receiver, seen.clone()).run(stop.clone()));
-        Self { snapshot, server, listening, seen, _stop: stop.drop_guard() }
+        let serving = Server::new(config, view, receiver, seen.clone());
+        let forwarding = serving.forwarding();
+        tokio::spawn(serving.run(stop.clone()));
+        Self { snapshot, server, forwarding, listening, seen, _stop: stop.drop_guard() }
     }
 
     /// Asks over UDP with EDNS.
@@ -107,6 +122,17 @@ impl Lab {
         let output = tokio::task::spawn_blocking(move || dig.output()).await.unwrap().ok()?;
         Some(String::from_utf8(output.stdout).unwrap())
     }
+}
+
+/// A configuration that forwards to these, and to nobody else.
+pub(crate) fn plain(upstreams: &[SocketAddr]) -> Config {
+    // "/dev/null" is a resolv.conf without name servers.
+    Config { upstreams: to(upstreams), resolv_conf: "/dev/null".into(), ..Config::default() }
+}
+
+/// The same as the configuration has them.
+pub(crate) fn to(upstreams: &[SocketAddr]) -> Vec<netd::model::upstream::Upstream> {
+    upstreams.iter().copied().map(netd::model::upstream::Upstream::plain).collect()
 }
 
 /// Networks net1 (127.1.0.0/24, fd01::/64), net2 (127.2.0.0/24) and the internal inner (127.3.0.0/24). Containers web
@@ -181,6 +207,14 @@ impl Upstream {
     pub(crate) async fn start(
         say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
+        Self::late(Duration::ZERO, say).await
+    }
+
+    /// The same, but its datagrams leave only after `delay`.
+    pub(crate) async fn late(
+        delay: Duration,
+        say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
+    ) -> Self {
         let (udp, tcp) = both("127.0.0.1").await;
         let address = udp.local_addr().unwrap();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -196,11 +230,14 @@ impl Upstream {
         });
         let over_tcp = say.clone();
         tokio::spawn(async move {
-            let mut buffer = vec![0; 65_535];
+            let (mut buffer, udp) = (vec![0; 65_535], Arc::new(udp));
             while let Ok((length, from)) = udp.recv_from(&mut buffer).await {
-                if let Some(reply) = say(&buffer[..length], false) {
+                let Some(reply) = say(&buffer[..length], false) else { continue };
+                let udp = udp.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(delay).await;
                     udp.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
-                }
+                });
             }
         });
         tokio::spawn(async move {

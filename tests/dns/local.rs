@@ -147,7 +147,7 @@ async fn dig_finds_services_with_their_addresses_and_labels() {
 #[tokio::test(flavor = "multi_thread")]
 async fn rank_42_the_host_has_a_name() {
     let lab = Lab::start(vec![]).await;
-    for name in ["host.internal", "host.docker.internal", "host.containers.internal"] {
+    for name in ["host.internal", "host.docker.internal", "host.containers.internal", "host.netd.internal"] {
         assert_eq!(addresses(&lab.ask(WEB, name, RecordType::A).await), ["127.1.0.1"], "{name}");
         let empty = lab.ask(WEB, name, RecordType::MX).await;
         assert_eq!((empty.response_code, empty.answers.len()), (ResponseCode::NoError, 0), "{name}");

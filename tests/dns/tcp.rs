@@ -31,7 +31,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 async fn rank_29_replies_come_when_they_are_ready() {
     let upstream = Upstream::start(|query, _, reply| {
         // Silent: the answer is SERVFAIL, late.
-        (!query.queries[0].name().to_string().starts_with("slow")).then_some(reply)
+        (!query.queries[0].name().to_lowercase().to_string().starts_with("slow")).then_some(reply)
     })
     .await;
     let lab = Lab::start(vec![upstream.address]).await;

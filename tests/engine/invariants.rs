@@ -67,7 +67,8 @@ fn interfaces(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseEr
     prop_assert_eq!(&world.shapings, &wanted.collect::<BTreeMap<_, _>>(), "limits");
     let files = snapshot.desired.containers().map(|c| (c.container.name.to_string(), snapshot.resolv_conf(c)));
     prop_assert_eq!(&world.resolv, &files.collect::<BTreeMap<_, _>>(), "resolv.conf");
-    let elements = wanted::all_elements(&snapshot.desired);
+    let mut elements = wanted::all_elements(&snapshot.desired);
+    elements.extend(wanted::gateways(&snapshot.desired).into_iter().flat_map(|at| wanted::name_server(at, 53)));
     prop_assert_eq!(world.elements.as_ref(), Some(&elements), "elements");
     let bridges: BTreeSet<_> = world.bridges.keys().cloned().collect();
     let wanted: BTreeSet<_> =

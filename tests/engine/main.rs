@@ -22,6 +22,7 @@ use netd::store::memory::Memory;
 use proptest::prelude::*;
 
 mod invariants;
+mod sticky;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];
 const CONTAINERS: [&str; 4] = ["web", "db", "cache", "mail"];
@@ -125,6 +126,8 @@ struct Reference {
     networks: BTreeSet<&'static str>,
     /// (container, network) to (port, static address asked for).
     endpoints: BTreeMap<(usize, usize), (Option<usize>, Option<u8>)>,
+    /// On the network that keeps addresses.
+    kept: sticky::Kept,
     /// (pod, network) to what was asked for, and whether it has its address.
     attachments: BTreeMap<(usize, usize), (Wish, bool)>,
 }
@@ -172,7 +175,7 @@ impl World {
 
     fn start(&mut self) {
         let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
-        let config = Config { pools: vec![pool], ula: true, domain: "internal".into() };
+        let config = Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53 };
         let started = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
         self.engine = Some(started.map_err(|error| error.to_string()).unwrap());
     }
@@ -194,7 +197,7 @@ impl World {
         self.fake.world().fail_in = fail_in;
         match action {
             Action::Create(network) => {
-                let spec = NetworkSpec::named(NETWORKS[*network].parse().unwrap());
+                let spec = network_spec(NETWORKS[*network]);
                 let done = self.runtime.block_on(handle.create_network(spec));
                 let may = !self.reference.networks.contains(NETWORKS[*network]);
                 self.check(done.map(drop), may, fail_in)?;
@@ -212,6 +215,9 @@ impl World {
                 self.check(done, may, fail_in)?;
                 if gone && may {
                     self.reference.networks.remove(name);
+                    if *network == sticky::STICKY {
+                        self.reference.kept.forget();
+                    }
                 }
             }
             Action::Connect { container, network, port, ip } => {
@@ -319,6 +325,15 @@ impl World {
         self.check(done, may, fail_in)?;
         if self.last_done() {
             self.reference.endpoints.insert((container, network), (port, ip));
+            let after = handle.snapshot();
+            if let Some(got) = after.desired.endpoints().find(|e| {
+                network == sticky::STICKY
+                    && e.network.as_str() == NETWORKS[network]
+                    && e.container.name.as_str() == CONTAINERS[container]
+            }) {
+                let got = (Some(CONTAINERS[container]), got.addresses[0].ip(), asked.is_some());
+                self.reference.kept.judge(&snapshot, &after, got)?;
+            }
         }
         Ok(())
     }
@@ -363,7 +378,7 @@ impl World {
         let spec = AttachSpec {
             key: key(pod, network),
             netns: format!("/run/netns/{}", PODS[pod]).into(),
-            network: NetworkSpec::named(name.parse().unwrap()),
+            network: network_spec(name),
             name: None,
             scope: None,
             aliases: Vec::new(),
@@ -382,6 +397,12 @@ impl World {
         self.check(done, may, fail_in)?;
         if self.last_done() {
             self.reference.networks.insert(name);
+            let after = handle.snapshot();
+            let made = after.attachment(&key(pod, network)).filter(|_| before.is_none() && wish.how == Made);
+            if let Some(made) = made.filter(|made| made.network.as_str() == NETWORKS[sticky::STICKY]) {
+                // It is called by its id, under which nobody comes again.
+                self.reference.kept.judge(&snapshot, &after, (None, made.addresses[0].ip(), false))?;
+            }
             let addressed = wish.how != Unaddressed || before.is_some_and(|(_, addressed)| addressed);
             let asked = before.map_or(wish, |(asked, _)| asked);
             self.reference.attachments.insert((pod, network), (asked, addressed));
@@ -471,6 +492,10 @@ impl World {
     fn last_done(&self) -> bool {
         LAST.with(std::cell::Cell::get)
     }
+}
+
+fn network_spec(name: &str) -> NetworkSpec {
+    NetworkSpec { sticky: name == NETWORKS[sticky::STICKY], ..NetworkSpec::named(name.parse().unwrap()) }
 }
 
 /// How a runtime knows the attachment: its networks have other names than netd's.

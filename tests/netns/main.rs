@@ -10,24 +10,32 @@ mod cni;
 mod endpoints;
 mod firewall;
 mod heal;
+mod host_access;
 mod isolation;
 mod lab;
+mod listening;
 mod main_job;
 mod matrix;
 mod names;
 mod networks;
 mod publishing;
+mod ranks;
+mod resolved;
 mod restart;
 mod run;
 mod runtimes;
 mod seen;
 mod self_test;
+mod sticky;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
+    if let Some(file) = std::env::var_os(lab::resolve1::CALLS) {
+        return lab::resolve1::serve(file.as_ref());
+    }
     let arguments = Arguments::from_args();
     let entered = lab::space::leave_the_machine();
     let trials = [
@@ -36,12 +44,17 @@ fn main() -> ExitCode {
         matrix::trials(),
         isolation::trials(),
         firewall::trials(),
+        host_access::trials(),
         networks::trials(),
         endpoints::trials(),
+        sticky::trials(),
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
         seen::trials(),
+        ranks::trials(),
+        listening::trials(),
+        resolved::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

@@ -31,13 +31,8 @@ struct Cell {
 }
 
 fn matrix(lab: &Lab, bridge_nf: Option<&str>) -> Completion {
-    if let Some(value) = bridge_nf {
-        for key in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
-            if space::setting("host", key).is_none() {
-                return Completion::ignored_with(format!("the kernel has no {key} (modprobe br_netfilter)"));
-            }
-            space::sysctl("host", key, value);
-        }
+    if let Err(why) = bridge_nf.map_or(Ok(()), space::bridge_netfilter) {
+        return Completion::ignored_with(why);
     }
     set_up(lab);
     let web = lab.address("net1", "web");

@@ -11,7 +11,7 @@ use crate::lab::{Dig, Lab, Proto, Server, ask, trial, until};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("names: every form of a name", forms),
-        trial("names: PTR of container and gateway addresses", pointers),
+        trial("rank_54 names: PTR of container and gateway addresses, the container's own name first", pointers),
         trial("names: a name without that type is NOERROR with SOA, an unknown one NXDOMAIN", negative),
         trial("names: only the networks the asker shares", shared_networks),
         trial("names: an alias of two containers answers with both", shared_alias),
@@ -57,7 +57,12 @@ fn pointers(lab: &Lab) {
     for address in [&v4, &v6] {
         Dig::expect("client", &format!("-x {address}"), &["web.", "web.net1.internal."]);
         Dig::expect("web", &format!("-x {address}"), &["web.", "web.net1.internal."]);
+        // Programs take the first for the host's name; answers of addresses are rotated, these are not.
+        let first = |_| Dig::ask("client", &format!("-x {address}")).answers[0].clone();
+        assert_eq!([0; 4].map(first), ["web."; 4]);
     }
+    Dig::expect("client", "-x 127.0.0.1", &["localhost."]);
+    Dig::expect_none("client", "-x 169.254.1.1", "NXDOMAIN");
     Dig::expect_none("client", "-x 10.89.0.200", "NXDOMAIN");
     let elsewhere = lab.address("net2", "other")[0];
     Dig::expect_none("client", &format!("-x {elsewhere}"), "NXDOMAIN");
@@ -121,7 +126,7 @@ fn shared_alias(lab: &Lab) {
 fn the_host(lab: &Lab) {
     set_up(lab);
     let _server = Server::start("host", "host", 9000);
-    for name in ["host.internal", "host.docker.internal", "host.containers.internal"] {
+    for name in ["host.internal", "host.docker.internal", "host.containers.internal", "host.netd.internal"] {
         let dig = Dig::ask("client", name);
         assert_eq!(dig.answers.len(), 1, "{}", dig.text);
         assert_eq!(ask("client", Proto::Tcp, (&dig.answers[0], 9000)).who, "host");

@@ -59,6 +59,9 @@ pub struct Attach {
     /// Limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// Who is asked for names that are not ours, before the network's; as `dns` of a network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
 }
 
 /// Where an attachment's interface and addresses come from.

@@ -56,6 +56,9 @@ pub struct Connect {
     /// Notes of the user's own, 16 KiB at most; DNS tells them as TXT.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Who is asked for names that are not ours, before the network's; as `dns` of a network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
 }
 
 /// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, or an object.
@@ -114,7 +117,7 @@ impl Connect {
             ifname: self.ifname.map(|name| name.parse()).transpose()?,
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
-            upstreams: Vec::new(),
+            upstreams: parse::upstreams(&self.dns)?,
         })
     }
 }
@@ -231,7 +234,8 @@ mod tests {
     fn everything_reaches_the_spec() {
         let spec = spec(
             r#"{"container":"web","id":"abc","pid":7,"ip":"10.0.0.5","ip6":"fd00::5","mac":"02:00:00:00:00:01",
-                "aliases":["www","*.app"],"ifname":"net0","expose":["8080=http"],"labels":{"tier":"front"}}"#,
+                "aliases":["www","*.app"],"ifname":"net0","expose":["8080=http"],"labels":{"tier":"front"},
+                "dns":["9.9.9.9"]}"#,
         )
         .unwrap();
         assert_eq!(spec.target.place, Some(Place::Pid(7)));
@@ -239,6 +243,7 @@ mod tests {
         assert_eq!((spec.ip, spec.ip6), (Some([10, 0, 0, 5].into()), Some("fd00::5".parse().unwrap())));
         assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (2, "net0"));
         assert_eq!((spec.exposed[0].port, spec.labels["tier"].as_str()), (8080, "front"));
+        assert_eq!(spec.upstreams[0].to_string(), "9.9.9.9");
     }
 
     #[test]
@@ -268,6 +273,7 @@ mod tests {
             (r#"{"container":"web","expose":[80]}"#, "invalid type"),
             (r#"{"container":"web","labels":{"":"x"}}"#, "key is empty"),
             (r#"{"container":"web","labels":{"a=b":"x"}}"#, "'='"),
+            (r#"{"container":"web","dns":["one.one"]}"#, "invalid name server \"one.one\""),
             (r#"{"container":"web","ifname":"0123456789abcdef"}"#, "invalid interface name"),
         ] {
             let error = spec(json).expect_err(json);

@@ -76,6 +76,9 @@ pub struct Endpoint {
     /// Limits, where it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<super::Bandwidth>,
+    /// Who is asked for names that are not ours, before the network's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
 }
 
 /// A container and its endpoints, in the order of connecting.
@@ -147,6 +150,7 @@ impl From<&endpoint::Endpoint> for Endpoint {
             labels: endpoint.labels.clone(),
             owner: endpoint.owner.as_ref().map(ToString::to_string),
             bandwidth: endpoint.bandwidth.map(super::Bandwidth::from),
+            dns: endpoint.upstreams.iter().map(ToString::to_string).collect(),
         }
     }
 }

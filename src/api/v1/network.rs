@@ -9,13 +9,15 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::options::{self, BridgeOptions};
+use super::options::{self, Options};
+use super::parse;
 use super::state::rfc3339;
 use super::subnets;
 use crate::model::Invalid;
 use crate::model::address::{self, Family};
-use crate::model::network;
+use crate::model::network::{self, HostAccess};
 use crate::model::request::NetworkSpec;
+use crate::model::upstream::Upstream;
 
 /// The only driver that can be asked for.
 const DRIVER: &str = "bridge";
@@ -53,6 +55,25 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
     /// RFC 3339, UTC, to the second.
     pub created: String,
+    /// How its containers' questions for names are answered.
+    #[serde(default)]
+    pub dns: NetworkDns,
+    /// What of the host its containers reach, besides the name service: `none`, `ports` that are published, `all`.
+    #[serde(default = "all")]
+    pub host_access: String,
+    /// Whether a container that comes again under the same name gets the same address, as long as it is free.
+    #[serde(default)]
+    pub sticky: bool,
+}
+
+/// How the questions of a network's containers are answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NetworkDns {
+    /// Who is asked for names that are not ours; empty: those of the daemon.
+    pub servers: Vec<String>,
+    /// Where the name service listens: `gateway`, `container` (inside each, at 127.0.0.11), or `auto`, at the gateway
+    /// wherever the containers can reach it there.
+    pub listen: String,
 }
 
 /// One subnet of a network.
@@ -104,7 +125,20 @@ pub struct CreateNetwork {
     /// The user's own notes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Options of the driver: `bridge`, `mtu`, `icc`, `masquerade`, or Docker's names of the same.
+    /// Who is asked for names that are not ours, at most 16: `IP`, `IP:PORT`, `tls://IP[:PORT][#NAME]` or
+    /// `https://IP[:PORT][/PATH][#NAME]`; empty: those of the daemon.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    /// What of the host its containers reach, besides the name service: `none`, `ports` that are published, `all`;
+    /// absent: `none` on an internal network, else `all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_access: Option<String>,
+    /// Whether a container that comes again under the same name gets the same address, as long as it is free; absent:
+    /// it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<bool>,
+    /// Options: `bridge`, `mtu`, `icc`, `masquerade`, or Docker's names of the same; `dns.listen`, `dns.servers` (joined
+    /// by commas), `sticky`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
@@ -147,7 +181,21 @@ impl From<&network::Network> for Network {
             mtu: network.mtu,
             labels: network.labels.clone(),
             created: rfc3339(network.created),
+            dns: (&network.dns).into(),
+            host_access: network.host_access.as_str().into(),
+            sticky: network.sticky,
         }
+    }
+}
+
+/// What a daemon that does not tell gives its containers.
+fn all() -> String {
+    HostAccess::All.as_str().into()
+}
+
+impl From<&network::NetworkDns> for NetworkDns {
+    fn from(dns: &network::NetworkDns) -> Self {
+        Self { servers: dns.upstreams.iter().map(ToString::to_string).collect(), listen: dns.listen.as_str().into() }
     }
 }
 
@@ -172,7 +220,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             return Err(Invalid::new("label", "", "its key is empty"));
         }
         let plan = Plan::parse(request.subnets, request.gateways, request.ip_ranges)?;
-        let options: BridgeOptions = options::read(&request.options)?;
+        let options: Options = options::read(&request.options)?;
         let ipv6 = request.ipv6 || plan.subnets.iter().any(|subnet| subnet.family() == Family::V6);
         Ok(Self {
             subnets: plan.subnets,
@@ -185,8 +233,26 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             mtu: once("mtu", request.mtu, options.mtu)?.map(|mtu| sane_mtu(mtu, ipv6)).transpose()?,
             bridge: options.bridge,
             labels: request.labels,
+            dns: network::NetworkDns {
+                upstreams: servers(&request.dns, options.servers)?,
+                listen: options.listen.unwrap_or_default(),
+            },
+            host_access: request.host_access.map(|access| host_access(&access, request.internal)).transpose()?,
+            sticky: once("sticky", request.sticky, options.sticky)?.unwrap_or(false),
             ..Self::named(name)
         })
+    }
+}
+
+/// Name servers, given as a field or as an option, but not differently as both.
+fn servers(field: &[String], option: Option<Vec<Upstream>>) -> Result<Vec<Upstream>, Invalid> {
+    let field = parse::upstreams(field)?;
+    match option {
+        Some(option) if !field.is_empty() && field != option => {
+            Err(Invalid::new("option", "dns.servers", "other name servers are also given as dns"))
+        }
+        Some(option) => Ok(option),
+        None => Ok(field),
     }
 }
 
@@ -241,6 +307,16 @@ fn once<T: PartialEq + fmt::Display>(key: &str, field: Option<T>, option: Option
             Err(Invalid::new("option", format!("{key}={option}"), format!("{key} is also given as {field}")))
         }
         (field, option) => Ok(field.or(option)),
+    }
+}
+
+/// What of the host is reached. Nothing leads from an internal network to a published port, which is in another.
+fn host_access(text: &str, internal: bool) -> Result<HostAccess, Invalid> {
+    match text.parse()? {
+        HostAccess::Ports if internal => {
+            Err(Invalid::new("host access", text, "an internal network has no way to published ports: use none or all"))
+        }
+        access => Ok(access),
     }
 }
 

@@ -1,13 +1,16 @@
-//! `-o KEY=VALUE`: the bridge driver's options under Docker's names and under short ones.
+//! `-o KEY=VALUE`: the bridge driver's options under Docker's names and under short ones, and those of every network.
 
 use std::collections::BTreeMap;
 
+use super::parse;
 use crate::model::Invalid;
 use crate::model::names::IfName;
+use crate::model::network::DnsListen;
+use crate::model::upstream::Upstream;
 
 /// What the options said; `None`: not mentioned.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct BridgeOptions {
+pub(super) struct Options {
     /// The bridge's interface name.
     pub(super) bridge: Option<IfName>,
     /// Bytes, not yet checked for sense.
@@ -16,25 +19,41 @@ pub(super) struct BridgeOptions {
     pub(super) icc: Option<bool>,
     /// Whether leaving traffic takes the host's address.
     pub(super) masquerade: Option<bool>,
+    /// Where the name service listens.
+    pub(super) listen: Option<DnsListen>,
+    /// Who is asked for names that are not ours.
+    pub(super) servers: Option<Vec<Upstream>>,
+    /// Whether addresses are kept for those who had them.
+    pub(super) sticky: Option<bool>,
 }
 
-/// Short name and Docker's (moby, daemon/libnetwork/netlabel/labels.go and drivers/bridge/labels.go).
-const KEYS: [(&str, &str); 4] = [
-    ("bridge", "com.docker.network.bridge.name"),
-    ("mtu", "com.docker.network.driver.mtu"),
-    ("icc", "com.docker.network.bridge.enable_icc"),
-    ("masquerade", "com.docker.network.bridge.enable_ip_masquerade"),
+/// Short name and, where it has such an option, Docker's (moby, daemon/libnetwork/netlabel/labels.go and
+/// drivers/bridge/labels.go).
+const KEYS: [(&str, Option<&str>); 7] = [
+    ("bridge", Some("com.docker.network.bridge.name")),
+    ("mtu", Some("com.docker.network.driver.mtu")),
+    ("icc", Some("com.docker.network.bridge.enable_icc")),
+    ("masquerade", Some("com.docker.network.bridge.enable_ip_masquerade")),
+    ("dns.listen", None),
+    ("dns.servers", None),
+    ("sticky", None),
 ];
 
 /// Reads the options. A key that is unknown, or given under both names, is refused.
-pub(super) fn read(options: &BTreeMap<String, String>) -> Result<BridgeOptions, Invalid> {
-    let mut read = BridgeOptions::default();
+pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Options, Invalid> {
+    let mut read = Options::default();
     for (key, value) in options {
-        let Some((short, docker)) = KEYS.into_iter().find(|(short, docker)| key == short || key == docker) else {
-            let known: Vec<String> = KEYS.iter().map(|(short, docker)| format!("{short} ({docker})")).collect();
+        let Some((short, docker)) =
+            KEYS.into_iter().find(|(short, docker)| key == short || Some(key.as_str()) == *docker)
+        else {
+            let known = KEYS.iter().map(|(short, docker)| match docker {
+                Some(docker) => format!("{short} ({docker})"),
+                None => (*short).to_owned(),
+            });
+            let known: Vec<String> = known.collect();
             return Err(Invalid::new("option", key, format!("the bridge driver knows {}", known.join(", "))));
         };
-        if key == docker && options.contains_key(short) {
+        if Some(key.as_str()) == docker && options.contains_key(short) {
             return Err(Invalid::new("option", key, format!("it is also given as {short}")));
         }
         match short {
@@ -44,7 +63,13 @@ pub(super) fn read(options: &BTreeMap<String, String>) -> Result<BridgeOptions, 
                 read.mtu = Some(mtu);
             }
             "icc" => read.icc = Some(boolean(key, value)?),
-            _ => read.masquerade = Some(boolean(key, value)?),
+            "masquerade" => read.masquerade = Some(boolean(key, value)?),
+            "dns.listen" => read.listen = Some(value.parse()?),
+            "dns.servers" => {
+                let servers: Vec<String> = value.split(',').map(str::to_owned).collect();
+                read.servers = Some(parse::upstreams(&servers)?);
+            }
+            _ => read.sticky = Some(boolean(key, value)?),
         }
     }
     Ok(read)
@@ -63,7 +88,7 @@ fn boolean(key: &str, value: &str) -> Result<bool, Invalid> {
 mod tests {
     use super::*;
 
-    fn of(pairs: &[(&str, &str)]) -> Result<BridgeOptions, Invalid> {
+    fn of(pairs: &[(&str, &str)]) -> Result<Options, Invalid> {
         read(&pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect())
     }
 

@@ -8,9 +8,13 @@ use crate::model::exposure::Exposure;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, DnsName, NetworkName};
 use crate::model::question::RecordType;
+use crate::model::upstream::Upstream;
 
 /// Longest network id: 64 hex digits.
 const NETWORK_ID_MAX: usize = 64;
+
+/// Most name servers of one network or container: each that fails takes its time before the next is asked.
+const UPSTREAMS_MAX: usize = 16;
 
 /// The labels of one endpoint together, in bytes: all of them are told in one answer of DNS, which has 64 KiB.
 const LABELS_MAX: usize = 16 << 10;
@@ -18,6 +22,21 @@ const LABELS_MAX: usize = 16 << 10;
 /// Ports that a container serves (`--expose`).
 pub(super) fn exposed(texts: &[String]) -> Result<Vec<Exposure>, Invalid> {
     texts.iter().map(|text| text.parse()).collect()
+}
+
+/// Name servers (`--dns`), in this order; one that is said again counts once.
+pub(super) fn upstreams(texts: &[String]) -> Result<Vec<Upstream>, Invalid> {
+    let mut upstreams = Vec::new();
+    for text in texts {
+        let upstream = text.parse()?;
+        if !upstreams.contains(&upstream) {
+            upstreams.push(upstream);
+        }
+    }
+    match upstreams.get(UPSTREAMS_MAX) {
+        None => Ok(upstreams),
+        Some(one) => Err(Invalid::new("name server", one.to_string(), format!("at most {UPSTREAMS_MAX} are asked"))),
+    }
 }
 
 /// Labels of an endpoint.
@@ -155,6 +174,16 @@ mod tests {
         for bad in ["", "a b", "../x", "-x"] {
             assert!(container_reference(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn name_servers_keep_their_order_and_their_number_is_bounded() {
+        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let read = upstreams(&texts(&["9.9.9.9", "tls://1.1.1.1#one.one", "9.9.9.9:53"])).unwrap();
+        assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), ["9.9.9.9", "tls://1.1.1.1#one.one"]);
+        let many: Vec<String> = (1..=17).map(|number| format!("10.0.0.{number}")).collect();
+        assert!(upstreams(&many[..16]).is_ok());
+        assert!(upstreams(&many).unwrap_err().to_string().contains("10.0.0.17"));
     }
 
     #[test]

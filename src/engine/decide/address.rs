@@ -1,19 +1,26 @@
 //! Addresses of an endpoint: those asked for, the next free ones, their gateways, and the MAC address.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 
 use ipnetwork::IpNetwork;
 
 use crate::engine::state::State;
-use crate::logic::ipam;
+use crate::logic::ipam::{self, Ipam};
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Mac, number};
+use crate::model::names::ContainerName;
 use crate::model::network::{Network, NetworkSubnet};
 use crate::model::request::{AddressRange, AddressSpec, Wish};
 
-/// One address per family of the network: the one asked for, or the next free one of the ranges asked for or of the
-/// first subnet with room.
-pub(crate) fn choose(state: &mut State, network: &Network, wish: &Wish) -> Result<Vec<IpNetwork>, Refusal> {
+/// One address per family of the network: the one asked for, the one kept for the container's name, or the next free one
+/// of the ranges asked for or of the first subnet with room.
+pub(crate) fn choose(
+    state: &mut State,
+    network: &Network,
+    wish: &Wish,
+    name: Option<&ContainerName>,
+) -> Result<Vec<IpNetwork>, Refusal> {
     let mut addresses = Vec::new();
     for family in [Family::V4, Family::V6] {
         let asked = wish.addresses.iter().find(|address| Family::of(address.ip) == family);
@@ -22,9 +29,12 @@ pub(crate) fn choose(state: &mut State, network: &Network, wish: &Wish) -> Resul
         match asked {
             Some(asked) => addresses.push(asked_address(state, network, asked)?),
             None if wish.no_other_addresses => {}
-            None if !ranges.is_empty() => addresses.push(next_in_ranges(state, network, &ranges)?),
-            None if subnets.is_empty() => {}
-            None => addresses.push(next_free(state, network, &subnets)?),
+            None if subnets.is_empty() && ranges.is_empty() => {}
+            None => match kept(state, network, (family, &ranges), name) {
+                Some(address) => addresses.push(address),
+                None if ranges.is_empty() => addresses.push(next_free(state, network, &subnets, name)?),
+                None => addresses.push(next_in_ranges(state, network, &ranges, name)?),
+            },
         }
     }
     Ok(addresses)
@@ -32,32 +42,81 @@ pub(crate) fn choose(state: &mut State, network: &Network, wish: &Wish) -> Resul
 
 /// Whether each family of the network has an address left; the error says which has none.
 pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
-    choose(state, network, &Wish::default()).map(drop)
+    choose(state, network, &Wish::default(), None).map(drop)
 }
 
-fn next_free(state: &mut State, network: &Network, subnets: &[&NetworkSubnet]) -> Result<IpNetwork, Refusal> {
-    let State { desired, ipam, .. } = state;
+/// The address that is kept for the name, where it is free and in the ranges asked for.
+fn kept(
+    state: &State,
+    network: &Network,
+    (family, ranges): (Family, &[&AddressRange]),
+    name: Option<&ContainerName>,
+) -> Option<IpNetwork> {
+    let in_ranges = |ip: IpAddr| ranges.is_empty() || ranges.iter().any(|range| bounds(range).contains(&number(ip)));
+    let fits = |ip: &&IpAddr| Family::of(**ip) == family && in_ranges(**ip) && is_free(state, network, **ip).is_ok();
+    let address = state.sticky.addresses(&network.name, name?).iter().find(fits)?;
+    let subnet = network.subnets.iter().find(|subnet| subnet.subnet.contains(*address))?;
+    Some(subnet.subnet.interface(*address))
+}
+
+/// As numbers.
+fn bounds(range: &AddressRange) -> RangeInclusive<u128> {
+    let (low, high) = ipam::usable(range.subnet);
+    range.first.map_or(low, number).max(low)..=range.last.map_or(high, number).min(high)
+}
+
+/// What is found when nothing that is kept for others is taken; else what is found at all.
+fn sparing<T>(
+    state: &mut State,
+    network: &Network,
+    name: Option<&ContainerName>,
+    mut find: impl FnMut(&mut Ipam, &dyn Fn(IpAddr) -> bool) -> Option<T>,
+) -> Option<T> {
+    let State { desired, ipam, sticky, .. } = state;
     let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
-    let next = |s: &&NetworkSubnet| ipam.peek(&network.name, s.subnet, held).map(|ip| s.subnet.interface(ip));
+    let spared = |ip: IpAddr| held(ip) || sticky.is_anothers(&network.name, ip, name);
+    if network.sticky
+        && let Some(found) = find(ipam, &spared)
+    {
+        return Some(found);
+    }
+    find(ipam, &held)
+}
+
+fn next_free(
+    state: &mut State,
+    network: &Network,
+    subnets: &[&NetworkSubnet],
+    name: Option<&ContainerName>,
+) -> Result<IpNetwork, Refusal> {
+    let found = sparing(state, network, name, |ipam, held| {
+        let next = |s: &&NetworkSubnet| ipam.peek(&network.name, s.subnet, held).map(|ip| s.subnet.interface(ip));
+        subnets.iter().find_map(next)
+    });
     let shown = || {
         let range = |s: &&NetworkSubnet| s.range.unwrap_or(s.subnet).to_string();
         subnets.iter().map(range).collect::<Vec<_>>().join(", ")
     };
     let none = || Refusal::NoFreeAddress { network: network.name.clone(), subnets: shown() };
-    subnets.iter().find_map(next).ok_or_else(none)
+    found.ok_or_else(none)
 }
 
-fn next_in_ranges(state: &mut State, network: &Network, ranges: &[&AddressRange]) -> Result<IpNetwork, Refusal> {
+fn next_in_ranges(
+    state: &mut State,
+    network: &Network,
+    ranges: &[&AddressRange],
+    name: Option<&ContainerName>,
+) -> Result<IpNetwork, Refusal> {
     if let Some(range) = ranges.iter().find(|range| !network.subnets.iter().any(|s| s.subnet == range.subnet)) {
         return Err(outside("range of addresses in subnet", range.subnet.to_string(), network));
     }
-    let State { desired, ipam, .. } = state;
-    let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
-    let mut next = |range: &&AddressRange| {
-        let (low, high) = ipam::usable(range.subnet);
-        let bounds = (range.first.map_or(low, number).max(low), range.last.map_or(high, number).min(high));
-        ipam.peek_within(&network.name, range.subnet, bounds, held).map(|ip| range.subnet.interface(ip))
-    };
+    let found = sparing(state, network, name, |ipam, held| {
+        let next = |range: &&AddressRange| {
+            let bounds = bounds(range).into_inner();
+            ipam.peek_within(&network.name, range.subnet, bounds, held).map(|ip| range.subnet.interface(ip))
+        };
+        ranges.iter().find_map(next)
+    });
     let shown = |range: &&AddressRange| match (range.first, range.last) {
         (None, None) => range.subnet.to_string(),
         (first, last) => {
@@ -69,7 +128,7 @@ fn next_in_ranges(state: &mut State, network: &Network, ranges: &[&AddressRange]
         network: network.name.clone(),
         subnets: ranges.iter().map(shown).collect::<Vec<_>>().join(", "),
     };
-    ranges.iter().find_map(&mut next).ok_or_else(none)
+    found.ok_or_else(none)
 }
 
 fn outside(what: &'static str, value: String, network: &Network) -> Refusal {

@@ -12,7 +12,7 @@ use crate::model::address::{Mac, Subnet};
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, NetworkName};
-use crate::model::network::{Adopted, Driver, Network, NetworkSubnet};
+use crate::model::network::{Adopted, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::observed::{HostEnd, ObservedInterface};
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
@@ -60,6 +60,8 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
         Some("its labels")
     } else if spec.bandwidth != endpoint.bandwidth {
         Some("its limits")
+    } else if spec.upstreams != endpoint.upstreams {
+        Some("its name servers")
     } else if !later && spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
         Some("its routes")
     } else {
@@ -162,6 +164,15 @@ pub(crate) fn adopted_network(
     }
     collides(state, &spec.name, &wanted, found)?;
     let masquerade = spec.masquerade && bridge.is_some();
+    let host_access = match (&bridge, spec.host_access) {
+        (Some(_), _) => super::host_access(spec),
+        // What is known by no bridge has no place in the table.
+        (None, None | Some(HostAccess::All)) => HostAccess::All,
+        (None, Some(_)) => {
+            let why = "it belongs to no bridge, where access to the host could be refused (hostAccess)".into();
+            return Err(Refusal::CannotAdopt { ifname: found.host_end.name.clone(), why });
+        }
+    };
     Ok(Network {
         name: spec.name.clone(),
         id,
@@ -172,7 +183,7 @@ pub(crate) fn adopted_network(
         labels: spec.labels.clone(),
         created,
         dns: spec.dns.clone(),
-        host_access: super::host_access(spec),
+        host_access,
         sticky: spec.sticky,
     })
 }

@@ -47,7 +47,7 @@ pub(crate) fn connect(
         return Err(Refusal::AlreadyConnected { container: container.name, network: network.name.clone() });
     }
     has_room(state, network)?;
-    let addresses = address::choose(state, network, wish)?;
+    let addresses = address::choose(state, network, wish, Some(&container.name))?;
     let first = addresses.first().map(IpNetwork::ip);
     let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
     let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
@@ -121,7 +121,7 @@ pub(crate) fn addressed(
     bare: &Endpoint,
     wish: &Wish,
 ) -> Result<Endpoint, Refusal> {
-    let addresses = address::choose(state, network, wish)?;
+    let addresses = address::choose(state, network, wish, Some(&bare.container.name))?;
     let gateways = address::gateways(network, &addresses, wish);
     let endpoint = Endpoint { gateways, addresses, routes: wish.routes.clone(), ..bare.clone() };
     wish.ports.iter().try_for_each(|port| check_publishable(state, network, &endpoint, port))?;

@@ -14,6 +14,8 @@ use clap_complete::Shell;
 use crate::api::v1;
 use crate::model::address::Subnet;
 use crate::model::names::NetworkName;
+use crate::model::network::HostAccess;
+use crate::model::upstream::Upstream;
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 use values::checked;
@@ -284,11 +286,17 @@ Options of the bridge driver (-o), also under Docker's names:
   mtu=BYTES         com.docker.network.driver.mtu
   icc=BOOL          com.docker.network.bridge.enable_icc
   masquerade=BOOL   com.docker.network.bridge.enable_ip_masquerade
+Options of every network:
+  dns.listen=auto|gateway|container   where the name service listens: at the gateway, or inside
+                    each container; auto: at the gateway wherever containers can reach it there
+  dns.servers=SERVER,…   as --dns
+  sticky=BOOL       as --sticky
 
 Examples:
   netd network create net1
   netd network create net2 --subnet 10.7.0.0/24 --gateway 10.7.0.254 --ipv6
-  netd network create quiet --internal --label team=red -o bridge=br-quiet")]
+  netd network create quiet --internal --label team=red -o bridge=br-quiet
+  netd network create lab --dns 9.9.9.9 --dns tls://1.1.1.1#one.one.one.one --host-access ports")]
 pub struct CreateArgs {
     /// The network's name
     #[arg(value_parser = checked::<NetworkName>)]
@@ -320,10 +328,21 @@ pub struct CreateArgs {
     /// Bytes, 68 (with IPv6 1280) to 65535 [default: the uplink's]
     #[arg(long, value_name = "N", value_parser = values::mtu)]
     pub mtu: Option<u32>,
+    /// Who is asked for names that are not ours: IP[:PORT], tls://IP[:PORT][#NAME] or
+    /// https://IP[:PORT][/PATH][#NAME]; repeat for more [default: those of the daemon]
+    #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
+    pub dns: Vec<String>,
+    /// What of the host its containers reach, besides the name service: none, published ports, or all [default: none
+    /// with --internal, else all]
+    #[arg(long, value_name = "none|ports|all", value_parser = checked::<HostAccess>)]
+    pub host_access: Option<String>,
+    /// A container that comes again under the same name gets the same address, as long as it is free
+    #[arg(long)]
+    pub sticky: bool,
     /// A note of your own; repeat for more
     #[arg(long, value_name = "K=V", value_parser = values::label)]
     pub label: Vec<(String, String)>,
-    /// An option of the driver; repeat for more
+    /// An option of the network or its driver; repeat for more
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = values::option)]
     pub option: Vec<(String, String)>,
     /// How to print

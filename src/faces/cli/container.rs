@@ -20,6 +20,7 @@ pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
         ports: args.ports.into_iter().map(PortRequest::Spec).collect(),
         expose: args.expose,
         labels: args.label.into_iter().collect(),
+        dns: args.dns,
         ..Connect::default()
     }
 }

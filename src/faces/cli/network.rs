@@ -84,6 +84,9 @@ fn request(args: CreateArgs) -> CreateNetwork {
         icc: args.no_icc.then_some(false),
         masquerade: args.no_masquerade.then_some(false),
         mtu: args.mtu,
+        dns: args.dns,
+        host_access: args.host_access,
+        sticky: args.sticky.then_some(true),
         labels: args.label.into_iter().collect(),
         options: args.option.into_iter().collect(),
     }

@@ -10,10 +10,13 @@ use super::resolver::Resolver;
 use super::version::Version;
 use crate::api::v1::{CreateNetwork, SubnetObject, SubnetRequest};
 use crate::faces::cli::DEFAULT_SOCKET;
+use crate::model::Invalid;
 use crate::model::names::NetworkName;
+use crate::model::network::{DnsListen, HostAccess};
+use crate::model::upstream::Upstream;
 
 /// Keys of a network configuration that `ADD` and `STATUS` know: the protocol's and libcni's, then netd's own.
-const KEYS: [&str; 25] = [
+const KEYS: [&str; 29] = [
     "cniVersion",
     "cniVersions",
     "name",
@@ -38,6 +41,10 @@ const KEYS: [&str; 25] = [
     "ipv6",
     "aliases",
     "bandwidth",
+    "upstreams",
+    "dnsListen",
+    "hostAccess",
+    "sticky",
     "socket",
 ];
 
@@ -131,6 +138,7 @@ impl<'a> Configuration<'a> {
     /// netd's network, to be made of this when there is none of that name.
     pub(super) fn network(&self) -> Result<CreateNetwork, Failure> {
         let fields = &self.fields;
+        let listen = fields.parse::<DnsListen>("dnsListen")?;
         Ok(CreateNetwork {
             name: self.network_name()?.to_string(),
             subnets: subnets(fields)?,
@@ -141,6 +149,10 @@ impl<'a> Configuration<'a> {
             masquerade: fields.boolean("ipMasq")?,
             // 0 is the reference plugins' way to say nothing.
             mtu: fields.number("mtu")?.filter(|mtu| *mtu != 0),
+            dns: upstreams(fields)?,
+            host_access: fields.parse::<HostAccess>("hostAccess")?.map(|access| access.as_str().to_owned()),
+            sticky: fields.boolean("sticky")?,
+            options: listen.map(|listen| ("dns.listen".to_owned(), listen.as_str().to_owned())).into_iter().collect(),
             ..CreateNetwork::default()
         })
     }
@@ -161,6 +173,14 @@ impl<'a> Configuration<'a> {
         dns.only(&["servers", "searches", "options"])?;
         Resolver::asked(&dns, "servers", "searches")
     }
+}
+
+/// Who is asked for names that are not ours; wrong ones are told with their key.
+fn upstreams(fields: &Fields<'_>) -> Result<Vec<String>, Failure> {
+    let upstreams = fields.text_or_texts("upstreams")?;
+    let wrong = |invalid: Invalid| fields.wrong("upstreams", format!("{:?}: {}", invalid.value, invalid.why));
+    upstreams.iter().try_for_each(|text| text.parse::<Upstream>().map(drop)).map_err(wrong)?;
+    Ok(upstreams)
 }
 
 /// Each `"10.89.0.0/24"`, or an object with its gateway and range.

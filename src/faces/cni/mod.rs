@@ -12,6 +12,10 @@
 //! aliases        further names of every container
 //! bandwidth      limits where the runtime gives none: {"ingressRate", "ingressBurst", "egressRate", "egressBurst"}, in
 //!                bits per second and bits; a rate needs its burst
+//! upstreams      who is asked for names that are not ours: "9.9.9.9", or a list; "tls://IP#NAME", "https://IP/PATH#NAME"
+//! dnsListen      where the name service listens: "auto", "gateway" or "container"
+//! hostAccess     what of the host the containers reach: "none", "ports" or "all"; default: "none" with `internal`
+//! sticky         true or false: a container that comes again under its name gets its address again
 //! dns            {"nameservers", "domain", "search", "options"}, merged into the result
 //! ipam           another plugin gives the addresses; absent or {}: netd does
 //! socket         the daemon's; default /run/netd/netd.sock

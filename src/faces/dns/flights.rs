@@ -31,6 +31,8 @@ struct Under<T> {
 struct UnderWay<T> {
     pilot: IpAddr,
     landed: watch::Receiver<Option<T>>,
+    /// It seems to wait for one of those who wait for it.
+    loops: bool,
 }
 
 /// Why a question does not take off.
@@ -67,6 +69,8 @@ pub(super) enum Boarded<T> {
         landed: watch::Receiver<Option<T>>,
         /// Another asker's question brought it on its way.
         of_other: bool,
+        /// Not to be waited for: see [`Flights::loops`].
+        loops: bool,
     },
     /// Nobody has asked it yet: ask, and land the flight.
     Pilot(Flight<T>, watch::Receiver<Option<T>>),
@@ -126,13 +130,21 @@ impl<T> Flights<T> {
     pub(super) fn board(&self, asker: IpAddr, key: Key, as_sent: &Arc<[u8]>) -> Boarded<T> {
         let mut under = self.lock();
         if let Some(flight) = under.flights.get(key.as_bytes()) {
-            return Boarded::Passenger { landed: flight.landed.clone(), of_other: flight.pilot != asker };
+            let of_other = flight.pilot != asker;
+            return Boarded::Passenger { landed: flight.landed.clone(), of_other, loops: of_other && flight.loops };
         }
         let (land, landed) = watch::channel(None);
-        under.flights.insert(key.as_bytes().into(), UnderWay { pilot: asker, landed: landed.clone() });
+        under.flights.insert(key.as_bytes().into(), UnderWay { pilot: asker, landed: landed.clone(), loops: false });
         under.questions.entry(key.question().into()).or_default().push(as_sent.clone());
         drop(under);
         Boarded::Pilot(Flight { flights: self.clone(), key, as_sent: as_sent.clone(), land }, landed)
+    }
+
+    /// Remembers that a question seems to wait for one of those who wait for it: who joins from now on is told at once.
+    pub(super) fn loops(&self, key: &Key) {
+        if let Some(flight) = self.lock().flights.get_mut(key.as_bytes()) {
+            flight.loops = true;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Under<T>> {
@@ -242,11 +254,16 @@ mod tests {
         let flights = Flights::default();
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let Boarded::Pilot(flight, mut landed) = board(&flights, one, "www.example.", 1) else { panic!() };
-        let Boarded::Passenger { landed: mut also, of_other: true } = board(&flights, two, "WWW.example.", 1) else {
+        let Boarded::Passenger { landed: mut also, of_other: true, loops: false } =
+            board(&flights, two, "WWW.example.", 1)
+        else {
             panic!()
         };
         assert!(matches!(board(&flights, one, "www.example.", 1), Boarded::Passenger { of_other: false, .. }));
         assert!(matches!(board(&flights, two, "www.example.", 2), Boarded::Pilot(..)), "of other servers");
+        flights.loops(&question("www.example.").key().of_set(1));
+        assert!(matches!(board(&flights, two, "www.example.", 1), Boarded::Passenger { loops: true, .. }));
+        assert!(matches!(board(&flights, one, "www.example.", 1), Boarded::Passenger { loops: false, .. }));
         flight.land(7);
         assert_eq!(*landed.wait_for(Option::is_some).await.unwrap(), Some(7));
         assert_eq!(*also.wait_for(Option::is_some).await.unwrap(), Some(7));

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use hickory_proto::op::ResponseCode;
-use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
@@ -120,17 +119,7 @@ impl Forwarder {
         set.use_now();
         let near = set.servers.iter().any(|server| is_near(server, &snapshot));
         drop(snapshot);
-        let (mut landed, mut patience) = self.board(asker, key, question, &set);
-        if !near {
-            patience = PATIENCE;
-        }
-        if kept.is_some() {
-            patience = patience.min(RENEWED_WITHIN);
-        }
-        // A little more than the servers get, so that theirs is the last word.
-        let answer = timeout(patience + PATIENCE / 50, landed.wait_for(Option::is_some)).await;
-        let answer = answer.ok().and_then(Result::ok).and_then(|answer| answer.clone()).flatten();
-        match answer {
+        match self.await_answer(asker, key, question, &set, near, kept.is_some()).await {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
             None => {
                 kept.iter().for_each(|kept| kept.renew_later());
@@ -139,20 +128,37 @@ impl Forwarder {
         }
     }
 
-    /// Takes part in the asking; how long to wait for it where a loop is possible.
-    fn board(
+    /// Waits for the answer, and has it asked for if nobody has. `near`: a loop is possible; `kept`: there is another to
+    /// fall back on.
+    async fn await_answer(
         &self,
         asker: IpAddr,
         key: Key,
         question: &Question,
         set: &Arc<Set>,
-    ) -> (watch::Receiver<Option<Landed>>, Duration) {
+        near: bool,
+        kept: bool,
+    ) -> Landed {
         let sent = Sent::new(question);
-        match self.flights.board(asker, key, &sent.as_sent) {
-            Boarded::Passenger { landed, of_other } => (landed, if of_other { LOOPED_AFTER } else { PATIENCE }),
+        // A little more than the servers get, so that theirs is the last word.
+        let patience = if kept { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
+        let (mut landed, loops_after) = match self.flights.board(asker, key, &sent.as_sent) {
+            Boarded::Passenger { loops: true, .. } => return None,
+            Boarded::Passenger { landed, of_other, .. } => (landed, (near && of_other).then_some(LOOPED_AFTER)),
             Boarded::Pilot(flight, landed) => {
                 tokio::spawn(fly(flight, key, question.clone(), sent, set.clone(), self.cache.clone()));
-                (landed, PATIENCE)
+                (landed, None)
+            }
+        };
+        let patience = loops_after.map_or(patience, |limit| limit.min(patience));
+        match timeout(patience, landed.wait_for(Option::is_some)).await {
+            Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
+            Err(_) => {
+                if loops_after == Some(patience) {
+                    debug!(%asker, query = %question.query, "seems to loop through an upstream on this host");
+                    self.flights.loops(&key);
+                }
+                None
             }
         }
     }

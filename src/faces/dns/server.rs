@@ -77,6 +77,11 @@ impl Server {
                         ),
                     }
                 }
+                Some(Listening::Alive(tell)) => {
+                    udp.is_alive().await;
+                    // Who asked may have lost patience.
+                    let _ = tell.send(());
+                }
                 Some(Listening::Stop { address, closed }) => {
                     self.close(&udp, address).await;
                     drop(closed);
@@ -92,9 +97,10 @@ impl Server {
     fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, watch: Watch) -> io::Result<()> {
         let place = Place::new(watch, sockets.address);
         let listener = TcpListener::from_std(sockets.tcp)?;
-        let udp = udp.serve(sockets.udp, place.clone())?;
+        let udp = udp.serve(sockets.udp, sockets.asker, place.clone())?;
         let stop = CancellationToken::new();
-        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), self.clients.clone(), place, stop.clone()));
+        let connections = tcp::Connections::new(self.handler.clone(), self.clients.clone(), sockets.asker, place);
+        let tcp = tokio::spawn(tcp::serve(listener, connections, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())
     }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -49,10 +49,14 @@ struct Outlet(RwLock<Option<UdpSocket>>);
 enum Order {
     Serve(u64, Socket),
     Close(u64, oneshot::Sender<()>),
+    /// Say that it was read.
+    Answer(oneshot::Sender<()>),
 }
 
 struct Socket {
     socket: UdpSocket,
+    /// Who asks there; `None`: whom the source tells.
+    asker: Option<IpAddr>,
     outlet: Arc<Outlet>,
     place: Arc<Place>,
     errors: u32,
@@ -62,7 +66,10 @@ struct Socket {
 /// A message for the slow way.
 struct Job {
     message: Vec<u8>,
+    /// Where the reply goes.
     source: SocketAddr,
+    /// Who asks.
+    asker: SocketAddr,
     outlet: Arc<Outlet>,
     place: Arc<Place>,
     came: Instant,
@@ -89,14 +96,14 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on.
-    pub(super) fn serve(&mut self, socket: UdpSocket, place: Arc<Place>) -> io::Result<Serving> {
+    /// Serves a non-blocking socket from now on. `asker`: who asks there, whatever the source.
+    pub(super) fn serve(&mut self, socket: UdpSocket, asker: Option<IpAddr>, place: Arc<Place>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
+            Socket { socket, asker, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -108,6 +115,13 @@ impl UdpLoop {
         // An error means that the thread has ended, and its sockets with it.
         let _ = closed.await;
         serving.outlet.close();
+    }
+
+    /// Returns when the thread has looked at what was given to it before.
+    pub(super) async fn is_alive(&self) {
+        let (done, answered) = oneshot::channel();
+        self.order(Order::Answer(done));
+        let _ = answered.await;
     }
 
     fn order(&self, order: Order) {
@@ -181,6 +195,9 @@ impl Worker {
                     // Nobody may wait for it any more.
                     let _ = done.send(());
                 }
+                Ok(Order::Answer(done)) => {
+                    let _ = done.send(());
+                }
                 Err(std::sync::mpsc::TryRecvError::Empty) => return Ok(true),
                 Err(std::sync::mpsc::TryRecvError::Disconnected) => return Ok(false),
             }
@@ -216,16 +233,17 @@ impl Worker {
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
         let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
-        let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
+        let (outlet, place, overload, fixed) = (&socket.outlet, &socket.place, &mut socket.overload, socket.asker);
         let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
-            if !overload.admits(source.ip()) {
+            let asker = who(fixed, source);
+            if !overload.admits(asker.ip()) {
                 watched.unanswered(Unanswered::Flood);
                 return 0;
             }
-            match handler.quick(&snapshot, message, source, Transport::Udp, out) {
+            match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
                 Done::Replied(length, origin) => {
-                    watched.replied(message, &out[..length], source, origin);
+                    watched.replied(message, &out[..length], asker, origin);
                     length
                 }
                 Done::Ignored => {
@@ -233,9 +251,10 @@ impl Worker {
                     0
                 }
                 Done::Left => {
-                    let job = shares.take(source.ip()).map(|share| Job {
+                    let job = shares.take(asker.ip()).map(|share| Job {
                         message: message.to_vec(),
                         source,
+                        asker,
                         outlet: outlet.clone(),
                         place: place.clone(),
                         came: watched.came(),
@@ -245,7 +264,7 @@ impl Worker {
                         return 0;
                     }
                     let length = quick::fail(message, Transport::Udp, out);
-                    watched.shed(message, &out[..length], source);
+                    watched.shed(message, &out[..length], asker);
                     length
                 }
             }
@@ -256,13 +275,18 @@ impl Worker {
     }
 }
 
+/// The asker at a socket: the one whose it is, else whom the source tells.
+pub(super) fn who(fixed: Option<IpAddr>, source: SocketAddr) -> SocketAddr {
+    fixed.map_or(source, |asker| SocketAddr::new(asker, source.port()))
+}
+
 /// Takes what the loop hands over, each message in a task of its own.
 async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            let Job { message, source, outlet, place, came, share } = job;
-            let (reply, origin) = match handler.decide(&message, source, Transport::Udp) {
+            let Job { message, source, asker, outlet, place, came, share } = job;
+            let (reply, origin) = match handler.decide(&message, asker, Transport::Udp) {
                 Outcome::Reply(reply) => {
                     let origin = watch::own(&reply);
                     (reply, origin)
@@ -272,7 +296,7 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
                     handler.finish(*forwarding).await
                 }
             };
-            let (asker, transport) = (source.ip(), Transport::Udp);
+            let (asker, transport) = (asker.ip(), Transport::Udp);
             let replied = Replied { question: &message, reply: &reply, asker, origin, transport, came };
             place.replied(&handler.view(), replied);
             outlet.send(&reply, source);

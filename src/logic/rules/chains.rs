@@ -10,12 +10,14 @@ use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::TABLE;
 use super::render::{
-    Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, masquerade, meta, of, prefix,
-    rule, text,
+    Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, map, masquerade, meta, of,
+    prefix, rule, set, text,
 };
 use super::sets::Set;
 use crate::model::address::Family;
 
+/// Before connection tracking (-200).
+const RAW: i32 = -300;
 /// After connection tracking (-200), before destination NAT (-100): addresses are still as they arrived.
 const MANGLE: i32 = -150;
 /// Destination NAT, in prerouting and in output.
@@ -25,19 +27,29 @@ const FILTER: i32 = 0;
 /// Source NAT.
 const SRCNAT: i32 = 100;
 
+/// RFC 1035, 4.2.
+const DNS_PORT: u32 = 53;
+
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Every chain, then every rule.
 pub(super) fn chains() -> Vec<NfListObject<'static>> {
     let mut objects = vec![
+        NfListObject::Chain(chain("dns")),
+        base_chain("dns_in", NfChainType::Filter, NfHook::Prerouting, RAW),
+        base_chain("dns_out", NfChainType::Filter, NfHook::Output, RAW),
         base_chain("guard", NfChainType::Filter, NfHook::Prerouting, MANGLE),
         base_chain("dstnat", NfChainType::NAT, NfHook::Prerouting, DSTNAT),
         base_chain("dstnat_local", NfChainType::NAT, NfHook::Output, DSTNAT),
         NfListObject::Chain(chain("publish")),
+        NfListObject::Chain(chain("closed")),
+        base_chain("input", NfChainType::Filter, NfHook::Input, FILTER),
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
-    for rules in [guard(), dstnat(), dstnat_local(), publish(), forward(), srcnat()] {
+    let dns = [dns(), dns_in(), dns_out()];
+    let rest = [guard(), dstnat(), dstnat_local(), publish(), closed(), input(), forward(), srcnat()];
+    for rules in dns.into_iter().chain(rest) {
         objects.extend(rules);
     }
     objects
@@ -79,6 +91,45 @@ fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> 
     rule(chain, matches, Some(why))
 }
 
+/// Questions to port 53 of a gateway go to the port at which the name service listens there, and are not tracked: a
+/// burst of them takes no places in the table of connections, and races for none.
+fn dns() -> Vec<NfListObject<'static>> {
+    let mut rules = Vec::new();
+    for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        for protocol in ["udp", "tcp"] {
+            // udp dport set ip daddr map @dns4 notrack
+            let to = set(field(protocol, "dport"), map(field(header, "daddr"), Set::Dns(family)));
+            rules.push(rule("dns", vec![to, Statement::Notrack], None));
+        }
+    }
+    rules
+}
+
+/// `meta l4proto { tcp, udp } th dport 53 jump dns`
+fn asked(chain: &'static str) -> NfListObject<'static> {
+    let protocols = is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")]));
+    rule(chain, vec![protocols, is(field("th", "dport"), Expression::Number(DNS_PORT)), jump("dns")], None)
+}
+
+fn dns_in() -> Vec<NfListObject<'static>> {
+    vec![asked("dns_in")]
+}
+
+/// What the host asks itself, and every answer.
+fn dns_out() -> Vec<NfListObject<'static>> {
+    let mut rules = vec![asked("dns_out")];
+    for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        for protocol in ["udp", "tcp"] {
+            let port = || field(protocol, "sport");
+            // ip saddr . udp sport @dns4_from udp sport set 53 notrack
+            let from = is(concat(vec![field(header, "saddr"), port()]), of(Set::DnsFrom(family)));
+            let statements = vec![from, set(port(), Expression::Number(DNS_PORT)), Statement::Notrack];
+            rules.push(rule("dns_out", statements, None));
+        }
+    }
+    rules
+}
+
 /// What containers may not send.
 ///
 /// A reply to a tracked connection may leave a container by another network than the one it came in by (its default
@@ -92,6 +143,16 @@ fn guard() -> Vec<NfListObject<'static>> {
         drop_rule("guard", vec![is(field("ip", "daddr"), loopback)], "container to host loopback"),
         // ct direction reply accept
         rule("guard", vec![is(ct("direction"), text("reply")), accept()], None),
+        // iifname @ports_closed fib daddr type local jump closed: before anybody's destination NAT
+        rule(
+            "guard",
+            vec![
+                is(iifname(), of(Set::PortsClosed)),
+                is(fib(&[FibFlag::Daddr], FibResult::Type), text("local")),
+                jump("closed"),
+            ],
+            None,
+        ),
         // ip6 saddr { ::, fe80::/10 } accept: neighbour discovery and MLD
         rule("guard", vec![is(field("ip6", "saddr"), any_of(vec![text("::"), prefix("fe80::", 10)])), accept()], None),
         // ip saddr 0.0.0.0 ip daddr 255.255.255.255 accept: DHCP
@@ -132,7 +193,7 @@ fn dstnat() -> Vec<NfListObject<'static>> {
                 is(iifname(), of(Set::Bridges)),
                 is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local")),
                 is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")])),
-                is(field("th", "dport"), Expression::Number(53)),
+                is(field("th", "dport"), Expression::Number(DNS_PORT)),
                 leave(),
             ],
             None,
@@ -183,6 +244,45 @@ fn publish() -> Vec<NfListObject<'static>> {
         ]);
     }
     rules
+}
+
+/// What of the host a container reaches on a network that is closed towards it: what IP itself needs, answers to what
+/// the host began, and the name service.
+fn closed() -> Vec<NfListObject<'static>> {
+    let neighbours = any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]);
+    let why = "to a host that is closed";
+    let mut rules = vec![
+        // ct state established,related return
+        rule("closed", vec![has(ct("state"), &["established", "related"]), leave()], None),
+        // icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } return
+        rule("closed", vec![is(field("icmpv6", "type"), neighbours), leave()], None),
+        // ip6 daddr fe80::/10 counter drop: netd answers at gateways, others may at the bridge's own address
+        drop_rule("closed", vec![is(field("ip6", "daddr"), prefix("fe80::", 10))], why),
+    ];
+    for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        let at = concat(vec![field(header, "daddr"), field("th", "dport")]);
+        // fib daddr . iif type local meta l4proto { tcp, udp } ip daddr . th dport @dns4_from return: at their own
+        // gateway, at the port to which the chain dns has led them
+        rules.push(rule(
+            "closed",
+            vec![
+                is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local")),
+                is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")])),
+                is(at, of(Set::DnsFrom(family))),
+                leave(),
+            ],
+            None,
+        ));
+    }
+    // counter drop
+    rules.push(drop_rule("closed", Vec::new(), why));
+    rules
+}
+
+/// What reaches the host itself, after destination NAT: published ports are none of it.
+fn input() -> Vec<NfListObject<'static>> {
+    // iifname @host_closed jump closed
+    vec![rule("input", vec![is(iifname(), of(Set::HostClosed)), jump("closed")], None)]
 }
 
 /// What may pass from and to our bridges; nobody else's traffic is judged.

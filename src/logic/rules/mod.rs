@@ -49,12 +49,33 @@ fn add(object: NfListObject<'static>) -> NfObject<'static> {
 }
 
 /// The JSON that `nft -j -f` reads, always the same for the same table: the crate keeps flags in hash sets, whose order
-/// changes from run to run.
+/// changes from run to run, and writes a statement without arguments as a word, which nft refuses.
 pub fn json(table: &Nftables<'_>) -> Json {
     // Plain data with string keys: serialising it cannot fail.
     let mut json = serde_json::to_value(table).unwrap_or(Json::Null);
     sort_flags(&mut json);
+    make_objects(&mut json);
     json
+}
+
+fn make_objects(json: &mut Json) {
+    match json {
+        Json::Array(items) => items.iter_mut().for_each(make_objects),
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Json::Array(statements) if name == "expr" => {
+                        for word in statements.iter_mut().filter(|statement| statement.is_string()) {
+                            let name = word.as_str().unwrap_or_default().to_owned();
+                            *word = Json::Object([(name, Json::Null)].into_iter().collect());
+                        }
+                    }
+                    value => make_objects(value),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 fn sort_flags(json: &mut Json) {

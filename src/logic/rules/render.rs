@@ -9,7 +9,9 @@ use nftables::expr::{
     PayloadField, Prefix, Range, SetItem,
 };
 use nftables::schema::{Element, Map, NfListObject, Rule, Set as NftSet, SetFlag, SetType, SetTypeValue};
-use nftables::stmt::{AnonymousCounter, Counter, JumpTarget, Match, NAT, NATFamily, NATFlag, Operator, Statement};
+use nftables::stmt::{
+    AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, NATFlag, Operator, Statement,
+};
 use nftables::types::NfFamily;
 
 use super::TABLE;
@@ -102,12 +104,19 @@ pub(super) fn masquerade(random: bool) -> Stmt {
     Statement::Masquerade(Some(NAT { addr: None, family: None, port: None, flags }))
 }
 
+/// `FIELD set VALUE`, checksums included.
+pub(super) fn set(key: Expr, value: Expr) -> Stmt {
+    Statement::Mangle(Mangle { key, value })
+}
+
+/// `KEY map @MAP`. A key that is not there ends the rule, not the chain.
+pub(super) fn map(key: Expr, data: Set) -> Expr {
+    Expression::Named(NamedExpression::Map(Box::new(MapExpression { key, data: of(data) })))
+}
+
 /// `dnat FAMILY to KEY map @ADDRESS`, and `: KEY map @PORT`. A key that is not there ends the rule, not the chain.
 pub(super) fn dnat(family: Family, key: &Expr, address: Set, port: Option<Set>) -> Stmt {
-    let lookup = |set| {
-        let map = MapExpression { key: key.clone(), data: of(set) };
-        Expression::Named(NamedExpression::Map(Box::new(map)))
-    };
+    let lookup = |set| map(key.clone(), set);
     let nat_family = match family {
         Family::V4 => NATFamily::IP,
         Family::V6 => NATFamily::IP6,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::model::address::{Family, Subnet};
-use crate::model::element::{Element, Published, PublishedRange};
+use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -18,6 +18,10 @@ pub enum Set {
     Bridges,
     /// `internal`: interface names.
     Internal,
+    /// `host_closed`: interface names.
+    HostClosed,
+    /// `ports_closed`: interface names.
+    PortsClosed,
     /// `allowed`: (in, out) interface names.
     Allowed,
     /// `masquerade4`, `masquerade6`: source subnets.
@@ -36,6 +40,10 @@ pub enum Set {
     PublishRange(Family),
     /// `publish4_at_range`…: (host address, protocol, ports) to container address; the port stays.
     PublishAtRange(Family),
+    /// `dns4`, `dns6`: gateway to the port at which the name service listens there.
+    Dns(Family),
+    /// `dns4_from`, `dns6_from`: (gateway, port) from which the name service answers.
+    DnsFrom(Family),
 }
 
 /// What a field of a key, or the data of a map, is.
@@ -93,7 +101,7 @@ pub struct Entry {
 impl Set {
     /// Every set and map, in the order in which they are declared.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Bridges, Self::Internal, Self::Allowed];
+        let mut all = vec![Self::Bridges, Self::Internal, Self::HostClosed, Self::PortsClosed, Self::Allowed];
         for family in [Family::V4, Family::V6] {
             all.extend([
                 Self::Masquerade(family),
@@ -104,6 +112,8 @@ impl Set {
                 Self::Publish(family),
                 Self::PublishPort(family),
                 Self::PublishRange(family),
+                Self::Dns(family),
+                Self::DnsFrom(family),
             ]);
         }
         all
@@ -115,6 +125,8 @@ impl Set {
         match self {
             Self::Bridges => "bridges",
             Self::Internal => "internal",
+            Self::HostClosed => "host_closed",
+            Self::PortsClosed => "ports_closed",
             Self::Allowed => "allowed",
             Self::Masquerade(V4) => "masquerade4",
             Self::Masquerade(V6) => "masquerade6",
@@ -132,6 +144,10 @@ impl Set {
             Self::PublishRange(V6) => "publish6_range",
             Self::PublishAtRange(V4) => "publish4_at_range",
             Self::PublishAtRange(V6) => "publish6_at_range",
+            Self::Dns(V4) => "dns4",
+            Self::Dns(V6) => "dns6",
+            Self::DnsFrom(V4) => "dns4_from",
+            Self::DnsFrom(V6) => "dns6_from",
         }
     }
 
@@ -143,7 +159,7 @@ impl Set {
     /// The fields of its key.
     pub fn key(self) -> Vec<Kind> {
         match self {
-            Self::Bridges | Self::Internal => vec![Kind::Interface],
+            Self::Bridges | Self::Internal | Self::HostClosed | Self::PortsClosed => vec![Kind::Interface],
             Self::Allowed => vec![Kind::Interface, Kind::Interface],
             Self::Masquerade(family) => vec![Kind::Subnet(family)],
             Self::Hairpin(family) => vec![Kind::Subnet(family), Kind::Subnet(family)],
@@ -153,14 +169,23 @@ impl Set {
                 vec![Kind::Address(family), Kind::Protocol, Kind::Port]
             }
             Self::PublishAtRange(family) => vec![Kind::Address(family), Kind::Protocol, Kind::Ports],
+            Self::Dns(family) => vec![Kind::Address(family)],
+            Self::DnsFrom(family) => vec![Kind::Address(family), Kind::Port],
         }
     }
 
     /// What a map leads to; `None` for a set.
     pub fn data(self) -> Option<Kind> {
         match self {
-            Self::Bridges | Self::Internal | Self::Allowed | Self::Masquerade(_) | Self::Hairpin(_) => None,
-            Self::PublishPort(_) | Self::PublishAtPort(_) => Some(Kind::Port),
+            Self::Bridges
+            | Self::Internal
+            | Self::HostClosed
+            | Self::PortsClosed
+            | Self::Allowed
+            | Self::Masquerade(_)
+            | Self::Hairpin(_)
+            | Self::DnsFrom(_) => None,
+            Self::PublishPort(_) | Self::PublishAtPort(_) | Self::Dns(_) => Some(Kind::Port),
             Self::Publish(family)
             | Self::PublishAt(family)
             | Self::PublishRange(family)
@@ -180,6 +205,8 @@ pub fn entries(element: &Element) -> Vec<Entry> {
     match element {
         Element::Bridge(bridge) => member(Set::Bridges, vec![Value::Interface(bridge.clone())]),
         Element::Internal(bridge) => member(Set::Internal, vec![Value::Interface(bridge.clone())]),
+        Element::HostClosed(bridge) => member(Set::HostClosed, vec![Value::Interface(bridge.clone())]),
+        Element::PortsClosed(bridge) => member(Set::PortsClosed, vec![Value::Interface(bridge.clone())]),
         Element::Allowed(from, to) => {
             member(Set::Allowed, vec![Value::Interface(from.clone()), Value::Interface(to.clone())])
         }
@@ -193,6 +220,13 @@ pub fn entries(element: &Element) -> Vec<Entry> {
             let set = if range.host_ip.is_some() { Set::PublishAtRange(family) } else { Set::PublishRange(family) };
             let key = publish_key(range.host_ip, range.protocol, Value::Ports(range.ports));
             vec![Entry { set, key, data: Some(Value::Address(range.to)) }]
+        }
+        Element::AskAt(NameServer { gateway, port }) => {
+            let (set, data) = (Set::Dns(Family::of(*gateway)), Some(Value::Port(*port)));
+            vec![Entry { set, key: vec![Value::Address(*gateway)], data }]
+        }
+        Element::AnswerFrom(NameServer { gateway, port }) => {
+            member(Set::DnsFrom(Family::of(*gateway)), vec![Value::Address(*gateway), Value::Port(*port)])
         }
     }
 }
@@ -261,8 +295,14 @@ fn piece(entry: Entry) -> Option<Piece> {
         _ => None,
     };
     Some(match (set, key.as_slice(), data) {
+        (Set::Dns(_), [], Some(Port(port))) => Piece::Whole(Element::AskAt(NameServer { gateway: host_ip?, port })),
+        (Set::DnsFrom(_), [Port(port)], None) => {
+            Piece::Whole(Element::AnswerFrom(NameServer { gateway: host_ip?, port: *port }))
+        }
         (Set::Bridges, [Interface(name)], None) => Piece::Whole(Element::Bridge(name.clone())),
         (Set::Internal, [Interface(name)], None) => Piece::Whole(Element::Internal(name.clone())),
+        (Set::HostClosed, [Interface(name)], None) => Piece::Whole(Element::HostClosed(name.clone())),
+        (Set::PortsClosed, [Interface(name)], None) => Piece::Whole(Element::PortsClosed(name.clone())),
         (Set::Allowed, [Interface(from), Interface(to)], None) => {
             Piece::Whole(Element::Allowed(from.clone(), to.clone()))
         }

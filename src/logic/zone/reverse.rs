@@ -1,24 +1,52 @@
 //! Reverse names (RFC 1035, 3.5; RFC 3596, 2.5): `in-addr.arpa` and `ip6.arpa` to addresses, and who has them.
+//!
+//! Those of our subnets never leave the host, seen or not. Nor do those of addresses that mean something on one host or
+//! link only: no server elsewhere can know them (RFC 6303, 4.2 to 4.5). Other private addresses (RFC 1918, RFC 4193) are
+//! the site's own, whose servers know their names: they are asked for as the host itself would ask.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::inside;
 use super::view::View;
+use super::{LOCALHOST, inside, suffixes};
 use crate::model::address::Subnet;
 use crate::model::question::{Answer, RecordType};
 
 /// The answer when the name (lower case) is a reverse name; `None` when it is not.
 pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType) -> Option<Answer> {
-    // A name that stands for no address cannot lie in our subnets.
+    let ours = |(address, bits): (IpAddr, u8)| {
+        let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
+        view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet))
+    };
     let Some((address, bits)) = prefix(name)? else {
-        return Some(Answer::Forward);
+        // It stands for no address ("lb._dns-sd._udp.0.0.89.10.in-addr.arpa"). Below a zone of ours there is no such
+        // name, and nobody else knows better: the host's resolver may come back to us for it.
+        let above = suffixes(name).find_map(|above| prefix(above).flatten());
+        return Some(if above.is_some_and(ours) { Answer::NxDomain } else { Answer::Forward });
     };
     if bits == full(address) {
         return Some(of_address(view, domain, address, kind));
     }
-    let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
-    let ours = view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet));
-    Some(if ours { Answer::NoData } else { Answer::Forward })
+    Some(if ours((address, bits)) || is_local(address, bits) { Answer::NoData } else { Answer::Forward })
+}
+
+/// Whether all addresses that begin with so many bits of this one mean something on one host or link only.
+fn is_local(address: IpAddr, bits: u8) -> bool {
+    match address {
+        IpAddr::V4(ip) => {
+            let [first, second, ..] = ip.octets();
+            bits >= 8 && matches!(first, 0 | 127) || bits >= 16 && (first, second) == (169, 254) || ip.is_broadcast()
+        }
+        IpAddr::V6(ip) => {
+            let whole = bits == full(address) && (ip.is_unspecified() || ip.is_loopback());
+            // fe80::/10 has four names of its length in hex digits.
+            whole || bits >= 12 && ip.is_unicast_link_local()
+        }
+    }
+}
+
+/// What `localhost` stands for.
+fn is_localhost(address: IpAddr) -> bool {
+    address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
 /// The address that the name (lower case) is the reverse name of.
@@ -38,7 +66,12 @@ fn prefix(name: &str) -> Option<Option<(IpAddr, u8)>> {
 fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) -> Answer {
     let subnets = |network: &crate::model::network::Network| network.subnets.iter().any(|s| s.subnet.contains(address));
     let Some(network) = view.desired.networks().find(|network| subnets(network)) else {
-        return Answer::Forward;
+        return match kind {
+            RecordType::Ptr if is_localhost(address) => Answer::Ptr(vec![LOCALHOST.into()]),
+            _ if is_localhost(address) => Answer::NoData,
+            _ if is_local(address, full(address)) => Answer::NxDomain,
+            _ => Answer::Forward,
+        };
     };
     if !view.sees(&network.name) {
         return Answer::NxDomain;

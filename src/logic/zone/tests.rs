@@ -178,7 +178,7 @@ fn the_host_sees_every_network() {
 
 #[test]
 fn the_host_has_its_names() {
-    for name in ["host.internal", "HOST.docker.internal", "host.containers.internal"] {
+    for name in ["host.internal", "HOST.docker.internal", "host.containers.internal", "host.netd.internal"] {
         assert_eq!(ask(WEB, name, RecordType::A), a(&["10.1.0.1"]), "{name}");
         assert_eq!(ask(WEB, name, RecordType::Aaaa), Answer::Aaaa(vec!["fd01::1".parse().unwrap()]), "{name}");
         assert_eq!(ask(DB, name, RecordType::Aaaa), Answer::NoData, "{name}: db has no IPv6");
@@ -208,9 +208,44 @@ fn addresses_have_names() {
         assert_eq!(ptr(DB, ours), Answer::NxDomain, "{ours}");
     }
     assert_eq!(ptr(DB, "0.1.10.in-addr.arpa"), Answer::NoData, "our subnet's own name does not leak either");
+    let dns_sd = format!("lb._dns-sd._udp.{}1.0.d.f.ip6.arpa", "0.".repeat(28));
+    for below in ["lb._dns-sd._udp.0.0.1.10.in-addr.arpa", "x.0.1.10.in-addr.arpa", "9.2.0.1.10.in-addr.arpa", &dns_sd]
+    {
+        assert_eq!(ptr(DB, below), Answer::NxDomain, "{below} must not come back to us through the host's resolver");
+    }
+    for other in ["x.1.10.in-addr.arpa", "lb._dns-sd._udp.0.0.9.10.in-addr.arpa", "y.x.in-addr.arpa"] {
+        assert_eq!(ptr(DB, other), Answer::Forward, "{other}");
+    }
     for other in ["2.0.9.10.in-addr.arpa", "10.in-addr.arpa", "in-addr.arpa", "x.in-addr.arpa", "8.8.8.8.in-addr.arpa"]
     {
         assert_eq!(ptr(DB, other), Answer::Forward, "{other}");
+    }
+}
+
+#[test]
+fn addresses_of_one_host_or_link_are_asked_for_nowhere() {
+    let ptr = |name: &str| ask(DB, name, RecordType::Ptr);
+    let v6 = |first: &str, last: char| format!("{last}.{}{first}.ip6.arpa", "0.".repeat(31 - first.split('.').count()));
+    for local in
+        ["1.1.254.169.in-addr.arpa", "2.0.0.127.in-addr.arpa", "0.0.0.0.in-addr.arpa", "255.255.255.255.in-addr.arpa"]
+    {
+        assert_eq!(ptr(local), Answer::NxDomain, "{local}");
+    }
+    assert_eq!((ptr(&v6("0.8.e.f", '7')), ptr(&v6("f.b.e.f", '7'))), (Answer::NxDomain, Answer::NxDomain));
+    assert_eq!(ptr(&v6("0", '0')), Answer::NxDomain);
+    for above in
+        ["127.in-addr.arpa", "254.169.in-addr.arpa", "9.254.169.in-addr.arpa", "8.e.f.ip6.arpa", "b.e.f.ip6.arpa"]
+    {
+        assert_eq!(ptr(above), Answer::NoData, "{above}");
+    }
+    for loopback in ["1.0.0.127.in-addr.arpa", &v6("0", '1')] {
+        assert_eq!(ptr(loopback), Answer::Ptr(vec!["localhost".into()]), "{loopback}");
+        assert_eq!(ask(DB, loopback, RecordType::Txt), Answer::NoData);
+    }
+    // The site's own servers know these.
+    for other in ["169.in-addr.arpa", "1.1.168.192.in-addr.arpa", "e.f.ip6.arpa", "c.e.f.ip6.arpa", &v6("0.0.d.f", '7')]
+    {
+        assert_eq!(ptr(other), Answer::Forward, "{other}");
     }
 }
 

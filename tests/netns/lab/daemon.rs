@@ -35,6 +35,7 @@ impl Daemon {
             command.args(["--config", CONFIG]);
         }
         command.stdin(Stdio::null()).stdout(log()).stderr(log()).env("RUST_BACKTRACE", "1").env_remove("RUST_LOG");
+        command.env_remove("DBUS_SYSTEM_BUS_ADDRESS");
         Self::watch(command.spawn().expect("the daemon starts"))
     }
 

@@ -9,6 +9,8 @@ pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod echo;
 pub(crate) mod look;
+pub(crate) mod resolve1;
+pub(crate) mod resolved;
 pub(crate) mod space;
 pub(crate) mod upstream;
 pub(crate) mod wait;

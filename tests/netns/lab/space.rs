@@ -82,6 +82,18 @@ pub(crate) fn setting(ns: &str, key: &str) -> Option<String> {
     inside(ns, || fs::read_to_string(format!("/proc/sys/{key}"))).ok().map(|text| text.trim().to_owned())
 }
 
+/// Whether the host's bridges show their frames to iptables and nftables (`net.bridge.bridge-nf-call-iptables`, "0" or
+/// "1"); fails where the kernel has no such setting.
+pub(crate) fn bridge_netfilter(value: &str) -> Result<(), String> {
+    for key in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
+        if setting("host", key).is_none() {
+            return Err(format!("the kernel has no {key} (modprobe br_netfilter)"));
+        }
+        sysctl("host", key, value);
+    }
+    Ok(())
+}
+
 /// Names the mount of the machine's own `/proc`, where the tests have a process namespace of their own: processes are
 /// then known to users by other ids.
 pub(crate) const MACHINE_PROC: &str = "NETD_TESTS_MACHINE_PROC";

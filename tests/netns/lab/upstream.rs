@@ -24,6 +24,11 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Starts it in a namespace; it answers when this returns.
     pub(crate) fn start(ns: &str, at: SocketAddr) -> Self {
+        Self::answering(ns, at, ANSWER)
+    }
+
+    /// One that answers another address.
+    pub(crate) fn answering(ns: &str, at: SocketAddr, answer: [u8; 4]) -> Self {
         let socket = inside(ns, || UdpSocket::bind(at)).unwrap_or_else(|error| panic!("bind {at} in {ns}: {error}"));
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -32,7 +37,7 @@ impl Upstream {
         let thread = thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
                 // Time limits, and what is no question.
-                let _ = serve(&socket, &names);
+                let _ = serve(&socket, &names, answer);
             }
         });
         Self { asked, end, thread: Some(thread) }
@@ -51,7 +56,7 @@ impl Drop for Upstream {
     }
 }
 
-fn serve(socket: &UdpSocket, asked: &Mutex<Vec<String>>) -> io::Result<()> {
+fn serve(socket: &UdpSocket, asked: &Mutex<Vec<String>>, answer: [u8; 4]) -> io::Result<()> {
     let mut query = [0; 1500];
     let (length, client) = socket.recv_from(&mut query)?;
     let (name, end) = question(&query[..length]).ok_or_else(|| io::Error::other("no question"))?;
@@ -66,7 +71,7 @@ fn serve(socket: &UdpSocket, asked: &Mutex<Vec<String>>) -> io::Result<()> {
     if has_answer {
         // The question's name by pointer, type A, class IN, 60 s, four bytes.
         reply.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
-        reply.extend(ANSWER);
+        reply.extend(answer);
     }
     socket.send_to(&reply, client).map(drop)
 }

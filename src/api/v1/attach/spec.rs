@@ -55,7 +55,7 @@ impl Attach {
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
-            upstreams: Vec::new(),
+            upstreams: parse::upstreams(&self.dns)?,
         })
     }
 }
@@ -185,7 +185,8 @@ mod tests {
                 "aliases":["www"],"interface":"given","addresses":[{"address":"10.1.0.5/24","gateway":"10.1.0.1"},
                 {"address":"fd00::5"}],"ranges":[{"subnet":"10.1.0.0/24","first":"10.1.0.9"}],
                 "routes":[{"destination":"10.0.0.0/8","gateway":"10.1.0.1","priority":7}],"mac":"02:00:00:00:00:01",
-                "ports":["4000:80"],"bandwidth":{"ingress_rate":8000,"ingress_burst":8000,"egress_rate":0}}"#,
+                "ports":["4000:80"],"bandwidth":{"ingress_rate":8000,"ingress_burst":8000,"egress_rate":0},
+                "dns":["fd00::53"]}"#,
         )
         .unwrap();
         assert_eq!(spec.interface, InterfaceSource::Given);
@@ -194,6 +195,7 @@ mod tests {
         assert_eq!((spec.addresses[1].prefix, spec.ranges[0].first), (None, Some([10, 1, 0, 9].into())));
         assert_eq!(spec.routes[0].priority, Some(7));
         assert_eq!((spec.ports.len(), spec.aliases.len()), (1, 1));
+        assert_eq!(spec.upstreams[0].to_string(), "fd00::53");
         let bandwidth = spec.bandwidth.unwrap();
         assert_eq!((bandwidth.ingress.unwrap().rate, bandwidth.egress), (8000, None));
     }
@@ -215,6 +217,7 @@ mod tests {
             (r#","interface":"unaddressed","addresses":[{"address":"10.0.0.5"}]"#, "addresses later"),
             (r#","routes":[{"destination":"x"}]"#, "invalid route"),
             (r#","bandwidth":{"ingress_rate":1000}"#, "needs a burst"),
+            (r#","dns":["0.0.0.0"]"#, "nobody can be asked there"),
             (r#","ports":["80/icmp"]"#, "use tcp, udp or sctp"),
         ] {
             let error = with(more).expect_err(more);

@@ -35,6 +35,29 @@ fn options_reach_the_spec() {
 }
 
 #[test]
+fn fields_and_options_mean_the_same() {
+    let fields = spec(r#"{"name":"n","dns":["9.9.9.9","tls://1.1.1.1"],"sticky":true,"host_access":"ports"}"#).unwrap();
+    let options = r#"{"dns.servers":"9.9.9.9,tls://1.1.1.1","sticky":"true","dns.listen":"container"}"#;
+    let options = spec(&format!(r#"{{"name":"n","options":{options}}}"#)).unwrap();
+    assert_eq!((&fields.dns.upstreams, fields.sticky), (&options.dns.upstreams, options.sticky));
+    assert_eq!((fields.host_access, options.host_access), (Some(HostAccess::Ports), None));
+    assert_eq!(options.dns.listen, network::DnsListen::Container);
+}
+
+#[test]
+fn what_was_asked_for_is_shown() {
+    let mut network = crate::logic::samples::network("n", &["10.1.0.0/24"]);
+    let shown = |network: &network::Network| serde_json::to_value(Network::from(network)).unwrap();
+    let plain = shown(&network);
+    assert_eq!(plain["dns"], serde_json::json!({ "servers": [], "listen": "auto" }));
+    assert_eq!((&plain["host_access"], &plain["sticky"]), (&"all".into(), &false.into()));
+    network.dns.upstreams = vec!["tls://1.1.1.1#one.one".parse().unwrap()];
+    network.host_access = HostAccess::None;
+    let told = shown(&network);
+    assert_eq!((&told["dns"]["servers"][0], &told["host_access"]), (&"tls://1.1.1.1#one.one".into(), &"none".into()));
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     for (json, words) in [
         (r#"{}"#, "missing field `name`"),
@@ -64,6 +87,15 @@ fn what_is_wrong_is_named() {
         (r#"{"name":"n","mtu":576,"subnets":["fd00::/64"]}"#, "with IPv6"),
         (r#"{"name":"n","mtu":1400,"options":{"mtu":"1500"}}"#, "also given"),
         (r#"{"name":"n","labels":{"":"x"}}"#, "key is empty"),
+        (r#"{"name":"n","dns":["one.one"]}"#, "invalid name server \"one.one\""),
+        (r#"{"name":"n","dns":"9.9.9.9"}"#, "invalid type"),
+        (r#"{"name":"n","dns":["9.9.9.9"],"options":{"dns.servers":"1.1.1.1"}}"#, "also given as dns"),
+        (r#"{"name":"n","options":{"dns.servers":"9.9.9.9,"}}"#, "invalid name server \"\""),
+        (r#"{"name":"n","options":{"dns.listen":"host"}}"#, "use auto, gateway or container"),
+        (r#"{"name":"n","host_access":"some"}"#, "use none, ports or all"),
+        (r#"{"name":"n","host_access":"ports","internal":true}"#, "use none or all"),
+        (r#"{"name":"n","sticky":"yes"}"#, "invalid type"),
+        (r#"{"name":"n","sticky":false,"options":{"sticky":"1"}}"#, "also given"),
         (r#"{"name":"n","options":{"parent":"eth0"}}"#, "the bridge driver knows"),
     ] {
         let error = spec(json).expect_err(json);

@@ -13,6 +13,7 @@ use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
 use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::PortSpec;
+use crate::model::upstream::Upstream;
 
 /// `netd connect`.
 #[derive(Debug, Args)]
@@ -77,6 +78,9 @@ pub struct EndpointArgs {
     /// A note of your own, told in DNS (TXT); repeat for more
     #[arg(long, value_name = "K=V", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Who is asked for names that are not ours, before the network's; as in `netd network create`; repeat for more
+    #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
+    pub dns: Vec<String>,
 }
 
 /// `netd run`.

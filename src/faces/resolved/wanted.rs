@@ -1,0 +1,143 @@
+//! What resolved must be told of each bridge: whom to ask there, and for which names.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::engine::Snapshot;
+use crate::model::address::Subnet;
+use crate::model::names::{DnsName, IfName};
+use crate::model::network::{DnsListen, Network};
+
+/// A domain that is not ours alone: `.internal` is for everybody's private use, and clouds have names in it which the
+/// host must go on to find elsewhere (`metadata.google.internal`, `compute.internal`).
+const SHARED: &str = "internal";
+/// `LINK_SEARCH_DOMAINS_MAX` and `LINK_DNS_SERVERS_MAX` (systemd, resolved-link.h): of more, resolved takes none.
+const MAX: usize = 256;
+
+/// What a link is told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Settings {
+    /// The gateways, at which we answer.
+    pub(super) servers: Vec<IpAddr>,
+    /// The domains that are asked for there and nowhere else, without final dot. They only route: none is searched.
+    pub(super) domains: Vec<String>,
+}
+
+/// The settings of every bridge at whose gateways names are answered.
+pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<IfName, Settings> {
+    let mut all: BTreeMap<IfName, Settings> = BTreeMap::new();
+    for network in snapshot.desired.networks().filter(|network| network.dns.listen != DnsListen::Container) {
+        let Some(bridge) = network.bridge() else { continue };
+        // Two networks of other programs may share a bridge.
+        let settings = all.entry(bridge.clone()).or_default();
+        let servers = network.subnets.iter().map(|subnet| subnet.gateway);
+        add(&mut settings.servers, servers);
+        add(&mut settings.domains, domains(network, &snapshot.domain));
+    }
+    all
+}
+
+fn add<T: PartialEq>(list: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
+    for one in more {
+        if list.len() < MAX && !list.contains(&one) {
+            list.push(one);
+        }
+    }
+}
+
+/// Forward names first: where there is not room for all, reverse names are left out.
+fn domains(network: &Network, domain: &str) -> Vec<String> {
+    let domain = domain.trim_matches('.');
+    let own = format!("{}.{domain}", network.name).to_ascii_lowercase();
+    let whole = Some(domain.to_owned()).filter(|domain| domain != SHARED);
+    // Both together may be too long.
+    let forward = [Some(own), whole].into_iter().flatten().filter(|name| name.parse::<DnsName>().is_ok());
+    forward.chain(network.subnets.iter().flat_map(|subnet| reverse_zones(subnet.subnet))).collect()
+}
+
+/// The reverse zones (RFC 1035, 3.5; RFC 3596, 2.5) that cover the subnet exactly: one, or up to 128 where its prefix
+/// ends within a label. A larger zone would bring us questions about addresses that others know.
+fn reverse_zones(subnet: Subnet) -> Vec<String> {
+    let (bits, label, suffix) = match subnet.network() {
+        IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 8, "in-addr.arpa"),
+        IpAddr::V6(address) => (address.to_bits(), 4, "ip6.arpa"),
+    };
+    let prefix = u32::from(subnet.prefix());
+    let labels = prefix.div_ceil(label);
+    let zone = |n: u128| {
+        let bits = bits | n.checked_shl(128 - labels * label).unwrap_or(0);
+        let part = |index: u32| {
+            let part = (bits >> (128 - (index + 1) * label)) & ((1 << label) - 1);
+            if label == 8 { format!("{part}.") } else { format!("{part:x}.") }
+        };
+        (0..labels).rev().map(part).collect::<String>() + suffix
+    };
+    (0..1u128 << (labels * label - prefix)).map(zone).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn network(name: &str, driver: &serde_json::Value, subnets: &[(&str, &str)]) -> Network {
+        let subnets: Vec<_> = subnets.iter().map(|(net, gateway)| json!({"subnet": net, "gateway": gateway})).collect();
+        let network = json!({"name": name, "id": "0", "internal": false, "mtu": 1500, "labels": {}, "created": 0,
+            "driver": driver, "subnets": subnets});
+        serde_json::from_value(network).unwrap()
+    }
+
+    fn bridge(name: &str) -> serde_json::Value {
+        json!({"driver": "bridge", "name": name, "icc": true, "masquerade": true})
+    }
+
+    #[test]
+    fn each_bridge_has_its_gateways_and_its_own_names() {
+        let mut snapshot = Snapshot { domain: "internal".into(), ..Snapshot::default() };
+        let subnets = [("10.89.0.0/24", "10.89.0.1"), ("fd00:1::/64", "fd00:1::1")];
+        snapshot.desired.insert_network(network("Net1", &bridge("nd-net1"), &subnets));
+        let mut inside = network("inside", &bridge("nd-inside"), &[("10.89.1.0/24", "10.89.1.1")]);
+        inside.dns.listen = DnsListen::Container;
+        snapshot.desired.insert_network(inside);
+        let adopted = json!({"driver": "adopted", "bridge": null, "icc": true, "masquerade": true});
+        snapshot.desired.insert_network(network("routed", &adopted, &[("10.89.2.0/24", "10.89.2.1")]));
+        let all = wanted(&snapshot);
+        assert_eq!(all.keys().map(IfName::as_str).collect::<Vec<_>>(), ["nd-net1"], "only where a gateway answers");
+        let settings = all.values().next().unwrap();
+        assert_eq!(settings.servers, ["10.89.0.1".parse::<IpAddr>().unwrap(), "fd00:1::1".parse().unwrap()]);
+        let reverse = "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa";
+        assert_eq!(settings.domains, ["net1.internal", "0.89.10.in-addr.arpa", reverse]);
+    }
+
+    #[test]
+    fn a_domain_of_ours_is_ours_whole() {
+        let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
+        snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &[("10.0.0.0/8", "10.0.0.1")]));
+        let domains = |snapshot: &Snapshot| wanted(snapshot).into_values().next().unwrap().domains;
+        assert_eq!(domains(&snapshot), ["net1.netd", "netd", "10.in-addr.arpa"]);
+        snapshot.domain = ["d"; 126].join(".");
+        assert_eq!(domains(&snapshot), [snapshot.domain.as_str(), "10.in-addr.arpa"], "what is too long is left out");
+    }
+
+    #[test]
+    fn reverse_zones_cover_the_subnet_and_nothing_else() {
+        let zones = |subnet: &str| reverse_zones(subnet.parse().unwrap());
+        assert_eq!(zones("10.89.4.0/23"), ["4.89.10.in-addr.arpa", "5.89.10.in-addr.arpa"]);
+        let four = ["8.0.89.10.in-addr.arpa", "9.0.89.10.in-addr.arpa", "10.0.89.10.in-addr.arpa"];
+        assert_eq!(zones("10.89.0.8/30")[..3], four);
+        assert_eq!(zones("10.89.0.0/25").len(), 128);
+        assert_eq!(zones("fd00::/63"), ["0", "1"].map(|n| format!("{n}.{}d.f.ip6.arpa", "0.".repeat(13))));
+        assert_eq!(zones("fd00::/62").len(), 4);
+    }
+
+    #[test]
+    fn resolved_is_not_told_more_than_it_takes() {
+        let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
+        let subnets: Vec<_> = (0..3).map(|n| (format!("10.{n}.0.0/25"), format!("10.{n}.0.1"))).collect();
+        let subnets: Vec<_> = subnets.iter().map(|(net, gateway)| (net.as_str(), gateway.as_str())).collect();
+        snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &subnets));
+        let domains = &wanted(&snapshot).into_values().next().unwrap().domains;
+        assert_eq!((domains.len(), domains[0].as_str(), domains[1].as_str()), (256, "net1.netd", "netd"));
+    }
+}

@@ -1,0 +1,88 @@
+//! The name service within a container: its sockets are opened in the container's namespace, at 127.0.0.11.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::LinkUnspec;
+
+use super::inside_table::{self, Leads};
+use super::netlink::{Netlink, Request, failed};
+use super::netns::{self, Visit};
+use super::{DnsSockets, KernelError, dns_sockets};
+use crate::model::endpoint::Netns;
+use crate::model::inside::{AT, Inside};
+
+/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
+const LOOPBACK: u32 = 1;
+/// RFC 1035, 4.2.
+const DNS_PORT: u16 = 53;
+const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
+
+/// Opens the sockets and leads questions to them. Where the container's namespace has no nftables, they are on port 53
+/// themselves.
+pub fn open(inside: &Inside) -> Result<DnsSockets, KernelError> {
+    let wanted = inside.clone();
+    let mut sockets = enter(&inside.netns, move || {
+        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+        let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
+        set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
+        let at = IpAddr::V4(AT);
+        let sockets = dns_sockets::open(at, dns_sockets::PORT).map_err(io::Error::other)?;
+        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&wanted) };
+        match inside_table::write(&leads) {
+            Ok(()) => Ok(sockets),
+            Err(error) => {
+                tracing::debug!(%error, "no nftables in a container");
+                dns_sockets::open_exactly(at, DNS_PORT).map_err(io::Error::other)
+            }
+        }
+    })?;
+    sockets.address = inside.container.own_address();
+    sockets.asker = Some(sockets.address);
+    Ok(sockets)
+}
+
+/// Leads questions to sockets that are open there on this port; those to gateways that are not named any more are not.
+pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
+    let wanted = inside.clone();
+    enter(&inside.netns, move || {
+        if port == DNS_PORT {
+            return Ok(());
+        }
+        inside_table::write(&Leads { at: AT, port, gateways: &ipv4(&wanted) })
+    })
+}
+
+/// Leads nothing any more. A namespace that is gone is fine.
+pub fn leave(netns: &Netns) -> Result<(), KernelError> {
+    match enter(netns, inside_table::remove) {
+        Err(KernelError::NoNetns { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn ipv4(inside: &Inside) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+    let both = |(own, gateway): &(IpAddr, IpAddr)| match (own, gateway) {
+        (IpAddr::V4(own), IpAddr::V4(gateway)) => Some((*own, *gateway)),
+        _ => None,
+    };
+    inside.gateways.iter().filter_map(both).collect()
+}
+
+/// Does the job on a thread in exactly that namespace.
+fn enter<T: Send + 'static>(
+    netns: &Netns,
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, KernelError> {
+    let namespace = netns::open_exactly(netns)?;
+    let wanted = netns.clone();
+    let visit = netns::visit(namespace, move || {
+        if !netns::same_cookie(&wanted, &Netlink::open()?) {
+            return Ok(None);
+        }
+        job().map(Some)
+    });
+    let done = visit.and_then(Visit::end).map_err(failed("serve names within", netns.path.display(), LOOK))?;
+    done.ok_or_else(|| netns::another(netns))
+}

@@ -1,0 +1,104 @@
+//! Sticky addresses: who had which address on networks that keep addresses for those who come again.
+//!
+//! An address is kept for one name at most, so what is kept of a network is never more than it has addresses. It is
+//! given to another name only where no other address is free: see `engine::decide::address`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use crate::model::names::{ContainerName, NetworkName};
+
+/// Most addresses that are kept on a network: four times what a bridge has ports. A subnet of IPv6 has no other end.
+pub const MOST: usize = 4096;
+
+/// The addresses of every network that keeps them, whether somebody has them now or not.
+#[derive(Debug, Default)]
+pub struct Sticky {
+    networks: HashMap<NetworkName, Kept>,
+}
+
+/// Names of containers have no case.
+#[derive(Debug, Default)]
+struct Kept {
+    names: BTreeMap<IpAddr, String>,
+    /// The inverse of `names`; no list is empty.
+    addresses: HashMap<String, Vec<IpAddr>>,
+}
+
+impl Sticky {
+    /// Keeps the address for the name, for nobody else any more; whether that is new.
+    pub fn keep(&mut self, network: &NetworkName, address: IpAddr, name: &ContainerName) -> bool {
+        let name = name.as_str().to_ascii_lowercase();
+        if self.name_of(network, address) == Some(name.as_str()) {
+            return false;
+        }
+        self.forget(network, address);
+        let kept = self.networks.entry(network.clone()).or_default();
+        kept.addresses.entry(name.clone()).or_default().push(address);
+        kept.names.insert(address, name);
+        true
+    }
+
+    /// Keeps the address for nobody any more.
+    pub fn forget(&mut self, network: &NetworkName, address: IpAddr) {
+        let Some(kept) = self.networks.get_mut(network) else { return };
+        let Some(name) = kept.names.remove(&address) else { return };
+        if let Some(addresses) = kept.addresses.get_mut(&name) {
+            addresses.retain(|other| *other != address);
+            if addresses.is_empty() {
+                kept.addresses.remove(&name);
+            }
+        }
+    }
+
+    /// Forgets all of a network.
+    pub fn remove_network(&mut self, network: &NetworkName) {
+        self.networks.remove(network);
+    }
+
+    /// What is kept for the name, in the order in which it came to be.
+    pub fn addresses(&self, network: &NetworkName, name: &ContainerName) -> &[IpAddr] {
+        let name = name.as_str().to_ascii_lowercase();
+        let kept = self.networks.get(network).and_then(|kept| kept.addresses.get(&name));
+        kept.map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// Whether the address is kept for somebody of another name than this.
+    pub fn is_anothers(&self, network: &NetworkName, address: IpAddr, name: Option<&ContainerName>) -> bool {
+        let kept_for = self.name_of(network, address);
+        kept_for.is_some_and(|kept_for| name.is_none_or(|name| !name.as_str().eq_ignore_ascii_case(kept_for)))
+    }
+
+    /// All that is kept of a network.
+    pub fn of_network(&self, network: &NetworkName) -> impl ExactSizeIterator<Item = IpAddr> {
+        self.networks.get(network).map(|kept| kept.names.keys().copied()).unwrap_or_default()
+    }
+
+    fn name_of(&self, network: &NetworkName, address: IpAddr) -> Option<&str> {
+        self.networks.get(network)?.names.get(&address).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_kept_for_one_name_in_any_case() {
+        let (network, [one, two]): (NetworkName, [IpAddr; 2]) =
+            ("net1".parse().unwrap(), ["10.0.0.2", "10.0.0.3"].map(|ip| ip.parse().unwrap()));
+        let [web, again, db] = ["web", "WEB", "db"].map(|name| name.parse::<ContainerName>().unwrap());
+        let mut sticky = Sticky::default();
+        assert!(sticky.keep(&network, one, &web) && !sticky.keep(&network, one, &again));
+        assert!(sticky.keep(&network, two, &again));
+        assert_eq!(sticky.addresses(&network, &web), [one, two]);
+        assert!(sticky.is_anothers(&network, one, Some(&db)) && sticky.is_anothers(&network, one, None));
+        assert!(!sticky.is_anothers(&network, one, Some(&again)));
+        assert!(sticky.keep(&network, one, &db));
+        assert_eq!((sticky.addresses(&network, &web), sticky.addresses(&network, &db)), (&[two][..], &[one][..]));
+        sticky.forget(&network, two);
+        assert_eq!((sticky.addresses(&network, &web).len(), sticky.of_network(&network).len()), (0, 1));
+        sticky.remove_network(&network);
+        assert_eq!(sticky.of_network(&network).len(), 0);
+    }
+}

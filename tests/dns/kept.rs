@@ -1,0 +1,233 @@
+//! Answers of upstreams that are kept: for how long, for whom, and what is told when no upstream answers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::{A, CNAME, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use netd::faces::dns::{Config, Origin};
+use netd::model::question::Asker;
+
+use super::lab::{Lab, Upstream, addresses, plain, query, record, state};
+
+const WEB: &str = "127.1.0.2";
+const DB: &str = "127.1.0.3";
+const FAR: &str = "127.2.0.4";
+
+fn soa(ttl: u32, minimum: u32) -> Record {
+    let name = |text: &str| Name::from_ascii(text).unwrap();
+    record("example", ttl, RData::SOA(SOA::new(name("ns.example."), name("root.example."), 1, 2, 3, 4, minimum)))
+}
+
+async fn answering(ttl: u32) -> Upstream {
+    Upstream::saying(move |reply| {
+        let alias = CNAME(Name::from_ascii("edge.example.").unwrap());
+        reply.add_answer(record("www.example", 300, RData::CNAME(alias)));
+        reply.add_answer(record("edge.example", ttl, RData::A(A::new(192, 0, 2, 1))));
+    })
+    .await
+}
+
+fn ttls(message: &Message) -> Vec<u32> {
+    message.answers.iter().map(|record| record.ttl).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_kept_and_counts_down() {
+    let upstream = answering(60).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let first = lab.ask(WEB, "www.example", RecordType::A).await;
+    assert_eq!(ttls(&first), [300, 60]);
+    let started = Instant::now();
+    let said = loop {
+        let said = lab.ask(WEB, "WWW.Example", RecordType::A).await;
+        if ttls(&said) != [300, 60] {
+            break said;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "its time does not pass");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let ttl = ttls(&said);
+    assert!(ttl[1] < 60 && ttl[0] == ttl[1] + 240, "{ttl:?}");
+    assert_eq!(said.answers[0].name.to_string(), "WWW.Example.", "the asker's case");
+    assert!(said.edns.is_some() && said.metadata.recursion_available && !said.metadata.authoritative);
+    // The slow way (TCP is quick too; two spaces of names are not) tells the same as the quick one.
+    let tcp = lab.tcp(WEB, &query("www.example", RecordType::A)).await;
+    assert_eq!((tcp.answers.len(), addresses(&tcp)), (2, addresses(&first)));
+    let mut plain = query("www.example", RecordType::A);
+    plain.edns = None;
+    let said = lab.udp(WEB, &plain).await;
+    assert!(said.edns.is_none() && addresses(&said) == ["192.0.2.1"]);
+    assert_eq!(addresses(&lab.ask(DB, "www.example", RecordType::A).await), ["192.0.2.1"], "others who ask the same");
+    assert_eq!(upstream.asked().len(), 1);
+    let Some(said) = lab.dig(WEB, &["www.example"]).await else { return };
+    assert!(said.contains("status: NOERROR") && said.contains("EDNS: version: 0"), "{said}");
+    // dig sets AD, which makes it another question.
+    assert_eq!(upstream.asked().len(), 2);
+    let again = lab.dig(WEB, &["www.example"]).await.unwrap();
+    assert!(again.contains("192.0.2.1") && !again.contains("WARNING"), "{again}");
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_types_and_flags_are_other_questions() {
+    let upstream = answering(60).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    lab.ask(WEB, "www.example", RecordType::A).await;
+    lab.ask(WEB, "www.example", RecordType::AAAA).await;
+    let mut signed = query("www.example", RecordType::A);
+    signed.edns.as_mut().unwrap().set_dnssec_ok(true);
+    lab.udp(WEB, &signed).await;
+    signed.metadata.checking_disabled = true;
+    lab.udp(WEB, &signed).await;
+    assert_eq!(upstream.asked().len(), 4);
+    assert!(lab.udp(WEB, &signed).await.edns.unwrap().flags().dnssec_ok);
+    assert_eq!(upstream.asked().len(), 4, "each is kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn absence_is_kept_as_long_as_the_zone_says() {
+    for (code, soas, kept) in [
+        (ResponseCode::NXDomain, Some(soa(60, 60)), true),
+        (ResponseCode::NoError, Some(soa(60, 60)), true),
+        (ResponseCode::NXDomain, None, false),
+        (ResponseCode::NXDomain, Some(soa(60, 0)), false),
+    ] {
+        let authority = soas.clone();
+        let upstream = Upstream::saying(move |reply| {
+            reply.metadata.response_code = code;
+            authority.clone().into_iter().for_each(|soa| _ = reply.add_authority(soa));
+        })
+        .await;
+        let lab = Lab::start(vec![upstream.address]).await;
+        for _ in 0..2 {
+            let said = lab.ask(WEB, "none.example", RecordType::A).await;
+            assert_eq!((said.response_code, said.authorities.len()), (code, usize::from(soas.is_some())));
+        }
+        assert_eq!(upstream.asked().len(), if kept { 1 } else { 2 }, "{code} {soas:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_kept_without_time_or_without_a_cache() {
+    let upstream = answering(0).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    for _ in 0..2 {
+        lab.ask(WEB, "www.example", RecordType::A).await;
+    }
+    assert_eq!(upstream.asked().len(), 2);
+    let upstream = answering(60).await;
+    let lab = Lab::with(Config { cache_bytes: 0, ..plain(&[upstream.address]) }, state()).await;
+    for _ in 0..2 {
+        lab.ask(WEB, "www.example", RecordType::A).await;
+    }
+    assert_eq!(upstream.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_long_for_udp_is_kept_whole() {
+    let upstream = Upstream::start(|_, tcp, mut reply| {
+        reply.metadata.truncation = !tcp;
+        if tcp {
+            reply.add_answers((0..200).map(|last| record("www.example", 60, RData::A(A::new(192, 0, 2, last)))));
+        }
+        Some(reply)
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    for _ in 0..2 {
+        let said = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert!(said.metadata.truncation && said.answers.len() > 50, "{}", said.answers.len());
+        assert_eq!(lab.tcp(WEB, &query("www.example", RecordType::A)).await.answers.len(), 200);
+    }
+    assert_eq!(upstream.asked().len(), 2, "once over UDP, once over TCP");
+}
+
+/// Asks until the answer is one beyond its time.
+async fn until_stale(lab: &Lab) -> Message {
+    let started = Instant::now();
+    loop {
+        let said = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert_eq!(addresses(&said), ["192.0.2.1"]);
+        if ttls(&said) == [30, 30] {
+            return said;
+        }
+        assert!(started.elapsed() < Duration::from_secs(15), "{said}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_last_answer_is_told_while_no_upstream_answers() {
+    for silent in [false, true] {
+        let down = Arc::new(AtomicBool::new(false));
+        let is_down = down.clone();
+        let upstream = Upstream::start(move |_, _, mut reply| {
+            reply.add_answer(record("www.example", 1, RData::CNAME(CNAME(Name::from_ascii("e.example.").unwrap()))));
+            reply.add_answer(record("e.example", 1, RData::A(A::new(192, 0, 2, 1))));
+            match (is_down.load(Ordering::Relaxed), silent) {
+                (false, _) => Some(reply),
+                (true, true) => None,
+                (true, false) => {
+                    reply.answers.clear();
+                    reply.metadata.response_code = ResponseCode::ServFail;
+                    Some(reply)
+                }
+            }
+        })
+        .await;
+        let lab = Lab::start(vec![upstream.address]).await;
+        lab.ask(WEB, "www.example", RecordType::A).await;
+        down.store(true, Ordering::Relaxed);
+        until_stale(&lab).await;
+        let asker = Asker::Address(WEB.parse().unwrap());
+        let said = lab.forwarding.ask(asker, "www.example", 1).await.unwrap();
+        assert_eq!(said.origin, Origin::Stale);
+        assert_eq!(said.answers.len(), 2);
+        let other = lab.ask(WEB, "new.example", RecordType::A).await;
+        assert_eq!(other.response_code, ResponseCode::ServFail, "of others nothing is known");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_do_not_see_what_is_kept_for_others() {
+    let (of_net1, of_net2) = (
+        answering(60).await,
+        Upstream::saying(|reply| {
+            reply.metadata.response_code = ResponseCode::NXDomain;
+            reply.add_authority(soa(60, 60));
+        })
+        .await,
+    );
+    let mut desired = state();
+    for (name, upstream) in [("net1", &of_net1), ("net2", &of_net2)] {
+        let mut network = (**desired.network(&name.parse().unwrap()).unwrap()).clone();
+        network.dns.upstreams = super::lab::to(&[upstream.address]);
+        desired.insert_network(network);
+    }
+    let lab = Lab::with(plain(&[]), desired).await;
+    for _ in 0..2 {
+        assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+        assert_eq!(lab.ask(FAR, "www.example", RecordType::A).await.response_code, ResponseCode::NXDomain);
+    }
+    assert_eq!((of_net1.asked().len(), of_net2.asked().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_can_be_said_what_is_kept() {
+    let upstream = answering(60).await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let asker = Asker::Address(WEB.parse().unwrap());
+    let explained = lab.forwarding.explain(asker, "www.example", 1).unwrap();
+    assert_eq!((explained.kept, explained.servers.len()), (None, 1));
+    let said = lab.forwarding.ask(asker, "www.example", 1).await.unwrap();
+    assert_eq!((said.code.as_str(), said.origin), ("NOERROR", Origin::Upstream(upstream.address)));
+    assert_eq!(said.answers[1], "edge.example. 60 IN A 192.0.2.1");
+    let kept = lab.forwarding.explain(asker, "www.example", 1).unwrap().kept.unwrap();
+    assert!((50..=60).contains(&kept), "{kept}");
+    assert_eq!(lab.forwarding.ask(asker, "www.example", 1).await.unwrap().origin, Origin::Cache);
+    assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+    assert_eq!(upstream.asked().len(), 1, "what was asked for the explanation is kept too");
+}

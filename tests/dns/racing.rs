@@ -1,0 +1,170 @@
+//! Several upstreams: who is asked when one is silent or slow, and whose word counts (rank 28).
+
+use std::collections::{BTreeSet, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, RecordType};
+use tokio::net::UdpSocket;
+
+use super::lab::{Lab, Upstream, addresses, query, record};
+
+const WEB: &str = "127.1.0.2";
+const DB: &str = "127.1.0.3";
+
+fn fill(reply: &mut Message, last: u8) {
+    let name = reply.queries[0].name().clone();
+    reply.add_answer(hickory_proto::rr::Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, last))));
+}
+
+async fn answering(last: u8) -> Upstream {
+    Upstream::saying(move |reply| fill(reply, last)).await
+}
+
+async fn denying() -> Upstream {
+    Upstream::saying(|reply| reply.metadata.response_code = ResponseCode::NXDomain).await
+}
+
+async fn silent() -> Upstream {
+    Upstream::start(|_, _, _| None).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_28_nobody_waits_for_a_silent_first_server() {
+    let (silent, good) = (silent().await, answering(1).await);
+    let lab = Arc::new(Lab::start(vec![silent.address, good.address]).await);
+    let first = tokio::time::timeout(Duration::from_secs(2), async {
+        let ask = |n| {
+            let lab = lab.clone();
+            async move { lab.ask(WEB, &format!("x{n}.example"), RecordType::A).await }
+        };
+        futures_util::future::join_all((0..50).map(ask)).await
+    });
+    // Far above what it takes, but below what it would take to give the first server up.
+    for said in first.await.expect("the second server is asked long before the first is given up") {
+        assert_eq!(addresses(&said), ["192.0.2.1"]);
+    }
+    // From the moment on in which it is known to be silent it is asked no more, but for a try now and then.
+    let known = || lab.forwarding.health().iter().any(|server| !server.healthy && server.asked >= 50);
+    while !known() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = silent.asked().len();
+    for n in 0..50 {
+        assert_eq!(addresses(&lab.ask(WEB, &format!("y{n}.example"), RecordType::A).await), ["192.0.2.1"]);
+    }
+    assert!(silent.asked().len() <= before + 3, "{before} and then {}", silent.asked().len());
+    let health = lab.forwarding.health();
+    let good = health.iter().find(|server| server.server == good.address.to_string()).unwrap();
+    assert!(good.healthy && good.answered >= 100 && good.rtt.is_some(), "{good:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_order_is_kept_while_the_first_answers() {
+    let (first, second) = (answering(1).await, answering(2).await);
+    let lab = Lab::start(vec![first.address, second.address]).await;
+    for n in 0..30 {
+        assert_eq!(addresses(&lab.ask(WEB, &format!("x{n}.example"), RecordType::A).await), ["192.0.2.1"]);
+    }
+    assert_eq!(first.asked().len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_such_name_of_a_later_server_does_not_outrun_the_first() {
+    let slow = Upstream::late(Duration::from_millis(220), |_, _, mut reply| {
+        fill(&mut reply, 1);
+        Some(reply)
+    })
+    .await;
+    let second = denying().await;
+    let lab = Lab::start(vec![slow.address, second.address]).await;
+    let said = lab.ask(WEB, "www.corp.example", RecordType::A).await;
+    assert_eq!((said.response_code, addresses(&said)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
+    assert_eq!(second.asked().len(), 1, "it was asked meanwhile");
+    let lab = Lab::start(vec![silent().await.address, second.address]).await;
+    let said = lab.ask(WEB, "www.corp.example", RecordType::A).await;
+    assert_eq!(said.response_code, ResponseCode::NXDomain, "the first has had its time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_datagram_is_sent_again() {
+    let seen = Arc::new(Mutex::new(0));
+    let lossy = Upstream::start(move |_, _, mut reply| {
+        let mut seen = seen.lock().unwrap();
+        *seen += 1;
+        fill(&mut reply, 1);
+        (*seen > 1).then_some(reply)
+    })
+    .await;
+    let lab = Lab::start(vec![lossy.address]).await;
+    assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+    assert_eq!(lossy.asked().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_28_twenty_thousand_wait_for_a_dead_server_and_nobody_feels_it() {
+    const QUESTIONS: u64 = 20_000;
+    let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let lab = Lab::start(vec![dead.local_addr().unwrap()]).await;
+    let seen: Arc<Mutex<(BTreeSet<u16>, HashSet<u16>)>> = Arc::default();
+    let log = seen.clone();
+    tokio::spawn(async move {
+        let mut buffer = vec![0; 1500];
+        while let Ok((_, from)) = dead.recv_from(&mut buffer).await {
+            let mut log = log.lock().unwrap();
+            log.0.insert(from.port());
+            log.1.insert(u16::from_be_bytes([buffer[0], buffer[1]]));
+        }
+    });
+    let flood = UdpSocket::bind((WEB, 0)).await.unwrap();
+    flood.connect(lab.server).await.unwrap();
+    let asked = || lab.forwarding.health().first().map_or(0, |server| server.asked);
+    let (mut sent, started) = (0, Instant::now());
+    while asked() < QUESTIONS {
+        assert!(started.elapsed() < Duration::from_secs(60), "{} of {sent} got through", asked());
+        while sent < QUESTIONS && sent < asked() + 200 {
+            flood.send(&query(&format!("x{sent}.black.hole"), RecordType::A).to_vec().unwrap()).await.unwrap();
+            sent += 1;
+            if sent % 1000 == 0 {
+                assert_eq!(addresses(&lab.ask(DB, "web", RecordType::A).await), [WEB], "local names of others");
+                assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB], "those of the flooding asker");
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let seen = seen.lock().unwrap();
+    assert!(seen.0.len() < 100, "{} sockets", seen.0.len());
+    assert!(seen.1.len() > 5_000, "{} IDs", seen.1.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_to_a_dead_name_leaves_other_names_alone() {
+    let upstream = Upstream::start(|query, _, mut reply| {
+        let alive = query.queries[0].name().to_ascii().eq_ignore_ascii_case("www.example.");
+        alive.then(|| {
+            reply.add_answer(record("www.example", 60, RData::A(A::new(192, 0, 2, 1))));
+            reply
+        })
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    let flood = UdpSocket::bind((WEB, 0)).await.unwrap();
+    flood.connect(lab.server).await.unwrap();
+    for n in 0..300 {
+        flood.send(&query(&format!("x{n}.black.hole"), RecordType::A).to_vec().unwrap()).await.unwrap();
+    }
+    assert_eq!(addresses(&lab.ask(DB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+    assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rank_28_all_dead_is_servfail_before_the_stub_gives_up() {
+    let dead: Vec<SocketAddr> = vec![silent().await.address, silent().await.address, silent().await.address];
+    let lab = Lab::start(dead).await;
+    let started = Instant::now();
+    assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}: stubs ask again after 5 s", started.elapsed());
+}

@@ -1,0 +1,149 @@
+//! Where the name service listens: beside other servers on port 53, and past a host's firewall.
+
+use std::process::{Child, Command, Stdio};
+
+use libtest_mimic::Trial;
+
+use crate::lab::{Dig, HOST4, Lab, run, trial, until};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("listening: rank_30_another_server_has_port_53", taken_before),
+        trial("listening: rank_30_another_server_takes_port_53_later", taken_later),
+        trial("listening: rank_30_a_published_server_on_port_53", published),
+        trial("listening: the host asks at a gateway, and port 53 can be taken on purpose", from_the_host),
+    ]
+}
+
+/// A foreign name server on port 53 of every address, which knows one name; it ends when dropped.
+struct Dnsmasq(Child);
+
+/// What it answers for `taken.example`.
+const TAKEN: &str = "203.0.113.9";
+
+impl Dnsmasq {
+    fn start(ns: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", ns, "dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv"]);
+        command.args(["--no-hosts", "--user=root", "--pid-file=", &format!("--address=/taken.example/{TAKEN}")]);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("dnsmasq");
+        let started = Self(child);
+        until("dnsmasq answers", || {
+            ["+notcp", "+tcp"]
+                .iter()
+                .all(|how| Dig::ask(ns, &format!("{how} @127.0.0.1 taken.example")).answers == [TAKEN])
+        });
+        started
+    }
+}
+
+impl Drop for Dnsmasq {
+    fn drop(&mut self) {
+        // It may have ended by itself, which its clients have seen.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// net1 with `web` and `client`; the address of `web`.
+fn set_up(lab: &Lab) -> String {
+    lab.start_daemon();
+    lab.netd("network create net1 --ipv6").ok();
+    lab.connected("net1", "web", "");
+    lab.connected("net1", "client", "");
+    lab.address("net1", "web")[0].to_string()
+}
+
+/// Names resolve in `client`, at each of its gateways, over UDP and TCP.
+fn resolves(lab: &Lab, web: &str) {
+    let network = lab.network("net1");
+    for how in ["+notcp", "+tcp"] {
+        until("names resolve", || Dig::ask("client", &format!("{how} web")).answers == [web]);
+        for subnet in network["subnets"].as_array().unwrap() {
+            Dig::expect("client", &format!("{how} @{} web", subnet["gateway"].as_str().unwrap()), &[web]);
+        }
+    }
+}
+
+/// The foreign server answers on the host's other addresses.
+fn other_answers(at: &str) {
+    for how in ["+notcp", "+tcp"] {
+        Dig::expect("outside", &format!("{how} @{at} taken.example"), &[TAKEN]);
+        Dig::expect("client", &format!("{how} @{at} taken.example"), &[TAKEN]);
+    }
+}
+
+/// A crash with a new start, and somebody who empties the firewall, change nothing.
+fn survives(lab: &Lab, holds: impl Fn()) {
+    lab.kill_daemon();
+    lab.start_daemon();
+    holds();
+    run("ip netns exec host nft flush ruleset").ok();
+    holds();
+}
+
+fn taken_before(lab: &Lab) {
+    let _other = Dnsmasq::start("host");
+    let web = set_up(lab);
+    let holds = || {
+        resolves(lab, &web);
+        other_answers(HOST4);
+    };
+    holds();
+    survives(lab, holds);
+    assert!(lab.netd("status --json").ok().json()["problems"].as_array().unwrap().is_empty());
+}
+
+fn taken_later(lab: &Lab) {
+    let web = set_up(lab);
+    resolves(lab, &web);
+    let _other = Dnsmasq::start("host");
+    let holds = || {
+        resolves(lab, &web);
+        other_answers(HOST4);
+    };
+    holds();
+    lab.netd("network create net2").ok();
+    lab.connected("net2", "client", "");
+    Dig::expect("client", "web", &[&web]);
+    survives(lab, holds);
+}
+
+fn published(lab: &Lab) {
+    let web = set_up(lab);
+    lab.connected("net1", "pihole", "-p 53:53/udp -p 53:53/tcp");
+    let _other = Dnsmasq::start("pihole");
+    let holds = || {
+        resolves(lab, &web);
+        until("the published server answers", || {
+            Dig::ask("outside", &format!("@{HOST4} taken.example")).answers == [TAKEN]
+        });
+        other_answers(HOST4);
+    };
+    holds();
+    survives(lab, holds);
+    lab.netd("disconnect net1 pihole").ok();
+    resolves(lab, &web);
+}
+
+fn from_the_host(lab: &Lab) {
+    std::fs::write(crate::lab::daemon::CONFIG, "[dns]\nport = 53\n").expect("a configuration");
+    let web = set_up(lab);
+    let gateway = lab.network("net1")["subnets"][0]["gateway"].as_str().unwrap().to_owned();
+    let listens = |port: u16| run(&format!("ip netns exec host ss -Hlnu src {gateway}:{port}")).ok().stdout;
+    assert!(!listens(53).is_empty(), "it is on port 53 where the configuration says so");
+    let asks = || {
+        for how in ["+notcp", "+tcp"] {
+            Dig::expect("host", &format!("{how} @{gateway} web"), &[&web]);
+        }
+    };
+    asks();
+    lab.stop_daemon();
+    std::fs::remove_file(crate::lab::daemon::CONFIG).expect("a configuration");
+    lab.start_daemon();
+    assert!(listens(53).is_empty(), "it takes port 53 from nobody");
+    resolves(lab, &web);
+    asks();
+    let tracked = run("ip netns exec host conntrack -L -p udp --dport 53").stdout;
+    assert!(!tracked.contains(&gateway), "questions are not tracked: {tracked}");
+}
