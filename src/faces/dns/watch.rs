@@ -41,6 +41,8 @@ pub(super) struct Watch {
 pub(super) struct Place {
     watch: Watch,
     address: IpAddr,
+    /// Who asks there; `None`: whom the source tells.
+    asker: Option<IpAddr>,
     counted: ArcSwapOption<Counted>,
 }
 
@@ -48,9 +50,6 @@ pub(super) struct Place {
 #[derive(Debug)]
 struct Counted {
     network: NetworkName,
-    /// Whether the place is the network's own, and closed with it; else it is within a container, whose first network it
-    /// counts for.
-    lasts: bool,
     counts: Arc<NetworkCounts>,
 }
 
@@ -126,26 +125,34 @@ impl Watch {
 }
 
 impl Place {
-    pub(super) fn new(watch: Watch, address: IpAddr) -> Arc<Self> {
-        Arc::new(Self { watch, address, counted: ArcSwapOption::empty() })
+    pub(super) fn new(watch: Watch, address: IpAddr, asker: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { watch, address, asker, counted: ArcSwapOption::empty() })
     }
 
-    /// The counts of the network whose name server this is. The network may enter the state after its sockets opened.
+    /// Who asks a question that came from there.
+    pub(super) fn asker(&self, source: SocketAddr) -> SocketAddr {
+        self.asker.map_or(source, |asker| SocketAddr::new(asker, source.port()))
+    }
+
+    /// The counts of the network whose name server this is; within a container, which may change its networks, those of
+    /// its first. The network may enter the state after its sockets opened.
     fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
-        let (desired, meter) = (&snapshot.desired, &self.watch.seen.meter);
+        let (meter, desired) = (&self.watch.seen.meter, &snapshot.desired);
         let counted = self.counted.load();
-        if let Some(counted) = counted.as_ref().filter(|counted| counted.lasts) {
+        // A gateway's sockets are closed with its network.
+        if let Some(counted) = counted.as_ref().filter(|_| self.asker.is_none()) {
             return counted.counts.clone();
         }
-        let own = desired.at_gateway(self.address);
-        let first = || desired.network(&desired.at_address(self.address)?.network);
-        let Some(network) = own.or_else(first) else { return meter.elsewhere.clone() };
+        let network = match self.asker {
+            Some(asker) => desired.at_address(asker).and_then(|endpoint| desired.network(&endpoint.network)),
+            None => desired.at_gateway(self.address),
+        };
+        let Some(network) = network else { return meter.elsewhere.clone() };
         if let Some(counted) = counted.as_ref().filter(|counted| counted.network == network.name) {
             return counted.counts.clone();
         }
         let counts = meter.of(desired, network);
-        let counted = Counted { network: network.name.clone(), lasts: own.is_some(), counts: counts.clone() };
-        self.counted.store(Some(Arc::new(counted)));
+        self.counted.store(Some(Arc::new(Counted { network: network.name.clone(), counts: counts.clone() })));
         counts
     }
 
@@ -322,7 +329,7 @@ mod tests {
         let container = &snapshot.desired.containers().next().unwrap().container;
         let web = seen.log.switch_on(container, clock::now());
         let (notes, mut waiting) = mpsc::channel(1);
-        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap());
+        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap(), None);
         let (asker, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
         let (question, reply) = ([0; 12], [0; 12]);
         let ask = || {
@@ -351,7 +358,8 @@ mod tests {
         let second = Endpoint { network: "net2".parse().unwrap(), sequence: 2, addresses: vec![], ..(*first).clone() };
         snapshot.desired.insert_endpoint(second);
         let watch = Watch { seen: seen.clone(), notes: mpsc::channel(1).0 };
-        let place = Place::new(watch, first.container.id.own_address());
+        let own = first.container.id.own_address();
+        let place = Place::new(watch, own, Some(own));
         let ask =
             |snapshot: &Snapshot| place.batch(snapshot).replied(b"", b"", SocketAddr::from(([0; 4], 0)), Origin::Local);
         let counted = |snapshot: &Snapshot| -> Vec<(String, u64)> {

@@ -69,6 +69,11 @@ impl Health {
         (state.heard, state.out_until, state.penalty) = (Some(monotonic::now()), None, Duration::ZERO);
     }
 
+    /// It is there, whatever becomes of the question.
+    pub(super) fn alive(&self) {
+        self.state().heard = Some(monotonic::now());
+    }
+
     /// Nothing came on what it was asked at `since`. It is asked last for some time, unless it has answered others;
     /// true when that is new.
     pub(super) fn silent(&self, since: Instant) -> bool {

@@ -171,6 +171,7 @@ impl Server {
             self.no_edns.store(message.metadata.response_code != ResponseCode::FormErr, Ordering::Relaxed);
         }
         if message.metadata.truncation {
+            self.health.alive();
             return streams::ask(&self.pool, sent.message(with_edns)).await;
         }
         match message.metadata.response_code {
