@@ -14,6 +14,7 @@ use netd::engine::{self, Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
 use netd::kernel::runtimes::NoRuntimes;
 use netd::model::address::Pool;
+use netd::model::network::DnsListen;
 use netd::model::observed::{HostEnd, ObservedInterface};
 use netd::model::publication::PortSpec;
 use netd::model::request::{AddressSpec, AttachSpec, AttachmentKey, ConnectSpec, InterfaceSource, NetworkSpec, Target};
@@ -200,7 +201,10 @@ impl World {
         self.fake.world().fail_in = fail_in;
         match action {
             Action::Create(network) => {
-                let spec = network_spec(NETWORKS[*network]);
+                let mut spec = network_spec(NETWORKS[*network]);
+                if *network == 1 {
+                    spec.dns.listen = DnsListen::Container;
+                }
                 let done = self.runtime.block_on(handle.create_network(spec));
                 let may = !self.reference.networks.contains(NETWORKS[*network]);
                 self.check(done.map(drop), may, fail_in)?;

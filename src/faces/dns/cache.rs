@@ -165,11 +165,6 @@ impl Kept {
         }
     }
 
-    /// Seconds until it is stale.
-    pub(super) fn remaining(&self) -> u32 {
-        u32::try_from(self.elapsed().as_secs()).map_or(0, |elapsed| self.life.saturating_sub(elapsed))
-    }
-
     /// A try to renew it has failed, or takes long.
     pub(super) fn renew_later(&self) {
         let next = (self.elapsed() + RENEW_AFTER).as_millis();
@@ -302,7 +297,7 @@ mod tests {
     use hickory_proto::rr::{Name, RecordType};
     use proptest::prelude::*;
 
-    use super::super::question::Question;
+    use super::super::question::{Flags, Question};
     use super::super::wire::{self, Incoming};
     use super::*;
 
@@ -400,7 +395,7 @@ mod tests {
     #[test]
     fn a_failure_does_not_take_the_place_of_an_answer() {
         let cache = Cache::new(1 << 20);
-        let question = Question { query: asked("www.example."), flags: Default::default() };
+        let question = Question { query: asked("www.example."), flags: Flags::default() };
         let key = question.key().of_set(1);
         cache.keep_failure(&key, &question.query);
         assert_eq!(cache.get(&key).map(|kept| (kept.code, kept.age())), Some((ResponseCode::ServFail, Age::Fresh)));
@@ -420,7 +415,7 @@ mod tests {
     fn memory_is_bounded() {
         let cache = Cache::new(64 << 10);
         for n in 0..2000 {
-            let question = Question { query: asked(&format!("x{n}.example.")), flags: Default::default() };
+            let question = Question { query: asked(&format!("x{n}.example.")), flags: Flags::default() };
             let reply = Reply { authorities: vec![soa(60, 60)], ..Reply::error(ResponseCode::NXDomain) };
             cache.keep(&question.key(), &question.query, &reply, true);
         }

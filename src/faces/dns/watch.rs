@@ -39,6 +39,8 @@ pub(super) struct Watch {
 pub(super) struct Place {
     watch: Watch,
     address: IpAddr,
+    /// Who asks there; `None`: whom the source tells.
+    asker: Option<IpAddr>,
     counts: OnceLock<Arc<NetworkCounts>>,
 }
 
@@ -59,7 +61,7 @@ pub(super) struct Replied<'a> {
 pub(super) struct Watched<'a> {
     place: &'a Place,
     snapshot: &'a Snapshot,
-    counts: &'a NetworkCounts,
+    counts: Arc<NetworkCounts>,
     logging: arc_swap::Guard<Arc<Logging>>,
     came: Instant,
     /// How many of them were replied to at once, by origin.
@@ -114,19 +116,29 @@ impl Watch {
 }
 
 impl Place {
-    pub(super) fn new(watch: Watch, address: IpAddr) -> Arc<Self> {
-        Arc::new(Self { watch, address, counts: OnceLock::new() })
+    pub(super) fn new(watch: Watch, address: IpAddr, asker: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { watch, address, asker, counts: OnceLock::new() })
     }
 
-    /// The counts of the network whose name server this is. The network may enter the state after its sockets opened.
-    fn counts(&self, snapshot: &Snapshot) -> &NetworkCounts {
+    /// Who asks a question that came from there.
+    pub(super) fn asker(&self, source: SocketAddr) -> SocketAddr {
+        self.asker.map_or(source, |asker| SocketAddr::new(asker, source.port()))
+    }
+
+    /// The counts of the network whose name server this is; within a container, which may change its networks, those of
+    /// its first. The network may enter the state after its sockets opened.
+    fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
         if let Some(counts) = self.counts.get() {
-            return counts;
+            return counts.clone();
         }
-        let meter = &self.watch.seen.meter;
-        match snapshot.desired.at_gateway(self.address) {
-            Some(network) => self.counts.get_or_init(|| meter.of(&snapshot.desired, network)),
-            None => &meter.elsewhere,
+        let (meter, desired) = (&self.watch.seen.meter, &snapshot.desired);
+        if let Some(asker) = self.asker {
+            let network = desired.at_address(asker).and_then(|endpoint| desired.network(&endpoint.network));
+            return network.map_or_else(|| meter.elsewhere.clone(), |network| meter.of(desired, network));
+        }
+        match desired.at_gateway(self.address) {
+            Some(network) => self.counts.get_or_init(|| meter.of(desired, network)).clone(),
+            None => meter.elsewhere.clone(),
         }
     }
 
