@@ -74,6 +74,7 @@ impl Batch {
                 outgoing[slot].msg_hdr.msg_iov = answer;
             }
             incoming[slot].msg_hdr.msg_iovlen = 1;
+            incoming[slot].msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             outgoing[slot].msg_hdr.msg_iovlen = 1;
         }
         let buffers = Buffers { _questions: questions, _answers: answers, _sources: sources, _parts: parts };
@@ -83,8 +84,9 @@ impl Batch {
     /// Takes what waits at a non-blocking socket, up to [`BATCH`]; answers that were not sent are forgotten. Returns
     /// how many; 0: nothing waits.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
-        (self.received, self.ready) = (0, 0);
-        for header in &mut self.incoming {
+        self.ready = 0;
+        // Only what the kernel has written to: to touch all would cost more than a small batch does.
+        for header in &mut self.incoming[..std::mem::take(&mut self.received)] {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
         loop {

@@ -31,6 +31,7 @@ pub mod own_netns;
 pub mod owner;
 pub mod poller;
 pub mod ports;
+pub mod priority;
 pub mod probe;
 pub mod program;
 pub mod resolv;

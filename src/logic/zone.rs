@@ -10,6 +10,7 @@ mod reverse;
 mod service;
 mod view;
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 use crate::model::question::{Answer, Asker, Reason, RecordType};
-use view::View;
+use view::{Holders, View};
 
 /// Names under which Docker's and Podman's users know the host, and one like them, whatever the domain is.
 const HOST_ALIASES: [&str; 3] = ["host.docker.internal", "host.containers.internal", "host.netd.internal"];
@@ -62,7 +63,9 @@ pub struct Explained {
 impl Zone<'_> {
     /// What the asker is answered for `name` (without the final dot, any case).
     pub fn answer(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
-        self.decide(asker, &name.to_ascii_lowercase(), kind).0
+        let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
+        let name = if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) };
+        self.decide(asker, &name, kind).0
     }
 
     /// The same answer, and how it came about.
@@ -125,7 +128,7 @@ impl Zone<'_> {
     /// A name that a container has, with or without the domain.
     fn known(&self, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
         let forms = || [Some(name), inside(name, self.domain.trim_matches('.'))].into_iter().flatten();
-        let held = |found: Vec<&Arc<Endpoint>>, reason| (data(&found, kind), reason);
+        let held = |found: Holders<'_>, reason| (data(&found, kind), reason);
         let exact = forms().find_map(|form| view.exact(form)).map(|found| held(found, Reason::Name));
         exact
             .or_else(|| forms().find_map(|form| service::answer(self, view, form, kind)))

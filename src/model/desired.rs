@@ -10,7 +10,7 @@ mod names;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync as Map;
+use rpds::{HashTrieMapSync as Index, RedBlackTreeMapSync as Map};
 
 use super::endpoint::{Container, Endpoint, EndpointKey};
 use super::ids::ContainerId;
@@ -39,6 +39,13 @@ pub enum Lookup<T> {
     Ambiguous(usize),
 }
 
+/// Who has an address: the endpoint, and its container as it is in `containers`.
+#[derive(Debug, Clone)]
+struct Holder {
+    endpoint: Arc<Endpoint>,
+    attached: Arc<Attached>,
+}
+
 /// Networks and endpoints, with their indices.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
@@ -47,7 +54,8 @@ pub struct Desired {
     containers: Map<ContainerId, Arc<Attached>>,
     container_names: Map<String, ContainerId>,
     names: Map<NetworkName, Names>,
-    addresses: Map<IpAddr, Arc<Endpoint>>,
+    /// What every DNS query looks up is hashed, which touches less memory than a walk down a tree.
+    addresses: Index<IpAddr, Holder>,
     gateways: Map<IpAddr, NetworkName>,
     /// By [`ContainerId::own_address`].
     own_addresses: Map<IpAddr, ContainerId>,
@@ -151,7 +159,13 @@ impl Desired {
     /// Who holds the address; for a container's own one ([`ContainerId::own_address`]) the container's first endpoint.
     pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
         let own = || self.containers.get(self.own_addresses.get(&address)?)?.endpoints.first();
-        self.addresses.get(&address).or_else(own)
+        self.addresses.get(&address).map(|holder| &holder.endpoint).or_else(own)
+    }
+
+    /// The container that holds the address, be it its own one.
+    pub fn container_at(&self, address: IpAddr) -> Option<&Arc<Attached>> {
+        let own = || self.containers.get(self.own_addresses.get(&address)?);
+        self.addresses.get(&address).map(|holder| &holder.attached).or_else(own)
     }
 
     /// The network whose gateway the address is.
@@ -185,9 +199,6 @@ impl Desired {
         self.remove_endpoint(&endpoint.key());
         let endpoint = Arc::new(endpoint);
         self.endpoints.insert_mut(endpoint.key(), endpoint.clone());
-        for address in &endpoint.addresses {
-            self.addresses.insert_mut(address.ip(), endpoint.clone());
-        }
         let mut names = self.names.get(&endpoint.network).cloned().unwrap_or_default();
         endpoint.dns_names().iter().for_each(|name| names.insert(name, &endpoint));
         self.names.insert_mut(endpoint.network.clone(), names);
@@ -197,7 +208,12 @@ impl Desired {
         let container = endpoint.container.clone();
         self.container_names.insert_mut(container.name.as_str().to_ascii_lowercase(), id.clone());
         self.own_addresses.insert_mut(id.own_address(), id.clone());
-        self.containers.insert_mut(id.clone(), Arc::new(Attached { container, endpoints }));
+        let attached = Arc::new(Attached { container, endpoints });
+        for address in &endpoint.addresses {
+            let holder = Holder { endpoint: endpoint.clone(), attached: attached.clone() };
+            self.addresses.insert_mut(address.ip(), holder);
+        }
+        self.replace_container(attached);
         endpoint
     }
 
@@ -223,10 +239,24 @@ impl Desired {
                 self.own_addresses.remove_mut(&key.container.own_address());
                 self.container_names.remove_mut(&attached.container.name.as_str().to_ascii_lowercase());
             } else {
-                self.containers.insert_mut(key.container.clone(), Arc::new(attached));
+                self.replace_container(Arc::new(attached));
             }
         }
         Some(endpoint)
+    }
+
+    /// Puts the container where it is looked up, by its id and by each of its addresses.
+    fn replace_container(&mut self, attached: Arc<Attached>) {
+        for endpoint in &attached.endpoints {
+            for ip in endpoint.addresses.iter().map(|address| address.ip()) {
+                // Another container may have taken the address over.
+                if self.at_address(ip).is_some_and(|holder| Arc::ptr_eq(holder, endpoint)) {
+                    let holder = Holder { endpoint: endpoint.clone(), attached: attached.clone() };
+                    self.addresses.insert_mut(ip, holder);
+                }
+            }
+        }
+        self.containers.insert_mut(attached.container.id.clone(), attached);
     }
 }
 

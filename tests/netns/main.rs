@@ -11,6 +11,7 @@ mod endpoints;
 mod firewall;
 mod heal;
 mod host_access;
+mod inside;
 mod isolation;
 mod lab;
 mod listening;
@@ -21,6 +22,7 @@ mod networks;
 mod publishing;
 mod ranks;
 mod resolved;
+mod resolvers;
 mod restart;
 mod run;
 mod runtimes;
@@ -53,8 +55,10 @@ fn main() -> ExitCode {
         names::trials(),
         ranks::trials(),
         listening::trials(),
+        inside::trials(),
         resolved::trials(),
         seen::trials(),
+        resolvers::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

@@ -1,8 +1,9 @@
 //! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
 //!
 //! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
-//! `quick` answers them, `encode` writes the reply. Everything else goes the slow way: `handler` turns any message into a
-//! reply, `reply` builds and encodes it in hickory's types. Where both ways can answer they say the same.
+//! `quick` answers them, `encode` writes the reply, `recent` has it at hand when it is asked for again. Everything else
+//! goes the slow way: `handler` turns any message into a reply, `reply` builds and encodes it in hickory's types. Where
+//! both ways can answer they say the same.
 //!
 //! `forward` has other names answered: `upstreams` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks
 //! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say.
@@ -14,6 +15,9 @@
 
 mod cache;
 mod clients;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod door;
 mod encode;
 mod flights;
 mod forward;
@@ -26,6 +30,7 @@ mod properties;
 mod question;
 mod queue;
 mod quick;
+mod recent;
 mod reply;
 mod resolv_conf;
 mod server;

@@ -2,102 +2,15 @@
 //! nobody is told of a network that he is not on.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, LazyLock};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
-use serde_json::json;
 
-use super::handler::{Handler, Outcome};
-use super::quick::{self, Done, Source};
-use super::turns::Turns;
+use super::door::{ASKERS, DOMAINS, allowed, check, quick, slow, snapshot};
+use super::quick;
 use super::wire::Transport;
-use super::{Config, View};
-use crate::engine::Snapshot;
-use crate::model::desired::Desired;
-
-const TTL: u32 = 5;
-
-/// net1, net2 and Net3.lan; containers web (net1), db (net1, net2), far (net2), a.b (net1) and c0 to c99 (net1) with
-/// the alias `pool`.
-fn build(domain: &str) -> Snapshot {
-    let mut desired = Desired::default();
-    for (n, name) in ["net1", "net2", "Net3.lan"].into_iter().enumerate() {
-        let network = json!({
-            "name": name, "id": "0".repeat(64), "internal": n == 2, "mtu": 1500, "labels": {}, "created": 0,
-            "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
-            "subnets": [{"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")},
-                {"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}],
-        });
-        desired.insert_network(serde_json::from_value(network).unwrap());
-    }
-    let mut add = |container: &str, net: usize, host: usize, alias: &str| {
-        let endpoint = json!({
-            "network": (["net1", "net2", "Net3.lan"][net]), "sequence": desired.counts().2, "ifname": "eth0",
-            "host_ifname": "v0", "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [alias], "publications": [],
-            "container": {"id": format!("{}-0123456789abcdef", container.replace('.', "-")), "name": container,
-                "netns": {"path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-            "addresses": [format!("10.{net}.0.{host}/24"), format!("fd0{net}::{host}/64")],
-        });
-        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
-    };
-    add("web", 0, 2, "www");
-    add("db", 0, 3, "store");
-    add("db", 1, 3, "store");
-    add("far", 1, 4, "secret");
-    add("a.b", 0, 5, "Deep.Name");
-    add("hid", 2, 6, "lan");
-    for n in 0..100 {
-        add(&format!("c{n}"), 0, 100 + n, "pool");
-    }
-    Snapshot { desired, domain: domain.into(), revision: 7, ..Snapshot::default() }
-}
-
-const DOMAINS: [&str; 4] = ["internal", "corp.example.com", "Internal", ""];
-static SNAPSHOTS: LazyLock<[Arc<Snapshot>; 4]> = LazyLock::new(|| DOMAINS.map(|domain| Arc::new(build(domain))));
-
-/// That state under one of the domains.
-fn snapshot(domain: &str) -> &'static Arc<Snapshot> {
-    let index = DOMAINS.iter().position(|known| *known == domain).unwrap();
-    &SNAPSHOTS[index]
-}
-
-fn handler(snapshot: &Arc<Snapshot>) -> Handler {
-    let snapshot = snapshot.clone();
-    let view: View = Arc::new(move || snapshot.clone());
-    let config = Config { ttl: TTL, resolv_conf: "/dev/null".into(), ..Config::default() };
-    Handler::new(&config, view)
-}
-
-/// What the quick way replies; `None`: it leaves the message to the slow way.
-fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
-    let mut out = vec![0xee; if transport == Transport::Udp { 1232 } else { 65_535 }];
-    let turns = Turns::default();
-    match quick::answer(
-        Source { snapshot, ttl: TTL, turns: &turns, forwarder: None },
-        message,
-        asker,
-        transport,
-        &mut out,
-    ) {
-        Done::Replied(length, _) => {
-            out.truncate(length);
-            Some(out)
-        }
-        Done::Ignored => Some(Vec::new()),
-        Done::Left => None,
-    }
-}
-
-/// What the slow way replies; `None`: it would ask an upstream.
-fn slow(snapshot: &Arc<Snapshot>, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
-    match handler(snapshot).decide(message, asker, transport) {
-        Outcome::Reply(reply) => Some(reply),
-        Outcome::Forward(_) => None,
-    }
-}
 
 fn label() -> impl Strategy<Value = Vec<u8>> {
     let known = [
@@ -181,9 +94,7 @@ fn question() -> impl Strategy<Value = Message> {
 }
 
 fn asker() -> impl Strategy<Value = SocketAddr> {
-    let known = ["10.0.0.2", "10.0.0.3", "10.1.0.4", "10.0.0.5", "10.2.0.6", "fd00::2", "10.0.0.1", "192.0.2.1"];
-    let known = known.map(|ip| SocketAddr::new(ip.parse().unwrap(), 4711));
-    prop::sample::select(known.to_vec())
+    prop::sample::select(ASKERS.map(|ip| SocketAddr::new(ip.parse().unwrap(), 4711)).to_vec())
 }
 
 fn transport() -> impl Strategy<Value = Transport> {
@@ -192,15 +103,6 @@ fn transport() -> impl Strategy<Value = Transport> {
 
 fn domain() -> impl Strategy<Value = &'static str> {
     prop::sample::select(DOMAINS.to_vec())
-}
-
-/// What a reply to these bytes may have at most; what cannot be read is an asker without EDNS.
-fn allowed(message: &[u8], transport: Transport) -> usize {
-    let edns = Message::from_vec(message).ok().and_then(|message| message.edns);
-    match transport {
-        Transport::Tcp => 65_535,
-        Transport::Udp => edns.map_or(512, |edns| edns.max_payload().clamp(512, 1232)).into(),
-    }
 }
 
 proptest! {
@@ -274,21 +176,8 @@ proptest! {
 }
 
 fn survived(bytes: &[u8], transport: Transport) -> Result<(), TestCaseError> {
-    let snapshot = snapshot("internal");
-    let asker = "10.0.0.3:53".parse().unwrap();
-    let replies = [quick(snapshot, bytes, asker, transport), slow(snapshot, bytes, asker, transport)];
-    for reply in replies.iter().flatten().filter(|reply| !reply.is_empty()) {
-        prop_assert!(reply.len() <= allowed(bytes, transport), "{} bytes", reply.len());
-        prop_assert_eq!(&reply[..2], &bytes[..2], "its ID");
-        prop_assert!(bytes[2] & 0x80 == 0 && reply[2] & 0x80 != 0, "replies are never replied to");
-        prop_assert!(Message::from_vec(reply).is_ok());
-    }
+    check(bytes, "10.0.0.3:53".parse().unwrap(), transport, snapshot("internal"));
     let mut out = [0; 1232];
     prop_assert!(quick::fail(bytes, transport, &mut out) <= allowed(bytes, Transport::Udp));
-    if let [Some(quick), Some(slow)] = &replies
-        && !quick.is_empty()
-    {
-        prop_assert_eq!(Message::from_vec(quick).unwrap(), Message::from_vec(slow).unwrap());
-    }
     Ok(())
 }

@@ -21,6 +21,8 @@ const AAAA: u16 = 28;
 pub(super) enum Done {
     /// The reply fills that many bytes of the buffer.
     Replied(usize, Origin),
+    /// The same, from us, and whoever asks again is to be told something else: it is another one's turn to come first.
+    Rotated(usize),
     /// It is for the slow way.
     Left,
     /// Nobody is told anything.
@@ -55,8 +57,7 @@ pub(super) fn answer(
 ) -> Done {
     match wire::read(message) {
         Incoming::Query(query) => {
-            let replied = reply(source, &query, asker.ip().to_canonical(), transport, out);
-            replied.map_or(Done::Left, |(length, origin)| Done::Replied(length, origin))
+            reply(source, &query, asker.ip().to_canonical(), transport, out).unwrap_or(Done::Left)
         }
         Incoming::Odd => Done::Left,
         Incoming::Nothing => Done::Ignored,
@@ -71,23 +72,23 @@ pub(super) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usiz
     Writer::new(&query, transport, out).map_or(0, |writer| writer.finish(&query, Code::ServFail, false))
 }
 
-fn reply(
-    source: Source<'_>,
-    query: &Query<'_>,
-    asker: IpAddr,
-    transport: Transport,
-    out: &mut [u8],
-) -> Option<(usize, Origin)> {
+fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<Done> {
     let (snapshot, kind) = (source.snapshot, RecordType::from_code(query.kind));
     let answer = snapshot.resolve(Asker::Address(asker), query.name.as_str(), kind);
     if answer == Answer::Forward {
         let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Asker::Address(asker)))?;
-        return forwarder.kept(snapshot, asker, query, transport, out);
+        let (length, origin) = forwarder.kept(snapshot, asker, query, transport, out)?;
+        return Some(Done::Replied(length, origin));
     }
     if !matches!(query.kind, A | AAAA | PTR) {
         return None;
     }
     let local = source.local(query.kind);
+    let rotates = match &answer {
+        Answer::A(addresses) => addresses.len() > 1,
+        Answer::Aaaa(addresses) => addresses.len() > 1,
+        _ => false,
+    };
     let mut writer = Writer::new(query, transport, out)?;
     let (code, authoritative) = match answer {
         Answer::A(addresses) => {
@@ -113,5 +114,6 @@ fn reply(
         Answer::Refused => (Code::Refused, false),
         _ => return None,
     };
-    Some((writer.finish(query, code, authoritative), Origin::Local))
+    let length = writer.finish(query, code, authoritative);
+    Some(if rotates { Done::Rotated(length) } else { Done::Replied(length, Origin::Local) })
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -16,14 +16,19 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use super::handler::{Handler, Outcome};
+use super::origin::Origin;
 use super::overload::Overload;
 use super::queue::{Share, Shares, TOTAL};
 use super::quick::{self, Done};
+use super::recent::Recent;
 use super::watch::{self, Place, Replied};
 use super::wire::Transport;
-use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog};
+use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog, run_soon};
 use crate::engine::seen::meter::Unanswered;
 
+/// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
+/// questions come in faster than they can be answered but do not fill a batch.
+const LOOKS: u32 = 8;
 /// After so many errors in a row a socket is given up.
 const ERRORS_MAX: u32 = 1000;
 
@@ -55,8 +60,6 @@ enum Order {
 
 struct Socket {
     socket: UdpSocket,
-    /// Who asks there; `None`: whom the source tells.
-    asker: Option<IpAddr>,
     outlet: Arc<Outlet>,
     place: Arc<Place>,
     errors: u32,
@@ -84,11 +87,23 @@ impl UdpLoop {
         let (orders, told) = channel();
         let (jobs, waiting) = mpsc::channel(TOTAL);
         let (alive, ended) = oneshot::channel();
-        let worker =
-            Worker { handler: handler.clone(), poller, told, jobs, shares: Shares::new(), sockets: HashMap::new() };
+        let worker = Worker {
+            handler: handler.clone(),
+            poller,
+            told,
+            jobs,
+            shares: Shares::new(),
+            sockets: HashMap::new(),
+            recent: Recent::new(),
+        };
         tokio::spawn(slow_way(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
+            // While it waits for a processor, a flood fills the sockets' queues, and the kernel drops what comes then, of
+            // anybody.
+            if let Err(error) = run_soon() {
+                debug!("let the name service run before others: {error}");
+            }
             if let Err(error) = worker.run() {
                 error!("wait for DNS queries: {error}");
             }
@@ -96,14 +111,14 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on. `asker`: who asks there, whatever the source.
-    pub(super) fn serve(&mut self, socket: UdpSocket, asker: Option<IpAddr>, place: Arc<Place>) -> io::Result<Serving> {
+    /// Serves a non-blocking socket from now on.
+    pub(super) fn serve(&mut self, socket: UdpSocket, place: Arc<Place>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, asker, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
+            Socket { socket, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -163,6 +178,7 @@ struct Worker {
     jobs: mpsc::Sender<Job>,
     shares: Arc<Shares>,
     sockets: HashMap<u64, Socket>,
+    recent: Recent,
 }
 
 impl Worker {
@@ -172,11 +188,13 @@ impl Worker {
         loop {
             ready.clear();
             ready.extend(self.poller.wait()?);
-            for key in &ready {
-                if *key != WOKEN {
-                    self.serve(*key, &mut batch);
-                } else if !self.obey()? {
-                    return Ok(());
+            if ready.contains(&WOKEN) && !self.obey()? {
+                return Ok(());
+            }
+            for _ in 0..LOOKS {
+                ready.retain(|key| *key != WOKEN && self.serve(*key, &mut batch));
+                if ready.is_empty() {
+                    break;
                 }
             }
         }
@@ -208,9 +226,9 @@ impl Worker {
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
-    /// One batch.
-    fn serve(&mut self, key: u64, batch: &mut Batch) {
-        let Some(socket) = self.sockets.get_mut(&key) else { return };
+    /// Takes a batch; how many questions it has, 0 where none can be taken.
+    fn receive(&mut self, key: u64, batch: &mut Batch) -> usize {
+        let Some(socket) = self.sockets.get_mut(&key) else { return 0 };
         match batch.receive(&socket.socket) {
             Ok(count) => {
                 socket.errors = 0;
@@ -219,6 +237,7 @@ impl Worker {
                 {
                     socket.overload.filled(bytes, of);
                 }
+                count
             }
             Err(error) => {
                 socket.errors += 1;
@@ -227,23 +246,42 @@ impl Worker {
                     // An error means that it is not waited for any more, which is what is wanted.
                     let _ = self.close(key);
                 }
-                return;
+                0
             }
         }
+    }
+
+    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
+    fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
+        let count = self.receive(key, batch);
+        let Some(socket) = self.sockets.get_mut(&key).filter(|_| count > 0) else { return false };
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
-        let (handler, shares, jobs) = (&self.handler, &self.shares, &self.jobs);
-        let (outlet, place, overload, fixed) = (&socket.outlet, &socket.place, &mut socket.overload, socket.asker);
+        self.recent.of(&snapshot);
+        let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
+        let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
         let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
-            let asker = who(fixed, source);
+            let asker = place.asker(source);
             if !overload.admits(asker.ip()) {
                 watched.unanswered(Unanswered::Flood);
                 return 0;
             }
+            if let Some(length) = recent.find(message, asker.ip(), out) {
+                watched.replied(message, &out[..length], asker, Origin::Local);
+                return length;
+            }
             match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
                 Done::Replied(length, origin) => {
+                    // What is kept of upstreams' answers grows old.
+                    if origin == Origin::Local {
+                        recent.keep(message, asker.ip(), &out[..length]);
+                    }
                     watched.replied(message, &out[..length], asker, origin);
+                    length
+                }
+                Done::Rotated(length) => {
+                    watched.replied(message, &out[..length], asker, Origin::Local);
                     length
                 }
                 Done::Ignored => {
@@ -272,12 +310,8 @@ impl Worker {
         watched.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
+        (2..BATCH).contains(&count)
     }
-}
-
-/// The asker at a socket: the one whose it is, else whom the source tells.
-pub(super) fn who(fixed: Option<IpAddr>, source: SocketAddr) -> SocketAddr {
-    fixed.map_or(source, |asker| SocketAddr::new(asker, source.port()))
 }
 
 /// Takes what the loop hands over, each message in a task of its own.

@@ -1,11 +1,9 @@
 //! Services (RFC 2782): `_http._tcp.web` and `_8080._tcp.web`, from the ports that containers publish or say they serve.
 
-use std::sync::Arc;
-
 use ipnetwork::IpNetwork;
 
 use super::Zone;
-use super::view::View;
+use super::view::{Holders, View};
 use crate::model::endpoint::Endpoint;
 use crate::model::publication::{PortRange, Protocol};
 use crate::model::question::{Answer, Reason, RecordType, Service};
@@ -74,12 +72,12 @@ pub(super) fn host(name: &str) -> Option<&str> {
     parse(name).map(|asked| asked.host)
 }
 
-fn find<'a>(view: &View<'a>, host: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+fn find<'a>(view: &View<'a>, host: &str) -> Option<Holders<'a>> {
     view.exact(host).or_else(|| view.wild(host))
 }
 
 /// Who serves what the name asks for; `None`: it is no such name, or nobody does.
-pub(super) fn holders<'a>(view: &View<'a>, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+pub(super) fn holders<'a>(view: &View<'a>, name: &str) -> Option<Holders<'a>> {
     let asked = parse(name)?;
     let mut holders = find(view, asked.host)?;
     holders.retain(|endpoint| !ports(view, endpoint, &asked).is_empty());

@@ -3,6 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::suffixes;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
@@ -10,13 +12,16 @@ use crate::model::names::NetworkName;
 use crate::model::network::Network;
 use crate::model::question::Asker;
 
+/// Who has a name: mostly one or few, for which no memory is allocated.
+pub(super) type Holders<'a> = SmallVec<[&'a Arc<Endpoint>; 4]>;
+
 /// What an asker sees.
 pub(super) struct View<'a> {
     pub(super) desired: &'a Desired,
     /// The container that asks; `None`: the host.
     pub(super) asker: Option<&'a Attached>,
     /// In the order in which the asker was connected to them; for the host the one it asks through, then by name.
-    pub(super) networks: Vec<&'a Arc<Network>>,
+    pub(super) networks: SmallVec<[&'a Arc<Network>; 4]>,
     /// Whether the host asks through a gateway, the first network's.
     through_gateway: bool,
 }
@@ -33,11 +38,10 @@ impl<'a> View<'a> {
             Asker::Host => return host(None),
             Asker::Address(source) => source.to_canonical(),
         };
-        let Some(endpoint) = desired.at_address(source) else {
+        let Some(attached) = desired.container_at(source) else {
             return host(Some(desired.at_gateway(source)?));
         };
-        let attached = desired.container(&endpoint.container.id)?;
-        let mut networks: Vec<&Arc<Network>> = Vec::new();
+        let mut networks = SmallVec::<[&Arc<Network>; 4]>::new();
         for network in attached.endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network)) {
             // A runtime may attach a container to one network several times.
             if !networks.iter().any(|known| known.name == network.name) {
@@ -58,12 +62,12 @@ impl<'a> View<'a> {
 
     /// Who has the name as it stands: on every visible network, else the part before a dot on the network that the part
     /// after it names, shortest network name first. `None`: nobody.
-    pub(super) fn exact(&self, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+    pub(super) fn exact(&self, name: &str) -> Option<Holders<'a>> {
         let on = |network: &Network, name: &str| {
             let all = self.desired.named(&network.name, name);
             self.of_scope(all, |endpoint| endpoint.is_whole_name(name))
         };
-        let whole: Vec<_> = self.networks.iter().flat_map(|network| on(network, name)).collect();
+        let whole: Holders<'_> = self.networks.iter().flat_map(|network| on(network, name)).collect();
         if !whole.is_empty() {
             return Some(whole);
         }
@@ -71,7 +75,7 @@ impl<'a> View<'a> {
     }
 
     /// Who has every name below some one that this name is below, the longest such; in the same forms.
-    pub(super) fn wild(&self, name: &str) -> Option<Vec<&'a Arc<Endpoint>>> {
+    pub(super) fn wild(&self, name: &str) -> Option<Holders<'a>> {
         if !self.networks.iter().any(|network| self.desired.has_wildcards(&network.name)) {
             return None;
         }
@@ -80,7 +84,7 @@ impl<'a> View<'a> {
             self.of_scope(all, |endpoint| endpoint.is_whole_name(&format!("*.{parent}")))
         };
         let whole = suffixes(name).find_map(|parent| {
-            let found: Vec<_> = self.networks.iter().flat_map(|network| below(network, parent)).collect();
+            let found: Holders<'_> = self.networks.iter().flat_map(|network| below(network, parent)).collect();
             (!found.is_empty()).then_some(found)
         });
         let on = |network: &Network, name: &str| {
@@ -97,11 +101,7 @@ impl<'a> View<'a> {
             || parts.any(|(before, after)| self.network(after).is_some_and(|network| on(network, before)))
     }
 
-    fn split(
-        &self,
-        name: &str,
-        on: impl Fn(&Network, &str) -> Vec<&'a Arc<Endpoint>>,
-    ) -> Option<Vec<&'a Arc<Endpoint>>> {
+    fn split(&self, name: &str, on: impl Fn(&Network, &str) -> Holders<'a>) -> Option<Holders<'a>> {
         name.rmatch_indices('.').find_map(|(dot, _)| {
             let holders = on(self.network(&name[dot + 1..])?, &name[..dot]);
             (!holders.is_empty()).then_some(holders)
@@ -110,24 +110,25 @@ impl<'a> View<'a> {
 
     /// Those of the holders of a name whom the asker means. Where containers have scopes, those of the asker's own come
     /// first, then those whose whole name it is; an asker without a scope finds the others too.
-    fn of_scope(&self, all: &'a [Arc<Endpoint>], is_whole: impl Fn(&Endpoint) -> bool) -> Vec<&'a Arc<Endpoint>> {
+    fn of_scope(&self, all: &'a [Arc<Endpoint>], is_whole: impl Fn(&Endpoint) -> bool) -> Holders<'a> {
         if all.iter().all(|endpoint| endpoint.container.scope.is_none()) {
             return all.iter().collect();
         }
         let scope = self.asker.and_then(|attached| attached.container.scope.as_ref());
-        let own: Vec<_> = all.iter().filter(|e| scope.is_some() && e.container.scope.as_ref() == scope).collect();
+        let own: Holders<'_> = all.iter().filter(|e| scope.is_some() && e.container.scope.as_ref() == scope).collect();
         if !own.is_empty() {
             return own;
         }
-        let whole: Vec<_> = all.iter().filter(|endpoint| is_whole(endpoint)).collect();
+        let whole: Holders<'_> = all.iter().filter(|endpoint| is_whole(endpoint)).collect();
         if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
     }
 
-    /// The addresses at which the asker reaches the host: the bridge's on its first network. Internal networks have
-    /// them too, though no route leads through them.
+    /// The addresses at which the asker reaches the host: the bridge's on its first network on which the host is.
+    /// Internal networks have them too, though no route leads through them.
     pub(super) fn host(&self) -> Vec<IpAddr> {
         if let Some(attached) = self.asker {
-            let first = attached.endpoints.first().zip(self.networks.first());
+            let mut all = attached.endpoints.iter().filter_map(|e| Some((e, self.desired.network(&e.network)?)));
+            let first = all.find(|(_, network)| network.has_gateways());
             let gateways = first.map(|(endpoint, network)| {
                 endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect()
             });

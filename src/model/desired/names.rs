@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use rpds::RedBlackTreeMapSync as Map;
+use rpds::HashTrieMapSync as Map;
 
 use super::insert_in_order;
 use crate::model::endpoint::Endpoint;

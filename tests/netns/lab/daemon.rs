@@ -51,6 +51,12 @@ impl Daemon {
         Self { pid, ended }
     }
 
+    /// Its process id.
+    #[allow(dead_code, reason = "for a benchmark")]
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Ends it without a word of warning.
     pub(crate) fn kill(self) {
         if self.ended.try_recv().is_err() {

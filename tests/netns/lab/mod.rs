@@ -8,6 +8,7 @@ pub(crate) mod cni;
 pub(crate) mod command;
 pub(crate) mod daemon;
 pub(crate) mod echo;
+pub(crate) mod load;
 pub(crate) mod look;
 pub(crate) mod resolve1;
 pub(crate) mod resolved;
@@ -101,6 +102,12 @@ impl Lab {
         let daemon = Daemon::start();
         assert!(self.daemon.replace(Some(daemon)).is_none(), "a daemon was running");
         self.netd("status --wait 10").ok();
+    }
+
+    /// The daemon's process id.
+    #[allow(dead_code, reason = "for a benchmark")]
+    pub(crate) fn daemon_pid(&self) -> nix::unistd::Pid {
+        self.daemon.borrow().as_ref().expect("a daemon runs").pid()
     }
 
     /// Ends the daemon as a crash would: SIGKILL.

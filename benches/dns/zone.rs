@@ -1,0 +1,84 @@
+//! The zone that is asked: a network with 1,000 names, which are those of 500 containers and their aliases, and one more
+//! container from which is asked.
+
+use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::net::UnixStream;
+
+use super::lab::{self, Lab};
+
+/// Names in the zone.
+pub(crate) const NAMES: usize = 1000;
+/// Who asks.
+pub(crate) const ASKER: &str = "asker";
+/// The network.
+pub(crate) const NETWORK: &str = "net1";
+
+/// What the zone holds.
+pub(crate) struct Zone {
+    /// The address at which netd answers.
+    pub(crate) gateway: IpAddr,
+    /// Each name and its only address.
+    pub(crate) names: Vec<(String, Ipv4Addr)>,
+}
+
+impl Zone {
+    /// Makes it in a laboratory whose daemon runs.
+    pub(crate) fn make(lab: &Lab) -> Self {
+        lab.netd(&format!("network create {NETWORK} --subnet 10.100.0.0/16")).ok();
+        println!("making {} containers", NAMES / 2);
+        lab.connected(NETWORK, ASKER, "");
+        for number in 0..NAMES / 2 {
+            lab::run(&format!("ip netns add box{number}")).ok();
+            connect(&format!("box{number}"), &format!("alias{number}"));
+        }
+        let (_, body) = lab.http("GET", &format!("/v1/networks/{NETWORK}/endpoints"), "");
+        let endpoints: serde_json::Value = serde_json::from_str(&body).expect("JSON");
+        let mut names = Vec::new();
+        for endpoint in endpoints.as_array().expect("an array") {
+            let address = endpoint["addresses"][0].as_str().and_then(|text| text.split('/').next()?.parse().ok());
+            let container = endpoint["container"]["name"].as_str();
+            for name in container.into_iter().chain(endpoint["aliases"][0].as_str()).filter(|name| *name != ASKER) {
+                names.push((name.to_owned(), address.expect("an address")));
+            }
+        }
+        assert_eq!(names.len(), NAMES);
+        // So that neighbours in the file are not neighbours in anybody's table: 387 has no factor in common with 1,000.
+        let names = (0..NAMES).map(|place| names[place * 387 % NAMES].clone()).collect();
+        let gateway = lab.network(NETWORK)["subnets"][0]["gateway"].as_str().unwrap().parse().unwrap();
+        Self { gateway, names }
+    }
+
+    /// One line for each name.
+    pub(crate) fn lines(&self, line: impl Fn(&str, Ipv4Addr) -> String) -> String {
+        self.names.iter().fold(String::new(), |mut text, (name, address)| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{}", line(name, *address));
+            text
+        })
+    }
+}
+
+/// Connects a container over HTTP, on a connection of its own, as the command line does.
+pub(crate) fn connect(container: &str, alias: &str) {
+    call("POST", "", &format!(r#"{{"container":"{container}","aliases":["{alias}"]}}"#));
+}
+
+/// Disconnects it.
+pub(crate) fn disconnect(container: &str) {
+    call("DELETE", &format!("/{container}"), "");
+}
+
+fn call(method: &str, path: &str, body: &str) {
+    let request = format!(
+        "{method} /v1/networks/{NETWORK}/endpoints{path} HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(lab::daemon::SOCKET).expect("the daemon listens");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+}
