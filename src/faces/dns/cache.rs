@@ -71,11 +71,17 @@ pub(super) enum Age {
 impl Cache {
     /// Of so many bytes; 0: nothing is kept.
     pub(super) fn new(bytes: u64) -> Self {
-        let cache = || {
-            let cache = moka::sync::Cache::builder().max_capacity(bytes);
-            cache.weigher(|key: &_, kept: &Arc<Kept>| weight(key, kept)).build()
-        };
-        Self((bytes > 0).then(cache))
+        #[expect(clippy::borrowed_box, reason = "it is what moka shows")]
+        let weigh = |key: &Box<[u8]>, kept: &Arc<Kept>| weight(key, kept);
+        Self((bytes > 0).then(|| moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build()))
+    }
+
+    /// How many answers there are and about how many bytes they take; `None`: nothing is kept.
+    pub(super) fn size(&self) -> Option<(u64, u64)> {
+        let cache = self.0.as_ref()?;
+        // moka counts in when it finds the time.
+        cache.run_pending_tasks();
+        Some((cache.entry_count(), cache.weighted_size()))
     }
 
     /// What is kept under the key, if it is of use.
