@@ -7,7 +7,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_CREATE, NLM_F_REQUEST};
+use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, ExpressionAttribute, Expressions, Hook, InetHookNumber, ListAttribute,
     NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
@@ -20,8 +20,6 @@ const TABLE: &str = "netd_dns";
 const CHAIN: &str = "output";
 /// Before connection tracking (-200).
 const PRIORITY: i32 = -300;
-/// `NLM_F_APPEND`: a rule after those that are there.
-const APPEND: u16 = 0x800;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
 /// UDP and TCP: their numbers, and where their checksums stand.
@@ -51,16 +49,26 @@ pub(super) struct Leads<'a> {
     pub(super) gateways: &'a [(Ipv4Addr, Ipv4Addr)],
 }
 
-/// Writes the table in the calling thread's namespace, in place of the one that is there.
+/// Writes the table in the calling thread's namespace, in place of one that is there. A deletion is waited for when the
+/// socket closes (4 ms), so it is not asked for where there is nothing to delete.
 pub(super) fn write(leads: &Leads<'_>) -> io::Result<()> {
-    let mut batch = Batch::default();
-    remove_from(&mut batch);
-    batch.push(table(NfTablesMessage::NewTable), NLM_F_REQUEST | NLM_F_CREATE, None);
+    match commit(&new_table(leads, NLM_F_EXCL, Batch::default())) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mut batch = Batch::default();
+            remove_from(&mut batch);
+            commit(&new_table(leads, 0, batch))
+        }
+        outcome => outcome,
+    }
+}
+
+fn new_table(leads: &Leads<'_>, exclusive: u16, mut batch: Batch) -> Batch {
+    batch.push(table(NfTablesMessage::NewTable), NLM_F_REQUEST | NLM_F_CREATE | exclusive, None);
     batch.push(chain(), NLM_F_REQUEST | NLM_F_CREATE, None);
     for rule in rules(leads) {
-        batch.push(message(NfTablesMessage::NewRule(rule)), NLM_F_REQUEST | NLM_F_CREATE | APPEND, None);
+        batch.push(message(NfTablesMessage::NewRule(rule)), NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND, None);
     }
-    commit(&batch)
+    batch
 }
 
 /// Removes the table from the calling thread's namespace; one that is gone is fine.

@@ -125,6 +125,9 @@ pub fn network_elements(network: &Network) -> BTreeSet<Element> {
         if network.host_access == HostAccess::None {
             elements.insert(Element::PortsClosed(bridge.clone()));
         }
+        if !network.has_gateways() {
+            elements.insert(Element::Isolated(bridge.clone()));
+        }
         if network.icc() {
             elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
         }

@@ -158,13 +158,11 @@ impl Desired {
 
     /// Who holds the address; for a container's own one ([`ContainerId::own_address`]) the container's first endpoint.
     pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
-        self.addresses
-            .get(&address)
-            .map(|holder| &holder.endpoint)
-            .or_else(|| self.container_at(address)?.endpoints.first())
+        let own = || self.containers.get(self.own_addresses.get(&address)?)?.endpoints.first();
+        self.addresses.get(&address).map(|holder| &holder.endpoint).or_else(own)
     }
 
-    /// The container that holds the address, or whose own one it is.
+    /// The container that holds the address, be it its own one.
     pub fn container_at(&self, address: IpAddr) -> Option<&Arc<Attached>> {
         let own = || self.containers.get(self.own_addresses.get(&address)?);
         self.addresses.get(&address).map(|holder| &holder.attached).or_else(own)

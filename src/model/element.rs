@@ -22,6 +22,8 @@ pub enum Element {
     HostClosed(IfName),
     /// `set ports_closed`: a bridge of ours from which not even published ports are reached at the host's addresses.
     PortsClosed(IfName),
+    /// `set isolated`: a bridge of ours that the host has no address on.
+    Isolated(IfName),
     /// `set allowed`: traffic may be forwarded from the first bridge to the second.
     Allowed(IfName, IfName),
     /// `set masquerade4`/`masquerade6`: sources that take the host's address when they leave.
@@ -80,9 +82,12 @@ impl Element {
     /// The family it belongs to; `None` for interface names.
     pub fn family(&self) -> Option<Family> {
         match self {
-            Self::Bridge(_) | Self::Internal(_) | Self::HostClosed(_) | Self::PortsClosed(_) | Self::Allowed(..) => {
-                None
-            }
+            Self::Bridge(_)
+            | Self::Internal(_)
+            | Self::Isolated(_)
+            | Self::HostClosed(_)
+            | Self::PortsClosed(_)
+            | Self::Allowed(..) => None,
             Self::Masquerade(subnet) | Self::Hairpin(subnet) => Some(subnet.family()),
             Self::Publish(published) => Some(Family::of(published.to)),
             Self::PublishRange(range) => Some(Family::of(range.to)),

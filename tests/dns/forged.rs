@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use hickory_proto::op::{Message, MessageType, OpCode};
-use hickory_proto::rr::rdata::A;
-use hickory_proto::rr::{RData, Record, RecordType};
+use hickory_proto::rr::rdata::{A, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tokio::net::UdpSocket;
 
 use super::lab::{Lab, Upstream, addresses};
@@ -15,6 +15,9 @@ fn answer(query: &Message, last: u8) -> Message {
     let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
     reply.queries.clone_from(&query.queries);
     let name = query.queries[0].name().clone();
+    // Compressed: it points to the question.
+    let soa = SOA::new(name.base_name(), Name::root(), 1, 2, 3, 4, 60);
+    reply.add_authority(Record::from_rdata(name.base_name(), 60, RData::SOA(soa)));
     reply.add_answer(Record::from_rdata(name, 60, RData::A(A::new(192, 0, 2, last))));
     reply
 }
@@ -41,6 +44,7 @@ async fn ports_ids_and_case_are_hard_to_guess() {
         let said = lab.ask(WEB, &name, RecordType::A).await;
         assert_eq!(addresses(&said), ["192.0.2.1"]);
         assert_eq!(said.answers[0].name.to_string(), format!("{name}."), "the asker never sees the random case");
+        assert_eq!(said.authorities[0].name.to_string(), "example.", "nor in names that point to the question");
     }
     let (ports, ids, names) = seen.await.unwrap();
     assert!(ports.len() >= 4, "{ports:?}");

@@ -9,8 +9,9 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
+use netd::engine::names::{Asked, Names};
 use netd::engine::seen::Seen;
-use netd::faces::dns::{Config, Forwarding, Server};
+use netd::faces::dns::{Config, Server};
 use netd::model::desired::Desired;
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::json;
@@ -26,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(8);
 pub(crate) struct Lab {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
     pub(crate) server: SocketAddr,
-    pub(crate) forwarding: Forwarding,
+    pub(crate) names: Arc<dyn Names>,
     pub(crate) listening: ListeningSender,
     pub(crate) seen: Arc<Seen>,
     _stop: tokio_util::sync::DropGuard,
@@ -68,9 +69,14 @@ impl Lab {
         let view = Arc::new(move || state.load_full());
         let seen = Arc::new(Seen::default());
         let serving = Server::new(config, view, receiver, seen.clone());
-        let forwarding = serving.forwarding();
+        let names = serving.names();
         tokio::spawn(serving.run(stop.clone()));
-        Self { snapshot, server, forwarding, listening, seen, _stop: stop.drop_guard() }
+        Self { snapshot, server, names, listening, seen, _stop: stop.drop_guard() }
+    }
+
+    /// What other faces are told of a question for addresses.
+    pub(crate) async fn told(&self, asker: &str, name: &str) -> Asked {
+        self.names.ask(Some(asker.parse().unwrap()), name, "A").await
     }
 
     /// Asks over UDP with EDNS.

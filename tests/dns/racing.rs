@@ -48,7 +48,7 @@ async fn rank_28_nobody_waits_for_a_silent_first_server() {
         assert_eq!(addresses(&said), ["192.0.2.1"]);
     }
     // From the moment on in which it is known to be silent it is asked no more, but for a try now and then.
-    let known = || lab.forwarding.health().iter().any(|server| !server.healthy && server.asked >= 50);
+    let known = || lab.names.upstreams().iter().any(|server| !server.healthy && server.asked >= 50);
     while !known() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -57,7 +57,7 @@ async fn rank_28_nobody_waits_for_a_silent_first_server() {
         assert_eq!(addresses(&lab.ask(WEB, &format!("y{n}.example"), RecordType::A).await), ["192.0.2.1"]);
     }
     assert!(silent.asked().len() <= before + 3, "{before} and then {}", silent.asked().len());
-    let health = lab.forwarding.health();
+    let health = lab.names.upstreams();
     let good = health.iter().find(|server| server.server == good.address.to_string()).unwrap();
     assert!(good.healthy && good.answered >= 100 && good.rtt.is_some(), "{good:?}");
 }
@@ -121,7 +121,7 @@ async fn rank_28_twenty_thousand_wait_for_a_dead_server_and_nobody_feels_it() {
     });
     let flood = UdpSocket::bind((WEB, 0)).await.unwrap();
     flood.connect(lab.server).await.unwrap();
-    let asked = || lab.forwarding.health().first().map_or(0, |server| server.asked);
+    let asked = || lab.names.upstreams().first().map_or(0, |server| server.asked);
     let (mut sent, started) = (0, Instant::now());
     while asked() < QUESTIONS {
         assert!(started.elapsed() < Duration::from_secs(60), "{} of {sent} got through", asked());

@@ -7,9 +7,8 @@ use std::os::unix::fs::symlink;
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
-use netd::faces::dns::{Because, Config};
+use netd::faces::dns::Config;
 use netd::model::desired::Desired;
-use netd::model::question::Asker;
 use tokio::net::UdpSocket;
 
 use super::lab::{Lab, Upstream, addresses, plain, state, to};
@@ -67,14 +66,16 @@ async fn rank_13_explicit_servers_always_win() {
     assert_eq!(said(&lab, FAR, "www.example").await, "192.0.2.1", "the daemon's");
     assert_eq!(said(&lab, FAR, "www.corp.example").await, "192.0.2.4", "the domain's");
     assert_eq!(said(&lab, "127.1.0.1", "www.example").await, "192.0.2.2", "the host through net1's gateway");
-    let because = |from: &str, name: &str| {
-        lab.forwarding.explain(Asker::Address(from.parse().unwrap()), name, 1).unwrap().because
-    };
-    assert_eq!(because(WEB, "www.corp.example"), Because::Network);
-    assert_eq!(because(DB, "www.corp.example"), Because::Container);
-    assert_eq!(because(FAR, "www.corp.example"), Because::Split);
-    assert_eq!(because(FAR, "www.example"), Because::Configuration);
-    assert_eq!(lab.forwarding.explain(Asker::Host, "www.example", 1).unwrap().because, Because::Configuration);
+    for (from, name, because) in [
+        (WEB, "www.corp.example", "given to its network"),
+        (DB, "www.corp.example", "given to the container"),
+        (FAR, "www.corp.example", "given by the configuration to this domain"),
+        (FAR, "www.example", "of the configuration"),
+    ] {
+        let notes = lab.told(from, name).await.notes.join("\n");
+        assert!(notes.contains(because), "{from} {name}: {notes}");
+    }
+    assert!(lab.names.ask(None, "www.example", "A").await.notes.join("\n").contains("of the configuration"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

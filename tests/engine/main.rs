@@ -14,6 +14,7 @@ use netd::engine::{self, Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
 use netd::kernel::runtimes::NoRuntimes;
 use netd::model::address::Pool;
+use netd::model::network::DnsListen;
 use netd::model::observed::{HostEnd, ObservedInterface};
 use netd::model::publication::PortSpec;
 use netd::model::request::{AddressSpec, AttachSpec, AttachmentKey, ConnectSpec, InterfaceSource, NetworkSpec, Target};
@@ -177,7 +178,10 @@ impl World {
         let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
         let config = Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53 };
         let started = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
-        self.engine = Some(started.map_err(|error| error.to_string()).unwrap());
+        let mut engine = started.map_err(|error| error.to_string()).unwrap();
+        // There is no name service that could say that it has closed its sockets.
+        engine.listening.close();
+        self.engine = Some(engine);
     }
 
     fn stop(&mut self) {
@@ -197,7 +201,10 @@ impl World {
         self.fake.world().fail_in = fail_in;
         match action {
             Action::Create(network) => {
-                let spec = network_spec(NETWORKS[*network]);
+                let mut spec = network_spec(NETWORKS[*network]);
+                if *network == 1 {
+                    spec.dns.listen = DnsListen::Container;
+                }
                 let done = self.runtime.block_on(handle.create_network(spec));
                 let may = !self.reference.networks.contains(NETWORKS[*network]);
                 self.check(done.map(drop), may, fail_in)?;

@@ -11,6 +11,7 @@ mod endpoints;
 mod firewall;
 mod heal;
 mod host_access;
+mod inside;
 mod isolation;
 mod lab;
 mod listening;
@@ -52,11 +53,12 @@ fn main() -> ExitCode {
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
-        resolvers::trials(),
         ranks::trials(),
         listening::trials(),
+        inside::trials(),
         resolved::trials(),
         seen::trials(),
+        resolvers::trials(),
         run::trials(),
         restart::trials(),
         heal::trials(),

@@ -9,6 +9,7 @@ use crate::lab::{Dig, Lab, addresses, run, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("rank_26 sticky: the same address again, after others came, a crash and a reboot", again),
+        trial("rank_26 sticky: what is kept for nobody goes first", spared),
         trial("rank_26 sticky: a full network gives away what was free for longest", full),
         trial("rank_26 sticky: only where it is asked for, and no longer than the network", forgotten),
     ]
@@ -61,6 +62,22 @@ fn again(lab: &Lab) {
     let five = comes(lab, "five", "");
     assert!(![&web, &db, &api, &four].into_iter().flatten().any(|ip| five.contains(ip)), "{five:?}");
     assert_eq!([comes(lab, "api", ""), comes(lab, "db", ""), comes(lab, "WEB", "")], [api, db, web]);
+}
+
+/// What nobody comes back for is taken before what somebody may come back for, however long that has been free.
+fn spared(lab: &Lab) {
+    lab.start_daemon();
+    // Room for five, one of them for others.
+    lab.netd("network create net1 --sticky --subnet 10.7.0.0/29").ok();
+    let web = comes(lab, "web", "");
+    goes(lab, "web");
+    let db = comes(lab, "db", "");
+    goes(lab, "db");
+    comes(lab, "db", "--ip 10.7.0.6");
+    comes(lab, "three", "");
+    comes(lab, "four", "");
+    assert_eq!(comes(lab, "new", ""), db, "it has another by now");
+    assert_eq!(comes(lab, "web", ""), web);
 }
 
 fn full(lab: &Lab) {

@@ -137,8 +137,8 @@ pub struct CreateNetwork {
     /// it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<bool>,
-    /// Options: `bridge`, `mtu`, `icc`, `masquerade`, or Docker's names of the same; `dns.listen`, `dns.servers` (joined
-    /// by commas), `sticky`.
+    /// Options: `bridge`, `mtu`, `icc`, `masquerade`, `gateway_mode`, or Docker's names of the same; `dns.listen`,
+    /// `dns.servers` (joined by commas), `sticky`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
@@ -221,6 +221,11 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
         }
         let plan = Plan::parse(request.subnets, request.gateways, request.ip_ranges)?;
         let options: Options = options::read(&request.options)?;
+        let isolated = options.isolated.unwrap_or(false);
+        if isolated && !request.internal {
+            let why = "without the host there is no way out: make the network internal, too (--internal)";
+            return Err(Invalid::new("option", "gateway_mode=isolated", why));
+        }
         let ipv6 = request.ipv6 || plan.subnets.iter().any(|subnet| subnet.family() == Family::V6);
         Ok(Self {
             subnets: plan.subnets,
@@ -232,6 +237,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             masquerade: once("masquerade", request.masquerade, options.masquerade)?.unwrap_or(true),
             mtu: once("mtu", request.mtu, options.mtu)?.map(|mtu| sane_mtu(mtu, ipv6)).transpose()?,
             bridge: options.bridge,
+            isolated,
             labels: request.labels,
             dns: network::NetworkDns {
                 upstreams: servers(&request.dns, options.servers)?,

@@ -25,11 +25,13 @@ pub(super) struct Options {
     pub(super) servers: Option<Vec<Upstream>>,
     /// Whether addresses are kept for those who had them.
     pub(super) sticky: Option<bool>,
+    /// Whether the host has no address on the network.
+    pub(super) isolated: Option<bool>,
 }
 
 /// Short name and, where it has such an option, Docker's (moby, daemon/libnetwork/netlabel/labels.go and
 /// drivers/bridge/labels.go).
-const KEYS: [(&str, Option<&str>); 7] = [
+const KEYS: [(&str, Option<&str>); 9] = [
     ("bridge", Some("com.docker.network.bridge.name")),
     ("mtu", Some("com.docker.network.driver.mtu")),
     ("icc", Some("com.docker.network.bridge.enable_icc")),
@@ -37,6 +39,8 @@ const KEYS: [(&str, Option<&str>); 7] = [
     ("dns.listen", None),
     ("dns.servers", None),
     ("sticky", None),
+    ("gateway_mode", Some("com.docker.network.bridge.gateway_mode_ipv4")),
+    ("gateway_mode", Some("com.docker.network.bridge.gateway_mode_ipv6")),
 ];
 
 /// Reads the options. A key that is unknown, or given under both names, is refused.
@@ -69,10 +73,26 @@ pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Options, Invali
                 let servers: Vec<String> = value.split(',').map(str::to_owned).collect();
                 read.servers = Some(parse::upstreams(&servers)?);
             }
+            "gateway_mode" => {
+                let isolated = isolated(key, value)?;
+                if read.isolated.is_some_and(|other| other != isolated) {
+                    return Err(Invalid::new("option", format!("{key}={value}"), "the other family has another mode"));
+                }
+                read.isolated = Some(isolated);
+            }
             _ => read.sticky = Some(boolean(key, value)?),
         }
     }
     Ok(read)
+}
+
+/// Docker's mode in which the host has no address on the network, or its usual one.
+fn isolated(key: &str, value: &str) -> Result<bool, Invalid> {
+    match value {
+        "isolated" => Ok(true),
+        "nat" => Ok(false),
+        _ => Err(Invalid::new("option", format!("{key}={value}"), "use nat or isolated")),
+    }
 }
 
 /// The spellings of Go's `strconv.ParseBool`.
@@ -103,6 +123,20 @@ mod tests {
         let short = of(&[("bridge", "br0"), ("mtu", "1400"), ("icc", "false"), ("masquerade", "1")]);
         assert_eq!(docker, short);
         assert_eq!(docker.unwrap().icc, Some(false));
+    }
+
+    #[test]
+    fn the_host_is_on_a_network_or_not_for_both_families() {
+        let docker = |family, mode| (format!("com.docker.network.bridge.gateway_mode_ipv{family}"), mode);
+        let of = |pairs: &[(String, &str)]| {
+            read(&pairs.iter().map(|(key, value)| (key.clone(), (*value).to_owned())).collect())
+        };
+        assert_eq!(of(&[("gateway_mode".into(), "isolated")]).unwrap().isolated, Some(true));
+        assert_eq!(of(&[docker(4, "isolated"), docker(6, "isolated")]).unwrap().isolated, Some(true));
+        assert_eq!(of(&[docker(6, "nat")]).unwrap().isolated, Some(false));
+        for pairs in [[docker(4, "isolated"), docker(6, "nat")], [docker(4, "routed"), docker(6, "routed")]] {
+            assert!(of(&pairs).is_err(), "{pairs:?}");
+        }
     }
 
     #[test]

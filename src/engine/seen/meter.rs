@@ -69,7 +69,7 @@ const BUCKETS: [u64; 20] = [
 pub struct Meter {
     networks: Mutex<BTreeMap<NetworkId, Arc<NetworkCounts>>>,
     /// Of queries at sockets that belong to no network (any more).
-    pub elsewhere: NetworkCounts,
+    pub elsewhere: Arc<NetworkCounts>,
     durations: [Histogram; ORIGINS],
     /// Of TCP connections.
     pub tcp: TcpCounts,

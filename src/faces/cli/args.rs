@@ -286,6 +286,8 @@ Options of the bridge driver (-o), also under Docker's names:
   mtu=BYTES         com.docker.network.driver.mtu
   icc=BOOL          com.docker.network.bridge.enable_icc
   masquerade=BOOL   com.docker.network.bridge.enable_ip_masquerade
+  gateway_mode=nat|isolated   com.docker.network.bridge.gateway_mode_ipv4 and _ipv6; isolated: the
+                    host has no address on the network (needs --internal)
 Options of every network:
   dns.listen=auto|gateway|container   where the name service listens: at the gateway, or inside
                     each container; auto: at the gateway wherever containers can reach it there

@@ -71,9 +71,8 @@ pub(super) enum Age {
 impl Cache {
     /// Of so many bytes; 0: nothing is kept.
     pub(super) fn new(bytes: u64) -> Self {
-        let weigh = |key: &Box<[u8]>, kept: &Arc<Kept>| {
-            u32::try_from(key.len() + kept.body.len() + 2 * kept.ttls.len() + OVERHEAD).unwrap_or(u32::MAX)
-        };
+        #[expect(clippy::borrowed_box, reason = "it is what moka shows")]
+        let weigh = |key: &Box<[u8]>, kept: &Arc<Kept>| weight(key, kept);
         Self((bytes > 0).then(|| moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build()))
     }
 
@@ -107,6 +106,11 @@ impl Cache {
             cache.insert(key.as_bytes().into(), Arc::new(kept));
         }
     }
+}
+
+/// Bytes that an answer takes.
+fn weight(key: &[u8], kept: &Kept) -> u32 {
+    u32::try_from(key.len() + kept.body.len() + 2 * kept.ttls.len() + OVERHEAD).unwrap_or(u32::MAX)
 }
 
 impl Kept {
@@ -163,11 +167,6 @@ impl Kept {
         } else {
             Age::Stale
         }
-    }
-
-    /// Seconds until it is stale.
-    pub(super) fn remaining(&self) -> u32 {
-        u32::try_from(self.elapsed().as_secs()).map_or(0, |elapsed| self.life.saturating_sub(elapsed))
     }
 
     /// A try to renew it has failed, or takes long.
@@ -302,7 +301,7 @@ mod tests {
     use hickory_proto::rr::{Name, RecordType};
     use proptest::prelude::*;
 
-    use super::super::question::Question;
+    use super::super::question::{Flags, Question};
     use super::super::wire::{self, Incoming};
     use super::*;
 
@@ -364,9 +363,13 @@ mod tests {
             if let Some(length) = kept.write(&query, transport, &mut out) {
                 prop_assert!(length <= query.limit(transport));
                 let quick = Message::from_vec(&out[..length]).unwrap();
-                let slow = super::super::reply::message(&request, kept.reply().unwrap(), transport).unwrap();
+                let slow = super::super::reply::forwarded(&request, kept.reply().unwrap(), transport).unwrap();
                 prop_assert_eq!(&quick, &Message::from_vec(&slow).unwrap());
-                prop_assert!(quick.queries[0].name().eq_case(&name("wWw.eXample.")));
+                for message in [&quick, &Message::from_vec(&slow).unwrap()] {
+                    let names = message.answers.iter().map(|record| &record.name).chain([message.queries[0].name()]);
+                    let mut own = names.filter(|owner| **owner == name("www.example."));
+                    prop_assert!(own.all(|owner| owner.eq_case(&name("wWw.eXample."))), "the asker's case");
+                }
             }
         }
     }
@@ -400,7 +403,7 @@ mod tests {
     #[test]
     fn a_failure_does_not_take_the_place_of_an_answer() {
         let cache = Cache::new(1 << 20);
-        let question = Question { query: asked("www.example."), flags: Default::default() };
+        let question = Question { query: asked("www.example."), flags: Flags::default() };
         let key = question.key().of_set(1);
         cache.keep_failure(&key, &question.query);
         assert_eq!(cache.get(&key).map(|kept| (kept.code, kept.age())), Some((ResponseCode::ServFail, Age::Fresh)));
@@ -420,7 +423,7 @@ mod tests {
     fn memory_is_bounded() {
         let cache = Cache::new(64 << 10);
         for n in 0..2000 {
-            let question = Question { query: asked(&format!("x{n}.example.")), flags: Default::default() };
+            let question = Question { query: asked(&format!("x{n}.example.")), flags: Flags::default() };
             let reply = Reply { authorities: vec![soa(60, 60)], ..Reply::error(ResponseCode::NXDomain) };
             cache.keep(&question.key(), &question.query, &reply, true);
         }

@@ -55,8 +55,6 @@ pub(super) struct Explained {
     pub(super) because: Because,
     /// Servers that are not asked because they lead back to netd or to the asker.
     pub(super) left_out: Vec<Upstream>,
-    /// Seconds for which an answer that is kept is still told; `Some(0)`: only if nobody gives a newer one.
-    pub(super) kept: Option<u32>,
 }
 
 impl Forwarder {
@@ -167,11 +165,10 @@ impl Forwarder {
     pub(super) fn explain(&self, asker: IpAddr, question: &Question) -> Option<Explained> {
         let key = question.key();
         let route = self.upstreams.route(asker, key.name(), &(self.view)(), false)?;
-        let kept = self.cache.get(&key.of_set(route.set.id)).map(|kept| kept.remaining());
         let mut servers: Vec<&Arc<Server>> = route.set.servers.iter().collect();
         servers.sort_by_cached_key(|server| server.health.is_out());
         let servers = servers.into_iter().map(|server| server.upstream.clone()).collect();
-        Some(Explained { servers, because: route.because, left_out: route.left_out, kept })
+        Some(Explained { servers, because: route.because, left_out: route.left_out })
     }
 
     /// What is kept, and of how much use it was; `None`: nothing ever is.

@@ -118,7 +118,7 @@ impl Handler {
         let Forwarding { request, question, source, transport, place } = forwarding;
         let (reply, origin) = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
         drop(place);
-        (reply::message(&request, reply, transport).unwrap_or_default(), origin)
+        (reply::forwarded(&request, reply, transport).unwrap_or_default(), origin)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {

@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tracing::debug;
 
-use super::wire::Transport;
+use super::wire::{HEADER, Transport};
 use crate::engine::Snapshot;
 use crate::model::question::{Answer, Service};
 
@@ -214,6 +214,21 @@ pub(super) fn message(request: &Message, reply: Reply, transport: Transport) -> 
             None
         }
     }
+}
+
+/// The same for an upstream's reply: names in it that the question's name ends in, and that name itself, get the asker's
+/// case, because they point to the question.
+pub(super) fn forwarded(request: &Message, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
+    let mut lower = request.clone();
+    lower.queries.iter_mut().for_each(|query| _ = query.set_name(query.name().to_lowercase()));
+    let mut bytes = message(&lower, reply, transport)?;
+    let mut at = HEADER;
+    for label in request.queries.first().into_iter().flat_map(|query| query.name().iter()) {
+        at += 1;
+        bytes.get_mut(at..at + label.len())?.copy_from_slice(label);
+        at += label.len();
+    }
+    Some(bytes)
 }
 
 /// The message in at most `limit` bytes. What does not fit is dropped: first the additional records, which nobody has

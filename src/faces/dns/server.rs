@@ -95,12 +95,11 @@ impl Server {
     }
 
     fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, watch: Watch) -> io::Result<()> {
-        let place = Place::new(watch, sockets.address);
+        let place = Place::new(watch, sockets.address, sockets.asker);
         let listener = TcpListener::from_std(sockets.tcp)?;
-        let udp = udp.serve(sockets.udp, sockets.asker, place.clone())?;
+        let udp = udp.serve(sockets.udp, place.clone())?;
         let stop = CancellationToken::new();
-        let connections = tcp::Connections::new(self.handler.clone(), self.clients.clone(), sockets.asker, place);
-        let tcp = tokio::spawn(tcp::serve(listener, connections, stop.clone()));
+        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), self.clients.clone(), place, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())
     }

@@ -3,7 +3,7 @@
 //! what its own connections cost, which `clients` bounds.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,6 @@ use super::clients::{Admitted, Busy, Clients};
 use super::handler::{Handler, Outcome};
 use super::origin::Origin;
 use super::quick::Done;
-use super::udp::who;
 use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
 use crate::base::monotonic;
@@ -44,24 +43,14 @@ struct Reply {
     _held: (Busy, OwnedSemaphorePermit),
 }
 
-/// What the connections of one listener have in common.
-pub(super) struct Connections {
+/// Accepts connections until told to stop; then all of them are closed.
+pub(super) async fn serve(
+    listener: TcpListener,
     handler: Handler,
     clients: Arc<Clients>,
-    /// Who opens them; `None`: whom the source tells.
-    asker: Option<IpAddr>,
     place: Arc<Place>,
-}
-
-impl Connections {
-    pub(super) fn new(handler: Handler, clients: Arc<Clients>, asker: Option<IpAddr>, place: Arc<Place>) -> Self {
-        Self { handler, clients, asker, place }
-    }
-}
-
-/// Accepts connections until told to stop; then all of them are closed.
-pub(super) async fn serve(listener: TcpListener, all: Connections, stop: CancellationToken) {
-    let Connections { handler, clients, asker, place } = all;
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     let mut short = false;
     loop {
@@ -73,11 +62,11 @@ pub(super) async fn serve(listener: TcpListener, all: Connections, stop: Cancell
         match accepted {
             Ok((stream, source)) => {
                 short = false;
-                let asker = who(asker, source);
+                let source = place.asker(source);
                 // The stream of one that is not admitted is closed here.
-                match clients.admit(asker.ip().to_canonical()) {
+                match clients.admit(source.ip().to_canonical()) {
                     Some(admitted) => {
-                        connections.spawn(converse(stream, asker, handler.clone(), place.clone(), admitted));
+                        connections.spawn(converse(stream, source, handler.clone(), place.clone(), admitted));
                     }
                     None => place.refused(),
                 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
@@ -60,8 +60,6 @@ enum Order {
 
 struct Socket {
     socket: UdpSocket,
-    /// Who asks there; `None`: whom the source tells.
-    asker: Option<IpAddr>,
     outlet: Arc<Outlet>,
     place: Arc<Place>,
     errors: u32,
@@ -113,14 +111,14 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on. `asker`: who asks there, whatever the source.
-    pub(super) fn serve(&mut self, socket: UdpSocket, asker: Option<IpAddr>, place: Arc<Place>) -> io::Result<Serving> {
+    /// Serves a non-blocking socket from now on.
+    pub(super) fn serve(&mut self, socket: UdpSocket, place: Arc<Place>) -> io::Result<Serving> {
         let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
         let key = self.next;
         self.next += 1;
         self.order(Order::Serve(
             key,
-            Socket { socket, asker, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
+            Socket { socket, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
         ));
         Ok(Serving { key, outlet })
     }
@@ -261,10 +259,10 @@ impl Worker {
         let snapshot = self.handler.view();
         self.recent.of(&snapshot);
         let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
-        let (outlet, place, overload, fixed) = (&socket.outlet, &socket.place, &mut socket.overload, socket.asker);
+        let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
         let mut watched = place.batch(&snapshot);
         batch.answer(|message, source, out| {
-            let asker = who(fixed, source);
+            let asker = place.asker(source);
             if !overload.admits(asker.ip()) {
                 watched.unanswered(Unanswered::Flood);
                 return 0;
@@ -314,11 +312,6 @@ impl Worker {
         batch.send(&socket.socket);
         (2..BATCH).contains(&count)
     }
-}
-
-/// The asker at a socket: the one whose it is, else whom the source tells.
-pub(super) fn who(fixed: Option<IpAddr>, source: SocketAddr) -> SocketAddr {
-    fixed.map_or(source, |asker| SocketAddr::new(asker, source.port()))
 }
 
 /// Takes what the loop hands over, each message in a task of its own.

@@ -5,10 +5,11 @@
 //! are dropped and counted: nobody who answers waits for a log.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
+use arc_swap::ArcSwapOption;
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{Record, RecordType};
 use tokio::sync::mpsc;
@@ -21,6 +22,7 @@ use crate::engine::Snapshot;
 use crate::engine::seen::log::Logging;
 use crate::engine::seen::meter::{Unanswered, code_name};
 use crate::engine::seen::{Entry, Logged, NetworkCounts, Seen};
+use crate::model::names::NetworkName;
 
 /// Entries that wait to be written, of all containers. Writing one takes some 20 us.
 const WAITING: usize = 2048;
@@ -39,7 +41,16 @@ pub(super) struct Watch {
 pub(super) struct Place {
     watch: Watch,
     address: IpAddr,
-    counts: OnceLock<Arc<NetworkCounts>>,
+    /// Who asks there; `None`: whom the source tells.
+    asker: Option<IpAddr>,
+    counted: ArcSwapOption<Counted>,
+}
+
+/// For which network a place counts.
+#[derive(Debug)]
+struct Counted {
+    network: NetworkName,
+    counts: Arc<NetworkCounts>,
 }
 
 /// A query that has been replied to.
@@ -59,7 +70,7 @@ pub(super) struct Replied<'a> {
 pub(super) struct Watched<'a> {
     place: &'a Place,
     snapshot: &'a Snapshot,
-    counts: &'a NetworkCounts,
+    counts: Arc<NetworkCounts>,
     logging: arc_swap::Guard<Arc<Logging>>,
     came: Instant,
     /// How many of them were replied to at once, by origin.
@@ -114,20 +125,35 @@ impl Watch {
 }
 
 impl Place {
-    pub(super) fn new(watch: Watch, address: IpAddr) -> Arc<Self> {
-        Arc::new(Self { watch, address, counts: OnceLock::new() })
+    pub(super) fn new(watch: Watch, address: IpAddr, asker: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { watch, address, asker, counted: ArcSwapOption::empty() })
     }
 
-    /// The counts of the network whose name server this is. The network may enter the state after its sockets opened.
-    fn counts(&self, snapshot: &Snapshot) -> &NetworkCounts {
-        if let Some(counts) = self.counts.get() {
-            return counts;
+    /// Who asks a question that came from there.
+    pub(super) fn asker(&self, source: SocketAddr) -> SocketAddr {
+        self.asker.map_or(source, |asker| SocketAddr::new(asker, source.port()))
+    }
+
+    /// The counts of the network whose name server this is; within a container, which may change its networks, those of
+    /// its first. The network may enter the state after its sockets opened.
+    fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
+        let (meter, desired) = (&self.watch.seen.meter, &snapshot.desired);
+        let counted = self.counted.load();
+        // A gateway's sockets are closed with its network.
+        if let Some(counted) = counted.as_ref().filter(|_| self.asker.is_none()) {
+            return counted.counts.clone();
         }
-        let meter = &self.watch.seen.meter;
-        match snapshot.desired.at_gateway(self.address) {
-            Some(network) => self.counts.get_or_init(|| meter.of(&snapshot.desired, network)),
-            None => &meter.elsewhere,
+        let network = match self.asker {
+            Some(asker) => desired.at_address(asker).and_then(|endpoint| desired.network(&endpoint.network)),
+            None => desired.at_gateway(self.address),
+        };
+        let Some(network) = network else { return meter.elsewhere.clone() };
+        if let Some(counted) = counted.as_ref().filter(|counted| counted.network == network.name) {
+            return counted.counts.clone();
         }
+        let counts = meter.of(desired, network);
+        self.counted.store(Some(Arc::new(Counted { network: network.name.clone(), counts: counts.clone() })));
+        counts
     }
 
     /// A batch that has just come.
@@ -285,6 +311,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::model::endpoint::Endpoint;
 
     fn snapshot() -> Snapshot {
         let mut snapshot = Snapshot::default();
@@ -302,7 +329,7 @@ mod tests {
         let container = &snapshot.desired.containers().next().unwrap().container;
         let web = seen.log.switch_on(container, clock::now());
         let (notes, mut waiting) = mpsc::channel(1);
-        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap());
+        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap(), None);
         let (asker, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
         let (question, reply) = ([0; 12], [0; 12]);
         let ask = || {
@@ -315,6 +342,38 @@ mod tests {
         ask();
         assert_eq!(web.add(entry(waiting.try_recv().unwrap())).dropped_before, 0, "told once");
         assert_eq!(web.dropped(), 2);
+    }
+
+    #[test]
+    fn a_place_within_a_container_counts_for_its_first_network() {
+        let mut snapshot = snapshot();
+        let seen = Arc::new(Seen::default());
+        for n in 1..=2 {
+            let network = json!({"name": format!("net{n}"), "id": format!("{n:064}"), "internal": false, "mtu": 1500,
+                "labels": {}, "created": 0, "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true},
+                "subnets": [{"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")}]});
+            snapshot.desired.insert_network(serde_json::from_value(network).unwrap());
+        }
+        let first = snapshot.desired.endpoints().next().unwrap().clone();
+        let second = Endpoint { network: "net2".parse().unwrap(), sequence: 2, addresses: vec![], ..(*first).clone() };
+        snapshot.desired.insert_endpoint(second);
+        let watch = Watch { seen: seen.clone(), notes: mpsc::channel(1).0 };
+        let own = first.container.id.own_address();
+        let place = Place::new(watch, own, Some(own));
+        let ask =
+            |snapshot: &Snapshot| place.batch(snapshot).replied(b"", b"", SocketAddr::from(([0; 4], 0)), Origin::Local);
+        let counted = |snapshot: &Snapshot| -> Vec<(String, u64)> {
+            let all = seen.meter.networks(&snapshot.desired).into_iter();
+            all.map(|(name, counts)| (name.to_string(), counts.replies().map(|(.., n)| n).sum())).collect()
+        };
+        ask(&snapshot);
+        ask(&snapshot);
+        assert_eq!(counted(&snapshot), [("net1".to_owned(), 2)]);
+        snapshot.desired.remove_endpoint(&first.key());
+        ask(&snapshot);
+        assert_eq!(counted(&snapshot), [("net1".to_owned(), 2), ("net2".to_owned(), 1)]);
+        ask(&Snapshot::default());
+        assert_eq!(seen.meter.elsewhere.replies().count(), 1);
     }
 
     #[test]

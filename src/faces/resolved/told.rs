@@ -31,7 +31,7 @@ impl Told {
         for (index, name) in gone.map(|(index, link)| (*index, link.name.clone())).collect::<Vec<_>>() {
             match manager.revert_link(index).await {
                 Err(source) if !knows_no_link(&source) => {
-                    first = first.and(Err(Trouble::Refused { link: name, source }))
+                    first = first.and(Err(Trouble::Refused { link: name, source }));
                 }
                 _ => drop(self.0.remove(&index)),
             }

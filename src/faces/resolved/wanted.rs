@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::engine::Snapshot;
 use crate::model::address::Subnet;
 use crate::model::names::{DnsName, IfName};
-use crate::model::network::{DnsListen, Network};
+use crate::model::network::Network;
 
 /// A domain that is not ours alone: `.internal` is for everybody's private use, and clouds have names in it which the
 /// host must go on to find elsewhere (`metadata.google.internal`, `compute.internal`).
@@ -26,7 +26,7 @@ pub(super) struct Settings {
 /// The settings of every bridge at whose gateways names are answered.
 pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<IfName, Settings> {
     let mut all: BTreeMap<IfName, Settings> = BTreeMap::new();
-    for network in snapshot.desired.networks().filter(|network| network.dns.listen != DnsListen::Container) {
+    for network in snapshot.desired.networks().filter(|network| network.has_gateways()) {
         let Some(bridge) = network.bridge() else { continue };
         // Two networks of other programs may share a bridge.
         let settings = all.entry(bridge.clone()).or_default();
@@ -97,9 +97,8 @@ mod tests {
         let mut snapshot = Snapshot { domain: "internal".into(), ..Snapshot::default() };
         let subnets = [("10.89.0.0/24", "10.89.0.1"), ("fd00:1::/64", "fd00:1::1")];
         snapshot.desired.insert_network(network("Net1", &bridge("nd-net1"), &subnets));
-        let mut inside = network("inside", &bridge("nd-inside"), &[("10.89.1.0/24", "10.89.1.1")]);
-        inside.dns.listen = DnsListen::Container;
-        snapshot.desired.insert_network(inside);
+        let isolated = json!({"driver": "bridge", "name": "nd-2", "icc": true, "masquerade": true, "isolated": true});
+        snapshot.desired.insert_network(network("isolated", &isolated, &[("10.89.1.0/24", "10.89.1.1")]));
         let adopted = json!({"driver": "adopted", "bridge": null, "icc": true, "masquerade": true});
         snapshot.desired.insert_network(network("routed", &adopted, &[("10.89.2.0/24", "10.89.2.1")]));
         let all = wanted(&snapshot);

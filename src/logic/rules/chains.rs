@@ -47,9 +47,10 @@ pub(super) fn chains() -> Vec<NfListObject<'static>> {
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
-    let dns = [dns(), dns_in(), dns_out()];
-    let rest = [guard(), dstnat(), dstnat_local(), publish(), closed(), input(), forward(), srcnat()];
-    for rules in dns.into_iter().chain(rest) {
+    for rules in [dns(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
+        objects.extend(rules);
+    }
+    for rules in [closed(), input(), forward(), srcnat()] {
         objects.extend(rules);
     }
     objects
@@ -141,6 +142,14 @@ fn guard() -> Vec<NfListObject<'static>> {
         rule("guard", vec![is_not(iifname(), of(Set::Bridges)), accept()], None),
         // ip daddr 127.0.0.0/8 counter drop: route_localnet is on for our bridges
         drop_rule("guard", vec![is(field("ip", "daddr"), loopback)], "container to host loopback"),
+        // iifname @isolated fib daddr type local counter drop
+        drop_rule(
+            "guard",
+            vec![is(iifname(), of(Set::Isolated)), is(fib(&[FibFlag::Daddr], FibResult::Type), text("local"))],
+            "to a host that is not on the network",
+        ),
+        // iifname @isolated accept: no route leads where its sources live, and they can reach nobody but each other
+        rule("guard", vec![is(iifname(), of(Set::Isolated)), accept()], None),
         // ct direction reply accept
         rule("guard", vec![is(ct("direction"), text("reply")), accept()], None),
         // iifname @ports_closed fib daddr type local jump closed: before anybody's destination NAT
@@ -185,19 +194,6 @@ fn dstnat() -> Vec<NfListObject<'static>> {
         // ip daddr 127.0.0.0/8 return: a neighbour that sends to 127.0.0.1 must not reach what is published there; what
         // the host sends itself was translated in dstnat_local
         rule("dstnat", vec![is(field("ip", "daddr"), prefix("127.0.0.0", 8)), leave()], None),
-        // iifname @bridges fib daddr . iif type local meta l4proto { tcp, udp } th dport 53 return: containers ask
-        // netd for names at their gateway, whoever publishes port 53
-        rule(
-            "dstnat",
-            vec![
-                is(iifname(), of(Set::Bridges)),
-                is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local")),
-                is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")])),
-                is(field("th", "dport"), Expression::Number(DNS_PORT)),
-                leave(),
-            ],
-            None,
-        ),
         published("dstnat"),
     ]
 }
@@ -260,19 +256,12 @@ fn closed() -> Vec<NfListObject<'static>> {
         drop_rule("closed", vec![is(field("ip6", "daddr"), prefix("fe80::", 10))], why),
     ];
     for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
-        let at = concat(vec![field(header, "daddr"), field("th", "dport")]);
-        // fib daddr . iif type local meta l4proto { tcp, udp } ip daddr . th dport @dns4_from return: at their own
-        // gateway, at the port to which the chain dns has led them
-        rules.push(rule(
-            "closed",
-            vec![
-                is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local")),
-                is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")])),
-                is(at, of(Set::DnsFrom(family))),
-                leave(),
-            ],
-            None,
-        ));
+        for protocol in ["udp", "tcp"] {
+            // fib daddr . iif type local ip daddr . udp dport @dns4_from return: at the asker's own gateway
+            let own = is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local"));
+            let asked = concat(vec![field(header, "daddr"), field(protocol, "dport")]);
+            rules.push(rule("closed", vec![own, is(asked, of(Set::DnsFrom(family))), leave()], None));
+        }
     }
     // counter drop
     rules.push(drop_rule("closed", Vec::new(), why));

@@ -18,6 +18,8 @@ pub enum Set {
     Bridges,
     /// `internal`: interface names.
     Internal,
+    /// `isolated`: interface names.
+    Isolated,
     /// `host_closed`: interface names.
     HostClosed,
     /// `ports_closed`: interface names.
@@ -101,7 +103,8 @@ pub struct Entry {
 impl Set {
     /// Every set and map, in the order in which they are declared.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Bridges, Self::Internal, Self::HostClosed, Self::PortsClosed, Self::Allowed];
+        let mut all =
+            vec![Self::Bridges, Self::Internal, Self::Isolated, Self::HostClosed, Self::PortsClosed, Self::Allowed];
         for family in [Family::V4, Family::V6] {
             all.extend([
                 Self::Masquerade(family),
@@ -125,6 +128,7 @@ impl Set {
         match self {
             Self::Bridges => "bridges",
             Self::Internal => "internal",
+            Self::Isolated => "isolated",
             Self::HostClosed => "host_closed",
             Self::PortsClosed => "ports_closed",
             Self::Allowed => "allowed",
@@ -159,7 +163,9 @@ impl Set {
     /// The fields of its key.
     pub fn key(self) -> Vec<Kind> {
         match self {
-            Self::Bridges | Self::Internal | Self::HostClosed | Self::PortsClosed => vec![Kind::Interface],
+            Self::Bridges | Self::Internal | Self::Isolated | Self::HostClosed | Self::PortsClosed => {
+                vec![Kind::Interface]
+            }
             Self::Allowed => vec![Kind::Interface, Kind::Interface],
             Self::Masquerade(family) => vec![Kind::Subnet(family)],
             Self::Hairpin(family) => vec![Kind::Subnet(family), Kind::Subnet(family)],
@@ -179,6 +185,7 @@ impl Set {
         match self {
             Self::Bridges
             | Self::Internal
+            | Self::Isolated
             | Self::HostClosed
             | Self::PortsClosed
             | Self::Allowed
@@ -205,6 +212,7 @@ pub fn entries(element: &Element) -> Vec<Entry> {
     match element {
         Element::Bridge(bridge) => member(Set::Bridges, vec![Value::Interface(bridge.clone())]),
         Element::Internal(bridge) => member(Set::Internal, vec![Value::Interface(bridge.clone())]),
+        Element::Isolated(bridge) => member(Set::Isolated, vec![Value::Interface(bridge.clone())]),
         Element::HostClosed(bridge) => member(Set::HostClosed, vec![Value::Interface(bridge.clone())]),
         Element::PortsClosed(bridge) => member(Set::PortsClosed, vec![Value::Interface(bridge.clone())]),
         Element::Allowed(from, to) => {
@@ -301,6 +309,7 @@ fn piece(entry: Entry) -> Option<Piece> {
         }
         (Set::Bridges, [Interface(name)], None) => Piece::Whole(Element::Bridge(name.clone())),
         (Set::Internal, [Interface(name)], None) => Piece::Whole(Element::Internal(name.clone())),
+        (Set::Isolated, [Interface(name)], None) => Piece::Whole(Element::Isolated(name.clone())),
         (Set::HostClosed, [Interface(name)], None) => Piece::Whole(Element::HostClosed(name.clone())),
         (Set::PortsClosed, [Interface(name)], None) => Piece::Whole(Element::PortsClosed(name.clone())),
         (Set::Allowed, [Interface(from), Interface(to)], None) => {

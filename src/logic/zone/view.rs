@@ -123,11 +123,12 @@ impl<'a> View<'a> {
         if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
     }
 
-    /// The addresses at which the asker reaches the host: the bridge's on its first network. Internal networks have
-    /// them too, though no route leads through them.
+    /// The addresses at which the asker reaches the host: the bridge's on its first network on which the host is.
+    /// Internal networks have them too, though no route leads through them.
     pub(super) fn host(&self) -> Vec<IpAddr> {
         if let Some(attached) = self.asker {
-            let first = attached.endpoints.first().zip(self.networks.first());
+            let mut all = attached.endpoints.iter().filter_map(|e| Some((e, self.desired.network(&e.network)?)));
+            let first = all.find(|(_, network)| network.has_gateways());
             let gateways = first.map(|(endpoint, network)| {
                 endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip())).collect()
             });

@@ -203,7 +203,7 @@ impl Server {
             match timeout(wait.span(), told.recv()).await {
                 Ok(Some(Heard::Answer(answer))) => {
                     self.any_case.fetch_or(any_case, Ordering::Relaxed);
-                    return Message::from_vec(&answer).map_err(|error| Failure::Unreadable(error.to_string()));
+                    return read(answer, &sent);
                 }
                 // Asked again at once, without regard to case: if that is answered, it does not keep the case.
                 Ok(Some(Heard::OtherCase)) if !any_case => {
@@ -249,6 +249,18 @@ fn encoded(sent: &Sent, with_edns: bool) -> Result<(Vec<u8>, Arc<[u8]>), Failure
     let question = message.get(HEADER..end).ok_or_else(|| Failure::Unreadable("the question".into()))?;
     let question = question.into();
     Ok((message, question))
+}
+
+/// The answer to a question, whose random case nobody else is to see: names that point to it get lower case.
+fn read(mut answer: Vec<u8>, sent: &Sent) -> Result<Message, Failure> {
+    // Errors may come without the question.
+    let name = sent.as_sent.len() - 2;
+    if let Some(question) = answer.get_mut(HEADER..HEADER + name)
+        && question.eq_ignore_ascii_case(&sent.as_sent[..name])
+    {
+        question.make_ascii_lowercase();
+    }
+    Message::from_vec(&answer).map_err(|error| Failure::Unreadable(error.to_string()))
 }
 
 /// A reply as it is passed on: names like the question's in lower case, because the asker's own case goes there.

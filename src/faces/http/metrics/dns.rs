@@ -17,7 +17,7 @@ const NO_NETWORK: &str = "";
 pub(super) fn render(text: &mut String, desired: &Desired, meter: &Meter, names: &dyn Names) {
     let networks = meter.networks(desired);
     let named = networks.iter().map(|(name, counts)| (name.as_str(), Arc::as_ref(counts)));
-    let all: Vec<(&str, &NetworkCounts)> = named.chain([(NO_NETWORK, &meter.elsewhere)]).collect();
+    let all: Vec<(&str, &NetworkCounts)> = named.chain([(NO_NETWORK, meter.elsewhere.as_ref())]).collect();
     queries(text, &all);
     durations(text, meter);
     connections(text, meter);
