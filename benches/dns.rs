@@ -77,7 +77,7 @@ fn main() -> ExitCode {
         }
         let rounds: Vec<Vec<Turn>> =
             (0..ROUNDS).map(|_| servers.iter().map(|server| turn(&zone, server, load, SECONDS)).collect()).collect();
-        let of = |index: usize| median(rounds.iter().map(|round| round[index]).collect());
+        let of = |index: usize| median(&rounds.iter().map(|round| round[index]).collect::<Vec<_>>());
         let of_load: Vec<Turn> = (0..servers.len()).map(of).collect();
         println!("\n{}, {ROUNDS} times {SECONDS} s, medians:", load.name);
         table(&servers, &of_load);
@@ -113,7 +113,7 @@ fn turn(zone: &Zone, server: &Server, load: &Load, seconds: u32) -> Turn {
     Turn { user: each(spent.user), system: each(spent.system), rate: number("Queries per second:") }
 }
 
-fn median(turns: Vec<Turn>) -> Turn {
+fn median(turns: &[Turn]) -> Turn {
     let of = |field: fn(&Turn) -> f64| {
         let mut all: Vec<f64> = turns.iter().map(field).collect();
         all.sort_by(f64::total_cmp);

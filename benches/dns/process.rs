@@ -59,6 +59,7 @@ pub(crate) struct Running(Pid);
 
 impl Running {
     /// Starts a program in the namespace that plays the host, on the servers' processor.
+    #[expect(clippy::zombie_processes, reason = "it ends with the benchmark")]
     pub(crate) fn start(words: &[&str]) -> Self {
         let child = spawn(words);
         Self(Pid::from_raw(i32::try_from(child.id()).expect("a process id")))

@@ -248,7 +248,7 @@ impl Desired {
     /// Puts the container where it is looked up, by its id and by each of its addresses.
     fn replace_container(&mut self, attached: Arc<Attached>) {
         for endpoint in &attached.endpoints {
-            for ip in endpoint.addresses.iter().map(|address| address.ip()) {
+            for ip in endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip) {
                 // Another container may have taken the address over.
                 if self.at_address(ip).is_some_and(|holder| Arc::ptr_eq(holder, endpoint)) {
                     let holder = Holder { endpoint: endpoint.clone(), attached: attached.clone() };

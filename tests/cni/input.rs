@@ -45,8 +45,6 @@ fn what_is_no_configuration_is_refused_by_every_command() {
 #[test]
 fn wrong_values_are_named_with_their_key_and_reach_nobody() {
     let daemon = Daemon::start();
-    let runtime = |value: Value| json!({"runtimeConfig": value});
-    let port = |value: Value| json!({"runtimeConfig": {"portMappings": [value]}});
     for (keys, words) in [
         (json!({"network": "a b"}), "\"network\": \"a b\""),
         (json!({"network": 7}), "\"network\": 7"),
@@ -75,10 +73,23 @@ fn wrong_values_are_named_with_their_key_and_reach_nobody() {
         (json!({"ipam": "host-local"}), "\"ipam\": \"host-local\""),
         (json!({"ipam": {"subnet": "10.1.0.0/16"}}), "\"ipam\": {\"subnet\""),
         (json!({"ipam": {"type": "../x"}}), "\"ipam.type\": \"../x\""),
+        (json!({"prevResult": {}, "ipam": {"type": "static"}}), "both given"),
         (json!({"args": 7}), "\"args\": 7"),
         (json!({"args": {"cni": {"ips": 7}}}), "\"args.cni.ips\": 7"),
         (json!({"args": {"cni": {"mac": "x"}}}), "\"args.cni.mac\": \"x\""),
         (json!({"bandwidth": {"ingressRate": 8000}}), "\"bandwidth.ingressRate\": 8000: it needs ingressBurst"),
+    ] {
+        Call::new("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+    }
+    assert_eq!(daemon.calls(), [""; 0]);
+}
+
+#[test]
+fn wrong_values_of_a_runtime_are_named_with_their_key_and_reach_nobody() {
+    let daemon = Daemon::start();
+    let runtime = |value: Value| json!({"runtimeConfig": value});
+    let port = |value: Value| json!({"runtimeConfig": {"portMappings": [value]}});
+    for (keys, words) in [
         (runtime(json!([])), "\"runtimeConfig\": []"),
         (runtime(json!({"mac": "01:00:00:00:00:00"})), "\"runtimeConfig.mac\": \"01:00:00:00:00:00\""),
         (runtime(json!({"ips": [7]})), "\"runtimeConfig.ips\": [7]"),
@@ -104,7 +115,6 @@ fn wrong_values_are_named_with_their_key_and_reach_nobody() {
         (port(json!({"hostPort": 80, "containerPort": 80, "protocol": "icmp"})), "protocol\": \"icmp\""),
         (port(json!({"hostPort": 80, "containerPort": 80, "hostIP": "x"})), "hostIP\": \"x\""),
         (port(json!(7)), "\"runtimeConfig.portMappings[0]\": 7"),
-        (json!({"prevResult": {}, "ipam": {"type": "static"}}), "both given"),
     ] {
         Call::new("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
     }

@@ -83,7 +83,8 @@ fn unbound() -> Option<Unbound> {
         let log = std::fs::read_to_string(unbound.folder.path().join("log")).unwrap();
         assert!(unbound.process.try_wait().unwrap().is_none(), "unbound ended: {log}");
         assert!(started.elapsed() < Duration::from_secs(20), "unbound does not listen: {log}");
-        std::thread::sleep(Duration::from_millis(20));
+        // It cannot tell when it listens.
+        std::thread::park_timeout(Duration::from_millis(20));
     }
     Some(unbound)
 }

@@ -201,11 +201,7 @@ impl World {
         self.fake.world().fail_in = fail_in;
         match action {
             Action::Create(network) => {
-                let mut spec = network_spec(NETWORKS[*network]);
-                if *network == 1 {
-                    spec.dns.listen = DnsListen::Container;
-                }
-                let done = self.runtime.block_on(handle.create_network(spec));
+                let done = self.runtime.block_on(handle.create_network(network_spec(NETWORKS[*network])));
                 let may = !self.reference.networks.contains(NETWORKS[*network]);
                 self.check(done.map(drop), may, fail_in)?;
                 if self.last_done() {
@@ -213,11 +209,10 @@ impl World {
                 }
             }
             Action::Remove(network) => {
-                let done = self.runtime.block_on(handle.remove_network(NETWORKS[*network]));
                 let name = NETWORKS[*network];
+                let done = self.runtime.block_on(handle.remove_network(name)).map(drop);
                 let may = self.reference.networks.contains(name) && self.reference.used(name).0 == 0;
                 // A deletion whose kernel step failed is acknowledged by the store all the same.
-                let done = done.map(drop);
                 let gone = done.is_ok() || done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Failed);
                 self.check(done, may, fail_in)?;
                 if gone && may {
@@ -382,24 +377,7 @@ impl World {
         if wish.how == Found && before.is_none() {
             self.make_found(pod, network, address.unwrap());
         }
-        let spec = AttachSpec {
-            key: key(pod, network),
-            netns: format!("/run/netns/{}", PODS[pod]).into(),
-            network: network_spec(name),
-            name: None,
-            scope: None,
-            aliases: Vec::new(),
-            interface: wish.how,
-            addresses: address.into_iter().collect(),
-            ranges: Vec::new(),
-            routes: Vec::new(),
-            mac: None,
-            ports: wish.port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
-            exposed: Vec::new(),
-            labels: BTreeMap::new(),
-            bandwidth: wish.bandwidth(),
-            upstreams: Vec::new(),
-        };
+        let spec = attach_spec((pod, network), name, wish, address);
         let done = self.runtime.block_on(handle.attach(spec)).map(drop);
         self.check(done, may, fail_in)?;
         if self.last_done() {
@@ -502,7 +480,34 @@ impl World {
 }
 
 fn network_spec(name: &str) -> NetworkSpec {
-    NetworkSpec { sticky: name == NETWORKS[sticky::STICKY], ..NetworkSpec::named(name.parse().unwrap()) }
+    let mut spec = NetworkSpec::named(name.parse().unwrap());
+    spec.sticky = name == NETWORKS[sticky::STICKY];
+    if name == NETWORKS[1] {
+        spec.dns.listen = DnsListen::Container;
+    }
+    spec
+}
+
+/// What a runtime asks for.
+fn attach_spec((pod, network): (usize, usize), name: &str, wish: Wish, address: Option<AddressSpec>) -> AttachSpec {
+    AttachSpec {
+        key: key(pod, network),
+        netns: format!("/run/netns/{}", PODS[pod]).into(),
+        network: network_spec(name),
+        name: None,
+        scope: None,
+        aliases: Vec::new(),
+        interface: wish.how,
+        addresses: address.into_iter().collect(),
+        ranges: Vec::new(),
+        routes: Vec::new(),
+        mac: None,
+        ports: wish.port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
+        exposed: Vec::new(),
+        labels: BTreeMap::new(),
+        bandwidth: wish.bandwidth(),
+        upstreams: Vec::new(),
+    }
 }
 
 /// How a runtime knows the attachment: its networks have other names than netd's.

@@ -244,7 +244,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum NetworkVerb {
     /// Create a network
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List networks
     #[command(alias = "list", after_help = "Examples:\n  netd network ls")]
     Ls {
@@ -330,8 +330,8 @@ pub struct CreateArgs {
     /// Bytes, 68 (with IPv6 1280) to 65535 [default: the uplink's]
     #[arg(long, value_name = "N", value_parser = values::mtu)]
     pub mtu: Option<u32>,
-    /// Who is asked for names that are not ours: IP[:PORT], tls://IP[:PORT][#NAME] or
-    /// https://IP[:PORT][/PATH][#NAME]; repeat for more [default: those of the daemon]
+    /// Who is asked for names that are not ours: `IP[:PORT]`, `tls://IP[:PORT][#NAME]` or
+    /// `https://IP[:PORT][/PATH][#NAME]`; repeat for more [default: those of the daemon]
     #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
     pub dns: Vec<String>,
     /// What of the host its containers reach, besides the name service: none, published ports, or all [default: none

@@ -109,7 +109,7 @@ impl Forwarder {
         }
         let key = key.of_set(set.id);
         let kept = self.cache.get(&key);
-        if let Some(told) = kept.as_ref().filter(|kept| is_told(kept)).and_then(|kept| from(kept)) {
+        if let Some(told) = kept.as_ref().filter(|kept| is_told(kept)).and_then(from) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return told;
         }
@@ -117,7 +117,7 @@ impl Forwarder {
         set.use_now();
         let near = set.servers.iter().any(|server| is_near(server, &snapshot));
         drop(snapshot);
-        match self.await_answer(asker, key, question, &set, near, kept.is_some()).await {
+        match self.await_answer(asker, key, question, &set, (near, kept.is_some())).await {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
             None => {
                 kept.iter().for_each(|kept| kept.renew_later());
@@ -134,8 +134,7 @@ impl Forwarder {
         key: Key,
         question: &Question,
         set: &Arc<Set>,
-        near: bool,
-        kept: bool,
+        (near, kept): (bool, bool),
     ) -> Landed {
         let sent = Sent::new(question);
         // A little more than the servers get, so that theirs is the last word.

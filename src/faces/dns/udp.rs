@@ -298,7 +298,7 @@ impl Worker {
                         came: watched.came(),
                         share,
                     });
-                    if let Some(Ok(())) = job.map(|job| jobs.try_send(job)) {
+                    if job.is_some_and(|job| jobs.try_send(job).is_ok()) {
                         return 0;
                     }
                     let length = quick::fail(message, Transport::Udp, out);

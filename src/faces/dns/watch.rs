@@ -252,7 +252,7 @@ pub(super) fn own(reply: &[u8]) -> Origin {
 async fn write(mut waiting: mpsc::Receiver<Note>) {
     while let Some(note) = waiting.recv().await {
         let to = note.to.clone();
-        let entry = to.add(entry(note));
+        let entry = to.add(entry(&note));
         let Entry { transport, name, kind, code, answers, answer_count, origin, duration, dropped_before, .. } =
             &*entry;
         if *dropped_before > 0 {
@@ -268,7 +268,7 @@ async fn write(mut waiting: mpsc::Receiver<Note>) {
     }
 }
 
-fn entry(note: Note) -> Entry {
+fn entry(note: &Note) -> Entry {
     let question = Message::from_vec(&note.question).ok().and_then(|message| message.queries.into_iter().next());
     let (name, kind) = question.map_or_else(Default::default, |query| {
         let name = query.name().to_ascii();
@@ -338,9 +338,9 @@ mod tests {
         };
         (0..3).for_each(|_| ask());
         assert_eq!(web.dropped(), 2);
-        assert_eq!(web.add(entry(waiting.try_recv().unwrap())).dropped_before, 2);
+        assert_eq!(web.add(entry(&waiting.try_recv().unwrap())).dropped_before, 2);
         ask();
-        assert_eq!(web.add(entry(waiting.try_recv().unwrap())).dropped_before, 0, "told once");
+        assert_eq!(web.add(entry(&waiting.try_recv().unwrap())).dropped_before, 0, "told once");
         assert_eq!(web.dropped(), 2);
     }
 

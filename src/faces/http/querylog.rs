@@ -34,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[utoipa::path(get, path = "/v1/dns/log", operation_id = "list_query_logs", tag = "dns",
     responses((status = 200, body = Vec<LoggedContainer>, description = "May be empty")))]
 async fn list(State(shared): State<Shared>) -> Json<Vec<LoggedContainer>> {
-    let mut logs: Vec<_> = shared.handle.seen().log.now().values().map(|logged| publish(logged)).collect();
+    let mut logs: Vec<_> = shared.handle.seen().log.now().values().map(publish).collect();
     logs.sort_by(|one, other| one.container.name.cmp(&other.container.name));
     Json(logs)
 }
