@@ -57,11 +57,19 @@ pub(super) struct Explained {
     pub(super) left_out: Vec<Upstream>,
 }
 
+/// How long a question waits.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    whole: Duration,
+    /// Where a loop is possible, for another asker's.
+    looped: Option<Duration>,
+}
+
 impl Forwarder {
-    pub(super) fn new(config: &Config, view: View) -> Self {
+    pub(super) fn new(config: Config, view: View) -> Self {
         Self {
-            upstreams: Upstreams::new(config),
             cache: Arc::new(Cache::new(config.cache_bytes)),
+            upstreams: Upstreams::new(config),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             flights: Flights::default(),
@@ -109,7 +117,7 @@ impl Forwarder {
         }
         let key = key.of_set(set.id);
         let kept = self.cache.get(&key);
-        if let Some(told) = kept.as_ref().filter(|kept| is_told(kept)).and_then(|kept| from(kept)) {
+        if let Some(told) = kept.as_ref().filter(|kept| is_told(kept)).and_then(from) {
             self.hits.fetch_add(1, Ordering::Relaxed);
             return told;
         }
@@ -117,7 +125,12 @@ impl Forwarder {
         set.use_now();
         let near = set.servers.iter().any(|server| is_near(server, &snapshot));
         drop(snapshot);
-        match self.await_answer(asker, key, question, &set, near, kept.is_some()).await {
+        let patience = Patience {
+            // A little more than the servers get, so that theirs is the last word.
+            whole: if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 },
+            looped: near.then_some(LOOPED_AFTER),
+        };
+        match self.await_answer(asker, key, question, &set, patience).await {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
             None => {
                 kept.iter().for_each(|kept| kept.renew_later());
@@ -126,29 +139,25 @@ impl Forwarder {
         }
     }
 
-    /// Waits for the answer, and has it asked for if nobody has. `near`: a loop is possible; `kept`: there is another to
-    /// fall back on.
+    /// Waits for the answer, and has it asked for if nobody has.
     async fn await_answer(
         &self,
         asker: IpAddr,
         key: Key,
         question: &Question,
         set: &Arc<Set>,
-        near: bool,
-        kept: bool,
+        patience: Patience,
     ) -> Landed {
         let sent = Sent::new(question);
-        // A little more than the servers get, so that theirs is the last word.
-        let patience = if kept { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
         let (mut landed, loops_after) = match self.flights.board(asker, key, &sent.as_sent) {
             Boarded::Passenger { loops: true, .. } => return None,
-            Boarded::Passenger { landed, of_other, .. } => (landed, (near && of_other).then_some(LOOPED_AFTER)),
+            Boarded::Passenger { landed, of_other, .. } => (landed, patience.looped.filter(|_| of_other)),
             Boarded::Pilot(flight, landed) => {
-                tokio::spawn(fly(flight, key, question.clone(), sent, set.clone(), self.cache.clone()));
+                tokio::spawn(fly(*flight, key, question.clone(), sent, set.clone(), self.cache.clone()));
                 (landed, None)
             }
         };
-        let patience = loops_after.map_or(patience, |limit| limit.min(patience));
+        let patience = loops_after.map_or(patience.whole, |limit| limit.min(patience.whole));
         match timeout(patience, landed.wait_for(Option::is_some)).await {
             Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
             Err(_) => {

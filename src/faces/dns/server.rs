@@ -40,7 +40,7 @@ impl Server {
     /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
     /// is counted, and logged where that is wanted, in `seen`.
     pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
-        Self { handler: Handler::new(&config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
+        Self { handler: Handler::new(config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
     }
 
     /// The door for other faces.
