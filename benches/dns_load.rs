@@ -103,7 +103,10 @@ fn outstanding(zone: &Zone) -> bool {
 
 fn measure(zone: &Zone) -> Tally {
     let load = Load::start(ASKER, zone.gateway, ASKED, known(zone));
-    thread::sleep(TURN);
+    let begun = Instant::now();
+    while begun.elapsed() < TURN {
+        thread::park_timeout(TURN.saturating_sub(begun.elapsed()));
+    }
     load.finish()
 }
 

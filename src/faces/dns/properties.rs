@@ -175,6 +175,15 @@ proptest! {
     }
 }
 
+#[test]
+fn a_reply_to_many_questions_is_not_too_long() {
+    for (operation, questions) in [(0, 30), (9, 2), (9, 30)] {
+        let mut bytes = vec![0x12, 0x34, operation << 3, 0, 0, questions, 0, 0, 0, 0, 0, 0];
+        (0..questions).for_each(|_| bytes.extend(b"\x0fa-name-that-is-\x0ethe-same-again\0\0\x01\0\x01"));
+        assert!(survived(&bytes, Transport::Udp).is_ok());
+    }
+}
+
 fn survived(bytes: &[u8], transport: Transport) -> Result<(), TestCaseError> {
     check(bytes, "10.0.0.3:53".parse().unwrap(), transport, snapshot("internal"));
     let mut out = [0; 1232];

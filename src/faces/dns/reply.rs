@@ -194,7 +194,10 @@ pub(super) fn message(request: &Message, reply: Reply, transport: Transport) -> 
     metadata.authentic_data = reply.authentic;
     let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
     message.metadata = metadata;
-    message.queries.clone_from(&request.queries);
+    // More than one is an error (RFC 9619), and all of them might not fit.
+    if request.queries.len() == 1 {
+        message.queries.clone_from(&request.queries);
+    }
     let limit = request.max_payload().min(MAX_UDP);
     message.edns = request.edns.as_ref().map(|asked| {
         let mut edns = Edns::new();

@@ -81,18 +81,18 @@ impl Manager {
 impl Manager {
     #[zbus(name = "SetLinkDNS")]
     fn set_link_dns(&self, ifindex: i32, addresses: Vec<(i32, Vec<u8>)>) {
-        let address = |(family, bytes): &(i32, Vec<u8>)| match *family {
+        let address = |(family, bytes): (i32, Vec<u8>)| match family {
             libc::AF_INET => IpAddr::from(<[u8; 4]>::try_from(&bytes[..]).map(Ipv4Addr::from).expect("4 bytes")),
             libc::AF_INET6 => IpAddr::from(<[u8; 16]>::try_from(&bytes[..]).map(Ipv6Addr::from).expect("16 bytes")),
             other => panic!("address family {other}"),
         };
-        let addresses: Vec<String> = addresses.iter().map(|one| address(one).to_string()).collect();
+        let addresses: Vec<String> = addresses.into_iter().map(|one| address(one).to_string()).collect();
         self.note(ifindex, &format!("dns {}", addresses.join(" ")));
     }
 
     fn set_link_domains(&self, ifindex: i32, domains: Vec<(String, bool)>) {
-        let shown = |(name, only): &(String, bool)| format!("{}{name}", if *only { "~" } else { "" });
-        self.note(ifindex, &format!("domains {}", domains.iter().map(shown).collect::<Vec<_>>().join(" ")));
+        let shown = |(name, only): (String, bool)| format!("{}{name}", if only { "~" } else { "" });
+        self.note(ifindex, &format!("domains {}", domains.into_iter().map(shown).collect::<Vec<_>>().join(" ")));
     }
 
     fn set_link_default_route(&self, ifindex: i32, enable: bool) {
