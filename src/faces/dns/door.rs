@@ -73,7 +73,7 @@ fn handler(snapshot: &Arc<Snapshot>) -> Handler {
     let snapshot = snapshot.clone();
     let view: View = Arc::new(move || snapshot.clone());
     let config = Config { ttl: TTL, resolv_conf: "/dev/null".into(), ..Config::default() };
-    Handler::new(&config, view)
+    Handler::new(config, view)
 }
 
 /// What the quick way replies; `None`: it leaves the message to the slow way.

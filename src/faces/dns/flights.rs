@@ -74,7 +74,7 @@ pub(super) enum Boarded<T> {
         loops: bool,
     },
     /// Nobody has asked it yet: ask, and land the flight.
-    Pilot(Flight<T>, watch::Receiver<Option<T>>),
+    Pilot(Box<Flight<T>>, watch::Receiver<Option<T>>),
 }
 
 /// One question that is being asked. Whoever waits gets nothing when it is dropped without having landed.
@@ -138,7 +138,7 @@ impl<T> Flights<T> {
         under.flights.insert(key.as_bytes().into(), UnderWay { pilot: asker, landed: landed.clone(), loops: false });
         under.questions.entry(key.question().into()).or_default().push(as_sent.clone());
         drop(under);
-        Boarded::Pilot(Flight { flights: self.clone(), key, as_sent: as_sent.clone(), land }, landed)
+        Boarded::Pilot(Box::new(Flight { flights: self.clone(), key, as_sent: as_sent.clone(), land }), landed)
     }
 
     /// Remembers that a question seems to wait for one of those who wait for it: who joins from now on is told at once.

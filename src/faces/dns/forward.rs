@@ -57,11 +57,19 @@ pub(super) struct Explained {
     pub(super) left_out: Vec<Upstream>,
 }
 
+/// How long a question waits.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    whole: Duration,
+    /// Where a loop is possible, for another asker's.
+    looped: Option<Duration>,
+}
+
 impl Forwarder {
-    pub(super) fn new(config: &Config, view: View) -> Self {
+    pub(super) fn new(config: Config, view: View) -> Self {
         Self {
-            upstreams: Upstreams::new(config),
             cache: Arc::new(Cache::new(config.cache_bytes)),
+            upstreams: Upstreams::new(config),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
             flights: Flights::default(),
@@ -126,8 +134,7 @@ impl Forwarder {
         }
     }
 
-    /// Waits for the answer, and has it asked for if nobody has. `near`: a loop is possible; `kept`: there is another to
-    /// fall back on.
+    /// Waits for the answer, and has it asked for if nobody has.
     async fn await_answer(
         &self,
         asker: IpAddr,
@@ -137,17 +144,15 @@ impl Forwarder {
         (near, kept): (bool, bool),
     ) -> Landed {
         let sent = Sent::new(question);
-        // A little more than the servers get, so that theirs is the last word.
-        let patience = if kept { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
         let (mut landed, loops_after) = match self.flights.board(asker, key, &sent.as_sent) {
             Boarded::Passenger { loops: true, .. } => return None,
-            Boarded::Passenger { landed, of_other, .. } => (landed, (near && of_other).then_some(LOOPED_AFTER)),
+            Boarded::Passenger { landed, of_other, .. } => (landed, patience.looped.filter(|_| of_other)),
             Boarded::Pilot(flight, landed) => {
-                tokio::spawn(fly(flight, key, question.clone(), sent, set.clone(), self.cache.clone()));
+                tokio::spawn(fly(*flight, key, question.clone(), sent, set.clone(), self.cache.clone()));
                 (landed, None)
             }
         };
-        let patience = loops_after.map_or(patience, |limit| limit.min(patience));
+        let patience = loops_after.map_or(patience.whole, |limit| limit.min(patience.whole));
         match timeout(patience, landed.wait_for(Option::is_some)).await {
             Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
             Err(_) => {

@@ -57,7 +57,7 @@ pub(super) struct Forwarding {
 }
 
 impl Handler {
-    pub(super) fn new(config: &Config, view: View) -> Self {
+    pub(super) fn new(config: Config, view: View) -> Self {
         let ttl = config.ttl;
         Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turns: Turns::default() }))
     }

@@ -78,11 +78,11 @@ pub(super) struct Upstreams {
 }
 
 impl Upstreams {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
         let maker =
             Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
         let nobody = Arc::new(Set { id: 0, servers: Vec::new(), keeps: false, used: Mutex::new(monotonic::now()) });
-        let resolv_conf = ResolvConf(config.resolv_conf.clone());
+        let resolv_conf = ResolvConf(config.resolv_conf);
         let mut made = Self {
             maker,
             servers: Mutex::default(),

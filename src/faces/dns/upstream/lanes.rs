@@ -276,7 +276,7 @@ mod tests {
         server.send_to(&reply(message, |_| ()), from).await.unwrap();
         let (_second, mut second_told) = ask(&lanes, true).await;
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
-        server.send_to(&reply(&buffer[..length], |m| m.make_ascii_lowercase()), from).await.unwrap();
+        server.send_to(&reply(&buffer[..length], |m| m[HEADER..].make_ascii_lowercase()), from).await.unwrap();
         assert!(matches!(second_told.recv().await, Some(Heard::Answer(_))), "in any case");
         assert!(told.try_recv().is_err(), "nobody waits for the first any more");
     }
