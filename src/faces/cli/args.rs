@@ -244,7 +244,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub enum NetworkVerb {
     /// Create a network
-    Create(CreateArgs),
+    Create(Box<CreateArgs>),
     /// List networks
     #[command(alias = "list", after_help = "Examples:\n  netd network ls")]
     Ls {

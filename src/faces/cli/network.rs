@@ -9,7 +9,7 @@ use crate::model::request::NetworkSpec;
 
 pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Failure> {
     match verb {
-        NetworkVerb::Create(args) => create(session, args),
+        NetworkVerb::Create(args) => create(session, *args),
         NetworkVerb::Ls { format } => {
             let networks: Vec<Network> =
                 session.client.get("/v1/networks").map_err(|error| Failure::of("network ls", error))?;
