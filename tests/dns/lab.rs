@@ -68,7 +68,7 @@ impl Lab {
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
         let seen = Arc::new(Seen::default());
-        let serving = Server::new(&config, view, receiver, seen.clone());
+        let serving = Server::new(config, view, receiver, seen.clone());
         let names = serving.names();
         tokio::spawn(serving.run(stop.clone()));
         Self { snapshot, server, names, listening, seen, _stop: stop.drop_guard() }

@@ -62,7 +62,6 @@ pub(super) struct Seat<T> {
 
 /// How a question gets its answer.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "lives on the stack of one question; a box would be an allocation each")]
 pub(super) enum Boarded<T> {
     /// It is under way already.
     Passenger {

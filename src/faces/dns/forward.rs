@@ -125,7 +125,12 @@ impl Forwarder {
         set.use_now();
         let near = set.servers.iter().any(|server| is_near(server, &snapshot));
         drop(snapshot);
-        match self.await_answer(asker, key, question, &set, (near, kept.is_some())).await {
+        let patience = Patience {
+            // A little more than the servers get, so that theirs is the last word.
+            whole: if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 },
+            looped: near.then_some(LOOPED_AFTER),
+        };
+        match self.await_answer(asker, key, question, &set, patience).await {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
             None => {
                 kept.iter().for_each(|kept| kept.renew_later());
@@ -141,7 +146,7 @@ impl Forwarder {
         key: Key,
         question: &Question,
         set: &Arc<Set>,
-        (near, kept): (bool, bool),
+        patience: Patience,
     ) -> Landed {
         let sent = Sent::new(question);
         let (mut landed, loops_after) = match self.flights.board(asker, key, &sent.as_sent) {

@@ -39,7 +39,7 @@ struct Serving {
 impl Server {
     /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
     /// is counted, and logged where that is wanted, in `seen`.
-    pub fn new(config: &Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
+    pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
         Self { handler: Handler::new(config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
     }
 

@@ -22,7 +22,7 @@ const PRECEDENCE: Duration = Duration::from_millis(350);
 
 /// The answer, and whose it is; `None` when no server knew one in time.
 pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> Option<(Reply, SocketAddr)> {
-    let order = in_turn(servers);
+    let order = in_order(servers);
     let started = Instant::from_std(monotonic::now());
     let (end, precedence) = (started + PATIENCE, started + PRECEDENCE);
     let sent = Arc::new(sent);
@@ -79,16 +79,22 @@ pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> 
             }
         }
     };
-    // What becomes of the others is waited for elsewhere: it says how they do.
-    tokio::spawn(async move { while asking.next().await.is_some() {} });
+    learn_from(asking);
     won.map(|(place, reply)| (reply, order[place].upstream.address))
 }
 
-/// As they are to be asked: those that were silent lately last.
-fn in_turn(servers: &[Arc<Server>]) -> Vec<Arc<Server>> {
+/// In their order, but those that were silent lately last.
+fn in_order(servers: &[Arc<Server>]) -> Vec<Arc<Server>> {
     let (mut order, last): (Vec<_>, Vec<_>) = servers.iter().cloned().partition(|server| server.health.has_turn());
     order.extend(last);
     order
+}
+
+/// Waits elsewhere for what becomes of the others, because it says how they do.
+fn learn_from<F: Future<Output: Send> + Send + 'static>(mut asking: FuturesUnordered<F>) {
+    if !asking.is_empty() {
+        tokio::spawn(async move { while asking.next().await.is_some() {} });
+    }
 }
 
 fn is_positive(reply: &Reply) -> bool {
