@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use lanes::{Heard, Lanes};
+use lanes::{Heard, Lanes, Ticket};
 pub(super) use race::race;
 use streams::Pool;
 pub use streams::Roots;
@@ -195,9 +195,7 @@ impl Server {
         let mut send = true;
         loop {
             if send {
-                let (mut message, question) = encoded(&sent, with_edns)?;
-                let ticket = self.lanes.send(&mut message, &question, any_case, &tell).await;
-                tickets.push(ticket.map_err(|error| Failure::Unreachable(error.to_string()))?);
+                tickets.push(self.send(&sent, with_edns, any_case, &tell).await?);
             }
             let wait = waits.next().unwrap_or(Wait::End);
             match timeout(wait.span(), told.recv()).await {
@@ -222,6 +220,19 @@ impl Server {
                 },
             }
         }
+    }
+
+    /// In a function of its own: a question that waits keeps no message.
+    async fn send(
+        &self,
+        sent: &Sent,
+        with_edns: bool,
+        any_case: bool,
+        tell: &mpsc::Sender<Heard>,
+    ) -> Result<Ticket, Failure> {
+        let (mut message, question) = encoded(sent, with_edns)?;
+        let ticket = self.lanes.send(&mut message, &question, any_case, tell).await;
+        ticket.map_err(|error| Failure::Unreachable(error.to_string()))
     }
 
     /// Remembers that nothing came since then.
