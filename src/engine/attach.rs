@@ -49,9 +49,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut last = None;
         for _ in 0..TRIES {
             let container = who(self)?;
-            let endpoint = self.decided(|state| {
-                decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts))
-            })?;
+            let decided = self
+                .decided(|state| decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts)));
+            let endpoint = match decided {
+                // The one that is connected is gone, untold as yet, and another may have come under its name.
+                Err(Refusal::AlreadyConnected { .. }) if !self.kernel.netns_alive(&container.netns) => {
+                    self.release_container(&container.id);
+                    continue;
+                }
+                decided => decided?,
+            };
             match self.attach(network, endpoint) {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(Error::Kernel { error, undo }) => {

@@ -86,6 +86,20 @@ fn an_adopted_container_that_died_untold_is_released() {
 }
 
 #[test]
+fn a_container_that_came_again_under_its_name_is_another_one_though_nobody_told_of_its_end() {
+    let world = World::new(&["c1"]);
+    let key = key("podman", "c2", "eth0");
+    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    world.runtime.block_on(world.engine.handle.detach(key)).unwrap();
+    let first = world.connect("net1", "c1");
+    world.fake.delete_namespace("c1");
+    world.fake.add_namespace("c1");
+    let second = world.connect("net1", "c1");
+    assert_ne!(first.container.netns.id, second.container.netns.id, "the new namespace, not \"already connected\"");
+    assert_eq!(world.engine.handle.snapshot().desired.counts(), (1, 1, 1));
+}
+
+#[test]
 fn a_port_of_a_container_that_died_untold_is_free() {
     let world = World::new(&["c1", "c2"]);
     let ports = json!({"ports": ["4000:80"], "addresses": [{"address": "10.0.0.9"}], "mac": "02:00:00:00:00:09"});
