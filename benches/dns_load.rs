@@ -95,10 +95,12 @@ fn outstanding(zone: &Zone) -> bool {
     println!(
         "p99 with {reached} or more under way: {ratio:.2} times that without (at most {RATIO_MAX}); {lost} lost or wrong"
     );
-    if reached < OUTSTANDING as u64 {
+    // Those that were given up are replaced as fast as the flood's rate allows.
+    let enough = reached >= OUTSTANDING as u64 * 9 / 10;
+    if !enough {
         println!("{OUTSTANDING} were never under way together: the others were refused");
     }
-    ratio <= RATIO_MAX && lost == 0
+    ratio <= RATIO_MAX && lost == 0 && enough
 }
 
 fn measure(zone: &Zone) -> Tally {

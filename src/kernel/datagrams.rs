@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSo
 use std::os::fd::AsRawFd as _;
 
 /// Questions that are taken at once.
-pub const BATCH: usize = 64;
+pub const BATCH: usize = 16;
 /// Bytes of the longest question. A longer one is not shown: none that is meant for a name service is.
 pub const QUESTION_MAX: usize = 4096;
 /// Bytes of the longest answer.
