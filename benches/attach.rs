@@ -1,14 +1,12 @@
 //! `scripts/bench attach`: what connecting a container with one published port costs, over the API's unix socket, on
 //! an empty host and with 2,000 endpoints already there. Fails when a bound is missed.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
 #[path = "../tests/netns/lab/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
 mod lab;
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -93,14 +91,5 @@ fn round(network: &str, containers: &[String], port: usize) -> Times {
 fn connect(network: &str, container: &str, port: Option<usize>) {
     let ports = port.map_or_else(String::new, |port| format!(r#","ports":["{port}:80"]"#));
     let body = format!(r#"{{"container":"{container}"{ports}}}"#);
-    let request = format!(
-        "POST /v1/networks/{network}/endpoints HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = UnixStream::connect(lab::daemon::SOCKET).expect("the daemon listens");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+    lab::daemon::call("POST", &format!("/v1/networks/{network}/endpoints"), &body);
 }

@@ -7,8 +7,7 @@
 #[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
 mod lab;
 
-use std::io::{Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -93,14 +92,5 @@ fn plugin(command: &str, number: usize, stdin: &str) {
 fn api(number: usize) {
     let port = 10_000 + number;
     let body = format!(r#"{{"netns":"/run/netns/box{number}","network":{{"name":"net1"}},"ports":["{port}:80"]}}"#);
-    let request = format!(
-        "PUT /v1/attachments/net1/box{number}/eth0 HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = UnixStream::connect(lab::daemon::SOCKET).expect("the daemon listens");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+    lab::daemon::call("PUT", &format!("/v1/attachments/net1/box{number}/eth0"), &body);
 }

@@ -2,9 +2,7 @@
 //! container from which is asked.
 
 use std::fmt::Write as _;
-use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::net::UnixStream;
 
 use super::lab::{self, Lab};
 
@@ -71,14 +69,5 @@ pub(crate) fn disconnect(container: &str) {
 }
 
 fn call(method: &str, path: &str, body: &str) {
-    let request = format!(
-        "{method} /v1/networks/{NETWORK}/endpoints{path} HTTP/1.1\r\nHost: netd\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
-    let mut stream = UnixStream::connect(lab::daemon::SOCKET).expect("the daemon listens");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut reply = String::new();
-    stream.read_to_string(&mut reply).unwrap();
-    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
+    lab::daemon::call(method, &format!("/v1/networks/{NETWORK}/endpoints{path}"), body);
 }

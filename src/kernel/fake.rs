@@ -1,6 +1,8 @@
 //! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses,
 //! and fails at the step a test names. It is what `netd` runs on in tests that need no root.
 
+mod seen;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
@@ -13,7 +15,7 @@ use crate::model::endpoint::Netns;
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
-use crate::model::observed::{HostEnd, HostFacts, Observed, ObservedInterface, ObservedLink, Structure};
+use crate::model::observed::{HostEnd, HostFacts, Observed, ObservedInterface, Structure};
 use crate::model::route::Route;
 use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
@@ -117,9 +119,9 @@ impl Kernel for Fake {
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
         let world = self.world();
-        let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), observed_bridge(bridge)));
-        let links = world.links.values().map(|link| (link.host_ifname.clone(), observed_link(link)));
-        let ifbs = world.ifbs().map(|shaping| (shaping.ifb.clone(), observed_ifb(shaping)));
+        let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), seen::bridge(bridge)));
+        let links = world.links.values().map(|link| (link.host_ifname.clone(), seen::link(link)));
+        let ifbs = world.ifbs().map(|shaping| (shaping.ifb.clone(), seen::ifb(shaping)));
         Ok(Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
             structure: if world.elements.is_some() { Structure::Intact } else { Structure::Missing },
@@ -200,45 +202,6 @@ impl Kernel for Fake {
 
     fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         Ok(())
-    }
-}
-
-fn observed_bridge(bridge: &BridgeLink) -> ObservedLink {
-    ObservedLink {
-        kind: "bridge".into(),
-        master: None,
-        up: true,
-        mtu: bridge.mtu,
-        isolated: false,
-        addresses: bridge.addresses.clone(),
-        ours: true,
-        finished: true,
-    }
-}
-
-fn observed_link(link: &EndpointLink) -> ObservedLink {
-    ObservedLink {
-        kind: "veth".into(),
-        master: Some(link.bridge.clone()),
-        up: true,
-        mtu: link.mtu,
-        isolated: link.isolated,
-        addresses: Vec::new(),
-        ours: true,
-        finished: true,
-    }
-}
-
-fn observed_ifb(shaping: &Shaping) -> ObservedLink {
-    ObservedLink {
-        kind: "ifb".into(),
-        master: None,
-        up: true,
-        mtu: shaping.mtu,
-        isolated: false,
-        addresses: Vec::new(),
-        ours: true,
-        finished: true,
     }
 }
 

@@ -1,6 +1,8 @@
 //! The real daemon, in the namespace that plays the host.
 
 use std::fs::{self, File, OpenOptions};
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -79,4 +81,20 @@ pub(crate) fn log() -> String {
     let text = File::open(LOG).and_then(std::io::read_to_string).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
+}
+
+/// One request to the daemon's API, on a connection of its own as programs make it; it must succeed.
+#[allow(dead_code, reason = "for benchmarks")]
+#[track_caller]
+pub(crate) fn call(method: &str, path: &str, body: &str) {
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: netd\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut stream = UnixStream::connect(SOCKET).expect("the daemon listens");
+    stream.write_all(request.as_bytes()).expect("the daemon reads");
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).expect("the daemon replies");
+    assert!(reply.starts_with("HTTP/1.1 2"), "{reply}");
 }
