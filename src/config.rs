@@ -127,7 +127,9 @@ impl Default for Pools {
     #[expect(clippy::expect_used, reason = "the literals are subnets, a test reads them")]
     fn default() -> Self {
         let pool = |base: &str, size| Pool { base: base.parse().expect("a subnet"), size };
-        Self { ipv4: vec![pool("10.89.0.0/16", 24), pool("172.30.0.0/15", 24)], ipv6: Ipv6Pools::Auto }
+        // Not Podman's 10.88.0.0/15 and above; the last one is for hosts on which a VPN routes all of 10.0.0.0/8.
+        let ipv4 = vec![pool("10.77.0.0/16", 24), pool("10.78.0.0/16", 24), pool("172.30.0.0/15", 24)];
+        Self { ipv4, ipv6: Ipv6Pools::Auto }
     }
 }
 

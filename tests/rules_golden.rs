@@ -49,39 +49,39 @@ fn range(host_ip: Option<&str>, protocol: Protocol, first: u16, last: u16, to: &
 }
 
 fn two_networks() -> Elements {
-    let mut elements = network("nd-net1", &["10.89.0.0/24"], false);
-    elements.extend(network("nd-net2", &["10.89.1.0/24"], true));
+    let mut elements = network("nd-net1", &["10.77.0.0/24"], false);
+    elements.extend(network("nd-net2", &["10.77.1.0/24"], true));
     elements.insert(Element::HostClosed("nd-net1".parse().unwrap()));
     elements
 }
 
 fn ten_publications() -> Elements {
     use Protocol::{Sctp, Tcp, Udp};
-    let mut elements = network("nd-net1", &["10.89.0.0/24"], false);
+    let mut elements = network("nd-net1", &["10.77.0.0/24"], false);
     elements.extend([
-        publish(None, Tcp, 4000, "10.89.0.2", 80),
-        publish(None, Udp, 4000, "10.89.0.2", 80),
-        publish(None, Sctp, 4000, "10.89.0.2", 80),
-        publish(Some("127.0.0.1"), Tcp, 5432, "10.89.0.3", 5432),
-        publish(Some("192.0.2.7"), Tcp, 443, "10.89.0.4", 8443),
-        publish(Some("192.0.2.7"), Udp, 53, "10.89.0.4", 5353),
-        publish(None, Tcp, 65535, "10.89.0.5", 1),
-        publish(None, Tcp, 1, "10.89.0.5", 65535),
-        range(None, Udp, 10000, 20000, "10.89.0.6"),
-        range(Some("192.0.2.7"), Tcp, 6000, 6010, "10.89.0.6"),
+        publish(None, Tcp, 4000, "10.77.0.2", 80),
+        publish(None, Udp, 4000, "10.77.0.2", 80),
+        publish(None, Sctp, 4000, "10.77.0.2", 80),
+        publish(Some("127.0.0.1"), Tcp, 5432, "10.77.0.3", 5432),
+        publish(Some("192.0.2.7"), Tcp, 443, "10.77.0.4", 8443),
+        publish(Some("192.0.2.7"), Udp, 53, "10.77.0.4", 5353),
+        publish(None, Tcp, 65535, "10.77.0.5", 1),
+        publish(None, Tcp, 1, "10.77.0.5", 65535),
+        range(None, Udp, 10000, 20000, "10.77.0.6"),
+        range(Some("192.0.2.7"), Tcp, 6000, 6010, "10.77.0.6"),
     ]);
     elements
 }
 
 fn dual_stack() -> Elements {
     use Protocol::{Tcp, Udp};
-    let mut elements = network("nd-net1", &["10.89.0.0/24", "fd00:89::/64"], false);
-    elements.extend(["10.89.0.1", "fd00:89::1"].into_iter().flat_map(name_server));
+    let mut elements = network("nd-net1", &["10.77.0.0/24", "fd00:89::/64"], false);
+    elements.extend(["10.77.0.1", "fd00:89::1"].into_iter().flat_map(name_server));
     elements.extend([
-        publish(None, Tcp, 4000, "10.89.0.2", 80),
+        publish(None, Tcp, 4000, "10.77.0.2", 80),
         publish(None, Tcp, 4000, "fd00:89::2", 80),
         publish(Some("2001:db8::7"), Udp, 53, "fd00:89::2", 53),
-        range(None, Udp, 6000, 6010, "10.89.0.2"),
+        range(None, Udp, 6000, 6010, "10.77.0.2"),
         range(None, Udp, 6000, 6010, "fd00:89::2"),
         range(Some("2001:db8::7"), Tcp, 6000, 6010, "fd00:89::2"),
     ]);
@@ -93,7 +93,7 @@ fn tables() -> [(&'static str, Elements); 5] {
         ("empty", Elements::new()),
         (
             "one-network",
-            network("nd-net1", &["10.89.0.0/24"], false).into_iter().chain(name_server("10.89.0.1")).collect(),
+            network("nd-net1", &["10.77.0.0/24"], false).into_iter().chain(name_server("10.77.0.1")).collect(),
         ),
         ("two-networks-one-internal", two_networks()),
         ("ten-publications", ten_publications()),

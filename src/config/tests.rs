@@ -11,7 +11,10 @@ runtime_dir = "/run/netd"
 log = "info"
 
 [pools]                          # where automatic subnets come from: split into subnets of `size`
-ipv4 = [{ base = "10.89.0.0/16", size = 24 }, { base = "172.30.0.0/15", size = 24 }]
+ipv4 = [
+    { base = "10.77.0.0/16", size = 24 }, { base = "10.78.0.0/16", size = 24 },
+    { base = "172.30.0.0/15", size = 24 },   # for hosts with a VPN that routes all of 10.0.0.0/8
+]
 ipv6 = "auto"                    # a random ULA /48, kept
 
 [dns]

@@ -248,16 +248,16 @@ mod tests {
             run("ip addr add 192.0.2.2/24 dev lo");
             run("ip addr add 2001:db8::1/64 dev lo nodad");
             for (protocol, destination, port, reply) in [
-                ("udp", "192.0.2.1", 53, "10.89.0.2"),
-                ("udp", "192.0.2.1", 54, "10.89.0.2"),
+                ("udp", "192.0.2.1", 53, "10.77.0.2"),
+                ("udp", "192.0.2.1", 54, "10.77.0.2"),
                 ("udp", "192.0.2.2", 53, "192.0.2.2"),
                 ("udp", "198.51.100.1", 53, "198.51.100.1"),
-                ("tcp", "192.0.2.1", 53, "10.89.0.3"),
+                ("tcp", "192.0.2.1", 53, "10.77.0.3"),
             ] {
                 create(protocol, "192.0.2.9", destination, port, reply);
             }
             create("udp", "2001:db8::9", "2001:db8::1", 53, "fd00::2");
-            create("tcp", "10.89.0.2", "198.51.100.1", 443, "198.51.100.1");
+            create("tcp", "10.77.0.2", "198.51.100.1", 443, "198.51.100.1");
             assert_eq!(entries().len(), 7);
             test();
         });
@@ -308,10 +308,10 @@ mod tests {
     #[test]
     fn a_container_forgets_what_came_from_it_and_what_went_to_it() {
         assert_eq!(
-            forgotten(&[Flows::Of("10.89.0.2".parse().unwrap())]),
-            ["tcp 10.89.0.2>198.51.100.1:443", "udp 192.0.2.9>192.0.2.1:53", "udp 192.0.2.9>192.0.2.1:54",]
+            forgotten(&[Flows::Of("10.77.0.2".parse().unwrap())]),
+            ["tcp 10.77.0.2>198.51.100.1:443", "udp 192.0.2.9>192.0.2.1:53", "udp 192.0.2.9>192.0.2.1:54",]
         );
-        let many: Vec<Flows> = (1..=40u8).map(|last| Flows::Of([10, 89, 0, last].into())).collect();
+        let many: Vec<Flows> = (1..=40u8).map(|last| Flows::Of([10, 77, 0, last].into())).collect();
         assert_eq!(forgotten(&many).len(), 4);
     }
 
@@ -326,7 +326,7 @@ mod tests {
         with_entries(|| {
             let mut netfilter = Netfilter::open().unwrap();
             let began = Instant::now();
-            forget_filtered(&mut netfilter, &Flows::Of("10.89.0.2".parse().unwrap())).unwrap();
+            forget_filtered(&mut netfilter, &Flows::Of("10.77.0.2".parse().unwrap())).unwrap();
             forget_filtered(&mut netfilter, &to("192.0.2.1", Protocol::Udp, 53)).unwrap();
             let filtered = began.elapsed();
             forget_filtered(&mut netfilter, &to("0.0.0.0", Protocol::Udp, 53)).unwrap();

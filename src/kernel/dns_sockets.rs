@@ -106,7 +106,7 @@ mod tests {
         in_own_netns(|| {
             ip("link set lo up");
             for (address, command) in [
-                ("10.89.0.1", "address add 10.89.0.1/32 dev lo"),
+                ("10.77.0.1", "address add 10.77.0.1/32 dev lo"),
                 ("fd00:89::1", "address add fd00:89::1/128 dev lo nodad"),
             ] {
                 let address: IpAddr = address.parse().unwrap();

@@ -101,9 +101,9 @@ pub(super) fn bridge(addresses: &[&str]) -> BridgeLink {
     }
 }
 
-/// `eth0` of `web`, a port of that bridge, with the address 10.89.0.NUMBER.
+/// `eth0` of `web`, a port of that bridge, with the address 10.77.0.NUMBER.
 pub(super) fn endpoint(container: &Parked, number: u16) -> EndpointLink {
-    let address = format!("10.89.{}.{}", number >> 8, number & 0xff);
+    let address = format!("10.77.{}.{}", number >> 8, number & 0xff);
     EndpointLink {
         network: "net1".parse().unwrap(),
         container: "web".parse().unwrap(),
@@ -115,7 +115,7 @@ pub(super) fn endpoint(container: &Parked, number: u16) -> EndpointLink {
         mtu: 1400,
         addresses: vec![format!("{address}/24").parse().unwrap()],
         routes: Vec::new(),
-        default_gateways: vec!["10.89.0.1".parse().unwrap()],
+        default_gateways: vec!["10.77.0.1".parse().unwrap()],
         isolated: false,
     }
 }

@@ -35,21 +35,21 @@ fn every_kind() -> Vec<Element> {
         Element::PortsClosed(name("nd-b")),
         Element::Allowed(name("nd-a"), name("nd-a")),
         Element::Allowed(name("nd-a"), name("fifteen-letters")),
-        publish(None, Protocol::Tcp, 4000, "10.89.0.2", 80),
-        publish(None, Protocol::Udp, 4000, "10.89.0.2", 80),
+        publish(None, Protocol::Tcp, 4000, "10.77.0.2", 80),
+        publish(None, Protocol::Udp, 4000, "10.77.0.2", 80),
         publish(None, Protocol::Sctp, 65535, "fd00::2", 1),
-        publish(Some("127.0.0.1"), Protocol::Tcp, 4000, "10.89.0.3", 80),
+        publish(Some("127.0.0.1"), Protocol::Tcp, 4000, "10.77.0.3", 80),
         publish(Some("2001:db8::1"), Protocol::Udp, 53, "fd00::2", 53),
-        range(None, 5000, 5010, "10.89.0.2"),
-        range(None, 5020, 5020, "10.89.0.2"),
+        range(None, 5000, 5010, "10.77.0.2"),
+        range(None, 5020, 5020, "10.77.0.2"),
         range(Some("2001:db8::1"), 5000, 65535, "fd00::2"),
-        range(Some("192.0.2.1"), 5000, 5010, "10.89.0.2"),
+        range(Some("192.0.2.1"), 5000, 5010, "10.77.0.2"),
     ];
-    for gateway in ["10.89.0.1", "fd00::1"] {
+    for gateway in ["10.77.0.1", "fd00::1"] {
         let server = NameServer { gateway: gateway.parse().unwrap(), port: 61053 };
         elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
     }
-    let subnets = ["10.89.0.0/24", "10.89.1.0/24", "10.89.4.0/22", "255.255.255.0/24", "10.99.0.7/32"];
+    let subnets = ["10.77.0.0/24", "10.77.1.0/24", "10.77.4.0/22", "255.255.255.0/24", "10.99.0.7/32"];
     for subnet in subnets.into_iter().chain(["fd00::/64", "fd00:0:0:1::/64", "fd00:5::/48"]) {
         let subnet = subnet.parse().unwrap();
         elements.extend([Element::Masquerade(subnet), Element::Hairpin(subnet)]);
@@ -113,7 +113,7 @@ fn a_kernel_without_destroy_is_served_too() {
         let mut nft = Nft::new().unwrap();
         nft.forget_destroy();
         nft.replace_table(&every_kind()).unwrap();
-        let gone = publish(None, Protocol::Tcp, 9, "10.89.0.2", 9);
+        let gone = publish(None, Protocol::Tcp, 9, "10.77.0.2", 9);
         let mut remove = every_kind();
         remove.insert(0, gone);
         nft.change(&remove[..6], &[]).unwrap();
@@ -126,8 +126,8 @@ fn a_kernel_without_destroy_is_served_too() {
 fn a_port_moves_in_one_transaction_and_is_never_taken_silently() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
-        let here = publish(None, Protocol::Tcp, 4000, "10.89.0.2", 80);
-        let there = publish(None, Protocol::Tcp, 4000, "10.89.0.3", 80);
+        let here = publish(None, Protocol::Tcp, 4000, "10.77.0.2", 80);
+        let there = publish(None, Protocol::Tcp, 4000, "10.77.0.3", 80);
         nft.replace_table(std::slice::from_ref(&here)).unwrap();
         let bridge = Element::Bridge("nd-a".parse().unwrap());
         let error = nft.change(&[], &[bridge, there.clone()]).unwrap_err().to_string();
@@ -159,7 +159,7 @@ fn whoever_changes_the_structure_is_noticed() {
             "add chain inet netd another",
             "add set inet netd another { type ifname ; }",
             "add table inet netd { flags dormant ; }",
-            "add element inet netd publish4 { tcp . 4001 : 10.89.0.2 }",
+            "add element inet netd publish4 { tcp . 4001 : 10.77.0.2 }",
             "add element inet netd masquerade4 { 10.1.0.0-10.1.0.9 }",
             "delete table inet netd",
             "flush ruleset",
@@ -229,7 +229,7 @@ fn a_daemon_that_starts_anew_recognises_its_table() {
 fn what_nft_says_is_told() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
-        let twice = [range(None, 5000, 5010, "10.89.0.2"), range(None, 5005, 5020, "10.89.0.2")];
+        let twice = [range(None, 5000, 5010, "10.77.0.2"), range(None, 5005, 5020, "10.77.0.2")];
         let error = nft.replace_table(&twice).unwrap_err().to_string();
         assert!(error.starts_with("load table inet netd: nft said: "), "{error}");
         assert!(!attempt("nft list table inet netd").1);
@@ -281,7 +281,7 @@ fn ten_thousand_ports_are_one_transaction() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
         let ports: Vec<Element> =
-            (20000..=30000).map(|port| publish(None, Protocol::Tcp, port, "10.89.0.2", port + 1)).collect();
+            (20000..=30000).map(|port| publish(None, Protocol::Tcp, port, "10.77.0.2", port + 1)).collect();
         nft.replace_table(&[]).unwrap();
         let began = Instant::now();
         nft.change(&[], &ports).unwrap();

@@ -81,10 +81,10 @@ mod tests {
     fn the_file_comes_and_goes_with_its_directory() {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("web/resolv.conf");
-        apply(root.path(), "web", Some("nameserver 10.89.0.1\n")).unwrap();
-        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{MARKER}\nnameserver 10.89.0.1\n"));
-        apply(root.path(), "web", Some("nameserver 10.89.1.1\n")).unwrap();
-        assert!(fs::read_to_string(&file).unwrap().ends_with("nameserver 10.89.1.1\n"));
+        apply(root.path(), "web", Some("nameserver 10.77.0.1\n")).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), format!("{MARKER}\nnameserver 10.77.0.1\n"));
+        apply(root.path(), "web", Some("nameserver 10.77.1.1\n")).unwrap();
+        assert!(fs::read_to_string(&file).unwrap().ends_with("nameserver 10.77.1.1\n"));
         assert_eq!(fs::read_dir(root.path().join("web")).unwrap().count(), 1);
         apply(root.path(), "web", None).unwrap();
         apply(root.path(), "web", None).unwrap();
@@ -98,12 +98,12 @@ mod tests {
         fs::create_dir(&directory).unwrap();
         let file = directory.join("resolv.conf");
         fs::write(&file, "nameserver 9.9.9.9\n").unwrap();
-        apply(root.path(), "web", Some("nameserver 10.89.0.1\n")).unwrap();
+        apply(root.path(), "web", Some("nameserver 10.77.0.1\n")).unwrap();
         apply(root.path(), "web", None).unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "nameserver 9.9.9.9\n");
         fs::remove_file(&file).unwrap();
         fs::write(directory.join("hosts"), "").unwrap();
-        apply(root.path(), "web", Some("nameserver 10.89.0.1\n")).unwrap();
+        apply(root.path(), "web", Some("nameserver 10.77.0.1\n")).unwrap();
         apply(root.path(), "web", None).unwrap();
         assert!(directory.join("hosts").exists());
     }

@@ -88,14 +88,14 @@ mod tests {
     #[test]
     fn automatic_subnets_walk_around_networks_and_routes() {
         let mut desired = Desired::default();
-        desired.insert_network(samples::network("net1", &["10.89.0.0/24"]));
-        let pools = [pool("10.89.0.0/16", 24), pool("172.30.0.0/15", 24)];
+        desired.insert_network(samples::network("net1", &["10.77.0.0/24"]));
+        let pools = [pool("10.77.0.0/16", 24), pool("172.30.0.0/15", 24)];
         let choose = |routes: &[&str]| choose(&pools, Family::V4, &desired, &facts(routes), &[]).map(|s| s.to_string());
-        assert_eq!(choose(&[]).unwrap(), "10.89.1.0/24");
-        assert_eq!(choose(&["10.89.0.0/22"]).unwrap(), "10.89.4.0/24");
+        assert_eq!(choose(&[]).unwrap(), "10.77.1.0/24");
+        assert_eq!(choose(&["10.77.0.0/22"]).unwrap(), "10.77.4.0/24");
         assert_eq!(choose(&["10.0.0.0/8"]).unwrap(), "172.30.0.0/24");
         let error = choose(&["10.0.0.0/8", "172.16.0.0/12"]).unwrap_err().to_string();
-        assert!(error.contains("10.89.0.0/16 (/24), 172.30.0.0/15 (/24)"), "{error}");
+        assert!(error.contains("10.77.0.0/16 (/24), 172.30.0.0/15 (/24)"), "{error}");
     }
 
     #[test]
@@ -109,10 +109,10 @@ mod tests {
     #[test]
     fn a_given_subnet_that_overlaps_is_refused_by_name() {
         let mut desired = Desired::default();
-        desired.insert_network(samples::network("net1", &["10.89.0.0/24"]));
+        desired.insert_network(samples::network("net1", &["10.77.0.0/24"]));
         let check = |subnet: &str, routes: &[&str]| check(subnet.parse().unwrap(), &desired, &facts(routes));
-        let error = check("10.89.0.128/25", &[]).unwrap_err().to_string();
-        assert!(error.contains("network net1 (10.89.0.0/24)"), "{error}");
+        let error = check("10.77.0.128/25", &[]).unwrap_err().to_string();
+        assert!(error.contains("network net1 (10.77.0.0/24)"), "{error}");
         let error = check("10.9.0.0/16", &["10.9.3.0/24"]).unwrap_err().to_string();
         assert!(error.contains("route 10.9.3.0/24 over tun0"), "{error}");
         assert!(check("10.90.0.0/24", &["10.9.3.0/24"]).is_ok());

@@ -25,7 +25,7 @@ impl Family {
     }
 }
 
-/// An IP prefix without host bits ("10.89.0.0/24").
+/// An IP prefix without host bits ("10.77.0.0/24").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Subnet(IpNetwork);
@@ -77,7 +77,7 @@ impl Subnet {
         (first..=last).contains(&number).then(|| address(number, self.family()))
     }
 
-    /// An address of this subnet with its prefix ("10.89.0.2/24"), as interfaces carry it.
+    /// An address of this subnet with its prefix ("10.77.0.2/24"), as interfaces carry it.
     pub fn interface(self, address: IpAddr) -> IpNetwork {
         // The prefix is valid for the family because it came from this subnet.
         IpNetwork::new(address, self.prefix()).unwrap_or(self.0)
@@ -109,11 +109,11 @@ impl FromStr for Subnet {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         if !text.contains('/') {
-            return Err(Invalid::new("subnet", text, "the prefix length is missing (as in 10.89.0.0/24)"));
+            return Err(Invalid::new("subnet", text, "the prefix length is missing (as in 10.77.0.0/24)"));
         }
         let network: IpNetwork = text
             .parse()
-            .map_err(|_| Invalid::new("subnet", text, "use ADDRESS/PREFIX, as in 10.89.0.0/24 or fd00:1::/64"))?;
+            .map_err(|_| Invalid::new("subnet", text, "use ADDRESS/PREFIX, as in 10.77.0.0/24 or fd00:1::/64"))?;
         if network.ip() != network.network() {
             let why = format!("host bits are set, maybe you meant {}/{}", network.network(), network.prefix());
             return Err(Invalid::new("subnet", text, why));
@@ -265,6 +265,6 @@ mod tests {
         assert!("01:00:5e:00:00:01".parse::<Mac>().is_err());
         assert!("02:42:ac:11:00".parse::<Mac>().is_err());
         assert_eq!("02-42-AC-11-00-02".parse::<Mac>().unwrap().to_string(), "02:42:ac:11:00:02");
-        assert_eq!(Mac::for_address("10.89.0.2".parse().unwrap()).to_string(), "02:6e:0a:59:00:02");
+        assert_eq!(Mac::for_address("10.77.0.2".parse().unwrap()).to_string(), "02:6e:0a:4d:00:02");
     }
 }

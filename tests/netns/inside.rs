@@ -205,7 +205,7 @@ fn changes(lab: &Lab) {
     lab.netd("connect net1 mover").ok();
     lab.netd("disconnect net2 mover").ok();
     lab.container("heir");
-    lab.netd(&format!("connect net2 heir --ip {}", "10.89.0.2")).ok();
+    lab.netd(&format!("connect net2 heir --ip {}", "10.77.0.2")).ok();
     resolves("mover", "", "one", &address("net1", "one"));
     for how in ["+notcp", "+tcp"] {
         Dig::expect_none("mover", &format!("{how} two"), "NXDOMAIN");

@@ -175,7 +175,7 @@ fn sigterm(lab: &Lab) {
 fn two_daemons(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1").ok();
-    run("ip -n outside route add 10.89.0.0/16 via 192.0.2.1").ok();
+    run("ip -n outside route add 10.77.0.0/16 via 192.0.2.1").ok();
     let mut command = Command::new("nsenter");
     command.args(["--net=/run/netns/outside", "--", daemon::NETD, "daemon", "--socket", "/run/lab/two.sock"]);
     command.args(["--state-dir", "/run/lab/two-state", "--runtime-dir", "/run/lab/two"]);
@@ -186,6 +186,6 @@ fn two_daemons(lab: &Lab) {
     let subnet = two("network inspect net1 --json").ok().json()[0]["subnets"][0]["subnet"].clone();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!subnet.as_str().unwrap().starts_with("10.89."), "{subnet} is routed elsewhere");
+    assert!(!subnet.as_str().unwrap().starts_with("10.77."), "{subnet} is routed elsewhere");
     assert!(links("outside").iter().any(|name| name.starts_with("nd-")), "{:?}", links("outside"));
 }

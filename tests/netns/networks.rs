@@ -34,8 +34,8 @@ fn life(lab: &Lab) {
     let shown = lab.network("net1");
     assert_eq!((&shown["name"], &shown["driver"]), (&"net1".into(), &"bridge".into()));
     assert_eq!(shown["bridge"], "nd-net1");
-    assert_eq!(subnet(&shown, 0), "10.89.0.0/24");
-    assert_eq!(shown["subnets"][0]["gateway"], "10.89.0.1");
+    assert_eq!(subnet(&shown, 0), "10.77.0.0/24");
+    assert_eq!(shown["subnets"][0]["gateway"], "10.77.0.1");
     assert_eq!(shown["labels"], serde_json::json!({"a": "b", "c": ""}));
     for (key, value) in [("internal", false), ("icc", true), ("masquerade", true)] {
         assert_eq!(shown[key], value, "{key}: {shown}");
@@ -44,7 +44,7 @@ fn life(lab: &Lab) {
     assert_eq!(shown["id"].as_str().map(str::len), Some(64), "{shown}");
     assert!(shown["created"].as_str().is_some_and(|text| text.ends_with('Z')), "{shown}");
     assert_eq!(lab.netd("network ls --json").ok().json(), Value::Array(vec![shown.clone()]));
-    assert_eq!(addresses("host", "nd-net1"), ["10.89.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(addresses("host", "nd-net1"), ["10.77.0.1".parse::<std::net::IpAddr>().unwrap()]);
     let twice = lab.netd("network create net1").refused();
     assert!(twice.contains("net1") && twice.contains("exists"), "{twice}");
     lab.netd("network rm net1").ok();
@@ -91,18 +91,18 @@ fn http(lab: &Lab) {
 }
 
 fn automatic(lab: &Lab) {
-    run("ip -n host route add 10.89.0.0/24 via 192.0.2.2").ok();
-    run("ip -n host address add 10.89.1.77/25 dev uplink").ok();
-    run("ip -n host route add 10.89.2.128/25 via 192.0.2.2").ok();
+    run("ip -n host route add 10.77.0.0/24 via 192.0.2.2").ok();
+    run("ip -n host address add 10.77.1.77/25 dev uplink").ok();
+    run("ip -n host route add 10.77.2.128/25 via 192.0.2.2").ok();
     // Nothing is there, but nothing of ours would be reachable there either.
-    run("ip -n host route add blackhole 10.89.4.0/30").ok();
+    run("ip -n host route add blackhole 10.77.4.0/30").ok();
     lab.start_daemon();
     let mut got = Vec::new();
     for name in ["a", "b", "c"] {
         lab.netd(&format!("network create {name}")).ok();
         got.push(subnet(&lab.network(name), 0));
     }
-    assert_eq!(got, ["10.89.3.0/24", "10.89.5.0/24", "10.89.6.0/24"]);
+    assert_eq!(got, ["10.77.3.0/24", "10.77.5.0/24", "10.77.6.0/24"]);
 }
 
 fn default_route_in_disguise(lab: &Lab) {

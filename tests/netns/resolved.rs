@@ -196,23 +196,23 @@ fn told_once(lab: &Lab) {
     let _bus = start_bus();
     let resolved = StandIn::start();
     start_daemon(lab);
-    lab.netd("network create net1 --subnet 10.89.0.0/24 --subnet fd00:1::/64").ok();
+    lab.netd("network create net1 --subnet 10.77.0.0/24 --subnet fd00:1::/64").ok();
     let net1 = index("nd-net1");
     let of_net1 = [
         "default-route false",
-        "domains ~net1.internal ~0.89.10.in-addr.arpa ~0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa",
+        "domains ~net1.internal ~0.77.10.in-addr.arpa ~0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa",
         "llmnr no",
         "mdns no",
         "dns-over-tls no",
         "dnssec no",
-        "dns 10.89.0.1 fd00:1::1",
+        "dns 10.77.0.1 fd00:1::1",
     ]
     .map(|call| format!("{net1} {call}"));
     until("net1 is told", || calls() == of_net1);
     lab.connected("net1", "web", "");
-    lab.netd("network create net2 --subnet 10.89.4.0/23").ok();
+    lab.netd("network create net2 --subnet 10.77.4.0/23").ok();
     let net2 = index("nd-net2");
-    let domains = format!("{net2} domains ~net2.internal ~4.89.10.in-addr.arpa ~5.89.10.in-addr.arpa");
+    let domains = format!("{net2} domains ~net2.internal ~4.77.10.in-addr.arpa ~5.77.10.in-addr.arpa");
     until("net2 is told", || calls().len() == 2 * of_net1.len());
     assert!(calls()[..of_net1.len()] == of_net1 && calls().contains(&domains), "{:#?}", calls());
     lab.netd("network rm net2").ok();
@@ -243,13 +243,13 @@ fn no_bus(lab: &Lab) {
     let bus = start_bus();
     until("it is said", || has("the host cannot ask for names: systemd-resolved is not on the system bus: "));
     let resolved = StandIn::start();
-    until("resolved is told", || calls().iter().any(|call| call.ends_with("dns 10.89.0.1")));
+    until("resolved is told", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
     until("nothing is wrong any more", || problems(lab).is_empty());
     drop((bus, resolved));
     until("it is said", || has("the host cannot ask for names: the system bus: "));
     let _bus = start_bus();
     let _resolved = StandIn::start();
-    until("resolved is told again", || calls().iter().any(|call| call.ends_with("dns 10.89.0.1")));
+    until("resolved is told again", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
     let lines = lab.log().lines().filter(|line| line.contains("the host cannot ask")).count();
     assert!(lines <= 5, "each is said once:\n{}", lab.log());
 }

@@ -59,15 +59,15 @@ fn inside(lab: &Lab) {
     let address = lab.address("net1", "web")[0].to_string();
     let gateway = lab.network("net1")["subnets"][0]["gateway"].as_str().unwrap().to_owned();
     let run = |line: &str| {
-        lab.netd_words(&["run", "--name", "x", "--network", "net1", "--ip", "10.89.0.50", "--", "sh", "-c", line]).ok()
+        lab.netd_words(&["run", "--name", "x", "--network", "net1", "--ip", "10.77.0.50", "--", "sh", "-c", line]).ok()
     };
     assert!(run("cat /etc/resolv.conf").stdout.contains(&format!("nameserver {gateway}\n")));
     let hosts = run("cat /etc/hosts").stdout;
-    assert!(hosts.contains("127.0.0.1") && hosts.contains("10.89.0.50") && hosts.contains('x'), "{hosts}");
+    assert!(hosts.contains("127.0.0.1") && hosts.contains("10.77.0.50") && hosts.contains('x'), "{hosts}");
     assert!(run("getent ahostsv4 web").stdout.starts_with(&address));
     assert!(run("dig +short web").stdout.starts_with(&address));
     let shown = run("ip -o address show eth0").stdout;
-    assert!(shown.contains("10.89.0.50/24"), "{shown}");
+    assert!(shown.contains("10.77.0.50/24"), "{shown}");
     assert!(run("ip -o link show lo").stdout.contains("UP"), "loopback is up");
     assert_eq!(fs::read_to_string("/etc/resolv.conf").unwrap(), "nameserver 127.0.0.1\n", "the host's is untouched");
 }

@@ -43,7 +43,7 @@ fn versions() {
 }
 
 fn list(more: &[Value]) -> ConfList {
-    let ranges = json!([[{"subnet": "10.77.0.0/24"}]]);
+    let ranges = json!([[{"subnet": "10.74.0.0/24"}]]);
     let bridge = json!({
         "type": "bridge", "bridge": "ref0", "isGateway": true, "hairpinMode": true, "capabilities": {"ips": true},
         "ipam": {"type": "host-local", "ranges": ranges, "routes": [{"dst": "0.0.0.0/0"}], "dataDir": "/run/lab/ipam"},
@@ -59,10 +59,10 @@ fn chain(lab: &Lab) {
     let (runtime, list, bridge) = (runtime(), list(&[portmap]), list(&[]));
     lab.container("web");
     let ports = json!([{"hostPort": 4000, "containerPort": 80, "protocol": "tcp"}]);
-    let mut web = Attachment::of("web", "c0ffee").with("portMappings", ports).with("ips", json!(["10.77.0.9"]));
+    let mut web = Attachment::of("web", "c0ffee").with("portMappings", ports).with("ips", json!(["10.74.0.9"]));
     let result = runtime.add(&list, &mut web).unwrap();
-    assert_eq!((web.addresses(), result["cniVersion"].as_str()), (vec!["10.77.0.9".to_owned()], Some("1.0.0")));
-    assert_eq!(addresses("web", "eth0"), ["10.77.0.9".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!((web.addresses(), result["cniVersion"].as_str()), (vec!["10.74.0.9".to_owned()], Some("1.0.0")));
+    assert_eq!(addresses("web", "eth0"), ["10.74.0.9".parse::<std::net::IpAddr>().unwrap()]);
     let server = Server::start("web", "web", 80);
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
     drop(server);
@@ -76,7 +76,7 @@ fn chain(lab: &Lab) {
         runtime.del(&list, &web).unwrap();
     }
     assert_eq!(links("web"), ["lo"]);
-    assert!(!fs::exists("/run/lab/ipam/reference/10.77.0.9").unwrap());
+    assert!(!fs::exists("/run/lab/ipam/reference/10.74.0.9").unwrap());
 }
 
 fn failure(lab: &Lab) {

@@ -156,7 +156,7 @@ impl From<&endpoint::Endpoint> for Endpoint {
 }
 
 impl Endpoint {
-    /// In one line for people: `web connected to net1: eth0 10.89.0.2/24, *:4000->80/tcp`.
+    /// In one line for people: `web connected to net1: eth0 10.77.0.2/24, *:4000->80/tcp`.
     pub fn summary(&self) -> String {
         let mut line = format!("{} connected to {}: {}", self.container.name, self.network, self.ifname);
         for address in &self.addresses {

@@ -79,7 +79,7 @@ pub struct NetworkDns {
 /// One subnet of a network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Subnet {
-    /// The prefix, as in `10.89.0.0/24`.
+    /// The prefix, as in `10.77.0.0/24`.
     pub subnet: String,
     /// The bridge's address in it.
     #[schema(value_type = String)]
@@ -143,7 +143,7 @@ pub struct CreateNetwork {
     pub options: BTreeMap<String, String>,
 }
 
-/// A subnet to create: `"10.89.0.0/24"`, or an object with its gateway and range.
+/// A subnet to create: `"10.77.0.0/24"`, or an object with its gateway and range.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum SubnetRequest {
@@ -157,7 +157,7 @@ pub enum SubnetRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SubnetObject {
-    /// The prefix, as in `10.89.0.0/24`.
+    /// The prefix, as in `10.77.0.0/24`.
     pub subnet: String,
     /// Absent: its first address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -341,7 +341,7 @@ impl<'de> Deserialize<'de> for SubnetRequest {
         impl<'de> Visitor<'de> for Either {
             type Value = SubnetRequest;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a subnet such as \"10.89.0.0/24\", or an object with subnet, gateway and ip_range")
+                f.write_str("a subnet such as \"10.77.0.0/24\", or an object with subnet, gateway and ip_range")
             }
             fn visit_str<E>(self, prefix: &str) -> Result<SubnetRequest, E> {
                 Ok(SubnetRequest::Prefix(prefix.to_owned()))

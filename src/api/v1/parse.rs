@@ -78,7 +78,7 @@ pub fn container_reference(text: &str) -> Result<String, Invalid> {
 pub fn ipv4(text: &str) -> Result<Ipv4Addr, Invalid> {
     let address: Ipv4Addr = text.parse().map_err(|_| {
         let other = text.parse::<Ipv6Addr>().is_ok();
-        let why = if other { "that is IPv6: give it as ip6" } else { "use an IPv4 address, as in 10.89.0.5" };
+        let why = if other { "that is IPv6: give it as ip6" } else { "use an IPv4 address, as in 10.77.0.5" };
         Invalid::new("IP address", text, why)
     })?;
     unicast(address.into(), text)?;
@@ -200,8 +200,8 @@ mod tests {
 
     #[test]
     fn a_question_about_an_address_asks_for_its_reverse_name() {
-        let (name, kind) = record("10.89.0.2", None).unwrap();
-        assert_eq!((name.as_str(), kind.kind), ("2.0.89.10.in-addr.arpa", RecordType::Ptr));
+        let (name, kind) = record("10.77.0.2", None).unwrap();
+        assert_eq!((name.as_str(), kind.kind), ("2.0.77.10.in-addr.arpa", RecordType::Ptr));
         let (name, _) = record("fd00::2", None).unwrap();
         assert!(name.starts_with("2.0.0.0.") && name.ends_with(".0.d.f.ip6.arpa"), "{name}");
         assert_eq!(name.split('.').count(), 34);

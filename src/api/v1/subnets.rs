@@ -46,7 +46,7 @@ pub(super) fn apart(subnets: &[Subnet]) -> Result<(), Invalid> {
 /// Parses a gateway and finds the subnet it belongs to.
 pub(super) fn gateway(text: &str, subnets: &[Subnet]) -> Result<IpAddr, Invalid> {
     let refuse = |why: &str| Invalid::new("gateway", text, why);
-    let address: IpAddr = text.parse().map_err(|_| refuse("use an IP address, as in 10.89.0.1"))?;
+    let address: IpAddr = text.parse().map_err(|_| refuse("use an IP address, as in 10.77.0.1"))?;
     let subnet = subnets.iter().find(|subnet| subnet.contains(address));
     let subnet = subnet.ok_or_else(|| refuse(&format!("it lies in none of the given subnets ({})", list(subnets))))?;
     if address == subnet.network() {

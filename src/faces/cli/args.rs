@@ -187,7 +187,7 @@ Examples:
   netd resolve web --from client        as the container client would see it
   netd resolve web.net1 AAAA            as the host, which sees every network
   netd resolve www.example.com MX       who of the upstreams says so
-  netd resolve 10.89.0.2                the names of an address")]
+  netd resolve 10.77.0.2                the names of an address")]
     Resolve {
         /// The name, or an IP address
         name: String,

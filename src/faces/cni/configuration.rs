@@ -183,7 +183,7 @@ fn upstreams(fields: &Fields<'_>) -> Result<Vec<String>, Failure> {
     Ok(upstreams)
 }
 
-/// Each `"10.89.0.0/24"`, or an object with its gateway and range.
+/// Each `"10.77.0.0/24"`, or an object with its gateway and range.
 fn subnets(fields: &Fields<'_>) -> Result<Vec<SubnetRequest>, Failure> {
     if let Some(Value::String(_)) = fields.get("subnets") {
         return Ok(fields.text_or_texts("subnets")?.into_iter().map(SubnetRequest::Prefix).collect());
@@ -201,7 +201,7 @@ fn subnets(fields: &Fields<'_>) -> Result<Vec<SubnetRequest>, Failure> {
                 ip_range: subnet.text(range)?.map(str::to_owned),
             }))
         }
-        other => Err(Failure::value(&at(index), other, "use a prefix as in \"10.89.0.0/24\", or an object")),
+        other => Err(Failure::value(&at(index), other, "use a prefix as in \"10.77.0.0/24\", or an object")),
     };
     fields.list("subnets")?.iter().enumerate().map(one).collect()
 }

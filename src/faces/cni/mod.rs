@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! network        netd's network to join; default: the configuration's name. Made by the first ADD of:
-//! subnets        "10.89.0.0/24", or a list of such or of {"subnet", "gateway", "ipRange"}; default: netd's choice
+//! subnets        "10.77.0.0/24", or a list of such or of {"subnet", "gateway", "ipRange"}; default: netd's choice
 //! gateway        an address or a list of them
 //! internal, icc, ipMasq, ipv6    true or false, also as strings
 //! mtu            bytes; 0 says nothing

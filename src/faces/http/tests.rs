@@ -76,7 +76,7 @@ async fn the_main_job_over_http() {
     let later = ["dns", "host_access", "sticky"];
     assert_eq!(keys.into_iter().filter(|key| !later.contains(&key.as_str())).collect::<Vec<_>>(), expected);
     assert!(later.iter().all(|key| !network[key].is_null()), "{network}");
-    assert_eq!(network["subnets"], json!([{"subnet": "10.89.0.0/24", "gateway": "10.89.0.1"}]));
+    assert_eq!(network["subnets"], json!([{"subnet": "10.77.0.0/24", "gateway": "10.77.0.1"}]));
     let created = network["created"].as_str().unwrap();
     assert!(created.len() == "2026-01-02T03:04:05Z".len() && created.ends_with('Z'), "{created}");
 
@@ -92,7 +92,7 @@ async fn the_main_job_over_http() {
     assert_eq!(container["endpoints"], json!([endpoint]));
     assert_eq!(api.ask("GET", "/v1/containers", None).await.1, json!([container]));
     let (_, files) = api.ask("GET", "/v1/containers/web/files", None).await;
-    assert!(files["resolv_conf"].as_str().unwrap().contains("nameserver 10.89.0.1"), "{files}");
+    assert!(files["resolv_conf"].as_str().unwrap().contains("nameserver 10.77.0.1"), "{files}");
 
     let (_, status) = api.ask("GET", "/v1/status", None).await;
     assert_eq!((&status["ready"], &status["endpoints"], &status["publications"]), (&json!(true), &json!(1), &json!(1)));
@@ -177,13 +177,13 @@ async fn a_runtime_attaches_checks_and_collects() {
     let endpoint = &attachment["endpoint"];
     assert_eq!((&endpoint["container"], &endpoint["owner"]), (&json!({"id": "c1", "name": "web"}), &json!("podman")));
     assert_eq!(attachment["bridge"], "nd-net1");
-    assert_eq!(attachment["routes"], json!([{"destination": "0.0.0.0/0", "gateway": "10.89.0.1"}]));
+    assert_eq!(attachment["routes"], json!([{"destination": "0.0.0.0/0", "gateway": "10.77.0.1"}]));
     let dns =
-        json!({"nameservers": ["10.89.0.1"], "domain": "internal", "search": ["internal"], "options": ["ndots:0"]});
+        json!({"nameservers": ["10.77.0.1"], "domain": "internal", "search": ["internal"], "options": ["ndots:0"]});
     assert_eq!(attachment["dns"], dns);
     assert_eq!(api.ask("PUT", path, Some(request)).await, (200, attachment.clone()), "again");
     assert_eq!(api.ask("POST", check, Some(json!({ "netns": netns }))).await.0, 204);
-    let other = api.ask("POST", check, Some(json!({"netns": netns, "addresses": ["10.89.0.99/24"]}))).await;
+    let other = api.ask("POST", check, Some(json!({"netns": netns, "addresses": ["10.77.0.99/24"]}))).await;
     assert_eq!((other.0, &other.1["error"]["code"]), (409, &json!("changed")));
     assert_eq!(api.ask("GET", "/v1/networks/net1/room", None).await.0, 204);
     let valid = json!({"valid": [{"container": "c1", "ifname": "eth0"}]});
@@ -239,7 +239,7 @@ async fn events_flow_until_the_server_stops() {
     let events = reader.await.unwrap();
     let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(types, ["host", "network.create", "connect", "disconnect", "network.remove"]);
-    assert_eq!(events[2]["message"], "web connected to net1: eth0 10.89.0.2/24, *:4000->80/tcp");
+    assert_eq!(events[2]["message"], "web connected to net1: eth0 10.77.0.2/24, *:4000->80/tcp");
     assert_eq!(events[2]["container"]["name"], "web");
     let time = events[0]["time"].as_str().unwrap();
     assert!(time.len() == "1970-01-01T00:00:00.000Z".len() && time.ends_with('Z'), "{time}");

@@ -95,18 +95,18 @@ mod tests {
     #[test]
     fn each_bridge_has_its_gateways_and_its_own_names() {
         let mut snapshot = Snapshot { domain: "internal".into(), ..Snapshot::default() };
-        let subnets = [("10.89.0.0/24", "10.89.0.1"), ("fd00:1::/64", "fd00:1::1")];
+        let subnets = [("10.77.0.0/24", "10.77.0.1"), ("fd00:1::/64", "fd00:1::1")];
         snapshot.desired.insert_network(network("Net1", &bridge("nd-net1"), &subnets));
         let isolated = json!({"driver": "bridge", "name": "nd-2", "icc": true, "masquerade": true, "isolated": true});
-        snapshot.desired.insert_network(network("isolated", &isolated, &[("10.89.1.0/24", "10.89.1.1")]));
+        snapshot.desired.insert_network(network("isolated", &isolated, &[("10.77.1.0/24", "10.77.1.1")]));
         let adopted = json!({"driver": "adopted", "bridge": null, "icc": true, "masquerade": true});
-        snapshot.desired.insert_network(network("routed", &adopted, &[("10.89.2.0/24", "10.89.2.1")]));
+        snapshot.desired.insert_network(network("routed", &adopted, &[("10.77.2.0/24", "10.77.2.1")]));
         let all = wanted(&snapshot);
         assert_eq!(all.keys().map(IfName::as_str).collect::<Vec<_>>(), ["nd-net1"], "only where a gateway answers");
         let settings = all.values().next().unwrap();
-        assert_eq!(settings.servers, ["10.89.0.1".parse::<IpAddr>().unwrap(), "fd00:1::1".parse().unwrap()]);
+        assert_eq!(settings.servers, ["10.77.0.1".parse::<IpAddr>().unwrap(), "fd00:1::1".parse().unwrap()]);
         let reverse = "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa";
-        assert_eq!(settings.domains, ["net1.internal", "0.89.10.in-addr.arpa", reverse]);
+        assert_eq!(settings.domains, ["net1.internal", "0.77.10.in-addr.arpa", reverse]);
     }
 
     #[test]
@@ -122,10 +122,10 @@ mod tests {
     #[test]
     fn reverse_zones_cover_the_subnet_and_nothing_else() {
         let zones = |subnet: &str| reverse_zones(subnet.parse().unwrap());
-        assert_eq!(zones("10.89.4.0/23"), ["4.89.10.in-addr.arpa", "5.89.10.in-addr.arpa"]);
-        let four = ["8.0.89.10.in-addr.arpa", "9.0.89.10.in-addr.arpa", "10.0.89.10.in-addr.arpa"];
-        assert_eq!(zones("10.89.0.8/30")[..3], four);
-        assert_eq!(zones("10.89.0.0/25").len(), 128);
+        assert_eq!(zones("10.77.4.0/23"), ["4.77.10.in-addr.arpa", "5.77.10.in-addr.arpa"]);
+        let four = ["8.0.77.10.in-addr.arpa", "9.0.77.10.in-addr.arpa", "10.0.77.10.in-addr.arpa"];
+        assert_eq!(zones("10.77.0.8/30")[..3], four);
+        assert_eq!(zones("10.77.0.0/25").len(), 128);
         assert_eq!(zones("fd00::/63"), ["0", "1"].map(|n| format!("{n}.{}d.f.ip6.arpa", "0.".repeat(13))));
         assert_eq!(zones("fd00::/62").len(), 4);
     }

@@ -13,7 +13,7 @@ fn via(subnet: &str, gateway: &str) -> Route {
 
 fn kernel() -> Linux {
     let mut kernel = Linux::new().unwrap();
-    kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
+    kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24", "fd00:89::1/64"]))).unwrap();
     kernel
 }
 
@@ -22,7 +22,7 @@ fn dual_stack(container: &Parked) -> EndpointLink {
     let mut link = endpoint(container, 2);
     link.addresses.push("fd00:89::2/64".parse().unwrap());
     link.default_gateways.push("fd00:89::1".parse().unwrap());
-    link.routes = vec![via("10.7.0.0/16", "10.89.0.9"), via("fd00:7::/64", "fd00:89::9")];
+    link.routes = vec![via("10.7.0.0/16", "10.77.0.9"), via("fd00:7::/64", "fd00:89::9")];
     link
 }
 
@@ -47,7 +47,7 @@ fn setting(container: &Parked, path: &'static str) -> String {
 }
 
 const DUAL_STACK: [&str; 4] =
-    ["default via 10.89.0.1", "10.7.0.0/16 via 10.89.0.9", "fd00:7::/64 via fd00:89::9", "default via fd00:89::1"];
+    ["default via 10.77.0.1", "10.7.0.0/16 via 10.77.0.9", "fd00:7::/64 via fd00:89::9", "default via fd00:89::1"];
 
 #[test]
 fn an_interface_without_addresses_gets_them_later() {
@@ -63,7 +63,7 @@ fn an_interface_without_addresses_gets_them_later() {
         for _ in 0..2 {
             kernel.apply(&Step::Address(Box::new(link.clone()))).unwrap();
             let shown = container.ip("address show eth0");
-            assert_eq!(addresses(&shown), ["10.89.0.2/24", "fd00:89::2/64"]);
+            assert_eq!(addresses(&shown), ["10.77.0.2/24", "fd00:89::2/64"]);
             assert!(!shown.to_string().contains("tentative"), "{shown}");
             assert_eq!(gateways(&container), DUAL_STACK);
         }
@@ -101,8 +101,8 @@ fn what_others_gave_the_interface_stays() {
         unreachable.routes.push(via("10.8.0.0/16", "192.0.2.1"));
         let error = kernel.apply(&Step::Address(Box::new(unreachable))).unwrap_err().to_string();
         assert!(error.starts_with("add the route to 10.8.0.0/16 over eth0 in web: "), "{error}");
-        assert_eq!(addresses(&container.ip("address show eth0")), ["10.89.0.2/24"], "there before");
-        assert_eq!(gateways(&container), ["default via 10.89.0.1"], "there before");
+        assert_eq!(addresses(&container.ip("address show eth0")), ["10.77.0.2/24"], "there before");
+        assert_eq!(gateways(&container), ["default via 10.77.0.1"], "there before");
         assert_eq!(setting(&container, "ipv6/conf/eth0/disable_ipv6"), "1");
 
         kernel.apply(&Step::Address(Box::new(link.clone()))).unwrap();
@@ -120,7 +120,7 @@ fn routes_are_there_when_attach_returns() {
         let container = Parked::new();
         let mut link = dual_stack(&container);
         link.routes.extend([
-            Route { gateway: None, ..via("192.0.2.1/32", "10.89.0.9") },
+            Route { gateway: None, ..via("192.0.2.1/32", "10.77.0.9") },
             // By a gateway that the route before leads to.
             via("10.6.0.0/16", "192.0.2.1"),
             Route {
@@ -128,9 +128,9 @@ fn routes_are_there_when_attach_returns() {
                 advmss: Some(1200),
                 priority: Some(7),
                 table: Some(1000),
-                ..via("10.5.0.0/16", "10.89.0.9")
+                ..via("10.5.0.0/16", "10.77.0.9")
             },
-            Route { scope: Some(254), gateway: None, ..via("10.4.0.0/16", "10.89.0.9") },
+            Route { scope: Some(254), gateway: None, ..via("10.4.0.0/16", "10.77.0.9") },
             // Once more the same.
             via("10.6.0.0/16", "192.0.2.1"),
         ]);
@@ -142,7 +142,7 @@ fn routes_are_there_when_attach_returns() {
         let far = &container.ip("route show table 1000")[0];
         assert_eq!(
             (&far["dst"], &far["gateway"], &far["metric"]),
-            (&"10.5.0.0/16".into(), &"10.89.0.9".into(), &7.into())
+            (&"10.5.0.0/16".into(), &"10.77.0.9".into(), &7.into())
         );
         assert_eq!((&far["metrics"][0]["mtu"], &far["metrics"][0]["advmss"]), (&1300.into(), &1200.into()));
         assert_eq!(container.ip("route show 192.0.2.1")[0]["scope"], "link");
@@ -163,10 +163,10 @@ fn another_route_in_its_place_is_an_error() {
         let container = Parked::new();
         for (routes, attempted) in [
             (
-                vec![via("10.7.0.0/16", "10.89.0.9"), via("10.7.0.0/16", "10.89.0.8")],
+                vec![via("10.7.0.0/16", "10.77.0.9"), via("10.7.0.0/16", "10.77.0.8")],
                 "10.7.0.0/16 over eth0 in web: File",
             ),
-            (vec![via("0.0.0.0/0", "10.89.0.9")], "0.0.0.0/0 over eth0 in web: File exists"),
+            (vec![via("0.0.0.0/0", "10.77.0.9")], "0.0.0.0/0 over eth0 in web: File exists"),
             (vec![via("10.7.0.0/16", "192.0.2.1")], "10.7.0.0/16 over eth0 in web: Network is unreachable"),
         ] {
             let link = EndpointLink { routes, ..endpoint(&container, 2) };

@@ -11,21 +11,21 @@ use crate::model::step::DefaultRoute;
 fn a_bridge_is_made_and_put_right() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        let wanted = bridge(&["10.89.0.1/24", "fd00:89::1/64"]);
+        let wanted = bridge(&["10.77.0.1/24", "fd00:89::1/64"]);
         kernel.apply(&Step::AddBridge(wanted.clone())).unwrap();
         let shown = ip("-d address show nd-net1");
         assert_eq!(shown[0]["mtu"], 1400);
-        assert_eq!(shown[0]["address"], "02:6e:0a:59:00:01");
+        assert_eq!(shown[0]["address"], "02:6e:0a:4d:00:01");
         assert_eq!(shown[0]["ifalias"], "netd network net1");
         assert_eq!(shown[0]["group"], "28260");
         assert_eq!(shown[0]["linkinfo"]["info_data"]["stp_state"], 0);
         assert!(shown[0]["flags"].as_array().unwrap().iter().any(|flag| flag == "UP"));
-        assert_eq!(addresses(&shown), ["10.89.0.1/24", "fd00:89::1/64"]);
+        assert_eq!(addresses(&shown), ["10.77.0.1/24", "fd00:89::1/64"]);
         assert!(!shown.to_string().contains("tentative"), "{shown}");
         assert_eq!(sysctl_value("ipv4/conf/nd-net1/route_localnet"), "1");
         assert_eq!(sysctl_value("ipv6/conf/nd-net1/accept_ra"), "0");
 
-        ip("address del 10.89.0.1/24 dev nd-net1");
+        ip("address del 10.77.0.1/24 dev nd-net1");
         ip("address add 10.99.0.1/24 dev nd-net1");
         ip("link set nd-net1 down mtu 1300");
         kernel.apply(&Step::AddBridge(wanted.clone())).unwrap();
@@ -46,7 +46,7 @@ fn a_bridge_is_made_and_put_right() {
 fn a_bridge_without_ipv6_has_none() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         assert_eq!(sysctl_value("ipv6/conf/nd-net1/disable_ipv6"), "1");
     });
 }
@@ -56,7 +56,7 @@ fn somebody_elses_interface_is_neither_taken_nor_deleted() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         ip("link add nd-net1 type bridge");
-        let error = kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap_err().to_string();
+        let error = kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap_err().to_string();
         assert!(error.starts_with("interface nd-net1 already exists in the host"), "{error}");
         kernel.apply(&Step::DeleteBridge(bridge(&[]))).unwrap();
         assert_eq!(ip("link show nd-net1")[0]["ifname"], "nd-net1");
@@ -69,7 +69,7 @@ fn an_endpoint_is_complete_when_attach_returns() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         let container = Parked::new();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24", "fd00:89::1/64"]))).unwrap();
         let mut link = endpoint(&container, 2);
         link.addresses.push("fd00:89::2/64".parse().unwrap());
         link.default_gateways.push("fd00:89::1".parse().unwrap());
@@ -78,7 +78,7 @@ fn an_endpoint_is_complete_when_attach_returns() {
         let host = ip("-d link show ndv-2");
         let port = &host[0]["linkinfo"]["info_slave_data"];
         assert_eq!(port["state"], "forwarding", "the first packet is not lost");
-        assert_eq!(host[0]["address"], "06:6e:0a:59:00:02");
+        assert_eq!(host[0]["address"], "06:6e:0a:4d:00:02");
         assert_eq!((&port["hairpin"], &port["isolated"]), (&true.into(), &true.into()));
         assert_eq!(host[0]["master"], "nd-net1");
         assert_eq!(host[0]["group"], "28260");
@@ -86,10 +86,10 @@ fn an_endpoint_is_complete_when_attach_returns() {
         assert_eq!(ip("address show ndv-2")[0]["addr_info"].as_array().unwrap().len(), 0);
 
         let inside = container.ip("address show eth0");
-        assert_eq!(inside[0]["address"], "02:6e:0a:59:00:02");
+        assert_eq!(inside[0]["address"], "02:6e:0a:4d:00:02");
         assert_eq!((&inside[0]["mtu"], &inside[0]["operstate"]), (&1400.into(), &"UP".into()));
-        assert_eq!(addresses(&inside), ["10.89.0.2/24", "fd00:89::2/64"]);
-        assert_eq!(container.ip("route show default")[0]["gateway"], "10.89.0.1");
+        assert_eq!(addresses(&inside), ["10.77.0.2/24", "fd00:89::2/64"]);
+        assert_eq!(container.ip("route show default")[0]["gateway"], "10.77.0.1");
         assert_eq!(container.ip("-6 route show default")[0]["gateway"], "fd00:89::1");
         assert_eq!(container.ip("address show lo")[0]["addr_info"][0]["local"], "127.0.0.1");
         let name: IfName = "ndv-2".parse().unwrap();
@@ -103,8 +103,8 @@ fn an_endpoint_is_complete_when_attach_returns() {
 fn packets_pass_at_once() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
-        let servers = ["10.89.0.1:7", "[fd00:89::1]:7"].map(|at| {
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24", "fd00:89::1/64"]))).unwrap();
+        let servers = ["10.77.0.1:7", "[fd00:89::1]:7"].map(|at| {
             let server = UdpSocket::bind(at).unwrap();
             server.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
             server
@@ -142,7 +142,7 @@ fn a_name_that_is_taken_changes_nothing() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         let (web, other) = (Parked::new(), Parked::new());
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         let first = endpoint(&web, 2);
         kernel.apply(&attach(&first)).unwrap();
         let same_inside = endpoint(&web, 3);
@@ -162,7 +162,7 @@ fn what_fails_half_way_is_taken_back() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         let web = Parked::new();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         let good = endpoint(&web, 2);
         let mut unreachable = good.clone();
         unreachable.default_gateways = vec!["192.0.2.1".parse().unwrap()];
@@ -186,11 +186,11 @@ fn a_default_route_from_elsewhere_stays_and_ours_move() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         let web = Parked::new();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         let first = endpoint(&web, 2);
         let mut second = endpoint(&web, 3);
         second.ifname = "eth1".parse().unwrap();
-        second.default_gateways = vec!["10.89.0.9".parse().unwrap()];
+        second.default_gateways = vec!["10.77.0.9".parse().unwrap()];
         kernel.apply(&attach(&first)).unwrap();
         kernel.apply(&attach(&second)).unwrap();
         let routes = web.ip("route show default");
@@ -201,8 +201,8 @@ fn a_default_route_from_elsewhere_stays_and_ours_move() {
         };
         let step = Step::DefaultRoutes {
             netns: first.netns.clone(),
-            remove: vec![route("eth0", "10.89.0.1"), route("gone", "10.89.0.1")],
-            add: vec![route("eth1", "10.89.0.1")],
+            remove: vec![route("eth0", "10.77.0.1"), route("gone", "10.77.0.1")],
+            add: vec![route("eth1", "10.77.0.1")],
         };
         for _ in 0..2 {
             kernel.apply(&step).unwrap();
@@ -218,7 +218,7 @@ fn a_default_route_from_elsewhere_stays_and_ours_move() {
 fn many_go_together_and_only_ours() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         let containers: Vec<Parked> = (0..100).map(|_| Parked::new()).collect();
         let mut links = Vec::new();
         for (number, container) in (2..).zip(&containers) {
@@ -265,7 +265,7 @@ fn a_link_that_somebody_deletes_is_told() {
         let mut kernel = Linux::new().unwrap();
         let (tell, told) = std::sync::mpsc::channel();
         kernel.watch(Box::new(move |event| tell.send(event).unwrap_or(()))).unwrap();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         ip("link add foreign type ifb");
         ip("link del foreign");
         ip("link del nd-net1");
@@ -294,12 +294,12 @@ fn a_link_that_somebody_deletes_is_told() {
 fn attach_costs() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         let containers: Vec<Parked> = (0..1000).map(|_| Parked::new()).collect();
         let mut times = Vec::new();
         for (number, container) in (2..).zip(&containers) {
             let mut link = endpoint(container, number);
-            link.addresses = vec![format!("10.89.{}.{}/16", number >> 8, number & 0xff).parse().unwrap()];
+            link.addresses = vec![format!("10.77.{}.{}/16", number >> 8, number & 0xff).parse().unwrap()];
             let start = Instant::now();
             kernel.apply(&attach(&link)).unwrap();
             times.push(start.elapsed());

@@ -22,13 +22,13 @@ fn an_interface_is_seen_with_its_other_end() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         let container = Parked::new();
-        kernel.apply(&Step::AddBridge(bridge(&["10.89.0.1/24", "fd00:89::1/64"]))).unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24", "fd00:89::1/64"]))).unwrap();
         let mut link = endpoint(&container, 2);
         link.addresses.push("fd00:89::2/64".parse().unwrap());
         link.default_gateways.push("fd00:89::1".parse().unwrap());
         link.isolated = true;
         kernel.apply(&attach(&link)).unwrap();
-        container.ip("route add 10.7.0.0/16 via 10.89.0.9 mtu 1300 advmss 1200 metric 7 table 1000");
+        container.ip("route add 10.7.0.0/16 via 10.77.0.9 mtu 1300 advmss 1200 metric 7 table 1000");
         container.ip("route add 10.8.0.0/16 dev eth0 scope host");
         container.ip("route add 10.9.0.0/16 via inet6 fd00:89::9 dev eth0");
         container.ip("route add fd00:9::/64 via fd00:89::9");
@@ -43,11 +43,11 @@ fn an_interface_is_seen_with_its_other_end() {
             advmss: Some(1200),
             priority: Some(7),
             table: Some(1000),
-            ..via("10.7.0.0/16", "10.89.0.9")
+            ..via("10.7.0.0/16", "10.77.0.9")
         };
         let on_host = Route { scope: Some(254), ..Route::via("10.8.0.0/16".parse().unwrap(), None) };
         let wanted = [
-            via("0.0.0.0/0", "10.89.0.1"),
+            via("0.0.0.0/0", "10.77.0.1"),
             via("::/0", "fd00:89::1"),
             given,
             on_host,

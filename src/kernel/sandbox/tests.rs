@@ -29,7 +29,7 @@ fn start(command: &[&str]) -> Result<Sandbox, KernelError> {
 
 fn code(command: &[&str]) -> u8 {
     let mut sandbox = start(command).unwrap();
-    sandbox.go("nameserver 10.89.0.1\n", "127.0.0.1 localhost\n").unwrap();
+    sandbox.go("nameserver 10.77.0.1\n", "127.0.0.1 localhost\n").unwrap();
     sandbox.wait().unwrap()
 }
 
@@ -45,7 +45,7 @@ fn the_command_sees_its_own_network_and_files() {
         directory.path().display()
     );
     assert_eq!(code(&["sh", "-c", &script]), 0);
-    assert_eq!(shown("resolv"), "nameserver 10.89.0.1\n");
+    assert_eq!(shown("resolv"), "nameserver 10.77.0.1\n");
     assert_eq!(shown("hosts"), "127.0.0.1 localhost\n");
     let links: serde_json::Value = serde_json::from_str(&shown("links")).unwrap();
     assert_eq!((links.as_array().unwrap().len(), &links[0]["ifname"]), (1, &"lo".into()));

@@ -18,7 +18,7 @@ pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType
         view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet))
     };
     let Some((address, bits)) = prefix(name)? else {
-        // It stands for no address ("lb._dns-sd._udp.0.0.89.10.in-addr.arpa"). Below a zone of ours there is no such
+        // It stands for no address ("lb._dns-sd._udp.0.0.77.10.in-addr.arpa"). Below a zone of ours there is no such
         // name, and nobody else knows better: the host's resolver may come back to us for it.
         let above = suffixes(name).find_map(|above| prefix(above).flatten());
         return Some(if above.is_some_and(ours) { Answer::NxDomain } else { Answer::Forward });
@@ -121,8 +121,8 @@ mod tests {
 
     #[test]
     fn reverse_names_are_read_from_the_right() {
-        assert_eq!(v4("2.0.89.10"), Some(("10.89.0.2".parse().unwrap(), 32)));
-        assert_eq!(v4("89.10"), Some(("10.89.0.0".parse().unwrap(), 16)));
+        assert_eq!(v4("2.0.77.10"), Some(("10.77.0.2".parse().unwrap(), 32)));
+        assert_eq!(v4("77.10"), Some(("10.77.0.0".parse().unwrap(), 16)));
         let loopback = format!("1{}", ".0".repeat(31));
         assert_eq!(v6(&loopback), Some(("::1".parse().unwrap(), 128)));
         assert_eq!(v6("d.f"), Some(("fd00::".parse().unwrap(), 8)));

@@ -133,7 +133,7 @@ fn netns(path: String) -> Result<PathBuf, Invalid> {
 fn interface(text: &str) -> Result<(IpAddr, Option<u8>), Invalid> {
     let (ip, prefix) = match text.split_once('/') {
         Some((ip, prefix)) => {
-            let wrong = |_| Invalid::new("IP address", text, "use ADDRESS or ADDRESS/PREFIX, as in 10.89.0.5/24");
+            let wrong = |_| Invalid::new("IP address", text, "use ADDRESS or ADDRESS/PREFIX, as in 10.77.0.5/24");
             (ip, Some(prefix.parse::<u8>().map_err(wrong)?))
         }
         None => (text, None),

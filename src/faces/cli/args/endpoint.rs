@@ -27,7 +27,7 @@ Without a host port a free one is chosen and printed.
 
 Examples:
   netd connect net1 web -p 4000:80
-  netd connect net1 db --pid 4711 --ip 10.89.0.9 --alias postgres
+  netd connect net1 db --pid 4711 --ip 10.77.0.9 --alias postgres
   netd connect net1 proxy --alias '*.app' --expose 8080=http --label tier=front
   netd connect net1 dns --netns /run/netns/dns -p 127.0.0.1:5300:53/udp")]
 pub struct ConnectArgs {

@@ -18,7 +18,7 @@ pub(super) fn driver(text: &str) -> Result<String, Invalid> {
 }
 
 pub(super) fn gateway(text: &str) -> Result<IpAddr, Invalid> {
-    text.parse().map_err(|_| Invalid::new("gateway", text, "use an IP address, as in 10.89.0.1"))
+    text.parse().map_err(|_| Invalid::new("gateway", text, "use an IP address, as in 10.77.0.1"))
 }
 
 pub(super) fn mtu(text: &str) -> Result<u32, Invalid> {

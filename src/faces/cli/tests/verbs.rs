@@ -91,7 +91,7 @@ impl Running for Started {
         4711
     }
     fn go(&mut self, resolv_conf: &str, hosts: &str) -> Result<(), String> {
-        assert!(resolv_conf.contains("nameserver 10.89.0.1"), "{resolv_conf}");
+        assert!(resolv_conf.contains("nameserver 10.77.0.1"), "{resolv_conf}");
         assert!(hosts.contains("localhost"), "{hosts}");
         self.0.borrow_mut().push("go".into());
         Ok(())
@@ -117,22 +117,22 @@ fn the_main_job_as_tables() {
     assert_eq!(daemon.ok("network create net1"), "net1\n");
     assert_eq!(
         daemon.ok("connect net1 web --netns /run/netns/there -p 4000:80"),
-        "web connected to net1: eth0 10.89.0.2/24, *:4000->80/tcp\n"
+        "web connected to net1: eth0 10.77.0.2/24, *:4000->80/tcp\n"
     );
     let networks = daemon.ok("network ls");
     assert_eq!(networks.lines().next(), Some("NAME   ID             DRIVER   BRIDGE    SUBNETS"));
-    assert_eq!(words(&networks, 1, 1), ["net1", "bridge", "nd-net1", "10.89.0.0/24"]);
+    assert_eq!(words(&networks, 1, 1), ["net1", "bridge", "nd-net1", "10.77.0.0/24"]);
     let ps = daemon.ok("ps");
     assert_eq!(ps.lines().next(), Some("NAME   ID             NETWORKS   ADDRESSES      PORTS"));
-    assert_eq!(words(&ps, 1, 1), ["web", "net1", "10.89.0.2/24", "*:4000->80/tcp"]);
+    assert_eq!(words(&ps, 1, 1), ["web", "net1", "10.77.0.2/24", "*:4000->80/tcp"]);
     let port = daemon.ok("port web");
     assert_eq!(port.lines().nth(1), Some("*:4000->80/tcp   net1      every host that reaches this one"));
     assert!(daemon.ok("inspect web net1").contains("endpoints.0.ports.0.host_port"));
     assert!(daemon.ok("status").contains("ready          true"));
     assert!(daemon.ok("dump").contains("networks.0.name"));
     assert!(daemon.ok("version").starts_with("netd "));
-    let explained = "NAME   TYPE   STATUS    ANSWER\nweb    A      NOERROR   10.89.0.2\n\nweb sees network net1\n\
-        container web on network net1 has the name: 10.89.0.2\n";
+    let explained = "NAME   TYPE   STATUS    ANSWER\nweb    A      NOERROR   10.77.0.2\n\nweb sees network net1\n\
+        container web on network net1 has the name: 10.77.0.2\n";
     assert_eq!(daemon.ok("resolve web --from web"), explained);
     assert_eq!(daemon.ok("disconnect net1 web"), "web disconnected from net1\n");
     assert_eq!(daemon.ok("network rm net1"), "net1\n");

@@ -161,17 +161,17 @@ async fn resolved(api: &Api, query: &str) -> Value {
 async fn rank_44_an_answer_is_explained() {
     let api = populated().await;
     for (query, status, source, reason, words) in [
-        ("name=web&from=web", "NOERROR", "local", "name", "container web on network net1 has the name: 10.89.0.2"),
+        ("name=web&from=web", "NOERROR", "local", "name", "container web on network net1 has the name: 10.77.0.2"),
         ("name=x.app&from=web", "NOERROR", "local", "wildcard", "has an alias `*.…` above the name"),
         ("name=web&type=MX&from=web", "NODATA", "local", "name", "it has no MX records"),
         ("name=far&from=web", "NXDOMAIN", "local", "unknown", "exists on network net2, which web is not on"),
         ("name=far&from=web", "NXDOMAIN", "local", "unknown", "names of one label are never asked upstream"),
         ("name=nobody.internal&from=web", "NXDOMAIN", "local", "unknown", "no upstream is asked"),
         ("name=far", "NOERROR", "local", "name", "the host sees the networks inner, net1, net2, in this order"),
-        ("name=10.89.0.2&from=web", "NOERROR", "local", "reverse", "container web on network net1 has the address"),
+        ("name=10.77.0.2&from=web", "NOERROR", "local", "reverse", "container web on network net1 has the address"),
         ("name=host.internal&from=web", "NOERROR", "local", "host", "name of the host, as web reaches it"),
         ("name=www.example&from=web", "NOERROR", "upstream", "foreign", "upstream 192.0.2.53:53 says so just now"),
-        ("name=www.example&from=web", "NOERROR", "upstream", "foreign", "asked for 10.89.0.2"),
+        ("name=www.example&from=web", "NOERROR", "upstream", "foreign", "asked for 10.77.0.2"),
         ("name=www.example", "NOERROR", "upstream", "foreign", "asked for the host"),
         ("name=a.nowhere&from=web", "SERVFAIL", "none", "foreign", "no upstream gave an answer"),
         ("name=www.example&from=alone", "SERVFAIL", "none", "foreign", "alone is on internal networks only"),
@@ -190,7 +190,7 @@ async fn rank_44_an_answer_is_explained() {
     assert_eq!((&said["networks"], &said["hidden"]), (&json!(["net1"]), &json!([])));
     let holder = &said["holders"][0];
     assert_eq!((&holder["container"]["name"], &holder["network"]), (&json!("web"), &json!("net1")));
-    assert_eq!(holder["addresses"], json!(["10.89.0.2"]));
+    assert_eq!(holder["addresses"], json!(["10.77.0.2"]));
     assert_eq!(resolved(&api, "name=far&from=web").await["hidden"], json!(["net2"]));
     let said = resolved(&api, "name=www.example&from=web").await;
     assert_eq!(
