@@ -10,6 +10,10 @@ needs() {
         PATH="$PATH:/usr/sbin:/sbin" command -v "${pair%%=*}" >/dev/null || missing+=("${pair#*=}")
     done
     [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "${NETD_NO_INSTALL:-}" = 1 ]; then
+        echo "missing: ${missing[*]} (Debian package names): NETD_NO_INSTALL=1 forbids to install them" >&2
+        return 1
+    fi
     if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
         echo "missing: ${missing[*]} (Debian package names): install them, or run this as root on Debian" >&2
         return 1
@@ -70,17 +74,86 @@ needs_resolved() (
     if ldd "$(resolved)" | grep -q 'libsystemd-shared.*not found'; then needs no-such-program=libsystemd-shared; fi
 )
 
-# needs_rust: a cargo of at least the rust-version in Cargo.toml, also where rustup put it.
+# needs_rust: a cargo of at least the rust-version in Cargo.toml: the one in PATH or of rustup, else the distribution's own
+# (Debian 12 has a recent one as cargo-web), else rustup's, in the folder .rust of this project. Nothing of the user's own
+# is replaced. Says what it installs before it does.
 needs_rust() {
-    local wanted have=none
-    export PATH="$PATH:$HOME/.cargo/bin"
-    wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+    local wanted
+    wanted=$(sed -n 's/^rust-version = "\([0-9.]*\)".*/\1/p' Cargo.toml)
     needs cc=gcc
     [ -e /usr/include/stdio.h ] || needs no-such-program=libc6-dev
-    if command -v cargo >/dev/null; then
-        have=$(cargo --version | cut -d' ' -f2)
-        if [ "$(printf '%s\n' "$wanted" "$have" | sort -V | head -n1)" = "$wanted" ]; then return 0; fi
+    ! rust_at_least "$wanted" || return 0
+    if [ "${NETD_NO_INSTALL:-}" = 1 ]; then
+        echo "Rust $wanted or newer is needed, found: $(rust_found); NETD_NO_INSTALL=1 forbids to install it (https://rustup.rs)" >&2
+        return 1
     fi
-    echo "Rust $wanted or newer is needed, found: $have. To get it: curl -sSf https://sh.rustup.rs | sh -s -- -y" >&2
+    rust_of_distribution "$wanted" || rust_of_rustup || true
+    ! rust_at_least "$wanted" || return 0
+    echo "Rust $wanted or newer is needed, found: $(rust_found), and it could not be installed: see https://rustup.rs" >&2
     return 1
+}
+
+# rust_at_least VERSION: whether there is such a cargo; puts it first in PATH.
+rust_at_least() {
+    local folder have
+    for folder in '' "$HOME/.cargo/bin" "$PWD/.rust/cargo/bin"; do
+        if [ "$folder" = "$PWD/.rust/cargo/bin" ]; then
+            [ -d "$folder" ] || return 1
+            export RUSTUP_HOME="$PWD/.rust/rustup" CARGO_HOME="$PWD/.rust/cargo"
+        fi
+        have=$(PATH="${folder:+$folder:}$PATH" cargo --version 2>/dev/null | cut -d' ' -f2) || have=''
+        if [ -n "$have" ] && [ "$(printf '%s\n' "$1" "$have" | sort -V | head -n1)" = "$1" ]; then
+            export PATH="${folder:+$folder:}$PATH"
+            return 0
+        fi
+    done
+    return 1
+}
+
+# rust_found: the version of the cargo in PATH, for messages.
+rust_found() {
+    PATH="$PATH:$HOME/.cargo/bin" cargo --version 2>/dev/null | cut -d' ' -f2 | grep . || echo none
+}
+
+# rust_of_distribution VERSION: the distribution's cargo, where it is recent enough and nothing must go for it.
+rust_of_distribution() {
+    local package candidate
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then return 1; fi
+    apt-get update -qq || true
+    for package in cargo cargo-web; do
+        candidate=$(apt-cache policy "$package" 2>/dev/null | sed -n 's/^ *Candidate: *\([0-9][0-9.]*\).*/\1/p')
+        if [ -n "$candidate" ] && [ "$(printf '%s\n' "$1" "$candidate" | sort -V | head -n1)" = "$1" ]; then
+            echo "installing: $package $candidate"
+            if install_silently --no-remove "$package"; then return 0; fi
+        fi
+    done
+    return 1
+}
+
+# rust_of_rustup: the newest stable Rust in .rust, by the distribution's rustup where it has one, else by the official
+# installer. The user's own toolchains and profile are left alone.
+rust_of_rustup() {
+    export RUSTUP_HOME="$PWD/.rust/rustup" CARGO_HOME="$PWD/.rust/cargo"
+    if [ "$(id -u)" = 0 ] && ! command -v rustup >/dev/null && command -v apt-get >/dev/null &&
+        apt-cache policy rustup 2>/dev/null | grep -q 'Candidate: *[0-9]'; then
+        echo "installing: rustup"
+        install_silently --no-remove rustup || true
+    fi
+    if command -v rustup >/dev/null; then
+        echo "installing: Rust into $PWD/.rust (rustup toolchain install stable)"
+        mkdir -p "$CARGO_HOME/bin"
+        rustup toolchain install stable --profile minimal --component clippy --component rustfmt --no-self-update || return 1
+        # Names that lead to this toolchain, as rustup-init makes them.
+        local name
+        for name in cargo rustc rustdoc rustfmt cargo-fmt cargo-clippy clippy-driver; do
+            ln -sf "$(command -v rustup)" "$CARGO_HOME/bin/$name"
+        done
+        rustup default stable
+        return
+    fi
+    local installer='curl --proto =https --tlsv1.2 -sSf https://sh.rustup.rs'
+    needs curl=curl
+    [ -d /etc/ssl/certs ] || needs no-such-program=ca-certificates
+    echo "installing: Rust into $PWD/.rust ($installer | sh -s -- -y --no-modify-path --profile minimal)"
+    $installer | sh -s -- -y --quiet --no-modify-path --profile minimal --component clippy --component rustfmt
 }
