@@ -1,6 +1,7 @@
 //! Routes: default routes in containers, and what the host's tables hold.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -10,10 +11,15 @@ use rtnetlink::LinkUnspec;
 
 use super::KernelError;
 use super::netlink::{Netlink, Request, failed};
+use crate::base::deadline::Deadline;
 use crate::model::address::Subnet;
 
-/// One or two are needed, of some 10 microseconds each, or as long as others hold the lock.
-const SETTLE_ATTEMPTS: usize = 1000;
+/// An address settles within one or two attempts of some 10 microseconds each, or as soon as others release the lock.
+const SETTLE_SPINS: usize = 50;
+/// Then the kernel's worker waits for a processor: the caller leaves it its own, this long between attempts.
+const SETTLE_STEP: Duration = Duration::from_millis(1);
+/// The longest wait. The address works later all the same.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// A route of any table that leads somewhere, or forbids to go there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,13 +135,17 @@ fn look_up(netlink: &mut Netlink, address: IpAddr) -> Option<RouteMessage> {
 /// sent to the address is dropped. That work waits for the lock that every change of a link takes, and so does this:
 /// it sets up what is up, which queues behind the work, and asks again.
 pub fn settle_address(netlink: &mut Netlink, index: u32, address: IpAddr) {
-    for _ in 0..SETTLE_ATTEMPTS {
+    let deadline = Deadline::after(SETTLE_MAX);
+    for attempt in 0.. {
         let local = |route: RouteMessage| route.header.kind == RouteType::Local;
         if address.is_ipv4() || look_up(netlink, address).is_some_and(local) {
             return;
         }
         let up = LinkUnspec::new_with_index(index).up().build();
         if netlink.one(Request::plain(RouteNetlinkMessage::SetLink(up))).is_err() {
+            break;
+        }
+        if attempt >= SETTLE_SPINS && !deadline.pause(SETTLE_STEP) {
             break;
         }
     }
