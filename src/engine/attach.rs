@@ -12,6 +12,7 @@ use super::{Error, apply};
 use crate::kernel::{Kernel, KernelError, netns_of_process};
 use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
+use crate::logic::zone::claims;
 use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint};
 use crate::model::ids::ContainerId;
@@ -49,8 +50,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut last = None;
         for _ in 0..TRIES {
             let container = who(self)?;
-            let decided = self
-                .decided(|state| decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts)));
+            let domain = self.config.domain.clone();
+            let decided = self.decided(|state| {
+                // A runtime's container is not refused because of a name.
+                if wish.owner.is_none() {
+                    decide::names::check(&state.desired, &domain, &container, &wish.aliases)?;
+                }
+                decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts))
+            });
             let endpoint = match decided {
                 // The one that is connected is gone, untold as yet, and another may have come under its name.
                 Err(Refusal::AlreadyConnected { .. }) if !self.kernel.netns_alive(&container.netns) => {
@@ -92,6 +99,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let holder = match refusal {
             Refusal::AddressTaken { address, .. } => desired.at_address(*address).map(|holder| &holder.container),
             Refusal::MacTaken { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
+            Refusal::NameOfAnother { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
             Refusal::PortTaken { owner, .. } => desired.exact_container(owner).map(|a| &a.container),
             Refusal::IfNameTaken { ifname, .. } => {
                 let holder = self.state.host_ifnames.get(ifname).and_then(|key| desired.endpoint(key));
@@ -215,8 +223,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
         self.tell_connected(&endpoint);
+        self.tell_names(&endpoint);
         self.try_gateway(network);
         Ok(endpoint)
+    }
+
+    /// Tells whose names and aliases mean another container from now on.
+    fn tell_names(&self, endpoint: &Arc<Endpoint>) {
+        for claims::Lost { name, by, to } in claims::lost(&self.state.desired, &self.config.domain, endpoint) {
+            let message = format!(
+                "{name} is not answered with container {}: it is the name of container {} on network {}",
+                by.container.name, to.container.name, to.network
+            );
+            self.tell(Change::Name { endpoint: by, message });
+        }
     }
 
     pub(super) fn attach_steps(

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::Error;
 use super::apply;
 use super::decide::attachment::{self, Found};
-use super::decide::{address, endpoint};
+use super::decide::{address, endpoint, names};
+use super::event::Change;
 use super::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
@@ -23,12 +24,22 @@ use crate::store::{Record, Store};
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Attaches; the same attachment again returns the one that is there.
     pub(super) fn attach_for_runtime(&mut self, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
+        let (spec, left_out) = names::answerable(spec, &self.config.domain);
+        let spec = spec.as_ref();
         let netns = self.kernel.netns(&spec.netns)?;
         if let Some(endpoint) = self.find_attachment(&spec.key)
             && let Some(endpoint) = self.attach_again(&endpoint, spec, &netns)?
         {
             return Ok(endpoint);
         }
+        let attached = self.attach_anew(spec, netns)?;
+        for message in left_out {
+            self.tell(Change::Name { endpoint: attached.clone(), message });
+        }
+        Ok(attached)
+    }
+
+    fn attach_anew(&mut self, spec: &AttachSpec, netns: Netns) -> Result<Arc<Endpoint>, Error> {
         let mut wish = Wish::from(spec);
         let container = self.runtime_container(spec, netns, &mut wish)?;
         if spec.interface == InterfaceSource::Found {

@@ -4,6 +4,7 @@
 pub(super) mod address;
 pub(super) mod attachment;
 pub(super) mod endpoint;
+pub(super) mod names;
 
 use std::sync::Arc;
 

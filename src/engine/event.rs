@@ -31,6 +31,13 @@ pub enum Change {
         /// Whether somebody asked for it.
         asked: bool,
     },
+    /// A name that was asked for does not mean the container that asked for it.
+    Name {
+        /// Who asked for it.
+        endpoint: Arc<Endpoint>,
+        /// What the name means instead.
+        message: String,
+    },
     /// Something that was not as it must be was put right ("table inet netd was missing", "bridge nd-net1 was gone").
     Repaired(String),
     /// Something is not as it must be and netd cannot put it right; also in `netd status`.

@@ -221,6 +221,18 @@ pub enum Refusal {
         /// Each place that was looked at.
         looked: Vec<String>,
     },
+    /// A name or alias is another container's, by its network.
+    #[error("{what} {name} is the name of container {holder} on network {network}: choose another")]
+    NameOfAnother {
+        /// "container name" or "alias".
+        what: &'static str,
+        /// In lower case.
+        name: String,
+        /// Whom it means.
+        holder: ContainerName,
+        /// Where.
+        network: NetworkName,
+    },
     /// Another living container has that name.
     #[error("container name {name} is taken by the container {id}: see `netd inspect {name}`")]
     ContainerNameTaken {
@@ -257,6 +269,7 @@ impl Refusal {
             | Self::NotAdopted(_)
             | Self::AdoptedOtherwise(_)
             | Self::AttachedOtherwise { .. }
+            | Self::NameOfAnother { .. }
             | Self::ContainerNameTaken { .. } => RefusalKind::Conflict,
             Self::NoFreeSubnet { .. } | Self::NoFreeAddress { .. } | Self::BridgeFull { .. } | Self::NoFreePort(_) => {
                 RefusalKind::Exhausted

@@ -4,8 +4,11 @@
 //! those that a container on a shared network has (also with a search domain of the host behind them), and the reverse
 //! names of our subnets. They are answered here and never leave the host; everything else is forwarded.
 //!
-//! A name that somebody has as it stands wins over a service of that form, and that over aliases like `*.app`.
+//! A name that somebody has as it stands wins over a service of that form, and that over aliases like `*.app`. What a
+//! container is called on its network, `NAME.NETWORK` and the same with the domain, wins over all other names and
+//! aliases of that form ([`claims`]).
 
+pub mod claims;
 mod reverse;
 mod service;
 mod view;
@@ -127,12 +130,21 @@ impl Zone<'_> {
 
     /// A name that a container has, with or without the domain.
     fn known(&self, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
-        let forms = || [Some(name), inside(name, self.domain.trim_matches('.'))].into_iter().flatten();
+        let forms = || self.forms(view, name);
         let held = |found: Holders<'_>, reason| (data(&found, kind), reason);
         let exact = forms().find_map(|form| view.exact(form)).map(|found| held(found, Reason::Name));
         exact
             .or_else(|| forms().find_map(|form| service::answer(self, view, form, kind)))
             .or_else(|| forms().find_map(|form| view.wild(form)).map(|found| held(found, Reason::Wildcard)))
+    }
+
+    /// The name as it stands and without the domain. The latter comes first where it is a container's own.
+    fn forms<'n>(&self, view: &View<'_>, name: &'n str) -> impl Iterator<Item = &'n str> {
+        let short = inside(name, self.domain.trim_matches('.'));
+        let host = |name: &'n str| service::host(name).unwrap_or(name);
+        let own = short.filter(|short| view.is_own(host(short)) && view.by_network(host(name)).is_none());
+        let rest = if own.is_some() { [Some(name), None] } else { [Some(name), short] };
+        own.into_iter().chain(rest.into_iter().flatten())
     }
 
     fn unknown(&self, view: &View<'_>, name: &str, kind: RecordType) -> (Answer, Reason) {
@@ -176,8 +188,7 @@ impl Zone<'_> {
                 .collect();
         }
         let searched = self.search.iter().filter(|_| searched).filter_map(|s| inside(name, s.trim_matches('.')));
-        let forms: Vec<&str> =
-            [Some(name), inside(name, self.domain.trim_matches('.'))].into_iter().flatten().chain(searched).collect();
+        let forms: Vec<&str> = self.forms(view, name).chain(searched).collect();
         let exact = forms.iter().find_map(|form| view.exact(form));
         let found = exact
             .or_else(|| forms.iter().find_map(|form| service::holders(view, form)))

@@ -54,6 +54,8 @@ pub struct Desired {
     containers: Map<ContainerId, Arc<Attached>>,
     container_names: Map<String, ContainerId>,
     names: Map<NetworkName, Names>,
+    /// The endpoints of every network by those of their DNS names that have a dot.
+    dotted: Index<String, Vec<Arc<Endpoint>>>,
     /// What every DNS query looks up is hashed, which touches less memory than a walk down a tree.
     addresses: Index<IpAddr, Holder>,
     gateways: Map<IpAddr, NetworkName>,
@@ -146,6 +148,11 @@ impl Desired {
         self.names.get(network).map_or(&[], |names| names.below(name))
     }
 
+    /// The endpoints of every network that have a DNS name (lower case) with a dot as it stands.
+    pub fn dotted(&self, name: &str) -> &[Arc<Endpoint>] {
+        self.dotted.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// Whether an alias on the network stands for every name below some one.
     pub fn has_wildcards(&self, network: &NetworkName) -> bool {
         self.names.get(network).is_some_and(Names::has_wildcards)
@@ -200,7 +207,10 @@ impl Desired {
         let endpoint = Arc::new(endpoint);
         self.endpoints.insert_mut(endpoint.key(), endpoint.clone());
         let mut names = self.names.get(&endpoint.network).cloned().unwrap_or_default();
-        endpoint.dns_names().iter().for_each(|name| names.insert(name, &endpoint));
+        for name in &endpoint.dns_names() {
+            names.insert(name, &endpoint);
+            self.change_dotted(name, |holders| insert_in_order(holders, &endpoint));
+        }
         self.names.insert_mut(endpoint.network.clone(), names);
         let id = &endpoint.container.id;
         let mut endpoints = self.containers.get(id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
@@ -225,7 +235,10 @@ impl Desired {
             self.addresses.remove_mut(&address.ip());
         }
         let mut names = self.names.get(&key.network).cloned().unwrap_or_default();
-        endpoint.dns_names().iter().for_each(|name| names.remove(name, &endpoint));
+        for name in &endpoint.dns_names() {
+            names.remove(name, &endpoint);
+            self.change_dotted(name, |holders| holders.retain(|holder| holder.key() != *key));
+        }
         if names.is_empty() {
             self.names.remove_mut(&key.network);
         } else {
@@ -243,6 +256,19 @@ impl Desired {
             }
         }
         Some(endpoint)
+    }
+
+    fn change_dotted(&mut self, name: &str, change: impl FnOnce(&mut Vec<Arc<Endpoint>>)) {
+        if !name.contains('.') || name.starts_with(names::WILDCARD) {
+            return;
+        }
+        let mut holders = self.dotted.get(name).cloned().unwrap_or_default();
+        change(&mut holders);
+        if holders.is_empty() {
+            self.dotted.remove_mut(name);
+        } else {
+            self.dotted.insert_mut(name.to_owned(), holders);
+        }
     }
 
     /// Puts the container where it is looked up, by its id and by each of its addresses.

@@ -144,6 +144,25 @@ impl Endpoint {
         self.whole_names().iter().any(|own| own == name)
     }
 
+    /// Whether the name (lower case) is its container's, with or without the scope, or the short id: not an alias.
+    pub fn is_own_name(&self, name: &str) -> bool {
+        let Container { id, name: own, scope, .. } = &self.container;
+        let own = own.as_str();
+        let bare = || {
+            let (bare, end) = own.split_at_checked(own.len().checked_sub(scope.as_ref()?.as_str().len())?)?;
+            bare.strip_suffix('.')
+                .filter(|_| scope.as_ref().is_some_and(|scope| end.eq_ignore_ascii_case(scope.as_str())))
+        };
+        own.eq_ignore_ascii_case(name)
+            || id.short().eq_ignore_ascii_case(name)
+            || bare().is_some_and(|bare| bare.eq_ignore_ascii_case(name))
+    }
+
+    /// The names for which [`Endpoint::is_own_name`] holds, in lower case.
+    pub fn own_names(&self) -> Vec<String> {
+        self.dns_names().into_iter().filter(|name| self.is_own_name(name)).collect()
+    }
+
     fn whole_names(&self) -> Vec<String> {
         let name = Some(self.container.name.as_str()).filter(|_| self.container.name.resolves());
         let own = name.into_iter().chain([self.container.id.short()]).map(str::to_ascii_lowercase);

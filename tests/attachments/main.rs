@@ -19,6 +19,7 @@ use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec};
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
+mod claims;
 mod upset;
 
 struct World {

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 
 mod bad_input;
+mod claims;
 mod cni;
 mod endpoints;
 mod firewall;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         runtimes::trials(),
         publishing::trials(),
         names::trials(),
+        claims::trials(),
         ranks::trials(),
         listening::trials(),
         inside::trials(),

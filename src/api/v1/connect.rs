@@ -41,7 +41,7 @@ pub struct Connect {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that nobody has as
-    /// it stands.
+    /// it stands. `localhost`, the host's names, and `NAME.NETWORK` of another container are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
     /// The interface in the container; absent: the first free of eth0, eth1, ….

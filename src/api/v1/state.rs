@@ -61,6 +61,9 @@ pub enum EventType {
     /// A container was disconnected, by somebody or because its namespace is gone.
     #[serde(rename = "disconnect")]
     Disconnect,
+    /// A name or alias does not mean the container that has it: DNS means something else by it.
+    #[serde(rename = "name")]
+    Name,
     /// Something was put right.
     #[serde(rename = "repair")]
     Repair,
@@ -80,6 +83,7 @@ impl EventType {
             Self::NetworkRemove => "network.remove",
             Self::Connect => "connect",
             Self::Disconnect => "disconnect",
+            Self::Name => "name",
             Self::Repair => "repair",
             Self::Problem => "problem",
             Self::Host => "host",

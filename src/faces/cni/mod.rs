@@ -27,7 +27,8 @@
 //! `runtimeConfig` counts before `args.cni`, that before `CNI_ARGS`, that before the configuration's own keys; aliases
 //! add up in that order. `aliases` in `runtimeConfig` may also be an object of lists by network, as Podman sends it.
 //! The container is called by `K8S_POD_NAME` within `K8S_POD_NAMESPACE`, else by the first alias that can be a
-//! container's name, else by its id. `ipRanges` has one list for each address family; a network that is made now, and
+//! container's name, else by its id; names that DNS means something else by (`localhost`, `host.internal`) are left out.
+//! `ipRanges` has one list for each address family; a network that is made now, and
 //! has no `subnets`, is made of them. The container's `dns` is netd's, then the configuration's, then that of the IPAM
 //! plugin or the plugin before, then the runtime's, without doubles. Its domain is the configuration's, else netd's;
 //! other domains are searched.

@@ -91,6 +91,7 @@ fn publish(event: &engine::Event) -> Event {
             let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
             of(EventType::Disconnect, endpoint, message)
         }
+        Change::Name { endpoint, message } => of(EventType::Name, endpoint, message.clone()),
         Change::Repaired(what) => plain(EventType::Repair, what.clone()),
         Change::Problem(what) => plain(EventType::Problem, what.clone()),
         Change::HostChanged(what) => plain(EventType::Host, what.clone()),

@@ -235,7 +235,7 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
         Change::Connected(endpoint) => {
             handle.snapshot().desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
         }
-        Change::Disconnected { .. } | Change::Problem(_) | Change::HostChanged(_) => false,
+        Change::Disconnected { .. } | Change::Name { .. } | Change::Problem(_) | Change::HostChanged(_) => false,
     }
 }
 

@@ -44,6 +44,11 @@ fn is_local(address: IpAddr, bits: u8) -> bool {
     }
 }
 
+/// Whether the name (lower case) lies where addresses have their names.
+pub(super) fn is_reverse(name: &str) -> bool {
+    prefix(name).is_some()
+}
+
 /// What `localhost` stands for.
 fn is_localhost(address: IpAddr) -> bool {
     address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST

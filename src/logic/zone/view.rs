@@ -60,18 +60,34 @@ impl<'a> View<'a> {
         self.networks.iter().any(|visible| visible.name == *network)
     }
 
-    /// Who has the name as it stands: on every visible network, else the part before a dot on the network that the part
-    /// after it names, shortest network name first. `None`: nobody.
+    /// Who has the name as it stands: the container whose own name stands before a dot and whose network after it, else
+    /// everybody on a visible network, else whose alias stands before a dot; shortest network name first. `None`: nobody.
     pub(super) fn exact(&self, name: &str) -> Option<Holders<'a>> {
-        let on = |network: &Network, name: &str| {
-            let all = self.desired.named(&network.name, name);
-            self.of_scope(all, |endpoint| endpoint.is_whole_name(name))
-        };
-        let whole: Holders<'_> = self.networks.iter().flat_map(|network| on(network, name)).collect();
-        if !whole.is_empty() {
-            return Some(whole);
+        if let Some(found) = self.by_network(name) {
+            return Some(found);
         }
-        self.split(name, on)
+        let whole = self.everywhere(name);
+        if whole.is_empty() { self.split(name, |network, name| self.on(network, name)) } else { Some(whole) }
+    }
+
+    /// Who is meant by `NAME.NETWORK`: it is the container's own, whatever others are called.
+    pub(super) fn by_network(&self, name: &str) -> Option<Holders<'a>> {
+        self.split(name, |network, name| {
+            Some(self.on(network, name)).filter(|all| has_owner(all, name)).unwrap_or_default()
+        })
+    }
+
+    /// Whether the name is a container's own on a visible network, in either form.
+    pub(super) fn is_own(&self, name: &str) -> bool {
+        has_owner(&self.everywhere(name), name) || self.by_network(name).is_some()
+    }
+
+    fn everywhere(&self, name: &str) -> Holders<'a> {
+        self.networks.iter().flat_map(|network| self.on(network, name)).collect()
+    }
+
+    fn on(&self, network: &Network, name: &str) -> Holders<'a> {
+        self.of_scope(self.desired.named(&network.name, name), |endpoint| endpoint.is_whole_name(name))
     }
 
     /// Who has every name below some one that this name is below, the longest such; in the same forms.
@@ -139,4 +155,9 @@ impl<'a> View<'a> {
             None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         }
     }
+}
+
+/// Whether the name (lower case) is one of theirs not as an alias.
+fn has_owner(holders: &[&Arc<Endpoint>], name: &str) -> bool {
+    holders.iter().any(|endpoint| endpoint.is_own_name(name))
 }

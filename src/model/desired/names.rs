@@ -8,7 +8,7 @@ use super::insert_in_order;
 use crate::model::endpoint::Endpoint;
 
 /// What an alias for everything below a name begins with.
-const WILDCARD: &str = "*.";
+pub(super) const WILDCARD: &str = "*.";
 
 /// Every key is in lower case.
 #[derive(Debug, Clone, Default)]

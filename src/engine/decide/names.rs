@@ -1,0 +1,56 @@
+//! Names: whether a container may be called so, and which of a runtime's names are left out.
+
+use std::borrow::Cow;
+
+use crate::logic::refusal::Refusal;
+use crate::logic::zone::claims;
+use crate::model::Invalid;
+use crate::model::desired::Desired;
+use crate::model::endpoint::Container;
+use crate::model::names::{Alias, ContainerName};
+use crate::model::request::AttachSpec;
+
+/// Refuses names and aliases that DNS would not answer with this container. What a known container is called was decided
+/// when it came.
+pub(crate) fn check(desired: &Desired, domain: &str, container: &Container, aliases: &[Alias]) -> Result<(), Refusal> {
+    let is_new = desired.container(&container.id).is_none();
+    let own = [container.name.as_str(), container.id.short()].into_iter().filter(|_| is_new);
+    let own = own.map(|name| ("container name", name.to_ascii_lowercase()));
+    for (what, name) in own.chain(aliases.iter().map(|alias| ("alias", alias.key()))) {
+        if let Some(why) = claims::reserved(&name, domain) {
+            return Err(Invalid::new(what, name, format!("{why}: choose another")).into());
+        }
+        if let Some(owner) = claims::owner(desired, domain, &name, &container.id) {
+            let (holder, network) = (owner.container.name.clone(), owner.network.clone());
+            return Err(Refusal::NameOfAnother { what, name, holder, network });
+        }
+    }
+    Ok(())
+}
+
+/// What a runtime asks for without the names that DNS means something else by, and why each is left out: what a runtime
+/// starts must not fail because of a name.
+pub(crate) fn answerable<'a>(spec: &'a AttachSpec, domain: &str) -> (Cow<'a, AttachSpec>, Vec<String>) {
+    let why = |name: &str| claims::reserved(&name.to_ascii_lowercase(), domain);
+    let whole = |name: &ContainerName| match &spec.scope {
+        Some(scope) => format!("{name}.{scope}"),
+        None => name.to_string(),
+    };
+    let name = spec.name.as_ref().map(whole).filter(|name| why(name).is_some());
+    let aliases = spec.aliases.iter().map(ToString::to_string).filter(|alias| why(alias).is_some());
+    let left_out: Vec<String> = name
+        .iter()
+        .cloned()
+        .chain(aliases)
+        .map(|name| format!("name {name:?} is left out: {}", why(&name).unwrap_or_default()))
+        .collect();
+    if left_out.is_empty() {
+        return (Cow::Borrowed(spec), left_out);
+    }
+    let mut spec = spec.clone();
+    spec.aliases.retain(|alias| why(alias.as_str()).is_none());
+    if name.is_some() {
+        spec.name = None;
+    }
+    (Cow::Owned(spec), left_out)
+}

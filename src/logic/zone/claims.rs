@@ -1,0 +1,80 @@
+//! Claims: which names are not free to be given to a container, because DNS means something else by them.
+//!
+//! Some names are the host's, everybody's own loopback, or addresses ([`reserved`]). `NAME.NETWORK`, with or without the
+//! domain, is the container of that name on that network ([`owner`]): who has a name or alias of that form loses it
+//! ([`lost`]).
+
+use std::sync::Arc;
+
+use super::{HOST_ALIASES, LOCALHOST, inside, is_at_or_under, reverse};
+use crate::model::desired::Desired;
+use crate::model::endpoint::Endpoint;
+use crate::model::ids::ContainerId;
+
+/// What a name or alias (lower case) means whoever has it; `None`: nothing, it can be given.
+pub fn reserved(name: &str, domain: &str) -> Option<&'static str> {
+    let (below, name) = match name.strip_prefix("*.") {
+        Some(name) => (true, name),
+        None => (false, name),
+    };
+    if is_at_or_under(name, LOCALHOST) {
+        Some("localhost and everything below it is whoever asks (RFC 6761)")
+    } else if !below && (HOST_ALIASES.contains(&name) || inside(name, domain.trim_matches('.')) == Some("host")) {
+        Some("it is the host's name in every container")
+    } else if reverse::is_reverse(name) || below && reverse::is_reverse(&format!("x.{name}")) {
+        Some("it is the name of addresses (RFC 1035, 3.5)")
+    } else {
+        None
+    }
+}
+
+/// The endpoint of another container that `NAME.NETWORK`, `NAME.NETWORK.DOMAIN` or `NAME.DOMAIN` (lower case) means.
+pub fn owner<'a>(desired: &'a Desired, domain: &str, name: &str, own: &ContainerId) -> Option<&'a Arc<Endpoint>> {
+    let short = inside(name, domain.trim_matches('.'));
+    let of = |network, name: &str| {
+        let mut named = desired.named(network, name).iter();
+        named.find(|endpoint| endpoint.container.id != *own && endpoint.is_own_name(name))
+    };
+    let by_network = |name: &str| {
+        let mut parts = name.rmatch_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
+        parts.find_map(|(before, after)| {
+            let mut networks = desired.networks().filter(|network| network.name.as_str().eq_ignore_ascii_case(after));
+            networks.find_map(|network| of(&network.name, before))
+        })
+    };
+    let anywhere = |name: &str| desired.networks().find_map(|network| of(&network.name, name));
+    by_network(name).or_else(|| short.and_then(by_network)).or_else(|| short.and_then(anywhere))
+}
+
+/// A name or alias that DNS no longer answers with the endpoint that has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// In lower case.
+    pub name: String,
+    /// Who has it.
+    pub by: Arc<Endpoint>,
+    /// Whom it means.
+    pub to: Arc<Endpoint>,
+}
+
+/// What others lose to the endpoint, and what it loses to others.
+pub fn lost(desired: &Desired, domain: &str, endpoint: &Arc<Endpoint>) -> Vec<Lost> {
+    let domain = domain.trim_matches('.');
+    let mut lost = Vec::new();
+    for own in endpoint.own_names() {
+        let by_network = format!("{own}.{}", endpoint.network.as_str().to_ascii_lowercase());
+        let in_domain = [&own, &by_network].map(|name| format!("{name}.{domain}"));
+        for name in [by_network].into_iter().chain(in_domain.into_iter().filter(|_| !domain.is_empty())) {
+            let others = desired.dotted(&name).iter().filter(|other| other.container.id != endpoint.container.id);
+            lost.extend(others.map(|by| Lost { name: name.clone(), by: by.clone(), to: endpoint.clone() }));
+        }
+    }
+    for name in endpoint.dns_names().into_iter().filter(|name| name.contains('.') && !name.starts_with("*.")) {
+        let to = owner(desired, domain, &name, &endpoint.container.id).cloned();
+        lost.extend(to.map(|to| Lost { name, by: endpoint.clone(), to }));
+    }
+    lost
+}
+
+#[cfg(test)]
+mod tests;

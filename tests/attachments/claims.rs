@@ -1,0 +1,137 @@
+//! Names that DNS means something else by: people are refused, what a runtime starts comes up without them.
+
+use netd::engine::event::Change;
+use serde_json::json;
+
+use super::*;
+
+/// What a person is told who connects `container` with these aliases; nothing when it was done.
+fn connect(world: &World, network: &str, container: &str, aliases: &[&str]) -> Result<(), String> {
+    let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+    let request = Connect { container: container.into(), aliases, ..Connect::default() };
+    let done = world.runtime.block_on(world.engine.handle.connect(request.into_spec(network).unwrap()));
+    done.map(drop).map_err(|error| format!("{}: {error}", error.kind().as_str()))
+}
+
+/// Two networks, with `client` on both and `web` on net1.
+fn world(namespaces: &[&str]) -> World {
+    let world = World::new(namespaces);
+    for name in ["client", "web"] {
+        world.fake.add_namespace(name);
+    }
+    for network in ["net1", "net2"] {
+        let spec = netd::model::request::NetworkSpec::named(network.parse().unwrap());
+        world.runtime.block_on(world.engine.handle.create_network(spec)).unwrap();
+        world.connect(network, "client");
+    }
+    world.connect("net1", "web");
+    world
+}
+
+#[test]
+fn people_are_refused_names_that_mean_something_else() {
+    let world = world(&["localhost", "host.containers.internal", "web.net1", "evil", "host"]);
+    let before = world.engine.handle.snapshot().revision;
+    for (container, aliases, words) in [
+        ("localhost", &[][..], "invalid: invalid container name \"localhost\""),
+        ("host.containers.internal", &[], "invalid: invalid container name"),
+        ("web.net1", &[], "conflict: container name web.net1 is the name of container web on network net1"),
+        ("evil", &["a", "LocalHost"], "invalid: invalid alias \"localhost\""),
+        ("evil", &["host.internal"], "invalid: invalid alias \"host.internal\""),
+        ("evil", &["*.localhost"], "invalid: invalid alias"),
+        ("evil", &["Web.Net1"], "conflict: alias web.net1 is the name of container web on network net1"),
+        ("evil", &["web.net1.internal"], "conflict: alias"),
+        ("evil", &["web.internal"], "conflict: alias"),
+    ] {
+        let error = connect(&world, "net2", container, aliases).expect_err(container);
+        assert!(error.starts_with(words), "{container} {aliases:?}: {error}");
+    }
+    assert_eq!(world.engine.handle.snapshot().revision, before, "nothing was changed");
+    connect(&world, "net2", "web", &["web.net1", "web.net2"]).unwrap();
+    connect(&world, "net2", "host", &["www.net1", "net1", "*.net1"]).unwrap();
+    // A container that is gone, untold as yet, is in nobody's way.
+    world.fake.delete_namespace("web");
+    connect(&world, "net2", "evil", &["web.net1"]).unwrap();
+}
+
+#[test]
+fn an_alias_loses_to_a_container_that_comes_later_and_an_event_says_so() {
+    let world = world(&["evil", "late"]);
+    connect(&world, "net2", "evil", &["late.net1"]).unwrap();
+    let client = world.engine.handle.snapshot().desired.exact_container("client").unwrap().endpoints[0].clone();
+    let evil = world.resolve(&client, "evil");
+    assert_eq!(world.resolve(&client, "late.net1"), evil);
+    let mut events = world.engine.handle.events();
+    let late = world.connect("net1", "late");
+    assert_eq!(world.resolve(&client, "late.net1"), [late.addresses[0].ip()]);
+    assert!(matches!(&events.try_recv().unwrap().change, Change::Connected(endpoint) if **endpoint == *late));
+    let told = events.try_recv().unwrap();
+    let Change::Name { endpoint, message } = &told.change else { panic!("{told:?}") };
+    assert_eq!(endpoint.container.name.as_str(), "evil");
+    assert!(
+        message.starts_with("late.net1 is not answered with container evil")
+            && message.contains("late on network net1"),
+        "{message}"
+    );
+    world.runtime.block_on(world.engine.handle.disconnect("net1", "late")).unwrap();
+    assert_eq!(world.resolve(&client, "late.net1"), evil, "the alias is there again");
+}
+
+#[test]
+fn what_a_runtime_starts_comes_up_whatever_it_is_called() {
+    let world = world(&["c1", "c2", "c3"]);
+    let mut events = world.engine.handle.events();
+    let mut told = || -> Vec<String> {
+        let mut told = Vec::new();
+        while let Ok(event) = events.try_recv() {
+            if let Change::Name { message, .. } = &event.change {
+                told.push(message.clone());
+            }
+        }
+        told
+    };
+    let wish = json!({"name": "localhost", "aliases": ["www", "host.docker.internal"]});
+    let first = world.attach(&key("x", "c1", "eth0"), on("net1", "c1", wish.clone())).unwrap();
+    assert_eq!(first.container.name.as_str(), "c1", "it is called by its id");
+    assert_eq!(first.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(), ["www"]);
+    let left_out = told();
+    assert!(
+        left_out.len() == 2 && left_out[0].contains("\"localhost\"") && left_out[1].contains("host.docker"),
+        "{left_out:?}"
+    );
+    assert_eq!(world.attach(&key("x", "c1", "eth0"), on("net1", "c1", wish)).unwrap(), first, "asked again");
+    assert!(told().is_empty(), "and told once");
+
+    let second = world.attach(&key("x", "c2", "eth0"), on("net2", "c2", json!({"name": "host", "scope": "internal"})));
+    assert_eq!(second.unwrap().container.name.as_str(), "c2");
+    let third = json!({"name": "web", "scope": "net1", "aliases": ["web.net1.internal"]});
+    let third = world.attach(&key("x", "c3", "eth0"), on("net2", "c3", third)).unwrap();
+    assert_eq!(third.container.name.as_str(), "web.net1", "it has the name, which means another");
+    let client = world.engine.handle.snapshot().desired.exact_container("client").unwrap().endpoints[0].clone();
+    let web = world.engine.handle.snapshot().desired.exact_container("web").unwrap().endpoints[0].addresses[0].ip();
+    for name in ["web.net1", "web.net1.internal"] {
+        assert_eq!(world.resolve(&client, name), [web], "{name}");
+    }
+    let lost = told();
+    assert!(lost.iter().any(|line| line.starts_with("web.net1 is not answered with container web.net1")), "{lost:?}");
+}
+
+/// Earlier releases accepted such names: they are loaded, and their containers go on.
+#[test]
+fn what_an_earlier_release_accepted_still_loads() {
+    let world = world(&["evil"]);
+    let evil = world.connect("net2", "evil");
+    let mut stored = evil.as_ref().clone();
+    stored.aliases = vec!["localhost".parse().unwrap(), "web.net1".parse().unwrap()];
+    let World { fake, mut store, engine, runtime } = world;
+    runtime.block_on(engine.handle.stop());
+    engine.thread.join().unwrap();
+    netd::store::Store::commit(&mut store, &[netd::store::Record::PutEndpoint(Box::new(stored))]).unwrap();
+    let world = World::with(fake, store);
+    let snapshot = world.engine.handle.snapshot();
+    assert_eq!(snapshot.desired.exact_container("evil").unwrap().endpoints[0].aliases.len(), 2);
+    let client = snapshot.desired.exact_container("client").unwrap().endpoints[0].clone();
+    let web = snapshot.desired.exact_container("web").unwrap().endpoints[0].addresses[0].ip();
+    assert_eq!(world.resolve(&client, "web.net1"), [web]);
+    connect(&world, "net1", "evil", &[]).unwrap();
+}
