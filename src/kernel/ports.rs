@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Once;
 
@@ -21,6 +21,9 @@ use super::{KernelError, owner, sys};
 use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
 use crate::model::step::HostPort;
+
+/// Any port (RFC 863); nothing is sent there.
+const DISCARD: u16 = 9;
 
 /// What holds a port.
 #[derive(Debug)]
@@ -75,6 +78,8 @@ impl Ports {
 
 fn hold(port: HostPort) -> Result<Hold, KernelError> {
     match bound(port, false) {
+        // The kernel lets it be bound, but no host has it as its address.
+        Ok(_) if is_broadcast(port.address) => Err(KernelError::NoAddress { address: port.address }),
         Ok(_bound) => Ok(Hold::Socket { _bound }),
         Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if port.protocol == Protocol::Sctp => Ok(Hold::Nobody),
         Err(Errno::EAFNOSUPPORT) => Ok(Hold::Nobody),
@@ -92,6 +97,18 @@ fn hold(port: HostPort) -> Result<Hold, KernelError> {
             Err(failed("bind port", on, "see `ss -lntu` and `ulimit -n`")(io::Error::from(error)))
         }
     }
+}
+
+/// Whether it is the broadcast address of one of the host's subnets. Nothing is sent to find out.
+fn is_broadcast(address: IpAddr) -> bool {
+    let IpAddr::V4(address) = address else { return false };
+    if address.is_unspecified() || address.is_loopback() {
+        return false;
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    // udp(7): connecting to a broadcast address needs SO_BROADCAST.
+    let connected = socket.and_then(|socket| socket.connect((address, DISCARD)));
+    connected.is_err_and(|error| error.raw_os_error() == Some(libc::EACCES))
 }
 
 /// `over_ended`: over connections in TIME_WAIT. Such a socket must listen to keep others out, and drops all it gets.
@@ -131,7 +148,7 @@ fn raise_descriptor_limit() {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream, UdpSocket};
+    use std::net::{TcpListener, TcpStream};
 
     use super::*;
     use crate::kernel::lab::{in_own_netns, ip};
@@ -183,8 +200,14 @@ mod tests {
             freed(|| TcpListener::bind("127.0.0.1:4000"));
             let error = ports.hold(&[port("127.0.0.1", Protocol::Udp, 4002)]).unwrap_err().to_string();
             assert!(error.contains(&me), "{error}");
-            let error = ports.hold(&[port("192.0.2.77", Protocol::Tcp, 80)]).unwrap_err();
-            assert!(matches!(error, KernelError::NoAddress { .. }), "{error}");
+            ip("link add up0 type bridge");
+            ip("address add 192.0.2.1/24 dev up0");
+            ip("link set up0 up");
+            for absent in ["192.0.2.77", "192.0.2.255"] {
+                let error = ports.hold(&[port(absent, Protocol::Tcp, 80)]).unwrap_err();
+                assert!(matches!(error, KernelError::NoAddress { .. }), "{error}");
+            }
+            ports.hold(&[port("192.0.2.1", Protocol::Tcp, 80)]).unwrap();
         });
     }
 

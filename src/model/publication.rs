@@ -1,5 +1,7 @@
 //! Published ports: the `-p` grammar ([`PortSpec`]) and what it became ([`Publication`]).
 
+mod long_form;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -115,8 +117,9 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// What the user asked for: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar).
-/// No host port, an empty one and 0 mean "a free one". IPv6 host addresses stand in brackets.
+/// What the user asked for: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar), or
+/// Docker's long form, `published=HOST_PORT,target=CONTAINER_PORT,protocol=tcp`. No host port, an empty one and 0 mean
+/// "a free one". IPv6 host addresses stand in brackets; one that stands for an IPv4 address is that one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PortSpec {
     /// `None`: every local IPv4 and IPv6 address.
@@ -133,6 +136,10 @@ impl FromStr for PortSpec {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bad = |why: String| Invalid::new("port", text, why);
+        if text.contains('=') {
+            let short = long_form::short(text).map_err(bad)?;
+            return short.parse().map_err(|error: Invalid| bad(error.why));
+        }
         let (ports, protocol) = match text.split_once('/') {
             Some((_, protocol)) if protocol.contains('/') => return Err(bad("more than one '/'".into())),
             Some((ports, protocol)) => (ports, protocol.parse().map_err(|e: Invalid| bad(e.to_string()))?),
@@ -178,6 +185,18 @@ impl fmt::Display for PortSpec {
     }
 }
 
+/// The ports of a request; one that is given again counts once.
+pub fn distinct(specs: impl IntoIterator<Item = Result<PortSpec, Invalid>>) -> Result<Vec<PortSpec>, Invalid> {
+    let mut all: Vec<PortSpec> = Vec::new();
+    for spec in specs {
+        let spec = spec?;
+        if !all.contains(&spec) {
+            all.push(spec);
+        }
+    }
+    Ok(all)
+}
+
 /// `HOST_PORT`, `HOST_IP:HOST_PORT` or `HOST_IP:`; the port part may be empty.
 fn host_part(head: &str) -> Result<(Option<IpAddr>, Option<PortRange>), String> {
     let (ip, port) = match head.rsplit_once(':') {
@@ -193,13 +212,27 @@ fn host_part(head: &str) -> Result<(Option<IpAddr>, Option<PortRange>), String> 
                 Ok(ip) if inner.is_some() != ip.is_ipv6() => {
                     return Err(format!("write the host address {ip} {} brackets", bracket_word(ip)));
                 }
-                Ok(ip) => Some(ip),
+                Ok(ip) => Some(publishable(ip.to_canonical())?),
                 Err(_) => return Err(format!("{text:?} is not an IP address")),
             }
         }
     };
     let host = if port.is_empty() { None } else { range(port)? };
     Ok((ip, host))
+}
+
+/// An address that a host can have, or the unspecified one of its family.
+fn publishable(ip: IpAddr) -> Result<IpAddr, String> {
+    let kind = match ip {
+        _ if ip.is_multicast() => "a multicast address",
+        IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
+        // RFC 1122, 3.2.1.3; RFC 1112, section 4.
+        IpAddr::V4(v4) if v4.octets()[0] == 0 && !v4.is_unspecified() => "an address of \"this\" network (0.0.0.0/8)",
+        IpAddr::V4(v4) if v4.octets()[0] >= 240 => "a reserved address (240.0.0.0/4)",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address, which means another host on each link",
+        _ => return Ok(ip),
+    };
+    Err(format!("{ip} is {kind}: nothing can be published there"))
 }
 
 fn bracket_word(ip: IpAddr) -> &'static str {
@@ -295,6 +328,46 @@ mod tests {
         ] {
             assert_eq!(show(text).as_deref(), Ok(means), "{text}");
         }
+    }
+
+    #[test]
+    fn a_host_address_is_one_that_a_host_can_have() {
+        for (text, means) in [
+            ("[::ffff:127.0.0.1]:4000:80", "127.0.0.1:4000:80/tcp"),
+            ("[::ffff:0.0.0.0]:4000:80", "0.0.0.0:4000:80/tcp"),
+            ("0.0.0.0:4000:80", "0.0.0.0:4000:80/tcp"),
+            ("[::]:4000:80", "[::]:4000:80/tcp"),
+            ("169.254.1.1:4000:80", "169.254.1.1:4000:80/tcp"),
+        ] {
+            assert_eq!(text.parse::<PortSpec>().map(|spec| spec.to_string()).as_deref(), Ok(means), "{text}");
+        }
+        for (text, words) in [
+            ("255.255.255.255:4000:80", "255.255.255.255 is the broadcast address"),
+            ("224.0.0.1:4000:80", "224.0.0.1 is a multicast address"),
+            ("239.255.255.250::80", "multicast"),
+            ("240.0.0.1:4000:80", "reserved address"),
+            ("0.1.2.3:4000:80", "\"this\" network"),
+            ("[ff02::1]:4000:80", "ff02::1 is a multicast address"),
+            ("[fe80::1]:4000:80", "link-local"),
+            ("[::ffff:224.0.0.1]:4000:80", "224.0.0.1 is a multicast address"),
+        ] {
+            let error = text.parse::<PortSpec>().expect_err(text).to_string();
+            assert!(error.contains(words) && error.contains("nothing can be published there"), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_same_port_counts_once() {
+        let distinct = |texts: &[&str]| {
+            let all = distinct(texts.iter().map(|text| text.parse())).unwrap();
+            all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(distinct(&["4000:80", "4000:80/TCP", "published=4000,target=80"]), "4000:80/tcp");
+        assert_eq!(
+            distinct(&["127.0.0.1:4000:80", "[::ffff:127.0.0.1]:4000:80", "80", "80"]),
+            "127.0.0.1:4000:80/tcp 80/tcp"
+        );
+        assert_eq!(distinct(&["4000:80", "4000:80/udp", "4000:81"]), "4000:80/tcp 4000:80/udp 4000:81/tcp");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod main_job;
 mod matrix;
 mod names;
 mod networks;
+mod port_specs;
 mod publishing;
 mod ranks;
 mod resolved;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         sticky::trials(),
         runtimes::trials(),
         publishing::trials(),
+        port_specs::trials(),
         names::trials(),
         claims::trials(),
         ranks::trials(),

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::parse;
 use crate::model::Invalid;
 use crate::model::names::{Alias, ContainerName};
-use crate::model::publication::PortSpec;
+use crate::model::publication::{self, PortSpec};
 use crate::model::request::{ConnectSpec, Place, Target};
 
 /// A container to connect to a network.
@@ -61,7 +61,8 @@ pub struct Connect {
     pub dns: Vec<String>,
 }
 
-/// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, or an object.
+/// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, Docker's long form
+/// (`"published=8080,target=80,protocol=tcp,mode=host"`), or an object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum PortRequest {
@@ -109,7 +110,7 @@ impl Connect {
         Ok(ConnectSpec {
             network: parse::network_reference(network)?,
             target: Target { container, place, id },
-            ports: self.ports.iter().map(PortRequest::spec).collect::<Result<_, _>>()?,
+            ports: publication::distinct(self.ports.iter().map(PortRequest::spec))?,
             ip: self.ip.map(|ip| parse::ipv4(&ip)).transpose()?,
             ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,

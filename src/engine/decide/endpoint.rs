@@ -180,14 +180,18 @@ fn first_free(
     let of_runtime = endpoint.owner.as_ref().map(|_| &endpoint.container.id);
     for publication in group {
         let own = chosen.iter().find(|other| other.conflicts(&publication));
-        let held = own.map(|held| (held.clone(), endpoint.container.name.to_string())).or_else(|| {
-            state.ports.conflict(&publication, of_runtime).map(|(held, key)| (held.clone(), owner_name(state, key)))
-        });
-        match held {
-            Some((held, owner)) if single => return Err(Refusal::PortTaken { asked: publication, held, owner }),
-            Some(_) => {}
-            None if publication.host.ports().any(|p| choice.ports.contains(&(publication.protocol, p))) && !single => {}
-            None => return Ok(publication),
+        match (own, state.ports.conflict(&publication, of_runtime)) {
+            (Some(own), _) if single => {
+                let why = format!("its host port is given twice, also by {own}");
+                return Err(Invalid::new("port", spec.to_string(), why).into());
+            }
+            (None, Some((held, key))) if single => {
+                let owner = owner_name(state, key);
+                return Err(Refusal::PortTaken { asked: publication, held: held.clone(), owner });
+            }
+            (Some(_), _) | (_, Some(_)) => {}
+            _ if publication.host.ports().any(|p| choice.ports.contains(&(publication.protocol, p))) && !single => {}
+            _ => return Ok(publication),
         }
     }
     Err(Refusal::NoFreePort(spec.to_string()))

@@ -10,6 +10,7 @@ use crate::api::v1::parse;
 use crate::model::Invalid;
 use crate::model::address::Subnet;
 use crate::model::names::{Alias, IfName, NetworkName};
+use crate::model::publication;
 use crate::model::request::{self, AddressSpec, AttachSpec, AttachmentKey, CheckSpec, InterfaceSource};
 use crate::model::route;
 use crate::model::shape::{self, Rate};
@@ -51,7 +52,7 @@ impl Attach {
             ranges: self.ranges.iter().map(range).collect::<Result<_, _>>()?,
             routes: self.routes.iter().map(Route::parse).collect::<Result<_, _>>()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
-            ports: self.ports.iter().map(super::PortRequest::spec).collect::<Result<_, _>>()?,
+            ports: publication::distinct(self.ports.iter().map(super::PortRequest::spec))?,
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),

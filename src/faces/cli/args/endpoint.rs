@@ -23,7 +23,8 @@ among the containers netd knows, the named network namespaces (ip netns), and th
 containers of Docker and Podman, in this order.
 
 SPEC is [[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp], IPv6 in brackets.
-Without a host port a free one is chosen and printed.
+Without a host port a free one is chosen and printed. Docker's long form is understood as well:
+published=8080,target=80,protocol=tcp,mode=host.
 
 Examples:
   netd connect net1 web -p 4000:80
