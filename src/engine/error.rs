@@ -49,7 +49,9 @@ pub enum ErrorKind {
     Changed,
     /// Come again later (503).
     Unavailable,
-    /// The host failed (500).
+    /// The kernel, or a program that netd needs, refused what could not be foreseen (500, code `kernel`).
+    Kernel,
+    /// netd itself failed, its files above all (500).
     Failed,
 }
 
@@ -63,6 +65,7 @@ impl ErrorKind {
             Self::Exhausted => "exhausted",
             Self::Changed => "changed",
             Self::Unavailable => "unavailable",
+            Self::Kernel => "kernel",
             Self::Failed => "failed",
         }
     }
@@ -89,7 +92,7 @@ impl Error {
                 KernelError::PortTaken { .. } | KernelError::NameTaken { .. } => ErrorKind::Conflict,
                 KernelError::NoNetns { .. } => ErrorKind::NotFound,
                 KernelError::NoAddress { .. } => ErrorKind::Invalid,
-                KernelError::Io { .. } => ErrorKind::Failed,
+                KernelError::Io { .. } => ErrorKind::Kernel,
             },
             Self::Shared(error) => error.kind(),
             Self::Store(_) => ErrorKind::Failed,

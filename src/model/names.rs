@@ -105,6 +105,16 @@ impl ContainerName {
 }
 
 impl IfName {
+    /// Refuses names that the kernel gives to no interface, because the settings of all interfaces are called so
+    /// (`sysctl_dev_name_is_allowed`, net/core/sysctl_net_core.c).
+    pub fn for_new(self) -> Result<Self, Invalid> {
+        if matches!(self.as_str(), "all" | "default") {
+            let why = "the kernel has the settings of all interfaces under that name: choose another";
+            return Err(Invalid::new("interface name", self.0, why));
+        }
+        Ok(self)
+    }
+
     /// Sorts before every valid name; it is none itself.
     pub(super) fn lowest() -> Self {
         Self(String::new())
@@ -211,8 +221,13 @@ mod tests {
 
     #[test]
     fn an_interface_name_fits_the_kernel() {
-        assert!("nd-net1".parse::<IfName>().is_ok());
-        for bad in ["", ".", "..", "a/b", "a:b", "a b", "0123456789abcdef"] {
+        for good in ["nd-net1", "All", "default0"] {
+            assert!(good.parse::<IfName>().and_then(IfName::for_new).is_ok(), "{good}");
+        }
+        for bad in ["all", "default"] {
+            assert!(bad.parse::<IfName>().and_then(IfName::for_new).is_err(), "{bad}");
+        }
+        for bad in ["", ".", "..", "a/b", "a:b", "a b", "0123456789abcdef", "eth%d"] {
             assert!(bad.parse::<IfName>().is_err(), "{bad}");
         }
     }

@@ -23,6 +23,7 @@ fn each_word_of_the_daemon_has_its_code() {
         (409, "exhausted", [101, 101, 101, 101]),
         (409, "changed", [102, 102, 102, 102]),
         (503, "unavailable", [11, 11, 11, 11]),
+        (500, "kernel", [103, 103, 103, 103]),
         (500, "failed", [999, 999, 999, 999]),
         (405, "method_not_allowed", [999, 999, 999, 999]),
     ] {

@@ -213,7 +213,7 @@ impl World {
                 let done = self.runtime.block_on(handle.remove_network(name)).map(drop);
                 let may = self.reference.networks.contains(name) && self.reference.used(name).0 == 0;
                 // A deletion whose kernel step failed is acknowledged by the store all the same.
-                let gone = done.is_ok() || done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Failed);
+                let gone = done.is_ok() || done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Kernel);
                 self.check(done, may, fail_in)?;
                 if gone && may {
                     self.reference.networks.remove(name);
@@ -468,7 +468,7 @@ impl World {
         LAST.with(|last| last.set(done.is_ok()));
         match done {
             Ok(()) => prop_assert!(may, "done, but the reference refuses"),
-            Err(error) if error.kind() == ErrorKind::Failed => prop_assert!(fail_in.is_some(), "failed: {error}"),
+            Err(error) if error.kind() == ErrorKind::Kernel => prop_assert!(fail_in.is_some(), "failed: {error}"),
             Err(error) => prop_assert!(!may, "refused, but the reference allows: {error}"),
         }
         Ok(())

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::parse;
 use crate::model::Invalid;
-use crate::model::names::{Alias, ContainerName};
+use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::{self, PortSpec};
 use crate::model::request::{ConnectSpec, Place, Target};
 
@@ -115,7 +115,7 @@ impl Connect {
             ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
             aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
-            ifname: self.ifname.map(|name| name.parse()).transpose()?,
+            ifname: self.ifname.map(|name| name.parse::<IfName>().and_then(IfName::for_new)).transpose()?,
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
             upstreams: parse::upstreams(&self.dns)?,
@@ -276,6 +276,7 @@ mod tests {
             (r#"{"container":"web","labels":{"a=b":"x"}}"#, "'='"),
             (r#"{"container":"web","dns":["one.one"]}"#, "invalid name server \"one.one\""),
             (r#"{"container":"web","ifname":"0123456789abcdef"}"#, "invalid interface name"),
+            (r#"{"container":"web","ifname":"all"}"#, "invalid interface name"),
         ] {
             let error = spec(json).expect_err(json);
             assert!(error.contains(words), "{json}: {error}");

@@ -61,7 +61,7 @@ pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Options, Invali
             return Err(Invalid::new("option", key, format!("it is also given as {short}")));
         }
         match short {
-            "bridge" => read.bridge = Some(value.parse()?),
+            "bridge" => read.bridge = Some(value.parse::<IfName>()?.for_new()?),
             "mtu" => {
                 let mtu = value.parse().map_err(|_| Invalid::new("mtu", value, "use a number of bytes, as in 1400"))?;
                 read.mtu = Some(mtu);

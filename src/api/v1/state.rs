@@ -153,8 +153,8 @@ pub struct ErrorBody {
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
-    /// A fixed word: `invalid`, `not_found`, `conflict`, `exhausted`, `unavailable`, `failed`, `method_not_allowed`,
-    /// `too_large`, `unsupported_media_type`.
+    /// A fixed word: `invalid`, `not_found`, `conflict`, `exhausted`, `unavailable`, `kernel`, `failed`, `changed`,
+    /// `method_not_allowed`, `too_large`, `unsupported_media_type`.
     pub code: String,
     /// One line for people.
     pub message: String,

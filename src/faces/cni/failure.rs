@@ -33,6 +33,8 @@ pub(super) const CONFLICT: u32 = 100;
 pub(super) const EXHAUSTED: u32 = 101;
 /// netd's own, of `CHECK`: a part of the attachment is gone or was changed.
 pub(super) const CHANGED: u32 = 102;
+/// netd's own: the kernel, or a program that the daemon needs, refused what could not be foreseen.
+pub(super) const KERNEL: u32 = 103;
 /// Everything else: the daemon tried and failed.
 pub(super) const INTERNAL: u32 = 999;
 
@@ -80,6 +82,7 @@ impl Failure {
                     "conflict" => CONFLICT,
                     "exhausted" => EXHAUSTED,
                     "changed" => CHANGED,
+                    "kernel" => KERNEL,
                     "unavailable" => TRY_AGAIN,
                     _ => INTERNAL,
                 };

@@ -72,6 +72,7 @@
 //! 100  the daemon's `conflict`: a port, address, name, subnet or interface belongs to something else
 //! 101  the daemon's `exhausted`: no address or subnet is left
 //! 102  CHECK, and ADD again: the daemon's `changed`, or it knows no such attachment
+//! 103  the daemon's `kernel`: the kernel, or a program that the daemon needs, refused what could not be foreseen
 //! 999  everything else: the daemon tried and failed
 //! ```
 

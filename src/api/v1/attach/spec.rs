@@ -40,6 +40,7 @@ impl Attach {
             (Interface::Given, 0) => return Err(Invalid::new("interface", "given", "say which addresses it gets")),
             _ => {}
         }
+        let key = AttachmentKey { ifname: key.ifname.for_new()?, ..key };
         Ok(AttachSpec {
             key,
             netns: netns(self.netns)?,
