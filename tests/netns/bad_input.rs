@@ -101,12 +101,8 @@ fn command_line(lab: &Lab) {
         let out = lab.netd(line);
         let lines: Vec<&str> = out.stderr.lines().collect();
         let clear = lines.iter().filter(|line| line.starts_with("netd: ")).count() == 1;
-        // A value that the argument parser refuses is wrong usage (2) and may show usage; what netd refuses is one line.
-        let fits = match out.code {
-            Some(1) => lines.len() == 1,
-            Some(2) => true,
-            _ => false,
-        };
+        // A value that the argument parser refuses is wrong usage (2).
+        let fits = matches!(out.code, Some(1 | 2)) && lines.len() == 1;
         if !(clear && fits && lines[0].starts_with("netd: ") && lines[0].contains(part) && out.stdout.is_empty()) {
             wrong
                 .push(format!("netd {line}  (expected: {part:?})\n  {:?} {:?} {:?}", out.code, out.stderr, out.stdout));
@@ -134,9 +130,12 @@ fn usage(lab: &Lab) {
     ] {
         let out = lab.netd(line);
         assert_eq!(out.code, Some(2), "{out:#?}");
-        let said = out.stderr.lines().filter(|line| line.starts_with("netd: ")).count();
-        assert!(said == 1 && out.stderr.starts_with("netd: ") && out.stdout.is_empty(), "{out:#?}");
+        let one_line = out.stderr.lines().count() == 1 && out.stderr.starts_with("netd: ");
+        assert!(one_line && out.stderr.contains(": see `netd ") && out.stdout.is_empty(), "{out:#?}");
     }
+    let alone = lab.netd_words(&[]);
+    assert!(alone.code == Some(2) && alone.stderr.lines().count() == 1, "{alone:#?}");
+    assert!(alone.stdout.contains("Examples:"), "who gives no arguments sees the help: {alone:#?}");
     lab.unchanged_since(&before);
 }
 

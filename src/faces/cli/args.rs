@@ -129,7 +129,7 @@ pub enum ClientVerb {
     )]
     Status {
         /// Wait until it is ready, at most so long
-        #[arg(long, value_name = "SECONDS")]
+        #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
         wait: Option<u32>,
         /// How to print
         #[command(flatten)]

@@ -1,38 +1,41 @@
-//! Arguments that are not a command: one clear line, then the usage. Also where clap's help and version come out.
+//! Arguments that are not a command: one clear line, which names the help to read. Also where clap's help and version
+//! come out.
 
 use std::ffi::OsString;
 use std::io::Write;
 use std::process::ExitCode;
 
 use clap::CommandFactory as _;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Cli;
 
 /// Why there is nothing to carry out: wrong usage, or help was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Misuse {
-    /// What to print; ends with a line end.
+    /// For stdout: what was asked for, or the help of who gave no arguments at all.
+    pub help: String,
+    /// For stderr: one line, where the usage is wrong.
     pub text: String,
-    /// 2 for wrong usage, 0 where the text is what was asked for (and goes to stdout).
+    /// 2 for wrong usage, 0 where help was asked for.
     pub code: u8,
 }
 
 impl Misuse {
     pub(super) fn new(error: &clap::Error, args: &[OsString]) -> Self {
+        let rendered = || error.render().to_string();
         if !error.use_stderr() {
-            return Self { text: error.render().to_string(), code: 0 };
+            return Self { help: rendered(), text: String::new(), code: 0 };
         }
-        Self { text: explain(error, &verb(args)), code: 2 }
+        let help = if args.len() <= 1 { rendered() } else { String::new() };
+        Self { help, text: explain(error, &verb(args)), code: 2 }
     }
 
     /// Prints it where it belongs.
     pub fn report(&self) -> ExitCode {
         // A reader that has gone does not want it any more.
-        let _ = match self.code {
-            0 => std::io::stdout().write_all(self.text.as_bytes()),
-            _ => std::io::stderr().write_all(self.text.as_bytes()),
-        };
+        let _ = std::io::stdout().write_all(self.help.as_bytes());
+        let _ = std::io::stderr().write_all(self.text.as_bytes());
         ExitCode::from(self.code)
     }
 }
@@ -57,23 +60,47 @@ fn verb(args: &[OsString]) -> String {
 fn explain(error: &clap::Error, verb: &str) -> String {
     let prefix = if verb.is_empty() { "netd".to_owned() } else { format!("netd: {verb}") };
     let help = if verb.is_empty() { "netd -h".to_owned() } else { format!("netd {verb} -h") };
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return format!("{prefix}: a command is missing: see `{help}`\n\n{}", error.render());
-    }
+    let what = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+        _ => what(error),
+    };
+    format!("{prefix}: {what}: see `{help}`\n")
+}
+
+/// What is wrong, in one line without an end.
+fn what(error: &clap::Error) -> String {
     // A value that our own parsers refused carries their words; clap's frame around them only repeats the value.
     let source = std::error::Error::source(error);
     if let (Some(source), Some(flag)) = (source, error.get(ContextKind::InvalidArg)) {
-        return format!("{prefix}: {}: {}\n", flag.to_string().trim_end_matches("..."), one_line(&source.to_string()));
+        return format!("{}: {}", flag.to_string().trim_end_matches("..."), one_line(&source.to_string()));
     }
     let text = error.render().to_string();
-    let mut paragraphs = text.split("\n\n").map(str::trim_end).filter(|paragraph| !paragraph.trim().is_empty());
-    let what = one_line(paragraphs.next().unwrap_or_default().trim_start_matches("error: "));
-    let mut text = format!("{prefix}: {what}: see `{help}`\n");
-    for paragraph in paragraphs.filter(|paragraph| !paragraph.starts_with("For more information")) {
-        text.push_str(paragraph.trim_start_matches('\n'));
-        text.push('\n');
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let what = one_line(first.trim_start_matches("error: "));
+    match maybe(error) {
+        Some(meant) => format!("{what}, maybe {meant}"),
+        None => what,
     }
-    text
+}
+
+/// What may have been meant: something that is written alike, or where the flag belongs.
+fn maybe(error: &clap::Error) -> Option<String> {
+    for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue] {
+        match error.get(kind) {
+            Some(ContextValue::String(one)) => return Some(format!("`{one}`")),
+            Some(ContextValue::Strings(some)) => return some.first().map(|one| format!("`{one}`")),
+            _ => {}
+        }
+    }
+    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return None };
+    let flag = flag.strip_prefix("--")?;
+    let has = |command: &&clap::Command| command.get_arguments().any(|argument| argument.get_long() == Some(flag));
+    let cli = Cli::command();
+    let owners: Vec<&str> = cli.get_subcommands().filter(has).map(clap::Command::get_name).collect();
+    match owners.as_slice() {
+        [one] => Some(format!("`netd {one} --{flag}`")),
+        _ => None,
+    }
 }
 
 fn one_line(text: &str) -> String {

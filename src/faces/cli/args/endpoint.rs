@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::Format;
-use super::values::{checked, label};
+use super::values::{checked, label, process};
 use crate::api::v1;
 use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
@@ -54,7 +54,7 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub netns: Option<PathBuf>,
     /// The network namespace, by a process in it
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(i32::MAX)))]
+    #[arg(long, value_parser = process)]
     pub pid: Option<u32>,
     /// How to print
     #[command(flatten)]

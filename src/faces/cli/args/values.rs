@@ -25,6 +25,17 @@ pub(super) fn mtu(text: &str) -> Result<u32, Invalid> {
     text.parse().map_err(|_| Invalid::new("mtu", text, "use a number of bytes, as in 1400"))
 }
 
+pub(super) fn seconds(text: &str) -> Result<u32, Invalid> {
+    text.parse().map_err(|_| Invalid::new("number of seconds", text, "use a whole number, as in 10"))
+}
+
+/// `pid_t` is signed.
+pub(super) fn process(text: &str) -> Result<u32, Invalid> {
+    let fits = |id: &u32| i32::try_from(*id).is_ok_and(|id| id > 0);
+    let wrong = || Invalid::new("process id", text, "use the id of a process in the container, as in 4711");
+    text.parse().ok().filter(fits).ok_or_else(wrong)
+}
+
 /// `K=V`; as with Docker, `K` alone has an empty value.
 pub(super) fn label(text: &str) -> Result<(String, String), Invalid> {
     let (key, value) = text.split_once('=').unwrap_or((text, ""));
