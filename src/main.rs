@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use netd::app::{self, sandbox::Sandboxes};
 use netd::faces::cli::{self, DaemonArgs, Verb};
-use netd::kernel::sandbox;
+use netd::kernel::{self, sandbox};
 use netd::{base, config, faces};
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::Daemon(args) => cli::finish(daemon(&args, cli.socket.as_deref())),
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
-        Verb::Client(verb) => cli::run(verb, socket, &Sandboxes),
+        Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, kernel::sys::terminal_width(std::io::stdout())),
     }
 }
 

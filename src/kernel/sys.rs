@@ -171,3 +171,11 @@ pub fn private_proc() -> io::Result<OwnedFd> {
     // SAFETY: takes integers only; the descriptor is open.
     opened(unsafe { libc::syscall(libc::SYS_fsmount, number, FSMOUNT_CLOEXEC, ZERO) })
 }
+
+/// How many columns a terminal has; `None`: it is none, or does not know.
+pub fn terminal_width(terminal: impl AsFd) -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: TIOCGWINSZ writes a `winsize`, which lives here (ioctl_tty(2)); the descriptor is open while it is borrowed.
+    let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
+}

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use rpds::{HashTrieMapSync as Index, RedBlackTreeMapSync as Map};
 
+use super::address::Family;
 use super::endpoint::{Container, Endpoint, EndpointKey};
 use super::ids::ContainerId;
 use super::names::{IfName, NetworkName};
 use super::network::Network;
+use super::publication::Publication;
 use super::request::AttachmentKey;
 use names::Names;
 
@@ -26,6 +28,27 @@ pub struct Attached {
     pub container: Container,
     /// At least one.
     pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+impl Attached {
+    /// Its publications, each once, with the endpoint that it leads to: a runtime may say them for each of the
+    /// container's networks, and they lead to the one of its default route.
+    pub fn publications(&self) -> impl Iterator<Item = (&Arc<Endpoint>, &Publication)> {
+        let all = self.endpoints.iter().flat_map(|endpoint| endpoint.publications.iter().map(move |p| (endpoint, p)));
+        all.filter(|(endpoint, publication)| self.shown_on(publication).is_some_and(|on| Arc::ptr_eq(on, endpoint)))
+    }
+
+    /// Of the endpoints with this publication the one with the default route, else the first.
+    fn shown_on(&self, publication: &Publication) -> Option<&Arc<Endpoint>> {
+        let leads = |endpoint: &&Arc<Endpoint>| {
+            [Family::V4, Family::V6].into_iter().filter(|family| publication.covers(*family)).any(|family| {
+                let way_out = self.endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some());
+                way_out.is_some_and(|way_out| Arc::ptr_eq(way_out, endpoint))
+            })
+        };
+        let mut holders = self.endpoints.iter().filter(|endpoint| endpoint.publications.contains(publication));
+        holders.clone().find(leads).or_else(|| holders.next())
+    }
 }
 
 /// The outcome of looking something up by what a person typed.

@@ -20,6 +20,7 @@ mod main_job;
 mod matrix;
 mod names;
 mod networks;
+mod port_shown;
 mod port_specs;
 mod publishing;
 mod ranks;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         sticky::trials(),
         runtimes::trials(),
         publishing::trials(),
+        port_shown::trials(),
         port_specs::trials(),
         names::trials(),
         claims::trials(),

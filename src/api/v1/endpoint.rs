@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -90,7 +91,7 @@ pub struct Container {
     pub name: String,
     /// A path that led to its network namespace.
     pub netns: String,
-    /// At least one.
+    /// At least one. A port that a runtime publishes on several of them stands at the one that it leads to.
     pub endpoints: Vec<Endpoint>,
 }
 
@@ -173,11 +174,18 @@ impl Endpoint {
 
 impl From<&Attached> for Container {
     fn from(attached: &Attached) -> Self {
+        let endpoint = |endpoint: &Arc<endpoint::Endpoint>| {
+            let published = attached.publications().filter(|(shown, _)| Arc::ptr_eq(shown, endpoint));
+            Endpoint {
+                ports: published.map(|(_, publication)| publication.into()).collect(),
+                ..endpoint.as_ref().into()
+            }
+        };
         Self {
             id: attached.container.id.to_string(),
             name: attached.container.name.to_string(),
             netns: attached.container.netns.path.display().to_string(),
-            endpoints: attached.endpoints.iter().map(|endpoint| endpoint.as_ref().into()).collect(),
+            endpoints: attached.endpoints.iter().map(endpoint).collect(),
         }
     }
 }
@@ -199,6 +207,28 @@ mod tests {
         let json = serde_json::to_string(&port).unwrap();
         assert_eq!(json, r#"{"host_ip":null,"host_port":4000,"container_port":80,"protocol":"tcp"}"#);
         assert_eq!(port.to_string(), publication.to_string());
+    }
+
+    #[test]
+    fn a_container_shows_each_port_once_where_it_leads() {
+        use crate::logic::samples;
+        let inner = crate::model::network::Network { internal: true, ..samples::network("inner", &["10.1.0.0/24"]) };
+        let (net1, net2) = (samples::network("net1", &["10.2.0.0/24"]), samples::network("net2", &["10.3.0.0/24"]));
+        let mut desired = crate::model::desired::Desired::default();
+        for (sequence, (network, address, ports)) in [
+            (&inner, "10.1.0.2", &["4000:80"][..]),
+            (&net1, "10.2.0.2", &["4000:80", "4001:81"]),
+            (&net2, "10.3.0.2", &["4000:80", "4002:82"]),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            desired.insert_endpoint(samples::endpoint(network, "web", sequence as u64, &[address], ports));
+        }
+        let container = Container::from(desired.containers().next().unwrap().as_ref());
+        let ports = |endpoint: &Endpoint| endpoint.ports.iter().map(|port| port.host_port).collect::<Vec<_>>();
+        let shown: Vec<_> = container.endpoints.iter().map(ports).collect();
+        assert_eq!(shown, [vec![], vec![4000, 4001], vec![4002]]);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::Session;
 use super::args::{ConnectArgs, EndpointArgs, Format};
-use super::output::{Failure, json, objects, sentence, table};
+use super::output::{Failure, json, objects, sentence};
+use super::table::table;
 use crate::api::v1::{Connect, Container, Endpoint, Network, Port, PortRequest};
 use crate::faces::client::{ClientError, segment};
 
@@ -72,7 +73,7 @@ pub(super) fn ps(session: &mut Session<'_>, format: Format) -> Result<(), Failur
         let short = container.id.get(..12).unwrap_or(&container.id).to_owned();
         [container.name.clone(), short, networks.join(", "), addresses.join(", "), ports.join(", ")]
     };
-    table(session.out, ["NAME", "ID", "NETWORKS", "ADDRESSES", "PORTS"], containers.into_iter().map(row))
+    table(session, ["NAME", "ID", "NETWORKS", "ADDRESSES", "PORTS"], containers.into_iter().map(row))
 }
 
 /// A publication with what a person wants to know of it.
@@ -105,7 +106,7 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
         return json(session.out, &ports);
     }
     let row = |published: Published| [published.port.to_string(), published.network, published.reachable_by];
-    table(session.out, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))
+    table(session, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))
 }
 
 /// Who can reach a port that is published on that host address.

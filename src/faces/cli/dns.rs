@@ -4,7 +4,8 @@ use serde_json::json as object;
 
 use super::Session;
 use super::args::{DnsVerb, Format, LogVerb};
-use super::output::{Failure, json, table};
+use super::output::{Failure, json};
+use super::table::table;
 use crate::api::v1::{self, LoggedContainer, LoggedQuery, Resolved};
 use crate::faces::client::segment;
 
@@ -30,7 +31,7 @@ pub(super) fn resolve(
     let Resolved { name, kind, status, answers, explanation, .. } = resolved;
     let answers = if answers.is_empty() { vec![String::new()] } else { answers };
     let rows = answers.into_iter().map(|answer| [name.clone(), kind.clone(), status.clone(), answer]);
-    table(session.out, ["NAME", "TYPE", "STATUS", "ANSWER"], rows)?;
+    table(session, ["NAME", "TYPE", "STATUS", "ANSWER"], rows)?;
     writeln!(session.out)?;
     for line in explanation {
         writeln!(session.out, "{line}")?;
@@ -74,7 +75,7 @@ fn list(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
         return json(session.out, &logs);
     }
     let row = |log: LoggedContainer| [log.container.name, log.since, log.entries.to_string(), log.dropped.to_string()];
-    table(session.out, ["CONTAINER", "SINCE", "ENTRIES", "DROPPED"], logs.into_iter().map(row))
+    table(session, ["CONTAINER", "SINCE", "ENTRIES", "DROPPED"], logs.into_iter().map(row))
 }
 
 fn show(session: &mut Session<'_>, container: &str, format: Format) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ mod network;
 mod output;
 mod run;
 mod state;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write};
@@ -36,10 +37,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Misuse> {
     Cli::try_parse_from(&args).map_err(|error| Misuse::new(&error, &args))
 }
 
-/// Carries out a verb against the daemon at `socket`. `netd run` starts its command by `sandbox`.
-pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox) -> ExitCode {
+/// Carries out a verb against the daemon at `socket`. `netd run` starts its command by `sandbox`. `width`: of the
+/// terminal that stdout is, if it is one.
+pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox, width: Option<usize>) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
-    ExitCode::from(run_to(verb, Client::new(socket), sandbox, &mut out, &mut io::stderr()))
+    let mut session = Session { client: Client::new(socket), width, out: &mut out, err: &mut io::stderr() };
+    ExitCode::from(run_in(verb, &mut session, sandbox))
 }
 
 /// Ends a verb that is carried out elsewhere: the text goes to stdout or, as a one-line error, to stderr.
@@ -51,6 +54,8 @@ pub fn finish(outcome: Result<String, String>) -> ExitCode {
 /// What a verb works with.
 struct Session<'a> {
     client: Client,
+    /// Columns of the terminal that `out` is; `None`: it is none.
+    width: Option<usize>,
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
 }
@@ -72,9 +77,8 @@ fn say(err: &mut dyn Write, line: &str) {
     let _ = writeln!(err, "netd: {line}");
 }
 
-fn run_to(verb: ClientVerb, client: Client, sandbox: &dyn Sandbox, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let mut session = Session { client, out, err };
-    let done = carry_out(verb, &mut session, sandbox);
+fn run_in(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox) -> u8 {
+    let done = carry_out(verb, session, sandbox);
     let flushed = session.out.flush().map_err(Failure::from);
     exit(done.and_then(|code| flushed.map(|()| code)), session.err)
 }

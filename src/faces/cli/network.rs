@@ -2,7 +2,8 @@
 
 use super::Session;
 use super::args::{CreateArgs, NetworkVerb};
-use super::output::{Failure, json, objects, sentence, table};
+use super::output::{Failure, json, objects, sentence};
+use super::table::table;
 use crate::api::v1::{CreateNetwork, Network, Pruned, SubnetRequest};
 use crate::faces::client::segment;
 use crate::model::request::NetworkSpec;
@@ -16,7 +17,7 @@ pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Fa
             if format.json {
                 return json(session.out, &networks);
             }
-            table(session.out, ["NAME", "ID", "DRIVER", "BRIDGE", "SUBNETS"], networks.into_iter().map(row))
+            table(session, ["NAME", "ID", "DRIVER", "BRIDGE", "SUBNETS"], networks.into_iter().map(row))
         }
         NetworkVerb::Inspect { names, format } => {
             let mut found = Vec::new();

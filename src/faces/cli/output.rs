@@ -1,4 +1,4 @@
-//! What verbs print: tables, JSON, and the ways a verb can end.
+//! What verbs print besides tables: objects, JSON, and the ways a verb can end.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -53,31 +53,6 @@ pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> Result<(), Fa
     Ok(writeln!(out, "{text}")?)
 }
 
-/// A header and rows in aligned columns; nothing in a cell is shown as `-`.
-pub(super) fn table<const N: usize>(
-    out: &mut dyn Write,
-    header: [&str; N],
-    rows: impl IntoIterator<Item = [String; N]>,
-) -> Result<(), Failure> {
-    let rows: Vec<[String; N]> = rows.into_iter().collect();
-    let mut widths = header.map(str::len);
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let header = header.map(str::to_owned);
-    for row in std::iter::once(&header).chain(&rows) {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let cell = if cell.is_empty() { "-" } else { cell };
-            line.push_str(&format!("{cell:width$}   "));
-        }
-        writeln!(out, "{}", line.trim_end())?;
-    }
-    Ok(())
-}
-
 /// Objects as aligned lines `path   value`, an empty line between two of them.
 pub(super) fn objects<T: Serialize>(out: &mut dyn Write, objects: &[T]) -> Result<(), Failure> {
     for (index, object) in objects.iter().enumerate() {
@@ -120,14 +95,6 @@ fn plain(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn columns_are_aligned_and_lines_have_no_trailing_space() {
-        let mut out = Vec::new();
-        let rows = [["web".to_owned(), "10.0.0.2".to_owned()], ["database".to_owned(), String::new()]];
-        table(&mut out, ["NAME", "IP"], rows).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "NAME       IP\nweb        10.0.0.2\ndatabase   -\n");
-    }
 
     #[test]
     fn an_attempt_is_named_once() {

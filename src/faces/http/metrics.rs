@@ -31,8 +31,8 @@ async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
 
 fn render(snapshot: &Snapshot, ready: bool) -> String {
     let (networks, containers, endpoints) = snapshot.desired.counts();
-    let publications = snapshot.desired.endpoints().flat_map(|endpoint| &endpoint.publications);
-    let ports: u64 = publications.map(|publication| u64::from(publication.host.count())).sum();
+    let publications = snapshot.desired.containers().flat_map(|attached| attached.publications());
+    let ports: u64 = publications.map(|(_, publication)| u64::from(publication.host.count())).sum();
     let mut text = String::with_capacity(1024);
     let mut gauge = |name: &str, help: &str, value: u64| {
         // Writing to a String cannot fail, here and below.

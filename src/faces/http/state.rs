@@ -24,7 +24,7 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
         networks,
         containers,
         endpoints,
-        publications: snapshot.desired.endpoints().map(|endpoint| endpoint.publications.len()).sum(),
+        publications: snapshot.desired.containers().map(|attached| attached.publications().count()).sum(),
         problems: snapshot.problems.clone(),
     })
 }

@@ -67,6 +67,11 @@ impl Daemon {
     }
 }
 
+/// As [`run`], with output of its own that is no terminal.
+fn run_to(verb: ClientVerb, client: Client, sandbox: &dyn Sandbox, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    run_in(verb, &mut Session { client, width: None, out, err }, sandbox)
+}
+
 /// A sandbox that only writes down what happens to it.
 #[derive(Default)]
 struct Fake {
