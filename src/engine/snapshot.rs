@@ -103,7 +103,9 @@ impl Snapshot {
     /// of the host can shadow a container.
     pub fn search(&self) -> Vec<String> {
         let domain = Some(self.domain.trim_matches('.').to_owned()).filter(|domain| !domain.is_empty());
-        domain.into_iter().chain(self.search.iter().filter(|search| **search != self.domain).cloned()).collect()
+        let is_ours = |search: &str| domain.as_ref().is_some_and(|domain| domain.eq_ignore_ascii_case(search));
+        let others: Vec<String> = self.search.iter().filter(|search| !is_ours(search)).cloned().collect();
+        domain.into_iter().chain(others).collect()
     }
 
     /// The container's `/etc/hosts`: the loopback names, and its own name at each of its addresses.

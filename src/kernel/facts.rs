@@ -95,13 +95,21 @@ fn ranges(text: &str) -> Vec<PortRange> {
     text.split(',').filter_map(|text| range(text.trim())).collect()
 }
 
-/// The search list: the last `search` or `domain` line counts (resolv.conf(5)).
+/// The search list: the last `search` or `domain` line counts (resolv.conf(5)). Each domain once, whatever its case,
+/// without its last dot; the root is none.
 fn search(text: &str) -> Vec<String> {
-    let lists = text.lines().filter_map(|line| {
+    let mut lists = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();
-        matches!(words.next()?, "search" | "domain").then(|| words.map(str::to_owned).collect())
+        matches!(words.next()?, "search" | "domain").then(|| words.collect::<Vec<_>>())
     });
-    lists.fold(Vec::new(), |_, last| last)
+    let mut domains: Vec<String> = Vec::new();
+    for domain in lists.next_back().unwrap_or_default() {
+        let domain = domain.trim_end_matches('.');
+        if !domain.is_empty() && !domains.iter().any(|known| known.eq_ignore_ascii_case(domain)) {
+            domains.push(domain.to_owned());
+        }
+    }
+    domains
 }
 
 #[cfg(test)]
@@ -124,6 +132,8 @@ mod tests {
             ["b.example", "c.example"]
         );
         assert!(search("nameserver 1.2.3.4").is_empty());
+        let twice = "search Corp.Example. corp.example lan LAN. . b.example\n";
+        assert_eq!(search(twice), ["Corp.Example", "lan", "b.example"], "each once, without the dot");
     }
 
     #[test]

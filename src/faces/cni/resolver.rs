@@ -52,15 +52,12 @@ impl Resolver {
     /// Appends what a later one says. There is one domain, the first; another one is still searched, which is what a
     /// domain is for (resolv.conf(5)).
     pub(super) fn and(mut self, later: &Self) -> Self {
-        for (list, more) in [
-            (&mut self.nameservers, &later.nameservers),
-            (&mut self.search, &later.search),
-            (&mut self.options, &later.options),
-        ] {
+        for (list, more) in [(&mut self.nameservers, &later.nameservers), (&mut self.options, &later.options)] {
             more.iter().for_each(|text| push_new(list, text.clone()));
         }
+        later.search.iter().for_each(|domain| push_domain(&mut self.search, domain));
         match (&self.domain, &later.domain) {
-            (Some(_), Some(other)) => push_new(&mut self.search, other.clone()),
+            (Some(_), Some(other)) => push_domain(&mut self.search, other),
             (None, _) => self.domain.clone_from(&later.domain),
             (Some(_), None) => {}
         }
@@ -89,9 +86,27 @@ impl Resolver {
     }
 }
 
+/// Appends a domain that is not among them, in whatever case, with or without its last dot.
+fn push_domain(list: &mut Vec<String>, domain: &str) {
+    let bare = |domain: &str| domain.trim_end_matches('.').to_ascii_lowercase();
+    if !list.iter().any(|known| bare(known) == bare(domain)) {
+        list.push(domain.to_owned());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_domain_is_searched_once_however_it_is_written() {
+        let of = |search: &[&str]| Resolver {
+            search: search.iter().map(|domain| (*domain).to_owned()).collect(),
+            ..Resolver::default()
+        };
+        let all = of(&["internal", "Corp.Example"]).and(&of(&["corp.example.", "lan", "LAN."]));
+        assert_eq!(all.search, ["internal", "Corp.Example", "lan"]);
+    }
 
     #[test]
     fn the_administrators_domain_is_the_domain_and_none_is_lost() {
