@@ -88,8 +88,11 @@ impl Listeners {
     pub fn bind(config: &Config) -> Result<Self, AppError> {
         let api = bind_unix(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
+            look: match source.kind() {
+                io::ErrorKind::PermissionDenied => "run netd as root, or choose another path with --socket",
+                _ => "another netd may run: `netd status`",
+            },
             source,
-            look: "another netd may run: `netd status`",
         })?;
         let tcp = |address: Option<SocketAddr>| {
             let listen = |address: SocketAddr| {
@@ -240,6 +243,7 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
 
 /// The daemon on this host, in the foreground, until SIGTERM or SIGINT; a second one ends it at once.
 pub fn daemon(config: &Config) -> Result<(), AppError> {
+    crate::kernel::capability::check()?;
     let listeners = Listeners::bind(config)?;
     let boot = crate::kernel::sysctl::boot_id()?;
     let store = Embedded::open(&config.state_dir, &config.runtime_dir, &boot)?;

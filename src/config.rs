@@ -212,6 +212,11 @@ pub fn load(args: &DaemonArgs, socket: Option<&Path>) -> Result<Config, ConfigEr
     Ok(config)
 }
 
+/// The stream that the service manager connected to the journal, as it says (systemd.exec(5), `JOURNAL_STREAM`).
+pub fn journal_stream() -> Option<String> {
+    std::env::var("JOURNAL_STREAM").ok()
+}
+
 /// `netd config`: what to print, or what is wrong.
 pub fn command(verb: &ConfigVerb, socket: Option<&Path>) -> Result<String, String> {
     match verb {

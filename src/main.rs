@@ -5,9 +5,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use netd::app::{self, sandbox::Sandboxes};
+use netd::base::telemetry;
 use netd::faces::cli::{self, DaemonArgs, Verb};
 use netd::kernel::{self, sandbox};
-use netd::{base, config, faces};
+use netd::{config, faces};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -22,16 +23,28 @@ fn main() -> ExitCode {
     };
     let socket = cli.socket();
     match cli.verb {
-        Verb::Daemon(args) => cli::finish(daemon(&args, cli.socket.as_deref())),
+        Verb::Daemon(args) => daemon(&args, cli.socket.as_deref()),
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
         Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, kernel::sys::terminal_width(std::io::stdout())),
     }
 }
 
-fn daemon(args: &DaemonArgs, socket: Option<&Path>) -> Result<String, String> {
-    let config = config::load(args, socket).map_err(|error| error.to_string())?;
-    base::telemetry::start(&config.log, faces::dns::LOG_DIRECTIVES)?;
-    app::daemon(&config).map(|()| String::new()).map_err(|error| error.to_string())
+fn daemon(args: &DaemonArgs, socket: Option<&Path>) -> ExitCode {
+    let journal = telemetry::is_journal(config::journal_stream().as_deref());
+    let run = || {
+        let config = config::load(args, socket).map_err(|error| error.to_string())?;
+        telemetry::start(&config.log, faces::dns::LOG_DIRECTIVES, journal)?;
+        app::daemon(&config).map(|()| String::new()).map_err(|error| error.to_string())
+    };
+    match run() {
+        Err(error) if journal => {
+            // Nothing was logged yet where the configuration is wrong.
+            let _ = telemetry::start(telemetry::DEFAULT, faces::dns::LOG_DIRECTIVES, journal);
+            tracing::error!("netd: {error}");
+            ExitCode::FAILURE
+        }
+        outcome => cli::finish(outcome),
+    }
 }
 
 /// Returns only when the command could not be started.

@@ -1,6 +1,13 @@
-//! Logs: one line per event on stderr, filtered.
+//! Logs: one line per event on stderr, filtered. Where stderr is the journal, which has times and priorities of its own,
+//! lines have no time and begin with their priority.
 
+use std::fmt;
+
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, format};
+use tracing_subscriber::fmt::{FmtContext, SubscriberBuilder};
+use tracing_subscriber::registry::LookupSpan;
 
 /// What is logged where a filter says nothing ("info", "netd=debug,info").
 pub const DEFAULT: &str = "info";
@@ -25,21 +32,68 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
 }
 
 /// Starts logging; later calls in the same process change nothing. `quieter`: directives for libraries that say too
-/// much, which the user's own directives win over.
-pub fn start(filter: &str, quieter: &str) -> Result<(), String> {
+/// much, which the user's own directives win over. `journal`: stderr is the journal ([`is_journal`]).
+pub fn start(filter: &str, quieter: &str, journal: bool) -> Result<(), String> {
     use std::io::IsTerminal as _;
     check(filter)?;
     let filter = parse(&format!("{quieter},{filter}"))?;
-    let colour = std::io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour);
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     // Fails only when a subscriber is there already.
-    let _ = logs.with_target(false).try_init();
+    let _ = if journal {
+        let logs: SubscriberBuilder<_, _, _, _> = logs.with_ansi(false);
+        logs.event_format(Prioritised).try_init()
+    } else {
+        logs.with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
     Ok(())
+}
+
+/// Whether stderr is the stream that the service manager connected to the journal: `stream` is its `JOURNAL_STREAM`,
+/// device and inode in decimal (systemd.exec(5)).
+pub fn is_journal(stream: Option<&str>) -> bool {
+    let same = |(device, inode): (&str, &str)| {
+        let stderr = nix::sys::stat::fstat(std::io::stderr()).ok()?;
+        Some(device.parse() == Ok(stderr.st_dev) && inode.parse() == Ok(stderr.st_ino))
+    };
+    stream.and_then(|stream| stream.split_once(':')).and_then(same).unwrap_or(false)
+}
+
+/// A line as sd-daemon(3) has it: `<PRIORITY>` in front (syslog(3)), no time, no level.
+struct Prioritised;
+
+impl<S, N> FormatEvent<S, N> for Prioritised
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let priority = match *event.metadata().level() {
+            Level::ERROR => 3,
+            Level::WARN => 4,
+            Level::INFO => 6,
+            Level::DEBUG | Level::TRACE => 7,
+        };
+        write!(writer, "<{priority}>")?;
+        format().without_time().with_level(false).with_target(false).format_event(context, writer, event)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn stderr_is_the_journal_when_its_device_and_inode_are() {
+        let stderr = nix::sys::stat::fstat(std::io::stderr()).unwrap();
+        let (device, inode) = (stderr.st_dev, stderr.st_ino);
+        assert!(is_journal(Some(&format!("{device}:{inode}"))));
+        for other in
+            [format!("{device}:{}", inode + 1), format!("{}:{inode}", device + 1), inode.to_string(), "a:b".into()]
+        {
+            assert!(!is_journal(Some(&other)), "{other}");
+        }
+        assert!(!is_journal(None));
+    }
 
     #[test]
     fn a_filter_is_a_level_or_targets_with_levels() {

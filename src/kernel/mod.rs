@@ -4,6 +4,7 @@ pub mod address;
 pub mod addressing;
 pub mod attach;
 pub mod bridge;
+pub mod capability;
 pub mod conntrack;
 pub mod container_route;
 pub mod datagrams;

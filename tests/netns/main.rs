@@ -31,6 +31,7 @@ mod run;
 mod runtimes;
 mod seen;
 mod self_test;
+mod service;
 mod sticky;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         networks::trials(),
         endpoints::trials(),
         sticky::trials(),
+        service::trials(),
         runtimes::trials(),
         publishing::trials(),
         port_shown::trials(),

@@ -1,0 +1,59 @@
+//! The daemon as a service: what it says to the journal, and without the rights that it needs.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Trial;
+
+use crate::lab::daemon::NETD;
+use crate::lab::{Lab, run, trial, until};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("service: the journal gets priorities and no second time", journal),
+        trial("service: without CAP_NET_ADMIN the daemon says so", rights),
+    ]
+}
+
+const PLACES: [&str; 6] =
+    ["--socket", "/run/lab/j.sock", "--state-dir", "/run/lab/j-state", "--runtime-dir", "/run/lab/j-run"];
+
+fn journal(_: &Lab) {
+    let path = "/run/lab/journal";
+    let file = File::create(path).unwrap();
+    let said = || {
+        let mut text = String::new();
+        File::open(path).unwrap().read_to_string(&mut text).unwrap();
+        text
+    };
+    let stream = file.metadata().map(|file| format!("{}:{}", file.dev(), file.ino())).unwrap();
+    let mut daemon = Command::new("nsenter");
+    daemon.args(["--net=/run/netns/host", "--", NETD, "daemon"]).args(PLACES).stdin(Stdio::null());
+    daemon.stdout(Stdio::null()).stderr(file.try_clone().unwrap()).env("JOURNAL_STREAM", &stream);
+    let mut daemon = daemon.spawn().unwrap();
+    until("it is ready", || said().contains("ready"));
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+    let text = said();
+    assert!(text.lines().any(|line| line.starts_with("<6>ready")), "{text}");
+    assert!(text.lines().all(|line| line.starts_with('<')), "a priority in front of each line:\n{text}");
+
+    // What ends the daemon at its start has a priority, too.
+    let mut failed = Command::new(NETD);
+    failed.args(["daemon", "--config", "/nonexistent"]).stdin(Stdio::null()).stdout(Stdio::null());
+    let mut failed = failed.stderr(file).env("JOURNAL_STREAM", &stream).spawn().unwrap();
+    assert!(!failed.wait().unwrap().success());
+    let text = said();
+    assert!(text.lines().last().unwrap().starts_with("<3>netd: "), "{text}");
+}
+
+fn rights(_: &Lab) {
+    for drop in ["--bounding-set=-net_admin --inh-caps=-net_admin", "--reuid=65534 --clear-groups"] {
+        let line = format!("nsenter --net=/run/netns/host -- setpriv {drop} {NETD} daemon {}", PLACES.join(" "));
+        let out = run(&line).refused();
+        assert!(out.contains("CAP_NET_ADMIN is missing") && out.contains("run netd as root"), "{out}");
+    }
+    assert!(!std::fs::exists("/run/lab/j.sock").unwrap(), "nothing was made");
+}
