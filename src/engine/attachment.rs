@@ -16,6 +16,7 @@ use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
+use crate::model::observed::ForeignNetwork;
 use crate::model::publication::Protocol;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, InterfaceSource, NetworkSpec, Wish};
 use crate::model::step::{Flows, Step};
@@ -23,7 +24,11 @@ use crate::store::{Record, Store};
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Attaches; the same attachment again returns the one that is there.
-    pub(super) fn attach_for_runtime(&mut self, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
+    pub(super) fn attach_for_runtime(
+        &mut self,
+        spec: &AttachSpec,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Endpoint>, Error> {
         let (spec, left_out) = names::answerable(spec, &self.config.domain);
         let spec = spec.as_ref();
         let netns = self.kernel.netns(&spec.netns)?;
@@ -32,20 +37,25 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         {
             return Ok(endpoint);
         }
-        let attached = self.attach_anew(spec, netns)?;
+        let attached = self.attach_anew(spec, netns, foreign)?;
         for message in left_out {
             self.tell(Change::Name { endpoint: attached.clone(), message });
         }
         Ok(attached)
     }
 
-    fn attach_anew(&mut self, spec: &AttachSpec, netns: Netns) -> Result<Arc<Endpoint>, Error> {
+    fn attach_anew(
+        &mut self,
+        spec: &AttachSpec,
+        netns: Netns,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Endpoint>, Error> {
         let mut wish = Wish::from(spec);
         let container = self.runtime_container(spec, netns, &mut wish)?;
         if spec.interface == InterfaceSource::Found {
             return self.adopt(spec, &container, &wish);
         }
-        let (network, is_new) = self.network_for(&spec.network)?;
+        let (network, is_new) = self.network_for(&spec.network, foreign)?;
         let attached = self.join(&network, &wish, |_| Ok(container.clone()));
         if attached.is_err() && is_new {
             self.forget_network(&network);
@@ -185,10 +195,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// The network of that name, made when there is none; whether it was made.
-    fn network_for(&mut self, spec: &NetworkSpec) -> Result<(Arc<Network>, bool), Error> {
+    fn network_for(&mut self, spec: &NetworkSpec, foreign: Vec<ForeignNetwork>) -> Result<(Arc<Network>, bool), Error> {
         match self.state.desired.network(&spec.name).cloned() {
             Some(network) => Ok((network, false)),
-            None => Ok((self.create_network(spec)?, true)),
+            None => Ok((self.create_network(spec, foreign)?, true)),
         }
     }
 

@@ -39,7 +39,10 @@ use crate::model::endpoint::Endpoint;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, NetworkSpec, Place, Target};
+use crate::model::observed::ForeignNetwork;
+use crate::model::request::{
+    AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, InterfaceSource, NetworkSpec, Place, Target,
+};
 use crate::store::Store;
 use listener::ListeningReceiver;
 use seen::Seen;
@@ -61,12 +64,12 @@ impl std::fmt::Debug for Gone {
 /// What the engine is asked to do: its only door.
 #[derive(Debug)]
 pub(crate) enum Command {
-    CreateNetwork(Box<NetworkSpec>, Reply<Arc<Network>>),
+    CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
     RemoveNetwork(String, Reply<Arc<Network>>),
     PruneNetworks(Reply<Vec<NetworkName>>),
     Connect(Box<ConnectSpec>, Reply<Arc<Endpoint>>),
     Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
-    Attach { spec: Box<AttachSpec>, gone: Gone, reply: Reply<Arc<Endpoint>> },
+    Attach { spec: Box<AttachSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),
     Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
@@ -174,9 +177,11 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Creates a network.
+    /// Creates a network. What other programs define is asked for first: that may take long, and is therefore not the
+    /// engine's work.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<Network>, Error> {
-        self.ask(|reply| Command::CreateNetwork(Box::new(spec), reply)).await
+        let foreign = self.runtimes.networks().await;
+        self.ask(|reply| Command::CreateNetwork(Box::new(spec), foreign, reply)).await
     }
 
     /// Removes a network without containers, by name or id.
@@ -221,7 +226,21 @@ impl Handle {
         spec: AttachSpec,
         gone: impl Fn() -> bool + Send + 'static,
     ) -> Result<Arc<Endpoint>, Error> {
-        self.ask(|reply| Command::Attach { spec: Box::new(spec), gone: Gone(Box::new(gone)), reply }).await
+        let foreign = self.foreign_for(&spec).await;
+        self.ask(|reply| Command::Attach { spec: Box::new(spec), foreign, gone: Gone(Box::new(gone)), reply }).await
+    }
+
+    /// What other programs define, where the attachment makes its network. The runtime's own definition of that network
+    /// is not another one.
+    async fn foreign_for(&self, spec: &AttachSpec) -> Vec<ForeignNetwork> {
+        let is_there = self.snapshot().desired.network(&spec.network.name).is_some();
+        if is_there || spec.interface == InterfaceSource::Found {
+            return Vec::new();
+        }
+        let mut foreign = self.runtimes.networks().await;
+        let own = [spec.network.name.as_str(), spec.key.owner.as_str()];
+        foreign.retain(|foreign| !own.contains(&foreign.name.as_str()));
+        foreign
     }
 
     /// Detaches what a runtime attached; what is not attached is fine.

@@ -24,7 +24,7 @@ use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
-use crate::model::observed::HostFacts;
+use crate::model::observed::{ForeignNetwork, HostFacts};
 use crate::model::request::NetworkSpec;
 use crate::model::step::Step;
 use crate::store::{Record, Store};
@@ -96,14 +96,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn one(&mut self, command: Command) {
         // A caller that went away does not need its reply.
         match command {
-            Command::CreateNetwork(spec, reply) => drop(reply.send(self.create_network(&spec))),
+            Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Connect(spec, reply) => drop(reply.send(self.connect(&spec))),
             Command::Attach { gone, .. } if (gone.0)() => {
                 tracing::info!("an attachment was not made: its caller is gone");
             }
-            Command::Attach { spec, reply, .. } => drop(reply.send(self.attach_for_runtime(&spec))),
+            Command::Attach { spec, foreign, reply, .. } => drop(reply.send(self.attach_for_runtime(&spec, foreign))),
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Collect { owner, valid, reply } => drop(reply.send(self.collect(&owner, &valid))),
             Command::Room(network, reply) => drop(reply.send(self.room(&network))),
@@ -112,8 +112,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    pub(super) fn create_network(&mut self, spec: &NetworkSpec) -> Result<Arc<Network>, Error> {
-        let facts = self.facts()?;
+    pub(super) fn create_network(
+        &mut self,
+        spec: &NetworkSpec,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Network>, Error> {
+        let facts = HostFacts { foreign, ..self.facts()? };
         let (pools, ula) = self.pools(spec);
         let choice = decide::NetworkChoice {
             facts: &facts,

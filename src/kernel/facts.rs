@@ -39,6 +39,7 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<HostFacts, KernelE
         forwarding: sysctl.forwarding()?,
         ipv6: sysctl.has_ipv6(),
         search: fs::read_to_string("/etc/resolv.conf").map_or_else(|_| Vec::new(), |text| search(&text)),
+        foreign: Vec::new(),
     })
 }
 

@@ -11,6 +11,7 @@ pub mod datagrams;
 pub mod dns_sockets;
 pub mod facts;
 pub mod fake;
+mod foreign;
 pub mod inside;
 mod inside_table;
 #[cfg(test)]

@@ -1,14 +1,22 @@
-//! Containers of the runtimes on this host, found by name over their API sockets (Docker's API, which Podman has too).
+//! The runtimes on this host, asked over their API sockets (Docker's API, which Podman has too): containers by name, and
+//! the networks that they define.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::time::Duration;
 
+use bollard::query_parameters::ListNetworksOptions;
+use futures_util::future::join_all;
+
+use super::foreign::{self, Files};
 use crate::model::ids::ContainerId;
+use crate::model::observed::ForeignNetwork;
 
 /// How long one runtime may take to answer before it counts as silent.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The same where its networks are asked for: without them there is a subnet, too.
+const PATIENCE_NETWORKS: Duration = Duration::from_secs(1);
 /// Where runtimes listen by default.
 const SOCKETS: [(&str, &str); 2] = [("Docker", "/var/run/docker.sock"), ("Podman", "/run/podman/podman.sock")];
 
@@ -26,28 +34,31 @@ pub struct Found {
 /// What a search found, and each place that was looked at with what was seen there.
 pub type Search<'a> = Pin<Box<dyn Future<Output = (Option<Found>, Vec<String>)> + Send + 'a>>;
 
-/// Somebody who knows containers by name.
+/// The networks of others.
+pub type Networks<'a> = Pin<Box<dyn Future<Output = Vec<ForeignNetwork>> + Send + 'a>>;
+
+/// Somebody who knows containers by name, and other programs' networks.
 pub trait Runtimes: Send + Sync + 'static {
     /// Looks for a running container of that name or id.
     fn find<'a>(&'a self, name: &'a str) -> Search<'a>;
+
+    /// The networks that other programs define. Whoever does not answer within a second is left out.
+    fn networks(&self) -> Networks<'_> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
 }
 
 /// The runtimes whose sockets are on this host, asked one after the other.
 #[derive(Debug)]
 pub struct Sockets {
     sockets: Vec<(String, PathBuf)>,
+    files: Files,
 }
 
 impl Default for Sockets {
     fn default() -> Self {
-        Self { sockets: SOCKETS.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect() }
-    }
-}
-
-impl Sockets {
-    /// These sockets instead of the usual ones: (runtime's name, path).
-    pub fn new(sockets: Vec<(String, PathBuf)>) -> Self {
-        Self { sockets }
+        let sockets = SOCKETS.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect();
+        Self { sockets, files: Files::default() }
     }
 }
 
@@ -65,6 +76,52 @@ impl Runtimes for Sockets {
             (None, looked)
         })
     }
+
+    fn networks(&self) -> Networks<'_> {
+        Box::pin(async move {
+            let files = self.files.clone();
+            let files = tokio::task::spawn_blocking(move || files.read());
+            let told = join_all(self.sockets.iter().map(|(runtime, socket)| networks_of(runtime, socket)));
+            let (files, told) = tokio::join!(files, told);
+            // A reader that panicked has read nothing.
+            foreign::together(told.into_iter().flatten().collect(), files.unwrap_or_default())
+        })
+    }
+}
+
+/// The networks of a runtime; none where it does not answer.
+async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
+    let asked = async {
+        let address = socket.to_str().ok_or("its path is not UTF-8")?;
+        let patience = PATIENCE_NETWORKS.as_secs();
+        let client = bollard::Docker::connect_with_unix(address, patience, bollard::API_DEFAULT_VERSION);
+        let client = client.map_err(|error| error.to_string())?;
+        // An older Docker refuses newer versions of its API.
+        let client = client.negotiate_version().await.map_err(|error| error.to_string())?;
+        client.list_networks(None::<ListNetworksOptions>).await.map_err(|error| error.to_string())
+    };
+    if !socket.exists() {
+        return Vec::new();
+    }
+    let networks = match tokio::time::timeout(PATIENCE_NETWORKS, asked).await {
+        Ok(Ok(networks)) => networks,
+        Ok(Err(why)) => {
+            tracing::debug!(runtime, socket = %socket.display(), "its networks are not known: {why}");
+            return Vec::new();
+        }
+        Err(_) => {
+            tracing::debug!(runtime, socket = %socket.display(), "its networks are not known: it is silent");
+            return Vec::new();
+        }
+    };
+    let theirs = networks.into_iter().filter(|network| network.driver.as_deref() != Some(foreign::OWN_PLUGIN));
+    let known = theirs.filter_map(|network| {
+        let name = network.name?;
+        let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let subnets = configs.iter().filter_map(|config| foreign::subnet(config.subnet.as_deref()?)).collect();
+        Some(ForeignNetwork { whose: format!("{runtime}'s network {name}"), name, subnets })
+    });
+    known.filter(|network| !network.subnets.is_empty()).collect()
 }
 
 /// The container, or what was seen instead.

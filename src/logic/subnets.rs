@@ -1,11 +1,13 @@
-//! Subnet choice: automatic ones from the pools, and whether a given one collides.
+//! Subnet choice: automatic ones from the pools, and whether a given one collides with our networks, those that other
+//! programs define, or the host's routes and addresses.
 
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Pool, Subnet};
 use crate::model::desired::Desired;
 use crate::model::observed::HostFacts;
 
-/// The first subnet of the pools that touches no network of ours, no route and no address of the host.
+/// The first subnet of the pools that touches no network of ours or of other programs, no route and no address of the
+/// host.
 pub fn choose(
     pools: &[Pool],
     family: Family,
@@ -21,12 +23,17 @@ pub fn choose(
     })
 }
 
-/// Refuses a subnet that overlaps another network, a route or an address of the host, naming it.
+/// Refuses a subnet that overlaps another network, one that another program defines, a route or an address of the host, naming it.
 pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(), Refusal> {
     let refuse = |with: String| Err(Refusal::SubnetOverlap { subnet, with });
     for network in desired.networks() {
         if let Some(other) = network.subnets.iter().find(|other| other.subnet.overlaps(subnet)) {
             return refuse(format!("network {} ({})", network.name, other.subnet));
+        }
+    }
+    for foreign in &facts.foreign {
+        if let Some(other) = foreign.subnets.iter().find(|other| other.overlaps(subnet)) {
+            return refuse(format!("{} ({other})", foreign.whose));
         }
     }
     if let Some((route, ifname)) = facts.routes.iter().find(|(route, _)| route.overlaps(subnet)) {
@@ -45,7 +52,8 @@ fn taken(family: Family, desired: &Desired, facts: &HostFacts, also: &[Subnet]) 
     let routes = facts.routes.iter().map(|(route, _)| *route);
     let own = |address: &ipnetwork::IpNetwork| Subnet::containing(address.ip(), address.prefix());
     let addresses = facts.addresses.iter().filter_map(|(address, _)| own(address));
-    let all = networks.chain(routes).chain(addresses).chain(also.iter().copied());
+    let foreign = facts.foreign.iter().flat_map(|foreign| foreign.subnets.iter().copied());
+    let all = networks.chain(foreign).chain(routes).chain(addresses).chain(also.iter().copied());
     let mut taken: Vec<_> = all.filter(|subnet| subnet.family() == family).map(Subnet::bounds).collect();
     taken.sort_unstable();
     taken
@@ -75,6 +83,7 @@ fn first_free(pool: &Pool, taken: &[(u128, u128)]) -> Option<Subnet> {
 mod tests {
     use super::*;
     use crate::logic::samples;
+    use crate::model::observed::ForeignNetwork;
 
     fn pool(base: &str, size: u8) -> Pool {
         Pool { base: base.parse().unwrap(), size }
@@ -96,6 +105,22 @@ mod tests {
         assert_eq!(choose(&["10.0.0.0/8"]).unwrap(), "172.30.0.0/24");
         let error = choose(&["10.0.0.0/8", "172.16.0.0/12"]).unwrap_err().to_string();
         assert!(error.contains("10.77.0.0/16 (/24), 172.30.0.0/15 (/24)"), "{error}");
+    }
+
+    #[test]
+    fn what_other_programs_define_is_avoided_and_named() {
+        let whose = "Docker's network app_default".to_owned();
+        let subnets = vec!["10.77.0.0/23".parse().unwrap(), "fd00:1::/64".parse().unwrap()];
+        let foreign = vec![ForeignNetwork { whose, name: "app_default".into(), subnets }];
+        let facts = HostFacts { foreign, ..facts(&["10.77.0.0/24"]) };
+        let desired = Desired::default();
+        let chosen = choose(&[pool("10.77.0.0/16", 24)], Family::V4, &desired, &facts, &[]).unwrap();
+        assert_eq!(chosen.to_string(), "10.77.2.0/24");
+        for (subnet, with) in [("10.77.0.0/24", "10.77.0.0/23"), ("fd00:1::/80", "fd00:1::/64")] {
+            let error = check(subnet.parse().unwrap(), &desired, &facts).unwrap_err().to_string();
+            assert!(error.contains(&format!("overlaps with Docker's network app_default ({with})")), "{error}");
+        }
+        assert!(check("10.78.0.0/24".parse().unwrap(), &desired, &facts).is_ok());
     }
 
     #[test]

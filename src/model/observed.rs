@@ -33,6 +33,19 @@ pub struct HostFacts {
     pub ipv6: bool,
     /// Search domains of the host's resolver.
     pub search: Vec<String>,
+    /// Networks of other programs, asked for only where a subnet is chosen or checked.
+    pub foreign: Vec<ForeignNetwork>,
+}
+
+/// A network as another program defines it, whether or not it is there now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ForeignNetwork {
+    /// Whose it is, with its name: "Docker's network app_default".
+    pub whose: String,
+    /// Its name.
+    pub name: String,
+    /// Its subnets.
+    pub subnets: Vec<Subnet>,
 }
 
 /// A link that carries netd's link group, or a bridge of a name that a network has.

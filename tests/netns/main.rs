@@ -10,6 +10,7 @@ mod claims;
 mod cni;
 mod endpoints;
 mod firewall;
+mod foreign_networks;
 mod heal;
 mod host_access;
 mod inside;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         sticky::trials(),
         service::trials(),
         runtimes::trials(),
+        foreign_networks::trials(),
         publishing::trials(),
         port_shown::trials(),
         port_specs::trials(),

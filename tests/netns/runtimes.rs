@@ -22,15 +22,21 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Answers every request on Docker's socket until the laboratory's mounts go.
 fn docker(pid: u32) {
-    let listener = UnixListener::bind("/run/docker.sock").expect("a socket");
+    serve("/run/docker.sock", move |path| reply(path, pid));
+}
+
+/// Answers every request on a runtime's socket with what `reply` says to its path: a status and a body.
+pub(crate) fn serve(socket: &str, reply: impl Fn(&str) -> (&'static str, String) + Clone + Send + 'static) {
+    let listener = UnixListener::bind(socket).expect("a socket");
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
-            thread::spawn(move || while answer(&stream, pid).is_some() {});
+            let reply = reply.clone();
+            thread::spawn(move || while answer(&stream, &reply).is_some() {});
         }
     });
 }
 
-fn answer(mut stream: &UnixStream, pid: u32) -> Option<()> {
+fn answer(mut stream: &UnixStream, reply: &impl Fn(&str) -> (&'static str, String)) -> Option<()> {
     let mut reader = BufReader::new(stream);
     let mut request = String::new();
     reader.read_line(&mut request).ok().filter(|length| *length > 0)?;
@@ -47,7 +53,7 @@ fn answer(mut stream: &UnixStream, pid: u32) -> Option<()> {
     }
     reader.take(length).read_to_end(&mut Vec::new()).ok()?;
     let path = request.split_whitespace().nth(1)?.split('?').next()?.to_owned();
-    let (status, body) = reply(&path, pid);
+    let (status, body) = reply(&path);
     let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n", body.len());
     stream.write_all((head + &body).as_bytes()).ok()
 }
