@@ -246,7 +246,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         before: &[Arc<Endpoint>],
         after: &[Arc<Endpoint>],
     ) -> Vec<Step> {
-        let difference = decide::endpoint::difference(before, after);
+        let difference = decide::endpoint::difference(&self.state.desired, before, after);
         let vacant: Vec<HostPort> =
             wanted::unheld_ports(after).difference(&wanted::unheld_ports(before)).copied().collect();
         let stale: Vec<Flows> = difference

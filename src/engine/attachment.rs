@@ -1,5 +1,6 @@
 //! Attachments: what runtimes (CNI) ask for. Asking again changes nothing; what goes wrong leaves nothing.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -278,7 +279,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         before: &[Arc<Endpoint>],
         after: &[Arc<Endpoint>],
     ) -> Vec<Step> {
-        let difference = endpoint::difference(before, after);
+        let difference = endpoint::difference(&self.state.desired, before, after);
         let (held, unheld) = (wanted::host_ports(after), wanted::unheld_ports(after));
         let vacant = unheld.difference(&wanted::unheld_ports(before)).copied().collect();
         // Ports that led to a later network's address lead to this one's from now on.
@@ -310,7 +311,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         owner: &NetworkName,
         valid: &[(ContainerId, IfName)],
     ) -> Result<Vec<Arc<Endpoint>>, Error> {
-        let is_valid = |e: &Endpoint| valid.iter().any(|(id, ifname)| *id == e.container.id && *ifname == e.ifname);
+        let valid: HashSet<(&ContainerId, &IfName)> = valid.iter().map(|(id, ifname)| (id, ifname)).collect();
+        let is_valid = |e: &Endpoint| valid.contains(&(&e.container.id, &e.ifname));
         let stale = self.state.desired.endpoints().filter(|e| e.owner.as_ref() == Some(owner) && !is_valid(e));
         let keys: Vec<(EndpointKey, bool)> = stale.map(|endpoint| (endpoint.key(), true)).collect();
         self.disconnect(&keys)

@@ -68,7 +68,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Some(format!("limits: {what}")));
         }
         let observed = self.kernel.observe()?;
-        let elements = &(&wanted::container_elements(&all) | &wanted::network_elements(&network));
+        let elements = wanted::container_elements(&self.state.desired, &all);
+        let elements = &(&elements | &wanted::network_elements(&network));
         let outside = bridge(&network, &observed).or_else(|| firewall(elements, &observed));
         Ok(outside.or_else(|| {
             let lost: Vec<_> = wanted::host_ports(&all).difference(&observed.held).copied().collect();

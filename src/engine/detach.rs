@@ -166,7 +166,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let (mut hold, mut flows) = (Vec::new(), Vec::new());
         for (id, before) in containers {
             let after = self.state.endpoints_of(id);
-            let difference = decide::endpoint::difference(before, &after);
+            let difference = decide::endpoint::difference(&self.state.desired, before, &after);
             remove.extend(difference.remove);
             add.extend(difference.add);
             release.extend(difference.release);

@@ -29,6 +29,7 @@ fn every_kind() -> Vec<Element> {
     let mut elements = vec![
         Element::Bridge(name("nd-a")),
         Element::Bridge(name("fifteen-letters")),
+        Element::Direct(name("veth0")),
         Element::Internal(name("nd-b")),
         Element::Isolated(name("nd-b")),
         Element::HostClosed(name("nd-a")),

@@ -142,8 +142,12 @@ pub fn network_elements(network: &Network) -> BTreeSet<Element> {
 }
 
 /// The elements of a container, from all of its endpoints.
-pub fn container_elements(endpoints: &[Arc<Endpoint>]) -> BTreeSet<Element> {
-    let mut elements = BTreeSet::new();
+pub fn container_elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> BTreeSet<Element> {
+    let bare = |endpoint: &&Arc<Endpoint>| {
+        desired.network(&endpoint.network).is_some_and(|network| network.bridge().is_none())
+    };
+    let direct = endpoints.iter().filter(bare).map(|endpoint| Element::Direct(endpoint.host_ifname.clone()));
+    let mut elements: BTreeSet<Element> = direct.collect();
     for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
         for to in targets(publication, endpoints) {
             publish(publication, to, &mut elements);
@@ -219,7 +223,7 @@ pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
 /// Everything the table must hold for networks and containers.
 pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
     let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
-    elements.extend(desired.containers().flat_map(|attached| container_elements(&attached.endpoints)));
+    elements.extend(desired.containers().flat_map(|attached| container_elements(desired, &attached.endpoints)));
     elements
 }
 
@@ -254,6 +258,28 @@ fn publish(publication: &Publication, to: IpAddr, elements: &mut BTreeSet<Elemen
 mod tests {
     use super::*;
     use crate::logic::samples;
+    use crate::model::network::{Adopted, Driver};
+
+    fn desired(networks: &[&Network]) -> Desired {
+        let mut desired = Desired::default();
+        networks.iter().for_each(|network| drop(desired.insert_network((*network).clone())));
+        desired
+    }
+
+    #[test]
+    fn the_interface_of_a_container_without_bridge_is_known() {
+        let mut network = samples::network("routed", &["10.0.1.0/24"]);
+        let endpoint = Arc::new(samples::endpoint(&network, "web", 1, &["10.0.1.2"], &[]));
+        let is_direct = |network: &Network| {
+            let element = Element::Direct(endpoint.host_ifname.clone());
+            container_elements(&desired(&[network]), std::slice::from_ref(&endpoint)).contains(&element)
+        };
+        assert!(!is_direct(&network));
+        for (bridge, direct) in [(Some("cni0".parse().unwrap()), false), (None, true)] {
+            network.driver = Driver::Adopted(Adopted { bridge, icc: true, masquerade: false });
+            assert_eq!(is_direct(&network), direct);
+        }
+    }
 
     #[test]
     fn ports_lead_to_the_network_of_the_default_route() {
@@ -263,7 +289,7 @@ mod tests {
         let mut second = samples::endpoint(&two, "web", 2, &["10.0.2.2", "fd00:2::2"], &["4000:80"]);
         second.ifname = "eth1".parse().unwrap();
         let both = [first, Arc::new(second)];
-        let to: Vec<IpAddr> = container_elements(&both)
+        let to: Vec<IpAddr> = container_elements(&desired(&[&one, &two]), &both)
             .iter()
             .filter_map(|element| match element {
                 Element::Publish(published) => Some(published.to),
@@ -298,7 +324,7 @@ mod tests {
         let network = samples::network("net1", &["10.0.1.0/24"]);
         let ports = ["10000-20000:10000-20000/udp", "7000-7001:8000-8001"];
         let endpoint = Arc::new(samples::endpoint(&network, "turn", 1, &["10.0.1.2"], &ports));
-        assert_eq!(container_elements(std::slice::from_ref(&endpoint)).len(), 3);
+        assert_eq!(container_elements(&desired(&[&network]), std::slice::from_ref(&endpoint)).len(), 3);
         assert_eq!(host_ports(&[endpoint]).len(), 10_003);
     }
 }

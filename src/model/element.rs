@@ -16,6 +16,8 @@ use super::publication::{PortRange, Protocol};
 pub enum Element {
     /// `set bridges`: a bridge of ours.
     Bridge(IfName),
+    /// `set direct`: an interface of the host that leads to one container of ours, without a bridge.
+    Direct(IfName),
     /// `set internal`: a bridge of ours without a way out.
     Internal(IfName),
     /// `set host_closed`: a bridge of ours from which the host's own services are not reached, but for the name service.
@@ -83,6 +85,7 @@ impl Element {
     pub fn family(&self) -> Option<Family> {
         match self {
             Self::Bridge(_)
+            | Self::Direct(_)
             | Self::Internal(_)
             | Self::Isolated(_)
             | Self::HostClosed(_)

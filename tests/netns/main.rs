@@ -34,6 +34,7 @@ mod seen;
 mod self_test;
 mod service;
 mod sticky;
+mod strangers;
 
 use std::process::ExitCode;
 
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         claims::trials(),
         ranks::trials(),
         listening::trials(),
+        strangers::trials(),
         inside::trials(),
         resolved::trials(),
         seen::trials(),

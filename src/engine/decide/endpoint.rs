@@ -12,6 +12,7 @@ use crate::logic::refusal::Refusal;
 use crate::logic::{interfaces, ports, wanted};
 use crate::model::Invalid;
 use crate::model::address::Family;
+use crate::model::desired::Desired;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey};
 use crate::model::names::IfName;
 use crate::model::network::Network;
@@ -234,8 +235,9 @@ pub(crate) struct Difference {
 }
 
 /// Compares what two sets of endpoints of one container want.
-pub(crate) fn difference(before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Difference {
-    let (old, new) = (wanted::container_elements(before), wanted::container_elements(after));
+pub(crate) fn difference(desired: &Desired, before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Difference {
+    let elements = |endpoints| wanted::container_elements(desired, endpoints);
+    let (old, new) = (elements(before), elements(after));
     let (held, wanted) = (wanted::host_ports(before), wanted::host_ports(after));
     Difference {
         remove: old.difference(&new).cloned().collect(),

@@ -36,6 +36,7 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub(super) fn chains() -> Vec<NfListObject<'static>> {
     let mut objects = vec![
         NfListObject::Chain(chain("dns")),
+        NfListObject::Chain(chain("strangers")),
         base_chain("dns_in", NfChainType::Filter, NfHook::Prerouting, RAW),
         base_chain("dns_out", NfChainType::Filter, NfHook::Output, RAW),
         base_chain("guard", NfChainType::Filter, NfHook::Prerouting, MANGLE),
@@ -47,7 +48,7 @@ pub(super) fn chains() -> Vec<NfListObject<'static>> {
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
-    for rules in [dns(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
+    for rules in [dns(), strangers(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
         objects.extend(rules);
     }
     for rules in [closed(), input(), forward(), srcnat()] {
@@ -106,14 +107,37 @@ fn dns() -> Vec<NfListObject<'static>> {
     rules
 }
 
+/// `meta l4proto { tcp, udp }`
+fn tcp_or_udp() -> Stmt {
+    is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")]))
+}
+
 /// `meta l4proto { tcp, udp } th dport 53 jump dns`
 fn asked(chain: &'static str) -> NfListObject<'static> {
-    let protocols = is(meta(MetaKey::L4proto), any_of(vec![text("tcp"), text("udp")]));
-    rule(chain, vec![protocols, is(field("th", "dport"), Expression::Number(DNS_PORT)), jump("dns")], None)
+    rule(chain, vec![tcp_or_udp(), is(field("th", "dport"), Expression::Number(DNS_PORT)), jump("dns")], None)
+}
+
+/// What asks the name service of a gateway and comes neither from a container nor from the host: whoever has a route to
+/// the gateway could otherwise take the name service's connections, or have it send answers to others.
+fn strangers() -> Vec<NfListObject<'static>> {
+    let asked = |(family, header)| {
+        // ip daddr . th dport @dns4_from counter drop
+        let asked = is(concat(vec![field(header, "daddr"), field("th", "dport")]), of(Set::DnsFrom(family)));
+        drop_rule("strangers", vec![asked], "question from outside")
+    };
+    FAMILIES.into_iter().zip(["ip", "ip6"]).map(asked).collect()
 }
 
 fn dns_in() -> Vec<NfListObject<'static>> {
-    vec![asked("dns_in")]
+    // iifname != "lo" iifname != @bridges iifname != @direct meta l4proto { tcp, udp } jump strangers
+    let from_outside = vec![
+        is_not(iifname(), text("lo")),
+        is_not(iifname(), of(Set::Bridges)),
+        is_not(iifname(), of(Set::Direct)),
+        tcp_or_udp(),
+        jump("strangers"),
+    ];
+    vec![asked("dns_in"), rule("dns_in", from_outside, None)]
 }
 
 /// What the host asks itself, and every answer.

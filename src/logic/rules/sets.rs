@@ -16,6 +16,8 @@ use crate::model::publication::{PortRange, Protocol};
 pub enum Set {
     /// `bridges`: interface names.
     Bridges,
+    /// `direct`: interface names.
+    Direct,
     /// `internal`: interface names.
     Internal,
     /// `isolated`: interface names.
@@ -103,8 +105,15 @@ pub struct Entry {
 impl Set {
     /// Every set and map, in the order in which they are declared.
     pub fn all() -> Vec<Self> {
-        let mut all =
-            vec![Self::Bridges, Self::Internal, Self::Isolated, Self::HostClosed, Self::PortsClosed, Self::Allowed];
+        let mut all = vec![
+            Self::Bridges,
+            Self::Direct,
+            Self::Internal,
+            Self::Isolated,
+            Self::HostClosed,
+            Self::PortsClosed,
+            Self::Allowed,
+        ];
         for family in [Family::V4, Family::V6] {
             all.extend([
                 Self::Masquerade(family),
@@ -127,6 +136,7 @@ impl Set {
         use Family::{V4, V6};
         match self {
             Self::Bridges => "bridges",
+            Self::Direct => "direct",
             Self::Internal => "internal",
             Self::Isolated => "isolated",
             Self::HostClosed => "host_closed",
@@ -163,7 +173,7 @@ impl Set {
     /// The fields of its key.
     pub fn key(self) -> Vec<Kind> {
         match self {
-            Self::Bridges | Self::Internal | Self::Isolated | Self::HostClosed | Self::PortsClosed => {
+            Self::Bridges | Self::Direct | Self::Internal | Self::Isolated | Self::HostClosed | Self::PortsClosed => {
                 vec![Kind::Interface]
             }
             Self::Allowed => vec![Kind::Interface, Kind::Interface],
@@ -184,6 +194,7 @@ impl Set {
     pub fn data(self) -> Option<Kind> {
         match self {
             Self::Bridges
+            | Self::Direct
             | Self::Internal
             | Self::Isolated
             | Self::HostClosed
@@ -211,6 +222,7 @@ pub fn entries(element: &Element) -> Vec<Entry> {
     let member = |set, key| vec![Entry { set, key, data: None }];
     match element {
         Element::Bridge(bridge) => member(Set::Bridges, vec![Value::Interface(bridge.clone())]),
+        Element::Direct(name) => member(Set::Direct, vec![Value::Interface(name.clone())]),
         Element::Internal(bridge) => member(Set::Internal, vec![Value::Interface(bridge.clone())]),
         Element::Isolated(bridge) => member(Set::Isolated, vec![Value::Interface(bridge.clone())]),
         Element::HostClosed(bridge) => member(Set::HostClosed, vec![Value::Interface(bridge.clone())]),
@@ -308,6 +320,7 @@ fn piece(entry: Entry) -> Option<Piece> {
             Piece::Whole(Element::AnswerFrom(NameServer { gateway: host_ip?, port: *port }))
         }
         (Set::Bridges, [Interface(name)], None) => Piece::Whole(Element::Bridge(name.clone())),
+        (Set::Direct, [Interface(name)], None) => Piece::Whole(Element::Direct(name.clone())),
         (Set::Internal, [Interface(name)], None) => Piece::Whole(Element::Internal(name.clone())),
         (Set::Isolated, [Interface(name)], None) => Piece::Whole(Element::Isolated(name.clone())),
         (Set::HostClosed, [Interface(name)], None) => Piece::Whole(Element::HostClosed(name.clone())),
