@@ -159,7 +159,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let unknown = || Error::from(Refusal::NoSuchContainer { name: text.to_owned(), looked: looked.clone() });
         let name: ContainerName = text.parse().ok().filter(ContainerName::resolves).ok_or_else(unknown)?;
         match self.kernel.netns(&path) {
-            Ok(netns) => Ok(Container { id: ContainerId::from_random(rand::random()), name, netns, scope: None }),
+            Ok(netns) => {
+                let of_engine = self.kernel.is_of_engine(&netns);
+                Ok(Container { id: ContainerId::from_random(rand::random()), name, netns, scope: None, of_engine })
+            }
             // The beginning of an id is the last guess: a namespace of that very name is what was meant.
             Err(KernelError::NoNetns { .. }) => match self.state.desired.find_container(text) {
                 Lookup::One(attached) => Ok(attached.container.clone()),
@@ -176,9 +179,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let name: ContainerName = target.container.parse().map_err(Refusal::from)?;
         let path = match place {
             Place::Path(path) => path.clone(),
-            Place::Pid(pid) => netns_of_process(*pid),
+            Place::Pid(pid) | Place::OfEngine(pid) => netns_of_process(*pid),
         };
         let netns = self.kernel.netns(&path)?;
+        let of_engine = matches!(place, Place::OfEngine(_)) || self.kernel.is_of_engine(&netns);
         let desired = &self.state.desired;
         let by_id = target.id.as_ref().and_then(|id| desired.container(id));
         let known = by_id.or_else(|| desired.exact_container(name.as_str())).map(|attached| attached.container.clone());
@@ -192,7 +196,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.release_container(&gone.id);
                 }
                 let id = target.id.clone().unwrap_or_else(|| ContainerId::from_random(rand::random()));
-                Ok(Container { id, name, netns, scope: None })
+                Ok(Container { id, name, netns, scope: None, of_engine })
             }
         }
     }

@@ -171,7 +171,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let scope = spec.scope.clone().filter(|_| wanted.is_some());
         if let Some(name) = &wanted {
             if self.is_name_free(name) {
-                return Ok(Container { id: id.clone(), name: name.clone(), netns, scope });
+                return Ok(Container { id: id.clone(), name: name.clone(), netns, scope, of_engine: false });
             }
             wish.aliases.extend(alias(name));
         }
@@ -180,7 +180,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let holder = self.state.desired.exact_container(name.as_str()).map(|a| a.container.id.short().to_owned());
             return Err(Refusal::ContainerNameTaken { name, id: holder.unwrap_or_default() }.into());
         }
-        Ok(Container { id: id.clone(), name, netns, scope })
+        Ok(Container { id: id.clone(), name, netns, scope, of_engine: false })
     }
 
     /// Whether no living container has the name; one that has it and is gone is released.

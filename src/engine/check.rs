@@ -132,8 +132,10 @@ pub(super) fn routes(
     if network.is_adopted() {
         return None;
     }
-    // A default route over an interface of another program is left in place when a container is attached.
-    let elsewhere = |gateway: &IpAddr| seen.default_elsewhere.contains(&Family::of(*gateway));
+    // A default route over an interface of another program is left in place when a container is attached; in a container
+    // of another engine ours stands behind it.
+    let elsewhere =
+        |gateway: &IpAddr| !endpoint.container.of_engine && seen.default_elsewhere.contains(&Family::of(*gateway));
     let over_this = wanted::default_routes(all).into_iter().filter(|route| route.ifname == endpoint.ifname);
     let mut expected = over_this.map(|route| route.gateway).filter(|gateway| !elsewhere(gateway));
     let has_default = |gateway: &IpAddr| {

@@ -141,6 +141,7 @@ pub fn start<K: Kernel, S: Store>(
         listening: to_listener,
         served: Default::default(),
         inside: Default::default(),
+        resolvers: Default::default(),
         reached: Default::default(),
         problems: Default::default(),
         told: Default::default(),
@@ -204,7 +205,7 @@ impl Handle {
         let (found, asked) = self.runtimes.find(&name).await;
         looked.extend(asked);
         let Some(found) = found else { return Err(Refusal::NoSuchContainer { name, looked }.into()) };
-        let target = Target { container: found.name, place: Some(Place::Pid(found.pid)), id: Some(found.id) };
+        let target = Target { container: found.name, place: Some(Place::OfEngine(found.pid)), id: Some(found.id) };
         self.ask(|reply| Command::Connect(Box::new(ConnectSpec { target, ..spec }), reply)).await
     }
 

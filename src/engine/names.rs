@@ -14,6 +14,12 @@ pub trait Names: Send + Sync + 'static {
     /// type's name, "MX"). `None`: what the host would be told.
     fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked>;
 
+    /// Whether the container for which this address stands ([`ContainerId::own_address`]) has another resolver besides,
+    /// which is asked for names that would be ours and that nobody has.
+    ///
+    /// [`ContainerId::own_address`]: crate::model::ids::ContainerId::own_address
+    fn has_beside(&self, container: IpAddr) -> bool;
+
     /// The name servers that other names are asked of.
     fn upstreams(&self) -> Vec<UpstreamHealth>;
 

@@ -78,13 +78,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Opens, leads or closes a container's name service within, as its networks want it now.
     pub(super) fn serve_inside(&mut self, id: &ContainerId) {
+        let beside = self.has_resolver(id);
         let (desired, blocked) = (&self.state.desired, &self.state.blocked);
-        let wanted = desired.container(id).and_then(|attached| wanted::inside(desired, blocked, attached));
+        let wanted = desired.container(id).and_then(|attached| wanted::inside(desired, blocked, attached, beside));
         let there = self.inside.get(id).cloned();
         let outcome = match (there, wanted) {
             (None, None) => return,
             (Some((there, _)), Some(wanted)) if there == wanted => return,
-            (Some((there, port)), Some(wanted)) if there.netns == wanted.netns => {
+            (Some((there, port)), Some(wanted)) if there.netns == wanted.netns && there.beside == wanted.beside => {
                 self.kernel.lead_inside(&wanted, port).map(|()| drop(self.inside.insert(id.clone(), (wanted, port))))
             }
             (there, wanted) => {
@@ -97,6 +98,39 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // It is about to be released.
             Err(KernelError::NoNetns { .. }) => {}
             Err(error) => self.problem(&format!("dns {id}"), format!("no name service within: {error}")),
+        }
+    }
+
+    /// Whether another resolver answers the container at 127.0.0.11. It is looked for in containers of other engines, and
+    /// where netd is about to take its place.
+    fn has_resolver(&mut self, id: &ContainerId) -> bool {
+        let Some(attached) = self.state.desired.container(id) else {
+            self.resolvers.remove(id);
+            return false;
+        };
+        if self.resolvers.contains(id) {
+            return true;
+        }
+        let (own, container) = (self.inside.get(id).map(|(_, port)| *port), attached.container.clone());
+        let takes = || wanted::inside(&self.state.desired, &self.state.blocked, attached, false).is_some();
+        let looks = container.of_engine || (own.is_none() && takes());
+        let found = looks && self.kernel.has_resolver(&container.netns, own);
+        if found {
+            self.resolvers.insert(id.clone());
+        }
+        found
+    }
+
+    /// Looks for resolvers that other engines have given their containers since the last look.
+    pub(super) fn serve_beside(&mut self) {
+        let unknown = |id: &ContainerId| !self.resolvers.contains(id);
+        let of_engines = self.state.desired.containers().filter(|attached| attached.container.of_engine);
+        let ids: Vec<ContainerId> = of_engines.map(|attached| attached.container.id.clone()).filter(unknown).collect();
+        for id in &ids {
+            self.serve_inside(id);
+        }
+        if ids.iter().any(|id| self.resolvers.contains(id)) {
+            self.publish();
         }
     }
 

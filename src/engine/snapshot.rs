@@ -55,7 +55,7 @@ impl Snapshot {
     /// was connected to first, IPv4 before IPv6. One is enough, it answers for all of its networks; a second would only be
     /// asked in its place.
     pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {
-        if wanted::inside(&self.desired, &self.blocked, container).is_some() {
+        if wanted::inside(&self.desired, &self.blocked, container, false).is_some() {
             return Some(inside::AT.into());
         }
         container.endpoints.iter().find_map(|endpoint| {

@@ -49,6 +49,10 @@ impl Names for StandIn {
         Box::pin(async move { asked })
     }
 
+    fn has_beside(&self, _: IpAddr) -> bool {
+        false
+    }
+
     fn upstreams(&self) -> Vec<UpstreamHealth> {
         let rtt = Some(Duration::from_millis(3));
         vec![UpstreamHealth {

@@ -43,6 +43,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) served: BTreeMap<IpAddr, u16>,
     /// Containers within which it has some, and their port.
     pub(super) inside: BTreeMap<ContainerId, (Inside, u16)>,
+    /// Containers in which another resolver was found at 127.0.0.11; engines do not take theirs away.
+    pub(super) resolvers: BTreeSet<ContainerId>,
     /// Networks of which a container got through to the name service at its gateway, since the firewall last changed.
     pub(super) reached: BTreeSet<NetworkName>,
     /// What is not as it must be: subject to sentence.
@@ -83,6 +85,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 Command::Kernel(KernelEvent::Changed) => {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::Changed)));
                     self.reconcile();
+                }
+                Command::Kernel(KernelEvent::LinksChanged) => {
+                    waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::LinksChanged)));
+                    self.serve_beside();
                 }
                 Command::Kernel(KernelEvent::FirewallChanged) => {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));

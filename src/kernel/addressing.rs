@@ -139,13 +139,14 @@ impl Inside {
 
 /// Adds the link's default routes, then its further routes.
 pub(super) fn routes(index: u32, link: &EndpointLink) -> Vec<Request> {
-    let defaults = link.default_gateways.iter().map(|gateway| route::add_default(index, *gateway));
+    let defaults = link.default_gateways.iter().map(|gateway| route::add_default(index, *gateway, link.default_metric));
     defaults.chain(link.routes.iter().map(|route| container_route::add(index, route))).collect()
 }
 
 /// The inverse of each of [`routes`].
 fn route_removals(index: u32, link: &EndpointLink) -> Vec<Request> {
-    let defaults = link.default_gateways.iter().map(|gateway| route::remove_default(index, *gateway));
+    let defaults =
+        link.default_gateways.iter().map(|gateway| route::remove_default(index, *gateway, link.default_metric));
     defaults.chain(link.routes.iter().map(|route| container_route::remove(index, route))).collect()
 }
 

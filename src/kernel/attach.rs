@@ -158,10 +158,11 @@ pub fn change_default_routes(netns: &Netns, remove: &[DefaultRoute], add: &[Defa
     }
     let (remove_indexes, add_indexes) = indexes.split_at(remove.len());
     let gone = remove.iter().zip(remove_indexes).filter_map(|(route, index)| Some((route, index.ok()?)));
-    let mut requests: Vec<Request> = gone.map(|(route, index)| route::remove_default(index, route.gateway)).collect();
+    let mut requests: Vec<Request> =
+        gone.map(|(route, index)| route::remove_default(index, route.gateway, route.metric)).collect();
     for (route, index) in add.iter().zip(add_indexes) {
         let index = index.map_err(failed("add the default route over", &route.ifname, LOOK))?;
-        requests.push(route::add_default(index, route.gateway));
+        requests.push(route::add_default(index, route.gateway, route.metric));
     }
     let outcomes = inside.send(&requests).map_err(failed("change the default routes of", &on, LOOK))?;
     outcomes.into_iter().try_for_each(route_changed).map_err(failed("change the default routes of", &on, LOOK))

@@ -30,7 +30,7 @@ pub fn open(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
     let mut taken = None;
     for port in std::iter::once(port).chain(PORT..PORT + TRIES) {
         match pair(SocketAddr::new(address, port)) {
-            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp, asker: None }),
+            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp, asker: None, beside: None }),
             Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
             Err((attempted, error)) => return Err(refused(attempted, address, port)(error)),
         }
@@ -43,7 +43,7 @@ pub fn open(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
 pub fn open_exactly(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
     let (udp, tcp) =
         pair(SocketAddr::new(address, port)).map_err(|(attempted, error)| refused(attempted, address, port)(error))?;
-    Ok(DnsSockets { address, port, udp, tcp, asker: None })
+    Ok(DnsSockets { address, port, udp, tcp, asker: None, beside: None })
 }
 
 fn refused(attempted: &'static str, address: IpAddr, port: u16) -> impl Fn(io::Error) -> KernelError {

@@ -52,6 +52,10 @@ pub struct World {
     pub last_inode: u64,
     /// Forwarding, per family.
     pub forwarding: (bool, bool),
+    /// Namespaces that other engines made, by inode.
+    pub of_engines: BTreeSet<u64>,
+    /// Namespaces in which another resolver answers at 127.0.0.11, by inode.
+    pub resolvers: BTreeSet<u64>,
     /// What is led to the name service within containers, by namespace inode.
     pub inside: BTreeMap<u64, Inside>,
     /// Whether the host's firewall keeps containers from asking for names at their gateways.
@@ -141,6 +145,14 @@ impl Kernel for Fake {
         self.world().namespaces.get(&netns.path) == Some(&netns.id.inode)
     }
 
+    fn is_of_engine(&mut self, netns: &Netns) -> bool {
+        self.world().of_engines.contains(&netns.id.inode)
+    }
+
+    fn has_resolver(&mut self, netns: &Netns, _: Option<u16>) -> bool {
+        self.world().resolvers.contains(&netns.id.inode)
+    }
+
     fn has_link(&mut self, name: &IfName) -> bool {
         let world = self.world();
         let ifb = world.ifbs().any(|shaping| shaping.ifb == *name);
@@ -205,9 +217,10 @@ impl Kernel for Fake {
     }
 }
 
-/// One that is there already, over whichever interface, stays.
+/// One of that metric that is there already, over whichever interface, stays.
 fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
-    if !routes.iter().any(|there| there.gateway.is_ipv4() == route.gateway.is_ipv4()) {
+    let key = |route: &DefaultRoute| (route.gateway.is_ipv4(), route.metric);
+    if !routes.iter().any(|there| key(there) == key(route)) {
         routes.push(route.clone());
     }
 }
@@ -327,7 +340,8 @@ impl World {
     fn add_default_routes(&mut self, link: &EndpointLink) {
         let routes = self.routes.entry(link.netns.id.inode).or_default();
         for gateway in &link.default_gateways {
-            add_default_route(routes, &DefaultRoute { ifname: link.ifname.clone(), gateway: *gateway });
+            let (ifname, metric) = (link.ifname.clone(), link.default_metric);
+            add_default_route(routes, &DefaultRoute { ifname, gateway: *gateway, metric });
         }
     }
 

@@ -9,6 +9,7 @@ use rtnetlink::LinkUnspec;
 use super::inside_table::{self, Leads};
 use super::netlink::{Netlink, Request, failed};
 use super::netns::{self, Visit};
+use super::resolver::{self, Resolver};
 use super::{DnsSockets, KernelError, dns_sockets};
 use crate::model::endpoint::Netns;
 use crate::model::inside::{AT, Inside};
@@ -19,38 +20,54 @@ const LOOPBACK: u32 = 1;
 const DNS_PORT: u16 = 53;
 const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
 
+/// What keeps a table there that ends with netd.
+#[derive(Debug)]
+pub struct Owner {
+    _table: inside_table::Owner,
+}
+
 /// Opens the sockets and leads questions to them. Where the container's namespace has no nftables, they are on port 53
-/// themselves.
-pub fn open(inside: &Inside) -> Result<DnsSockets, KernelError> {
+/// themselves. Beside another resolver the table lasts as long as the owner that is returned: when netd ends, however it
+/// does, that resolver answers again.
+pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError> {
     let wanted = inside.clone();
-    let mut sockets = enter(&inside.netns, move || {
+    let (mut sockets, owner) = enter(&inside.netns, move || {
         let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
         let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
         set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
         let at = IpAddr::V4(AT);
         let sockets = dns_sockets::open(at, dns_sockets::PORT).map_err(io::Error::other)?;
-        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&wanted) };
+        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&wanted), passes: None };
+        if wanted.beside {
+            let owner = inside_table::own(&Leads { passes: Some(resolver::MARK), ..leads })?;
+            return Ok((sockets, Some(Owner { _table: owner })));
+        }
         match inside_table::write(&leads) {
-            Ok(()) => Ok(sockets),
+            Ok(()) => Ok((sockets, None)),
             Err(error) => {
                 tracing::debug!(%error, "no nftables in a container");
-                dns_sockets::open_exactly(at, DNS_PORT).map_err(io::Error::other)
+                let sockets = dns_sockets::open_exactly(at, DNS_PORT).map_err(io::Error::other)?;
+                Ok((sockets, None))
             }
         }
     })?;
     sockets.address = inside.container.own_address();
     sockets.asker = Some(sockets.address);
-    Ok(sockets)
+    if inside.beside {
+        sockets.beside = Some(Resolver::new(netns::open_exactly(&inside.netns)?));
+    }
+    Ok((sockets, owner))
 }
 
 /// Leads questions to sockets that are open there on this port; those to gateways that are not named any more are not.
 pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
     let wanted = inside.clone();
     enter(&inside.netns, move || {
-        if port == DNS_PORT {
+        // Beside another resolver nothing that changes is led.
+        if port == DNS_PORT || wanted.beside {
             return Ok(());
         }
-        inside_table::write(&Leads { at: AT, port, gateways: &ipv4(&wanted) })
+        inside_table::write(&Leads { at: AT, port, gateways: &ipv4(&wanted), passes: None })
     })
 }
 

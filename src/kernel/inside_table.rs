@@ -10,7 +10,7 @@ use std::net::Ipv4Addr;
 use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, ExpressionAttribute, Expressions, Hook, InetHookNumber, ListAttribute,
-    NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableMessage,
+    NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
@@ -33,6 +33,8 @@ const HEADER_CHECKSUM: u32 = 10;
 const TRANSPORT: u32 = 2;
 const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
+/// `NFT_META_MARK`.
+const MARK: u32 = 3;
 /// `NFT_META_L4PROTO`.
 const L4PROTO: u32 = 16;
 /// `NFT_REG_1`.
@@ -47,23 +49,49 @@ pub(super) struct Leads<'a> {
     pub(super) port: u16,
     /// Addresses of the container, each with the gateway beside it: what is asked there is answered here.
     pub(super) gateways: &'a [(Ipv4Addr, Ipv4Addr)],
+    /// Questions with this mark go where they would go without the table.
+    pub(super) passes: Option<u32>,
 }
+
+/// The socket that a table belongs to: the kernel removes the table when it closes.
+#[derive(Debug)]
+pub(super) struct Owner(#[expect(dead_code, reason = "it is kept open")] Netfilter);
 
 /// Writes the table in the calling thread's namespace, in place of one that is there. A deletion is waited for when the
 /// socket closes (4 ms), so it is not asked for where there is nothing to delete.
 pub(super) fn write(leads: &Leads<'_>) -> io::Result<()> {
-    match commit(&new_table(leads, NLM_F_EXCL, Batch::default())) {
+    match commit(&new_table(leads, TableFlags::empty(), NLM_F_EXCL, Batch::default())) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let mut batch = Batch::default();
             remove_from(&mut batch);
-            commit(&new_table(leads, 0, batch))
+            commit(&new_table(leads, TableFlags::empty(), 0, batch))
         }
         outcome => outcome,
     }
 }
 
-fn new_table(leads: &Leads<'_>, exclusive: u16, mut batch: Batch) -> Batch {
-    batch.push(table(NfTablesMessage::NewTable), NLM_F_REQUEST | NLM_F_CREATE | exclusive, None);
+/// Writes the table so that it ends with the process (`flags owner`, Linux 5.12), in place of one that does not.
+pub(super) fn own(leads: &Leads<'_>) -> io::Result<Owner> {
+    let mut owner = Netfilter::open()?;
+    let written = owner.commit(&new_table(leads, TableFlags::Owner, NLM_F_EXCL, Batch::default()));
+    match written.map_err(|refused| refused.error) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let mut batch = Batch::default();
+            remove_from(&mut batch);
+            owner.commit(&new_table(leads, TableFlags::Owner, 0, batch)).map_err(|refused| refused.error)?;
+        }
+        written => written?,
+    }
+    Ok(Owner(owner))
+}
+
+fn new_table(leads: &Leads<'_>, flags: TableFlags, exclusive: u16, mut batch: Batch) -> Batch {
+    let mut new = vec![TableAttribute::Name(TABLE.to_owned())];
+    if !flags.is_empty() {
+        new.push(TableAttribute::Flags(flags));
+    }
+    let new = message(NfTablesMessage::NewTable(TableMessage { attributes: new }));
+    batch.push(new, NLM_F_REQUEST | NLM_F_CREATE | exclusive, None);
     batch.push(chain(), NLM_F_REQUEST | NLM_F_CREATE, None);
     for rule in rules(leads) {
         batch.push(message(NfTablesMessage::NewRule(rule)), NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND, None);
@@ -126,8 +154,10 @@ fn rules(leads: &Leads<'_>) -> Vec<RuleMessage> {
         };
         let put_port = |place, port: [u8; 2]| put(TRANSPORT, place, &port, (checksum, false));
         let put_address = |place, address: Ipv4Addr| put(NETWORK, place, &address.octets(), (HEADER_CHECKSUM, true));
-        // ip daddr AT udp dport 53 udp dport set PORT notrack
-        rules.push(rule(asks(leads.at).concat(), &[put_port(DESTINATION_PORT, port)]));
+        // [meta mark != PASSES] ip daddr AT udp dport 53 udp dport set PORT notrack
+        let mut asks_here: Vec<Expression> = leads.passes.into_iter().flat_map(is_not_marked).collect();
+        asks_here.extend(asks(leads.at).concat());
+        rules.push(rule(asks_here, &[put_port(DESTINATION_PORT, port)]));
         // ip saddr AT udp sport PORT ip daddr 127.0.0.0/8 udp sport set 53 notrack
         rules.push(rule(answers(&[127]).concat(), &[put_port(SOURCE_PORT, DNS)]));
         for (own, gateway) in leads.gateways {
@@ -174,6 +204,13 @@ fn data(kind: u16, value: &[u8]) -> DefaultNla {
     let mut bytes = vec![0; inner.buffer_len()];
     inner.emit(&mut bytes);
     DefaultNla::new(kind | NESTED, bytes)
+}
+
+/// `meta mark != MARK`
+fn is_not_marked(mark: u32) -> [Expression; 2] {
+    // NFTA_META_DREG, NFTA_META_KEY; NFTA_CMP_SREG, NFTA_CMP_OP (NFT_CMP_NEQ), NFTA_CMP_DATA
+    let load = expression("meta", vec![number(1, REGISTER), number(2, MARK)]);
+    [load, expression("cmp", vec![number(1, REGISTER), number(2, 1), data(3, &mark.to_ne_bytes())])]
 }
 
 /// `meta l4proto PROTOCOL`

@@ -116,6 +116,7 @@ pub(super) fn endpoint(container: &Parked, number: u16) -> EndpointLink {
         addresses: vec![format!("{address}/24").parse().unwrap()],
         routes: Vec::new(),
         default_gateways: vec!["10.77.0.1".parse().unwrap()],
+        default_metric: None,
         isolated: false,
     }
 }

@@ -1,5 +1,6 @@
 //! The kernel for real: [`Linux`] hands each step to the module that owns it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,7 +12,10 @@ use super::ports::Ports;
 use super::sysctl::Sysctl;
 use super::watch;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{addressing, attach, bridge, conntrack, dns_sockets, facts, inside, link, look, netns, probe, resolv, tc};
+use super::{
+    addressing, attach, bridge, conntrack, dns_sockets, engines, facts, inside, link, look, netns, probe, resolv,
+    resolver, tc,
+};
 use crate::model::endpoint::Netns;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -34,6 +38,8 @@ pub struct Linux {
     netns_files: PathBuf,
     /// Of namespaces with sockets of the name service, once somebody wants to know.
     namespaces: Option<NetnsWatch>,
+    /// What keeps the tables in namespaces that have a resolver besides, by their paths.
+    owners: BTreeMap<PathBuf, inside::Owner>,
 }
 
 impl Linux {
@@ -47,6 +53,7 @@ impl Linux {
             ports: Ports::default(),
             netns_files: NETNS_FILES.into(),
             namespaces: None,
+            owners: BTreeMap::new(),
         })
     }
 }
@@ -69,6 +76,14 @@ impl Kernel for Linux {
 
     fn netns_alive(&mut self, netns: &Netns) -> bool {
         netns::alive(netns)
+    }
+
+    fn is_of_engine(&mut self, netns: &Netns) -> bool {
+        engines::made(&netns.path)
+    }
+
+    fn has_resolver(&mut self, netns: &Netns, own: Option<u16>) -> bool {
+        resolver::is_there(netns, own)
     }
 
     fn has_link(&mut self, name: &IfName) -> bool {
@@ -121,9 +136,12 @@ impl Kernel for Linux {
     }
 
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        let sockets = inside::open(inside)?;
+        let (sockets, owner) = inside::open(inside)?;
         match self.namespaces.as_ref().map_or(Ok(true), |namespaces| namespaces.add(&inside.netns))? {
-            true => Ok((sockets.port, Some(sockets))),
+            true => {
+                self.owners.extend(owner.map(|owner| (inside.netns.path.clone(), owner)));
+                Ok((sockets.port, Some(sockets)))
+            }
             false => Err(netns::another(&inside.netns)),
         }
     }
@@ -136,7 +154,11 @@ impl Kernel for Linux {
         if let Some(namespaces) = &self.namespaces {
             namespaces.remove(netns);
         }
-        inside::leave(netns)
+        match self.owners.remove(&netns.path) {
+            // Its table goes with it.
+            Some(_) => Ok(()),
+            None => inside::leave(netns),
+        }
     }
 
     fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {

@@ -9,6 +9,7 @@ pub mod conntrack;
 pub mod container_route;
 pub mod datagrams;
 pub mod dns_sockets;
+mod engines;
 pub mod facts;
 pub mod fake;
 mod foreign;
@@ -37,6 +38,7 @@ pub mod priority;
 pub mod probe;
 pub mod program;
 pub mod resolv;
+pub mod resolver;
 pub mod route;
 pub mod runtimes;
 pub mod sandbox;
@@ -59,6 +61,7 @@ use crate::model::observed::{HostFacts, Observed, ObservedInterface};
 use crate::model::shape::Shaping;
 use crate::model::step::{HostPort, Step};
 
+pub use resolver::Resolver;
 pub use runtimes::Runtimes;
 
 /// A step or a look that did not work, and what to look at.
@@ -124,6 +127,8 @@ pub enum KernelEvent {
     NetnsGone(PathBuf),
     /// Another table of the firewall than netd's was changed by somebody else: told a moment later, once for many.
     FirewallChanged,
+    /// A link of another program came or changed: told a moment later, once for many.
+    LinksChanged,
     /// The firewall was changed by somebody else, or netd cannot tell what was missed: look at everything.
     Changed,
 }
@@ -143,6 +148,8 @@ pub struct DnsSockets {
     pub tcp: TcpListener,
     /// Who asks there, whatever the source; `None`: whom the source address tells.
     pub asker: Option<IpAddr>,
+    /// The resolver that would answer there otherwise: it is asked for what we do not know.
+    pub beside: Option<Resolver>,
 }
 
 /// The kernel as the engine sees it. One thread calls it, blocking; each call is complete when it returns.
@@ -158,6 +165,13 @@ pub trait Kernel: Send + 'static {
 
     /// Whether that very namespace is still at its path.
     fn netns_alive(&mut self, netns: &Netns) -> bool;
+
+    /// Whether another engine made that namespace for a container of its own, and may give it interfaces later.
+    fn is_of_engine(&mut self, netns: &Netns) -> bool;
+
+    /// Whether another resolver answers questions for names within that namespace, at 127.0.0.11. `own`: the port of the
+    /// name service's sockets there.
+    fn has_resolver(&mut self, netns: &Netns, own: Option<u16>) -> bool;
 
     /// Whether the host has an interface of that name.
     fn has_link(&mut self, name: &IfName) -> bool;

@@ -352,7 +352,7 @@ mod tests {
     fn the_kernels_own_words_are_in_the_error() {
         crate::kernel::lab::in_own_netns(|| {
             let mut netlink = Netlink::open().unwrap();
-            let route = crate::kernel::route::add_default(1, "192.0.2.1".parse().unwrap());
+            let route = crate::kernel::route::add_default(1, "192.0.2.1".parse().unwrap(), None);
             let error = netlink.one(route).unwrap_err();
             assert_eq!(error.errno, libc::ENETUNREACH);
             let text = io::Error::from(error.clone()).to_string();

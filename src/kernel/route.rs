@@ -30,17 +30,17 @@ pub struct Route {
     pub interface: Option<u32>,
 }
 
-/// Adds a default route; `EEXIST` when the namespace has one.
-pub fn add_default(index: u32, gateway: IpAddr) -> Request {
-    Request::create(RouteNetlinkMessage::NewRoute(default(index, gateway)))
+/// Adds a default route; `EEXIST` when the namespace has one of that metric.
+pub fn add_default(index: u32, gateway: IpAddr, metric: Option<u32>) -> Request {
+    Request::create(RouteNetlinkMessage::NewRoute(default(index, gateway, metric)))
 }
 
 /// Removes a default route; `ESRCH` when it is gone.
-pub fn remove_default(index: u32, gateway: IpAddr) -> Request {
-    Request::plain(RouteNetlinkMessage::DelRoute(default(index, gateway)))
+pub fn remove_default(index: u32, gateway: IpAddr, metric: Option<u32>) -> Request {
+    Request::plain(RouteNetlinkMessage::DelRoute(default(index, gateway, metric)))
 }
 
-fn default(index: u32, gateway: IpAddr) -> RouteMessage {
+fn default(index: u32, gateway: IpAddr, metric: Option<u32>) -> RouteMessage {
     let mut message = RouteMessage::default();
     message.header.address_family = family(gateway);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
@@ -48,6 +48,7 @@ fn default(index: u32, gateway: IpAddr) -> RouteMessage {
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
     message.attributes = vec![RouteAttribute::Gateway(gateway.into()), RouteAttribute::Oif(index)];
+    message.attributes.extend(metric.map(RouteAttribute::Priority));
     message
 }
 

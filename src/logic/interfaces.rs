@@ -1,5 +1,5 @@
 //! Interface names that tell a person whose they are: `nd-NETWORK` for bridges, `ndv-CONTAINER-NETWORK` on the host,
-//! `ethN` in the container.
+//! `ethN` in the container, `ndN` in one that another engine gives interfaces too.
 
 use std::collections::BTreeSet;
 
@@ -33,10 +33,16 @@ pub fn limiter(endpoint: &Endpoint) -> IfName {
     name.parse().expect("a valid interface name")
 }
 
-/// The lowest `ethN` that neither an endpoint of the container nor `avoid` has.
-pub fn in_container<'a>(endpoints: impl Iterator<Item = &'a Endpoint>, avoid: &BTreeSet<IfName>) -> Option<IfName> {
+/// The lowest `ethN` that neither an endpoint of the container nor `avoid` has. Engines count theirs without looking, and
+/// fail where the name is taken: in their containers it is `ndN`, which none of them takes.
+pub fn in_container<'a>(
+    endpoints: impl Iterator<Item = &'a Endpoint>,
+    avoid: &BTreeSet<IfName>,
+    of_engine: bool,
+) -> Option<IfName> {
     let used: BTreeSet<&IfName> = endpoints.map(|endpoint| &endpoint.ifname).collect();
-    let names = (0..10_000).filter_map(|number| format!("eth{number}").parse::<IfName>().ok());
+    let prefix = if of_engine { "nd" } else { "eth" };
+    let names = (0..10_000).filter_map(|number| format!("{prefix}{number}").parse::<IfName>().ok());
     names.into_iter().find(|name| !used.contains(name) && !avoid.contains(name))
 }
 

@@ -60,6 +60,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
                 id: NetnsId { device: 4, inode: u64::from(id[0]) << 8 | u64::from(id[1]), cookie: None },
             },
             scope: None,
+            of_engine: false,
         },
         sequence,
         ifname: "eth0".parse().unwrap(),

@@ -24,6 +24,9 @@ use crate::model::shape::Shaping;
 use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+/// The metric of default routes in containers of another engine. Those of Docker have the kernel's own (0, for IPv6 1024),
+/// those of Podman 100.
+const BEHIND_THE_ENGINE: u32 = 2048;
 
 /// The network's bridge, where netd makes it.
 pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
@@ -55,6 +58,7 @@ pub fn stray_link(name: &IfName) -> EndpointLink {
         mtu: 0,
         addresses: Vec::new(),
         default_gateways: Vec::new(),
+        default_metric: None,
         routes: Vec::new(),
         isolated: false,
     }
@@ -80,6 +84,7 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
         mtu: network.mtu,
         addresses: endpoint.addresses.clone(),
         default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
+        default_metric: default_metric(endpoint),
         routes: endpoint.routes.clone(),
         isolated: !bridge.icc,
     })
@@ -106,9 +111,16 @@ pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
 pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
     let route = |family| {
         let endpoint = way_out(endpoints, family)?;
-        Some(DefaultRoute { ifname: endpoint.ifname.clone(), gateway: endpoint.gateway(family)? })
+        let metric = default_metric(endpoint);
+        Some(DefaultRoute { ifname: endpoint.ifname.clone(), gateway: endpoint.gateway(family)?, metric })
     };
     FAMILIES.into_iter().filter_map(route).collect()
+}
+
+/// The container's engine sets a default route of its own, and fails where there is one like it: ours stands behind it,
+/// and is taken at once when the engine takes its own away.
+fn default_metric(endpoint: &Endpoint) -> Option<u32> {
+    endpoint.container.of_engine.then_some(BEHIND_THE_ENGINE)
 }
 
 /// The elements of a network.
@@ -200,18 +212,23 @@ pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
 }
 
 /// What a container needs within to ask for names there, where one of its networks wants it so: it answers for all.
-pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached) -> Option<Inside> {
+/// `beside`: another resolver answers it there; then it asks there on every network that leaves the choice to netd.
+pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside: bool) -> Option<Inside> {
     let on = |endpoint: &Arc<Endpoint>| desired.network(&endpoint.network);
-    if !attached.endpoints.iter().filter_map(on).any(|network| asks_inside(network, blocked)) {
+    let wants =
+        |network: &Arc<Network>| asks_inside(network, blocked) || (beside && network.dns.listen == DnsListen::Auto);
+    if !attached.endpoints.iter().filter_map(on).any(wants) {
         return None;
     }
-    let gateways = attached.endpoints.iter().flat_map(|endpoint| {
+    // The other resolver may ask at a gateway itself, and must not be asked in turn.
+    let gateways = attached.endpoints.iter().filter(|_| !beside).flat_map(|endpoint| {
         let network = on(endpoint).filter(|network| network.has_gateways());
         let both = |address: &IpNetwork| Some((address.ip(), network?.gateway_for(address.ip())?));
         endpoint.addresses.iter().filter_map(both).collect::<Vec<_>>()
     });
     let container = &attached.container;
-    Some(Inside { container: container.id.clone(), netns: container.netns.clone(), gateways: gateways.collect() })
+    let (container, netns) = (container.id.clone(), container.netns.clone());
+    Some(Inside { container, netns, gateways: gateways.collect(), beside })
 }
 
 /// What leads questions from a gateway's port 53 to the port of the name service there, and answers back.

@@ -46,6 +46,9 @@ pub struct Container {
     /// without that end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ContainerName>,
+    /// Another engine (Docker, Podman) made it, and gives it interfaces, routes and names of its own, also later.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_engine: bool,
 }
 
 /// What an endpoint is known by. A container is on a network once, unless a runtime attaches it there with several

@@ -18,4 +18,7 @@ pub struct Inside {
     /// The container's addresses, each with the gateway beside it: a container that was told to ask there, and does not
     /// get through, is answered by the name service within.
     pub gateways: Vec<(IpAddr, IpAddr)>,
+    /// Another resolver answers there (Docker's): it is asked for what netd does not know, and answers alone again when
+    /// netd ends.
+    pub beside: bool,
 }

@@ -90,6 +90,8 @@ pub enum Place {
     Path(PathBuf),
     /// A process that is in it.
     Pid(u32),
+    /// A process of a container of another engine, which told of it.
+    OfEngine(u32),
 }
 
 /// A container to connect.
@@ -109,7 +111,7 @@ pub struct ConnectSpec {
     pub mac: Option<Mac>,
     /// `--alias`.
     pub aliases: Vec<Alias>,
-    /// `--ifname`; `None`: eth0, eth1, ….
+    /// `--ifname`; `None`: eth0, eth1, …, in a container of another engine nd0, nd1, ….
     pub ifname: Option<IfName>,
     /// `--expose`.
     pub exposed: Vec<Exposure>,

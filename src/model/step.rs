@@ -51,6 +51,8 @@ pub struct EndpointLink {
     /// Default routes to set over this interface, at most one per family. One that the container already has from
     /// elsewhere is left in place.
     pub default_gateways: Vec<IpAddr>,
+    /// Of those routes, as in [`DefaultRoute::metric`].
+    pub default_metric: Option<u32>,
     /// Further routes over this interface.
     pub routes: Vec<Route>,
     /// Bridge port isolation: no traffic to other isolated ports (`--no-icc`).
@@ -64,6 +66,9 @@ pub struct DefaultRoute {
     pub ifname: IfName,
     /// To which gateway; its family is the route's.
     pub gateway: IpAddr,
+    /// The higher, the later it is taken; `None`: the kernel's own, before which there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metric: Option<u32>,
 }
 
 /// A host port that a bound socket holds.

@@ -63,6 +63,7 @@ impl Lab {
             udp: udp.into_std().unwrap(),
             tcp: tcp.into_std().unwrap(),
             asker: None,
+            beside: None,
         };
         listening.send(Listening::Serve(sockets)).unwrap();
         let state = snapshot.clone();

@@ -70,7 +70,7 @@ fn interfaces(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseEr
     let mut elements = wanted::all_elements(&snapshot.desired);
     elements.extend(wanted::gateways(&snapshot.desired).into_iter().flat_map(|at| wanted::name_server(at, 53)));
     prop_assert_eq!(world.elements.as_ref(), Some(&elements), "elements");
-    let inside = |c| wanted::inside(&snapshot.desired, &snapshot.blocked, c);
+    let inside = |c| wanted::inside(&snapshot.desired, &snapshot.blocked, c, false);
     let inside = snapshot.desired.containers().filter_map(|c| inside(c)).map(|inside| (inside.netns.id.inode, inside));
     prop_assert_eq!(&world.inside, &inside.collect::<BTreeMap<_, _>>(), "name services within");
     let bridges: BTreeSet<_> = world.bridges.keys().cloned().collect();

@@ -23,6 +23,7 @@ use netd::store::memory::Memory;
 use proptest::prelude::*;
 
 mod invariants;
+mod of_engines;
 mod sticky;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];

@@ -21,6 +21,7 @@ mod main_job;
 mod matrix;
 mod names;
 mod networks;
+mod of_engines;
 mod port_shown;
 mod port_specs;
 mod publishing;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         listening::trials(),
         strangers::trials(),
         inside::trials(),
+        of_engines::trials(),
         resolved::trials(),
         seen::trials(),
         resolvers::trials(),

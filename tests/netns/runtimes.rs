@@ -98,7 +98,7 @@ fn by_name(lab: &Lab) {
     lab.netd("connect net1 web").ok();
     let shown = lab.endpoint("net1", "web");
     assert_eq!(shown["container"]["id"], ID);
-    assert_eq!(addresses("hidden-sandbox", "eth0"), lab.address("net1", "web"));
+    assert_eq!(addresses("hidden-sandbox", "nd0"), lab.address("net1", "web"));
     lab.connected("net1", "client", "");
     let address = lab.address("net1", "web")[0].to_string();
     crate::lab::Dig::expect("client", &ID[..12], &[&address]);

@@ -44,7 +44,8 @@ pub struct Connect {
     /// it stands. `localhost`, the host's names, and `NAME.NETWORK` of another container are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// The interface in the container; absent: the first free of eth0, eth1, ….
+    /// The interface in the container; absent: the first free of eth0, eth1, …; of nd0, nd1, … in a container of another
+    /// engine (Docker, Podman), which counts its own on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<String>,
     /// Ports to publish.

@@ -56,7 +56,7 @@ pub(crate) fn connect(
     let mut endpoint = Endpoint {
         network: network.name.clone(),
         sequence: state.sequence + 1,
-        ifname: container_ifname(&others, wish, choice)?,
+        ifname: container_ifname(&container, &others, wish, choice)?,
         host_ifname,
         gateways: address::gateways(network, &addresses, wish),
         mac: address::mac(state, network, wish.mac, first, choice.random)?,
@@ -84,7 +84,7 @@ pub(crate) fn adopt(
     found: &Found,
 ) -> Result<Endpoint, Refusal> {
     let others = state.endpoints_of(&container.id);
-    let ifname = container_ifname(&others, wish, &Choice::default())?;
+    let ifname = container_ifname(&container, &others, wish, &Choice::default())?;
     for ip in found.addresses.iter().map(IpNetwork::ip) {
         address::is_free(state, network, ip)?;
     }
@@ -138,7 +138,12 @@ pub(crate) fn has_room(state: &State, network: &Network) -> Result<(), Refusal> 
     Ok(())
 }
 
-fn container_ifname(others: &[Arc<Endpoint>], wish: &Wish, choice: &Choice) -> Result<IfName, Refusal> {
+fn container_ifname(
+    container: &Container,
+    others: &[Arc<Endpoint>],
+    wish: &Wish,
+    choice: &Choice,
+) -> Result<IfName, Refusal> {
     match &wish.ifname {
         Some(name) => match others.iter().find(|endpoint| endpoint.ifname == *name) {
             Some(holder) => {
@@ -147,8 +152,8 @@ fn container_ifname(others: &[Arc<Endpoint>], wish: &Wish, choice: &Choice) -> R
             }
             None => Ok(name.clone()),
         },
-        None => interfaces::in_container(others.iter().map(AsRef::as_ref), &choice.ifnames)
-            .ok_or_else(|| Invalid::new("interface name", "eth", "every ethN is taken in this container").into()),
+        None => interfaces::in_container(others.iter().map(AsRef::as_ref), &choice.ifnames, container.of_engine)
+            .ok_or_else(|| Invalid::new("interface name", "eth", "every number is taken in this container").into()),
     }
 }
 

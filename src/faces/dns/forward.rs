@@ -20,7 +20,9 @@ use super::upstreams::{Because, Route, Set, Upstreams};
 use super::wire::{Query, Transport};
 use super::{Config, View};
 use crate::engine::Snapshot;
+use crate::engine::listener::Resolver;
 use crate::engine::names::{CacheCounts, UpstreamHealth};
+use crate::model::question::Answer;
 use crate::model::upstream::Upstream;
 
 /// How long a newer answer is waited for when there is one beyond its time (RFC 8767, 5: the client response timer).
@@ -81,6 +83,21 @@ impl Forwarder {
     pub(super) fn take_seat(&self, asker: IpAddr, question: &Question) -> Result<Place, Grounded> {
         let from_host = (self.view)().desired.at_gateway(asker).is_some();
         self.flights.take_seat(asker, from_host, &question.key(), &question.as_asked())
+    }
+
+    /// See [`Upstreams::set_beside`].
+    pub(super) fn set_beside(&self, asker: IpAddr, resolver: Option<Resolver>) {
+        self.upstreams.set_beside(asker, resolver);
+    }
+
+    /// See [`Upstreams::has_beside`].
+    pub(super) fn has_beside(&self, asker: IpAddr) -> bool {
+        self.upstreams.has_beside(asker)
+    }
+
+    /// Whether the answer is not ours to give: a resolver in the asker may know a name that we do not.
+    pub(super) fn defers(&self, asker: IpAddr, answer: &Answer) -> bool {
+        matches!(answer, Answer::NxDomain | Answer::Forward) && self.has_beside(asker)
     }
 
     /// Writes the reply that is kept into `out`: its length, and where it comes from. `None`: there is none, or a look at
@@ -148,8 +165,11 @@ impl Forwarder {
         set: &Arc<Set>,
         patience: Patience,
     ) -> Landed {
-        let sent = Sent::new(question);
-        let (mut landed, loops_after) = match self.flights.board(asker, key, &sent.as_sent) {
+        // Docker knows the names of its networks in one case only; nobody else can answer in its place.
+        let sent = Sent::new(question, !set.is_beside);
+        // It may ask us in turn, at a gateway, and then others are asked: that is no loop.
+        let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
+        let (mut landed, loops_after) = match self.flights.board(asker, key, &form) {
             Boarded::Passenger { loops: true, .. } => return None,
             Boarded::Passenger { landed, of_other, .. } => (landed, patience.looped.filter(|_| of_other)),
             Boarded::Pilot(flight, landed) => {

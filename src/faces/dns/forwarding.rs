@@ -45,6 +45,10 @@ impl Names for Forwarding {
         Box::pin(self.inquire(asker, name, kind))
     }
 
+    fn has_beside(&self, container: IpAddr) -> bool {
+        self.0.forwarder().has_beside(container)
+    }
+
     fn upstreams(&self) -> Vec<UpstreamHealth> {
         self.0.forwarder().health()
     }
@@ -82,6 +86,9 @@ fn asked(reply: &Reply, origin: Origin, kind: &str, notes: Vec<String>) -> Asked
 fn notes(explained: &Explained) -> Vec<String> {
     let list = |servers: &[Upstream]| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let whose = match explained.because {
+        Because::Beside => {
+            return vec![format!("the container's own resolver is asked, at {}", list(&explained.servers))];
+        }
         Because::Container => "given to the container",
         Because::Network => "given to its network",
         Because::Split => "given by the configuration to this domain",

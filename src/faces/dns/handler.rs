@@ -148,13 +148,15 @@ impl Handler {
         let kind = Kind::from_code(query.query_type().into());
         let answer = snapshot.resolve(asker, name.strip_suffix('.').unwrap_or(&name), kind);
         debug!(asker = %source, %query, ?answer, "DNS query");
-        let local = self.source(&snapshot).local(query.query_type().into());
-        if let Some(reply) = local.reply(query.name(), query.query_type(), answer) {
-            return Decision::Reply(reply);
-        }
-        if !snapshot.may_forward(asker) {
-            // Not NXDOMAIN: the name may well exist, only not for this asker.
-            return Decision::Reply(Reply::error(ResponseCode::ServFail));
+        if !self.0.forwarder.defers(address, &answer) {
+            let local = self.source(&snapshot).local(query.query_type().into());
+            if let Some(reply) = local.reply(query.name(), query.query_type(), answer) {
+                return Decision::Reply(reply);
+            }
+            if !snapshot.may_forward(asker) {
+                // Not NXDOMAIN: the name may well exist, only not for this asker.
+                return Decision::Reply(Reply::error(ResponseCode::ServFail));
+            }
         }
         let question = Question::of(request, query);
         match self.0.forwarder.take_seat(address, &question) {

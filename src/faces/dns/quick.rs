@@ -75,6 +75,9 @@ pub(super) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usiz
 fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<Done> {
     let (snapshot, kind) = (source.snapshot, RecordType::from_code(query.kind));
     let answer = snapshot.resolve(Asker::Address(asker), query.name.as_str(), kind);
+    if source.forwarder.is_some_and(|forwarder| forwarder.defers(asker, &answer)) {
+        return None;
+    }
     if answer == Answer::Forward {
         let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Asker::Address(asker)))?;
         let (length, origin) = forwarder.kept(snapshot, asker, query, transport, out)?;

@@ -96,6 +96,7 @@ impl Server {
 
     fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, watch: Watch) -> io::Result<()> {
         let place = Place::new(watch, sockets.address, sockets.asker);
+        self.handler.forwarder().set_beside(sockets.address, sockets.beside);
         let listener = TcpListener::from_std(sockets.tcp)?;
         let udp = udp.serve(sockets.udp, place.clone())?;
         let stop = CancellationToken::new();
@@ -111,6 +112,7 @@ impl Server {
             udp.close(serving.udp).await;
             // Fails only when the task panicked, which tokio reports.
             let _ = serving.tcp.await;
+            self.handler.forwarder().set_beside(address, None);
             debug!(%address, "DNS is no longer served");
         }
     }

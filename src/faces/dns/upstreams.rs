@@ -1,6 +1,7 @@
 //! Who is asked for a name that is not ours.
 //!
-//! In this order: the servers that were given to the asker itself; those of its networks, the first network's first;
+//! In this order: the resolver that answers in the asker besides us, and nobody else, because it would be the only one
+//! without us; the servers that were given to the asker itself; those of its networks, the first network's first;
 //! those to which the configuration gives the name's domain (split DNS, the longest domain wins); those of the
 //! configuration; those of the host's resolv.conf. What somebody said about a container or network is meant for all of
 //! its questions, so it wins over split DNS, which is the daemon's word.
@@ -22,6 +23,7 @@ use super::resolv_conf::{ResolvConf, Stamp};
 use super::upstream::{Maker, Server};
 use crate::base::monotonic;
 use crate::engine::Snapshot;
+use crate::engine::listener::Resolver;
 use crate::engine::names::UpstreamHealth;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
@@ -38,12 +40,16 @@ pub(super) struct Set {
     /// names (systemd-resolved): it keeps them itself, and it knows when a VPN comes or goes, which the file does not
     /// show.
     pub(super) keeps: bool,
+    /// Whether it is the resolver in a container.
+    pub(super) is_beside: bool,
     used: Mutex<Instant>,
 }
 
 /// Why these servers are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Because {
+    /// They are the resolver that answers in the container besides us.
+    Beside,
     /// They were given to the container.
     Container,
     /// They were given to one or several of its networks.
@@ -75,13 +81,21 @@ pub(super) struct Upstreams {
     split: HashMap<Box<[u8]>, Arc<Set>>,
     resolv_conf: ResolvConf,
     host: ArcSwap<(Option<Stamp>, Arc<Set>)>,
+    /// Resolvers in containers, by the address that stands for the container.
+    beside: ArcSwap<HashMap<IpAddr, Arc<Set>>>,
 }
 
 impl Upstreams {
     pub(super) fn new(config: Config) -> Self {
         let maker =
             Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
-        let nobody = Arc::new(Set { id: 0, servers: Vec::new(), keeps: false, used: Mutex::new(monotonic::now()) });
+        let nobody = Arc::new(Set {
+            id: 0,
+            servers: Vec::new(),
+            keeps: false,
+            is_beside: false,
+            used: Mutex::new(monotonic::now()),
+        });
         let resolv_conf = ResolvConf(config.resolv_conf);
         let mut made = Self {
             maker,
@@ -92,6 +106,7 @@ impl Upstreams {
             split: HashMap::new(),
             resolv_conf,
             host: ArcSwap::from_pointee((None, nobody)),
+            beside: ArcSwap::default(),
         };
         made.configured = (!config.upstreams.is_empty()).then(|| made.set(&config.upstreams));
         made.split = config.split.iter().map(|(domain, servers)| (wire(domain), made.set(servers))).collect();
@@ -114,6 +129,9 @@ impl Upstreams {
     }
 
     fn of(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Because)> {
+        if let Some(set) = self.beside.load().get(&asker) {
+            return Some((set.clone(), Because::Beside));
+        }
         match given(asker, snapshot) {
             Given::ToContainer(list) => return Some((self.known(list, quick)?, Because::Container)),
             Given::ToNetworks(list) => return Some((self.known(&list, quick)?, Because::Network)),
@@ -126,6 +144,32 @@ impl Upstreams {
             Some(set) => Some((set.clone(), Because::Configuration)),
             None => Some((self.host(quick)?, Because::Host)),
         }
+    }
+
+    /// From now on this resolver is asked for what the asker wants to know and we do not; `None`: no longer.
+    pub(super) fn set_beside(&self, asker: IpAddr, resolver: Option<Resolver>) {
+        let known = self.beside.load_full();
+        if resolver.is_none() && !known.contains_key(&asker) {
+            return;
+        }
+        let mut all = HashMap::clone(&known);
+        all.remove(&asker);
+        if let Some(resolver) = resolver {
+            // What it says changes as its containers come and go, and it tells long times to live.
+            let id = self.ids.fetch_add(1, Ordering::Relaxed);
+            let servers = vec![Arc::new(Server::within(resolver))];
+            all.insert(
+                asker,
+                Arc::new(Set { id, servers, keeps: false, is_beside: true, used: Mutex::new(monotonic::now()) }),
+            );
+        }
+        // Only the server task changes it.
+        self.beside.store(Arc::new(all));
+    }
+
+    /// Whether a resolver answers the asker besides us.
+    pub(super) fn has_beside(&self, asker: IpAddr) -> bool {
+        self.beside.load().contains_key(&asker)
     }
 
     /// The host's servers as of now. A stat(2) for each question is the price for the next question to go to the new
@@ -187,7 +231,7 @@ impl Upstreams {
             all.insert(upstream.clone(), Arc::downgrade(&server));
             Some(server)
         });
-        Set { id, servers: servers.collect(), keeps: true, used: Mutex::new(monotonic::now()) }
+        Set { id, servers: servers.collect(), keeps: true, is_beside: false, used: Mutex::new(monotonic::now()) }
     }
 
     /// How every server does, by address.

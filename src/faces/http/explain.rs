@@ -37,7 +37,13 @@ pub(super) fn word(reason: Reason) -> &'static str {
 /// The explanation: what the asker (`who`) sees, who has the name, where else it exists, and what an upstream said.
 pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind: &str, who: &str) -> Vec<String> {
     let mut lines = vec![sees(who, &explained.networks)];
-    lines.extend(reason(explained, name, who));
+    match upstream {
+        // Not by a rule of ours: the container has a resolver of its own.
+        Upstream::Asked(_) if explained.answer != Answer::Forward => {
+            lines.push(format!("nobody that {who} sees has the name"));
+        }
+        _ => lines.extend(reason(explained, name, who)),
+    }
     if explained.answer == Answer::NoData {
         lines.push(format!("the name exists, but it has no {kind} records"));
     }

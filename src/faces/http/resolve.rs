@@ -44,18 +44,23 @@ struct Question {
 async fn resolve(State(shared): State<Shared>, Params(question): Params<Question>) -> Result<Json<Resolved>, Problem> {
     let (name, record) = v1::record(&question.name, question.kind.as_deref())?;
     let snapshot = shared.handle.snapshot();
-    let (address, from) = match &question.from {
-        None => (None, None),
+    let (address, from, beside) = match &question.from {
+        None => (None, None, None),
         Some(text) => {
             let container = find::container(&snapshot, text)?;
             let address = container.endpoints.iter().flat_map(|endpoint| &endpoint.addresses).next();
             let address = address.ok_or_else(|| Problem::invalid(format!("container {text:?} has no IP address")))?;
-            (Some(address.ip()), Some(container.container.name.to_string()))
+            let own = container.container.id.own_address();
+            let beside = shared.names.has_beside(own).then_some(own);
+            (Some(address.ip()), Some(container.container.name.to_string()), beside)
         }
     };
     let asker = address.map_or(Asker::Host, Asker::Address);
     let explained = snapshot.explain(asker, &name, record.kind);
     let upstream = match explained.answer {
+        Answer::Forward | Answer::NxDomain if beside.is_some() => {
+            Upstream::Asked(shared.names.ask(beside, &name, &record.name).await)
+        }
         Answer::Forward if !snapshot.may_forward(asker) => Upstream::Forbidden,
         Answer::Forward => Upstream::Asked(shared.names.ask(address, &name, &record.name).await),
         _ => Upstream::NotConcerned,

@@ -196,6 +196,7 @@ fn a_default_route_from_elsewhere_stays_and_ours_move() {
         let routes = web.ip("route show default");
         assert_eq!((routes.as_array().unwrap().len(), &routes[0]["dev"]), (1, &"eth0".into()));
         let route = |ifname: &str, gateway: &str| DefaultRoute {
+            metric: None,
             ifname: ifname.parse().unwrap(),
             gateway: gateway.parse().unwrap(),
         };

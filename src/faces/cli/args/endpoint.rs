@@ -47,7 +47,7 @@ pub struct ConnectArgs {
     /// A fixed MAC address
     #[arg(long, value_parser = checked::<Mac>)]
     pub mac: Option<String>,
-    /// The interface in the container [default: the first free of eth0, eth1, …]
+    /// The interface in the container [default: the first free of eth0, eth1, …; of nd0, nd1, … in another engine's]
     #[arg(long, value_name = "NAME", value_parser = checked::<IfName>)]
     pub ifname: Option<String>,
     /// The network namespace, by a file that leads to it

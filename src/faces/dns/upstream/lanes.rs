@@ -18,6 +18,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use crate::base::monotonic;
+use crate::engine::listener::Resolver;
 use crate::faces::dns::wire::HEADER;
 
 /// Sockets for one server.
@@ -39,6 +40,8 @@ const ERRORS_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) struct Lanes {
     to: SocketAddr,
+    /// It is in a container, and asked from within.
+    within: Option<Arc<Resolver>>,
     open: Mutex<[Option<Arc<Lane>>; LANES]>,
 }
 
@@ -83,8 +86,8 @@ struct Waiting {
 }
 
 impl Lanes {
-    pub(super) fn new(to: SocketAddr) -> Self {
-        Self { to, open: Mutex::default() }
+    pub(super) fn new(to: SocketAddr, within: Option<Arc<Resolver>>) -> Self {
+        Self { to, within, open: Mutex::default() }
     }
 
     /// Sends a question, whose ID is set here. `question`: its name, type and class as they stand in `message`. What
@@ -109,7 +112,11 @@ impl Lanes {
         if let Some(lane) = self.open()[place].as_ref().filter(|lane| lane.is_fit()) {
             return Ok(lane.clone());
         }
-        let lane = Arc::new(Lane::open(self.to).await?);
+        let socket = match self.within.clone() {
+            None => connected(self.to).await?,
+            Some(within) => UdpSocket::from_std(tokio::task::spawn_blocking(move || within.udp()).await??)?,
+        };
+        let lane = Arc::new(Lane::open(socket));
         // What waits in the old one keeps it until it is answered.
         self.open()[place] = Some(lane.clone());
         Ok(lane)
@@ -120,14 +127,18 @@ impl Lanes {
     }
 }
 
+async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
+
 impl Lane {
-    async fn open(to: SocketAddr) -> io::Result<Self> {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = UdpSocket::bind((any, 0)).await?;
-        socket.connect(to).await?;
+    fn open(socket: UdpSocket) -> Self {
         let shared = Arc::new(Shared { socket, waiting: Mutex::default(), heard: AtomicUsize::new(0) });
         let reader = tokio::spawn(shared.clone().read()).abort_handle();
-        Ok(Self { shared, opened: monotonic::now(), asked: AtomicUsize::new(0), reader })
+        Self { shared, opened: monotonic::now(), asked: AtomicUsize::new(0), reader }
     }
 
     /// Whether it takes another question.
@@ -249,7 +260,7 @@ mod tests {
     #[tokio::test]
     async fn only_an_answer_to_the_question_counts() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let lanes = Lanes::new(server.local_addr().unwrap());
+        let lanes = Lanes::new(server.local_addr().unwrap(), None);
         let (ticket, mut told) = ask(&lanes, false).await;
         let mut buffer = [0; 512];
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
@@ -284,7 +295,7 @@ mod tests {
     #[tokio::test]
     async fn ports_and_ids_differ_and_sockets_are_few() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let lanes = Lanes::new(server.local_addr().unwrap());
+        let lanes = Lanes::new(server.local_addr().unwrap(), None);
         let (mut ports, mut ids, mut kept) =
             (std::collections::BTreeSet::new(), std::collections::BTreeSet::new(), Vec::new());
         for _ in 0..200 {
@@ -301,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_told_at_once() {
         let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (_ticket, mut told) = ask(&Lanes::new(address), false).await;
+        let (_ticket, mut told) = ask(&Lanes::new(address, None), false).await;
         assert!(matches!(told.recv().await, Some(Heard::Refused)));
     }
 }

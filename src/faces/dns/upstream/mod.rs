@@ -6,6 +6,7 @@ mod lanes;
 mod race;
 mod streams;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use super::question::{Flags, Question};
 use super::reply::{MAX_UDP, Reply};
 use super::wire::HEADER;
 use crate::base::monotonic;
+use crate::engine::listener::Resolver;
 use crate::model::upstream::{Transport, Upstream};
 
 /// All upstreams together get this long: below the 5 s after which stub resolvers ask again (resolv.conf(5), `timeout`),
@@ -36,7 +38,7 @@ const SILENCE: Duration = Duration::from_millis(2000);
 /// A datagram may be lost: it is sent again after so many times the time after which the server is late.
 const AGAIN: [u32; 2] = [3, 8];
 
-/// A question as it is sent: the name in random case, the same for all servers and tries.
+/// A question as it is sent: the name in random case or in the asker's, the same for all servers and tries.
 #[derive(Debug, Clone)]
 pub(super) struct Sent {
     query: Query,
@@ -74,11 +76,18 @@ pub(super) struct Server {
     pub(super) upstream: Upstream,
     pub(super) health: health::Health,
     lanes: Lanes,
-    pool: Pool,
+    streams: Streams,
     /// It was seen to answer in another case than it was asked in.
     any_case: AtomicBool,
     /// It was seen not to know EDNS.
     no_edns: AtomicBool,
+}
+
+/// How it is asked over a connection.
+enum Streams {
+    Pool(Box<Pool>),
+    /// It is in a container, and asked from within.
+    Within(Arc<Resolver>),
 }
 
 /// Makes servers.
@@ -91,21 +100,18 @@ impl Maker {
     }
 
     pub(super) fn server(&self, upstream: &Upstream) -> Server {
-        Server {
-            upstream: upstream.clone(),
-            health: health::Health::default(),
-            lanes: Lanes::new(upstream.address),
-            pool: streams::pool(upstream, self.0.clone()),
-            any_case: AtomicBool::new(false),
-            no_edns: AtomicBool::new(false),
-        }
+        let streams = Streams::Pool(Box::new(streams::pool(upstream, self.0.clone())));
+        Server::new(upstream.clone(), Lanes::new(upstream.address, None), streams)
     }
 }
 
 impl Sent {
-    pub(super) fn new(question: &Question) -> Self {
-        let mut name = question.query.name().to_lowercase();
-        name.randomize_label_case();
+    pub(super) fn new(question: &Question, in_random_case: bool) -> Self {
+        let mut name = question.query.name().clone();
+        if in_random_case {
+            name = name.to_lowercase();
+            name.randomize_label_case();
+        }
         let mut query = question.query.clone();
         query.set_name(name);
         let flags = question.flags;
@@ -136,6 +142,25 @@ impl Sent {
 }
 
 impl Server {
+    fn new(upstream: Upstream, lanes: Lanes, streams: Streams) -> Self {
+        Self {
+            upstream,
+            health: health::Health::default(),
+            lanes,
+            streams,
+            any_case: AtomicBool::new(false),
+            no_edns: AtomicBool::new(false),
+        }
+    }
+
+    /// The one in a container.
+    pub(super) fn within(resolver: Resolver) -> Self {
+        let address = SocketAddr::from(resolver.address());
+        let resolver = Arc::new(resolver);
+        let lanes = Lanes::new(address, Some(resolver.clone()));
+        Self::new(Upstream { address, transport: Transport::Plain }, lanes, Streams::Within(resolver))
+    }
+
     /// What it says; an error when another server is to be asked.
     pub(super) async fn ask(&self, sent: &Sent) -> Result<Reply, Failure> {
         let started = monotonic::now();
@@ -143,8 +168,7 @@ impl Server {
         let said = match self.upstream.transport {
             Transport::Plain => self.ask_plain(sent, started).await,
             Transport::Tls { .. } | Transport::Https { .. } => {
-                let whole = streams::ask(&self.pool, sent.message(true));
-                timeout(PATIENCE, whole).await.unwrap_or(Err(Failure::Silent))
+                timeout(PATIENCE, self.over_stream(sent.message(true))).await.unwrap_or(Err(Failure::Silent))
             }
         };
         let round_trip = Some(monotonic::now().saturating_duration_since(started));
@@ -172,11 +196,21 @@ impl Server {
         }
         if message.metadata.truncation {
             self.health.alive();
-            return streams::ask(&self.pool, sent.message(with_edns)).await;
+            return self.over_stream(sent.message(with_edns)).await;
         }
         match message.metadata.response_code {
             code @ (ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::FormErr) => Err(Failure::Said(code)),
             _ => Ok(reply(message)),
+        }
+    }
+
+    async fn over_stream(&self, message: Message) -> Result<Reply, Failure> {
+        match &self.streams {
+            Streams::Pool(pool) => streams::ask(pool, message).await,
+            Streams::Within(resolver) => {
+                let whole = streams::ask_within(resolver.clone(), message);
+                timeout(PATIENCE, whole).await.unwrap_or(Err(Failure::Silent))
+            }
         }
     }
 

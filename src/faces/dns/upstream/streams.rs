@@ -1,7 +1,8 @@
 //! Name servers over connections: TCP where an answer is too long for UDP, TLS and HTTPS where the configuration says so.
-//! hickory opens and keeps the connections.
+//! hickory opens and keeps the connections, but for those within a container, each of which has one question.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,8 +17,11 @@ use hickory_resolver::net::{DnsError, NetError};
 use hickory_resolver::{NameServerPool, PoolContext, TlsConfig};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use super::{Failure, PATIENCE};
+use crate::engine::listener::Resolver;
 use crate::faces::dns::reply::Reply;
 use crate::model::upstream::{Transport, Upstream};
 
@@ -107,4 +111,27 @@ pub(super) async fn ask(pool: &Pool, message: Message) -> Result<Reply, Failure>
         Err(NetError::Timeout) => Err(Failure::Silent),
         Err(error) => Err(Failure::Unreachable(error.to_string())),
     }
+}
+
+/// What the resolver in a container says.
+pub(super) async fn ask_within(resolver: Arc<Resolver>, message: Message) -> Result<Reply, Failure> {
+    let question = message.to_vec().map_err(|error| Failure::Unreadable(error.to_string()))?;
+    let answer = exchange(resolver, &question).await.map_err(|error| Failure::Unreachable(error.to_string()))?;
+    let answer = Message::from_vec(&answer).map_err(|error| Failure::Unreadable(error.to_string()))?;
+    match answer.metadata.response_code {
+        code @ (ResponseCode::ServFail | ResponseCode::Refused) => Err(Failure::Said(code)),
+        _ if answer.metadata.id != message.metadata.id => Err(Failure::Unreadable("another question's answer".into())),
+        _ => Ok(super::reply(answer)),
+    }
+}
+
+/// Each with its length before it (RFC 1035, 4.2.2).
+async fn exchange(resolver: Arc<Resolver>, question: &[u8]) -> io::Result<Vec<u8>> {
+    let stream = tokio::task::spawn_blocking(move || resolver.tcp()).await??;
+    let mut stream = TcpStream::from_std(stream)?;
+    let length = u16::try_from(question.len()).map_err(io::Error::other)?;
+    stream.write_all(&[&length.to_be_bytes(), question].concat()).await?;
+    let mut answer = vec![0; usize::from(stream.read_u16().await?)];
+    stream.read_exact(&mut answer).await?;
+    Ok(answer)
 }

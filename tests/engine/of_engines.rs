@@ -1,0 +1,99 @@
+//! Containers of another engine over the fake kernel: names of interfaces, default routes, and where names are answered.
+
+use std::path::Path;
+
+use netd::kernel::netns_of_process;
+use netd::model::endpoint::Endpoint;
+use netd::model::request::Place;
+use netd::model::step::DefaultRoute;
+
+use super::*;
+
+fn world() -> World {
+    let world = World::new();
+    for network in ["net1", "net2"] {
+        let spec = NetworkSpec { sticky: false, ..network_spec(network) };
+        let spec = NetworkSpec { dns: Default::default(), ..spec };
+        world.runtime.block_on(world.handle().create_network(spec)).unwrap();
+    }
+    world
+}
+
+fn connect(world: &World, network: &str, container: &str, place: Option<Place>, ifname: Option<&str>) -> Arc<Endpoint> {
+    let spec = ConnectSpec {
+        network: network.into(),
+        target: Target { container: container.into(), place, id: None },
+        ports: Vec::new(),
+        ip: None,
+        ip6: None,
+        mac: None,
+        aliases: Vec::new(),
+        ifname: ifname.map(|name| name.parse().unwrap()),
+        exposed: Vec::new(),
+        labels: BTreeMap::new(),
+        upstreams: Vec::new(),
+    };
+    world.runtime.block_on(world.handle().connect(spec)).unwrap()
+}
+
+/// (interface, metric) of each default route of the namespace, in their order.
+fn routes(world: &World, path: &Path) -> Vec<(String, Option<u32>)> {
+    let world = world.fake.world();
+    let routes = world.routes.get(&world.namespaces[path]).into_iter().flatten();
+    routes.map(|route| (route.ifname.to_string(), route.metric)).collect()
+}
+
+#[test]
+fn its_interface_and_default_route_are_not_those_that_the_engine_wants() {
+    let mut world = world();
+    let path = netns_of_process(4711);
+    world.fake.add_namespace_at(&path);
+    let inode = world.fake.world().namespaces[&path];
+    let own = DefaultRoute { ifname: "eth0".parse().unwrap(), gateway: "172.17.0.1".parse().unwrap(), metric: None };
+    world.fake.world().routes.insert(inode, vec![own]);
+    let place = || Some(Place::OfEngine(4711));
+    assert_eq!(connect(&world, "net1", "docked", place(), None).ifname.as_str(), "nd0");
+    assert_eq!(connect(&world, "net2", "docked", None, None).ifname.as_str(), "nd1");
+    let both = [("eth0".to_owned(), None), ("nd0".to_owned(), Some(2048))];
+    assert_eq!(routes(&world, &path), both, "the engine's, and one behind it");
+    // It is known after a restart as well, whatever the kernel says by then.
+    world.stop();
+    world.start();
+    world.runtime.block_on(world.handle().disconnect("net1", "docked")).unwrap();
+    assert_eq!(routes(&world, &path), [("eth0".to_owned(), None), ("nd1".to_owned(), Some(2048))]);
+    assert_eq!(connect(&world, "net1", "docked", None, Some("eth3")).ifname.as_str(), "eth3", "as asked");
+}
+
+#[test]
+fn a_namespace_of_an_engine_is_known_by_what_the_kernel_tells() {
+    let world = world();
+    world.fake.add_namespace("netns-1");
+    let inode = world.fake.world().namespaces[Path::new("/run/netns/netns-1")];
+    world.fake.world().of_engines.insert(inode);
+    assert_eq!(connect(&world, "net1", "netns-1", None, None).ifname.as_str(), "nd0");
+    let place = Some(Place::Path("/run/netns/web".into()));
+    assert_eq!(connect(&world, "net1", "site", place, None).ifname.as_str(), "eth0", "nobody's but netd's");
+    assert_eq!(routes(&world, Path::new("/run/netns/web")), [("eth0".to_owned(), None)]);
+}
+
+#[test]
+fn beside_a_resolver_of_its_engine_it_asks_within() {
+    let world = world();
+    let mut apart = NetworkSpec::named("apart".parse().unwrap());
+    apart.dns.listen = DnsListen::Gateway;
+    world.runtime.block_on(world.handle().create_network(apart)).unwrap();
+    for pid in [1, 2, 3] {
+        world.fake.add_namespace_at(netns_of_process(pid));
+    }
+    let inode = |pid| world.fake.world().namespaces[&netns_of_process(pid)];
+    let resolvers = BTreeSet::from([inode(1), inode(3)]);
+    world.fake.world().resolvers = resolvers;
+    connect(&world, "net1", "one", Some(Place::OfEngine(1)), None);
+    connect(&world, "net1", "two", Some(Place::OfEngine(2)), None);
+    connect(&world, "apart", "three", Some(Place::OfEngine(3)), None);
+    let inside = world.fake.world().inside.clone();
+    let within: Vec<_> = inside.iter().map(|(inode, inside)| (*inode, inside.beside, inside.gateways.len())).collect();
+    assert_eq!(within, [(inode(1), true, 0)], "not where the user says gateway; nothing else is led there");
+    world.runtime.block_on(world.handle().disconnect("net1", "one")).unwrap();
+    assert_eq!(world.fake.world().inside.len(), 0);
+}
