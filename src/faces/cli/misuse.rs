@@ -23,11 +23,10 @@ pub struct Misuse {
 
 impl Misuse {
     pub(super) fn new(error: &clap::Error, args: &[OsString]) -> Self {
-        let rendered = || error.render().to_string();
         if !error.use_stderr() {
-            return Self { help: rendered(), text: String::new(), code: 0 };
+            return Self { help: error.render().to_string(), text: String::new(), code: 0 };
         }
-        let help = if args.len() <= 1 { rendered() } else { String::new() };
+        let help = if args.len() <= 1 { Cli::command().render_help().to_string() } else { String::new() };
         Self { help, text: explain(error, &verb(args)), code: 2 }
     }
 
@@ -61,7 +60,10 @@ fn explain(error: &clap::Error, verb: &str) -> String {
     let prefix = if verb.is_empty() { "netd".to_owned() } else { format!("netd: {verb}") };
     let help = if verb.is_empty() { "netd -h".to_owned() } else { format!("netd {verb} -h") };
     let what = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => "a command is missing".to_owned(),
+        // The latter where the environment gives an argument.
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "a command is missing".to_owned()
+        }
         _ => what(error),
     };
     format!("{prefix}: {what}: see `{help}`\n")
