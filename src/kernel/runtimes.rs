@@ -96,8 +96,6 @@ async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
         let patience = PATIENCE_NETWORKS.as_secs();
         let client = bollard::Docker::connect_with_unix(address, patience, bollard::API_DEFAULT_VERSION);
         let client = client.map_err(|error| error.to_string())?;
-        // An older Docker refuses newer versions of its API.
-        let client = client.negotiate_version().await.map_err(|error| error.to_string())?;
         client.list_networks(None::<ListNetworksOptions>).await.map_err(|error| error.to_string())
     };
     if !socket.exists() {
