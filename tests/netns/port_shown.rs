@@ -45,7 +45,10 @@ fn shown(lab: &Lab) {
         let netd = crate::lab::daemon::NETD;
         let line = format!("script -qec 'stty cols {columns}; {netd} ps' /dev/null");
         let text = lab.shell("host", &line).ok().stdout.replace('\r', "");
-        assert!(text.lines().count() > 2 && text.lines().all(|line| line.chars().count() <= columns), "{text}");
+        assert!(
+            (text.lines().count() > 2) == (columns == 80) && text.lines().all(|line| line.chars().count() <= columns),
+            "{text}"
+        );
         for part in ["web", "0123456789ab", "front,", "back", "*:4000->80/tcp", "127.0.0.1:5000->53/udp"] {
             assert!(text.contains(part), "{part} is missing:\n{text}");
         }
