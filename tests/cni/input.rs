@@ -130,7 +130,6 @@ fn keys_that_would_be_ignored_are_refused() {
         (json!({"bridge": "cni0"}), "\"bridge\": \"cni0\""),
         (json!({"subnets": [{"subnet": "10.1.0.0/16", "range": "x"}]}), "\"subnets[0].range\": \"x\""),
         (json!({"dns": {"servers": []}}), "\"dns.servers\": []"),
-        (json!({"runtimeConfig": {"infinibandGUID": "x"}}), "\"runtimeConfig.infinibandGUID\": \"x\""),
         (json!({"bandwidth": {"ingress": 7}}), "\"bandwidth.ingress\": 7"),
     ] {
         let conf = configuration(&daemon, "1.1.0", keys);

@@ -9,6 +9,8 @@ mod chain;
 #[cfg(test)]
 mod environment;
 #[cfg(test)]
+mod go;
+#[cfg(test)]
 mod input;
 #[cfg(test)]
 mod ipam;

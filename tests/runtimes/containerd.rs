@@ -13,9 +13,9 @@ use crate::lab::{Lab, until};
 use crate::machine;
 use crate::world::{PAGE, Traces, docker_archive, fetches_the_page, nothing_left, on_host, start, trial};
 
-const NEEDS: &[&str] = &["containerd", "ctr", "runc", "containerd-shim-runc-v2"];
-const ADDRESS: &str = "/run/lab/containerd/containerd.sock";
-const IMAGE: &str = "docker.io/library/lab:latest";
+pub(crate) const NEEDS: &[&str] = &["containerd", "ctr", "runc", "containerd-shim-runc-v2"];
+pub(crate) const ADDRESS: &str = "/run/lab/containerd/containerd.sock";
+pub(crate) const IMAGE: &str = "docker.io/library/lab:latest";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -25,20 +25,25 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// A containerd of its own; it ends when dropped.
-struct Containerd(Child);
+pub(crate) struct Containerd(Child);
 
 impl Containerd {
     fn start() -> Self {
+        Self::with(&["io.containerd.grpc.v1.cri"], "", "default")
+    }
+
+    /// Without those plugins, with these settings of others, and with the image in a namespace of containerd's.
+    pub(crate) fn with(disabled: &[&str], plugins: &str, namespace: &str) -> Self {
         let settings = format!(
             r#"version = 2
 root = "/run/lab/containerd/root"
 state = "/run/lab/containerd/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = {disabled:?}
 [grpc]
 address = "{ADDRESS}"
 [plugins."io.containerd.internal.v1.opt"]
 path = "/run/lab/containerd/opt"
-"#
+{plugins}"#
         );
         fs::write("/run/lab/containerd.toml", settings).expect("a file");
         let log = fs::File::create("/run/lab/containerd.log").expect("a file");
@@ -47,7 +52,8 @@ path = "/run/lab/containerd/opt"
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let containerd = Self(child.expect("containerd starts"));
         until("containerd answers", || ctr("version").code == Some(0));
-        ctr(&format!("image import --snapshotter native {}", docker_archive(IMAGE))).ok();
+        let image = docker_archive(IMAGE);
+        ctr(&format!("--namespace {namespace} image import --snapshotter native {image}")).ok();
         containerd
     }
 }

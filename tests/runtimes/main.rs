@@ -1,5 +1,5 @@
-//! Ring 4: real container runtimes drive netd through its CNI plugin: Podman, containerd's `ctr`, and a small libcni
-//! that loads every conflist in `cni-conf`; and a dockerd has containers of its own beside netd.
+//! Ring 4: real container runtimes drive netd through its CNI plugin: Podman, containerd's `ctr` and its CRI, and a
+//! small libcni that loads every conflist in `cni-conf`; and a dockerd has containers of its own beside netd.
 //!
 //! Runtimes need real root: with less, everything here is ignored, and failed where `CI=true` promises that it runs.
 //! `main` enters namespaces of its own first ([`machine`]); each test then has ring 3's laboratory and, on top of it,
@@ -8,9 +8,11 @@
 
 mod conflists;
 mod containerd;
+mod cri;
 mod docker;
 mod dockerd;
 mod driver;
+mod grpc;
 mod install;
 #[path = "../netns/lab/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "ring 3's laboratory, of which this ring needs a part")]
@@ -28,15 +30,16 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let entered = if arguments.list { machine::Entered::Here } else { machine::enter() };
     let trials: Vec<Trial> = [
-        install::trials(),
-        driver::trials(),
-        conflists::trials(),
-        podman::trials(),
-        containerd::trials(),
-        docker::trials(),
+        install::trials,
+        driver::trials,
+        conflists::trials,
+        podman::trials,
+        containerd::trials,
+        cri::trials,
+        docker::trials,
     ]
     .into_iter()
-    .flatten()
+    .flat_map(|trials| trials())
     .collect();
     let trials = match entered {
         machine::Entered::Here => trials,

@@ -169,7 +169,8 @@ pub(crate) fn docker_archive(name: &str) -> String {
         other => other,
     };
     let config = serde_json::json!({
-        "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin"], "StopSignal": "SIGKILL"},
+        "architecture": architecture, "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "Cmd": ["busybox", "sleep", "100000"], "StopSignal": "SIGKILL"},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]},
     });
     let manifest = serde_json::json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);

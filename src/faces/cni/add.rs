@@ -29,6 +29,10 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
     check_netns(call, environment, netns)?;
     let mut attach = request::attach(conf, request::absolute(netns)?, &environment.arguments()?)?;
     let (ours, runtimes) = (conf.dns()?, conf.runtime_dns()?);
+    let ignored = request::ignored(conf)?;
+    if !ignored.is_empty() {
+        call.note(&format!("ignored what netd does not know: {}", ignored.join(", ")));
+    }
     let client = Client::new(conf.socket()?);
     let path = attachment_path(conf.name.as_str(), target);
     let put = |attach: &Attach| client.put::<Attachment>(&path, attach).map_err(|error| Failure::daemon(&error));

@@ -73,7 +73,7 @@ pub(super) fn document(stdin: &[u8]) -> Result<Map<String, Value>, Failure> {
 
 /// The version that errors about this document are told in.
 pub(super) fn version_of(document: &Map<String, Value>) -> Version {
-    document.get("cniVersion").and_then(Value::as_str).and_then(Version::parse).unwrap_or(Version::NEWEST)
+    Fields::root(document).get("cniVersion").and_then(Value::as_str).and_then(Version::parse).unwrap_or(Version::NEWEST)
 }
 
 impl<'a> Configuration<'a> {
@@ -164,14 +164,13 @@ impl<'a> Configuration<'a> {
         Resolver::asked(&dns, "nameservers", "search")
     }
 
-    /// What the runtime wants there.
+    /// What the runtime wants there; it says no domain.
     pub(super) fn runtime_dns(&self) -> Result<Resolver, Failure> {
         let runtime = self.fields.object("runtimeConfig")?;
         let Some(dns) = runtime.map(|runtime| runtime.object("dns")).transpose()?.flatten() else {
             return Ok(Resolver::default());
         };
-        dns.only(&["servers", "searches", "options"])?;
-        Resolver::asked(&dns, "servers", "searches")
+        Ok(Resolver { domain: None, ..Resolver::asked(&dns, "servers", "searches")? })
     }
 }
 

@@ -109,7 +109,8 @@ impl Failure {
     }
 }
 
-fn line(text: &str) -> String {
+/// A text in one line.
+pub(super) fn line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 

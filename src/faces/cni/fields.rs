@@ -1,5 +1,7 @@
-//! JSON objects, read key by key: what is wrong is told with the key's path and its value. `null` is absence, as Go's
-//! decoder has it.
+//! JSON objects, read key by key as Go's decoder does, on which runtimes and the reference plugins rely: `null` is
+//! absence, and a key is found without regard to case (containerd sends `HostPort` for `hostPort`). The key as it is
+//! spelt here counts before other spellings; of several others the last one in alphabetical order. What is wrong is told
+//! with the key's path as it was given, and its value.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -30,14 +32,22 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The path of a key.
+    /// The path of a key, in the spelling that was given.
     pub(super) fn at(&self, key: &str) -> String {
+        let key = self.entry(key).map_or(key, |(given, _)| given);
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     /// The value of a key.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
-        self.map.get(key).filter(|value| !value.is_null())
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// A key as it was given, and its value.
+    fn entry(&self, key: &str) -> Option<(&'a str, &'a Value)> {
+        let exact = self.map.get_key_value(key).filter(|(_, value)| !value.is_null());
+        let other = || self.map.iter().rfind(|(given, value)| !value.is_null() && is_same_key(given, key));
+        exact.or_else(other).map(|(given, value)| (given.as_str(), value))
     }
 
     /// Whether nothing is said.
@@ -47,7 +57,7 @@ impl<'a> Fields<'a> {
 
     /// The value of a key is wrong.
     pub(super) fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Failure {
-        Failure::value(&self.at(key), self.map.get(key).unwrap_or(&Value::Null), why)
+        Failure::value(&self.at(key), self.get(key).unwrap_or(&Value::Null), why)
     }
 
     /// A text; the empty one is none.
@@ -98,11 +108,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts.
+    /// A list of texts; `null` among them is none.
     pub(super) fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let texts: Option<Vec<String>> = self.list(key)?.iter().map(text).collect();
-        texts.ok_or_else(|| self.wrong(key, "use a list of strings"))
+        texts(self.list(key)?).ok_or_else(|| self.wrong(key, "use a list of strings"))
+    }
+
+    /// A list of texts under a name that somebody chose, which has a case.
+    pub(super) fn texts_named(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let chosen = match self.map.get(name) {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::Array(list)) => texts(list),
+            Some(_) => None,
+        };
+        let at = || format!("{}.{name}", self.path);
+        let value = || self.map.get(name).unwrap_or(&Value::Null);
+        chosen.ok_or_else(|| Failure::value(&at(), value(), "use a list of strings"))
     }
 
     /// A text, or a list of them.
@@ -120,16 +140,15 @@ impl<'a> Fields<'a> {
         self.get(key).map(|value| Self::of(value, self.at(key))).transpose()
     }
 
-    /// A list of objects.
+    /// A list of objects; `null` among them is none.
     pub(super) fn objects(&self, key: &str) -> Result<Vec<Self>, Failure> {
         let element = |(index, value)| Self::of(value, format!("{}[{index}]", self.at(key)));
-        self.list(key)?.iter().enumerate().map(element).collect()
+        self.list(key)?.iter().enumerate().filter(|(_, value)| !value.is_null()).map(element).collect()
     }
 
     /// Refuses keys that are not known here.
     pub(super) fn only(&self, known: &[&str]) -> Result<(), Failure> {
-        let unknown = |(key, _): &(&String, &Value)| !known.contains(&key.as_str()) && !is_foreign(key);
-        match self.map.iter().find(unknown) {
+        match self.unknown(known).next() {
             None => Ok(()),
             Some((key, value)) => {
                 let key = self.at(key);
@@ -137,6 +156,42 @@ impl<'a> Fields<'a> {
                 Err(failure.details(format!("known here: {}", known.join(", "))))
             }
         }
+    }
+
+    /// Notes the keys that are not known here, to be told.
+    pub(super) fn note_unknown(&self, known: &[&str], ignored: &mut Vec<String>) {
+        ignored.extend(self.unknown(known).map(|(key, _)| self.at(key)));
+    }
+
+    fn unknown(&self, known: &[&str]) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let is_known = |key: &str| known.iter().any(|known| is_same_key(key, known));
+        let keys = self.map.iter().map(|(key, value)| (key.as_str(), value));
+        keys.filter(move |(key, _)| !is_known(key) && !is_foreign(key))
+    }
+}
+
+fn texts(list: &[Value]) -> Option<Vec<String>> {
+    list.iter().filter(|value| !value.is_null()).map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+/// Whether two keys differ in case only, as Go's decoder sees it (`foldName`, encoding/json/fold.go): besides ASCII
+/// letters, the long s and the Kelvin sign have one.
+pub(super) fn is_same_key(one: &str, other: &str) -> bool {
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    one.chars().map(fold).eq(other.chars().map(fold))
+}
+
+/// Gives the keys of an object the spelling that is known.
+pub(super) fn respell(object: &mut Map<String, Value>, known: &[&str]) {
+    for key in known {
+        let Some(given) = Fields::root(object).entry(key).map(|(given, _)| given.to_owned()) else { continue };
+        let value = object.get(&given).cloned().unwrap_or_default();
+        object.retain(|other, _| !is_same_key(other, key));
+        object.insert((*key).to_owned(), value);
     }
 }
 

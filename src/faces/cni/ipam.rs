@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::net::IpAddr;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::environment::{Environment, missing};
 use super::failure::{DECODE, Failure, INTERNAL, INVALID_CONFIGURATION, IO, TRY_AGAIN};
@@ -64,7 +64,8 @@ impl Ipam<'_> {
     /// Its own error, or what it said instead.
     fn failure(&self, command: &str, code: Option<i32>, stdout: &[u8], stderr: &[u8]) -> Failure {
         let kind = self.kind;
-        let error = serde_json::from_slice::<Value>(stdout).ok().filter(Value::is_object);
+        let error = serde_json::from_slice::<Map<String, Value>>(stdout).ok();
+        let error = error.as_ref().map(Fields::root);
         let text = |key: &str| error.as_ref().and_then(|error| error.get(key)?.as_str()).unwrap_or_default();
         if !text("msg").is_empty() {
             let code = error.as_ref().and_then(|error| error.get("code")?.as_u64());

@@ -20,7 +20,7 @@
 //! ipam           another plugin gives the addresses; absent or {}: netd does
 //! socket         the daemon's; default /run/netd/netd.sock
 //! runtimeConfig  portMappings, ips, mac, aliases, bandwidth, dns, ipRanges (CNI's CONVENTIONS.md)
-//! args.cni       ips, mac, aliases; the rest is nobody's concern
+//! args.cni       ips, mac, aliases
 //! CNI_ARGS       IP and GATEWAY (lists, joined by commas), MAC, K8S_POD_NAME, K8S_POD_NAMESPACE, IgnoreUnknown
 //! ```
 //!
@@ -35,9 +35,12 @@
 //!
 //! # Decisions
 //!
-//! - `ADD` and `STATUS` refuse keys they do not know (code 2), in `runtimeConfig` too: a misspelt `internal` would open
-//!   a network. Keys with a dot or a slash and keys that begin with `_` are others'. `DEL`, `CHECK` and `GC` read only
-//!   what they need, and `CNI_ARGS` is `ADD`'s alone: what keeps a container from coming must not keep it from going.
+//! - Input is decoded as Go does, on which runtimes rely (`fields`): keys without regard to case, `null` as absent.
+//! - `ADD` and `STATUS` refuse keys of the configuration that they do not know (code 2): a misspelt `internal` would
+//!   open a network. Keys with a dot or a slash and keys that begin with `_` are others'. What `runtimeConfig` and `args`
+//!   hold besides is the runtime's: it is ignored, with a line on standard error, which runtimes log. `DEL`, `CHECK` and
+//!   `GC` read only what they need, and `CNI_ARGS` is `ADD`'s alone: what keeps a container from coming must not keep it
+//!   from going.
 //! - `CNI_PATH` is needed where an IPAM plugin is to be found, as the spec says, not everywhere, as libcni's skel does.
 //! - `ADD` again makes whole what lost a part since, or fails with 102: its answer never promises more than there is.
 //! - `CHECK` expects the MAC address and the MTU that `prevResult` tells of the interface: a later plugin of the chain
@@ -146,6 +149,13 @@ struct Call<'a> {
     invocation: &'a Invocation,
     programs: &'a dyn Programs,
     stderr: Vec<u8>,
+}
+
+impl Call<'_> {
+    /// A line for people: runtimes pass standard error on to their log.
+    fn note(&mut self, text: &str) {
+        self.stderr.extend_from_slice(format!("netd-cni: {}\n", failure::line(text)).as_bytes());
+    }
 }
 
 /// The whole program: reads standard input where the command has some, and writes what came of it.

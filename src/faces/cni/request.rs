@@ -17,6 +17,12 @@ use crate::model::names::ContainerName;
 
 /// Capabilities that mean something to netd.
 const CAPABILITIES: [&str; 7] = ["portMappings", "ips", "mac", "aliases", "bandwidth", "dns", "ipRanges"];
+const LIMITS: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
+const RANGE: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
+const MAPPING: [&str; 4] = ["hostPort", "containerPort", "protocol", "hostIP"];
+const RESOLVER: [&str; 3] = ["servers", "searches", "options"];
+/// What `args.cni` may say.
+const ARGUMENTS: [&str; 3] = ["ips", "mac", "aliases"];
 /// Transport protocols that ports have.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
@@ -24,9 +30,6 @@ const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 pub(super) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Arguments) -> Result<Attach, Failure> {
     conf.check_keys()?;
     let runtime = conf.fields.object("runtimeConfig")?;
-    if let Some(runtime) = &runtime {
-        runtime.only(&CAPABILITIES)?;
-    }
     let args = conf.fields.object("args")?.map(|args| args.object("cni")).transpose()?.flatten();
     let mut network = conf.network()?;
     let ranges = ranges(runtime.as_ref(), &mut network)?;
@@ -41,9 +44,30 @@ pub(super) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
         ranges,
         mac: mac(runtime.as_ref(), args.as_ref(), arguments)?,
         ports: ports(runtime.as_ref())?,
-        bandwidth: bandwidth(runtime.as_ref().unwrap_or(&conf.fields), &conf.fields)?,
+        bandwidth: bandwidth(runtime.as_ref(), &conf.fields)?,
         ..Attach::default()
     })
+}
+
+/// What the runtime says and netd does not know, by path: runtimes add keys in their own time, so they are passed over.
+pub(super) fn ignored(conf: &Configuration<'_>) -> Result<Vec<String>, Failure> {
+    let mut ignored = Vec::new();
+    if let Some(args) = conf.fields.object("args")? {
+        args.note_unknown(&["cni"], &mut ignored);
+        args.object("cni")?.iter().for_each(|cni| cni.note_unknown(&ARGUMENTS, &mut ignored));
+    }
+    let Some(runtime) = conf.fields.object("runtimeConfig")? else { return Ok(ignored) };
+    runtime.note_unknown(&CAPABILITIES, &mut ignored);
+    runtime.objects("portMappings")?.iter().for_each(|mapping| mapping.note_unknown(&MAPPING, &mut ignored));
+    runtime.object("bandwidth")?.iter().for_each(|limits| limits.note_unknown(&LIMITS, &mut ignored));
+    runtime.object("dns")?.iter().for_each(|dns| dns.note_unknown(&RESOLVER, &mut ignored));
+    for (pool, ranges) in runtime.list("ipRanges")?.iter().enumerate() {
+        for (index, range) in ranges.as_array().into_iter().flatten().enumerate() {
+            let at = format!("{}[{pool}][{index}]", runtime.at("ipRanges"));
+            Fields::of(range, at).iter().for_each(|range| range.note_unknown(&RANGE, &mut ignored));
+        }
+    }
+    Ok(ignored)
 }
 
 type Names = (Option<String>, Option<String>, Vec<String>);
@@ -70,7 +94,7 @@ fn names(conf: &Configuration<'_>, dynamic: [Option<&Fields<'_>>; 2], arguments:
 fn source_aliases(source: &Fields<'_>, network: &str) -> Result<Vec<String>, Failure> {
     match source.get("aliases") {
         Some(serde_json::Value::Object(_)) => {
-            source.object("aliases")?.map_or(Ok(Vec::new()), |networks| networks.texts(network))
+            source.object("aliases")?.map_or(Ok(Vec::new()), |networks| networks.texts_named(network))
         }
         _ => source.texts("aliases"),
     }
@@ -114,13 +138,12 @@ fn ranges(runtime: Option<&Fields<'_>>, network: &mut CreateNetwork) -> Result<V
     let Some(runtime) = runtime else { return Ok(Vec::new()) };
     let (mut ranges, mut families) = (Vec::new(), Vec::new());
     let (mut subnets, mut gateways): (Vec<String>, Vec<String>) = Default::default();
-    for (index, pool) in runtime.list("ipRanges")?.iter().enumerate() {
+    for (index, pool) in runtime.list("ipRanges")?.iter().enumerate().filter(|(_, pool)| !pool.is_null()) {
         let at = format!("{}[{index}]", runtime.at("ipRanges"));
         let pool_ranges = pool.as_array().ok_or_else(|| Failure::value(&at, pool, "use a list of ranges"))?;
         let mut own: Option<Family> = None;
-        for (index, range) in pool_ranges.iter().enumerate() {
+        for (index, range) in pool_ranges.iter().enumerate().filter(|(_, range)| !range.is_null()) {
             let range = Fields::of(range, format!("{at}[{index}]"))?;
-            range.only(&["subnet", "rangeStart", "rangeEnd", "gateway"])?;
             let subnet: Subnet = range.parse("subnet")?.ok_or_else(|| range.wrong("subnet", "it is missing"))?;
             if *own.get_or_insert(subnet.family()) != subnet.family() {
                 return Err(Failure::value(&at, pool, "a pool is of one address family"));
@@ -187,13 +210,11 @@ fn port(mapping: &Fields<'_>) -> Result<PortRequest, Failure> {
 }
 
 /// The runtime's limits, or those of the configuration.
-fn bandwidth(runtime: &Fields<'_>, configuration: &Fields<'_>) -> Result<Option<Bandwidth>, Failure> {
-    let limits = match runtime.object("bandwidth")? {
-        Some(limits) => Some(limits),
-        None => configuration.object("bandwidth")?,
-    };
+fn bandwidth(runtime: Option<&Fields<'_>>, configuration: &Fields<'_>) -> Result<Option<Bandwidth>, Failure> {
+    let ours = configuration.object("bandwidth")?;
+    ours.as_ref().map_or(Ok(()), |ours| ours.only(&LIMITS))?;
+    let limits = runtime.map(|runtime| runtime.object("bandwidth")).transpose()?.flatten().or(ours);
     let Some(limits) = limits else { return Ok(None) };
-    limits.only(&["ingressRate", "ingressBurst", "egressRate", "egressBurst"])?;
     let limit = |rate: &str, burst: &str| {
         let both = [limits.number::<u64>(rate)?, limits.number::<u64>(burst)?].map(|number| number.filter(|n| *n != 0));
         match both {

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::environment::Target;
 use super::failure::Failure;
-use super::fields::Fields;
+use super::fields::{Fields, respell};
 use super::resolver::Resolver;
 use super::version::Version;
 use crate::api::v1::{AddressRequest, Attachment, Route};
@@ -127,9 +127,16 @@ impl<'a> Previous<'a> {
     }
 }
 
-/// The previous result handed on: in that version, with that `dns`, and everything else as it was.
+/// The previous result handed on: in that version, with that `dns`, and everything else as it was. Keys that are looked
+/// at get the spec's spelling, so that none of them is there twice.
 pub(super) fn handed_on(previous: &Value, version: Version, dns: &Resolver) -> Value {
     let mut result = previous.clone();
+    if let Value::Object(result) = &mut result {
+        respell(result, &["cniVersion", "interfaces", "ips", "routes", "dns"]);
+    }
+    entries(&mut result, "interfaces").for_each(|interface| respell(interface, &NEW_IN_INTERFACES));
+    entries(&mut result, "ips").for_each(|ip| respell(ip, &["version", "address"]));
+    entries(&mut result, "routes").for_each(|route| respell(route, &NEW_IN_ROUTES));
     let was = result.get("cniVersion").and_then(Value::as_str).and_then(Version::parse).unwrap_or(version);
     for ip in entries(&mut result, "ips") {
         let family = ip.get("address").and_then(Value::as_str).map(family);

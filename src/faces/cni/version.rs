@@ -1,6 +1,8 @@
 //! The versions of the CNI spec and what distinguishes them.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+
+use super::fields::Fields;
 
 /// A version that is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -47,8 +49,8 @@ impl Version {
     /// The answer to `VERSION`. `cniVersion` is the one on standard input; libcni's skel never reads that, so that
     /// nothing there is fine too.
     pub(super) fn answer(stdin: &[u8]) -> Value {
-        let asked = serde_json::from_slice::<Value>(stdin).ok();
-        let asked = asked.as_ref().and_then(|asked| asked.get("cniVersion")?.as_str());
+        let asked = serde_json::from_slice::<Map<String, Value>>(stdin).ok();
+        let asked = asked.as_ref().and_then(|asked| Fields::root(asked).get("cniVersion")?.as_str());
         json!({ "cniVersion": asked.unwrap_or(Self::NEWEST.as_str()), "supportedVersions": Self::supported() })
     }
 }
