@@ -14,7 +14,7 @@ use crate::logic::refusal::Refusal;
 use crate::logic::wanted;
 use crate::logic::zone::claims;
 use crate::model::desired::Lookup;
-use crate::model::endpoint::{Container, Endpoint};
+use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::ids::ContainerId;
 use crate::model::names::ContainerName;
 use crate::model::network::Network;
@@ -160,6 +160,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let name: ContainerName = text.parse().ok().filter(ContainerName::resolves).ok_or_else(unknown)?;
         match self.kernel.netns(&path) {
             Ok(netns) => {
+                self.check_vacant(&name, &netns)?;
                 let of_engine = self.kernel.is_of_engine(&netns);
                 Ok(Container { id: ContainerId::from_random(rand::random()), name, netns, scope: None, of_engine })
             }
@@ -184,7 +185,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let netns = self.kernel.netns(&path)?;
         let of_engine = matches!(place, Place::OfEngine(_)) || self.kernel.is_of_engine(&netns);
         let desired = &self.state.desired;
-        let by_id = target.id.as_ref().and_then(|id| desired.container(id));
+        let by_id = target.id.as_ref().and_then(|id| desired.by_any_id(id));
         let known = by_id.or_else(|| desired.exact_container(name.as_str())).map(|attached| attached.container.clone());
         match known {
             Some(known) if known.netns.id == netns.id => Ok(known),
@@ -195,10 +196,33 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 if let Some(gone) = known {
                     self.release_container(&gone.id);
                 }
+                self.check_vacant(&name, &netns)?;
                 let id = target.id.clone().unwrap_or_else(|| ContainerId::from_random(rand::random()));
                 Ok(Container { id, name, netns, scope: None, of_engine })
             }
         }
+    }
+
+    /// Refuses a new name for a namespace that is a container's: each of the two would take routes and resolv.conf away
+    /// from the other.
+    fn check_vacant(&mut self, name: &ContainerName, netns: &Netns) -> Result<(), Error> {
+        let Some(holder) = self.occupant(netns) else { return Ok(()) };
+        let (name, netns) = (name.clone(), netns.path.clone());
+        Err(Refusal::NetnsTaken { name, netns, holder: holder.name }.into())
+    }
+
+    /// The living container that has the namespace. One whose own path leads elsewhere by now is gone, and released.
+    pub(super) fn occupant(&mut self, netns: &Netns) -> Option<Container> {
+        let mut last = None;
+        while let Some(holder) = self.state.container_in(netns).cloned() {
+            // What cannot be released (the store fails) stays.
+            if last.as_ref() == Some(&holder.id) || self.kernel.netns_alive(&holder.netns) {
+                return Some(holder);
+            }
+            self.release_container(&holder.id);
+            last = Some(holder.id);
+        }
+        None
     }
 
     pub(super) fn attach(&mut self, network: &Network, endpoint: Endpoint) -> Result<Arc<Endpoint>, Error> {
@@ -261,7 +285,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             .map(|port| Flows::To(*port))
             .collect();
         let mut steps =
-            vec![Step::Vacant { ports: vacant, container: endpoint.container.id.clone() }, Step::Hold(difference.hold)];
+            vec![Step::Vacant { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(difference.hold)];
         steps.retain(Step::does);
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
         // Each time: another program may have made its interface anew since the last.

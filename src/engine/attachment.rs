@@ -153,8 +153,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             && end.is_some_and(|end| end.name == endpoint.host_ifname))
     }
 
-    /// The container as its runtime names it. A name that another living container has becomes an alias: what a runtime
-    /// starts must not fail because of a name.
+    /// The container as its runtime names it. A name that another living container has becomes an alias, and so does the
+    /// name of a container whose namespace netd knows by another: what a runtime starts must not fail because of a name.
     fn runtime_container(&mut self, spec: &AttachSpec, netns: Netns, wish: &mut Wish) -> Result<Container, Error> {
         let id = &spec.key.container;
         let wanted = attachment::wanted_name(spec)?;
@@ -167,6 +167,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 return Err(Refusal::ContainerNameTaken { name: known.name, id: id.short().to_owned() }.into());
             }
             self.release_container(id);
+        }
+        if let Some(holder) = self.occupant(&netns) {
+            wish.attached_as = Some(id.clone());
+            wish.aliases.extend(wanted.as_ref().and_then(alias).or_else(|| id.as_str().parse().ok()));
+            return Ok(holder);
         }
         let scope = spec.scope.clone().filter(|_| wanted.is_some());
         if let Some(name) = &wanted {
@@ -287,7 +292,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
         let flows = flows.map(|port| Flows::To(*port)).collect();
         let mut steps =
-            vec![Step::Vacant { ports: vacant, container: endpoint.container.id.clone() }, Step::Hold(difference.hold)];
+            vec![Step::Vacant { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(difference.hold)];
         steps.extend(wanted::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
         let (old, new) = (wanted::default_routes(before), wanted::default_routes(after));
         steps.push(Step::DefaultRoutes {
@@ -312,7 +317,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         valid: &[(ContainerId, IfName)],
     ) -> Result<Vec<Arc<Endpoint>>, Error> {
         let valid: HashSet<(&ContainerId, &IfName)> = valid.iter().map(|(id, ifname)| (id, ifname)).collect();
-        let is_valid = |e: &Endpoint| valid.contains(&(&e.container.id, &e.ifname));
+        let is_valid = |e: &Endpoint| valid.contains(&(e.runtime_id(), &e.ifname));
         let stale = self.state.desired.endpoints().filter(|e| e.owner.as_ref() == Some(owner) && !is_valid(e));
         let keys: Vec<(EndpointKey, bool)> = stale.map(|endpoint| (endpoint.key(), true)).collect();
         self.disconnect(&keys)

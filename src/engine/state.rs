@@ -16,7 +16,8 @@ use crate::logic::sticky::{self, Sticky};
 use crate::logic::wanted::Blocked;
 use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
-use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
+use crate::model::ids::NetnsId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::store::{Record, Stored};
@@ -40,6 +41,8 @@ pub(crate) struct State {
     pub(crate) limited: HashMap<IfName, EndpointKey>,
     /// Who has a MAC address on a network: one, but where another program gives them.
     pub(crate) macs: HashMap<(NetworkName, Mac), Vec<EndpointKey>>,
+    /// Whose interfaces are in a namespace: one container's, but where an earlier release took it for two.
+    pub(crate) namespaces: HashMap<NetnsId, Vec<EndpointKey>>,
     /// Endpoints per network.
     pub(crate) used: BTreeMap<NetworkName, usize>,
     /// The last sequence number given.
@@ -164,6 +167,7 @@ impl State {
             self.limited.insert(interfaces::limiter(&endpoint), key.clone());
         }
         self.macs.entry((endpoint.network.clone(), endpoint.mac)).or_default().push(key.clone());
+        self.namespaces.entry(endpoint.container.netns.id).or_default().push(key.clone());
         self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
         *self.used.entry(endpoint.network.clone()).or_default() += 1;
         self.sequence = self.sequence.max(endpoint.sequence);
@@ -189,13 +193,8 @@ impl State {
                 index.remove(name);
             }
         }
-        let mac = (endpoint.network.clone(), endpoint.mac);
-        if let Some(holders) = self.macs.get_mut(&mac) {
-            holders.retain(|holder| holder != key);
-            if holders.is_empty() {
-                self.macs.remove(&mac);
-            }
-        }
+        forget(&mut self.macs, &(endpoint.network.clone(), endpoint.mac), key);
+        forget(&mut self.namespaces, &endpoint.container.netns.id, key);
         if let Some(used) = self.used.get_mut(&key.network) {
             *used -= 1;
             if *used == 0 {
@@ -205,8 +204,24 @@ impl State {
         Some((endpoint, records))
     }
 
+    /// The container that has a namespace; the first one, where there are two.
+    pub(crate) fn container_in(&self, netns: &Netns) -> Option<&Container> {
+        let endpoints = self.namespaces.get(&netns.id)?.iter().filter_map(|key| self.desired.endpoint(key));
+        endpoints.min_by_key(|endpoint| endpoint.sequence).map(|endpoint| &endpoint.container)
+    }
+
     /// The endpoints of a container, in the order of connecting.
     pub(crate) fn endpoints_of(&self, container: &crate::model::ids::ContainerId) -> Vec<Arc<Endpoint>> {
         self.desired.container(container).map(|attached| attached.endpoints.clone()).unwrap_or_default()
+    }
+}
+
+/// Takes a holder out of an index.
+fn forget<T: Eq + std::hash::Hash>(index: &mut HashMap<T, Vec<EndpointKey>>, of: &T, key: &EndpointKey) {
+    if let Some(holders) = index.get_mut(of) {
+        holders.retain(|holder| holder != key);
+        if holders.is_empty() {
+            index.remove(of);
+        }
     }
 }

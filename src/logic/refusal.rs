@@ -233,6 +233,19 @@ pub enum Refusal {
         /// Where.
         network: NetworkName,
     },
+    /// The namespace is a container's that is known by another name.
+    #[error(
+        "container {name}: {} is the network namespace of container {holder}: use that name, and --alias for another",
+        .netns.display()
+    )]
+    NetnsTaken {
+        /// The name that was given.
+        name: ContainerName,
+        /// The namespace that was given.
+        netns: std::path::PathBuf,
+        /// Who has it.
+        holder: ContainerName,
+    },
     /// Another living container has that name.
     #[error("container name {name} is taken by the container {id}: see `netd inspect {name}`")]
     ContainerNameTaken {
@@ -270,6 +283,7 @@ impl Refusal {
             | Self::AdoptedOtherwise(_)
             | Self::AttachedOtherwise { .. }
             | Self::NameOfAnother { .. }
+            | Self::NetnsTaken { .. }
             | Self::ContainerNameTaken { .. } => RefusalKind::Conflict,
             Self::NoFreeSubnet { .. } | Self::NoFreeAddress { .. } | Self::BridgeFull { .. } | Self::NoFreePort(_) => {
                 RefusalKind::Exhausted

@@ -84,6 +84,8 @@ pub struct Desired {
     gateways: Map<IpAddr, NetworkName>,
     /// By [`ContainerId::own_address`].
     own_addresses: Map<IpAddr, ContainerId>,
+    /// Containers by the other ids under which runtimes attached them.
+    attached_as: Map<ContainerId, ContainerId>,
 }
 
 impl Desired {
@@ -117,8 +119,10 @@ impl Desired {
 
     /// The endpoint that is an attachment of that key.
     pub fn attachment(&self, key: &AttachmentKey) -> Option<&Arc<Endpoint>> {
-        let endpoints = &self.containers.get(&key.container)?.endpoints;
-        endpoints.iter().find(|e| e.owner.as_ref() == Some(&key.owner) && e.ifname == key.ifname)
+        let other = self.attached_as.get(&key.container).and_then(|id| self.containers.get(id));
+        let endpoints = self.containers.get(&key.container).into_iter().chain(other).flat_map(|a| &a.endpoints);
+        let owned = |e: &&Arc<Endpoint>| e.owner.as_ref() == Some(&key.owner) && *e.runtime_id() == key.container;
+        endpoints.filter(owned).find(|e| e.ifname == key.ifname)
     }
 
     /// The endpoints of one network.
@@ -158,7 +162,12 @@ impl Desired {
     /// A container by name (without case) or full id.
     pub fn exact_container(&self, text: &str) -> Option<&Arc<Attached>> {
         let by_name = self.container_names.get(&text.to_ascii_lowercase()).and_then(|id| self.containers.get(id));
-        by_name.or_else(|| text.parse().ok().and_then(|id: ContainerId| self.containers.get(&id)))
+        by_name.or_else(|| self.by_any_id(&text.parse().ok()?))
+    }
+
+    /// A container by its id, or by one under which a runtime attached it.
+    pub fn by_any_id(&self, id: &ContainerId) -> Option<&Arc<Attached>> {
+        self.containers.get(id).or_else(|| self.containers.get(self.attached_as.get(id)?))
     }
 
     /// The endpoints that a DNS name (lower case) means on a network, in the order of connecting.
@@ -241,6 +250,9 @@ impl Desired {
         let container = endpoint.container.clone();
         self.container_names.insert_mut(container.name.as_str().to_ascii_lowercase(), id.clone());
         self.own_addresses.insert_mut(id.own_address(), id.clone());
+        if let Some(other) = &endpoint.attached_as {
+            self.attached_as.insert_mut(other.clone(), id.clone());
+        }
         let attached = Arc::new(Attached { container, endpoints });
         for address in &endpoint.addresses {
             let holder = Holder { endpoint: endpoint.clone(), attached: attached.clone() };
@@ -270,6 +282,10 @@ impl Desired {
         if let Some(attached) = self.containers.get(&key.container).cloned() {
             let mut attached = Attached::clone(&attached);
             attached.endpoints.retain(|other| other.key() != *key);
+            let is_last = |other| !attached.endpoints.iter().any(|e| e.attached_as.as_ref() == Some(other));
+            if let Some(other) = endpoint.attached_as.as_ref().filter(|other| is_last(other)) {
+                self.attached_as.remove_mut(other);
+            }
             if attached.endpoints.is_empty() {
                 self.containers.remove_mut(&key.container);
                 self.own_addresses.remove_mut(&key.container.own_address());

@@ -14,6 +14,7 @@ use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::publication::Publication;
 use super::route::Route;
 use super::shape::Bandwidth;
+use super::skipped::Skipped;
 use super::upstream::Upstream;
 
 /// A network namespace: who it is, and where it was last seen.
@@ -86,6 +87,9 @@ pub struct Endpoint {
     pub aliases: Vec<Alias>,
     /// Published ports.
     pub publications: Vec<Publication>,
+    /// Ports that its runtime asked for and that the network cannot have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
     /// Ports that it serves besides: DNS tells of them, nothing leads there from outside.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed: Vec<Exposure>,
@@ -95,6 +99,9 @@ pub struct Endpoint {
     /// Which of the runtime's networks attached it (CNI: the configuration's `name`); `None`: a person or the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<NetworkName>,
+    /// The id by which the runtime attached it, where its namespace is that of a container known by another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_as: Option<ContainerId>,
     /// Routes besides the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
@@ -110,6 +117,11 @@ impl Endpoint {
     /// What it is known by.
     pub fn key(&self) -> EndpointKey {
         EndpointKey { network: self.network.clone(), container: self.container.id.clone(), ifname: self.ifname.clone() }
+    }
+
+    /// The id of its container as the runtime that attached it knows it.
+    pub fn runtime_id(&self) -> &ContainerId {
+        self.attached_as.as_ref().unwrap_or(&self.container.id)
     }
 
     /// Its address of that family.

@@ -18,6 +18,7 @@ pub mod question;
 pub mod request;
 pub mod route;
 pub mod shape;
+pub mod skipped;
 pub mod step;
 pub mod upstream;
 

@@ -120,7 +120,8 @@ impl fmt::Display for PortRange {
 /// What the user asked for: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar), or
 /// Docker's long form, `published=HOST_PORT,target=CONTAINER_PORT,protocol=tcp`. No host port, an empty one and 0 mean
 /// "a free one". IPv6 host addresses stand in brackets; one that stands for an IPv4 address is that one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PortSpec {
     /// `None`: every local IPv4 and IPv6 address.
     pub host_ip: Option<IpAddr>,
@@ -168,6 +169,19 @@ impl FromStr for PortSpec {
             )));
         }
         Ok(Self { host_ip, host, container, protocol })
+    }
+}
+
+impl TryFrom<String> for PortSpec {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<PortSpec> for String {
+    fn from(spec: PortSpec) -> Self {
+        spec.to_string()
     }
 }
 

@@ -150,6 +150,8 @@ pub struct Wish {
     pub upstreams: Vec<Upstream>,
     /// The runtime's network that attaches; `None`: a person or the API.
     pub owner: Option<NetworkName>,
+    /// The id by which the runtime attaches, where the container is known by another.
+    pub attached_as: Option<ContainerId>,
 }
 
 impl From<&ConnectSpec> for Wish {
@@ -185,6 +187,7 @@ impl From<&AttachSpec> for Wish {
             bandwidth: spec.bandwidth,
             upstreams: spec.upstreams.clone(),
             owner: Some(spec.key.owner.clone()),
+            attached_as: None,
         }
     }
 }

@@ -20,6 +20,8 @@ use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
 mod claims;
+mod namespaces;
+mod ports;
 mod upset;
 
 struct World {

@@ -120,6 +120,18 @@ fn status_is_the_daemons_and_the_networks() {
 }
 
 #[test]
+fn ports_that_the_network_cannot_have_are_told_on_standard_error() {
+    let daemon = Daemon::start();
+    let mut answer = crate::lab::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "back"}}));
+    answer["endpoint"]["skipped_ports"] = json!([{"host_ip": null, "host_port": 8080, "container_port": 80,
+                                                  "protocol": "tcp", "why": "it is internal"}]);
+    daemon.answers("PUT", 200, answer);
+    let answer = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run();
+    let line = "netd-cni: port *:8080->80/tcp is not published on network back: it is internal\n";
+    assert_eq!((answer.code, answer.stderr.as_str()), (0, line));
+}
+
+#[test]
 fn an_answer_that_is_none_is_told() {
     let daemon = Daemon::start();
     daemon.answers("PUT", 200, json!({"endpoint": 7}));

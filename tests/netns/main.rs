@@ -22,6 +22,7 @@ mod matrix;
 mod names;
 mod networks;
 mod of_engines;
+mod one_namespace;
 mod port_shown;
 mod port_specs;
 mod publishing;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         host_access::trials(),
         networks::trials(),
         endpoints::trials(),
+        one_namespace::trials(),
         sticky::trials(),
         service::trials(),
         runtimes::trials(),

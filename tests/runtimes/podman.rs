@@ -22,6 +22,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("podman: a container joins a second network, leaves it, and keeps its ports", NEEDS, second_network),
         trial("podman: a container that is attached again keeps its ports", NEEDS, attached_again),
         trial("podman: a container on two networks has its ports once", NEEDS, on_two),
+        trial(
+            "podman: a container on an internal and an ordinary network has its port on the latter",
+            NEEDS,
+            front_back,
+        ),
         trial("podman: a port that the host has is refused", NEEDS, taken),
         trial("podman: an address, a MAC and names of the user's choice", NEEDS, chosen),
         trial("podman: a restarted container is found again, a killed one leaves nothing", NEEDS, restarted),
@@ -180,6 +185,37 @@ fn on_two(lab: &Lab) {
     podman("rm -t 0 -f web").ok();
     traces.are_gone(lab);
     nothing_left(lab);
+}
+
+/// Two networks for Podman, of which one is internal, as in many a compose file.
+fn front_and_back() {
+    let text = fs::read_to_string(ours("cni-conf/10-podman.conflist")).expect("a text");
+    for (name, more) in [("front", ""), ("back", "\"internal\": true, ")] {
+        let text = text.replace("\"name\": \"podman\"", &format!("\"name\": \"{name}\""));
+        let text = text.replace("\"type\": \"netd-cni\"", &format!("{more}\"type\": \"netd-cni\""));
+        assert!(text.contains(more) && text.contains(name), "{text}");
+        fs::write(format!("{CONF_DIR}/20-{name}.conflist"), text).expect("a file");
+    }
+}
+
+/// Podman says the port for both networks, whichever comes first.
+fn front_back(lab: &Lab) {
+    ready(lab);
+    front_and_back();
+    for networks in ["front,back", "back,front"] {
+        podman_run(&format!("-d --name web --network {networks} -p 8080:80 {SERVE}"));
+        fetches_the_page("outside", &format!("{HOST4}:8080"));
+        ["front", "back"].into_iter().for_each(|network| page_comes_to(network, "web"));
+        let ports = lab.netd("port web").ok().stdout;
+        let line =
+            |network: &str| ports.lines().find(|line| line.contains(&format!(" {network} "))).unwrap_or_default();
+        assert!(line("front").contains("every host"), "{ports}");
+        assert!(line("back").contains("nobody over back: it is internal"), "{ports}");
+        let traces = Traces::of(lab, "front", "web", &[8080]);
+        podman("rm -t 0 -f web").ok();
+        traces.are_gone(lab);
+        nothing_left(lab);
+    }
 }
 
 fn taken(lab: &Lab) {

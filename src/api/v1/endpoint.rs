@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 
 use crate::model::desired::Attached;
 use crate::model::endpoint;
-use crate::model::publication::{PortRange, Publication};
+use crate::model::publication::{PortRange, PortSpec, Publication};
+use crate::model::skipped::Skipped;
 
 /// A container by both of its names.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -41,6 +42,16 @@ pub struct Port {
     pub protocol: String,
 }
 
+/// A port that a runtime asked for on a network that cannot have it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct SkippedPort {
+    /// As it was asked for; `host_port` is 0 where a free one was.
+    #[serde(flatten)]
+    pub port: Port,
+    /// Why it is not published there.
+    pub why: String,
+}
+
 /// One container on one network.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Endpoint {
@@ -65,6 +76,9 @@ pub struct Endpoint {
     pub aliases: Vec<String>,
     /// Published ports.
     pub ports: Vec<Port>,
+    /// Ports that its runtime asked for and that this network cannot have; runtimes say them for each network.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_ports: Vec<SkippedPort>,
     /// Ports that it serves besides, as in `8080/tcp=http`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expose: Vec<String>,
@@ -74,6 +88,9 @@ pub struct Endpoint {
     /// Which of the runtime's networks attached it (CNI: the configuration's name); absent: a person or the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
+    /// The id by which the runtime attached it, where its network namespace is that of a container known by another.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attached_as: Option<String>,
     /// Limits, where it has some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<super::Bandwidth>,
@@ -115,6 +132,22 @@ impl From<&Publication> for Port {
     }
 }
 
+impl From<&Skipped> for SkippedPort {
+    fn from(Skipped { port, why }: &Skipped) -> Self {
+        let end = |range: PortRange| (range.count() > 1).then(|| range.last());
+        let PortSpec { host_ip, host, container, protocol } = port;
+        let port = Port {
+            host_ip: *host_ip,
+            host_port: host.map_or(0, PortRange::first),
+            host_port_end: host.and_then(end),
+            container_port: container.first(),
+            container_port_end: end(*container),
+            protocol: protocol.to_string(),
+        };
+        Self { port, why: why.to_string() }
+    }
+}
+
 /// As `docker ps` shows it (`0.0.0.0:4000->80/tcp`); every address is `*`.
 impl fmt::Display for Port {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -147,9 +180,11 @@ impl From<&endpoint::Endpoint> for Endpoint {
             mac: endpoint.mac.to_string(),
             aliases: endpoint.aliases.iter().map(ToString::to_string).collect(),
             ports: endpoint.publications.iter().map(Port::from).collect(),
+            skipped_ports: endpoint.skipped.iter().map(SkippedPort::from).collect(),
             expose: endpoint.exposed.iter().map(ToString::to_string).collect(),
             labels: endpoint.labels.clone(),
             owner: endpoint.owner.as_ref().map(ToString::to_string),
+            attached_as: endpoint.attached_as.as_ref().map(ToString::to_string),
             bandwidth: endpoint.bandwidth.map(super::Bandwidth::from),
             dns: endpoint.upstreams.iter().map(ToString::to_string).collect(),
         }

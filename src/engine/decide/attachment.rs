@@ -52,7 +52,7 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
         Some("its MAC address")
     } else if !spec.aliases.iter().all(|alias| has_name(alias.as_str())) {
         Some("its aliases")
-    } else if !are_published(&spec.ports, &endpoint.publications) {
+    } else if !has_ports(endpoint, &spec.ports) {
         Some("its ports")
     } else if spec.exposed != endpoint.exposed {
         Some("its exposed ports")
@@ -69,8 +69,15 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
     }
 }
 
+/// Whether its publications, and what was skipped, are what those ports become.
+fn has_ports(endpoint: &Endpoint, ports: &[PortSpec]) -> bool {
+    let is_skipped = |port: &&PortSpec| endpoint.skipped.iter().any(|skipped| skipped.port == **port);
+    let (skipped, published): (Vec<_>, Vec<_>) = ports.iter().partition(is_skipped);
+    skipped.len() == endpoint.skipped.len() && are_published(&published, &endpoint.publications)
+}
+
 /// Whether these publications are what those ports become, in their order.
-fn are_published(ports: &[PortSpec], publications: &[Publication]) -> bool {
+fn are_published(ports: &[&PortSpec], publications: &[Publication]) -> bool {
     let mut made = publications.iter();
     let mut becomes = |spec: &PortSpec| match spec.host {
         Some(host) if host.count() == spec.container.count() => {
@@ -85,7 +92,7 @@ fn are_published(ports: &[PortSpec], publications: &[Publication]) -> bool {
             made.next().is_some_and(|made| same(spec, made) && Some(made.container) == PortRange::single(port))
         }),
     };
-    ports.iter().all(&mut becomes) && made.next().is_none()
+    ports.iter().copied().all(&mut becomes) && made.next().is_none()
 }
 
 fn same(spec: &PortSpec, made: &Publication) -> bool {

@@ -1,6 +1,7 @@
 //! Endpoints: what a wish becomes.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -19,6 +20,7 @@ use crate::model::network::Network;
 use crate::model::observed::HostFacts;
 use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::Wish;
+use crate::model::skipped::{Skipped, Unpublishable};
 
 /// Ports a bridge has room for: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
 const BRIDGE_PORTS: usize = 1023;
@@ -63,15 +65,17 @@ pub(crate) fn connect(
         addresses,
         aliases: wish.aliases.clone(),
         publications: Vec::new(),
+        skipped: Vec::new(),
         exposed: wish.exposed.clone(),
         labels: wish.labels.clone(),
         owner: wish.owner.clone(),
+        attached_as: wish.attached_as.clone(),
         routes: wish.routes.clone(),
         bandwidth: wish.bandwidth,
         upstreams: wish.upstreams.clone(),
         container,
     };
-    endpoint.publications = publications(state, network, &endpoint, wish, (choice, facts))?;
+    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, wish, (choice, facts))?;
     Ok(endpoint)
 }
 
@@ -103,15 +107,18 @@ pub(crate) fn adopt(
         mac: found.mac,
         aliases: wish.aliases.clone(),
         publications: Vec::new(),
+        skipped: Vec::new(),
         exposed: wish.exposed.clone(),
         labels: wish.labels.clone(),
         owner: wish.owner.clone(),
+        attached_as: wish.attached_as.clone(),
         routes: Vec::new(),
         bandwidth: wish.bandwidth,
         upstreams: wish.upstreams.clone(),
         container,
     };
-    endpoint.publications = publications(state, network, &endpoint, wish, (&Choice::default(), &HostFacts::default()))?;
+    let choice = (&Choice::default(), &HostFacts::default());
+    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, wish, choice)?;
     Ok(endpoint)
 }
 
@@ -124,8 +131,15 @@ pub(crate) fn addressed(
 ) -> Result<Endpoint, Refusal> {
     let addresses = address::choose(state, network, wish, Some(&bare.container.name))?;
     let gateways = address::gateways(network, &addresses, wish);
-    let endpoint = Endpoint { gateways, addresses, routes: wish.routes.clone(), ..bare.clone() };
-    wish.ports.iter().try_for_each(|port| check_publishable(state, network, &endpoint, port))?;
+    let mut endpoint = Endpoint { gateways, addresses, routes: wish.routes.clone(), ..bare.clone() };
+    // What cannot be had is known now: it depends on the host's address only.
+    for port in &wish.ports {
+        let known = endpoint.skipped.iter().any(|skipped| skipped.port == *port);
+        if let Some(why) = unpublishable(state, network, &endpoint, port.host_ip).filter(|_| !known) {
+            endpoint.publications.retain(|publication| publication.host_ip != port.host_ip);
+            endpoint.skipped.push(Skipped { port: port.clone(), why });
+        }
+    }
     Ok(endpoint)
 }
 
@@ -157,21 +171,33 @@ fn container_ifname(
     }
 }
 
+type Ports = (Vec<Publication>, Vec<Skipped>);
+
+/// What becomes of the ports that were asked for. Who asks on a network that cannot have them is refused; a runtime says
+/// a container's ports for each of its networks, so that those that one cannot have are skipped there.
 fn publications(
     state: &State,
     network: &Network,
     endpoint: &Endpoint,
     wish: &Wish,
     (choice, facts): (&Choice, &HostFacts),
-) -> Result<Vec<Publication>, Refusal> {
-    let mut chosen: Vec<Publication> = Vec::new();
+) -> Result<Ports, Refusal> {
+    let (mut chosen, mut skipped) = (Vec::new(), Vec::new());
     for port in &wish.ports {
-        check_publishable(state, network, endpoint, port)?;
-        for group in ports::candidates(port, facts, choice.random) {
-            chosen.push(first_free(state, endpoint, group, port, (&chosen, choice))?);
+        match unpublishable(state, network, endpoint, port.host_ip) {
+            Some(why) if endpoint.owner.is_some() => skipped.push(Skipped { port: port.clone(), why }),
+            Some(why) => {
+                let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
+                return Err(Refusal::CannotPublish { ports, network, why });
+            }
+            None => {
+                for group in ports::candidates(port, facts, choice.random) {
+                    chosen.push(first_free(state, endpoint, group, port, (&chosen, choice))?);
+                }
+            }
         }
     }
-    Ok(chosen)
+    Ok((chosen, skipped))
 }
 
 /// The first publication of the group that nobody has; a group of one says who has it.
@@ -208,27 +234,35 @@ fn owner_name(state: &State, key: &EndpointKey) -> String {
     holder.map_or_else(|| key.container.short().to_owned(), |endpoint| endpoint.container.name.to_string())
 }
 
-fn check_publishable(state: &State, network: &Network, endpoint: &Endpoint, spec: &PortSpec) -> Result<(), Refusal> {
-    let refuse =
-        |why: String| Err(Refusal::CannotPublish { ports: spec.to_string(), network: network.name.clone(), why });
-    if network.internal {
-        return refuse("it is internal and has no way in; publish on another network".into());
+/// Why a port at that address of the host cannot be published for the endpoint. An internal network has no way in, but a
+/// container's ports lead in over whichever of its networks has one: asked for there by hand, they are fine.
+fn unpublishable(
+    state: &State,
+    network: &Network,
+    endpoint: &Endpoint,
+    host_ip: Option<IpAddr>,
+) -> Option<Unpublishable> {
+    if network.internal && endpoint.owner.is_some() {
+        return Some(Unpublishable::Internal);
     }
     let mut endpoints = state.endpoints_of(&endpoint.container.id);
     endpoints.push(Arc::new(endpoint.clone()));
     if endpoint.addresses.is_empty() {
         // They come later, and with them the gateways that decide.
-        return Ok(());
+        return None;
     }
     let reachable = |family| {
-        let covers = spec.host_ip.is_none_or(|ip| Family::of(ip) == family);
+        let covers = host_ip.is_none_or(|ip| Family::of(ip) == family);
         covers && endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some())
     };
-    if !reachable(Family::V4) && !reachable(Family::V6) {
-        let family = if spec.host_ip.is_some_and(|ip| ip.is_ipv6()) { "IPv6" } else { "IPv4" };
-        return refuse(format!("the container has no {family} address there; create the network with such a subnet"));
+    if reachable(Family::V4) || reachable(Family::V6) {
+        return None;
     }
-    Ok(())
+    Some(match host_ip {
+        _ if network.internal => Unpublishable::Internal,
+        Some(ip) if ip.is_ipv6() => Unpublishable::NoIpv6,
+        _ => Unpublishable::NoIpv4,
+    })
 }
 
 /// The elements and ports that change when a container's endpoints go from `before` to `after`.

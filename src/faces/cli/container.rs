@@ -85,23 +85,35 @@ struct Published {
     reachable_by: String,
 }
 
+impl Published {
+    /// The ports of a container on one of its networks, also those that the network cannot have. `ways_in` says for
+    /// which families the container has a way in at all, IPv4 and IPv6.
+    fn of(endpoint: Endpoint, ways_in: [bool; 2]) -> impl Iterator<Item = Self> {
+        let network = endpoint.network;
+        let skipped = endpoint.skipped_ports.into_iter().map({
+            let network = network.clone();
+            move |skipped| {
+                let reachable_by = format!("nobody over {network}: {}", skipped.why);
+                Self { network: network.clone(), port: skipped.port, reachable_by }
+            }
+        });
+        let published = endpoint.ports.into_iter().map(move |port| {
+            let reachable_by = reachable_by(port.host_ip, ways_in);
+            Self { network: network.clone(), port, reachable_by }
+        });
+        published.chain(skipped)
+    }
+}
+
 pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -> Result<(), Failure> {
     let container: Container = session
         .client
         .get(&format!("/v1/containers/{}", segment(container)))
         .map_err(|error| Failure::of(format!("list the ports of {container}"), error))?;
-    let ports: Vec<Published> = container
-        .endpoints
-        .into_iter()
-        .flat_map(|endpoint| {
-            let network = endpoint.network;
-            endpoint.ports.into_iter().map(move |port| Published {
-                network: network.clone(),
-                reachable_by: reachable_by(port.host_ip),
-                port,
-            })
-        })
-        .collect();
+    let gateways = || container.endpoints.iter().flat_map(|endpoint| &endpoint.gateways);
+    let ways_in = [gateways().any(IpAddr::is_ipv4), gateways().any(IpAddr::is_ipv6)];
+    let endpoints = container.endpoints.into_iter();
+    let ports: Vec<Published> = endpoints.flat_map(|endpoint| Published::of(endpoint, ways_in)).collect();
     if format.json {
         return json(session.out, &ports);
     }
@@ -110,7 +122,10 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
 }
 
 /// Who can reach a port that is published on that host address.
-fn reachable_by(host_ip: Option<IpAddr>) -> String {
+fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2]) -> String {
+    if !host_ip.map_or(v4 || v6, |ip| if ip.is_ipv6() { v6 } else { v4 }) {
+        return "nobody, until it is on a network with a way in".into();
+    }
     match host_ip {
         None => "every host that reaches this one".into(),
         Some(ip) if ip.is_unspecified() => {

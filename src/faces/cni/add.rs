@@ -44,6 +44,7 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
         }
         (None, None) => {
             let attachment = put(&attach)?;
+            note_skipped(call, &attachment);
             Ok(made(
                 conf.version,
                 &attachment,
@@ -57,6 +58,7 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
             (attach.ranges, attach.mac) = (Vec::new(), None);
             let theirs = previous.dns()?;
             let attachment = put(&attach)?;
+            note_skipped(call, &attachment);
             let dns = Resolver::together(&attachment.dns, &ours, [&theirs, &runtimes]);
             Ok(handed_on(conf.fields.get("prevResult").unwrap_or(&Value::Null), conf.version, &dns))
         }
@@ -66,9 +68,18 @@ pub(super) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
             let ipam = Ipam { kind, invocation: call.invocation, programs: call.programs };
             let mut add = Add { client: client.clone(), path: path.clone(), attach, ipam };
             let (attachment, lease) = add.delegated(&mut call.stderr)?;
+            note_skipped(call, &attachment);
             let dns = Resolver::together(&attachment.dns, &ours, [&lease.dns, &runtimes]);
             Ok(made(conf.version, &attachment, target, &dns))
         }
+    }
+}
+
+/// Tells of ports that the network cannot have.
+fn note_skipped(call: &mut Call<'_>, attachment: &Attachment) {
+    let endpoint = &attachment.endpoint;
+    for skipped in &endpoint.skipped_ports {
+        call.note(&format!("port {} is not published on network {}: {}", skipped.port, endpoint.network, skipped.why));
     }
 }
 

@@ -41,6 +41,8 @@
 //!   hold besides is the runtime's: it is ignored, with a line on standard error, which runtimes log. `DEL`, `CHECK` and
 //!   `GC` read only what they need, and `CNI_ARGS` is `ADD`'s alone: what keeps a container from coming must not keep it
 //!   from going.
+//! - A port that the network cannot have (it is internal, or lacks the address family) is skipped, with a line on standard
+//!   error: Podman says a container's ports for each of its networks.
 //! - `CNI_PATH` is needed where an IPAM plugin is to be found, as the spec says, not everywhere, as libcni's skel does.
 //! - `ADD` again makes whole what lost a part since, or fails with 102: its answer never promises more than there is.
 //! - `CHECK` expects the MAC address and the MTU that `prevResult` tells of the interface: a later plugin of the chain

@@ -143,7 +143,7 @@ async fn collect(
     let valid = request.valid.iter().map(key).collect::<Result<Vec<_>, Problem>>()?;
     let gone = shared.handle.collect(owner, valid).await?;
     let shown = |endpoint: &std::sync::Arc<Endpoint>| AttachmentRef {
-        container: endpoint.container.id.to_string(),
+        container: endpoint.runtime_id().to_string(),
         ifname: endpoint.ifname.to_string(),
     };
     Ok(Json(Collected { released: gone.iter().map(shown).collect() }))

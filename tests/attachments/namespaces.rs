@@ -1,0 +1,105 @@
+//! One namespace is one container, by whatever name it comes.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use netd::api::v1::Connect;
+use netd::engine;
+use netd::model::endpoint::Endpoint;
+use serde_json::json;
+
+use super::{World, key, on};
+
+impl World {
+    /// Another path to the namespace of that name.
+    fn also_at(&self, path: &str, name: &str) {
+        let mut world = self.fake.world();
+        let inode = world.namespaces[&PathBuf::from("/run/netns").join(name)];
+        world.namespaces.insert(path.into(), inode);
+    }
+
+    fn connect_at(&self, network: &str, name: &str, netns: &str) -> Result<Arc<Endpoint>, engine::Error> {
+        let request = Connect { container: name.into(), netns: Some(netns.into()), ..Connect::default() };
+        self.runtime.block_on(self.engine.handle.connect(request.into_spec(network).unwrap()))
+    }
+}
+
+/// Two networks, and a namespace that can be reached by three paths.
+fn world() -> World {
+    let world = World::new(&["x", "other"]);
+    for network in ["net1", "net2"] {
+        let key = key("cni", "other", if network == "net1" { "eth0" } else { "eth1" });
+        world.attach(&key, on(network, "other", json!({}))).unwrap();
+    }
+    world.also_at("/proc/812/ns/net", "x");
+    world
+}
+
+#[test]
+fn a_second_name_for_a_namespace_is_refused_naming_the_first() {
+    let world = world();
+    world.connect_at("net1", "base", "/run/netns/x").unwrap();
+    let expected = |error: engine::Error| {
+        let text = error.to_string();
+        assert!(text.contains("is the network namespace of container base"), "{text}");
+    };
+    expected(world.connect_at("net2", "side", "/run/netns/x").unwrap_err());
+    expected(world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err());
+    expected(world.runtime.block_on(world.engine.handle.connect(super::by_name("net2", "x"))).unwrap_err());
+    let world = world.again();
+    expected(world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err());
+    assert!(!world.names().contains(&"side".to_owned()), "{:?}", world.names());
+    // By its own name it may be told by any path.
+    world.connect_at("net2", "base", "/proc/812/ns/net").unwrap();
+    assert_eq!(world.engine.handle.snapshot().desired.counts().1, 2);
+}
+
+#[test]
+fn a_container_that_is_gone_from_its_path_makes_way() {
+    let world = world();
+    world.connect_at("net1", "base", "/proc/812/ns/net").unwrap();
+    world.fake.world().namespaces.remove(&PathBuf::from("/proc/812/ns/net"));
+    world.connect_at("net2", "side", "/run/netns/x").unwrap();
+    assert_eq!(world.names().iter().filter(|name| *name == "base").count(), 0);
+}
+
+#[test]
+fn a_runtimes_container_in_a_known_namespace_is_that_container_with_an_alias() {
+    let world = world();
+    let base = world.connect_at("net1", "base", "/run/netns/x").unwrap();
+    let key1 = key("podman", "c0ffee", "eth1");
+    let wish = json!({"name": "web", "ports": ["8080:80"]});
+    let attached = world.attach(&key1, on("net2", "x", wish.clone())).unwrap();
+    assert_eq!(attached.container, base.container);
+    assert_eq!(world.engine.handle.snapshot().desired.counts().1, 2);
+    let probe = world.engine.handle.snapshot().attachment(&key("cni", "other", "eth1")).unwrap();
+    assert_eq!(world.resolve(&probe, "web"), [attached.addresses[0].ip()]);
+    assert!(world.resolve(&probe, "base").contains(&attached.addresses[0].ip()));
+    // It is known by the runtime's id: the same again, a look, a start of netd, the end.
+    assert_eq!(world.attach(&key1, on("net2", "x", wish.clone())).unwrap(), attached);
+    world.check(&key1, "/run/netns/x").unwrap();
+    let key2 = key("podman", "c0ffee", "eth2");
+    let second = world.attach(&key2, on("net2", "x", json!({"name": "web"}))).unwrap();
+    assert_eq!(second.container, base.container);
+    let world = world.again();
+    assert_eq!(world.attach(&key1, on("net2", "x", wish)).unwrap(), attached);
+    let found = world.engine.handle.snapshot().desired.exact_container("c0ffee").map(|a| a.container.clone());
+    assert_eq!(found, Some(base.container.clone()));
+    let valid = vec![(key1.container.clone(), key1.ifname.clone())];
+    let gone = world.runtime.block_on(world.engine.handle.collect(key1.owner.clone(), valid)).unwrap();
+    assert_eq!(gone.iter().map(|endpoint| endpoint.ifname.to_string()).collect::<Vec<_>>(), ["eth2"]);
+    world.detach(&key1);
+    let snapshot = world.engine.handle.snapshot();
+    assert_eq!(snapshot.desired.exact_container("c0ffee"), None);
+    let left = snapshot.desired.container(&base.container.id).unwrap().endpoints.len();
+    assert_eq!(left, 1, "what a person connected stays");
+}
+
+#[test]
+fn a_person_names_a_runtimes_container_as_netd_does() {
+    let world = world();
+    world.attach(&key("podman", "c0ffee", "eth0"), on("net1", "x", json!({"name": "web"}))).unwrap();
+    let error = world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err().to_string();
+    assert!(error.contains("is the network namespace of container web"), "{error}");
+    world.connect_at("net2", "web", "/proc/812/ns/net").unwrap();
+}

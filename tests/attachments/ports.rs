@@ -1,0 +1,114 @@
+//! Ports that a runtime says for each of a container's networks, where some of these cannot have them.
+
+use netd::api::v1::{self, Connect};
+use netd::engine::ErrorKind;
+use netd::model::element::Element;
+use serde_json::json;
+
+use super::{World, key, on};
+
+impl World {
+    /// The host ports that lead somewhere, with the addresses that they lead to.
+    fn published(&self) -> Vec<(u16, String)> {
+        let world = self.fake.world();
+        let port = |element: &Element| match element {
+            Element::Publish(published) => Some((published.port, published.to.to_string())),
+            _ => None,
+        };
+        world.elements.iter().flatten().filter_map(port).collect()
+    }
+
+    fn connect_with(&self, network: &str, container: &str, port: &str) -> Result<v1::Endpoint, String> {
+        let request = Connect {
+            container: container.into(),
+            ports: vec![v1::PortRequest::Spec(port.into())],
+            ..Connect::default()
+        };
+        let connected = self.runtime.block_on(self.engine.handle.connect(request.into_spec(network).unwrap()));
+        connected.map(|endpoint| v1::Endpoint::from(endpoint.as_ref())).map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn a_port_is_published_on_the_network_that_can_have_it_whichever_comes_first() {
+    for internal_first in [true, false] {
+        let world = World::new(&["c1"]);
+        let (front, back) = (key("front", "c1", "eth0"), key("back", "c1", "eth1"));
+        let ports = json!({"ports": ["8080:80"]});
+        let on_front = || world.attach(&front, on("front", "c1", ports.clone())).unwrap();
+        let internal = json!({"name": "back", "internal": true});
+        let on_back = || {
+            let request = on("back", "c1", json!({"ports": ["8080:80"], "network": internal}));
+            world.attach(&back, request).unwrap()
+        };
+        let (front_endpoint, back_endpoint) = if internal_first {
+            let back = on_back();
+            assert_eq!(world.published(), []);
+            (on_front(), back)
+        } else {
+            let front = on_front();
+            (front, on_back())
+        };
+        let to = front_endpoint.addresses[0].ip().to_string();
+        assert_eq!(world.published(), [(8080, to)]);
+        let shown = v1::Endpoint::from(back_endpoint.as_ref());
+        assert!(shown.ports.is_empty() && front_endpoint.skipped.is_empty(), "{shown:?}");
+        let skipped = &shown.skipped_ports[0];
+        assert_eq!((skipped.port.to_string().as_str(), shown.skipped_ports.len()), ("*:8080->80/tcp", 1));
+        assert!(skipped.why.contains("internal"), "{skipped:?}");
+        // The same again is the same, also after a restart; other ports are others.
+        assert_eq!(on_back(), back_endpoint);
+        let world = world.again();
+        let request = |port| on("back", "c1", json!({"ports": [port], "network": internal}));
+        assert_eq!(world.attach(&back, request("8080:80")).unwrap(), back_endpoint);
+        let error = world.attach(&back, request("8081:80")).unwrap_err();
+        assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("its ports"), "{error}");
+        world.check(&back, "/run/netns/c1").unwrap();
+        world.detach(&front);
+        assert_eq!(world.published(), []);
+    }
+}
+
+/// A host address of a family that the network does not have.
+#[test]
+fn a_port_of_another_family_is_skipped_as_well() {
+    let world = World::new(&["c1"]);
+    let (six, four) = (key("six", "c1", "eth0"), key("four", "c1", "eth1"));
+    let network = json!({"name": "six", "subnets": ["fd00:6::/64"]});
+    let ports = json!(["127.0.0.1:8080:80", "8081:81"]);
+    let first = world.attach(&six, on("six", "c1", json!({"network": network, "ports": ports}))).unwrap();
+    assert_eq!((first.skipped.len(), first.publications.len()), (1, 1));
+    let second = world.attach(&four, on("four", "c1", json!({"ports": ports}))).unwrap();
+    assert_eq!((second.skipped.len(), second.publications.len()), (0, 2));
+    let to = second.addresses[0].ip().to_string();
+    assert!(world.published().contains(&(8080, to)), "{:?}", world.published());
+    // The addresses come later, and with them the families.
+    let world = World::new(&["c2"]);
+    let key = key("dhcp", "c2", "eth0");
+    let request = |more| on("net1", "c2", more);
+    let bare = json!({"interface": "unaddressed", "ports": ["[::1]:8080:80", "8081:81"]});
+    assert_eq!(world.attach(&key, request(bare)).unwrap().publications.len(), 2);
+    let given = json!({"interface": "given", "addresses": [{"address": "10.0.0.9/24"}],
+                       "ports": ["[::1]:8080:80", "8081:81"]});
+    let endpoint = world.attach(&key, request(given.clone())).unwrap();
+    assert_eq!((endpoint.skipped.len(), endpoint.publications.len()), (1, 1));
+    assert_eq!(world.attach(&key, request(given)).unwrap(), endpoint);
+}
+
+#[test]
+fn who_asks_for_a_port_by_hand_is_refused_only_where_no_network_of_the_container_can_have_it() {
+    let world = World::new(&["web"]);
+    let internal = json!({"netns": "/run/netns/other", "network": {"name": "back", "internal": true}});
+    world.fake.add_namespace("other");
+    world.attach(&key("cni", "other", "eth0"), internal).unwrap();
+    world.attach(&key("cni", "other", "eth1"), on("front", "other", json!({}))).unwrap();
+    let why = world.connect_with("back", "web", "8080:80").unwrap_err();
+    assert_eq!(
+        why,
+        "cannot publish 8080:80/tcp on network back: it is internal and has no way in; publish on another network"
+    );
+    let front = world.connect("front", "web");
+    let back = world.connect_with("back", "web", "8080:80").unwrap();
+    assert_eq!((back.ports.len(), back.skipped_ports.len()), (1, 0));
+    assert_eq!(world.published(), [(8080, front.addresses[0].ip().to_string())]);
+}
