@@ -6,35 +6,32 @@
 
 pub mod plugins;
 pub mod sandbox;
+mod socket;
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use nix::unistd::{Group, chown};
+use nix::sys::stat::{Mode, umask};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::base::descriptors::Room;
 use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine::{self, Engine};
 use crate::faces::{dns, http, resolved};
 use crate::kernel::runtimes::{Runtimes, Sockets};
-use crate::kernel::{Kernel, linux::Linux};
+use crate::kernel::{Kernel, descriptors, linux::Linux};
 use crate::model::address::Pool;
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 
 /// How long requests in hand may take after the signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Owner and group may talk to the daemon.
-const SOCKET_MODE: u32 = 0o660;
 /// Prefix length of IPv6 subnets (RFC 4291, section 2.5.4).
 const IPV6_SUBNET: u8 = 64;
 
@@ -67,6 +64,9 @@ pub enum AppError {
     /// Something that must run has ended.
     #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
     Ended(&'static str),
+    /// The limit of open files cannot be read or raised.
+    #[error("raise the limit of open files (ulimit -n): {0}")]
+    Descriptors(#[source] io::Error),
     /// The runtime or a signal handler could not be made.
     #[error("start the runtime: {0}")]
     Runtime(#[source] io::Error),
@@ -75,18 +75,18 @@ pub enum AppError {
 /// Bound sockets, before anything is served.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The API.
-    pub api: UnixListener,
+    /// The API. Its file goes with it.
+    api: socket::ApiSocket,
     /// The API over TCP.
-    pub api_tcp: Option<std::net::TcpListener>,
+    api_tcp: Option<std::net::TcpListener>,
     /// The metrics.
-    pub metrics: Option<std::net::TcpListener>,
+    metrics: Option<std::net::TcpListener>,
 }
 
 impl Listeners {
     /// Binds what the configuration names. A socket file that nobody listens on is replaced.
     pub fn bind(config: &Config) -> Result<Self, AppError> {
-        let api = bind_unix(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
+        let api = socket::bind(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
             look: match source.kind() {
                 io::ErrorKind::PermissionDenied => "run netd as root, or choose another path with --socket",
@@ -108,27 +108,6 @@ impl Listeners {
     }
 }
 
-fn bind_unix(path: &Path, group: &str) -> io::Result<UnixListener> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    match fs::symlink_metadata(path) {
-        Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is no socket"));
-        }
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::ErrorKind::AddrInUse.into()),
-        Ok(_) => fs::remove_file(path)?,
-        Err(_) => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    if let Ok(Some(group)) = Group::from_name(group) {
-        chown(path, None, Some(group.gid))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
-}
-
 /// A daemon whose state is loaded and whose sockets are bound.
 pub struct Bound {
     engine: Engine,
@@ -137,17 +116,20 @@ pub struct Bound {
     /// Whether the host's systemd-resolved is told.
     resolved: bool,
     socket: PathBuf,
+    /// How many descriptors the process may have.
+    descriptors: u64,
 }
 
-/// Loads the state, makes the kernel equal to it, and starts the engine.
+/// Loads the state, makes the kernel equal to it, and starts the engine. `descriptors`: how many the process may have.
 pub fn build(
     config: &Config,
     kernel: impl Kernel,
     store: impl Store,
     runtimes: Arc<dyn Runtimes>,
     listeners: Listeners,
+    descriptors: u64,
 ) -> Result<Bound, AppError> {
-    let dns = name_service(&config.dns)?;
+    let dns = dns::Config { room: Room::of(descriptors), ..name_service(&config.dns)? };
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
@@ -156,7 +138,8 @@ pub fn build(
     let domain = config.dns.domain.key();
     let engine_config = engine::Config { pools, ula, domain, dns_port: config.dns.port };
     let engine = engine::start(engine_config, kernel, store, runtimes)?;
-    Ok(Bound { engine, listeners, dns, resolved: config.dns.resolved, socket: config.socket.clone() })
+    let (resolved, socket) = (config.dns.resolved, config.socket.clone());
+    Ok(Bound { engine, listeners, dns, resolved, socket, descriptors })
 }
 
 fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
@@ -174,7 +157,8 @@ fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, socket } = self;
+        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, socket, descriptors } = self;
+        let room = dns.room;
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
@@ -193,18 +177,21 @@ impl Bound {
             });
         }
         let router = http::router(handle.clone(), names.clone(), ready.clone());
-        let api = tokio::net::UnixListener::from_std(listeners.api).map_err(AppError::Runtime)?;
-        tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), stop.clone().cancelled_owned())));
+        // A stale file would only make the next client's error less clear.
+        let (api, _file) = (listeners.api.listener, listeners.api.file);
+        let api = tokio::net::UnixListener::from_std(api).map_err(AppError::Runtime)?;
+        tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), room, stop.clone().cancelled_owned())));
         if let Some(tcp) = listeners.api_tcp {
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
+            tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, room, stop.clone().cancelled_owned())));
         }
         if let Some(tcp) = listeners.metrics {
             let router = http::metrics_router(handle.clone(), names, ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            tasks.spawn(ended("the metrics", http::serve_tcp(tcp, router, stop.clone().cancelled_owned())));
+            tasks.spawn(ended("the metrics", http::serve_public(tcp, router, room, stop.clone().cancelled_owned())));
         }
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
+        handle.report("descriptors", too_few(descriptors)).await;
         ready.store(true, Ordering::Release);
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         tracing::info!(socket = %socket.display(), "ready");
@@ -222,10 +209,19 @@ impl Bound {
             tracing::warn!("requests were still in hand after {} s", DRAIN.as_secs());
         }
         handle.stop().await;
-        // A stale file would only make the next client's error less clear.
-        let _ = fs::remove_file(&socket);
         outcome
     }
+}
+
+/// What is wrong with the limit of open files, if anything is.
+fn too_few(limit: u64) -> Option<String> {
+    (limit < descriptors::ENOUGH).then(|| {
+        format!(
+            "netd may open only {limit} files (ulimit -Hn), and should {}: published ports and connections take one \
+             each; see LimitNOFILE in systemd.exec(5)",
+            descriptors::ENOUGH
+        )
+    })
 }
 
 async fn ended(what: &'static str, served: impl Future<Output = io::Result<()>>) -> &'static str {
@@ -244,10 +240,13 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
 /// The daemon on this host, in the foreground, until SIGTERM or SIGINT; a second one ends it at once.
 pub fn daemon(config: &Config) -> Result<(), AppError> {
     crate::kernel::capability::check()?;
+    // What others may read gets its mode explicitly.
+    umask(Mode::S_IRWXG | Mode::S_IRWXO);
+    let descriptors = descriptors::raise().map_err(AppError::Descriptors)?;
     let listeners = Listeners::bind(config)?;
     let boot = crate::kernel::sysctl::boot_id()?;
     let store = Embedded::open(&config.state_dir, &config.runtime_dir, &boot)?;
-    let bound = build(config, Linux::new()?, store, Arc::new(Sockets::default()), listeners)?;
+    let bound = build(config, Linux::new()?, store, Arc::new(Sockets::default()), listeners, descriptors)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
     runtime.block_on(async {
         let stop = CancellationToken::new();

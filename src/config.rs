@@ -38,8 +38,8 @@ pub struct Config {
     /// What is logged: a level, or TARGET=LEVEL parts joined by commas.
     #[serde(deserialize_with = "file::log")]
     pub log: String,
-    /// The API on TCP as well; off when absent. Whoever reaches the address may do everything.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The API on TCP as well, on a loopback address; off when absent. Every program of this host may do everything there.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::listen")]
     pub listen: Option<SocketAddr>,
     /// Where automatic subnets come from.
     pub pools: Pools,

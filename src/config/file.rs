@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
@@ -57,6 +58,16 @@ pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf
 
 pub(super) fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
     path(deserializer).map(Some)
+}
+
+/// Nobody is asked who he is there, so it is for programs of this host.
+pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
+    let address = SocketAddr::deserialize(deserializer)?;
+    if !address.ip().to_canonical().is_loopback() {
+        let why = "whoever reaches it may do everything, so use a loopback address such as 127.0.0.1 or [::1]";
+        return Err(D::Error::custom(format!("refused to listen on {address}: {why}")));
+    }
+    Ok(Some(address))
 }
 
 pub(super) fn cache<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

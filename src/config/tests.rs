@@ -90,6 +90,8 @@ fn an_error_names_file_line_and_key() {
         ("log = \"loud\"", "line 1, log: ", "log filter"),
         ("state_dir = \"relative\"", "line 1, state_dir: ", "absolute"),
         ("listen = \"localhost\"", "line 1, listen: ", "invalid"),
+        ("listen = \"0.0.0.0:9443\"", "line 1, listen: ", "loopback"),
+        ("listen = \"[2001:db8::1]:9443\"", "line 1, listen: ", "loopback"),
         ("[metrics]\nlisten = \"9153\"", "line 2, listen: ", "invalid"),
         ("socket = ", "line 1, socket: ", ""),
         ("ttl = 5 5", "line 1, ttl: ", ""),

@@ -11,6 +11,7 @@ pub mod event;
 mod firewall;
 pub mod host;
 mod inside;
+mod instance;
 pub mod listener;
 pub mod names;
 mod reconcile;
@@ -120,11 +121,13 @@ pub struct Engine {
 /// before a crash stands again.
 pub fn start<K: Kernel, S: Store>(
     config: Config,
-    kernel: K,
+    mut kernel: K,
     mut store: S,
     runtimes: Arc<dyn Runtimes>,
 ) -> Result<Engine, Error> {
-    let state = State::from_stored(store.load()?);
+    let stored = store.load()?;
+    instance::sign(&mut kernel, &mut store, &stored);
+    let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
     let (events, _) = broadcast::channel(EVENTS);
     let (to_listener, listening) = mpsc::unbounded_channel();
@@ -268,8 +271,8 @@ impl Handle {
         self.ask(|reply| Command::Room(network.to_owned(), reply)).await
     }
 
-    /// A face's own problem, in `netd status` and an event; `None`: there is none any more. The subject begins with
-    /// `dns `.
+    /// A problem that the engine does not see itself, in `netd status` and an event; `None`: there is none any more. The
+    /// subject begins with `dns `, or is `descriptors`.
     pub(crate) async fn report(&self, subject: &'static str, problem: Option<String>) {
         // An engine that has ended needs no status.
         let _ = self.commands.send(Command::Report { subject, problem }).await;

@@ -15,6 +15,9 @@ use crate::model::observed::{Observed, ObservedLink, Structure};
 use crate::model::step::Step;
 use crate::store::Store;
 
+/// Subjects of problems that do not go by looking at the kernel.
+const ELSEWHERE: [&str; 2] = ["store", "descriptors"];
+
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Puts everything right that is not. What cannot be put right is a problem, in `netd status` and an event.
     pub(super) fn reconcile(&mut self) {
@@ -24,7 +27,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         self.told = std::mem::take(&mut self.problems);
         // These are judged elsewhere.
-        let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || *subject == "store";
+        let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
         self.problems = self.told.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);

@@ -212,6 +212,8 @@ impl Kernel for Fake {
         asked.iter().map(|(netns, _)| self.netns_alive(netns).then_some(!drops)).collect()
     }
 
+    fn sign(&mut self, _: &str) {}
+
     fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         Ok(())
     }

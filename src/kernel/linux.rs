@@ -9,12 +9,12 @@ use super::netlink::{Netlink, failed};
 use super::netns_watch::NetnsWatch;
 use super::nft::Nft;
 use super::ports::Ports;
+use super::resolv::Files;
 use super::sysctl::Sysctl;
 use super::watch;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
 use super::{
-    addressing, attach, bridge, conntrack, dns_sockets, engines, facts, inside, link, look, netns, probe, resolv,
-    resolver, tc,
+    addressing, attach, bridge, conntrack, dns_sockets, engines, facts, inside, link, look, netns, probe, resolver, tc,
 };
 use crate::model::endpoint::Netns;
 use crate::model::inside::Inside;
@@ -35,7 +35,7 @@ pub struct Linux {
     sysctl: Sysctl,
     nft: Nft,
     ports: Ports,
-    netns_files: PathBuf,
+    files: Files,
     /// Of namespaces with sockets of the name service, once somebody wants to know.
     namespaces: Option<NetnsWatch>,
     /// What keeps the tables in namespaces that have a resolver besides, by their paths.
@@ -51,7 +51,7 @@ impl Linux {
             sysctl: Sysctl::open(),
             nft: Nft::new()?,
             ports: Ports::default(),
-            netns_files: NETNS_FILES.into(),
+            files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
             owners: BTreeMap::new(),
         })
@@ -95,7 +95,7 @@ impl Kernel for Linux {
     }
 
     fn forgotten_files(&mut self) -> Vec<String> {
-        resolv::forgotten(&self.netns_files, Path::new(NAMESPACES))
+        self.files.forgotten()
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
@@ -127,7 +127,7 @@ impl Kernel for Linux {
                 Ok(())
             }
             Step::ForgetFlows(flows) => conntrack::forget(flows),
-            Step::Resolv { netns, before: _, now } => resolv::apply(&self.netns_files, netns, now.as_deref()),
+            Step::Resolv { netns, before, now } => self.files.apply(netns, before.as_deref(), now.as_deref()),
         }
     }
 
@@ -163,6 +163,10 @@ impl Kernel for Linux {
 
     fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
         probe::reaches(asked)
+    }
+
+    fn sign(&mut self, instance: &str) {
+        self.files.sign(instance);
     }
 
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {

@@ -8,10 +8,12 @@ pub mod capability;
 pub mod conntrack;
 pub mod container_route;
 pub mod datagrams;
+pub mod descriptors;
 pub mod dns_sockets;
 mod engines;
 pub mod facts;
 pub mod fake;
+mod folder;
 mod foreign;
 pub mod inside;
 mod inside_table;
@@ -208,6 +210,10 @@ pub trait Kernel: Send + 'static {
     /// For each container and gateway whether a question for a name gets through to the name service there and back, over
     /// UDP and TCP; `None` where it could not be tried. Takes a quarter of a second where one does not.
     fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>>;
+
+    /// From now on the files that this daemon writes say so: another one neither replaces nor removes them. `instance`: what
+    /// tells this daemon from every other.
+    fn sign(&mut self, instance: &str);
 
     /// Calls `tell` for every foreign change from now on, from a thread of its own.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;

@@ -16,7 +16,7 @@ use super::nfnetlink::{Batch, Netfilter, Refused};
 use super::nft_shape::shape;
 use super::nft_watch::{Own, Watch, generation, watch};
 use super::nft_wire::{Change, DESTROY, decode, list, message, push};
-use super::{KernelError, KernelEvent};
+use super::{KernelError, KernelEvent, descriptors};
 use crate::logic::rules;
 use crate::logic::rules::sets::{Entry, Set, elements, entries};
 use crate::model::element::Element;
@@ -218,6 +218,7 @@ fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
 fn run_nft(json: &str) -> io::Result<()> {
     let mut nft = Command::new("nft");
     nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    descriptors::give_back(&mut nft);
     let mut nft = nft.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => io::Error::new(error.kind(), "the program nft is not installed"),
         _ => error,

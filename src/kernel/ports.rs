@@ -7,10 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::Once;
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
@@ -43,8 +41,6 @@ pub struct Ports {
 impl Ports {
     /// Binds every port, or none; one that is held already is fine.
     pub fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
-        static DESCRIPTORS: Once = Once::new();
-        DESCRIPTORS.call_once(raise_descriptor_limit);
         let mut fresh = Vec::new();
         for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
             fresh.push((*port, hold(*port)?));
@@ -135,15 +131,6 @@ fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
         listen(&socket, Backlog::new(1)?)?;
     }
     Ok(socket)
-}
-
-/// One descriptor a port: as many as the hard limit allows.
-fn raise_descriptor_limit() {
-    let raised =
-        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
-    if let Err(error) = raised {
-        tracing::debug!(%error, "the limit of open files stays as it is");
-    }
 }
 
 #[cfg(test)]

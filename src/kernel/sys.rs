@@ -1,5 +1,5 @@
 //! System calls without a safe wrapper: namespace descriptors and cookies, the carrier of an interface, process and
-//! inherited descriptors, a procfs of our own.
+//! inherited descriptors, limits of children, a procfs of our own.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -141,6 +141,26 @@ pub fn hand_down(command: &mut Command, descriptors: [RawFd; 2]) {
     };
     // SAFETY: between fork and exec only async-signal-safe functions are called: fcntl(2), and errno is read.
     unsafe { command.pre_exec(keep) };
+}
+
+/// Gives the process that the command becomes this soft limit of open files.
+pub fn limit_descriptors(command: &mut Command, soft: libc::rlim_t) {
+    let limit = move || {
+        let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes a struct rlimit into a live local of that type.
+        if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limits) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limits.rlim_cur = soft.min(limits.rlim_max);
+        // SAFETY: the kernel reads a struct rlimit from a live local of that type.
+        if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limits) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec only async-signal-safe functions are called: getrlimit(2) and setrlimit(2) are system
+    // calls without any state in libc, and errno is read.
+    unsafe { command.pre_exec(limit) };
 }
 
 /// `FSOPEN_CLOEXEC`, `FSCONFIG_CMD_CREATE`, `FSMOUNT_CLOEXEC` (linux/mount.h, Linux 5.2).

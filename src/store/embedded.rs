@@ -5,7 +5,6 @@
 //! reach the page cache only, because a power cut takes what they describe as well, and a killed process does not.
 //! Each value is one byte of schema version and JSON.
 
-use std::fs::File;
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::{Record, Store, StoreError, Stored};
+use crate::base::private;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::names::NetworkName;
 
@@ -205,9 +205,9 @@ fn values<T: DeserializeOwned>(
 
 fn open(path: &Path, sync: bool) -> Result<Database, Cause> {
     if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
+        private::folder(folder)?;
     }
-    let file = File::options().read(true).write(true).create(true).truncate(false).open(path)?;
+    let file = private::file(path)?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);
     let backend = PageCache { file: redb::backends::FileBackend::new(file)?, sync };

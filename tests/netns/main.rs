@@ -9,6 +9,7 @@ mod bad_input;
 mod claims;
 mod cni;
 mod endpoints;
+mod files;
 mod firewall;
 mod foreign_networks;
 mod heal;
@@ -16,6 +17,7 @@ mod host_access;
 mod inside;
 mod isolation;
 mod lab;
+mod limits;
 mod listening;
 mod main_job;
 mod matrix;
@@ -78,6 +80,8 @@ fn main() -> ExitCode {
         run::trials(),
         restart::trials(),
         heal::trials(),
+        files::trials(),
+        limits::trials(),
         bad_input::trials(),
         cni::trials(),
     ];

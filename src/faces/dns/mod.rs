@@ -10,11 +10,10 @@
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
 //! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp`
-//! serves connections, `clients` bounds how many there are.
+//! serves connections, `base::clients` bounds how many there are.
 //! `watch` counts and logs what both reply; `forwarding` is the door for other faces.
 
 mod cache;
-mod clients;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod door;
@@ -49,6 +48,7 @@ use std::sync::Arc;
 pub use server::Server;
 pub use upstream::Roots;
 
+use crate::base::descriptors::Room;
 use crate::engine::Snapshot;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
@@ -72,6 +72,8 @@ pub struct Config {
     pub roots: Roots,
     /// The host's resolv.conf (resolv.conf(5)), read again whenever it has changed.
     pub resolv_conf: PathBuf,
+    /// How many descriptors connections may take.
+    pub room: Room,
 }
 
 impl Default for Config {
@@ -83,6 +85,7 @@ impl Default for Config {
             cache_bytes: 16 << 20,
             roots: Roots::default(),
             resolv_conf: "/etc/resolv.conf".into(),
+            room: Room::default(),
         }
     }
 }

@@ -10,12 +10,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
-use super::clients::Clients;
 use super::forwarding::Forwarding;
 use super::handler::Handler;
 use super::udp::{self, UdpLoop};
 use super::watch::{Place, Watch};
 use super::{Config, View, tcp};
+use crate::base::clients::Clients;
+use crate::base::descriptors::Room;
 use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
 use crate::engine::names::Names;
 use crate::engine::seen::Seen;
@@ -25,7 +26,8 @@ pub struct Server {
     handler: Handler,
     listening: ListeningReceiver,
     seen: Arc<Seen>,
-    clients: Arc<Clients>,
+    clients: Arc<Clients<IpAddr>>,
+    room: Room,
     serving: HashMap<IpAddr, Serving>,
 }
 
@@ -40,7 +42,9 @@ impl Server {
     /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
     /// is counted, and logged where that is wanted, in `seen`.
     pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
-        Self { handler: Handler::new(config, view), listening, seen, clients: Arc::default(), serving: HashMap::new() }
+        let room = config.room;
+        let clients = Clients::new(tcp::PER_CLIENT, tcp::TOTAL);
+        Self { handler: Handler::new(config, view), listening, seen, clients, room, serving: HashMap::new() }
     }
 
     /// The door for other faces.
@@ -100,7 +104,8 @@ impl Server {
         let listener = TcpListener::from_std(sockets.tcp)?;
         let udp = udp.serve(sockets.udp, place.clone())?;
         let stop = CancellationToken::new();
-        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), self.clients.clone(), place, stop.clone()));
+        let limits = tcp::Limits { clients: self.clients.clone(), room: self.room };
+        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), limits, place, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! what its own connections cost, which `clients` bounds.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,13 +17,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::clients::{Admitted, Busy, Clients};
 use super::handler::{Handler, Outcome};
 use super::origin::Origin;
 use super::quick::Done;
 use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
-use crate::base::monotonic;
+use crate::base::clients::{Busy, Clients};
+use crate::base::descriptors::Room;
+use crate::base::{clients, monotonic};
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
 /// an upstream may take.
@@ -37,20 +39,34 @@ const WRITE: usize = 16 * 1024;
 /// Nothing can be accepted for want of descriptors or memory: tried again after this.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
+/// Connections of one client. Resolvers use one (RFC 7766, 6.2.2), a program with many threads some more.
+pub(super) const PER_CLIENT: usize = 16;
+/// Connections of all clients together.
+pub(super) const TOTAL: usize = 512;
+
+type Admitted = clients::Admitted<IpAddr>;
+
+/// How many connections there may be.
+pub(super) struct Limits {
+    pub(super) clients: Arc<Clients<IpAddr>>,
+    pub(super) room: Room,
+}
+
 /// A reply on its way to the client.
 struct Reply {
     bytes: Vec<u8>,
-    _held: (Busy, OwnedSemaphorePermit),
+    _held: (Busy<IpAddr>, OwnedSemaphorePermit),
 }
 
 /// Accepts connections until told to stop; then all of them are closed.
 pub(super) async fn serve(
     listener: TcpListener,
     handler: Handler,
-    clients: Arc<Clients>,
+    limits: Limits,
     place: Arc<Place>,
     stop: CancellationToken,
 ) {
+    let Limits { clients, room } = limits;
     let mut connections = JoinSet::new();
     let mut short = false;
     loop {
@@ -62,6 +78,12 @@ pub(super) async fn serve(
         match accepted {
             Ok((stream, source)) => {
                 short = false;
+                if !room.has(stream.as_raw_fd()) {
+                    // What the daemon needs for its work is not for connections: this one goes, and an idle one.
+                    clients.make_room();
+                    place.refused();
+                    continue;
+                }
                 let source = place.asker(source);
                 // The stream of one that is not admitted is closed here.
                 match clients.admit(source.ip().to_canonical()) {

@@ -21,8 +21,8 @@ use crate::model::names::NetworkName;
 /// Resolver options a container needs: the name as it was typed is asked for first.
 const OPTIONS: &str = "ndots:0";
 
-/// The largest list of valid attachments, in bytes: a runtime names all that it has.
-const LIST_MAX: usize = 64 << 20;
+/// The largest list of valid attachments, in bytes: a runtime names all that it has, each in some 120 bytes.
+const LIST_MAX: usize = 4 << 20;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(attach, attachment, detach)).routes(routes!(check)).routes(routes!(collect))

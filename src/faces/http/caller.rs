@@ -1,40 +1,57 @@
 //! Who sends a request, as far as the kernel knows it without being told.
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::net::IpAddr;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::IncomingStream;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use tokio::net::{TcpListener, UnixListener};
+
+use super::socket::Socket;
+
+/// Whose connections, bodies and streams are counted together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub(super) enum Client {
+    /// Nobody knows.
+    #[default]
+    Unknown,
+    /// The user of the process at the other end of a unix socket.
+    User(u32),
+    /// The address at the other end of a TCP connection.
+    Address(IpAddr),
+}
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Caller(Option<Arc<OwnedFd>>);
+pub(super) struct Caller(Option<Arc<Socket>>);
 
 impl Caller {
+    pub(super) fn new(socket: Arc<Socket>) -> Self {
+        Self(Some(socket))
+    }
+
     /// Whether the other end was closed, as it is as soon as its process has ended, before anything that was sent is
     /// read. Over TCP nobody knows that.
     pub(super) fn is_gone(&self) -> bool {
-        let Some(socket) = &self.0 else { return false };
-        // A hang-up is told without being asked for (poll(2)).
-        let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
-        let told = poll(&mut polled, PollTimeout::ZERO);
-        let events = polled[0].revents().unwrap_or(PollFlags::empty());
-        told.is_ok() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
+        self.0.as_deref().is_some_and(|socket| matches!(socket, Socket::Unix(_)) && is_gone(socket))
     }
 }
 
-impl Connected<IncomingStream<'_, UnixListener>> for Caller {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self(stream.io().as_fd().try_clone_to_owned().ok().map(Arc::new))
+impl Socket {
+    /// Whose it is.
+    pub(super) fn client(&self) -> Client {
+        match self {
+            Self::Unix(stream) => stream.peer_cred().map_or(Client::Unknown, |peer| Client::User(peer.uid())),
+            Self::Tcp(stream) => stream.peer_addr().map_or(Client::Unknown, |peer| Client::Address(peer.ip())),
+        }
     }
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Caller {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        Self::default()
-    }
+fn is_gone(socket: &impl AsFd) -> bool {
+    // A hang-up is told without being asked for (poll(2)).
+    let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
+    let told = poll(&mut polled, PollTimeout::ZERO);
+    let events = polled[0].revents().unwrap_or(PollFlags::empty());
+    told.is_ok() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
 }
 
 #[cfg(test)]
@@ -46,12 +63,11 @@ mod tests {
     #[test]
     fn a_closed_end_is_gone_and_one_that_has_said_all_is_not() {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let caller = Caller(Some(Arc::new(ours.into())));
-        assert!(!caller.is_gone());
+        assert!(!is_gone(&ours));
         theirs.shutdown(Shutdown::Write).unwrap();
-        assert!(!caller.is_gone(), "it waits for the answer");
+        assert!(!is_gone(&ours), "it waits for the answer");
         drop(theirs);
-        assert!(caller.is_gone());
+        assert!(is_gone(&ours));
         assert!(!Caller::default().is_gone());
     }
 }

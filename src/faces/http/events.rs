@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
+use super::extract::Stream;
 use super::serve::Stopping;
 use crate::api::v1::{ContainerRef, Endpoint, Event, EventType};
 use crate::engine;
@@ -28,19 +29,23 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[utoipa::path(get, path = "/v1/events", tag = "daemon",
     responses((status = 200, body = Event, content_type = "application/x-ndjson",
         description = "One event per line until the client closes or the daemon stops")))]
-async fn events(State(shared): State<Shared>, stopping: Option<Extension<Stopping>>) -> impl IntoResponse {
+async fn events(
+    State(shared): State<Shared>,
+    stopping: Option<Extension<Stopping>>,
+    stream: Stream,
+) -> impl IntoResponse {
     let events = BroadcastStream::new(shared.handle.events());
     // A router that is served by something else than `serve` never stops before its client.
     let stopping = stopping.map(|Extension(stopping)| stopping).unwrap_or_default();
     let stopped = Box::pin(stopping.stopped());
-    let lines = stream::unfold((events, stopped), |(mut events, mut stopped)| async move {
+    let lines = stream::unfold((events, stopped, stream), |(mut events, mut stopped, stream)| async move {
         // What has happened before the stop is told before it.
         let event = tokio::select! {
             biased;
             event = events.next() => event?,
             () = &mut stopped => return None,
         };
-        Some((Ok::<_, Infallible>(line(event)), (events, stopped)))
+        Some((Ok::<_, Infallible>(line(event)), (events, stopped, stream)))
     });
     let body = Body::from_stream(lines);
     ([(CONTENT_TYPE, "application/x-ndjson")], body)

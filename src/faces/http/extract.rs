@@ -1,39 +1,46 @@
 //! What a request carries, taken apart; what does not fit becomes a [`Problem`].
 
 use std::error::Error as _;
+use std::pin::pin;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::Json;
-use axum::body::Bytes;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::request::Parts;
+use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
+use super::caller::Client;
 use super::problem::Problem;
+use super::serve::{Budget, Stopping};
+use crate::base::shares::Share;
+use crate::engine::{self, ErrorKind};
 
 /// The largest body a request may have, in bytes.
 pub(super) const BODY_MAX: usize = 1 << 20;
+/// A body must be whole after this long.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The JSON body, of at most so many bytes. A missing Content-Type counts as JSON.
 pub(super) struct Body<T, const MAX: usize = BODY_MAX>(pub(super) T);
 
+/// What of the budget for bodies a request has taken; given back when the last clone is dropped.
+#[derive(Clone, Default)]
+pub(super) struct Weight(Arc<OnceLock<Share<Client>>>);
+
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Problem;
-    async fn from_request(mut request: Request, state: &S) -> Result<Self, Problem> {
-        DefaultBodyLimit::max(MAX).apply(&mut request);
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         if let Some(given) = request.headers().get(CONTENT_TYPE)
             && !is_json(given.as_bytes())
         {
             return Err(Problem::media_type(&String::from_utf8_lossy(given.as_bytes())));
         }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(MAX)
-            } else {
-                Problem::invalid(format!("the body did not arrive whole: {}", rejection.body_text()))
-            }
-        })?;
+        let bytes = whole(request, MAX).await?;
         if bytes.is_empty() {
             return Err(Problem::invalid("the body is empty: send a JSON object"));
         }
@@ -41,8 +48,76 @@ impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for B
     }
 }
 
+/// The body, once it is there, of at most so many bytes. It counts against the client's share of all bodies.
+async fn whole(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
+    let (parts, body) = request.into_parts();
+    let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if announced.is_some_and(|announced| announced > most as u64) {
+        return Err(Problem::too_large(most));
+    }
+    let Extensions { mut share, weight, stopping } = Extensions::of(&parts);
+    let stopped = pin!(stopping.stopped());
+    let read = async {
+        let (mut bytes, mut chunks) = (Vec::new(), body.into_data_stream());
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| Problem::invalid(format!("the body did not arrive whole: {error}")))?;
+            if bytes.len() + chunk.len() > most {
+                return Err(Problem::too_large(most));
+            }
+            if share.as_mut().is_some_and(|share| !share.grow(chunk.len() as u64)) {
+                return Err(Problem::new(ErrorKind::Unavailable, "netd has too many requests in hand: try again"));
+            }
+            bytes.extend(&chunk);
+        }
+        Ok(bytes)
+    };
+    let bytes = tokio::select! {
+        read = timeout(PATIENCE, read) => read.map_err(|_| Problem::too_slow(PATIENCE))??,
+        () = stopped => return Err(engine::Error::Stopped.into()),
+    };
+    if let (Some(weight), Some(share)) = (weight, share) {
+        // A request has one body.
+        let _ = weight.0.set(share);
+    }
+    Ok(bytes)
+}
+
+/// What the server has told of the request; nothing where the router is served by something else than `serve`.
+struct Extensions {
+    share: Option<Share<Client>>,
+    weight: Option<Weight>,
+    stopping: Stopping,
+}
+
+impl Extensions {
+    fn of(parts: &Parts) -> Self {
+        let budget = parts.extensions.get::<Budget>();
+        Self {
+            share: budget.and_then(|budget| budget.bodies.take(budget.client, 0)),
+            weight: parts.extensions.get::<Weight>().cloned(),
+            stopping: parts.extensions.get::<Stopping>().cloned().unwrap_or_default(),
+        }
+    }
+}
+
+/// The share of a stream without an end.
+pub(super) struct Stream {
+    _share: Option<Share<Client>>,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Stream {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Some(budget) = parts.extensions.get::<Budget>() else { return Ok(Self { _share: None }) };
+        match budget.streams.take(budget.client, 1) {
+            share @ Some(_) => Ok(Self { _share: share }),
+            None => Err(Problem::new(ErrorKind::Unavailable, "too many streams are open: close some")),
+        }
+    }
+}
+
 /// `application/json` or `application/ANYTHING+json`, with or without parameters.
-fn is_json(content_type: &[u8]) -> bool {
+pub(super) fn is_json(content_type: &[u8]) -> bool {
     let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let essence = essence.to_ascii_lowercase();
     essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))

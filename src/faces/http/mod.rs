@@ -11,26 +11,27 @@ mod events;
 mod explain;
 mod extract;
 mod find;
+mod local;
 mod metrics;
 mod networks;
 mod problem;
 mod querylog;
 mod resolve;
 mod serve;
+mod socket;
 mod state;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use utoipa::OpenApi as _;
 use utoipa::openapi::{Content, OpenApi, Ref, Response};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use serve::{serve_tcp, serve_unix};
+pub use serve::{serve_public, serve_tcp, serve_unix};
 
 use crate::engine::Handle;
 use crate::engine::names::Names;
@@ -103,11 +104,7 @@ pub fn metrics_router(handle: Handle, names: Arc<dyn Names>, ready: Arc<AtomicBo
 }
 
 fn finish(router: Router<Shared>, shared: Shared) -> Router {
-    router
-        .fallback(problem::no_route)
-        .method_not_allowed_fallback(problem::no_method)
-        .layer(DefaultBodyLimit::max(extract::BODY_MAX))
-        .with_state(shared)
+    router.fallback(problem::no_route).method_not_allowed_fallback(problem::no_method).with_state(shared)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Every reply that is not a success: its status, its code, its one line.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{Method, StatusCode, Uri};
@@ -42,8 +44,19 @@ impl Problem {
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "too_large", message }
     }
 
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        let message = format!("the body did not arrive whole within {} s", patience.as_secs());
+        Self { status: StatusCode::REQUEST_TIMEOUT, code: "timeout", message }
+    }
+
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::FORBIDDEN, code: "forbidden", message: message.into() }
+    }
+
+    /// `given`: empty where there is none.
     pub(super) fn media_type(given: &str) -> Self {
-        let message = format!("Content-Type is {given:?}: send application/json");
+        let given = if given.is_empty() { "absent".to_owned() } else { format!("{given:?}") };
+        let message = format!("Content-Type is {given}: send application/json");
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "unsupported_media_type", message }
     }
 }
@@ -79,7 +92,7 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         // Clients show the message as one line.
         let message = self.message.split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
-        if self.status.is_server_error() {
+        if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(code = self.code, message, "request failed");
         }
         let error = ErrorDetail { code: self.code.to_owned(), message };

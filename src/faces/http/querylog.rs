@@ -17,7 +17,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Params, Segments};
+use super::extract::{Params, Segments, Stream as Share};
 use super::problem::Problem;
 use super::serve::Stopping;
 use super::{Shared, find};
@@ -90,6 +90,7 @@ async fn show(
     Segments(text): Segments<String>,
     Params(how): Params<How>,
     stopping: Option<Extension<Stopping>>,
+    share: Share,
 ) -> Result<Response, Problem> {
     let container = &find::container(&shared.handle.snapshot(), &text)?.container;
     let logged = shared.handle.seen().log.of(&container.id).ok_or_else(|| {
@@ -104,7 +105,10 @@ async fn show(
     }
     // A router that is served by something else than `serve` never stops before its client.
     let stopping = stopping.map(|Extension(stopping)| stopping).unwrap_or_default();
-    let body = Body::from_stream(follow(&logged, name, stopping));
+    let body = Body::from_stream(follow(&logged, name, stopping).map(move |line| {
+        let _open = &share;
+        line
+    }));
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
+use crate::base::descriptors::Room;
 use crate::engine::{Handle, testing};
 use crate::faces::client::{Client, Reply};
 
@@ -34,7 +35,7 @@ fn serve() -> Api {
     let handle = testing::engine();
     let router = super::router(handle.clone(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(super::serve_unix(listener, router, async move { drop(stopped.await) }));
+    let server = tokio::spawn(super::serve_unix(listener, router, Room::default(), async move { drop(stopped.await) }));
     Api { client: Client::new(&socket), ready, socket, stop, server, handle, _directory: directory }
 }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::super::*;
 use super::usage::args;
+use crate::base::descriptors::Room;
 use crate::engine::seen::{Entry, Origin};
 use crate::engine::{Handle, testing};
 use crate::faces::http;
@@ -29,7 +30,7 @@ impl Daemon {
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
             let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
-            tokio::spawn(http::serve_unix(listener, router, std::future::pending()));
+            tokio::spawn(http::serve_unix(listener, router, Room::default(), std::future::pending()));
         });
         Self { directory, handle, _runtime: runtime }
     }

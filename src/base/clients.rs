@@ -1,25 +1,22 @@
-//! Who has TCP connections here, and which of them has to go when somebody opens too many.
+//! Who has connections here, and which of them has to go when somebody opens too many.
 //!
 //! The rule: the newest connection wins over the one of the same client that has been idle for longest, so that a client
 //! which forgets its connections locks out nobody, not even itself. When all clients together have too many, the client
-//! with the most loses one. A connection with a question under way is never taken away.
+//! with the most loses one. A connection with a request under way is never taken away.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Connections of one client. Resolvers use one (RFC 7766, 6.2.2), a program with many threads some more.
-pub(super) const PER_CLIENT: usize = 16;
-/// Connections of all clients together: their descriptors leave enough of the usual 1024 for everything else.
-pub(super) const TOTAL: usize = 512;
-
-/// Everybody's connections.
-#[derive(Debug, Default)]
-pub(super) struct Clients {
-    open: Mutex<HashMap<IpAddr, Vec<Arc<Line>>>>,
+/// Everybody's connections; a client is known by a `K`.
+#[derive(Debug)]
+pub struct Clients<K> {
+    per_client: usize,
+    total: usize,
+    open: Mutex<HashMap<K, Vec<Arc<Line>>>>,
     /// Counts what happens, to know what happened longer ago.
     clock: AtomicU64,
 }
@@ -28,7 +25,7 @@ pub(super) struct Clients {
 #[derive(Debug, Default)]
 struct Line {
     close: CancellationToken,
-    /// Questions that have not been answered.
+    /// Requests that have not been answered.
     under_way: AtomicUsize,
     /// When it was last used, by the clients' clock.
     used: AtomicU64,
@@ -36,84 +33,96 @@ struct Line {
 
 /// A connection that may stay; it is forgotten when this is dropped.
 #[derive(Debug)]
-pub(super) struct Admitted {
-    clients: Arc<Clients>,
-    client: IpAddr,
+pub struct Admitted<K: Eq + Hash> {
+    clients: Arc<Clients<K>>,
+    client: K,
     line: Arc<Line>,
 }
 
-/// A question under way on a connection; answered when this is dropped.
+/// A request under way on a connection; answered when this is dropped.
 #[derive(Debug)]
-pub(super) struct Busy {
-    clients: Arc<Clients>,
+pub struct Busy<K> {
+    clients: Arc<Clients<K>>,
     line: Arc<Line>,
 }
 
-impl Clients {
+impl<K: Eq + Hash + Clone> Clients<K> {
+    /// Nobody has a connection yet; each may have so many, and all together so many.
+    pub fn new(per_client: usize, total: usize) -> Arc<Self> {
+        Arc::new(Self { per_client, total, open: Mutex::default(), clock: AtomicU64::new(0) })
+    }
+
     /// Lets a connection in; `None` when too many are open and none of them can go.
-    pub(super) fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Admitted> {
+    pub fn admit(self: &Arc<Self>, client: K) -> Option<Admitted<K>> {
         let mut open = self.lock();
-        if open.get(&client).is_some_and(|lines| lines.len() >= PER_CLIENT) && !dismiss(&mut open, client) {
+        if open.get(&client).is_some_and(|lines| lines.len() >= self.per_client) && !dismiss(&mut open, &client) {
             return None;
         }
-        if open.values().map(Vec::len).sum::<usize>() >= TOTAL && !dismiss_any(&mut open) {
+        if open.values().map(Vec::len).sum::<usize>() >= self.total && !dismiss_any(&mut open) {
             return None;
         }
         let line = Arc::new(Line::default());
         line.used.store(self.tick(), Ordering::Relaxed);
-        open.entry(client).or_default().push(line.clone());
+        open.entry(client.clone()).or_default().push(line.clone());
         drop(open);
         Some(Admitted { clients: self.clone(), client, line })
     }
 
-    /// Closes an idle connection, because descriptors have run out.
-    pub(super) fn make_room(&self) {
-        dismiss_any(&mut self.lock());
+    /// Closes an idle connection, because descriptors have run out. Whether there was one.
+    pub fn make_room(&self) -> bool {
+        dismiss_any(&mut self.lock())
     }
+}
 
+impl<K> Clients<K> {
     fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, Vec<Arc<Line>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<Arc<Line>>>> {
         // The map is whole between any two statements that can panic: there are none.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Closes the client's connection that has been idle for longest.
-fn dismiss(open: &mut HashMap<IpAddr, Vec<Arc<Line>>>, client: IpAddr) -> bool {
-    let Some(lines) = open.get_mut(&client) else { return false };
+fn dismiss<K: Eq + Hash>(open: &mut HashMap<K, Vec<Arc<Line>>>, client: &K) -> bool {
+    let Some(lines) = open.get_mut(client) else { return false };
     let idle = lines.iter().enumerate().filter(|(_, line)| line.under_way.load(Ordering::Relaxed) == 0);
     let Some((index, _)) = idle.min_by_key(|(_, line)| line.used.load(Ordering::Relaxed)) else { return false };
     lines.swap_remove(index).close.cancel();
     if lines.is_empty() {
-        open.remove(&client);
+        open.remove(client);
     }
     true
 }
 
 /// The same for the client with the most connections that has an idle one.
-fn dismiss_any(open: &mut HashMap<IpAddr, Vec<Arc<Line>>>) -> bool {
-    let mut clients: Vec<(usize, IpAddr)> = open.iter().map(|(client, lines)| (lines.len(), *client)).collect();
+fn dismiss_any<K: Eq + Hash + Clone>(open: &mut HashMap<K, Vec<Arc<Line>>>) -> bool {
+    let mut clients: Vec<(usize, K)> = open.iter().map(|(client, lines)| (lines.len(), client.clone())).collect();
     clients.sort_unstable_by_key(|(count, _)| std::cmp::Reverse(*count));
-    clients.into_iter().any(|(_, client)| dismiss(open, client))
+    clients.into_iter().any(|(_, client)| dismiss(open, &client))
 }
 
-impl Admitted {
-    /// A question has come.
-    pub(super) fn busy(&self) -> Busy {
+impl<K: Eq + Hash> Admitted<K> {
+    /// A request has come.
+    pub fn busy(&self) -> Busy<K> {
         self.line.under_way.fetch_add(1, Ordering::Relaxed);
         Busy { clients: self.clients.clone(), line: self.line.clone() }
     }
 
+    /// Whether a request is under way.
+    pub fn is_busy(&self) -> bool {
+        self.line.under_way.load(Ordering::Relaxed) > 0
+    }
+
     /// Returns when the connection has to go.
-    pub(super) async fn dismissed(&self) {
+    pub async fn dismissed(&self) {
         self.line.close.cancelled().await;
     }
 }
 
-impl Drop for Admitted {
+impl<K: Eq + Hash> Drop for Admitted<K> {
     fn drop(&mut self) {
         let mut open = self.clients.lock();
         if let Some(lines) = open.get_mut(&self.client) {
@@ -125,7 +134,7 @@ impl Drop for Admitted {
     }
 }
 
-impl Drop for Busy {
+impl<K> Drop for Busy<K> {
     fn drop(&mut self) {
         self.line.used.store(self.clients.tick(), Ordering::Relaxed);
         self.line.under_way.fetch_sub(1, Ordering::Relaxed);
@@ -134,19 +143,24 @@ impl Drop for Busy {
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+
+    const PER_CLIENT: usize = 16;
+    const TOTAL: usize = 512;
 
     fn client(number: usize) -> IpAddr {
         IpAddr::from([10, 0, (number >> 8) as u8, number as u8])
     }
 
-    fn gone(lines: &[Admitted]) -> Vec<usize> {
+    fn gone(lines: &[Admitted<IpAddr>]) -> Vec<usize> {
         (0..lines.len()).filter(|index| lines[*index].line.close.is_cancelled()).collect()
     }
 
     #[test]
     fn the_longest_idle_connection_of_a_client_goes_first() {
-        let clients = Arc::new(Clients::default());
+        let clients = Clients::new(PER_CLIENT, TOTAL);
         let other = clients.admit(client(2)).unwrap();
         let mut lines: Vec<_> = (0..PER_CLIENT).map(|_| clients.admit(client(1)).unwrap()).collect();
         let busy = lines[0].busy();
@@ -164,14 +178,14 @@ mod tests {
 
     #[test]
     fn with_too_many_in_all_the_greediest_client_loses_one() {
-        let clients = Arc::new(Clients::default());
+        let clients = Clients::new(PER_CLIENT, TOTAL);
         let one = clients.admit(client(999)).unwrap();
         let greedy: Vec<_> = (0..PER_CLIENT).map(|_| clients.admit(client(0)).unwrap()).collect();
         let rest: Vec<_> =
             (0..TOTAL - PER_CLIENT - 1).map(|number| clients.admit(client(1 + number)).unwrap()).collect();
         let last = clients.admit(client(1000)).unwrap();
         assert_eq!(gone(&greedy), [0]);
-        clients.make_room();
+        assert!(clients.make_room());
         assert_eq!(gone(&greedy), [0, 1]);
         assert!(gone(&rest).is_empty() && gone(&[one, last]).is_empty());
     }

@@ -1,0 +1,136 @@
+//! The API's unix socket and its file: nobody can connect before owner, group and mode are as they must be, and the file
+//! goes when the daemon ends or does not come up.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as bind_to, connect, listen, socket,
+};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Group, chown};
+
+use crate::base::private;
+
+/// Owner and group may talk to the daemon.
+const MODE: u32 = 0o660;
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+
+/// The listening socket and its file.
+#[derive(Debug)]
+pub(super) struct ApiSocket {
+    pub(super) listener: UnixListener,
+    pub(super) file: SocketFile,
+}
+
+/// A file that this daemon made; it is removed when this is dropped, unless another one has its name by then.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    id: (u64, u64),
+}
+
+/// Listens at the path. A file that nobody listens on any more is replaced.
+pub(super) fn bind(path: &Path, group: &str) -> io::Result<ApiSocket> {
+    if let Some(folder) = path.parent() {
+        private::folder_of_socket(folder)?;
+    }
+    let address = UnixAddr::new(path)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) if !found.file_type().is_socket() => {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is no socket"));
+        }
+        Ok(_) => match connect(stream()?.as_raw_fd(), &address) {
+            Err(Errno::ECONNREFUSED) => fs::remove_file(path)?,
+            Err(Errno::ENOENT) => {}
+            // Its queue of connections may be full.
+            Ok(()) | Err(Errno::EAGAIN) => return Err(io::ErrorKind::AddrInUse.into()),
+            Err(error) => return Err(error.into()),
+        },
+        Err(_) => {}
+    }
+    let socket = stream()?;
+    // The mode that the file gets with its name (unix_bind_bsd, net/unix/af_unix.c), less the umask.
+    fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    bind_to(socket.as_raw_fd(), &address)?;
+    let made = fs::symlink_metadata(path)?;
+    let file = SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()) };
+    if let Ok(Some(group)) = Group::from_name(group) {
+        chown(path, None, Some(group.gid))?;
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    listen(&socket, Backlog::new(BACKLOG)?)?;
+    Ok(ApiSocket { listener: socket.into(), file })
+}
+
+fn stream() -> io::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    Ok(socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let is_ours = |found: fs::Metadata| (found.dev(), found.ino()) == self.id;
+        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+            // It is replaced by the next daemon if it cannot be removed.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn the_file_is_closed_to_others_and_goes_with_the_daemon() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("run/netd.sock");
+        let first = bind(&path, "no such group").unwrap();
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o711));
+        assert_eq!(bind(&path, "").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        UnixStream::connect(&path).unwrap();
+        drop(first);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_stale_file_is_replaced_and_anothers_is_left() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("netd.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        let first = bind(&path, "").unwrap();
+        fs::remove_file(&path).unwrap();
+        let _second = bind(&path, "").unwrap();
+        drop(first);
+        assert!(path.exists(), "it is the second's");
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        assert_eq!(bind(&path, "").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(path.exists());
+    }
+
+    #[test]
+    fn a_daemon_that_is_too_busy_to_accept_is_not_replaced() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("netd.sock");
+        let busy = stream().unwrap();
+        let address = UnixAddr::new(&path).unwrap();
+        bind_to(busy.as_raw_fd(), &address).unwrap();
+        listen(&busy, Backlog::new(1).unwrap()).unwrap();
+        let waiting: Vec<OwnedFd> = (0..4).map(|_| stream().unwrap()).collect();
+        assert!(waiting.iter().any(|one| connect(one.as_raw_fd(), &address) == Err(Errno::EAGAIN)));
+        assert_eq!(bind(&path, "").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(path.exists());
+    }
+}

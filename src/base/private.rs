@@ -1,0 +1,108 @@
+//! Files and folders that nobody but the daemon's user may read, whatever the umask.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{
+    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::Path;
+
+/// Of files.
+const FILE: u32 = 0o600;
+/// Of folders.
+const FOLDER: u32 = 0o700;
+/// Of a folder with a socket in it: others may go through to the socket, whose own mode decides, and see nothing else.
+const FOLDER_OF_SOCKET: u32 = 0o711;
+/// Of folders above: those of the system.
+const ABOVE: u32 = 0o755;
+/// How what netd keeps in its folders is called. A folder that holds anything else is not netd's alone.
+const OWN: [&str; 2] = [".redb", ".sock"];
+
+/// Makes the folder, and those above it. One that is there and holds nothing of others is closed to others.
+pub fn folder(path: &Path) -> io::Result<()> {
+    make(path, FOLDER)?;
+    let mut mode = FOLDER;
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if !OWN.iter().any(|end| name.ends_with(end)) {
+            return Ok(());
+        }
+        if entry.file_type()?.is_socket() {
+            mode = FOLDER_OF_SOCKET;
+        }
+    }
+    narrow(path, mode)
+}
+
+/// Makes a folder for a socket, and those above it, where it is not there.
+pub fn folder_of_socket(path: &Path) -> io::Result<()> {
+    make(path, FOLDER_OF_SOCKET)
+}
+
+/// Opens a file for reading and writing, made where there is none, and closes it to others.
+pub fn file(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE).open(path)?;
+    if file.metadata()?.mode() & 0o7777 != FILE {
+        file.set_permissions(Permissions::from_mode(FILE))?;
+    }
+    Ok(file)
+}
+
+fn make(path: &Path, mode: u32) -> io::Result<()> {
+    match DirBuilder::new().mode(FOLDER).create(path) {
+        Ok(()) => fs::set_permissions(path, Permissions::from_mode(mode)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let parent = path.parent().ok_or(error)?;
+            make(parent, ABOVE)?;
+            make(path, mode)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Takes away what the mode does not have; a folder of somebody else stays as it is.
+fn narrow(path: &Path, mode: u32) -> io::Result<()> {
+    let found = fs::metadata(path)?;
+    let own = found.uid() == nix::unistd::geteuid().as_raw();
+    if own && found.mode() & 0o7777 & !mode != 0 {
+        fs::set_permissions(path, Permissions::from_mode(mode))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().mode() & 0o7777
+    }
+
+    #[test]
+    fn what_is_netds_alone_is_closed_to_others() {
+        let place = tempfile::tempdir().unwrap();
+        let (above, state) = (place.path().join("lib"), place.path().join("lib/netd"));
+        folder(&state).unwrap();
+        assert_eq!((mode(&above), mode(&state)), (0o755, 0o700));
+        let path = state.join("netd.redb");
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+        file(&path).unwrap();
+        folder(&state).unwrap();
+        assert_eq!((mode(&path), mode(&state)), (0o600, 0o700));
+        let _socket = UnixListener::bind(state.join("netd.sock")).unwrap();
+        fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+        folder(&state).unwrap();
+        assert_eq!(mode(&state), 0o711);
+        fs::write(state.join("notes"), "").unwrap();
+        fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
+        folder(&state).unwrap();
+        assert_eq!(mode(&state), 0o755, "it holds what is not netd's");
+    }
+}

@@ -1,0 +1,136 @@
+//! What a client of the API, or of the name service, can take of the daemon.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use libtest_mimic::Trial;
+
+use crate::lab::daemon::SOCKET;
+use crate::lab::{Lab, run, trial, until};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("limits: idle connections to the API are in nobody's way", idle),
+        trial("limits: a request that is not whole does not keep the daemon from ending", half_sent),
+        trial("limits: bodies of GC take little memory", bodies),
+        trial("limits: with few descriptors the daemon says so, and works", few_descriptors),
+    ]
+}
+
+fn descriptors(lab: &Lab) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", lab.daemon_pid())).expect("the daemon runs").count()
+}
+
+fn peak_kib(lab: &Lab) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", lab.daemon_pid())).expect("the daemon runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+fn connections(count: usize, said: &str) -> Vec<UnixStream> {
+    let open = |_| {
+        let mut stream = UnixStream::connect(SOCKET).expect("the daemon listens");
+        // One that is too much is closed before it is read.
+        let _ = stream.write_all(said.as_bytes());
+        stream
+    };
+    (0..count).map(open).collect()
+}
+
+fn idle(lab: &Lab) {
+    lab.start_daemon();
+    lab.netd("network create net1").ok();
+    let before = descriptors(lab);
+    let mut held = connections(300, "");
+    // A connection of `netd` may have counted before.
+    until("all are accepted", || descriptors(lab) >= before + 290);
+    assert!(descriptors(lab) < before + 350, "{} for 300 connections: one each", descriptors(lab) - before);
+    // With these, one user has more than anybody may have: those that have been idle for longest go.
+    held.extend(connections(700, "GET /v1/status HTTP/1.1\r\nHost: netd\r\n"));
+    for name in ["web", "db"] {
+        lab.connected("net1", name, "-p 8000");
+    }
+    lab.netd("status").ok();
+    assert!(descriptors(lab) < before + 600, "{}", descriptors(lab));
+    let mut end = [0; 1];
+    assert_eq!(held[0].read(&mut end).expect("closed in order"), 0, "the first has gone");
+    drop(held);
+    until("they are closed", || descriptors(lab) < before + 50);
+}
+
+fn half_sent(lab: &Lab) {
+    lab.start_daemon();
+    let head = "POST /v1/networks HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n";
+    let mut half = connections(1, head);
+    half.extend(connections(1, &format!("{head}Content-Length: 100\r\n\r\n{{\"na")));
+    // Connections are accepted in their order.
+    lab.netd("status").ok();
+    lab.stop_daemon();
+    let log = lab.log();
+    assert!(!log.contains("did not end in time") && !log.contains("still in hand"), "{log}");
+    let mut reply = String::new();
+    half[1].read_to_string(&mut reply).expect("closed in order");
+    assert!(reply.is_empty() || reply.starts_with("HTTP/1.1 503"), "{reply}");
+}
+
+fn bodies(lab: &Lab) {
+    const LENGTH: usize = 39 << 20;
+    lab.start_daemon();
+    let before = peak_kib(lab);
+    let entry = format!("{{\"containerID\":\"{}\",\"ifname\":\"eth0\"}},", "0".repeat(64));
+    let whole = format!("{{\"valid\":[{}", entry.repeat(LENGTH / entry.len()));
+    // With and without an announced length; neither is ever whole.
+    let chunk = &entry.repeat(1 << 13);
+    std::thread::scope(|scope| {
+        for number in 0..16 {
+            let whole = &whole;
+            scope.spawn(move || {
+                let head = "POST /v1/attachments/net1/gc HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n";
+                let mut stream = UnixStream::connect(SOCKET).expect("the daemon listens");
+                let mut sent = stream.write_all(head.as_bytes());
+                if number % 2 == 0 {
+                    sent = sent.and_then(|()| write!(stream, "Content-Length: {LENGTH}\r\n\r\n{whole}"));
+                } else {
+                    sent = sent.and_then(|()| write!(stream, "Transfer-Encoding: chunked\r\n\r\n"));
+                    for _ in 0..LENGTH / chunk.len() {
+                        sent = sent.and_then(|()| write!(stream, "{:x}\r\n{chunk}\r\n", chunk.len()));
+                    }
+                }
+                assert!(sent.is_err(), "the daemon does not read all of it");
+                let mut reply = Vec::new();
+                // What was not read is reset, which may come before the reply is read.
+                let _ = stream.read_to_end(&mut reply);
+                let reply = String::from_utf8_lossy(&reply);
+                assert!(reply.is_empty() || reply.contains(" 413 ") || reply.contains(" 503 "), "{reply}");
+            });
+        }
+    });
+    let grown = peak_kib(lab) - before;
+    assert!(grown < 64 << 10, "the daemon took {grown} KiB");
+    lab.netd("status").ok();
+}
+
+fn few_descriptors(lab: &Lab) {
+    lab.start_daemon();
+    let fewer = run(&format!("prlimit --pid {} --nofile", lab.daemon_pid())).ok().stdout;
+    let limits: Vec<&str> = fewer.lines().last().expect("a line").split_whitespace().collect();
+    assert_eq!(limits[limits.len() - 3], limits[limits.len() - 2], "soft and hard are the same: {fewer}");
+    lab.stop_daemon();
+    let line = format!(
+        "ulimit -n 256; exec nsenter --net=/run/netns/host -- {} daemon --socket {SOCKET} --state-dir /run/lab/few \
+         --runtime-dir /run/lab/few",
+        crate::lab::daemon::NETD
+    );
+    let mut daemon = std::process::Command::new("sh").args(["-c", &line]).spawn().expect("a shell");
+    lab.netd("status --wait 10");
+    let held = connections(400, "");
+    lab.netd("network create net1").ok();
+    lab.connected("net1", "web", "-p 8000-8040:8000-8040");
+    let status = lab.netd("status --json").ok().json();
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("256") && problems.contains("LimitNOFILE"), "{problems}");
+    drop(held);
+    daemon.kill().expect("it runs");
+    daemon.wait().expect("it ends");
+}
