@@ -12,6 +12,7 @@ mod cri;
 mod docker;
 mod dockerd;
 mod driver;
+mod foreign_networks;
 mod grpc;
 mod install;
 #[path = "../netns/lab/mod.rs"]
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         containerd::trials,
         cri::trials,
         docker::trials,
+        foreign_networks::trials,
     ]
     .into_iter()
     .flat_map(|trials| trials())

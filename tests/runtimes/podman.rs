@@ -12,7 +12,7 @@ use crate::world::{
     start, trial,
 };
 
-const NEEDS: &[&str] = &["podman", "runc", "conmon"];
+pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon"];
 /// What `web` runs.
 const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
 
@@ -35,7 +35,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// Podman's own settings and the image; the daemon runs, the plugin is in place.
-fn ready(lab: &Lab) {
+pub(crate) fn ready(lab: &Lab) {
     start(lab, &["10-podman.conflist"]);
     fs::create_dir_all("/etc/containers").expect("a folder");
     let settings = format!(
@@ -60,7 +60,7 @@ events_logger = "file"
     podman(&format!("import {} lab", layer())).ok();
 }
 
-fn podman(line: &str) -> Out {
+pub(crate) fn podman(line: &str) -> Out {
     on_host(&format!("podman {line}"))
 }
 
