@@ -1,5 +1,6 @@
 //! Floor 1: pure functions over the model. Time and randomness are arguments.
 
+pub mod foreign;
 pub mod interfaces;
 pub mod ipam;
 pub mod ports;

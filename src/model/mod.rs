@@ -8,6 +8,7 @@ pub mod desired;
 pub mod element;
 pub mod endpoint;
 pub mod exposure;
+pub mod foreign;
 pub mod ids;
 pub mod inside;
 pub mod names;
