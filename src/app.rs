@@ -136,7 +136,8 @@ pub fn build(
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    let engine_config = engine::Config { pools, ula, domain, dns_port: config.dns.port };
+    let engine_config =
+        engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign: config.firewall.foreign };
     let engine = engine::start(engine_config, kernel, store, runtimes)?;
     let (resolved, socket) = (config.dns.resolved, config.socket.clone());
     Ok(Bound { engine, listeners, dns, resolved, socket, descriptors })

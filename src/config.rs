@@ -14,6 +14,7 @@ use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
 use crate::kernel::dns_sockets;
 use crate::model::address::{Pool, Subnet};
+use crate::model::foreign::Policy;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub pools: Pools,
     /// The name service.
     pub dns: Dns,
+    /// Other programs' firewalls beside netd's.
+    pub firewall: Firewall,
     /// The metrics.
     pub metrics: Metrics,
 }
@@ -98,6 +101,15 @@ pub struct Dns {
     pub split: BTreeMap<DnsName, Vec<Upstream>>,
 }
 
+/// Other programs' firewalls beside netd's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Firewall {
+    /// Where another program's chain drops what our networks need: `adapt` adds an accept of our own to it, `report` says
+    /// only which chain it is.
+    pub foreign: Policy,
+}
+
 /// The metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -118,6 +130,7 @@ impl Default for Config {
             listen: None,
             pools: Pools::default(),
             dns: Dns::default(),
+            firewall: Firewall::default(),
             metrics: Metrics::default(),
         }
     }

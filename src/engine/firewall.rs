@@ -29,6 +29,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Somebody changed the firewall: what got through may not any more.
     pub(super) fn firewall_changed(&mut self) {
+        if self.look_at_foreign() {
+            self.publish();
+        }
         self.reached.clear();
         self.try_gateways(self.state.used.keys().cloned().collect());
     }

@@ -9,6 +9,7 @@ mod detach;
 pub mod error;
 pub mod event;
 mod firewall;
+mod foreign;
 pub mod host;
 mod inside;
 mod instance;
@@ -37,6 +38,7 @@ use crate::kernel::{Kernel, KernelError, KernelEvent, Runtimes};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
+use crate::model::foreign::Policy;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
@@ -105,6 +107,8 @@ pub struct Config {
     pub domain: String,
     /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
     pub dns_port: u16,
+    /// What to do where another program's firewall drops what our networks need.
+    pub foreign: Policy,
 }
 
 /// A running engine.
@@ -146,6 +150,7 @@ pub fn start<K: Kernel, S: Store>(
         inside: Default::default(),
         resolvers: Default::default(),
         reached: Default::default(),
+        foreign: Default::default(),
         problems: Default::default(),
         told: Default::default(),
         starting: true,

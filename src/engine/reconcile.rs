@@ -38,6 +38,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair_elements(&observed);
         self.hold_ports(&observed);
         self.repair_files();
+        self.look_at_foreign();
         self.publish();
         self.starting = false;
     }

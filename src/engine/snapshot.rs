@@ -9,6 +9,7 @@ pub use crate::logic::zone::Explained;
 use crate::logic::zone::Zone;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
+use crate::model::foreign::Note;
 use crate::model::inside;
 use crate::model::question::{Answer, Asker, RecordType};
 use crate::model::request::AttachmentKey;
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub search: Vec<String>,
     /// Networks whose containers the host's firewall keeps from asking for names at their gateway.
     pub blocked: Arc<Blocked>,
+    /// What other programs' firewalls drop or would drop of our traffic, and what was done about it.
+    pub firewall: Arc<Vec<Note>>,
 }
 
 impl Snapshot {

@@ -12,6 +12,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::apply;
 use super::event::{Change, Event};
+use super::foreign::ForeignTables;
 use super::listener::ListeningSender;
 use super::seen::Seen;
 use super::state::State;
@@ -47,6 +48,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) resolvers: BTreeSet<ContainerId>,
     /// Networks of which a container got through to the name service at its gateway, since the firewall last changed.
     pub(super) reached: BTreeSet<NetworkName>,
+    /// What other programs' firewall tables are known to do, and what was done about it.
+    pub(super) foreign: ForeignTables,
     /// What is not as it must be: subject to sentence.
     pub(super) problems: BTreeMap<String, String>,
     /// Problems before the last look at everything: not told again when they are still there.
@@ -94,6 +97,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
                     self.firewall_changed();
                 }
+                Command::Kernel(KernelEvent::Tick) => self.foreign_tick(),
                 command => self.one(command),
             }
         }
@@ -157,6 +161,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.search.clone_from(&facts.search);
         self.listen();
+        self.adapt_foreign();
         self.publish();
         if let Some(Step::Forwarding { v4, v6 }) = steps.first() {
             self.forwarding_event(*v4, *v6, facts, network.name.as_str());
@@ -212,6 +217,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut steps = vec![Step::Elements { remove, add: Vec::new() }];
         steps.extend(wanted::bridge_link(&network).map(Step::DeleteBridge));
         let errors = apply::all_that_can(&mut self.kernel, &steps);
+        self.adapt_foreign();
+        self.publish();
         tracing::info!(network = %network.name, "network removed");
         self.tell(Change::NetworkRemoved(network.clone()));
         self.finish(errors).map(|()| network)
@@ -284,6 +291,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             domain: self.config.domain.clone(),
             search: self.search.clone(),
             blocked: self.state.blocked.clone(),
+            firewall: self.foreign.notes.clone(),
         }));
         self.seen.log.keep(&self.state.desired);
     }

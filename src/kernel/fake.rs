@@ -12,6 +12,7 @@ use super::{DnsSockets, Kernel, KernelError, KernelEvent};
 use crate::model::address::{Family, Subnet};
 use crate::model::element::Element;
 use crate::model::endpoint::Netns;
+use crate::model::foreign::{Foreign, ForeignChange};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -60,6 +61,10 @@ pub struct World {
     pub inside: BTreeMap<u64, Inside>,
     /// Whether the host's firewall keeps containers from asking for names at their gateways.
     pub drops_questions: bool,
+    /// Other programs' firewall tables.
+    pub foreign: Foreign,
+    /// The changes that were made to them.
+    pub foreign_changes: Vec<ForeignChange>,
     /// Content of each `/etc/netns/NAME/resolv.conf`.
     pub resolv: BTreeMap<String, String>,
     /// What `facts` tells of the host (links and forwarding are added).
@@ -214,6 +219,14 @@ impl Kernel for Fake {
 
     fn sign(&mut self, _: &str) {}
 
+    fn foreign(&mut self) -> Result<Foreign, KernelError> {
+        Ok(self.world().foreign.clone())
+    }
+
+    fn has_silent_tables(&mut self) -> bool {
+        false
+    }
+
     fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         Ok(())
     }
@@ -283,6 +296,7 @@ impl World {
                 elements.extend(add.iter().cloned());
             }
             Step::Table(elements) => self.elements = Some(elements.iter().cloned().collect()),
+            Step::Foreign(change) => self.foreign_changes.push(change.clone()),
             Step::Hold(ports) => self.hold(ports)?,
             Step::Vacant { ports, .. } => self.vacant(ports)?,
             Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),

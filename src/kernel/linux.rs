@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::netlink::{Netlink, failed};
@@ -14,9 +15,11 @@ use super::sysctl::Sysctl;
 use super::watch;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
 use super::{
-    addressing, attach, bridge, conntrack, dns_sockets, engines, facts, inside, link, look, netns, probe, resolver, tc,
+    addressing, attach, bridge, conntrack, dns_sockets, engines, facts, firewalls, inside, link, look, netns, probe,
+    resolver, tc,
 };
 use crate::model::endpoint::Netns;
+use crate::model::foreign::Foreign;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
@@ -40,6 +43,8 @@ pub struct Linux {
     namespaces: Option<NetnsWatch>,
     /// What keeps the tables in namespaces that have a resolver besides, by their paths.
     owners: BTreeMap<PathBuf, inside::Owner>,
+    /// Ends the ticking when it is dropped.
+    ticking: Option<Sender<()>>,
 }
 
 impl Linux {
@@ -54,6 +59,7 @@ impl Linux {
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
             owners: BTreeMap::new(),
+            ticking: None,
         })
     }
 }
@@ -120,6 +126,7 @@ impl Kernel for Linux {
             Step::DefaultRoutes { netns, remove, add } => attach::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),
+            Step::Foreign(change) => firewalls::change(change),
             Step::Hold(ports) => self.ports.hold(ports),
             Step::Vacant { ports, container } => self.ports.vacant(ports, container),
             Step::Release(ports) => {
@@ -169,11 +176,20 @@ impl Kernel for Linux {
         self.files.sign(instance);
     }
 
+    fn foreign(&mut self) -> Result<Foreign, KernelError> {
+        firewalls::read(&mut self.netlink, &self.sysctl)
+    }
+
+    fn has_silent_tables(&mut self) -> bool {
+        firewalls::is_legacy_there()
+    }
+
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
-        // Three threads tell, one at a time.
+        // Four threads tell, one at a time.
         let tell = Mutex::new(tell);
         let tell: watch::Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
         watch::watch(tell.clone())?;
+        self.ticking = Some(watch::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);
         self.nft.watch(tell)
     }

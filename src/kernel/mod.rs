@@ -13,12 +13,14 @@ pub mod dns_sockets;
 mod engines;
 pub mod facts;
 pub mod fake;
+pub mod firewalls;
 mod folder;
 mod foreign;
 pub mod inside;
 mod inside_table;
 #[cfg(test)]
 mod lab;
+pub mod limited;
 pub mod link;
 pub mod linux;
 pub mod look;
@@ -57,6 +59,7 @@ use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
 use crate::model::endpoint::Netns;
+use crate::model::foreign::Foreign;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 use crate::model::observed::{HostFacts, Observed, ObservedInterface};
@@ -131,6 +134,8 @@ pub enum KernelEvent {
     FirewallChanged,
     /// A link of another program came or changed: told a moment later, once for many.
     LinksChanged,
+    /// Some seconds have passed: look at what changes without anybody being told.
+    Tick,
     /// The firewall was changed by somebody else, or netd cannot tell what was missed: look at everything.
     Changed,
 }
@@ -214,6 +219,12 @@ pub trait Kernel: Send + 'static {
     /// From now on the files that this daemon writes say so: another one neither replaces nor removes them. `instance`: what
     /// tells this daemon from every other.
     fn sign(&mut self, instance: &str);
+
+    /// Other programs' firewall tables.
+    fn foreign(&mut self) -> Result<Foreign, KernelError>;
+
+    /// Whether there are tables whose changes nobody tells.
+    fn has_silent_tables(&mut self) -> bool;
 
     /// Calls `tell` for every foreign change from now on, from a thread of its own.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;

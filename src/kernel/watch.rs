@@ -1,9 +1,10 @@
 //! Tells when a link of netd, or one that netd may build on, disappears, and when pairs of other programs come or change:
-//! a thread on the kernel's link notifications.
+//! a thread on the kernel's link notifications. And a thread that tells when it is time to look at what nobody is told of.
 
 use std::io;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use netlink_packet_route::RouteNetlinkMessage;
@@ -22,6 +23,8 @@ const CHANGED: u16 = 16;
 const DELETED: u16 = 17;
 /// Changes are told together: a pair that an engine makes changes several times.
 const TOGETHER: Duration = Duration::from_millis(100);
+/// How often what nobody is told of is looked at.
+const TICK: Duration = Duration::from_secs(10);
 /// Bytes: some thousand links may go at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Bytes, of one datagram.
@@ -37,6 +40,19 @@ pub fn watch(tell: Tell) -> Result<(), KernelError> {
     let thread = std::thread::Builder::new().name("link-watch".into());
     thread.spawn(move || listen(&socket, &tell)).map_err(failed("start", "the link watcher", "see `ulimit -u`"))?;
     Ok(())
+}
+
+/// Calls `tell` every some seconds until the sender that it returns is dropped.
+pub fn tick(tell: Tell) -> Result<Sender<()>, KernelError> {
+    let (stop, stopped) = channel::<()>();
+    let tick = move || {
+        while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+            tell(KernelEvent::Tick);
+        }
+    };
+    let thread = std::thread::Builder::new().name("tick".into());
+    thread.spawn(tick).map_err(failed("start", "the clock", "see `ulimit -u`"))?;
+    Ok(stop)
 }
 
 fn subscribe() -> io::Result<Socket> {

@@ -4,7 +4,7 @@
 //! they were published with: an answer that leaves over another network than the question came in would not find its
 //! way back through connection tracking and the source guard.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use crate::model::address::{Family, Mac};
 use crate::model::desired::{Attached, Desired};
 use crate::model::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::endpoint::{Endpoint, Netns};
+use crate::model::foreign::Bridge;
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
@@ -235,6 +236,23 @@ pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside:
 pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
     let server = NameServer { gateway, port };
     [Element::AskAt(server), Element::AnswerFrom(server)]
+}
+
+/// Our bridges as other programs' firewalls see them; `served`: at which port the name service listens at each gateway.
+pub fn foreign_bridges(desired: &Desired, blocked: &Blocked, served: &BTreeMap<IpAddr, u16>) -> Vec<Bridge> {
+    let bridge = |network: &Arc<Network>| {
+        let asked = !asks_inside(network, blocked);
+        let gateways = network.subnets.iter().map(|subnet| subnet.gateway).filter(|_| asked);
+        Some(Bridge {
+            name: network.bridge()?.clone(),
+            network: network.name.clone(),
+            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+            internal: network.internal,
+            icc: network.icc(),
+            name_servers: gateways.filter_map(|gateway| Some((gateway, *served.get(&gateway)?))).collect(),
+        })
+    };
+    desired.networks().filter_map(bridge).collect()
 }
 
 /// Everything the table must hold for networks and containers.

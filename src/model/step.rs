@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::address::Mac;
 use super::element::Element;
 use super::endpoint::Netns;
+use super::foreign::ForeignChange;
 use super::ids::ContainerId;
 use super::names::{ContainerName, IfName, NetworkName};
 use super::publication::Protocol;
@@ -111,6 +112,8 @@ pub enum Step {
     /// Limit an interface of the host: a token bucket on what it sends, and on what it receives by way of an
     /// intermediate device. Limits that are there are replaced. All or nothing.
     Shape(Box<Shaping>),
+    /// Change what netd has in another program's firewall table.
+    Foreign(ForeignChange),
     /// Take the limits off and delete the intermediate devices; what is gone is fine.
     Unshape(Vec<Shaping>),
     /// Change the container's default routes: remove, then add. A namespace that is gone is fine.
@@ -184,6 +187,7 @@ impl Step {
             | Self::Adopt(_)
             | Self::Shape(_)
             | Self::Table(_)
+            | Self::Foreign(_)
             | Self::Resolv { .. } => true,
         }
     }
@@ -194,6 +198,8 @@ impl Step {
             Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) | Self::Adopt(_) | Self::Vacant { .. } => {
                 None
             }
+            // What other programs' rules need is looked at anew.
+            Self::Foreign(_) => None,
             Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
             Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),

@@ -41,7 +41,13 @@ impl World {
     fn with(fake: Fake, store: Memory) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 24 };
-        let config = Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53 };
+        let config = Config {
+            pools: vec![pool],
+            ula: true,
+            domain: "internal".into(),
+            dns_port: 53,
+            foreign: Default::default(),
+        };
         let engine = engine::start(config, fake.clone(), store.clone(), Arc::new(NoRuntimes)).unwrap();
         Self { fake, store, engine, runtime }
     }

@@ -177,7 +177,13 @@ impl World {
 
     fn start(&mut self) {
         let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
-        let config = Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53 };
+        let config = Config {
+            pools: vec![pool],
+            ula: true,
+            domain: "internal".into(),
+            dns_port: 53,
+            foreign: Default::default(),
+        };
         let started = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
         let mut engine = started.map_err(|error| error.to_string()).unwrap();
         // There is no name service that could say that it has closed its sockets.

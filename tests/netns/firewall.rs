@@ -123,7 +123,10 @@ fn structure_is_one_table(lab: &Lab) {
     }
     let many = ruleset();
     assert_eq!(rules(&many), few, "publications are elements, not rules:\n{many}");
-    // Somebody else's drop wins: netd opens nothing by itself.
+    // Somebody else's drop wins where the configuration says so: netd opens nothing then.
+    lab.stop_daemon();
+    std::fs::write(crate::lab::daemon::CONFIG, "[firewall]\nforeign = \"report\"\n").expect("a configuration");
+    lab.start_daemon();
     let drop = "table inet fw { chain f { type filter hook forward priority 10; policy drop; }; }";
     command::run_with_input(&["ip", "netns", "exec", "host", "nft", "-f", "-"], drop).ok();
     let _server = Server::start("c1", "c1", 80);

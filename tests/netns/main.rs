@@ -11,6 +11,7 @@ mod cni;
 mod endpoints;
 mod files;
 mod firewall;
+mod foreign;
 mod foreign_networks;
 mod heal;
 mod host_access;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         matrix::trials(),
         isolation::trials(),
         firewall::trials(),
+        foreign::trials(),
         host_access::trials(),
         networks::trials(),
         endpoints::trials(),

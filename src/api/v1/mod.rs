@@ -21,4 +21,6 @@ pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
 pub use network::{CreateNetwork, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
 pub use parse::{RecordName, container_reference, ipv4, ipv6, network_reference, record};
-pub use state::{Dump, ErrorBody, ErrorDetail, Event, EventType, Files, Pruned, Status, Version, rfc3339};
+pub use state::{
+    Dump, ErrorBody, ErrorDetail, Event, EventType, Files, ForeignChain, Pruned, Status, Version, rfc3339,
+};

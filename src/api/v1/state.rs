@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::{Container, ContainerRef, Endpoint};
 use super::network::Network;
+use crate::model::foreign::Note;
 
 /// The last second humantime can write: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;
@@ -33,6 +34,60 @@ pub struct Status {
     pub publications: usize,
     /// What is not as it must be, one line each.
     pub problems: Vec<String>,
+    /// Where other programs' firewalls drop traffic of our networks, or would without netd's accept.
+    #[serde(default)]
+    pub firewall: Vec<ForeignChain>,
+}
+
+/// A base chain of another program that drops traffic of our networks, or would.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ForeignChain {
+    /// `ip`, `ip6`, `inet`.
+    pub family: String,
+    /// The table.
+    pub table: String,
+    /// The base chain.
+    pub chain: String,
+    /// Where it is called: `forward`, `input`.
+    pub hook: String,
+    /// What wrote it: `nft`, `iptables-nft`, `iptables-legacy`.
+    pub tool: String,
+    /// What drops: `policy drop`, or the rule.
+    pub reason: String,
+    /// What is dropped: `outbound`, `published`, `within`, `names`.
+    pub traffic: Vec<String>,
+    /// Of which networks.
+    pub networks: Vec<String>,
+    /// `adapted`: netd's accept lets it through; `reported`: it is dropped.
+    pub action: String,
+    /// The chain that has netd's accept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted_in: Option<String>,
+    /// The same in one line for people.
+    pub message: String,
+}
+
+impl From<&Note> for ForeignChain {
+    fn from(note: &Note) -> Self {
+        let place = note.place();
+        let message = match &note.accepted_in {
+            Some(chain) => format!("adapted: {place} would drop it, netd's accept is in chain {chain}"),
+            None => note.complaint(),
+        };
+        Self {
+            family: note.table.family.as_str().into(),
+            table: note.table.name.clone(),
+            chain: note.chain.clone(),
+            hook: note.hook.as_str().into(),
+            tool: note.table.tool.as_str().into(),
+            reason: note.reason.clone(),
+            traffic: note.traffic.iter().map(|traffic| traffic.as_str().into()).collect(),
+            networks: note.networks.iter().map(ToString::to_string).collect(),
+            action: if note.accepted_in.is_some() { "adapted" } else { "reported" }.into(),
+            accepted_in: note.accepted_in.clone(),
+            message,
+        }
+    }
 }
 
 /// What `netd version` prints.

@@ -9,7 +9,7 @@ use super::Session;
 use super::args::{ConnectArgs, EndpointArgs, Format};
 use super::output::{Failure, json, objects, sentence};
 use super::table::table;
-use crate::api::v1::{Connect, Container, Endpoint, Network, Port, PortRequest};
+use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, Port, PortRequest, Status};
 use crate::faces::client::{ClientError, segment};
 
 /// What both `connect` and `run` ask for.
@@ -87,8 +87,8 @@ struct Published {
 
 impl Published {
     /// The ports of a container on one of its networks, also those that the network cannot have. `ways_in` says for
-    /// which families the container has a way in at all, IPv4 and IPv6.
-    fn of(endpoint: Endpoint, ways_in: [bool; 2]) -> impl Iterator<Item = Self> {
+    /// which families the container has a way in at all, IPv4 and IPv6, and `dropping` which chains keep others out.
+    fn of(endpoint: Endpoint, ways_in: [bool; 2], dropping: &[&ForeignChain]) -> impl Iterator<Item = Self> {
         let network = endpoint.network;
         let skipped = endpoint.skipped_ports.into_iter().map({
             let network = network.clone();
@@ -98,7 +98,7 @@ impl Published {
             }
         });
         let published = endpoint.ports.into_iter().map(move |port| {
-            let reachable_by = reachable_by(port.host_ip, ways_in);
+            let reachable_by = reachable_by(port.host_ip, ways_in, dropping);
             Self { network: network.clone(), port, reachable_by }
         });
         published.chain(skipped)
@@ -110,10 +110,13 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
         .client
         .get(&format!("/v1/containers/{}", segment(container)))
         .map_err(|error| Failure::of(format!("list the ports of {container}"), error))?;
+    let status: Status =
+        session.client.get("/v1/status").map_err(|error| Failure::of("ask for the daemon's status", error))?;
+    let dropping = dropping(&status, &container);
     let gateways = || container.endpoints.iter().flat_map(|endpoint| &endpoint.gateways);
     let ways_in = [gateways().any(IpAddr::is_ipv4), gateways().any(IpAddr::is_ipv6)];
     let endpoints = container.endpoints.into_iter();
-    let ports: Vec<Published> = endpoints.flat_map(|endpoint| Published::of(endpoint, ways_in)).collect();
+    let ports: Vec<Published> = endpoints.flat_map(|endpoint| Published::of(endpoint, ways_in, &dropping)).collect();
     if format.json {
         return json(session.out, &ports);
     }
@@ -121,10 +124,44 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
     table(session, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))
 }
 
+/// The chains of other programs that keep others than this host from the container's ports.
+fn dropping<'a>(status: &'a Status, container: &Container) -> Vec<&'a ForeignChain> {
+    let concerns = |chain: &&ForeignChain| {
+        chain.action != "adapted"
+            && chain.traffic.iter().any(|traffic| traffic == "published")
+            && container.endpoints.iter().any(|endpoint| chain.networks.contains(&endpoint.network))
+    };
+    status.firewall.iter().filter(concerns).collect()
+}
+
 /// Who can reach a port that is published on that host address.
-fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2]) -> String {
+fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&ForeignChain]) -> String {
     if !host_ip.map_or(v4 || v6, |ip| if ip.is_ipv6() { v6 } else { v4 }) {
         return "nobody, until it is on a network with a way in".into();
+    }
+    let concerns = |chain: &&&ForeignChain| match (chain.family.as_str(), host_ip) {
+        ("ip", host_ip) => v4 && host_ip.is_none_or(|ip| ip.is_ipv4()),
+        ("ip6", host_ip) => v6 && host_ip.is_none_or(|ip| ip.is_ipv6()),
+        _ => true,
+    };
+    let one = |chain: &ForeignChain| {
+        let over = match chain.family.as_str() {
+            "ip" if host_ip.is_none() => "over IPv4 ",
+            "ip6" if host_ip.is_none() => "over IPv6 ",
+            _ => "",
+        };
+        let ForeignChain { family, table, chain, reason, .. } = chain;
+        format!("{over}this host only: chain {chain} of table {family} {table} ({reason}) drops what others send")
+    };
+    let mut dropped: Vec<String> = dropping.iter().filter(concerns).map(|chain| one(chain)).collect();
+    if !dropped.is_empty() && !host_ip.is_some_and(|ip| ip.is_loopback()) {
+        for (name, there, family) in [("IPv4", v4, "ip"), ("IPv6", v6, "ip6")] {
+            let open = !dropping.iter().any(|chain| [family, "inet"].contains(&chain.family.as_str()));
+            if host_ip.is_none() && there && open {
+                dropped.push(format!("over {name} every host that reaches this one"));
+            }
+        }
+        return dropped.join("; ");
     }
     match host_ip {
         None => "every host that reaches this one".into(),

@@ -26,6 +26,7 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
         endpoints,
         publications: snapshot.desired.containers().map(|attached| attached.publications().count()).sum(),
         problems: snapshot.problems.clone(),
+        firewall: snapshot.firewall.iter().map(Into::into).collect(),
     })
 }
 
