@@ -12,6 +12,7 @@ mod cri;
 mod docker;
 mod dockerd;
 mod driver;
+mod firewalls;
 mod foreign_networks;
 mod grpc;
 mod install;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         containerd::trials,
         cri::trials,
         docker::trials,
+        firewalls::trials,
         foreign_networks::trials,
     ]
     .into_iter()
