@@ -6,6 +6,7 @@ use std::sync::Arc;
 use netd::api::v1::Connect;
 use netd::engine;
 use netd::model::endpoint::Endpoint;
+use netd::store::{Record, Store as _};
 use serde_json::json;
 
 use super::{World, key, on};
@@ -102,4 +103,24 @@ fn a_person_names_a_runtimes_container_as_netd_does() {
     let error = world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err().to_string();
     assert!(error.contains("is the network namespace of container web"), "{error}");
     world.connect_at("net2", "web", "/proc/812/ns/net").unwrap();
+}
+
+/// Earlier releases took one namespace for two containers.
+#[test]
+fn two_names_for_one_namespace_that_are_stored_are_loaded_and_no_third_one_comes() {
+    let mut world = world();
+    world.fake.add_namespace("y");
+    let base = world.connect_at("net1", "base", "/run/netns/x").unwrap();
+    let mut side = Endpoint::clone(&world.connect_at("net2", "side", "/run/netns/y").unwrap());
+    side.container.netns = base.container.netns.clone();
+    world.store.commit(&[Record::PutEndpoint(Box::new(side))]).unwrap();
+    let world = world.again();
+    let mut names = world.names();
+    names.sort_unstable();
+    assert_eq!(names, ["base", "other", "side"]);
+    let error = world.connect_at("net2", "third", "/run/netns/x").unwrap_err().to_string();
+    assert!(error.contains("is the network namespace of container base"), "{error}");
+    world.connect_at("net2", "base", "/run/netns/x").unwrap();
+    let disconnected = world.runtime.block_on(world.engine.handle.disconnect("net2".into(), "side".into()));
+    assert_eq!(disconnected.unwrap().container.name.as_str(), "side");
 }

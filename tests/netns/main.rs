@@ -16,6 +16,7 @@ mod foreign_networks;
 mod heal;
 mod host_access;
 mod inside;
+mod internal_ports;
 mod isolation;
 mod lab;
 mod limits;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         networks::trials(),
         endpoints::trials(),
         one_namespace::trials(),
+        internal_ports::trials(),
         sticky::trials(),
         service::trials(),
         runtimes::trials(),
