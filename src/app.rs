@@ -4,6 +4,7 @@
 //! where configured what tells the host's systemd-resolved. Each ends by the drain's token; the engine's thread ends by
 //! its own command. Whatever ends first by itself ends the daemon, with an error. Networks and traffic stay as they are.
 
+mod memory;
 pub mod plugins;
 pub mod sandbox;
 mod socket;
@@ -187,10 +188,11 @@ impl Bound {
             tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, room, stop.clone().cancelled_owned())));
         }
         if let Some(tcp) = listeners.metrics {
-            let router = http::metrics_router(handle.clone(), names, ready.clone());
+            let router = http::metrics_router(handle.clone(), names.clone(), ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
             tasks.spawn(ended("the metrics", http::serve_public(tcp, router, room, stop.clone().cancelled_owned())));
         }
+        let tidy = tokio::spawn(memory::give_back(names.clone()));
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
         handle.report("descriptors", too_few(descriptors)).await;
         ready.store(true, Ordering::Release);
@@ -203,6 +205,7 @@ impl Bound {
             Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
             _ = engine_ended => Err(AppError::Ended("the engine")),
         };
+        tidy.abort();
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         ready.store(false, Ordering::Release);
         stop.cancel();

@@ -25,6 +25,9 @@ pub trait Names: Send + Sync + 'static {
 
     /// What is remembered of their answers; `None`: nothing ever is.
     fn cache(&self) -> Option<CacheCounts>;
+
+    /// About how many bytes questions take that wait for an answer, and replies that wait to be taken.
+    fn waiting(&self) -> u64;
 }
 
 /// A reply, and how it came about.

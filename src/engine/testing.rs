@@ -67,6 +67,10 @@ impl Names for StandIn {
         }]
     }
 
+    fn waiting(&self) -> u64 {
+        0
+    }
+
     fn cache(&self) -> Option<CacheCounts> {
         Some(CacheCounts { entries: 5, bytes: 1280, hits: 3, misses: 2 })
     }

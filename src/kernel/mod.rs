@@ -24,6 +24,7 @@ pub mod limited;
 pub mod link;
 pub mod linux;
 pub mod look;
+pub mod memory;
 pub mod netlink;
 pub mod netns;
 pub mod netns_watch;

@@ -13,7 +13,6 @@ use hickory_proto::rr::{RData, Record};
 
 use super::encode::OPT_LENGTH;
 use super::origin::Origin;
-use super::question::Key;
 use super::reply::Reply;
 use super::wire::{HEADER, OPT, Query, Transport};
 use crate::base::monotonic;
@@ -85,26 +84,24 @@ impl Cache {
     }
 
     /// What is kept under the key, if it is of use.
-    pub(super) fn get(&self, key: &Key) -> Option<Arc<Kept>> {
-        self.0.as_ref()?.get(key.as_bytes()).filter(|kept| kept.age() != Age::Over)
+    pub(super) fn get(&self, key: &[u8]) -> Option<Arc<Kept>> {
+        self.0.as_ref()?.get(key).filter(|kept| kept.age() != Age::Over)
     }
 
     /// Keeps an answer. `fresh`: it may be told before its time is over.
-    pub(super) fn keep(&self, key: &Key, asked: &Asked, reply: &Reply, fresh: bool) {
+    pub(super) fn keep(&self, key: &[u8], asked: &Asked, reply: &Reply, fresh: bool) {
         let Some(cache) = &self.0 else { return };
         if let Some(kept) = Kept::of(asked, reply, fresh) {
-            cache.insert(key.as_bytes().into(), Arc::new(kept));
+            cache.insert(key.into(), Arc::new(kept));
         }
     }
 
-    /// Keeps for a moment that nobody knew an answer; an older answer becomes more precious instead.
-    pub(super) fn keep_failure(&self, key: &Key, asked: &Asked) {
-        let Some(cache) = &self.0 else { return };
-        if let Some(kept) = cache.get(key.as_bytes()).filter(|kept| kept.is_answer() && kept.age() != Age::Over) {
-            kept.renew_later();
-        } else if let Some(kept) = Kept::of(asked, &Reply::error(ResponseCode::ServFail), true) {
-            cache.insert(key.as_bytes().into(), Arc::new(kept));
-        }
+    /// Nobody knew an answer: an older one becomes more precious. Whether there is one.
+    pub(super) fn renew_later(&self, key: &[u8]) -> bool {
+        let kept = self.0.as_ref().and_then(|cache| cache.get(key));
+        let kept = kept.filter(|kept| kept.is_answer() && kept.age() != Age::Over);
+        kept.iter().for_each(|kept| kept.renew_later());
+        kept.is_some()
     }
 }
 

@@ -105,7 +105,7 @@ pub(super) fn slow(
     transport: Transport,
 ) -> Option<Vec<u8>> {
     match handler(snapshot).decide(message, asker, transport) {
-        Outcome::Reply(reply) => Some(reply),
+        Outcome::Reply(reply) | Outcome::Shed(reply) => Some(reply),
         Outcome::Forward(_) => None,
     }
 }

@@ -1,36 +1,51 @@
-//! Questions on their way to upstreams: how many there may be, whose; that the same one is asked once however many wait
-//! for it; and the one that comes back to us.
+//! Questions on their way to upstreams: how much memory they may take, and whose; that the same one is asked once
+//! however many wait for it; and the one that comes back to us.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use smallvec::SmallVec;
 use tokio::sync::watch;
 
 use super::question::Key;
+use crate::base::shares::{Share, Shares};
 
-/// Questions that may wait for upstreams. Each takes some KiB and no descriptor.
-pub(super) const TOTAL: usize = 65_536;
+/// Bytes that all questions that wait for upstreams may take, with what waits to be written to TCP clients.
+pub(super) const BYTES: u64 = 55 << 20;
+/// An asker may have so many times what is left: one alone has 52 MiB, room for 20,000 questions.
+pub(super) const ALONE: u64 = 20;
+/// Bytes that a question takes while it waits, without its name: its task, its timer, its places in the maps. Measured;
+/// held by `a_waiting_question_takes_no_more_than_it_is_counted_for`.
+pub(super) const QUESTION: u64 = 2624;
+/// How often a question's name and type are there while it waits: as it came, as it was sent, in keys.
+const COPIES: u64 = 5;
 /// A question with fewer letters than this may come in the same random case by chance.
 const LETTERS: usize = 8;
+/// Maps that have been larger than this are made smaller when little is left in them.
+const ROOMY: usize = 1024;
 
 /// The questions under way, and what comes of each: a `T`.
 #[derive(Debug)]
-pub(super) struct Flights<T>(Arc<Mutex<Under<T>>>);
+pub(super) struct Flights<T> {
+    under: Arc<Mutex<Under<T>>>,
+    waiting: Arc<Shares<IpAddr>>,
+}
 
 #[derive(Debug)]
 struct Under<T> {
-    waiting: usize,
-    askers: HashMap<IpAddr, usize>,
-    flights: HashMap<Box<[u8]>, UnderWay<T>>,
-    /// For each question, whoever is asked: in which forms it was sent.
-    questions: HashMap<Box<[u8]>, Vec<Arc<[u8]>>>,
+    flights: HashMap<Arc<[u8]>, UnderWay<T>>,
+    /// By the hash of each question in lower case, whoever is asked: in which forms it was sent.
+    questions: HashMap<u64, SmallVec<[Arc<[u8]>; 1]>>,
+    hasher: RandomState,
 }
 
 #[derive(Debug)]
 struct UnderWay<T> {
     pilot: IpAddr,
-    landed: watch::Receiver<Option<T>>,
+    /// Tells the answer to those who wait besides the one who asks; made for the first of them.
+    land: Option<watch::Sender<Option<T>>>,
     /// It seems to wait for one of those who wait for it.
     loops: bool,
 }
@@ -54,11 +69,7 @@ impl std::fmt::Display for Grounded {
 }
 
 /// The place of an asker's question that waits; free again when this is dropped.
-#[derive(Debug)]
-pub(super) struct Seat<T> {
-    flights: Flights<T>,
-    asker: IpAddr,
-}
+pub(super) type Seat = Share<IpAddr>;
 
 /// How a question gets its answer.
 #[derive(Debug)]
@@ -73,117 +84,129 @@ pub(super) enum Boarded<T> {
         loops: bool,
     },
     /// Nobody has asked it yet: ask, and land the flight.
-    Pilot(Box<Flight<T>>, watch::Receiver<Option<T>>),
+    Pilot(Flight<T>),
 }
 
 /// One question that is being asked. Whoever waits gets nothing when it is dropped without having landed.
 #[derive(Debug)]
 pub(super) struct Flight<T> {
-    flights: Flights<T>,
-    key: Key,
+    under: Arc<Mutex<Under<T>>>,
+    key: Arc<[u8]>,
     as_sent: Arc<[u8]>,
-    land: watch::Sender<Option<T>>,
-}
-
-impl<T> Clone for Flights<T> {
-    fn clone(&self) -> Self {
-        Self(self.0.clone())
-    }
-}
-
-impl<T> Default for Flights<T> {
-    fn default() -> Self {
-        let under = Under { waiting: 0, askers: HashMap::new(), flights: HashMap::new(), questions: HashMap::new() };
-        Self(Arc::new(Mutex::new(under)))
-    }
+    landed: bool,
 }
 
 impl<T> Flights<T> {
-    /// A place for a question. An asker may have as many as are left: one alone half of all, two a third each, so that
-    /// there is always room for others. `from_host`: the asker is the host itself, through which our own questions can
-    /// come back; others they can come back through keep the letters' random case (`as_asked`).
+    /// Nothing is under way; what waits takes its bytes from `waiting`.
+    pub(super) fn new(waiting: Arc<Shares<IpAddr>>) -> Self {
+        let (flights, questions, hasher) = (HashMap::new(), HashMap::new(), RandomState::new());
+        Self { under: Arc::new(Mutex::new(Under { flights, questions, hasher })), waiting }
+    }
+
+    /// A place for a question. `from_host`: the asker is the host itself, through which our own questions can come back;
+    /// others they can come back through keep the letters' random case (`as_asked`).
     pub(super) fn take_seat(
         &self,
         asker: IpAddr,
         from_host: bool,
         key: &Key,
         as_asked: &[u8],
-    ) -> Result<Seat<T>, Grounded> {
-        let mut under = self.lock();
-        let comes_back = |forms: &Vec<Arc<[u8]>>| {
-            from_host || (is_telling(as_asked) && forms.iter().any(|form| **form == *as_asked))
+    ) -> Result<Seat, Grounded> {
+        let comes_back = |form: &Arc<[u8]>| from_host || (is_telling(as_asked) && **form == *as_asked);
+        let is_loop = {
+            let under = lock(&self.under);
+            let forms = under.questions.get(&under.hasher.hash_one(key.question()));
+            let same = |form: &&Arc<[u8]>| form.eq_ignore_ascii_case(key.question());
+            forms.is_some_and(|forms| forms.iter().filter(same).any(comes_back))
         };
-        if under.questions.get(key.question()).is_some_and(comes_back) {
+        if is_loop {
             return Err(Grounded::Loop);
         }
-        let free = TOTAL.saturating_sub(under.waiting);
-        if under.askers.get(&asker).copied().unwrap_or_default() >= free {
-            return Err(Grounded::Full);
-        }
-        under.waiting += 1;
-        *under.askers.entry(asker).or_default() += 1;
-        drop(under);
-        Ok(Seat { flights: self.clone(), asker })
+        self.waiting.take(asker, QUESTION + COPIES * key.question().len() as u64).ok_or(Grounded::Full)
     }
 
     /// Joins those who wait for the same answer, or goes first. `as_sent`: the form in which it would be sent.
-    pub(super) fn board(&self, asker: IpAddr, key: Key, as_sent: &Arc<[u8]>) -> Boarded<T> {
-        let mut under = self.lock();
-        if let Some(flight) = under.flights.get(key.as_bytes()) {
+    pub(super) fn board(&self, asker: IpAddr, key: &Key, as_sent: &Arc<[u8]>) -> Boarded<T> {
+        let mut under = lock(&self.under);
+        if let Some(flight) = under.flights.get_mut(key.as_bytes()) {
             let of_other = flight.pilot != asker;
-            return Boarded::Passenger { landed: flight.landed.clone(), of_other, loops: of_other && flight.loops };
+            let loops = of_other && flight.loops;
+            return Boarded::Passenger { landed: flight.subscribe(), of_other, loops };
         }
-        let (land, landed) = watch::channel(None);
-        under.flights.insert(key.as_bytes().into(), UnderWay { pilot: asker, landed: landed.clone(), loops: false });
-        under.questions.entry(key.question().into()).or_default().push(as_sent.clone());
+        let key_bytes: Arc<[u8]> = key.as_bytes().into();
+        under.flights.insert(key_bytes.clone(), UnderWay { pilot: asker, land: None, loops: false });
+        let hash = under.hasher.hash_one(key.question());
+        under.questions.entry(hash).or_default().push(as_sent.clone());
         drop(under);
-        Boarded::Pilot(Box::new(Flight { flights: self.clone(), key, as_sent: as_sent.clone(), land }), landed)
+        let under = self.under.clone();
+        Boarded::Pilot(Flight { under, key: key_bytes, as_sent: as_sent.clone(), landed: false })
     }
 
     /// Remembers that a question seems to wait for one of those who wait for it: who joins from now on is told at once.
-    pub(super) fn loops(&self, key: &Key) {
-        if let Some(flight) = self.lock().flights.get_mut(key.as_bytes()) {
+    pub(super) fn loops(&self, key: &[u8]) {
+        if let Some(flight) = lock(&self.under).flights.get_mut(key) {
             flight.loops = true;
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Under<T>> {
-        // What it holds is whole between any two statements that can panic: there are none.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl<T> UnderWay<T> {
+    fn subscribe(&mut self) -> watch::Receiver<Option<T>> {
+        self.land.get_or_insert_with(|| watch::channel(None).0).subscribe()
     }
 }
 
+fn lock<T>(under: &Mutex<Under<T>>) -> MutexGuard<'_, Under<T>> {
+    // What it holds is whole between any two statements that can panic: there are none.
+    under.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl<T> Flight<T> {
+    /// Who is asked, what, and with which flags.
+    pub(super) fn key(&self) -> &Arc<[u8]> {
+        &self.key
+    }
+
+    /// Tells the answer when it lands, to one more who waits.
+    pub(super) fn subscribe(&self) -> Option<watch::Receiver<Option<T>>> {
+        lock(&self.under).flights.get_mut(&self.key).map(UnderWay::subscribe)
+    }
+
     /// Tells the answer to all who wait.
-    pub(super) fn land(self, answer: T) {
-        self.land.send_replace(Some(answer));
+    pub(super) fn land(mut self, answer: T) {
+        if let Some(land) = self.end() {
+            land.send_replace(Some(answer));
+        }
+    }
+
+    /// It is not under way any more; who tells those who wait for it.
+    fn end(&mut self) -> Option<watch::Sender<Option<T>>> {
+        self.landed = true;
+        let mut under = lock(&self.under);
+        let flight = under.flights.remove(&self.key);
+        // The key without whom is asked and the flags, see `Key`.
+        let hash = under.hasher.hash_one(Key::question_of(&self.key));
+        if let Some(forms) = under.questions.get_mut(&hash) {
+            if let Some(place) = forms.iter().position(|form| Arc::ptr_eq(form, &self.as_sent)) {
+                forms.swap_remove(place);
+            }
+            if forms.is_empty() {
+                under.questions.remove(&hash);
+            }
+        }
+        let Under { flights, questions, .. } = &mut *under;
+        if flights.capacity() > ROOMY && flights.len() < flights.capacity() / 8 {
+            flights.shrink_to(flights.len() * 2);
+            questions.shrink_to(questions.len() * 2);
+        }
+        flight.and_then(|flight| flight.land)
     }
 }
 
 impl<T> Drop for Flight<T> {
     fn drop(&mut self) {
-        let mut under = self.flights.lock();
-        under.flights.remove(self.key.as_bytes());
-        if let Some(forms) = under.questions.get_mut(self.key.question()) {
-            if let Some(place) = forms.iter().position(|form| Arc::ptr_eq(form, &self.as_sent)) {
-                forms.swap_remove(place);
-            }
-            if forms.is_empty() {
-                under.questions.remove(self.key.question());
-            }
-        }
-    }
-}
-
-impl<T> Drop for Seat<T> {
-    fn drop(&mut self) {
-        let mut under = self.flights.lock();
-        under.waiting -= 1;
-        if let Some(count) = under.askers.get_mut(&self.asker) {
-            *count -= 1;
-            if *count == 0 {
-                under.askers.remove(&self.asker);
-            }
+        if !self.landed {
+            self.end();
         }
     }
 }
@@ -206,36 +229,35 @@ mod tests {
         Question { query, flags: Flags::default() }
     }
 
-    fn seat(flights: &Flights<u8>, asker: IpAddr, from_host: bool, name: &str) -> Result<Seat<u8>, Grounded> {
+    fn seat(flights: &Flights<u8>, asker: IpAddr, from_host: bool, name: &str) -> Result<Seat, Grounded> {
         let question = question(name);
         flights.take_seat(asker, from_host, &question.key(), &question.as_asked())
     }
 
     fn board(flights: &Flights<u8>, asker: IpAddr, name: &str, set: u64) -> Boarded<u8> {
         let question = question(name);
-        flights.board(asker, question.key().of_set(set), &question.as_asked().into())
+        flights.board(asker, &question.key().of_set(set), &question.as_asked().into())
     }
 
     #[test]
     fn a_flood_of_one_asker_leaves_room_for_others() {
-        let flights = Flights::default();
+        let flights = Flights::new(Shares::new(BYTES, ALONE));
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let all =
             |asker| -> Vec<_> { std::iter::from_fn(|| seat(&flights, asker, false, "x.example.").ok()).collect() };
         let of_one = all(one);
-        assert_eq!(of_one.len(), TOTAL / 2);
+        assert!(of_one.len() >= 20_000, "{}", of_one.len());
         assert_eq!(seat(&flights, one, false, "x.example.").unwrap_err(), Grounded::Full);
         let of_two = all(two);
-        assert_eq!(of_two.len(), TOTAL / 4);
+        assert!(of_two.len() > 900, "{}", of_two.len());
+        assert!(seat(&flights, "10.0.0.4".parse().unwrap(), false, "x.example.").is_ok());
         drop((of_one, of_two));
-        assert!(seat(&flights, one, false, "x.example.").is_ok());
-        let under = flights.lock();
-        assert_eq!((under.waiting, under.askers.len()), (0, 0));
+        assert_eq!(flights.waiting.taken(), 0);
     }
 
     #[test]
     fn a_question_that_comes_back_is_a_loop() {
-        let flights = Flights::default();
+        let flights = Flights::new(Shares::new(BYTES, ALONE));
         let (container, other) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let gateway = "10.0.0.1".parse().unwrap();
         let flight = board(&flights, container, "wWw.eXampLe.com.", 1);
@@ -251,23 +273,25 @@ mod tests {
 
     #[tokio::test]
     async fn the_same_question_is_asked_once() {
-        let flights = Flights::default();
+        let flights = Flights::new(Shares::new(BYTES, ALONE));
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
-        let Boarded::Pilot(flight, mut landed) = board(&flights, one, "www.example.", 1) else { panic!() };
+        let Boarded::Pilot(flight) = board(&flights, one, "www.example.", 1) else { panic!() };
+        let mut landed = flight.subscribe().unwrap();
         let Boarded::Passenger { landed: mut also, of_other: true, loops: false } =
             board(&flights, two, "WWW.example.", 1)
         else {
             panic!()
         };
         assert!(matches!(board(&flights, one, "www.example.", 1), Boarded::Passenger { of_other: false, .. }));
-        assert!(matches!(board(&flights, two, "www.example.", 2), Boarded::Pilot(..)), "of other servers");
-        flights.loops(&question("www.example.").key().of_set(1));
+        assert!(matches!(board(&flights, two, "www.example.", 2), Boarded::Pilot(_)), "of other servers");
+        flights.loops(question("www.example.").key().of_set(1).as_bytes());
         assert!(matches!(board(&flights, two, "www.example.", 1), Boarded::Passenger { loops: true, .. }));
         assert!(matches!(board(&flights, one, "www.example.", 1), Boarded::Passenger { loops: false, .. }));
         flight.land(7);
         assert_eq!(*landed.wait_for(Option::is_some).await.unwrap(), Some(7));
         assert_eq!(*also.wait_for(Option::is_some).await.unwrap(), Some(7));
-        let Boarded::Pilot(flight, mut landed) = board(&flights, one, "www.example.", 1) else { panic!() };
+        let Boarded::Pilot(flight) = board(&flights, one, "www.example.", 1) else { panic!() };
+        let mut landed = flight.subscribe().unwrap();
         drop(flight);
         assert!(landed.wait_for(Option::is_some).await.is_err(), "nobody waits for ever");
     }

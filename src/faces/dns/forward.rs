@@ -6,19 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hickory_proto::op::ResponseCode;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::debug;
 
 use super::cache::{Age, Cache, Kept};
-use super::flights::{Boarded, Flight, Flights, Grounded, Seat};
+use super::failures::Failures;
+use super::flights::{self, Boarded, Flight, Flights, Grounded, Seat};
 use super::origin::Origin;
-use super::question::{Key, Question};
+use super::question::Question;
 use super::reply::Reply;
 use super::upstream::{PATIENCE, Sent, Server, race};
 use super::upstreams::{Because, Route, Set, Upstreams};
 use super::wire::{Query, Transport};
 use super::{Config, View};
+use crate::base::shares::Shares;
 use crate::engine::Snapshot;
 use crate::engine::listener::Resolver;
 use crate::engine::names::{CacheCounts, UpstreamHealth};
@@ -38,15 +42,15 @@ type Landed = Option<Arc<(Reply, SocketAddr)>>;
 pub(super) struct Forwarder {
     upstreams: Upstreams,
     cache: Arc<Cache>,
+    failures: Arc<Failures>,
     /// Questions that were answered from the cache at once, and those that were not.
     hits: AtomicU64,
     misses: AtomicU64,
     flights: Flights<Landed>,
+    /// The memory of what waits.
+    waiting: Arc<Shares<IpAddr>>,
     view: View,
 }
-
-/// The place of a question that waits for an upstream.
-pub(super) type Place = Seat<Landed>;
 
 /// What would be done with a question that is not ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,28 +63,38 @@ pub(super) struct Explained {
     pub(super) left_out: Vec<Upstream>,
 }
 
-/// How long a question waits.
-#[derive(Debug, Clone, Copy)]
-struct Patience {
-    whole: Duration,
-    /// Where a loop is possible, for another asker's.
-    looped: Option<Duration>,
+/// A question on its way; what is kept is told if nothing comes.
+pub(super) struct Begun(Wait, Option<Arc<Kept>>);
+
+/// For what a question waits.
+enum Wait {
+    /// For nothing: this is told.
+    Told(Box<(Reply, Origin)>),
+    /// For nothing: see [`Flights::loops`].
+    Nobody,
+    /// It is asked itself.
+    Own(BoxFuture<'static, Landed>),
+    /// For the answer to one that is under way, for so long; then the one under this key seems to loop.
+    Others(watch::Receiver<Option<Landed>>, Duration, Option<Box<[u8]>>),
 }
 
 impl Forwarder {
     pub(super) fn new(config: Config, view: View) -> Self {
+        let waiting = Shares::new(flights::BYTES, flights::ALONE);
         Self {
             cache: Arc::new(Cache::new(config.cache_bytes)),
+            failures: Arc::new(Failures::new(config.cache_bytes > 0)),
             upstreams: Upstreams::new(config),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            flights: Flights::default(),
+            flights: Flights::new(waiting.clone()),
+            waiting,
             view,
         }
     }
 
     /// A place for a question that will be asked, or why there is none.
-    pub(super) fn take_seat(&self, asker: IpAddr, question: &Question) -> Result<Place, Grounded> {
+    pub(super) fn take_seat(&self, asker: IpAddr, question: &Question) -> Result<Seat, Grounded> {
         let from_host = (self.view)().desired.at_gateway(asker).is_some();
         self.flights.take_seat(asker, from_host, &question.key(), &question.as_asked())
     }
@@ -112,7 +126,7 @@ impl Forwarder {
     ) -> Option<(usize, Origin)> {
         let key = query.key();
         let route = self.upstreams.route(asker, key.name(), snapshot, true)?;
-        let kept = self.cache.get(&key.of_set(route.set.id)).filter(|kept| is_told(kept))?;
+        let kept = self.cache.get(key.of_set(route.set.id).as_bytes()).filter(|kept| is_told(kept))?;
         let length = kept.write(query, transport, out)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
         Some((length, kept.origin()))
@@ -121,33 +135,20 @@ impl Forwarder {
     /// What the first server says that knows an answer, or what is kept of one. SERVFAIL when none does: NXDOMAIN would
     /// be a lie that gets kept.
     pub(super) async fn ask(&self, asker: IpAddr, question: &Question) -> (Reply, Origin) {
-        let snapshot = (self.view)();
-        let key = question.key();
-        let nobody = || (Reply::error(ResponseCode::ServFail), Origin::Nobody);
-        let Some(route) = self.upstreams.route(asker, key.name(), &snapshot, false) else { return nobody() };
-        let Route { set, left_out, .. } = route;
-        if !left_out.is_empty() {
-            debug!(?left_out, %asker, "not asked: the servers lead back here");
-        }
-        if set.servers.is_empty() {
-            return nobody();
-        }
-        let key = key.of_set(set.id);
-        let kept = self.cache.get(&key);
-        if let Some(told) = kept.as_ref().filter(|kept| is_told(kept)).and_then(from) {
-            self.hits.fetch_add(1, Ordering::Relaxed);
-            return told;
-        }
-        self.misses.fetch_add(1, Ordering::Relaxed);
-        set.use_now();
-        let near = set.servers.iter().any(|server| is_near(server, &snapshot));
-        drop(snapshot);
-        let patience = Patience {
-            // A little more than the servers get, so that theirs is the last word.
-            whole: if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 },
-            looped: near.then_some(LOOPED_AFTER),
+        let begun = self.begin(asker, question);
+        self.wait(begun).await
+    }
+
+    /// What comes of a question that has been begun. What waits keeps little: see [`flights::QUESTION`].
+    pub(super) async fn wait(&self, begun: Begun) -> (Reply, Origin) {
+        let Begun(wait, kept) = begun;
+        let answer = match wait {
+            Wait::Told(told) => return *told,
+            Wait::Nobody => None,
+            Wait::Own(asked) => asked.await,
+            Wait::Others(landed, patience, looped) => Box::pin(self.others(landed, patience, looped)).await,
         };
-        match self.await_answer(asker, key, question, &set, patience).await {
+        match answer {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
             None => {
                 kept.iter().for_each(|kept| kept.renew_later());
@@ -156,38 +157,80 @@ impl Forwarder {
         }
     }
 
-    /// Waits for the answer, and has it asked for if nobody has.
-    async fn await_answer(
+    /// The answer to a question that is under way.
+    async fn others(
         &self,
-        asker: IpAddr,
-        key: Key,
-        question: &Question,
-        set: &Arc<Set>,
-        patience: Patience,
+        mut landed: watch::Receiver<Option<Landed>>,
+        patience: Duration,
+        looped: Option<Box<[u8]>>,
     ) -> Landed {
-        // Docker knows the names of its networks in one case only; nobody else can answer in its place.
-        let sent = Sent::new(question, !set.is_beside);
-        // It may ask us in turn, at a gateway, and then others are asked: that is no loop.
-        let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
-        let (mut landed, loops_after) = match self.flights.board(asker, key, &form) {
-            Boarded::Passenger { loops: true, .. } => return None,
-            Boarded::Passenger { landed, of_other, .. } => (landed, patience.looped.filter(|_| of_other)),
-            Boarded::Pilot(flight, landed) => {
-                tokio::spawn(fly(*flight, key, question.clone(), sent, set.clone(), self.cache.clone()));
-                (landed, None)
-            }
-        };
-        let patience = loops_after.map_or(patience.whole, |limit| limit.min(patience.whole));
         match timeout(patience, landed.wait_for(Option::is_some)).await {
             Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
             Err(_) => {
-                if loops_after == Some(patience) {
-                    debug!(%asker, query = %question.query, "seems to loop through an upstream on this host");
+                if let Some(key) = looped {
+                    debug!("a question seems to loop through an upstream on this host");
                     self.flights.loops(&key);
                 }
                 None
             }
         }
+    }
+
+    /// Everything that is done before it is waited for an answer.
+    pub(super) fn begin(&self, asker: IpAddr, question: &Question) -> Begun {
+        let told = |told| Begun(Wait::Told(Box::new(told)), None);
+        let snapshot = (self.view)();
+        let key = question.key();
+        let Some(route) = self.upstreams.route(asker, key.name(), &snapshot, false) else { return told(nobody()) };
+        let Route { set, left_out, .. } = route;
+        if !left_out.is_empty() {
+            debug!(?left_out, %asker, "not asked: the servers lead back here");
+        }
+        if set.servers.is_empty() {
+            return told(nobody());
+        }
+        let key = key.of_set(set.id);
+        let kept = self.cache.get(key.as_bytes());
+        if let Some(known) = kept.as_ref().filter(|kept| is_told(kept)).and_then(from) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return told(known);
+        }
+        if self.failures.has(key.as_bytes()) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            let known = kept.as_ref().and_then(from);
+            return told(known.unwrap_or_else(|| (Reply::error(ResponseCode::ServFail), Origin::Cache)));
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        set.use_now();
+        // Docker knows the names of its networks in one case only; nobody else can answer in its place.
+        let sent = Arc::new(Sent::new(question, !set.is_beside));
+        // It may ask us in turn, at a gateway, and then others are asked: that is no loop.
+        let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
+        // A little more than the servers get, so that theirs is the last word.
+        let whole = if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
+        let wait = match self.flights.board(asker, &key, &form) {
+            Boarded::Passenger { loops: true, .. } => Wait::Nobody,
+            Boarded::Passenger { landed, of_other, .. } => {
+                let near = || set.servers.iter().any(|server| is_near(server, &snapshot));
+                match of_other && LOOPED_AFTER < whole && near() {
+                    true => Wait::Others(landed, LOOPED_AFTER, Some(key.as_bytes().into())),
+                    false => Wait::Others(landed, whole, None),
+                }
+            }
+            Boarded::Pilot(flight) => {
+                let landed = kept.is_some().then(|| flight.subscribe()).flatten();
+                let asked = fly(flight, sent, set, self.cache.clone(), self.failures.clone());
+                match landed {
+                    // It goes on when the answer that is kept has been told meanwhile.
+                    Some(landed) => {
+                        tokio::spawn(asked);
+                        Wait::Others(landed, whole, None)
+                    }
+                    None => Wait::Own(Box::pin(asked)),
+                }
+            }
+        };
+        Begun(wait, kept)
     }
 
     /// What would be done with a question of the asker.
@@ -207,6 +250,17 @@ impl Forwarder {
         Some(CacheCounts { entries, bytes, hits: count(&self.hits), misses: count(&self.misses) })
     }
 
+    /// The memory of what waits: questions, and replies that wait to be written.
+    pub(super) fn waiting(&self) -> &Arc<Shares<IpAddr>> {
+        &self.waiting
+    }
+
+    /// How much of it is taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.failures.forget();
+        self.waiting.taken()
+    }
+
     /// How every upstream does.
     pub(super) fn health(&self) -> Vec<UpstreamHealth> {
         self.upstreams.health()
@@ -214,13 +268,25 @@ impl Forwarder {
 }
 
 /// Asks, keeps the answer and tells it to all who wait.
-async fn fly(flight: Flight<Landed>, key: Key, question: Question, sent: Sent, set: Arc<Set>, cache: Arc<Cache>) {
-    let answer = race(&set.servers, sent).await.map(Arc::new);
+async fn fly(
+    flight: Flight<Landed>,
+    sent: Arc<Sent>,
+    set: Arc<Set>,
+    cache: Arc<Cache>,
+    failures: Arc<Failures>,
+) -> Landed {
+    let answer = race(&set.servers, &sent).await.map(Arc::new);
     match &answer {
-        Some(answer) => cache.keep(&key, &question.query, &answer.0, set.keeps),
-        None => cache.keep_failure(&key, &question.query),
+        Some(answer) => cache.keep(flight.key(), sent.query(), &answer.0, set.keeps),
+        None if cache.renew_later(flight.key()) => {}
+        None => failures.add(flight.key()),
     }
-    flight.land(answer);
+    flight.land(answer.clone());
+    answer
+}
+
+fn nobody() -> (Reply, Origin) {
+    (Reply::error(ResponseCode::ServFail), Origin::Nobody)
 }
 
 /// Whether it is told without asking anybody.
@@ -236,4 +302,38 @@ fn from(kept: &Arc<Kept>) -> Option<(Reply, Origin)> {
 fn is_near(server: &Server, snapshot: &Snapshot) -> bool {
     let ip = server.upstream.address.ip().to_canonical();
     ip.is_loopback() || snapshot.desired.at_address(ip).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::{Name, RecordType};
+
+    use super::super::question::Flags;
+    use super::super::upstream::{Maker, Roots};
+    use super::*;
+
+    /// Bytes that a question takes besides its futures: its task's header and what it keeps of the message, the maps'
+    /// entries, what it sent, and what the allocator adds to each of some ten pieces.
+    const AROUND: usize = 1088;
+
+    #[tokio::test]
+    async fn a_waiting_question_takes_no_more_than_it_is_counted_for() {
+        let query = Query::query(Name::from_ascii("www.example.com.").unwrap(), RecordType::A);
+        let question = Question { query, flags: Flags::default() };
+        let snapshot = Arc::new(Snapshot::default());
+        let forwarder = Forwarder::new(Config::default(), Arc::new(move || snapshot.clone()));
+        let server = Arc::new(Maker::new(&Roots::default()).unwrap().server(&"192.0.2.1".parse().unwrap()));
+        let sent = Arc::new(Sent::new(&question));
+        let set = forwarder.upstreams.of_one(server.clone());
+        let asker = "10.0.0.2".parse().unwrap();
+        let Boarded::Pilot(flight) = forwarder.flights.board(asker, &question.key(), &sent.as_sent) else { panic!() };
+        let futures = [
+            size_of_val(&forwarder.wait(Begun(Wait::Nobody, None))),
+            size_of_val(&fly(flight, sent.clone(), set, forwarder.cache.clone(), forwarder.failures.clone())),
+            size_of_val(&server.ask(&sent)),
+        ];
+        let sum = futures.iter().sum::<usize>() + AROUND;
+        assert!(sum as u64 <= flights::QUESTION, "{futures:?} and {AROUND}");
+    }
 }

@@ -29,9 +29,17 @@ impl Forwarding {
         // Before it is asked: what is kept of the answer afterwards says nothing.
         let notes = forwarder.explain(asker, &question).map(|explained| notes(&explained)).unwrap_or_default();
         match forwarder.take_seat(asker, &question) {
-            Ok(_place) => {
-                let (reply, origin) = forwarder.ask(asker, &question).await;
-                asked(&reply, origin, kind, notes)
+            Ok(place) => {
+                // On a task of its own: others may wait for the answer when whoever asked has gone.
+                let handler = self.0.clone();
+                let told = tokio::spawn(async move {
+                    let _place = place;
+                    handler.forwarder().ask(asker, &question).await
+                });
+                match told.await {
+                    Ok((reply, origin)) => asked(&reply, origin, kind, notes),
+                    Err(error) => nobody(vec![format!("the question was not asked: {error}")]),
+                }
             }
             Err(grounded) => nobody(vec![grounded.to_string()]),
         }
@@ -55,6 +63,10 @@ impl Names for Forwarding {
 
     fn cache(&self) -> Option<CacheCounts> {
         self.0.forwarder().cache()
+    }
+
+    fn waiting(&self) -> u64 {
+        self.0.forwarder().taken()
     }
 }
 

@@ -8,7 +8,8 @@ use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, RecordType};
 use tracing::debug;
 
-use super::forward::{Forwarder, Place};
+use super::flights::{Grounded, Seat};
+use super::forward::{Begun, Forwarder};
 use super::origin::Origin;
 use super::question::Question;
 use super::quick::{self, Done, Source};
@@ -37,6 +38,8 @@ struct Inner {
 pub(super) enum Outcome {
     /// This is sent; nothing when it is empty.
     Reply(Vec<u8>),
+    /// So is this, because too many questions wait.
+    Shed(Vec<u8>),
     /// An upstream must be asked: see [`Handler::finish`].
     Forward(Box<Forwarding>),
 }
@@ -44,16 +47,14 @@ pub(super) enum Outcome {
 /// What becomes of a question.
 enum Decision {
     Reply(Reply),
-    Forward(Box<(Question, Place)>),
+    Shed(Reply),
+    Forward(Box<(Question, Seat)>),
 }
 
 /// A question on its way to an upstream.
 pub(super) struct Forwarding {
-    request: Message,
     question: Question,
-    source: SocketAddr,
-    transport: Transport,
-    place: Place,
+    seat: Seat,
 }
 
 impl Handler {
@@ -101,9 +102,10 @@ impl Handler {
         };
         match self.reply(&request, source) {
             Decision::Reply(reply) => Outcome::Reply(reply::message(&request, reply, transport).unwrap_or_default()),
+            Decision::Shed(reply) => Outcome::Shed(reply::message(&request, reply, transport).unwrap_or_default()),
             Decision::Forward(forward) => {
-                let (question, place) = *forward;
-                Outcome::Forward(Box::new(Forwarding { request, question, source, transport, place }))
+                let (question, seat) = *forward;
+                Outcome::Forward(Box::new(Forwarding { question, seat }))
             }
         }
     }
@@ -113,12 +115,27 @@ impl Handler {
         &self.0.forwarder
     }
 
-    /// Asks upstream; the reply, to be sent where the question came from, and where it came from.
-    pub(super) async fn finish(&self, forwarding: Forwarding) -> (Vec<u8>, Origin) {
-        let Forwarding { request, question, source, transport, place } = forwarding;
-        let (reply, origin) = self.0.forwarder.ask(source.ip().to_canonical(), &question).await;
-        drop(place);
-        (reply::forwarded(&request, reply, transport).unwrap_or_default(), origin)
+    /// Asks upstream; the reply to the message, to be sent where it came from, and where it came from. While it waits it
+    /// keeps the message as it came: read, it is several times as large.
+    pub(super) async fn finish(
+        &self,
+        message: &[u8],
+        source: SocketAddr,
+        transport: Transport,
+        forwarding: Box<Forwarding>,
+    ) -> (Vec<u8>, Origin) {
+        let (begun, seat) = self.begin(source, *forwarding);
+        let (reply, origin) = self.0.forwarder.wait(begun).await;
+        drop(seat);
+        // It has been read before.
+        let request = Message::from_vec(message);
+        let reply = request.ok().and_then(|request| reply::forwarded(&request, reply, transport));
+        (reply.unwrap_or_default(), origin)
+    }
+
+    /// In a function of its own: what waits keeps no question.
+    fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Seat) {
+        (self.0.forwarder.begin(source.ip().to_canonical(), &forwarding.question), forwarding.seat)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {
@@ -160,10 +177,11 @@ impl Handler {
         }
         let question = Question::of(request, query);
         match self.0.forwarder.take_seat(address, &question) {
-            Ok(place) => Decision::Forward(Box::new((question, place))),
+            Ok(seat) => Decision::Forward(Box::new((question, seat))),
             Err(grounded) => {
                 debug!(asker = %source, %query, ?grounded, "not forwarded");
-                Decision::Reply(Reply::error(ResponseCode::ServFail))
+                let reply = Reply::error(ResponseCode::ServFail);
+                if grounded == Grounded::Full { Decision::Shed(reply) } else { Decision::Reply(reply) }
             }
         }
     }

@@ -6,7 +6,8 @@
 //! both ways can answer they say the same.
 //!
 //! `forward` has other names answered: `upstreams` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks
-//! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say.
+//! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say, `failures` that nobody
+//! knew.
 //!
 //! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
 //! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp`
@@ -18,6 +19,7 @@ mod cache;
 #[doc(hidden)]
 pub mod door;
 mod encode;
+mod failures;
 mod flights;
 mod forward;
 mod forwarding;

@@ -132,6 +132,11 @@ impl Key {
         &self.bytes[BEFORE_NAME..self.length]
     }
 
+    /// The same of a key's bytes.
+    pub(super) fn question_of(key: &[u8]) -> &[u8] {
+        key.get(BEFORE_NAME..).unwrap_or_default()
+    }
+
     /// The name in lower case as it stands in a message, the root's byte included.
     pub(super) fn name(&self) -> &[u8] {
         &self.bytes[BEFORE_NAME..self.length - 2]

@@ -24,6 +24,7 @@ use super::watch::{self, Place, Replied};
 use super::wire::{HEADER, Transport};
 use crate::base::clients::{Busy, Clients};
 use crate::base::descriptors::Room;
+use crate::base::shares::Share;
 use crate::base::{clients, monotonic};
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
@@ -34,6 +35,8 @@ const STUCK: Duration = Duration::from_secs(10);
 /// Questions of one connection that are not answered yet, or whose replies wait to be written. No further one is read
 /// meanwhile, which the client feels as TCP's back pressure.
 const UNDER_WAY: usize = 32;
+/// Bytes of a question; an ordinary one has some 50, and nobody asks what does not fit UDP.
+const QUESTION_MAX: u64 = 4096;
 /// Replies are collected up to about this many bytes for one write.
 const WRITE: usize = 16 * 1024;
 /// Nothing can be accepted for want of descriptors or memory: tried again after this.
@@ -56,6 +59,7 @@ pub(super) struct Limits {
 struct Reply {
     bytes: Vec<u8>,
     _held: (Busy<IpAddr>, OwnedSemaphorePermit),
+    _share: Share<IpAddr>,
 }
 
 /// Accepts connections until told to stop; then all of them are closed.
@@ -162,24 +166,39 @@ async fn read_questions(
                     let origin = watch::own(&bytes);
                     (bytes, origin)
                 }
+                Outcome::Shed(bytes) => {
+                    place.shed(&handler.view());
+                    (bytes, Origin::Nobody)
+                }
                 Outcome::Forward(forwarding) => {
                     let (handler, replies, place) = (handler.clone(), replies.clone(), place.clone());
                     let question = question.clone();
                     tokio::spawn(async move {
-                        let (bytes, origin) = handler.finish(*forwarding).await;
+                        let (bytes, origin) = handler.finish(&question, source, Transport::Tcp, forwarding).await;
                         seen(&handler, &place, (&question, &bytes), source, origin, came);
+                        let Some(share) = weigh(&handler, source, &bytes) else { return place.shed(&handler.view()) };
                         // Fails when the connection is gone.
-                        let _ = replies.send(Reply { bytes, _held: held }).await;
+                        let _ = replies.send(Reply { bytes, _held: held, _share: share }).await;
                     });
                     continue;
                 }
             },
         };
         seen(handler, place, (&question, &bytes), source, origin, came);
-        if !bytes.is_empty() && replies.send(Reply { bytes, _held: held }).await.is_err() {
+        if bytes.is_empty() {
+            continue;
+        }
+        // A client that leaves its replies lying is not answered further.
+        let Some(share) = weigh(handler, source, &bytes) else { return place.shed(&handler.view()) };
+        if replies.send(Reply { bytes, _held: held, _share: share }).await.is_err() {
             return;
         }
     }
+}
+
+/// A reply's part of the memory of what waits; `None`: the client has too much there.
+fn weigh(handler: &Handler, source: SocketAddr, reply: &[u8]) -> Option<Share<IpAddr>> {
+    handler.forwarder().waiting().take(source.ip().to_canonical(), reply.len() as u64)
 }
 
 /// Counts and logs a reply.
@@ -212,6 +231,9 @@ fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<
 async fn frame(reader: &mut (impl AsyncRead + Unpin), message: &mut Vec<u8>) -> io::Result<()> {
     message.clear();
     let length = u64::from(reader.read_u16().await?);
+    if length > QUESTION_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
     reader.take(length).read_to_end(message).await?;
     if message.len() as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }

@@ -76,7 +76,8 @@ struct Job {
     outlet: Arc<Outlet>,
     place: Arc<Place>,
     came: Instant,
-    share: Share,
+    /// Its place in the queue.
+    share: Option<Share>,
 }
 
 impl UdpLoop {
@@ -289,14 +290,14 @@ impl Worker {
                     0
                 }
                 Done::Left => {
-                    let job = shares.take(asker.ip()).map(|share| Job {
+                    let job = shares.take(asker.ip(), message.len()).map(|share| Job {
                         message: message.to_vec(),
                         source,
                         asker,
                         outlet: outlet.clone(),
                         place: place.clone(),
                         came: watched.came(),
-                        share,
+                        share: Some(share),
                     });
                     if job.is_some_and(|job| jobs.try_send(job).is_ok()) {
                         return 0;
@@ -319,21 +320,26 @@ async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            let Job { message, source, asker, outlet, place, came, share } = job;
-            let (reply, origin) = match handler.decide(&message, asker, Transport::Udp) {
+            // Not taken apart: a question that waits would have each part twice.
+            let mut job = job;
+            let (reply, origin) = match handler.decide(&job.message, job.asker, Transport::Udp) {
                 Outcome::Reply(reply) => {
                     let origin = watch::own(&reply);
                     (reply, origin)
                 }
+                Outcome::Shed(reply) => {
+                    job.place.shed(&handler.view());
+                    (reply, Origin::Nobody)
+                }
                 Outcome::Forward(forwarding) => {
-                    drop(share);
-                    handler.finish(*forwarding).await
+                    job.share = None;
+                    handler.finish(&job.message, job.asker, Transport::Udp, forwarding).await
                 }
             };
-            let (asker, transport) = (asker.ip(), Transport::Udp);
-            let replied = Replied { question: &message, reply: &reply, asker, origin, transport, came };
-            place.replied(&handler.view(), replied);
-            outlet.send(&reply, source);
+            let (asker, transport) = (job.asker.ip(), Transport::Udp);
+            let replied = Replied { question: &job.message, reply: &reply, asker, origin, transport, came: job.came };
+            job.place.replied(&handler.view(), replied);
+            job.outlet.send(&reply, job.source);
         });
     }
 }

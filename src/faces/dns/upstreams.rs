@@ -221,6 +221,12 @@ impl Upstreams {
         set
     }
 
+    /// A set of one server.
+    #[cfg(test)]
+    pub(super) fn of_one(&self, server: Arc<Server>) -> Arc<Set> {
+        Arc::new(Set { id: 1, servers: vec![server], keeps: true, used: Mutex::new(monotonic::now()) })
+    }
+
     fn made(&self, list: &[Upstream]) -> Set {
         let id = self.ids.fetch_add(1, Ordering::Relaxed);
         let mut all = lock(&self.servers);

@@ -183,6 +183,11 @@ impl Place {
 }
 
 impl Place {
+    /// A question was answered SERVFAIL because too much waits.
+    pub(super) fn shed(&self, snapshot: &Snapshot) {
+        self.counts(snapshot).shed();
+    }
+
     /// A TCP connection has been opened; it is closed when what this returns is dropped.
     pub(super) fn opened(&self) -> Open {
         self.watch.seen.meter.tcp.open.fetch_add(1, Ordering::Relaxed);

@@ -7,14 +7,16 @@
 //! come.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use futures_util::task::AtomicWaker;
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc::Sender;
 use tokio::task::AbortHandle;
 
 use crate::base::monotonic;
@@ -33,6 +35,8 @@ const UNHEARD: Duration = Duration::from_secs(2);
 const WAITING: usize = 16_384;
 /// More than we ask for: servers that do not care for that are heard too.
 const ANSWER_MAX: usize = 4096;
+/// A map that has been larger than this is made smaller when little is left in it.
+const ROOMY: usize = 1024;
 /// So many errors without a datagram between them, and the socket is given up.
 const ERRORS_MAX: usize = 100;
 
@@ -54,6 +58,38 @@ pub(super) enum Heard {
     OtherCase,
     /// The host says that nobody listens there.
     Refused,
+}
+
+/// Where what comes of a question is heard, once.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    heard: Mutex<Option<Heard>>,
+    waker: AtomicWaker,
+}
+
+impl Ear {
+    /// An answer is worth more than anything else; otherwise the first counts.
+    fn tell(&self, heard: Heard) {
+        let mut told = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*told {
+            None => *told = Some(heard),
+            Some(Heard::Answer(_)) => return,
+            Some(_) if matches!(heard, Heard::Answer(_)) => *told = Some(heard),
+            Some(_) => return,
+        }
+        drop(told);
+        self.waker.wake();
+    }
+
+    /// What has come, or will come.
+    pub(super) async fn hear(&self) -> Heard {
+        poll_fn(|context| {
+            self.waker.register(context.waker());
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            heard.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
 }
 
 /// A question that waits for its answer; no longer when this is dropped.
@@ -82,7 +118,7 @@ struct Shared {
 struct Waiting {
     question: Arc<[u8]>,
     any_case: bool,
-    tell: Sender<Heard>,
+    ear: Arc<Ear>,
 }
 
 impl Lanes {
@@ -91,16 +127,16 @@ impl Lanes {
     }
 
     /// Sends a question, whose ID is set here. `question`: its name, type and class as they stand in `message`. What
-    /// comes of it goes to `tell`.
+    /// comes of it is heard at `ear`.
     pub(super) async fn send(
         &self,
         message: &mut [u8],
         question: &Arc<[u8]>,
         any_case: bool,
-        tell: &Sender<Heard>,
+        ear: &Arc<Ear>,
     ) -> io::Result<Ticket> {
         let lane = self.lane().await?;
-        let ticket = lane.wait(Waiting { question: question.clone(), any_case, tell: tell.clone() })?;
+        let ticket = lane.wait(Waiting { question: question.clone(), any_case, ear: ear.clone() })?;
         message[..2].copy_from_slice(&ticket.id.to_be_bytes());
         ticket.lane.shared.socket.send(message).await?;
         Ok(ticket)
@@ -174,7 +210,12 @@ impl Drop for Lane {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.lane.shared.waiting().remove(&self.id);
+        let mut waiting = self.lane.shared.waiting();
+        waiting.remove(&self.id);
+        if waiting.capacity() > ROOMY && waiting.len() < waiting.capacity() / 8 {
+            let most = waiting.len() * 2;
+            waiting.shrink_to(most);
+        }
     }
 }
 
@@ -196,8 +237,7 @@ impl Shared {
                     errors += 1;
                     // Which of the questions it was about is not told.
                     for waiting in self.waiting().values() {
-                        // Fails when nobody waits any more, or something else was told already.
-                        let _ = waiting.tell.try_send(Heard::Refused);
+                        waiting.ear.tell(Heard::Refused);
                     }
                 }
             }
@@ -225,8 +265,7 @@ impl Shared {
             },
             _ => return,
         };
-        // As above.
-        let _ = asked.tell.try_send(heard);
+        asked.ear.tell(heard);
     }
 }
 
@@ -238,16 +277,14 @@ fn is_same_name(one: &[u8], other: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use tokio::sync::mpsc;
-
     use super::*;
 
     const QUESTION: &[u8] = b"\x03wWw\x07exAmple\0\0\x01\0\x01";
 
-    async fn ask(lanes: &Lanes, any_case: bool) -> (Ticket, mpsc::Receiver<Heard>) {
-        let (tell, told) = mpsc::channel(4);
+    async fn ask(lanes: &Lanes, any_case: bool) -> (Ticket, Arc<Ear>) {
+        let ear: Arc<Ear> = Arc::default();
         let mut message = [&b"\0\0\x01\0\0\x01\0\0\0\0\0\0"[..], QUESTION].concat();
-        (lanes.send(&mut message, &QUESTION.into(), any_case, &tell).await.unwrap(), told)
+        (lanes.send(&mut message, &QUESTION.into(), any_case, &ear).await.unwrap(), ear)
     }
 
     fn reply(message: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
@@ -261,7 +298,7 @@ mod tests {
     async fn only_an_answer_to_the_question_counts() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let lanes = Lanes::new(server.local_addr().unwrap(), None);
-        let (ticket, mut told) = ask(&lanes, false).await;
+        let (ticket, told) = ask(&lanes, false).await;
         let mut buffer = [0; 512];
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         let message = &buffer[..length];
@@ -279,17 +316,17 @@ mod tests {
             server.send_to(&forged, from).await.unwrap();
         }
         server.send_to(&reply(message, |m| m[13] ^= 0x20), from).await.unwrap();
-        assert!(matches!(told.recv().await, Some(Heard::OtherCase)));
+        assert!(matches!(told.hear().await, Heard::OtherCase));
         server.send_to(&reply(message, |m| m.push(0)), from).await.unwrap();
-        let Some(Heard::Answer(answer)) = told.recv().await else { panic!() };
+        let Heard::Answer(answer) = told.hear().await else { panic!() };
         assert_eq!(answer.len(), length + 1);
         drop(ticket);
         server.send_to(&reply(message, |_| ()), from).await.unwrap();
-        let (_second, mut second_told) = ask(&lanes, true).await;
+        let (_second, second_told) = ask(&lanes, true).await;
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         server.send_to(&reply(&buffer[..length], |m| m[HEADER..].make_ascii_lowercase()), from).await.unwrap();
-        assert!(matches!(second_told.recv().await, Some(Heard::Answer(_))), "in any case");
-        assert!(told.try_recv().is_err(), "nobody waits for the first any more");
+        assert!(matches!(second_told.hear().await, Heard::Answer(_)), "in any case");
+        assert!(told.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
     }
 
     #[tokio::test]
@@ -312,7 +349,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_told_at_once() {
         let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (_ticket, mut told) = ask(&Lanes::new(address, None), false).await;
-        assert!(matches!(told.recv().await, Some(Heard::Refused)));
+        let (_ticket, told) = ask(&Lanes::new(address, None), false).await;
+        assert!(matches!(told.hear().await, Heard::Refused));
     }
 }

@@ -14,11 +14,11 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::Name;
 use hickory_resolver::PoolContext;
-use tokio::sync::mpsc;
+use smallvec::SmallVec;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use lanes::{Heard, Lanes, Ticket};
+use lanes::{Ear, Heard, Lanes, Ticket};
 pub(super) use race::race;
 use streams::Pool;
 pub use streams::Roots;
@@ -119,6 +119,11 @@ impl Sent {
         Self { as_sent: sent.as_asked().into(), query: sent.query, flags }
     }
 
+    /// Name, type and class as they are sent.
+    pub(super) fn query(&self) -> &Query {
+        &self.query
+    }
+
     /// The same in lower case, for a server that does not keep the case.
     fn in_lower_case(&self) -> Self {
         let mut query = self.query.clone();
@@ -162,13 +167,15 @@ impl Server {
     }
 
     /// What it says; an error when another server is to be asked.
-    pub(super) async fn ask(&self, sent: &Sent) -> Result<Reply, Failure> {
+    pub(super) async fn ask(&self, sent: &Arc<Sent>) -> Result<Reply, Failure> {
         let started = monotonic::now();
         self.health.asked();
         let said = match self.upstream.transport {
             Transport::Plain => self.ask_plain(sent, started).await,
             Transport::Tls { .. } | Transport::Https { .. } => {
-                timeout(PATIENCE, self.over_stream(sent.message(true))).await.unwrap_or(Err(Failure::Silent))
+                // On the heap only where it is needed: every question that waits would have the room for it.
+                let whole = Box::pin(timeout(PATIENCE, self.over_stream(sent.message(true))));
+                whole.await.unwrap_or(Err(Failure::Silent))
             }
         };
         let round_trip = Some(monotonic::now().saturating_duration_since(started));
@@ -185,7 +192,7 @@ impl Server {
         said
     }
 
-    async fn ask_plain(&self, sent: &Sent, started: Instant) -> Result<Reply, Failure> {
+    async fn ask_plain(&self, sent: &Arc<Sent>, started: Instant) -> Result<Reply, Failure> {
         let mut with_edns = !self.no_edns.load(Ordering::Relaxed);
         let mut message = self.over_udp(sent, with_edns, started).await?;
         if message.metadata.response_code == ResponseCode::FormErr && with_edns {
@@ -196,11 +203,11 @@ impl Server {
         }
         if message.metadata.truncation {
             self.health.alive();
-            return self.over_stream(sent.message(with_edns)).await;
+            return Box::pin(self.over_stream(sent.message(with_edns))).await;
         }
         match message.metadata.response_code {
             code @ (ResponseCode::ServFail | ResponseCode::Refused | ResponseCode::FormErr) => Err(Failure::Said(code)),
-            _ => Ok(reply(message)),
+            _ => Ok(reply(*message)),
         }
     }
 
@@ -215,34 +222,29 @@ impl Server {
     }
 
     /// The reply to a question over UDP, sent again when nothing comes.
-    async fn over_udp(&self, sent: &Sent, with_edns: bool, started: Instant) -> Result<Message, Failure> {
+    async fn over_udp(&self, sent: &Arc<Sent>, with_edns: bool, started: Instant) -> Result<Box<Message>, Failure> {
         let mut any_case = self.any_case.load(Ordering::Relaxed);
-        let lower = any_case.then(|| sent.in_lower_case());
-        let mut sent = lower.unwrap_or_else(|| sent.clone());
-        let (tell, mut told) = mpsc::channel(4);
-        let late = self.health.late();
-        // What is lost on the way to a server that was silent is no great loss.
-        let again: &[u32] = if self.health.is_out() { &[] } else { &AGAIN };
-        let again = again.iter().map(|times| (late * *times).min(SILENCE / 2)).map(Wait::Again);
-        let mut waits = again.chain([Wait::Silence, Wait::End]);
-        let mut tickets = Vec::with_capacity(1);
+        let mut sent = if any_case { Arc::new(sent.in_lower_case()) } else { sent.clone() };
+        let ear: Arc<Ear> = Arc::default();
+        let mut waits = Waits::of(&self.health);
+        let mut tickets: SmallVec<[Ticket; 1]> = SmallVec::new();
         let mut send = true;
         loop {
             if send {
-                tickets.push(self.send(&sent, with_edns, any_case, &tell).await?);
+                tickets.push(Box::pin(self.send(&sent, with_edns, any_case, &ear)).await?);
             }
             let wait = waits.next().unwrap_or(Wait::End);
-            match timeout(wait.span(), told.recv()).await {
-                Ok(Some(Heard::Answer(answer))) => {
+            match timeout(wait.span(), ear.hear()).await {
+                Ok(Heard::Answer(answer)) => {
                     self.any_case.fetch_or(any_case, Ordering::Relaxed);
-                    return read(answer, &sent);
+                    return read(answer, &sent).map(Box::new);
                 }
                 // Asked again at once, without regard to case: if that is answered, it does not keep the case.
-                Ok(Some(Heard::OtherCase)) if !any_case => {
-                    (any_case, sent, send) = (true, sent.in_lower_case(), true);
+                Ok(Heard::OtherCase) if !any_case => {
+                    (any_case, sent, send) = (true, Arc::new(sent.in_lower_case()), true);
                 }
-                Ok(Some(Heard::OtherCase)) => send = false,
-                Ok(Some(Heard::Refused) | None) => return Err(Failure::Unreachable("nobody listens there".into())),
+                Ok(Heard::OtherCase) => send = false,
+                Ok(Heard::Refused) => return Err(Failure::Unreachable("nobody listens there".into())),
                 Err(_) => match wait {
                     Wait::Again(_) => send = true,
                     // It may still answer, but the next questions go to others first.
@@ -257,15 +259,9 @@ impl Server {
     }
 
     /// In a function of its own: a question that waits keeps no message.
-    async fn send(
-        &self,
-        sent: &Sent,
-        with_edns: bool,
-        any_case: bool,
-        tell: &mpsc::Sender<Heard>,
-    ) -> Result<Ticket, Failure> {
+    async fn send(&self, sent: &Sent, with_edns: bool, any_case: bool, ear: &Arc<Ear>) -> Result<Ticket, Failure> {
         let (mut message, question) = encoded(sent, with_edns)?;
-        let ticket = self.lanes.send(&mut message, &question, any_case, tell).await;
+        let ticket = self.lanes.send(&mut message, &question, any_case, ear).await;
         ticket.map_err(|error| Failure::Unreachable(error.to_string()))
     }
 
@@ -274,6 +270,34 @@ impl Server {
         if self.health.silent(since) {
             warn!(server = %self.upstream, ?failure, "a name server does not answer: others are asked first");
         }
+    }
+}
+
+/// How long an answer is waited for, one time after the other.
+#[derive(Debug)]
+struct Waits {
+    late: Duration,
+    /// How many of [`AGAIN`] have been.
+    again: usize,
+    silence: bool,
+}
+
+impl Waits {
+    fn of(health: &health::Health) -> Self {
+        // What is lost on the way to a server that was silent is no great loss.
+        Self { late: health.late(), again: if health.is_out() { AGAIN.len() } else { 0 }, silence: true }
+    }
+}
+
+impl Iterator for Waits {
+    type Item = Wait;
+
+    fn next(&mut self) -> Option<Wait> {
+        if let Some(times) = AGAIN.get(self.again) {
+            self.again += 1;
+            return Some(Wait::Again((self.late * *times).min(SILENCE / 2)));
+        }
+        std::mem::take(&mut self.silence).then_some(Wait::Silence)
     }
 }
 

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt as _, StreamExt as _};
 use hickory_proto::op::ResponseCode;
 use tokio::time::{Instant, sleep_until};
 
@@ -21,15 +21,14 @@ use crate::faces::dns::reply::Reply;
 const PRECEDENCE: Duration = Duration::from_millis(350);
 
 /// The answer, and whose it is; `None` when no server knew one in time.
-pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> Option<(Reply, SocketAddr)> {
+pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(Reply, SocketAddr)> {
     let order = in_order(servers);
     let started = Instant::from_std(monotonic::now());
     let (end, precedence) = (started + PATIENCE, started + PRECEDENCE);
-    let sent = Arc::new(sent);
     let mut asking = FuturesUnordered::new();
     // The places of those that may still answer, and the best "no such name" so far with its place.
     let mut open: Vec<usize> = Vec::new();
-    let mut negative: Option<(usize, Reply)> = None;
+    let mut negative: Option<Box<(usize, Reply)>> = None;
     let mut waiting = order.iter().enumerate();
     let mut next = started;
     let won = loop {
@@ -38,13 +37,14 @@ pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> 
                 let (server, sent) = (server.clone(), sent.clone());
                 next = Instant::from_std(monotonic::now()) + server.health.late();
                 open.push(place);
-                asking.push(async move { (place, server.ask(&sent).await) });
+                // Boxed: the set keeps room for one more future of its type than there are.
+                asking.push(async move { (place, server.ask(&sent).await) }.boxed());
             } else {
                 next = end;
             }
         }
-        if let Some((place, reply)) = negative.take_if(|(place, _)| !open.iter().any(|other| other < place)) {
-            break Some((place, reply));
+        if let Some(negative) = negative.take_if(|negative| !open.iter().any(|other| *other < negative.0)) {
+            break Some(*negative);
         }
         let wake = if negative.is_some() { precedence } else { next.min(end) };
         tokio::select! {
@@ -55,8 +55,8 @@ pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> 
                     if first || is_positive(&reply) {
                         break Some((place, reply));
                     }
-                    if negative.as_ref().is_none_or(|(other, _)| place < *other) {
-                        negative = Some((place, reply));
+                    if negative.as_ref().is_none_or(|negative| place < negative.0) {
+                        negative = Some(Box::new((place, reply)));
                     }
                 }
                 Some((place, Err(_))) => {
@@ -64,14 +64,14 @@ pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: Sent) -> 
                     // At once.
                     next = started;
                     if open.is_empty() && waiting.len() == 0 {
-                        break negative.take();
+                        break negative.take().map(|negative| *negative);
                     }
                 }
                 None => break None,
             },
             () = sleep_until(wake) => {
                 if let Some(negative) = negative.take() {
-                    break Some(negative);
+                    break Some(*negative);
                 }
                 if wake == end {
                     break None;

@@ -23,6 +23,8 @@ pub(super) fn render(text: &mut String, desired: &Desired, meter: &Meter, names:
     connections(text, meter);
     upstreams(text, &names.upstreams());
     cache(text, names);
+    let help = "About how much memory questions take that wait for upstreams, and replies that wait for TCP clients.";
+    Family::new(text, "netd_dns_waiting_bytes", "gauge", help).add("", &[], names.waiting());
 }
 
 fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
@@ -42,7 +44,7 @@ fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
             family.add("", &[("network", network), ("reason", reason)], count);
         }
     }
-    let help = "Queries that got SERVFAIL at once because too many waited; netd_dns_queries_total has them as well.";
+    let help = "Queries that got SERVFAIL at once because too much waited; netd_dns_queries_total has them as well.";
     let mut family = Family::new(text, "netd_dns_shed_total", "counter", help);
     for (network, counts) in all.iter().filter(|(name, counts)| *name != NO_NETWORK || counts.shed_so_far() > 0) {
         family.add("", &[("network", network)], counts.shed_so_far());
