@@ -135,7 +135,7 @@ pub(super) fn routes(
     // A default route over an interface of another program is left in place when a container is attached; in a container
     // of another engine ours stands behind it.
     let elsewhere =
-        |gateway: &IpAddr| !endpoint.container.of_engine && seen.default_elsewhere.contains(&Family::of(*gateway));
+        |gateway: &IpAddr| !endpoint.is_beside_engine() && seen.default_elsewhere.contains(&Family::of(*gateway));
     let over_this = wanted::default_routes(all).into_iter().filter(|route| route.ifname == endpoint.ifname);
     let mut expected = over_this.map(|route| route.gateway).filter(|gateway| !elsewhere(gateway));
     let has_default = |gateway: &IpAddr| {

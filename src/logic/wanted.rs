@@ -121,7 +121,7 @@ pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
 /// The container's engine sets a default route of its own, and fails where there is one like it: ours stands behind it,
 /// and is taken at once when the engine takes its own away.
 fn default_metric(endpoint: &Endpoint) -> Option<u32> {
-    endpoint.container.of_engine.then_some(BEHIND_THE_ENGINE)
+    endpoint.is_beside_engine().then_some(BEHIND_THE_ENGINE)
 }
 
 /// The elements of a network.

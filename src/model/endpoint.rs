@@ -124,6 +124,11 @@ impl Endpoint {
         self.attached_as.as_ref().unwrap_or(&self.container.id)
     }
 
+    /// Whether another engine made its container, and did not ask for it: it has routes and names there of its own.
+    pub fn is_beside_engine(&self) -> bool {
+        self.container.of_engine && self.owner.is_none()
+    }
+
     /// Its address of that family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         self.addresses.iter().map(IpNetwork::ip).find(|ip| Family::of(*ip) == family)

@@ -97,3 +97,19 @@ fn beside_a_resolver_of_its_engine_it_asks_within() {
     world.runtime.block_on(world.handle().disconnect("net1", "one")).unwrap();
     assert_eq!(world.fake.world().inside.len(), 0);
 }
+
+#[test]
+fn a_runtime_that_attaches_by_cni_finds_its_next_name_free() {
+    let world = world();
+    let wish = Wish { how: InterfaceSource::Made, port: None, limits: (false, false) };
+    let attach = |network: usize| {
+        let spec = attach_spec((0, network), NETWORKS[network], wish, None);
+        world.runtime.block_on(world.handle().attach(spec)).unwrap().ifname.to_string()
+    };
+    assert_eq!(attach(0), "eth0");
+    world.runtime.block_on(world.handle().create_network(network_spec("besides"))).unwrap();
+    assert_eq!(connect(&world, "besides", PODS[0], None, None).ifname.as_str(), "nd0");
+    assert_eq!(attach(1), "eth1", "as it asks");
+    let routes = routes(&world, &Path::new("/run/netns").join(PODS[0]));
+    assert_eq!(routes, [("eth0".to_owned(), None)], "its default route is netd's to make");
+}

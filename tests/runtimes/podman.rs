@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("podman: containers find each other by name, the world finds the port, and nothing is left", NEEDS, job),
         trial("podman: a container joins a second network, leaves it, and keeps its ports", NEEDS, second_network),
+        trial("podman: a container that netd connects besides joins a second network", NEEDS, connected_besides),
         trial("podman: a container that is attached again keeps its ports", NEEDS, attached_again),
         trial("podman: a container on two networks has its ports once", NEEDS, on_two),
         trial(
@@ -150,6 +151,24 @@ fn second_network(lab: &Lab) {
     assert_eq!(fetch("outside", &format!("{HOST4}:4000")), PAGE, "the port is the first network's");
     podman("network connect two web").ok();
     podman("rm -t 0 -f web probe").ok();
+    nothing_left(lab);
+}
+
+/// Podman counts its interfaces without looking.
+fn connected_besides(lab: &Lab) {
+    ready(lab);
+    network_two();
+    podman_run(&format!("-d --name web {SERVE}"));
+    lab.netd("network create besides").ok();
+    lab.netd("connect besides web -p 4000:80").ok();
+    podman("network connect two web").ok();
+    let interfaces = podman("exec web ip -o link").ok().stdout;
+    assert!(["eth0@", "eth1@", "nd0@"].into_iter().all(|name| interfaces.contains(name)), "{interfaces}");
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    page_comes_to("two", "web");
+    podman("rm -t 0 -f web").ok();
+    // What Podman did not ask for goes with the namespace.
+    until("netd released it", || lab.netd("ps --json").ok().stdout.trim() == "[]");
     nothing_left(lab);
 }
 

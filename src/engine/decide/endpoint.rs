@@ -158,6 +158,8 @@ fn container_ifname(
     wish: &Wish,
     choice: &Choice,
 ) -> Result<IfName, Refusal> {
+    // Podman, where it attached the container by CNI.
+    let has_engine = container.of_engine || others.iter().any(|endpoint| endpoint.owner.is_some());
     match &wish.ifname {
         Some(name) => match others.iter().find(|endpoint| endpoint.ifname == *name) {
             Some(holder) => {
@@ -166,7 +168,7 @@ fn container_ifname(
             }
             None => Ok(name.clone()),
         },
-        None => interfaces::in_container(others.iter().map(AsRef::as_ref), &choice.ifnames, container.of_engine)
+        None => interfaces::in_container(others.iter().map(AsRef::as_ref), &choice.ifnames, has_engine)
             .ok_or_else(|| Invalid::new("interface name", "eth", "every number is taken in this container").into()),
     }
 }
