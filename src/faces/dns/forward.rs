@@ -324,7 +324,7 @@ mod tests {
         let snapshot = Arc::new(Snapshot::default());
         let forwarder = Forwarder::new(Config::default(), Arc::new(move || snapshot.clone()));
         let server = Arc::new(Maker::new(&Roots::default()).unwrap().server(&"192.0.2.1".parse().unwrap()));
-        let sent = Arc::new(Sent::new(&question));
+        let sent = Arc::new(Sent::new(&question, true));
         let set = forwarder.upstreams.of_one(server.clone());
         let asker = "10.0.0.2".parse().unwrap();
         let Boarded::Pilot(flight) = forwarder.flights.board(asker, &question.key(), &sent.as_sent) else { panic!() };

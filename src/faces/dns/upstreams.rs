@@ -224,7 +224,13 @@ impl Upstreams {
     /// A set of one server.
     #[cfg(test)]
     pub(super) fn of_one(&self, server: Arc<Server>) -> Arc<Set> {
-        Arc::new(Set { id: 1, servers: vec![server], keeps: true, used: Mutex::new(monotonic::now()) })
+        Arc::new(Set {
+            id: 1,
+            servers: vec![server],
+            keeps: true,
+            is_beside: false,
+            used: Mutex::new(monotonic::now()),
+        })
     }
 
     fn made(&self, list: &[Upstream]) -> Set {
