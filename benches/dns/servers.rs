@@ -71,7 +71,7 @@ pub(crate) fn be_the_echo(address: &str) -> std::io::Result<()> {
     poller.add(&socket, 0)?;
     let mut batch = Batch::new();
     loop {
-        if poller.wait()?.any(|key| key == 0) {
+        if poller.wait(None)?.any(|key| key == 0) {
             batch.receive(&socket)?;
             batch.answer(|question, _, out| {
                 out[..question.len()].copy_from_slice(question);

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-pub use crate::kernel::datagrams::{ANSWER_MAX, BATCH, Batch, backlog};
+pub use crate::kernel::datagrams::{ANSWER_MAX, BATCH, Backlog, Batch, backlog};
+pub use crate::kernel::lanes::{APART_MAX, steer};
 pub use crate::kernel::poller::{Poller, WOKEN, Waker};
-pub use crate::kernel::priority::run_soon;
+pub use crate::kernel::priority::Precedence;
 pub use crate::kernel::{DnsSockets, Resolver};
 
 /// A change to the addresses on which names are answered. The engine opens the sockets, because only it knows the

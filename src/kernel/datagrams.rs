@@ -173,11 +173,23 @@ impl Batch {
     }
 }
 
-/// How much waits at the socket: bytes, in the kernel's counting, and how many may (sock_diag(7), `SK_MEMINFO`).
-pub fn backlog(socket: &UdpSocket) -> io::Result<(u32, u32)> {
+/// How it stands at a socket's queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Backlog {
+    /// Bytes that wait, in the kernel's counting...
+    pub waits: u32,
+    /// ...and how many may.
+    pub may: u32,
+    /// Datagrams that the kernel has dropped because no more may; goes round at its end.
+    pub dropped: u32,
+}
+
+/// What the kernel says of a socket's queue (sock_diag(7), `SK_MEMINFO`).
+pub fn backlog(socket: &UdpSocket) -> io::Result<Backlog> {
     /// From linux/sock_diag.h: places in the array, and its length.
     const RMEM_ALLOC: usize = 0;
     const RCVBUF: usize = 1;
+    const DROPS: usize = 8;
     let mut info = [0u32; 9];
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes to the array.
@@ -185,7 +197,10 @@ pub fn backlog(socket: &UdpSocket) -> io::Result<(u32, u32)> {
         let to = info.as_mut_ptr().cast();
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, to, &raw mut length)
     };
-    if done == 0 { Ok((info[RMEM_ALLOC], info[RCVBUF])) } else { Err(io::Error::last_os_error()) }
+    if done != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Backlog { waits: info[RMEM_ALLOC], may: info[RCVBUF], dropped: info[DROPS] })
 }
 
 /// Where a question came from; `None` where an answer cannot go.
@@ -262,8 +277,9 @@ mod tests {
         for _ in 0..BATCH {
             client.send(b"3").unwrap();
         }
-        let (waits, may) = backlog(&server).unwrap();
-        assert!(waits > QUESTION_MAX as u32 && waits < may, "{waits} of {may}");
+        let backlog = backlog(&server).unwrap();
+        assert!(backlog.waits > QUESTION_MAX as u32 && backlog.waits < backlog.may, "{backlog:?}");
+        assert_eq!(backlog.dropped, 0);
         let mut batch = Batch::new();
         assert_eq!(batch.receive(&server).unwrap(), BATCH);
         let mut lengths = Vec::new();

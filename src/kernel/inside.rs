@@ -18,6 +18,8 @@ use crate::model::inside::{AT, Inside};
 const LOOPBACK: u32 = 1;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
+/// There is one asker.
+const NO_LANES: usize = 0;
 const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
 
 /// What keeps a table there that ends with netd.
@@ -36,7 +38,7 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
         let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
         set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
         let at = IpAddr::V4(AT);
-        let sockets = dns_sockets::open(at, dns_sockets::PORT).map_err(io::Error::other)?;
+        let sockets = dns_sockets::open(at, dns_sockets::PORT, NO_LANES).map_err(io::Error::other)?;
         let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&wanted), passes: None };
         if wanted.beside {
             let owner = inside_table::own(&Leads { passes: Some(resolver::MARK), ..leads })?;
@@ -46,7 +48,7 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
             Ok(()) => Ok((sockets, None)),
             Err(error) => {
                 tracing::debug!(%error, "no nftables in a container");
-                let sockets = dns_sockets::open_exactly(at, DNS_PORT).map_err(io::Error::other)?;
+                let sockets = dns_sockets::open_exactly(at, DNS_PORT, NO_LANES).map_err(io::Error::other)?;
                 Ok((sockets, None))
             }
         }

@@ -139,7 +139,7 @@ impl Kernel for Linux {
     }
 
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        dns_sockets::open(address, port).map(|sockets| (sockets.port, Some(sockets)))
+        dns_sockets::open_at_gateway(address, port).map(|sockets| (sockets.port, Some(sockets)))
     }
 
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {

@@ -20,6 +20,7 @@ pub mod inside;
 mod inside_table;
 #[cfg(test)]
 mod lab;
+pub mod lanes;
 pub mod limited;
 pub mod link;
 pub mod linux;
@@ -150,8 +151,8 @@ pub struct DnsSockets {
     pub address: IpAddr,
     /// Of both.
     pub port: u16,
-    /// Bound, non-blocking.
-    pub udp: UdpSocket,
+    /// Bound, non-blocking: one, or a group of lanes, of which the last is the one apart ([`lanes`]).
+    pub udp: Vec<UdpSocket>,
     /// Listening, non-blocking.
     pub tcp: TcpListener,
     /// Who asks there, whatever the source; `None`: whom the source address tells.

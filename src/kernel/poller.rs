@@ -52,15 +52,27 @@ impl Poller {
         Ok(self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
     }
 
+    /// Waits for it no longer, until [`Self::resume`]; it stays with its key.
+    pub fn pause(&self, socket: &UdpSocket, key: u64) -> io::Result<()> {
+        Ok(self.epoll.modify(socket, &mut EpollEvent::new(EpollFlags::empty(), key))?)
+    }
+
+    /// Waits for it again.
+    pub fn resume(&self, socket: &UdpSocket, key: u64) -> io::Result<()> {
+        Ok(self.epoll.modify(socket, &mut EpollEvent::new(EpollFlags::EPOLLIN, key))?)
+    }
+
     /// Waits for it no longer. To be called before the socket is closed: a copy of the descriptor would keep it here.
     pub fn remove(&self, socket: &UdpSocket) -> io::Result<()> {
         Ok(self.epoll.delete(socket)?)
     }
 
-    /// Waits, and returns the keys of what can be read: those of sockets until nothing waits there.
-    pub fn wait(&mut self) -> io::Result<impl Iterator<Item = u64>> {
+    /// Waits, for so many milliseconds at most, and returns the keys of what can be read: those of sockets until nothing
+    /// waits there.
+    pub fn wait(&mut self, patience: Option<u8>) -> io::Result<impl Iterator<Item = u64>> {
+        let patience = patience.map_or(EpollTimeout::NONE, EpollTimeout::from);
         let count = loop {
-            match self.epoll.wait(&mut self.events, EpollTimeout::NONE) {
+            match self.epoll.wait(&mut self.events, patience) {
                 Err(Errno::EINTR) => {}
                 other => break other?,
             }
@@ -86,14 +98,18 @@ mod tests {
         poller.add(&socket, 7).unwrap();
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
         for _ in 0..2 {
-            assert_eq!(poller.wait().unwrap().collect::<Vec<_>>(), [7], "as long as something waits");
+            assert_eq!(poller.wait(None).unwrap().collect::<Vec<_>>(), [7], "as long as something waits");
         }
+        poller.pause(&socket, 7).unwrap();
+        assert_eq!(poller.wait(Some(1)).unwrap().collect::<Vec<_>>(), [] as [u64; 0], "not while it is paused");
+        poller.resume(&socket, 7).unwrap();
+        assert_eq!(poller.wait(Some(1)).unwrap().collect::<Vec<_>>(), [7]);
         poller.remove(&socket).unwrap();
         waker.wake();
         waker.wake();
-        assert_eq!(poller.wait().unwrap().collect::<Vec<_>>(), [WOKEN]);
+        assert_eq!(poller.wait(None).unwrap().collect::<Vec<_>>(), [WOKEN]);
         let other = std::thread::spawn(move || waker.wake());
-        assert_eq!(poller.wait().unwrap().collect::<Vec<_>>(), [WOKEN], "woken once is told once");
+        assert_eq!(poller.wait(None).unwrap().collect::<Vec<_>>(), [WOKEN], "woken once is told once");
         other.join().unwrap();
     }
 }

@@ -1,34 +1,164 @@
 //! Which thread comes first when the machine is busy.
-#![allow(unsafe_code, reason = "nix does not have setpriority(2)")]
+//!
+//! A thread that others wait for comes before all that is scheduled by default (`SCHED_RR` at the lowest priority,
+//! sched(7)), whatever share its session or cgroup has. It keeps that for as long as it takes a part of one processor
+//! only; beyond that it is one of them again, with a large share (nice -10) and a short slice, so no flood of work makes
+//! it starve the machine. Needs CAP_SYS_NICE; without, it is the short slice alone, which Linux knows since 6.12.
+#![allow(unsafe_code, reason = "nix has neither sched_setattr(2) nor a thread's processor time")]
 
 use std::io;
+use std::time::{Duration, Instant};
 
-/// From 19 (last) to -20 (first): well before what runs by default (0), behind what must not wait at all.
-const SOON: libc::c_int = -10;
+use crate::base::monotonic;
 
-/// Lets the calling thread run soon after it has something to do, whatever else runs on the machine. Needs
-/// CAP_SYS_NICE (setpriority(2)).
-pub fn run_soon() -> io::Result<()> {
+/// The lowest of the priorities that come before the default ones (sched(7)).
+const LOWEST: u32 = 1;
+/// From 19 (last) to -20 (first): well before what runs by default (0).
+const SOON: i32 = -10;
+/// Nanoseconds that it may run for at a time, while others wait: the shortest slice there is. Who asks for a short one
+/// is let run sooner (`sched_runtime`, sched_setattr(2)).
+const SLICE: u64 = 100_000;
+/// It steps back when it has taken more than one part in so many of a processor...
+const MUCH: u32 = 2;
+/// ...and comes first again when it has taken less than one part in so many...
+const LITTLE: u32 = 4;
+/// ...of at least this time.
+const WINDOW: Duration = Duration::from_millis(50);
+/// It is looked at once in so many calls.
+const CALLS: u32 = 16;
+
+/// The precedence of the thread that has claimed it.
+#[derive(Debug)]
+pub struct Precedence {
+    /// Whether it comes first now; `None` where that is not allowed.
+    first: Option<bool>,
+    calls: u32,
+    began: Instant,
+    used: Duration,
+}
+
+impl Precedence {
+    /// The calling thread comes first from now on, or as far forward as it may; with it, what was refused.
+    pub fn claim() -> (Self, io::Result<()>) {
+        let soon = by_default(Some(SOON)).or_else(|error| by_default(None).and(Err(error)));
+        let first = before_all();
+        let claimed =
+            Self { first: first.is_ok().then_some(true), calls: 0, began: monotonic::now(), used: processor_time() };
+        (claimed, first.and(soon))
+    }
+
+    /// Steps back, or forward again, by what the thread has taken. To be called by that thread, often.
+    pub fn look(&mut self) {
+        let Some(first) = self.first else { return };
+        self.calls += 1;
+        if !self.calls.is_multiple_of(CALLS) {
+            return;
+        }
+        let now = monotonic::now();
+        let passed = now.duration_since(self.began);
+        if passed < WINDOW {
+            return;
+        }
+        let used = processor_time();
+        let wanted = comes_first(first, used.saturating_sub(self.used), passed);
+        (self.began, self.used) = (now, used);
+        // What is refused is tried again in the next window.
+        if wanted != first && (if wanted { before_all() } else { by_default(Some(SOON)) }).is_ok() {
+            self.first = Some(wanted);
+        }
+    }
+}
+
+/// Whether a thread that took so much of so long is to come first.
+fn comes_first(first: bool, used: Duration, of: Duration) -> bool {
+    used <= of / if first { MUCH } else { LITTLE }
+}
+
+fn before_all() -> io::Result<()> {
+    set(libc::SCHED_RR, 0, LOWEST, 0)
+}
+
+fn by_default(nice: Option<i32>) -> io::Result<()> {
     // SAFETY: takes numbers only. On Linux the process 0 is the calling thread, not its whole process.
-    let done = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, SOON) };
+    let now = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
+    set(libc::SCHED_OTHER, nice.unwrap_or(now), 0, SLICE)
+}
+
+/// sched_setattr(2) for the calling thread.
+fn set(policy: libc::c_int, nice: i32, priority: u32, slice: u64) -> io::Result<()> {
+    let attributes = libc::sched_attr {
+        size: size_of::<libc::sched_attr>() as u32,
+        sched_policy: policy.cast_unsigned(),
+        sched_flags: 0,
+        sched_nice: nice,
+        sched_priority: priority,
+        sched_runtime: slice,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    // SAFETY: the kernel reads `size` bytes of the attributes. The thread 0 is the calling one.
+    let done = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the calling thread has taken of processors so far.
+fn processor_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec. It fails for unknown clocks only, and then leaves it at zero.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The nice value and the policy of the calling thread (proc_pid_stat(5)).
+    fn scheduled() -> (String, String) {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        (fields[16].to_owned(), fields[38].to_owned())
+    }
+
     #[test]
     fn it_is_of_this_thread_alone() {
-        let nice = || {
-            std::fs::read_to_string("/proc/thread-self/stat").map(|stat| {
-                stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(16).map(str::to_owned)).unwrap()
-            })
-        };
-        let before = nice().unwrap();
-        let other = std::thread::spawn(move || run_soon().map(|()| nice().unwrap())).join().unwrap();
+        let before = scheduled();
+        let other = std::thread::spawn(|| Precedence::claim().1.map(|()| scheduled())).join().unwrap();
         // Without privileges it is refused.
-        assert!(other.as_ref().map_or(true, |nice| nice == "-10"), "{other:?}");
-        assert_eq!(nice().unwrap(), before);
+        assert!(other.as_ref().map_or(true, |(nice, policy)| nice == "-10" && policy == "2"), "{other:?}");
+        assert_eq!(scheduled(), before);
+    }
+
+    #[test]
+    fn who_takes_much_steps_back_until_it_takes_little() {
+        let said = std::thread::spawn(|| {
+            let (mut claimed, done) = Precedence::claim();
+            if done.is_err() {
+                return None;
+            }
+            // In a window that is just over: much more than all of it, or nothing.
+            let mut after = |used: Duration| {
+                claimed.began = monotonic::now() - WINDOW;
+                claimed.used = processor_time().saturating_sub(used);
+                (0..CALLS).for_each(|_| claimed.look());
+                scheduled()
+            };
+            // Processor time begins at zero with the thread: it must have some to have taken.
+            while processor_time() < 4 * WINDOW {
+                std::hint::spin_loop();
+            }
+            Some([after(4 * WINDOW), after(Duration::ZERO)])
+        });
+        // Without privileges there is nothing to step back from.
+        let Some([busy, calm]) = said.join().unwrap() else { return };
+        assert_eq!((busy.1.as_str(), calm.1.as_str()), ("0", "2"));
+        assert_eq!(busy.0, "-10");
+    }
+
+    #[test]
+    fn a_share_between_the_two_changes_nothing() {
+        let percent = |first, used| comes_first(first, Duration::from_millis(used), Duration::from_millis(100));
+        assert!(percent(true, 50) && !percent(true, 51));
+        assert!(percent(false, 25) && !percent(false, 26));
     }
 }

@@ -12,8 +12,8 @@ use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
 use netd::engine::names::{Asked, Names};
 use netd::engine::seen::Seen;
 use netd::faces::dns::{Config, Server};
+use netd::kernel::dns_sockets;
 use netd::model::desired::Desired;
-use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
@@ -22,6 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 /// No answer in this time is none at all: above what all upstreams together may take.
 const PATIENCE: Duration = Duration::from_secs(8);
+/// As many as a gateway has.
+const LANES: usize = 16;
 
 /// The server under test.
 pub(crate) struct Lab {
@@ -53,18 +55,8 @@ impl Lab {
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
         let stop = CancellationToken::new();
-        let (udp, tcp) = both(address).await;
-        // As the engine opens them. Without privileges it is less, and a test that floods may fail.
-        let _ = setsockopt(&udp, RcvBufForce, &(2 << 20));
-        let server = udp.local_addr().unwrap();
-        let sockets = DnsSockets {
-            address: server.ip(),
-            port: server.port(),
-            udp: udp.into_std().unwrap(),
-            tcp: tcp.into_std().unwrap(),
-            asker: None,
-            beside: None,
-        };
+        let sockets = sockets(address).await;
+        let server = SocketAddr::new(sockets.address, sockets.port);
         listening.send(Listening::Serve(sockets)).unwrap();
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
@@ -274,6 +266,20 @@ impl Upstream {
     /// The queries so far.
     pub(crate) fn asked(&self) -> Vec<Message> {
         self.asked.lock().unwrap().clone()
+    }
+}
+
+/// The server's sockets on a free port, as the engine opens them at a gateway. Without privileges their queues are
+/// shorter.
+async fn sockets(address: &str) -> DnsSockets {
+    loop {
+        let (udp, tcp) = both(address).await;
+        let at = udp.local_addr().unwrap();
+        drop((udp, tcp));
+        // Another test may have taken it meanwhile.
+        if let Ok(sockets) = dns_sockets::open_exactly(at.ip(), at.port(), LANES) {
+            return sockets;
+        }
     }
 }
 

@@ -134,6 +134,11 @@ impl NetworkCounts {
         self.unanswered[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts questions of askers that flood, which the kernel dropped.
+    pub fn lost(&self, count: u32) {
+        self.unanswered[Unanswered::Flood as usize].fetch_add(count.into(), Ordering::Relaxed);
+    }
+
     /// Counts a question that got SERVFAIL because too many of its asker waited; it counts as a reply besides.
     pub fn shed(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);

@@ -14,6 +14,7 @@
 //! serves connections, `base::clients` bounds how many there are.
 //! `watch` counts and logs what both reply; `forwarding` is the door for other faces.
 
+mod apart;
 mod cache;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -34,7 +35,9 @@ mod quick;
 mod recent;
 mod reply;
 mod resolv_conf;
+mod resting;
 mod server;
+mod slow_way;
 mod tcp;
 mod turns;
 mod udp;

@@ -1,6 +1,7 @@
 //! What is done when questions come faster than they can be answered: the kernel would drop whatever comes last, of
-//! anybody. Dropping a question unanswered is much cheaper than answering it, so as long as a socket's queue is filled
-//! beyond a quarter, an asker that asks for much gets few answers, and everybody else's questions get through.
+//! anybody who has the same socket. Dropping a question unanswered is much cheaper than answering it, so as long as a
+//! socket's queue is filled beyond a quarter, an asker that asks for much gets few answers, and everybody else's questions
+//! get through.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,6 +14,8 @@ const RELIEVED: u32 = 16;
 const WINDOW: usize = 4096;
 /// ...so many of one asker are answered. An asker that is not the reason asks for less in that time.
 const PER_ASKER: u32 = 64;
+/// Who has asked for so many of them is the reason.
+const FLOOD: u32 = 512;
 
 /// The state of one socket.
 #[derive(Debug, Default)]
@@ -20,6 +23,7 @@ pub(super) struct Overload {
     shedding: bool,
     seen: usize,
     askers: HashMap<IpAddr, u32>,
+    flooding: Option<IpAddr>,
 }
 
 impl Overload {
@@ -50,7 +54,15 @@ impl Overload {
         }
         let count = self.askers.entry(asker).or_default();
         *count += 1;
+        if *count == FLOOD {
+            self.flooding = Some(asker);
+        }
         *count <= PER_ASKER
+    }
+
+    /// Who has been found to be the reason since this was asked last.
+    pub(super) fn flooding(&mut self) -> Option<IpAddr> {
+        self.flooding.take()
     }
 }
 
@@ -68,9 +80,11 @@ mod tests {
         };
         overload.filled(25, 100);
         assert_eq!(answered(&mut overload), (2 * WINDOW, false));
+        assert_eq!(overload.flooding(), None);
         overload.filled(26, 100);
         let others = 2 * WINDOW.div_ceil(100);
         assert_eq!(answered(&mut overload), (2 * PER_ASKER as usize + others, true));
+        assert_eq!((overload.flooding(), overload.flooding()), (Some(flooder), None));
         overload.filled(10, 100);
         assert!(overload.is_on(), "not relieved yet");
         overload.filled(6, 100);

@@ -102,7 +102,7 @@ impl Server {
         let place = Place::new(watch, sockets.address, sockets.asker);
         self.handler.forwarder().set_beside(sockets.address, sockets.beside);
         let listener = TcpListener::from_std(sockets.tcp)?;
-        let udp = udp.serve(sockets.udp, place.clone())?;
+        let udp = udp.serve(sockets.udp, &place)?;
         let stop = CancellationToken::new();
         let limits = tcp::Limits { clients: self.clients.clone(), room: self.room };
         let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), limits, place, stop.clone()));

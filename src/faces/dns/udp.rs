@@ -2,28 +2,34 @@
 //! the snapshot, and hands the rest to the slow way. It waits for questions and for nothing else: no upstream, no task,
 //! no log, no lock that somebody holds.
 //!
-//! Each socket that has questions gets one batch, then it is the next one's turn: a flood at one gateway does not keep
-//! the others waiting.
+//! Each socket that has questions gets one batch, then it is the next one's turn. A gateway has several, its lanes, among
+//! which the kernel spreads askers (`kernel::lanes`): a flood costs other gateways and other lanes a batch's time in each
+//! turn, and no question.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
+use std::ops::Range;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::handler::{Handler, Outcome};
+use super::apart::Apart;
+use super::handler::Handler;
 use super::origin::Origin;
 use super::overload::Overload;
-use super::queue::{Share, Shares, TOTAL};
+use super::queue::{Shares, TOTAL};
 use super::quick::{self, Done};
 use super::recent::Recent;
-use super::watch::{self, Place, Replied};
+use super::resting::Resting;
+use super::slow_way::{Job, Outlet, slow_way};
+use super::watch::Place;
 use super::wire::Transport;
-use crate::engine::listener::{BATCH, Batch, Poller, WOKEN, Waker, backlog, run_soon};
+use crate::base::monotonic;
+use crate::engine::listener::{BATCH, Batch, Poller, Precedence, WOKEN, Waker, backlog, steer};
 use crate::engine::seen::meter::Unanswered;
 
 /// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
@@ -40,44 +46,31 @@ pub(super) struct UdpLoop {
     next: u64,
 }
 
-/// A socket that is being served.
+/// Sockets that are being served.
 #[derive(Debug)]
 pub(super) struct Serving {
-    key: u64,
+    keys: Range<u64>,
     outlet: Arc<Outlet>,
 }
 
-/// The slow way's own descriptor of a socket; `None` once it is closed.
-#[derive(Debug)]
-struct Outlet(RwLock<Option<UdpSocket>>);
-
 enum Order {
-    Serve(u64, Socket),
-    Close(u64, oneshot::Sender<()>),
+    Serve(Vec<(u64, Socket)>),
+    Close(Range<u64>, oneshot::Sender<()>),
     /// Say that it was read.
     Answer(oneshot::Sender<()>),
 }
 
 struct Socket {
     socket: UdpSocket,
+    /// The lanes that it is one of; the last is the one apart.
+    lanes: Range<u64>,
     outlet: Arc<Outlet>,
     place: Arc<Place>,
     errors: u32,
     overload: Overload,
-}
-
-/// A message for the slow way.
-struct Job {
-    message: Vec<u8>,
-    /// Where the reply goes.
-    source: SocketAddr,
-    /// Who asks.
-    asker: SocketAddr,
-    outlet: Arc<Outlet>,
-    place: Arc<Place>,
-    came: Instant,
-    /// Its place in the queue.
-    share: Option<Share>,
+    /// What the kernel said last of questions that it has dropped, and how many of them are still to be counted.
+    dropped: u32,
+    lost: u32,
 }
 
 impl UdpLoop {
@@ -95,39 +88,49 @@ impl UdpLoop {
             jobs,
             shares: Shares::new(),
             sockets: HashMap::new(),
+            apart: HashMap::new(),
+            resting: Resting::default(),
             recent: Recent::new(),
         };
         tokio::spawn(slow_way(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
-            // While it waits for a processor, a flood fills the sockets' queues, and the kernel drops what comes then, of
-            // anybody.
-            if let Err(error) = run_soon() {
+            // Everybody who asks waits for as long as it waits for a processor.
+            let (precedence, claimed) = Precedence::claim();
+            if let Err(error) = claimed {
                 debug!("let the name service run before others: {error}");
             }
-            if let Err(error) = worker.run() {
+            if let Err(error) = worker.run(precedence) {
                 error!("wait for DNS queries: {error}");
             }
         })?;
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves a non-blocking socket from now on.
-    pub(super) fn serve(&mut self, socket: UdpSocket, place: Arc<Place>) -> io::Result<Serving> {
-        let outlet = Arc::new(Outlet(RwLock::new(Some(socket.try_clone()?))));
-        let key = self.next;
-        self.next += 1;
-        self.order(Order::Serve(
-            key,
-            Socket { socket, outlet: outlet.clone(), place, errors: 0, overload: Overload::default() },
-        ));
-        Ok(Serving { key, outlet })
+    /// Serves non-blocking sockets at one address from now on: one, or lanes, of which the last is the one apart.
+    pub(super) fn serve(&mut self, sockets: Vec<UdpSocket>, place: &Arc<Place>) -> io::Result<Serving> {
+        let outlet = sockets.first().map(UdpSocket::try_clone).transpose()?;
+        let outlet = Arc::new(Outlet::new(outlet));
+        let keys = self.next..self.next + sockets.len() as u64;
+        self.next = keys.end;
+        let served = |socket| Socket {
+            socket,
+            lanes: keys.clone(),
+            outlet: outlet.clone(),
+            place: place.clone(),
+            errors: 0,
+            overload: Overload::default(),
+            dropped: 0,
+            lost: 0,
+        };
+        self.order(Order::Serve(keys.clone().zip(sockets.into_iter().map(served)).collect()));
+        Ok(Serving { keys, outlet })
     }
 
-    /// Returns when every descriptor of the socket is closed.
+    /// Returns when every descriptor of the sockets is closed.
     pub(super) async fn close(&self, serving: Serving) {
         let (done, closed) = oneshot::channel();
-        self.order(Order::Close(serving.key, done));
+        self.order(Order::Close(serving.keys, done));
         // An error means that the thread has ended, and its sockets with it.
         let _ = closed.await;
         serving.outlet.close();
@@ -156,22 +159,6 @@ impl Drop for UdpLoop {
     }
 }
 
-impl Outlet {
-    fn send(&self, message: &[u8], to: SocketAddr) {
-        let socket = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if message.is_empty() {
-            return;
-        }
-        if let Some(Err(error)) = socket.as_ref().map(|socket| socket.send_to(message, to)) {
-            debug!(asker = %to, "send a DNS reply: {error}");
-        }
-    }
-
-    fn close(&self) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
 struct Worker {
     handler: Handler,
     poller: Poller,
@@ -179,16 +166,21 @@ struct Worker {
     jobs: mpsc::Sender<Job>,
     shares: Arc<Shares>,
     sockets: HashMap<u64, Socket>,
+    /// Of each address with lanes, under the key of the lane apart.
+    apart: HashMap<u64, Apart>,
+    resting: Resting,
     recent: Recent,
 }
 
 impl Worker {
-    fn run(mut self) -> io::Result<()> {
+    fn run(mut self, mut precedence: Precedence) -> io::Result<()> {
         let mut batch = Batch::new();
         let mut ready = Vec::new();
         loop {
+            precedence.look();
             ready.clear();
-            ready.extend(self.poller.wait()?);
+            ready.extend(self.poller.wait(self.resting.patience())?);
+            self.wake()?;
             if ready.contains(&WOKEN) && !self.obey()? {
                 return Ok(());
             }
@@ -201,16 +193,31 @@ impl Worker {
         }
     }
 
+    /// Ends the rest of the sockets that have rested for long enough.
+    fn wake(&mut self) -> io::Result<()> {
+        if self.resting.any() {
+            let now = monotonic::now();
+            while let Some(key) = self.resting.ended(now) {
+                self.sockets.get(&key).map_or(Ok(()), |socket| self.poller.resume(&socket.socket, key))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Does what it was told; false when nobody can tell it anything any more.
     fn obey(&mut self) -> io::Result<bool> {
         loop {
             match self.told.try_recv() {
-                Ok(Order::Serve(key, socket)) => {
-                    self.poller.add(&socket.socket, key)?;
-                    self.sockets.insert(key, socket);
+                Ok(Order::Serve(sockets)) => {
+                    for (key, socket) in sockets {
+                        self.poller.add(&socket.socket, key)?;
+                        self.sockets.insert(key, socket);
+                    }
                 }
-                Ok(Order::Close(key, done)) => {
-                    self.close(key)?;
+                Ok(Order::Close(keys, done)) => {
+                    for key in keys {
+                        self.close(key)?;
+                    }
                     // Nobody may wait for it any more.
                     let _ = done.send(());
                 }
@@ -224,6 +231,7 @@ impl Worker {
     }
 
     fn close(&mut self, key: u64) -> io::Result<()> {
+        self.apart.remove(&key);
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
@@ -234,9 +242,11 @@ impl Worker {
             Ok(count) => {
                 socket.errors = 0;
                 if (count == BATCH || socket.overload.is_on())
-                    && let Ok((bytes, of)) = backlog(&socket.socket)
+                    && let Ok(backlog) = backlog(&socket.socket)
                 {
-                    socket.overload.filled(bytes, of);
+                    socket.overload.filled(backlog.waits, backlog.may);
+                    socket.lost += backlog.dropped.wrapping_sub(socket.dropped);
+                    socket.dropped = backlog.dropped;
                 }
                 count
             }
@@ -261,10 +271,13 @@ impl Worker {
         self.recent.of(&snapshot);
         let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
         let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
+        // In the lane apart, and within a container, nobody else asks: that the socket rests is enough.
+        let (full, apart) = (overload.is_on(), key + 1 == socket.lanes.end);
         let mut watched = place.batch(&snapshot);
+        watched.lost(std::mem::take(&mut socket.lost));
         batch.answer(|message, source, out| {
             let asker = place.asker(source);
-            if !overload.admits(asker.ip()) {
+            if full && !apart && !overload.admits(place.share(&snapshot, asker.ip())) {
                 watched.unanswered(Unanswered::Flood);
                 return 0;
             }
@@ -308,38 +321,41 @@ impl Worker {
                 }
             }
         });
+        let came = watched.came();
         watched.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
-        (2..BATCH).contains(&count)
+        self.after(key, came);
+        !full && (2..BATCH).contains(&count)
     }
-}
 
-/// Takes what the loop hands over, each message in a task of its own.
-async fn slow_way(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
-    while let Some(job) = waiting.recv().await {
-        let handler = handler.clone();
-        tokio::spawn(async move {
-            // Not taken apart: a question that waits would have each part twice.
-            let mut job = job;
-            let (reply, origin) = match handler.decide(&job.message, job.asker, Transport::Udp) {
-                Outcome::Reply(reply) => {
-                    let origin = watch::own(&reply);
-                    (reply, origin)
-                }
-                Outcome::Shed(reply) => {
-                    job.place.shed(&handler.view());
-                    (reply, Origin::Nobody)
-                }
-                Outcome::Forward(forwarding) => {
-                    job.share = None;
-                    handler.finish(&job.message, job.asker, Transport::Udp, forwarding).await
-                }
-            };
-            let (asker, transport) = (job.asker.ip(), Transport::Udp);
-            let replied = Replied { question: &job.message, reply: &reply, asker, origin, transport, came: job.came };
-            job.place.replied(&handler.view(), replied);
-            job.outlet.send(&reply, job.source);
-        });
+    /// What a batch that came at that time leads to.
+    fn after(&mut self, key: u64, came: Instant) {
+        self.steer(key, came);
+        let Some(socket) = self.sockets.get(&key) else { return };
+        let rests = socket.overload.is_on() && key + 1 == socket.lanes.end;
+        if rests && self.poller.pause(&socket.socket, key).is_ok() {
+            self.resting.begin(key, monotonic::now());
+        }
+    }
+
+    /// Leads who floods a lane to the lane apart, and back when it is calm there.
+    fn steer(&mut self, key: u64, now: Instant) {
+        let Some(socket) = self.sockets.get_mut(&key) else { return };
+        let (by_address, last) = (socket.lanes.end - socket.lanes.start - 1, socket.lanes.end - 1);
+        let flooding = socket.overload.flooding().filter(|asker| !asker.is_unspecified());
+        let changed = if key == last {
+            self.apart.get_mut(&last).is_some_and(|apart| apart.looked(socket.overload.is_on(), now))
+        } else {
+            flooding.is_some_and(|asker| self.apart.entry(last).or_default().floods(asker, now))
+        };
+        if changed {
+            let askers = self.apart.get(&last).map_or(&[][..], Apart::askers);
+            match steer(&socket.socket, by_address as usize, askers) {
+                Ok(()) => debug!(?askers, "led apart, because they flood"),
+                // Their lanes shed what they ask too much, all the same.
+                Err(error) => debug!("lead askers apart: {error}"),
+            }
+        }
     }
 }

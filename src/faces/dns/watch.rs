@@ -4,7 +4,7 @@
 //! one look per batch tells; for whom it is on, the bytes are copied and a task reads them. When that task lags, entries
 //! are dropped and counted: nobody who answers waits for a log.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
@@ -134,6 +134,13 @@ impl Place {
         self.asker.map_or(source, |asker| SocketAddr::new(asker, source.port()))
     }
 
+    /// Whose share a question of this asker counts against where questions are too many: its own. Sources that are no
+    /// container's have one together, or a container that makes them up would have a share for each.
+    pub(super) fn share(&self, snapshot: &Snapshot, asker: IpAddr) -> IpAddr {
+        let known = asker == self.address || snapshot.desired.at_address(asker).is_some();
+        if known { asker } else { Ipv6Addr::UNSPECIFIED.into() }
+    }
+
     /// The counts of the network whose name server this is; within a container, which may change its networks, those of
     /// its first. The network may enter the state after its sockets opened.
     fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
@@ -231,6 +238,13 @@ impl Watched<'_> {
     /// A message of the batch stays without reply.
     pub(super) fn unanswered(&self, why: Unanswered) {
         self.counts.unanswered(why);
+    }
+
+    /// So many questions were dropped by the kernel, because too many waited.
+    pub(super) fn lost(&self, count: u32) {
+        if count > 0 {
+            self.counts.lost(count);
+        }
     }
 
     /// A message of the batch cannot be taken care of now; the reply is empty where it is no ordinary question.
