@@ -121,6 +121,6 @@ fn two_names_for_one_namespace_that_are_stored_are_loaded_and_no_third_one_comes
     let error = world.connect_at("net2", "third", "/run/netns/x").unwrap_err().to_string();
     assert!(error.contains("is the network namespace of container base"), "{error}");
     world.connect_at("net2", "base", "/run/netns/x").unwrap();
-    let disconnected = world.runtime.block_on(world.engine.handle.disconnect("net2".into(), "side".into()));
+    let disconnected = world.runtime.block_on(world.engine.handle.disconnect("net2", "side"));
     assert_eq!(disconnected.unwrap().container.name.as_str(), "side");
 }
