@@ -118,18 +118,20 @@ mod tests {
     use super::*;
     use crate::kernel::dns_sockets;
     use crate::kernel::lab::{in_own_netns, ip};
+    use crate::kernel::netlink::Netlink;
+    use crate::kernel::route::settle_address;
 
     /// Waits until something is there: on a busy machine the kernel delivers later than it takes.
-    fn arrives(sockets: &[&UdpSocket]) {
+    fn arrives(sockets: &[&UdpSocket], what: &str) {
         let mut fds: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
-        assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "nothing has arrived");
+        assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "{what} has not arrived");
     }
 
     /// On which socket what that source sends arrives.
     fn lane_of(sockets: &[UdpSocket], source: &str) -> usize {
         let asker = UdpSocket::bind((source.parse::<IpAddr>().unwrap(), 0)).unwrap();
         asker.send_to(b"x", sockets[0].local_addr().unwrap()).unwrap();
-        arrives(&sockets.iter().collect::<Vec<_>>());
+        arrives(&sockets.iter().collect::<Vec<_>>(), source);
         let arrived: Vec<usize> =
             (0..sockets.len()).filter(|lane| sockets[*lane].recv_from(&mut [0; 8]).is_ok()).collect();
         assert_eq!(arrived.len(), 1, "{source}: {arrived:?}");
@@ -143,6 +145,7 @@ mod tests {
             let v6 = ["fd00::2", "fd00::3", "fd01::3", "fd00::12"];
             for address in v6.iter().chain(&["fd00::1"]) {
                 ip(&format!("address add {address}/128 dev lo nodad"));
+                settle_address(&mut Netlink::open().unwrap(), 1, address.parse().unwrap());
             }
             let v4 = ["127.0.0.2", "127.0.0.3", "127.0.1.3", "127.0.0.18"];
             for (gateway, sources) in [("127.0.0.1", v4), ("fd00::1", v6)] {
@@ -176,7 +179,7 @@ mod tests {
             for source in ["127.0.0.1:0", "127.0.0.3:0", "127.0.0.4:0"] {
                 send(&UdpSocket::bind(source).unwrap());
             }
-            [0, 1, 2, 3].into_iter().for_each(|lane| arrives(&[&sockets[lane]]));
+            [0, 1, 2, 3].into_iter().for_each(|lane| arrives(&[&sockets[lane]], "a datagram"));
             let lanes = [0, 1, 2, 3, 4].map(waiting);
             assert!((1..20_000).contains(&lanes[2]), "it is bounded: {lanes:?}");
             assert_eq!([lanes[0], lanes[1], lanes[3], lanes[4]], [1, 1, 1, 0]);
