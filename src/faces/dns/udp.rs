@@ -325,12 +325,15 @@ impl Worker {
         watched.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
-        self.after(key, came);
+        self.after(key, came, full || apart);
         !full && (2..BATCH).contains(&count)
     }
 
-    /// What a batch that came at that time leads to.
-    fn after(&mut self, key: u64, came: Instant) {
+    /// What a batch that came at that time leads to, where somebody floods or is apart.
+    fn after(&mut self, key: u64, came: Instant, floods: bool) {
+        if !floods {
+            return;
+        }
         self.steer(key, came);
         let Some(socket) = self.sockets.get(&key) else { return };
         let rests = socket.overload.is_on() && key + 1 == socket.lanes.end;

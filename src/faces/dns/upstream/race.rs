@@ -11,14 +11,17 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hickory_proto::op::ResponseCode;
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{PATIENCE, Sent, Server};
+use super::{PATIENCE, SILENCE, Sent, Server};
 use crate::base::monotonic;
 use crate::faces::dns::reply::Reply;
 
 /// How long "no such name" of a later server waits for an earlier one.
 const PRECEDENCE: Duration = Duration::from_millis(350);
+/// Questions whose answer is known already, and of which another server is still waited for.
+static LEARNING: Semaphore = Semaphore::const_new(256);
 
 /// The answer, and whose it is; `None` when no server knew one in time.
 pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(Reply, SocketAddr)> {
@@ -79,7 +82,10 @@ pub(in crate::faces::dns) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent
             }
         }
     };
-    learn_from(asking);
+    // When nobody answered in time, everybody's silence is known.
+    if won.is_some() {
+        learn_from(asking);
+    }
     won.map(|(place, reply)| (reply, order[place].upstream.address))
 }
 
@@ -90,10 +96,19 @@ fn in_order(servers: &[Arc<Server>]) -> Vec<Arc<Server>> {
     order
 }
 
-/// Waits elsewhere for what becomes of the others, because it says how they do.
+/// Waits elsewhere for what becomes of the others, because it says how they do: until their silence would be known, and
+/// not for all where there are many, because nobody waits for them whose share of memory they could count against.
 fn learn_from<F: Future<Output: Send> + Send + 'static>(mut asking: FuturesUnordered<F>) {
-    if !asking.is_empty() {
-        tokio::spawn(async move { while asking.next().await.is_some() {} });
+    if asking.is_empty() {
+        return;
+    }
+    if let Ok(permit) = LEARNING.try_acquire() {
+        tokio::spawn(async move {
+            let _permit = permit;
+            let all = async { while asking.next().await.is_some() {} };
+            // Late is as good as silent.
+            let _ = timeout(SILENCE + PRECEDENCE, all).await;
+        });
     }
 }
 
