@@ -79,9 +79,12 @@ async fn rank_28_nobody_waits_for_a_silent_first_server() {
     }
     // From the moment on in which it is known to be silent it is asked no more, but for a try now and then.
     let known = || lab.names.upstreams().iter().any(|server| !server.healthy && server.asked >= 50);
-    while !known() {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let found_out = tokio::time::timeout(Duration::from_secs(30), async {
+        while !known() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    found_out.await.expect("it is known to be silent");
     let before = silent.asked().len();
     for n in 0..50 {
         assert_eq!(addresses(&lab.ask(WEB, &format!("y{n}.example"), RecordType::A).await), ["192.0.2.1"]);

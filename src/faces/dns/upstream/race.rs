@@ -14,7 +14,7 @@ use hickory_proto::op::ResponseCode;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::{PATIENCE, SILENCE, Sent, Server};
+use super::{PATIENCE, Sent, Server};
 use crate::base::monotonic;
 use crate::faces::dns::reply::Reply;
 
@@ -106,8 +106,8 @@ fn learn_from<F: Future<Output: Send> + Send + 'static>(mut asking: FuturesUnord
         tokio::spawn(async move {
             let _permit = permit;
             let all = async { while asking.next().await.is_some() {} };
-            // Late is as good as silent.
-            let _ = timeout(SILENCE + PRECEDENCE, all).await;
+            // By then one that says nothing counts as silent.
+            let _ = timeout(PATIENCE, all).await;
         });
     }
 }
