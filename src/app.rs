@@ -23,11 +23,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::descriptors::Room;
 use crate::config::{Config, Dns, Ipv6Pools};
-use crate::engine::{self, Engine};
+use crate::engine;
+use crate::engine::Engine;
 use crate::faces::{dns, http, resolved};
-use crate::kernel::runtimes::{Runtimes, Sockets};
-use crate::kernel::{Kernel, descriptors, linux::Linux};
+use crate::kernel::Kernel;
+use crate::kernel::linux::Linux;
 use crate::model::address::Pool;
+use crate::os::descriptors;
+use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 
@@ -243,7 +246,7 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
 
 /// The daemon on this host, in the foreground, until SIGTERM or SIGINT; a second one ends it at once.
 pub fn daemon(config: &Config) -> Result<(), AppError> {
-    crate::kernel::capability::check()?;
+    crate::kernel::host::capability::check()?;
     // What others may read gets its mode explicitly.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let descriptors = descriptors::raise().map_err(AppError::Descriptors)?;

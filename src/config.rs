@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
-use crate::kernel::dns_sockets;
+use crate::kernel::dns::sockets;
 use crate::model::address::{Pool, Subnet};
-use crate::model::foreign::Policy;
+use crate::model::host::foreign_firewall::Policy;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
@@ -152,7 +152,7 @@ impl Default for Dns {
         Self {
             domain: "internal".parse().expect("a DNS name"),
             ttl: 5,
-            port: dns_sockets::PORT,
+            port: sockets::PORT,
             upstreams: Vec::new(),
             resolved: false,
             cache_mib: 16,

@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
-use netd::app::{self, sandbox::Sandboxes};
+use netd::app::sandbox::Sandboxes;
 use netd::base::telemetry;
-use netd::faces::cli::{self, DaemonArgs, Verb};
-use netd::kernel::{self, sandbox};
-use netd::{config, faces};
+use netd::faces::cli;
+use netd::faces::cli::{DaemonArgs, Verb};
+use netd::kernel::netns::sandbox;
+use netd::os::sys;
+use netd::{app, config, faces};
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -25,7 +27,7 @@ fn main() -> ExitCode {
     match cli.verb {
         Verb::Daemon(args) => daemon(&args, cli.socket.as_deref()),
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
-        Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, kernel::sys::terminal_width(std::io::stdout())),
+        Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, sys::terminal_width(std::io::stdout())),
     }
 }
 

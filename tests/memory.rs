@@ -1,6 +1,6 @@
 //! What a burst took of memory goes back to the system. A binary of its own: other tests would take memory meanwhile.
 
-use netd::kernel::memory::{give_back, resident};
+use netd::os::memory::{give_back, resident};
 
 #[test]
 fn what_a_burst_took_goes_back() {

@@ -9,9 +9,9 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use netd::logic::rules;
+use netd::logic::firewall;
 use netd::model::address::Subnet;
-use netd::model::element::{Element, NameServer, Published, PublishedRange};
+use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
 use netd::model::publication::{PortRange, Protocol};
 
 type Elements = BTreeSet<Element>;
@@ -133,7 +133,7 @@ fn check(file: &str, now: &str) {
 #[test]
 fn the_rendered_table_is_the_golden_one() {
     for (name, elements) in tables() {
-        let json = serde_json::to_string_pretty(&rules::json(&rules::table(&elements))).unwrap();
+        let json = serde_json::to_string_pretty(&firewall::json(&firewall::table(&elements))).unwrap();
         check(&format!("{name}.json"), &(json + "\n"));
     }
 }
@@ -141,8 +141,8 @@ fn the_rendered_table_is_the_golden_one() {
 #[test]
 fn elements_survive_the_way_to_entries_and_back() {
     for (name, elements) in tables() {
-        let entries: Vec<_> = elements.iter().flat_map(rules::sets::entries).collect();
-        assert_eq!(rules::sets::elements(entries), (elements, 0), "{name}");
+        let entries: Vec<_> = elements.iter().flat_map(firewall::sets::entries).collect();
+        assert_eq!(firewall::sets::elements(entries), (elements, 0), "{name}");
     }
 }
 
@@ -170,7 +170,7 @@ fn listing(json: String) -> Result<String, String> {
 #[test]
 fn nft_lists_the_golden_table() {
     for (name, elements) in tables() {
-        let json = rules::json(&rules::table(&elements)).to_string();
+        let json = firewall::json(&firewall::table(&elements)).to_string();
         let now = match listing(json) {
             Ok(now) => now,
             Err(why) => {

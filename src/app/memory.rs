@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::engine::names::Names;
-use crate::kernel::memory;
+use crate::engine::dns::names::Names;
+use crate::os::memory;
 
 /// How often it is looked whether a burst is over.
 const EVERY: Duration = Duration::from_secs(5);

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::faces::cni::{Programs, Ran};
-use crate::kernel::{own_netns, program};
+use crate::os::{own_netns, program};
 
 /// Plugins as programs of this host.
 #[derive(Debug, Default)]

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use crate::faces::cli::{Running, Sandbox};
-use crate::kernel::sandbox;
+use crate::kernel::netns::sandbox;
 
 /// Starts commands in namespaces of their own on this host.
 #[derive(Debug, Default)]

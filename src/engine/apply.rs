@@ -1,7 +1,7 @@
 //! Applying a plan: step after step, and back in reverse when one fails.
 
 use crate::kernel::{Kernel, KernelError};
-use crate::model::step::Step;
+use crate::model::host::step::Step;
 
 /// Why a plan was not carried out; its effects are taken back.
 #[derive(Debug)]

@@ -9,15 +9,15 @@ pub(super) mod names;
 use std::sync::Arc;
 
 use super::state::State;
+use crate::logic::alloc::{interfaces, ipam, subnets};
 use crate::logic::refusal::Refusal;
-use crate::logic::{interfaces, ipam, subnets};
 use crate::model::Invalid;
 use crate::model::address::{Family, Pool, Subnet};
 use crate::model::endpoint::EndpointKey;
+use crate::model::host::observed::HostFacts;
 use crate::model::ids::NetworkId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
-use crate::model::observed::HostFacts;
 use crate::model::request::NetworkSpec;
 
 /// MTU where the host has no default route.

@@ -3,7 +3,8 @@
 use std::io;
 
 pub use crate::kernel::link::index_of;
-use crate::kernel::{netns_of_process, own_netns};
+use crate::kernel::netns_of_process;
+use crate::os::own_netns;
 
 /// Whether the process is in the network namespace that netd works in, so that both know an interface by the same
 /// index. Fails where there is no such process, or it may not be looked at.

@@ -4,11 +4,11 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-pub use crate::kernel::datagrams::{ANSWER_MAX, BATCH, Backlog, Batch, backlog};
-pub use crate::kernel::lanes::{APART_MAX, steer};
-pub use crate::kernel::poller::{Poller, WOKEN, Waker};
-pub use crate::kernel::priority::Precedence;
+pub use crate::kernel::dns::shards::{APART_MAX, steer};
 pub use crate::kernel::{DnsSockets, Resolver};
+pub use crate::os::datagrams::{ANSWER_MAX, BATCH, Backlog, Batch, backlog};
+pub use crate::os::poller::{Poller, WOKEN, Waker};
+pub use crate::os::priority::Precedence;
 
 /// A change to the addresses on which names are answered. The engine opens the sockets, because only it knows the
 /// kernel; records change without one of these.

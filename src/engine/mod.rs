@@ -1,25 +1,16 @@
 //! Floor 3: the one owner of state. Everything that changes goes through [`Handle`]; every reader loads a [`Snapshot`].
 
 mod apply;
-mod attach;
-mod attachment;
-mod check;
+mod commands;
 mod decide;
-mod detach;
+pub mod dns;
 pub mod error;
 pub mod event;
-mod firewall;
-mod foreign;
 pub mod host;
-mod inside;
-mod instance;
 pub mod listener;
-pub mod names;
-mod reconcile;
-pub mod seen;
-mod serving;
-pub mod snapshot;
-mod state;
+mod repair;
+pub mod state;
+pub mod telemetry;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 pub(crate) mod testing;
@@ -30,27 +21,28 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-pub use error::{Error, ErrorKind};
-pub use event::Event;
-pub use snapshot::Snapshot;
+pub use crate::engine::error::{Error, ErrorKind};
+pub use crate::engine::event::Event;
+pub use crate::engine::state::snapshot::Snapshot;
 
-use crate::kernel::{Kernel, KernelError, KernelEvent, Runtimes};
+use crate::engine::listener::ListeningReceiver;
+use crate::engine::state::State;
+use crate::engine::telemetry::Seen;
+use crate::engine::worker::Worker;
+use crate::kernel::{Kernel, KernelError, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
-use crate::model::foreign::Policy;
+use crate::model::host::foreign_firewall::Policy;
+use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::observed::ForeignNetwork;
 use crate::model::request::{
     AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, InterfaceSource, NetworkSpec, Place, Target,
 };
+use crate::runtimes::Runtimes;
 use crate::store::Store;
-use listener::ListeningReceiver;
-use seen::Seen;
-use state::State;
-use worker::Worker;
 
 /// The reply to a command, sent when its effects are visible to everybody.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -130,7 +122,7 @@ pub fn start<K: Kernel, S: Store>(
     runtimes: Arc<dyn Runtimes>,
 ) -> Result<Engine, Error> {
     let stored = store.load()?;
-    instance::sign(&mut kernel, &mut store, &stored);
+    state::instance::sign(&mut kernel, &mut store, &stored);
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
     let (events, _) = broadcast::channel(EVENTS);

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use super::names::{Asked, CacheCounts, Names, UpstreamHealth};
-use super::seen::Origin;
+use super::dns::names::{Asked, CacheCounts, Names, UpstreamHealth};
+use super::telemetry::Origin;
 use super::{Config, Handle};
 use crate::kernel::fake::Fake;
-use crate::kernel::runtimes::NoRuntimes;
 use crate::model::address::Pool;
+use crate::runtimes::NoRuntimes;
 use crate::store::memory::Memory;
 
 /// A handle to a fresh one; it ends with the last handle. There are namespaces of the processes 1 and 4711 and one

@@ -10,24 +10,23 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc};
 
-use super::apply;
 use super::event::{Change, Event};
-use super::foreign::ForeignTables;
 use super::listener::ListeningSender;
-use super::seen::Seen;
+use super::repair::foreign_firewalls::ForeignTables;
 use super::state::State;
-use super::{Command, Config, Error, Snapshot, decide};
+use super::telemetry::Seen;
+use super::{Command, Config, Error, Snapshot, apply, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
-use crate::logic::wanted;
+use crate::logic::target;
 use crate::model::endpoint::Endpoint;
+use crate::model::host::observed::{ForeignNetwork, HostFacts};
+use crate::model::host::step::Step;
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
-use crate::model::observed::{ForeignNetwork, HostFacts};
 use crate::model::request::NetworkSpec;
-use crate::model::step::Step;
 use crate::store::{Record, Store};
 
 /// What the engine's thread owns.
@@ -180,9 +179,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             (network.has(Family::V4), network.has(Family::V6))
         };
         let forwarding = (v4 || v6).then_some(Step::Forwarding { v4, v6 });
-        let add = wanted::network_elements(network).into_iter().collect();
+        let add = target::network_elements(network).into_iter().collect();
         let elements = Step::Elements { remove: Vec::new(), add };
-        let bridge = wanted::bridge_link(network).map(Step::AddBridge);
+        let bridge = target::bridge_link(network).map(Step::AddBridge);
         forwarding.into_iter().chain(bridge).chain([elements]).collect()
     }
 
@@ -213,9 +212,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.forget_gateway(&network.name);
         self.publish();
         self.listen();
-        let remove = wanted::network_elements(&network).into_iter().collect();
+        let remove = target::network_elements(&network).into_iter().collect();
         let mut steps = vec![Step::Elements { remove, add: Vec::new() }];
-        steps.extend(wanted::bridge_link(&network).map(Step::DeleteBridge));
+        steps.extend(target::bridge_link(&network).map(Step::DeleteBridge));
         let errors = apply::all_that_can(&mut self.kernel, &steps);
         self.adapt_foreign();
         self.publish();

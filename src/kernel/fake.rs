@@ -10,16 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
 use crate::model::address::{Family, Subnet};
-use crate::model::element::Element;
+use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
-use crate::model::foreign::{Foreign, ForeignChange};
+use crate::model::host::element::Element;
+use crate::model::host::foreign_firewall::{Foreign, ForeignChange};
+use crate::model::host::observed::{HostEnd, HostFacts, Observed, ObservedInterface, Structure};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
-use crate::model::observed::{HostEnd, HostFacts, Observed, ObservedInterface, Structure};
 use crate::model::route::Route;
-use crate::model::shape::Shaping;
-use crate::model::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
 
 /// Where the name service listens within containers.
 const INSIDE_PORT: u16 = 5353;

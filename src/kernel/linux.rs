@@ -6,25 +6,24 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::netlink::{Netlink, failed};
-use super::netns_watch::NetnsWatch;
-use super::nft::Nft;
-use super::ports::Ports;
-use super::resolv::Files;
+use super::dns::resolv_conf::Files;
+use super::dns::{in_container, probe, resolver, sockets};
+use super::host::port_holder::Ports;
+use super::host::{facts, foreign_firewalls};
+use super::link::{bridge, container, inspect, monitor, veth};
+use super::netlink::socket::{Netlink, failed};
+use super::netns::engines;
+use super::netns::monitor::NetnsWatch;
+use super::nft::{Nft, conntrack};
 use super::sysctl::Sysctl;
-use super::watch;
-use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use super::{
-    addressing, attach, bridge, conntrack, dns_sockets, engines, facts, firewalls, inside, link, look, netns, probe,
-    resolver, tc,
-};
+use super::{DnsSockets, Kernel, KernelError, KernelEvent, link, netns, tc};
+use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
-use crate::model::foreign::Foreign;
+use crate::model::host::foreign_firewall::Foreign;
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::host::step::Step;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
-use crate::model::observed::{HostFacts, Observed, ObservedInterface};
-use crate::model::shape::Shaping;
-use crate::model::step::Step;
 
 /// Where `ip netns exec` looks for files of a namespace.
 const NETNS_FILES: &str = "/etc/netns";
@@ -42,7 +41,7 @@ pub struct Linux {
     /// Of namespaces with sockets of the name service, once somebody wants to know.
     namespaces: Option<NetnsWatch>,
     /// What keeps the tables in namespaces that have a resolver besides, by their paths.
-    owners: BTreeMap<PathBuf, inside::Owner>,
+    owners: BTreeMap<PathBuf, in_container::Owner>,
     /// Ends the ticking when it is dropped.
     ticking: Option<Sender<()>>,
 }
@@ -97,7 +96,7 @@ impl Kernel for Linux {
     }
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
-        look::interface(&mut self.netlink, netns, ifname)
+        inspect::interface(&mut self.netlink, netns, ifname)
     }
 
     fn forgotten_files(&mut self) -> Vec<String> {
@@ -113,20 +112,20 @@ impl Kernel for Linux {
             Step::Forwarding { v4, v6 } => self.sysctl.forward(*v4, *v6),
             Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
             Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
-            Step::Attach(link) => attach::attach(&mut self.netlink, &self.sysctl, link),
+            Step::Attach(link) => veth::attach(&mut self.netlink, &self.sysctl, link),
             Step::Detach(links) => {
                 let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
                 link::delete(&mut self.netlink, &names)
             }
-            Step::Address(link) => addressing::add(link),
-            Step::Unaddress(link) => addressing::remove(link),
+            Step::Address(link) => container::add(link),
+            Step::Unaddress(link) => container::remove(link),
             Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
             Step::Shape(shaping) => tc::shape(&mut self.netlink, &self.sysctl, shaping),
             Step::Unshape(shapings) => tc::unshape(&mut self.netlink, shapings),
-            Step::DefaultRoutes { netns, remove, add } => attach::change_default_routes(netns, remove, add),
+            Step::DefaultRoutes { netns, remove, add } => veth::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),
-            Step::Foreign(change) => firewalls::change(change),
+            Step::Foreign(change) => foreign_firewalls::change(change),
             Step::Hold(ports) => self.ports.hold(ports),
             Step::Vacant { ports, container } => self.ports.vacant(ports, container),
             Step::Release(ports) => {
@@ -139,11 +138,11 @@ impl Kernel for Linux {
     }
 
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        dns_sockets::open_at_gateway(address, port).map(|sockets| (sockets.port, Some(sockets)))
+        sockets::open_at_gateway(address, port).map(|sockets| (sockets.port, Some(sockets)))
     }
 
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        let (sockets, owner) = inside::open(inside)?;
+        let (sockets, owner) = in_container::open(inside)?;
         match self.namespaces.as_ref().map_or(Ok(true), |namespaces| namespaces.add(&inside.netns))? {
             true => {
                 self.owners.extend(owner.map(|owner| (inside.netns.path.clone(), owner)));
@@ -154,7 +153,7 @@ impl Kernel for Linux {
     }
 
     fn lead_inside(&mut self, inside: &Inside, port: u16) -> Result<(), KernelError> {
-        inside::lead(inside, port)
+        in_container::lead(inside, port)
     }
 
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {
@@ -164,7 +163,7 @@ impl Kernel for Linux {
         match self.owners.remove(&netns.path) {
             // Its table goes with it.
             Some(_) => Ok(()),
-            None => inside::leave(netns),
+            None => in_container::leave(netns),
         }
     }
 
@@ -177,19 +176,19 @@ impl Kernel for Linux {
     }
 
     fn foreign(&mut self) -> Result<Foreign, KernelError> {
-        firewalls::read(&mut self.netlink, &self.sysctl)
+        foreign_firewalls::read(&mut self.netlink, &self.sysctl)
     }
 
     fn has_silent_tables(&mut self) -> bool {
-        firewalls::is_legacy_there()
+        foreign_firewalls::is_legacy_there()
     }
 
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         // Four threads tell, one at a time.
         let tell = Mutex::new(tell);
-        let tell: watch::Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
-        watch::watch(tell.clone())?;
-        self.ticking = Some(watch::tick(tell.clone())?);
+        let tell: monitor::Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
+        monitor::watch(tell.clone())?;
+        self.ticking = Some(monitor::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);
         self.nft.watch(tell)
     }

@@ -1,75 +1,30 @@
 //! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
 
-pub mod address;
-pub mod addressing;
-pub mod attach;
-pub mod bridge;
-pub mod capability;
-pub mod conntrack;
-pub mod container_route;
-pub mod datagrams;
-pub mod descriptors;
-pub mod dns_sockets;
-mod engines;
-pub mod facts;
+pub mod dns;
 pub mod fake;
-pub mod firewalls;
-mod folder;
-mod foreign;
-pub mod inside;
-mod inside_table;
-#[cfg(test)]
-mod lab;
-pub mod lanes;
-pub mod limited;
+pub mod host;
 pub mod link;
 pub mod linux;
-pub mod look;
-pub mod memory;
 pub mod netlink;
 pub mod netns;
-pub mod netns_watch;
-mod nfnetlink;
 pub mod nft;
-mod nft_shape;
-#[cfg(test)]
-mod nft_tests;
-mod nft_watch;
-mod nft_wire;
-pub mod own_netns;
-pub mod owner;
-pub mod poller;
-pub mod ports;
-pub mod priority;
-pub mod probe;
-pub mod program;
-pub mod resolv;
-pub mod resolver;
-pub mod route;
-pub mod runtimes;
-pub mod sandbox;
-pub mod sys;
 pub mod sysctl;
 pub mod tc;
-mod tc_text;
-mod tc_wire;
 #[cfg(test)]
-mod throwaway;
-pub mod watch;
+mod testing;
 
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
+use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
-use crate::model::foreign::Foreign;
+use crate::model::host::foreign_firewall::Foreign;
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::host::step::{HostPort, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
-use crate::model::observed::{HostFacts, Observed, ObservedInterface};
-use crate::model::shape::Shaping;
-use crate::model::step::{HostPort, Step};
 
-pub use resolver::Resolver;
-pub use runtimes::Runtimes;
+pub use crate::kernel::dns::resolver::Resolver;
 
 /// A step or a look that did not work, and what to look at.
 #[derive(Debug, thiserror::Error)]
@@ -151,7 +106,7 @@ pub struct DnsSockets {
     pub address: IpAddr,
     /// Of both.
     pub port: u16,
-    /// Bound, non-blocking: one, or a group of lanes, of which the last is the one apart ([`lanes`]).
+    /// Bound, non-blocking: one, or a group of lanes, of which the last is the one apart ([`dns::shards`]).
     pub udp: Vec<UdpSocket>,
     /// Listening, non-blocking.
     pub tcp: TcpListener,

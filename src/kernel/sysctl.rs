@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 
-use super::netlink::failed;
-use super::{KernelError, sys};
+use super::KernelError;
+use super::netlink::socket::failed;
+use crate::os::sys;
 
 const LOOK: &str = "is /proc/sys writable for root here?";
 
@@ -150,7 +151,7 @@ pub fn boot_id() -> Result<String, KernelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::lab::{Parked, in_own_netns};
+    use crate::kernel::testing::lab::{Parked, in_own_netns};
 
     #[test]
     fn the_settings_are_those_of_the_namespace_the_thread_is_in() {

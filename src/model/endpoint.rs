@@ -8,12 +8,12 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::address::{Family, Mac};
+use super::bandwidth::Bandwidth;
 use super::exposure::Exposure;
 use super::ids::{ContainerId, NetnsId};
 use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::publication::Publication;
 use super::route::Route;
-use super::shape::Bandwidth;
 use super::skipped::Skipped;
 use super::upstream::Upstream;
 

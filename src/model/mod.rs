@@ -4,23 +4,20 @@
 //! never checked again behind it.
 
 pub mod address;
+pub mod bandwidth;
 pub mod desired;
-pub mod element;
 pub mod endpoint;
 pub mod exposure;
-pub mod foreign;
+pub mod host;
 pub mod ids;
 pub mod inside;
 pub mod names;
 pub mod network;
-pub mod observed;
 pub mod publication;
 pub mod question;
 pub mod request;
 pub mod route;
-pub mod shape;
 pub mod skipped;
-pub mod step;
 pub mod upstream;
 
 /// A value from outside that netd does not accept: what it was meant to be, what was given, and why not.

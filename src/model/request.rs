@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 use super::address::{Mac, Subnet};
+use super::bandwidth::Bandwidth;
 use super::exposure::Exposure;
 use super::ids::ContainerId;
 use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::network::{HostAccess, NetworkDns};
 use super::publication::PortSpec;
 use super::route::Route;
-use super::shape::Bandwidth;
 use super::upstream::Upstream;
 
 /// A network to create.

@@ -7,15 +7,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use netd::api::v1::{Attach, Connect, attachment_key};
-use netd::engine::{self, Config, Engine, ErrorKind};
+use netd::engine;
+use netd::engine::{Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
-use netd::kernel::runtimes::NoRuntimes;
 use netd::model::address::{Mac, Pool};
-use netd::model::element::Element;
 use netd::model::endpoint::Endpoint;
-use netd::model::observed::{HostEnd, ObservedInterface};
+use netd::model::host::element::Element;
+use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::question::{Answer, Asker, RecordType};
 use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec};
+use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
@@ -210,7 +211,7 @@ fn the_ports_of_a_container_may_be_said_for_each_of_its_networks() {
 #[test]
 fn a_port_is_tried_but_left_to_the_runtime_to_hold() {
     let world = World::new(&["c1"]);
-    let port = netd::model::step::HostPort {
+    let port = netd::model::host::step::HostPort {
         address: [0, 0, 0, 0].into(),
         protocol: netd::model::publication::Protocol::Tcp,
         port: 4000,
@@ -317,7 +318,7 @@ fn a_check_names_the_part_that_was_changed() {
     }
 }
 
-fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::step::EndpointLink {
+fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::EndpointLink {
     world.links.values_mut().next().unwrap()
 }
 

@@ -1,8 +1,9 @@
 //! Ports that a runtime says for each of a container's networks, where some of these cannot have them.
 
-use netd::api::v1::{self, Connect};
+use netd::api::v1;
+use netd::api::v1::Connect;
 use netd::engine::ErrorKind;
-use netd::model::element::Element;
+use netd::model::host::element::Element;
 use serde_json::json;
 
 use super::{World, key, on};

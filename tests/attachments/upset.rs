@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netd::engine::ErrorKind;
 use netd::engine::event::Change;
-use netd::model::element::Element;
+use netd::model::host::element::Element;
 use netd::model::request::CheckSpec;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
-use netd::engine::seen::Origin;
+use netd::engine::telemetry::Origin;
 use netd::faces::dns::Config;
 
 use super::lab::{Lab, Upstream, addresses, plain, query, record, state};

@@ -8,11 +8,11 @@ use arc_swap::ArcSwap;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
+use netd::engine::dns::names::{Asked, Names};
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
-use netd::engine::names::{Asked, Names};
-use netd::engine::seen::Seen;
+use netd::engine::telemetry::Seen;
 use netd::faces::dns::{Config, Server};
-use netd::kernel::dns_sockets;
+use netd::kernel::dns::sockets;
 use netd::model::desired::Desired;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -277,7 +277,7 @@ async fn sockets(address: &str) -> DnsSockets {
         let at = udp.local_addr().unwrap();
         drop((udp, tcp));
         // Another test may have taken it meanwhile.
-        if let Ok(sockets) = dns_sockets::open_exactly(at.ip(), at.port(), LANES) {
+        if let Ok(sockets) = sockets::open_exactly(at.ip(), at.port(), LANES) {
             return sockets;
         }
     }

@@ -6,7 +6,7 @@ use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
 use netd::engine::listener::Listening;
-use netd::engine::seen::{Entry, Origin};
+use netd::engine::telemetry::{Entry, Origin};
 use netd::model::desired::Lookup;
 use netd::model::endpoint::Container;
 use tokio::sync::broadcast::Receiver;

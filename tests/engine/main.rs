@@ -10,15 +10,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
-use netd::engine::{self, Config, Engine, ErrorKind};
+use netd::engine;
+use netd::engine::{Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
-use netd::kernel::runtimes::NoRuntimes;
 use netd::model::address::Pool;
+use netd::model::bandwidth::{Bandwidth, Rate};
+use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::network::DnsListen;
-use netd::model::observed::{HostEnd, ObservedInterface};
 use netd::model::publication::PortSpec;
 use netd::model::request::{AddressSpec, AttachSpec, AttachmentKey, ConnectSpec, InterfaceSource, NetworkSpec, Target};
-use netd::model::shape::{Bandwidth, Rate};
+use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use proptest::prelude::*;
 

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use netd::kernel::netns_of_process;
 use netd::model::endpoint::Endpoint;
+use netd::model::host::step::DefaultRoute;
 use netd::model::request::Place;
-use netd::model::step::DefaultRoute;
 
 use super::*;
 

@@ -10,10 +10,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::parse;
-use crate::model::Invalid;
 use crate::model::names::{Alias, ContainerName, IfName};
-use crate::model::publication::{self, PortSpec};
+use crate::model::publication::PortSpec;
 use crate::model::request::{ConnectSpec, Place, Target};
+use crate::model::{Invalid, publication};
 
 /// A container to connect to a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -9,15 +9,14 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::options::{self, Options};
-use super::parse;
+use super::options::Options;
 use super::state::rfc3339;
-use super::subnets;
-use crate::model::Invalid;
-use crate::model::address::{self, Family};
-use crate::model::network::{self, HostAccess};
+use super::{options, parse, subnets};
+use crate::model::address::Family;
+use crate::model::network::HostAccess;
 use crate::model::request::NetworkSpec;
 use crate::model::upstream::Upstream;
+use crate::model::{Invalid, address, network};
 
 /// The only driver that can be asked for.
 const DRIVER: &str = "bridge";

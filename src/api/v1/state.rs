@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::{Container, ContainerRef, Endpoint};
 use super::network::Network;
-use crate::model::foreign::Note;
+use crate::model::host::foreign_firewall::Note;
 
 /// The last second humantime can write: 9999-12-31T23:59:59Z.
 const LAST_SECOND: u64 = 253_402_300_799;

@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use ipnetwork::IpNetwork;
 
 use crate::engine::state::State;
-use crate::logic::ipam::{self, Ipam};
+use crate::logic::alloc::ipam;
+use crate::logic::alloc::ipam::Ipam;
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Mac, number};
 use crate::model::names::ContainerName;

@@ -10,10 +10,10 @@ use crate::engine::state::State;
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Mac, Subnet};
 use crate::model::endpoint::Endpoint;
+use crate::model::host::observed::{HostEnd, ObservedInterface};
 use crate::model::ids::NetworkId;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::{Adopted, Driver, HostAccess, Network, NetworkSubnet};
-use crate::model::observed::{HostEnd, ObservedInterface};
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
 

@@ -9,15 +9,16 @@ use ipnetwork::IpNetwork;
 use super::address;
 use super::attachment::Found;
 use crate::engine::state::State;
+use crate::logic::alloc::{interfaces, ports};
 use crate::logic::refusal::Refusal;
-use crate::logic::{interfaces, ports, wanted};
+use crate::logic::target;
 use crate::model::Invalid;
 use crate::model::address::Family;
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey};
+use crate::model::host::observed::HostFacts;
 use crate::model::names::IfName;
 use crate::model::network::Network;
-use crate::model::observed::HostFacts;
 use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::Wish;
 use crate::model::skipped::{Skipped, Unpublishable};
@@ -269,17 +270,17 @@ fn unpublishable(
 
 /// The elements and ports that change when a container's endpoints go from `before` to `after`.
 pub(crate) struct Difference {
-    pub(crate) remove: Vec<crate::model::element::Element>,
-    pub(crate) add: Vec<crate::model::element::Element>,
-    pub(crate) release: Vec<crate::model::step::HostPort>,
-    pub(crate) hold: Vec<crate::model::step::HostPort>,
+    pub(crate) remove: Vec<crate::model::host::element::Element>,
+    pub(crate) add: Vec<crate::model::host::element::Element>,
+    pub(crate) release: Vec<crate::model::host::step::HostPort>,
+    pub(crate) hold: Vec<crate::model::host::step::HostPort>,
 }
 
 /// Compares what two sets of endpoints of one container want.
 pub(crate) fn difference(desired: &Desired, before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Difference {
-    let elements = |endpoints| wanted::container_elements(desired, endpoints);
+    let elements = |endpoints| target::container_elements(desired, endpoints);
     let (old, new) = (elements(before), elements(after));
-    let (held, wanted) = (wanted::host_ports(before), wanted::host_ports(after));
+    let (held, wanted) = (target::host_ports(before), target::host_ports(after));
     Difference {
         remove: old.difference(&new).cloned().collect(),
         add: new.difference(&old).cloned().collect(),

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::logic::dns::claims;
 use crate::logic::refusal::Refusal;
-use crate::logic::zone::claims;
 use crate::model::Invalid;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Container;

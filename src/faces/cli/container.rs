@@ -10,7 +10,7 @@ use super::args::{ConnectArgs, EndpointArgs, Format};
 use super::output::{Failure, json, objects, sentence};
 use super::table::table;
 use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, Port, PortRequest, Status};
-use crate::faces::client::{ClientError, segment};
+use crate::faces::shared::client::{ClientError, segment};
 
 /// What both `connect` and `run` ask for.
 pub(super) fn request(container: String, args: EndpointArgs) -> Connect {

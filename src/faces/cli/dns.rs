@@ -6,8 +6,9 @@ use super::Session;
 use super::args::{DnsVerb, Format, LogVerb};
 use super::output::{Failure, json};
 use super::table::table;
-use crate::api::v1::{self, LoggedContainer, LoggedQuery, Resolved};
-use crate::faces::client::segment;
+use crate::api::v1;
+use crate::api::v1::{LoggedContainer, LoggedQuery, Resolved};
+use crate::faces::shared::client::segment;
 
 pub(super) fn resolve(
     session: &mut Session<'_>,

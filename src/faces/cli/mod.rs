@@ -28,7 +28,7 @@ pub use args::{
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
 
-use crate::faces::client::Client;
+use super::shared::client::Client;
 use output::Failure;
 
 /// Parses the arguments, the program's name first.

@@ -5,7 +5,7 @@ use super::args::{CreateArgs, NetworkVerb};
 use super::output::{Failure, json, objects, sentence};
 use super::table::table;
 use crate::api::v1::{CreateNetwork, Network, Pruned, SubnetRequest};
-use crate::faces::client::segment;
+use crate::faces::shared::client::segment;
 use crate::model::request::NetworkSpec;
 
 pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Failure> {

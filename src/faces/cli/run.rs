@@ -7,7 +7,7 @@ use super::args::RunArgs;
 use super::container::{found, request};
 use super::output::{Failure, sentence};
 use crate::api::v1::{Connect, CreateNetwork, Endpoint, Files, Network};
-use crate::faces::client::{ClientError, segment};
+use crate::faces::shared::client::{ClientError, segment};
 
 /// The network for those who name none.
 const DEFAULT_NETWORK: &str = "default";

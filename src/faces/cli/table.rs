@@ -87,7 +87,7 @@ fn wrap(cell: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::faces::client::Client;
+    use crate::faces::shared::client::Client;
 
     fn shown<const N: usize>(width: Option<usize>, header: [&str; N], rows: &[[&str; N]]) -> String {
         let (mut out, mut err) = (Vec::new(), Vec::new());

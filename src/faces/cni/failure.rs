@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::version::Version;
-use crate::faces::client::ClientError;
+use super::input::version::Version;
+use crate::faces::shared::client::ClientError;
 
 /// The configuration's version is not supported, or knows no such command.
 pub(super) const INCOMPATIBLE_VERSION: u32 = 1;

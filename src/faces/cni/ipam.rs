@@ -5,10 +5,10 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use super::environment::{Environment, missing};
 use super::failure::{DECODE, Failure, INTERNAL, INVALID_CONFIGURATION, IO, TRY_AGAIN};
-use super::fields::Fields;
-use super::resolver::Resolver;
+use super::input::environment::{Environment, missing};
+use super::input::fields::Fields;
+use super::input::resolver::Resolver;
 use super::{Invocation, Programs};
 use crate::api::v1::{AddressRequest, Attach, Attachment, Route};
 use crate::model::address::Subnet;
@@ -173,10 +173,10 @@ impl Lease {
         let subnet = |lease: &AddressRequest| Some((subnet(&lease.address)?, lease.gateway));
         let (mut subnets, mut gateways) = (Vec::new(), Vec::new());
         for (subnet, gateway) in attach.addresses.iter().filter_map(subnet) {
-            super::request::push_new(&mut subnets, subnet.to_string());
+            super::input::request::push_new(&mut subnets, subnet.to_string());
             gateways.extend(gateway.filter(|gateway| subnet.contains(*gateway)).map(|gateway| gateway.to_string()));
         }
-        super::request::made_of(&mut attach.network, subnets, gateways);
+        super::input::request::made_of(&mut attach.network, subnets, gateways);
     }
 
     /// The gateway of a route that names none is that of the addresses of its family (CNI spec 1.1.0, section 5).

@@ -81,17 +81,11 @@
 //! 999  everything else: the daemon tried and failed
 //! ```
 
-mod add;
-mod configuration;
-mod environment;
+mod commands;
 mod failure;
-mod fields;
+mod input;
 mod ipam;
-mod request;
-mod resolver;
-mod result;
-mod verbs;
-mod version;
+mod output;
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -100,10 +94,10 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use configuration::Configuration;
-use environment::{Command, Environment};
 use failure::{Failure, IO};
-use version::Version;
+use input::configuration::Configuration;
+use input::environment::{Command, Environment};
+use input::version::Version;
 
 /// What the runtime gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -210,23 +204,23 @@ fn perform(call: &mut Call<'_>, command: Command, version: &mut Version) -> Resu
         Command::Del => Some(environment.target(false)?),
         Command::Gc | Command::Status | Command::Version => None,
     };
-    let document = configuration::document(&call.invocation.stdin)?;
-    *version = configuration::version_of(&document);
+    let document = input::configuration::document(&call.invocation.stdin)?;
+    *version = input::configuration::version_of(&document);
     let conf = Configuration::read(&document)?;
     match (command, target) {
-        (Command::Add, Some(target)) => return add::add(call, &conf, &target).map(Some),
+        (Command::Add, Some(target)) => return commands::add::add(call, &conf, &target).map(Some),
         (Command::Check, Some(target)) => {
             conf.since(Version::V0_4_0, "CHECK")?;
-            verbs::check(call, &conf, &target)?;
+            commands::verbs::check(call, &conf, &target)?;
         }
-        (_, Some(target)) => verbs::del(call, &conf, &target)?,
+        (_, Some(target)) => commands::verbs::del(call, &conf, &target)?,
         (Command::Gc, None) => {
             conf.since(Version::V1_1_0, "GC")?;
-            verbs::gc(call, &conf)?;
+            commands::verbs::gc(call, &conf)?;
         }
         (_, None) => {
             conf.since(Version::V1_1_0, "STATUS")?;
-            verbs::status(call, &conf)?;
+            commands::verbs::status(call, &conf)?;
         }
     }
     Ok(None)

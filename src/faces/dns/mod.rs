@@ -14,44 +14,21 @@
 //! serves connections, `base::clients` bounds how many there are.
 //! `watch` counts and logs what both reply; `forwarding` is the door for other faces.
 
-mod apart;
-mod cache;
+mod answer;
+mod forward;
+mod listen;
+mod message;
+mod telemetry;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
-pub mod door;
-mod encode;
-mod failures;
-mod flights;
-mod forward;
-mod forwarding;
-mod handler;
-mod origin;
-mod overload;
-#[cfg(test)]
-mod properties;
-mod question;
-mod queue;
-mod quick;
-mod recent;
-mod reply;
-mod resolv_conf;
-mod resting;
-mod server;
-mod slow_way;
-mod tcp;
-mod turns;
-mod udp;
-mod upstream;
-mod upstreams;
-mod watch;
-mod wire;
+pub mod testing;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-pub use server::Server;
-pub use upstream::Roots;
+pub use forward::upstream::Roots;
+pub use listen::server::Server;
 
 use crate::base::descriptors::Room;
 use crate::engine::Snapshot;

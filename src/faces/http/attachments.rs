@@ -10,9 +10,9 @@ use super::Shared;
 use super::caller::Caller;
 use super::extract::{Body, Segments};
 use super::problem::Problem;
+use crate::api::v1;
 use crate::api::v1::{
-    self, Attach, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody, KeepAttachments,
-    attachment_key,
+    Attach, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody, KeepAttachments, attachment_key,
 };
 use crate::engine::{ErrorKind, Snapshot};
 use crate::model::endpoint::Endpoint;

@@ -1,8 +1,8 @@
 //! Why a name is answered as it is, in words.
 
-use crate::engine::names::Asked;
-use crate::engine::seen::Origin;
-use crate::engine::snapshot::Explained;
+use crate::engine::dns::names::Asked;
+use crate::engine::state::snapshot::Explained;
+use crate::engine::telemetry::Origin;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 use crate::model::question::{Answer, Reason};

@@ -18,7 +18,8 @@ use super::caller::Client;
 use super::problem::Problem;
 use super::serve::{Budget, Stopping};
 use crate::base::shares::Share;
-use crate::engine::{self, ErrorKind};
+use crate::engine;
+use crate::engine::ErrorKind;
 
 /// The largest body a request may have, in bytes.
 pub(super) const BODY_MAX: usize = 1 << 20;

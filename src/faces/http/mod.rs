@@ -34,7 +34,7 @@ use utoipa_axum::router::OpenApiRouter;
 pub use serve::{serve_public, serve_tcp, serve_unix};
 
 use crate::engine::Handle;
-use crate::engine::names::Names;
+use crate::engine::dns::names::Names;
 
 /// What every handler needs.
 #[derive(Clone)]

@@ -8,7 +8,8 @@ use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use crate::api::v1::{ErrorBody, ErrorDetail};
-use crate::engine::{self, ErrorKind};
+use crate::engine;
+use crate::engine::ErrorKind;
 use crate::model::Invalid;
 
 /// A refusal or failure on its way to the client.

@@ -24,7 +24,7 @@ use super::{Shared, find};
 use crate::api::v1::{ContainerRef, ErrorBody, LoggedContainer, LoggedQuery};
 use crate::base::clock;
 use crate::engine::ErrorKind;
-use crate::engine::seen::{Entry, Logged, Origin};
+use crate::engine::telemetry::{Entry, Logged, Origin};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, switch_on, switch_off))

@@ -7,13 +7,14 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::explain::{self, Upstream};
+use super::explain::Upstream;
 use super::extract::Params;
 use super::problem::Problem;
-use super::{Shared, find};
-use crate::api::v1::{self, ContainerRef, ErrorBody, Holder, Resolved};
-use crate::engine::names::Asked;
-use crate::engine::seen::Origin;
+use super::{Shared, explain, find};
+use crate::api::v1;
+use crate::api::v1::{ContainerRef, ErrorBody, Holder, Resolved};
+use crate::engine::dns::names::Asked;
+use crate::engine::telemetry::Origin;
 use crate::model::endpoint::Endpoint;
 use crate::model::question::{Answer, Asker, Service};
 

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 
 use crate::base::descriptors::Room;
 use crate::engine::{Handle, testing};
-use crate::faces::client::{Client, Reply};
+use crate::faces::shared::client::{Client, Reply};
 
 /// A served API; stops and is checked to stop when `stop` is called.
 struct Api {

@@ -26,12 +26,12 @@ use zbus::Connection;
 use zbus::fdo::{self, DBusProxy, NameOwnerChangedStream};
 use zbus::names::{UniqueName, WellKnownName};
 
-use self::manager::{ManagerProxy, knows_no_link};
-use self::told::Told;
-use self::wanted::Settings;
 use crate::engine::event::{Change, Event};
 use crate::engine::{Handle, host};
 use crate::model::names::IfName;
+use manager::{ManagerProxy, knows_no_link};
+use told::Told;
+use wanted::Settings;
 
 /// resolved's name on the bus.
 const NAME: WellKnownName<'static> = WellKnownName::from_static_str_unchecked("org.freedesktop.resolve1");

@@ -1,8 +1,8 @@
 //! The links of the fake kernel as an observer sees them.
 
-use crate::model::observed::ObservedLink;
-use crate::model::shape::Shaping;
-use crate::model::step::{BridgeLink, EndpointLink};
+use crate::model::bandwidth::Shaping;
+use crate::model::host::observed::ObservedLink;
+use crate::model::host::step::{BridgeLink, EndpointLink};
 
 pub(super) fn bridge(bridge: &BridgeLink) -> ObservedLink {
     ObservedLink {

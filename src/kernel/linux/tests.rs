@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::kernel::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, sysctl_value};
-use crate::model::step::DefaultRoute;
+use crate::kernel::testing::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, sysctl_value};
+use crate::model::host::step::DefaultRoute;
 
 #[test]
 fn a_bridge_is_made_and_put_right() {

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
-use crate::kernel::facts;
-use crate::kernel::lab::{Parked, in_own_netns, ip, tc};
-use crate::model::shape::{Bandwidth, Rate};
+use crate::kernel::host::facts;
+use crate::kernel::testing::lab::{Parked, in_own_netns, ip, tc};
+use crate::model::bandwidth::{Bandwidth, Rate};
 
 struct Lab {
     netlink: Netlink,

@@ -43,7 +43,7 @@ pub(super) fn short(text: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::PortSpec;
+    use crate::model::publication::PortSpec;
 
     #[test]
     fn the_long_form_means_what_the_short_one_does() {

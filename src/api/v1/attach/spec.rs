@@ -7,13 +7,11 @@ use ipnetwork::IpNetwork;
 
 use super::{AddressRange, AddressRequest, Attach, Bandwidth, CheckAttachment, Interface, Route};
 use crate::api::v1::parse;
-use crate::model::Invalid;
 use crate::model::address::Subnet;
+use crate::model::bandwidth::Rate;
 use crate::model::names::{Alias, IfName, NetworkName};
-use crate::model::publication;
-use crate::model::request::{self, AddressSpec, AttachSpec, AttachmentKey, CheckSpec, InterfaceSource};
-use crate::model::route;
-use crate::model::shape::{self, Rate};
+use crate::model::request::{AddressSpec, AttachSpec, AttachmentKey, CheckSpec, InterfaceSource};
+use crate::model::{Invalid, bandwidth, publication, request, route};
 
 /// The key of an attachment from the three parts of its path.
 pub fn attachment_key(owner: &str, container: &str, ifname: &str) -> Result<AttachmentKey, Invalid> {
@@ -105,16 +103,16 @@ impl From<&route::Route> for Route {
 }
 
 impl Bandwidth {
-    fn parse(self) -> Result<Option<shape::Bandwidth>, Invalid> {
+    fn parse(self) -> Result<Option<bandwidth::Bandwidth>, Invalid> {
         let ingress = Rate::new("ingress limit", self.ingress_rate, self.ingress_burst)?;
         let egress = Rate::new("egress limit", self.egress_rate, self.egress_burst)?;
-        Ok((ingress.is_some() || egress.is_some()).then_some(shape::Bandwidth { ingress, egress }))
+        Ok((ingress.is_some() || egress.is_some()).then_some(bandwidth::Bandwidth { ingress, egress }))
     }
 }
 
-impl From<shape::Bandwidth> for Bandwidth {
-    fn from(bandwidth: shape::Bandwidth) -> Self {
-        let shape::Bandwidth { ingress, egress } = bandwidth;
+impl From<bandwidth::Bandwidth> for Bandwidth {
+    fn from(bandwidth: bandwidth::Bandwidth) -> Self {
+        let bandwidth::Bandwidth { ingress, egress } = bandwidth;
         Self {
             ingress_rate: ingress.map(|limit| limit.rate),
             ingress_burst: ingress.map(|limit| limit.burst),

@@ -2,7 +2,7 @@
 
 use clap::CommandFactory as _;
 
-use super::super::*;
+use crate::faces::cli::*;
 
 pub(super) fn args(line: &str) -> Vec<OsString> {
     std::iter::once("netd").chain(line.split(' ').filter(|word| !word.is_empty())).map(OsString::from).collect()

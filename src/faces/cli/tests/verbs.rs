@@ -7,11 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use serde_json::Value;
 
-use super::super::*;
 use super::usage::args;
 use crate::base::descriptors::Room;
-use crate::engine::seen::{Entry, Origin};
+use crate::engine::telemetry::{Entry, Origin};
 use crate::engine::{Handle, testing};
+use crate::faces::cli::*;
 use crate::faces::http;
 
 /// A served API for as long as it is held.

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::text::Family;
-use crate::engine::names::{Names, UpstreamHealth};
-use crate::engine::seen::Origin;
-use crate::engine::seen::meter::{Meter, NetworkCounts, Unanswered};
+use crate::engine::dns::names::{Names, UpstreamHealth};
+use crate::engine::telemetry::Origin;
+use crate::engine::telemetry::meter::{Meter, NetworkCounts, Unanswered};
 use crate::model::desired::Desired;
 
 /// What stands for the network of a query that came in where no network is (any more).

@@ -3,8 +3,8 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
-use crate::engine::seen::meter::Unanswered;
-use crate::engine::seen::{Entry, Origin};
+use crate::engine::telemetry::meter::Unanswered;
+use crate::engine::telemetry::{Entry, Origin};
 
 /// A served API with `web` (alias `*.app`) and `client` on net1, `far` on net2, `alone` on the internal inner.
 async fn populated() -> Api {

@@ -1,0 +1,338 @@
+//! Attachments: what runtimes (CNI) ask for. Asking again changes nothing; what goes wrong leaves nothing.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::engine::decide::attachment::Found;
+use crate::engine::decide::{address, attachment, endpoint, names};
+use crate::engine::event::Change;
+use crate::engine::worker::Worker;
+use crate::engine::{Error, apply};
+use crate::kernel::Kernel;
+use crate::logic::refusal::Refusal;
+use crate::logic::target;
+use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
+use crate::model::host::observed::ForeignNetwork;
+use crate::model::host::step::{Flows, Step};
+use crate::model::ids::{ContainerId, NetworkId};
+use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
+use crate::model::network::Network;
+use crate::model::publication::Protocol;
+use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, InterfaceSource, NetworkSpec, Wish};
+use crate::store::{Record, Store};
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Attaches; the same attachment again returns the one that is there.
+    pub(crate) fn attach_for_runtime(
+        &mut self,
+        spec: &AttachSpec,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Endpoint>, Error> {
+        let (spec, left_out) = names::answerable(spec, &self.config.domain);
+        let spec = spec.as_ref();
+        let netns = self.kernel.netns(&spec.netns)?;
+        if let Some(endpoint) = self.find_attachment(&spec.key)
+            && let Some(endpoint) = self.attach_again(&endpoint, spec, &netns)?
+        {
+            return Ok(endpoint);
+        }
+        let attached = self.attach_anew(spec, netns, foreign)?;
+        for message in left_out {
+            self.tell(Change::Name { endpoint: attached.clone(), message });
+        }
+        Ok(attached)
+    }
+
+    fn attach_anew(
+        &mut self,
+        spec: &AttachSpec,
+        netns: Netns,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Endpoint>, Error> {
+        let mut wish = Wish::from(spec);
+        let container = self.runtime_container(spec, netns, &mut wish)?;
+        if spec.interface == InterfaceSource::Found {
+            return self.adopt(spec, &container, &wish);
+        }
+        let (network, is_new) = self.network_for(&spec.network, foreign)?;
+        let attached = self.join(&network, &wish, |_| Ok(container.clone()));
+        if attached.is_err() && is_new {
+            self.forget_network(&network);
+        }
+        attached
+    }
+
+    /// The attachment of that key.
+    pub(crate) fn find_attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
+        self.state.desired.attachment(key).cloned()
+    }
+
+    /// An attachment that is there already; `None` when it belonged to a namespace that is gone.
+    fn attach_again(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        spec: &AttachSpec,
+        netns: &Netns,
+    ) -> Result<Option<Arc<Endpoint>>, Error> {
+        let (container, ifname) = (endpoint.container.name.clone(), endpoint.ifname.clone());
+        if endpoint.container.netns.id != netns.id {
+            if self.kernel.netns_alive(&endpoint.container.netns) {
+                let what = "its network namespace";
+                return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
+            }
+            self.release_container(&endpoint.container.id);
+            return Ok(None);
+        }
+        if spec.interface == InterfaceSource::Found && !self.is_as_adopted(endpoint)? {
+            self.disconnect(&[(endpoint.key(), true)])?;
+            return Ok(None);
+        }
+        if let Some(what) = attachment::differs(endpoint, spec) {
+            return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
+        }
+        if spec.interface == InterfaceSource::Given && endpoint.addresses.is_empty() {
+            return self.give_addresses(endpoint, spec).map(Some);
+        }
+        self.make_whole(endpoint, spec)
+    }
+
+    /// Puts right what is missing of an attachment: the answer to `ADD` promises all of it, also where an earlier one
+    /// was cut off or somebody took a part away since. `None` when the interface was another program's, which has made
+    /// it anew.
+    fn make_whole(&mut self, endpoint: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Option<Arc<Endpoint>>, Error> {
+        let key = endpoint.key();
+        let network = self.find_network(key.network.as_str())?;
+        let looked = CheckSpec { mtu: Some(network.mtu), ..CheckSpec::of(spec) };
+        if self.kernel_difference(endpoint, &looked)?.is_none() {
+            return Ok(Some(endpoint.clone()));
+        }
+        if spec.interface == InterfaceSource::Found {
+            self.disconnect(&[(key, false)])?;
+            return Ok(None);
+        }
+        self.reconcile();
+        // Addresses and routes can be given back to an interface that is there; everything else needs a new one.
+        let link = target::endpoint_link(&network, endpoint, &self.state.endpoints_of(&key.container));
+        if let Some(link) = link.filter(|link| !link.addresses.is_empty())
+            && self.kernel_difference(endpoint, &looked)?.is_some()
+            && let Err(error) = self.kernel.apply(&Step::Address(Box::new(link)))
+        {
+            tracing::debug!(%error, "addresses were not given back");
+        }
+        if self.kernel_difference(endpoint, &looked)?.is_some() {
+            for step in self.anew_steps(&network, endpoint) {
+                self.kernel.apply(&step)?;
+            }
+        }
+        self.publish();
+        match self.kernel_difference(endpoint, &looked)? {
+            None => Ok(Some(endpoint.clone())),
+            Some(part) => {
+                let container = endpoint.container.name.clone();
+                Err(Refusal::Changed { container, ifname: endpoint.ifname.clone(), part }.into())
+            }
+        }
+    }
+
+    /// What makes an endpoint's interface anew, whatever is there of it.
+    fn anew_steps(&self, network: &Network, endpoint: &Endpoint) -> Vec<Step> {
+        let all = self.state.endpoints_of(&endpoint.container.id);
+        let pair = target::endpoint_link(network, endpoint, &all)
+            .map(|link| [Step::Detach(vec![link.clone()]), Step::Attach(Box::new(link))]);
+        let limits = target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping)));
+        pair.into_iter().flatten().chain(limits).collect()
+    }
+
+    /// Whether the interface that another program made is still the one that netd built on.
+    fn is_as_adopted(&mut self, endpoint: &Endpoint) -> Result<bool, Error> {
+        let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
+        let end = seen.as_ref().and_then(|seen| seen.host_end.as_ref());
+        Ok(seen.as_ref().and_then(|seen| seen.mac) == Some(endpoint.mac)
+            && end.is_some_and(|end| end.name == endpoint.host_ifname))
+    }
+
+    /// The container as its runtime names it. A name that another living container has becomes an alias, and so does the
+    /// name of a container whose namespace netd knows by another: what a runtime starts must not fail because of a name.
+    fn runtime_container(&mut self, spec: &AttachSpec, netns: Netns, wish: &mut Wish) -> Result<Container, Error> {
+        let id = &spec.key.container;
+        let wanted = attachment::wanted_name(spec)?;
+        if let Some(known) = self.state.desired.container(id).map(|attached| attached.container.clone()) {
+            if known.netns.id == netns.id {
+                wish.aliases.extend(wanted.filter(|name| *name != known.name).as_ref().and_then(alias));
+                return Ok(known);
+            }
+            if self.kernel.netns_alive(&known.netns) {
+                return Err(Refusal::ContainerNameTaken { name: known.name, id: id.short().to_owned() }.into());
+            }
+            self.release_container(id);
+        }
+        if let Some(holder) = self.occupant(&netns) {
+            wish.attached_as = Some(id.clone());
+            wish.aliases.extend(wanted.as_ref().and_then(alias).or_else(|| id.as_str().parse().ok()));
+            return Ok(holder);
+        }
+        let scope = spec.scope.clone().filter(|_| wanted.is_some());
+        if let Some(name) = &wanted {
+            if self.is_name_free(name) {
+                return Ok(Container { id: id.clone(), name: name.clone(), netns, scope, of_engine: false });
+            }
+            wish.aliases.extend(alias(name));
+        }
+        let name: ContainerName = id.as_str().parse().map_err(Refusal::from)?;
+        if !self.is_name_free(&name) {
+            let holder = self.state.desired.exact_container(name.as_str()).map(|a| a.container.id.short().to_owned());
+            return Err(Refusal::ContainerNameTaken { name, id: holder.unwrap_or_default() }.into());
+        }
+        Ok(Container { id: id.clone(), name, netns, scope, of_engine: false })
+    }
+
+    /// Whether no living container has the name; one that has it and is gone is released.
+    fn is_name_free(&mut self, name: &ContainerName) -> bool {
+        let Some(holder) = self.state.desired.exact_container(name.as_str()).map(|a| a.container.clone()) else {
+            return true;
+        };
+        if self.kernel.netns_alive(&holder.netns) {
+            return false;
+        }
+        self.release_container(&holder.id);
+        true
+    }
+
+    /// The network of that name, made when there is none; whether it was made.
+    fn network_for(&mut self, spec: &NetworkSpec, foreign: Vec<ForeignNetwork>) -> Result<(Arc<Network>, bool), Error> {
+        match self.state.desired.network(&spec.name).cloned() {
+            Some(network) => Ok((network, false)),
+            None => Ok((self.create_network(spec, foreign)?, true)),
+        }
+    }
+
+    /// Takes back a network that was made for an attachment that failed.
+    fn forget_network(&mut self, network: &Network) {
+        if let Err(error) = self.remove_network(network.name.as_str()) {
+            tracing::warn!(network = %network.name, "a network made for nothing is left behind: {error}");
+        }
+    }
+
+    /// Adds names, ports, firewall and limits to an interface that another program made.
+    fn adopt(&mut self, spec: &AttachSpec, container: &Container, wish: &Wish) -> Result<Arc<Endpoint>, Error> {
+        let ifname = &spec.key.ifname;
+        let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
+        let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
+        let known = self.state.desired.network(&spec.network.name).filter(|known| known.is_adopted());
+        let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
+        // Everything that the host has is looked at for a network's first container only.
+        let all_known = spec.addresses.iter().all(|asked| asked.gateway.is_some_and(|ip| trusted.contains(&ip)));
+        let facts = if all_known { None } else { Some(self.facts()?) };
+        let of_host = facts.as_ref().map(|facts| facts.addresses.as_slice()).unwrap_or_default();
+        let on_host = |ip: &IpAddr| trusted.contains(ip) || of_host.iter().any(|(address, _)| address.ip() == *ip);
+        let found: Found = attachment::found(spec, seen, on_host)?;
+        let new = (NetworkId::from_random(rand::random()), crate::base::clock::unix_seconds());
+        let wanted = attachment::adopted_network(&self.state, &spec.network, &found, new)?;
+        let known = self.state.desired.network(&wanted.name).cloned();
+        let (network, is_new) = match known {
+            Some(known) if *known == wanted => (known, false),
+            known => {
+                if let Some(stale) = known {
+                    self.remove_network(stale.name.as_str())?;
+                }
+                let facts = facts.map_or_else(|| self.facts(), Ok)?;
+                (self.add_network(wanted, None, &facts)?, true)
+            }
+        };
+        let endpoint = self.decided(|state| endpoint::adopt(state, &network, container.clone(), wish, &found));
+        let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint));
+        if attached.is_err() && is_new {
+            self.forget_network(&network);
+        }
+        attached
+    }
+
+    /// The second half of an attachment whose addresses come from an IPAM plugin that works through the interface.
+    fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
+        let network = self.find_network(bare.network.as_str())?;
+        let wish = Wish::from(spec);
+        let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, &wish))?;
+        let before = self.state.endpoints_of(&endpoint.container.id);
+        let (endpoint, mut records) = self.state.put_endpoint(endpoint);
+        records.push(Record::PutEndpoint(Box::new(endpoint.as_ref().clone())));
+        if let Err(error) = self.store.commit(&records) {
+            self.state.put_endpoint(bare.as_ref().clone());
+            return Err(error.into());
+        }
+        let after = self.state.endpoints_of(&endpoint.container.id);
+        let steps = self.address_steps(&network, &endpoint, &before, &after);
+        if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
+            let (bare, mut records) = self.state.put_endpoint(bare.as_ref().clone());
+            records.push(Record::PutEndpoint(Box::new(bare.as_ref().clone())));
+            self.compensate(&records);
+            self.after_undo(&failed.undo);
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
+        }
+        self.serve_inside(&endpoint.container.id);
+        self.publish();
+        self.tell_connected(&endpoint);
+        self.try_gateway(&network);
+        Ok(endpoint)
+    }
+
+    fn address_steps(
+        &self,
+        network: &Network,
+        endpoint: &Arc<Endpoint>,
+        before: &[Arc<Endpoint>],
+        after: &[Arc<Endpoint>],
+    ) -> Vec<Step> {
+        let difference = endpoint::difference(&self.state.desired, before, after);
+        let (held, unheld) = (target::host_ports(after), target::unheld_ports(after));
+        let vacant = unheld.difference(&target::unheld_ports(before)).copied().collect();
+        // Ports that led to a later network's address lead to this one's from now on.
+        let moved = !difference.remove.is_empty() || !difference.add.is_empty();
+        let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
+        let flows = flows.map(|port| Flows::To(*port)).collect();
+        let mut steps =
+            vec![Step::Vacant { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(difference.hold)];
+        steps.extend(target::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
+        let (old, new) = (target::default_routes(before), target::default_routes(after));
+        steps.push(Step::DefaultRoutes {
+            netns: endpoint.container.netns.clone(),
+            remove: old.iter().filter(|route| !new.contains(route)).cloned().collect(),
+            add: new.iter().filter(|route| !old.contains(route)).cloned().collect(),
+        });
+        steps.push(Step::Elements { remove: difference.remove, add: difference.add });
+        steps.push(Step::ForgetFlows(flows));
+        if let Some(netns) = endpoint.container.netns.name() {
+            let (before, now) = (self.resolv_conf(before), self.resolv_conf(after));
+            steps.push(Step::Resolv { netns: netns.to_owned(), before, now });
+        }
+        steps.retain(Step::does);
+        steps
+    }
+
+    /// Detaches every attachment of the owner but those.
+    pub(crate) fn collect(
+        &mut self,
+        owner: &NetworkName,
+        valid: &[(ContainerId, IfName)],
+    ) -> Result<Vec<Arc<Endpoint>>, Error> {
+        let valid: HashSet<(&ContainerId, &IfName)> = valid.iter().map(|(id, ifname)| (id, ifname)).collect();
+        let is_valid = |e: &Endpoint| valid.contains(&(e.runtime_id(), &e.ifname));
+        let stale = self.state.desired.endpoints().filter(|e| e.owner.as_ref() == Some(owner) && !is_valid(e));
+        let keys: Vec<(EndpointKey, bool)> = stale.map(|endpoint| (endpoint.key(), true)).collect();
+        self.disconnect(&keys)
+    }
+
+    /// Whether another container could join the network.
+    pub(crate) fn room(&mut self, network: &str) -> Result<(), Error> {
+        let network = self.find_network(network)?;
+        endpoint::has_room(&self.state, &network)?;
+        if !network.is_adopted() {
+            address::any_left(&mut self.state, &network)?;
+        }
+        Ok(())
+    }
+}
+
+fn alias(name: &ContainerName) -> Option<Alias> {
+    name.as_str().parse().ok()
+}

@@ -1,0 +1,321 @@
+//! Connecting containers.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::engine::decide::endpoint::Choice;
+use crate::engine::event::Change;
+use crate::engine::state::State;
+use crate::engine::worker::Worker;
+use crate::engine::{Error, apply, decide};
+use crate::kernel::{Kernel, KernelError, netns_of_process};
+use crate::logic::dns::claims;
+use crate::logic::refusal::Refusal;
+use crate::logic::target;
+use crate::model::desired::Lookup;
+use crate::model::endpoint::{Container, Endpoint, Netns};
+use crate::model::host::observed::HostFacts;
+use crate::model::host::step::{Flows, HostPort, Step};
+use crate::model::ids::ContainerId;
+use crate::model::names::ContainerName;
+use crate::model::network::Network;
+use crate::model::request::{ConnectSpec, Place, Target, Wish};
+use crate::store::{Record, Store};
+
+/// How often a connect tries again with another free name or port before it gives up.
+const TRIES: usize = 64;
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    pub(crate) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
+        let network = self.find_network(&spec.network)?;
+        self.join(&network, &Wish::from(spec), |worker| worker.container(&spec.target))
+    }
+
+    /// Makes the endpoint that was wished for. `who` tells the container, again for each try: the one that was meant
+    /// first may be gone by then.
+    pub(crate) fn join(
+        &mut self,
+        network: &Network,
+        wish: &Wish,
+        mut who: impl FnMut(&mut Self) -> Result<Container, Error>,
+    ) -> Result<Arc<Endpoint>, Error> {
+        if network.own_bridge().is_some_and(|bridge| !self.kernel.has_link(&bridge.name)) {
+            // Deletions are heard of, another name is not.
+            self.reconcile();
+        }
+        let chooses_port = wish.ports.iter().any(|port| port.host.is_none());
+        let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
+        let mut choice = Choice { random: rand::random(), ..Choice::default() };
+        let mut last = None;
+        for _ in 0..TRIES {
+            let container = who(self)?;
+            let domain = self.config.domain.clone();
+            let decided = self.decided(|state| {
+                // A runtime's container is not refused because of a name.
+                if wish.owner.is_none() {
+                    decide::names::check(&state.desired, &domain, &container, &wish.aliases)?;
+                }
+                decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts))
+            });
+            let endpoint = match decided {
+                // The one that is connected is gone, untold as yet, and another may have come under its name.
+                Err(Refusal::AlreadyConnected { .. }) if !self.kernel.netns_alive(&container.netns) => {
+                    self.release_container(&container.id);
+                    continue;
+                }
+                decided => decided?,
+            };
+            match self.attach(network, endpoint) {
+                Ok(endpoint) => return Ok(endpoint),
+                Err(Error::Kernel { error, undo }) => {
+                    if !self.choose_again(&mut choice, wish, &container, &error) {
+                        return Err(Error::Kernel { error, undo });
+                    }
+                    last = Some(Error::Kernel { error, undo });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or(Error::Stopped))
+    }
+
+    /// What is decided, also where a container that is gone, untold as yet, has what is asked for.
+    pub(crate) fn decided<T>(
+        &mut self,
+        mut decide: impl FnMut(&mut State) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        loop {
+            match decide(&mut self.state) {
+                Err(refusal) if self.make_way(&refusal) => {}
+                decided => return decided,
+            }
+        }
+    }
+
+    /// Releases the container that stands in the way, if it is gone.
+    fn make_way(&mut self, refusal: &Refusal) -> bool {
+        let desired = &self.state.desired;
+        let holder = match refusal {
+            Refusal::AddressTaken { address, .. } => desired.at_address(*address).map(|holder| &holder.container),
+            Refusal::MacTaken { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
+            Refusal::NameOfAnother { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
+            Refusal::PortTaken { owner, .. } => desired.exact_container(owner).map(|a| &a.container),
+            Refusal::IfNameTaken { ifname, .. } => {
+                let holder = self.state.host_ifnames.get(ifname).and_then(|key| desired.endpoint(key));
+                holder.map(|holder| &holder.container)
+            }
+            _ => None,
+        };
+        let Some(holder) = holder.cloned() else { return false };
+        if self.kernel.netns_alive(&holder.netns) {
+            return false;
+        }
+        self.release_container(&holder.id);
+        self.state.desired.container(&holder.id).is_none()
+    }
+
+    /// An interface without addresses is connected once it has them.
+    pub(crate) fn tell_connected(&self, endpoint: &Arc<Endpoint>) {
+        if !endpoint.addresses.is_empty() {
+            self.tell(Change::Connected(endpoint.clone()));
+        }
+    }
+
+    /// Whether another choice of netd's own may succeed where this one did not.
+    fn choose_again(&mut self, choice: &mut Choice, wish: &Wish, container: &Container, error: &KernelError) -> bool {
+        match error {
+            KernelError::NameTaken { ifname, .. } if ifname.as_str().starts_with("ndv-") => {
+                choice.host_ifnames.insert(ifname.clone())
+            }
+            KernelError::NameTaken { ifname, .. } if wish.ifname.is_none() => choice.ifnames.insert(ifname.clone()),
+            KernelError::PortTaken { port, .. } => {
+                let chosen = |asked: &crate::model::publication::PortSpec| {
+                    let free = asked.host.is_none_or(|host| host.count() != asked.container.count());
+                    free && asked.protocol == port.protocol
+                };
+                wish.ports.iter().any(chosen) && choice.ports.insert((port.protocol, port.port))
+            }
+            // The container that had this name is gone, and another one may have come in its place.
+            KernelError::NoNetns { .. } if self.state.desired.container(&container.id).is_some() => {
+                self.release_container(&container.id);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Which container is meant: the place the user gave, one netd knows, a named network namespace.
+    fn container(&mut self, target: &Target) -> Result<Container, Error> {
+        let text = target.container.as_str();
+        if let Some(place) = &target.place {
+            return self.container_at(target, place);
+        }
+        if let Some(attached) = self.state.desired.exact_container(text) {
+            return Ok(attached.container.clone());
+        }
+        let path = PathBuf::from("/run/netns").join(text);
+        let looked = vec!["containers that netd knows".to_owned(), path.display().to_string()];
+        let unknown = || Error::from(Refusal::NoSuchContainer { name: text.to_owned(), looked: looked.clone() });
+        let name: ContainerName = text.parse().ok().filter(ContainerName::resolves).ok_or_else(unknown)?;
+        match self.kernel.netns(&path) {
+            Ok(netns) => {
+                self.check_vacant(&name, &netns)?;
+                let of_engine = self.kernel.is_of_engine(&netns);
+                Ok(Container { id: ContainerId::from_random(rand::random()), name, netns, scope: None, of_engine })
+            }
+            // The beginning of an id is the last guess: a namespace of that very name is what was meant.
+            Err(KernelError::NoNetns { .. }) => match self.state.desired.find_container(text) {
+                Lookup::One(attached) => Ok(attached.container.clone()),
+                Lookup::None => Err(unknown()),
+                Lookup::Ambiguous(count) => {
+                    Err(Refusal::Ambiguous { what: "container", text: text.to_owned(), count }.into())
+                }
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn container_at(&mut self, target: &Target, place: &Place) -> Result<Container, Error> {
+        let name: ContainerName = target.container.parse().map_err(Refusal::from)?;
+        let path = match place {
+            Place::Path(path) => path.clone(),
+            Place::Pid(pid) | Place::OfEngine(pid) => netns_of_process(*pid),
+        };
+        let netns = self.kernel.netns(&path)?;
+        let of_engine = matches!(place, Place::OfEngine(_)) || self.kernel.is_of_engine(&netns);
+        let desired = &self.state.desired;
+        let by_id = target.id.as_ref().and_then(|id| desired.by_any_id(id));
+        let known = by_id.or_else(|| desired.exact_container(name.as_str())).map(|attached| attached.container.clone());
+        match known {
+            Some(known) if known.netns.id == netns.id => Ok(known),
+            Some(known) if self.kernel.netns_alive(&known.netns) => {
+                Err(Refusal::ContainerNameTaken { name, id: known.id.short().to_owned() }.into())
+            }
+            known => {
+                if let Some(gone) = known {
+                    self.release_container(&gone.id);
+                }
+                self.check_vacant(&name, &netns)?;
+                let id = target.id.clone().unwrap_or_else(|| ContainerId::from_random(rand::random()));
+                Ok(Container { id, name, netns, scope: None, of_engine })
+            }
+        }
+    }
+
+    /// Refuses a new name for a namespace that is a container's: each of the two would take routes and resolv.conf away
+    /// from the other.
+    fn check_vacant(&mut self, name: &ContainerName, netns: &Netns) -> Result<(), Error> {
+        let Some(holder) = self.occupant(netns) else { return Ok(()) };
+        let (name, netns) = (name.clone(), netns.path.clone());
+        Err(Refusal::NetnsTaken { name, netns, holder: holder.name }.into())
+    }
+
+    /// The living container that has the namespace. One whose own path leads elsewhere by now is gone, and released.
+    pub(crate) fn occupant(&mut self, netns: &Netns) -> Option<Container> {
+        let mut last = None;
+        while let Some(holder) = self.state.container_in(netns).cloned() {
+            // What cannot be released (the store fails) stays.
+            if last.as_ref() == Some(&holder.id) || self.kernel.netns_alive(&holder.netns) {
+                return Some(holder);
+            }
+            self.release_container(&holder.id);
+            last = Some(holder.id);
+        }
+        None
+    }
+
+    pub(crate) fn attach(&mut self, network: &Network, endpoint: Endpoint) -> Result<Arc<Endpoint>, Error> {
+        let before = self.state.endpoints_of(&endpoint.container.id);
+        let key = endpoint.key();
+        let mut records = vec![Record::PutEndpoint(Box::new(endpoint.clone()))];
+        let (endpoint, released) = self.state.put_endpoint(endpoint);
+        records.extend(released);
+        if let Err(error) = self.store.commit(&records) {
+            self.state.drop_endpoint(&key);
+            return Err(error.into());
+        }
+        let after = self.state.endpoints_of(&endpoint.container.id);
+        let steps = self.attach_steps(network, &endpoint, &before, &after);
+        if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
+            let mut records = vec![Record::DeleteEndpoint(key.clone())];
+            if let Some((_, released)) = self.state.drop_endpoint(&key) {
+                records.extend(released);
+            }
+            self.compensate(&records);
+            self.after_undo(&failed.undo);
+            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
+        }
+        self.keep_addresses(std::slice::from_ref(&endpoint));
+        self.serve_inside(&endpoint.container.id);
+        self.publish();
+        tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
+        self.tell_connected(&endpoint);
+        self.tell_names(&endpoint);
+        self.try_gateway(network);
+        Ok(endpoint)
+    }
+
+    /// Tells whose names and aliases mean another container from now on.
+    fn tell_names(&self, endpoint: &Arc<Endpoint>) {
+        for claims::Lost { name, by, to } in claims::lost(&self.state.desired, &self.config.domain, endpoint) {
+            let message = format!(
+                "{name} is not answered with container {}: it is the name of container {} on network {}",
+                by.container.name, to.container.name, to.network
+            );
+            self.tell(Change::Name { endpoint: by, message });
+        }
+    }
+
+    pub(crate) fn attach_steps(
+        &self,
+        network: &Network,
+        endpoint: &Arc<Endpoint>,
+        before: &[Arc<Endpoint>],
+        after: &[Arc<Endpoint>],
+    ) -> Vec<Step> {
+        let difference = decide::endpoint::difference(&self.state.desired, before, after);
+        let vacant: Vec<HostPort> =
+            target::unheld_ports(after).difference(&target::unheld_ports(before)).copied().collect();
+        let stale: Vec<Flows> = difference
+            .hold
+            .iter()
+            .chain(&vacant)
+            .filter(|port| port.protocol != crate::model::publication::Protocol::Tcp)
+            .map(|port| Flows::To(*port))
+            .collect();
+        let mut steps =
+            vec![Step::Vacant { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(difference.hold)];
+        steps.retain(Step::does);
+        steps.extend(target::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
+        // Each time: another program may have made its interface anew since the last.
+        steps.extend(target::adopted_link(network, endpoint).cloned().map(Step::Adopt));
+        steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
+        if !difference.remove.is_empty() || !difference.add.is_empty() {
+            steps.push(Step::Elements { remove: difference.remove, add: difference.add });
+        }
+        if !stale.is_empty() {
+            steps.push(Step::ForgetFlows(stale));
+        }
+        if let Some(netns) = endpoint.container.netns.name() {
+            let now = self.resolv_conf(after);
+            let before = self.resolv_conf(before);
+            if now != before {
+                steps.push(Step::Resolv { netns: netns.to_owned(), before, now });
+            }
+        }
+        steps
+    }
+
+    /// The content of a named namespace's resolv.conf; `None` without endpoints.
+    pub(crate) fn resolv_conf(&self, endpoints: &[Arc<Endpoint>]) -> Option<String> {
+        let container = endpoints.first()?.container.clone();
+        let attached = crate::model::desired::Attached { container, endpoints: endpoints.to_vec() };
+        let snapshot = crate::engine::Snapshot {
+            desired: self.state.desired.clone(),
+            search: self.search.clone(),
+            blocked: self.state.blocked.clone(),
+            ..crate::engine::Snapshot::default()
+        };
+        Some(snapshot.resolv_conf(&attached))
+    }
+}

@@ -1,0 +1,205 @@
+//! Disconnecting containers: all that wait for it together, and those whose namespace is gone.
+
+use std::sync::Arc;
+
+use crate::engine::event::Change;
+use crate::engine::worker::Worker;
+use crate::engine::{Command, Error, Reply, apply, decide};
+use crate::kernel::{Kernel, KernelEvent};
+use crate::logic::refusal::Refusal;
+use crate::logic::target;
+use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::host::step::{DefaultRoute, Flows, Step};
+use crate::model::ids::ContainerId;
+use crate::model::names::IfName;
+use crate::store::{Record, Store};
+
+/// Who waits for an endpoint to be gone.
+enum Asker {
+    Person(Reply<Arc<Endpoint>>),
+    Runtime(Reply<()>),
+}
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Disconnects all that wait for it, together.
+    pub(crate) fn disconnect_group(&mut self, group: Vec<Command>) {
+        let mut asked = Vec::new();
+        let mut keys = Vec::new();
+        if group.iter().any(|command| self.is_bridge_gone(command)) {
+            // Its ports are loose, too: look at everything before judging single interfaces.
+            self.reconcile();
+        }
+        for command in group {
+            match command {
+                Command::Disconnect { network, container, reply } => match self.find_attached(&network, &container) {
+                    Ok(mut found) => {
+                        let network = found[0].network.clone();
+                        found.retain(|key| !keys.iter().any(|(known, _)| known == key));
+                        match found.first().cloned() {
+                            // The same one twice in one group: the second finds nothing.
+                            None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
+                            Some(first) => {
+                                asked.push((first, Asker::Person(reply)));
+                                keys.extend(found.into_iter().map(|key| (key, true)));
+                            }
+                        }
+                    }
+                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
+                },
+                Command::Detach(key, reply) => match self.find_attachment(&key).map(|endpoint| endpoint.key()) {
+                    Some(key) => {
+                        if !keys.iter().any(|(known, _)| *known == key) {
+                            keys.push((key.clone(), true));
+                        }
+                        asked.push((key, Asker::Runtime(reply)));
+                    }
+                    // Gone is what was asked for.
+                    None => drop(reply.send(Ok(()))),
+                },
+                Command::Kernel(KernelEvent::LinkGone(ifname)) => {
+                    // It may have been netd's own deletion, and the name may be in use again.
+                    if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
+                        && !self.kernel.has_link(&ifname)
+                        && !keys.iter().any(|(known, _)| *known == key)
+                        && !self.reattach(&key)
+                    {
+                        keys.push((key, false));
+                    }
+                }
+                Command::Kernel(KernelEvent::NetnsGone(path)) => {
+                    let mut gone = self.endpoints_gone_with(&path);
+                    gone.retain(|key| !keys.iter().any(|(known, _)| known == key));
+                    keys.extend(gone.into_iter().map(|key| (key, false)));
+                }
+                _ => {}
+            }
+        }
+        let result = self.disconnect(&keys).map_err(Arc::new);
+        for (key, asker) in asked {
+            let answer = match &result {
+                Ok(gone) => gone.iter().find(|endpoint| endpoint.key() == key).cloned().ok_or(Error::Stopped),
+                Err(error) => Err(Error::Shared(error.clone())),
+            };
+            match asker {
+                Asker::Person(reply) => drop(reply.send(answer)),
+                Asker::Runtime(reply) => drop(reply.send(answer.map(drop))),
+            }
+        }
+    }
+
+    /// Whether something is gone that more than one interface, or only a part of one, depends on.
+    fn is_bridge_gone(&mut self, command: &Command) -> bool {
+        let Command::Kernel(KernelEvent::LinkGone(ifname)) = command else { return false };
+        self.state.desired.networks().any(|network| network.bridge() == Some(ifname))
+            || (self.state.limited.contains_key(ifname) && !self.kernel.has_link(ifname))
+    }
+
+    /// At least one.
+    fn find_attached(&self, network: &str, container: &str) -> Result<Vec<EndpointKey>, Refusal> {
+        let network = self.find_network(network)?;
+        decide::find_endpoints(&self.state, &network.name, container)
+    }
+
+    /// Every endpoint of a container whose namespace is gone.
+    pub(crate) fn release_container(&mut self, id: &ContainerId) {
+        let keys: Vec<_> = self.state.endpoints_of(id).iter().map(|endpoint| (endpoint.key(), false)).collect();
+        if let Err(error) = self.disconnect(&keys) {
+            tracing::warn!(container = %id, "releasing a container that is gone: {error}");
+        }
+    }
+
+    /// Disconnects the endpoints; `true` beside a key: somebody asked for it.
+    pub(crate) fn disconnect(&mut self, keys: &[(EndpointKey, bool)]) -> Result<Vec<Arc<Endpoint>>, Error> {
+        let mut containers: Vec<(ContainerId, Vec<Arc<Endpoint>>)> = Vec::new();
+        for (key, _) in keys {
+            if !containers.iter().any(|(id, _)| *id == key.container) {
+                containers.push((key.container.clone(), self.state.endpoints_of(&key.container)));
+            }
+        }
+        let records: Vec<Record> = keys.iter().map(|(key, _)| Record::DeleteEndpoint(key.clone())).collect();
+        if records.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.store.commit(&records)?;
+        let (mut gone, mut released) = (Vec::new(), Vec::new());
+        for (key, asked) in keys {
+            if let Some((endpoint, records)) = self.state.drop_endpoint(key) {
+                released.extend(records);
+                gone.push((endpoint, *asked));
+            }
+        }
+        self.publish();
+        containers.iter().for_each(|(id, _)| self.serve_inside(id));
+        let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
+        let steps = self.detach_steps(&containers, &gone);
+        let errors = apply::all_that_can(&mut self.kernel, &steps);
+        self.compensate(&released);
+        for (endpoint, asked) in &gone {
+            tracing::info!(network = %endpoint.network, container = %endpoint.container.name, asked, "disconnected");
+            if !endpoint.addresses.is_empty() {
+                self.tell(Change::Disconnected { endpoint: endpoint.clone(), asked: *asked });
+            }
+        }
+        let gone = gone.into_iter().map(|(endpoint, _)| endpoint).collect();
+        if strayed {
+            self.reconcile();
+        }
+        self.finish(errors).map(|()| gone)
+    }
+
+    fn is_adopted(&self, endpoint: &Endpoint) -> bool {
+        self.state.desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
+    }
+
+    /// Whether the interface has another name by now: it is found by its mark only.
+    fn has_strayed(&mut self, endpoint: &Endpoint) -> bool {
+        let ours = self.state.desired.network(&endpoint.network).is_some_and(|network| network.own_bridge().is_some());
+        ours && !self.kernel.has_link(&endpoint.host_ifname) && self.kernel.netns_alive(&endpoint.container.netns)
+    }
+
+    fn detach_steps(
+        &self,
+        containers: &[(ContainerId, Vec<Arc<Endpoint>>)],
+        gone: &[(Arc<Endpoint>, bool)],
+    ) -> Vec<Step> {
+        let (mut remove, mut add, mut release, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        let (mut hold, mut flows) = (Vec::new(), Vec::new());
+        for (id, before) in containers {
+            let after = self.state.endpoints_of(id);
+            let difference = decide::endpoint::difference(&self.state.desired, before, &after);
+            remove.extend(difference.remove);
+            add.extend(difference.add);
+            release.extend(difference.release);
+            hold.extend(difference.hold);
+            let Some(netns) = before.first().map(|endpoint| endpoint.container.netns.clone()) else { continue };
+            let (old, new) = (target::default_routes(before), target::default_routes(&after));
+            let add: Vec<_> = new.iter().filter(|route| !old.contains(route)).cloned().collect();
+            if !add.is_empty() {
+                // The old ones went with their interface, or stay on one that stays, as another program's does for now.
+                let kept = |ifname: &IfName| {
+                    let of = |e: &Endpoint| e.ifname == *ifname && e.container.id == *id;
+                    after.iter().any(|e| of(e)) || gone.iter().any(|(e, _)| of(e) && self.is_adopted(e))
+                };
+                let stays = |route: &&DefaultRoute| !new.contains(route) && kept(&route.ifname);
+                let remove = old.iter().filter(stays).cloned().collect();
+                last.push(Step::DefaultRoutes { netns: netns.clone(), remove, add });
+            }
+            let (before, now) = (self.resolv_conf(before), self.resolv_conf(&after));
+            if let Some(name) = netns.name().filter(|_| before != now) {
+                last.push(Step::Resolv { netns: name.to_owned(), before, now });
+            }
+        }
+        flows.extend(gone.iter().flat_map(|(e, _)| e.addresses.iter().map(|ip| Flows::Of(ip.ip()))));
+        let (mut links, mut limits) = (Vec::new(), Vec::new());
+        for (endpoint, _) in gone {
+            let Some(network) = self.state.desired.network(&endpoint.network) else { continue };
+            links.extend(target::endpoint_link(network, endpoint, &[]));
+            limits.extend(target::shaping(network, endpoint));
+        }
+        let mut steps = vec![Step::Elements { remove, add }, Step::Detach(links)];
+        let more = [Step::Unshape(limits), Step::Release(release), Step::Hold(hold), Step::ForgetFlows(flows)];
+        steps.extend(more.into_iter().filter(Step::does));
+        steps.extend(last);
+        steps
+    }
+}

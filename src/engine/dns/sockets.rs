@@ -1,0 +1,177 @@
+//! Where names are answered: sockets at the gateways of networks and within containers, and what leads questions to
+//! them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::engine::listener::Listening;
+use crate::engine::worker::Worker;
+use crate::kernel::{Kernel, KernelError};
+use crate::logic::target;
+use crate::model::endpoint::EndpointKey;
+use crate::model::host::element::Element;
+use crate::model::host::step::Step;
+use crate::model::ids::ContainerId;
+use crate::model::inside::Inside;
+use crate::store::Store;
+
+/// How long closing the name service's sockets at an address may take.
+const CLOSING: Duration = Duration::from_secs(1);
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Opens the name service's sockets at new gateways and closes them at old ones; questions are led there when it
+    /// returns.
+    pub(crate) fn listen(&mut self) {
+        let before = self.served.clone();
+        self.open_and_close();
+        let (old, new) = (name_servers(&before), name_servers(&self.served));
+        let remove: Vec<Element> = old.iter().filter(|element| !new.contains(element)).cloned().collect();
+        let add: Vec<Element> = new.iter().filter(|element| !old.contains(element)).cloned().collect();
+        let step = Step::Elements { remove, add };
+        if step.does()
+            && let Err(error) = self.kernel.apply(&step)
+        {
+            tracing::warn!(%error, "lead questions for names");
+            self.reconcile();
+        }
+    }
+
+    /// The elements of the table: what networks and containers need, and what leads to the name service.
+    pub(crate) fn wanted_elements(&self) -> BTreeSet<Element> {
+        let mut elements = target::all_elements(&self.state.desired);
+        elements.extend(name_servers(&self.served));
+        elements
+    }
+
+    /// The sockets alone: the elements are for the caller.
+    pub(crate) fn open_and_close(&mut self) {
+        let wanted = target::gateways(&self.state.desired);
+        let stale: Vec<IpAddr> = self.served.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        for address in stale {
+            self.served.remove(&address);
+            self.problems.remove(&format!("dns {address}"));
+            self.close(address);
+        }
+        for address in wanted {
+            if self.served.contains_key(&address) {
+                continue;
+            }
+            match self.kernel.dns_sockets(address, self.config.dns_port) {
+                Ok((port, sockets)) => {
+                    self.served.insert(address, port);
+                    self.problems.remove(&format!("dns {address}"));
+                    let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
+                }
+                Err(error) => self.problem(&format!("dns {address}"), format!("no name service: {error}")),
+            }
+        }
+    }
+
+    /// Makes every container's name service within as it must be.
+    pub(crate) fn serve_all_inside(&mut self) {
+        let mut all: BTreeSet<ContainerId> = self.inside.keys().cloned().collect();
+        all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
+        all.iter().for_each(|id| self.serve_inside(id));
+    }
+
+    /// Opens, leads or closes a container's name service within, as its networks want it now.
+    pub(crate) fn serve_inside(&mut self, id: &ContainerId) {
+        let beside = self.has_resolver(id);
+        let (desired, blocked) = (&self.state.desired, &self.state.blocked);
+        let wanted = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
+        let there = self.inside.get(id).cloned();
+        let outcome = match (there, wanted) {
+            (None, None) => return,
+            (Some((there, _)), Some(wanted)) if there == wanted => return,
+            (Some((there, port)), Some(wanted)) if there.netns == wanted.netns && there.beside == wanted.beside => {
+                self.kernel.lead_inside(&wanted, port).map(|()| drop(self.inside.insert(id.clone(), (wanted, port))))
+            }
+            (there, wanted) => {
+                let closed = there.map_or(Ok(()), |(there, _)| self.close_inside(&there));
+                wanted.map_or(closed, |wanted| self.open_inside(wanted))
+            }
+        };
+        match outcome {
+            Ok(()) => drop(self.problems.remove(&format!("dns {id}"))),
+            // It is about to be released.
+            Err(KernelError::NoNetns { .. }) => {}
+            Err(error) => self.problem(&format!("dns {id}"), format!("no name service within: {error}")),
+        }
+    }
+
+    /// Whether another resolver answers the container at 127.0.0.11. It is looked for in containers of other engines, and
+    /// where netd is about to take its place.
+    fn has_resolver(&mut self, id: &ContainerId) -> bool {
+        let Some(attached) = self.state.desired.container(id) else {
+            self.resolvers.remove(id);
+            return false;
+        };
+        if self.resolvers.contains(id) {
+            return true;
+        }
+        let (own, container) = (self.inside.get(id).map(|(_, port)| *port), attached.container.clone());
+        let takes = || target::inside(&self.state.desired, &self.state.blocked, attached, false).is_some();
+        let looks = container.of_engine || (own.is_none() && takes());
+        let found = looks && self.kernel.has_resolver(&container.netns, own);
+        if found {
+            self.resolvers.insert(id.clone());
+        }
+        found
+    }
+
+    /// Looks for resolvers that other engines have given their containers since the last look.
+    pub(crate) fn serve_beside(&mut self) {
+        let unknown = |id: &ContainerId| !self.resolvers.contains(id);
+        let of_engines = self.state.desired.containers().filter(|attached| attached.container.of_engine);
+        let ids: Vec<ContainerId> = of_engines.map(|attached| attached.container.id.clone()).filter(unknown).collect();
+        for id in &ids {
+            self.serve_inside(id);
+        }
+        if ids.iter().any(|id| self.resolvers.contains(id)) {
+            self.publish();
+        }
+    }
+
+    fn open_inside(&mut self, wanted: Inside) -> Result<(), KernelError> {
+        let (port, sockets) = self.kernel.open_inside(&wanted)?;
+        let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
+        self.inside.insert(wanted.container.clone(), (wanted, port));
+        Ok(())
+    }
+
+    fn close_inside(&mut self, there: &Inside) -> Result<(), KernelError> {
+        self.inside.remove(&there.container);
+        self.close(there.container.own_address());
+        self.kernel.leave_inside(&there.netns)
+    }
+
+    /// Returns when the name service has closed its sockets at that address.
+    fn close(&mut self, address: IpAddr) {
+        let (closed, wait) = std::sync::mpsc::channel();
+        if self.listening.send(Listening::Stop { address, closed }).is_ok() {
+            // Ends by disconnection; a name service that hangs must not stop the engine.
+            let _ = wait.recv_timeout(CLOSING);
+        }
+    }
+
+    /// The endpoints of containers whose namespace was at that path and is not any more. The kernel does not tell by
+    /// their interfaces: the name service's sockets keep them.
+    pub(crate) fn endpoints_gone_with(&mut self, path: &Path) -> Vec<EndpointKey> {
+        let held = self.inside.values().map(|(inside, _)| inside).filter(|inside| inside.netns.path == path);
+        let held: Vec<Inside> = held.cloned().collect();
+        let gone = held.into_iter().filter(|inside| !self.kernel.netns_alive(&inside.netns)).collect::<Vec<_>>();
+        gone.iter().flat_map(|inside| self.state.endpoints_of(&inside.container)).map(|e| e.key()).collect()
+    }
+
+    /// Whether the container's namespace is gone, and only the name service's sockets keep its interfaces.
+    pub(crate) fn is_kept_for_nothing(&mut self, id: &ContainerId) -> bool {
+        let inside = self.inside.get(id).map(|(inside, _)| inside.netns.clone());
+        inside.is_some_and(|netns| !self.kernel.netns_alive(&netns))
+    }
+}
+
+fn name_servers(served: &BTreeMap<IpAddr, u16>) -> Vec<Element> {
+    served.iter().flat_map(|(gateway, port)| target::name_server(*gateway, *port)).collect()
+}

@@ -1,0 +1,189 @@
+//! Other programs' firewalls beside ours: looked at whenever somebody changes a table, and adapted where they drop what
+//! our networks need. What netd puts there is put back when it is lost, but not for ever against somebody who takes it
+//! away each time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::deadline::Deadline;
+use crate::engine::event::Change;
+use crate::engine::worker::Worker;
+use crate::kernel::Kernel;
+use crate::logic::firewall::foreign::{Plan, Planned, plan};
+use crate::logic::target;
+use crate::model::host::foreign_firewall::{Bridge, Foreign, Note};
+use crate::model::host::step::Step;
+use crate::store::Store;
+
+/// How often netd's accept is put back into a table within [`SPAN`].
+const TRIES: u32 = 5;
+/// See [`TRIES`].
+const SPAN: Duration = Duration::from_secs(60);
+/// How the subjects of these problems begin.
+const SUBJECT: &str = "firewall ";
+
+/// What is known of other programs' tables.
+#[derive(Debug, Default)]
+pub(crate) struct ForeignTables {
+    /// As they were seen last; `None`: not since somebody changed them.
+    seen: Option<Foreign>,
+    /// What they drop, and what was done about it.
+    pub(crate) notes: Arc<Vec<Note>>,
+    /// How often each table was put right, and since when it is counted.
+    tries: BTreeMap<String, (u32, Deadline)>,
+}
+
+/// Why a change is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Our networks changed.
+    Networks,
+    /// Others may have changed something.
+    Others,
+}
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Our networks changed: what is in other programs' tables must follow.
+    pub(crate) fn adapt_foreign(&mut self) {
+        if self.kernel.has_silent_tables() {
+            self.foreign.seen = None;
+        }
+        self.settle_foreign(Cause::Networks);
+    }
+
+    /// Somebody may have changed the firewall. True when readers must hear of it.
+    pub(crate) fn look_at_foreign(&mut self) -> bool {
+        self.foreign.seen = None;
+        let nothing_there =
+            self.foreign.notes.is_empty() && !self.problems.keys().any(|subject| subject.starts_with(SUBJECT));
+        if self.state.desired.counts().0 == 0 && nothing_there && !self.starting {
+            return false;
+        }
+        let (notes, problems) = (self.foreign.notes.clone(), self.problems.clone());
+        self.settle_foreign(Cause::Others);
+        notes != self.foreign.notes || problems != self.problems
+    }
+
+    /// Some seconds have passed: `iptables-legacy` tells nobody what it does, and ways out of the host come and go.
+    pub(crate) fn foreign_tick(&mut self) {
+        if self.state.desired.counts().0 == 0 || (self.foreign.notes.is_empty() && !self.kernel.has_silent_tables()) {
+            return;
+        }
+        let before = self.foreign.seen.clone();
+        let changed = self.look_at_foreign();
+        if changed || self.foreign.seen.as_ref().map(|seen| &seen.tables) != before.as_ref().map(|seen| &seen.tables) {
+            // What got through may not any more.
+            self.firewall_changed();
+            self.publish();
+        }
+    }
+
+    fn settle_foreign(&mut self, cause: Cause) {
+        let bridges = target::foreign_bridges(&self.state.desired, &self.state.blocked, &self.served);
+        let Some(first) = self.plan_foreign(&bridges) else { return };
+        let mut failures = BTreeMap::new();
+        let notes = if first.changes.is_empty() {
+            first.notes.clone()
+        } else {
+            for planned in &first.changes {
+                if let Err(why) = self.change_foreign(planned, cause) {
+                    failures.insert(planned.change.on.clone(), why);
+                }
+            }
+            self.foreign.seen = None;
+            let Some(second) = self.plan_foreign(&bridges) else { return };
+            judged(second, &failures)
+        };
+        self.note_foreign(notes);
+        // A removal has no note to say it.
+        let removals = first.changes.iter().filter(|planned| planned.note.is_none());
+        for why in removals.filter_map(|planned| failures.get(&planned.change.on)) {
+            self.problem(&format!("{SUBJECT}removal"), format!("netd's accept could not be taken away: {why}"));
+        }
+    }
+
+    /// What is to be done, by the tables as they were seen last.
+    fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
+        const READ: &str = "firewall";
+        if self.foreign.seen.is_none() {
+            match self.kernel.foreign() {
+                Ok(seen) => self.foreign.seen = Some(seen),
+                Err(error) => {
+                    self.problem(READ, format!("cannot see whether other firewalls let our networks through: {error}"));
+                    return None;
+                }
+            }
+        }
+        self.problems.remove(READ);
+        self.foreign.seen.as_ref().map(|seen| plan(seen, bridges, self.config.foreign))
+    }
+
+    /// Makes one change; the error says why it was not made.
+    fn change_foreign(&mut self, planned: &Planned, cause: Cause) -> Result<(), String> {
+        let on = &planned.change.on;
+        let is_there = |note: &Note| {
+            let same = |old: &&Note| {
+                (&old.table, &old.chain, &old.accepted_in) == (&note.table, &note.chain, &note.accepted_in)
+            };
+            self.foreign.notes.iter().any(|old| same(&old))
+        };
+        let again = planned.note.as_ref().is_some_and(is_there);
+        if planned.note.is_some() && cause == Cause::Others && !self.may_try(on) {
+            return Err(
+                "another program takes netd's accept away again and again; it is tried again in a minute".into()
+            );
+        }
+        self.kernel.apply(&Step::Foreign(planned.change.clone())).map_err(|error| error.to_string())?;
+        match (again, cause) {
+            // The rule is there, and tells of one network more or less.
+            (true, Cause::Networks) => {}
+            (true, Cause::Others) => self.repaired(&format!("netd's accept in {on} was gone or out of date")),
+            (false, _) => {
+                tracing::warn!("{}", planned.says);
+                self.tell(Change::HostChanged(planned.says.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    fn may_try(&mut self, on: &str) -> bool {
+        let (count, until) = self.foreign.tries.entry(on.to_owned()).or_insert_with(|| (0, Deadline::after(SPAN)));
+        if until.remaining().is_none() {
+            (*count, *until) = (0, Deadline::after(SPAN));
+        }
+        *count += 1;
+        *count <= TRIES
+    }
+
+    /// Keeps the notes, and says what is dropped. Questions for names that are dropped are answered within containers.
+    fn note_foreign(&mut self, notes: Vec<Note>) {
+        let is_problem = |note: &&Note| {
+            note.accepted_in.is_none() && note.hook == crate::model::host::foreign_firewall::Hook::Forward
+        };
+        let subject = |note: &Note| format!("{SUBJECT}{} {} {}", note.table, note.chain, note.reason);
+        let problems: BTreeMap<String, String> =
+            notes.iter().filter(is_problem).map(|note| (subject(note), note.complaint())).collect();
+        self.problems.retain(|known, _| !known.starts_with(SUBJECT) || problems.contains_key(known));
+        for (subject, sentence) in problems {
+            self.problem(&subject, sentence);
+        }
+        if *self.foreign.notes != notes {
+            self.foreign.notes = Arc::new(notes);
+        }
+    }
+}
+
+/// The notes once the changes were tried: an accept that is still wanted is not there.
+fn judged(plan: Plan, failures: &BTreeMap<String, String>) -> Vec<Note> {
+    let Plan { changes, mut notes } = plan;
+    for planned in changes {
+        let Some(wanted) = planned.note else { continue };
+        let failure = failures.get(&planned.change.on).cloned();
+        for note in notes.iter_mut().filter(|note| **note == wanted) {
+            note.accepted_in = None;
+            note.why_not = failure.clone().unwrap_or_else(|| "netd's accept has no effect or did not stay".to_owned());
+        }
+    }
+    notes
+}

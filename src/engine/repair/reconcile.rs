@@ -1,0 +1,229 @@
+//! Reconciling: observe the kernel, compare with desired state, put right what differs. Converges from any point: at
+//! start after a crash, and whenever somebody else changed what is ours.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::engine::event::Change;
+use crate::engine::worker::Worker;
+use crate::kernel::Kernel;
+use crate::logic::target;
+use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::host::observed::{Observed, ObservedLink, Structure};
+use crate::model::host::step::Step;
+use crate::model::names::IfName;
+use crate::model::network::{Bridge, Network};
+use crate::store::Store;
+
+/// Subjects of problems that do not go by looking at the kernel.
+const ELSEWHERE: [&str; 2] = ["store", "descriptors"];
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Puts everything right that is not. What cannot be put right is a problem, in `netd status` and an event.
+    pub(crate) fn reconcile(&mut self) {
+        let observed = match self.kernel.observe() {
+            Ok(observed) => observed,
+            Err(error) => return self.problem("observe", format!("cannot see the host's network: {error}")),
+        };
+        self.told = std::mem::take(&mut self.problems);
+        // These are judged elsewhere.
+        let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
+        self.problems = self.told.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
+        self.repair_forwarding(&observed);
+        self.remove_strays(&observed);
+        let rebuilt = self.repair_bridges(&observed);
+        self.repair_links(&observed, &rebuilt);
+        self.open_and_close();
+        self.serve_all_inside();
+        self.repair_elements(&observed);
+        self.hold_ports(&observed);
+        self.repair_files();
+        self.look_at_foreign();
+        self.publish();
+        self.starting = false;
+    }
+
+    fn repair_forwarding(&mut self, observed: &Observed) {
+        let (v4, v6) = target::forwarding(&self.state.desired);
+        let (v4, v6) = (v4 && !observed.forwarding.0, v6 && !observed.forwarding.1);
+        if v4 || v6 {
+            self.repair(&Step::Forwarding { v4, v6 }, "forwarding was off");
+        }
+    }
+
+    /// Links that carry netd's mark and belong to nothing: what a killed daemon had begun or not finished.
+    fn remove_strays(&mut self, observed: &Observed) {
+        let own = |network: &Arc<Network>| network.own_bridge().map(|bridge| bridge.name.clone());
+        let bridges: BTreeSet<IfName> = self.state.desired.networks().filter_map(own).collect();
+        for (name, link) in observed.links.iter().filter(|(_, link)| link.ours) {
+            let step = match link.kind.as_str() {
+                "bridge" if !bridges.contains(name) => Step::DeleteBridge(target::stray_bridge(name)),
+                "ifb" if !self.state.limited.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
+                "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
+                _ => continue,
+            };
+            self.repair(&step, &format!("interface {name} belonged to nothing"));
+        }
+    }
+
+    /// Returns the bridges that were not there.
+    fn repair_bridges(&mut self, observed: &Observed) -> BTreeSet<IfName> {
+        let networks: Vec<Arc<Network>> = self.state.desired.networks().cloned().collect();
+        let mut rebuilt = BTreeSet::new();
+        for network in networks {
+            let Some(wanted) = target::bridge_link(&network) else { continue };
+            let found = observed.links.get(&wanted.name);
+            let right = found.is_some_and(|link| {
+                link.ours
+                    && link.up
+                    && link.mtu == wanted.mtu
+                    && wanted.addresses.iter().all(|address| link.addresses.contains(address))
+            });
+            if !right {
+                let gone = found.is_none();
+                let what = if gone { "was gone" } else { "was not as it must be" };
+                self.repair(&Step::AddBridge(wanted.clone()), &format!("bridge {} {what}", wanted.name));
+                rebuilt.insert(wanted.name);
+            }
+        }
+        rebuilt
+    }
+
+    fn repair_links(&mut self, observed: &Observed, rebuilt: &BTreeSet<IfName>) {
+        let endpoints: Vec<Arc<Endpoint>> = self.state.desired.endpoints().cloned().collect();
+        let mut gone = Vec::new();
+        for endpoint in endpoints {
+            let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
+            let right = match network.own_bridge() {
+                Some(bridge) => {
+                    let found = observed.links.get(&endpoint.host_ifname);
+                    found.is_some_and(|link| port_is_right(bridge, link)) && !rebuilt.contains(&bridge.name)
+                }
+                // It is another program's to repair.
+                None => self.kernel.has_link(&endpoint.host_ifname),
+            };
+            // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
+            let stands = |worker: &mut Self| !worker.starting || worker.stands(&network, &endpoint);
+            if right && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
+                self.repair_limits(&network, &endpoint);
+                continue;
+            }
+            if !self.reattach(&endpoint.key()) {
+                gone.push((endpoint.key(), false));
+            }
+        }
+        if let Err(error) = self.disconnect(&gone) {
+            self.problem("disconnect", format!("cannot release containers that are gone: {error}"));
+        }
+    }
+
+    /// Makes the endpoint's interface anew. False when the container's namespace is gone: the endpoint must go too.
+    pub(crate) fn reattach(&mut self, key: &EndpointKey) -> bool {
+        let Some(endpoint) = self.state.desired.endpoint(key).cloned() else { return true };
+        let Some(network) = self.state.desired.network(&key.network).cloned() else { return true };
+        if !self.kernel.netns_alive(&endpoint.container.netns) {
+            return false;
+        }
+        let all = self.state.endpoints_of(&key.container);
+        let Some(link) = target::endpoint_link(&network, &endpoint, &all) else { return true };
+        let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
+        let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
+        self.repair(&Step::Attach(Box::new(link)), &format!("{what} was gone"));
+        self.repair_limits(&network, &endpoint);
+        true
+    }
+
+    fn repair_limits(&mut self, network: &Network, endpoint: &Endpoint) {
+        let Some(shaping) = target::shaping(network, endpoint) else { return };
+        match self.kernel.shaping_differs(&shaping) {
+            Ok(None) => {}
+            Ok(Some(what)) => {
+                let whose = format!("limits of {} on {}", endpoint.container.name, network.name);
+                self.repair(&Step::Shape(Box::new(shaping)), &format!("{whose}: {what}"));
+            }
+            Err(error) => self.problem(&format!("limits {}", shaping.host_ifname), error.to_string()),
+        }
+    }
+
+    fn repair_elements(&mut self, observed: &Observed) {
+        let wanted = self.wanted_elements();
+        let (step, what) = match observed.structure {
+            Structure::Missing => (Step::Table(wanted.into_iter().collect()), "table inet netd was missing".into()),
+            Structure::Different => {
+                (Step::Table(wanted.into_iter().collect()), "table inet netd was not as this netd writes it".into())
+            }
+            Structure::Intact => {
+                let add: Vec<_> = wanted.difference(&observed.elements).cloned().collect();
+                let remove: Vec<_> = observed.elements.difference(&wanted).cloned().collect();
+                if add.is_empty() && remove.is_empty() {
+                    return;
+                }
+                let what = format!("table inet netd: {} elements missing, {} too many", add.len(), remove.len());
+                (Step::Elements { remove, add }, what)
+            }
+        };
+        self.repair(&step, &what);
+    }
+
+    /// Binds what is published; a port that somebody took while netd was away is a problem, and stays published.
+    fn hold_ports(&mut self, observed: &Observed) {
+        let attached: Vec<_> = self.state.desired.containers().cloned().collect();
+        let wanted: BTreeSet<_> =
+            attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
+        let stale: Vec<_> = observed.held.difference(&wanted).copied().collect();
+        if !stale.is_empty() {
+            self.repair(&Step::Release(stale), "host ports were held for nobody");
+        }
+        for attached in attached {
+            let ports: Vec<_> = target::host_ports(&attached.endpoints).into_iter().collect();
+            let subject = format!("ports {}", attached.container.id);
+            match self.kernel.apply(&Step::Hold(ports)) {
+                Ok(()) => {}
+                Err(error) => {
+                    self.problem(&subject, format!("cannot hold the ports of {}: {error}", attached.container.name));
+                }
+            }
+        }
+    }
+
+    fn repair_files(&mut self) {
+        let forgotten = if self.starting { self.kernel.forgotten_files() } else { Vec::new() };
+        for netns in forgotten {
+            let what = format!("resolv.conf of {netns} was left behind");
+            self.repair(&Step::Resolv { netns, before: None, now: None }, &what);
+        }
+        self.write_files();
+    }
+
+    /// Writes resolv.conf of every named namespace.
+    pub(crate) fn write_files(&mut self) {
+        let attached: Vec<_> = self.state.desired.containers().cloned().collect();
+        for attached in attached {
+            let now = self.resolv_conf(&attached.endpoints);
+            if let Some(netns) = attached.container.netns.name() {
+                let step = Step::Resolv { netns: netns.to_owned(), before: now.clone(), now };
+                if let Err(error) = self.kernel.apply(&step) {
+                    self.problem(&format!("resolv {netns}"), format!("cannot write resolv.conf of {netns}: {error}"));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn repair(&mut self, step: &Step, what: &str) {
+        match self.kernel.apply(step) {
+            // A first start has nothing to repair: it makes the table.
+            Ok(()) if self.starting && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
+            Ok(()) => self.repaired(what),
+            Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),
+        }
+    }
+
+    pub(crate) fn repaired(&self, what: &str) {
+        tracing::warn!("repaired: {what}");
+        self.tell(Change::Repaired(what.to_owned()));
+    }
+}
+
+fn port_is_right(bridge: &Bridge, link: &ObservedLink) -> bool {
+    link.ours && link.finished && link.up && link.master.as_ref() == Some(&bridge.name) && link.isolated != bridge.icc
+}

@@ -1,0 +1,230 @@
+//! The state that the engine's thread owns: desired state and the indices that decisions need.
+//!
+//! Every change goes through the four `put`/`drop` functions, which keep the indices equal to the desired state and
+//! return what the store must hear about addresses.
+
+pub(super) mod instance;
+pub mod snapshot;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use crate::logic::alloc::ipam::Ipam;
+use crate::logic::alloc::ports::PortTable;
+use crate::logic::alloc::sticky::Sticky;
+use crate::logic::alloc::{interfaces, sticky};
+use crate::logic::target::Blocked;
+use crate::model::address::{Mac, Subnet};
+use crate::model::desired::Desired;
+use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
+use crate::model::ids::NetnsId;
+use crate::model::names::{IfName, NetworkName};
+use crate::model::network::Network;
+use crate::store::{Record, Stored};
+
+/// Under which name the store keeps the random ULA prefix.
+const ULA_SETTING: &str = "ula-prefix";
+/// Under which the networks that ask within, their names separated by spaces.
+const BLOCKED_SETTING: &str = "dns-blocked";
+
+/// Desired state with the indices of decisions.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) desired: Desired,
+    pub(crate) ipam: Ipam,
+    /// Invariant: what nobody has of it is released in `ipam`, so that it is never taken for new.
+    pub(crate) sticky: Sticky,
+    pub(crate) ports: PortTable,
+    /// Host interface to endpoint.
+    pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
+    /// Device that limits what an endpoint sends, to endpoint.
+    pub(crate) limited: HashMap<IfName, EndpointKey>,
+    /// Who has a MAC address on a network: one, but where another program gives them.
+    pub(crate) macs: HashMap<(NetworkName, Mac), Vec<EndpointKey>>,
+    /// Whose interfaces are in a namespace: one container's, but where an earlier release took it for two.
+    pub(crate) namespaces: HashMap<NetnsId, Vec<EndpointKey>>,
+    /// Endpoints per network.
+    pub(crate) used: BTreeMap<NetworkName, usize>,
+    /// The last sequence number given.
+    pub(crate) sequence: u64,
+    /// The host's ULA /48, once drawn.
+    pub(crate) ula: Option<Subnet>,
+    /// Where names are asked for within the containers, because the host's firewall keeps them from their gateway.
+    pub(crate) blocked: Arc<Blocked>,
+}
+
+impl State {
+    /// From what was stored. Endpoints of networks that are gone are left out.
+    pub(crate) fn from_stored(stored: Stored) -> Self {
+        let blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
+        let blocked: Blocked = blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
+        let ula = stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok());
+        let mut state = Self { ula, blocked: Arc::new(blocked), ..Self::default() };
+        for network in stored.networks {
+            state.put_network(network);
+        }
+        for (network, address, order) in stored.released {
+            state.ipam.restore(&network, address, order);
+        }
+        for endpoint in stored.endpoints {
+            if state.desired.network(&endpoint.network).is_some() {
+                state.put_endpoint(endpoint);
+            }
+        }
+        for (network, address, name) in stored.sticky {
+            if state.desired.network(&network).is_some_and(|network| network.sticky) {
+                state.sticky.keep(&network, address, &name);
+                if state.desired.at_address(address).is_none() && state.ipam.released(&network, address).is_none() {
+                    state.ipam.restore(&network, address, 0);
+                }
+            }
+        }
+        state
+    }
+
+    /// Keeps an endpoint's addresses for the next container of its name, where its network does so; the records say
+    /// what is new. A container that has no name but its id never comes again.
+    pub(crate) fn keep_addresses(&mut self, endpoint: &Endpoint) -> Vec<Record> {
+        let (network, name) = (&endpoint.network, &endpoint.container.name);
+        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && !network.is_adopted());
+        if !keeps || name.as_str() == endpoint.container.id.as_str() {
+            return Vec::new();
+        }
+        let mut records = Vec::new();
+        for address in endpoint.addresses.iter().map(IpNetwork::ip) {
+            if self.sticky.keep(network, address, name) {
+                records.push(Record::PutSticky(network.clone(), address, name.clone()));
+            }
+            // One of each family, but where a container has several interfaces on the network.
+            let own = |other: &IpAddr| {
+                self.desired.at_address(*other).is_some_and(|holder| holder.container.id == endpoint.container.id)
+            };
+            let kept = self.sticky.addresses(network, name).iter();
+            let old = kept.filter(|other| other.is_ipv4() == address.is_ipv4() && !own(other));
+            records.extend(old.map(|old| Record::DeleteSticky(network.clone(), *old)));
+        }
+        records.extend(self.one_too_many(network).map(|old| Record::DeleteSticky(network.clone(), old)));
+        for record in &records {
+            if let Record::DeleteSticky(network, address) = record {
+                self.sticky.forget(network, *address);
+            }
+        }
+        records
+    }
+
+    /// Of more addresses than a network keeps, the one that has been free for longest.
+    fn one_too_many(&mut self, network: &NetworkName) -> Option<IpAddr> {
+        let kept = self.sticky.of_network(network);
+        if kept.len() <= sticky::MOST {
+            return None;
+        }
+        let ipam = &mut self.ipam;
+        let free = kept.filter_map(|address| Some((ipam.released(network, address)?, address)));
+        free.min().map(|(_, address)| address)
+    }
+
+    /// Keeps the ULA prefix.
+    pub(crate) fn set_ula(&mut self, prefix: Subnet) -> Record {
+        self.ula = Some(prefix);
+        Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
+    }
+
+    /// Remembers which networks ask within.
+    pub(crate) fn set_blocked(&mut self, blocked: Blocked) -> Record {
+        let names: Vec<&str> = blocked.iter().map(NetworkName::as_str).collect();
+        let record = Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "));
+        self.blocked = Arc::new(blocked);
+        record
+    }
+
+    pub(crate) fn put_network(&mut self, network: Network) -> Arc<Network> {
+        self.ipam.add_network(&network);
+        self.desired.insert_network(network)
+    }
+
+    /// Removes a network; the records forget its released addresses.
+    pub(crate) fn drop_network(&mut self, name: &NetworkName) -> Vec<Record> {
+        self.sticky.remove_network(name);
+        let network = self.desired.remove_network(name);
+        let released = network.map(|network| self.ipam.remove_network(&network)).unwrap_or_default();
+        released.into_iter().map(|address| Record::DeleteReleased(name.clone(), address)).collect()
+    }
+
+    /// Adds an endpoint, or replaces the one of the same key; the records say which of its addresses are no longer
+    /// released ones, and which of the former one's are.
+    pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) -> (Arc<Endpoint>, Vec<Record>) {
+        let key = endpoint.key();
+        let mut records = self.drop_endpoint(&key).map(|(_, released)| released).unwrap_or_default();
+        for address in &endpoint.addresses {
+            if self.ipam.take(&endpoint.network, address.ip()) {
+                records.push(Record::DeleteReleased(endpoint.network.clone(), address.ip()));
+            }
+        }
+        for publication in &endpoint.publications {
+            self.ports.insert(publication, &key);
+        }
+        if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
+            self.limited.insert(interfaces::limiter(&endpoint), key.clone());
+        }
+        self.macs.entry((endpoint.network.clone(), endpoint.mac)).or_default().push(key.clone());
+        self.namespaces.entry(endpoint.container.netns.id).or_default().push(key.clone());
+        self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
+        *self.used.entry(endpoint.network.clone()).or_default() += 1;
+        self.sequence = self.sequence.max(endpoint.sequence);
+        (self.desired.insert_endpoint(endpoint), records)
+    }
+
+    /// Removes an endpoint; the records remember its addresses as released.
+    pub(crate) fn drop_endpoint(&mut self, key: &EndpointKey) -> Option<(Arc<Endpoint>, Vec<Record>)> {
+        let endpoint = self.desired.remove_endpoint(key)?;
+        let mut records = Vec::new();
+        for address in &endpoint.addresses {
+            let order = self.ipam.release(&key.network, address.ip());
+            records.push(Record::PutReleased(key.network.clone(), address.ip(), order));
+        }
+        for publication in &endpoint.publications {
+            self.ports.remove(publication, key);
+        }
+        for (index, name) in
+            [(&mut self.host_ifnames, &endpoint.host_ifname), (&mut self.limited, &interfaces::limiter(&endpoint))]
+        {
+            // Another program may have given the name again.
+            if index.get(name) == Some(key) {
+                index.remove(name);
+            }
+        }
+        forget(&mut self.macs, &(endpoint.network.clone(), endpoint.mac), key);
+        forget(&mut self.namespaces, &endpoint.container.netns.id, key);
+        if let Some(used) = self.used.get_mut(&key.network) {
+            *used -= 1;
+            if *used == 0 {
+                self.used.remove(&key.network);
+            }
+        }
+        Some((endpoint, records))
+    }
+
+    /// The container that has a namespace; the first one, where there are two.
+    pub(crate) fn container_in(&self, netns: &Netns) -> Option<&Container> {
+        let endpoints = self.namespaces.get(&netns.id)?.iter().filter_map(|key| self.desired.endpoint(key));
+        endpoints.min_by_key(|endpoint| endpoint.sequence).map(|endpoint| &endpoint.container)
+    }
+
+    /// The endpoints of a container, in the order of connecting.
+    pub(crate) fn endpoints_of(&self, container: &crate::model::ids::ContainerId) -> Vec<Arc<Endpoint>> {
+        self.desired.container(container).map(|attached| attached.endpoints.clone()).unwrap_or_default()
+    }
+}
+
+/// Takes a holder out of an index.
+fn forget<T: Eq + std::hash::Hash>(index: &mut HashMap<T, Vec<EndpointKey>>, of: &T, key: &EndpointKey) {
+    if let Some(holders) = index.get_mut(of) {
+        holders.retain(|holder| holder != key);
+        if holders.is_empty() {
+            index.remove(of);
+        }
+    }
+}

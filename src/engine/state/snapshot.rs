@@ -1,0 +1,170 @@
+//! The snapshot: what every reader sees, swapped whole after each command.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+pub use crate::logic::dns::Explained;
+use crate::logic::dns::Zone;
+use crate::logic::target;
+use crate::logic::target::Blocked;
+use crate::model::desired::{Attached, Desired};
+use crate::model::endpoint::Endpoint;
+use crate::model::host::foreign_firewall::Note;
+use crate::model::inside;
+use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::request::AttachmentKey;
+use crate::model::route::Route;
+
+/// An immutable view of the state.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Networks, containers, endpoints.
+    pub desired: Desired,
+    /// Counts changes since the daemon started.
+    pub revision: u64,
+    /// What is not as it must be, one line each; empty when all is well.
+    pub problems: Vec<String>,
+    /// The domain of our names ("internal").
+    pub domain: String,
+    /// Search domains of the host, for resolv.conf.
+    pub search: Vec<String>,
+    /// Networks whose containers the host's firewall keeps from asking for names at their gateway.
+    pub blocked: Arc<Blocked>,
+    /// What other programs' firewalls drop or would drop of our traffic, and what was done about it.
+    pub firewall: Arc<Vec<Note>>,
+}
+
+impl Snapshot {
+    /// What the zone answers.
+    pub fn resolve(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
+        self.zone().answer(asker, name, kind)
+    }
+
+    /// What the zone answers, and how it comes to it.
+    pub fn explain(&self, asker: Asker, name: &str, kind: RecordType) -> Explained {
+        self.zone().explain(asker, name, kind)
+    }
+
+    fn zone(&self) -> Zone<'_> {
+        Zone { desired: &self.desired, domain: &self.domain, search: &self.search }
+    }
+
+    /// Whether the asker's other names go to the host's resolvers: not from internal networks.
+    pub fn may_forward(&self, asker: Asker) -> bool {
+        self.zone().may_forward(asker)
+    }
+
+    /// The name server of a container: 127.0.0.11 where it asks within, else the bridge's address on the network that it
+    /// was connected to first, IPv4 before IPv6. One is enough, it answers for all of its networks; a second would only be
+    /// asked in its place.
+    pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {
+        if target::inside(&self.desired, &self.blocked, container, false).is_some() {
+            return Some(inside::AT.into());
+        }
+        container.endpoints.iter().find_map(|endpoint| {
+            let network = self.desired.network(&endpoint.network)?;
+            let gateways = endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip()));
+            gateways.min_by_key(IpAddr::is_ipv6)
+        })
+    }
+
+    /// The container's `/etc/resolv.conf`. `ndots:0`: the name as it was typed is asked for first, so that no search
+    /// domain of the host can shadow a container.
+    pub fn resolv_conf(&self, container: &Attached) -> String {
+        let mut text = String::from("# Written by netd\n");
+        if let Some(nameserver) = self.nameserver(container) {
+            // Writing to a String cannot fail, here and below.
+            let _ = writeln!(text, "nameserver {nameserver}");
+        }
+        if !self.search.is_empty() {
+            let _ = writeln!(text, "search {}", self.search.join(" "));
+        }
+        text.push_str("options ndots:0\n");
+        text
+    }
+
+    /// The endpoint that is an attachment of that key.
+    pub fn attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
+        self.desired.attachment(key).cloned()
+    }
+
+    /// Every route that netd set over the endpoint's interface, the default ones first; none over an interface that
+    /// another program made.
+    pub fn routes(&self, endpoint: &Endpoint) -> Vec<Route> {
+        let own = self.desired.network(&endpoint.network).is_some_and(|network| !network.is_adopted());
+        let all = self.desired.container(&endpoint.container.id).filter(|_| own).map(|attached| &attached.endpoints);
+        let defaults = all.map(|all| target::default_routes(all)).unwrap_or_default().into_iter();
+        let over_this = defaults.filter(|route| route.ifname == endpoint.ifname);
+        let everywhere = over_this.filter_map(|route| {
+            let unspecified = if route.gateway.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+            Some(Route::via(unspecified.parse().ok()?, Some(route.gateway)))
+        });
+        everywhere.chain(endpoint.routes.iter().cloned()).collect()
+    }
+
+    /// The search list of a container whose runtime may not keep `ndots:0`: our domain first, so that no search domain
+    /// of the host can shadow a container.
+    pub fn search(&self) -> Vec<String> {
+        let domain = Some(self.domain.trim_matches('.').to_owned()).filter(|domain| !domain.is_empty());
+        let is_ours = |search: &str| domain.as_ref().is_some_and(|domain| domain.eq_ignore_ascii_case(search));
+        let others: Vec<String> = self.search.iter().filter(|search| !is_ours(search)).cloned().collect();
+        domain.into_iter().chain(others).collect()
+    }
+
+    /// The container's `/etc/hosts`: the loopback names, and its own name at each of its addresses.
+    pub fn hosts(&self, container: &Attached) -> String {
+        let mut text = String::from(
+            "# Written by netd\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+             fe00::\tip6-localnet\nff00::\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n",
+        );
+        for address in container.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+            let _ = writeln!(text, "{}\t{}", address.ip(), container.container.name);
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// A container on an internal network and on one with IPv6 first, then IPv4.
+    fn snapshot() -> Snapshot {
+        let mut desired = Desired::default();
+        for (n, name) in ["inner", "net1"].into_iter().enumerate() {
+            let subnets = json!([{"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")},
+                {"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.254")}]);
+            let network = json!({"name": name, "id": "0", "internal": n == 0, "mtu": 1500, "labels": {}, "created": 0,
+                "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true}, "subnets": subnets});
+            desired.insert_network(serde_json::from_value(network).unwrap());
+            let addresses = json!([format!("fd0{n}::2/64"), format!("10.{n}.0.2/24")]);
+            let endpoint = json!({"network": name, "sequence": n, "ifname": "eth0", "host_ifname": "v0",
+                "container": {"id": "abc", "name": "web", "netns": {"path": "/run/netns/web",
+                    "id": {"device": 4, "inode": 1, "cookie": null}}},
+                "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [], "publications": []});
+            desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        }
+        Snapshot { desired, search: vec!["corp.example".into(), "lan".into()], ..Snapshot::default() }
+    }
+
+    #[test]
+    fn a_container_has_one_name_server_and_the_hosts_search_domains() {
+        let mut snapshot = snapshot();
+        let web = snapshot.desired.containers().next().unwrap().clone();
+        let text = "# Written by netd\nnameserver 10.0.0.254\nsearch corp.example lan\noptions ndots:0\n";
+        assert_eq!(snapshot.resolv_conf(&web), text, "an internal network has a name server too");
+        snapshot.search.clear();
+        assert_eq!(snapshot.resolv_conf(&web), "# Written by netd\nnameserver 10.0.0.254\noptions ndots:0\n");
+    }
+
+    #[test]
+    fn a_container_knows_itself() {
+        let snapshot = snapshot();
+        let hosts = snapshot.hosts(snapshot.desired.containers().next().unwrap());
+        assert!(hosts.contains("\n127.0.0.1\tlocalhost\n"), "{hosts}");
+        assert!(hosts.ends_with("\nfd00::2\tweb\n10.0.0.2\tweb\nfd01::2\tweb\n10.1.0.2\tweb\n"), "{hosts}");
+    }
+}

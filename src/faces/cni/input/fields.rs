@@ -1,0 +1,202 @@
+//! JSON objects, read key by key as Go's decoder does, on which runtimes and the reference plugins rely: `null` is
+//! absence, and a key is found without regard to case (containerd sends `HostPort` for `hostPort`). The key as it is
+//! spelt here counts before other spellings; of several others the last one in alphabetical order. What is wrong is told
+//! with the key's path as it was given, and its value.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use crate::faces::cni::failure::{Failure, UNSUPPORTED_FIELD};
+use crate::model::Invalid;
+
+/// An object and where it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    path: String,
+}
+
+impl<'a> Fields<'a> {
+    /// The whole document.
+    pub(crate) fn root(map: &'a Map<String, Value>) -> Self {
+        Self { map, path: String::new() }
+    }
+
+    /// An object that stands somewhere.
+    pub(crate) fn of(value: &'a Value, path: String) -> Result<Self, Failure> {
+        match value {
+            Value::Object(map) => Ok(Self { map, path }),
+            other => Err(Failure::value(&path, other, "use an object")),
+        }
+    }
+
+    /// The path of a key, in the spelling that was given.
+    pub(crate) fn at(&self, key: &str) -> String {
+        let key = self.entry(key).map_or(key, |(given, _)| given);
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The value of a key.
+    pub(crate) fn get(&self, key: &str) -> Option<&'a Value> {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// A key as it was given, and its value.
+    fn entry(&self, key: &str) -> Option<(&'a str, &'a Value)> {
+        let exact = self.map.get_key_value(key).filter(|(_, value)| !value.is_null());
+        let other = || self.map.iter().rfind(|(given, value)| !value.is_null() && is_same_key(given, key));
+        exact.or_else(other).map(|(given, value)| (given.as_str(), value))
+    }
+
+    /// Whether nothing is said.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.map.values().all(Value::is_null)
+    }
+
+    /// The value of a key is wrong.
+    pub(crate) fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Failure {
+        Failure::value(&self.at(key), self.get(key).unwrap_or(&Value::Null), why)
+    }
+
+    /// A text; the empty one is none.
+    pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
+            Some(_) => Err(self.wrong(key, "use a string")),
+        }
+    }
+
+    /// A text in a form of the model's.
+    pub(crate) fn parse<T: FromStr<Err = Invalid>>(&self, key: &str) -> Result<Option<T>, Failure> {
+        let text = self.text(key)?;
+        text.map(|text| text.parse().map_err(|invalid: Invalid| self.wrong(key, invalid.why))).transpose()
+    }
+
+    /// An IP address.
+    pub(crate) fn ip(&self, key: &str) -> Result<Option<IpAddr>, Failure> {
+        let text = self.text(key)?;
+        text.map(|text| text.parse().map_err(|_| self.wrong(key, "use an IP address"))).transpose()
+    }
+
+    /// `true`, `false`, or the same as strings in any case, as libcni reads its own.
+    pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, Failure> {
+        match self.get(key) {
+            None => Ok(None),
+            Some(Value::Bool(is)) => Ok(Some(*is)),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
+            Some(_) => Err(self.wrong(key, "use true or false")),
+        }
+    }
+
+    /// A whole number.
+    pub(crate) fn number<T: TryFrom<u64>>(&self, key: &str) -> Result<Option<T>, Failure> {
+        let Some(value) = self.get(key) else { return Ok(None) };
+        let number = value.as_u64().and_then(|number| T::try_from(number).ok());
+        number.map(Some).ok_or_else(|| self.wrong(key, "use a whole number in its range"))
+    }
+
+    /// The elements of a list.
+    pub(crate) fn list(&self, key: &str) -> Result<&'a [Value], Failure> {
+        match self.get(key) {
+            None => Ok(&[]),
+            Some(Value::Array(list)) => Ok(list),
+            Some(_) => Err(self.wrong(key, "use a list")),
+        }
+    }
+
+    /// A list of texts; `null` among them is none.
+    pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+        texts(self.list(key)?).ok_or_else(|| self.wrong(key, "use a list of strings"))
+    }
+
+    /// A list of texts under a name that somebody chose, which has a case.
+    pub(crate) fn texts_named(&self, name: &str) -> Result<Vec<String>, Failure> {
+        let chosen = match self.map.get(name) {
+            None | Some(Value::Null) => Some(Vec::new()),
+            Some(Value::Array(list)) => texts(list),
+            Some(_) => None,
+        };
+        let at = || format!("{}.{name}", self.path);
+        let value = || self.map.get(name).unwrap_or(&Value::Null);
+        chosen.ok_or_else(|| Failure::value(&at(), value(), "use a list of strings"))
+    }
+
+    /// A text, or a list of them.
+    pub(crate) fn text_or_texts(&self, key: &str) -> Result<Vec<String>, Failure> {
+        match self.get(key) {
+            Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
+            Some(Value::String(text)) => Ok(vec![text.clone()]),
+            Some(Value::Array(_)) | None => self.texts(key),
+            Some(_) => Err(self.wrong(key, "use a string or a list of strings")),
+        }
+    }
+
+    /// An object.
+    pub(crate) fn object(&self, key: &str) -> Result<Option<Self>, Failure> {
+        self.get(key).map(|value| Self::of(value, self.at(key))).transpose()
+    }
+
+    /// A list of objects; `null` among them is none.
+    pub(crate) fn objects(&self, key: &str) -> Result<Vec<Self>, Failure> {
+        let element = |(index, value)| Self::of(value, format!("{}[{index}]", self.at(key)));
+        self.list(key)?.iter().enumerate().filter(|(_, value)| !value.is_null()).map(element).collect()
+    }
+
+    /// Refuses keys that are not known here.
+    pub(crate) fn only(&self, known: &[&str]) -> Result<(), Failure> {
+        match self.unknown(known).next() {
+            None => Ok(()),
+            Some((key, value)) => {
+                let key = self.at(key);
+                let failure = Failure::new(UNSUPPORTED_FIELD, format!("unsupported field {key:?}: {value}"));
+                Err(failure.details(format!("known here: {}", known.join(", "))))
+            }
+        }
+    }
+
+    /// Notes the keys that are not known here, to be told.
+    pub(crate) fn note_unknown(&self, known: &[&str], ignored: &mut Vec<String>) {
+        ignored.extend(self.unknown(known).map(|(key, _)| self.at(key)));
+    }
+
+    fn unknown(&self, known: &[&str]) -> impl Iterator<Item = (&'a str, &'a Value)> {
+        let is_known = |key: &str| known.iter().any(|known| is_same_key(key, known));
+        let keys = self.map.iter().map(|(key, value)| (key.as_str(), value));
+        keys.filter(move |(key, _)| !is_known(key) && !is_foreign(key))
+    }
+}
+
+fn texts(list: &[Value]) -> Option<Vec<String>> {
+    list.iter().filter(|value| !value.is_null()).map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+/// Whether two keys differ in case only, as Go's decoder sees it (`foldName`, encoding/json/fold.go): besides ASCII
+/// letters, the long s and the Kelvin sign have one.
+pub(crate) fn is_same_key(one: &str, other: &str) -> bool {
+    let fold = |letter: char| match letter {
+        '\u{17f}' => 's',
+        '\u{212a}' => 'k',
+        other => other.to_ascii_lowercase(),
+    };
+    one.chars().map(fold).eq(other.chars().map(fold))
+}
+
+/// Gives the keys of an object the spelling that is known.
+pub(crate) fn respell(object: &mut Map<String, Value>, known: &[&str]) {
+    for key in known {
+        let Some(given) = Fields::root(object).entry(key).map(|(given, _)| given.to_owned()) else { continue };
+        let value = object.get(&given).cloned().unwrap_or_default();
+        object.retain(|other, _| !is_same_key(other, key));
+        object.insert((*key).to_owned(), value);
+    }
+}
+
+/// Keys in somebody's own space of names, as in `cni.dev/attachments` or `io.kubernetes.cri.pod-annotations`, and
+/// comments.
+fn is_foreign(key: &str) -> bool {
+    key.contains(['.', '/']) || key.starts_with('_')
+}

@@ -1,0 +1,3 @@
+//! What the plugin prints.
+
+pub(super) mod result;

@@ -1,0 +1,7 @@
+//! From the bytes of a question to the bytes of its reply: a fast path for names of ours, and a slow path for everything.
+
+pub(super) mod fast_path;
+pub(super) mod names;
+pub(super) mod packet_cache;
+pub(super) mod rotation;
+pub(super) mod slow_path;

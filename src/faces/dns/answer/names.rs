@@ -1,0 +1,118 @@
+//! The door for other faces: asks as a container's question would be asked, and tells how upstreams do.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use futures_util::future::BoxFuture;
+use hickory_proto::op::{Query, ResponseCode};
+use hickory_proto::rr::{Name, RecordType};
+
+use super::slow_path::Handler;
+use crate::engine::dns::names::{Asked, CacheCounts, Names, UpstreamHealth};
+use crate::engine::telemetry::meter::code_name;
+use crate::faces::dns::forward::Explained;
+use crate::faces::dns::forward::cache_key::{Flags, Question};
+use crate::faces::dns::forward::selection::Because;
+use crate::faces::dns::message::origin::Origin;
+use crate::faces::dns::message::reply::Reply;
+use crate::faces::dns::telemetry::data;
+use crate::model::upstream::Upstream;
+
+/// The forwarding of a [`Server`](crate::faces::dns::Server).
+pub(crate) struct Forwarding(pub(crate) Handler);
+
+impl Forwarding {
+    async fn inquire(&self, asker: IpAddr, name: &str, kind: &str) -> Asked {
+        let Some(question) = question(name, kind) else {
+            return nobody(vec![format!("{name:?} {kind} is no question that a message could hold")]);
+        };
+        let forwarder = self.0.forwarder();
+        // Before it is asked: what is kept of the answer afterwards says nothing.
+        let notes = forwarder.explain(asker, &question).map(|explained| notes(&explained)).unwrap_or_default();
+        match forwarder.take_seat(asker, &question) {
+            Ok(place) => {
+                // On a task of its own: others may wait for the answer when whoever asked has gone.
+                let handler = self.0.clone();
+                let told = tokio::spawn(async move {
+                    let _place = place;
+                    handler.forwarder().ask(asker, &question).await
+                });
+                match told.await {
+                    Ok((reply, origin)) => asked(&reply, origin, kind, notes),
+                    Err(error) => nobody(vec![format!("the question was not asked: {error}")]),
+                }
+            }
+            Err(grounded) => nobody(vec![grounded.to_string()]),
+        }
+    }
+}
+
+impl Names for Forwarding {
+    fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked> {
+        // No network is the host's own: nothing was said about the unspecified address.
+        let asker = container.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.to_canonical());
+        Box::pin(self.inquire(asker, name, kind))
+    }
+
+    fn has_beside(&self, container: IpAddr) -> bool {
+        self.0.forwarder().has_beside(container)
+    }
+
+    fn upstreams(&self) -> Vec<UpstreamHealth> {
+        self.0.forwarder().health()
+    }
+
+    fn cache(&self) -> Option<CacheCounts> {
+        self.0.forwarder().cache()
+    }
+
+    fn waiting(&self) -> u64 {
+        self.0.forwarder().taken()
+    }
+}
+
+fn question(name: &str, kind: &str) -> Option<Question> {
+    let mut name = Name::from_ascii(name).ok()?;
+    name.set_fqdn(true);
+    let flags = Flags { recursion_desired: true, ..Flags::default() };
+    Some(Question { query: Query::query(name, kind.parse::<RecordType>().ok()?), flags })
+}
+
+fn nobody(notes: Vec<String>) -> Asked {
+    let code = code_name(ResponseCode::ServFail.into());
+    Asked { code, answers: Vec::new(), origin: Origin::Nobody, ttl: None, notes }
+}
+
+fn asked(reply: &Reply, origin: Origin, kind: &str, notes: Vec<String>) -> Asked {
+    // How long there is none stands in the SOA record (RFC 2308, 5).
+    let known = if reply.answers.is_empty() { &reply.authorities } else { &reply.answers };
+    Asked {
+        code: code_name(reply.code.into()),
+        answers: reply.answers.iter().map(|record| data(record, kind)).collect(),
+        origin,
+        ttl: known.iter().map(|record| record.ttl).min(),
+        notes,
+    }
+}
+
+/// Whom such a question goes to, and why.
+fn notes(explained: &Explained) -> Vec<String> {
+    let list = |servers: &[Upstream]| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let whose = match explained.because {
+        Because::Beside => {
+            return vec![format!("the container's own resolver is asked, at {}", list(&explained.servers))];
+        }
+        Because::Container => "given to the container",
+        Because::Network => "given to its network",
+        Because::Split => "given by the configuration to this domain",
+        Because::Configuration => "of the configuration",
+        Because::Host => "of the host's resolv.conf",
+    };
+    let servers = if explained.servers.is_empty() {
+        format!("there is no upstream to ask, of those {whose}")
+    } else {
+        format!("the upstreams to ask are those {whose}: {}", list(&explained.servers))
+    };
+    let left_out = (!explained.left_out.is_empty())
+        .then(|| format!("not asked, because they lead back here: {}", list(&explained.left_out)));
+    [Some(servers), left_out].into_iter().flatten().collect()
+}

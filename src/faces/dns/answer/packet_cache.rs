@@ -1,0 +1,129 @@
+//! Replies that were made a moment ago: as long as the state is the same one, the same bytes of the same asker have the
+//! same reply, and need not even be read.
+//!
+//! A table of fixed size, in which a question has exactly one place: what is asked often is there, what is not costs a
+//! comparison, and nobody can make it grow. Each place holds everything on three cache lines, where the state itself is
+//! spread over many.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::engine::Snapshot;
+
+/// Places in the table.
+const PLACES: usize = 4096;
+/// Bytes of the longest question that is kept, and of the longest reply, without their IDs.
+const QUESTION_MAX: usize = 64;
+const REPLY_MAX: usize = 96;
+/// Bytes of a message's ID.
+const ID: usize = 2;
+
+/// The table, for one state at a time.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    state: Option<Arc<Snapshot>>,
+    /// Counts states; places of earlier ones are empty.
+    age: u64,
+    hasher: RandomState,
+    places: Vec<Place>,
+}
+
+#[derive(Debug, Clone)]
+#[repr(align(64))]
+struct Place {
+    age: u64,
+    asker: IpAddr,
+    question_length: u8,
+    reply_length: u8,
+    question: [u8; QUESTION_MAX],
+    reply: [u8; REPLY_MAX],
+}
+
+impl Recent {
+    pub(crate) fn new() -> Self {
+        let empty = Place {
+            age: 0,
+            asker: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            question_length: 0,
+            reply_length: 0,
+            question: [0; QUESTION_MAX],
+            reply: [0; REPLY_MAX],
+        };
+        Self { state: None, age: 0, hasher: RandomState::new(), places: vec![empty; PLACES] }
+    }
+
+    /// Forgets everything unless the state is still this one.
+    pub(crate) fn of(&mut self, state: &Arc<Snapshot>) {
+        if !self.state.as_ref().is_some_and(|known| Arc::ptr_eq(known, state)) {
+            self.state = Some(state.clone());
+            self.age += 1;
+        }
+    }
+
+    /// Writes the reply to a message that the asker has sent before; its length.
+    pub(crate) fn find(&self, message: &[u8], asker: IpAddr, out: &mut [u8]) -> Option<usize> {
+        let (id, question) = message.split_first_chunk::<ID>()?;
+        let place = &self.places[self.place(question, asker)?];
+        let is_it = place.age == self.age
+            && usize::from(place.question_length) == question.len()
+            && place.question[..question.len()] == *question
+            && place.asker == asker;
+        let reply = is_it.then(|| &place.reply[..usize::from(place.reply_length)])?;
+        let length = ID + reply.len();
+        let out = out.get_mut(..length)?;
+        out[..ID].copy_from_slice(id);
+        out[ID..].copy_from_slice(reply);
+        Some(length)
+    }
+
+    /// Keeps a reply that would be the same if it were made again.
+    pub(crate) fn keep(&mut self, message: &[u8], asker: IpAddr, reply: &[u8]) {
+        let (Some(question), Some(reply)) = (message.get(ID..), reply.get(ID..)) else { return };
+        let Some(place) = self.place(question, asker).filter(|_| reply.len() <= REPLY_MAX) else { return };
+        let place = &mut self.places[place];
+        (place.age, place.asker) = (self.age, asker);
+        (place.question_length, place.reply_length) = (question.len() as u8, reply.len() as u8);
+        place.question[..question.len()].copy_from_slice(question);
+        place.reply[..reply.len()].copy_from_slice(reply);
+    }
+
+    /// Where a question belongs; `None`: it is too long to be kept.
+    fn place(&self, question: &[u8], asker: IpAddr) -> Option<usize> {
+        (question.len() <= QUESTION_MAX).then(|| self.hasher.hash_one((question, asker)) as usize % PLACES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_is_the_askers_own_and_of_one_state() {
+        let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
+        let (first, second) = (Arc::<Snapshot>::default(), Arc::<Snapshot>::default());
+        let mut recent = Recent::new();
+        let found = |recent: &Recent, message: &[u8], asker| {
+            let mut out = [0; 512];
+            recent.find(message, asker, &mut out).map(|length| out[..length].to_vec())
+        };
+        recent.of(&first);
+        assert_eq!(found(&recent, b"\x01\x02question", one), None);
+        recent.keep(b"\x01\x02question", one, b"\x01\x02reply");
+        assert_eq!(found(&recent, b"\x03\x04question", one).unwrap(), b"\x03\x04reply", "with its own ID");
+        assert_eq!(found(&recent, b"\x01\x02Question", one), None);
+        assert_eq!(found(&recent, b"\x01\x02question", two), None);
+        recent.of(&first);
+        assert!(found(&recent, b"\x01\x02question", one).is_some());
+        recent.of(&second);
+        assert_eq!(found(&recent, b"\x01\x02question", one), None);
+        recent.of(&first);
+        assert_eq!(found(&recent, b"\x01\x02question", one), None, "it is not known to be the same state");
+        for (question, reply) in [(QUESTION_MAX + 1, 1), (1, REPLY_MAX + 1), (0, 1)] {
+            let (question, reply) = (vec![7; ID + question], vec![8; ID + reply]);
+            recent.keep(&question, one, &reply);
+            assert_eq!(found(&recent, &question, one).is_some(), question.len() == ID);
+        }
+        assert_eq!(found(&recent, b"\x01", one), None);
+    }
+}

@@ -1,0 +1,194 @@
+//! The slow way: any message to its reply, in hickory's types. What is ours is answered at once; what is not is asked
+//! for upstream.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use hickory_proto::op::{Message, OpCode, Query, ResponseCode};
+use hickory_proto::rr::{DNSClass, RecordType};
+use tracing::debug;
+
+use super::fast_path;
+use super::fast_path::{Done, Source};
+use super::rotation::Turns;
+use crate::engine::Snapshot;
+use crate::faces::dns::forward::cache_key::Question;
+use crate::faces::dns::forward::in_flight::{Grounded, Seat};
+use crate::faces::dns::forward::{Begun, Forwarder};
+use crate::faces::dns::message::origin::Origin;
+use crate::faces::dns::message::reply;
+use crate::faces::dns::message::reply::Reply;
+use crate::faces::dns::message::wire::{HEADER, Transport};
+use crate::faces::dns::{Config, View};
+use crate::model::question::{Asker, RecordType as Kind};
+
+/// Bytes of the shortest question: the root's name, type and class.
+const QUESTION_MIN: usize = 5;
+
+/// Shared by everything that answers.
+#[derive(Clone)]
+pub(crate) struct Handler(Arc<Inner>);
+
+struct Inner {
+    ttl: u32,
+    view: View,
+    forwarder: Forwarder,
+    turns: Turns,
+}
+
+/// What becomes of a message.
+pub(crate) enum Outcome {
+    /// This is sent; nothing when it is empty.
+    Reply(Vec<u8>),
+    /// So is this, because too many questions wait.
+    Shed(Vec<u8>),
+    /// An upstream must be asked: see [`Handler::finish`].
+    Forward(Box<Forwarding>),
+}
+
+/// What becomes of a question.
+enum Decision {
+    Reply(Reply),
+    Shed(Reply),
+    Forward(Box<(Question, Seat)>),
+}
+
+/// A question on its way to an upstream.
+pub(crate) struct Forwarding {
+    question: Question,
+    seat: Seat,
+}
+
+impl Handler {
+    pub(crate) fn new(config: Config, view: View) -> Self {
+        let ttl = config.ttl;
+        Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turns: Turns::default() }))
+    }
+
+    /// The state as of now.
+    pub(crate) fn view(&self) -> Arc<Snapshot> {
+        (self.0.view)()
+    }
+
+    /// The quick way, see [`fast_path::answer`].
+    pub(crate) fn quick(
+        &self,
+        snapshot: &Snapshot,
+        message: &[u8],
+        asker: SocketAddr,
+        transport: Transport,
+        out: &mut [u8],
+    ) -> Done {
+        fast_path::answer(self.source(snapshot), message, asker, transport, out)
+    }
+
+    /// Takes any message. Never waits.
+    pub(crate) fn decide(&self, bytes: &[u8], source: SocketAddr, transport: Transport) -> Outcome {
+        let Some(header) = bytes.first_chunk::<HEADER>().filter(|header| header[2] & 0x80 == 0) else {
+            // Too short to answer, or itself a reply: an answer to it could go round in circles.
+            return Outcome::Reply(Vec::new());
+        };
+        let broken =
+            || Outcome::Reply(reply::header_only([header[0], header[1], header[2], header[3]], ResponseCode::FormErr));
+        let questions = usize::from(u16::from_be_bytes([header[4], header[5]]));
+        // hickory makes room for as many questions as the header claims.
+        if questions > (bytes.len() - HEADER) / QUESTION_MIN {
+            return broken();
+        }
+        let request = match Message::from_vec(bytes) {
+            Ok(request) => request,
+            Err(error) => {
+                debug!(%source, "a message that cannot be read: {error}");
+                return broken();
+            }
+        };
+        match self.reply(&request, source) {
+            Decision::Reply(reply) => Outcome::Reply(reply::message(&request, reply, transport).unwrap_or_default()),
+            Decision::Shed(reply) => Outcome::Shed(reply::message(&request, reply, transport).unwrap_or_default()),
+            Decision::Forward(forward) => {
+                let (question, seat) = *forward;
+                Outcome::Forward(Box::new(Forwarding { question, seat }))
+            }
+        }
+    }
+
+    /// Who forwards.
+    pub(crate) fn forwarder(&self) -> &Forwarder {
+        &self.0.forwarder
+    }
+
+    /// Asks upstream; the reply to the message, to be sent where it came from, and where it came from. While it waits it
+    /// keeps the message as it came: read, it is several times as large.
+    pub(crate) async fn finish(
+        &self,
+        message: &[u8],
+        source: SocketAddr,
+        transport: Transport,
+        forwarding: Box<Forwarding>,
+    ) -> (Vec<u8>, Origin) {
+        let (begun, seat) = self.begin(source, *forwarding);
+        let (reply, origin) = self.0.forwarder.wait(begun).await;
+        drop(seat);
+        // It has been read before.
+        let request = Message::from_vec(message);
+        let reply = request.ok().and_then(|request| reply::forwarded(&request, reply, transport));
+        (reply.unwrap_or_default(), origin)
+    }
+
+    /// In a function of its own: what waits keeps no question.
+    fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Seat) {
+        (self.0.forwarder.begin(source.ip().to_canonical(), &forwarding.question), forwarding.seat)
+    }
+
+    fn reply(&self, request: &Message, source: SocketAddr) -> Decision {
+        let error = |code| Decision::Reply(Reply::error(code));
+        if request.metadata.op_code != OpCode::Query {
+            return error(ResponseCode::NotImp);
+        }
+        // Without exactly one question there is nothing to answer (RFC 9619).
+        let [query] = request.queries.as_slice() else {
+            return error(ResponseCode::FormErr);
+        };
+        if request.version() > 0 {
+            return error(ResponseCode::BADVERS);
+        }
+        let transfer = matches!(query.query_type(), RecordType::AXFR | RecordType::IXFR);
+        if query.query_class() != DNSClass::IN || transfer {
+            return error(ResponseCode::Refused);
+        }
+        self.look_up(request, query, source)
+    }
+
+    fn look_up(&self, request: &Message, query: &Query, source: SocketAddr) -> Decision {
+        let snapshot = self.view();
+        let address = source.ip().to_canonical();
+        let asker = Asker::Address(address);
+        let name = query.name().to_ascii();
+        let kind = Kind::from_code(query.query_type().into());
+        let answer = snapshot.resolve(asker, name.strip_suffix('.').unwrap_or(&name), kind);
+        debug!(asker = %source, %query, ?answer, "DNS query");
+        if !self.0.forwarder.defers(address, &answer) {
+            let local = self.source(&snapshot).local(query.query_type().into());
+            if let Some(reply) = local.reply(query.name(), query.query_type(), answer) {
+                return Decision::Reply(reply);
+            }
+            if !snapshot.may_forward(asker) {
+                // Not NXDOMAIN: the name may well exist, only not for this asker.
+                return Decision::Reply(Reply::error(ResponseCode::ServFail));
+            }
+        }
+        let question = Question::of(request, query);
+        match self.0.forwarder.take_seat(address, &question) {
+            Ok(seat) => Decision::Forward(Box::new((question, seat))),
+            Err(grounded) => {
+                debug!(asker = %source, %query, ?grounded, "not forwarded");
+                let reply = Reply::error(ResponseCode::ServFail);
+                if grounded == Grounded::Full { Decision::Shed(reply) } else { Decision::Reply(reply) }
+            }
+        }
+    }
+
+    fn source<'a>(&'a self, snapshot: &'a Snapshot) -> Source<'a> {
+        Source { snapshot, ttl: self.0.ttl, turns: &self.0.turns, forwarder: Some(&self.0.forwarder) }
+    }
+}

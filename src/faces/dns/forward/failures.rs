@@ -1,0 +1,94 @@
+//! Questions that nobody knew an answer to a moment ago: they are not asked again at once (RFC 9520). Kept apart from
+//! answers, because a flood makes many, and for a moment only: what they take goes back, and pins no memory between what
+//! other questions had.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::monotonic;
+
+/// A failure is remembered for so long to twice as long (RFC 9520, 3.2: at least a second).
+const LIFE: Duration = Duration::from_secs(1);
+/// Failures that are remembered for each such time; further ones are asked again.
+const MOST: usize = 32_768;
+
+/// The keys of such questions.
+#[derive(Debug)]
+pub(crate) struct Failures(Option<Mutex<Two>>);
+
+/// What failed lately, and before that.
+#[derive(Debug)]
+struct Two {
+    lately: HashSet<Arc<[u8]>>,
+    before: HashSet<Arc<[u8]>>,
+    since: Instant,
+}
+
+impl Failures {
+    /// None yet; not `kept`: none ever.
+    pub(crate) fn new(kept: bool) -> Self {
+        let (lately, before) = (HashSet::new(), HashSet::new());
+        Self(kept.then(|| Mutex::new(Two { lately, before, since: monotonic::now() })))
+    }
+
+    /// It has just failed.
+    pub(crate) fn add(&self, key: &Arc<[u8]>) {
+        if let Some(mut two) = self.now().filter(|two| two.lately.len() < MOST) {
+            two.lately.insert(key.clone());
+        }
+    }
+
+    /// Whether it failed a moment ago.
+    pub(crate) fn has(&self, key: &[u8]) -> bool {
+        self.now().is_some_and(|two| two.lately.contains(key) || two.before.contains(key))
+    }
+
+    /// Forgets what is over.
+    pub(crate) fn forget(&self) {
+        drop(self.now());
+    }
+
+    fn now(&self) -> Option<MutexGuard<'_, Two>> {
+        let mut two = self.0.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
+        two.turn(monotonic::now());
+        Some(two)
+    }
+}
+
+impl Two {
+    fn turn(&mut self, now: Instant) {
+        let age = now.saturating_duration_since(self.since);
+        if age >= LIFE {
+            let lately = std::mem::take(&mut self.lately);
+            self.before = if age < 2 * LIFE { lately } else { HashSet::new() };
+            self.since = now;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_remembered_for_a_moment() {
+        let (failures, key): (_, Arc<[u8]>) = (Failures::new(true), (*b"www.example").into());
+        assert!(!failures.has(&key));
+        failures.add(&key);
+        assert!(failures.has(&key));
+        let later = |failures: &Failures, after| {
+            let mut two = failures.0.as_ref().unwrap().lock().unwrap();
+            let now = two.since + after;
+            two.turn(now);
+            two.lately.len() + two.before.len()
+        };
+        assert_eq!(later(&failures, LIFE), 1);
+        assert_eq!(later(&failures, LIFE), 0);
+        failures.add(&key);
+        assert_eq!(later(&failures, 2 * LIFE), 0, "nobody looked for long");
+        let never = Failures::new(false);
+        never.add(&key);
+        assert!(!never.has(&key));
+    }
+}

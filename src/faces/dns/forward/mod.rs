@@ -1,0 +1,347 @@
+//! Forwarding: a question that is not ours to the upstreams that are to be asked for it, or to what is kept of their
+//! answers.
+
+pub(super) mod cache;
+pub(super) mod cache_key;
+pub(super) mod failures;
+pub(super) mod in_flight;
+pub(super) mod resolv_conf;
+pub(super) mod selection;
+pub(super) mod upstream;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use hickory_proto::op::ResponseCode;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::message::origin::Origin;
+use super::message::reply::Reply;
+use super::message::wire::{Query, Transport};
+use super::{Config, View};
+use crate::base::shares::Shares;
+use crate::engine::Snapshot;
+use crate::engine::dns::names::{CacheCounts, UpstreamHealth};
+use crate::engine::listener::Resolver;
+use crate::model::question::Answer;
+use crate::model::upstream::Upstream;
+use cache::{Age, Cache, Kept};
+use cache_key::Question;
+use failures::Failures;
+use in_flight::{Boarded, Flight, Flights, Grounded, Seat};
+use selection::{Because, Route, Set, Upstreams};
+use upstream::{PATIENCE, Sent, Server, race};
+
+/// How long a newer answer is waited for when there is one beyond its time (RFC 8767, 5: the client response timer).
+const RENEWED_WITHIN: Duration = Duration::from_millis(1800);
+/// How long a question waits for another asker's, where an upstream is on this host: it may be the one that the upstream
+/// asks us in turn, by way of another container, and then both would wait for each other.
+const LOOPED_AFTER: Duration = Duration::from_millis(1500);
+
+/// What upstreams said: a reply and whose it is; `None`: nobody knew.
+type Landed = Option<Arc<(Reply, SocketAddr)>>;
+
+/// Asks upstreams.
+pub(super) struct Forwarder {
+    upstreams: Upstreams,
+    cache: Arc<Cache>,
+    failures: Arc<Failures>,
+    /// Questions that were answered from the cache at once, and those that were not.
+    hits: AtomicU64,
+    misses: AtomicU64,
+    flights: Flights<Landed>,
+    /// The memory of what waits.
+    waiting: Arc<Shares<IpAddr>>,
+    view: View,
+}
+
+/// What would be done with a question that is not ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Explained {
+    /// The servers that are asked, in this order; those that were silent lately come last.
+    pub(super) servers: Vec<Upstream>,
+    /// Why these.
+    pub(super) because: Because,
+    /// Servers that are not asked because they lead back to netd or to the asker.
+    pub(super) left_out: Vec<Upstream>,
+}
+
+/// A question on its way; what is kept is told if nothing comes.
+pub(super) struct Begun(Wait, Option<Arc<Kept>>);
+
+/// For what a question waits.
+enum Wait {
+    /// For nothing: this is told.
+    Told(Box<(Reply, Origin)>),
+    /// For nothing: see [`Flights::loops`].
+    Nobody,
+    /// It is asked itself.
+    Own(BoxFuture<'static, Landed>),
+    /// For the answer to one that is under way, for so long; then the one under this key seems to loop.
+    Others(watch::Receiver<Option<Landed>>, Duration, Option<Box<[u8]>>),
+}
+
+impl Forwarder {
+    pub(super) fn new(config: Config, view: View) -> Self {
+        let waiting = Shares::new(in_flight::BYTES, in_flight::ALONE);
+        Self {
+            cache: Arc::new(Cache::new(config.cache_bytes)),
+            failures: Arc::new(Failures::new(config.cache_bytes > 0)),
+            upstreams: Upstreams::new(config),
+            hits: AtomicU64::new(0),
+            misses: AtomicU64::new(0),
+            flights: Flights::new(waiting.clone()),
+            waiting,
+            view,
+        }
+    }
+
+    /// A place for a question that will be asked, or why there is none.
+    pub(super) fn take_seat(&self, asker: IpAddr, question: &Question) -> Result<Seat, Grounded> {
+        let from_host = (self.view)().desired.at_gateway(asker).is_some();
+        self.flights.take_seat(asker, from_host, &question.key(), &question.as_asked())
+    }
+
+    /// See [`Upstreams::set_beside`].
+    pub(super) fn set_beside(&self, asker: IpAddr, resolver: Option<Resolver>) {
+        self.upstreams.set_beside(asker, resolver);
+    }
+
+    /// See [`Upstreams::has_beside`].
+    pub(super) fn has_beside(&self, asker: IpAddr) -> bool {
+        self.upstreams.has_beside(asker)
+    }
+
+    /// Whether the answer is not ours to give: a resolver in the asker may know a name that we do not.
+    pub(super) fn defers(&self, asker: IpAddr, answer: &Answer) -> bool {
+        matches!(answer, Answer::NxDomain | Answer::Forward) && self.has_beside(asker)
+    }
+
+    /// Writes the reply that is kept into `out`: its length, and where it comes from. `None`: there is none, or a look at
+    /// more than memory is needed to know. Never waits.
+    pub(super) fn kept(
+        &self,
+        snapshot: &Snapshot,
+        asker: IpAddr,
+        query: &Query<'_>,
+        transport: Transport,
+        out: &mut [u8],
+    ) -> Option<(usize, Origin)> {
+        let key = query.key();
+        let route = self.upstreams.route(asker, key.name(), snapshot, true)?;
+        let kept = self.cache.get(key.of_set(route.set.id).as_bytes()).filter(|kept| is_told(kept))?;
+        let length = kept.write(query, transport, out)?;
+        self.hits.fetch_add(1, Ordering::Relaxed);
+        Some((length, kept.origin()))
+    }
+
+    /// What the first server says that knows an answer, or what is kept of one. SERVFAIL when none does: NXDOMAIN would
+    /// be a lie that gets kept.
+    pub(super) async fn ask(&self, asker: IpAddr, question: &Question) -> (Reply, Origin) {
+        let begun = self.begin(asker, question);
+        self.wait(begun).await
+    }
+
+    /// What comes of a question that has been begun. What waits keeps little: see [`in_flight::QUESTION`].
+    pub(super) async fn wait(&self, begun: Begun) -> (Reply, Origin) {
+        let Begun(wait, kept) = begun;
+        let answer = match wait {
+            Wait::Told(told) => return *told,
+            Wait::Nobody => None,
+            Wait::Own(asked) => asked.await,
+            Wait::Others(landed, patience, looped) => Box::pin(self.others(landed, patience, looped)).await,
+        };
+        match answer {
+            Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
+            None => {
+                kept.iter().for_each(|kept| kept.renew_later());
+                kept.as_ref().and_then(from).unwrap_or_else(nobody)
+            }
+        }
+    }
+
+    /// The answer to a question that is under way.
+    async fn others(
+        &self,
+        mut landed: watch::Receiver<Option<Landed>>,
+        patience: Duration,
+        looped: Option<Box<[u8]>>,
+    ) -> Landed {
+        match timeout(patience, landed.wait_for(Option::is_some)).await {
+            Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
+            Err(_) => {
+                if let Some(key) = looped {
+                    debug!("a question seems to loop through an upstream on this host");
+                    self.flights.loops(&key);
+                }
+                None
+            }
+        }
+    }
+
+    /// Everything that is done before it is waited for an answer.
+    pub(super) fn begin(&self, asker: IpAddr, question: &Question) -> Begun {
+        let told = |told| Begun(Wait::Told(Box::new(told)), None);
+        let snapshot = (self.view)();
+        let key = question.key();
+        let Some(route) = self.upstreams.route(asker, key.name(), &snapshot, false) else { return told(nobody()) };
+        let Route { set, left_out, .. } = route;
+        if !left_out.is_empty() {
+            debug!(?left_out, %asker, "not asked: the servers lead back here");
+        }
+        if set.servers.is_empty() {
+            return told(nobody());
+        }
+        let key = key.of_set(set.id);
+        let kept = self.cache.get(key.as_bytes());
+        if let Some(known) = kept.as_ref().filter(|kept| is_told(kept)).and_then(from) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            return told(known);
+        }
+        if self.failures.has(key.as_bytes()) {
+            self.hits.fetch_add(1, Ordering::Relaxed);
+            let known = kept.as_ref().and_then(from);
+            return told(known.unwrap_or_else(|| (Reply::error(ResponseCode::ServFail), Origin::Cache)));
+        }
+        self.misses.fetch_add(1, Ordering::Relaxed);
+        set.use_now();
+        // Docker knows the names of its networks in one case only; nobody else can answer in its place.
+        let sent = Arc::new(Sent::new(question, !set.is_beside));
+        // It may ask us in turn, at a gateway, and then others are asked: that is no loop.
+        let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
+        // A little more than the servers get, so that theirs is the last word.
+        let whole = if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
+        let wait = match self.flights.board(asker, &key, &form) {
+            Boarded::Passenger { loops: true, .. } => Wait::Nobody,
+            Boarded::Passenger { landed, of_other, .. } => {
+                let near = || set.servers.iter().any(|server| is_near(server, &snapshot));
+                match of_other && LOOPED_AFTER < whole && near() {
+                    true => Wait::Others(landed, LOOPED_AFTER, Some(key.as_bytes().into())),
+                    false => Wait::Others(landed, whole, None),
+                }
+            }
+            Boarded::Pilot(flight) => {
+                let landed = kept.is_some().then(|| flight.subscribe()).flatten();
+                let asked = fly(flight, sent, set, self.cache.clone(), self.failures.clone());
+                match landed {
+                    // It goes on when the answer that is kept has been told meanwhile.
+                    Some(landed) => {
+                        tokio::spawn(asked);
+                        Wait::Others(landed, whole, None)
+                    }
+                    None => Wait::Own(Box::pin(asked)),
+                }
+            }
+        };
+        Begun(wait, kept)
+    }
+
+    /// What would be done with a question of the asker.
+    pub(super) fn explain(&self, asker: IpAddr, question: &Question) -> Option<Explained> {
+        let key = question.key();
+        let route = self.upstreams.route(asker, key.name(), &(self.view)(), false)?;
+        let mut servers: Vec<&Arc<Server>> = route.set.servers.iter().collect();
+        servers.sort_by_cached_key(|server| server.health.is_out());
+        let servers = servers.into_iter().map(|server| server.upstream.clone()).collect();
+        Some(Explained { servers, because: route.because, left_out: route.left_out })
+    }
+
+    /// What is kept, and of how much use it was; `None`: nothing ever is.
+    pub(super) fn cache(&self) -> Option<CacheCounts> {
+        let (entries, bytes) = self.cache.size()?;
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        Some(CacheCounts { entries, bytes, hits: count(&self.hits), misses: count(&self.misses) })
+    }
+
+    /// The memory of what waits: questions, and replies that wait to be written.
+    pub(super) fn waiting(&self) -> &Arc<Shares<IpAddr>> {
+        &self.waiting
+    }
+
+    /// How much of it is taken.
+    pub(super) fn taken(&self) -> u64 {
+        self.failures.forget();
+        self.waiting.taken()
+    }
+
+    /// How every upstream does.
+    pub(super) fn health(&self) -> Vec<UpstreamHealth> {
+        self.upstreams.health()
+    }
+}
+
+/// Asks, keeps the answer and tells it to all who wait.
+async fn fly(
+    flight: Flight<Landed>,
+    sent: Arc<Sent>,
+    set: Arc<Set>,
+    cache: Arc<Cache>,
+    failures: Arc<Failures>,
+) -> Landed {
+    let answer = race(&set.servers, &sent).await.map(Arc::new);
+    match &answer {
+        Some(answer) => cache.keep(flight.key(), sent.query(), &answer.0, set.keeps),
+        None if cache.renew_later(flight.key()) => {}
+        None => failures.add(flight.key()),
+    }
+    flight.land(answer.clone());
+    answer
+}
+
+fn nobody() -> (Reply, Origin) {
+    (Reply::error(ResponseCode::ServFail), Origin::Nobody)
+}
+
+/// Whether it is told without asking anybody.
+fn is_told(kept: &Kept) -> bool {
+    matches!(kept.age(), Age::Fresh | Age::Failed)
+}
+
+fn from(kept: &Arc<Kept>) -> Option<(Reply, Origin)> {
+    Some((kept.reply()?, kept.origin()))
+}
+
+/// Whether a server is on this host: what it asks may come back to us.
+fn is_near(server: &Server, snapshot: &Snapshot) -> bool {
+    let ip = server.upstream.address.ip().to_canonical();
+    ip.is_loopback() || snapshot.desired.at_address(ip).is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::Query;
+    use hickory_proto::rr::{Name, RecordType};
+
+    use super::cache_key::Flags;
+    use super::upstream::{Maker, Roots};
+    use super::*;
+
+    /// Bytes that a question takes besides its futures: its task's header and what it keeps of the message, the maps'
+    /// entries, what it sent, and what the allocator adds to each of some ten pieces.
+    const AROUND: usize = 1088;
+
+    #[tokio::test]
+    async fn a_waiting_question_takes_no_more_than_it_is_counted_for() {
+        let query = Query::query(Name::from_ascii("www.example.com.").unwrap(), RecordType::A);
+        let question = Question { query, flags: Flags::default() };
+        let snapshot = Arc::new(Snapshot::default());
+        let forwarder = Forwarder::new(Config::default(), Arc::new(move || snapshot.clone()));
+        let server = Arc::new(Maker::new(&Roots::default()).unwrap().server(&"192.0.2.1".parse().unwrap()));
+        let sent = Arc::new(Sent::new(&question, true));
+        let set = forwarder.upstreams.of_one(server.clone());
+        let asker = "10.0.0.2".parse().unwrap();
+        let Boarded::Pilot(flight) = forwarder.flights.board(asker, &question.key(), &sent.as_sent) else { panic!() };
+        let futures = [
+            size_of_val(&forwarder.wait(Begun(Wait::Nobody, None))),
+            size_of_val(&fly(flight, sent.clone(), set, forwarder.cache.clone(), forwarder.failures.clone())),
+            size_of_val(&server.ask(&sent)),
+        ];
+        let sum = futures.iter().sum::<usize>() + AROUND;
+        assert!(sum as u64 <= in_flight::QUESTION, "{futures:?} and {AROUND}");
+    }
+}

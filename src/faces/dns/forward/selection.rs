@@ -1,0 +1,331 @@
+//! Who is asked for a name that is not ours.
+//!
+//! In this order: the resolver that answers in the asker besides us, and nobody else, because it would be the only one
+//! without us; the servers that were given to the asker itself; those of its networks, the first network's first;
+//! those to which the configuration gives the name's domain (split DNS, the longest domain wins); those of the
+//! configuration; those of the host's resolv.conf. What somebody said about a container or network is meant for all of
+//! its questions, so it wins over split DNS, which is the daemon's word.
+//!
+//! Servers that lead back to us or to the asker are left out. A *set* is the servers that are asked together. What is
+//! kept of their answers belongs to it: the same servers say the same, whoever asks.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use tracing::error;
+
+use super::resolv_conf::{ResolvConf, Stamp};
+use super::upstream::{Maker, Server};
+use crate::base::monotonic;
+use crate::engine::Snapshot;
+use crate::engine::dns::names::UpstreamHealth;
+use crate::engine::listener::Resolver;
+use crate::faces::dns::Config;
+use crate::model::names::DnsName;
+use crate::model::upstream::Upstream;
+
+/// Sets of containers and networks that were not asked for this long are forgotten when others come.
+const UNUSED: Duration = Duration::from_secs(3600);
+
+/// Servers that are asked together, in this order.
+pub(crate) struct Set {
+    /// Never that of another set.
+    pub(crate) id: u64,
+    pub(crate) servers: Vec<Arc<Server>>,
+    /// Whether answers may be told again before their time is over. Not those of a resolver on the host that resolv.conf
+    /// names (systemd-resolved): it keeps them itself, and it knows when a VPN comes or goes, which the file does not
+    /// show.
+    pub(crate) keeps: bool,
+    /// Whether it is the resolver in a container.
+    pub(crate) is_beside: bool,
+    used: Mutex<Instant>,
+}
+
+/// Why these servers are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Because {
+    /// They are the resolver that answers in the container besides us.
+    Beside,
+    /// They were given to the container.
+    Container,
+    /// They were given to one or several of its networks.
+    Network,
+    /// The configuration gives the name's domain to them.
+    Split,
+    /// They stand in the configuration.
+    Configuration,
+    /// They stand in the host's resolv.conf.
+    Host,
+}
+
+/// Whom to ask.
+pub(crate) struct Route {
+    pub(crate) set: Arc<Set>,
+    pub(crate) because: Because,
+    /// Servers that lead back here, and so are not asked.
+    pub(crate) left_out: Vec<Upstream>,
+}
+
+/// Every server and set there is.
+pub(crate) struct Upstreams {
+    maker: Option<Maker>,
+    servers: Mutex<HashMap<Upstream, Weak<Server>>>,
+    sets: ArcSwap<HashMap<Vec<Upstream>, Arc<Set>>>,
+    ids: AtomicU64,
+    configured: Option<Arc<Set>>,
+    /// By domain as it stands in a message, in lower case.
+    split: HashMap<Box<[u8]>, Arc<Set>>,
+    resolv_conf: ResolvConf,
+    host: ArcSwap<(Option<Stamp>, Arc<Set>)>,
+    /// Resolvers in containers, by the address that stands for the container.
+    beside: ArcSwap<HashMap<IpAddr, Arc<Set>>>,
+}
+
+impl Upstreams {
+    pub(crate) fn new(config: Config) -> Self {
+        let maker =
+            Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
+        let nobody = Arc::new(Set {
+            id: 0,
+            servers: Vec::new(),
+            keeps: false,
+            is_beside: false,
+            used: Mutex::new(monotonic::now()),
+        });
+        let resolv_conf = ResolvConf(config.resolv_conf);
+        let mut made = Self {
+            maker,
+            servers: Mutex::default(),
+            sets: ArcSwap::default(),
+            ids: AtomicU64::new(1),
+            configured: None,
+            split: HashMap::new(),
+            resolv_conf,
+            host: ArcSwap::from_pointee((None, nobody)),
+            beside: ArcSwap::default(),
+        };
+        made.configured = (!config.upstreams.is_empty()).then(|| made.set(&config.upstreams));
+        made.split = config.split.iter().map(|(domain, servers)| (wire(domain), made.set(servers))).collect();
+        made
+    }
+
+    /// Whom to ask on behalf of the asker for a name (as it stands in a message, in lower case). `None`: only a look at
+    /// what is not in memory can tell, and `quick` forbids that.
+    pub(crate) fn route(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Route> {
+        let (set, because) = self.of(asker, name, snapshot, quick)?;
+        let leads_back = |server: &&Arc<Server>| leads_back(server.upstream.address.ip(), asker, snapshot);
+        if !set.servers.iter().any(|server| leads_back(&server)) {
+            return Some(Route { set, because, left_out: Vec::new() });
+        }
+        let (out, left): (Vec<_>, Vec<_>) = set.servers.iter().partition(leads_back);
+        let upstreams = |servers: Vec<&Arc<Server>>| -> Vec<Upstream> {
+            servers.iter().map(|server| server.upstream.clone()).collect()
+        };
+        Some(Route { set: self.known(&upstreams(left), quick)?, because, left_out: upstreams(out) })
+    }
+
+    fn of(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Because)> {
+        if let Some(set) = self.beside.load().get(&asker) {
+            return Some((set.clone(), Because::Beside));
+        }
+        match given(asker, snapshot) {
+            Given::ToContainer(list) => return Some((self.known(list, quick)?, Because::Container)),
+            Given::ToNetworks(list) => return Some((self.known(&list, quick)?, Because::Network)),
+            Given::Nothing => {}
+        }
+        if let Some(set) = suffixes(name).find_map(|suffix| self.split.get(suffix)).filter(|_| !self.split.is_empty()) {
+            return Some((set.clone(), Because::Split));
+        }
+        match &self.configured {
+            Some(set) => Some((set.clone(), Because::Configuration)),
+            None => Some((self.host(quick)?, Because::Host)),
+        }
+    }
+
+    /// From now on this resolver is asked for what the asker wants to know and we do not; `None`: no longer.
+    pub(crate) fn set_beside(&self, asker: IpAddr, resolver: Option<Resolver>) {
+        let known = self.beside.load_full();
+        if resolver.is_none() && !known.contains_key(&asker) {
+            return;
+        }
+        let mut all = HashMap::clone(&known);
+        all.remove(&asker);
+        if let Some(resolver) = resolver {
+            // What it says changes as its containers come and go, and it tells long times to live.
+            let id = self.ids.fetch_add(1, Ordering::Relaxed);
+            let servers = vec![Arc::new(Server::within(resolver))];
+            all.insert(
+                asker,
+                Arc::new(Set { id, servers, keeps: false, is_beside: true, used: Mutex::new(monotonic::now()) }),
+            );
+        }
+        // Only the server task changes it.
+        self.beside.store(Arc::new(all));
+    }
+
+    /// Whether a resolver answers the asker besides us.
+    pub(crate) fn has_beside(&self, asker: IpAddr) -> bool {
+        self.beside.load().contains_key(&asker)
+    }
+
+    /// The host's servers as of now. A stat(2) for each question is the price for the next question to go to the new
+    /// server.
+    fn host(&self, quick: bool) -> Option<Arc<Set>> {
+        let host = self.host.load();
+        let stamp = self.resolv_conf.stamp();
+        // The file that is not there has been looked for once.
+        if stamp == host.0 && (stamp.is_some() || host.1.id != 0) {
+            return Some(host.1.clone());
+        }
+        if quick {
+            return None;
+        }
+        // Two questions that find the change at once both read the file: harmless, the contents are the same. Answers of
+        // the servers before are not told any more, even if they are named again.
+        let servers = self.resolv_conf.read();
+        let keeps = !servers.iter().any(|server| server.address.ip().is_loopback());
+        let set = Arc::new(Set { keeps, ..self.made(&servers) });
+        self.host.store(Arc::new((stamp, set.clone())));
+        Some(set)
+    }
+
+    /// The set of exactly these servers.
+    fn known(&self, list: &[Upstream], quick: bool) -> Option<Arc<Set>> {
+        if let Some(set) = self.sets.load().get(list) {
+            return Some(set.clone());
+        }
+        (!quick).then(|| self.set(list))
+    }
+
+    fn set(&self, list: &[Upstream]) -> Arc<Set> {
+        let made = Arc::new(self.made(list));
+        let mut set = made.clone();
+        self.sets.rcu(|sets| {
+            // Somebody else may have been quicker.
+            if let Some(known) = sets.get(list) {
+                set = known.clone();
+                return sets.clone();
+            }
+            let now = monotonic::now();
+            let lately = |set: &Set| now.saturating_duration_since(*lock(&set.used)) < UNUSED;
+            let mut sets: HashMap<_, _> =
+                sets.iter().filter(|(_, set)| lately(set)).map(|(list, set)| (list.clone(), set.clone())).collect();
+            set = made.clone();
+            sets.insert(list.to_vec(), made.clone());
+            Arc::new(sets)
+        });
+        set
+    }
+
+    /// A set of one server.
+    #[cfg(test)]
+    pub(crate) fn of_one(&self, server: Arc<Server>) -> Arc<Set> {
+        Arc::new(Set {
+            id: 1,
+            servers: vec![server],
+            keeps: true,
+            is_beside: false,
+            used: Mutex::new(monotonic::now()),
+        })
+    }
+
+    fn made(&self, list: &[Upstream]) -> Set {
+        let id = self.ids.fetch_add(1, Ordering::Relaxed);
+        let mut all = lock(&self.servers);
+        all.retain(|_, server| server.strong_count() > 0);
+        let servers = list.iter().filter_map(|upstream| {
+            let known = all.get(upstream).and_then(Weak::upgrade);
+            let server = known.or_else(|| Some(Arc::new(self.maker.as_ref()?.server(upstream))))?;
+            all.insert(upstream.clone(), Arc::downgrade(&server));
+            Some(server)
+        });
+        Set { id, servers: servers.collect(), keeps: true, is_beside: false, used: Mutex::new(monotonic::now()) }
+    }
+
+    /// How every server does, by address.
+    pub(crate) fn health(&self) -> Vec<UpstreamHealth> {
+        let mut all: Vec<Arc<Server>> = lock(&self.servers).values().filter_map(Weak::upgrade).collect();
+        all.sort_by_key(|server| server.upstream.address);
+        all.iter().map(|server| server.health.told(server.upstream.to_string())).collect()
+    }
+}
+
+impl Set {
+    /// Remembers that it is in use.
+    pub(crate) fn use_now(&self) {
+        *lock(&self.used) = monotonic::now();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What they hold is whole between any two statements.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What people said about the asker.
+enum Given<'a> {
+    ToContainer(&'a [Upstream]),
+    ToNetworks(std::borrow::Cow<'a, [Upstream]>),
+    Nothing,
+}
+
+fn given(asker: IpAddr, snapshot: &Snapshot) -> Given<'_> {
+    let desired = &snapshot.desired;
+    let Some(endpoint) = desired.at_address(asker) else {
+        // The host, through a gateway.
+        return match desired.at_gateway(asker).filter(|network| !network.dns.upstreams.is_empty()) {
+            Some(network) => Given::ToNetworks(network.dns.upstreams.as_slice().into()),
+            None => Given::Nothing,
+        };
+    };
+    let endpoints = desired.container(&endpoint.container.id).map_or(&[][..], |attached| attached.endpoints.as_slice());
+    if let Some(own) = endpoints.iter().find(|endpoint| !endpoint.upstreams.is_empty()) {
+        return Given::ToContainer(&own.upstreams);
+    }
+    // Nothing of an internal network goes out.
+    let networks = endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network));
+    let lists = networks.filter(|network| !network.internal && !network.dns.upstreams.is_empty());
+    let mut lists = lists.map(|network| network.dns.upstreams.as_slice());
+    let (Some(first), second) = (lists.next(), lists.next()) else { return Given::Nothing };
+    let Some(second) = second else { return Given::ToNetworks(first.into()) };
+    let mut all = first.to_vec();
+    for upstream in second.iter().chain(lists.flatten()) {
+        if !all.contains(upstream) {
+            all.push(upstream.clone());
+        }
+    }
+    Given::ToNetworks(all.into())
+}
+
+/// Whether a name server would lead back to us or to the asker: a gateway of ours, or the asker's own address (a
+/// container that is itself the host's resolver).
+fn leads_back(server: IpAddr, asker: IpAddr, snapshot: &Snapshot) -> bool {
+    let server = server.to_canonical();
+    if snapshot.desired.at_gateway(server).is_some() || server == asker {
+        return true;
+    }
+    let holder = |address| snapshot.desired.at_address(address).map(|endpoint| &endpoint.container.id);
+    holder(server).is_some() && holder(server) == holder(asker)
+}
+
+/// A domain as it stands in a message, in lower case.
+fn wire(domain: &DnsName) -> Box<[u8]> {
+    let domain = domain.key();
+    let labels = domain.split('.').filter(|label| !label.is_empty());
+    // A label has at most 63 bytes.
+    let bytes =
+        labels.flat_map(|label| std::iter::once(u8::try_from(label.len()).unwrap_or_default()).chain(label.bytes()));
+    bytes.chain([0]).collect()
+}
+
+/// The name and every domain it lies in, the longest first, each as it stands in a message.
+fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |name| match name.split_first() {
+        Some((0, _)) | None => None,
+        Some((length, rest)) => rest.get(usize::from(*length)..),
+    })
+}

@@ -1,0 +1,173 @@
+//! How a name server has done lately: its round trip, and whether it is asked before or after the others.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::base::monotonic;
+use crate::engine::dns::names::UpstreamHealth;
+
+/// How long a server that was silent is asked last; twice as long each further time, up to the most.
+const PENALTY: Duration = Duration::from_secs(5);
+const PENALTY_MAX: Duration = Duration::from_secs(60);
+/// How long the one query that tries it afterwards is alone in that.
+const TRIAL: Duration = Duration::from_secs(2);
+/// A server that has not answered within so many of its round trips is late, within these bounds. The lower one is for
+/// recursion: a name that it does not know yet takes it longer than one round trip.
+const LATE_ROUND_TRIPS: u32 = 3;
+const LATE_MIN: Duration = Duration::from_millis(60);
+const LATE_MAX: Duration = Duration::from_millis(150);
+
+/// What is known of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    counts: [AtomicU64; 4],
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    /// Smoothed as in RFC 6298, 2.
+    round_trip: Option<Duration>,
+    /// When it last answered.
+    heard: Option<Instant>,
+    /// Until when it is asked last, and for how long that was set.
+    out_until: Option<Instant>,
+    penalty: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Count {
+    Asked,
+    Answered,
+    Failed,
+    Silent,
+}
+
+impl Health {
+    fn count(&self, count: Count) {
+        self.counts[count as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // The state is whole between any two statements.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is being asked.
+    pub(super) fn asked(&self) {
+        self.count(Count::Asked);
+    }
+
+    /// Something came from it after `round_trip`; `good`: an answer.
+    pub(super) fn heard(&self, round_trip: Option<Duration>, good: bool) {
+        self.count(if good { Count::Answered } else { Count::Failed });
+        let mut state = self.state();
+        if let Some(sample) = round_trip {
+            state.round_trip = Some(state.round_trip.map_or(sample, |known| (known * 7 + sample) / 8));
+        }
+        (state.heard, state.out_until, state.penalty) = (Some(monotonic::now()), None, Duration::ZERO);
+    }
+
+    /// It is there, whatever becomes of the question.
+    pub(super) fn alive(&self) {
+        self.state().heard = Some(monotonic::now());
+    }
+
+    /// Nothing came on what it was asked at `since`. It is asked last for some time, unless it has answered others;
+    /// true when that is new.
+    pub(super) fn silent(&self, since: Instant) -> bool {
+        self.count(Count::Silent);
+        let (mut state, now) = (self.state(), monotonic::now());
+        let alive = state.heard.is_some_and(|heard| heard >= since);
+        let known = state.out_until.is_some_and(|until| until > now + TRIAL);
+        if alive || known {
+            return false;
+        }
+        let new = state.out_until.is_none();
+        state.penalty = (state.penalty * 2).clamp(PENALTY, PENALTY_MAX);
+        state.out_until = Some(now + state.penalty);
+        new
+    }
+
+    /// Whether it is asked in its turn. Once its time is over, one query tries it, and if that is answered, all do.
+    pub(super) fn has_turn(&self) -> bool {
+        let (mut state, now) = (self.state(), monotonic::now());
+        match state.out_until {
+            Some(until) if until > now => return false,
+            Some(_) => state.out_until = Some(now + TRIAL),
+            None => {}
+        }
+        true
+    }
+
+    /// Whether it was silent lately.
+    pub(crate) fn is_out(&self) -> bool {
+        self.state().out_until.is_some()
+    }
+
+    /// After how long the next server is asked as well.
+    pub(super) fn late(&self) -> Duration {
+        let round_trip = self.state().round_trip;
+        round_trip.map_or(LATE_MAX, |known| (known * LATE_ROUND_TRIPS).clamp(LATE_MIN, LATE_MAX))
+    }
+
+    /// For people, under the server's address.
+    pub(crate) fn told(&self, server: String) -> UpstreamHealth {
+        let count = |count: Count| self.counts[count as usize].load(Ordering::Relaxed);
+        let state = *self.state();
+        UpstreamHealth {
+            server,
+            asked: count(Count::Asked),
+            answered: count(Count::Answered),
+            failed: count(Count::Failed),
+            silent: count(Count::Silent),
+            rtt: state.round_trip,
+            healthy: state.out_until.is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_silent_server_is_asked_last_until_it_answers() {
+        let health = Health::default();
+        assert!(health.has_turn() && !health.is_out());
+        let before = monotonic::now();
+        health.heard(Some(Duration::from_millis(10)), true);
+        health.silent(before);
+        assert!(health.has_turn(), "one lost question of several says nothing about the server");
+        health.silent(monotonic::now());
+        assert!(!health.has_turn() && health.is_out());
+        health.heard(Some(Duration::from_millis(90)), false);
+        assert!(health.has_turn(), "whoever says anything is there");
+        let told = health.told("192.0.2.1".into());
+        assert_eq!((told.answered, told.failed, told.silent, told.healthy), (1, 1, 2, true));
+        assert_eq!(told.rtt, Some(Duration::from_millis(20)));
+    }
+
+    #[test]
+    fn one_query_tries_a_server_whose_time_is_over() {
+        let health = Health::default();
+        health.silent(monotonic::now());
+        health.state().out_until = Some(monotonic::now());
+        assert!(health.has_turn(), "the trial");
+        assert!(!health.has_turn(), "the others wait for its outcome");
+        health.silent(monotonic::now());
+        let left = health.state().out_until.unwrap() - monotonic::now();
+        assert!(left > PENALTY, "longer than the first time: {left:?}");
+    }
+
+    #[test]
+    fn what_is_late_follows_the_round_trip() {
+        let health = Health::default();
+        assert_eq!(health.late(), LATE_MAX);
+        health.heard(Some(Duration::from_millis(1)), true);
+        assert_eq!(health.late(), LATE_MIN);
+        (0..50).for_each(|_| health.heard(Some(Duration::from_millis(40)), true));
+        assert!(health.late() > Duration::from_millis(100), "{:?}", health.late());
+    }
+}

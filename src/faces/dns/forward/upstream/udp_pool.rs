@@ -1,0 +1,355 @@
+//! The UDP sockets through which one name server is asked: a few, each shared by many questions, so that tens of
+//! thousands may be under way with few descriptors.
+//!
+//! Against forged answers (RFC 5452): a question takes one of several sockets, whose ports the kernel draws at random; its
+//! ID is random; the letters of its name are in random case; sockets are replaced before long. An answer counts only when
+//! it comes from the server's address to that port, with that ID and that question. Anything else is as if nothing had
+//! come.
+
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use futures_util::task::AtomicWaker;
+use tokio::net::UdpSocket;
+use tokio::task::AbortHandle;
+
+use crate::base::monotonic;
+use crate::engine::listener::Resolver;
+use crate::faces::dns::message::wire::HEADER;
+
+/// Sockets for one server.
+const LANES: usize = 8;
+/// A socket is replaced after so many questions, or after this long.
+const QUESTIONS: usize = 8192;
+const LIFE: Duration = Duration::from_secs(30);
+/// One that nothing has come to is replaced sooner: the host's own address may have changed, to which a connected socket
+/// stays bound.
+const UNHEARD: Duration = Duration::from_secs(2);
+/// Questions that wait in one socket: a quarter of the IDs, or a random one that is free would be hard to find.
+const WAITING: usize = 16_384;
+/// More than we ask for: servers that do not care for that are heard too.
+const ANSWER_MAX: usize = 4096;
+/// A map that has been larger than this is made smaller when little is left in it.
+const ROOMY: usize = 1024;
+/// So many errors without a datagram between them, and the socket is given up.
+const ERRORS_MAX: usize = 100;
+
+/// Where the sockets lead, and those that are open.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    to: SocketAddr,
+    /// It is in a container, and asked from within.
+    within: Option<Arc<Resolver>>,
+    open: Mutex<[Option<Arc<Lane>>; LANES]>,
+}
+
+/// What comes of a question.
+#[derive(Debug)]
+pub(super) enum Heard {
+    /// An answer to it.
+    Answer(Vec<u8>),
+    /// One whose question has its letters in another case: forged, or the server does not keep it.
+    OtherCase,
+    /// The host says that nobody listens there.
+    Refused,
+}
+
+/// Where what comes of a question is heard, once.
+#[derive(Debug, Default)]
+pub(super) struct Ear {
+    heard: Mutex<Option<Heard>>,
+    waker: AtomicWaker,
+}
+
+impl Ear {
+    /// An answer is worth more than anything else; otherwise the first counts.
+    fn tell(&self, heard: Heard) {
+        let mut told = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*told {
+            None => *told = Some(heard),
+            Some(Heard::Answer(_)) => return,
+            Some(_) if matches!(heard, Heard::Answer(_)) => *told = Some(heard),
+            Some(_) => return,
+        }
+        drop(told);
+        self.waker.wake();
+    }
+
+    /// What has come, or will come.
+    pub(super) async fn hear(&self) -> Heard {
+        poll_fn(|context| {
+            self.waker.register(context.waker());
+            let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).take();
+            heard.map_or(Poll::Pending, Poll::Ready)
+        })
+        .await
+    }
+}
+
+/// A question that waits for its answer; no longer when this is dropped.
+#[derive(Debug)]
+pub(super) struct Ticket {
+    lane: Arc<Lane>,
+    id: u16,
+}
+
+#[derive(Debug)]
+struct Lane {
+    shared: Arc<Shared>,
+    opened: Instant,
+    asked: AtomicUsize,
+    reader: AbortHandle,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: UdpSocket,
+    waiting: Mutex<HashMap<u16, Waiting>>,
+    heard: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    question: Arc<[u8]>,
+    any_case: bool,
+    ear: Arc<Ear>,
+}
+
+impl Lanes {
+    pub(super) fn new(to: SocketAddr, within: Option<Arc<Resolver>>) -> Self {
+        Self { to, within, open: Mutex::default() }
+    }
+
+    /// Sends a question, whose ID is set here. `question`: its name, type and class as they stand in `message`. What
+    /// comes of it is heard at `ear`.
+    pub(super) async fn send(
+        &self,
+        message: &mut [u8],
+        question: &Arc<[u8]>,
+        any_case: bool,
+        ear: &Arc<Ear>,
+    ) -> io::Result<Ticket> {
+        let lane = self.lane().await?;
+        let ticket = lane.wait(Waiting { question: question.clone(), any_case, ear: ear.clone() })?;
+        message[..2].copy_from_slice(&ticket.id.to_be_bytes());
+        ticket.lane.shared.socket.send(message).await?;
+        Ok(ticket)
+    }
+
+    /// One of the sockets, opened if need be.
+    async fn lane(&self) -> io::Result<Arc<Lane>> {
+        let place = rand::random_range(0..LANES);
+        if let Some(lane) = self.open()[place].as_ref().filter(|lane| lane.is_fit()) {
+            return Ok(lane.clone());
+        }
+        let socket = match self.within.clone() {
+            None => connected(self.to).await?,
+            Some(within) => UdpSocket::from_std(tokio::task::spawn_blocking(move || within.udp()).await??)?,
+        };
+        let lane = Arc::new(Lane::open(socket));
+        // What waits in the old one keeps it until it is answered.
+        self.open()[place] = Some(lane.clone());
+        Ok(lane)
+    }
+
+    fn open(&self) -> MutexGuard<'_, [Option<Arc<Lane>>; LANES]> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).await?;
+    socket.connect(to).await?;
+    Ok(socket)
+}
+
+impl Lane {
+    fn open(socket: UdpSocket) -> Self {
+        let shared = Arc::new(Shared { socket, waiting: Mutex::default(), heard: AtomicUsize::new(0) });
+        let reader = tokio::spawn(shared.clone().read()).abort_handle();
+        Self { shared, opened: monotonic::now(), asked: AtomicUsize::new(0), reader }
+    }
+
+    /// Whether it takes another question.
+    fn is_fit(&self) -> bool {
+        let age = monotonic::now().saturating_duration_since(self.opened);
+        let unheard = age > UNHEARD && self.shared.heard.load(Ordering::Relaxed) == 0;
+        !unheard && age < LIFE && self.asked.load(Ordering::Relaxed) < QUESTIONS && !self.reader.is_finished()
+    }
+
+    fn wait(self: &Arc<Self>, waiting: Waiting) -> io::Result<Ticket> {
+        let mut all = self.shared.waiting();
+        if all.len() >= WAITING {
+            return Err(io::Error::other("too many questions wait for this server"));
+        }
+        let id = loop {
+            let id = rand::random();
+            if !all.contains_key(&id) {
+                break id;
+            }
+        };
+        all.insert(id, waiting);
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        drop(all);
+        Ok(Ticket { lane: self.clone(), id })
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut waiting = self.lane.shared.waiting();
+        waiting.remove(&self.id);
+        if waiting.capacity() > ROOMY && waiting.len() < waiting.capacity() / 8 {
+            let most = waiting.len() * 2;
+            waiting.shrink_to(most);
+        }
+    }
+}
+
+impl Shared {
+    fn waiting(&self) -> MutexGuard<'_, HashMap<u16, Waiting>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn read(self: Arc<Self>) {
+        let (mut buffer, mut errors) = (vec![0; ANSWER_MAX], 0);
+        while errors < ERRORS_MAX {
+            match self.socket.recv(&mut buffer).await {
+                Ok(length) => {
+                    errors = 0;
+                    self.heard.fetch_add(1, Ordering::Relaxed);
+                    self.hear(&buffer[..length]);
+                }
+                Err(_) => {
+                    errors += 1;
+                    // Which of the questions it was about is not told.
+                    for waiting in self.waiting().values() {
+                        waiting.ear.tell(Heard::Refused);
+                    }
+                }
+            }
+        }
+    }
+
+    fn hear(&self, message: &[u8]) {
+        let Some(&[i0, i1, flags, code, q0, q1, ..]) = message.first_chunk::<HEADER>() else { return };
+        let waiting = self.waiting();
+        // A reply to a query (RFC 1035, 4.1.1: QR and OPCODE).
+        let Some(asked) = waiting.get(&u16::from_be_bytes([i0, i1])).filter(|_| flags & 0xf8 == 0x80) else { return };
+        let heard = match u16::from_be_bytes([q0, q1]) {
+            // Some say that they could not read it without saying what.
+            0 if code & 0x0f != 0 => Heard::Answer(message.to_vec()),
+            1 => match message[HEADER..].get(..asked.question.len()) {
+                Some(question) if *question == *asked.question => Heard::Answer(message.to_vec()),
+                Some(question) if is_same_name(question, &asked.question) => {
+                    if asked.any_case {
+                        Heard::Answer(message.to_vec())
+                    } else {
+                        Heard::OtherCase
+                    }
+                }
+                _ => return,
+            },
+            _ => return,
+        };
+        asked.ear.tell(heard);
+    }
+}
+
+/// Whether two questions of the same length differ in case only.
+fn is_same_name(one: &[u8], other: &[u8]) -> bool {
+    let (name, rest) = one.split_at(one.len().saturating_sub(4));
+    other.strip_suffix(rest).is_some_and(|other| name.eq_ignore_ascii_case(other))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUESTION: &[u8] = b"\x03wWw\x07exAmple\0\0\x01\0\x01";
+
+    async fn ask(lanes: &Lanes, any_case: bool) -> (Ticket, Arc<Ear>) {
+        let ear: Arc<Ear> = Arc::default();
+        let mut message = [&b"\0\0\x01\0\0\x01\0\0\0\0\0\0"[..], QUESTION].concat();
+        (lanes.send(&mut message, &QUESTION.into(), any_case, &ear).await.unwrap(), ear)
+    }
+
+    fn reply(message: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
+        let mut reply = message.to_vec();
+        reply[2] |= 0x80;
+        change(&mut reply);
+        reply
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_to_the_question_counts() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let lanes = Lanes::new(server.local_addr().unwrap(), None);
+        let (ticket, told) = ask(&lanes, false).await;
+        let mut buffer = [0; 512];
+        let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+        let message = &buffer[..length];
+        let forger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        forger.send_to(&reply(message, |_| ()), from).await.unwrap();
+        for forged in [
+            reply(message, |m| m[0] ^= 1),
+            reply(message, |m| m[2] = 1),
+            reply(message, |m| m[2] |= 0x08),
+            reply(message, |m| m[5] = 0),
+            reply(message, |m| m[14] = b'x'),
+            reply(message, |m| m[length - 3] = 28),
+            reply(message, |m| m.truncate(20)),
+        ] {
+            server.send_to(&forged, from).await.unwrap();
+        }
+        server.send_to(&reply(message, |m| m[13] ^= 0x20), from).await.unwrap();
+        assert!(matches!(told.hear().await, Heard::OtherCase));
+        server.send_to(&reply(message, |m| m.push(0)), from).await.unwrap();
+        let Heard::Answer(answer) = told.hear().await else { panic!() };
+        assert_eq!(answer.len(), length + 1);
+        drop(ticket);
+        server.send_to(&reply(message, |_| ()), from).await.unwrap();
+        let (_second, second_told) = ask(&lanes, true).await;
+        let (length, from) = server.recv_from(&mut buffer).await.unwrap();
+        server.send_to(&reply(&buffer[..length], |m| m[HEADER..].make_ascii_lowercase()), from).await.unwrap();
+        assert!(matches!(second_told.hear().await, Heard::Answer(_)), "in any case");
+        assert!(told.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
+    }
+
+    #[tokio::test]
+    async fn ports_and_ids_differ_and_sockets_are_few() {
+        let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let lanes = Lanes::new(server.local_addr().unwrap(), None);
+        let (mut ports, mut ids, mut kept) =
+            (std::collections::BTreeSet::new(), std::collections::BTreeSet::new(), Vec::new());
+        for _ in 0..200 {
+            kept.push(ask(&lanes, false).await);
+            let mut buffer = [0; 512];
+            let (_, from) = server.recv_from(&mut buffer).await.unwrap();
+            ports.insert(from.port());
+            ids.insert([buffer[0], buffer[1]]);
+        }
+        assert!((2..=LANES).contains(&ports.len()), "{ports:?}");
+        assert!(ids.len() > 190, "{}", ids.len());
+    }
+
+    #[tokio::test]
+    async fn nobody_there_is_told_at_once() {
+        let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let (_ticket, told) = ask(&Lanes::new(address, None), false).await;
+        assert!(matches!(told.hear().await, Heard::Refused));
+    }
+}

@@ -1,0 +1,125 @@
+//! The server: which sockets are served, from the engine's word to open them to its word to close them.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error};
+
+use super::udp::UdpLoop;
+use super::{tcp, udp};
+use crate::base::clients::Clients;
+use crate::base::descriptors::Room;
+use crate::engine::dns::names::Names;
+use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
+use crate::engine::telemetry::Seen;
+use crate::faces::dns::answer::names::Forwarding;
+use crate::faces::dns::answer::slow_path::Handler;
+use crate::faces::dns::telemetry::{Place, Watch};
+use crate::faces::dns::{Config, View};
+
+/// Answers on the sockets that the engine hands over.
+pub struct Server {
+    handler: Handler,
+    listening: ListeningReceiver,
+    seen: Arc<Seen>,
+    clients: Arc<Clients<IpAddr>>,
+    room: Room,
+    serving: HashMap<IpAddr, Serving>,
+}
+
+/// What is served at one address.
+struct Serving {
+    udp: udp::Serving,
+    stop: CancellationToken,
+    tcp: JoinHandle<()>,
+}
+
+impl Server {
+    /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
+    /// is counted, and logged where that is wanted, in `seen`.
+    pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
+        let room = config.room;
+        let clients = Clients::new(tcp::PER_CLIENT, tcp::TOTAL);
+        Self { handler: Handler::new(config, view), listening, seen, clients, room, serving: HashMap::new() }
+    }
+
+    /// The door for other faces.
+    pub fn names(&self) -> Arc<dyn Names> {
+        Arc::new(Forwarding(self.handler.clone()))
+    }
+
+    /// Serves until told to stop, or until the engine is gone; then every socket is closed. Ends by itself only when
+    /// the UDP loop cannot run.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let (mut udp, mut ended) = match UdpLoop::start(&self.handler) {
+            Ok(started) => started,
+            Err(error) => {
+                error!("start the name service: {error}");
+                return;
+            }
+        };
+        let watch = Watch::start(self.seen.clone());
+        loop {
+            let told = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = &mut ended => break,
+                told = self.listening.recv() => told,
+            };
+            match told {
+                None => break,
+                Some(Listening::Serve(sockets)) => {
+                    let address = sockets.address;
+                    self.close(&udp, address).await;
+                    match self.serve(&mut udp, sockets, watch.clone()) {
+                        Ok(()) => debug!(%address, "DNS is served"),
+                        Err(error) => error!(
+                            "serve DNS on {address}: {error}: names do not resolve there until netd is restarted"
+                        ),
+                    }
+                }
+                Some(Listening::Alive(tell)) => {
+                    udp.is_alive().await;
+                    // Who asked may have lost patience.
+                    let _ = tell.send(());
+                }
+                Some(Listening::Stop { address, closed }) => {
+                    self.close(&udp, address).await;
+                    drop(closed);
+                }
+            }
+        }
+        let addresses: Vec<IpAddr> = self.serving.keys().copied().collect();
+        for address in addresses {
+            self.close(&udp, address).await;
+        }
+    }
+
+    fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, watch: Watch) -> io::Result<()> {
+        let place = Place::new(watch, sockets.address, sockets.asker);
+        self.handler.forwarder().set_beside(sockets.address, sockets.beside);
+        let listener = TcpListener::from_std(sockets.tcp)?;
+        let udp = udp.serve(sockets.udp, &place)?;
+        let stop = CancellationToken::new();
+        let limits = tcp::Limits { clients: self.clients.clone(), room: self.room };
+        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), limits, place, stop.clone()));
+        self.serving.insert(sockets.address, Serving { udp, stop, tcp });
+        Ok(())
+    }
+
+    /// Returns when the sockets are closed, so that the address can be bound again at once.
+    async fn close(&mut self, udp: &UdpLoop, address: IpAddr) {
+        if let Some(serving) = self.serving.remove(&address) {
+            serving.stop.cancel();
+            udp.close(serving.udp).await;
+            // Fails only when the task panicked, which tokio reports.
+            let _ = serving.tcp.await;
+            self.handler.forwarder().set_beside(address, None);
+            debug!(%address, "DNS is no longer served");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! DNS over TCP (RFC 7766): a task for each gateway's listener and one for each connection. Questions may follow each
+//! other without waiting, replies come when they are ready, in any order. A client that is slow, silent or hostile costs
+//! what its own connections cost, which `clients` bounds.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::base::clients::{Busy, Clients};
+use crate::base::descriptors::Room;
+use crate::base::shares::Share;
+use crate::base::{clients, monotonic};
+use crate::faces::dns::answer::fast_path::Done;
+use crate::faces::dns::answer::slow_path::{Handler, Outcome};
+use crate::faces::dns::message::origin::Origin;
+use crate::faces::dns::message::wire::{HEADER, Transport};
+use crate::faces::dns::telemetry;
+use crate::faces::dns::telemetry::{Place, Replied};
+
+/// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
+/// an upstream may take.
+const IDLE: Duration = Duration::from_secs(10);
+/// A client that takes no byte of what is written to it for this long is left.
+const STUCK: Duration = Duration::from_secs(10);
+/// Questions of one connection that are not answered yet, or whose replies wait to be written. No further one is read
+/// meanwhile, which the client feels as TCP's back pressure.
+const UNDER_WAY: usize = 32;
+/// Bytes of a question; an ordinary one has some 50, and nobody asks what does not fit UDP.
+const QUESTION_MAX: u64 = 4096;
+/// Replies are collected up to about this many bytes for one write.
+const WRITE: usize = 16 * 1024;
+/// Nothing can be accepted for want of descriptors or memory: tried again after this.
+const BACK_OFF: Duration = Duration::from_millis(100);
+
+/// Connections of one client. Resolvers use one (RFC 7766, 6.2.2), a program with many threads some more.
+pub(crate) const PER_CLIENT: usize = 16;
+/// Connections of all clients together.
+pub(crate) const TOTAL: usize = 512;
+
+type Admitted = clients::Admitted<IpAddr>;
+
+/// How many connections there may be.
+pub(crate) struct Limits {
+    pub(crate) clients: Arc<Clients<IpAddr>>,
+    pub(crate) room: Room,
+}
+
+/// A reply on its way to the client.
+struct Reply {
+    bytes: Vec<u8>,
+    _held: (Busy<IpAddr>, OwnedSemaphorePermit),
+    _share: Share<IpAddr>,
+}
+
+/// Accepts connections until told to stop; then all of them are closed.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    handler: Handler,
+    limits: Limits,
+    place: Arc<Place>,
+    stop: CancellationToken,
+) {
+    let Limits { clients, room } = limits;
+    let mut connections = JoinSet::new();
+    let mut short = false;
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, source)) => {
+                short = false;
+                if !room.has(stream.as_raw_fd()) {
+                    // What the daemon needs for its work is not for connections: this one goes, and an idle one.
+                    clients.make_room();
+                    place.refused();
+                    continue;
+                }
+                let source = place.asker(source);
+                // The stream of one that is not admitted is closed here.
+                match clients.admit(source.ip().to_canonical()) {
+                    Some(admitted) => {
+                        connections.spawn(converse(stream, source, handler.clone(), place.clone(), admitted));
+                    }
+                    None => place.refused(),
+                }
+            }
+            Err(error) if is_of_the_connection(&error) => debug!("accept a DNS connection: {error}"),
+            Err(error) => {
+                if !short {
+                    warn!("accept DNS connections: {error}: tried again (see LimitNOFILE in systemd.exec(5))");
+                }
+                short = true;
+                clients.make_room();
+                tokio::time::sleep(BACK_OFF).await;
+            }
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// Whether it says something about the one connection only, which is then gone (accept(2)).
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied, TimedOut};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
+}
+
+/// One connection, to its end; `source`: who asks.
+async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, place: Arc<Place>, admitted: Admitted) {
+    let _open = place.opened();
+    // Fails only where there is no TCP below.
+    let _ = stream.set_nodelay(true);
+    let (reader, writer) = stream.into_split();
+    let (replies, waiting) = mpsc::channel(UNDER_WAY);
+    let speak = write_replies(writer, waiting);
+    tokio::pin!(speak);
+    tokio::select! {
+        () = admitted.dismissed() => return place.dismissed(),
+        () = &mut speak => return,
+        () = read_questions(reader, source, &handler, &place, &admitted, replies) => {}
+    }
+    // Nothing more is asked; what is under way is answered all the same.
+    tokio::select! {
+        () = admitted.dismissed() => place.dismissed(),
+        () = speak => {}
+    }
+}
+
+async fn read_questions(
+    reader: OwnedReadHalf,
+    source: SocketAddr,
+    handler: &Handler,
+    place: &Arc<Place>,
+    admitted: &Admitted,
+    replies: mpsc::Sender<Reply>,
+) {
+    let mut reader = BufReader::with_capacity(2048, reader);
+    let places = Arc::new(Semaphore::new(UNDER_WAY));
+    let mut question = Vec::new();
+    loop {
+        // The semaphore is never closed.
+        let Ok(free) = places.clone().acquire_owned().await else { return };
+        match timeout(IDLE, frame(&mut reader, &mut question)).await {
+            Ok(Ok(())) if question.len() >= HEADER => {}
+            // Silent, at its end, broken, or no DNS at all.
+            _ => return,
+        }
+        let held = (admitted.busy(), free);
+        let came = monotonic::now();
+        let (bytes, origin) = match quick(handler, &question, source) {
+            Some(said) => said,
+            None => match handler.decide(&question, source, Transport::Tcp) {
+                Outcome::Reply(bytes) => {
+                    let origin = telemetry::own(&bytes);
+                    (bytes, origin)
+                }
+                Outcome::Shed(bytes) => {
+                    place.shed(&handler.view());
+                    (bytes, Origin::Nobody)
+                }
+                Outcome::Forward(forwarding) => {
+                    let (handler, replies, place) = (handler.clone(), replies.clone(), place.clone());
+                    let question = question.clone();
+                    tokio::spawn(async move {
+                        let (bytes, origin) = handler.finish(&question, source, Transport::Tcp, forwarding).await;
+                        seen(&handler, &place, (&question, &bytes), source, origin, came);
+                        let Some(share) = weigh(&handler, source, &bytes) else { return place.shed(&handler.view()) };
+                        // Fails when the connection is gone.
+                        let _ = replies.send(Reply { bytes, _held: held, _share: share }).await;
+                    });
+                    continue;
+                }
+            },
+        };
+        seen(handler, place, (&question, &bytes), source, origin, came);
+        if bytes.is_empty() {
+            continue;
+        }
+        // A client that leaves its replies lying is not answered further.
+        let Some(share) = weigh(handler, source, &bytes) else { return place.shed(&handler.view()) };
+        if replies.send(Reply { bytes, _held: held, _share: share }).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A reply's part of the memory of what waits; `None`: the client has too much there.
+fn weigh(handler: &Handler, source: SocketAddr, reply: &[u8]) -> Option<Share<IpAddr>> {
+    handler.forwarder().waiting().take(source.ip().to_canonical(), reply.len() as u64)
+}
+
+/// Counts and logs a reply.
+fn seen(
+    handler: &Handler,
+    place: &Place,
+    (question, reply): (&[u8], &[u8]),
+    source: SocketAddr,
+    origin: Origin,
+    came: Instant,
+) {
+    let replied = Replied { question, reply, asker: source.ip(), origin, transport: Transport::Tcp, came };
+    place.replied(&handler.view(), replied);
+}
+
+/// The quick way's reply, empty where nothing is to be said, and where it comes from; `None`: it is for the slow way.
+fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<u8>, Origin)> {
+    thread_local! {
+        static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
+    }
+    OUT.with_borrow_mut(|out| match handler.quick(&handler.view(), question, source, Transport::Tcp, out) {
+        Done::Replied(length, origin) => Some((out[..length].to_vec(), origin)),
+        Done::Rotated(length) => Some((out[..length].to_vec(), Origin::Local)),
+        Done::Ignored => Some((Vec::new(), Origin::Local)),
+        Done::Left => None,
+    })
+}
+
+/// Reads a message with its length before it (RFC 1035, 4.2.2). Memory is taken as the bytes come, not as announced.
+async fn frame(reader: &mut (impl AsyncRead + Unpin), message: &mut Vec<u8>) -> io::Result<()> {
+    message.clear();
+    let length = u64::from(reader.read_u16().await?);
+    if length > QUESTION_MAX {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    reader.take(length).read_to_end(message).await?;
+    if message.len() as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+}
+
+/// Writes replies as they come, those that wait together in one piece. Returns when there will be no more, or the
+/// client takes none.
+async fn write_replies(mut writer: OwnedWriteHalf, mut waiting: mpsc::Receiver<Reply>) {
+    let mut buffer = Vec::new();
+    let mut written = Vec::new();
+    while let Some(first) = waiting.recv().await {
+        let mut next = Some(first);
+        while let Some(reply) = next {
+            // hickory and the quick way keep to what fits.
+            let Ok(length) = u16::try_from(reply.bytes.len()) else { return };
+            buffer.extend(length.to_be_bytes());
+            buffer.extend(&reply.bytes);
+            written.push(reply);
+            next = if buffer.len() < WRITE { waiting.try_recv().ok() } else { None };
+        }
+        if !write(&mut writer, &buffer).await {
+            return;
+        }
+        buffer.clear();
+        // Only now the client may have further ones under way.
+        written.clear();
+    }
+}
+
+/// Writes all of it; false when the client is gone or has taken nothing for long.
+async fn write(writer: &mut OwnedWriteHalf, mut bytes: &[u8]) -> bool {
+    while !bytes.is_empty() {
+        match timeout(STUCK, writer.write(bytes)).await {
+            Ok(Ok(count)) if count > 0 => bytes = &bytes[count..],
+            _ => return false,
+        }
+    }
+    true
+}

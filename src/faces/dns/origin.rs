@@ -1,3 +1,0 @@
-//! Where replies come from: the word for it that counts and logs know.
-
-pub(super) use crate::engine::seen::Origin;

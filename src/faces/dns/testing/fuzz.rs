@@ -1,0 +1,172 @@
+//! A door to the packet path for who attacks it, the properties and the fuzzer (`scripts/bench fuzz`): any bytes of any
+//! asker go both ways over a small state, and what must always hold is checked.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "never part of the daemon")]
+
+use std::net::SocketAddr;
+use std::sync::{Arc, LazyLock};
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RData;
+use serde_json::json;
+
+use crate::engine::Snapshot;
+use crate::faces::dns::answer::fast_path;
+use crate::faces::dns::answer::fast_path::{Done, Source};
+use crate::faces::dns::answer::rotation::Turns;
+use crate::faces::dns::answer::slow_path::{Handler, Outcome};
+use crate::faces::dns::message::wire::Transport;
+use crate::faces::dns::{Config, View};
+use crate::model::desired::Desired;
+
+const TTL: u32 = 5;
+/// Who asks: containers on one network or two, the gateway, and somebody unknown.
+pub(crate) const ASKERS: [&str; 8] =
+    ["10.0.0.2", "10.0.0.3", "10.1.0.4", "10.0.0.5", "10.2.0.6", "fd00::2", "10.0.0.1", "192.0.2.1"];
+/// Those of them that are on net1 only.
+const ON_NET1: [&str; 3] = ["10.0.0.2", "10.0.0.5", "fd00::2"];
+
+/// net1, net2 and Net3.lan; containers web (net1), db (net1, net2), far (net2), a.b (net1) and c0 to c99 (net1) with
+/// the alias `pool`.
+fn build(domain: &str) -> Snapshot {
+    let mut desired = Desired::default();
+    for (n, name) in ["net1", "net2", "Net3.lan"].into_iter().enumerate() {
+        let network = json!({
+            "name": name, "id": "0".repeat(64), "internal": n == 2, "mtu": 1500, "labels": {}, "created": 0,
+            "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
+            "subnets": [{"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")},
+                {"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}],
+        });
+        desired.insert_network(serde_json::from_value(network).unwrap());
+    }
+    let mut add = |container: &str, net: usize, host: usize, alias: &str| {
+        let endpoint = json!({
+            "network": (["net1", "net2", "Net3.lan"][net]), "sequence": desired.counts().2, "ifname": "eth0",
+            "host_ifname": "v0", "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [alias], "publications": [],
+            "container": {"id": format!("{}-0123456789abcdef", container.replace('.', "-")), "name": container,
+                "netns": {"path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
+            "addresses": [format!("10.{net}.0.{host}/24"), format!("fd0{net}::{host}/64")],
+        });
+        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    };
+    add("web", 0, 2, "www");
+    add("db", 0, 3, "store");
+    add("db", 1, 3, "store");
+    add("far", 1, 4, "secret");
+    add("a.b", 0, 5, "Deep.Name");
+    add("hid", 2, 6, "lan");
+    for n in 0..100 {
+        add(&format!("c{n}"), 0, 100 + n, "pool");
+    }
+    Snapshot { desired, domain: domain.into(), revision: 7, ..Snapshot::default() }
+}
+
+/// The domains that the states are under.
+pub(crate) const DOMAINS: [&str; 4] = ["internal", "corp.example.com", "Internal", ""];
+static SNAPSHOTS: LazyLock<[Arc<Snapshot>; 4]> = LazyLock::new(|| DOMAINS.map(|domain| Arc::new(build(domain))));
+
+/// That state under one of the domains.
+pub(crate) fn snapshot(domain: &str) -> &'static Arc<Snapshot> {
+    let index = DOMAINS.iter().position(|known| *known == domain).unwrap();
+    &SNAPSHOTS[index]
+}
+
+fn handler(snapshot: &Arc<Snapshot>) -> Handler {
+    let snapshot = snapshot.clone();
+    let view: View = Arc::new(move || snapshot.clone());
+    let config = Config { ttl: TTL, resolv_conf: "/dev/null".into(), ..Config::default() };
+    Handler::new(config, view)
+}
+
+/// What the quick way replies; `None`: it leaves the message to the slow way.
+pub(crate) fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
+    let mut out = vec![0xee; if transport == Transport::Udp { 1232 } else { 65_535 }];
+    let turns = Turns::default();
+    let source = Source { snapshot, ttl: TTL, turns: &turns, forwarder: None };
+    let done = fast_path::answer(source, message, asker, transport, &mut out);
+    match done {
+        Done::Replied(length, _) | Done::Rotated(length) => {
+            if matches!(done, Done::Replied(..)) {
+                let mut again = vec![0; out.len()];
+                assert_eq!(fast_path::answer(source, message, asker, transport, &mut again), done);
+                assert_eq!(again[..length], out[..length], "whoever asks again is told the same");
+            }
+            out.truncate(length);
+            Some(out)
+        }
+        Done::Ignored => Some(Vec::new()),
+        Done::Left => None,
+    }
+}
+
+/// What the slow way replies; `None`: it would ask an upstream.
+pub(crate) fn slow(
+    snapshot: &Arc<Snapshot>,
+    message: &[u8],
+    asker: SocketAddr,
+    transport: Transport,
+) -> Option<Vec<u8>> {
+    match handler(snapshot).decide(message, asker, transport) {
+        Outcome::Reply(reply) | Outcome::Shed(reply) => Some(reply),
+        Outcome::Forward(_) => None,
+    }
+}
+
+/// What a reply to these bytes may have at most; what cannot be read is an asker without EDNS.
+pub(crate) fn allowed(message: &[u8], transport: Transport) -> usize {
+    let edns = Message::from_vec(message).ok().and_then(|message| message.edns);
+    match transport {
+        Transport::Tcp => 65_535,
+        Transport::Udp => edns.map_or(512, |edns| edns.max_payload().clamp(512, 1232)).into(),
+    }
+}
+
+/// One run of the fuzzer: the first byte says who asks how under which domain, the rest is the message. Panics when
+/// something that must hold does not.
+pub fn attack(input: &[u8]) {
+    let Some((choice, message)) = input.split_first() else { return };
+    let choice = usize::from(*choice);
+    let asker = SocketAddr::new(ASKERS[choice % 8].parse().unwrap(), 4711);
+    let transport = if choice & 0x08 == 0 { Transport::Udp } else { Transport::Tcp };
+    check(message, asker, transport, snapshot(DOMAINS[choice / 16 % 4]));
+}
+
+/// What must hold for any bytes: no panic, no reply that is longer than allowed, that cannot be read, that belongs to
+/// another question or tells of a network that the asker is not on; both ways say the same.
+pub(crate) fn check(bytes: &[u8], asker: SocketAddr, transport: Transport, state: &Arc<Snapshot>) {
+    let replies = [quick(state, bytes, asker, transport), slow(state, bytes, asker, transport)];
+    let asked = Message::from_vec(bytes).ok();
+    for reply in replies.iter().flatten().filter(|reply| !reply.is_empty()) {
+        assert!(reply.len() <= allowed(bytes, transport), "{} bytes", reply.len());
+        assert_eq!(reply[..2], bytes[..2], "its ID");
+        assert!(bytes[2] & 0x80 == 0 && reply[2] & 0x80 != 0, "replies are never replied to");
+        let reply = Message::from_vec(reply).expect("a reply that can be read");
+        if let Some(asked) = asked.as_ref().filter(|_| !reply.queries.is_empty()) {
+            let same = asked.queries.iter().map(|q| q.name().iter()).zip(reply.queries.iter().map(|q| q.name().iter()));
+            assert_eq!(asked.queries, reply.queries, "its question");
+            assert!(same.into_iter().all(|(asked, echoed)| asked.eq(echoed)), "its question in its case");
+        }
+        tells_of_nothing_foreign(&reply, asker);
+    }
+    if let Some(quick) = replies[0].as_ref() {
+        let slow = replies[1].as_ref().expect("the quick way answers what the slow way would forward");
+        assert_eq!(quick.is_empty(), slow.is_empty());
+        if !quick.is_empty() {
+            assert_eq!(Message::from_vec(quick).unwrap(), Message::from_vec(slow).unwrap());
+        }
+    }
+}
+
+fn tells_of_nothing_foreign(reply: &Message, asker: SocketAddr) {
+    let asker = asker.ip().to_string();
+    let on_net1 = ON_NET1.contains(&asker.as_str());
+    for record in reply.answers.iter().chain(&reply.additionals) {
+        let foreign = match &record.data {
+            RData::A(a) => matches!(a.octets(), [10, 1 | 2, ..]),
+            RData::AAAA(aaaa) => matches!(aaaa.segments()[0], 0xfd01 | 0xfd02),
+            RData::PTR(ptr) => ["far", "hid"].iter().any(|name| ptr.to_string().starts_with(name)),
+            RData::SRV(srv) => ["far", "hid"].iter().any(|name| srv.target.to_string().starts_with(name)),
+            _ => false,
+        };
+        assert!(!(on_net1 && foreign) && asker != "192.0.2.1", "{asker} is told {record}");
+    }
+}

@@ -1,0 +1,108 @@
+//! The name service within a container: its sockets are opened in the container's namespace, at 127.0.0.11.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::RouteNetlinkMessage;
+use rtnetlink::LinkUnspec;
+
+use super::resolver::Resolver;
+use super::table::Leads;
+use super::{resolver, sockets, table};
+use crate::kernel::netlink::socket::{Netlink, Request, failed};
+use crate::kernel::netns::Visit;
+use crate::kernel::{DnsSockets, KernelError, netns};
+use crate::model::endpoint::Netns;
+use crate::model::inside::{AT, Inside};
+
+/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
+const LOOPBACK: u32 = 1;
+/// RFC 1035, 4.2.
+const DNS_PORT: u16 = 53;
+/// There is one asker.
+const NO_LANES: usize = 0;
+const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
+
+/// What keeps a table there that ends with netd.
+#[derive(Debug)]
+pub struct Owner {
+    _table: table::Owner,
+}
+
+/// Opens the sockets and leads questions to them. Where the container's namespace has no nftables, they are on port 53
+/// themselves. Beside another resolver the table lasts as long as the owner that is returned: when netd ends, however it
+/// does, that resolver answers again.
+pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError> {
+    let wanted = inside.clone();
+    let (mut sockets, owner) = enter(&inside.netns, move || {
+        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+        let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
+        set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
+        let at = IpAddr::V4(AT);
+        let sockets = sockets::open(at, sockets::PORT, NO_LANES).map_err(io::Error::other)?;
+        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&wanted), passes: None };
+        if wanted.beside {
+            let owner = table::own(&Leads { passes: Some(resolver::MARK), ..leads })?;
+            return Ok((sockets, Some(Owner { _table: owner })));
+        }
+        match table::write(&leads) {
+            Ok(()) => Ok((sockets, None)),
+            Err(error) => {
+                tracing::debug!(%error, "no nftables in a container");
+                let sockets = sockets::open_exactly(at, DNS_PORT, NO_LANES).map_err(io::Error::other)?;
+                Ok((sockets, None))
+            }
+        }
+    })?;
+    sockets.address = inside.container.own_address();
+    sockets.asker = Some(sockets.address);
+    if inside.beside {
+        sockets.beside = Some(Resolver::new(netns::open_exactly(&inside.netns)?));
+    }
+    Ok((sockets, owner))
+}
+
+/// Leads questions to sockets that are open there on this port; those to gateways that are not named any more are not.
+pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
+    let wanted = inside.clone();
+    enter(&inside.netns, move || {
+        // Beside another resolver nothing that changes is led.
+        if port == DNS_PORT || wanted.beside {
+            return Ok(());
+        }
+        table::write(&Leads { at: AT, port, gateways: &ipv4(&wanted), passes: None })
+    })
+}
+
+/// Leads nothing any more. A namespace that is gone is fine.
+pub fn leave(netns: &Netns) -> Result<(), KernelError> {
+    match enter(netns, table::remove) {
+        Err(KernelError::NoNetns { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn ipv4(inside: &Inside) -> Vec<(Ipv4Addr, Ipv4Addr)> {
+    let both = |(own, gateway): &(IpAddr, IpAddr)| match (own, gateway) {
+        (IpAddr::V4(own), IpAddr::V4(gateway)) => Some((*own, *gateway)),
+        _ => None,
+    };
+    inside.gateways.iter().filter_map(both).collect()
+}
+
+/// Does the job on a thread in exactly that namespace.
+fn enter<T: Send + 'static>(
+    netns: &Netns,
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, KernelError> {
+    let namespace = netns::open_exactly(netns)?;
+    let wanted = netns.clone();
+    let visit = netns::visit(namespace, move || {
+        if !netns::same_cookie(&wanted, &Netlink::open()?) {
+            return Ok(None);
+        }
+        job().map(Some)
+    });
+    let done = visit.and_then(Visit::end).map_err(failed("serve names within", netns.path.display(), LOOK))?;
+    done.ok_or_else(|| netns::another(netns))
+}

@@ -1,0 +1,9 @@
+//! What the name service needs of the kernel: its sockets, what leads questions to them, resolv.conf.
+
+pub mod in_container;
+pub mod probe;
+pub mod resolv_conf;
+pub mod resolver;
+pub mod shards;
+pub mod sockets;
+pub(super) mod table;

@@ -1,0 +1,203 @@
+//! `/etc/netns/NAME/resolv.conf`: what `ip netns exec NAME` shows as `/etc/resolv.conf` (ip-netns(8)).
+//!
+//! Several daemons may serve one namespace, each on networks of its own host namespace, and there is one file. A file
+//! says which daemon wrote it, and for which namespace: the daemon that wrote it replaces and removes it, another one
+//! leaves it alone as long as that very namespace is there. A file that no netd wrote stays in any case.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use nix::sys::stat::Mode;
+
+use crate::kernel::KernelError;
+use crate::kernel::netlink::socket::failed;
+use crate::os::folder::{Folder, There};
+
+/// First line of every file that netd wrote; a file without it is somebody else's and stays as it is.
+const MARKER: &str = "# Written by netd: it replaces and removes this file. Delete this line to keep the file.\n";
+/// Begins the second line: which daemon, and for which namespace. Files of earlier releases have none.
+const SIGNATURE: &str = "# By netd ";
+const NAME: &str = "resolv.conf";
+/// The name that a file of an earlier release had until it was whole.
+const EARLIER_DRAFT: &str = ".resolv.conf.netd";
+const LOOK: &str = "is /etc writable, and is there space left?";
+/// Everybody in the namespace reads it, whatever the umask of the daemon.
+const MODE: Mode = Mode::from_bits_truncate(0o644);
+
+/// The files of all namespaces.
+#[derive(Debug)]
+pub struct Files {
+    /// `/etc/netns`.
+    root: PathBuf,
+    /// `/run/netns`.
+    namespaces: PathBuf,
+    /// What tells this boot from others: inodes of namespaces are used again.
+    boot: String,
+    /// What tells this daemon from others; empty: it signs nothing.
+    instance: String,
+    /// Namespaces whose file another daemon wrote, as it was said in the log.
+    told: BTreeSet<String>,
+}
+
+/// Whose a file is.
+#[derive(Debug, PartialEq, Eq)]
+enum Whose {
+    /// There is none.
+    Nobody,
+    /// Not netd's. Neither is a link, wherever it leads.
+    Stranger,
+    /// This daemon's.
+    Own,
+    /// Of a netd that did not sign; what it wrote below the marker.
+    Unsigned(String),
+    /// Of another netd, for the namespace that is there now.
+    Other(String),
+    /// Of another netd, for a namespace that is not there any more.
+    Void,
+}
+
+impl Files {
+    /// Those below `root` (`/etc/netns`) for the namespaces at `namespaces` (`/run/netns`). `boot`: the id of this boot.
+    pub fn new(root: impl Into<PathBuf>, namespaces: impl Into<PathBuf>, boot: &str) -> Self {
+        let (root, namespaces) = (root.into(), namespaces.into());
+        Self { root, namespaces, boot: boot.to_owned(), instance: String::new(), told: BTreeSet::new() }
+    }
+
+    /// What this daemon signs with from now on.
+    pub fn sign(&mut self, instance: &str) {
+        instance.clone_into(&mut self.instance);
+    }
+
+    /// Writes the file with this content below the marker, or removes it (`None`), for the namespace of that name.
+    /// `before`: the content it has if it is this daemon's. What is not this daemon's stays.
+    pub fn apply(&mut self, netns: &str, before: Option<&str>, content: Option<&str>) -> Result<(), KernelError> {
+        let file = self.root.join(netns).join(NAME);
+        let root = match Folder::open(&self.root) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && content.is_none() => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.make_root(),
+            opened => opened,
+        };
+        let root = root.map_err(failed("open", self.root.display(), LOOK))?;
+        let folder = match if content.is_some() { root.sub_or_new(netns) } else { root.sub(netns) } {
+            Ok(folder) => folder,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if is_no_folder(&error) => {
+                self.tell(netns, &format!("{} is a link or no folder", self.root.join(netns).display()));
+                return Ok(());
+            }
+            Err(error) => return Err(failed("open", self.root.join(netns).display(), LOOK)(error)),
+        };
+        let whose = self.whose(&folder, netns).map_err(failed("read", file.display(), LOOK))?;
+        match (&whose, content) {
+            (Whose::Stranger, _) => return Ok(()),
+            (Whose::Other(instance), _) => {
+                self.tell(netns, &format!("another netd ({instance}) wrote {}", file.display()));
+                return Ok(());
+            }
+            (Whose::Unsigned(there), None) if before != Some(there.as_str()) && self.is_there(netns) => return Ok(()),
+            (Whose::Void, None) if self.is_there(netns) => return Ok(()),
+            _ => {}
+        }
+        self.told.remove(netns);
+        match content {
+            Some(content) => self.write(&folder, netns, content).map_err(failed("write", file.display(), LOOK)),
+            None => self.remove(&root, &folder, netns).map_err(failed("remove", file.display(), LOOK)),
+        }
+    }
+
+    /// The names whose file a netd wrote and whose namespace is not there any more: a daemon that is killed while it
+    /// disconnects leaves them. Files for namespaces that are there may be another daemon's.
+    pub fn forgotten(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let Ok(root) = Folder::open(&self.root) else { return Vec::new() };
+        let of_netd = |name: &String| {
+            let whose = root.sub(name).and_then(|folder| self.whose(&folder, name));
+            whose.is_ok_and(|whose| !matches!(whose, Whose::Nobody | Whose::Stranger))
+        };
+        names.filter(|name| !self.is_there(name)).filter(of_netd).collect()
+    }
+
+    fn make_root(&self) -> io::Result<Folder> {
+        let (Some(parent), Some(name)) = (self.root.parent(), self.root.file_name().and_then(|name| name.to_str()))
+        else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        Folder::open(parent)?.sub_or_new(name)
+    }
+
+    fn whose(&self, folder: &Folder, netns: &str) -> io::Result<Whose> {
+        let bytes = match folder.read(NAME)? {
+            There::Nothing => return Ok(Whose::Nobody),
+            There::Other => return Ok(Whose::Stranger),
+            There::File(bytes) => bytes,
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let Some(rest) = text.strip_prefix(MARKER) else { return Ok(Whose::Stranger) };
+        let Some(signature) = rest.strip_prefix(SIGNATURE) else { return Ok(Whose::Unsigned(rest.to_owned())) };
+        let signature = signature.lines().next().unwrap_or_default();
+        let (instance, place) = signature.split_once(" for ").unwrap_or((signature, ""));
+        Ok(match place {
+            _ if instance == self.instance => Whose::Own,
+            place if Some(place) == self.place(netns).as_deref() => Whose::Other(instance.to_owned()),
+            _ => Whose::Void,
+        })
+    }
+
+    /// What tells the namespace of that name from every other one that has been or will be there.
+    fn place(&self, netns: &str) -> Option<String> {
+        let found = fs::metadata(self.namespaces.join(netns)).ok()?;
+        Some(format!("{}:{}:{}", self.boot, found.dev(), found.ino()))
+    }
+
+    fn is_there(&self, netns: &str) -> bool {
+        self.namespaces.join(netns).exists()
+    }
+
+    fn write(&self, folder: &Folder, netns: &str, content: &str) -> io::Result<()> {
+        self.remove_drafts(folder)?;
+        let mut text = MARKER.to_owned();
+        if !self.instance.is_empty() {
+            let place = self.place(netns).unwrap_or_else(|| "none".to_owned());
+            text.push_str(&format!("{SIGNATURE}{} for {place}\n", self.instance));
+        }
+        text.push_str(content);
+        let draft = format!("{}{:016x}", self.draft(), rand::random::<u64>());
+        folder.replace(NAME, text.as_bytes(), MODE, &draft)
+    }
+
+    /// The folder goes with the file when nothing else is in it.
+    fn remove(&self, root: &Folder, folder: &Folder, netns: &str) -> io::Result<()> {
+        folder.remove(NAME)?;
+        self.remove_drafts(folder)?;
+        root.remove_sub_if_empty(netns)
+    }
+
+    /// How the names of this daemon's files begin until they are whole.
+    fn draft(&self) -> String {
+        format!("{EARLIER_DRAFT}-{}-", self.instance)
+    }
+
+    /// What a daemon that was killed did not finish.
+    fn remove_drafts(&self, folder: &Folder) -> io::Result<()> {
+        let own = self.draft();
+        folder.remove_all(|name| name == EARLIER_DRAFT || name.starts_with(&own))
+    }
+
+    /// Says once why the file of a namespace is not written.
+    fn tell(&mut self, netns: &str, why: &str) {
+        if self.told.insert(netns.to_owned()) {
+            tracing::warn!(%netns, "netd leaves the namespace's resolv.conf as it is: {why}");
+        }
+    }
+}
+
+fn is_no_folder(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ELOOP | libc::ENOTDIR))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,202 @@
+//! UDP sockets on one address and port among which the kernel spreads datagrams by their source address, so that each
+//! source has a receive queue of its own, or one of its own with few others (`SO_REUSEPORT`, and a classic BPF program
+//! that chooses; socket(7)). One source that fills its queue costs no other source a datagram.
+//!
+//! The last socket is the one apart: none is in its place by address, only the sources that are named.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use nix::errno::Errno;
+use nix::libc::{self, sock_filter, sock_fprog};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{AttachReusePortCbpf, ReusePort};
+
+/// Lanes by address at one gateway, where descriptors are plenty. Addresses are handed out one after the other, so so
+/// many containers of a network are alone on theirs.
+const LANES_MAX: usize = 16;
+/// Where they are few, one lane for each so many that the process may have: with 1024 of them, 100 gateways take half.
+const DESCRIPTORS_PER_LANE: u64 = 256;
+/// Sources that can be put apart at once.
+pub const APART_MAX: usize = 16;
+
+/// Where the address of the source is in the network header, in words of 4 bytes.
+const SOURCE4: [u32; 1] = [12];
+const SOURCE6: [u32; 4] = [8, 12, 16, 20];
+
+/// How many lanes by address a gateway is to have.
+pub(in crate::kernel) fn per_gateway() -> usize {
+    let (may, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
+    usize::try_from(may / DESCRIPTORS_PER_LANE).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
+}
+
+/// Opens `lanes` sockets by address and the one apart. `bind` makes a socket bound to that address, after having done
+/// what it is given. Fails with `AddrInUse` when anybody else has it, even one who would share it.
+pub(in crate::kernel) fn open(
+    at: SocketAddr,
+    lanes: usize,
+    bind: impl Fn(SocketAddr, bool) -> io::Result<UdpSocket>,
+) -> io::Result<Vec<UdpSocket>> {
+    // The first is bound alone, and lets others in afterwards: otherwise it would join a group of another program that
+    // has the same user, such as a second netd.
+    let first = bind(at, false)?;
+    setsockopt(&first, ReusePort, &true)?;
+    // The port may have been the kernel's choice.
+    let at = first.local_addr()?;
+    let mut sockets = vec![first];
+    while sockets.len() <= lanes {
+        sockets.push(bind(at, true)?);
+    }
+    steer(&sockets[0], lanes, &[])?;
+    Ok(sockets)
+}
+
+/// From now on these sources (of the socket's family, [`APART_MAX`] at most) go to the last socket of the group, and all
+/// others to one of the first `lanes` by their address. `any` is any socket of the group.
+pub fn steer(any: &UdpSocket, lanes: usize, apart: &[IpAddr]) -> io::Result<()> {
+    let lanes = u32::try_from(lanes).map_err(|_| Errno::EINVAL)?;
+    let mut program = program(any.local_addr()?.is_ipv4(), lanes, &apart[..apart.len().min(APART_MAX)]);
+    let length = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
+    Ok(setsockopt(any, AttachReusePortCbpf, &sock_fprog { len: length, filter: program.as_mut_ptr() })?)
+}
+
+/// Returns the index of the socket in its group, which is the order in which they were bound. An index that is not
+/// there, or a header that cannot be read, leads to any of them: then the shares are not kept, but nothing is lost.
+fn program(v4: bool, lanes: u32, apart: &[IpAddr]) -> Vec<sock_filter> {
+    let mut program = Vec::new();
+    for address in apart {
+        let words: Vec<(u32, u32)> = match address {
+            IpAddr::V4(address) if v4 => vec![(SOURCE4[0], u32::from(*address))],
+            IpAddr::V6(address) if !v4 => {
+                let bits = u128::from(*address);
+                (0..4).map(|word| (SOURCE6[word], (bits >> (96 - 32 * word)) as u32)).collect()
+            }
+            _ => continue,
+        };
+        let count = words.len();
+        for (place, (offset, word)) in words.into_iter().enumerate() {
+            program.push(load(offset));
+            // To the next address: over the rest of this one's words and its return.
+            let rest = u8::try_from(2 * (count - 1 - place) + 1).unwrap_or(u8::MAX);
+            program.push(sock_filter {
+                code: code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
+                jt: 0,
+                jf: rest,
+                k: word,
+            });
+        }
+        program.push(statement(libc::BPF_RET | libc::BPF_K, lanes));
+    }
+    program.push(load(if v4 { SOURCE4[0] } else { SOURCE6[3] }));
+    program.push(statement(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, lanes.max(1)));
+    program.push(statement(libc::BPF_RET | libc::BPF_A, 0));
+    program
+}
+
+fn load(offset: u32) -> sock_filter {
+    // Counted from the network header, wherever the packet's data begin (linux/filter.h).
+    let from_header = (libc::SKF_NET_OFF as u32).wrapping_add(offset);
+    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, from_header)
+}
+
+fn statement(what: u32, k: u32) -> sock_filter {
+    sock_filter { code: code(what), jt: 0, jf: 0, k }
+}
+
+/// Codes have eight bits.
+fn code(what: u32) -> u16 {
+    what as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use nix::poll::{PollFd, PollFlags, poll};
+
+    use super::*;
+    use crate::kernel::dns::sockets;
+    use crate::kernel::link::route::settle_address;
+    use crate::kernel::netlink::socket::Netlink;
+    use crate::kernel::testing::lab::{in_own_netns, ip};
+
+    /// Waits until something is there: on a busy machine the kernel delivers later than it takes.
+    fn arrives(sockets: &[&UdpSocket], what: &str) {
+        let mut fds: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "{what} has not arrived");
+    }
+
+    /// On which socket what that source sends arrives.
+    fn lane_of(sockets: &[UdpSocket], source: &str) -> usize {
+        let asker = UdpSocket::bind((source.parse::<IpAddr>().unwrap(), 0)).unwrap();
+        asker.send_to(b"x", sockets[0].local_addr().unwrap()).unwrap();
+        arrives(&sockets.iter().collect::<Vec<_>>(), source);
+        let arrived: Vec<usize> =
+            (0..sockets.len()).filter(|lane| sockets[*lane].recv_from(&mut [0; 8]).is_ok()).collect();
+        assert_eq!(arrived.len(), 1, "{source}: {arrived:?}");
+        arrived[0]
+    }
+
+    #[test]
+    fn each_source_has_its_lane_and_who_is_named_is_apart() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let v6 = ["fd00::2", "fd00::3", "fd01::3", "fd00::12"];
+            for address in v6.iter().chain(&["fd00::1"]) {
+                ip(&format!("address add {address}/128 dev lo nodad"));
+                settle_address(&mut Netlink::open().unwrap(), 1, address.parse().unwrap());
+            }
+            let v4 = ["127.0.0.2", "127.0.0.3", "127.0.1.3", "127.0.0.18"];
+            for (gateway, sources) in [("127.0.0.1", v4), ("fd00::1", v6)] {
+                let sockets = sockets::open(gateway.parse().unwrap(), sockets::PORT, 16).unwrap().udp;
+                assert_eq!(sockets.len(), 17);
+                let lanes = || sources.map(|source| lane_of(&sockets, source));
+                assert_eq!(lanes(), [2, 3, 3, 2], "{gateway}");
+                let other = "192.0.2.1".parse().unwrap();
+                let named = [other, sources[1].parse().unwrap(), "fd77::1".parse().unwrap()];
+                steer(&sockets[5], 16, &named).unwrap();
+                assert_eq!(lanes(), [2, 16, 3, 2], "{gateway}");
+                let many: Vec<IpAddr> = sources.iter().cycle().take(100).map(|s| s.parse().unwrap()).collect();
+                steer(&sockets[16], 16, &many).unwrap();
+                assert_eq!(lanes(), [16; 4], "{gateway}");
+                steer(&sockets[0], 16, &[]).unwrap();
+                assert_eq!(lanes(), [2, 3, 3, 2], "{gateway}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_full_lane_costs_no_other_a_datagram() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let sockets = sockets::open("127.0.0.1".parse().unwrap(), sockets::PORT, 4).unwrap().udp;
+            let at = sockets[0].local_addr().unwrap();
+            let flood = UdpSocket::bind("127.0.0.2:0").unwrap();
+            let waiting = |lane: usize| std::iter::from_fn(|| sockets[lane].recv(&mut [0; 64]).ok()).count();
+            let send = |socket: &UdpSocket| assert_eq!(socket.send_to(&[0; 60], at).unwrap(), 60);
+            (0..20_000).for_each(|_| send(&flood));
+            for source in ["127.0.0.1:0", "127.0.0.3:0", "127.0.0.4:0"] {
+                send(&UdpSocket::bind(source).unwrap());
+            }
+            [0, 1, 2, 3].into_iter().for_each(|lane| arrives(&[&sockets[lane]], "a datagram"));
+            let lanes = [0, 1, 2, 3, 4].map(waiting);
+            assert!((1..20_000).contains(&lanes[2]), "it is bounded: {lanes:?}");
+            assert_eq!([lanes[0], lanes[1], lanes[3], lanes[4]], [1, 1, 1, 0]);
+        });
+    }
+
+    #[test]
+    fn nobody_else_is_joined() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let address: IpAddr = "127.0.0.1".parse().unwrap();
+            let first = sockets::open(address, sockets::PORT, 4).unwrap();
+            let second = sockets::open(address, sockets::PORT, 4).unwrap();
+            assert_eq!((first.port, second.port), (sockets::PORT, sockets::PORT + 1));
+            assert!(UdpSocket::bind((address, first.port)).is_err());
+            drop(first);
+            assert_eq!(sockets::open(address, sockets::PORT, 4).unwrap().port, sockets::PORT);
+        });
+    }
+}

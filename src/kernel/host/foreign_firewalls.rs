@@ -1,0 +1,144 @@
+//! Other programs' firewall tables: read and changed through the tools that wrote them, each with a time limit.
+//!
+//! `nft` lists every table of the kernel's nftables, those of `iptables-nft` among them; what the latter hold is then read
+//! by `iptables-nft-save`, because nft shows its matches by name only. Tables of `iptables-legacy` are in another place of
+//! the kernel and are asked for only where the kernel says that there are some: asking would make them.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde_json::Value as Json;
+
+use crate::kernel::link::{Link, address, route};
+use crate::kernel::netlink::socket::Netlink;
+use crate::kernel::sysctl::Sysctl;
+use crate::kernel::{KernelError, link};
+use crate::logic::firewall::foreign::{ruleset, save};
+use crate::model::host::foreign_firewall::{Foreign, ForeignChange, Table, TableFamily, Tool};
+use crate::model::names::IfName;
+use crate::os::limited;
+use crate::os::limited::Output;
+
+const LOOK: &str = "see `nft list ruleset` and `iptables -S`";
+/// Any addresses that only a default route leads to; nothing is sent there.
+const OUTSIDE: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111))];
+/// Kinds of interfaces that lead to containers and virtual machines of this host.
+const INNER: &[&str] = &["veth", "tun", "netkit"];
+
+/// The tables of other programs, and what of the host they depend on.
+pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelError> {
+    let failed =
+        |source| KernelError::Io { attempted: "read", on: "other programs' firewall rules".into(), source, look: LOOK };
+    let mut tables = nft_tables().map_err(failed)?;
+    for (family, names) in [(TableFamily::Ip, "ip_tables_names"), (TableFamily::Ip6, "ip6_tables_names")] {
+        if has_legacy(names) {
+            let program = if family == TableFamily::Ip { "iptables-legacy-save" } else { "ip6tables-legacy-save" };
+            let text = told(&[program], "").map_err(failed)?;
+            tables.extend(save::tables(Tool::IptablesLegacy, family, &text));
+        }
+    }
+    let shown = |key: &str| Ok(sysctl.get(&["bridge", key])?.is_some_and(|value| value == "1"));
+    let bridged = (shown("bridge-nf-call-iptables")?, shown("bridge-nf-call-ip6tables")?);
+    Ok(Foreign { tables, ways: ways(netlink)?, bridged })
+}
+
+/// Makes the change.
+pub fn change(change: &ForeignChange) -> Result<(), KernelError> {
+    let words: Vec<&str> = change.program.iter().map(String::as_str).collect();
+    told(&words, &change.script).map(drop).map_err(|source| KernelError::Io {
+        attempted: "change",
+        on: change.on.clone(),
+        source,
+        look: LOOK,
+    })
+}
+
+/// Whether the kernel has legacy tables, in the namespace of this thread.
+fn has_legacy(names: &str) -> bool {
+    fs::read_to_string(format!("/proc/thread-self/net/{names}")).is_ok_and(|text| !text.trim().is_empty())
+}
+
+/// Whether there are legacy tables, whose changes nobody tells.
+pub fn is_legacy_there() -> bool {
+    has_legacy("ip_tables_names") || has_legacy("ip6_tables_names")
+}
+
+fn nft_tables() -> io::Result<Vec<Table>> {
+    // Without the elements of sets: there may be hundreds of thousands.
+    let text = told(&["nft", "-j", "-t", "list", "ruleset"], "")?;
+    let json: Json = serde_json::from_str(&text).map_err(io::Error::other)?;
+    let mut tables = ruleset::tables(&json);
+    for (family, program) in [(TableFamily::Ip, "iptables-nft-save"), (TableFamily::Ip6, "ip6tables-nft-save")] {
+        if !tables.iter().any(|table| table.id.family == family && looks_like_iptables(table)) {
+            continue;
+        }
+        // Where the program is not installed or does not understand the table, it is changed as nft's.
+        let Ok(text) = told(&[program], "") else { continue };
+        let saved = save::tables(Tool::IptablesNft, family, &text);
+        let known = |table: &Table| saved.iter().any(|saved| saved.id.name == table.id.name);
+        tables.retain(|table| table.id.family != family || !known(table));
+        tables.extend(saved);
+    }
+    Ok(tables)
+}
+
+fn looks_like_iptables(table: &Table) -> bool {
+    let named = ["filter", "mangle", "security"].contains(&table.id.name.as_str());
+    named
+        && table.chains.iter().any(|chain| chain.base.is_some() && ["FORWARD", "INPUT"].contains(&chain.name.as_str()))
+}
+
+/// What the program wrote; its complaint when it failed.
+fn told(words: &[&str], input: &str) -> io::Result<String> {
+    let mut output = limited::run(words, input);
+    if let Err(error) = &output
+        && error.kind() == io::ErrorKind::NotFound
+        && let Some(plain) = plain(words[0])
+    {
+        // Some distributions have the one kind only, under the plain name.
+        output = limited::run(&[&[plain.as_str()], &words[1..]].concat(), input);
+    }
+    let Output { success, stdout, stderr } = output?;
+    if success {
+        return Ok(String::from_utf8_lossy(&stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&stderr);
+    let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
+    Err(io::Error::other(format!("{} said: {}", words[0], said.join(" / "))))
+}
+
+/// The name without its kind, where that program is of this kind.
+fn plain(program: &str) -> Option<String> {
+    let (kind, shown) =
+        [("-nft", "(nf_tables)"), ("-legacy", "(legacy)")].into_iter().find(|(kind, _)| program.contains(kind))?;
+    let plain = program.replacen(kind, "", 1);
+    let version = limited::run(&[&plain, "-V"], "").ok()?;
+    String::from_utf8_lossy(&version.stdout).contains(shown).then_some(plain)
+}
+
+/// The interfaces by which packets leave the host.
+fn ways(netlink: &mut Netlink) -> Result<Vec<IfName>, KernelError> {
+    let links = link::list(netlink)?;
+    let addresses = address::list(netlink, None)?;
+    let uplinks: Vec<u32> = OUTSIDE.into_iter().filter_map(|to| route::interface_towards(netlink, to)).collect();
+    let bridges: Vec<u32> = links.iter().filter(|link| link.kind == "bridge").map(|link| link.index).collect();
+    let is_way = |link: &&Link| {
+        if link.ours() || link.name == "lo" || link.master.is_some_and(|master| bridges.contains(&master)) {
+            return false;
+        }
+        let inner = |link: &Link| INNER.contains(&link.kind.as_str());
+        let has_address = addresses.iter().any(|at| at.index == link.index && !address::link_local(at.address.ip()));
+        let of_the_outside = || links.iter().any(|port| port.master == Some(link.index) && !inner(port));
+        uplinks.contains(&link.index)
+            || match link.kind.as_str() {
+                // One whose ports lead to containers only is another engine's.
+                "bridge" => of_the_outside(),
+                _ => !inner(link) || has_address,
+            }
+    };
+    // A name with a `+` or `*` at its end would stand for others too.
+    let plain = |link: &&Link| !link.name.contains(['+', '*', '"', '\\']);
+    Ok(links.iter().filter(is_way).filter(plain).filter_map(|link| link.name.parse().ok()).collect())
+}

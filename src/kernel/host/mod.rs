@@ -1,0 +1,7 @@
+//! The host: facts about it, its settings, its ports, and firewalls of other programs.
+
+pub mod capability;
+pub mod facts;
+pub mod foreign_firewalls;
+pub mod port_holder;
+pub mod port_owner;

@@ -1,0 +1,218 @@
+//! Held host ports: a bound socket for each, so that a process and netd cannot have the same one unnoticed.
+//!
+//! A TCP port is bound without `SO_REUSEADDR` and not listened on: a process that binds it gets EADDRINUSE, and whoever
+//! connects past the firewall's translation (`[::1]`) gets a reset, as without it. A UDP socket drops all it receives.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+};
+
+use super::port_owner;
+use crate::kernel::KernelError;
+use crate::kernel::netlink::socket::failed;
+use crate::model::host::step::HostPort;
+use crate::model::ids::ContainerId;
+use crate::model::publication::Protocol;
+use crate::os::sys;
+
+/// Any port (RFC 863); nothing is sent there.
+const DISCARD: u16 = 9;
+
+/// What holds a port.
+#[derive(Debug)]
+enum Hold {
+    /// A bound socket.
+    Socket { _bound: OwnedFd },
+    /// Nothing: the kernel has no such protocol, so nobody can take it.
+    Nobody,
+}
+
+/// The ports that this process holds.
+#[derive(Debug, Default)]
+pub struct Ports {
+    held: BTreeMap<HostPort, Hold>,
+}
+
+impl Ports {
+    /// Binds every port, or none; one that is held already is fine.
+    pub fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
+        let mut fresh = Vec::new();
+        for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
+            fresh.push((*port, hold(*port)?));
+        }
+        self.held.extend(fresh);
+        Ok(())
+    }
+
+    /// Fails when somebody else than the container's own processes has one of the ports; holds none of them afterwards
+    /// that it did not hold before.
+    pub fn vacant(&self, ports: &[HostPort], container: &ContainerId) -> Result<(), KernelError> {
+        let free = |port: &HostPort| match hold(*port) {
+            Err(KernelError::PortTaken { .. }) if port_owner::is_for_container(*port, container) => Ok(()),
+            other => other.map(drop),
+        };
+        ports.iter().filter(|port| !self.held.contains_key(port)).try_for_each(free)
+    }
+
+    /// Lets the ports go; one that is not held is fine.
+    pub fn release(&mut self, ports: &[HostPort]) {
+        for port in ports {
+            self.held.remove(port);
+        }
+    }
+
+    /// Every port that is held.
+    pub fn held(&self) -> BTreeSet<HostPort> {
+        self.held.keys().copied().collect()
+    }
+}
+
+fn hold(port: HostPort) -> Result<Hold, KernelError> {
+    match bound(port, false) {
+        // The kernel lets it be bound, but no host has it as its address.
+        Ok(_) if is_broadcast(port.address) => Err(KernelError::NoAddress { address: port.address }),
+        Ok(_bound) => Ok(Hold::Socket { _bound }),
+        Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if port.protocol == Protocol::Sctp => Ok(Hold::Nobody),
+        Err(Errno::EAFNOSUPPORT) => Ok(Hold::Nobody),
+        Err(Errno::EADDRNOTAVAIL) => Err(KernelError::NoAddress { address: port.address }),
+        Err(Errno::EADDRINUSE) => match port_owner::find(port) {
+            Some(owner) => Err(KernelError::PortTaken { port, owner }),
+            // Only connections that have ended and are not forgotten yet (TIME_WAIT) stand in the way.
+            None => bound(port, true).map(|_bound| Hold::Socket { _bound }).map_err(|_| {
+                let owner = "a process that netd cannot see".to_owned();
+                KernelError::PortTaken { port, owner }
+            }),
+        },
+        Err(error) => {
+            let on = format!("{}/{} on {}", port.port, port.protocol, port.address);
+            Err(failed("bind port", on, "see `ss -lntu` and `ulimit -n`")(io::Error::from(error)))
+        }
+    }
+}
+
+/// Whether it is the broadcast address of one of the host's subnets. Nothing is sent to find out.
+fn is_broadcast(address: IpAddr) -> bool {
+    let IpAddr::V4(address) = address else { return false };
+    if address.is_unspecified() || address.is_loopback() {
+        return false;
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0));
+    // udp(7): connecting to a broadcast address needs SO_BROADCAST.
+    let connected = socket.and_then(|socket| socket.connect((address, DISCARD)));
+    connected.is_err_and(|error| error.raw_os_error() == Some(libc::EACCES))
+}
+
+/// `over_ended`: over connections in TIME_WAIT. Such a socket must listen to keep others out, and drops all it gets.
+fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
+    let at = SocketAddr::new(port.address, port.port);
+    let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let (kind, protocol) = match port.protocol {
+        Protocol::Tcp => (SockType::Stream, None),
+        Protocol::Udp => (SockType::Datagram, None),
+        Protocol::Sctp => (SockType::Stream, Some(SockProtocol::Sctp)),
+    };
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol)?;
+    if at.is_ipv6() {
+        setsockopt(&socket, Ipv6V6Only, &true)?;
+    }
+    if port.protocol == Protocol::Udp || over_ended {
+        sys::drop_everything(&socket).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
+    }
+    if over_ended && port.protocol == Protocol::Tcp {
+        setsockopt(&socket, ReuseAddr, &true)?;
+    }
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
+    if over_ended && port.protocol == Protocol::Tcp {
+        listen(&socket, Backlog::new(1)?)?;
+    }
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::kernel::testing::lab::{in_own_netns, ip};
+
+    fn port(address: &str, protocol: Protocol, port: u16) -> HostPort {
+        HostPort { address: address.parse().unwrap(), protocol, port }
+    }
+
+    fn kind(error: &io::Error) -> io::ErrorKind {
+        error.kind()
+    }
+
+    #[test]
+    fn a_held_port_is_nobody_elses_until_it_is_released() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let mut ports = Ports::default();
+            let held = [port("0.0.0.0", Protocol::Tcp, 4000), port("::", Protocol::Udp, 4000)];
+            ports.hold(&held).unwrap();
+            ports.hold(&held).unwrap();
+            assert_eq!(kind(&TcpListener::bind("127.0.0.1:4000").unwrap_err()), io::ErrorKind::AddrInUse);
+            assert_eq!(kind(&UdpSocket::bind("[::1]:4000").unwrap_err()), io::ErrorKind::AddrInUse);
+            assert_eq!(kind(&TcpStream::connect("127.0.0.1:4000").unwrap_err()), io::ErrorKind::ConnectionRefused);
+            ports.release(&held);
+            freed(|| TcpListener::bind("127.0.0.1:4000"));
+            freed(|| UdpSocket::bind("[::1]:4000"));
+        });
+    }
+
+    /// Other tests start programs: between fork and exec they have our sockets, too.
+    fn freed<T>(bind: impl Fn() -> io::Result<T>) {
+        let deadline = crate::base::deadline::Deadline::after(std::time::Duration::from_secs(5));
+        while let Err(error) = bind() {
+            assert!(deadline.pause(std::time::Duration::from_millis(1)), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_taken_port_names_its_owner_and_holds_none_of_the_others() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let _process = TcpListener::bind("127.0.0.1:4001").unwrap();
+            let _dual = UdpSocket::bind("[::]:4002").unwrap();
+            let mut ports = Ports::default();
+            let asked = [port("0.0.0.0", Protocol::Tcp, 4000), port("0.0.0.0", Protocol::Tcp, 4001)];
+            let error = ports.hold(&asked).unwrap_err().to_string();
+            let me = format!("(pid {})", std::process::id());
+            assert!(error.starts_with("port 4001/tcp on 0.0.0.0 is in use by ") && error.contains(&me), "{error}");
+            freed(|| TcpListener::bind("127.0.0.1:4000"));
+            let error = ports.hold(&[port("127.0.0.1", Protocol::Udp, 4002)]).unwrap_err().to_string();
+            assert!(error.contains(&me), "{error}");
+            ip("link add up0 type bridge");
+            ip("address add 192.0.2.1/24 dev up0");
+            ip("link set up0 up");
+            for absent in ["192.0.2.77", "192.0.2.255"] {
+                let error = ports.hold(&[port(absent, Protocol::Tcp, 80)]).unwrap_err();
+                assert!(matches!(error, KernelError::NoAddress { .. }), "{error}");
+            }
+            ports.hold(&[port("192.0.2.1", Protocol::Tcp, 80)]).unwrap();
+        });
+    }
+
+    #[test]
+    fn ended_connections_do_not_stand_in_the_way() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let listener = TcpListener::bind("127.0.0.1:4003").unwrap();
+            let client = TcpStream::connect("127.0.0.1:4003").unwrap();
+            let (server, _) = listener.accept().unwrap();
+            // The side that closes first keeps the port in TIME_WAIT.
+            drop(server);
+            drop((client, listener));
+            let mut ports = Ports::default();
+            ports.hold(&[port("0.0.0.0", Protocol::Tcp, 4003)]).unwrap();
+            assert_eq!(kind(&TcpListener::bind("127.0.0.1:4003").unwrap_err()), io::ErrorKind::AddrInUse);
+        });
+    }
+}

@@ -1,0 +1,81 @@
+//! Addresses of interfaces: messages, and what the kernel has.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use rtnetlink::AddressMessageBuilder;
+
+use crate::kernel::KernelError;
+use crate::kernel::netlink::socket::{Netlink, Request, failed};
+
+/// An address of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InterfaceAddress {
+    /// Of the interface.
+    pub index: u32,
+    /// With its prefix.
+    pub address: IpNetwork,
+}
+
+/// Adds an address that is usable at once, without duplicate address detection; one that is there is fine.
+pub fn add(index: u32, address: IpNetwork) -> Request {
+    let mut message = message(index, address);
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    Request::replace(RouteNetlinkMessage::NewAddress(message))
+}
+
+/// Removes an address.
+pub fn remove(index: u32, address: IpNetwork) -> Request {
+    Request::plain(RouteNetlinkMessage::DelAddress(message(index, address)))
+}
+
+fn message(index: u32, address: IpNetwork) -> AddressMessage {
+    match address {
+        IpNetwork::V4(v4) => {
+            AddressMessageBuilder::<std::net::Ipv4Addr>::new().index(index).address(v4.ip(), v4.prefix()).build()
+        }
+        IpNetwork::V6(v6) => {
+            AddressMessageBuilder::<std::net::Ipv6Addr>::new().index(index).address(v6.ip(), v6.prefix()).build()
+        }
+    }
+}
+
+/// The addresses of one interface, or of all (`None`), with link-local IPv6 ones.
+pub fn list(netlink: &mut Netlink, index: Option<u32>) -> Result<Vec<InterfaceAddress>, KernelError> {
+    let mut message = AddressMessage::default();
+    message.header.index = index.unwrap_or(0);
+    let messages = netlink.dump(&RouteNetlinkMessage::GetAddress(message)).map_err(failed(
+        "list",
+        "addresses",
+        "see `ip address`",
+    ))?;
+    let read = messages.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewAddress(message) => read(message),
+        _ => None,
+    });
+    // A kernel before 4.20 does not know the filter.
+    Ok(read.filter(|address| index.is_none_or(|index| address.index == index)).collect())
+}
+
+/// Of a point-to-point address the local end, which is where `IFA_LOCAL` differs from `IFA_ADDRESS`.
+fn read(message: &AddressMessage) -> Option<InterfaceAddress> {
+    let mut address: Option<IpAddr> = None;
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Local(local) => address = Some(*local),
+            AddressAttribute::Address(other) => address = address.or(Some(*other)),
+            _ => {}
+        }
+    }
+    let address = IpNetwork::new(address?, message.header.prefix_len).ok()?;
+    Some(InterfaceAddress { index: message.header.index, address })
+}
+
+/// Whether the kernel gave it itself (`fe80::/10`, RFC 4291, 2.5.6).
+pub fn link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}

@@ -1,0 +1,181 @@
+//! Addresses and routes of a container's interface: `Step::Address` and `Step::Unaddress`, and the routes of
+//! `Step::Attach`.
+
+use ipnetwork::IpNetwork;
+use nix::net::if_::if_nametoindex;
+
+use super::{address, container_route, route};
+use crate::kernel::netlink::socket::{Netlink, NetlinkError, Outcome, Request, failed};
+use crate::kernel::netns::Visit;
+use crate::kernel::sysctl::Sysctl;
+use crate::kernel::{KernelError, netns};
+use crate::model::host::step::EndpointLink;
+
+const LOOK: &str = "see `ip address` and `ip route show table all` in the container";
+/// `ESRCH`: the route is gone. The others: the address is gone, and the interface.
+const GONE: [i32; 3] = [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
+
+/// The link's interface, seen by a thread in its namespace.
+struct Inside {
+    netlink: Netlink,
+    sysctl: Sysctl,
+    index: u32,
+    link: EndpointLink,
+}
+
+/// Gives the interface, which is there, its addresses, default routes and further routes. What it has already is fine;
+/// on failure what was added is taken back.
+pub fn add(link: &EndpointLink) -> Result<(), KernelError> {
+    enter(link, |link, inside| match inside {
+        Some(mut inside) => inside.add(),
+        None => Err(failed("look up interface", on(link), LOOK)(std::io::Error::from_raw_os_error(libc::ENODEV))),
+    })
+}
+
+/// Takes the addresses and routes of the link off its interface. A namespace or an interface that is gone is fine.
+pub fn remove(link: &EndpointLink) -> Result<(), KernelError> {
+    match enter(link, |_, inside| inside.map_or(Ok(()), |mut inside| inside.remove())) {
+        Err(KernelError::NoNetns { .. }) => Ok(()),
+        outcome => outcome,
+    }
+}
+
+/// What is done, and to what: "eth0 in web".
+fn on(link: &EndpointLink) -> String {
+    format!("{} in {}", link.ifname, link.container)
+}
+
+/// Does the job on a thread in the link's namespace; it gets `None` when there is no such interface.
+fn enter(
+    link: &EndpointLink,
+    job: impl FnOnce(&EndpointLink, Option<Inside>) -> Result<(), KernelError> + Send + 'static,
+) -> Result<(), KernelError> {
+    let namespace = netns::open_exactly(&link.netns)?;
+    let wanted = link.clone();
+    let visit = netns::visit(namespace, move || {
+        let netlink = Netlink::open()?;
+        if !netns::same_cookie(&wanted.netns, &netlink) {
+            return Ok(Err(netns::another(&wanted.netns)));
+        }
+        let index = if_nametoindex(wanted.ifname.as_str()).ok();
+        let inside = index.map(|index| Inside { netlink, sysctl: Sysctl::open(), index, link: wanted.clone() });
+        Ok(job(&wanted, inside))
+    });
+    visit.and_then(Visit::end).map_err(failed("enter the namespace of", &link.container, LOOK))?
+}
+
+impl Inside {
+    fn add(&mut self) -> Result<(), KernelError> {
+        let v6 = self.link.addresses.iter().any(IpNetwork::is_ipv6);
+        let had_v6 = !v6 || self.speaks_ipv6()?;
+        let mut undo = Vec::new();
+        let done = self.try_add(v6, &mut undo);
+        if done.is_err() {
+            self.take_back(&undo, !had_v6);
+        }
+        done
+    }
+
+    fn speaks_ipv6(&self) -> Result<bool, KernelError> {
+        let value = self.sysctl.get(&["ipv6", "conf", self.link.ifname.as_str(), "disable_ipv6"])?;
+        Ok(value.as_deref() == Some("0"))
+    }
+
+    /// `undo` gets the requests that take back what was done, in the order in which it was done.
+    fn try_add(&mut self, v6: bool, undo: &mut Vec<Request>) -> Result<(), KernelError> {
+        if v6 {
+            // An interface that was attached without addresses has no IPv6 yet.
+            self.sysctl.prepare_container(self.link.ifname.as_str(), true)?;
+        }
+        let there = address::list(&mut self.netlink, Some(self.index))?;
+        let missing = |wanted: &&IpNetwork| !there.iter().any(|found| found.address == **wanted);
+        let missing: Vec<IpNetwork> = self.link.addresses.iter().filter(missing).copied().collect();
+        let requests: Vec<Request> = missing.iter().map(|missing| address::add(self.index, *missing)).collect();
+        let outcomes = self.send(&requests)?;
+        for (address, outcome) in missing.iter().zip(outcomes) {
+            outcome.map_err(failed("add address", format!("{address} to {}", on(&self.link)), LOOK))?;
+            undo.push(address::remove(self.index, *address));
+        }
+        let outcomes = self.send(&routes(self.index, &self.link))?;
+        let taken = outcomes.iter().zip(route_removals(self.index, &self.link));
+        undo.extend(taken.filter(|(outcome, _)| outcome.is_ok()).map(|(_, removal)| removal));
+        judge_routes(&mut self.netlink, self.index, &self.link, outcomes)?;
+        missing.iter().for_each(|address| route::settle_address(&mut self.netlink, self.index, address.ip()));
+        Ok(())
+    }
+
+    fn send(&mut self, requests: &[Request]) -> Result<Vec<Outcome>, KernelError> {
+        self.netlink.send(requests).map_err(failed("set up interface", on(&self.link), LOOK))
+    }
+
+    fn take_back(&mut self, undo: &[Request], no_ipv6: bool) {
+        let requests: Vec<Request> = undo.iter().rev().cloned().collect();
+        let taken = self.send(&requests).and_then(|_| if no_ipv6 { self.silence_ipv6() } else { Ok(()) });
+        if let Err(error) = taken {
+            tracing::warn!(%error, "addresses of an interface that could not be set up are left behind");
+        }
+    }
+
+    /// As an interface is attached without addresses.
+    fn silence_ipv6(&self) -> Result<(), KernelError> {
+        self.sysctl.prepare_container(self.link.ifname.as_str(), false)
+    }
+
+    /// The routes first: IPv6 keeps those by a gateway when the addresses go.
+    fn remove(&mut self) -> Result<(), KernelError> {
+        let mut requests = route_removals(self.index, &self.link);
+        requests.extend(self.link.addresses.iter().map(|address| address::remove(self.index, *address)));
+        let outcomes = self.send(&requests)?;
+        let gone_is_fine = |error: &NetlinkError| !GONE.contains(&error.errno);
+        let refused = outcomes.into_iter().filter_map(Result::err).find(gone_is_fine);
+        refused.map_or(Ok(()), Err).map_err(failed("take the addresses off", on(&self.link), LOOK))?;
+        if !self.link.addresses.iter().any(IpNetwork::is_ipv6) {
+            return Ok(());
+        }
+        let left = address::list(&mut self.netlink, Some(self.index))?;
+        let left = left.iter().any(|left| left.address.is_ipv6() && !address::link_local(left.address.ip()));
+        if left { Ok(()) } else { self.silence_ipv6() }
+    }
+}
+
+/// Adds the link's default routes, then its further routes.
+pub(in crate::kernel) fn routes(index: u32, link: &EndpointLink) -> Vec<Request> {
+    let defaults = link.default_gateways.iter().map(|gateway| route::add_default(index, *gateway, link.default_metric));
+    defaults.chain(link.routes.iter().map(|route| container_route::add(index, route))).collect()
+}
+
+/// The inverse of each of [`routes`].
+fn route_removals(index: u32, link: &EndpointLink) -> Vec<Request> {
+    let defaults =
+        link.default_gateways.iter().map(|gateway| route::remove_default(index, *gateway, link.default_metric));
+    defaults.chain(link.routes.iter().map(|route| container_route::remove(index, route))).collect()
+}
+
+/// Whether what became of [`routes`] is as it must be: a default route from elsewhere stays, and so does a further route
+/// that is there already, but another one in its place is an error.
+pub(in crate::kernel) fn judge_routes(
+    inside: &mut Netlink,
+    index: u32,
+    link: &EndpointLink,
+    outcomes: Vec<Outcome>,
+) -> Result<(), KernelError> {
+    let defaults = link.default_gateways.len();
+    for (place, outcome) in outcomes.into_iter().enumerate() {
+        let Err(error) = outcome else { continue };
+        let further = place.checked_sub(defaults).and_then(|place| link.routes.get(place));
+        let exists = error.errno == libc::EEXIST;
+        match further {
+            None if exists => {}
+            None => return Err(failed("add the default route over", on(link), LOOK)(error)),
+            Some(route) if exists && container_route::list(inside, index)?.contains(&route.clone().normal()) => {}
+            Some(route) => {
+                let on = format!("{} over {}", route.destination, on(link));
+                return Err(failed("add the route to", on, LOOK)(error));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! A look at one interface of a container: `Kernel::interface`.
+
+use std::fs::File;
+
+use super::route::Route;
+use super::{Link, address, container_route, route};
+use crate::kernel::netlink::socket::{Netlink, failed};
+use crate::kernel::netns::Visit;
+use crate::kernel::{KernelError, link, netns};
+use crate::model::address::Family;
+use crate::model::endpoint::Netns;
+use crate::model::host::observed::{HostEnd, ObservedInterface};
+use crate::model::names::IfName;
+
+const LOOK: &str = "see `ip -d link` in the container";
+
+/// The interface of that name in the container; `None` when there is none. `host`: a socket of the host's namespace.
+///
+/// # Errors
+/// [`KernelError::NoNetns`] when that very namespace is gone.
+pub fn interface(host: &mut Netlink, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
+    let namespace = netns::open_exactly(netns)?;
+    let entered = namespace.try_clone().and_then(|namespace| netns::visit(namespace, Netlink::open));
+    let path = netns.path.display();
+    let mut inside = entered.and_then(Visit::end).map_err(failed("enter the namespace", path, LOOK))?;
+    if !netns::same_cookie(netns, &inside) {
+        return Err(netns::another(netns));
+    }
+    let Some(link) = link::get(&mut inside, ifname)? else { return Ok(None) };
+    let addresses = address::list(&mut inside, Some(link.index))?.into_iter().map(|found| found.address);
+    Ok(Some(ObservedInterface {
+        mac: link.mac,
+        up: link.up,
+        mtu: link.mtu,
+        addresses: addresses.filter(|address| !address::link_local(address.ip())).collect(),
+        routes: container_route::list(&mut inside, link.index)?,
+        default_elsewhere: default_elsewhere(&mut inside, link.index)?,
+        host_end: host_end(host, &namespace, &link)?,
+    }))
+}
+
+/// The families with a default route over another interface.
+fn default_elsewhere(inside: &mut Netlink, index: u32) -> Result<Vec<Family>, KernelError> {
+    let elsewhere = |found: &Route| found.destination.prefix() == 0 && found.interface.is_some_and(|it| it != index);
+    let mut families: Vec<Family> =
+        route::list(inside)?.iter().filter(|found| elsewhere(found)).map(|found| found.destination.family()).collect();
+    families.sort_unstable();
+    families.dedup();
+    Ok(families)
+}
+
+/// The other end of the pair, when it is on the host. What the container's end says of it (an index, and a number for
+/// its namespace) may mean another container's namespace, and indexes are small numbers that occur in each: so the
+/// host's link of that index must lead back, to that index in this namespace.
+fn host_end(host: &mut Netlink, namespace: &File, inner: &Link) -> Result<Option<HostEnd>, KernelError> {
+    let (Some(index), Some(_), "veth") = (inner.peer, inner.peer_netns, inner.kind.as_str()) else { return Ok(None) };
+    let Some(outer) = link::get_by_index(host, index)? else { return Ok(None) };
+    let back = outer.kind == "veth" && outer.peer == Some(inner.index) && outer.peer_netns.is_some();
+    if !back || outer.peer_netns != link::netns_number(host, namespace)? {
+        return Ok(None);
+    }
+    let Ok(name) = outer.name.parse() else { return Ok(None) };
+    let master = outer.master.map(|master| link::get_by_index(host, master)).transpose()?.flatten();
+    let bridge = master.filter(|master| master.kind == "bridge").and_then(|master| master.name.parse().ok());
+    Ok(Some(HostEnd { name, bridge, up: outer.up, isolated: outer.isolated }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! Interfaces that netd, or another program, made in a container.
+
+use super::*;
+use crate::kernel::Kernel as _;
+use crate::kernel::linux::Linux;
+use crate::kernel::testing::lab::{Parked, attach, bridge, endpoint, in_own_netns, ip};
+use crate::model::host::step::Step;
+use crate::model::route::Route;
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+/// What there is of that name in the container.
+fn look(container: &Parked, ifname: &str) -> Option<ObservedInterface> {
+    let netns = netns::identify(&container.path).unwrap();
+    interface(&mut Netlink::open().unwrap(), &netns, &name(ifname)).unwrap()
+}
+
+#[test]
+fn an_interface_is_seen_with_its_other_end() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        let container = Parked::new();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24", "fd00:89::1/64"]))).unwrap();
+        let mut link = endpoint(&container, 2);
+        link.addresses.push("fd00:89::2/64".parse().unwrap());
+        link.default_gateways.push("fd00:89::1".parse().unwrap());
+        link.isolated = true;
+        kernel.apply(&attach(&link)).unwrap();
+        container.ip("route add 10.7.0.0/16 via 10.77.0.9 mtu 1300 advmss 1200 metric 7 table 1000");
+        container.ip("route add 10.8.0.0/16 dev eth0 scope host");
+        container.ip("route add 10.9.0.0/16 via inet6 fd00:89::9 dev eth0");
+        container.ip("route add fd00:9::/64 via fd00:89::9");
+        container.ip("route add blackhole 10.6.0.0/16");
+
+        let seen = kernel.interface(&link.netns, &link.ifname).unwrap().unwrap();
+        assert_eq!((seen.mac, seen.up, seen.mtu), (Some(link.mac), true, 1400));
+        assert_eq!(seen.addresses, link.addresses, "without link-local ones");
+        let via = |subnet: &str, gateway: &str| Route::via(subnet.parse().unwrap(), Some(gateway.parse().unwrap()));
+        let given = Route {
+            mtu: Some(1300),
+            advmss: Some(1200),
+            priority: Some(7),
+            table: Some(1000),
+            ..via("10.7.0.0/16", "10.77.0.9")
+        };
+        let on_host = Route { scope: Some(254), ..Route::via("10.8.0.0/16".parse().unwrap(), None) };
+        let wanted = [
+            via("0.0.0.0/0", "10.77.0.1"),
+            via("::/0", "fd00:89::1"),
+            given,
+            on_host,
+            via("10.9.0.0/16", "fd00:89::9"),
+            via("fd00:9::/64", "fd00:89::9"),
+        ];
+        for route in &wanted {
+            assert!(seen.routes.contains(route), "{route:?} is missing in {:?}", seen.routes);
+        }
+        assert_eq!(seen.routes.len(), wanted.len(), "{:?}", seen.routes);
+        let (name_of_end, bridge) = (name("ndv-2"), Some(name("nd-net1")));
+        assert_eq!(seen.host_end, Some(HostEnd { name: name_of_end, bridge, up: true, isolated: true }));
+
+        ip("link set ndv-2 nomaster down");
+        container.ip("link set eth0 down");
+        let seen = look(&container, "eth0").unwrap();
+        let HostEnd { bridge, up, isolated, .. } = seen.host_end.unwrap();
+        assert_eq!((seen.up, bridge, up, isolated), (false, None, false, false));
+
+        assert_eq!(look(&container, "eth1"), None);
+        drop(container);
+        let error = kernel.interface(&link.netns, &link.ifname).unwrap_err();
+        assert!(matches!(error, KernelError::NoNetns { .. }), "{error}");
+    });
+}
+
+#[test]
+fn an_end_elsewhere_is_not_the_hosts() {
+    in_own_netns(|| {
+        let [asked, neighbour, other] = [(); 3].map(|()| Parked::new());
+        // The same indexes on both pairs; only one pair has an end on the host.
+        asked.ip(&format!("link add eth0 index 10 type veth peer x index 20 netns {}", neighbour.path.display()));
+        ip(&format!("link add ndv-2 index 20 type veth peer eth0 index 10 netns {}", other.path.display()));
+        // The host knows both namespaces by a number.
+        ip(&format!("link add ndv-3 index 21 type veth peer eth1 index 11 netns {}", asked.path.display()));
+        assert_eq!(look(&asked, "eth0").unwrap().host_end, None);
+        assert_eq!(look(&asked, "eth1").unwrap().host_end.unwrap().name, name("ndv-3"));
+        assert_eq!(look(&other, "eth0").unwrap().host_end.unwrap().name, name("ndv-2"));
+
+        asked.ip("link add in0 index 30 type veth peer in1 index 20");
+        assert_eq!(look(&asked, "in0").unwrap().host_end, None, "both ends are inside");
+        let loopback = look(&asked, "lo").unwrap();
+        assert_eq!((loopback.host_end, loopback.mac), (None, None));
+    });
+}

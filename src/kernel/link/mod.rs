@@ -1,0 +1,234 @@
+//! Links: what the kernel has, and their deletion, many at once by link group.
+
+pub mod address;
+pub mod bridge;
+pub mod container;
+pub mod container_route;
+pub mod inspect;
+pub mod monitor;
+pub mod route;
+pub mod veth;
+
+use std::fs::File;
+use std::os::fd::AsRawFd as _;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{
+    InfoBridgePort, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
+use nix::net::if_::if_nametoindex;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
+
+use super::KernelError;
+use super::netlink::socket::{Netlink, NetlinkError, Outcome, Request, failed};
+use crate::model::address::Mac;
+use crate::model::names::IfName;
+
+/// The link group (`IFLA_GROUP`, `ip link show group 28260`) of every link that netd has made: "nd".
+pub const LINK_GROUP: u32 = 0x6e64;
+/// The group of links that are about to be deleted together: "ne".
+pub const DOOM_GROUP: u32 = 0x6e65;
+
+/// The group of links that are being made: "nf". A daemon that is killed then leaves them half made.
+pub const UNFINISHED_GROUP: u32 = 0x6e66;
+
+const LOOK: &str = "see `ip -d link` and `dmesg`";
+
+/// The index of the interface of that name in the namespace of the calling thread; `None` when there is none.
+pub fn index_of(name: &IfName) -> Option<i32> {
+    if_nametoindex(name.as_str()).ok().and_then(|index| i32::try_from(index).ok())
+}
+
+/// A link of the host's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// `ifindex`.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// `IFLA_INFO_KIND`; empty for hardware.
+    pub kind: String,
+    /// Link group.
+    pub group: u32,
+    /// Index of the bridge it is a port of.
+    pub master: Option<u32>,
+    /// Administratively up.
+    pub up: bool,
+    /// Bytes.
+    pub mtu: u32,
+    /// Bridge port isolation.
+    pub isolated: bool,
+    /// `None` where it has none of six bytes.
+    pub mac: Option<Mac>,
+    /// Index of the other end of a veth pair (`IFLA_LINK`).
+    pub peer: Option<u32>,
+    /// The namespace of the other end, as the namespace of this one numbers it (`IFLA_LINK_NETNSID`); `None` when both
+    /// are in the same.
+    pub peer_netns: Option<i32>,
+}
+
+impl Link {
+    /// Whether netd made it.
+    pub fn ours(&self) -> bool {
+        ours(self.group)
+    }
+
+    /// Reads what matters of the kernel's message.
+    pub fn read(message: &LinkMessage) -> Self {
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            kind: String::new(),
+            group: 0,
+            master: None,
+            up: message.header.flags.contains(LinkFlags::Up),
+            mtu: 0,
+            isolated: false,
+            mac: None,
+            peer: None,
+            peer_netns: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Group(group) => link.group = *group,
+                LinkAttribute::Controller(master) => link.master = Some(*master),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(bytes) => {
+                    link.mac = bytes.as_slice().try_into().ok().and_then(Mac::from_bytes);
+                }
+                LinkAttribute::Link(peer) => link.peer = Some(*peer),
+                LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(*id),
+                LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read_info(info)),
+                _ => {}
+            }
+        }
+        link
+    }
+
+    fn read_info(&mut self, info: &LinkInfo) {
+        match info {
+            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+            LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
+                self.isolated = port.contains(&InfoBridgePort::Isolated(true));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether the group says that netd made the link.
+pub fn ours(group: u32) -> bool {
+    matches!(group, LINK_GROUP | DOOM_GROUP | UNFINISHED_GROUP)
+}
+
+/// Asks for a link without its counters.
+fn get_request(link: LinkMessageBuilder<LinkUnspec>) -> Request {
+    let link = link.append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])).build();
+    Request::plain(RouteNetlinkMessage::GetLink(link))
+}
+
+fn links(messages: &[RouteNetlinkMessage]) -> impl Iterator<Item = Link> {
+    messages.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewLink(link) => Some(Link::read(link)),
+        _ => None,
+    })
+}
+
+fn found(outcome: Outcome) -> Result<Option<Link>, NetlinkError> {
+    match outcome {
+        Ok(messages) => Ok(links(&messages).next()),
+        Err(error) if error.errno == libc::ENODEV => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The link of that name.
+pub fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<Link>, KernelError> {
+    found(netlink.one(get_request(LinkUnspec::new_with_name(name.as_str())))).map_err(failed(
+        "look up interface",
+        name,
+        LOOK,
+    ))
+}
+
+/// The link of that index.
+pub fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<Link>, KernelError> {
+    let outcome = netlink.one(get_request(LinkUnspec::new_with_index(index)));
+    found(outcome).map_err(failed("look up interface", format!("number {index}"), LOOK))
+}
+
+/// The number by which the socket's namespace knows another one; `None` where it does not know it.
+pub fn netns_number(netlink: &mut Netlink, namespace: &File) -> Result<Option<i32>, KernelError> {
+    let mut message = NsidMessage::default();
+    message.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd().unsigned_abs()));
+    let answer = netlink.one(Request::plain(RouteNetlinkMessage::GetNsId(message)));
+    let messages = answer.map_err(failed("look up", "the number of a namespace", "see `ip netns list-id`"))?;
+    let numbers = messages.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewNsId(message) => Some(&message.attributes),
+        _ => None,
+    });
+    // -1: it has none (`NETNSA_NSID_NOT_ASSIGNED`, linux/net_namespace.h).
+    Ok(numbers.flatten().find_map(|attribute| match attribute {
+        NsidAttribute::Id(number) if *number >= 0 => Some(*number),
+        _ => None,
+    }))
+}
+
+/// Every link.
+pub fn list(netlink: &mut Netlink) -> Result<Vec<Link>, KernelError> {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    let messages = netlink.dump(&RouteNetlinkMessage::GetLink(message));
+    Ok(links(&messages.map_err(failed("list", "interfaces", LOOK))?).collect())
+}
+
+/// The index of an interface in the calling thread's namespace.
+pub fn index(name: &IfName) -> Result<u32, KernelError> {
+    if_nametoindex(name.as_str()).map_err(failed("look up interface", name, "see `ip link`"))
+}
+
+/// Deletes the links of these names that are ours; those that are gone are fine. Goes on to the end and reports the
+/// first error.
+pub fn delete(netlink: &mut Netlink, names: &[&IfName]) -> Result<(), KernelError> {
+    let on = || names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let requests: Vec<Request> =
+        names.iter().map(|name| get_request(LinkUnspec::new_with_name(name.as_str()))).collect();
+    let outcomes = netlink.send(&requests).map_err(failed("look up interfaces", on(), LOOK))?;
+    let (mut doomed, mut first_error) = (Vec::new(), None);
+    for outcome in outcomes {
+        match found(outcome) {
+            Ok(link) => doomed.extend(link.filter(Link::ours).map(|link| link.index)),
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    let deleted = match doomed.as_slice() {
+        [] => Ok(()),
+        [one] => delete_each(netlink, &[*one]),
+        many => delete_group(netlink, many),
+    };
+    first_error.map_or(deleted, Err).map_err(failed("delete", on(), LOOK))
+}
+
+/// One deletion for all: the kernel then waits once for all of them instead of once for each (21 ms).
+fn delete_group(netlink: &mut Netlink, indexes: &[u32]) -> Result<(), NetlinkError> {
+    let doom = |index: &u32| {
+        let link = LinkUnspec::new_with_index(*index).link_group(DOOM_GROUP).build();
+        Request::plain(RouteNetlinkMessage::SetLink(link))
+    };
+    let moved = gone_is_fine(netlink.send(&indexes.iter().map(doom).collect::<Vec<_>>())?);
+    let group = LinkMessageBuilder::<LinkUnspec>::new().link_group(DOOM_GROUP).build();
+    let deleted = gone_is_fine(vec![netlink.one(Request::plain(RouteNetlinkMessage::DelLink(group)))]);
+    // One link that the kernel does not let go of stops the whole group: then each for itself.
+    if moved.is_ok() && deleted.is_ok() { Ok(()) } else { delete_each(netlink, indexes) }
+}
+
+fn delete_each(netlink: &mut Netlink, indexes: &[u32]) -> Result<(), NetlinkError> {
+    let delete = |index: &u32| Request::plain(RouteNetlinkMessage::DelLink(LinkUnspec::new_with_index(*index).build()));
+    gone_is_fine(netlink.send(&indexes.iter().map(delete).collect::<Vec<_>>())?)
+}
+
+fn gone_is_fine(outcomes: Vec<Outcome>) -> Result<(), NetlinkError> {
+    outcomes.into_iter().filter_map(Result::err).find(|error| error.errno != libc::ENODEV).map_or(Ok(()), Err)
+}

@@ -1,0 +1,154 @@
+//! Routes: default routes in containers, and what the host's tables hold.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::LinkUnspec;
+
+use crate::base::deadline::Deadline;
+use crate::kernel::KernelError;
+use crate::kernel::netlink::socket::{Netlink, Request, failed};
+use crate::model::address::Subnet;
+
+/// An address settles within one or two attempts of some 10 microseconds each, or as soon as others release the lock.
+const SETTLE_SPINS: usize = 50;
+/// Then the kernel's worker waits for a processor: the caller leaves it its own, this long between attempts.
+const SETTLE_STEP: Duration = Duration::from_millis(1);
+/// The longest wait. The address works later all the same.
+const SETTLE_MAX: Duration = Duration::from_secs(1);
+
+/// A route of any table that leads somewhere, or forbids to go there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// Where to.
+    pub destination: Subnet,
+    /// Index of the interface; `None` for several next hops.
+    pub interface: Option<u32>,
+}
+
+/// Adds a default route; `EEXIST` when the namespace has one of that metric.
+pub fn add_default(index: u32, gateway: IpAddr, metric: Option<u32>) -> Request {
+    Request::create(RouteNetlinkMessage::NewRoute(default(index, gateway, metric)))
+}
+
+/// Removes a default route; `ESRCH` when it is gone.
+pub fn remove_default(index: u32, gateway: IpAddr, metric: Option<u32>) -> Request {
+    Request::plain(RouteNetlinkMessage::DelRoute(default(index, gateway, metric)))
+}
+
+fn default(index: u32, gateway: IpAddr, metric: Option<u32>) -> RouteMessage {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(gateway);
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Static;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![RouteAttribute::Gateway(gateway.into()), RouteAttribute::Oif(index)];
+    message.attributes.extend(metric.map(RouteAttribute::Priority));
+    message
+}
+
+pub(in crate::kernel) fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+/// The routes of every table, IPv4 and IPv6, with default routes: a VPN keeps its own in a table of its own.
+pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
+    Ok(dump(netlink)?.iter().filter_map(read).collect())
+}
+
+/// The kernel's messages about every route of every table, IPv4 and IPv6.
+pub(in crate::kernel) fn dump(netlink: &mut Netlink) -> Result<Vec<RouteMessage>, KernelError> {
+    let mut routes = Vec::new();
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        let messages = match netlink.dump(&RouteNetlinkMessage::GetRoute(message)) {
+            // A kernel without IPv6.
+            Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => continue,
+            outcome => outcome.map_err(failed("list", "routes", "see `ip route show table all`"))?,
+        };
+        routes.extend(messages.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(message) => Some(message),
+            _ => None,
+        }));
+    }
+    Ok(routes)
+}
+
+fn read(message: &RouteMessage) -> Option<Route> {
+    let header = &message.header;
+    let kinds =
+        [RouteType::BlackHole, RouteType::Local, RouteType::Prohibit, RouteType::Unicast, RouteType::Unreachable];
+    let wanted = kinds.contains(&header.kind);
+    if !wanted || header.flags.contains(RouteFlags::Cloned) {
+        return None;
+    }
+    let (mut destination, mut interface) = (unspecified(header.address_family)?, None);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(v4)) => destination = (*v4).into(),
+            RouteAttribute::Destination(RouteAddress::Inet6(v6)) => destination = (*v6).into(),
+            RouteAttribute::Oif(index) => interface = Some(*index),
+            _ => {}
+        }
+    }
+    Some(Route { destination: Subnet::containing(destination, header.destination_prefix_length)?, interface })
+}
+
+pub(in crate::kernel) fn unspecified(family: AddressFamily) -> Option<IpAddr> {
+    match family {
+        AddressFamily::Inet => Some(std::net::Ipv4Addr::UNSPECIFIED.into()),
+        AddressFamily::Inet6 => Some(std::net::Ipv6Addr::UNSPECIFIED.into()),
+        _ => None,
+    }
+}
+
+/// The index of the interface over which the host would send to that address now, policy routing included (as
+/// `ip route get`); `None` when it has no route. Nothing is sent.
+pub fn interface_towards(netlink: &mut Netlink, address: IpAddr) -> Option<u32> {
+    let route = look_up(netlink, address).filter(|route| route.header.kind == RouteType::Unicast)?;
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
+}
+
+fn look_up(netlink: &mut Netlink, address: IpAddr) -> Option<RouteMessage> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.attributes = vec![RouteAttribute::Destination(address.into())];
+    let messages = netlink.one(Request::plain(RouteNetlinkMessage::GetRoute(message))).ok()?;
+    messages.into_iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewRoute(route) => Some(route),
+        _ => None,
+    })
+}
+
+/// Returns when packets to an IPv6 address that was just added to the interface (which is up) are the namespace's own.
+/// The kernel puts the address's local route and its solicited-node group in place on a work queue, after it has
+/// acknowledged the address, and tells nobody when it has (`addrconf_dad_work`, net/ipv6/addrconf.c); until then what is
+/// sent to the address is dropped. That work waits for the lock that every change of a link takes, and so does this:
+/// it sets up what is up, which queues behind the work, and asks again.
+pub fn settle_address(netlink: &mut Netlink, index: u32, address: IpAddr) {
+    let deadline = Deadline::after(SETTLE_MAX);
+    for attempt in 0.. {
+        let local = |route: RouteMessage| route.header.kind == RouteType::Local;
+        if address.is_ipv4() || look_up(netlink, address).is_some_and(local) {
+            return;
+        }
+        let up = LinkUnspec::new_with_index(index).up().build();
+        if netlink.one(Request::plain(RouteNetlinkMessage::SetLink(up))).is_err() {
+            break;
+        }
+        if attempt >= SETTLE_SPINS && !deadline.pause(SETTLE_STEP) {
+            break;
+        }
+    }
+    tracing::debug!(%address, "the address settles later");
+}

@@ -1,0 +1,178 @@
+//! A container's interface: `Step::Attach` and `Step::DefaultRoutes`.
+//!
+//! Order of attaching: the pair is created in one message, down, the container's end straight in its namespace; then the
+//! host's end is told to be a hairpin (and isolated) port and comes up, so that it is never up without being isolated;
+//! then the container's end gets up, its addresses and its routes in one send. Only then does the host's end enter the
+//! group of netd's links: one that a killed daemon left half made is known by that, and made anew. Both ends are settled
+//! before it returns.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::link::{InfoData, InfoPortKind, InfoVeth};
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
+use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{address, container, route};
+use crate::kernel::netlink::socket::{Netlink, Outcome, Request, failed};
+use crate::kernel::netns::Visit;
+use crate::kernel::sysctl::Sysctl;
+use crate::kernel::{KernelError, link, netns};
+use crate::model::endpoint::Netns;
+use crate::model::host::step::{DefaultRoute, EndpointLink};
+use crate::model::names::IfName;
+use crate::os::sys;
+
+/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
+const LOOPBACK: u32 = 1;
+const LOOK: &str = "see `ip -d link` on the host and in the container, and `dmesg`";
+
+/// Creates the veth pair, addresses it and brings it up; deletes it again when something fails.
+pub fn attach(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
+    let namespace = netns::open_exactly(&link.netns)?;
+    let bridge = link::index(&link.bridge)?;
+    create(host, link, bridge, &namespace)?;
+    let done = configure(host, sysctl, link, namespace);
+    if done.is_err()
+        && let Err(error) = link::delete(host, &[&link.host_ifname])
+    {
+        tracing::warn!(%error, "an interface that could not be set up is left behind");
+    }
+    done
+}
+
+fn create(host: &mut Netlink, link: &EndpointLink, bridge: u32, namespace: &File) -> Result<(), KernelError> {
+    let peer = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(link.ifname.as_str())
+        .address(link.mac.bytes().to_vec())
+        .mtu(link.mtu)
+        .setns_by_fd(namespace.as_raw_fd())
+        .build();
+    let pair = LinkVeth::new(link.host_ifname.as_str(), link.ifname.as_str())
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .address(link.mac.of_host_end().bytes().to_vec())
+        .controller(bridge)
+        .link_group(link::UNFINISHED_GROUP)
+        .mtu(link.mtu)
+        .build();
+    match host.one(Request::create(RouteNetlinkMessage::NewLink(pair))) {
+        Ok(_) => Ok(()),
+        Err(error) if error.errno == libc::EEXIST => Err(match link::get(host, &link.host_ifname)? {
+            Some(_) => KernelError::NameTaken { ifname: link.host_ifname.clone(), within: "the host".into() },
+            None => KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() },
+        }),
+        Err(error) => Err(failed("create veth pair", &link.host_ifname, LOOK)(error)),
+    }
+}
+
+fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace: File) -> Result<(), KernelError> {
+    let visit = visit_container(link, namespace)?;
+    let outside = set_up_port(host, sysctl, link);
+    let (mut inside, index) = visit.end().map_err(failed("enter the namespace of", &link.container, LOOK))?;
+    outside?;
+    if !netns::same_cookie(&link.netns, &inside) {
+        return Err(netns::another(&link.netns));
+    }
+    set_up_container(&mut inside, link, index)?;
+    finish(host, link)?;
+    settle(host, &link.host_ifname);
+    // The bridge has a carrier since its first port has.
+    settle(host, &link.bridge);
+    settle(&inside, &link.ifname);
+    link.addresses.iter().for_each(|address| route::settle_address(&mut inside, index, address.ip()));
+    Ok(())
+}
+
+/// Opens a socket inside, and writes the settings that only a thread inside can write. The interface's index there.
+fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlink, u32)>, KernelError> {
+    let ifname = link.ifname.clone();
+    let v6 = link.addresses.iter().any(IpNetwork::is_ipv6);
+    netns::visit(namespace, move || {
+        Sysctl::open().prepare_container(ifname.as_str(), v6).map_err(io::Error::other)?;
+        Ok((Netlink::open()?, if_nametoindex(ifname.as_str())?))
+    })
+    .map_err(failed("enter the namespace of", &link.container, LOOK))
+}
+
+/// The host's end: no address of its own, a port that may send back where a packet came from (a container reaches its
+/// own published port), isolated where asked, then up.
+fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
+    let name = link.host_ifname.as_str();
+    sysctl.prepare_port(name)?;
+    // The port's settings are applied before the flags (rtnl_changelink, net/core/rtnetlink.c).
+    let port = LinkMessageBuilder::<LinkBridgePort>::default()
+        .set_port_kind(InfoPortKind::Bridge)
+        .hairpin(true)
+        .isolated(link.isolated)
+        .name(name)
+        .alias(format!("netd: {} on {}", link.container, link.network))
+        .up()
+        .build();
+    host.all(&[Request::plain(RouteNetlinkMessage::NewLink(port))]).map_err(failed("set up bridge port", name, LOOK))
+}
+
+fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Result<(), KernelError> {
+    let up = |index| Request::plain(RouteNetlinkMessage::SetLink(LinkUnspec::new_with_index(index).up().build()));
+    let mut requests = vec![up(LOOPBACK), up(index)];
+    requests.extend(link.addresses.iter().map(|address| address::add(index, *address)));
+    let set_up = requests.len();
+    requests.extend(container::routes(index, link));
+    let on = || format!("{} in {}", link.ifname, link.container);
+    let mut outcomes = inside.send(&requests).map_err(failed("set up interface", on(), LOOK))?;
+    let routes = outcomes.split_off(set_up);
+    let refused = outcomes.into_iter().find_map(Result::err);
+    refused.map_or(Ok(()), Err).map_err(failed("set up interface", on(), LOOK))?;
+    container::judge_routes(inside, index, link, routes)
+}
+
+/// From now on the pair counts as made.
+fn finish(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
+    let name = link.host_ifname.as_str();
+    let made = LinkMessageBuilder::<LinkUnspec>::new().name(name).link_group(link::LINK_GROUP).build();
+    host.all(&[Request::plain(RouteNetlinkMessage::SetLink(made))]).map_err(failed("set up interface", name, LOOK))
+}
+
+/// A kernel that cannot settle the carrier at once does so a moment later.
+fn settle(socket: &Netlink, ifname: &IfName) {
+    if let Err(error) = sys::settle_carrier(socket, ifname.as_str()) {
+        tracing::debug!(%ifname, %error, "the carrier settles later");
+    }
+}
+
+/// Removes and adds default routes in a container. A namespace that is gone is fine; so is a route that is gone, or
+/// that goes over an interface that is gone, and one that is there already.
+pub fn change_default_routes(netns: &Netns, remove: &[DefaultRoute], add: &[DefaultRoute]) -> Result<(), KernelError> {
+    let Ok(namespace) = netns::open_exactly(netns) else { return Ok(()) };
+    let on = netns.path.display();
+    let names: Vec<IfName> = remove.iter().chain(add).map(|route| route.ifname.clone()).collect();
+    let visit = netns::visit(namespace, move || {
+        let indexes: Vec<Result<u32, Errno>> = names.iter().map(|name| if_nametoindex(name.as_str())).collect();
+        Ok((Netlink::open()?, indexes))
+    });
+    let visited = visit.and_then(Visit::end).map_err(failed("enter the namespace", &on, LOOK))?;
+    let (mut inside, indexes) = visited;
+    if !netns::same_cookie(netns, &inside) {
+        return Ok(());
+    }
+    let (remove_indexes, add_indexes) = indexes.split_at(remove.len());
+    let gone = remove.iter().zip(remove_indexes).filter_map(|(route, index)| Some((route, index.ok()?)));
+    let mut requests: Vec<Request> =
+        gone.map(|(route, index)| route::remove_default(index, route.gateway, route.metric)).collect();
+    for (route, index) in add.iter().zip(add_indexes) {
+        let index = index.map_err(failed("add the default route over", &route.ifname, LOOK))?;
+        requests.push(route::add_default(index, route.gateway, route.metric));
+    }
+    let outcomes = inside.send(&requests).map_err(failed("change the default routes of", &on, LOOK))?;
+    outcomes.into_iter().try_for_each(route_changed).map_err(failed("change the default routes of", &on, LOOK))
+}
+
+fn route_changed(outcome: Outcome) -> io::Result<()> {
+    match outcome {
+        Err(error) if !matches!(error.errno, libc::EEXIST | libc::ESRCH) => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,4 @@
+//! Netlink: the sockets for routes and links, and those for netfilter.
+
+pub(super) mod netfilter;
+pub mod socket;

@@ -1,0 +1,155 @@
+//! Network namespaces: who one is, whether it is still there, and a visit on a thread that dies inside.
+
+pub(super) mod engines;
+pub mod monitor;
+pub mod sandbox;
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::Path;
+use std::thread::{Builder, JoinHandle};
+
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::fstatfs;
+
+use super::KernelError;
+use super::netlink::socket::Netlink;
+use crate::model::endpoint::Netns;
+use crate::model::ids::NetnsId;
+use crate::os::sys;
+
+/// `NSFS_MAGIC` (linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// Bytes; a visitor writes a few small files and opens sockets.
+const VISITOR_STACK: usize = 256 << 10;
+
+fn none(path: &Path, why: impl std::fmt::Display) -> KernelError {
+    KernelError::NoNetns { path: path.to_owned(), why: why.to_string() }
+}
+
+/// Opens the namespace file at the path.
+fn open(path: &Path) -> Result<File, KernelError> {
+    // Not blocking: the path may be anybody's, and a fifo without a writer would hang here.
+    let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = options.map_err(|error| none(path, error))?;
+    let kind = fstatfs(&file).map_err(|error| none(path, error))?;
+    if kind.filesystem_type().0 as i64 != NSFS_MAGIC {
+        return Err(none(path, "the file there is no namespace (any more)"));
+    }
+    match sys::namespace_type(&file) {
+        Ok(libc::CLONE_NEWNET) => Ok(file),
+        Ok(_) => Err(none(path, "it is a namespace of another kind")),
+        Err(error) => Err(none(path, error)),
+    }
+}
+
+/// Device and inode of an open namespace file.
+fn inode(file: &File, path: &Path) -> Result<(u64, u64), KernelError> {
+    let metadata = file.metadata().map_err(|error| none(path, error))?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+/// Tells who the namespace at the path is. The one that netd itself is in is refused: it is the host, no container.
+pub fn identify(path: &Path) -> Result<Netns, KernelError> {
+    let file = open(path)?;
+    let (device, inode_number) = inode(&file, path)?;
+    let own = Path::new("/proc/thread-self/ns/net");
+    if (device, inode_number) == inode(&open(own)?, own)? {
+        return Err(none(path, "it is the host's own, not a container's"));
+    }
+    let cookie = visit(file, || Netlink::open().map(|socket| sys::netns_cookie(&socket)));
+    let cookie = cookie.and_then(Visit::end).map_err(|error| none(path, error))?;
+    Ok(Netns { path: path.to_owned(), id: NetnsId { device, inode: inode_number, cookie } })
+}
+
+/// Opens exactly that namespace: device and inode are compared here; the cookie where the visit has a socket inside
+/// ([`same_cookie`]).
+pub fn open_exactly(netns: &Netns) -> Result<File, KernelError> {
+    let file = open(&netns.path)?;
+    if inode(&file, &netns.path)? != (netns.id.device, netns.id.inode) {
+        return Err(another(netns));
+    }
+    Ok(file)
+}
+
+/// What is there now is not what was meant.
+pub fn another(netns: &Netns) -> KernelError {
+    none(&netns.path, "another network namespace is there now")
+}
+
+/// Whether a socket inside tells the cookie that the namespace had, as far as both are known.
+pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
+    match (netns.id.cookie, sys::netns_cookie(socket)) {
+        (Some(then), Some(now)) => then == now,
+        _ => true,
+    }
+}
+
+/// Whether that very namespace is still at its path.
+pub fn alive(netns: &Netns) -> bool {
+    let Ok(file) = open_exactly(netns) else { return false };
+    if netns.id.cookie.is_none() {
+        return true;
+    }
+    let socket = visit(file, Netlink::open).and_then(Visit::end);
+    // A namespace that cannot be entered for want of memory or threads is there all the same.
+    socket.map_or(true, |socket| same_cookie(netns, &socket))
+}
+
+/// A thread inside a namespace, at work.
+pub struct Visit<T>(JoinHandle<io::Result<T>>);
+
+impl<T> Visit<T> {
+    /// Waits for its result.
+    pub fn end(self) -> io::Result<T> {
+        self.0.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside the namespace panicked")))
+    }
+}
+
+/// Enters the namespace on a thread of its own and does the job there. The thread never comes back out: a thread that
+/// did, and failed at it, would go on in the wrong namespace.
+pub fn visit<T: Send + 'static>(
+    namespace: File,
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<Visit<T>> {
+    let thread = Builder::new().name("netns-visit".into()).stack_size(VISITOR_STACK).spawn(move || {
+        setns(&namespace, CloneFlags::CLONE_NEWNET)?;
+        job()
+    })?;
+    Ok(Visit(thread))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::testing::lab::Parked;
+
+    #[test]
+    fn a_namespace_is_known_by_more_than_its_path() {
+        let container = Parked::new();
+        let netns = identify(&container.path).unwrap();
+        assert!(netns.id.cookie.is_some());
+        assert!(alive(&netns));
+        let mut other = netns.clone();
+        other.id.cookie = Some(1);
+        assert!(!alive(&other), "same inode, another namespace");
+        other.id = NetnsId { inode: netns.id.inode + 1, ..netns.id };
+        assert!(!alive(&other));
+        drop(container);
+        assert!(!alive(&netns));
+    }
+
+    #[test]
+    fn what_is_no_network_namespace_is_refused() {
+        for (path, why) in [
+            ("/proc/self/ns/mnt", "another kind"),
+            ("/dev/null", "no namespace"),
+            ("/no/such/file", "No such file"),
+            ("/proc/self/ns/net", "the host's own"),
+        ] {
+            let error = identify(Path::new(path)).unwrap_err().to_string();
+            assert!(error.starts_with("no network namespace at /") && error.contains(why), "{error}");
+        }
+    }
+}

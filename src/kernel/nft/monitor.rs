@@ -1,0 +1,199 @@
+//! Who else changes the firewall: the kernel's notifications, without those that netd causes.
+//!
+//! A transaction ends with `NFT_MSG_NEWGEN`. It carries the port id of the socket that caused it, which is how our own
+//! batches are known. A transaction of an `nft` process that we start is known by its generation: while one runs, its
+//! caller holds the lock, and the notification waits for what comes of it.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::fingerprint::OBJECT_TABLE;
+use crate::base::deadline::Deadline;
+use crate::kernel::KernelEvent;
+use crate::kernel::netlink::netfilter::{NFTABLES, Reply, messages, text};
+use crate::logic::firewall::TABLE;
+
+/// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h).
+const GROUP: u32 = 7;
+/// `NFT_MSG_NEWGEN`, and its `NFTA_GEN_ID`.
+const NEW_GENERATION: u8 = 15;
+pub(in crate::kernel) const GENERATION_ID: u16 = 1;
+/// `NFPROTO_INET`.
+const INET: u8 = 1;
+/// Room for the notifications of a large transaction, in bytes.
+const RECEIVE: usize = 8 * 1024 * 1024;
+/// Longest datagram of notifications the kernel builds (`NLMSG_GOODSIZE`, at most 8 KiB), with room.
+const DATAGRAM: usize = 64 * 1024;
+/// Foreign changes are told together: who reloads a firewall makes many, and ours stands in between.
+const TOGETHER: Duration = Duration::from_millis(150);
+/// The same for changes of other tables: some hosts make them all the time, and a look at what they mean takes longer.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+/// Generations of our own that nobody has seen announced; more are kept by nobody who watches.
+const KEPT: usize = 64;
+
+/// What we do to the firewall ourselves.
+#[derive(Debug, Default)]
+pub(in crate::kernel) struct Own {
+    generations: Mutex<BTreeSet<u32>>,
+}
+
+impl Own {
+    /// To be held while an `nft` process of ours runs.
+    pub(in crate::kernel) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        while generations.len() > KEPT {
+            generations.pop_first();
+        }
+        generations
+    }
+}
+
+/// A thread that listens until this is dropped.
+#[derive(Debug)]
+pub(in crate::kernel) struct Watch {
+    /// Its other end wakes the thread when this one closes.
+    _stop: UnixStream,
+}
+
+/// Listens in the network namespace of the calling thread. `port`: of the socket whose changes are ours.
+pub(in crate::kernel) fn watch(
+    own: Arc<Own>,
+    port: u32,
+    tell: Arc<dyn Fn(KernelEvent) + Send + Sync>,
+) -> io::Result<Watch> {
+    let mut socket = Socket::new(NETLINK_NETFILTER)?;
+    socket.bind(&SocketAddr::new(0, 0))?;
+    socket.add_membership(GROUP)?;
+    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE).is_err() {
+        // Not privileged over the host: the usual limit, and a look at everything when it was too small.
+        socket.set_rx_buf_sz(i32::try_from(RECEIVE).unwrap_or(i32::MAX))?;
+    }
+    let (stop, stopped) = UnixStream::pair()?;
+    let mut listener = Listener { own, port, touched: Touched::default() };
+    std::thread::Builder::new().name("nft-watch".into()).spawn(move || {
+        let mut buffer = vec![0; DATAGRAM];
+        // Until when a foreign change of our table, or of another one, waits to be told.
+        let (mut ours, mut others): (Option<Deadline>, Option<Deadline>) = (None, None);
+        loop {
+            match wait(&socket, &stopped, earlier(ours, others)) {
+                Woken::Stopped => return,
+                Woken::Passed => {
+                    for (until, event) in
+                        [(&mut ours, KernelEvent::Changed), (&mut others, KernelEvent::FirewallChanged)]
+                    {
+                        if until.is_some_and(|until| until.remaining().is_none()) {
+                            *until = None;
+                            tell(event);
+                        }
+                    }
+                }
+                Woken::Readable => {
+                    let heard = match socket.recv(&mut buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
+                        Ok(len) => listener.hear(&buffer[..len]),
+                        // Notifications were lost.
+                        Err(error) => Touched::all(error.raw_os_error() == Some(libc::ENOBUFS)),
+                    };
+                    if heard.ours {
+                        ours = ours.or_else(|| Some(Deadline::after(TOGETHER)));
+                    }
+                    if heard.others {
+                        others = others.or_else(|| Some(Deadline::after(ELSEWHERE)));
+                    }
+                }
+            }
+        }
+    })?;
+    Ok(Watch { _stop: stop })
+}
+
+fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
+    let both = one.into_iter().chain(other);
+    both.min_by_key(|until| until.remaining())
+}
+
+enum Woken {
+    /// There is something to read.
+    Readable,
+    /// The deadline has passed.
+    Passed,
+    /// Nobody wants to know any more.
+    Stopped,
+}
+
+fn wait(socket: &Socket, stopped: &UnixStream, until: Option<Deadline>) -> Woken {
+    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+    let timeout = match until.map(Deadline::remaining) {
+        None => PollTimeout::NONE,
+        Some(None) => return Woken::Passed,
+        // Rounded up: not to wake before the deadline.
+        Some(Some(left)) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
+    };
+    match poll(&mut fds, timeout) {
+        Ok(0) | Err(nix::Error::EINTR) if until.is_some_and(|deadline| deadline.remaining().is_none()) => Woken::Passed,
+        Ok(_) if fds[1].revents().is_none_or(|events| events.is_empty()) => Woken::Readable,
+        Err(nix::Error::EINTR) => Woken::Readable,
+        Ok(_) | Err(_) => Woken::Stopped,
+    }
+}
+
+struct Listener {
+    own: Arc<Own>,
+    port: u32,
+    /// What the transaction that is being announced changes.
+    touched: Touched,
+}
+
+/// Which tables are changed.
+#[derive(Debug, Default, Clone, Copy)]
+struct Touched {
+    ours: bool,
+    others: bool,
+}
+
+impl Touched {
+    fn all(all: bool) -> Self {
+        Self { ours: all, others: all }
+    }
+}
+
+impl Listener {
+    /// What the foreign transactions that ended have changed.
+    fn hear(&mut self, datagram: &[u8]) -> Touched {
+        let mut foreign = Touched::default();
+        for reply in messages(datagram).filter_map(|message| Reply::parse(&message)) {
+            if reply.subsystem != NFTABLES {
+                continue;
+            }
+            if reply.kind == NEW_GENERATION {
+                let Touched { ours, others } = std::mem::take(&mut self.touched);
+                if (ours || others) && !self.is_own(&reply) {
+                    foreign.ours |= ours;
+                    foreign.others |= others;
+                }
+            } else if let Some(table) = reply.attribute(OBJECT_TABLE) {
+                let is_ours = reply.family == INET && text(&table) == TABLE;
+                self.touched.ours |= is_ours;
+                self.touched.others |= !is_ours;
+            }
+        }
+        foreign
+    }
+
+    fn is_own(&self, reply: &Reply) -> bool {
+        reply.port == self.port || generation(reply).is_some_and(|id| self.own.lock().remove(&id))
+    }
+}
+
+/// The generation that a `NFT_MSG_NEWGEN` announces.
+pub(in crate::kernel) fn generation(reply: &Reply) -> Option<u32> {
+    reply.attribute(GENERATION_ID)?.first_chunk().map(|id| u32::from_be_bytes(*id))
+}

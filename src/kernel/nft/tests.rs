@@ -1,0 +1,311 @@
+//! The firewall against the real kernel, seen by `nft`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use super::Nft;
+use crate::kernel::KernelEvent;
+use crate::kernel::testing::throwaway::{attempt, in_netns, run};
+use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
+use crate::model::host::observed::Structure;
+use crate::model::publication::{PortRange, Protocol};
+
+fn publish(host_ip: Option<&str>, protocol: Protocol, port: u16, to: &str, to_port: u16) -> Element {
+    let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+    Element::Publish(Published { host_ip, protocol, port, to: to.parse().unwrap(), to_port })
+}
+
+fn range(host_ip: Option<&str>, first: u16, last: u16, to: &str) -> Element {
+    let ports = PortRange::new(first, last).unwrap();
+    let host_ip = host_ip.map(|ip| ip.parse().unwrap());
+    Element::PublishRange(PublishedRange { host_ip, protocol: Protocol::Tcp, ports, to: to.parse().unwrap() })
+}
+
+/// Elements of every kind, with neighbouring subnets and the last of all addresses.
+fn every_kind() -> Vec<Element> {
+    let name = |text: &str| text.parse().unwrap();
+    let mut elements = vec![
+        Element::Bridge(name("nd-a")),
+        Element::Bridge(name("fifteen-letters")),
+        Element::Direct(name("veth0")),
+        Element::Internal(name("nd-b")),
+        Element::Isolated(name("nd-b")),
+        Element::HostClosed(name("nd-a")),
+        Element::PortsClosed(name("nd-b")),
+        Element::Allowed(name("nd-a"), name("nd-a")),
+        Element::Allowed(name("nd-a"), name("fifteen-letters")),
+        publish(None, Protocol::Tcp, 4000, "10.77.0.2", 80),
+        publish(None, Protocol::Udp, 4000, "10.77.0.2", 80),
+        publish(None, Protocol::Sctp, 65535, "fd00::2", 1),
+        publish(Some("127.0.0.1"), Protocol::Tcp, 4000, "10.77.0.3", 80),
+        publish(Some("2001:db8::1"), Protocol::Udp, 53, "fd00::2", 53),
+        range(None, 5000, 5010, "10.77.0.2"),
+        range(None, 5020, 5020, "10.77.0.2"),
+        range(Some("2001:db8::1"), 5000, 65535, "fd00::2"),
+        range(Some("192.0.2.1"), 5000, 5010, "10.77.0.2"),
+    ];
+    for gateway in ["10.77.0.1", "fd00::1"] {
+        let server = NameServer { gateway: gateway.parse().unwrap(), port: 61053 };
+        elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
+    }
+    let subnets = ["10.77.0.0/24", "10.77.1.0/24", "10.77.4.0/22", "255.255.255.0/24", "10.99.0.7/32"];
+    for subnet in subnets.into_iter().chain(["fd00::/64", "fd00:0:0:1::/64", "fd00:5::/48"]) {
+        let subnet = subnet.parse().unwrap();
+        elements.extend([Element::Masquerade(subnet), Element::Hairpin(subnet)]);
+    }
+    // nft lists intervals of several fields in the order in which they came.
+    elements.sort();
+    elements
+}
+
+fn set(elements: &[Element]) -> BTreeSet<Element> {
+    elements.iter().cloned().collect()
+}
+
+fn listing() -> String {
+    run("nft -s list table inet netd")
+}
+
+#[test]
+fn elements_by_netlink_are_those_by_nft() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        assert_eq!(nft.observe().unwrap(), (Structure::Missing, BTreeSet::new()));
+        nft.replace_table(&every_kind()).unwrap();
+        let by_nft = listing();
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+        nft.replace_table(&[]).unwrap();
+        let empty = listing();
+        nft.change(&[], &every_kind()).unwrap();
+        assert_eq!(listing(), by_nft);
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+        // What is there is added again, and what is gone removed again, without harm.
+        nft.change(&[], &every_kind()).unwrap();
+        assert_eq!(listing(), by_nft);
+        nft.change(&every_kind(), &[]).unwrap();
+        assert_eq!(listing(), empty);
+        nft.change(&every_kind(), &[]).unwrap();
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, BTreeSet::new()));
+    });
+}
+
+#[test]
+fn elements_that_nft_loaded_are_removed_by_netlink_one_by_one() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        nft.replace_table(&[]).unwrap();
+        let empty = listing();
+        nft.replace_table(&every_kind()).unwrap();
+        let mut left = set(&every_kind());
+        for element in every_kind() {
+            nft.change(std::slice::from_ref(&element), &[]).unwrap();
+            left.remove(&element);
+            assert_eq!(nft.observe().unwrap(), (Structure::Intact, left.clone()), "after {element:?}");
+        }
+        assert_eq!(listing(), empty);
+    });
+}
+
+#[test]
+fn a_kernel_without_destroy_is_served_too() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        nft.forget_destroy();
+        nft.replace_table(&every_kind()).unwrap();
+        let gone = publish(None, Protocol::Tcp, 9, "10.77.0.2", 9);
+        let mut remove = every_kind();
+        remove.insert(0, gone);
+        nft.change(&remove[..6], &[]).unwrap();
+        nft.change(&remove, &[]).unwrap();
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, BTreeSet::new()));
+    });
+}
+
+#[test]
+fn a_port_moves_in_one_transaction_and_is_never_taken_silently() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        let here = publish(None, Protocol::Tcp, 4000, "10.77.0.2", 80);
+        let there = publish(None, Protocol::Tcp, 4000, "10.77.0.3", 80);
+        nft.replace_table(std::slice::from_ref(&here)).unwrap();
+        let bridge = Element::Bridge("nd-a".parse().unwrap());
+        let error = nft.change(&[], &[bridge, there.clone()]).unwrap_err().to_string();
+        assert!(error.contains("publish4 of table inet netd") && error.contains("see `nft list"), "{error}");
+        assert_eq!(nft.observe().unwrap().1, set(std::slice::from_ref(&here)));
+        nft.change(&[here], std::slice::from_ref(&there)).unwrap();
+        assert_eq!(nft.observe().unwrap().1, set(&[there]));
+    });
+}
+
+#[test]
+fn a_change_without_a_table_fails_unless_it_only_removes() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        nft.change(&every_kind(), &[]).unwrap();
+        let error = nft.change(&[], &every_kind()).unwrap_err().to_string();
+        assert!(error.contains("No such file"), "{error}");
+    });
+}
+
+#[test]
+fn whoever_changes_the_structure_is_noticed() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        let changes = [
+            "add rule inet netd forward counter",
+            "insert rule inet netd guard accept",
+            "flush chain inet netd forward",
+            "add chain inet netd another",
+            "add set inet netd another { type ifname ; }",
+            "add table inet netd { flags dormant ; }",
+            "add element inet netd publish4 { tcp . 4001 : 10.77.0.2 }",
+            "add element inet netd masquerade4 { 10.1.0.0-10.1.0.9 }",
+            "delete table inet netd",
+            "flush ruleset",
+        ];
+        for change in changes {
+            nft.replace_table(&every_kind()).unwrap();
+            assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+            run(&format!("nft {change}"));
+            assert_ne!(nft.observe().unwrap().0, Structure::Intact, "{change}");
+        }
+        // Another element is a difference in elements, not in structure.
+        nft.replace_table(&[]).unwrap();
+        run("nft add element inet netd bridges { nd-x }");
+        let bridge = Element::Bridge("nd-x".parse().unwrap());
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&[bridge])));
+        // Other tables come and go.
+        run("nft add table inet other");
+        run("nft add chain inet other netd");
+        assert_eq!(nft.observe().unwrap().0, Structure::Intact);
+    });
+}
+
+#[test]
+fn a_rule_that_is_replaced_in_its_place_is_noticed() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        nft.replace_table(&[]).unwrap();
+        let rules = run("nft -a list chain inet netd forward");
+        let last = rules.lines().rfind(|line| line.contains("unpublished port")).unwrap();
+        let handle = last.rsplit(' ').next().unwrap();
+        run(&format!("nft replace rule inet netd forward handle {handle} accept"));
+        assert_eq!(nft.observe().unwrap().0, Structure::Different);
+    });
+}
+
+#[test]
+fn counting_changes_nothing() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        nft.replace_table(&[Element::Bridge("lo".parse().unwrap())]).unwrap();
+        run("ip addr add 192.0.2.1/32 dev lo");
+        let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
+        socket.send_to(b"dropped", "127.0.0.1:9").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !run("nft list chain inet netd guard").contains("counter packets 1 ") {
+            assert!(Instant::now() < deadline, "nothing was counted");
+        }
+        assert_eq!(nft.observe().unwrap().0, Structure::Intact);
+    });
+}
+
+#[test]
+fn a_daemon_that_starts_anew_recognises_its_table() {
+    in_netns(|| {
+        let began = Instant::now();
+        Nft::new().unwrap().replace_table(&every_kind()).unwrap();
+        let loaded = began.elapsed();
+        let mut nft = Nft::new().unwrap();
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+        let known = began.elapsed();
+        nft.observe().unwrap();
+        println!("loaded: {loaded:?}, first look: {:?}, next: {:?}", known - loaded, began.elapsed() - known);
+    });
+}
+
+#[test]
+fn what_nft_says_is_told() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        let twice = [range(None, 5000, 5010, "10.77.0.2"), range(None, 5005, 5020, "10.77.0.2")];
+        let error = nft.replace_table(&twice).unwrap_err().to_string();
+        assert!(error.starts_with("load table inet netd: nft said: "), "{error}");
+        assert!(!attempt("nft list table inet netd").1);
+    });
+}
+
+/// Waits for the notification.
+fn told(events: &Receiver<KernelEvent>, awaited: &KernelEvent) -> bool {
+    match events.recv_timeout(Duration::from_secs(5)) {
+        Ok(event) => event == *awaited,
+        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
+    }
+}
+
+#[test]
+fn foreign_changes_are_told_and_of_other_tables_once_for_many() {
+    in_netns(|| {
+        let (tell, events) = channel();
+        let mut nft = Nft::new().unwrap();
+        nft.watch(Arc::new(move |event| _ = tell.send(event))).unwrap();
+        nft.replace_table(&every_kind()).unwrap();
+        nft.change(&every_kind(), &every_kind()[..3]).unwrap();
+        for _ in 0..10 {
+            run("nft add table inet other");
+            run("nft delete table inet other");
+        }
+        nft.replace_table(&[]).unwrap();
+        assert!(told(&events, &KernelEvent::FirewallChanged), "nothing of ours");
+        assert!(events.try_recv().is_err(), "more than one");
+        for foreign in [
+            "add element inet netd bridges { nd-x }",
+            "delete element inet netd bridges { nd-x }",
+            "flush chain inet netd forward",
+            "delete table inet netd",
+        ] {
+            run(&format!("nft {foreign}"));
+            assert!(told(&events, &KernelEvent::Changed), "{foreign}");
+            assert!(events.try_recv().is_err(), "{foreign}: more than one");
+        }
+        nft.replace_table(&[]).unwrap();
+        run("nft flush ruleset");
+        assert!(told(&events, &KernelEvent::Changed));
+        assert!(events.try_recv().is_err());
+    });
+}
+
+#[test]
+fn ten_thousand_ports_are_one_transaction() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        let ports: Vec<Element> =
+            (20000..=30000).map(|port| publish(None, Protocol::Tcp, port, "10.77.0.2", port + 1)).collect();
+        nft.replace_table(&[]).unwrap();
+        let began = Instant::now();
+        nft.change(&[], &ports).unwrap();
+        let added = began.elapsed();
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&ports)));
+        let began = Instant::now();
+        nft.change(&ports, &[]).unwrap();
+        println!("10,001 ports: added in {added:?}, removed in {:?}", began.elapsed());
+        assert_eq!(nft.observe().unwrap(), (Structure::Intact, BTreeSet::new()));
+        match nft.replace_table(&ports) {
+            Err(error) if error.to_string().contains("Message too long") => {
+                println!("skipped: nft may not send that much without privileges over the host");
+            }
+            done => {
+                done.unwrap();
+                assert_eq!(nft.observe().unwrap().1, set(&ports));
+            }
+        }
+        let began = Instant::now();
+        for _ in 0..100 {
+            nft.change(&[], &ports[..1]).unwrap();
+            nft.change(&ports[..1], &[]).unwrap();
+        }
+        println!("one port added and removed beside 10,000: {:?}", began.elapsed() / 100);
+    });
+}

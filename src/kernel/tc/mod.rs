@@ -1,0 +1,301 @@
+//! Limits of an interface: `Step::Shape`, `Step::Unshape`, and whether they are as they must be.
+//!
+//! What the host's end of a pair sends is what the container receives: a token bucket on it limits that. What the
+//! container sends only arrives there, and what arrives cannot wait: a filter leads it to an intermediate device
+//! (`ifb`) as if that one sent it, through a token bucket, after which it goes on as if it had just arrived. CNI's
+//! bandwidth plugin does the same.
+
+pub(super) mod text;
+pub(super) mod wire;
+
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::tc::TcHandle;
+use rtnetlink::{LinkIfb, LinkUnspec};
+
+use super::link::Link;
+use super::netlink::socket::{Netlink, NetlinkError, Request, failed};
+use super::sysctl::Sysctl;
+use super::{KernelError, link};
+use crate::model::bandwidth::Shaping;
+use wire::{Bucket, Qdisc, Redirect};
+
+const LOOK: &str = "see `tc qdisc`, `tc filter show ingress` and `dmesg`";
+
+/// What the kernel needs for a request.
+#[derive(Clone, Copy)]
+enum Needs {
+    Tbf,
+    Ingress,
+    U32,
+    Ifb,
+}
+
+impl Needs {
+    /// What to look at when the kernel refused.
+    fn look(self, error: &NetlinkError) -> &'static str {
+        // `tc_modify_qdisc`, `tcf_proto_lookup_ops`, `tc_action_load_ops` and `__rtnl_newlink` where they do not know
+        // the kind, after they have asked for the module.
+        if !matches!(error.errno, libc::ENOENT | libc::EOPNOTSUPP) {
+            return LOOK;
+        }
+        match self {
+            Self::Tbf => "the kernel lacks the token bucket: `modprobe sch_tbf`, or limits cannot be kept here",
+            Self::Ingress => "the kernel lacks filters for what arrives: `modprobe sch_ingress`",
+            Self::U32 => "the kernel lacks the filter that redirects: `modprobe cls_u32` and `modprobe act_mirred`",
+            Self::Ifb => "the kernel lacks intermediate devices: `modprobe ifb numifbs=0`",
+        }
+    }
+
+    fn refused(self, attempted: &'static str, on: impl std::fmt::Display) -> impl FnOnce(NetlinkError) -> KernelError {
+        move |error| {
+            let look = self.look(&error);
+            failed(attempted, on, look)(error)
+        }
+    }
+}
+
+/// What there is of an interface's limits.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Index of the interface.
+    host: u32,
+    /// What sends for the interface.
+    pub(super) root: Option<Qdisc>,
+    /// The kind of what carries filters for what it receives.
+    ingress: Option<String>,
+    /// Of these filters those that redirect.
+    redirects: Vec<Redirect>,
+    /// The intermediate device, and what sends for it.
+    pub(super) ifb: Option<(Link, Option<Qdisc>)>,
+}
+
+impl Found {
+    fn read(netlink: &mut Netlink, host: u32, shaping: &Shaping) -> Result<Self, KernelError> {
+        let ingress = qdisc(netlink, host, TcHandle::INGRESS)?.map(|qdisc| qdisc.kind);
+        let redirects = if ingress.is_some() { filters(netlink, host)?.1 } else { Vec::new() };
+        let ifb = match link::get(netlink, &shaping.ifb)? {
+            Some(link) => {
+                let root = qdisc(netlink, link.index, TcHandle::ROOT)?;
+                Some((link, root))
+            }
+            None => None,
+        };
+        Ok(Self { host, root: qdisc(netlink, host, TcHandle::ROOT)?, ingress, redirects, ifb })
+    }
+
+    /// Whether what the interface receives is led to the intermediate device.
+    pub(super) fn redirected(&self) -> bool {
+        let ifb = self.ifb.as_ref().map(|(link, _)| link.index);
+        self.redirects.first().is_some_and(|first| Some(first.to) == ifb)
+    }
+}
+
+/// A discipline of an interface; `None` when there is none, or the interface is gone.
+fn qdisc(netlink: &mut Netlink, index: u32, place: TcHandle) -> Result<Option<Qdisc>, KernelError> {
+    let messages = match netlink.one(Request::echoed(wire::get(index, place))) {
+        Err(error) if matches!(error.errno, libc::ENOENT | libc::ENODEV) => return Ok(None),
+        outcome => outcome.map_err(failed("look up", format!("the queueing of interface number {index}"), LOOK))?,
+    };
+    Ok(messages.iter().find_map(|message| match message {
+        RouteNetlinkMessage::NewQueueDiscipline(message) => Some(Qdisc::read(message)),
+        _ => None,
+    }))
+}
+
+/// How many filters there are for what the interface receives, and those that redirect.
+fn filters(netlink: &mut Netlink, index: u32) -> Result<(usize, Vec<Redirect>), KernelError> {
+    let messages = netlink.dump(&wire::get_filters(index));
+    let messages = messages.map_err(failed("list", format!("the filters of interface number {index}"), LOOK))?;
+    let found = messages.iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewTrafficFilter(message) => Some(Redirect::read(message)),
+        _ => None,
+    });
+    let found: Vec<Option<Redirect>> = found.collect();
+    Ok((found.len(), found.into_iter().flatten().collect()))
+}
+
+/// Limits the interface as it must be. What limits it already gives way, whoever made it; when something fails, what was
+/// made here is taken back and what was changed is put back.
+pub fn shape(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Result<(), KernelError> {
+    let host = link::index(&shaping.host_ifname)?;
+    let before = Found::read(netlink, host, shaping)?;
+    let done = apply(netlink, sysctl, shaping, &before);
+    if done.is_err()
+        && let Err(error) = take_back(netlink, shaping, &before)
+    {
+        tracing::warn!(%error, interface = %shaping.host_ifname, "limits that could not be set up are left behind");
+    }
+    done
+}
+
+/// What may be refused for want of something comes first, what only takes away last.
+fn apply(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping, before: &Found) -> Result<(), KernelError> {
+    let bandwidth = shaping.bandwidth;
+    if let Some(rate) = bandwidth.egress {
+        let ifb = set_up_ifb(netlink, sysctl, shaping, Bucket::new(rate, shaping.mtu), before)?;
+        redirect(netlink, shaping, before, ifb)?;
+    }
+    if let Some(rate) = bandwidth.ingress {
+        set_bucket(netlink, before.host, Bucket::new(rate, shaping.mtu), &shaping.host_ifname)?;
+    }
+    if bandwidth.egress.is_none() {
+        remove_redirects(netlink, before.host, |redirect| ours(redirect, before))?;
+        link::delete(netlink, &[&shaping.ifb])?;
+    }
+    if bandwidth.ingress.is_none() {
+        remove_bucket(netlink, before.host)?;
+    }
+    Ok(())
+}
+
+fn set_bucket(
+    netlink: &mut Netlink,
+    index: u32,
+    bucket: Bucket,
+    on: &impl std::fmt::Display,
+) -> Result<(), KernelError> {
+    let there = qdisc(netlink, index, TcHandle::ROOT)?;
+    // Something else under our handle: the kernel does not change the kind of what it finds there.
+    if there.is_some_and(|there| there.handle == wire::HANDLE && !there.ours()) {
+        gone_is_fine(netlink, wire::delete_root(index))?;
+    }
+    let set = netlink.one(Request::replace(wire::set_bucket(index, bucket)));
+    set.map_err(Needs::Tbf.refused("limit", on)).map(drop)
+}
+
+fn remove_bucket(netlink: &mut Netlink, index: u32) -> Result<(), KernelError> {
+    let ours = qdisc(netlink, index, TcHandle::ROOT)?.is_some_and(|there| there.ours());
+    if ours { gone_is_fine(netlink, wire::delete_root(index)) } else { Ok(()) }
+}
+
+fn gone_is_fine(netlink: &mut Netlink, message: RouteNetlinkMessage) -> Result<(), KernelError> {
+    match netlink.one(Request::plain(message)) {
+        Err(error) if !matches!(error.errno, libc::ENOENT | libc::ENODEV) => {
+            Err(failed("take the limits off", "an interface", LOOK)(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The intermediate device: limited before it comes up. Its index.
+fn set_up_ifb(
+    netlink: &mut Netlink,
+    sysctl: &Sysctl,
+    shaping: &Shaping,
+    bucket: Bucket,
+    before: &Found,
+) -> Result<u32, KernelError> {
+    let name = &shaping.ifb;
+    let taken = || KernelError::NameTaken { ifname: name.clone(), within: "the host".into() };
+    let index = match &before.ifb {
+        Some((link, _)) if link.ours() && link.kind == "ifb" => link.index,
+        Some(_) => return Err(taken()),
+        None => {
+            let ifb = LinkIfb::new(name.as_str()).mtu(shaping.mtu).link_group(link::LINK_GROUP).build();
+            match netlink.one(Request::create(RouteNetlinkMessage::NewLink(ifb))) {
+                Ok(_) => link::index(name)?,
+                Err(error) if error.errno == libc::EEXIST => return Err(taken()),
+                Err(error) => return Err(Needs::Ifb.refused("create intermediate device", name)(error)),
+            }
+        }
+    };
+    set_bucket(netlink, index, bucket, name)?;
+    sysctl.prepare_port(name.as_str())?;
+    let change = LinkUnspec::new_with_index(index)
+        .mtu(shaping.mtu)
+        .alias(format!("netd: {} on {} (limits)", shaping.container, shaping.network))
+        .up();
+    let change = netlink.one(Request::plain(RouteNetlinkMessage::SetLink(change.build())));
+    change.map_err(failed("set up intermediate device", name, LOOK))?;
+    Ok(index)
+}
+
+/// Leads what the interface receives to the intermediate device, and nowhere else.
+fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &Found, ifb: u32) -> Result<(), KernelError> {
+    let on = &shaping.host_ifname;
+    if before.ingress.is_none() {
+        let added = netlink.one(Request::create(wire::add_ingress(before.host)));
+        added.map_err(Needs::Ingress.refused("prepare to redirect what arrives on", on))?;
+    }
+    // There is no changing a filter in place; one that is right already is left alone.
+    if let [only] = before.redirects.as_slice()
+        && only.to == ifb
+    {
+        return Ok(());
+    }
+    let others = before.redirects.iter().map(|other| Request::plain(other.delete(before.host)));
+    let mut requests: Vec<Request> = others.collect();
+    requests.push(Request::create(wire::add_redirect(before.host, ifb)));
+    let mut outcomes = netlink.send(&requests).map_err(failed("redirect what arrives on", on, LOOK))?;
+    let added = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
+    added.map_err(Needs::U32.refused("redirect what arrives on", on)).map(drop)
+}
+
+/// To our intermediate device, or to one that is gone.
+fn ours(redirect: Redirect, found: &Found) -> bool {
+    redirect.to == 0 || found.ifb.as_ref().is_some_and(|(link, _)| link.ours() && link.index == redirect.to)
+}
+
+/// Removes these redirects, and what carried them when it carries nothing else.
+fn remove_redirects(netlink: &mut Netlink, host: u32, which: impl Fn(Redirect) -> bool) -> Result<(), KernelError> {
+    let Some(ingress) = qdisc(netlink, host, TcHandle::INGRESS)? else { return Ok(()) };
+    let (_, redirects) = filters(netlink, host)?;
+    for redirect in redirects.into_iter().filter(|redirect| which(*redirect)) {
+        gone_is_fine(netlink, redirect.delete(host))?;
+    }
+    let empty = filters(netlink, host)?.0 == 0;
+    if empty && ingress.kind == wire::INGRESS { gone_is_fine(netlink, wire::delete_ingress(host)) } else { Ok(()) }
+}
+
+/// Makes it as it was.
+fn take_back(netlink: &mut Netlink, shaping: &Shaping, before: &Found) -> Result<(), KernelError> {
+    put_back(netlink, before.host, before.root.as_ref())?;
+    if before.redirects.is_empty() {
+        let now = Found::read(netlink, before.host, shaping)?;
+        remove_redirects(netlink, before.host, |redirect| ours(redirect, &now))?;
+    }
+    match &before.ifb {
+        None => link::delete(netlink, &[&shaping.ifb]),
+        Some((link, root)) if link.ours() => put_back(netlink, link.index, root.as_ref()),
+        Some(_) => Ok(()),
+    }
+}
+
+fn put_back(netlink: &mut Netlink, index: u32, before: Option<&Qdisc>) -> Result<(), KernelError> {
+    let now = qdisc(netlink, index, TcHandle::ROOT)?;
+    match before.filter(|before| before.ours()).and_then(|before| before.bucket) {
+        _ if now.as_ref() == before => Ok(()),
+        Some(bucket) => set_bucket(netlink, index, bucket, &"an interface as it was"),
+        None => remove_bucket(netlink, index),
+    }
+}
+
+/// Takes the limits off each interface, and deletes the intermediate devices all together. What is gone is fine, what is
+/// not ours stays. Goes on to the end and reports the first error.
+pub fn unshape(netlink: &mut Netlink, shapings: &[Shaping]) -> Result<(), KernelError> {
+    let mut done = Ok(());
+    for shaping in shapings {
+        done = done.and(unshape_one(netlink, shaping));
+    }
+    let ifbs: Vec<_> = shapings.iter().map(|shaping| &shaping.ifb).collect();
+    done.and(link::delete(netlink, &ifbs))
+}
+
+fn unshape_one(netlink: &mut Netlink, shaping: &Shaping) -> Result<(), KernelError> {
+    let Some(host) = link::get(netlink, &shaping.host_ifname)? else { return Ok(()) };
+    let found = Found::read(netlink, host.index, shaping)?;
+    let redirects = remove_redirects(netlink, host.index, |redirect| ours(redirect, &found));
+    remove_bucket(netlink, host.index).and(redirects)
+}
+
+/// What the limits differ in from what they must be, in words; `None` when they are as they must be.
+pub fn differs(netlink: &mut Netlink, shaping: &Shaping) -> Result<Option<String>, KernelError> {
+    let Some(host) = link::get(netlink, &shaping.host_ifname)? else {
+        return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));
+    };
+    let found = Found::read(netlink, host.index, shaping)?;
+    Ok(text::difference(&found, shaping))
+}
+
+#[cfg(test)]
+mod tests;

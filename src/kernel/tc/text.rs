@@ -1,0 +1,63 @@
+//! In what the limits of an interface differ from what they must be, in words.
+
+use super::Found;
+use super::wire::{Bucket, Qdisc, TBF};
+use crate::model::bandwidth::{Rate, Shaping};
+
+/// `None` when they are as they must be.
+pub(in crate::kernel) fn difference(found: &Found, shaping: &Shaping) -> Option<String> {
+    let wanted = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, shaping.mtu));
+    let name = shaping.host_ifname.as_str();
+    bucket(name, found.root.as_ref(), wanted(shaping.bandwidth.ingress))
+        .or_else(|| egress(found, shaping, wanted(shaping.bandwidth.egress)))
+}
+
+fn egress(found: &Found, shaping: &Shaping, wanted: Option<Bucket>) -> Option<String> {
+    let (host, ifb) = (shaping.host_ifname.as_str(), shaping.ifb.as_str());
+    let (link, root) = match (&found.ifb, wanted) {
+        (None, None) => return None,
+        (None, Some(_)) => return Some(format!("the intermediate device {ifb} of {host} is gone")),
+        (Some((link, _)), None) if link.ours() => {
+            return Some(format!("{host} has an intermediate device {ifb} without a limit for it"));
+        }
+        (Some(_), None) => return None,
+        (Some((link, root)), Some(_)) => (link, root.as_ref()),
+    };
+    if !link.ours() || link.kind != "ifb" {
+        return Some(format!("{ifb} is no intermediate device of netd"));
+    }
+    if !link.up {
+        return Some(format!("the intermediate device {ifb} of {host} is down"));
+    }
+    if link.mtu != shaping.mtu {
+        return Some(format!("the intermediate device {ifb} has an MTU of {} instead of {}", link.mtu, shaping.mtu));
+    }
+    if !found.redirected() {
+        return Some(format!("what arrives on {host} is not led to the intermediate device {ifb}"));
+    }
+    bucket(ifb, root, wanted)
+}
+
+fn bucket(name: &str, root: Option<&Qdisc>, wanted: Option<Bucket>) -> Option<String> {
+    let Some(wanted) = wanted else {
+        let limited = root.is_some_and(Qdisc::ours);
+        return limited.then(|| format!("{name} is limited and must not be"));
+    };
+    match root.and_then(|root| root.bucket) {
+        Some(shown) if wanted.is(shown) => None,
+        Some(shown) => Some(format!("{name} is limited to {} instead of {}", words(shown), words(wanted))),
+        None => {
+            let kind = root.map_or("nothing", |root| root.kind.as_str());
+            Some(format!("{name} is not limited: it has {kind} instead of {TBF}"))
+        }
+    }
+}
+
+fn words(bucket: Bucket) -> String {
+    format!(
+        "{} bit/s with bursts of {} bytes and {} bytes waiting",
+        u128::from(bucket.rate) * 8,
+        bucket.burst(),
+        bucket.limit
+    )
+}

@@ -1,0 +1,135 @@
+//! Host ports: who publishes what, and which port is free.
+
+use std::collections::HashMap;
+
+use crate::model::endpoint::EndpointKey;
+use crate::model::host::observed::HostFacts;
+use crate::model::ids::ContainerId;
+use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
+
+/// Every published port with its holder; a look costs one lookup per port asked for.
+#[derive(Debug, Default)]
+pub struct PortTable {
+    ports: HashMap<(Protocol, u16), Vec<(Publication, EndpointKey)>>,
+}
+
+impl PortTable {
+    /// Takes up a publication.
+    pub fn insert(&mut self, publication: &Publication, key: &EndpointKey) {
+        for port in publication.host.ports() {
+            let holders = self.ports.entry((publication.protocol, port)).or_default();
+            holders.push((publication.clone(), key.clone()));
+        }
+    }
+
+    /// Forgets a publication.
+    pub fn remove(&mut self, publication: &Publication, key: &EndpointKey) {
+        for port in publication.host.ports() {
+            if let Some(holders) = self.ports.get_mut(&(publication.protocol, port)) {
+                holders.retain(|(held, holder)| held != publication || holder != key);
+                if holders.is_empty() {
+                    self.ports.remove(&(publication.protocol, port));
+                }
+            }
+        }
+    }
+
+    /// The first publication that collides with this one. Where `container` is given, its own that is the same word by
+    /// word does not: a runtime may say a container's ports for each of its networks (Podman does).
+    pub fn conflict(
+        &self,
+        publication: &Publication,
+        container: Option<&ContainerId>,
+    ) -> Option<&(Publication, EndpointKey)> {
+        let holders = |port| self.ports.get(&(publication.protocol, port));
+        let same = |held: &Publication, key: &EndpointKey| held == publication && Some(&key.container) == container;
+        let mut all = publication.host.ports().filter_map(holders).flatten();
+        all.find(|(held, key)| held.conflicts(publication) && !same(held, key))
+    }
+
+    /// Every publication, several times where it has several ports.
+    pub fn len(&self) -> usize {
+        self.ports.values().map(Vec::len).sum()
+    }
+
+    /// Whether nothing is published.
+    pub fn is_empty(&self) -> bool {
+        self.ports.is_empty()
+    }
+}
+
+/// The publications a spec can become, in the order to try them; each of the outer ones is needed, of the inner ones
+/// one. `start` is random: where the walk through the free ports begins.
+pub fn candidates(spec: &PortSpec, facts: &HostFacts, start: u32) -> Vec<Vec<Publication>> {
+    let publication = |host: PortRange, container: PortRange| Publication {
+        host_ip: spec.host_ip,
+        host,
+        container,
+        protocol: spec.protocol,
+    };
+    match spec.host {
+        Some(host) if host.count() == spec.container.count() => vec![vec![publication(host, spec.container)]],
+        Some(host) => {
+            let each = host.ports().filter_map(PortRange::single);
+            vec![each.map(|port| publication(port, spec.container)).collect()]
+        }
+        None => {
+            let containers = spec.container.ports().filter_map(PortRange::single);
+            let mut offset = start;
+            containers
+                .map(|container| {
+                    offset = offset.wrapping_add(7919);
+                    free_ports(facts, offset).map(|port| publication(port, container)).collect()
+                })
+                .collect()
+        }
+    }
+}
+
+/// Where Linux takes ephemeral ports from when nothing is configured (net/ipv4/af_inet.c).
+const LOCAL_PORTS: (u16, u16) = (32_768, 60_999);
+/// How many free ports are tried before giving up.
+const TRIES: u32 = 200;
+
+fn free_ports(facts: &HostFacts, start: u32) -> impl Iterator<Item = PortRange> {
+    let default = PortRange::new(LOCAL_PORTS.0, LOCAL_PORTS.1);
+    let range = facts.local_ports.or(default).into_iter();
+    range
+        .flat_map(move |range| {
+            (0..range.count()).map(move |step| {
+                let port = u32::from(range.first()) + (start.wrapping_add(step)) % range.count();
+                port as u16 // below 65536: first + (less than count) is at most last
+            })
+        })
+        .filter_map(PortRange::single)
+        .filter(|port| !facts.reserved_ports.iter().any(|reserved| reserved.overlaps(*port)))
+        .take(TRIES as usize)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_free_port_is_never_a_reserved_one() {
+        let facts = HostFacts {
+            local_ports: PortRange::new(40_000, 40_005),
+            reserved_ports: vec![PortRange::new(40_001, 40_004).unwrap()],
+            ..HostFacts::default()
+        };
+        let spec: PortSpec = "80".parse().unwrap();
+        for start in 0..10 {
+            let mut ports: Vec<u16> = candidates(&spec, &facts, start)[0].iter().map(|p| p.host.first()).collect();
+            ports.sort_unstable();
+            assert_eq!(ports, [40_000, 40_005]);
+        }
+    }
+
+    #[test]
+    fn a_host_range_for_one_port_is_tried_in_order() {
+        let spec: PortSpec = "8000-8002:80".parse().unwrap();
+        let found = candidates(&spec, &HostFacts::default(), 0);
+        let tried: Vec<_> = found[0].iter().map(ToString::to_string).collect();
+        assert_eq!(tried, ["*:8000->80/tcp", "*:8001->80/tcp", "*:8002->80/tcp"]);
+    }
+}

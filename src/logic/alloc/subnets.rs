@@ -1,0 +1,145 @@
+//! Subnet choice: automatic ones from the pools, and whether a given one collides with our networks, those that other
+//! programs define, or the host's routes and addresses.
+
+use crate::logic::refusal::Refusal;
+use crate::model::address::{Family, Pool, Subnet};
+use crate::model::desired::Desired;
+use crate::model::host::observed::HostFacts;
+
+/// The first subnet of the pools that touches no network of ours or of other programs, no route and no address of the
+/// host.
+pub fn choose(
+    pools: &[Pool],
+    family: Family,
+    desired: &Desired,
+    facts: &HostFacts,
+    also_taken: &[Subnet],
+) -> Result<Subnet, Refusal> {
+    let pools: Vec<&Pool> = pools.iter().filter(|pool| pool.base.family() == family).collect();
+    let taken = taken(family, desired, facts, also_taken);
+    let free = |pool: &&&Pool| first_free(pool, &taken);
+    pools.iter().find_map(|pool| free(&pool)).ok_or_else(|| Refusal::NoFreeSubnet {
+        pools: pools.iter().map(|pool| format!("{} (/{})", pool.base, pool.size)).collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Refuses a subnet that overlaps another network, one that another program defines, a route or an address of the host, naming it.
+pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(), Refusal> {
+    let refuse = |with: String| Err(Refusal::SubnetOverlap { subnet, with });
+    for network in desired.networks() {
+        if let Some(other) = network.subnets.iter().find(|other| other.subnet.overlaps(subnet)) {
+            return refuse(format!("network {} ({})", network.name, other.subnet));
+        }
+    }
+    for foreign in &facts.foreign {
+        if let Some(other) = foreign.subnets.iter().find(|other| other.overlaps(subnet)) {
+            return refuse(format!("{} ({other})", foreign.whose));
+        }
+    }
+    if let Some((route, ifname)) = facts.routes.iter().find(|(route, _)| route.overlaps(subnet)) {
+        let over = ifname.as_ref().map(|name| format!(" over {name}")).unwrap_or_default();
+        return refuse(format!("the host's route {route}{over}"));
+    }
+    if let Some((address, ifname)) = facts.addresses.iter().find(|(address, _)| subnet.contains(address.ip())) {
+        return refuse(format!("the host's address {address} on {ifname}"));
+    }
+    Ok(())
+}
+
+/// What is in use, as (first, last), ascending.
+fn taken(family: Family, desired: &Desired, facts: &HostFacts, also: &[Subnet]) -> Vec<(u128, u128)> {
+    let networks = desired.networks().flat_map(|network| network.subnets.iter().map(|subnet| subnet.subnet));
+    let routes = facts.routes.iter().map(|(route, _)| *route);
+    let own = |address: &ipnetwork::IpNetwork| Subnet::containing(address.ip(), address.prefix());
+    let addresses = facts.addresses.iter().filter_map(|(address, _)| own(address));
+    let foreign = facts.foreign.iter().flat_map(|foreign| foreign.subnets.iter().copied());
+    let all = networks.chain(foreign).chain(routes).chain(addresses).chain(also.iter().copied());
+    let mut taken: Vec<_> = all.filter(|subnet| subnet.family() == family).map(Subnet::bounds).collect();
+    taken.sort_unstable();
+    taken
+}
+
+/// Walks the pool's pieces and the taken intervals side by side.
+fn first_free(pool: &Pool, taken: &[(u128, u128)]) -> Option<Subnet> {
+    let (mut start, last) = pool.base.bounds();
+    loop {
+        let piece = Subnet::containing(pool.base.address(start)?, pool.size)?;
+        let (first, end) = piece.bounds();
+        match taken.iter().filter(|(low, high)| *low <= end && *high >= first).map(|(_, high)| *high).max() {
+            None => return Some(piece),
+            Some(high) => {
+                // On to the first piece behind everything that touches this one.
+                let behind = Subnet::containing(crate::model::address::address(high, piece.family()), pool.size)?;
+                start = behind.bounds().1.max(end).checked_add(1)?;
+                if start > last {
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+    use crate::model::host::observed::ForeignNetwork;
+
+    fn pool(base: &str, size: u8) -> Pool {
+        Pool { base: base.parse().unwrap(), size }
+    }
+
+    fn facts(routes: &[&str]) -> HostFacts {
+        let routes = routes.iter().map(|route| (route.parse().unwrap(), Some("tun0".parse().unwrap()))).collect();
+        HostFacts { routes, ..HostFacts::default() }
+    }
+
+    #[test]
+    fn automatic_subnets_walk_around_networks_and_routes() {
+        let mut desired = Desired::default();
+        desired.insert_network(samples::network("net1", &["10.77.0.0/24"]));
+        let pools = [pool("10.77.0.0/16", 24), pool("172.30.0.0/15", 24)];
+        let choose = |routes: &[&str]| choose(&pools, Family::V4, &desired, &facts(routes), &[]).map(|s| s.to_string());
+        assert_eq!(choose(&[]).unwrap(), "10.77.1.0/24");
+        assert_eq!(choose(&["10.77.0.0/22"]).unwrap(), "10.77.4.0/24");
+        assert_eq!(choose(&["10.0.0.0/8"]).unwrap(), "172.30.0.0/24");
+        let error = choose(&["10.0.0.0/8", "172.16.0.0/12"]).unwrap_err().to_string();
+        assert!(error.contains("10.77.0.0/16 (/24), 172.30.0.0/15 (/24)"), "{error}");
+    }
+
+    #[test]
+    fn what_other_programs_define_is_avoided_and_named() {
+        let whose = "Docker's network app_default".to_owned();
+        let subnets = vec!["10.77.0.0/23".parse().unwrap(), "fd00:1::/64".parse().unwrap()];
+        let foreign = vec![ForeignNetwork { whose, name: "app_default".into(), subnets }];
+        let facts = HostFacts { foreign, ..facts(&["10.77.0.0/24"]) };
+        let desired = Desired::default();
+        let chosen = choose(&[pool("10.77.0.0/16", 24)], Family::V4, &desired, &facts, &[]).unwrap();
+        assert_eq!(chosen.to_string(), "10.77.2.0/24");
+        for (subnet, with) in [("10.77.0.0/24", "10.77.0.0/23"), ("fd00:1::/80", "fd00:1::/64")] {
+            let error = check(subnet.parse().unwrap(), &desired, &facts).unwrap_err().to_string();
+            assert!(error.contains(&format!("overlaps with Docker's network app_default ({with})")), "{error}");
+        }
+        assert!(check("10.78.0.0/24".parse().unwrap(), &desired, &facts).is_ok());
+    }
+
+    #[test]
+    fn a_pool_at_the_end_of_the_address_space_ends() {
+        let pools = [pool("255.255.255.0/24", 26)];
+        let mut desired = Desired::default();
+        desired.insert_network(samples::network("n", &["255.255.255.0/24"]));
+        assert!(choose(&pools, Family::V4, &desired, &facts(&[]), &[]).is_err());
+    }
+
+    #[test]
+    fn a_given_subnet_that_overlaps_is_refused_by_name() {
+        let mut desired = Desired::default();
+        desired.insert_network(samples::network("net1", &["10.77.0.0/24"]));
+        let check = |subnet: &str, routes: &[&str]| check(subnet.parse().unwrap(), &desired, &facts(routes));
+        let error = check("10.77.0.128/25", &[]).unwrap_err().to_string();
+        assert!(error.contains("network net1 (10.77.0.0/24)"), "{error}");
+        let error = check("10.9.0.0/16", &["10.9.3.0/24"]).unwrap_err().to_string();
+        assert!(error.contains("route 10.9.3.0/24 over tun0"), "{error}");
+        assert!(check("10.90.0.0/24", &["10.9.3.0/24"]).is_ok());
+    }
+}

@@ -1,0 +1,104 @@
+//! The change that puts netd's accept into a table, or takes it away, as the table's own tool reads it. It is one
+//! transaction: there is no moment with half of it.
+
+use serde_json::{Value as Json, json};
+
+use super::content::{Content, Line};
+use crate::model::host::foreign_firewall::{Chain, ForeignChange, Hook, Rule, Table, TableFamily, Tool};
+
+/// How long iptables may wait for its lock, in seconds.
+const LOCK: &str = "5";
+
+/// What is to be done in one table for one hook.
+pub(super) struct Change<'a> {
+    pub table: &'a Table,
+    /// At which hook, for people.
+    pub hook: Hook,
+    /// Netd's jumps that are there, each with its chain.
+    pub jumps: Vec<(&'a Chain, &'a Rule)>,
+    /// Netd's chains that are there.
+    pub there: Vec<&'static str>,
+    /// What must be there, and where the jump stands: in which chain, before which rule (netd's own not counted).
+    pub wanted: Option<(&'a Content, &'a Chain, usize)>,
+}
+
+impl Change<'_> {
+    /// The program and what it reads.
+    pub(super) fn render(&self) -> ForeignChange {
+        let id = &self.table.id;
+        let (program, script): (&[&str], String) = match (id.tool, id.family) {
+            (Tool::Nft, _) => (&["nft", "-j", "-f", "-"], self.nft().to_string()),
+            (Tool::IptablesNft, TableFamily::Ip6) => {
+                (&["ip6tables-nft-restore", "-w", LOCK, "--noflush"], self.iptables())
+            }
+            (Tool::IptablesNft, _) => (&["iptables-nft-restore", "-w", LOCK, "--noflush"], self.iptables()),
+            (Tool::IptablesLegacy, TableFamily::Ip6) => {
+                (&["ip6tables-legacy-restore", "-w", LOCK, "--noflush"], self.iptables())
+            }
+            (Tool::IptablesLegacy, _) => (&["iptables-legacy-restore", "-w", LOCK, "--noflush"], self.iptables()),
+        };
+        let program = program.iter().map(|word| (*word).to_owned()).collect();
+        ForeignChange { program, script, on: format!("{id} at hook {}", self.hook.as_str()) }
+    }
+
+    fn iptables(&self) -> String {
+        let mut lines = vec![format!("*{}", self.table.id.name)];
+        let wanted = self.wanted.map(|(content, ..)| content.chains).unwrap_or_default();
+        // Makes the chain, or empties it.
+        let all = self.there.iter().filter(|chain| !wanted.contains(chain)).chain(wanted);
+        lines.extend(all.map(|chain| format!(":{chain} - [0:0]")));
+        lines.extend(self.jumps.iter().map(|(_, rule)| rule.text.replacen("-A ", "-D ", 1)));
+        if let Some((content, chain, place)) = self.wanted {
+            lines.extend(content.rules.iter().filter_map(|line| match line {
+                Line::Iptables(rule) => Some(rule.clone()),
+                Line::Nft(..) => None,
+            }));
+            let (name, mark) = (&chain.name, &content.mark);
+            lines.push(format!("-I {name} {} -m comment --comment \"{mark}\" -j {}", place + 1, content.chains[0]));
+        }
+        lines.extend(self.there.iter().filter(|chain| !wanted.contains(chain)).map(|chain| format!("-X {chain}")));
+        lines.push("COMMIT\n".to_owned());
+        lines.join("\n")
+    }
+
+    fn nft(&self) -> Json {
+        let (family, table) = (self.table.id.family.as_str(), self.table.id.name.as_str());
+        let chain = |name: &str| json!({"chain": {"family": family, "table": table, "name": name}});
+        let rule = |chain: &str, expr: Json| json!({"family": family, "table": table, "chain": chain, "expr": expr});
+        let mut commands = Vec::new();
+        for (chain, jump) in &self.jumps {
+            let name = &chain.name;
+            let named = json!({"family": family, "table": table, "chain": name, "handle": jump.handle});
+            commands.push(json!({"delete": {"rule": named}}));
+        }
+        let wanted = self.wanted.map(|(content, ..)| content.chains).unwrap_or_default();
+        commands.extend(wanted.iter().map(|name| json!({"add": chain(name)})));
+        commands.extend(
+            self.there
+                .iter()
+                .filter(|name| !wanted.contains(name))
+                .chain(wanted)
+                .map(|name| json!({"flush": chain(name)})),
+        );
+        if let Some((content, into, place)) = self.wanted {
+            for line in &content.rules {
+                if let Line::Nft(name, expr) = line {
+                    commands.push(json!({"add": {"rule": rule(name, expr.clone())}}));
+                }
+            }
+            let mut jump = rule(&into.name, json!([{"jump": {"target": content.chains[0]}}]));
+            jump["comment"] = json!(content.mark);
+            let before = into.rules.iter().filter(|rule| rule.mark.is_none()).nth(place).and_then(|rule| rule.handle);
+            commands.push(match before {
+                Some(handle) => {
+                    jump["handle"] = json!(handle);
+                    json!({"insert": {"rule": jump}})
+                }
+                None => json!({"add": {"rule": jump}}),
+            });
+        }
+        commands
+            .extend(self.there.iter().filter(|name| !wanted.contains(name)).map(|name| json!({"delete": chain(name)})));
+        json!({"nftables": commands})
+    }
+}

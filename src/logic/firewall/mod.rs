@@ -1,0 +1,95 @@
+//! The firewall table `inet netd`: its structure, which never changes, and how elements stand in it.
+//!
+//! Everything that changes (networks, bridges, subnets, published ports) is an element of a set or map, so every lookup
+//! is O(1), a duplicate publication cannot exist, and creating a network needs no `nft` process.
+
+mod chains;
+pub mod foreign;
+mod render;
+pub mod sets;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use nftables::schema::{NfCmd, NfListObject, NfObject, Nftables, Table};
+use nftables::types::NfFamily;
+use serde_json::Value as Json;
+
+use crate::model::host::element::Element;
+use sets::{Entry, Set};
+
+/// The table's name; its family is `inet`.
+pub const TABLE: &str = "netd";
+
+/// One transaction that replaces the table, without elements. Deleting is preceded by adding, because deleting a table
+/// that is not there fails.
+pub fn structure() -> Nftables<'static> {
+    Nftables { objects: commands().into() }
+}
+
+/// One transaction that replaces the table, structure and elements.
+pub fn table(elements: &BTreeSet<Element>) -> Nftables<'static> {
+    let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
+    for entry in elements.iter().flat_map(sets::entries) {
+        by_set.entry(entry.set).or_default().push(entry);
+    }
+    let mut commands = commands();
+    commands.extend(by_set.iter().map(|(set, entries)| add(render::members(*set, entries))));
+    Nftables { objects: commands.into() }
+}
+
+fn commands() -> Vec<NfObject<'static>> {
+    let table = || NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None });
+    let mut commands = vec![add(table()), NfObject::CmdObject(NfCmd::Delete(table())), add(table())];
+    commands.extend(Set::all().into_iter().map(render::declaration).map(add));
+    commands.extend(chains::chains().into_iter().map(add));
+    commands
+}
+
+fn add(object: NfListObject<'static>) -> NfObject<'static> {
+    NfObject::CmdObject(NfCmd::Add(object))
+}
+
+/// The JSON that `nft -j -f` reads, always the same for the same table: the crate keeps flags in hash sets, whose order
+/// changes from run to run, and writes a statement without arguments as a word, which nft refuses.
+pub fn json(table: &Nftables<'_>) -> Json {
+    // Plain data with string keys: serialising it cannot fail.
+    let mut json = serde_json::to_value(table).unwrap_or(Json::Null);
+    sort_flags(&mut json);
+    make_objects(&mut json);
+    json
+}
+
+fn make_objects(json: &mut Json) {
+    match json {
+        Json::Array(items) => items.iter_mut().for_each(make_objects),
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Json::Array(statements) if name == "expr" => {
+                        for word in statements.iter_mut().filter(|statement| statement.is_string()) {
+                            let name = word.as_str().unwrap_or_default().to_owned();
+                            *word = Json::Object([(name, Json::Null)].into_iter().collect());
+                        }
+                    }
+                    value => make_objects(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn sort_flags(json: &mut Json) {
+    match json {
+        Json::Array(items) => items.iter_mut().for_each(sort_flags),
+        Json::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Json::Array(flags) if name == "flags" => flags.sort_by_key(Json::to_string),
+                    value => sort_flags(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}

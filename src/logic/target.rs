@@ -1,0 +1,365 @@
+//! What the kernel must have for a network or a container: links, default routes, elements, held ports.
+//!
+//! A container's ports lead to its address on the network of its default route (per family), whichever of its networks
+//! they were published with: an answer that leaves over another network than the question came in would not find its
+//! way back through connection tracking and the source guard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use super::alloc::interfaces;
+use crate::model::address::{Family, Mac};
+use crate::model::bandwidth::Shaping;
+use crate::model::desired::{Attached, Desired};
+use crate::model::endpoint::{Endpoint, Netns};
+use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
+use crate::model::host::foreign_firewall::Bridge;
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
+use crate::model::ids::NetnsId;
+use crate::model::inside::Inside;
+use crate::model::names::{IfName, NetworkName};
+use crate::model::network::{DnsListen, HostAccess, Network};
+use crate::model::publication::Publication;
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+/// The metric of default routes in containers of another engine. Those of Docker have the kernel's own (0, for IPv6 1024),
+/// those of Podman 100.
+const BEHIND_THE_ENGINE: u32 = 2048;
+
+/// The network's bridge, where netd makes it.
+pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
+    let bridge = network.own_bridge()?;
+    Some(BridgeLink {
+        network: network.name.clone(),
+        name: bridge.name.clone(),
+        addresses: if bridge.isolated { Vec::new() } else { network.gateway_interfaces() },
+        mtu: network.mtu,
+    })
+}
+
+/// A bridge that belongs to no network, to be deleted by its name.
+pub fn stray_bridge(name: &IfName) -> BridgeLink {
+    BridgeLink { network: stray(), name: name.clone(), addresses: Vec::new(), mtu: 0 }
+}
+
+/// A host interface that belongs to no endpoint, to be deleted by its name.
+pub fn stray_link(name: &IfName) -> EndpointLink {
+    let nowhere = Netns { path: Default::default(), id: NetnsId { device: 0, inode: 0, cookie: None } };
+    EndpointLink {
+        network: stray(),
+        container: stray(),
+        bridge: name.clone(),
+        host_ifname: name.clone(),
+        ifname: name.clone(),
+        netns: nowhere,
+        mac: Mac::for_address(IpAddr::from([0, 0, 0, 0])),
+        mtu: 0,
+        addresses: Vec::new(),
+        default_gateways: Vec::new(),
+        default_metric: None,
+        routes: Vec::new(),
+        isolated: false,
+    }
+}
+
+#[expect(clippy::expect_used, reason = "a literal that is a valid name")]
+fn stray<T: std::str::FromStr<Err = crate::model::Invalid>>() -> T {
+    "stray".parse().expect("a valid name")
+}
+
+/// The endpoint's veth pair, where netd makes it; `endpoints` are all of its container, itself included.
+pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>]) -> Option<EndpointLink> {
+    let bridge = network.own_bridge()?;
+    let routes = default_routes(endpoints).into_iter();
+    Some(EndpointLink {
+        network: network.name.clone(),
+        container: endpoint.container.name.clone(),
+        bridge: bridge.name.clone(),
+        host_ifname: endpoint.host_ifname.clone(),
+        ifname: endpoint.ifname.clone(),
+        netns: endpoint.container.netns.clone(),
+        mac: endpoint.mac,
+        mtu: network.mtu,
+        addresses: endpoint.addresses.clone(),
+        default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
+        default_metric: default_metric(endpoint),
+        routes: endpoint.routes.clone(),
+        isolated: !bridge.icc,
+    })
+}
+
+/// The interface of another program through which the host reaches the endpoint; `None` where netd made it.
+pub fn adopted_link<'a>(network: &'a Network, endpoint: &'a Endpoint) -> Option<&'a IfName> {
+    network.is_adopted().then(|| network.bridge().unwrap_or(&endpoint.host_ifname))
+}
+
+/// The limits of the endpoint's interface, where it has some.
+pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
+    Some(Shaping {
+        network: network.name.clone(),
+        container: endpoint.container.name.clone(),
+        host_ifname: endpoint.host_ifname.clone(),
+        ifb: interfaces::limiter(endpoint),
+        mtu: network.mtu,
+        bandwidth: endpoint.bandwidth?,
+    })
+}
+
+/// The container's default routes: per family, over the first connected network that has a way out.
+pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
+    let route = |family| {
+        let endpoint = way_out(endpoints, family)?;
+        let metric = default_metric(endpoint);
+        Some(DefaultRoute { ifname: endpoint.ifname.clone(), gateway: endpoint.gateway(family)?, metric })
+    };
+    FAMILIES.into_iter().filter_map(route).collect()
+}
+
+/// The container's engine sets a default route of its own, and fails where there is one like it: ours stands behind it,
+/// and is taken at once when the engine takes its own away.
+fn default_metric(endpoint: &Endpoint) -> Option<u32> {
+    endpoint.is_beside_engine().then_some(BEHIND_THE_ENGINE)
+}
+
+/// The elements of a network.
+pub fn network_elements(network: &Network) -> BTreeSet<Element> {
+    let mut elements = BTreeSet::new();
+    if let Some(bridge) = network.bridge() {
+        elements.insert(Element::Bridge(bridge.clone()));
+        if network.internal {
+            elements.insert(Element::Internal(bridge.clone()));
+        }
+        if network.host_access != HostAccess::All {
+            elements.insert(Element::HostClosed(bridge.clone()));
+        }
+        if network.host_access == HostAccess::None {
+            elements.insert(Element::PortsClosed(bridge.clone()));
+        }
+        if !network.has_gateways() {
+            elements.insert(Element::Isolated(bridge.clone()));
+        }
+        if network.icc() {
+            elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
+        }
+    }
+    for subnet in network.subnets.iter().filter(|_| !network.internal) {
+        elements.insert(Element::Hairpin(subnet.subnet));
+        if network.masquerade() {
+            elements.insert(Element::Masquerade(subnet.subnet));
+        }
+    }
+    elements
+}
+
+/// The elements of a container, from all of its endpoints.
+pub fn container_elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> BTreeSet<Element> {
+    let bare = |endpoint: &&Arc<Endpoint>| {
+        desired.network(&endpoint.network).is_some_and(|network| network.bridge().is_none())
+    };
+    let direct = endpoints.iter().filter(bare).map(|endpoint| Element::Direct(endpoint.host_ifname.clone()));
+    let mut elements: BTreeSet<Element> = direct.collect();
+    for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
+        for to in targets(publication, endpoints) {
+            publish(publication, to, &mut elements);
+        }
+    }
+    elements
+}
+
+/// The host ports that a container's publications hold. Those of runtimes' attachments are not among them: a runtime
+/// may hold its containers' ports itself (Podman does), and would find them taken.
+pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    ports_of(endpoints, |endpoint| endpoint.owner.is_none())
+}
+
+/// The host ports that a container's publications take and do not hold.
+pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    ports_of(endpoints, |endpoint| endpoint.owner.is_some())
+}
+
+fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> BTreeSet<HostPort> {
+    let mut ports = BTreeSet::new();
+    for publication in endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications) {
+        for to in targets(publication, endpoints) {
+            let every = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+            let address: IpAddr = publication.only_on().unwrap_or(every);
+            let protocol = publication.protocol;
+            ports.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
+        }
+    }
+    ports
+}
+
+/// The addresses at which the name service is asked on the host.
+pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
+    let networks = desired.networks().filter(|network| network.has_gateways());
+    networks.flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
+}
+
+/// Networks whose containers the host's firewall keeps from asking at their gateway.
+pub type Blocked = BTreeSet<NetworkName>;
+
+/// Whether the containers of a network ask for names within, not at their gateway.
+pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
+    match network.dns.listen {
+        DnsListen::Container => true,
+        DnsListen::Auto | DnsListen::Gateway if !network.has_gateways() => true,
+        DnsListen::Gateway => false,
+        DnsListen::Auto => blocked.contains(&network.name),
+    }
+}
+
+/// What a container needs within to ask for names there, where one of its networks wants it so: it answers for all.
+/// `beside`: another resolver answers it there; then it asks there on every network that leaves the choice to netd.
+pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside: bool) -> Option<Inside> {
+    let on = |endpoint: &Arc<Endpoint>| desired.network(&endpoint.network);
+    let wants =
+        |network: &Arc<Network>| asks_inside(network, blocked) || (beside && network.dns.listen == DnsListen::Auto);
+    if !attached.endpoints.iter().filter_map(on).any(wants) {
+        return None;
+    }
+    // The other resolver may ask at a gateway itself, and must not be asked in turn.
+    let gateways = attached.endpoints.iter().filter(|_| !beside).flat_map(|endpoint| {
+        let network = on(endpoint).filter(|network| network.has_gateways());
+        let both = |address: &IpNetwork| Some((address.ip(), network?.gateway_for(address.ip())?));
+        endpoint.addresses.iter().filter_map(both).collect::<Vec<_>>()
+    });
+    let container = &attached.container;
+    let (container, netns) = (container.id.clone(), container.netns.clone());
+    Some(Inside { container, netns, gateways: gateways.collect(), beside })
+}
+
+/// What leads questions from a gateway's port 53 to the port of the name service there, and answers back.
+pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
+    let server = NameServer { gateway, port };
+    [Element::AskAt(server), Element::AnswerFrom(server)]
+}
+
+/// Our bridges as other programs' firewalls see them; `served`: at which port the name service listens at each gateway.
+pub fn foreign_bridges(desired: &Desired, blocked: &Blocked, served: &BTreeMap<IpAddr, u16>) -> Vec<Bridge> {
+    let bridge = |network: &Arc<Network>| {
+        let asked = !asks_inside(network, blocked);
+        let gateways = network.subnets.iter().map(|subnet| subnet.gateway).filter(|_| asked);
+        Some(Bridge {
+            name: network.bridge()?.clone(),
+            network: network.name.clone(),
+            subnets: network.subnets.iter().map(|subnet| subnet.subnet).collect(),
+            internal: network.internal,
+            icc: network.icc(),
+            name_servers: gateways.filter_map(|gateway| Some((gateway, *served.get(&gateway)?))).collect(),
+        })
+    };
+    desired.networks().filter_map(bridge).collect()
+}
+
+/// Everything the table must hold for networks and containers.
+pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
+    let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
+    elements.extend(desired.containers().flat_map(|attached| container_elements(desired, &attached.endpoints)));
+    elements
+}
+
+/// Whether forwarding is needed, per family (IPv4, IPv6).
+pub fn forwarding(desired: &Desired) -> (bool, bool) {
+    let needs = |family| desired.networks().any(|network| !network.internal && network.has(family));
+    (needs(Family::V4), needs(Family::V6))
+}
+
+fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {
+    endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some())
+}
+
+/// Where a publication leads: per family it covers, the container's address on the network of its default route.
+fn targets(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = IpAddr> {
+    let covered = FAMILIES.into_iter().filter(|family| publication.covers(*family));
+    covered.filter_map(|family| way_out(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()
+}
+
+fn publish(publication: &Publication, to: IpAddr, elements: &mut BTreeSet<Element>) {
+    let (host_ip, protocol) = (publication.only_on(), publication.protocol);
+    if publication.host == publication.container && publication.host.count() > 1 {
+        elements.insert(Element::PublishRange(PublishedRange { host_ip, protocol, ports: publication.host, to }));
+        return;
+    }
+    for (port, to_port) in publication.host.ports().zip(publication.container.ports()) {
+        elements.insert(Element::Publish(Published { host_ip, protocol, port, to, to_port }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+    use crate::model::network::{Adopted, Driver};
+
+    fn desired(networks: &[&Network]) -> Desired {
+        let mut desired = Desired::default();
+        networks.iter().for_each(|network| drop(desired.insert_network((*network).clone())));
+        desired
+    }
+
+    #[test]
+    fn the_interface_of_a_container_without_bridge_is_known() {
+        let mut network = samples::network("routed", &["10.0.1.0/24"]);
+        let endpoint = Arc::new(samples::endpoint(&network, "web", 1, &["10.0.1.2"], &[]));
+        let is_direct = |network: &Network| {
+            let element = Element::Direct(endpoint.host_ifname.clone());
+            container_elements(&desired(&[network]), std::slice::from_ref(&endpoint)).contains(&element)
+        };
+        assert!(!is_direct(&network));
+        for (bridge, direct) in [(Some("cni0".parse().unwrap()), false), (None, true)] {
+            network.driver = Driver::Adopted(Adopted { bridge, icc: true, masquerade: false });
+            assert_eq!(is_direct(&network), direct);
+        }
+    }
+
+    #[test]
+    fn ports_lead_to_the_network_of_the_default_route() {
+        let one = samples::network("net1", &["10.0.1.0/24"]);
+        let two = samples::network("net2", &["10.0.2.0/24", "fd00:2::/64"]);
+        let first = Arc::new(samples::endpoint(&one, "web", 1, &["10.0.1.2"], &[]));
+        let mut second = samples::endpoint(&two, "web", 2, &["10.0.2.2", "fd00:2::2"], &["4000:80"]);
+        second.ifname = "eth1".parse().unwrap();
+        let both = [first, Arc::new(second)];
+        let to: Vec<IpAddr> = container_elements(&desired(&[&one, &two]), &both)
+            .iter()
+            .filter_map(|element| match element {
+                Element::Publish(published) => Some(published.to),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(to, ["10.0.1.2".parse::<IpAddr>().unwrap(), "fd00:2::2".parse().unwrap()]);
+        let routes: Vec<_> = default_routes(&both).iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
+        assert_eq!(routes, ["eth0 10.0.1.1", "eth1 fd00:2::1"]);
+    }
+
+    #[test]
+    fn what_of_the_host_is_reached_stands_in_two_sets() {
+        let mut network = samples::network("net1", &["10.0.1.0/24"]);
+        let bridge = network.bridge().unwrap().clone();
+        for (access, closed) in [
+            (HostAccess::All, vec![]),
+            (HostAccess::Ports, vec![Element::HostClosed(bridge.clone())]),
+            (HostAccess::None, vec![Element::HostClosed(bridge.clone()), Element::PortsClosed(bridge.clone())]),
+        ] {
+            network.host_access = access;
+            let elements = network_elements(&network).into_iter();
+            let elements: Vec<Element> = elements
+                .filter(|element| matches!(element, Element::HostClosed(_) | Element::PortsClosed(_)))
+                .collect();
+            assert_eq!(elements, closed, "{access:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_that_keeps_its_numbers_is_one_element() {
+        let network = samples::network("net1", &["10.0.1.0/24"]);
+        let ports = ["10000-20000:10000-20000/udp", "7000-7001:8000-8001"];
+        let endpoint = Arc::new(samples::endpoint(&network, "turn", 1, &["10.0.1.2"], &ports));
+        assert_eq!(container_elements(&desired(&[&network]), std::slice::from_ref(&endpoint)).len(), 3);
+        assert_eq!(host_ports(&[endpoint]).len(), 10_003);
+    }
+}

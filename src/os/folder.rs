@@ -1,0 +1,157 @@
+//! Files in a folder that others may have prepared: every name is looked up beneath the open folder, no link is
+//! followed, and a file is whole from the moment on in which it has its name.
+
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+/// How a folder is opened: as nothing else, and not through a link.
+const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+/// Of folders that are made here: everybody may look, whatever the umask.
+const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o755);
+
+/// What is read of a file: the files of this kind are far shorter.
+const READ_MAX: u64 = 64 * 1024;
+
+/// What has a name in a folder.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum There {
+    Nothing,
+    /// A regular file; its first bytes.
+    File(Vec<u8>),
+    /// A link, a pipe, a folder.
+    Other,
+}
+
+/// An open folder.
+#[derive(Debug)]
+pub(crate) struct Folder(OwnedFd);
+
+impl Folder {
+    /// The folder at a path, which may lead through links.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(nix::fcntl::open(path, FOLDER.difference(OFlag::O_NOFOLLOW), Mode::empty())?))
+    }
+
+    /// The folder of that name in this one.
+    pub(crate) fn sub(&self, name: &str) -> io::Result<Self> {
+        Ok(Self(openat(&self.0, name, FOLDER, Mode::empty())?))
+    }
+
+    /// The same; made where there is none.
+    pub(crate) fn sub_or_new(&self, name: &str) -> io::Result<Self> {
+        match mkdirat(&self.0, name, FOLDER_MODE) {
+            Ok(()) => {
+                let made = self.sub(name)?;
+                fchmod(&made.0, FOLDER_MODE)?;
+                Ok(made)
+            }
+            Err(Errno::EEXIST) => self.sub(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the folder of that name when nothing is in it; one that is not there is fine.
+    pub(crate) fn remove_sub_if_empty(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.0, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What is there under that name.
+    pub(crate) fn read(&self, name: &str) -> io::Result<There> {
+        // A pipe without writer would be waited for.
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match openat(&self.0, name, flags, Mode::empty()) {
+            Ok(file) => file,
+            Err(Errno::ENOENT) => return Ok(There::Nothing),
+            // A link, a socket.
+            Err(Errno::ELOOP | Errno::ENXIO) => return Ok(There::Other),
+            Err(error) => return Err(error.into()),
+        };
+        if SFlag::from_bits_truncate(fstat(&file)?.st_mode) & SFlag::S_IFMT != SFlag::S_IFREG {
+            return Ok(There::Other);
+        }
+        let mut bytes = Vec::new();
+        File::from(file).take(READ_MAX).read_to_end(&mut bytes)?;
+        Ok(There::File(bytes))
+    }
+
+    /// Puts a file with that content and mode there, whatever the umask and whatever has the name: a reader sees the old
+    /// or the new one, never a part. `draft`: the name that it has until then, which nobody can foresee.
+    pub(crate) fn replace(&self, name: &str, content: &[u8], mode: Mode, draft: &str) -> io::Result<()> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let file = openat(&self.0, draft, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        let written = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| File::from(file).write_all(content));
+        let named = written.and_then(|()| Ok(renameat(&self.0, draft, &self.0, name)?));
+        if named.is_err() {
+            // What was to be reported is the failure before.
+            let _ = unlinkat(&self.0, draft, UnlinkatFlags::NoRemoveDir);
+        }
+        named
+    }
+
+    /// Deletes a file or link; one that is not there is fine.
+    pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
+        match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Deletes the files and links whose names are such.
+    pub(crate) fn remove_all(&self, such: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut listed = Dir::openat(&self.0, ".", FOLDER, Mode::empty())?;
+        let entries = listed.iter().filter_map(Result::ok);
+        let names: Vec<String> =
+            entries.filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned())).collect();
+        names.iter().filter(|name| such(name)).try_for_each(|name| self.remove(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn neither_links_nor_modes_of_others_matter() {
+        let place = tempfile::tempdir().unwrap();
+        let (folder, victim) = (place.path().join("folder"), place.path().join("victim"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(&victim, "theirs").unwrap();
+        let open = Folder::open(&folder).unwrap();
+        for link in ["symbolic", "hard"] {
+            match link {
+                "hard" => fs::hard_link(&victim, folder.join(link)).unwrap(),
+                _ => symlink(&victim, folder.join(link)).unwrap(),
+            }
+            // A name that was foreseen is refused; the other name is replaced, not what it leads to.
+            symlink(&victim, folder.join("foreseen")).unwrap();
+            assert!(open.replace(link, b"ours", Mode::from_bits_truncate(0o644), "foreseen").is_err());
+            open.remove("foreseen").unwrap();
+            open.replace(link, b"ours", Mode::from_bits_truncate(0o644), "draft").unwrap();
+            assert_eq!(fs::read_to_string(folder.join(link)).unwrap(), "ours");
+            assert_eq!(fs::metadata(folder.join(link)).unwrap().permissions().mode() & 0o7777, 0o644);
+            assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs", "{link}");
+        }
+        symlink(place.path(), folder.join("elsewhere")).unwrap();
+        assert!(open.sub("elsewhere").is_err() && open.sub_or_new("elsewhere").is_err());
+        symlink(&victim, folder.join("read")).unwrap();
+        assert_eq!(open.read("read").unwrap(), There::Other);
+        nix::unistd::mkfifo(&folder.join("pipe"), Mode::S_IRWXU).unwrap();
+        assert_eq!(open.read("pipe").unwrap(), There::Other, "and it does not wait");
+        assert_eq!(open.read("hard").unwrap(), There::File(b"ours".into()));
+        assert_eq!(open.read("none").unwrap(), There::Nothing);
+    }
+}

@@ -1,0 +1,12 @@
+//! Floor 1: what is Linux but no state of its network: system calls, sockets in batches, priorities, files, programs.
+
+pub mod datagrams;
+pub mod descriptors;
+pub(crate) mod folder;
+pub mod limited;
+pub mod memory;
+pub mod own_netns;
+pub mod poller;
+pub mod priority;
+pub mod program;
+pub mod sys;

@@ -1,0 +1,160 @@
+//! The runtimes on this host, asked over their API sockets (Docker's API, which Podman has too): containers by name, and
+//! the networks that they define.
+
+pub(crate) mod networks;
+
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::time::Duration;
+
+use bollard::query_parameters::ListNetworksOptions;
+use futures_util::future::join_all;
+
+use crate::model::host::observed::ForeignNetwork;
+use crate::model::ids::ContainerId;
+use crate::runtimes::networks::Files;
+
+/// How long one runtime may take to answer before it counts as silent.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The same where its networks are asked for: without them there is a subnet, too.
+const PATIENCE_NETWORKS: Duration = Duration::from_secs(1);
+/// Where runtimes listen by default.
+const SOCKETS: [(&str, &str); 2] = [("Docker", "/var/run/docker.sock"), ("Podman", "/run/podman/podman.sock")];
+
+/// A running container of a runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The runtime's id.
+    pub id: ContainerId,
+    /// The runtime's name for it.
+    pub name: String,
+    /// Its first process.
+    pub pid: u32,
+}
+
+/// What a search found, and each place that was looked at with what was seen there.
+pub type Search<'a> = Pin<Box<dyn Future<Output = (Option<Found>, Vec<String>)> + Send + 'a>>;
+
+/// The networks of others.
+pub type Networks<'a> = Pin<Box<dyn Future<Output = Vec<ForeignNetwork>> + Send + 'a>>;
+
+/// Somebody who knows containers by name, and other programs' networks.
+pub trait Runtimes: Send + Sync + 'static {
+    /// Looks for a running container of that name or id.
+    fn find<'a>(&'a self, name: &'a str) -> Search<'a>;
+
+    /// The networks that other programs define. Whoever does not answer within a second is left out.
+    fn networks(&self) -> Networks<'_> {
+        Box::pin(std::future::ready(Vec::new()))
+    }
+}
+
+/// The runtimes whose sockets are on this host, asked one after the other.
+#[derive(Debug)]
+pub struct Sockets {
+    sockets: Vec<(String, PathBuf)>,
+    files: Files,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        let sockets = SOCKETS.iter().map(|(name, path)| ((*name).to_owned(), PathBuf::from(path))).collect();
+        Self { sockets, files: Files::default() }
+    }
+}
+
+impl Runtimes for Sockets {
+    fn find<'a>(&'a self, name: &'a str) -> Search<'a> {
+        Box::pin(async move {
+            let mut looked = Vec::new();
+            for (runtime, socket) in &self.sockets {
+                let seen = match ask(socket, name).await {
+                    Ok(found) => return (Some(found), looked),
+                    Err(seen) => seen,
+                };
+                looked.push(format!("{runtime} at {} ({seen})", socket.display()));
+            }
+            (None, looked)
+        })
+    }
+
+    fn networks(&self) -> Networks<'_> {
+        Box::pin(async move {
+            let files = self.files.clone();
+            let files = tokio::task::spawn_blocking(move || files.read());
+            let told = join_all(self.sockets.iter().map(|(runtime, socket)| networks_of(runtime, socket)));
+            let (files, told) = tokio::join!(files, told);
+            // A reader that panicked has read nothing.
+            networks::together(told.into_iter().flatten().collect(), files.unwrap_or_default())
+        })
+    }
+}
+
+/// The networks of a runtime; none where it does not answer.
+async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
+    let asked = async {
+        let address = socket.to_str().ok_or("its path is not UTF-8")?;
+        let patience = PATIENCE_NETWORKS.as_secs();
+        let client = bollard::Docker::connect_with_unix(address, patience, bollard::API_DEFAULT_VERSION);
+        let client = client.map_err(|error| error.to_string())?;
+        client.list_networks(None::<ListNetworksOptions>).await.map_err(|error| error.to_string())
+    };
+    if !socket.exists() {
+        return Vec::new();
+    }
+    let networks = match tokio::time::timeout(PATIENCE_NETWORKS, asked).await {
+        Ok(Ok(networks)) => networks,
+        Ok(Err(why)) => {
+            tracing::debug!(runtime, socket = %socket.display(), "its networks are not known: {why}");
+            return Vec::new();
+        }
+        Err(_) => {
+            tracing::debug!(runtime, socket = %socket.display(), "its networks are not known: it is silent");
+            return Vec::new();
+        }
+    };
+    let theirs = networks.into_iter().filter(|network| network.driver.as_deref() != Some(networks::OWN_PLUGIN));
+    let known = theirs.filter_map(|network| {
+        let name = network.name?;
+        let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();
+        let subnets = configs.iter().filter_map(|config| networks::subnet(config.subnet.as_deref()?)).collect();
+        Some(ForeignNetwork { whose: format!("{runtime}'s network {name}"), name, subnets })
+    });
+    known.filter(|network| !network.subnets.is_empty()).collect()
+}
+
+/// The container, or what was seen instead.
+async fn ask(socket: &Path, name: &str) -> Result<Found, String> {
+    if !socket.exists() {
+        return Err("not there".into());
+    }
+    let address = socket.to_str().ok_or("its path is not UTF-8")?;
+    let client = bollard::Docker::connect_with_unix(address, PATIENCE.as_secs(), bollard::API_DEFAULT_VERSION)
+        .map_err(|error| error.to_string())?;
+    let inspect = client.inspect_container(name, None::<bollard::query_parameters::InspectContainerOptions>);
+    let container = match tokio::time::timeout(PATIENCE, inspect).await {
+        Err(_) => return Err(format!("no answer within {} s", PATIENCE.as_secs())),
+        Ok(Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. })) => {
+            return Err("knows no such container".into());
+        }
+        Ok(Err(error)) => return Err(error.to_string()),
+        Ok(Ok(container)) => container,
+    };
+    let pid =
+        container.state.and_then(|state| state.pid).and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0);
+    let pid = pid.ok_or("knows it, but it is not running")?;
+    let id = container.id.and_then(|id| id.parse().ok()).ok_or("knows it, but gave no usable id")?;
+    let given = container.name.unwrap_or_default();
+    Ok(Found { id, name: given.trim_start_matches('/').to_owned(), pid })
+}
+
+/// No runtime at all.
+#[derive(Debug, Default)]
+pub struct NoRuntimes;
+
+impl Runtimes for NoRuntimes {
+    fn find<'a>(&'a self, _: &'a str) -> Search<'a> {
+        Box::pin(async { (None, Vec::new()) })
+    }
+}
