@@ -2,6 +2,7 @@
 
 pub mod alloc;
 pub mod dns;
+pub mod drift;
 pub mod firewall;
 pub mod refusal;
 #[cfg(test)]

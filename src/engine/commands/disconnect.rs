@@ -61,7 +61,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
                         && !self.kernel.has_link(&ifname)
                         && !keys.iter().any(|(known, _)| *known == key)
-                        && !self.reattach(&key)
+                        && !self.reattach(&key, "it was deleted")
                     {
                         keys.push((key, false));
                     }

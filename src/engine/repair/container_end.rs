@@ -1,9 +1,11 @@
 //! The container's end of an interface: whether it is as it was made, and what puts it right.
 
-use crate::engine::commands::check;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
-use crate::logic::target;
+use crate::logic::{
+    drift::{self, Drift},
+    target,
+};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::step::Step;
 use crate::model::network::Network;
@@ -13,7 +15,7 @@ use crate::store::Store;
 pub(crate) enum Inside {
     Right,
     /// What must be given to the interface, which is there.
-    Lacks(String),
+    Lacks(Drift),
     /// It must be made anew.
     Broken,
 }
@@ -30,7 +32,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Inside::Broken);
         }
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let lost = check::addresses(endpoint, &[], &seen).or_else(|| check::routes(network, endpoint, &all, &seen));
+        let lost = drift::addresses(endpoint, &[], &seen).or_else(|| drift::routes(network, endpoint, &all, &seen));
         Ok(lost.map_or(Inside::Right, Inside::Lacks))
     }
 

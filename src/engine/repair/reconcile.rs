@@ -7,12 +7,12 @@ use std::sync::Arc;
 use crate::engine::event::Change;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
-use crate::logic::target;
+use crate::logic::{drift, target};
 use crate::model::endpoint::{Endpoint, EndpointKey};
-use crate::model::host::observed::{Observed, ObservedLink, Structure};
+use crate::model::host::observed::Observed;
 use crate::model::host::step::Step;
 use crate::model::names::IfName;
-use crate::model::network::{Bridge, Network};
+use crate::model::network::Network;
 use crate::store::Store;
 
 /// Subjects of problems that do not go by looking at the kernel.
@@ -62,7 +62,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
                 _ => continue,
             };
-            self.repair(&step, &format!("interface {name} belonged to nothing"));
+            self.repair(&step, &format!("removed stray interface {name}"));
         }
     }
 
@@ -72,17 +72,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut rebuilt = BTreeSet::new();
         for network in networks {
             let Some(wanted) = target::bridge_link(&network) else { continue };
-            let found = observed.links.get(&wanted.name);
-            let right = found.is_some_and(|link| {
-                link.ours
-                    && link.up
-                    && link.mtu == wanted.mtu
-                    && wanted.addresses.iter().all(|address| link.addresses.contains(address))
-            });
-            if !right {
-                let gone = found.is_none();
-                let what = if gone { "was gone" } else { "was not as it must be" };
-                self.repair(&Step::AddBridge(wanted.clone()), &format!("bridge {} {what}", wanted.name));
+            if let Some(drift) = drift::bridge(&wanted, observed) {
+                self.repair(&Step::AddBridge(wanted.clone()), &drift.to_string());
                 rebuilt.insert(wanted.name);
             }
         }
@@ -94,21 +85,22 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut gone = Vec::new();
         for endpoint in endpoints {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
-            let right = match network.own_bridge() {
-                Some(bridge) => {
-                    let found = observed.links.get(&endpoint.host_ifname);
-                    found.is_some_and(|link| port_is_right(bridge, link)) && !rebuilt.contains(&bridge.name)
+            let drift = match network.own_bridge() {
+                Some(bridge) if rebuilt.contains(&bridge.name) => Some("its bridge was made anew".to_owned()),
+                Some(_) => {
+                    let link = observed.links.get(&endpoint.host_ifname);
+                    drift::host_link(&network, &endpoint, link).map(|drift| drift.to_string())
                 }
-                // It is another program's to repair.
-                None => self.kernel.has_link(&endpoint.host_ifname),
+                // Another program made it and must repair it.
+                None => (!self.kernel.has_link(&endpoint.host_ifname)).then(String::new),
             };
             // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
             let stands = |worker: &mut Self| !worker.starting || worker.stands(&network, &endpoint);
-            if right && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
+            if drift.is_none() && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
                 self.repair_limits(&network, &endpoint);
                 continue;
             }
-            if !self.reattach(&endpoint.key()) {
+            if !self.reattach(&endpoint.key(), &drift.unwrap_or_else(|| "it was not finished".to_owned())) {
                 gone.push((endpoint.key(), false));
             }
         }
@@ -117,8 +109,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Makes the endpoint's interface anew. False when the container's namespace is gone: the endpoint must go too.
-    pub(crate) fn reattach(&mut self, key: &EndpointKey) -> bool {
+    /// Makes the endpoint's interface anew, because of `drift`. False when the container's namespace is gone: the endpoint
+    /// must go too.
+    pub(crate) fn reattach(&mut self, key: &EndpointKey, drift: &str) -> bool {
         let Some(endpoint) = self.state.desired.endpoint(key).cloned() else { return true };
         let Some(network) = self.state.desired.network(&key.network).cloned() else { return true };
         if !self.kernel.netns_alive(&endpoint.container.netns) {
@@ -128,7 +121,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(link) = target::endpoint_link(&network, &endpoint, &all) else { return true };
         let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
         let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
-        self.repair(&Step::Attach(Box::new(link)), &format!("{what} was gone"));
+        self.repair(&Step::Attach(Box::new(link)), &format!("{what}: {drift}"));
         self.repair_limits(&network, &endpoint);
         true
     }
@@ -147,12 +140,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn repair_elements(&mut self, observed: &Observed) {
         let wanted = self.wanted_elements();
-        let (step, what) = match observed.structure {
-            Structure::Missing => (Step::Table(wanted.into_iter().collect()), "table inet netd was missing".into()),
-            Structure::Different => {
-                (Step::Table(wanted.into_iter().collect()), "table inet netd was not as this netd writes it".into())
-            }
-            Structure::Intact => {
+        let (step, what) = match drift::table(observed) {
+            Some(drift) => (Step::Table(wanted.into_iter().collect()), drift.to_string()),
+            None => {
                 let add: Vec<_> = wanted.difference(&observed.elements).cloned().collect();
                 let remove: Vec<_> = observed.elements.difference(&wanted).cloned().collect();
                 if add.is_empty() && remove.is_empty() {
@@ -222,8 +212,4 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         tracing::warn!("repaired: {what}");
         self.tell(Change::Repaired(what.to_owned()));
     }
-}
-
-fn port_is_right(bridge: &Bridge, link: &ObservedLink) -> bool {
-    link.ours && link.finished && link.up && link.master.as_ref() == Some(&bridge.name) && link.isolated != bridge.icc
 }

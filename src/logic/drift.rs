@@ -1,0 +1,277 @@
+//! Drift: what differs between what the kernel must have (`logic::target`) and what it has, part by part. Repair puts it
+//! right, the check of an attachment reports it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use super::target;
+use crate::model::address::{Family, Mac};
+use crate::model::endpoint::Endpoint;
+use crate::model::host::element::Element;
+use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
+use crate::model::host::step::{BridgeLink, HostPort};
+use crate::model::names::IfName;
+use crate::model::network::Network;
+use crate::model::request::CheckSpec;
+
+/// One difference; its text names the part, what it is and what it must be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Drift {
+    /// The bridge, the container's interface or the host's end of it does not exist.
+    Gone(Link),
+    /// The link exists and is not up.
+    Down(Link),
+    /// The link was not made by netd, or netd was killed while it made it.
+    Unfinished(Link),
+    /// Bytes.
+    Mtu {
+        /// Of which link.
+        link: Link,
+        /// As it is.
+        has: u32,
+        /// As it must be.
+        wants: u32,
+    },
+    /// The MAC address of the container's interface.
+    Mac {
+        /// Its name.
+        ifname: IfName,
+        /// As it is; `None`: it has none.
+        has: Option<Mac>,
+        /// As it must be.
+        wants: Mac,
+    },
+    /// The link has not this address: a gateway of the bridge, or an address of the container.
+    Address {
+        /// Of which link.
+        link: Link,
+        /// As told, with or without its prefix.
+        address: String,
+    },
+    /// The container has no default route by this gateway.
+    DefaultRoute {
+        /// Over which interface.
+        ifname: IfName,
+        /// The gateway.
+        gateway: IpAddr,
+    },
+    /// The container has no route to this destination.
+    Route {
+        /// Over which interface.
+        ifname: IfName,
+        /// The destination.
+        destination: String,
+    },
+    /// The host's end has another name.
+    HostEndName {
+        /// As it is.
+        has: IfName,
+        /// As it must be.
+        wants: IfName,
+    },
+    /// The host's end is a port of another bridge, or of none.
+    Bridge {
+        /// The host's end.
+        port: IfName,
+        /// As it is.
+        has: Option<IfName>,
+        /// As it must be.
+        wants: Option<IfName>,
+    },
+    /// The isolation of the bridge port was changed.
+    Isolation(IfName),
+    /// The firewall table does not exist.
+    TableGone,
+    /// The chains, rules or sets of the firewall table are not those that netd writes.
+    TableChanged,
+    /// The firewall table lacks this element.
+    Element(Element),
+    /// No socket holds this published port.
+    HostPort(HostPort),
+}
+
+/// A network interface by its part in a network.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Link {
+    /// A network's bridge.
+    Bridge(IfName),
+    /// The interface in the container.
+    Container(IfName),
+    /// The host's end of the pair.
+    HostEnd(IfName),
+}
+
+impl Link {
+    fn name(&self) -> &IfName {
+        match self {
+            Self::Bridge(name) | Self::Container(name) | Self::HostEnd(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bridge(name) => write!(f, "bridge {name}"),
+            Self::Container(name) => write!(f, "interface {name}"),
+            Self::HostEnd(name) => write!(f, "the host's end {name}"),
+        }
+    }
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = |name: &Option<IfName>| name.as_ref().map_or("none".to_owned(), ToString::to_string);
+        match self {
+            Self::Gone(link) => write!(f, "{link} is gone"),
+            Self::Down(link) => write!(f, "{link} is down"),
+            Self::Unfinished(link) => write!(f, "{link} is not one that netd finished making"),
+            Self::Mtu { link: Link::Container(ifname), has, wants } => {
+                write!(f, "MTU of {ifname} is {has} instead of {wants}")
+            }
+            Self::Mtu { link, has, wants } => write!(f, "{link}: MTU {has}, want {wants}"),
+            Self::Mac { ifname, has, wants } => {
+                let has = has.map_or("none".to_owned(), |mac| mac.to_string());
+                write!(f, "MAC address of {ifname} is {has} instead of {wants}")
+            }
+            Self::Address { link: link @ Link::Bridge(_), address } => write!(f, "gateway {address} of {link} is gone"),
+            Self::Address { link, address } => write!(f, "address {address} of {} is gone", link.name()),
+            Self::DefaultRoute { ifname, gateway } => write!(f, "default route by {gateway} over {ifname} is gone"),
+            Self::Route { ifname, destination } => write!(f, "route to {destination} over {ifname} is gone"),
+            Self::HostEndName { has, wants } => write!(f, "the host's end is {has} instead of {wants}"),
+            Self::Bridge { port, has, wants } => {
+                write!(f, "bridge port {port}: its bridge is {} instead of {}", name(has), name(wants))
+            }
+            Self::Isolation(port) => write!(f, "bridge port {port}: its isolation was changed"),
+            Self::TableGone => f.write_str("nft: table inet netd is gone"),
+            Self::TableChanged => f.write_str("nft: table inet netd is not as netd writes it"),
+            Self::Element(element) => write!(f, "nft: an element of table inet netd is gone ({element:?})"),
+            Self::HostPort(port) => write!(f, "host port {}/{} is not held", port.port, port.protocol),
+        }
+    }
+}
+
+/// A network's bridge.
+pub fn bridge(target: &BridgeLink, observed: &Observed) -> Option<Drift> {
+    let name = || Link::Bridge(target.name.clone());
+    let Some(link) = observed.links.get(&target.name) else { return Some(Drift::Gone(name())) };
+    if !link.ours {
+        return Some(Drift::Unfinished(name()));
+    }
+    if !link.up {
+        return Some(Drift::Down(name()));
+    }
+    if link.mtu != target.mtu {
+        return Some(Drift::Mtu { link: name(), has: link.mtu, wants: target.mtu });
+    }
+    let lost = target.addresses.iter().find(|address| !link.addresses.contains(address))?;
+    Some(Drift::Address { link: name(), address: lost.to_string() })
+}
+
+/// The host's end of an interface that netd made, as a link of the host.
+pub fn host_link(network: &Network, endpoint: &Endpoint, link: Option<&ObservedLink>) -> Option<Drift> {
+    let name = &endpoint.host_ifname;
+    let Some(link) = link else { return Some(Drift::Gone(Link::HostEnd(name.clone()))) };
+    if !link.ours || !link.finished {
+        return Some(Drift::Unfinished(Link::HostEnd(name.clone())));
+    }
+    let (bridge, up, isolated) = (link.master.clone(), link.up, link.isolated);
+    host_end(network, endpoint, Some(&HostEnd { name: name.clone(), bridge, up, isolated }))
+}
+
+/// The host's end, as the other end of the container's interface.
+pub fn host_end(network: &Network, endpoint: &Endpoint, end: Option<&HostEnd>) -> Option<Drift> {
+    let wants = &endpoint.host_ifname;
+    let Some(end) = end else { return Some(Drift::Gone(Link::HostEnd(wants.clone()))) };
+    if end.name != *wants {
+        return Some(Drift::HostEndName { has: end.name.clone(), wants: wants.clone() });
+    }
+    if !end.up {
+        return Some(Drift::Down(Link::HostEnd(wants.clone())));
+    }
+    if end.bridge.as_ref() != network.bridge() {
+        let (port, has) = (wants.clone(), end.bridge.clone());
+        return Some(Drift::Bridge { port, has, wants: network.bridge().cloned() });
+    }
+    let isolated = network.own_bridge().map(|bridge| !bridge.icc)?;
+    (end.isolated != isolated).then(|| Drift::Isolation(wants.clone()))
+}
+
+/// The container's interface, where the runtime remembers no other MAC address or MTU: a later plugin of a chain may have
+/// changed them, and the runtime's result says so.
+pub fn interface(
+    network: &Network,
+    endpoint: &Endpoint,
+    remembered: &CheckSpec,
+    seen: &ObservedInterface,
+) -> Option<Drift> {
+    let ifname = &endpoint.ifname;
+    if !seen.up {
+        return Some(Drift::Down(Link::Container(ifname.clone())));
+    }
+    let wants = remembered.mac.unwrap_or(endpoint.mac);
+    if seen.mac != Some(wants) {
+        return Some(Drift::Mac { ifname: ifname.clone(), has: seen.mac, wants });
+    }
+    let wants = remembered.mtu.filter(|mtu| !network.is_adopted() && seen.mtu != *mtu)?;
+    Some(Drift::Mtu { link: Link::Container(ifname.clone()), has: seen.mtu, wants })
+}
+
+/// The first address that is gone: of those that netd gave, then of the `remembered` ones.
+pub fn addresses(endpoint: &Endpoint, remembered: &[IpAddr], seen: &ObservedInterface) -> Option<Drift> {
+    let lacks = |address: &&IpNetwork| !seen.addresses.contains(address);
+    let has = |ip: &IpAddr| seen.addresses.iter().any(|address| address.ip() == *ip);
+    let ours = endpoint.addresses.iter().find(lacks).map(ToString::to_string);
+    let address = ours.or_else(|| remembered.iter().find(|ip| !has(ip)).map(ToString::to_string))?;
+    Some(Drift::Address { link: Link::Container(endpoint.ifname.clone()), address })
+}
+
+/// The first route that is gone. `all`: the container's endpoints.
+pub fn routes(
+    network: &Network,
+    endpoint: &Endpoint,
+    all: &[Arc<Endpoint>],
+    seen: &ObservedInterface,
+) -> Option<Drift> {
+    if network.is_adopted() {
+        return None;
+    }
+    let ifname = &endpoint.ifname;
+    // A default route over an interface of another program is left in place when a container is attached; in a container
+    // of another engine ours stands behind it.
+    let elsewhere =
+        |gateway: &IpAddr| !endpoint.is_beside_engine() && seen.default_elsewhere.contains(&Family::of(*gateway));
+    let over_this = target::default_routes(all).into_iter().filter(|route| route.ifname == *ifname);
+    let mut expected = over_this.map(|route| route.gateway).filter(|gateway| !elsewhere(gateway));
+    let has_default = |gateway: &IpAddr| {
+        seen.routes.iter().any(|route| route.destination.prefix() == 0 && route.gateway == Some(*gateway))
+    };
+    if let Some(gateway) = expected.find(|gateway| !has_default(gateway)) {
+        return Some(Drift::DefaultRoute { ifname: ifname.clone(), gateway });
+    }
+    let lost = endpoint.routes.iter().find(|route| !seen.routes.contains(&(*route).clone().normal()))?;
+    Some(Drift::Route { ifname: ifname.clone(), destination: lost.destination.to_string() })
+}
+
+/// The firewall table as a whole; its elements are compared only where this finds nothing.
+pub fn table(observed: &Observed) -> Option<Drift> {
+    match observed.structure {
+        Structure::Missing => Some(Drift::TableGone),
+        Structure::Different => Some(Drift::TableChanged),
+        Structure::Intact => None,
+    }
+}
+
+/// The first of these elements that the table lacks.
+pub fn elements(wants: &BTreeSet<Element>, observed: &Observed) -> Option<Drift> {
+    wants.difference(&observed.elements).next().cloned().map(Drift::Element)
+}
+
+/// The first published port that no socket holds.
+pub fn host_ports(wants: &BTreeSet<HostPort>, observed: &Observed) -> Option<Drift> {
+    wants.difference(&observed.held).next().copied().map(Drift::HostPort)
+}
