@@ -12,8 +12,8 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::event::{Change, Event};
 use super::listener::ListeningSender;
-use super::repair::foreign_firewalls::ForeignTables;
 use super::state::State;
+use super::state::foreign_tables::ForeignTables;
 use super::telemetry::Seen;
 use super::{Command, Config, Error, Snapshot, apply, decide};
 use crate::kernel::{Kernel, KernelEvent};

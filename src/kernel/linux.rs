@@ -16,7 +16,7 @@ use super::netns::engines;
 use super::netns::monitor::NetnsWatch;
 use super::nft::{Nft, conntrack};
 use super::sysctl::Sysctl;
-use super::{DnsSockets, Kernel, KernelError, KernelEvent, link, netns, tc};
+use super::{DnsSockets, Kernel, KernelError, KernelEvent, Tell, link, netns, tc};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
@@ -186,7 +186,7 @@ impl Kernel for Linux {
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         // Four threads tell, one at a time.
         let tell = Mutex::new(tell);
-        let tell: monitor::Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
+        let tell: Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
         monitor::watch(tell.clone())?;
         self.ticking = Some(monitor::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);

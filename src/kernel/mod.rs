@@ -97,6 +97,9 @@ pub enum KernelEvent {
     Changed,
 }
 
+/// Whom monitors tell.
+pub type Tell = std::sync::Arc<dyn Fn(KernelEvent) + Send + Sync>;
+
 /// Sockets on which the name service answers at one address.
 #[derive(Debug)]
 pub struct DnsSockets {

@@ -11,6 +11,7 @@ mod options;
 mod parse;
 mod state;
 mod subnets;
+mod time;
 
 pub use attach::{
     AddressRange, AddressRequest, Attach, Attachment, AttachmentRef, Bandwidth, CheckAttachment, Collected, Dns,
@@ -21,6 +22,5 @@ pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
 pub use network::{CreateNetwork, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
 pub use parse::{RecordName, container_reference, ipv4, ipv6, network_reference, record};
-pub use state::{
-    Dump, ErrorBody, ErrorDetail, Event, EventType, Files, ForeignChain, Pruned, Status, Version, rfc3339,
-};
+pub use state::{Dump, ErrorBody, ErrorDetail, Event, EventType, Files, ForeignChain, Pruned, Status, Version};
+pub use time::rfc3339;

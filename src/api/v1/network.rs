@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::options::Options;
-use super::state::rfc3339;
+use super::time::rfc3339;
 use super::{options, parse, subnets};
 use crate::model::address::Family;
 use crate::model::network::HostAccess;

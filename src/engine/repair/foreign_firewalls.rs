@@ -12,7 +12,7 @@ use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::firewall::foreign::{Plan, Planned, plan};
 use crate::logic::target;
-use crate::model::host::foreign_firewall::{Bridge, Foreign, Note};
+use crate::model::host::foreign_firewall::{Bridge, Note};
 use crate::model::host::step::Step;
 use crate::store::Store;
 
@@ -22,17 +22,6 @@ const TRIES: u32 = 5;
 const SPAN: Duration = Duration::from_secs(60);
 /// How the subjects of these problems begin.
 const SUBJECT: &str = "firewall ";
-
-/// What is known of other programs' tables.
-#[derive(Debug, Default)]
-pub(crate) struct ForeignTables {
-    /// As they were seen last; `None`: not since somebody changed them.
-    seen: Option<Foreign>,
-    /// What they drop, and what was done about it.
-    pub(crate) notes: Arc<Vec<Note>>,
-    /// How often each table was put right, and since when it is counted.
-    tries: BTreeMap<String, (u32, Deadline)>,
-}
 
 /// Why a change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 //! Every change goes through the four `put`/`drop` functions, which keep the indices equal to the desired state and
 //! return what the store must hear about addresses.
 
+pub(super) mod foreign_tables;
 pub(super) mod instance;
 pub mod snapshot;
 

@@ -173,7 +173,7 @@ impl Lease {
         let subnet = |lease: &AddressRequest| Some((subnet(&lease.address)?, lease.gateway));
         let (mut subnets, mut gateways) = (Vec::new(), Vec::new());
         for (subnet, gateway) in attach.addresses.iter().filter_map(subnet) {
-            super::input::request::push_new(&mut subnets, subnet.to_string());
+            super::input::fields::push_new(&mut subnets, subnet.to_string());
             gateways.extend(gateway.filter(|gateway| subnet.contains(*gateway)).map(|gateway| gateway.to_string()));
         }
         super::input::request::made_of(&mut attach.network, subnets, gateways);

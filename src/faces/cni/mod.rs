@@ -227,7 +227,7 @@ fn perform(call: &mut Call<'_>, command: Command, version: &mut Version) -> Resu
 }
 
 fn failed(failure: &Failure, version: Version, stderr: Vec<u8>) -> Outcome {
-    Outcome { stdout: text(&failure.json(version)), stderr, code: 1 }
+    Outcome { stdout: text(&failure.json(version.as_str())), stderr, code: 1 }
 }
 
 fn text(value: &Value) -> Vec<u8> {

@@ -14,8 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
+use super::budget::Stopping;
 use super::extract::Stream;
-use super::serve::Stopping;
 use crate::api::v1::{ContainerRef, Endpoint, Event, EventType};
 use crate::engine;
 use crate::engine::event::Change;

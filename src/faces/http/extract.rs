@@ -2,7 +2,6 @@
 
 use std::error::Error as _;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Json;
@@ -14,9 +13,9 @@ use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::budget::{Budget, Stopping, Weight};
 use super::caller::Client;
 use super::problem::Problem;
-use super::serve::{Budget, Stopping};
 use crate::base::shares::Share;
 use crate::engine;
 use crate::engine::ErrorKind;
@@ -28,10 +27,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The JSON body, of at most so many bytes. A missing Content-Type counts as JSON.
 pub(super) struct Body<T, const MAX: usize = BODY_MAX>(pub(super) T);
-
-/// What of the budget for bodies a request has taken; given back when the last clone is dropped.
-#[derive(Clone, Default)]
-pub(super) struct Weight(Arc<OnceLock<Share<Client>>>);
 
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Problem;
@@ -77,8 +72,7 @@ async fn whole(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
         () = stopped => return Err(engine::Error::Stopped.into()),
     };
     if let (Some(weight), Some(share)) = (weight, share) {
-        // A request has one body.
-        let _ = weight.0.set(share);
+        weight.set(share);
     }
     Ok(bytes)
 }

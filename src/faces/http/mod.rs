@@ -5,6 +5,7 @@
 //! attachment whose caller had ended before its turn came.
 
 mod attachments;
+mod budget;
 mod caller;
 mod endpoints;
 mod events;

@@ -17,9 +17,9 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use super::budget::Stopping;
 use super::extract::{Params, Segments, Stream as Share};
 use super::problem::Problem;
-use super::serve::Stopping;
 use super::{Shared, find};
 use crate::api::v1::{ContainerRef, ErrorBody, LoggedContainer, LoggedQuery};
 use crate::base::clock;

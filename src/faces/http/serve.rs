@@ -27,10 +27,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
+use super::budget::{Budget, Stopping, Weight};
 use super::caller::{Caller, Client};
-use super::extract::Weight;
 use super::local;
 use super::socket::{Socket, Wire};
 use crate::base::clients::{Admitted, Busy, Clients};
@@ -58,25 +57,6 @@ const BACK_OFF: Duration = Duration::from_millis(100);
 /// What a client gets whose connection is one too many, without having been heard.
 const BUSY: &str =
     "{\"error\":{\"code\":\"unavailable\",\"message\":\"netd has too many connections: close some, or try again\"}}";
-
-/// Tells streams without an end, and who waits for a body, that the server stops.
-#[derive(Clone, Default)]
-pub(super) struct Stopping(CancellationToken);
-
-impl Stopping {
-    /// Ends when the server stops.
-    pub(super) fn stopped(self) -> impl Future<Output = ()> + Send + 'static {
-        self.0.cancelled_owned()
-    }
-}
-
-/// What is bounded per client besides connections.
-#[derive(Clone)]
-pub(super) struct Budget {
-    pub(super) client: Client,
-    pub(super) bodies: Arc<Shares<Client>>,
-    pub(super) streams: Arc<Shares<Client>>,
-}
 
 /// What all connections of a listener have in common.
 #[derive(Clone)]
@@ -168,7 +148,7 @@ async fn serve(listener: Listener, server: Server, shutdown: impl Future<Output 
         }
     }
     drop(listener);
-    server.stopping.0.cancel();
+    server.stopping.stop();
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!(seconds = DRAIN.as_secs(), "HTTP connections did not end in time and are closed");

@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Link;
 use crate::base::deadline::Deadline;
 use crate::kernel::netlink::socket::{Parts, ask_for_buffer, failed, parsed};
-use crate::kernel::{KernelError, KernelEvent};
+use crate::kernel::{KernelError, KernelEvent, Tell};
 
 /// `RTNLGRP_LINK` (linux/rtnetlink.h).
 const GROUP_LINK: u32 = 1;
@@ -29,9 +28,6 @@ const TICK: Duration = Duration::from_secs(10);
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// Bytes, of one datagram.
 const DATAGRAM: usize = 64 << 10;
-
-/// Whom to tell.
-pub type Tell = Arc<dyn Fn(KernelEvent) + Send + Sync>;
 
 /// Calls `tell` for every link of ours, and every pair and bridge of other programs, that goes from the calling thread's
 /// network namespace, whoever deleted it, and once for pairs of other programs that come or change.

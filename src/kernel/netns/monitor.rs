@@ -12,9 +12,8 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use crate::kernel::link::monitor::Tell;
 use crate::kernel::netlink::socket::failed;
-use crate::kernel::{KernelError, KernelEvent, netns};
+use crate::kernel::{KernelError, KernelEvent, Tell, netns};
 use crate::model::endpoint::Netns;
 use crate::os::sys;
 

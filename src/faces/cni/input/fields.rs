@@ -200,3 +200,10 @@ pub(crate) fn respell(object: &mut Map<String, Value>, known: &[&str]) {
 fn is_foreign(key: &str) -> bool {
     key.contains(['.', '/']) || key.starts_with('_')
 }
+
+/// Appends what is not there yet.
+pub(crate) fn push_new(list: &mut Vec<String>, text: String) {
+    if !list.contains(&text) {
+        list.push(text);
+    }
+}

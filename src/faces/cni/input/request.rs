@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use super::configuration::Configuration;
 use super::environment::Arguments;
-use super::fields::Fields;
+use super::fields::{Fields, push_new};
 use crate::api::v1::{
     AddressRange, AddressRequest, Attach, Bandwidth, CreateNetwork, PortObject, PortRequest, SubnetRequest,
 };
@@ -175,13 +175,6 @@ pub(crate) fn made_of(network: &mut CreateNetwork, subnets: Vec<String>, gateway
         if network.gateways.is_empty() {
             network.gateways = gateways;
         }
-    }
-}
-
-/// Appends what is not there yet.
-pub(crate) fn push_new(list: &mut Vec<String>, text: String) {
-    if !list.contains(&text) {
-        list.push(text);
     }
 }
 

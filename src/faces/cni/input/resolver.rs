@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
-use super::request::push_new;
+use super::fields::push_new;
 use crate::api::v1::Dns;
 use crate::faces::cni::failure::Failure;
 

@@ -8,14 +8,10 @@ use hickory_proto::rr::rdata::{A, AAAA, HINFO, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use tracing::debug;
 
-use super::wire::{HEADER, Transport};
+use super::wire::{HEADER, MAX_UDP, PLAIN_UDP, Transport};
 use crate::engine::Snapshot;
 use crate::model::question::{Answer, Service};
 
-/// Largest UDP message we send or ask for: fits every path without fragments (DNS flag day 2020).
-pub(crate) const MAX_UDP: u16 = 1232;
-/// Largest UDP message for an asker without EDNS (RFC 1035, 4.2.1).
-pub(crate) const PLAIN_UDP: u16 = 512;
 /// SOA refresh, retry and expire in seconds: of use to secondary servers only, of which there are none.
 pub(crate) const SOA_TIMES: (i32, i32, i32) = (3600, 600, 86_400);
 

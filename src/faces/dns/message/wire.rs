@@ -1,8 +1,10 @@
 //! Reading what comes in (RFC 1035, 4.1; RFC 6891, 6.1): a strict reader of ordinary questions, for the quick way.
 //! What it does not understand is no error: hickory's reader, which knows everything, gets it on the slow way.
 
-use super::reply::{MAX_UDP, PLAIN_UDP};
-
+/// Largest UDP message we send or ask for: fits every path without fragments (DNS flag day 2020).
+pub(crate) const MAX_UDP: u16 = 1232;
+/// Largest UDP message for an asker without EDNS (RFC 1035, 4.2.1).
+pub(crate) const PLAIN_UDP: u16 = 512;
 /// Length of a message's header.
 pub(crate) const HEADER: usize = 12;
 /// Longest name on the wire, the root's byte included (RFC 1035, 2.3.4).

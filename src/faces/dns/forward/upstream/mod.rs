@@ -26,8 +26,8 @@ use udp_pool::{Ear, Heard, Lanes, Ticket};
 use super::cache_key::{Flags, Question};
 use crate::base::monotonic;
 use crate::engine::listener::Resolver;
-use crate::faces::dns::message::reply::{MAX_UDP, Reply};
-use crate::faces::dns::message::wire::HEADER;
+use crate::faces::dns::message::reply::Reply;
+use crate::faces::dns::message::wire::{HEADER, MAX_UDP};
 use crate::model::upstream::{Transport, Upstream};
 
 /// All upstreams together get this long: below the 5 s after which stub resolvers ask again (resolv.conf(5), `timeout`),
