@@ -90,6 +90,12 @@ impl Poller {
 mod tests {
     use super::*;
 
+    /// What is ready, within ten seconds: on a busy machine the kernel delivers later than it takes.
+    fn ready(poller: &mut Poller) -> Vec<u64> {
+        let mut tries = (0..50).map(|_| poller.wait(Some(200)).unwrap().collect::<Vec<_>>());
+        tries.find(|keys| !keys.is_empty()).unwrap_or_default()
+    }
+
     #[test]
     fn it_tells_what_can_be_read_until_it_is_removed() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -98,18 +104,19 @@ mod tests {
         poller.add(&socket, 7).unwrap();
         socket.send_to(b"x", socket.local_addr().unwrap()).unwrap();
         for _ in 0..2 {
-            assert_eq!(poller.wait(None).unwrap().collect::<Vec<_>>(), [7], "as long as something waits");
+            assert_eq!(ready(&mut poller), [7], "as long as something waits");
         }
         poller.pause(&socket, 7).unwrap();
         assert_eq!(poller.wait(Some(1)).unwrap().collect::<Vec<_>>(), [] as [u64; 0], "not while it is paused");
         poller.resume(&socket, 7).unwrap();
-        assert_eq!(poller.wait(Some(1)).unwrap().collect::<Vec<_>>(), [7]);
+        assert_eq!(ready(&mut poller), [7]);
         poller.remove(&socket).unwrap();
         waker.wake();
         waker.wake();
-        assert_eq!(poller.wait(None).unwrap().collect::<Vec<_>>(), [WOKEN]);
+        assert_eq!(ready(&mut poller), [WOKEN]);
         let other = std::thread::spawn(move || waker.wake());
-        assert_eq!(poller.wait(None).unwrap().collect::<Vec<_>>(), [WOKEN], "woken once is told once");
+        assert_eq!(ready(&mut poller), [WOKEN]);
         other.join().unwrap();
+        assert_eq!(poller.wait(Some(1)).unwrap().count(), 0, "woken once is told once");
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Daemon, configuration, netns, status};
+use crate::lab::{Call, Daemon, configuration, netns, script, status};
 
 /// What an earlier ADD gave.
 fn previous() -> Value {
@@ -126,9 +126,14 @@ fn ports_that_the_network_cannot_have_are_told_on_standard_error() {
     answer["endpoint"]["skipped_ports"] = json!([{"host_ip": null, "host_port": 8080, "container_port": 80,
                                                   "protocol": "tcp", "why": "it is internal"}]);
     daemon.answers("PUT", 200, answer);
-    let answer = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run();
+    script(daemon.folder.path(), "host-local", r#"echo '{"ips":[{"address":"10.1.0.5/16"}]}'"#);
     let line = "netd-cni: port *:8080->80/tcp is not published on network back: it is internal\n";
-    assert_eq!((answer.code, answer.stderr.as_str()), (0, line));
+    let ipam = json!({"ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}});
+    for keys in [json!({}), json!({"prevResult": previous()}), ipam] {
+        let mut call = Call::new("ADD", &configuration(&daemon, "1.1.0", keys.clone()));
+        let answer = call.set("CNI_PATH", daemon.folder.path().to_str().unwrap()).run();
+        assert_eq!((answer.code, answer.stderr.as_str()), (0, line), "{keys}");
+    }
 }
 
 #[test]

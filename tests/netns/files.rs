@@ -9,6 +9,7 @@ use std::process::{Child, Command};
 use libtest_mimic::Trial;
 
 use crate::lab::daemon::{NETD, SOCKET};
+use crate::lab::wait::until_some;
 use crate::lab::{Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -66,8 +67,8 @@ fn links(lab: &Lab) {
     lab.netd("disconnect net1 api").ok();
 }
 
-/// A further daemon, in a namespace that plays another host.
-struct Second(Child);
+/// A further daemon, in a namespace that plays another host; it ends when dropped.
+pub(crate) struct Second(pub(crate) Child);
 
 impl Second {
     fn start(host: &str, socket: &str, state: &str) -> Self {
@@ -75,6 +76,12 @@ impl Second {
         command.args([&format!("--net=/run/netns/{host}"), "--", NETD, "daemon", "--socket", socket]);
         command.args(["--state-dir", state, "--runtime-dir", &format!("{state}/run")]);
         Self(command.stderr(fs::File::create("/run/lab/second.log").unwrap()).spawn().expect("a second daemon"))
+    }
+
+    /// Waits until it ends by itself; whether it ended well.
+    #[track_caller]
+    fn ends_well(&mut self) -> bool {
+        until_some("it ends", || self.0.try_wait().expect("a child")).success()
     }
 
     fn netd(words: &str) {
@@ -93,12 +100,12 @@ impl Drop for Second {
 fn refused(lab: &Lab) {
     lab.start_daemon();
     let mut second = Second::start("host", "/run/lab/other/netd.sock", "/run/lab/state");
-    assert!(!second.0.wait().expect("it ends").success(), "two daemons with one state");
+    assert!(!second.ends_well(), "two daemons with one state");
     let log = fs::read_to_string("/run/lab/second.log").unwrap();
     assert!(log.contains("netd.redb"), "{log}");
     assert!(!Path::new("/run/lab/other/netd.sock").exists(), "it left its socket");
     let mut second = Second::start("host", SOCKET, "/run/lab/state2");
-    assert!(!second.0.wait().expect("it ends").success(), "two daemons on one socket");
+    assert!(!second.ends_well(), "two daemons on one socket");
     lab.netd("status").ok();
 }
 

@@ -3,9 +3,12 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
+use std::sync::Barrier;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 
+use crate::files::Second;
 use crate::lab::daemon::SOCKET;
 use crate::lab::{Lab, run, trial, until};
 
@@ -54,6 +57,8 @@ fn idle(lab: &Lab) {
     lab.netd("status").ok();
     assert!(descriptors(lab) < before + 600, "{}", descriptors(lab));
     let mut end = [0; 1];
+    // Sooner than one that says nothing is closed anyway.
+    held[0].set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
     assert_eq!(held[0].read(&mut end).expect("closed in order"), 0, "the first has gone");
     drop(held);
     until("they are closed", || descriptors(lab) < before + 50);
@@ -76,32 +81,48 @@ fn half_sent(lab: &Lab) {
 
 fn bodies(lab: &Lab) {
     const LENGTH: usize = 39 << 20;
+    /// Bodies at once without an announced length; each has so many chunks when it waits for the others. That is less
+    /// than one body may have, and of all together more than all may have.
+    const CROWD: usize = 32;
+    const CHUNKS: usize = 4;
     lab.start_daemon();
     let before = peak_kib(lab);
     let entry = format!("{{\"containerID\":\"{}\",\"ifname\":\"eth0\"}},", "0".repeat(64));
     let whole = format!("{{\"valid\":[{}", entry.repeat(LENGTH / entry.len()));
+    let chunk = entry.repeat(1 << 13);
     // With and without an announced length; neither is ever whole.
-    let chunk = &entry.repeat(1 << 13);
-    std::thread::scope(|scope| {
-        for number in 0..16 {
-            let whole = &whole;
-            scope.spawn(move || {
-                let head = "POST /v1/attachments/net1/gc HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n";
-                let mut stream = UnixStream::connect(SOCKET).expect("the daemon listens");
-                let mut sent = stream.write_all(head.as_bytes());
-                if number % 2 == 0 {
-                    sent = sent.and_then(|()| write!(stream, "Content-Length: {LENGTH}\r\n\r\n{whole}"));
-                } else {
-                    sent = sent.and_then(|()| write!(stream, "Transfer-Encoding: chunked\r\n\r\n"));
-                    for _ in 0..LENGTH / chunk.len() {
-                        sent = sent.and_then(|()| write!(stream, "{:x}\r\n{chunk}\r\n", chunk.len()));
-                    }
+    let head = "POST /v1/attachments/net1/gc HTTP/1.1\r\nHost: netd\r\nContent-Type: application/json\r\n";
+    let ask = |mut stream: UnixStream, announced: bool, wait: &dyn Fn()| {
+        let mut sent;
+        if announced {
+            sent = write!(stream, "Content-Length: {LENGTH}\r\n\r\n{whole}");
+        } else {
+            sent = write!(stream, "Transfer-Encoding: chunked\r\n\r\n");
+            for number in 0..LENGTH / chunk.len() {
+                if number == CHUNKS {
+                    wait();
                 }
-                assert!(sent.is_err(), "the daemon does not read all of it");
-                let mut reply = Vec::new();
-                // What was not read is reset, which may come before the reply is read.
-                let _ = stream.read_to_end(&mut reply);
-                let reply = String::from_utf8_lossy(&reply);
+                sent = sent.and_then(|()| write!(stream, "{:x}\r\n{chunk}\r\n", chunk.len()));
+            }
+        }
+        assert!(sent.is_err(), "the daemon does not read all of it");
+        let mut reply = Vec::new();
+        // What was not read is reset, which may come before the reply is read.
+        let _ = stream.read_to_end(&mut reply);
+        String::from_utf8_lossy(&reply).into_owned()
+    };
+    for (stream, announced) in connections(2, head).into_iter().zip([true, false]) {
+        let reply = ask(stream, announced, &|| {});
+        assert!(reply.is_empty() || reply.contains(" 413 "), "{reply}");
+    }
+    let crowd = Barrier::new(CROWD);
+    std::thread::scope(|scope| {
+        for (number, stream) in connections(2 * CROWD, head).into_iter().enumerate() {
+            let (ask, crowd) = (&ask, &crowd);
+            scope.spawn(move || {
+                let reply = ask(stream, number % 2 == 0, &|| {
+                    crowd.wait();
+                });
                 assert!(reply.is_empty() || reply.contains(" 413 ") || reply.contains(" 503 "), "{reply}");
             });
         }
@@ -118,11 +139,11 @@ fn few_descriptors(lab: &Lab) {
     assert_eq!(limits[limits.len() - 3], limits[limits.len() - 2], "soft and hard are the same: {fewer}");
     lab.stop_daemon();
     let line = format!(
-        "ulimit -n 256; exec nsenter --net=/run/netns/host -- {} daemon --socket {SOCKET} --state-dir /run/lab/few \
-         --runtime-dir /run/lab/few",
+        "ulimit -S -n 64; ulimit -H -n 256; exec nsenter --net=/run/netns/host -- {} daemon --socket {SOCKET} \
+         --state-dir /run/lab/few --runtime-dir /run/lab/few",
         crate::lab::daemon::NETD
     );
-    let mut daemon = std::process::Command::new("sh").args(["-c", &line]).spawn().expect("a shell");
+    let daemon = Second(std::process::Command::new("sh").args(["-c", &line]).spawn().expect("a shell"));
     lab.netd("status --wait 10");
     let held = connections(400, "");
     lab.netd("network create net1").ok();
@@ -131,6 +152,5 @@ fn few_descriptors(lab: &Lab) {
     let problems = status["problems"].to_string();
     assert!(problems.contains("256") && problems.contains("LimitNOFILE"), "{problems}");
     drop(held);
-    daemon.kill().expect("it runs");
-    daemon.wait().expect("it ends");
+    drop(daemon);
 }

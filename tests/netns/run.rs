@@ -108,9 +108,11 @@ fn killed(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1").ok();
     let before = links("host");
-    let line = "until [ -e /run/lab/end ]; do sleep 0.1; done";
+    let line = ": > /run/lab/begun; until [ -e /run/lab/end ]; do sleep 0.1; done";
     let child = start(&["--name", "x", "--network", "net1", "-p", "4000:80", "--", "sh", "-c", line]);
-    until("it is connected", || lab.netd("ps").ok().stdout.contains("4000"));
+    // Before that the command ends with `netd run`.
+    until("it runs", || std::path::Path::new("/run/lab/begun").exists());
+    assert!(lab.netd("ps").ok().stdout.contains("4000"));
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL).unwrap();
     end(child);
     assert!(lab.netd("ps").ok().stdout.contains("4000"), "nothing of a live container disappears");

@@ -114,6 +114,10 @@ fn not_running(lab: &Lab) {
     lab.netd("network create net1").ok();
     let line = lab.netd("connect net1 web").refused();
     assert!(line.contains("web") && line.contains("running"), "{line}");
+    // It accepts nobody.
+    std::fs::create_dir("/run/podman").expect("a folder");
+    let _silent = UnixListener::bind("/run/podman/podman.sock").expect("a socket");
     let line = lab.netd("connect net1 nobody").refused();
     assert!(line.contains("nobody") && line.contains("/run/docker.sock"), "{line}");
+    assert!(line.contains("/run/podman/podman.sock") && !line.contains("not there"), "{line}");
 }

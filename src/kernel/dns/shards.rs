@@ -112,10 +112,12 @@ fn code(what: u32) -> u16 {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
+    use std::time::Duration;
 
     use nix::poll::{PollFd, PollFlags, poll};
 
     use super::*;
+    use crate::base::deadline::Deadline;
     use crate::kernel::dns::sockets;
     use crate::kernel::link::route::settle_address;
     use crate::kernel::netlink::socket::Netlink;
@@ -142,7 +144,7 @@ mod tests {
     fn each_source_has_its_lane_and_who_is_named_is_apart() {
         in_own_netns(|| {
             ip("link set lo up");
-            let v6 = ["fd00::2", "fd00::3", "fd01::3", "fd00::12"];
+            let v6 = ["fd00::2", "fd00::3", "fd01::3", "fd00:0:0:3::12"];
             for address in v6.iter().chain(&["fd00::1"]) {
                 ip(&format!("address add {address}/128 dev lo nodad"));
                 settle_address(&mut Netlink::open().unwrap(), 1, address.parse().unwrap());
@@ -157,7 +159,7 @@ mod tests {
                 let named = [other, sources[1].parse().unwrap(), "fd77::1".parse().unwrap()];
                 steer(&sockets[5], 16, &named).unwrap();
                 assert_eq!(lanes(), [2, 16, 3, 2], "{gateway}");
-                let many: Vec<IpAddr> = sources.iter().cycle().take(100).map(|s| s.parse().unwrap()).collect();
+                let many: Vec<IpAddr> = sources.iter().cycle().take(5_000).map(|s| s.parse().unwrap()).collect();
                 steer(&sockets[16], 16, &many).unwrap();
                 assert_eq!(lanes(), [16; 4], "{gateway}");
                 steer(&sockets[0], 16, &[]).unwrap();
@@ -195,8 +197,15 @@ mod tests {
             let second = sockets::open(address, sockets::PORT, 4).unwrap();
             assert_eq!((first.port, second.port), (sockets::PORT, sockets::PORT + 1));
             assert!(UdpSocket::bind((address, first.port)).is_err());
-            drop(first);
-            assert_eq!(sockets::open(address, sockets::PORT, 4).unwrap().port, sockets::PORT);
+            // Its TCP socket alone would keep the second one away.
+            drop(first.tcp);
+            assert!(sockets::open_exactly(address, first.port, 4).is_err());
+            drop(first.udp);
+            // A child that another test starts has copies of the sockets until it executes its program.
+            let deadline = Deadline::after(Duration::from_secs(10));
+            while sockets::open(address, sockets::PORT, 4).unwrap().port != sockets::PORT {
+                assert!(deadline.pause(Duration::from_millis(1)), "the port is free and not taken");
+            }
         });
     }
 }

@@ -28,25 +28,41 @@ fn none(path: &Path, why: impl std::fmt::Display) -> KernelError {
     KernelError::NoNetns { path: path.to_owned(), why: why.to_string() }
 }
 
-/// Opens the namespace file at the path.
+/// What an error at the path means: that no namespace is there, unless it is only that this machine lacks something for
+/// now, which says nothing about the namespace and must not make anybody let it go.
+fn failed_at(path: &Path, error: io::Error) -> KernelError {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR) => {
+            KernelError::Io {
+                attempted: "open network namespace",
+                on: path.display().to_string(),
+                source: error,
+                look: "see `ulimit -n`, `ulimit -u` and `free`",
+            }
+        }
+        _ => none(path, error),
+    }
+}
+
+/// Opens the namespace file at the path. Fails with `NoNetns` when none is there.
 fn open(path: &Path) -> Result<File, KernelError> {
     // Not blocking: the path may be anybody's, and a fifo without a writer would hang here.
     let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let file = options.map_err(|error| none(path, error))?;
-    let kind = fstatfs(&file).map_err(|error| none(path, error))?;
+    let file = options.map_err(|error| failed_at(path, error))?;
+    let kind = fstatfs(&file).map_err(|error| failed_at(path, error.into()))?;
     if kind.filesystem_type().0 as i64 != NSFS_MAGIC {
         return Err(none(path, "the file there is no namespace (any more)"));
     }
     match sys::namespace_type(&file) {
         Ok(libc::CLONE_NEWNET) => Ok(file),
         Ok(_) => Err(none(path, "it is a namespace of another kind")),
-        Err(error) => Err(none(path, error)),
+        Err(error) => Err(failed_at(path, error)),
     }
 }
 
 /// Device and inode of an open namespace file.
 fn inode(file: &File, path: &Path) -> Result<(u64, u64), KernelError> {
-    let metadata = file.metadata().map_err(|error| none(path, error))?;
+    let metadata = file.metadata().map_err(|error| failed_at(path, error))?;
     Ok((metadata.dev(), metadata.ino()))
 }
 
@@ -59,7 +75,7 @@ pub fn identify(path: &Path) -> Result<Netns, KernelError> {
         return Err(none(path, "it is the host's own, not a container's"));
     }
     let cookie = visit(file, || Netlink::open().map(|socket| sys::netns_cookie(&socket)));
-    let cookie = cookie.and_then(Visit::end).map_err(|error| none(path, error))?;
+    let cookie = cookie.and_then(Visit::end).map_err(|error| failed_at(path, error))?;
     Ok(Netns { path: path.to_owned(), id: NetnsId { device, inode: inode_number, cookie } })
 }
 
@@ -86,9 +102,13 @@ pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
     }
 }
 
-/// Whether that very namespace is still at its path.
+/// Whether that very namespace is still at its path. One that cannot be looked at for now is.
 pub fn alive(netns: &Netns) -> bool {
-    let Ok(file) = open_exactly(netns) else { return false };
+    let file = match open_exactly(netns) {
+        Ok(file) => file,
+        Err(KernelError::NoNetns { .. }) => return false,
+        Err(_) => return true,
+    };
     if netns.id.cookie.is_none() {
         return true;
     }
@@ -124,6 +144,21 @@ pub fn visit<T: Send + 'static>(
 mod tests {
     use super::*;
     use crate::kernel::testing::lab::Parked;
+
+    /// A daemon without descriptors took every container for gone.
+    #[test]
+    fn what_the_machine_lacks_for_now_does_not_make_a_namespace_go() {
+        let path = Path::new("/run/netns/web");
+        for code in [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EAGAIN] {
+            let error = failed_at(path, io::Error::from_raw_os_error(code));
+            assert!(matches!(error, KernelError::Io { .. }), "{error}");
+            assert!(error.to_string().starts_with("open network namespace /run/netns/web: "), "{error}");
+        }
+        for code in [libc::ENOENT, libc::ENOTDIR, libc::EACCES, libc::ESTALE] {
+            let error = failed_at(path, io::Error::from_raw_os_error(code));
+            assert!(matches!(error, KernelError::NoNetns { .. }), "{error}");
+        }
+    }
 
     #[test]
     fn a_namespace_is_known_by_more_than_its_path() {

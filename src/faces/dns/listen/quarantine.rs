@@ -71,5 +71,6 @@ mod tests {
         }
         assert_eq!(apart.askers().len(), APART_MAX);
         assert_eq!((apart.askers()[0], apart.askers()[APART_MAX - 1]), (asker(1), asker(APART_MAX)));
+        assert!(apart.looked(false, begin + CALM), "also where the lane apart has never been flooded");
     }
 }
