@@ -94,7 +94,7 @@ fn turn(zone: &Zone, server: &Server, load: &Load, seconds: u32) -> Turn {
     let before = Spent::by(server.pid);
     let said = lab::run(&format!(
         "nsenter --net=/run/netns/{} -- taskset -c {} dnsperf -s {} -p {} -d {QUESTIONS} -l {seconds} -t 2 {}",
-        zone::ASKER,
+        zone::CLIENT,
         process::CLIENT_CPU,
         zone.gateway,
         server.port,

@@ -3,8 +3,8 @@
 //! longer than the bound.
 //!
 //! Each part is a process in a session of its own, as a service and containers are: Linux shares processors between
-//! sessions first (sched(7), autogroup). The time of an answer is taken by the kernel, when it comes to the asker's
-//! socket: how long the asker waits for a processor then is not the name service's doing.
+//! sessions first (sched(7), autogroup). The time of an answer is taken by the kernel, when it comes to the client's
+//! socket: how long the client waits for a processor then is not the name service's doing.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
@@ -64,7 +64,7 @@ fn measure() -> ExitCode {
     lab.start_daemon();
     lab.netd(&format!("network create {NETWORK} --subnet 10.100.0.0/24")).ok();
     lab.connected(NETWORK, FLOODER, "");
-    (0..ASKERS).for_each(|number| lab.connected(NETWORK, &asker(number), ""));
+    (0..ASKERS).for_each(|number| lab.connected(NETWORK, &client(number), ""));
     let gateway = lab.network(NETWORK)["subnets"][0]["gateway"].as_str().unwrap().to_owned();
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let mut held = true;
@@ -86,8 +86,8 @@ fn measure() -> ExitCode {
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn asker(number: usize) -> String {
-    format!("asker{number}")
+fn client(number: usize) -> String {
+    format!("client{number}")
 }
 
 /// A part of the measurement; it is ended with this.
@@ -157,12 +157,12 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is set")
 }
 
-/// All askers' questions, one after the other at the rate, whether or not those before have been answered.
+/// All clients' questions, one after the other at the rate, whether or not those before have been answered.
 fn ask(server: IpAddr) -> ExitCode {
     setsid().expect("a session");
     let sockets: Vec<UdpSocket> = (0..ASKERS)
         .map(|number| {
-            let socket = inside(&asker(number), || UdpSocket::bind("0.0.0.0:0")).expect("a socket");
+            let socket = inside(&client(number), || UdpSocket::bind("0.0.0.0:0")).expect("a socket");
             socket.connect(SocketAddr::new(server, 53)).expect("a route");
             socket.set_nonblocking(true).expect("a non-blocking socket");
             setsockopt(&socket, ReceiveTimestampns, &true).expect("times");
@@ -177,7 +177,7 @@ fn ask(server: IpAddr) -> ExitCode {
     let mut asked = 0;
     while times.len() < QUESTIONS && (asked < QUESTIONS || last.elapsed() < PATIENCE) {
         if asked < QUESTIONS && due <= Instant::now() {
-            let message = question(asked as u16, &asker(asked % ASKERS), RecordType::A);
+            let message = question(asked as u16, &client(asked % ASKERS), RecordType::A);
             sent[asked] = Some(now());
             // What the kernel does not take counts as lost.
             let _ = sockets[asked % ASKERS].send(&message);

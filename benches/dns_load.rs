@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use lab::Lab;
 use lab::load::{Load, Pace, Question, Tally};
-use zone::{ASKER, NAMES, NETWORK, Zone};
+use zone::{CLIENT, NAMES, NETWORK, Zone};
 
 /// Times that it is measured without the outstanding questions, and with them, turn by turn.
 const ROUNDS: usize = 5;
@@ -104,7 +104,7 @@ fn outstanding(zone: &Zone) -> bool {
 }
 
 fn measure(zone: &Zone) -> Tally {
-    let load = Load::start(ASKER, zone.gateway, ASKED, known(zone));
+    let load = Load::start(CLIENT, zone.gateway, ASKED, known(zone));
     let begun = Instant::now();
     while begun.elapsed() < TURN {
         thread::park_timeout(TURN.saturating_sub(begun.elapsed()));
@@ -127,7 +127,7 @@ fn churn(zone: &Zone) -> bool {
     for number in 0..COMING_AND_GOING {
         lab::run(&format!("ip netns add guest{number}")).ok();
     }
-    let load = Load::start(ASKER, zone.gateway, ASKED_MEANWHILE, known(zone));
+    let load = Load::start(CLIENT, zone.gateway, ASKED_MEANWHILE, known(zone));
     let begun = Instant::now();
     thread::scope(|scope| {
         for first in 0..THREADS {

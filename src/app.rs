@@ -167,7 +167,8 @@ impl Bound {
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
-        let server = dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening, handle.seen().clone());
+        let server =
+            dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening, handle.telemetry().clone());
         let names = server.names();
         let dns_stop = stop.clone();
         tasks.spawn(async move {

@@ -44,7 +44,7 @@ pub(crate) fn start(lab: &Lab, zone: &Zone) -> Vec<Server> {
     let servers: Vec<Server> = std::iter::once(netd).chain(peers).collect();
     for server in &servers {
         let (name, address) = zone.names.first().expect("names");
-        let asked = format!("ip netns exec {} dig +short +tries=1 +time=1", super::zone::ASKER);
+        let asked = format!("ip netns exec {} dig +short +tries=1 +time=1", super::zone::CLIENT);
         let asked = format!("{asked} -p {} @{} {name}", server.port, zone.gateway);
         lab::until(&format!("{} answers", server.name), || {
             let said = lab::run(&asked);

@@ -9,7 +9,7 @@ use super::lab::{self, Lab};
 /// Names in the zone.
 pub(crate) const NAMES: usize = 1000;
 /// Who asks.
-pub(crate) const ASKER: &str = "asker";
+pub(crate) const CLIENT: &str = "client";
 /// The network.
 pub(crate) const NETWORK: &str = "net1";
 
@@ -26,7 +26,7 @@ impl Zone {
     pub(crate) fn make(lab: &Lab) -> Self {
         lab.netd(&format!("network create {NETWORK} --subnet 10.100.0.0/16")).ok();
         println!("making {} containers", NAMES / 2);
-        lab.connected(NETWORK, ASKER, "");
+        lab.connected(NETWORK, CLIENT, "");
         for number in 0..NAMES / 2 {
             lab::run(&format!("ip netns add box{number}")).ok();
             connect(&format!("box{number}"), &format!("alias{number}"));
@@ -37,7 +37,7 @@ impl Zone {
         for endpoint in endpoints.as_array().expect("an array") {
             let address = endpoint["addresses"][0].as_str().and_then(|text| text.split('/').next()?.parse().ok());
             let container = endpoint["container"]["name"].as_str();
-            for name in container.into_iter().chain(endpoint["aliases"][0].as_str()).filter(|name| *name != ASKER) {
+            for name in container.into_iter().chain(endpoint["aliases"][0].as_str()).filter(|name| *name != CLIENT) {
                 names.push((name.to_owned(), address.expect("an address")));
             }
         }

@@ -1,7 +1,7 @@
-//! Floor 1: what every daemon needs and what knows nothing about networks.
+//! Floor 0: what every daemon needs and what knows nothing about networks.
 
-pub mod clients;
 pub mod clock;
+pub mod connections;
 pub mod deadline;
 pub mod descriptors;
 pub mod monotonic;

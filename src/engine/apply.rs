@@ -25,6 +25,6 @@ pub(crate) fn all_or_nothing(kernel: &mut impl Kernel, steps: &[Step]) -> Result
 
 /// Does every step, whatever becomes of the others: what must go, goes as far as it can. Such steps may be done twice,
 /// so one that met a passing state of the kernel is tried once more.
-pub(crate) fn all_that_can(kernel: &mut impl Kernel, steps: &[Step]) -> Vec<KernelError> {
+pub(crate) fn best_effort(kernel: &mut impl Kernel, steps: &[Step]) -> Vec<KernelError> {
     steps.iter().filter_map(|step| kernel.apply(step).or_else(|_| kernel.apply(step)).err()).collect()
 }

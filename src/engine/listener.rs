@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
-pub use crate::kernel::dns::shards::{APART_MAX, steer};
+pub use crate::kernel::dns::shards::{QUARANTINE_MAX, steer};
 pub use crate::kernel::{DnsSockets, Resolver};
 pub use crate::os::datagrams::{ANSWER_MAX, BATCH, Backlog, Batch, backlog};
 pub use crate::os::poller::{Poller, WOKEN, Waker};

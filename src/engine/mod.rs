@@ -27,7 +27,7 @@ pub use crate::engine::state::snapshot::Snapshot;
 
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::state::State;
-use crate::engine::telemetry::Seen;
+use crate::engine::telemetry::Telemetry;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, KernelEvent};
 use crate::logic::refusal::Refusal;
@@ -67,8 +67,8 @@ pub(crate) enum Command {
     Attach { spec: Box<AttachSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),
-    Collect { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
-    Room(String, Reply<()>),
+    Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
+    Capacity(String, Reply<()>),
     Report { subject: &'static str, problem: Option<String> },
     Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
@@ -128,24 +128,24 @@ pub fn start<K: Kernel, S: Store>(
     let (events, _) = broadcast::channel(EVENTS);
     let (to_listener, listening) = mpsc::unbounded_channel();
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-    let seen = Arc::new(Seen::default());
+    let telemetry = Arc::new(Telemetry::default());
     let mut worker = Worker {
         kernel,
         store,
         state,
         config,
         snapshot: snapshot.clone(),
-        seen: seen.clone(),
+        telemetry: telemetry.clone(),
         events: events.clone(),
         listening: to_listener,
-        served: Default::default(),
-        inside: Default::default(),
+        dns_listeners: Default::default(),
+        in_container: Default::default(),
         resolvers: Default::default(),
         reached: Default::default(),
         foreign: Default::default(),
         problems: Default::default(),
-        told: Default::default(),
-        starting: true,
+        previous_problems: Default::default(),
+        initial_sync: true,
         search: Vec::new(),
         revision: 0,
     };
@@ -164,7 +164,7 @@ pub fn start<K: Kernel, S: Store>(
         std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(mailbox)).map_err(|source| {
             KernelError::Io { attempted: "start", on: "the engine's thread".into(), source, look: "ulimit -u" }
         })?;
-    Ok(Engine { handle: Handle { commands, snapshot, seen, events, runtimes }, listening, thread })
+    Ok(Engine { handle: Handle { commands, snapshot, telemetry, events, runtimes }, listening, thread })
 }
 
 /// The door to the engine, cheap to clone.
@@ -172,7 +172,7 @@ pub fn start<K: Kernel, S: Store>(
 pub struct Handle {
     commands: mpsc::Sender<Command>,
     snapshot: Arc<ArcSwap<Snapshot>>,
-    seen: Arc<Seen>,
+    telemetry: Arc<Telemetry>,
     events: broadcast::Sender<Arc<Event>>,
     runtimes: Arc<dyn Runtimes>,
 }
@@ -255,17 +255,13 @@ impl Handle {
     }
 
     /// Detaches every attachment of the owner but those of these containers and interfaces.
-    pub async fn collect(
-        &self,
-        owner: NetworkName,
-        valid: Vec<(ContainerId, IfName)>,
-    ) -> Result<Vec<Arc<Endpoint>>, Error> {
-        self.ask(|reply| Command::Collect { owner, valid, reply }).await
+    pub async fn gc(&self, owner: NetworkName, valid: Vec<(ContainerId, IfName)>) -> Result<Vec<Arc<Endpoint>>, Error> {
+        self.ask(|reply| Command::Gc { owner, valid, reply }).await
     }
 
     /// Whether another container could join the network now; the error says what is used up.
-    pub async fn room(&self, network: &str) -> Result<(), Error> {
-        self.ask(|reply| Command::Room(network.to_owned(), reply)).await
+    pub async fn capacity(&self, network: &str) -> Result<(), Error> {
+        self.ask(|reply| Command::Capacity(network.to_owned(), reply)).await
     }
 
     /// A problem that the engine does not see itself, in `netd status` and an event; `None`: there is none any more. The
@@ -288,9 +284,9 @@ impl Handle {
         self.snapshot.load_full()
     }
 
-    /// What is seen of the name service.
-    pub fn seen(&self) -> &Arc<Seen> {
-        &self.seen
+    /// What is telemetry of the name service.
+    pub fn telemetry(&self) -> &Arc<Telemetry> {
+        &self.telemetry
     }
 
     /// Every change from now on. A reader that lags behind misses the oldest.

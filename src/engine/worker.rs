@@ -14,7 +14,7 @@ use super::event::{Change, Event};
 use super::listener::ListeningSender;
 use super::state::State;
 use super::state::foreign_tables::ForeignTables;
-use super::telemetry::Seen;
+use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, apply, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
@@ -36,13 +36,13 @@ pub(crate) struct Worker<K, S> {
     pub(super) state: State,
     pub(super) config: Config,
     pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(super) seen: Arc<Seen>,
+    pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
     /// Gateways at which the name service has its sockets, and their port.
-    pub(super) served: BTreeMap<IpAddr, u16>,
+    pub(super) dns_listeners: BTreeMap<IpAddr, u16>,
     /// Containers within which it has some, and their port.
-    pub(super) inside: BTreeMap<ContainerId, (Inside, u16)>,
+    pub(super) in_container: BTreeMap<ContainerId, (Inside, u16)>,
     /// Containers in which another resolver was found at 127.0.0.11; engines do not take theirs away.
     pub(super) resolvers: BTreeSet<ContainerId>,
     /// Networks of which a container got through to the name service at its gateway, since the firewall last changed.
@@ -52,9 +52,9 @@ pub(crate) struct Worker<K, S> {
     /// What is not as it must be: subject to sentence.
     pub(super) problems: BTreeMap<String, String>,
     /// Problems before the last look at everything: not told again when they are still there.
-    pub(super) told: BTreeMap<String, String>,
+    pub(super) previous_problems: BTreeMap<String, String>,
     /// Until the first look at everything is done: what went while no daemon watched was told to nobody.
-    pub(super) starting: bool,
+    pub(super) initial_sync: bool,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
@@ -114,8 +114,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             Command::Attach { spec, foreign, reply, .. } => drop(reply.send(self.attach_for_runtime(&spec, foreign))),
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
-            Command::Collect { owner, valid, reply } => drop(reply.send(self.collect(&owner, &valid))),
-            Command::Room(network, reply) => drop(reply.send(self.room(&network))),
+            Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
+            Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),
             Command::Report { subject, problem } => self.report(subject, problem),
             Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
         }
@@ -215,7 +215,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let remove = target::network_elements(&network).into_iter().collect();
         let mut steps = vec![Step::Elements { remove, add: Vec::new() }];
         steps.extend(target::bridge_link(&network).map(Step::DeleteBridge));
-        let errors = apply::all_that_can(&mut self.kernel, &steps);
+        let errors = apply::best_effort(&mut self.kernel, &steps);
         self.adapt_foreign();
         self.publish();
         tracing::info!(network = %network.name, "network removed");
@@ -289,15 +289,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             problems: self.problems.values().cloned().collect(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
-            blocked: self.state.blocked.clone(),
+            gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
         }));
-        self.seen.log.keep(&self.state.desired);
+        self.telemetry.log.keep(&self.state.desired);
     }
 
     /// Notes something that is not as it must be; said once per subject and sentence.
     pub(super) fn problem(&mut self, subject: &str, sentence: String) {
-        let known = self.problems.get(subject).or_else(|| self.told.get(subject)) == Some(&sentence);
+        let known = self.problems.get(subject).or_else(|| self.previous_problems.get(subject)) == Some(&sentence);
         self.problems.insert(subject.to_owned(), sentence.clone());
         if known {
             return;
@@ -313,7 +313,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             None => {
                 self.problems.remove(subject);
                 // When it comes again, it is told again.
-                self.told.remove(subject);
+                self.previous_problems.remove(subject);
             }
         }
         self.publish();

@@ -276,7 +276,7 @@ impl World {
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
             Step::Address(link) => self.address(link)?,
-            Step::Unaddress(link) => self.unaddress(link),
+            Step::RemoveAddresses(link) => self.unaddress(link),
             Step::Adopt(name) if !self.has_foreign(name) => return Err(io("adopt", name, "no such device")),
             Step::Adopt(name) => drop(self.prepared.insert(name.clone())),
             Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
@@ -298,7 +298,7 @@ impl World {
             Step::Table(elements) => self.elements = Some(elements.iter().cloned().collect()),
             Step::Foreign(change) => self.foreign_changes.push(change.clone()),
             Step::Hold(ports) => self.hold(ports)?,
-            Step::Vacant { ports, .. } => self.vacant(ports)?,
+            Step::CheckPortsFree { ports, .. } => self.vacant(ports)?,
             Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
             Step::ForgetFlows(_) => {}
             Step::Resolv { netns, now: Some(content), .. } => {

@@ -118,7 +118,7 @@ impl Kernel for Linux {
                 link::delete(&mut self.netlink, &names)
             }
             Step::Address(link) => container::add(link),
-            Step::Unaddress(link) => container::remove(link),
+            Step::RemoveAddresses(link) => container::remove(link),
             Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
             Step::Shape(shaping) => tc::shape(&mut self.netlink, &self.sysctl, shaping),
             Step::Unshape(shapings) => tc::unshape(&mut self.netlink, shapings),
@@ -127,7 +127,7 @@ impl Kernel for Linux {
             Step::Table(elements) => self.nft.replace_table(elements),
             Step::Foreign(change) => foreign_firewalls::change(change),
             Step::Hold(ports) => self.ports.hold(ports),
-            Step::Vacant { ports, container } => self.ports.vacant(ports, container),
+            Step::CheckPortsFree { ports, container } => self.ports.vacant(ports, container),
             Step::Release(ports) => {
                 self.ports.release(ports);
                 Ok(())

@@ -114,7 +114,7 @@ pub struct DnsSockets {
     /// Listening, non-blocking.
     pub tcp: TcpListener,
     /// Who asks there, whatever the source; `None`: whom the source address tells.
-    pub asker: Option<IpAddr>,
+    pub client: Option<IpAddr>,
     /// The resolver that would answer there otherwise: it is asked for what we do not know.
     pub beside: Option<Resolver>,
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Who asks: decides which networks are seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Asker {
+pub enum Client {
     /// The source address of a query that arrived at a gateway.
     Address(IpAddr),
     /// The host itself: sees every network.
@@ -48,13 +48,13 @@ impl RecordType {
 /// What the zone says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// IPv4 addresses, in the network order of the asker.
+    /// IPv4 addresses, in the network order of the client.
     A(Vec<Ipv4Addr>),
-    /// IPv6 addresses, in the network order of the asker.
+    /// IPv6 addresses, in the network order of the client.
     Aaaa(Vec<Ipv6Addr>),
     /// Names without the final dot, the container's own name first.
     Ptr(Vec<String>),
-    /// Where the service is, the asker's first network first; at least one.
+    /// Where the service is, the client's first network first; at least one.
     Srv(Vec<Service>),
     /// Texts of any length, at least one.
     Txt(Vec<String>),
@@ -62,18 +62,18 @@ pub enum Answer {
     Any,
     /// The name is ours and known, but not with this type: NOERROR with SOA (RFC 2308, 2.2).
     NoData,
-    /// The name is ours (or has one label, or lies in one of our subnets) and nobody visible to the asker has it.
+    /// The name is ours (or has one label, or lies in one of our subnets) and nobody visible to the client has it.
     NxDomain,
     /// Not ours: the host's resolvers know.
     Forward,
-    /// The asker is nobody we serve.
+    /// The client is nobody we serve.
     Refused,
 }
 
 /// One place where a service is to be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Lower ones are to be tried first: which of the asker's networks it is on, counted from 0.
+    /// Lower ones are to be tried first: which of the client's networks it is on, counted from 0.
     pub priority: u16,
     /// The port in the container.
     pub port: u16,
@@ -86,9 +86,9 @@ pub struct Service {
 /// Why the zone answers as it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The asker has no address of ours.
+    /// The client has no address of ours.
     Stranger,
-    /// A container on a network that the asker sees has the name.
+    /// A container on a network that the client sees has the name.
     Name,
     /// Such a container has an alias `*.…` above the name.
     Wildcard,
@@ -98,13 +98,13 @@ pub enum Reason {
     Search,
     /// It is a name of the host.
     Host,
-    /// It is the asker itself, whoever that is.
+    /// It is the client itself, whoever that is.
     Loopback,
     /// It is the name of an address or subnet of ours.
     Reverse,
     /// It has no records of its own, but lies above names that do.
     Above,
-    /// It would be ours, but nobody whom the asker sees has it.
+    /// It would be ours, but nobody whom the client sees has it.
     Unknown,
     /// It is not ours.
     Foreign,

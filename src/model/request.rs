@@ -121,9 +121,9 @@ pub struct ConnectSpec {
     pub upstreams: Vec<Upstream>,
 }
 
-/// What a container is to get on a network, by whichever door the wish came.
+/// What a container is to get on a network, by whichever door the requested came.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wish {
+pub struct EndpointSpec {
     /// Addresses to take, at most one per family.
     pub addresses: Vec<AddressSpec>,
     /// No others than those: a family without one gets none.
@@ -154,7 +154,7 @@ pub struct Wish {
     pub attached_as: Option<ContainerId>,
 }
 
-impl From<&ConnectSpec> for Wish {
+impl From<&ConnectSpec> for EndpointSpec {
     fn from(spec: &ConnectSpec) -> Self {
         let asked = [spec.ip.map(IpAddr::V4), spec.ip6.map(IpAddr::V6)].into_iter().flatten();
         Self {
@@ -171,7 +171,7 @@ impl From<&ConnectSpec> for Wish {
     }
 }
 
-impl From<&AttachSpec> for Wish {
+impl From<&AttachSpec> for EndpointSpec {
     fn from(spec: &AttachSpec) -> Self {
         Self {
             addresses: spec.addresses.clone(),
@@ -260,7 +260,7 @@ pub enum InterfaceSource {
 pub struct AddressSpec {
     /// The address.
     pub ip: IpAddr,
-    /// Its prefix length, where the asker knows it.
+    /// Its prefix length, where the client knows it.
     pub prefix: Option<u8>,
     /// Its gateway; `None`: the network's.
     pub gateway: Option<IpAddr>,

@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
-/// Questions that are taken at once. As many as one busy asker has under way (50) would leave it waiting until all of
+/// Questions that are taken at once. As many as one busy client has under way (50) would leave it waiting until all of
 /// them are answered, and then the server waiting for it: with 64, its rate was a sixth lower.
 pub const BATCH: usize = 16;
 /// Bytes of the longest question. A longer one is not shown: none that is meant for a name service is.
@@ -143,7 +143,7 @@ impl Batch {
         }
     }
 
-    /// Sends the answers. Returns how many the kernel did not take: an asker that is gone, or a full queue, for which
+    /// Sends the answers. Returns how many the kernel did not take: a client that is gone, or a full queue, for which
     /// is not waited.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let ready = std::mem::take(&mut self.ready);

@@ -90,8 +90,8 @@ fn what_a_runtime_starts_comes_up_whatever_it_is_called() {
         }
         told
     };
-    let wish = json!({"name": "localhost", "aliases": ["www", "host.docker.internal"]});
-    let first = world.attach(&key("x", "c1", "eth0"), on("net1", "c1", wish.clone())).unwrap();
+    let requested = json!({"name": "localhost", "aliases": ["www", "host.docker.internal"]});
+    let first = world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested.clone())).unwrap();
     assert_eq!(first.container.name.as_str(), "c1", "it is called by its id");
     assert_eq!(first.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(), ["www"]);
     let left_out = told();
@@ -99,7 +99,7 @@ fn what_a_runtime_starts_comes_up_whatever_it_is_called() {
         left_out.len() == 2 && left_out[0].contains("\"localhost\"") && left_out[1].contains("host.docker"),
         "{left_out:?}"
     );
-    assert_eq!(world.attach(&key("x", "c1", "eth0"), on("net1", "c1", wish)).unwrap(), first, "asked again");
+    assert_eq!(world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested)).unwrap(), first, "asked again");
     assert!(told().is_empty(), "and told once");
 
     let second = world.attach(&key("x", "c2", "eth0"), on("net2", "c2", json!({"name": "host", "scope": "internal"})));

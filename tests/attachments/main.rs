@@ -14,16 +14,16 @@ use netd::model::address::{Mac, Pool};
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::Element;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
-use netd::model::question::{Answer, Asker, RecordType};
+use netd::model::question::{Answer, Client, RecordType};
 use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
 mod claims;
+mod failures;
 mod namespaces;
 mod ports;
-mod upset;
 
 struct World {
     fake: Fake,
@@ -87,8 +87,8 @@ impl World {
 
     /// What a name leads the container at that address to.
     fn resolve(&self, from: &Endpoint, name: &str) -> Vec<IpAddr> {
-        let asker = Asker::Address(from.addresses[0].ip());
-        match self.engine.handle.snapshot().resolve(asker, name, RecordType::A) {
+        let client = Client::Address(from.addresses[0].ip());
+        match self.engine.handle.snapshot().resolve(client, name, RecordType::A) {
             Answer::A(addresses) => addresses.into_iter().map(IpAddr::V4).collect(),
             _ => Vec::new(),
         }
@@ -103,7 +103,7 @@ fn key(owner: &str, container: &str, ifname: &str) -> AttachmentKey {
     attachment_key(owner, container, ifname).unwrap()
 }
 
-/// A person's wish: nothing but the network and the container.
+/// A person's requested: nothing but the network and the container.
 fn by_name(network: &str, container: &str) -> ConnectSpec {
     Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap()
 }
@@ -124,9 +124,9 @@ fn on(network: &str, netns: &str, more: Value) -> Value {
 fn the_same_again_is_the_same_and_something_else_is_refused() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    let wish = json!({"ports": ["4000:80"], "aliases": ["www"], "mac": "02:00:00:00:00:07"});
-    let first = world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
-    assert_eq!(world.attach(&key, on("net1", "c1", wish.clone())).unwrap(), first);
+    let requested = json!({"ports": ["4000:80"], "aliases": ["www"], "mac": "02:00:00:00:00:07"});
+    let first = world.attach(&key, on("net1", "c1", requested.clone())).unwrap();
+    assert_eq!(world.attach(&key, on("net1", "c1", requested.clone())).unwrap(), first);
     for (change, what) in [
         (json!({"ports": ["4001:80"]}), "its ports"),
         (json!({"aliases": ["www", "other"]}), "its aliases"),
@@ -135,7 +135,7 @@ fn the_same_again_is_the_same_and_something_else_is_refused() {
         (json!({"bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}}), "its limits"),
         (json!({"network": {"name": "net2"}}), "its network"),
     ] {
-        let mut changed = wish.clone();
+        let mut changed = requested.clone();
         changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         let error = world.attach(&key, on("net1", "c1", changed)).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
@@ -159,12 +159,12 @@ fn a_container_may_be_on_a_network_twice() {
 
 #[test]
 fn a_failure_at_any_step_leaves_nothing() {
-    let wish = json!({"ports": ["4000:80"], "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
+    let requested = json!({"ports": ["4000:80"], "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
     for fail_in in 0.. {
         let world = World::new(&["c1"]);
         let before = world.fake.world().elements.clone();
         world.fake.world().fail_in = Some(fail_in);
-        let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", wish.clone()));
+        let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", requested.clone()));
         if attached.is_ok() {
             if world.fake.world().fail_in.is_none() {
                 // What leads to the name service is put right at once where it failed: both elements are there.
@@ -254,12 +254,12 @@ fn asking_again_makes_whole_what_lost_a_part() {
     ];
     for (number, vandal) in vandals.into_iter().enumerate() {
         let world = World::new(&["c1"]);
-        let wish = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
+        let requested = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
             "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
-        let first = world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+        let first = world.attach(&key, on("net1", "c1", requested.clone())).unwrap();
         let before = world.fake.world().clone();
         vandal(&mut world.fake.world());
-        assert_eq!(world.attach(&key, on("net1", "c1", wish)).unwrap(), first);
+        assert_eq!(world.attach(&key, on("net1", "c1", requested)).unwrap(), first);
         let after = world.fake.world().clone();
         let kept = |world: &netd::kernel::fake::World| {
             (world.links.clone(), world.bridges.clone(), world.elements.clone(), world.shapings.clone())
@@ -308,9 +308,9 @@ fn a_check_names_the_part_that_was_changed() {
     ];
     for (vandal, part) in cases {
         let world = World::new(&["c1"]);
-        let wish = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
+        let requested = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
             "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
-        world.attach(&key, on("net1", "c1", wish)).unwrap();
+        world.attach(&key, on("net1", "c1", requested)).unwrap();
         assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
         vandal(&mut world.fake.world());
         let error = world.check(&key, "/run/netns/c1").unwrap_err();
@@ -352,11 +352,11 @@ fn exactly_the_rest_of_that_network_is_collected() {
     }
     world.connect("net1", "hand");
     let valid = vec![("c1".parse().unwrap(), "eth1".parse().unwrap())];
-    let gone = world.runtime.block_on(world.engine.handle.collect("podman".parse().unwrap(), valid)).unwrap();
+    let gone = world.runtime.block_on(world.engine.handle.gc("podman".parse().unwrap(), valid)).unwrap();
     let mut gone: Vec<String> = gone.iter().map(|e| format!("{} {}", e.container.id, e.ifname)).collect();
     gone.sort();
     assert_eq!(gone, ["c1 eth0", "c2 eth0"]);
-    let gone = world.runtime.block_on(world.engine.handle.collect("podman".parse().unwrap(), Vec::new())).unwrap();
+    let gone = world.runtime.block_on(world.engine.handle.gc("podman".parse().unwrap(), Vec::new())).unwrap();
     assert_eq!(gone.len(), 1, "an empty list keeps none");
     let mut left = world.names();
     left.sort();
@@ -379,8 +379,8 @@ fn a_namespace_that_was_made_anew_is_attached_anew() {
 fn names_have_scopes() {
     let world = World::new(&["a", "b", "c", "d"]);
     let pod = |id: &str, name: &str, scope: &str| {
-        let wish = json!({"name": name, "scope": scope});
-        world.attach(&key("k8s", id, "eth0"), on("net1", id, wish)).unwrap()
+        let requested = json!({"name": name, "scope": scope});
+        world.attach(&key("k8s", id, "eth0"), on("net1", id, requested)).unwrap()
     };
     let (web_prod, web_test, db_prod) = (pod("a", "web", "prod"), pod("b", "web", "test"), pod("c", "db", "prod"));
     let address = |endpoint: &Endpoint| vec![endpoint.addresses[0].ip()];
@@ -484,13 +484,13 @@ fn names_and_ports_are_added_to_what_another_program_made() {
     let world = World::new(&["c1", "c2"]);
     found(&world, 1, "10.22.0.5/16");
     found(&world, 2, "10.22.0.6/16");
-    let wish =
+    let requested =
         |ip: &str| json!({"interface": "found", "ports": [], "addresses": [{"address": ip, "gateway": "10.22.0.1"}]});
-    let mut with_port = wish("10.22.0.5/16");
+    let mut with_port = requested("10.22.0.5/16");
     with_port["ports"] = json!(["4000:80"]);
     let (one, two) = (key("chain", "c1", "eth0"), key("chain", "c2", "eth0"));
     let first = world.attach(&one, on("net1", "c1", with_port)).unwrap();
-    let second = world.attach(&two, on("net1", "c2", wish("10.22.0.6/16"))).unwrap();
+    let second = world.attach(&two, on("net1", "c2", requested("10.22.0.6/16"))).unwrap();
     assert_eq!(world.resolve(&second, "c1"), [first.addresses[0].ip()]);
     let table = world.fake.world().elements.clone().unwrap();
     assert!(table.contains(&Element::Bridge("cni0".parse().unwrap())), "{table:?}");
@@ -511,13 +511,13 @@ fn what_another_program_made_anew_is_adopted_anew() {
     let world = World::new(&["c1"]);
     found(&world, 1, "10.22.0.5/16");
     let key = key("chain", "c1", "eth0");
-    let wish = json!({"interface": "found", "addresses": [{"address": "10.22.0.5/16", "gateway": "10.22.0.1"}]});
-    world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+    let requested = json!({"interface": "found", "addresses": [{"address": "10.22.0.5/16", "gateway": "10.22.0.1"}]});
+    world.attach(&key, on("net1", "c1", requested.clone())).unwrap();
     let new: netd::model::names::IfName = "vethnew".parse().unwrap();
     for interface in world.fake.world().found.values_mut() {
         interface.host_end.as_mut().unwrap().name = new.clone();
     }
-    assert_eq!(world.attach(&key, on("net1", "c1", wish)).unwrap().host_ifname, new);
+    assert_eq!(world.attach(&key, on("net1", "c1", requested)).unwrap().host_ifname, new);
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
 }
 
@@ -532,14 +532,14 @@ fn what_netd_cannot_build_on_is_refused_and_makes_no_network() {
         (json!([{"address": "10.22.0.5"}]), "no gateway"),
         (json!([{"address": "10.22.0.5", "gateway": "10.22.0.254"}]), "no address of the host"),
     ] {
-        let wish = json!({"interface": "found", "addresses": addresses});
-        let error = world.attach(&key, on("net1", "c1", wish)).unwrap_err();
+        let requested = json!({"interface": "found", "addresses": addresses});
+        let error = world.attach(&key, on("net1", "c1", requested)).unwrap_err();
         assert!(error.to_string().contains(words), "{error}");
     }
     let inode = (1, "eth0".parse().unwrap());
     world.fake.world().found.get_mut(&inode).unwrap().host_end = None;
-    let wish = json!({"interface": "found", "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
-    let error = world.attach(&key, on("net1", "c1", wish)).unwrap_err();
+    let requested = json!({"interface": "found", "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
+    let error = world.attach(&key, on("net1", "c1", requested)).unwrap_err();
     assert!(error.to_string().contains("no veth pair"), "{error}");
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
 }
@@ -548,7 +548,7 @@ fn what_netd_cannot_build_on_is_refused_and_makes_no_network() {
 fn a_full_network_has_no_room() {
     let world = World::new(&["c1"]);
     let small = json!({"network": {"name": "net1", "subnets": ["10.1.0.0/30"]}});
-    let room = || world.runtime.block_on(world.engine.handle.room("net1"));
+    let room = || world.runtime.block_on(world.engine.handle.capacity("net1"));
     assert_eq!(room().unwrap_err().kind(), ErrorKind::NotFound);
     world.attach(&key("x", "c1", "eth0"), on("net1", "c1", small)).unwrap();
     assert_eq!(room().unwrap_err().kind(), ErrorKind::Exhausted);

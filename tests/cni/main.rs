@@ -17,6 +17,6 @@ mod ipam;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
-mod versions;
+mod request;
 #[cfg(test)]
-mod wishes;
+mod versions;

@@ -43,7 +43,7 @@ async fn ports_ids_and_case_are_hard_to_guess() {
         let name = format!("a-long-name-{n}.example");
         let said = lab.ask(WEB, &name, RecordType::A).await;
         assert_eq!(addresses(&said), ["192.0.2.1"]);
-        assert_eq!(said.answers[0].name.to_string(), format!("{name}."), "the asker never sees the random case");
+        assert_eq!(said.answers[0].name.to_string(), format!("{name}."), "the client never sees the random case");
         assert_eq!(said.authorities[0].name.to_string(), "example.", "nor in names that point to the question");
     }
     let (ports, ids, names) = seen.await.unwrap();

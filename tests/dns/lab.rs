@@ -1,4 +1,4 @@
-//! A server, its state, askers, and upstreams that say what a test wants.
+//! A server, its state, clients, and upstreams that say what a test wants.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::dns::names::{Asked, Names};
 use netd::engine::listener::{DnsSockets, Listening, ListeningSender};
-use netd::engine::telemetry::Seen;
+use netd::engine::telemetry::Telemetry;
 use netd::faces::dns::{Config, Server};
 use netd::kernel::dns::sockets;
 use netd::model::desired::Desired;
@@ -31,7 +31,7 @@ pub(crate) struct Lab {
     pub(crate) server: SocketAddr,
     pub(crate) names: Arc<dyn Names>,
     pub(crate) listening: ListeningSender,
-    pub(crate) seen: Arc<Seen>,
+    pub(crate) seen: Arc<Telemetry>,
     _stop: tokio_util::sync::DropGuard,
 }
 
@@ -60,7 +60,7 @@ impl Lab {
         listening.send(Listening::Serve(sockets)).unwrap();
         let state = snapshot.clone();
         let view = Arc::new(move || state.load_full());
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Telemetry::default());
         let serving = Server::new(config, view, receiver, seen.clone());
         let names = serving.names();
         tokio::spawn(serving.run(stop.clone()));
@@ -68,8 +68,8 @@ impl Lab {
     }
 
     /// What other faces are told of a question for addresses.
-    pub(crate) async fn told(&self, asker: &str, name: &str) -> Asked {
-        self.names.ask(Some(asker.parse().unwrap()), name, "A").await
+    pub(crate) async fn told(&self, client: &str, name: &str) -> Asked {
+        self.names.ask(Some(client.parse().unwrap()), name, "A").await
     }
 
     /// Asks over UDP with EDNS.

@@ -1,4 +1,4 @@
-//! Names that are ours: what askers get, in which form, and what never leaves the host.
+//! Names that are ours: what clients get, in which form, and what never leaves the host.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -58,7 +58,7 @@ async fn askers_with_ipv6_are_known_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_8_a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
+async fn a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
     let upstream = Upstream::saying(|reply| reply.metadata.response_code = ResponseCode::NXDomain).await;
     let lab = Lab::start(vec![upstream.address]).await;
     let types =
@@ -145,7 +145,7 @@ async fn dig_finds_services_with_their_addresses_and_labels() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_42_the_host_has_a_name() {
+async fn the_host_has_a_name() {
     let lab = Lab::start(vec![]).await;
     for name in ["host.internal", "host.docker.internal", "host.containers.internal", "host.netd.internal"] {
         assert_eq!(addresses(&lab.ask(WEB, name, RecordType::A).await), ["127.1.0.1"], "{name}");
@@ -155,7 +155,7 @@ async fn rank_42_the_host_has_a_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_23_a_search_domain_does_not_lead_upstream() {
+async fn a_search_domain_does_not_lead_upstream() {
     let upstream = Upstream::saying(|reply| _ = reply.add_answer(wildcard())).await;
     let lab = Lab::start(vec![upstream.address]).await;
     let mut snapshot = Snapshot::clone(&lab.snapshot.load());
@@ -180,7 +180,7 @@ async fn an_asker_sees_its_networks_in_its_order() {
     for _ in 0..10 {
         assert_eq!(addresses(&lab.ask(WEB, "store", RecordType::A).await), ["127.1.0.3"]);
         let all = addresses(&lab.ask(DB, "store", RecordType::A).await);
-        assert_eq!(all[0], "127.1.0.3", "the asker's first network comes first, whatever is rotated");
+        assert_eq!(all[0], "127.1.0.3", "the client's first network comes first, whatever is rotated");
         assert_eq!(all.iter().map(String::as_str).collect::<BTreeSet<_>>(), ["127.1.0.3", "127.2.0.3", FAR].into());
     }
     assert_eq!(addresses(&lab.ask(FAR, "db.net2", RecordType::A).await), ["127.2.0.3"]);

@@ -20,7 +20,7 @@ async fn forwarder(from: &'static str, lower: bool, server: Arc<OnceLock<SocketA
     let address = socket.local_addr().unwrap();
     tokio::spawn(async move {
         let mut buffer = vec![0; 4096];
-        while let Ok((length, asker)) = socket.recv_from(&mut buffer).await {
+        while let Ok((length, client)) = socket.recv_from(&mut buffer).await {
             let (mut message, server, socket) = (buffer[..length].to_vec(), server.clone(), socket.clone());
             if lower {
                 message[12..].make_ascii_lowercase();
@@ -30,7 +30,7 @@ async fn forwarder(from: &'static str, lower: bool, server: Arc<OnceLock<SocketA
                 back.send_to(&message, server.get().unwrap()).await.unwrap();
                 let mut buffer = vec![0; 4096];
                 let length = back.recv(&mut buffer).await.unwrap();
-                socket.send_to(&buffer[..length], asker).await.unwrap();
+                socket.send_to(&buffer[..length], client).await.unwrap();
             });
         }
     });
@@ -47,7 +47,7 @@ async fn ends(from: &'static str, lower: bool) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_31_a_loop_through_the_hosts_resolver_ends() {
+async fn a_loop_through_the_hosts_resolver_ends() {
     // A process of the host asks from the gateway's address.
     for lower in [false, true] {
         let took = ends("127.1.0.1", lower).await;
@@ -56,7 +56,7 @@ async fn rank_31_a_loop_through_the_hosts_resolver_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_31_a_loop_through_two_hops_ends_within_two_seconds() {
+async fn a_loop_through_two_hops_ends_within_two_seconds() {
     // The upstream hands on to another container, which asks us.
     for lower in [false, true] {
         let took = ends(DB, lower).await;
@@ -83,7 +83,7 @@ async fn two_containers_that_ask_the_same_are_no_loop() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_31_a_gateway_in_resolv_conf_is_refused_and_the_hosts_file_is_not_served() {
+async fn a_gateway_in_resolv_conf_is_refused_and_the_hosts_file_is_not_served() {
     let folder = tempfile::tempdir().unwrap();
     let resolv_conf = folder.path().join("resolv.conf");
     std::fs::write(&resolv_conf, "nameserver 127.1.0.1\nnameserver 127.2.0.1\n").unwrap();

@@ -1,12 +1,12 @@
-//! The name service over loopback sockets: askers are told apart by their source address, which here lies in 127/8, and
+//! The name service over loopback sockets: clients are told apart by their source address, which here lies in 127/8, and
 //! upstreams are sockets of the test. Nothing leaves the machine and nothing is configured on it.
 
+#[cfg(test)]
+mod cache;
 #[cfg(test)]
 mod forged;
 #[cfg(test)]
 mod forwarding;
-#[cfg(test)]
-mod kept;
 #[cfg(test)]
 mod lab;
 #[cfg(test)]
@@ -20,8 +20,8 @@ mod racing;
 #[cfg(test)]
 mod secure;
 #[cfg(test)]
-mod seen;
-#[cfg(test)]
 mod tcp;
 #[cfg(test)]
-mod whom;
+mod telemetry;
+#[cfg(test)]
+mod upstream_selection;

@@ -26,7 +26,7 @@ async fn crowd() -> Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_29_two_hundred_addresses_by_dig_and_kdig() {
+async fn two_hundred_addresses_by_dig_and_kdig() {
     let lab = crowd().await;
     for (size, options) in [(512, &["+noedns"][..]), (512, &["+bufsize=512"]), (1232, &["+bufsize=1232"])] {
         let arguments = [&["+ignore", "+notcp", "crowd"], options].concat();
@@ -54,7 +54,7 @@ async fn rank_29_two_hundred_addresses_by_dig_and_kdig() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_29_unknown_options_are_ignored_and_the_case_is_kept() {
+async fn unknown_options_are_ignored_and_the_case_is_kept() {
     let lab = Lab::start(vec![]).await;
     let Some(said) =
         lab.dig(WEB, &["+ednsopt=65001:0123456789", "+cookie", "+dnssec", "+bufsize=4096", "wEB.nET1"]).await
@@ -91,7 +91,7 @@ async fn a_burst_from_many_sockets_is_answered_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_6_a_flood_of_one_asker_costs_others_nothing() {
+async fn a_flood_of_one_asker_costs_others_nothing() {
     let upstream = Upstream::saying(|reply| {
         reply.answers.push(record("www.example.com", 60, RData::A(A::new(192, 0, 2, 9))));
     })

@@ -63,7 +63,7 @@ async fn a_silent_server_is_not_waited_for_by_every_question_that_another_has_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_28_nobody_waits_for_a_silent_first_server() {
+async fn nobody_waits_for_a_silent_first_server() {
     let (silent, good) = (silent().await, answering(1).await);
     let lab = Arc::new(Lab::start(vec![silent.address, good.address]).await);
     let first = tokio::time::timeout(Duration::from_secs(2), async {
@@ -138,7 +138,7 @@ async fn a_lost_datagram_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_28_twenty_thousand_wait_for_a_dead_server_and_nobody_feels_it() {
+async fn twenty_thousand_wait_for_a_dead_server_and_nobody_feels_it() {
     const QUESTIONS: u64 = 20_000;
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let lab = Lab::start(vec![dead.local_addr().unwrap()]).await;
@@ -163,7 +163,7 @@ async fn rank_28_twenty_thousand_wait_for_a_dead_server_and_nobody_feels_it() {
             sent += 1;
             if sent % 1000 == 0 {
                 assert_eq!(addresses(&lab.ask(DB, "web", RecordType::A).await), [WEB], "local names of others");
-                assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB], "those of the flooding asker");
+                assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB], "those of the flooding client");
             }
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -194,7 +194,7 @@ async fn a_flood_to_a_dead_name_leaves_other_names_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_28_all_dead_is_servfail_before_the_stub_gives_up() {
+async fn all_dead_is_servfail_before_the_stub_gives_up() {
     let dead: Vec<SocketAddr> = vec![silent().await.address, silent().await.address, silent().await.address];
     let lab = Lab::start(dead).await;
     let started = Instant::now();

@@ -28,7 +28,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_29_replies_come_when_they_are_ready() {
+async fn replies_come_when_they_are_ready() {
     let upstream = Upstream::start(|query, _, reply| {
         // Silent: the answer is SERVFAIL, late.
         (!query.queries[0].name().to_lowercase().to_string().starts_with("slow")).then_some(reply)
@@ -74,7 +74,7 @@ async fn a_question_in_single_bytes_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_6_too_many_connections_cost_their_client_its_oldest() {
+async fn too_many_connections_cost_their_client_its_oldest() {
     let lab = Lab::start(vec![]).await;
     let mut other = lab.connect(DB).await;
     let mut streams = Vec::new();
@@ -93,7 +93,7 @@ async fn rank_6_too_many_connections_cost_their_client_its_oldest() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_6_a_silent_connection_is_closed_even_in_the_middle_of_a_question() {
+async fn a_silent_connection_is_closed_even_in_the_middle_of_a_question() {
     let lab = Lab::start(vec![]).await;
     let mut silent = lab.connect(WEB).await;
     let mut half = lab.connect(WEB).await;
@@ -112,7 +112,7 @@ async fn rank_6_a_silent_connection_is_closed_even_in_the_middle_of_a_question()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_6_a_client_that_does_not_read_holds_up_only_itself() {
+async fn a_client_that_does_not_read_holds_up_only_itself() {
     let lab = Lab::start(vec![]).await;
     let mut stuck = lab.connect(WEB).await;
     let bytes = query("pool", RecordType::A).to_vec().unwrap();
@@ -137,7 +137,7 @@ async fn rank_6_a_client_that_does_not_read_holds_up_only_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_6_hostile_clients_cost_others_no_answer() {
+async fn hostile_clients_cost_others_no_answer() {
     let lab = Lab::start(vec![]).await;
     let mut hostile = Vec::new();
     for number in 0..1000u32 {

@@ -70,7 +70,7 @@ fn interfaces(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseEr
     let mut elements = target::all_elements(&snapshot.desired);
     elements.extend(target::gateways(&snapshot.desired).into_iter().flat_map(|at| target::name_server(at, 53)));
     prop_assert_eq!(world.elements.as_ref(), Some(&elements), "elements");
-    let inside = |c| target::inside(&snapshot.desired, &snapshot.blocked, c, false);
+    let inside = |c| target::inside(&snapshot.desired, &snapshot.gateway_blocked, c, false);
     let inside = snapshot.desired.containers().filter_map(|c| inside(c)).map(|inside| (inside.netns.id.inode, inside));
     prop_assert_eq!(&world.inside, &inside.collect::<BTreeMap<_, _>>(), "name services within");
     let bridges: BTreeSet<_> = world.bridges.keys().cloned().collect();

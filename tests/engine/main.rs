@@ -52,7 +52,7 @@ enum Action {
     Attach {
         pod: usize,
         network: usize,
-        wish: Wish,
+        requested: EndpointSpec,
     },
     Detach {
         pod: usize,
@@ -75,13 +75,13 @@ enum Action {
 
 /// What a runtime asks for: how its addresses come, a port, and whether it limits what the pod receives and sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Wish {
+struct EndpointSpec {
     how: InterfaceSource,
     port: Option<usize>,
     limits: (bool, bool),
 }
 
-impl Wish {
+impl EndpointSpec {
     fn bandwidth(self) -> Option<Bandwidth> {
         let rate = Rate { rate: 8000, burst: 8000 };
         let (ingress, egress) = (self.limits.0.then_some(rate), self.limits.1.then_some(rate));
@@ -94,18 +94,22 @@ impl Wish {
     }
 }
 
-fn wish() -> impl Strategy<Value = Wish> {
+fn requested() -> impl Strategy<Value = EndpointSpec> {
     use InterfaceSource::{Found, Given, Made, Unaddressed};
     let how = prop_oneof![3 => Just(Made), 2 => Just(Unaddressed), 2 => Just(Given), 1 => Just(Found)];
     let limits = (any::<bool>(), any::<bool>());
-    (how, proptest::option::of(0..PORTS.len()), limits).prop_map(|(how, port, limits)| Wish { how, port, limits })
+    (how, proptest::option::of(0..PORTS.len()), limits).prop_map(|(how, port, limits)| EndpointSpec {
+        how,
+        port,
+        limits,
+    })
 }
 
 fn action() -> impl Strategy<Value = Action> {
     let (network, container) = (0..NETWORKS.len(), 0..CONTAINERS.len());
     let port = proptest::option::of(0..PORTS.len());
     let pod = 0..PODS.len();
-    let attach = (pod.clone(), network.clone(), wish());
+    let attach = (pod.clone(), network.clone(), requested());
     let (detach, collect) = ((pod.clone(), network.clone()), (pod.clone(), network.clone()));
     let connect = (container.clone(), network.clone(), port, proptest::option::weighted(0.3, 1u8..7));
     prop_oneof![
@@ -113,7 +117,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => network.clone().prop_map(Action::Remove),
         8 => connect.prop_map(|(container, network, port, ip)| Action::Connect { container, network, port, ip }),
         5 => (container.clone(), network).prop_map(|(container, network)| Action::Disconnect { container, network }),
-        6 => attach.prop_map(|(pod, network, wish)| Action::Attach { pod, network, wish }),
+        6 => attach.prop_map(|(pod, network, requested)| Action::Attach { pod, network, requested }),
         2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
         1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
         1 => (0..CONTAINERS.len() + PODS.len()).prop_map(Action::Reborn),
@@ -132,7 +136,7 @@ struct Reference {
     /// On the network that keeps addresses.
     kept: sticky::Kept,
     /// (pod, network) to what was asked for, and whether it has its address.
-    attachments: BTreeMap<(usize, usize), (Wish, bool)>,
+    attachments: BTreeMap<(usize, usize), (EndpointSpec, bool)>,
 }
 
 impl Reference {
@@ -141,7 +145,7 @@ impl Reference {
         // 4000:80 and the range share 4000; the range and 127.0.0.1:4001 share 4001.
         let collides = |held: usize| held == asked || held == 1 || asked == 1;
         let same = |pod: usize, port: Option<usize>| Some(pod) == of_pod && port == Some(asked);
-        let attached = self.attachments.iter().map(|((pod, _), (wish, _))| (*pod, wish.port));
+        let attached = self.attachments.iter().map(|((pod, _), (requested, _))| (*pod, requested.port));
         let attached = attached.filter(|(pod, port)| !same(*pod, *port)).map(|(_, port)| port);
         self.endpoints.values().map(|(port, _)| *port).chain(attached).flatten().any(collides)
     }
@@ -149,7 +153,7 @@ impl Reference {
     /// How many are on the network, and how many addresses of it are taken.
     fn used(&self, network: &str) -> (usize, usize) {
         let by_hand = self.endpoints.keys().filter(|(_, on)| NETWORKS[*on] == network).count();
-        let on_it = self.attachments.iter().filter(|((_, on), (wish, _))| wish.network(*on) == network);
+        let on_it = self.attachments.iter().filter(|((_, on), (requested, _))| requested.network(*on) == network);
         let (all, addressed): (Vec<bool>, usize) = on_it.fold((Vec::new(), 0), |(mut all, n), (_, (_, has))| {
             all.push(*has);
             (all, n + usize::from(*has))
@@ -241,7 +245,7 @@ impl World {
                     self.reference.endpoints.remove(&(*container, *network));
                 }
             }
-            Action::Attach { pod, network, wish } => self.attach((*pod, *network), *wish, fail_in)?,
+            Action::Attach { pod, network, requested } => self.attach((*pod, *network), *requested, fail_in)?,
             Action::Detach { pod, network } => {
                 let done = self.runtime.block_on(handle.detach(key(*pod, *network)));
                 self.check(done, true, fail_in)?;
@@ -250,7 +254,7 @@ impl World {
             }
             Action::Collect { keep, network } => {
                 let valid = key(*keep, *network);
-                let done = self.runtime.block_on(handle.collect(valid.owner, vec![(valid.container, valid.ifname)]));
+                let done = self.runtime.block_on(handle.gc(valid.owner, vec![(valid.container, valid.ifname)]));
                 self.check(done.map(drop), true, fail_in)?;
                 self.reference.attachments.retain(|(pod, on), _| on != network || pod == keep);
                 self.unmake_found();
@@ -260,8 +264,8 @@ impl World {
                 self.fake.add_namespace(PODS[*pod]);
                 // What it had goes when the pod is attached again.
                 self.reference.attachments.retain(|(other, _), _| other != pod);
-                let wish = Wish { how: InterfaceSource::Made, port: None, limits: (false, false) };
-                self.attach((*pod, 0), wish, None)?;
+                let requested = EndpointSpec { how: InterfaceSource::Made, port: None, limits: (false, false) };
+                self.attach((*pod, 0), requested, None)?;
             }
             Action::Reborn(_) | Action::Restart | Action::Vandal => self.disturb(action),
         }
@@ -351,63 +355,64 @@ impl World {
     fn attach(
         &mut self,
         (pod, network): (usize, usize),
-        wish: Wish,
+        requested: EndpointSpec,
         fail_in: Option<usize>,
     ) -> Result<(), TestCaseError> {
         use InterfaceSource::{Found, Given, Made, Unaddressed};
         let handle = self.handle();
         let snapshot = handle.snapshot();
-        let name = wish.network(network);
-        let address = self.address_for(pod, network, wish);
+        let name = requested.network(network);
+        let address = self.address_for(pod, network, requested);
         let is_free = address.is_some_and(|at| snapshot.desired.at_address(at.ip).is_none());
         let before = self.reference.attachments.get(&(pod, network)).copied();
         let there = snapshot.attachment(&key(pod, network)).filter(|_| before.is_some());
         let has = |at: AddressSpec| there.as_ref().is_some_and(|e| e.addresses.iter().any(|has| has.ip() == at.ip));
         let may = match before {
             Some((asked, addressed)) => {
-                let same = asked.network(network) == name && (asked.port, asked.limits) == (wish.port, wish.limits);
-                same && match wish.how {
+                let same =
+                    asked.network(network) == name && (asked.port, asked.limits) == (requested.port, requested.limits);
+                same && match requested.how {
                     Unaddressed => true,
                     Made => addressed,
                     Given | Found => address.is_some_and(|at| has(at) || (!addressed && is_free)),
                 }
             }
             None => {
-                let room = match wish.how {
+                let room = match requested.how {
                     Unaddressed => true,
                     Made => self.reference.used(name).1 < 5,
                     Given => is_free && self.reference.networks.contains(name),
                     Found => is_free,
                 };
-                room && !wish.port.is_some_and(|port| self.reference.ports_collide(port, Some(pod)))
+                room && !requested.port.is_some_and(|port| self.reference.ports_collide(port, Some(pod)))
             }
         };
-        if wish.how == Found && before.is_none() {
+        if requested.how == Found && before.is_none() {
             self.make_found(pod, network, address.unwrap());
         }
-        let spec = attach_spec((pod, network), name, wish, address);
+        let spec = attach_spec((pod, network), name, requested, address);
         let done = self.runtime.block_on(handle.attach(spec)).map(drop);
         self.check(done, may, fail_in)?;
         if self.last_done() {
             self.reference.networks.insert(name);
             let after = handle.snapshot();
-            let made = after.attachment(&key(pod, network)).filter(|_| before.is_none() && wish.how == Made);
+            let made = after.attachment(&key(pod, network)).filter(|_| before.is_none() && requested.how == Made);
             if let Some(made) = made.filter(|made| made.network.as_str() == NETWORKS[sticky::STICKY]) {
                 // It is called by its id, under which nobody comes again.
                 self.reference.kept.judge(&snapshot, &after, (None, made.addresses[0].ip(), false))?;
             }
-            let addressed = wish.how != Unaddressed || before.is_some_and(|(_, addressed)| addressed);
-            let asked = before.map_or(wish, |(asked, _)| asked);
+            let addressed = requested.how != Unaddressed || before.is_some_and(|(_, addressed)| addressed);
+            let asked = before.map_or(requested, |(asked, _)| asked);
             self.reference.attachments.insert((pod, network), (asked, addressed));
         }
         Ok(())
     }
 
     /// The address that a runtime gives, or another program has given.
-    fn address_for(&self, pod: usize, network: usize, wish: Wish) -> Option<AddressSpec> {
+    fn address_for(&self, pod: usize, network: usize, requested: EndpointSpec) -> Option<AddressSpec> {
         let last = 5 + pod as u8;
         let snapshot = self.handle().snapshot();
-        match wish.how {
+        match requested.how {
             InterfaceSource::Made | InterfaceSource::Unaddressed => None,
             InterfaceSource::Found => {
                 let [ip, gateway] = [last, 1].map(|last| [10, 22 + network as u8, 0, last].into());
@@ -497,7 +502,12 @@ fn network_spec(name: &str) -> NetworkSpec {
 }
 
 /// What a runtime asks for.
-fn attach_spec((pod, network): (usize, usize), name: &str, wish: Wish, address: Option<AddressSpec>) -> AttachSpec {
+fn attach_spec(
+    (pod, network): (usize, usize),
+    name: &str,
+    requested: EndpointSpec,
+    address: Option<AddressSpec>,
+) -> AttachSpec {
     AttachSpec {
         key: key(pod, network),
         netns: format!("/run/netns/{}", PODS[pod]).into(),
@@ -505,15 +515,15 @@ fn attach_spec((pod, network): (usize, usize), name: &str, wish: Wish, address: 
         name: None,
         scope: None,
         aliases: Vec::new(),
-        interface: wish.how,
+        interface: requested.how,
         addresses: address.into_iter().collect(),
         ranges: Vec::new(),
         routes: Vec::new(),
         mac: None,
-        ports: wish.port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
+        ports: requested.port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
         exposed: Vec::new(),
         labels: BTreeMap::new(),
-        bandwidth: wish.bandwidth(),
+        bandwidth: requested.bandwidth(),
         upstreams: Vec::new(),
     }
 }

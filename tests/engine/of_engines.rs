@@ -101,9 +101,9 @@ fn beside_a_resolver_of_its_engine_it_asks_within() {
 #[test]
 fn a_runtime_that_attaches_by_cni_finds_its_next_name_free() {
     let world = world();
-    let wish = Wish { how: InterfaceSource::Made, port: None, limits: (false, false) };
+    let requested = EndpointSpec { how: InterfaceSource::Made, port: None, limits: (false, false) };
     let attach = |network: usize| {
-        let spec = attach_spec((0, network), NETWORKS[network], wish, None);
+        let spec = attach_spec((0, network), NETWORKS[network], requested, None);
         world.runtime.block_on(world.handle().attach(spec)).unwrap().ifname.to_string()
     };
     assert_eq!(attach(0), "eth0");

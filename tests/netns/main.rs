@@ -36,11 +36,11 @@ mod resolvers;
 mod restart;
 mod run;
 mod runtimes;
-mod seen;
 mod self_test;
 mod service;
 mod sticky;
 mod strangers;
+mod telemetry;
 
 use std::process::ExitCode;
 
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
         inside::trials(),
         of_engines::trials(),
         resolved::trials(),
-        seen::trials(),
+        telemetry::trials(),
         resolvers::trials(),
         run::trials(),
         restart::trials(),

@@ -13,7 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("names: every form of a name", forms),
         trial("rank_54 names: PTR of container and gateway addresses, the container's own name first", pointers),
         trial("names: a name without that type is NOERROR with SOA, an unknown one NXDOMAIN", negative),
-        trial("names: only the networks the asker shares", shared_networks),
+        trial("names: only the networks the client shares", shared_networks),
         trial("names: an alias of two containers answers with both", shared_alias),
         trial("names: host.internal is the host", the_host),
         trial("names: other names go to the host's resolvers, single labels never", upstream),

@@ -20,16 +20,10 @@ const RESTARTS: usize = 8;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("rank_6: a killed name service answers as soon as it is back, in no user's session", killed),
-        trial(
-            "rank_14: five networks, one name server, the asker's order, the same after every restart",
-            five_networks,
-        ),
-        trial(
-            "rank_24: when connect returns the name resolves everywhere, when disconnect returns it is gone",
-            at_once,
-        ),
-        trial("rank_26: the time to live is small, and as configured", time_to_live),
+        trial("a killed name service answers as soon as it is back, in no user's session", killed),
+        trial("five networks, one name server, the client's order, the same after every restart", five_networks),
+        trial("when connect returns the name resolves everywhere, when disconnect returns it is gone", at_once),
+        trial("the time to live is small, and as configured", time_to_live),
     ]
 }
 
@@ -92,22 +86,22 @@ fn five_networks(lab: &Lab) {
     lab.netd("network create elsewhere").ok();
     lab.connected("elsewhere", "hidden", "");
     for network in order {
-        lab.connected(network, "asker", "");
+        lab.connected(network, "client", "");
     }
     let servers = |text: &str| text.lines().filter(|line| line.starts_with("nameserver")).map(str::to_owned).collect();
     let first: String = gateway(lab, "n3").to_string();
     let expected: Vec<String> = order.iter().map(|network| lab.address(network, "web")[0].to_string()).collect();
     for _ in 0..RESTARTS {
-        let resolv_conf = fs::read_to_string("/etc/netns/asker/resolv.conf").expect("its resolv.conf");
+        let resolv_conf = fs::read_to_string("/etc/netns/client/resolv.conf").expect("its resolv.conf");
         let servers: Vec<String> = servers(&resolv_conf);
         assert_eq!(servers, [format!("nameserver {first}")], "exactly one: the first network's");
-        assert_eq!(Dig::ask("asker", "web").answers, expected, "the order of the asker's networks");
+        assert_eq!(Dig::ask("client", "web").answers, expected, "the order of the client's networks");
         for (network, address) in order.iter().zip(&expected) {
-            Dig::expect("asker", &format!("web.{network}"), &[address]);
-            Dig::expect("asker", &format!("on-{network}"), &[address]);
+            Dig::expect("client", &format!("web.{network}"), &[address]);
+            Dig::expect("client", &format!("on-{network}"), &[address]);
         }
         for name in ["hidden", "hidden.elsewhere", "hidden.elsewhere.internal", "web.elsewhere"] {
-            Dig::expect_none("asker", name, "NXDOMAIN");
+            Dig::expect_none("client", name, "NXDOMAIN");
         }
         lab.kill_daemon();
         lab.start_daemon();

@@ -18,23 +18,14 @@ const CORP: [u8; 4] = [203, 0, 113, 13];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        with_resolved(
-            "rank_41: the host finds names through systemd-resolved, and its own servers are left alone",
-            found,
-        ),
-        with_resolved(
-            "rank_41: names are found again after systemd-resolved, the bridge or netd came again",
-            came_again,
-        ),
-        with_resolved("rank_41: no question goes round between systemd-resolved and netd", no_loop),
-        with_resolved(
-            "rank_13: a container finds what systemd-resolved on the host finds, split DNS included",
-            split_dns,
-        ),
-        trial("rank_41: systemd-resolved is told of each bridge once, and told to forget it", told_once),
-        trial("rank_41: without a bus netd works as ever, says so, and goes on when there is one", no_bus),
-        trial("rank_41: a systemd-resolved of another network namespace is told nothing", elsewhere),
-        trial("rank_41: systemd-resolved is told nothing unless the user asks for it", opt_in),
+        with_resolved("the host finds names through systemd-resolved, and its own servers are left alone", found),
+        with_resolved("names are found again after systemd-resolved, the bridge or netd came again", came_again),
+        with_resolved("no question goes round between systemd-resolved and netd", no_loop),
+        with_resolved("a container finds what systemd-resolved on the host finds, split DNS included", split_dns),
+        trial("systemd-resolved is told of each bridge once, and told to forget it", told_once),
+        trial("without a bus netd works as ever, says so, and goes on when there is one", no_bus),
+        trial("a systemd-resolved of another network namespace is told nothing", elsewhere),
+        trial("systemd-resolved is told nothing unless the user asks for it", opt_in),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Whoever asks: the resolvers of glibc, musl and busybox, `dig` and `kdig` as containers have them; and askers of other
+//! Whoever asks: the resolvers of glibc, musl and busybox, `dig` and `kdig` as containers have them; and clients of other
 //! names while much changes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

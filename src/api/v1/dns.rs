@@ -27,11 +27,11 @@ pub struct Resolved {
     /// Why it is answered so: `name`, `wildcard`, `service`, `search`, `host`, `loopback`, `reverse`, `above`, `unknown`,
     /// `foreign` or `stranger`.
     pub reason: String,
-    /// The networks that the asker sees, in its order.
+    /// The networks that the client sees, in its order.
     pub networks: Vec<String>,
-    /// Who has the name, of those whom the asker sees.
+    /// Who has the name, of those whom the client sees.
     pub holders: Vec<Holder>,
-    /// Networks that the asker does not see, on which somebody has the name.
+    /// Networks that the client does not see, on which somebody has the name.
     pub hidden: Vec<String>,
     /// The upstream that said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -19,7 +19,7 @@ use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::publication::Protocol;
-use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, InterfaceSource, NetworkSpec, Wish};
+use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, NetworkSpec};
 use crate::store::{Record, Store};
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -50,13 +50,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         netns: Netns,
         foreign: Vec<ForeignNetwork>,
     ) -> Result<Arc<Endpoint>, Error> {
-        let mut wish = Wish::from(spec);
-        let container = self.runtime_container(spec, netns, &mut wish)?;
+        let mut requested = EndpointSpec::from(spec);
+        let container = self.runtime_container(spec, netns, &mut requested)?;
         if spec.interface == InterfaceSource::Found {
-            return self.adopt(spec, &container, &wish);
+            return self.adopt(spec, &container, &requested);
         }
         let (network, is_new) = self.network_for(&spec.network, foreign)?;
-        let attached = self.join(&network, &wish, |_| Ok(container.clone()));
+        let attached = self.join(&network, &requested, |_| Ok(container.clone()));
         if attached.is_err() && is_new {
             self.forget_network(&network);
         }
@@ -154,12 +154,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// The container as its runtime names it. A name that another living container has becomes an alias, and so does the
     /// name of a container whose namespace netd knows by another: what a runtime starts must not fail because of a name.
-    fn runtime_container(&mut self, spec: &AttachSpec, netns: Netns, wish: &mut Wish) -> Result<Container, Error> {
+    fn runtime_container(
+        &mut self,
+        spec: &AttachSpec,
+        netns: Netns,
+        requested: &mut EndpointSpec,
+    ) -> Result<Container, Error> {
         let id = &spec.key.container;
         let wanted = attachment::wanted_name(spec)?;
         if let Some(known) = self.state.desired.container(id).map(|attached| attached.container.clone()) {
             if known.netns.id == netns.id {
-                wish.aliases.extend(wanted.filter(|name| *name != known.name).as_ref().and_then(alias));
+                requested.aliases.extend(wanted.filter(|name| *name != known.name).as_ref().and_then(alias));
                 return Ok(known);
             }
             if self.kernel.netns_alive(&known.netns) {
@@ -168,8 +173,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.release_container(id);
         }
         if let Some(holder) = self.occupant(&netns) {
-            wish.attached_as = Some(id.clone());
-            wish.aliases.extend(wanted.as_ref().and_then(alias).or_else(|| id.as_str().parse().ok()));
+            requested.attached_as = Some(id.clone());
+            requested.aliases.extend(wanted.as_ref().and_then(alias).or_else(|| id.as_str().parse().ok()));
             return Ok(holder);
         }
         let scope = spec.scope.clone().filter(|_| wanted.is_some());
@@ -177,7 +182,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             if self.is_name_free(name) {
                 return Ok(Container { id: id.clone(), name: name.clone(), netns, scope, of_engine: false });
             }
-            wish.aliases.extend(alias(name));
+            requested.aliases.extend(alias(name));
         }
         let name: ContainerName = id.as_str().parse().map_err(Refusal::from)?;
         if !self.is_name_free(&name) {
@@ -215,7 +220,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Adds names, ports, firewall and limits to an interface that another program made.
-    fn adopt(&mut self, spec: &AttachSpec, container: &Container, wish: &Wish) -> Result<Arc<Endpoint>, Error> {
+    fn adopt(
+        &mut self,
+        spec: &AttachSpec,
+        container: &Container,
+        requested: &EndpointSpec,
+    ) -> Result<Arc<Endpoint>, Error> {
         let ifname = &spec.key.ifname;
         let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
         let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
@@ -240,7 +250,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 (self.add_network(wanted, None, &facts)?, true)
             }
         };
-        let endpoint = self.decided(|state| endpoint::adopt(state, &network, container.clone(), wish, &found));
+        let endpoint = self.decided(|state| endpoint::adopt(state, &network, container.clone(), requested, &found));
         let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint));
         if attached.is_err() && is_new {
             self.forget_network(&network);
@@ -251,8 +261,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// The second half of an attachment whose addresses come from an IPAM plugin that works through the interface.
     fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(bare.network.as_str())?;
-        let wish = Wish::from(spec);
-        let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, &wish))?;
+        let requested = EndpointSpec::from(spec);
+        let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, &requested))?;
         let before = self.state.endpoints_of(&endpoint.container.id);
         let (endpoint, mut records) = self.state.put_endpoint(endpoint);
         records.push(Record::PutEndpoint(Box::new(endpoint.as_ref().clone())));
@@ -290,8 +300,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let moved = !difference.remove.is_empty() || !difference.add.is_empty();
         let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
         let flows = flows.map(|port| Flows::To(*port)).collect();
-        let mut steps =
-            vec![Step::Vacant { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(difference.hold)];
+        let mut steps = vec![
+            Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
+            Step::Hold(difference.hold),
+        ];
         steps.extend(target::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
         let (old, new) = (target::default_routes(before), target::default_routes(after));
         steps.push(Step::DefaultRoutes {
@@ -310,7 +322,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Detaches every attachment of the owner but those.
-    pub(crate) fn collect(
+    pub(crate) fn gc(
         &mut self,
         owner: &NetworkName,
         valid: &[(ContainerId, IfName)],
@@ -323,7 +335,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Whether another container could join the network.
-    pub(crate) fn room(&mut self, network: &str) -> Result<(), Error> {
+    pub(crate) fn capacity(&mut self, network: &str) -> Result<(), Error> {
         let network = self.find_network(network)?;
         endpoint::has_room(&self.state, &network)?;
         if !network.is_adopted() {

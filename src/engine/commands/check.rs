@@ -10,7 +10,7 @@ use crate::logic::refusal::Refusal;
 use crate::logic::{drift, target};
 use crate::model::endpoint::Endpoint;
 use crate::model::network::Network;
-use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::CheckSpec;
 use crate::store::Store;
 
@@ -84,7 +84,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let own = endpoint.addresses.first()?.ip();
         let snapshot = self.snapshot.load();
         let kind = if own.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
-        let told = |name: &String| match snapshot.resolve(Asker::Address(own), name, kind) {
+        let told = |name: &String| match snapshot.resolve(Client::Address(own), name, kind) {
             Answer::A(addresses) => addresses.iter().any(|ip| IpAddr::V4(*ip) == own),
             Answer::Aaaa(addresses) => addresses.iter().any(|ip| IpAddr::V6(*ip) == own),
             _ => false,

@@ -19,7 +19,7 @@ use crate::model::host::step::{Flows, HostPort, Step};
 use crate::model::ids::ContainerId;
 use crate::model::names::ContainerName;
 use crate::model::network::Network;
-use crate::model::request::{ConnectSpec, Place, Target, Wish};
+use crate::model::request::{ConnectSpec, EndpointSpec, Place, Target};
 use crate::store::{Record, Store};
 
 /// How often a connect tries again with another free name or port before it gives up.
@@ -28,7 +28,7 @@ const TRIES: usize = 64;
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(&spec.network)?;
-        self.join(&network, &Wish::from(spec), |worker| worker.container(&spec.target))
+        self.join(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.target))
     }
 
     /// Makes the endpoint that was wished for. `who` tells the container, again for each try: the one that was meant
@@ -36,14 +36,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn join(
         &mut self,
         network: &Network,
-        wish: &Wish,
+        requested: &EndpointSpec,
         mut who: impl FnMut(&mut Self) -> Result<Container, Error>,
     ) -> Result<Arc<Endpoint>, Error> {
         if network.own_bridge().is_some_and(|bridge| !self.kernel.has_link(&bridge.name)) {
             // Deletions are heard of, another name is not.
             self.reconcile();
         }
-        let chooses_port = wish.ports.iter().any(|port| port.host.is_none());
+        let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
         let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
@@ -52,10 +52,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let domain = self.config.domain.clone();
             let decided = self.decided(|state| {
                 // A runtime's container is not refused because of a name.
-                if wish.owner.is_none() {
-                    decide::names::check(&state.desired, &domain, &container, &wish.aliases)?;
+                if requested.owner.is_none() {
+                    decide::names::check(&state.desired, &domain, &container, &requested.aliases)?;
                 }
-                decide::endpoint::connect(state, network, container.clone(), wish, (&choice, &facts))
+                decide::endpoint::connect(state, network, container.clone(), requested, (&choice, &facts))
             });
             let endpoint = match decided {
                 // The one that is connected is gone, untold as yet, and another may have come under its name.
@@ -68,7 +68,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             match self.attach(network, endpoint) {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(Error::Kernel { error, undo }) => {
-                    if !self.choose_again(&mut choice, wish, &container, &error) {
+                    if !self.choose_again(&mut choice, requested, &container, &error) {
                         return Err(Error::Kernel { error, undo });
                     }
                     last = Some(Error::Kernel { error, undo });
@@ -86,14 +86,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<T, Refusal> {
         loop {
             match decide(&mut self.state) {
-                Err(refusal) if self.make_way(&refusal) => {}
+                Err(refusal) if self.evict_dead_holder(&refusal) => {}
                 decided => return decided,
             }
         }
     }
 
     /// Releases the container that stands in the way, if it is gone.
-    fn make_way(&mut self, refusal: &Refusal) -> bool {
+    fn evict_dead_holder(&mut self, refusal: &Refusal) -> bool {
         let desired = &self.state.desired;
         let holder = match refusal {
             Refusal::AddressTaken { address, .. } => desired.at_address(*address).map(|holder| &holder.container),
@@ -122,18 +122,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Whether another choice of netd's own may succeed where this one did not.
-    fn choose_again(&mut self, choice: &mut Choice, wish: &Wish, container: &Container, error: &KernelError) -> bool {
+    fn choose_again(
+        &mut self,
+        choice: &mut Choice,
+        requested: &EndpointSpec,
+        container: &Container,
+        error: &KernelError,
+    ) -> bool {
         match error {
             KernelError::NameTaken { ifname, .. } if ifname.as_str().starts_with("ndv-") => {
                 choice.host_ifnames.insert(ifname.clone())
             }
-            KernelError::NameTaken { ifname, .. } if wish.ifname.is_none() => choice.ifnames.insert(ifname.clone()),
+            KernelError::NameTaken { ifname, .. } if requested.ifname.is_none() => {
+                choice.ifnames.insert(ifname.clone())
+            }
             KernelError::PortTaken { port, .. } => {
                 let chosen = |asked: &crate::model::publication::PortSpec| {
                     let free = asked.host.is_none_or(|host| host.count() != asked.container.count());
                     free && asked.protocol == port.protocol
                 };
-                wish.ports.iter().any(chosen) && choice.ports.insert((port.protocol, port.port))
+                requested.ports.iter().any(chosen) && choice.ports.insert((port.protocol, port.port))
             }
             // The container that had this name is gone, and another one may have come in its place.
             KernelError::NoNetns { .. } if self.state.desired.container(&container.id).is_some() => {
@@ -283,8 +291,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             .filter(|port| port.protocol != crate::model::publication::Protocol::Tcp)
             .map(|port| Flows::To(*port))
             .collect();
-        let mut steps =
-            vec![Step::Vacant { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(difference.hold)];
+        let mut steps = vec![
+            Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
+            Step::Hold(difference.hold),
+        ];
         steps.retain(Step::does);
         steps.extend(target::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
         // Each time: another program may have made its interface anew since the last.
@@ -313,7 +323,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let snapshot = crate::engine::Snapshot {
             desired: self.state.desired.clone(),
             search: self.search.clone(),
-            blocked: self.state.blocked.clone(),
+            gateway_blocked: self.state.gateway_blocked.clone(),
             ..crate::engine::Snapshot::default()
         };
         Some(snapshot.resolv_conf(&attached))

@@ -15,7 +15,7 @@ use crate::model::names::IfName;
 use crate::store::{Record, Store};
 
 /// Who waits for an endpoint to be gone.
-enum Asker {
+enum Client {
     Person(Reply<Arc<Endpoint>>),
     Runtime(Reply<()>),
 }
@@ -39,7 +39,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                             // The same one twice in one group: the second finds nothing.
                             None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
                             Some(first) => {
-                                asked.push((first, Asker::Person(reply)));
+                                asked.push((first, Client::Person(reply)));
                                 keys.extend(found.into_iter().map(|key| (key, true)));
                             }
                         }
@@ -51,7 +51,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                         if !keys.iter().any(|(known, _)| *known == key) {
                             keys.push((key.clone(), true));
                         }
-                        asked.push((key, Asker::Runtime(reply)));
+                        asked.push((key, Client::Runtime(reply)));
                     }
                     // Gone is what was asked for.
                     None => drop(reply.send(Ok(()))),
@@ -75,14 +75,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         let result = self.disconnect(&keys).map_err(Arc::new);
-        for (key, asker) in asked {
+        for (key, client) in asked {
             let answer = match &result {
                 Ok(gone) => gone.iter().find(|endpoint| endpoint.key() == key).cloned().ok_or(Error::Stopped),
                 Err(error) => Err(Error::Shared(error.clone())),
             };
-            match asker {
-                Asker::Person(reply) => drop(reply.send(answer)),
-                Asker::Runtime(reply) => drop(reply.send(answer.map(drop))),
+            match client {
+                Client::Person(reply) => drop(reply.send(answer)),
+                Client::Runtime(reply) => drop(reply.send(answer.map(drop))),
             }
         }
     }
@@ -132,7 +132,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         containers.iter().for_each(|(id, _)| self.serve_inside(id));
         let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
         let steps = self.detach_steps(&containers, &gone);
-        let errors = apply::all_that_can(&mut self.kernel, &steps);
+        let errors = apply::best_effort(&mut self.kernel, &steps);
         self.compensate(&released);
         for (endpoint, asked) in &gone {
             tracing::info!(network = %endpoint.network, container = %endpoint.container.name, asked, "disconnected");

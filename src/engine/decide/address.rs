@@ -12,24 +12,24 @@ use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Mac, number};
 use crate::model::names::ContainerName;
 use crate::model::network::{Network, NetworkSubnet};
-use crate::model::request::{AddressRange, AddressSpec, Wish};
+use crate::model::request::{AddressRange, AddressSpec, EndpointSpec};
 
 /// One address per family of the network: the one asked for, the one kept for the container's name, or the next free one
 /// of the ranges asked for or of the first subnet with room.
 pub(crate) fn choose(
     state: &mut State,
     network: &Network,
-    wish: &Wish,
+    spec: &EndpointSpec,
     name: Option<&ContainerName>,
 ) -> Result<Vec<IpNetwork>, Refusal> {
     let mut addresses = Vec::new();
     for family in [Family::V4, Family::V6] {
-        let asked = wish.addresses.iter().find(|address| Family::of(address.ip) == family);
-        let ranges: Vec<&AddressRange> = wish.ranges.iter().filter(|range| range.subnet.family() == family).collect();
+        let asked = spec.addresses.iter().find(|address| Family::of(address.ip) == family);
+        let ranges: Vec<&AddressRange> = spec.ranges.iter().filter(|range| range.subnet.family() == family).collect();
         let subnets: Vec<&NetworkSubnet> = network.subnets.iter().filter(|s| s.subnet.family() == family).collect();
         match asked {
             Some(asked) => addresses.push(asked_address(state, network, asked)?),
-            None if wish.no_other_addresses => {}
+            None if spec.no_other_addresses => {}
             None if subnets.is_empty() && ranges.is_empty() => {}
             None => match kept(state, network, (family, &ranges), name) {
                 Some(address) => addresses.push(address),
@@ -43,7 +43,7 @@ pub(crate) fn choose(
 
 /// Whether each family of the network has an address left; the error says which has none.
 pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
-    choose(state, network, &Wish::default(), None).map(drop)
+    choose(state, network, &EndpointSpec::default(), None).map(drop)
 }
 
 /// The address that is kept for the name, where it is free and in the ranges asked for.
@@ -161,9 +161,9 @@ pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<()
 }
 
 /// The gateway of each address: the one asked for, else the network's; none on an internal network.
-pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], wish: &Wish) -> Vec<IpAddr> {
+pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], spec: &EndpointSpec) -> Vec<IpAddr> {
     let gateway = |address: &IpNetwork| {
-        let asked = wish.addresses.iter().find(|asked| asked.ip == address.ip()).and_then(|asked| asked.gateway);
+        let asked = spec.addresses.iter().find(|asked| asked.ip == address.ip()).and_then(|asked| asked.gateway);
         asked.or_else(|| network.gateway_for(address.ip()))
     };
     addresses.iter().filter(|_| !network.internal).filter_map(gateway).collect()

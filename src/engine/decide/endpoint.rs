@@ -1,4 +1,4 @@
-//! Endpoints: what a wish becomes.
+//! Endpoints: what a requested becomes.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -20,7 +20,7 @@ use crate::model::host::observed::HostFacts;
 use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::publication::{PortSpec, Publication};
-use crate::model::request::Wish;
+use crate::model::request::EndpointSpec;
 use crate::model::skipped::{Skipped, Unpublishable};
 
 /// Ports a bridge has room for: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
@@ -35,23 +35,23 @@ pub(crate) struct Choice {
     pub(crate) random: u32,
 }
 
-/// The endpoint that a wish becomes on a network whose interfaces netd makes. `facts` are looked at for free ports only.
+/// The endpoint that a requested becomes on a network whose interfaces netd makes. `facts` are looked at for free ports only.
 pub(crate) fn connect(
     state: &mut State,
     network: &Network,
     container: Container,
-    wish: &Wish,
+    requested: &EndpointSpec,
     (choice, facts): (&Choice, &HostFacts),
 ) -> Result<Endpoint, Refusal> {
     if network.is_adopted() {
         return Err(Refusal::Adopted(network.name.clone()));
     }
     let others = state.endpoints_of(&container.id);
-    if wish.owner.is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
+    if requested.owner.is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
         return Err(Refusal::AlreadyConnected { container: container.name, network: network.name.clone() });
     }
     has_room(state, network)?;
-    let addresses = address::choose(state, network, wish, Some(&container.name))?;
+    let addresses = address::choose(state, network, requested, Some(&container.name))?;
     let first = addresses.first().map(IpNetwork::ip);
     let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
     let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
@@ -59,37 +59,37 @@ pub(crate) fn connect(
     let mut endpoint = Endpoint {
         network: network.name.clone(),
         sequence: state.sequence + 1,
-        ifname: container_ifname(&container, &others, wish, choice)?,
+        ifname: container_ifname(&container, &others, requested, choice)?,
         host_ifname,
-        gateways: address::gateways(network, &addresses, wish),
-        mac: address::mac(state, network, wish.mac, first, choice.random)?,
+        gateways: address::gateways(network, &addresses, requested),
+        mac: address::mac(state, network, requested.mac, first, choice.random)?,
         addresses,
-        aliases: wish.aliases.clone(),
+        aliases: requested.aliases.clone(),
         publications: Vec::new(),
         skipped: Vec::new(),
-        exposed: wish.exposed.clone(),
-        labels: wish.labels.clone(),
-        owner: wish.owner.clone(),
-        attached_as: wish.attached_as.clone(),
-        routes: wish.routes.clone(),
-        bandwidth: wish.bandwidth,
-        upstreams: wish.upstreams.clone(),
+        exposed: requested.exposed.clone(),
+        labels: requested.labels.clone(),
+        owner: requested.owner.clone(),
+        attached_as: requested.attached_as.clone(),
+        routes: requested.routes.clone(),
+        bandwidth: requested.bandwidth,
+        upstreams: requested.upstreams.clone(),
         container,
     };
-    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, wish, (choice, facts))?;
+    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, requested, (choice, facts))?;
     Ok(endpoint)
 }
 
-/// The endpoint that a wish becomes on an interface that another program made.
+/// The endpoint that a requested becomes on an interface that another program made.
 pub(crate) fn adopt(
     state: &State,
     network: &Network,
     container: Container,
-    wish: &Wish,
+    requested: &EndpointSpec,
     found: &Found,
 ) -> Result<Endpoint, Refusal> {
     let others = state.endpoints_of(&container.id);
-    let ifname = container_ifname(&container, &others, wish, &Choice::default())?;
+    let ifname = container_ifname(&container, &others, requested, &Choice::default())?;
     for ip in found.addresses.iter().map(IpNetwork::ip) {
         address::is_free(state, network, ip)?;
     }
@@ -103,23 +103,23 @@ pub(crate) fn adopt(
         sequence: state.sequence + 1,
         ifname,
         host_ifname: found.host_end.name.clone(),
-        gateways: address::gateways(network, &found.addresses, wish),
+        gateways: address::gateways(network, &found.addresses, requested),
         addresses: found.addresses.clone(),
         mac: found.mac,
-        aliases: wish.aliases.clone(),
+        aliases: requested.aliases.clone(),
         publications: Vec::new(),
         skipped: Vec::new(),
-        exposed: wish.exposed.clone(),
-        labels: wish.labels.clone(),
-        owner: wish.owner.clone(),
-        attached_as: wish.attached_as.clone(),
+        exposed: requested.exposed.clone(),
+        labels: requested.labels.clone(),
+        owner: requested.owner.clone(),
+        attached_as: requested.attached_as.clone(),
         routes: Vec::new(),
-        bandwidth: wish.bandwidth,
-        upstreams: wish.upstreams.clone(),
+        bandwidth: requested.bandwidth,
+        upstreams: requested.upstreams.clone(),
         container,
     };
     let choice = (&Choice::default(), &HostFacts::default());
-    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, wish, choice)?;
+    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, requested, choice)?;
     Ok(endpoint)
 }
 
@@ -128,13 +128,13 @@ pub(crate) fn addressed(
     state: &mut State,
     network: &Network,
     bare: &Endpoint,
-    wish: &Wish,
+    requested: &EndpointSpec,
 ) -> Result<Endpoint, Refusal> {
-    let addresses = address::choose(state, network, wish, Some(&bare.container.name))?;
-    let gateways = address::gateways(network, &addresses, wish);
-    let mut endpoint = Endpoint { gateways, addresses, routes: wish.routes.clone(), ..bare.clone() };
+    let addresses = address::choose(state, network, requested, Some(&bare.container.name))?;
+    let gateways = address::gateways(network, &addresses, requested);
+    let mut endpoint = Endpoint { gateways, addresses, routes: requested.routes.clone(), ..bare.clone() };
     // What cannot be had is known now: it depends on the host's address only.
-    for port in &wish.ports {
+    for port in &requested.ports {
         let known = endpoint.skipped.iter().any(|skipped| skipped.port == *port);
         if let Some(why) = unpublishable(state, network, &endpoint, port.host_ip).filter(|_| !known) {
             endpoint.publications.retain(|publication| publication.host_ip != port.host_ip);
@@ -156,12 +156,12 @@ pub(crate) fn has_room(state: &State, network: &Network) -> Result<(), Refusal> 
 fn container_ifname(
     container: &Container,
     others: &[Arc<Endpoint>],
-    wish: &Wish,
+    requested: &EndpointSpec,
     choice: &Choice,
 ) -> Result<IfName, Refusal> {
     // Podman, where it attached the container by CNI.
     let has_engine = container.of_engine || others.iter().any(|endpoint| endpoint.owner.is_some());
-    match &wish.ifname {
+    match &requested.ifname {
         Some(name) => match others.iter().find(|endpoint| endpoint.ifname == *name) {
             Some(holder) => {
                 let holder = format!("network {} in this container", holder.network);
@@ -182,11 +182,11 @@ fn publications(
     state: &State,
     network: &Network,
     endpoint: &Endpoint,
-    wish: &Wish,
+    requested: &EndpointSpec,
     (choice, facts): (&Choice, &HostFacts),
 ) -> Result<Ports, Refusal> {
     let (mut chosen, mut skipped) = (Vec::new(), Vec::new());
-    for port in &wish.ports {
+    for port in &requested.ports {
         match unpublishable(state, network, endpoint, port.host_ip) {
             Some(why) if endpoint.owner.is_some() => skipped.push(Skipped { port: port.clone(), why }),
             Some(why) => {

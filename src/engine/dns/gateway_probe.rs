@@ -42,7 +42,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         // What is not answered is asked again, once the name service is known to be there: it may not be serving yet.
         for last in [false, true] {
             let asked: BTreeMap<NetworkName, (Netns, IpAddr)> =
-                names.iter().filter_map(|name| Some((name.clone(), self.asker(name)?))).collect();
+                names.iter().filter_map(|name| Some((name.clone(), self.client(name)?))).collect();
             let asks: Vec<(Netns, IpAddr)> = asked.values().cloned().collect();
             let answers = self.kernel.reaches(&asks);
             let outcomes = asked.into_iter().zip(answers).filter_map(|(asked, answer)| Some((asked, answer?)));
@@ -58,9 +58,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// A container of the network, and the gateway that it would ask.
-    fn asker(&self, name: &NetworkName) -> Option<(Netns, IpAddr)> {
+    fn client(&self, name: &NetworkName) -> Option<(Netns, IpAddr)> {
         let network = self.state.desired.network(name)?;
-        if network.dns.listen != DnsListen::Auto || target::asks_inside(network, &self.state.blocked) {
+        if network.dns.listen != DnsListen::Auto || target::asks_inside(network, &self.state.gateway_blocked) {
             return None;
         }
         self.state.desired.endpoints_of(name).find_map(|endpoint| {
@@ -76,7 +76,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// From now on the containers of these networks ask within.
     fn ask_within(&mut self, networks: &[(NetworkName, IpAddr)]) {
-        let mut blocked = target::Blocked::clone(&self.state.blocked);
+        let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
         blocked.extend(networks.iter().map(|(name, _)| name.clone()));
         let record = self.state.set_blocked(blocked);
         if let Err(error) = self.store.commit(&[record]) {
@@ -97,8 +97,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// A network that is gone, or comes again, starts anew.
     pub(crate) fn forget_gateway(&mut self, name: &NetworkName) {
         self.reached.remove(name);
-        if self.state.blocked.contains(name) {
-            let mut blocked = target::Blocked::clone(&self.state.blocked);
+        if self.state.gateway_blocked.contains(name) {
+            let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
             blocked.remove(name);
             let record = self.state.set_blocked(blocked);
             self.compensate(&[record]);

@@ -24,9 +24,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Opens the name service's sockets at new gateways and closes them at old ones; questions are led there when it
     /// returns.
     pub(crate) fn listen(&mut self) {
-        let before = self.served.clone();
+        let before = self.dns_listeners.clone();
         self.open_and_close();
-        let (old, new) = (name_servers(&before), name_servers(&self.served));
+        let (old, new) = (name_servers(&before), name_servers(&self.dns_listeners));
         let remove: Vec<Element> = old.iter().filter(|element| !new.contains(element)).cloned().collect();
         let add: Vec<Element> = new.iter().filter(|element| !old.contains(element)).cloned().collect();
         let step = Step::Elements { remove, add };
@@ -41,26 +41,27 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// The elements of the table: what networks and containers need, and what leads to the name service.
     pub(crate) fn wanted_elements(&self) -> BTreeSet<Element> {
         let mut elements = target::all_elements(&self.state.desired);
-        elements.extend(name_servers(&self.served));
+        elements.extend(name_servers(&self.dns_listeners));
         elements
     }
 
     /// The sockets alone: the elements are for the caller.
     pub(crate) fn open_and_close(&mut self) {
         let wanted = target::gateways(&self.state.desired);
-        let stale: Vec<IpAddr> = self.served.keys().filter(|address| !wanted.contains(address)).copied().collect();
+        let stale: Vec<IpAddr> =
+            self.dns_listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
         for address in stale {
-            self.served.remove(&address);
+            self.dns_listeners.remove(&address);
             self.problems.remove(&format!("dns {address}"));
             self.close(address);
         }
         for address in wanted {
-            if self.served.contains_key(&address) {
+            if self.dns_listeners.contains_key(&address) {
                 continue;
             }
             match self.kernel.dns_sockets(address, self.config.dns_port) {
                 Ok((port, sockets)) => {
-                    self.served.insert(address, port);
+                    self.dns_listeners.insert(address, port);
                     self.problems.remove(&format!("dns {address}"));
                     let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
                 }
@@ -71,7 +72,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Makes every container's name service within as it must be.
     pub(crate) fn serve_all_inside(&mut self) {
-        let mut all: BTreeSet<ContainerId> = self.inside.keys().cloned().collect();
+        let mut all: BTreeSet<ContainerId> = self.in_container.keys().cloned().collect();
         all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
         all.iter().for_each(|id| self.serve_inside(id));
     }
@@ -79,15 +80,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Opens, leads or closes a container's name service within, as its networks want it now.
     pub(crate) fn serve_inside(&mut self, id: &ContainerId) {
         let beside = self.has_resolver(id);
-        let (desired, blocked) = (&self.state.desired, &self.state.blocked);
+        let (desired, blocked) = (&self.state.desired, &self.state.gateway_blocked);
         let wanted = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
-        let there = self.inside.get(id).cloned();
+        let there = self.in_container.get(id).cloned();
         let outcome = match (there, wanted) {
             (None, None) => return,
             (Some((there, _)), Some(wanted)) if there == wanted => return,
-            (Some((there, port)), Some(wanted)) if there.netns == wanted.netns && there.beside == wanted.beside => {
-                self.kernel.lead_inside(&wanted, port).map(|()| drop(self.inside.insert(id.clone(), (wanted, port))))
-            }
+            (Some((there, port)), Some(wanted)) if there.netns == wanted.netns && there.beside == wanted.beside => self
+                .kernel
+                .lead_inside(&wanted, port)
+                .map(|()| drop(self.in_container.insert(id.clone(), (wanted, port)))),
             (there, wanted) => {
                 let closed = there.map_or(Ok(()), |(there, _)| self.close_inside(&there));
                 wanted.map_or(closed, |wanted| self.open_inside(wanted))
@@ -111,8 +113,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if self.resolvers.contains(id) {
             return true;
         }
-        let (own, container) = (self.inside.get(id).map(|(_, port)| *port), attached.container.clone());
-        let takes = || target::inside(&self.state.desired, &self.state.blocked, attached, false).is_some();
+        let (own, container) = (self.in_container.get(id).map(|(_, port)| *port), attached.container.clone());
+        let takes = || target::inside(&self.state.desired, &self.state.gateway_blocked, attached, false).is_some();
         let looks = container.of_engine || (own.is_none() && takes());
         let found = looks && self.kernel.has_resolver(&container.netns, own);
         if found {
@@ -137,12 +139,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn open_inside(&mut self, wanted: Inside) -> Result<(), KernelError> {
         let (port, sockets) = self.kernel.open_inside(&wanted)?;
         let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
-        self.inside.insert(wanted.container.clone(), (wanted, port));
+        self.in_container.insert(wanted.container.clone(), (wanted, port));
         Ok(())
     }
 
     fn close_inside(&mut self, there: &Inside) -> Result<(), KernelError> {
-        self.inside.remove(&there.container);
+        self.in_container.remove(&there.container);
         self.close(there.container.own_address());
         self.kernel.leave_inside(&there.netns)
     }
@@ -159,7 +161,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// The endpoints of containers whose namespace was at that path and is not any more. The kernel does not tell by
     /// their interfaces: the name service's sockets keep them.
     pub(crate) fn endpoints_gone_with(&mut self, path: &Path) -> Vec<EndpointKey> {
-        let held = self.inside.values().map(|(inside, _)| inside).filter(|inside| inside.netns.path == path);
+        let held = self.in_container.values().map(|(inside, _)| inside).filter(|inside| inside.netns.path == path);
         let held: Vec<Inside> = held.cloned().collect();
         let gone = held.into_iter().filter(|inside| !self.kernel.netns_alive(&inside.netns)).collect::<Vec<_>>();
         gone.iter().flat_map(|inside| self.state.endpoints_of(&inside.container)).map(|e| e.key()).collect()
@@ -167,7 +169,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Whether the container's namespace is gone, and only the name service's sockets keep its interfaces.
     pub(crate) fn is_kept_for_nothing(&mut self, id: &ContainerId) -> bool {
-        let inside = self.inside.get(id).map(|(inside, _)| inside.netns.clone());
+        let inside = self.in_container.get(id).map(|(inside, _)| inside.netns.clone());
         inside.is_some_and(|netns| !self.kernel.netns_alive(&netns))
     }
 }

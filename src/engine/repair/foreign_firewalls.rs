@@ -46,7 +46,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.foreign.seen = None;
         let nothing_there =
             self.foreign.notes.is_empty() && !self.problems.keys().any(|subject| subject.starts_with(SUBJECT));
-        if self.state.desired.counts().0 == 0 && nothing_there && !self.starting {
+        if self.state.desired.counts().0 == 0 && nothing_there && !self.initial_sync {
             return false;
         }
         let (notes, problems) = (self.foreign.notes.clone(), self.problems.clone());
@@ -69,7 +69,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn settle_foreign(&mut self, cause: Cause) {
-        let bridges = target::foreign_bridges(&self.state.desired, &self.state.blocked, &self.served);
+        let bridges = target::foreign_bridges(&self.state.desired, &self.state.gateway_blocked, &self.dns_listeners);
         let Some(first) = self.plan_foreign(&bridges) else { return };
         let mut failures = BTreeMap::new();
         let notes = if first.changes.is_empty() {

@@ -25,10 +25,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Ok(observed) => observed,
             Err(error) => return self.problem("observe", format!("cannot see the host's network: {error}")),
         };
-        self.told = std::mem::take(&mut self.problems);
+        self.previous_problems = std::mem::take(&mut self.problems);
         // These are judged elsewhere.
         let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
-        self.problems = self.told.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
+        self.problems =
+            self.previous_problems.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);
@@ -40,7 +41,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair_files();
         self.look_at_foreign();
         self.publish();
-        self.starting = false;
+        self.initial_sync = false;
     }
 
     fn repair_forwarding(&mut self, observed: &Observed) {
@@ -95,7 +96,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 None => (!self.kernel.has_link(&endpoint.host_ifname)).then(String::new),
             };
             // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
-            let stands = |worker: &mut Self| !worker.starting || worker.stands(&network, &endpoint);
+            let stands = |worker: &mut Self| !worker.initial_sync || worker.stands(&network, &endpoint);
             if drift.is_none() && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
                 self.repair_limits(&network, &endpoint);
                 continue;
@@ -177,7 +178,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_files(&mut self) {
-        let forgotten = if self.starting { self.kernel.forgotten_files() } else { Vec::new() };
+        let forgotten = if self.initial_sync { self.kernel.forgotten_files() } else { Vec::new() };
         for netns in forgotten {
             let what = format!("resolv.conf of {netns} was left behind");
             self.repair(&Step::Resolv { netns, before: None, now: None }, &what);
@@ -202,7 +203,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn repair(&mut self, step: &Step, what: &str) {
         match self.kernel.apply(step) {
             // A first start has nothing to repair: it makes the table.
-            Ok(()) if self.starting && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
+            Ok(()) if self.initial_sync && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
             Ok(()) => self.repaired(what),
             Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),
         }

@@ -29,7 +29,7 @@ use crate::store::{Record, Stored};
 /// Under which name the store keeps the random ULA prefix.
 const ULA_SETTING: &str = "ula-prefix";
 /// Under which the networks that ask within, their names separated by spaces.
-const BLOCKED_SETTING: &str = "dns-blocked";
+const BLOCKED_SETTING: &str = "dns-gateway_blocked";
 
 /// Desired state with the indices of decisions.
 #[derive(Debug, Default)]
@@ -54,16 +54,16 @@ pub(crate) struct State {
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
     /// Where names are asked for within the containers, because the host's firewall keeps them from their gateway.
-    pub(crate) blocked: Arc<Blocked>,
+    pub(crate) gateway_blocked: Arc<Blocked>,
 }
 
 impl State {
     /// From what was stored. Endpoints of networks that are gone are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
-        let blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
-        let blocked: Blocked = blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
+        let gateway_blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
+        let gateway_blocked: Blocked = gateway_blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
         let ula = stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok());
-        let mut state = Self { ula, blocked: Arc::new(blocked), ..Self::default() };
+        let mut state = Self { ula, gateway_blocked: Arc::new(gateway_blocked), ..Self::default() };
         for network in stored.networks {
             state.put_network(network);
         }
@@ -134,10 +134,10 @@ impl State {
     }
 
     /// Remembers which networks ask within.
-    pub(crate) fn set_blocked(&mut self, blocked: Blocked) -> Record {
-        let names: Vec<&str> = blocked.iter().map(NetworkName::as_str).collect();
+    pub(crate) fn set_blocked(&mut self, gateway_blocked: Blocked) -> Record {
+        let names: Vec<&str> = gateway_blocked.iter().map(NetworkName::as_str).collect();
         let record = Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "));
-        self.blocked = Arc::new(blocked);
+        self.gateway_blocked = Arc::new(gateway_blocked);
         record
     }
 

@@ -12,7 +12,7 @@ use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::foreign_firewall::Note;
 use crate::model::inside;
-use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
 
@@ -30,36 +30,36 @@ pub struct Snapshot {
     /// Search domains of the host, for resolv.conf.
     pub search: Vec<String>,
     /// Networks whose containers the host's firewall keeps from asking for names at their gateway.
-    pub blocked: Arc<Blocked>,
+    pub gateway_blocked: Arc<Blocked>,
     /// What other programs' firewalls drop or would drop of our traffic, and what was done about it.
     pub firewall: Arc<Vec<Note>>,
 }
 
 impl Snapshot {
     /// What the zone answers.
-    pub fn resolve(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
-        self.zone().answer(asker, name, kind)
+    pub fn resolve(&self, client: Client, name: &str, kind: RecordType) -> Answer {
+        self.zone().answer(client, name, kind)
     }
 
     /// What the zone answers, and how it comes to it.
-    pub fn explain(&self, asker: Asker, name: &str, kind: RecordType) -> Explained {
-        self.zone().explain(asker, name, kind)
+    pub fn explain(&self, client: Client, name: &str, kind: RecordType) -> Explained {
+        self.zone().explain(client, name, kind)
     }
 
     fn zone(&self) -> Zone<'_> {
         Zone { desired: &self.desired, domain: &self.domain, search: &self.search }
     }
 
-    /// Whether the asker's other names go to the host's resolvers: not from internal networks.
-    pub fn may_forward(&self, asker: Asker) -> bool {
-        self.zone().may_forward(asker)
+    /// Whether the client's other names go to the host's resolvers: not from internal networks.
+    pub fn may_forward(&self, client: Client) -> bool {
+        self.zone().may_forward(client)
     }
 
     /// The name server of a container: 127.0.0.11 where it asks within, else the bridge's address on the network that it
     /// was connected to first, IPv4 before IPv6. One is enough, it answers for all of its networks; a second would only be
     /// asked in its place.
     pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {
-        if target::inside(&self.desired, &self.blocked, container, false).is_some() {
+        if target::inside(&self.desired, &self.gateway_blocked, container, false).is_some() {
             return Some(inside::AT.into());
         }
         container.endpoints.iter().find_map(|endpoint| {

@@ -86,7 +86,7 @@ pub struct NetworkCounts {
 /// Why there was no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
-    /// Questions came faster than they can be answered, and this one's asker had had its share.
+    /// Questions came faster than they can be answered, and this one's client had had its share.
     Flood,
     /// It was no question: too short, or itself a reply.
     NoQuestion,
@@ -134,12 +134,12 @@ impl NetworkCounts {
         self.unanswered[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts questions of askers that flood, which the kernel dropped.
+    /// Counts questions of clients that flood, which the kernel dropped.
     pub fn lost(&self, count: u32) {
         self.unanswered[Unanswered::Flood as usize].fetch_add(count.into(), Ordering::Relaxed);
     }
 
-    /// Counts a question that got SERVFAIL because too many of its asker waited; it counts as a reply besides.
+    /// Counts a question that got SERVFAIL because too many of its client waited; it counts as a reply besides.
     pub fn shed(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);
     }

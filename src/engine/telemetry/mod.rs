@@ -13,7 +13,7 @@ pub use meter::{Meter, NetworkCounts};
 
 /// The one place where it is kept; made with the engine.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub struct Telemetry {
     /// Counts.
     pub meter: Meter,
     /// Who is logged, and what was logged of them.

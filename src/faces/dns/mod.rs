@@ -1,18 +1,18 @@
 //! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
 //!
-//! There are two ways to a reply. The quick one is for ordinary questions about names of ours: `wire` reads them,
-//! `quick` answers them, `encode` writes the reply, `recent` has it at hand when it is asked for again. Everything else
-//! goes the slow way: `handler` turns any message into a reply, `reply` builds and encodes it in hickory's types. Where
-//! both ways can answer they say the same.
+//! A question takes one of two paths. The fast path is for ordinary questions about names of ours: `message::wire` reads
+//! them, `answer::fast_path` answers them, `message::encode` writes the reply, `answer::packet_cache` keeps it for the next
+//! time. Everything else takes the slow path: `answer::slow_path` turns any message into a reply, `message::reply` builds
+//! and encodes it in hickory's types. Where both paths can answer they say the same.
 //!
-//! `forward` has other names answered: `upstreams` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks
-//! them, `flights` bounds how many questions wait and asks each once (`question`), `cache` keeps what they say, `failures` that nobody
-//! knew.
+//! `forward` answers other names: `selection` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks them,
+//! `in_flight` bounds how many questions wait and asks each once (`cache_key`), `cache` keeps the answers, `failures` keeps
+//! what nobody could answer.
 //!
-//! `server` knows which sockets are served. `udp` is the loop that serves those of all gateways on a thread of its own,
-//! `queue` bounds what it hands to the slow way, `overload` says whose questions it leaves when there are too many; `tcp`
-//! serves connections, `base::clients` bounds how many there are.
-//! `watch` counts and logs what both reply; `forwarding` is the door for other faces.
+//! `listen` serves sockets: `server` knows which. `udp` is the loop that serves the sockets of all gateways on a thread of
+//! its own, `admission` bounds what it hands to the slow path (`jobs`), `load_shedding` decides whose questions it drops when
+//! there are too many, `quarantine` and `pauses` keep a flood away from other clients. `tcp` serves connections, which
+//! `base::connections` bounds. `telemetry` counts and logs the replies.
 
 mod answer;
 mod forward;

@@ -1,6 +1,6 @@
 //! Counting and logging, at the edge: from the bytes that came and the bytes that go, whichever way they took.
 //!
-//! Counting is an increment at a place that is known before the query comes. Logging is off for almost everybody, which
+//! Counting is an increment at a listener that is known before the query comes. Logging is off for almost everybody, which
 //! one look per batch tells; for whom it is on, the bytes are copied and a task reads them. When that task lags, entries
 //! are dropped and counted: nobody who answers waits for a log.
 
@@ -22,7 +22,7 @@ use crate::base::{clock, monotonic};
 use crate::engine::Snapshot;
 use crate::engine::telemetry::log::Logging;
 use crate::engine::telemetry::meter::{Unanswered, code_name};
-use crate::engine::telemetry::{Entry, Logged, NetworkCounts, Seen};
+use crate::engine::telemetry::{Entry, Logged, NetworkCounts, Telemetry};
 use crate::model::names::NetworkName;
 
 /// Entries that wait to be written, of all containers. Writing one takes some 20 us.
@@ -32,22 +32,22 @@ const ANSWERS: usize = 8;
 
 /// What counts and logs; cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct Watch {
-    seen: Arc<Seen>,
+pub(super) struct Recorder {
+    seen: Arc<Telemetry>,
     notes: mpsc::Sender<Note>,
 }
 
 /// One address at which questions come in.
 #[derive(Debug)]
-pub(super) struct Place {
-    watch: Watch,
+pub(super) struct Listener {
+    recorder: Recorder,
     address: IpAddr,
     /// Who asks there; `None`: whom the source tells.
-    asker: Option<IpAddr>,
+    client: Option<IpAddr>,
     counted: ArcSwapOption<Counted>,
 }
 
-/// For which network a place counts.
+/// For which network a listener counts.
 #[derive(Debug)]
 struct Counted {
     network: NetworkName,
@@ -60,7 +60,7 @@ pub(super) struct Replied<'a> {
     pub(super) question: &'a [u8],
     /// Nothing is counted when it is empty.
     pub(super) reply: &'a [u8],
-    pub(super) asker: IpAddr,
+    pub(super) client: IpAddr,
     pub(super) origin: Origin,
     pub(super) transport: Transport,
     /// When the question came.
@@ -68,8 +68,8 @@ pub(super) struct Replied<'a> {
 }
 
 /// A batch of questions that came together.
-pub(super) struct Watched<'a> {
-    place: &'a Place,
+pub(super) struct BatchTelemetry<'a> {
+    listener: &'a Listener,
     snapshot: &'a Snapshot,
     counts: Arc<NetworkCounts>,
     logging: arc_swap::Guard<Arc<Logging>>,
@@ -80,7 +80,7 @@ pub(super) struct Watched<'a> {
 
 /// An open TCP connection.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Seen>);
+pub(super) struct Open(Arc<Telemetry>);
 
 /// An entry to be written.
 #[derive(Debug)]
@@ -94,26 +94,26 @@ struct Note {
     duration: Duration,
 }
 
-impl Watch {
+impl Recorder {
     /// Starts the task that writes the logs; it ends with the last clone. Must be called within the runtime.
-    pub(super) fn start(seen: Arc<Seen>) -> Self {
+    pub(super) fn start(seen: Arc<Telemetry>) -> Self {
         let (notes, waiting) = mpsc::channel(WAITING);
         tokio::spawn(write(waiting));
         Self { seen, notes }
     }
 
-    /// Logs a query of the asker, if it is logged.
+    /// Logs a query of the client, if it is logged.
     fn note(&self, logging: &Logging, snapshot: &Snapshot, replied: Replied<'_>) {
         if logging.is_empty() {
             return;
         }
-        let endpoint = snapshot.desired.at_address(replied.asker.to_canonical());
+        let endpoint = snapshot.desired.at_address(replied.client.to_canonical());
         let Some(to) = endpoint.and_then(|endpoint| logging.get(&endpoint.container.id)) else { return };
-        let Ok(place) = self.notes.try_reserve() else {
+        let Ok(listener) = self.notes.try_reserve() else {
             to.drop_one();
             return;
         };
-        place.send(Note {
+        listener.send(Note {
             to: to.clone(),
             time: clock::now(),
             question: replied.question.to_vec(),
@@ -125,34 +125,34 @@ impl Watch {
     }
 }
 
-impl Place {
-    pub(super) fn new(watch: Watch, address: IpAddr, asker: Option<IpAddr>) -> Arc<Self> {
-        Arc::new(Self { watch, address, asker, counted: ArcSwapOption::empty() })
+impl Listener {
+    pub(super) fn new(recorder: Recorder, address: IpAddr, client: Option<IpAddr>) -> Arc<Self> {
+        Arc::new(Self { recorder, address, client, counted: ArcSwapOption::empty() })
     }
 
     /// Who asks a question that came from there.
-    pub(super) fn asker(&self, source: SocketAddr) -> SocketAddr {
-        self.asker.map_or(source, |asker| SocketAddr::new(asker, source.port()))
+    pub(super) fn client(&self, source: SocketAddr) -> SocketAddr {
+        self.client.map_or(source, |client| SocketAddr::new(client, source.port()))
     }
 
-    /// Whose share a question of this asker counts against where questions are too many: its own. Sources that are no
+    /// Whose share a question of this client counts against where questions are too many: its own. Sources that are no
     /// container's have one together, or a container that makes them up would have a share for each.
-    pub(super) fn share(&self, snapshot: &Snapshot, asker: IpAddr) -> IpAddr {
-        let known = asker == self.address || snapshot.desired.at_address(asker).is_some();
-        if known { asker } else { Ipv6Addr::UNSPECIFIED.into() }
+    pub(super) fn share(&self, snapshot: &Snapshot, client: IpAddr) -> IpAddr {
+        let known = client == self.address || snapshot.desired.at_address(client).is_some();
+        if known { client } else { Ipv6Addr::UNSPECIFIED.into() }
     }
 
     /// The counts of the network whose name server this is; within a container, which may change its networks, those of
     /// its first. The network may enter the state after its sockets opened.
     fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
-        let (meter, desired) = (&self.watch.seen.meter, &snapshot.desired);
+        let (meter, desired) = (&self.recorder.seen.meter, &snapshot.desired);
         let counted = self.counted.load();
         // A gateway's sockets are closed with its network.
-        if let Some(counted) = counted.as_ref().filter(|_| self.asker.is_none()) {
+        if let Some(counted) = counted.as_ref().filter(|_| self.client.is_none()) {
             return counted.counts.clone();
         }
-        let network = match self.asker {
-            Some(asker) => desired.at_address(asker).and_then(|endpoint| desired.network(&endpoint.network)),
+        let network = match self.client {
+            Some(client) => desired.at_address(client).and_then(|endpoint| desired.network(&endpoint.network)),
             None => desired.at_gateway(self.address),
         };
         let Some(network) = network else { return meter.elsewhere.clone() };
@@ -165,13 +165,13 @@ impl Place {
     }
 
     /// A batch that has just come.
-    pub(super) fn batch<'a>(&'a self, snapshot: &'a Snapshot) -> Watched<'a> {
+    pub(super) fn batch<'a>(&'a self, snapshot: &'a Snapshot) -> BatchTelemetry<'a> {
         let counts = self.counts(snapshot);
-        Watched {
-            place: self,
+        BatchTelemetry {
+            listener: self,
             snapshot,
             counts,
-            logging: self.watch.seen.log.now(),
+            logging: self.recorder.seen.log.now(),
             came: monotonic::now(),
             replied: [0; Origin::WORDS.len()],
         }
@@ -185,12 +185,12 @@ impl Place {
             return;
         }
         counts.replied(wire::kind(replied.question), wire::code(replied.reply), replied.origin);
-        self.watch.seen.meter.took(replied.origin, replied.came.elapsed());
-        self.watch.note(&self.watch.seen.log.now(), snapshot, replied);
+        self.recorder.seen.meter.took(replied.origin, replied.came.elapsed());
+        self.recorder.note(&self.recorder.seen.log.now(), snapshot, replied);
     }
 }
 
-impl Place {
+impl Listener {
     /// A question was answered SERVFAIL because too much waits.
     pub(super) fn shed(&self, snapshot: &Snapshot) {
         self.counts(snapshot).shed();
@@ -198,18 +198,18 @@ impl Place {
 
     /// A TCP connection has been opened; it is closed when what this returns is dropped.
     pub(super) fn opened(&self) -> Open {
-        self.watch.seen.meter.tcp.open.fetch_add(1, Ordering::Relaxed);
-        Open(self.watch.seen.clone())
+        self.recorder.seen.meter.tcp.open.fetch_add(1, Ordering::Relaxed);
+        Open(self.recorder.seen.clone())
     }
 
     /// A TCP connection was closed at once, because too many are open.
     pub(super) fn refused(&self) {
-        self.watch.seen.meter.tcp.refused.fetch_add(1, Ordering::Relaxed);
+        self.recorder.seen.meter.tcp.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// An idle TCP connection was closed to make room.
     pub(super) fn dismissed(&self) {
-        self.watch.seen.meter.tcp.dismissed.fetch_add(1, Ordering::Relaxed);
+        self.recorder.seen.meter.tcp.dismissed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -219,20 +219,20 @@ impl Drop for Open {
     }
 }
 
-impl Watched<'_> {
+impl BatchTelemetry<'_> {
     /// When the batch came.
     pub(super) fn came(&self) -> Instant {
         self.came
     }
 
     /// A question of the batch is replied to at once.
-    pub(super) fn replied(&mut self, question: &[u8], reply: &[u8], asker: SocketAddr, origin: Origin) {
+    pub(super) fn replied(&mut self, question: &[u8], reply: &[u8], client: SocketAddr, origin: Origin) {
         self.counts.replied(wire::kind(question), wire::code(reply), origin);
         self.replied[origin.index()] += 1;
         if !self.logging.is_empty() {
-            let (asker, came, transport) = (asker.ip(), self.came, Transport::Udp);
-            let replied = Replied { question, reply, asker, origin, transport, came };
-            self.place.watch.note(&self.logging, self.snapshot, replied);
+            let (client, came, transport) = (client.ip(), self.came, Transport::Udp);
+            let replied = Replied { question, reply, client, origin, transport, came };
+            self.listener.recorder.note(&self.logging, self.snapshot, replied);
         }
     }
 
@@ -249,16 +249,16 @@ impl Watched<'_> {
     }
 
     /// A message of the batch cannot be taken care of now; the reply is empty where it is no ordinary question.
-    pub(super) fn shed(&mut self, message: &[u8], reply: &[u8], asker: SocketAddr) {
+    pub(super) fn shed(&mut self, message: &[u8], reply: &[u8], client: SocketAddr) {
         self.counts.shed();
         if !reply.is_empty() {
-            self.replied(message, reply, asker, Origin::Nobody);
+            self.replied(message, reply, client, Origin::Nobody);
         }
     }
 
     /// The replies are ready: each took as long as the batch.
     pub(super) fn ready(self) {
-        self.place.watch.seen.meter.took_each(self.replied, self.came.elapsed());
+        self.listener.recorder.seen.meter.took_each(self.replied, self.came.elapsed());
     }
 }
 
@@ -345,16 +345,17 @@ mod tests {
 
     #[test]
     fn entries_that_nobody_takes_are_dropped_and_counted_not_waited_for() {
-        let (snapshot, seen) = (snapshot(), Arc::new(Seen::default()));
+        let (snapshot, seen) = (snapshot(), Arc::new(Telemetry::default()));
         let container = &snapshot.desired.containers().next().unwrap().container;
         let web = seen.log.switch_on(container, clock::now());
         let (notes, mut waiting) = mpsc::channel(1);
-        let place = Place::new(Watch { seen, notes }, "10.0.0.1".parse().unwrap(), None);
-        let (asker, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
+        let listener = Listener::new(Recorder { seen, notes }, "10.0.0.1".parse().unwrap(), None);
+        let (client, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
         let (question, reply) = ([0; 12], [0; 12]);
         let ask = || {
             let origin = Origin::Local;
-            place.replied(&snapshot, Replied { question: &question, reply: &reply, asker, origin, transport, came });
+            listener
+                .replied(&snapshot, Replied { question: &question, reply: &reply, client, origin, transport, came });
         };
         (0..3).for_each(|_| ask());
         assert_eq!(web.dropped(), 2);
@@ -367,7 +368,7 @@ mod tests {
     #[test]
     fn a_place_within_a_container_counts_for_its_first_network() {
         let mut snapshot = snapshot();
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(Telemetry::default());
         for n in 1..=2 {
             let network = json!({"name": format!("net{n}"), "id": format!("{n:064}"), "internal": false, "mtu": 1500,
                 "labels": {}, "created": 0, "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true},
@@ -377,11 +378,12 @@ mod tests {
         let first = snapshot.desired.endpoints().next().unwrap().clone();
         let second = Endpoint { network: "net2".parse().unwrap(), sequence: 2, addresses: vec![], ..(*first).clone() };
         snapshot.desired.insert_endpoint(second);
-        let watch = Watch { seen: seen.clone(), notes: mpsc::channel(1).0 };
+        let recorder = Recorder { seen: seen.clone(), notes: mpsc::channel(1).0 };
         let own = first.container.id.own_address();
-        let place = Place::new(watch, own, Some(own));
-        let ask =
-            |snapshot: &Snapshot| place.batch(snapshot).replied(b"", b"", SocketAddr::from(([0; 4], 0)), Origin::Local);
+        let listener = Listener::new(recorder, own, Some(own));
+        let ask = |snapshot: &Snapshot| {
+            listener.batch(snapshot).replied(b"", b"", SocketAddr::from(([0; 4], 0)), Origin::Local);
+        };
         let counted = |snapshot: &Snapshot| -> Vec<(String, u64)> {
             let all = seen.meter.networks(&snapshot.desired).into_iter();
             all.map(|(name, counts)| (name.to_string(), counts.replies().map(|(.., n)| n).sum())).collect()

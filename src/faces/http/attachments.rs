@@ -141,7 +141,7 @@ async fn collect(
     let owner: NetworkName = owner.parse()?;
     let key = |valid: &AttachmentRef| Ok((valid.container.parse()?, valid.ifname.parse()?));
     let valid = request.valid.iter().map(key).collect::<Result<Vec<_>, Problem>>()?;
-    let gone = shared.handle.collect(owner, valid).await?;
+    let gone = shared.handle.gc(owner, valid).await?;
     let shown = |endpoint: &std::sync::Arc<Endpoint>| AttachmentRef {
         container: endpoint.runtime_id().to_string(),
         ifname: endpoint.ifname.to_string(),

@@ -11,7 +11,7 @@ use crate::model::question::{Answer, Reason};
 pub(super) enum Upstream {
     /// The name is ours.
     NotConcerned,
-    /// The asker's questions are not forwarded.
+    /// The client's questions are not forwarded.
     Forbidden,
     /// One was asked, or would have been.
     Asked(Asked),
@@ -34,7 +34,7 @@ pub(super) fn word(reason: Reason) -> &'static str {
     }
 }
 
-/// The explanation: what the asker (`who`) sees, who has the name, where else it exists, and what an upstream said.
+/// The explanation: what the client (`who`) sees, who has the name, where else it exists, and what an upstream said.
 pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind: &str, who: &str) -> Vec<String> {
     let mut lines = vec![sees(who, &explained.networks)];
     match upstream {

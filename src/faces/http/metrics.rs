@@ -25,7 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let snapshot = shared.handle.snapshot();
     let mut text = render(&snapshot, shared.is_ready());
-    dns::render(&mut text, &snapshot.desired, &shared.handle.seen().meter, shared.names.as_ref());
+    dns::render(&mut text, &snapshot.desired, &shared.handle.telemetry().meter, shared.names.as_ref());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 

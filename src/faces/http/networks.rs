@@ -65,7 +65,7 @@ async fn network(State(shared): State<Shared>, Segments(name): Segments<String>)
         (status = 404, body = ErrorBody, description = "No such network"),
         (status = 409, body = ErrorBody, description = "Code `exhausted`: no address or bridge port is left")))]
 async fn room(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<StatusCode, Problem> {
-    shared.handle.room(&name).await?;
+    shared.handle.capacity(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

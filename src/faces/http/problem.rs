@@ -91,7 +91,7 @@ impl From<QueryRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        // Clients show the message as one line.
+        // Connections show the message as one line.
         let message = self.message.split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(code = self.code, message, "request failed");

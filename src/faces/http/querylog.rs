@@ -34,7 +34,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[utoipa::path(get, path = "/v1/dns/log", operation_id = "list_query_logs", tag = "dns",
     responses((status = 200, body = Vec<LoggedContainer>, description = "May be empty")))]
 async fn list(State(shared): State<Shared>) -> Json<Vec<LoggedContainer>> {
-    let mut logs: Vec<_> = shared.handle.seen().log.now().values().map(publish).collect();
+    let mut logs: Vec<_> = shared.handle.telemetry().log.now().values().map(publish).collect();
     logs.sort_by(|one, other| one.container.name.cmp(&other.container.name));
     Json(logs)
 }
@@ -50,7 +50,7 @@ async fn switch_on(
     Segments(text): Segments<String>,
 ) -> Result<Json<LoggedContainer>, Problem> {
     let attached = find::container(&shared.handle.snapshot(), &text)?;
-    let logged = shared.handle.seen().log.switch_on(&attached.container, clock::now());
+    let logged = shared.handle.telemetry().log.switch_on(&attached.container, clock::now());
     Ok(Json(publish(&logged)))
 }
 
@@ -62,7 +62,7 @@ async fn switch_on(
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn switch_off(State(shared): State<Shared>, Segments(text): Segments<String>) -> Result<StatusCode, Problem> {
     let attached = find::container(&shared.handle.snapshot(), &text)?;
-    shared.handle.seen().log.switch_off(&attached.container.id);
+    shared.handle.telemetry().log.switch_off(&attached.container.id);
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -93,7 +93,7 @@ async fn show(
     share: Share,
 ) -> Result<Response, Problem> {
     let container = &find::container(&shared.handle.snapshot(), &text)?.container;
-    let logged = shared.handle.seen().log.of(&container.id).ok_or_else(|| {
+    let logged = shared.handle.telemetry().log.of(&container.id).ok_or_else(|| {
         let name = &container.name;
         let message = format!("the queries of container {name} are not logged: see `netd dns log on {name}`");
         Problem::new(ErrorKind::NotFound, message)

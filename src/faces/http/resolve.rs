@@ -16,7 +16,7 @@ use crate::api::v1::{ContainerRef, ErrorBody, Holder, Resolved};
 use crate::engine::dns::names::Asked;
 use crate::engine::telemetry::Origin;
 use crate::model::endpoint::Endpoint;
-use crate::model::question::{Answer, Asker, Service};
+use crate::model::question::{Answer, Client, Service};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(resolve))
@@ -56,13 +56,13 @@ async fn resolve(State(shared): State<Shared>, Params(question): Params<Question
             (Some(address.ip()), Some(container.container.name.to_string()), beside)
         }
     };
-    let asker = address.map_or(Asker::Host, Asker::Address);
-    let explained = snapshot.explain(asker, &name, record.kind);
+    let client = address.map_or(Client::Host, Client::Address);
+    let explained = snapshot.explain(client, &name, record.kind);
     let upstream = match explained.answer {
         Answer::Forward | Answer::NxDomain if beside.is_some() => {
             Upstream::Asked(shared.names.ask(beside, &name, &record.name).await)
         }
-        Answer::Forward if !snapshot.may_forward(asker) => Upstream::Forbidden,
+        Answer::Forward if !snapshot.may_forward(client) => Upstream::Forbidden,
         Answer::Forward => Upstream::Asked(shared.names.ask(address, &name, &record.name).await),
         _ => Upstream::NotConcerned,
     };

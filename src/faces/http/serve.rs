@@ -32,7 +32,7 @@ use super::budget::{Budget, Stopping, Weight};
 use super::caller::{Caller, Client};
 use super::local;
 use super::socket::{Socket, Wire};
-use crate::base::clients::{Admitted, Busy, Clients};
+use crate::base::connections::{Admitted, Busy, Connections};
 use crate::base::descriptors::Room;
 use crate::base::shares::Shares;
 
@@ -63,7 +63,7 @@ const BUSY: &str =
 struct Server {
     router: Router,
     stopping: Stopping,
-    clients: Arc<Clients<Client>>,
+    clients: Arc<Connections<Client>>,
     bodies: Arc<Shares<Client>>,
     streams: Arc<Shares<Client>>,
     room: Room,
@@ -181,7 +181,7 @@ impl Server {
         Self {
             router: router.layer(axum::Extension(stopping.clone())),
             stopping,
-            clients: Clients::new(PER_CLIENT, TOTAL),
+            clients: Connections::new(PER_CLIENT, TOTAL),
             bodies: Shares::new(BODIES, 1),
             streams: Shares::new(STREAMS, 1),
             room,

@@ -1,6 +1,6 @@
 //! The API over a real unix socket, asked by our own blocking client, with an engine in memory behind it.
 
-mod seen;
+mod telemetry;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

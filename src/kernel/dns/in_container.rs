@@ -19,7 +19,7 @@ use crate::model::inside::{AT, Inside};
 const LOOPBACK: u32 = 1;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
-/// There is one asker.
+/// There is one client.
 const NO_LANES: usize = 0;
 const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
 
@@ -55,7 +55,7 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
         }
     })?;
     sockets.address = inside.container.own_address();
-    sockets.asker = Some(sockets.address);
+    sockets.client = Some(sockets.address);
     if inside.beside {
         sockets.beside = Some(Resolver::new(netns::open_exactly(&inside.netns)?));
     }

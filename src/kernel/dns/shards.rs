@@ -2,7 +2,7 @@
 //! source has a receive queue of its own, or one of its own with few others (`SO_REUSEPORT`, and a classic BPF program
 //! that chooses; socket(7)). One source that fills its queue costs no other source a datagram.
 //!
-//! The last socket is the one apart: none is in its place by address, only the sources that are named.
+//! The last socket is the one quarantined: none is in its place by address, only the sources that are named.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -15,27 +15,27 @@ use nix::sys::socket::sockopt::{AttachReusePortCbpf, ReusePort};
 
 /// Lanes by address at one gateway, where descriptors are plenty. Addresses are handed out one after the other, so so
 /// many containers of a network are alone on theirs.
-const LANES_MAX: usize = 16;
-/// Where they are few, one lane for each so many that the process may have: with 1024 of them, 100 gateways take half.
-const DESCRIPTORS_PER_LANE: u64 = 256;
-/// Sources that can be put apart at once.
-pub const APART_MAX: usize = 16;
+const SHARDS_MAX: usize = 16;
+/// Where they are few, one shard for each so many that the process may have: with 1024 of them, 100 gateways take half.
+const DESCRIPTORS_PER_SHARD: u64 = 256;
+/// Sources that can be put quarantined at once.
+pub const QUARANTINE_MAX: usize = 16;
 
 /// Where the address of the source is in the network header, in words of 4 bytes.
 const SOURCE4: [u32; 1] = [12];
 const SOURCE6: [u32; 4] = [8, 12, 16, 20];
 
-/// How many lanes by address a gateway is to have.
+/// How many shards by address a gateway is to have.
 pub(in crate::kernel) fn per_gateway() -> usize {
     let (may, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
-    usize::try_from(may / DESCRIPTORS_PER_LANE).unwrap_or(LANES_MAX).clamp(1, LANES_MAX)
+    usize::try_from(may / DESCRIPTORS_PER_SHARD).unwrap_or(SHARDS_MAX).clamp(1, SHARDS_MAX)
 }
 
-/// Opens `lanes` sockets by address and the one apart. `bind` makes a socket bound to that address, after having done
+/// Opens `shards` sockets by address and the one quarantined. `bind` makes a socket bound to that address, after having done
 /// what it is given. Fails with `AddrInUse` when anybody else has it, even one who would share it.
 pub(in crate::kernel) fn open(
     at: SocketAddr,
-    lanes: usize,
+    shards: usize,
     bind: impl Fn(SocketAddr, bool) -> io::Result<UdpSocket>,
 ) -> io::Result<Vec<UdpSocket>> {
     // The first is bound alone, and lets others in afterwards: otherwise it would join a group of another program that
@@ -45,27 +45,28 @@ pub(in crate::kernel) fn open(
     // The port may have been the kernel's choice.
     let at = first.local_addr()?;
     let mut sockets = vec![first];
-    while sockets.len() <= lanes {
+    while sockets.len() <= shards {
         sockets.push(bind(at, true)?);
     }
-    steer(&sockets[0], lanes, &[])?;
+    steer(&sockets[0], shards, &[])?;
     Ok(sockets)
 }
 
-/// From now on these sources (of the socket's family, [`APART_MAX`] at most) go to the last socket of the group, and all
-/// others to one of the first `lanes` by their address. `any` is any socket of the group.
-pub fn steer(any: &UdpSocket, lanes: usize, apart: &[IpAddr]) -> io::Result<()> {
-    let lanes = u32::try_from(lanes).map_err(|_| Errno::EINVAL)?;
-    let mut program = program(any.local_addr()?.is_ipv4(), lanes, &apart[..apart.len().min(APART_MAX)]);
+/// From now on these sources (of the socket's family, [`QUARANTINE_MAX`] at most) go to the last socket of the group, and all
+/// others to one of the first `shards` by their address. `any` is any socket of the group.
+pub fn steer(any: &UdpSocket, shards: usize, quarantined: &[IpAddr]) -> io::Result<()> {
+    let shards = u32::try_from(shards).map_err(|_| Errno::EINVAL)?;
+    let mut program =
+        program(any.local_addr()?.is_ipv4(), shards, &quarantined[..quarantined.len().min(QUARANTINE_MAX)]);
     let length = u16::try_from(program.len()).map_err(|_| Errno::EINVAL)?;
     Ok(setsockopt(any, AttachReusePortCbpf, &sock_fprog { len: length, filter: program.as_mut_ptr() })?)
 }
 
 /// Returns the index of the socket in its group, which is the order in which they were bound. An index that is not
 /// there, or a header that cannot be read, leads to any of them: then the shares are not kept, but nothing is lost.
-fn program(v4: bool, lanes: u32, apart: &[IpAddr]) -> Vec<sock_filter> {
+fn program(v4: bool, shards: u32, quarantined: &[IpAddr]) -> Vec<sock_filter> {
     let mut program = Vec::new();
-    for address in apart {
+    for address in quarantined {
         let words: Vec<(u32, u32)> = match address {
             IpAddr::V4(address) if v4 => vec![(SOURCE4[0], u32::from(*address))],
             IpAddr::V6(address) if !v4 => {
@@ -86,10 +87,10 @@ fn program(v4: bool, lanes: u32, apart: &[IpAddr]) -> Vec<sock_filter> {
                 k: word,
             });
         }
-        program.push(statement(libc::BPF_RET | libc::BPF_K, lanes));
+        program.push(statement(libc::BPF_RET | libc::BPF_K, shards));
     }
     program.push(load(if v4 { SOURCE4[0] } else { SOURCE6[3] }));
-    program.push(statement(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, lanes.max(1)));
+    program.push(statement(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, shards.max(1)));
     program.push(statement(libc::BPF_RET | libc::BPF_A, 0));
     program
 }
@@ -130,12 +131,12 @@ mod tests {
     }
 
     /// On which socket what that source sends arrives.
-    fn lane_of(sockets: &[UdpSocket], source: &str) -> usize {
-        let asker = UdpSocket::bind((source.parse::<IpAddr>().unwrap(), 0)).unwrap();
-        asker.send_to(b"x", sockets[0].local_addr().unwrap()).unwrap();
+    fn shard_of(sockets: &[UdpSocket], source: &str) -> usize {
+        let client = UdpSocket::bind((source.parse::<IpAddr>().unwrap(), 0)).unwrap();
+        client.send_to(b"x", sockets[0].local_addr().unwrap()).unwrap();
         arrives(&sockets.iter().collect::<Vec<_>>(), source);
         let arrived: Vec<usize> =
-            (0..sockets.len()).filter(|lane| sockets[*lane].recv_from(&mut [0; 8]).is_ok()).collect();
+            (0..sockets.len()).filter(|shard| sockets[*shard].recv_from(&mut [0; 8]).is_ok()).collect();
         assert_eq!(arrived.len(), 1, "{source}: {arrived:?}");
         arrived[0]
     }
@@ -153,17 +154,17 @@ mod tests {
             for (gateway, sources) in [("127.0.0.1", v4), ("fd00::1", v6)] {
                 let sockets = sockets::open(gateway.parse().unwrap(), sockets::PORT, 16).unwrap().udp;
                 assert_eq!(sockets.len(), 17);
-                let lanes = || sources.map(|source| lane_of(&sockets, source));
-                assert_eq!(lanes(), [2, 3, 3, 2], "{gateway}");
+                let shards = || sources.map(|source| shard_of(&sockets, source));
+                assert_eq!(shards(), [2, 3, 3, 2], "{gateway}");
                 let other = "192.0.2.1".parse().unwrap();
                 let named = [other, sources[1].parse().unwrap(), "fd77::1".parse().unwrap()];
                 steer(&sockets[5], 16, &named).unwrap();
-                assert_eq!(lanes(), [2, 16, 3, 2], "{gateway}");
+                assert_eq!(shards(), [2, 16, 3, 2], "{gateway}");
                 let many: Vec<IpAddr> = sources.iter().cycle().take(5_000).map(|s| s.parse().unwrap()).collect();
                 steer(&sockets[16], 16, &many).unwrap();
-                assert_eq!(lanes(), [16; 4], "{gateway}");
+                assert_eq!(shards(), [16; 4], "{gateway}");
                 steer(&sockets[0], 16, &[]).unwrap();
-                assert_eq!(lanes(), [2, 3, 3, 2], "{gateway}");
+                assert_eq!(shards(), [2, 3, 3, 2], "{gateway}");
             }
         });
     }
@@ -175,16 +176,16 @@ mod tests {
             let sockets = sockets::open("127.0.0.1".parse().unwrap(), sockets::PORT, 4).unwrap().udp;
             let at = sockets[0].local_addr().unwrap();
             let flood = UdpSocket::bind("127.0.0.2:0").unwrap();
-            let waiting = |lane: usize| std::iter::from_fn(|| sockets[lane].recv(&mut [0; 64]).ok()).count();
+            let waiting = |shard: usize| std::iter::from_fn(|| sockets[shard].recv(&mut [0; 64]).ok()).count();
             let send = |socket: &UdpSocket| assert_eq!(socket.send_to(&[0; 60], at).unwrap(), 60);
             (0..20_000).for_each(|_| send(&flood));
             for source in ["127.0.0.1:0", "127.0.0.3:0", "127.0.0.4:0"] {
                 send(&UdpSocket::bind(source).unwrap());
             }
-            [0, 1, 2, 3].into_iter().for_each(|lane| arrives(&[&sockets[lane]], "a datagram"));
-            let lanes = [0, 1, 2, 3, 4].map(waiting);
-            assert!((1..20_000).contains(&lanes[2]), "it is bounded: {lanes:?}");
-            assert_eq!([lanes[0], lanes[1], lanes[3], lanes[4]], [1, 1, 1, 0]);
+            [0, 1, 2, 3].into_iter().for_each(|shard| arrives(&[&sockets[shard]], "a datagram"));
+            let shards = [0, 1, 2, 3, 4].map(waiting);
+            assert!((1..20_000).contains(&shards[2]), "it is bounded: {shards:?}");
+            assert_eq!([shards[0], shards[1], shards[3], shards[4]], [1, 1, 1, 0]);
         });
     }
 

@@ -3,7 +3,7 @@
 //! They are not on port 53: that would take it from every server of the host that listens on all addresses, and from
 //! every container that publishes it. The firewall leads questions there (`logic::firewall`, chain `dns`).
 //!
-//! UDP has several sockets there, its lanes (`kernel::dns::shards`): the queue that one asker's flood fills is not the others'.
+//! UDP has several sockets there, its shards (`kernel::dns::shards`): the queue that one client's flood fills is not the others'.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -25,22 +25,22 @@ const TRIES: u16 = 64;
 const BACKLOG: i32 = 128;
 /// Bytes of queries that may wait at each UDP socket; the kernel allows twice as many, and counts some 800 for each
 /// query. The usual 208 KiB is full after 500: a burst of containers that start together must not lose any. With all of
-/// its lanes full a gateway holds 34 MiB.
+/// its shards full a gateway holds 34 MiB.
 const QUERIES_WAIT: usize = 1 << 20;
 
-/// Opens them at a gateway, with as many lanes as there are descriptors for.
+/// Opens them at a gateway, with as many shards as there are descriptors for.
 pub fn open_at_gateway(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
     open(address, port, shards::per_gateway())
 }
 
 /// Opens them, non-blocking and close-on-exec, at this port or, where somebody has it, at another one. They need not
-/// wait for the address: it may appear later (`IP_FREEBIND`). UDP has so many lanes by address and one apart; none: a
-/// single socket, for a single asker.
-pub fn open(address: IpAddr, port: u16, lanes: usize) -> Result<DnsSockets, KernelError> {
+/// wait for the address: it may appear later (`IP_FREEBIND`). UDP has so many shards by address and one apart; none: a
+/// single socket, for a single client.
+pub fn open(address: IpAddr, port: u16, shards: usize) -> Result<DnsSockets, KernelError> {
     let mut taken = None;
     for port in std::iter::once(port).chain(PORT..PORT + TRIES) {
-        match pair(SocketAddr::new(address, port), lanes) {
-            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp, asker: None, beside: None }),
+        match pair(SocketAddr::new(address, port), shards) {
+            Ok((udp, tcp)) => return Ok(DnsSockets { address, port, udp, tcp, client: None, beside: None }),
             Err((_, error)) if error.kind() == io::ErrorKind::AddrInUse => taken = Some(error),
             Err((attempted, error)) => return Err(refused(attempted, address, port)(error)),
         }
@@ -50,10 +50,10 @@ pub fn open(address: IpAddr, port: u16, lanes: usize) -> Result<DnsSockets, Kern
 }
 
 /// Opens them at this port and no other.
-pub fn open_exactly(address: IpAddr, port: u16, lanes: usize) -> Result<DnsSockets, KernelError> {
-    let (udp, tcp) = pair(SocketAddr::new(address, port), lanes)
+pub fn open_exactly(address: IpAddr, port: u16, shards: usize) -> Result<DnsSockets, KernelError> {
+    let (udp, tcp) = pair(SocketAddr::new(address, port), shards)
         .map_err(|(attempted, error)| refused(attempted, address, port)(error))?;
-    Ok(DnsSockets { address, port, udp, tcp, asker: None, beside: None })
+    Ok(DnsSockets { address, port, udp, tcp, client: None, beside: None })
 }
 
 fn refused(attempted: &'static str, address: IpAddr, port: u16) -> impl Fn(io::Error) -> KernelError {
@@ -61,8 +61,8 @@ fn refused(attempted: &'static str, address: IpAddr, port: u16) -> impl Fn(io::E
 }
 
 /// UDP and TCP on the same port; with an error, what was attempted.
-fn pair(at: SocketAddr, lanes: usize) -> Result<(Vec<UdpSocket>, TcpListener), (&'static str, io::Error)> {
-    let udp = if lanes == 0 { datagrams(at, false).map(|one| vec![one]) } else { shards::open(at, lanes, datagrams) };
+fn pair(at: SocketAddr, shards: usize) -> Result<(Vec<UdpSocket>, TcpListener), (&'static str, io::Error)> {
+    let udp = if shards == 0 { datagrams(at, false).map(|one| vec![one]) } else { shards::open(at, shards, datagrams) };
     let udp = udp.map_err(|error| ("listen on UDP", error))?;
     let tcp = bound(SockType::Stream, at, false).and_then(|tcp| {
         listen(&tcp, Backlog::new(BACKLOG)?)?;
@@ -113,9 +113,9 @@ mod tests {
         in_own_netns(|| {
             ip("link set lo up");
             let sockets = open("127.0.0.1".parse().unwrap(), PORT, 0).unwrap();
-            let asker = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
             for _ in 0..1000 {
-                asker.send_to(&[0; 60], ("127.0.0.1", PORT)).unwrap();
+                client.send_to(&[0; 60], ("127.0.0.1", PORT)).unwrap();
             }
             let waiting = std::iter::from_fn(|| sockets.udp[0].recv_from(&mut [0; 64]).ok()).count();
             assert_eq!(waiting, 1000);
@@ -139,9 +139,9 @@ mod tests {
                 let (mut server, _) = sockets.tcp.accept().unwrap();
                 client.write_all(b"x").unwrap();
                 server.read_exact(&mut [0]).unwrap();
-                let asker = UdpSocket::bind((address, 0)).unwrap();
-                asker.send_to(b"x", (address, PORT)).unwrap();
-                assert_eq!(sockets.udp[0].recv_from(&mut [0; 8]).unwrap().1, asker.local_addr().unwrap());
+                let client = UdpSocket::bind((address, 0)).unwrap();
+                client.send_to(b"x", (address, PORT)).unwrap();
+                assert_eq!(sockets.udp[0].recv_from(&mut [0; 8]).unwrap().1, client.local_addr().unwrap());
             }
         });
     }

@@ -1,4 +1,4 @@
-//! Addresses and routes of a container's interface: `Step::Address` and `Step::Unaddress`, and the routes of
+//! Addresses and routes of a container's interface: `Step::Address` and `Step::RemoveAddresses`, and the routes of
 //! `Step::Attach`.
 
 use ipnetwork::IpNetwork;

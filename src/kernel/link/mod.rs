@@ -28,7 +28,7 @@ use crate::model::names::IfName;
 /// The link group (`IFLA_GROUP`, `ip link show group 28260`) of every link that netd has made: "nd".
 pub const LINK_GROUP: u32 = 0x6e64;
 /// The group of links that are about to be deleted together: "ne".
-pub const DOOM_GROUP: u32 = 0x6e65;
+pub const DELETE_GROUP: u32 = 0x6e65;
 
 /// The group of links that are being made: "nf". A daemon that is killed then leaves them half made.
 pub const UNFINISHED_GROUP: u32 = 0x6e66;
@@ -120,7 +120,7 @@ impl Link {
 
 /// Whether the group says that netd made the link.
 pub fn ours(group: u32) -> bool {
-    matches!(group, LINK_GROUP | DOOM_GROUP | UNFINISHED_GROUP)
+    matches!(group, LINK_GROUP | DELETE_GROUP | UNFINISHED_GROUP)
 }
 
 /// Asks for a link without its counters.
@@ -214,11 +214,11 @@ pub fn delete(netlink: &mut Netlink, names: &[&IfName]) -> Result<(), KernelErro
 /// One deletion for all: the kernel then waits once for all of them instead of once for each (21 ms).
 fn delete_group(netlink: &mut Netlink, indexes: &[u32]) -> Result<(), NetlinkError> {
     let doom = |index: &u32| {
-        let link = LinkUnspec::new_with_index(*index).link_group(DOOM_GROUP).build();
+        let link = LinkUnspec::new_with_index(*index).link_group(DELETE_GROUP).build();
         Request::plain(RouteNetlinkMessage::SetLink(link))
     };
     let moved = gone_is_fine(netlink.send(&indexes.iter().map(doom).collect::<Vec<_>>())?);
-    let group = LinkMessageBuilder::<LinkUnspec>::new().link_group(DOOM_GROUP).build();
+    let group = LinkMessageBuilder::<LinkUnspec>::new().link_group(DELETE_GROUP).build();
     let deleted = gone_is_fine(vec![netlink.one(Request::plain(RouteNetlinkMessage::DelLink(group)))]);
     // One link that the kernel does not let go of stops the whole group: then each for itself.
     if moved.is_ok() && deleted.is_ok() { Ok(()) } else { delete_each(netlink, indexes) }

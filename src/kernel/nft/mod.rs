@@ -148,14 +148,14 @@ impl Nft {
         if &shape != self.expected()? {
             return Ok((Structure::Different, BTreeSet::new()));
         }
-        let (mut all, mut strange) = (Vec::new(), 0);
+        let (mut all, mut undecodable) = (Vec::new(), 0);
         for set in Set::all() {
             let (entries, undecoded) = self.entries(set).map_err(&failed)?;
             all.extend(entries);
-            strange += undecoded;
+            undecodable += undecoded;
         }
         let (elements, alone) = elements(all);
-        let structure = if strange + alone == 0 { Structure::Intact } else { Structure::Different };
+        let structure = if undecodable + alone == 0 { Structure::Intact } else { Structure::Different };
         Ok((structure, elements))
     }
 

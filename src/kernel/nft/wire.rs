@@ -197,8 +197,8 @@ pub(in crate::kernel) fn decode(set: Set, replies: &[Reply]) -> (Vec<Entry>, usi
     }
     let count = raws.len();
     let entries: Vec<Entry> = raws.into_iter().filter_map(|raw| entry(set, &raw)).collect();
-    let strange = count - entries.len();
-    (entries, strange)
+    let undecodable = count - entries.len();
+    (entries, undecodable)
 }
 
 fn raw(element: &[u8]) -> Raw {

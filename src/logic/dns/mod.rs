@@ -1,4 +1,4 @@
-//! The DNS zone: a question and its asker to an answer, from desired state alone.
+//! The DNS zone: a question and its client to an answer, from desired state alone.
 //!
 //! Names that are ours: those under the domain, those of one label, those that end in the name of one of our networks,
 //! those that a container on a shared network has (also with a search domain of the host behind them), and the reverse
@@ -22,7 +22,7 @@ use ipnetwork::IpNetwork;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
-use crate::model::question::{Answer, Asker, Reason, RecordType};
+use crate::model::question::{Answer, Client, Reason, RecordType};
 use view::{Holders, View};
 
 /// Names under which Docker's and Podman's users know the host, and one like them, whatever the domain is.
@@ -30,7 +30,7 @@ const HOST_ALIASES: [&str; 3] = ["host.docker.internal", "host.containers.intern
 /// The names between [`HOST_ALIASES`] and the root: they exist, or a resolver that follows RFC 8020 would conclude from
 /// their absence that nothing lies below them.
 const ABOVE_HOST_ALIASES: [&str; 4] = ["docker.internal", "containers.internal", "netd.internal", "internal"];
-/// RFC 6761, 6.3: it and everything below it is the asker's own loopback.
+/// RFC 6761, 6.3: it and everything below it is the client's own loopback.
 const LOCALHOST: &str = "localhost";
 /// The texts of one answer together, in bytes on the wire at most: a message has 64 KiB.
 const TEXTS_MAX: usize = 48 << 10;
@@ -55,55 +55,55 @@ pub struct Explained {
     pub answer: Answer,
     /// Why this one.
     pub reason: Reason,
-    /// The networks that the asker sees, in its order.
+    /// The networks that the client sees, in its order.
     pub networks: Vec<NetworkName>,
     /// Who has the name.
     pub holders: Vec<Arc<Endpoint>>,
-    /// Where others have it whom the asker does not see.
+    /// Where others have it whom the client does not see.
     pub hidden: Vec<NetworkName>,
 }
 
 impl Zone<'_> {
-    /// What the asker is answered for `name` (without the final dot, any case).
-    pub fn answer(&self, asker: Asker, name: &str, kind: RecordType) -> Answer {
+    /// What the client is answered for `name` (without the final dot, any case).
+    pub fn answer(&self, client: Client, name: &str, kind: RecordType) -> Answer {
         let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         let name = if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) };
-        self.decide(asker, &name, kind).0
+        self.decide(client, &name, kind).0
     }
 
     /// The same answer, and how it came about.
-    pub fn explain(&self, asker: Asker, name: &str, kind: RecordType) -> Explained {
+    pub fn explain(&self, client: Client, name: &str, kind: RecordType) -> Explained {
         let name = name.to_ascii_lowercase();
-        let (answer, reason) = self.decide(asker, &name, kind);
-        let holders = |asker| {
-            let view = View::of(self.desired, asker);
+        let (answer, reason) = self.decide(client, &name, kind);
+        let holders = |client| {
+            let view = View::of(self.desired, client);
             view.map(|view| self.holders(&view, &name, reason == Reason::Search)).unwrap_or_default()
         };
-        let view = View::of(self.desired, asker);
+        let view = View::of(self.desired, client);
         let networks: Vec<NetworkName> =
             view.iter().flat_map(|view| &view.networks).map(|network| network.name.clone()).collect();
         let mut hidden: Vec<NetworkName> = match reason {
-            Reason::Unknown | Reason::Foreign => holders(Asker::Host).iter().map(|e| e.network.clone()).collect(),
+            Reason::Unknown | Reason::Foreign => holders(Client::Host).iter().map(|e| e.network.clone()).collect(),
             _ => Vec::new(),
         };
         hidden.retain(|network| !networks.contains(network));
         hidden.dedup();
         let holders = match reason {
-            Reason::Name | Reason::Wildcard | Reason::Service | Reason::Search | Reason::Reverse => holders(asker),
+            Reason::Name | Reason::Wildcard | Reason::Service | Reason::Search | Reason::Reverse => holders(client),
             _ => Vec::new(),
         };
         Explained { answer, reason, networks, holders, hidden }
     }
 
     /// Whether names that are not ours may be asked for upstream: not by a container that is on internal networks only.
-    pub fn may_forward(&self, asker: Asker) -> bool {
-        View::of(self.desired, asker)
-            .is_some_and(|view| view.asker.is_none() || view.networks.iter().any(|network| !network.internal))
+    pub fn may_forward(&self, client: Client) -> bool {
+        View::of(self.desired, client)
+            .is_some_and(|view| view.client.is_none() || view.networks.iter().any(|network| !network.internal))
     }
 
     /// `name` is in lower case, here and below.
-    fn decide(&self, asker: Asker, name: &str, kind: RecordType) -> (Answer, Reason) {
-        let Some(view) = View::of(self.desired, asker) else {
+    fn decide(&self, client: Client, name: &str, kind: RecordType) -> (Answer, Reason) {
+        let Some(view) = View::of(self.desired, client) else {
             return (Answer::Refused, Reason::Stranger);
         };
         match self.of_view(&view, name, kind) {
@@ -172,7 +172,7 @@ impl Zone<'_> {
         let searched =
             self.search.iter().find_map(|search| self.known(view, inside(name, search.trim_matches('.'))?, kind));
         // The host has its search domains for itself.
-        let searched = searched.filter(|_| view.asker.is_some());
+        let searched = searched.filter(|_| view.client.is_some());
         searched.map_or((Answer::Forward, Reason::Foreign), |(answer, _)| (answer, Reason::Search))
     }
 

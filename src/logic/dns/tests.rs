@@ -63,17 +63,17 @@ fn state() -> Desired {
     desired
 }
 
-fn ask(asker: &str, name: &str, kind: RecordType) -> Answer {
-    let asker = asker.parse().map_or(Asker::Host, Asker::Address);
-    answer(&state(), "internal", asker, name, kind)
+fn ask(client: &str, name: &str, kind: RecordType) -> Answer {
+    let client = client.parse().map_or(Client::Host, Client::Address);
+    answer(&state(), "internal", client, name, kind)
 }
 
-fn answer(desired: &Desired, domain: &str, asker: Asker, name: &str, kind: RecordType) -> Answer {
-    Zone { desired, domain, search: &[] }.answer(asker, name, kind)
+fn answer(desired: &Desired, domain: &str, client: Client, name: &str, kind: RecordType) -> Answer {
+    Zone { desired, domain, search: &[] }.answer(client, name, kind)
 }
 
-fn may_forward(desired: &Desired, asker: Asker) -> bool {
-    Zone { desired, domain: "internal", search: &[] }.may_forward(asker)
+fn may_forward(desired: &Desired, client: Client) -> bool {
+    Zone { desired, domain: "internal", search: &[] }.may_forward(client)
 }
 
 fn a(addresses: &[&str]) -> Answer {
@@ -155,15 +155,15 @@ fn what_is_ours_never_leaves_the_host() {
 
 #[test]
 fn only_askers_we_serve_are_answered() {
-    for asker in ["10.1.0.77", "192.0.2.1", "127.0.0.1", "fd01::77", "::1"] {
-        assert_eq!(ask(asker, "web", RecordType::A), Answer::Refused, "{asker}");
-        assert_eq!(ask(asker, "example.com", RecordType::A), Answer::Refused, "{asker}");
-        assert_eq!(ask(asker, "2.0.1.10.in-addr.arpa", RecordType::Ptr), Answer::Refused, "{asker}");
-        assert!(!may_forward(&state(), Asker::Address(asker.parse().unwrap())), "{asker}");
+    for client in ["10.1.0.77", "192.0.2.1", "127.0.0.1", "fd01::77", "::1"] {
+        assert_eq!(ask(client, "web", RecordType::A), Answer::Refused, "{client}");
+        assert_eq!(ask(client, "example.com", RecordType::A), Answer::Refused, "{client}");
+        assert_eq!(ask(client, "2.0.1.10.in-addr.arpa", RecordType::Ptr), Answer::Refused, "{client}");
+        assert!(!may_forward(&state(), Client::Address(client.parse().unwrap())), "{client}");
     }
-    assert!(!may_forward(&state(), Asker::Address(HIDDEN.parse().unwrap())), "internal networks only");
-    for asker in [WEB, CACHE, "10.4.0.1"] {
-        assert!(may_forward(&state(), Asker::Address(asker.parse().unwrap())), "{asker}");
+    assert!(!may_forward(&state(), Client::Address(HIDDEN.parse().unwrap())), "internal networks only");
+    for client in [WEB, CACHE, "10.4.0.1"] {
+        assert!(may_forward(&state(), Client::Address(client.parse().unwrap())), "{client}");
     }
 }
 
@@ -186,7 +186,7 @@ fn the_host_has_its_names() {
     }
     assert_eq!(ask(CACHE, "host", RecordType::A), a(&["10.2.0.4"]), "without a domain it is a name like any other");
     assert_eq!(ask(WEB, "host.lan", RecordType::A), Answer::Forward);
-    let lan = |name| answer(&state(), "lan", Asker::Address(WEB.parse().unwrap()), name, RecordType::A);
+    let lan = |name| answer(&state(), "lan", Client::Address(WEB.parse().unwrap()), name, RecordType::A);
     assert_eq!((lan("host.lan"), lan("host.docker.internal")), (a(&["10.1.0.1"]), a(&["10.1.0.1"])));
     assert_eq!((lan("db.net1.lan"), lan("db.net1.internal")), (a(&["10.1.0.3"]), Answer::Forward));
     assert_eq!(ask(WEB, "localhost", RecordType::A), a(&["127.0.0.1"]));
@@ -195,7 +195,7 @@ fn the_host_has_its_names() {
 
 #[test]
 fn addresses_have_names() {
-    let ptr = |asker, name: &str| ask(asker, name, RecordType::Ptr);
+    let ptr = |client, name: &str| ask(client, name, RecordType::Ptr);
     let names = |names: &[&str]| Answer::Ptr(names.iter().map(|name| (*name).to_owned()).collect());
     let v6 = |last: char| format!("{last}.{}1.0.d.f.IP6.arpa", "0.".repeat(27));
     assert_eq!(ptr(DB, "2.0.1.10.in-addr.arpa"), names(&["web", "web.net1.internal"]));
@@ -254,7 +254,7 @@ fn a_name_is_gone_with_its_endpoint() {
     let mut desired = state();
     let key = desired.at_address(WEB.parse().unwrap()).unwrap().key();
     desired.remove_endpoint(&key);
-    let ask = |name| answer(&desired, "internal", Asker::Address(DB.parse().unwrap()), name, RecordType::A);
+    let ask = |name| answer(&desired, "internal", Client::Address(DB.parse().unwrap()), name, RecordType::A);
     assert_eq!((ask("web"), ask("www"), ask("web.net1")), (Answer::NxDomain, Answer::NxDomain, Answer::NxDomain));
     assert_eq!(ask("api.example.com"), Answer::Forward);
 }
@@ -314,7 +314,7 @@ fn declared_ports_are_services_on_every_network_of_the_container() {
     assert_eq!(ask(DB, "_http-alt._tcp.db", RecordType::Srv), Answer::NxDomain, "and not otherwise");
     let on_net2 = srv(&[(0, 5432, "db.net2.internal", &["10.2.0.3"])]);
     for name in ["_5432._tcp.db", "_5432._tcp.store", "_5432._tcp.db.net2"] {
-        assert_eq!(ask(CACHE, name, RecordType::Srv), on_net2, "{name}: the networks of the asker");
+        assert_eq!(ask(CACHE, name, RecordType::Srv), on_net2, "{name}: the networks of the client");
     }
 }
 
@@ -330,7 +330,7 @@ fn labels_are_texts() {
 }
 
 #[test]
-fn rank_8_every_other_type_of_a_known_name_is_no_data() {
+fn every_other_type_of_a_known_name_is_no_data() {
     // AAAA, MX, TXT, SRV, HTTPS, SVCB, CAA, SOA, NS, CNAME, PTR and one that nobody knows.
     for code in [28, 15, 16, 33, 65, 64, 257, 6, 2, 5, 12, 65_280] {
         for name in ["cache", "cache.net2", "cache.net2.internal", "store.net2"] {
@@ -346,7 +346,7 @@ fn rank_8_every_other_type_of_a_known_name_is_no_data() {
 }
 
 #[test]
-fn rank_14_a_container_on_five_networks_sees_these_in_its_order() {
+fn a_container_on_five_networks_sees_these_in_its_order() {
     let mut desired = state();
     // Connected in another order than that of the networks' names or addresses.
     for (sequence, (n, network)) in
@@ -363,19 +363,19 @@ fn rank_14_a_container_on_five_networks_sees_these_in_its_order() {
             desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
         }
     }
-    let ask = |asker: &str, name: &str| {
-        answer(&desired, "internal", Asker::Address(asker.parse().unwrap()), name, RecordType::A)
+    let ask = |client: &str, name: &str| {
+        answer(&desired, "internal", Client::Address(client.parse().unwrap()), name, RecordType::A)
     };
     let own = ["10.5.0.77", "10.2.0.77", "10.4.0.77", "10.1.0.77", "10.3.0.77"];
-    for asker in own {
-        assert_eq!(ask(asker, "many"), a(&own), "{asker}");
+    for client in own {
+        assert_eq!(ask(client, "many"), a(&own), "{client}");
         let all: Vec<String> =
             [5, 2, 4, 1, 3].iter().flat_map(|n| [format!("10.{n}.0.77"), format!("10.{n}.0.78")]).collect();
-        assert_eq!(ask(asker, "all"), a(&all.iter().map(String::as_str).collect::<Vec<_>>()), "{asker}");
+        assert_eq!(ask(client, "all"), a(&all.iter().map(String::as_str).collect::<Vec<_>>()), "{client}");
         for (n, network) in [(5, "upper"), (2, "net2"), (4, "secret"), (1, "net1"), (3, "my.net")] {
-            assert_eq!(ask(asker, &format!("many.{network}")), a(&[&format!("10.{n}.0.77")]), "a network is selected");
+            assert_eq!(ask(client, &format!("many.{network}")), a(&[&format!("10.{n}.0.77")]), "a network is selected");
         }
-        assert_eq!(ask(asker, "many.net9.internal"), Answer::NxDomain, "a network that is not there");
+        assert_eq!(ask(client, "many.net9.internal"), Answer::NxDomain, "a network that is not there");
     }
     for n in 1..=5 {
         assert_eq!(ask(&format!("10.{n}.0.78"), "many"), a(&[&format!("10.{n}.0.77")]), "only what is shared");
@@ -419,7 +419,7 @@ fn an_exact_name_wins_over_a_wildcard_and_a_longer_wildcard_over_a_shorter() {
         });
         desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
     }
-    let ask = |name: &str, kind| answer(&desired, "internal", Asker::Address(DB.parse().unwrap()), name, kind);
+    let ask = |name: &str, kind| answer(&desired, "internal", Client::Address(DB.parse().unwrap()), name, kind);
     let host = |name| ask(name, RecordType::A);
     assert_eq!(
         (host("y.app"), host("y.app.net1"), host("n.app")),
@@ -443,8 +443,8 @@ fn names_of_many_labels_have_names_above_them() {
     let mut endpoint = desired.endpoint(&key).unwrap().as_ref().clone();
     endpoint.aliases = vec!["one.two.three".parse().unwrap()];
     desired.insert_endpoint(endpoint);
-    let ask = |asker: &str, name: &str| {
-        answer(&desired, "internal", Asker::Address(asker.parse().unwrap()), name, RecordType::A)
+    let ask = |client: &str, name: &str| {
+        answer(&desired, "internal", Client::Address(client.parse().unwrap()), name, RecordType::A)
     };
     for name in ["one.two.three", "one.two.three.net2", "one.two.three.internal", "ONE.two.three.net2.internal"] {
         assert_eq!(ask(DB, name), a(&["10.2.0.4"]), "{name}");
@@ -456,16 +456,16 @@ fn names_of_many_labels_have_names_above_them() {
     assert_eq!(ask(DB, "two.three"), Answer::Forward, "somebody else's, for all that is known here");
     assert_eq!(ask(DB, "x.app"), Answer::Forward, "gone with the alias");
     desired.remove_endpoint(&key);
-    let gone = answer(&desired, "internal", Asker::Address(DB.parse().unwrap()), "three", RecordType::A);
+    let gone = answer(&desired, "internal", Client::Address(DB.parse().unwrap()), "three", RecordType::A);
     assert_eq!(gone, Answer::NxDomain, "gone with the container");
 }
 
 #[test]
-fn rank_23_a_search_domain_of_the_host_hides_no_container() {
+fn a_search_domain_of_the_host_hides_no_container() {
     let desired = state();
     let search = ["Example.com".to_owned(), "lan.".to_owned(), String::new(), ".".to_owned()];
     let zone = Zone { desired: &desired, domain: "internal", search: &search };
-    let ask = |asker: &str, name: &str, kind| zone.answer(Asker::Address(asker.parse().unwrap()), name, kind);
+    let ask = |client: &str, name: &str, kind| zone.answer(Client::Address(client.parse().unwrap()), name, kind);
     for name in
         ["web.example.com", "web.lan", "web.net1.example.com", "WWW.internal.Example.COM", "web.net1.internal.lan"]
     {
@@ -488,9 +488,9 @@ fn an_answer_is_explained() {
     let desired = state();
     let search = ["lan".to_owned()];
     let zone = Zone { desired: &desired, domain: "internal", search: &search };
-    let explain = |asker: &str, name, kind| zone.explain(Asker::Address(asker.parse().unwrap()), name, kind);
+    let explain = |client: &str, name, kind| zone.explain(Client::Address(client.parse().unwrap()), name, kind);
     let names = |list: &[NetworkName]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
-    for (asker, name, kind, reason, holders, hidden) in [
+    for (client, name, kind, reason, holders, hidden) in [
         (DB, "store", RecordType::A, Reason::Name, "db.net1 db.net2 cache.net2", ""),
         (DB, "x.app", RecordType::A, Reason::Wildcard, "cache.net2", ""),
         (DB, "_http._tcp.web", RecordType::Srv, Reason::Service, "web.net1", ""),
@@ -508,7 +508,7 @@ fn an_answer_is_explained() {
         (WEB, "example.com", RecordType::A, Reason::Foreign, "", ""),
         ("192.0.2.1", "web", RecordType::A, Reason::Stranger, "", ""),
     ] {
-        let explained = explain(asker, name, kind);
+        let explained = explain(client, name, kind);
         let who: Vec<String> =
             explained.holders.iter().map(|e| format!("{}.{}", e.container.name, e.network)).collect();
         assert_eq!(
@@ -516,7 +516,7 @@ fn an_answer_is_explained() {
             (reason, holders, hidden),
             "{name}"
         );
-        assert_eq!(explained.answer, zone.answer(Asker::Address(asker.parse().unwrap()), name, kind), "{name}");
+        assert_eq!(explained.answer, zone.answer(Client::Address(client.parse().unwrap()), name, kind), "{name}");
     }
     assert_eq!(names(&explain(DB, "x", RecordType::A).networks), "net1 net2");
 }
@@ -541,10 +541,10 @@ proptest! {
     fn no_question_panics_or_tells_of_a_network_that_is_not_shared(
         name in names(),
         domain in prop_oneof![Just("internal".to_owned()), Just("net1".to_owned()), any::<String>()],
-        asker in proptest::sample::select(&[WEB, DB, CACHE, AB, HIDDEN, "10.5.0.2", "fd01::2", "192.0.2.1"][..]),
+        client in proptest::sample::select(&[WEB, DB, CACHE, AB, HIDDEN, "10.5.0.2", "fd01::2", "192.0.2.1"][..]),
     ) {
         let desired = state();
-        let source: IpAddr = asker.parse().unwrap();
+        let source: IpAddr = client.parse().unwrap();
         let shared: Vec<_> = desired.at_address(source).map(|endpoint| {
             let attached = desired.container(&endpoint.container.id).unwrap();
             attached.endpoints.iter().map(|endpoint| endpoint.network.clone()).collect()
@@ -554,13 +554,13 @@ proptest! {
         for kind in [
             RecordType::A, RecordType::Aaaa, RecordType::Ptr, RecordType::Srv, RecordType::Txt, RecordType::Any, RecordType::Other,
         ] {
-            let explained = zone.explain(Asker::Address(source), &name, kind);
+            let explained = zone.explain(Client::Address(source), &name, kind);
             prop_assert!(explained.holders.iter().all(|endpoint| shared.contains(&endpoint.network)));
             let addresses: Vec<IpAddr> = match explained.answer {
                 Answer::A(list) => list.into_iter().map(IpAddr::from).collect(),
                 Answer::Aaaa(list) => list.into_iter().map(IpAddr::from).collect(),
                 Answer::Ptr(names) => {
-                    prop_assert!(names.iter().all(|name| !name.contains("hidden") || asker == HIDDEN));
+                    prop_assert!(names.iter().all(|name| !name.contains("hidden") || client == HIDDEN));
                     continue;
                 }
                 Answer::Srv(services) => services.into_iter().flat_map(|service| service.addresses).collect(),
@@ -575,7 +575,7 @@ proptest! {
             for address in addresses.into_iter().filter(|address| !address.is_loopback()) {
                 let network = desired.at_address(address).map(|endpoint| endpoint.network.clone())
                     .or_else(|| desired.at_gateway(address).map(|network| network.name.clone()));
-                prop_assert!(shared.contains(&network.unwrap()), "{} told {} of {}", name, asker, address);
+                prop_assert!(shared.contains(&network.unwrap()), "{} told {} of {}", name, client, address);
             }
         }
     }

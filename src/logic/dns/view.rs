@@ -1,4 +1,4 @@
-//! Views: which networks an asker sees, in which order, and who has a name there.
+//! Views: which networks a client sees, in which order, and who has a name there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -10,17 +10,17 @@ use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
-use crate::model::question::Asker;
+use crate::model::question::Client;
 
 /// Who has a name: mostly one or few, for which no memory is allocated.
 pub(super) type Holders<'a> = SmallVec<[&'a Arc<Endpoint>; 4]>;
 
-/// What an asker sees.
+/// What a client sees.
 pub(super) struct View<'a> {
     pub(super) desired: &'a Desired,
     /// The container that asks; `None`: the host.
-    pub(super) asker: Option<&'a Attached>,
-    /// In the order in which the asker was connected to them; for the host the one it asks through, then by name.
+    pub(super) client: Option<&'a Attached>,
+    /// In the order in which the client was connected to them; for the host the one it asks through, then by name.
     pub(super) networks: SmallVec<[&'a Arc<Network>; 4]>,
     /// Whether the host asks through a gateway, the first network's.
     through_gateway: bool,
@@ -28,15 +28,15 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     /// `None`: nobody we serve.
-    pub(super) fn of(desired: &'a Desired, asker: Asker) -> Option<Self> {
+    pub(super) fn of(desired: &'a Desired, client: Client) -> Option<Self> {
         let host = |first: Option<&'a Arc<Network>>| {
             let others = desired.networks().filter(|other| first.is_none_or(|first| first.name != other.name));
             let networks = first.into_iter().chain(others).collect();
-            Some(Self { desired, asker: None, networks, through_gateway: first.is_some() })
+            Some(Self { desired, client: None, networks, through_gateway: first.is_some() })
         };
-        let source = match asker {
-            Asker::Host => return host(None),
-            Asker::Address(source) => source.to_canonical(),
+        let source = match client {
+            Client::Host => return host(None),
+            Client::Address(source) => source.to_canonical(),
         };
         let Some(attached) = desired.container_at(source) else {
             return host(Some(desired.at_gateway(source)?));
@@ -48,7 +48,7 @@ impl<'a> View<'a> {
                 networks.push(network);
             }
         }
-        Some(Self { desired, asker: Some(attached), networks, through_gateway: false })
+        Some(Self { desired, client: Some(attached), networks, through_gateway: false })
     }
 
     /// The visible network of that name, without case.
@@ -124,13 +124,13 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Those of the holders of a name whom the asker means. Where containers have scopes, those of the asker's own come
-    /// first, then those whose whole name it is; an asker without a scope finds the others too.
+    /// Those of the holders of a name whom the client means. Where containers have scopes, those of the client's own come
+    /// first, then those whose whole name it is; a client without a scope finds the others too.
     fn of_scope(&self, all: &'a [Arc<Endpoint>], is_whole: impl Fn(&Endpoint) -> bool) -> Holders<'a> {
         if all.iter().all(|endpoint| endpoint.container.scope.is_none()) {
             return all.iter().collect();
         }
-        let scope = self.asker.and_then(|attached| attached.container.scope.as_ref());
+        let scope = self.client.and_then(|attached| attached.container.scope.as_ref());
         let own: Holders<'_> = all.iter().filter(|e| scope.is_some() && e.container.scope.as_ref() == scope).collect();
         if !own.is_empty() {
             return own;
@@ -139,10 +139,10 @@ impl<'a> View<'a> {
         if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
     }
 
-    /// The addresses at which the asker reaches the host: the bridge's on its first network on which the host is.
+    /// The addresses at which the client reaches the host: the bridge's on its first network on which the host is.
     /// Internal networks have them too, though no route leads through them.
     pub(super) fn host(&self) -> Vec<IpAddr> {
-        if let Some(attached) = self.asker {
+        if let Some(attached) = self.client {
             let mut all = attached.endpoints.iter().filter_map(|e| Some((e, self.desired.network(&e.network)?)));
             let first = all.find(|(_, network)| network.has_gateways());
             let gateways = first.map(|(endpoint, network)| {

@@ -281,7 +281,7 @@ fn closed() -> Vec<NfListObject<'static>> {
     ];
     for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
         for protocol in ["udp", "tcp"] {
-            // fib daddr . iif type local ip daddr . udp dport @dns4_from return: at the asker's own gateway
+            // fib daddr . iif type local ip daddr . udp dport @dns4_from return: at the client's own gateway
             let own = is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local"));
             let asked = concat(vec![field(header, "daddr"), field(protocol, "dport")]);
             rules.push(rule("closed", vec![own, is(asked, of(Set::DnsFrom(family))), leave()], None));

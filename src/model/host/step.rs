@@ -105,7 +105,7 @@ pub enum Step {
     /// Give the addresses and routes of the link to its interface, which is there; those it has are fine.
     Address(Box<EndpointLink>),
     /// Take the addresses (and with them their routes) off the interface again; a namespace that is gone is fine.
-    Unaddress(Box<EndpointLink>),
+    RemoveAddresses(Box<EndpointLink>),
     /// Prepare an interface of the host that another program made: what the host publishes on 127.0.0.1 leads through it
     /// (`net.ipv4.conf.IF.route_localnet`).
     Adopt(IfName),
@@ -138,7 +138,7 @@ pub enum Step {
     Hold(Vec<HostPort>),
     /// Fail when somebody else has one of the ports; they are not held afterwards. Processes that a runtime started for
     /// the container may have them.
-    Vacant {
+    CheckPortsFree {
         /// The ports.
         ports: Vec<HostPort>,
         /// The container.
@@ -176,14 +176,14 @@ impl Step {
             Self::Detach(links) => !links.is_empty(),
             Self::DefaultRoutes { remove, add, .. } => !remove.is_empty() || !add.is_empty(),
             Self::Elements { remove, add } => !remove.is_empty() || !add.is_empty(),
-            Self::Hold(ports) | Self::Vacant { ports, .. } | Self::Release(ports) => !ports.is_empty(),
+            Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => !ports.is_empty(),
             Self::ForgetFlows(flows) => !flows.is_empty(),
             Self::Unshape(shapings) => !shapings.is_empty(),
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
             | Self::Attach(_)
             | Self::Address(_)
-            | Self::Unaddress(_)
+            | Self::RemoveAddresses(_)
             | Self::Adopt(_)
             | Self::Shape(_)
             | Self::Table(_)
@@ -195,16 +195,18 @@ impl Step {
     /// The step that takes this one back; `None` where there is nothing to take back.
     pub fn inverse(&self) -> Option<Step> {
         match self {
-            Self::Forwarding { .. } | Self::ForgetFlows(_) | Self::Table(_) | Self::Adopt(_) | Self::Vacant { .. } => {
-                None
-            }
+            Self::Forwarding { .. }
+            | Self::ForgetFlows(_)
+            | Self::Table(_)
+            | Self::Adopt(_)
+            | Self::CheckPortsFree { .. } => None,
             // What other programs' rules need is looked at anew.
             Self::Foreign(_) => None,
             Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
             Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),
-            Self::Address(link) => Some(Self::Unaddress(link.clone())),
-            Self::Unaddress(link) => Some(Self::Address(link.clone())),
+            Self::Address(link) => Some(Self::RemoveAddresses(link.clone())),
+            Self::RemoveAddresses(link) => Some(Self::Address(link.clone())),
             Self::Shape(shaping) => Some(Self::Unshape(vec![(**shaping).clone()])),
             Self::Unshape(_) => None,
             // A deletion is not undone: its command has been acknowledged by the store, and is finished by repair.

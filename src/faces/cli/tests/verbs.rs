@@ -146,7 +146,7 @@ fn the_main_job_as_tables() {
 }
 
 #[test]
-fn rank_45_a_query_log_is_switched_listed_and_shown() {
+fn a_query_log_is_switched_listed_and_shown() {
     let daemon = Daemon::start(true);
     daemon.ok("network create net1");
     daemon.ok("connect net1 web --pid 1");
@@ -154,7 +154,7 @@ fn rank_45_a_query_log_is_switched_listed_and_shown() {
     assert_eq!((code, err.lines().count()), (1, 1), "{err}");
     assert!(err.contains("are not logged: see `netd dns log on web`"), "{err}");
     assert_eq!(daemon.ok("dns log on web"), "queries of web are logged: see `netd dns log show web`\n");
-    let logged = daemon.handle.seen().log.now().values().next().unwrap().clone();
+    let logged = daemon.handle.telemetry().log.now().values().next().unwrap().clone();
     let entry = Entry {
         time: std::time::UNIX_EPOCH,
         transport: "udp",

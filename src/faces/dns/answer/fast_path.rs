@@ -1,5 +1,6 @@
-//! The quick way: a question about a name of ours is answered from the snapshot into a buffer, one about another name
-//! from what is kept of upstreams' answers, without a task, a lock that somebody holds for long, or a log line. What it does not answer is left to the slow way (`handler`).
+//! The fast path: a question about a name of ours is answered from the snapshot into a buffer, one about another name
+//! from what is kept of upstreams' answers, without a task, a lock that somebody holds for long,
+//! or a log line. It leaves the rest to the slow path.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,7 +12,7 @@ use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::reply::Local;
 use crate::faces::dns::message::wire;
 use crate::faces::dns::message::wire::{Incoming, Query, Transport};
-use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::question::{Answer, Client, RecordType};
 
 const A: u16 = 1;
 const PTR: u16 = 12;
@@ -24,7 +25,7 @@ pub(crate) enum Done {
     Replied(usize, Origin),
     /// The same, from us, and whoever asks again is to be told something else: it is another one's turn to come first.
     Rotated(usize),
-    /// It is for the slow way.
+    /// It is for the slow path.
     Left,
     /// Nobody is told anything.
     Ignored,
@@ -48,17 +49,17 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Answers a message of the asker into `out`, if it can.
+/// Answers a message of the client into `out`, if it can.
 pub(crate) fn answer(
     source: Source<'_>,
     message: &[u8],
-    asker: SocketAddr,
+    client: SocketAddr,
     transport: Transport,
     out: &mut [u8],
 ) -> Done {
     match wire::read(message) {
         Incoming::Query(query) => {
-            reply(source, &query, asker.ip().to_canonical(), transport, out).unwrap_or(Done::Left)
+            reply(source, &query, client.ip().to_canonical(), transport, out).unwrap_or(Done::Left)
         }
         Incoming::Odd => Done::Left,
         Incoming::Nothing => Done::Ignored,
@@ -73,15 +74,15 @@ pub(crate) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usiz
     Writer::new(&query, transport, out).map_or(0, |writer| writer.finish(&query, Code::ServFail, false))
 }
 
-fn reply(source: Source<'_>, query: &Query<'_>, asker: IpAddr, transport: Transport, out: &mut [u8]) -> Option<Done> {
+fn reply(source: Source<'_>, query: &Query<'_>, client: IpAddr, transport: Transport, out: &mut [u8]) -> Option<Done> {
     let (snapshot, kind) = (source.snapshot, RecordType::from_code(query.kind));
-    let answer = snapshot.resolve(Asker::Address(asker), query.name.as_str(), kind);
-    if source.forwarder.is_some_and(|forwarder| forwarder.defers(asker, &answer)) {
+    let answer = snapshot.resolve(Client::Address(client), query.name.as_str(), kind);
+    if source.forwarder.is_some_and(|forwarder| forwarder.defers(client, &answer)) {
         return None;
     }
     if answer == Answer::Forward {
-        let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Asker::Address(asker)))?;
-        let (length, origin) = forwarder.kept(snapshot, asker, query, transport, out)?;
+        let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Client::Address(client)))?;
+        let (length, origin) = forwarder.kept(snapshot, client, query, transport, out)?;
         return Some(Done::Replied(length, origin));
     }
     if !matches!(query.kind, A | AAAA | PTR) {

@@ -21,27 +21,27 @@ use crate::model::upstream::Upstream;
 pub(crate) struct Forwarding(pub(crate) Handler);
 
 impl Forwarding {
-    async fn inquire(&self, asker: IpAddr, name: &str, kind: &str) -> Asked {
+    async fn inquire(&self, client: IpAddr, name: &str, kind: &str) -> Asked {
         let Some(question) = question(name, kind) else {
             return nobody(vec![format!("{name:?} {kind} is no question that a message could hold")]);
         };
         let forwarder = self.0.forwarder();
         // Before it is asked: what is kept of the answer afterwards says nothing.
-        let notes = forwarder.explain(asker, &question).map(|explained| notes(&explained)).unwrap_or_default();
-        match forwarder.take_seat(asker, &question) {
-            Ok(place) => {
+        let notes = forwarder.explain(client, &question).map(|explained| notes(&explained)).unwrap_or_default();
+        match forwarder.take_permit(client, &question) {
+            Ok(listener) => {
                 // On a task of its own: others may wait for the answer when whoever asked has gone.
                 let handler = self.0.clone();
                 let told = tokio::spawn(async move {
-                    let _place = place;
-                    handler.forwarder().ask(asker, &question).await
+                    let _place = listener;
+                    handler.forwarder().ask(client, &question).await
                 });
                 match told.await {
                     Ok((reply, origin)) => asked(&reply, origin, kind, notes),
                     Err(error) => nobody(vec![format!("the question was not asked: {error}")]),
                 }
             }
-            Err(grounded) => nobody(vec![grounded.to_string()]),
+            Err(not_admitted) => nobody(vec![not_admitted.to_string()]),
         }
     }
 }
@@ -49,8 +49,8 @@ impl Forwarding {
 impl Names for Forwarding {
     fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked> {
         // No network is the host's own: nothing was said about the unspecified address.
-        let asker = container.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.to_canonical());
-        Box::pin(self.inquire(asker, name, kind))
+        let client = container.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.to_canonical());
+        Box::pin(self.inquire(client, name, kind))
     }
 
     fn has_beside(&self, container: IpAddr) -> bool {

@@ -1,8 +1,8 @@
-//! Replies that were made a moment ago: as long as the state is the same one, the same bytes of the same asker have the
+//! Replies that were made a moment ago: as long as the state is the same one, the same bytes of the same client have the
 //! same reply, and need not even be read.
 //!
-//! A table of fixed size, in which a question has exactly one place: what is asked often is there, what is not costs a
-//! comparison, and nobody can make it grow. Each place holds everything on three cache lines, where the state itself is
+//! A table of fixed size, in which a question has exactly one slot: what is asked often is there, what is not costs a
+//! comparison, and nobody can make it grow. Each slot holds everything on three cache lines, where the state itself is
 //! spread over many.
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use crate::engine::Snapshot;
 
 /// Places in the table.
-const PLACES: usize = 4096;
+const SLOTS: usize = 4096;
 /// Bytes of the longest question that is kept, and of the longest reply, without their IDs.
 const QUESTION_MAX: usize = 64;
 const REPLY_MAX: usize = 96;
@@ -21,36 +21,36 @@ const ID: usize = 2;
 
 /// The table, for one state at a time.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(crate) struct PacketCache {
     state: Option<Arc<Snapshot>>,
-    /// Counts states; places of earlier ones are empty.
+    /// Counts states; slots of earlier ones are empty.
     age: u64,
     hasher: RandomState,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
 }
 
 #[derive(Debug, Clone)]
 #[repr(align(64))]
-struct Place {
+struct Slot {
     age: u64,
-    asker: IpAddr,
+    client: IpAddr,
     question_length: u8,
     reply_length: u8,
     question: [u8; QUESTION_MAX],
     reply: [u8; REPLY_MAX],
 }
 
-impl Recent {
+impl PacketCache {
     pub(crate) fn new() -> Self {
-        let empty = Place {
+        let empty = Slot {
             age: 0,
-            asker: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
+            client: IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED),
             question_length: 0,
             reply_length: 0,
             question: [0; QUESTION_MAX],
             reply: [0; REPLY_MAX],
         };
-        Self { state: None, age: 0, hasher: RandomState::new(), places: vec![empty; PLACES] }
+        Self { state: None, age: 0, hasher: RandomState::new(), slots: vec![empty; SLOTS] }
     }
 
     /// Forgets everything unless the state is still this one.
@@ -61,15 +61,15 @@ impl Recent {
         }
     }
 
-    /// Writes the reply to a message that the asker has sent before; its length.
-    pub(crate) fn find(&self, message: &[u8], asker: IpAddr, out: &mut [u8]) -> Option<usize> {
+    /// Writes the reply to a message that the client has sent before; its length.
+    pub(crate) fn find(&self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
         let (id, question) = message.split_first_chunk::<ID>()?;
-        let place = &self.places[self.place(question, asker)?];
-        let is_it = place.age == self.age
-            && usize::from(place.question_length) == question.len()
-            && place.question[..question.len()] == *question
-            && place.asker == asker;
-        let reply = is_it.then(|| &place.reply[..usize::from(place.reply_length)])?;
+        let slot = &self.slots[self.slot(question, client)?];
+        let is_it = slot.age == self.age
+            && usize::from(slot.question_length) == question.len()
+            && slot.question[..question.len()] == *question
+            && slot.client == client;
+        let reply = is_it.then(|| &slot.reply[..usize::from(slot.reply_length)])?;
         let length = ID + reply.len();
         let out = out.get_mut(..length)?;
         out[..ID].copy_from_slice(id);
@@ -78,19 +78,19 @@ impl Recent {
     }
 
     /// Keeps a reply that would be the same if it were made again.
-    pub(crate) fn keep(&mut self, message: &[u8], asker: IpAddr, reply: &[u8]) {
+    pub(crate) fn keep(&mut self, message: &[u8], client: IpAddr, reply: &[u8]) {
         let (Some(question), Some(reply)) = (message.get(ID..), reply.get(ID..)) else { return };
-        let Some(place) = self.place(question, asker).filter(|_| reply.len() <= REPLY_MAX) else { return };
-        let place = &mut self.places[place];
-        (place.age, place.asker) = (self.age, asker);
-        (place.question_length, place.reply_length) = (question.len() as u8, reply.len() as u8);
-        place.question[..question.len()].copy_from_slice(question);
-        place.reply[..reply.len()].copy_from_slice(reply);
+        let Some(slot) = self.slot(question, client).filter(|_| reply.len() <= REPLY_MAX) else { return };
+        let slot = &mut self.slots[slot];
+        (slot.age, slot.client) = (self.age, client);
+        (slot.question_length, slot.reply_length) = (question.len() as u8, reply.len() as u8);
+        slot.question[..question.len()].copy_from_slice(question);
+        slot.reply[..reply.len()].copy_from_slice(reply);
     }
 
     /// Where a question belongs; `None`: it is too long to be kept.
-    fn place(&self, question: &[u8], asker: IpAddr) -> Option<usize> {
-        (question.len() <= QUESTION_MAX).then(|| self.hasher.hash_one((question, asker)) as usize % PLACES)
+    fn slot(&self, question: &[u8], client: IpAddr) -> Option<usize> {
+        (question.len() <= QUESTION_MAX).then(|| self.hasher.hash_one((question, client)) as usize % SLOTS)
     }
 }
 
@@ -102,10 +102,10 @@ mod tests {
     fn a_reply_is_the_askers_own_and_of_one_state() {
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let (first, second) = (Arc::<Snapshot>::default(), Arc::<Snapshot>::default());
-        let mut recent = Recent::new();
-        let found = |recent: &Recent, message: &[u8], asker| {
+        let mut recent = PacketCache::new();
+        let found = |recent: &PacketCache, message: &[u8], client| {
             let mut out = [0; 512];
-            recent.find(message, asker, &mut out).map(|length| out[..length].to_vec())
+            recent.find(message, client, &mut out).map(|length| out[..length].to_vec())
         };
         recent.of(&first);
         assert_eq!(found(&recent, b"\x01\x02question", one), None);

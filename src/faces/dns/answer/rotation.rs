@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One count for each type: askers ask for A and AAAA together, and with a common count every second container would
+/// One count for each type: clients ask for A and AAAA together, and with a common count every second container would
 /// never be first.
 #[derive(Debug, Default)]
 pub(crate) struct Turns([AtomicUsize; 2]);

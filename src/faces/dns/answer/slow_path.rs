@@ -1,4 +1,4 @@
-//! The slow way: any message to its reply, in hickory's types. What is ours is answered at once; what is not is asked
+//! The slow path: any message to its reply, in hickory's types. What is ours is answered at once; what is not is asked
 //! for upstream.
 
 use std::net::SocketAddr;
@@ -13,14 +13,14 @@ use super::fast_path::{Done, Source};
 use super::rotation::Turns;
 use crate::engine::Snapshot;
 use crate::faces::dns::forward::cache_key::Question;
-use crate::faces::dns::forward::in_flight::{Grounded, Seat};
+use crate::faces::dns::forward::in_flight::{NotAdmitted, Permit};
 use crate::faces::dns::forward::{Begun, Forwarder};
 use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::reply;
 use crate::faces::dns::message::reply::Reply;
 use crate::faces::dns::message::wire::{HEADER, Transport};
 use crate::faces::dns::{Config, View};
-use crate::model::question::{Asker, RecordType as Kind};
+use crate::model::question::{Client, RecordType as Kind};
 
 /// Bytes of the shortest question: the root's name, type and class.
 const QUESTION_MIN: usize = 5;
@@ -50,13 +50,13 @@ pub(crate) enum Outcome {
 enum Decision {
     Reply(Reply),
     Shed(Reply),
-    Forward(Box<(Question, Seat)>),
+    Forward(Box<(Question, Permit)>),
 }
 
 /// A question on its way to an upstream.
 pub(crate) struct Forwarding {
     question: Question,
-    seat: Seat,
+    permit: Permit,
 }
 
 impl Handler {
@@ -70,16 +70,16 @@ impl Handler {
         (self.0.view)()
     }
 
-    /// The quick way, see [`fast_path::answer`].
-    pub(crate) fn quick(
+    /// The fast path, see [`fast_path::answer`].
+    pub(crate) fn fast_path(
         &self,
         snapshot: &Snapshot,
         message: &[u8],
-        asker: SocketAddr,
+        client: SocketAddr,
         transport: Transport,
         out: &mut [u8],
     ) -> Done {
-        fast_path::answer(self.source(snapshot), message, asker, transport, out)
+        fast_path::answer(self.source(snapshot), message, client, transport, out)
     }
 
     /// Takes any message. Never waits.
@@ -106,8 +106,8 @@ impl Handler {
             Decision::Reply(reply) => Outcome::Reply(reply::message(&request, reply, transport).unwrap_or_default()),
             Decision::Shed(reply) => Outcome::Shed(reply::message(&request, reply, transport).unwrap_or_default()),
             Decision::Forward(forward) => {
-                let (question, seat) = *forward;
-                Outcome::Forward(Box::new(Forwarding { question, seat }))
+                let (question, permit) = *forward;
+                Outcome::Forward(Box::new(Forwarding { question, permit }))
             }
         }
     }
@@ -126,9 +126,9 @@ impl Handler {
         transport: Transport,
         forwarding: Box<Forwarding>,
     ) -> (Vec<u8>, Origin) {
-        let (begun, seat) = self.begin(source, *forwarding);
+        let (begun, permit) = self.begin(source, *forwarding);
         let (reply, origin) = self.0.forwarder.wait(begun).await;
-        drop(seat);
+        drop(permit);
         // It has been read before.
         let request = Message::from_vec(message);
         let reply = request.ok().and_then(|request| reply::forwarded(&request, reply, transport));
@@ -136,8 +136,8 @@ impl Handler {
     }
 
     /// In a function of its own: what waits keeps no question.
-    fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Seat) {
-        (self.0.forwarder.begin(source.ip().to_canonical(), &forwarding.question), forwarding.seat)
+    fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Permit) {
+        (self.0.forwarder.begin(source.ip().to_canonical(), &forwarding.question), forwarding.permit)
     }
 
     fn reply(&self, request: &Message, source: SocketAddr) -> Decision {
@@ -162,28 +162,28 @@ impl Handler {
     fn look_up(&self, request: &Message, query: &Query, source: SocketAddr) -> Decision {
         let snapshot = self.view();
         let address = source.ip().to_canonical();
-        let asker = Asker::Address(address);
+        let client = Client::Address(address);
         let name = query.name().to_ascii();
         let kind = Kind::from_code(query.query_type().into());
-        let answer = snapshot.resolve(asker, name.strip_suffix('.').unwrap_or(&name), kind);
-        debug!(asker = %source, %query, ?answer, "DNS query");
+        let answer = snapshot.resolve(client, name.strip_suffix('.').unwrap_or(&name), kind);
+        debug!(client = %source, %query, ?answer, "DNS query");
         if !self.0.forwarder.defers(address, &answer) {
             let local = self.source(&snapshot).local(query.query_type().into());
             if let Some(reply) = local.reply(query.name(), query.query_type(), answer) {
                 return Decision::Reply(reply);
             }
-            if !snapshot.may_forward(asker) {
-                // Not NXDOMAIN: the name may well exist, only not for this asker.
+            if !snapshot.may_forward(client) {
+                // Not NXDOMAIN: the name may well exist, only not for this client.
                 return Decision::Reply(Reply::error(ResponseCode::ServFail));
             }
         }
         let question = Question::of(request, query);
-        match self.0.forwarder.take_seat(address, &question) {
-            Ok(seat) => Decision::Forward(Box::new((question, seat))),
-            Err(grounded) => {
-                debug!(asker = %source, %query, ?grounded, "not forwarded");
+        match self.0.forwarder.take_permit(address, &question) {
+            Ok(permit) => Decision::Forward(Box::new((question, permit))),
+            Err(not_admitted) => {
+                debug!(client = %source, %query, ?not_admitted, "not forwarded");
                 let reply = Reply::error(ResponseCode::ServFail);
-                if grounded == Grounded::Full { Decision::Shed(reply) } else { Decision::Reply(reply) }
+                if not_admitted == NotAdmitted::Full { Decision::Shed(reply) } else { Decision::Reply(reply) }
             }
         }
     }

@@ -1,7 +1,7 @@
 //! Answers of upstreams that are kept: for as long as they say, and longer when no upstream gives a newer one (RFC 8767).
 //!
 //! An answer is kept as it stands in a message behind the header, so that a question that comes again is answered by
-//! copying: the question's own bytes first (the asker's case), then the records with their times to live counted down.
+//! copying: the question's own bytes first (the client's case), then the records with their times to live counted down.
 //! moka bounds the memory and chooses what goes; looking up takes no lock that an insertion holds for long.
 
 use std::sync::Arc;
@@ -185,7 +185,7 @@ impl Kept {
         }
     }
 
-    /// Writes the reply to a question of its key. `None`: it does not fit, and has to be cut on the slow way.
+    /// Writes the reply to a question of its key. `None`: it does not fit, and has to be cut on the slow path.
     pub(crate) fn write(&self, query: &Query<'_>, transport: Transport, out: &mut [u8]) -> Option<usize> {
         let end = HEADER + self.body.len();
         let whole = end + if query.edns.is_some() { OPT_LENGTH } else { 0 };
@@ -215,7 +215,7 @@ impl Kept {
         Some(whole)
     }
 
-    /// The same for the slow way.
+    /// The same for the slow path.
     pub(crate) fn reply(&self) -> Option<Reply> {
         let mut bytes = vec![0; HEADER];
         (bytes[2], bytes[5]) = (0x80, 1);

@@ -9,14 +9,14 @@ use crate::faces::dns::message::wire::{HEADER, Query};
 const KEY_MAX: usize = BEFORE_NAME + 255 + 2;
 const BEFORE_NAME: usize = 9;
 
-/// What an upstream must see of the asker's flags; answers to different ones are different.
+/// What an upstream must see of the client's flags; answers to different ones are different.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
     /// RD: without it, upstreams say only what they know already.
     pub(crate) recursion_desired: bool,
-    /// AD in a question: the asker wants to know whether the answer was validated (RFC 6840, 5.7).
+    /// AD in a question: the client wants to know whether the answer was validated (RFC 6840, 5.7).
     pub(crate) authentic_data: bool,
-    /// CD: the asker validates by itself.
+    /// CD: the client validates by itself.
     pub(crate) checking_disabled: bool,
     /// DO: it wants the signatures (RFC 3225).
     pub(crate) dnssec_ok: bool,
@@ -25,7 +25,7 @@ pub(crate) struct Flags {
 /// A question as an upstream gets it.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
-    /// Name (in the asker's case), type, class.
+    /// Name (in the client's case), type, class.
     pub(crate) query: Asked,
     pub(crate) flags: Flags,
 }
@@ -61,7 +61,7 @@ impl Question {
         key.end(self.query.query_type())
     }
 
-    /// Name and type as they stand in a message, in the asker's case.
+    /// Name and type as they stand in a message, in the client's case.
     pub(crate) fn as_asked(&self) -> Vec<u8> {
         let labels = self.query.name().iter();
         let mut bytes: Vec<u8> = labels

@@ -33,18 +33,18 @@ use crate::model::upstream::Upstream;
 use cache::{Age, Cache, Kept};
 use cache_key::Question;
 use failures::Failures;
-use in_flight::{Boarded, Flight, Flights, Grounded, Seat};
+use in_flight::{InFlight, Joined, Leading, NotAdmitted, Permit};
 use selection::{Because, Route, Set, Upstreams};
 use upstream::{PATIENCE, Sent, Server, race};
 
 /// How long a newer answer is waited for when there is one beyond its time (RFC 8767, 5: the client response timer).
 const RENEWED_WITHIN: Duration = Duration::from_millis(1800);
-/// How long a question waits for another asker's, where an upstream is on this host: it may be the one that the upstream
+/// How long a question waits for another client's, where an upstream is on this host: it may be the one that the upstream
 /// asks us in turn, by way of another container, and then both would wait for each other.
 const LOOPED_AFTER: Duration = Duration::from_millis(1500);
 
 /// What upstreams said: a reply and whose it is; `None`: nobody knew.
-type Landed = Option<Arc<(Reply, SocketAddr)>>;
+type Completed = Option<Arc<(Reply, SocketAddr)>>;
 
 /// Asks upstreams.
 pub(super) struct Forwarder {
@@ -54,7 +54,7 @@ pub(super) struct Forwarder {
     /// Questions that were answered from the cache at once, and those that were not.
     hits: AtomicU64,
     misses: AtomicU64,
-    flights: Flights<Landed>,
+    in_flight: InFlight<Completed>,
     /// The memory of what waits.
     waiting: Arc<Shares<IpAddr>>,
     view: View,
@@ -67,7 +67,7 @@ pub(super) struct Explained {
     pub(super) servers: Vec<Upstream>,
     /// Why these.
     pub(super) because: Because,
-    /// Servers that are not asked because they lead back to netd or to the asker.
+    /// Servers that are not asked because they lead back to netd or to the client.
     pub(super) left_out: Vec<Upstream>,
 }
 
@@ -78,12 +78,12 @@ pub(super) struct Begun(Wait, Option<Arc<Kept>>);
 enum Wait {
     /// For nothing: this is told.
     Told(Box<(Reply, Origin)>),
-    /// For nothing: see [`Flights::loops`].
+    /// For nothing: see [`InFlight::loops`].
     Nobody,
     /// It is asked itself.
-    Own(BoxFuture<'static, Landed>),
+    Own(BoxFuture<'static, Completed>),
     /// For the answer to one that is under way, for so long; then the one under this key seems to loop.
-    Others(watch::Receiver<Option<Landed>>, Duration, Option<Box<[u8]>>),
+    Others(watch::Receiver<Option<Completed>>, Duration, Option<Box<[u8]>>),
 }
 
 impl Forwarder {
@@ -95,31 +95,31 @@ impl Forwarder {
             upstreams: Upstreams::new(config),
             hits: AtomicU64::new(0),
             misses: AtomicU64::new(0),
-            flights: Flights::new(waiting.clone()),
+            in_flight: InFlight::new(waiting.clone()),
             waiting,
             view,
         }
     }
 
     /// A place for a question that will be asked, or why there is none.
-    pub(super) fn take_seat(&self, asker: IpAddr, question: &Question) -> Result<Seat, Grounded> {
-        let from_host = (self.view)().desired.at_gateway(asker).is_some();
-        self.flights.take_seat(asker, from_host, &question.key(), &question.as_asked())
+    pub(super) fn take_permit(&self, client: IpAddr, question: &Question) -> Result<Permit, NotAdmitted> {
+        let from_host = (self.view)().desired.at_gateway(client).is_some();
+        self.in_flight.take_permit(client, from_host, &question.key(), &question.as_asked())
     }
 
     /// See [`Upstreams::set_beside`].
-    pub(super) fn set_beside(&self, asker: IpAddr, resolver: Option<Resolver>) {
-        self.upstreams.set_beside(asker, resolver);
+    pub(super) fn set_beside(&self, client: IpAddr, resolver: Option<Resolver>) {
+        self.upstreams.set_beside(client, resolver);
     }
 
     /// See [`Upstreams::has_beside`].
-    pub(super) fn has_beside(&self, asker: IpAddr) -> bool {
-        self.upstreams.has_beside(asker)
+    pub(super) fn has_beside(&self, client: IpAddr) -> bool {
+        self.upstreams.has_beside(client)
     }
 
-    /// Whether the answer is not ours to give: a resolver in the asker may know a name that we do not.
-    pub(super) fn defers(&self, asker: IpAddr, answer: &Answer) -> bool {
-        matches!(answer, Answer::NxDomain | Answer::Forward) && self.has_beside(asker)
+    /// Whether the answer is not ours to give: a resolver in the client may know a name that we do not.
+    pub(super) fn defers(&self, client: IpAddr, answer: &Answer) -> bool {
+        matches!(answer, Answer::NxDomain | Answer::Forward) && self.has_beside(client)
     }
 
     /// Writes the reply that is kept into `out`: its length, and where it comes from. `None`: there is none, or a look at
@@ -127,13 +127,13 @@ impl Forwarder {
     pub(super) fn kept(
         &self,
         snapshot: &Snapshot,
-        asker: IpAddr,
+        client: IpAddr,
         query: &Query<'_>,
         transport: Transport,
         out: &mut [u8],
     ) -> Option<(usize, Origin)> {
         let key = query.key();
-        let route = self.upstreams.route(asker, key.name(), snapshot, true)?;
+        let route = self.upstreams.route(client, key.name(), snapshot, true)?;
         let kept = self.cache.get(key.of_set(route.set.id).as_bytes()).filter(|kept| is_told(kept))?;
         let length = kept.write(query, transport, out)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
@@ -142,8 +142,8 @@ impl Forwarder {
 
     /// What the first server says that knows an answer, or what is kept of one. SERVFAIL when none does: NXDOMAIN would
     /// be a lie that gets kept.
-    pub(super) async fn ask(&self, asker: IpAddr, question: &Question) -> (Reply, Origin) {
-        let begun = self.begin(asker, question);
+    pub(super) async fn ask(&self, client: IpAddr, question: &Question) -> (Reply, Origin) {
+        let begun = self.begin(client, question);
         self.wait(begun).await
     }
 
@@ -154,7 +154,7 @@ impl Forwarder {
             Wait::Told(told) => return *told,
             Wait::Nobody => None,
             Wait::Own(asked) => asked.await,
-            Wait::Others(landed, patience, looped) => Box::pin(self.others(landed, patience, looped)).await,
+            Wait::Others(completed, patience, looped) => Box::pin(self.others(completed, patience, looped)).await,
         };
         match answer {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
@@ -168,16 +168,16 @@ impl Forwarder {
     /// The answer to a question that is under way.
     async fn others(
         &self,
-        mut landed: watch::Receiver<Option<Landed>>,
+        mut completed: watch::Receiver<Option<Completed>>,
         patience: Duration,
         looped: Option<Box<[u8]>>,
-    ) -> Landed {
-        match timeout(patience, landed.wait_for(Option::is_some)).await {
+    ) -> Completed {
+        match timeout(patience, completed.wait_for(Option::is_some)).await {
             Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
             Err(_) => {
                 if let Some(key) = looped {
                     debug!("a question seems to loop through an upstream on this host");
-                    self.flights.loops(&key);
+                    self.in_flight.loops(&key);
                 }
                 None
             }
@@ -185,14 +185,14 @@ impl Forwarder {
     }
 
     /// Everything that is done before it is waited for an answer.
-    pub(super) fn begin(&self, asker: IpAddr, question: &Question) -> Begun {
+    pub(super) fn begin(&self, client: IpAddr, question: &Question) -> Begun {
         let told = |told| Begun(Wait::Told(Box::new(told)), None);
         let snapshot = (self.view)();
         let key = question.key();
-        let Some(route) = self.upstreams.route(asker, key.name(), &snapshot, false) else { return told(nobody()) };
+        let Some(route) = self.upstreams.route(client, key.name(), &snapshot, false) else { return told(nobody()) };
         let Route { set, left_out, .. } = route;
         if !left_out.is_empty() {
-            debug!(?left_out, %asker, "not asked: the servers lead back here");
+            debug!(?left_out, %client, "not asked: the servers lead back here");
         }
         if set.servers.is_empty() {
             return told(nobody());
@@ -216,23 +216,23 @@ impl Forwarder {
         let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
         // A little more than the servers get, so that theirs is the last word.
         let whole = if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
-        let wait = match self.flights.board(asker, &key, &form) {
-            Boarded::Passenger { loops: true, .. } => Wait::Nobody,
-            Boarded::Passenger { landed, of_other, .. } => {
+        let wait = match self.in_flight.join(client, &key, &form) {
+            Joined::Follower { loops: true, .. } => Wait::Nobody,
+            Joined::Follower { completed, of_other, .. } => {
                 let near = || set.servers.iter().any(|server| is_near(server, &snapshot));
                 match of_other && LOOPED_AFTER < whole && near() {
-                    true => Wait::Others(landed, LOOPED_AFTER, Some(key.as_bytes().into())),
-                    false => Wait::Others(landed, whole, None),
+                    true => Wait::Others(completed, LOOPED_AFTER, Some(key.as_bytes().into())),
+                    false => Wait::Others(completed, whole, None),
                 }
             }
-            Boarded::Pilot(flight) => {
-                let landed = kept.is_some().then(|| flight.subscribe()).flatten();
-                let asked = fly(flight, sent, set, self.cache.clone(), self.failures.clone());
-                match landed {
+            Joined::Leader(leading) => {
+                let completed = kept.is_some().then(|| leading.subscribe()).flatten();
+                let asked = lead(leading, sent, set, self.cache.clone(), self.failures.clone());
+                match completed {
                     // It goes on when the answer that is kept has been told meanwhile.
-                    Some(landed) => {
+                    Some(completed) => {
                         tokio::spawn(asked);
-                        Wait::Others(landed, whole, None)
+                        Wait::Others(completed, whole, None)
                     }
                     None => Wait::Own(Box::pin(asked)),
                 }
@@ -241,10 +241,10 @@ impl Forwarder {
         Begun(wait, kept)
     }
 
-    /// What would be done with a question of the asker.
-    pub(super) fn explain(&self, asker: IpAddr, question: &Question) -> Option<Explained> {
+    /// What would be done with a question of the client.
+    pub(super) fn explain(&self, client: IpAddr, question: &Question) -> Option<Explained> {
         let key = question.key();
-        let route = self.upstreams.route(asker, key.name(), &(self.view)(), false)?;
+        let route = self.upstreams.route(client, key.name(), &(self.view)(), false)?;
         let mut servers: Vec<&Arc<Server>> = route.set.servers.iter().collect();
         servers.sort_by_cached_key(|server| server.health.is_out());
         let servers = servers.into_iter().map(|server| server.upstream.clone()).collect();
@@ -276,20 +276,20 @@ impl Forwarder {
 }
 
 /// Asks, keeps the answer and tells it to all who wait.
-async fn fly(
-    flight: Flight<Landed>,
+async fn lead(
+    leading: Leading<Completed>,
     sent: Arc<Sent>,
     set: Arc<Set>,
     cache: Arc<Cache>,
     failures: Arc<Failures>,
-) -> Landed {
+) -> Completed {
     let answer = race(&set.servers, &sent).await.map(Arc::new);
     match &answer {
-        Some(answer) => cache.keep(flight.key(), sent.query(), &answer.0, set.keeps),
-        None if cache.renew_later(flight.key()) => {}
-        None => failures.add(flight.key()),
+        Some(answer) => cache.keep(leading.key(), sent.query(), &answer.0, set.keeps),
+        None if cache.renew_later(leading.key()) => {}
+        None => failures.add(leading.key()),
     }
-    flight.land(answer.clone());
+    leading.complete(answer.clone());
     answer
 }
 
@@ -334,11 +334,13 @@ mod tests {
         let server = Arc::new(Maker::new(&Roots::default()).unwrap().server(&"192.0.2.1".parse().unwrap()));
         let sent = Arc::new(Sent::new(&question, true));
         let set = forwarder.upstreams.of_one(server.clone());
-        let asker = "10.0.0.2".parse().unwrap();
-        let Boarded::Pilot(flight) = forwarder.flights.board(asker, &question.key(), &sent.as_sent) else { panic!() };
+        let client = "10.0.0.2".parse().unwrap();
+        let Joined::Leader(leading) = forwarder.in_flight.join(client, &question.key(), &sent.as_sent) else {
+            panic!()
+        };
         let futures = [
             size_of_val(&forwarder.wait(Begun(Wait::Nobody, None))),
-            size_of_val(&fly(flight, sent.clone(), set, forwarder.cache.clone(), forwarder.failures.clone())),
+            size_of_val(&lead(leading, sent.clone(), set, forwarder.cache.clone(), forwarder.failures.clone())),
             size_of_val(&server.ask(&sent)),
         ];
         let sum = futures.iter().sum::<usize>() + AROUND;

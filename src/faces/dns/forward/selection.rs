@@ -1,12 +1,12 @@
 //! Who is asked for a name that is not ours.
 //!
-//! In this order: the resolver that answers in the asker besides us, and nobody else, because it would be the only one
-//! without us; the servers that were given to the asker itself; those of its networks, the first network's first;
+//! In this order: the resolver that answers in the client besides us, and nobody else, because it would be the only one
+//! without us; the servers that were given to the client itself; those of its networks, the first network's first;
 //! those to which the configuration gives the name's domain (split DNS, the longest domain wins); those of the
 //! configuration; those of the host's resolv.conf. What somebody said about a container or network is meant for all of
 //! its questions, so it wins over split DNS, which is the daemon's word.
 //!
-//! Servers that lead back to us or to the asker are left out. A *set* is the servers that are asked together. What is
+//! Servers that lead back to us or to the client are left out. A *set* is the servers that are asked together. What is
 //! kept of their answers belongs to it: the same servers say the same, whoever asks.
 
 use std::collections::HashMap;
@@ -113,11 +113,11 @@ impl Upstreams {
         made
     }
 
-    /// Whom to ask on behalf of the asker for a name (as it stands in a message, in lower case). `None`: only a look at
+    /// Whom to ask on behalf of the client for a name (as it stands in a message, in lower case). `None`: only a look at
     /// what is not in memory can tell, and `quick` forbids that.
-    pub(crate) fn route(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Route> {
-        let (set, because) = self.of(asker, name, snapshot, quick)?;
-        let leads_back = |server: &&Arc<Server>| leads_back(server.upstream.address.ip(), asker, snapshot);
+    pub(crate) fn route(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Route> {
+        let (set, because) = self.of(client, name, snapshot, quick)?;
+        let leads_back = |server: &&Arc<Server>| leads_back(server.upstream.address.ip(), client, snapshot);
         if !set.servers.iter().any(|server| leads_back(&server)) {
             return Some(Route { set, because, left_out: Vec::new() });
         }
@@ -128,11 +128,11 @@ impl Upstreams {
         Some(Route { set: self.known(&upstreams(left), quick)?, because, left_out: upstreams(out) })
     }
 
-    fn of(&self, asker: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Because)> {
-        if let Some(set) = self.beside.load().get(&asker) {
+    fn of(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Because)> {
+        if let Some(set) = self.beside.load().get(&client) {
             return Some((set.clone(), Because::Beside));
         }
-        match given(asker, snapshot) {
+        match given(client, snapshot) {
             Given::ToContainer(list) => return Some((self.known(list, quick)?, Because::Container)),
             Given::ToNetworks(list) => return Some((self.known(&list, quick)?, Because::Network)),
             Given::Nothing => {}
@@ -146,20 +146,20 @@ impl Upstreams {
         }
     }
 
-    /// From now on this resolver is asked for what the asker wants to know and we do not; `None`: no longer.
-    pub(crate) fn set_beside(&self, asker: IpAddr, resolver: Option<Resolver>) {
+    /// From now on this resolver is asked for what the client wants to know and we do not; `None`: no longer.
+    pub(crate) fn set_beside(&self, client: IpAddr, resolver: Option<Resolver>) {
         let known = self.beside.load_full();
-        if resolver.is_none() && !known.contains_key(&asker) {
+        if resolver.is_none() && !known.contains_key(&client) {
             return;
         }
         let mut all = HashMap::clone(&known);
-        all.remove(&asker);
+        all.remove(&client);
         if let Some(resolver) = resolver {
             // What it says changes as its containers come and go, and it tells long times to live.
             let id = self.ids.fetch_add(1, Ordering::Relaxed);
             let servers = vec![Arc::new(Server::within(resolver))];
             all.insert(
-                asker,
+                client,
                 Arc::new(Set { id, servers, keeps: false, is_beside: true, used: Mutex::new(monotonic::now()) }),
             );
         }
@@ -167,9 +167,9 @@ impl Upstreams {
         self.beside.store(Arc::new(all));
     }
 
-    /// Whether a resolver answers the asker besides us.
-    pub(crate) fn has_beside(&self, asker: IpAddr) -> bool {
-        self.beside.load().contains_key(&asker)
+    /// Whether a resolver answers the client besides us.
+    pub(crate) fn has_beside(&self, client: IpAddr) -> bool {
+        self.beside.load().contains_key(&client)
     }
 
     /// The host's servers as of now. A stat(2) for each question is the price for the next question to go to the new
@@ -266,18 +266,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What people said about the asker.
+/// What people said about the client.
 enum Given<'a> {
     ToContainer(&'a [Upstream]),
     ToNetworks(std::borrow::Cow<'a, [Upstream]>),
     Nothing,
 }
 
-fn given(asker: IpAddr, snapshot: &Snapshot) -> Given<'_> {
+fn given(client: IpAddr, snapshot: &Snapshot) -> Given<'_> {
     let desired = &snapshot.desired;
-    let Some(endpoint) = desired.at_address(asker) else {
+    let Some(endpoint) = desired.at_address(client) else {
         // The host, through a gateway.
-        return match desired.at_gateway(asker).filter(|network| !network.dns.upstreams.is_empty()) {
+        return match desired.at_gateway(client).filter(|network| !network.dns.upstreams.is_empty()) {
             Some(network) => Given::ToNetworks(network.dns.upstreams.as_slice().into()),
             None => Given::Nothing,
         };
@@ -301,15 +301,15 @@ fn given(asker: IpAddr, snapshot: &Snapshot) -> Given<'_> {
     Given::ToNetworks(all.into())
 }
 
-/// Whether a name server would lead back to us or to the asker: a gateway of ours, or the asker's own address (a
+/// Whether a name server would lead back to us or to the client: a gateway of ours, or the client's own address (a
 /// container that is itself the host's resolver).
-fn leads_back(server: IpAddr, asker: IpAddr, snapshot: &Snapshot) -> bool {
+fn leads_back(server: IpAddr, client: IpAddr, snapshot: &Snapshot) -> bool {
     let server = server.to_canonical();
-    if snapshot.desired.at_gateway(server).is_some() || server == asker {
+    if snapshot.desired.at_gateway(server).is_some() || server == client {
         return true;
     }
     let holder = |address| snapshot.desired.at_address(address).map(|endpoint| &endpoint.container.id);
-    holder(server).is_some() && holder(server) == holder(asker)
+    holder(server).is_some() && holder(server) == holder(client)
 }
 
 /// A domain as it stands in a message, in lower case.

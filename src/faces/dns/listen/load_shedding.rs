@@ -1,6 +1,6 @@
 //! What is done when questions come faster than they can be answered: the kernel would drop whatever comes last, of
 //! anybody who has the same socket. Dropping a question unanswered is much cheaper than answering it, so as long as a
-//! socket's queue is filled beyond a quarter, an asker that asks for much gets few answers, and everybody else's questions
+//! socket's queue is filled beyond a quarter, a client that asks for much gets few answers, and everybody else's questions
 //! get through.
 
 use std::collections::HashMap;
@@ -12,21 +12,21 @@ const FULL: u32 = 4;
 const RELIEVED: u32 = 16;
 /// While it is too full, of each so many questions...
 const WINDOW: usize = 4096;
-/// ...so many of one asker are answered. An asker that is not the reason asks for less in that time.
-const PER_ASKER: u32 = 64;
+/// ...so many of one client are answered. A client that is not the reason asks for less in that time.
+const PER_CLIENT: u32 = 64;
 /// Who has asked for so many of them is the reason.
 const FLOOD: u32 = 512;
 
 /// The state of one socket.
 #[derive(Debug, Default)]
-pub(crate) struct Overload {
+pub(crate) struct LoadShedding {
     shedding: bool,
     seen: usize,
-    askers: HashMap<IpAddr, u32>,
+    clients: HashMap<IpAddr, u32>,
     flooding: Option<IpAddr>,
 }
 
-impl Overload {
+impl LoadShedding {
     /// Whether it must be told how full the queue is.
     pub(crate) fn is_on(&self) -> bool {
         self.shedding
@@ -37,27 +37,27 @@ impl Overload {
         let bound = of / if self.shedding { RELIEVED } else { FULL };
         self.shedding = bytes > bound;
         if !self.shedding {
-            self.askers.clear();
+            self.clients.clear();
             self.seen = 0;
         }
     }
 
-    /// Whether a question of this asker is looked at.
-    pub(crate) fn admits(&mut self, asker: IpAddr) -> bool {
+    /// Whether a question of this client is looked at.
+    pub(crate) fn admits(&mut self, client: IpAddr) -> bool {
         if !self.shedding {
             return true;
         }
         self.seen += 1;
         if self.seen > WINDOW {
-            self.askers.clear();
+            self.clients.clear();
             self.seen = 1;
         }
-        let count = self.askers.entry(asker).or_default();
+        let count = self.clients.entry(client).or_default();
         *count += 1;
         if *count == FLOOD {
-            self.flooding = Some(asker);
+            self.flooding = Some(client);
         }
-        *count <= PER_ASKER
+        *count <= PER_CLIENT
     }
 
     /// Who has been found to be the reason since this was asked last.
@@ -73,21 +73,22 @@ mod tests {
     #[test]
     fn only_who_floods_is_left_unanswered() {
         let (flooder, other) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
-        let mut overload = Overload::default();
-        let answered = |overload: &mut Overload| {
-            let count = (0..2 * WINDOW).filter(|n| overload.admits(if n % 100 == 0 { other } else { flooder })).count();
-            (count, overload.is_on())
+        let mut load_shedding = LoadShedding::default();
+        let answered = |load_shedding: &mut LoadShedding| {
+            let count =
+                (0..2 * WINDOW).filter(|n| load_shedding.admits(if n % 100 == 0 { other } else { flooder })).count();
+            (count, load_shedding.is_on())
         };
-        overload.filled(25, 100);
-        assert_eq!(answered(&mut overload), (2 * WINDOW, false));
-        assert_eq!(overload.flooding(), None);
-        overload.filled(26, 100);
+        load_shedding.filled(25, 100);
+        assert_eq!(answered(&mut load_shedding), (2 * WINDOW, false));
+        assert_eq!(load_shedding.flooding(), None);
+        load_shedding.filled(26, 100);
         let others = 2 * WINDOW.div_ceil(100);
-        assert_eq!(answered(&mut overload), (2 * PER_ASKER as usize + others, true));
-        assert_eq!((overload.flooding(), overload.flooding()), (Some(flooder), None));
-        overload.filled(10, 100);
-        assert!(overload.is_on(), "not relieved yet");
-        overload.filled(6, 100);
-        assert_eq!(answered(&mut overload), (2 * WINDOW, false));
+        assert_eq!(answered(&mut load_shedding), (2 * PER_CLIENT as usize + others, true));
+        assert_eq!((load_shedding.flooding(), load_shedding.flooding()), (Some(flooder), None));
+        load_shedding.filled(10, 100);
+        assert!(load_shedding.is_on(), "not relieved yet");
+        load_shedding.filled(6, 100);
+        assert_eq!(answered(&mut load_shedding), (2 * WINDOW, false));
     }
 }

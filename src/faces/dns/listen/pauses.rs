@@ -1,18 +1,18 @@
-//! Sockets that rest: one whose asker floods is looked at once in a while, not whenever it has something. Its queue stays
+//! Sockets that rest: one whose client floods is looked at once in a while, not whenever it has something. Its queue stays
 //! full meanwhile, and the kernel drops what comes, which costs the flooder time and not the thread. So the thread sleeps
 //! most of the time even in a flood, and Linux lets run at once who has slept.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long; a batch takes some 0.1 ms. So such an asker gets some 10,000 answers in a second.
+/// How long; a batch takes some 0.1 ms. So such a client gets some 10,000 answers in a second.
 const REST: Duration = Duration::from_millis(1);
 
 /// Which rest, in the order in which they end.
 #[derive(Debug, Default)]
-pub(crate) struct Resting(VecDeque<(Instant, u64)>);
+pub(crate) struct Pauses(VecDeque<(Instant, u64)>);
 
-impl Resting {
+impl Pauses {
     /// A socket rests from now on.
     pub(crate) fn begin(&mut self, key: u64, now: Instant) {
         self.0.push_back((now + REST, key));
@@ -42,15 +42,15 @@ mod tests {
 
     #[test]
     fn they_rest_for_a_while_each() {
-        let (begin, mut resting) = (Instant::now(), Resting::default());
-        assert_eq!((resting.any(), resting.patience()), (false, None));
-        resting.begin(7, begin);
-        resting.begin(8, begin + REST / 2);
-        assert_eq!((resting.any(), resting.patience()), (true, Some(1)));
-        assert_eq!(resting.ended(begin + REST / 2), None);
-        assert_eq!(resting.ended(begin + REST), Some(7));
-        assert_eq!(resting.ended(begin + REST), None);
-        assert_eq!(resting.ended(begin + 2 * REST), Some(8));
-        assert!(!resting.any());
+        let (begin, mut pauses) = (Instant::now(), Pauses::default());
+        assert_eq!((pauses.any(), pauses.patience()), (false, None));
+        pauses.begin(7, begin);
+        pauses.begin(8, begin + REST / 2);
+        assert_eq!((pauses.any(), pauses.patience()), (true, Some(1)));
+        assert_eq!(pauses.ended(begin + REST / 2), None);
+        assert_eq!(pauses.ended(begin + REST), Some(7));
+        assert_eq!(pauses.ended(begin + REST), None);
+        assert_eq!(pauses.ended(begin + 2 * REST), Some(8));
+        assert!(!pauses.any());
     }
 }

@@ -1,43 +1,43 @@
-//! Which askers of a gateway have their questions in the lane apart: those that were found to flood. Others may have the
-//! same lane by their address; they are alone there again as soon as the flood is led elsewhere.
+//! Which clients of a gateway have their questions in the shard apart: those that were found to flood. Others may have the
+//! same shard by their address; they are alone there again as soon as the flood is led elsewhere.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::engine::listener::APART_MAX;
+use crate::engine::listener::QUARANTINE_MAX;
 
-/// They are led back when the lane apart has not been flooded for so long: a flood in bursts is not led to and fro.
+/// They are led back when the shard apart has not been flooded for so long: a flood in bursts is not led to and fro.
 const CALM: Duration = Duration::from_secs(10);
 
 /// Of one gateway.
 #[derive(Debug, Default)]
-pub(crate) struct Apart {
-    askers: Vec<IpAddr>,
+pub(crate) struct Quarantine {
+    clients: Vec<IpAddr>,
     /// When one of them was last found to flood.
     flooded: Option<Instant>,
 }
 
-impl Apart {
-    /// Who is to be led to the lane apart.
-    pub(crate) fn askers(&self) -> &[IpAddr] {
-        &self.askers
+impl Quarantine {
+    /// Who is to be led to the shard apart.
+    pub(crate) fn clients(&self) -> &[IpAddr] {
+        &self.clients
     }
 
-    /// An asker floods its lane; the one that has been apart for longest makes room. Whether [`Self::askers`] is another
+    /// A client floods its shard; the one that has been apart for longest makes room. Whether [`Self::clients`] is another
     /// one now.
-    pub(crate) fn floods(&mut self, asker: IpAddr, now: Instant) -> bool {
+    pub(crate) fn floods(&mut self, client: IpAddr, now: Instant) -> bool {
         self.flooded = Some(now);
-        if self.askers.contains(&asker) {
+        if self.clients.contains(&client) {
             return false;
         }
-        if self.askers.len() == APART_MAX {
-            self.askers.remove(0);
+        if self.clients.len() == QUARANTINE_MAX {
+            self.clients.remove(0);
         }
-        self.askers.push(asker);
+        self.clients.push(client);
         true
     }
 
-    /// The lane apart is flooded, or is not. Whether [`Self::askers`] is another one now: empty, after a calm time.
+    /// The shard apart is flooded, or is not. Whether [`Self::clients`] is another one now: empty, after a calm time.
     pub(crate) fn looked(&mut self, flooded: bool, now: Instant) -> bool {
         if flooded {
             self.flooded = Some(now);
@@ -56,21 +56,21 @@ mod tests {
 
     #[test]
     fn who_floods_is_apart_until_it_has_been_calm() {
-        let (begin, mut apart) = (Instant::now(), Apart::default());
-        let asker = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
+        let (begin, mut apart) = (Instant::now(), Quarantine::default());
+        let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
         assert!(!apart.looked(false, begin), "nobody is apart");
-        assert!(apart.floods(asker(0), begin));
-        assert!(!apart.floods(asker(0), begin), "it is known");
-        assert_eq!(apart.askers(), [asker(0)]);
+        assert!(apart.floods(client(0), begin));
+        assert!(!apart.floods(client(0), begin), "it is known");
+        assert_eq!(apart.clients(), [client(0)]);
         assert!(!apart.looked(true, begin + CALM / 2));
         assert!(!apart.looked(false, begin + CALM));
         assert!(apart.looked(false, begin + CALM / 2 + CALM));
-        assert!(apart.askers().is_empty());
-        for n in 0..=APART_MAX {
-            assert!(apart.floods(asker(n), begin));
+        assert!(apart.clients().is_empty());
+        for n in 0..=QUARANTINE_MAX {
+            assert!(apart.floods(client(n), begin));
         }
-        assert_eq!(apart.askers().len(), APART_MAX);
-        assert_eq!((apart.askers()[0], apart.askers()[APART_MAX - 1]), (asker(1), asker(APART_MAX)));
-        assert!(apart.looked(false, begin + CALM), "also where the lane apart has never been flooded");
+        assert_eq!(apart.clients().len(), QUARANTINE_MAX);
+        assert_eq!((apart.clients()[0], apart.clients()[QUARANTINE_MAX - 1]), (client(1), client(QUARANTINE_MAX)));
+        assert!(apart.looked(false, begin + CALM), "also where the shard apart has never been flooded");
     }
 }

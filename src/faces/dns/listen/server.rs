@@ -12,22 +12,22 @@ use tracing::{debug, error};
 
 use super::udp::UdpLoop;
 use super::{tcp, udp};
-use crate::base::clients::Clients;
+use crate::base::connections::Connections;
 use crate::base::descriptors::Room;
 use crate::engine::dns::names::Names;
 use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
-use crate::engine::telemetry::Seen;
+use crate::engine::telemetry::Telemetry;
 use crate::faces::dns::answer::names::Forwarding;
 use crate::faces::dns::answer::slow_path::Handler;
-use crate::faces::dns::telemetry::{Place, Watch};
+use crate::faces::dns::telemetry::{Listener, Recorder};
 use crate::faces::dns::{Config, View};
 
 /// Answers on the sockets that the engine hands over.
 pub struct Server {
     handler: Handler,
     listening: ListeningReceiver,
-    seen: Arc<Seen>,
-    clients: Arc<Clients<IpAddr>>,
+    seen: Arc<Telemetry>,
+    clients: Arc<Connections<IpAddr>>,
     room: Room,
     serving: HashMap<IpAddr, Serving>,
 }
@@ -42,9 +42,9 @@ struct Serving {
 impl Server {
     /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
     /// is counted, and logged where that is wanted, in `seen`.
-    pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Seen>) -> Self {
+    pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Telemetry>) -> Self {
         let room = config.room;
-        let clients = Clients::new(tcp::PER_CLIENT, tcp::TOTAL);
+        let clients = Connections::new(tcp::PER_CLIENT, tcp::TOTAL);
         Self { handler: Handler::new(config, view), listening, seen, clients, room, serving: HashMap::new() }
     }
 
@@ -63,7 +63,7 @@ impl Server {
                 return;
             }
         };
-        let watch = Watch::start(self.seen.clone());
+        let recorder = Recorder::start(self.seen.clone());
         loop {
             let told = tokio::select! {
                 () = stop.cancelled() => break,
@@ -75,7 +75,7 @@ impl Server {
                 Some(Listening::Serve(sockets)) => {
                     let address = sockets.address;
                     self.close(&udp, address).await;
-                    match self.serve(&mut udp, sockets, watch.clone()) {
+                    match self.serve(&mut udp, sockets, recorder.clone()) {
                         Ok(()) => debug!(%address, "DNS is served"),
                         Err(error) => error!(
                             "serve DNS on {address}: {error}: names do not resolve there until netd is restarted"
@@ -99,14 +99,14 @@ impl Server {
         }
     }
 
-    fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, watch: Watch) -> io::Result<()> {
-        let place = Place::new(watch, sockets.address, sockets.asker);
+    fn serve(&mut self, udp: &mut UdpLoop, sockets: DnsSockets, recorder: Recorder) -> io::Result<()> {
+        let dns_listener = Listener::new(recorder, sockets.address, sockets.client);
         self.handler.forwarder().set_beside(sockets.address, sockets.beside);
         let listener = TcpListener::from_std(sockets.tcp)?;
-        let udp = udp.serve(sockets.udp, &place)?;
+        let udp = udp.serve(sockets.udp, &dns_listener)?;
         let stop = CancellationToken::new();
         let limits = tcp::Limits { clients: self.clients.clone(), room: self.room };
-        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), limits, place, stop.clone()));
+        let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), limits, dns_listener, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! DNS over TCP (RFC 7766): a task for each gateway's listener and one for each connection. Questions may follow each
 //! other without waiting, replies come when they are ready, in any order. A client that is slow, silent or hostile costs
-//! what its own connections cost, which `clients` bounds.
+//! what its own connections cost, which `connections` bounds.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -17,16 +17,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::base::clients::{Busy, Clients};
+use crate::base::connections::{Busy, Connections};
 use crate::base::descriptors::Room;
 use crate::base::shares::Share;
-use crate::base::{clients, monotonic};
+use crate::base::{connections, monotonic};
 use crate::faces::dns::answer::fast_path::Done;
 use crate::faces::dns::answer::slow_path::{Handler, Outcome};
 use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::wire::{HEADER, Transport};
 use crate::faces::dns::telemetry;
-use crate::faces::dns::telemetry::{Place, Replied};
+use crate::faces::dns::telemetry::{Listener, Replied};
 
 /// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
 /// an upstream may take.
@@ -48,11 +48,11 @@ pub(crate) const PER_CLIENT: usize = 16;
 /// Connections of all clients together.
 pub(crate) const TOTAL: usize = 512;
 
-type Admitted = clients::Admitted<IpAddr>;
+type Admitted = connections::Admitted<IpAddr>;
 
 /// How many connections there may be.
 pub(crate) struct Limits {
-    pub(crate) clients: Arc<Clients<IpAddr>>,
+    pub(crate) clients: Arc<Connections<IpAddr>>,
     pub(crate) room: Room,
 }
 
@@ -68,7 +68,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     handler: Handler,
     limits: Limits,
-    place: Arc<Place>,
+    dns_listener: Arc<Listener>,
     stop: CancellationToken,
 ) {
     let Limits { clients, room } = limits;
@@ -86,16 +86,16 @@ pub(crate) async fn serve(
                 if !room.has(stream.as_raw_fd()) {
                     // What the daemon needs for its work is not for connections: this one goes, and an idle one.
                     clients.make_room();
-                    place.refused();
+                    dns_listener.refused();
                     continue;
                 }
-                let source = place.asker(source);
+                let source = dns_listener.client(source);
                 // The stream of one that is not admitted is closed here.
                 match clients.admit(source.ip().to_canonical()) {
                     Some(admitted) => {
-                        connections.spawn(converse(stream, source, handler.clone(), place.clone(), admitted));
+                        connections.spawn(converse(stream, source, handler.clone(), dns_listener.clone(), admitted));
                     }
-                    None => place.refused(),
+                    None => dns_listener.refused(),
                 }
             }
             Err(error) if is_of_the_connection(&error) => debug!("accept a DNS connection: {error}"),
@@ -119,8 +119,14 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 /// One connection, to its end; `source`: who asks.
-async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, place: Arc<Place>, admitted: Admitted) {
-    let _open = place.opened();
+async fn converse(
+    stream: TcpStream,
+    source: SocketAddr,
+    handler: Handler,
+    dns_listener: Arc<Listener>,
+    admitted: Admitted,
+) {
+    let _open = dns_listener.opened();
     // Fails only where there is no TCP below.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
@@ -128,13 +134,13 @@ async fn converse(stream: TcpStream, source: SocketAddr, handler: Handler, place
     let speak = write_replies(writer, waiting);
     tokio::pin!(speak);
     tokio::select! {
-        () = admitted.dismissed() => return place.dismissed(),
+        () = admitted.dismissed() => return dns_listener.dismissed(),
         () = &mut speak => return,
-        () = read_questions(reader, source, &handler, &place, &admitted, replies) => {}
+        () = read_questions(reader, source, &handler, &dns_listener, &admitted, replies) => {}
     }
     // Nothing more is asked; what is under way is answered all the same.
     tokio::select! {
-        () = admitted.dismissed() => place.dismissed(),
+        () = admitted.dismissed() => dns_listener.dismissed(),
         () = speak => {}
     }
 }
@@ -143,7 +149,7 @@ async fn read_questions(
     reader: OwnedReadHalf,
     source: SocketAddr,
     handler: &Handler,
-    place: &Arc<Place>,
+    dns_listener: &Arc<Listener>,
     admitted: &Admitted,
     replies: mpsc::Sender<Reply>,
 ) {
@@ -160,7 +166,7 @@ async fn read_questions(
         }
         let held = (admitted.busy(), free);
         let came = monotonic::now();
-        let (bytes, origin) = match quick(handler, &question, source) {
+        let (bytes, origin) = match fast_path(handler, &question, source) {
             Some(said) => said,
             None => match handler.decide(&question, source, Transport::Tcp) {
                 Outcome::Reply(bytes) => {
@@ -168,16 +174,18 @@ async fn read_questions(
                     (bytes, origin)
                 }
                 Outcome::Shed(bytes) => {
-                    place.shed(&handler.view());
+                    dns_listener.shed(&handler.view());
                     (bytes, Origin::Nobody)
                 }
                 Outcome::Forward(forwarding) => {
-                    let (handler, replies, place) = (handler.clone(), replies.clone(), place.clone());
+                    let (handler, replies, dns_listener) = (handler.clone(), replies.clone(), dns_listener.clone());
                     let question = question.clone();
                     tokio::spawn(async move {
                         let (bytes, origin) = handler.finish(&question, source, Transport::Tcp, forwarding).await;
-                        seen(&handler, &place, (&question, &bytes), source, origin, came);
-                        let Some(share) = weigh(&handler, source, &bytes) else { return place.shed(&handler.view()) };
+                        seen(&handler, &dns_listener, (&question, &bytes), source, origin, came);
+                        let Some(share) = weigh(&handler, source, &bytes) else {
+                            return dns_listener.shed(&handler.view());
+                        };
                         // Fails when the connection is gone.
                         let _ = replies.send(Reply { bytes, _held: held, _share: share }).await;
                     });
@@ -185,12 +193,12 @@ async fn read_questions(
                 }
             },
         };
-        seen(handler, place, (&question, &bytes), source, origin, came);
+        seen(handler, dns_listener, (&question, &bytes), source, origin, came);
         if bytes.is_empty() {
             continue;
         }
         // A client that leaves its replies lying is not answered further.
-        let Some(share) = weigh(handler, source, &bytes) else { return place.shed(&handler.view()) };
+        let Some(share) = weigh(handler, source, &bytes) else { return dns_listener.shed(&handler.view()) };
         if replies.send(Reply { bytes, _held: held, _share: share }).await.is_err() {
             return;
         }
@@ -205,22 +213,22 @@ fn weigh(handler: &Handler, source: SocketAddr, reply: &[u8]) -> Option<Share<Ip
 /// Counts and logs a reply.
 fn seen(
     handler: &Handler,
-    place: &Place,
+    dns_listener: &Listener,
     (question, reply): (&[u8], &[u8]),
     source: SocketAddr,
     origin: Origin,
     came: Instant,
 ) {
-    let replied = Replied { question, reply, asker: source.ip(), origin, transport: Transport::Tcp, came };
-    place.replied(&handler.view(), replied);
+    let replied = Replied { question, reply, client: source.ip(), origin, transport: Transport::Tcp, came };
+    dns_listener.replied(&handler.view(), replied);
 }
 
-/// The quick way's reply, empty where nothing is to be said, and where it comes from; `None`: it is for the slow way.
-fn quick(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<u8>, Origin)> {
+/// The fast path's reply, empty where nothing is to be said, and where it comes from; `None`: it is for the slow path.
+fn fast_path(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<u8>, Origin)> {
     thread_local! {
         static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
     }
-    OUT.with_borrow_mut(|out| match handler.quick(&handler.view(), question, source, Transport::Tcp, out) {
+    OUT.with_borrow_mut(|out| match handler.fast_path(&handler.view(), question, source, Transport::Tcp, out) {
         Done::Replied(length, origin) => Some((out[..length].to_vec(), origin)),
         Done::Rotated(length) => Some((out[..length].to_vec(), Origin::Local)),
         Done::Ignored => Some((Vec::new(), Origin::Local)),
@@ -247,7 +255,7 @@ async fn write_replies(mut writer: OwnedWriteHalf, mut waiting: mpsc::Receiver<R
     while let Some(first) = waiting.recv().await {
         let mut next = Some(first);
         while let Some(reply) = next {
-            // hickory and the quick way keep to what fits.
+            // hickory and the fast path keep to what fits.
             let Ok(length) = u16::try_from(reply.bytes.len()) else { return };
             buffer.extend(length.to_be_bytes());
             buffer.extend(&reply.bytes);

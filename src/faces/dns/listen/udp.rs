@@ -1,9 +1,9 @@
 //! The UDP loop: one thread that takes questions in batches from the sockets of all gateways, answers what is ours from
-//! the snapshot, and hands the rest to the slow way. It waits for questions and for nothing else: no upstream, no task,
+//! the snapshot, and hands the rest to the slow path. It waits for questions and for nothing else: no upstream, no task,
 //! no log, no lock that somebody holds.
 //!
-//! Each socket that has questions gets one batch, then it is the next one's turn. A gateway has several, its lanes, among
-//! which the kernel spreads askers (`kernel::dns::shards`): a flood costs other gateways and other lanes a batch's time in each
+//! Each socket that has questions gets one batch, then it is the next one's turn. A gateway has several, its shards, among
+//! which the kernel spreads clients (`kernel::dns::shards`): a flood costs other gateways and other shards a batch's time in each
 //! turn, and no question.
 
 use std::collections::HashMap;
@@ -17,21 +17,21 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
-use super::admission::{Shares, TOTAL};
-use super::jobs::{Job, Outlet, slow_way};
-use super::load_shedding::Overload;
-use super::pauses::Resting;
-use super::quarantine::Apart;
+use super::admission::{Admission, TOTAL};
+use super::jobs::{Job, ReplySocket, take_jobs};
+use super::load_shedding::LoadShedding;
+use super::pauses::Pauses;
+use super::quarantine::Quarantine;
 use crate::base::monotonic;
 use crate::engine::listener::{BATCH, Batch, Poller, Precedence, WOKEN, Waker, backlog, steer};
 use crate::engine::telemetry::meter::Unanswered;
 use crate::faces::dns::answer::fast_path;
 use crate::faces::dns::answer::fast_path::Done;
-use crate::faces::dns::answer::packet_cache::Recent;
+use crate::faces::dns::answer::packet_cache::PacketCache;
 use crate::faces::dns::answer::slow_path::Handler;
 use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::wire::Transport;
-use crate::faces::dns::telemetry::Place;
+use crate::faces::dns::telemetry::Listener;
 
 /// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
 /// questions come in faster than they can be answered but do not fill a batch.
@@ -51,7 +51,7 @@ pub(crate) struct UdpLoop {
 #[derive(Debug)]
 pub(crate) struct Serving {
     keys: Range<u64>,
-    outlet: Arc<Outlet>,
+    reply_socket: Arc<ReplySocket>,
 }
 
 enum Order {
@@ -63,12 +63,12 @@ enum Order {
 
 struct Socket {
     socket: UdpSocket,
-    /// The lanes that it is one of; the last is the one apart.
-    lanes: Range<u64>,
-    outlet: Arc<Outlet>,
-    place: Arc<Place>,
+    /// The shards that it is one of; the last is the one quarantine.
+    shards: Range<u64>,
+    reply_socket: Arc<ReplySocket>,
+    listener: Arc<Listener>,
     errors: u32,
-    overload: Overload,
+    shedding: LoadShedding,
     /// What the kernel said last of questions that it has dropped, and how many of them are still to be counted.
     dropped: u32,
     lost: u32,
@@ -87,13 +87,13 @@ impl UdpLoop {
             poller,
             told,
             jobs,
-            shares: Shares::new(),
+            admission: Admission::new(),
             sockets: HashMap::new(),
-            apart: HashMap::new(),
-            resting: Resting::default(),
-            recent: Recent::new(),
+            quarantine: HashMap::new(),
+            pauses: Pauses::default(),
+            packet_cache: PacketCache::new(),
         };
-        tokio::spawn(slow_way(handler.clone(), waiting));
+        tokio::spawn(take_jobs(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
             // Everybody who asks waits for as long as it waits for a processor.
@@ -108,24 +108,24 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves non-blocking sockets at one address from now on: one, or lanes, of which the last is the one apart.
-    pub(crate) fn serve(&mut self, sockets: Vec<UdpSocket>, place: &Arc<Place>) -> io::Result<Serving> {
-        let outlet = sockets.first().map(UdpSocket::try_clone).transpose()?;
-        let outlet = Arc::new(Outlet::new(outlet));
+    /// Serves non-blocking sockets at one address from now on: one, or shards, of which the last is the one quarantine.
+    pub(crate) fn serve(&mut self, sockets: Vec<UdpSocket>, listener: &Arc<Listener>) -> io::Result<Serving> {
+        let reply_socket = sockets.first().map(UdpSocket::try_clone).transpose()?;
+        let reply_socket = Arc::new(ReplySocket::new(reply_socket));
         let keys = self.next..self.next + sockets.len() as u64;
         self.next = keys.end;
         let served = |socket| Socket {
             socket,
-            lanes: keys.clone(),
-            outlet: outlet.clone(),
-            place: place.clone(),
+            shards: keys.clone(),
+            reply_socket: reply_socket.clone(),
+            listener: listener.clone(),
             errors: 0,
-            overload: Overload::default(),
+            shedding: LoadShedding::default(),
             dropped: 0,
             lost: 0,
         };
         self.order(Order::Serve(keys.clone().zip(sockets.into_iter().map(served)).collect()));
-        Ok(Serving { keys, outlet })
+        Ok(Serving { keys, reply_socket })
     }
 
     /// Returns when every descriptor of the sockets is closed.
@@ -134,7 +134,7 @@ impl UdpLoop {
         self.order(Order::Close(serving.keys, done));
         // An error means that the thread has ended, and its sockets with it.
         let _ = closed.await;
-        serving.outlet.close();
+        serving.reply_socket.close();
     }
 
     /// Returns when the thread has looked at what was given to it before.
@@ -165,12 +165,12 @@ struct Worker {
     poller: Poller,
     told: Receiver<Order>,
     jobs: mpsc::Sender<Job>,
-    shares: Arc<Shares>,
+    admission: Arc<Admission>,
     sockets: HashMap<u64, Socket>,
-    /// Of each address with lanes, under the key of the lane apart.
-    apart: HashMap<u64, Apart>,
-    resting: Resting,
-    recent: Recent,
+    /// Of each address with shards, under the key of the shard quarantine.
+    quarantine: HashMap<u64, Quarantine>,
+    pauses: Pauses,
+    packet_cache: PacketCache,
 }
 
 impl Worker {
@@ -180,7 +180,7 @@ impl Worker {
         loop {
             precedence.look();
             ready.clear();
-            ready.extend(self.poller.wait(self.resting.patience())?);
+            ready.extend(self.poller.wait(self.pauses.patience())?);
             self.wake()?;
             if ready.contains(&WOKEN) && !self.obey()? {
                 return Ok(());
@@ -196,9 +196,9 @@ impl Worker {
 
     /// Ends the rest of the sockets that have rested for long enough.
     fn wake(&mut self) -> io::Result<()> {
-        if self.resting.any() {
+        if self.pauses.any() {
             let now = monotonic::now();
-            while let Some(key) = self.resting.ended(now) {
+            while let Some(key) = self.pauses.ended(now) {
                 self.sockets.get(&key).map_or(Ok(()), |socket| self.poller.resume(&socket.socket, key))?;
             }
         }
@@ -232,7 +232,7 @@ impl Worker {
     }
 
     fn close(&mut self, key: u64) -> io::Result<()> {
-        self.apart.remove(&key);
+        self.quarantine.remove(&key);
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
@@ -242,10 +242,10 @@ impl Worker {
         match batch.receive(&socket.socket) {
             Ok(count) => {
                 socket.errors = 0;
-                if (count == BATCH || socket.overload.is_on())
+                if (count == BATCH || socket.shedding.is_on())
                     && let Ok(backlog) = backlog(&socket.socket)
                 {
-                    socket.overload.filled(backlog.waits, backlog.may);
+                    socket.shedding.filled(backlog.waits, backlog.may);
                     socket.lost += backlog.dropped.wrapping_sub(socket.dropped);
                     socket.dropped = backlog.dropped;
                 }
@@ -269,96 +269,97 @@ impl Worker {
         let Some(socket) = self.sockets.get_mut(&key).filter(|_| count > 0) else { return false };
         // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
         let snapshot = self.handler.view();
-        self.recent.of(&snapshot);
-        let (handler, shares, jobs, recent) = (&self.handler, &self.shares, &self.jobs, &mut self.recent);
-        let (outlet, place, overload) = (&socket.outlet, &socket.place, &mut socket.overload);
-        // In the lane apart, and within a container, nobody else asks: that the socket rests is enough.
-        let (full, apart) = (overload.is_on(), key + 1 == socket.lanes.end);
-        let mut watched = place.batch(&snapshot);
-        watched.lost(std::mem::take(&mut socket.lost));
+        self.packet_cache.of(&snapshot);
+        let (handler, admission, jobs, packet_cache) =
+            (&self.handler, &self.admission, &self.jobs, &mut self.packet_cache);
+        let (reply_socket, listener, shedding) = (&socket.reply_socket, &socket.listener, &mut socket.shedding);
+        // In the shard quarantine, and within a container, nobody else asks: that the socket rests is enough.
+        let (full, quarantine) = (shedding.is_on(), key + 1 == socket.shards.end);
+        let mut batch_telemetry = listener.batch(&snapshot);
+        batch_telemetry.lost(std::mem::take(&mut socket.lost));
         batch.answer(|message, source, out| {
-            let asker = place.asker(source);
-            if full && !apart && !overload.admits(place.share(&snapshot, asker.ip())) {
-                watched.unanswered(Unanswered::Flood);
+            let client = listener.client(source);
+            if full && !quarantine && !shedding.admits(listener.share(&snapshot, client.ip())) {
+                batch_telemetry.unanswered(Unanswered::Flood);
                 return 0;
             }
-            if let Some(length) = recent.find(message, asker.ip(), out) {
-                watched.replied(message, &out[..length], asker, Origin::Local);
+            if let Some(length) = packet_cache.find(message, client.ip(), out) {
+                batch_telemetry.replied(message, &out[..length], client, Origin::Local);
                 return length;
             }
-            match handler.quick(&snapshot, message, asker, Transport::Udp, out) {
+            match handler.fast_path(&snapshot, message, client, Transport::Udp, out) {
                 Done::Replied(length, origin) => {
                     // What is kept of upstreams' answers grows old.
                     if origin == Origin::Local {
-                        recent.keep(message, asker.ip(), &out[..length]);
+                        packet_cache.keep(message, client.ip(), &out[..length]);
                     }
-                    watched.replied(message, &out[..length], asker, origin);
+                    batch_telemetry.replied(message, &out[..length], client, origin);
                     length
                 }
                 Done::Rotated(length) => {
-                    watched.replied(message, &out[..length], asker, Origin::Local);
+                    batch_telemetry.replied(message, &out[..length], client, Origin::Local);
                     length
                 }
                 Done::Ignored => {
-                    watched.unanswered(Unanswered::NoQuestion);
+                    batch_telemetry.unanswered(Unanswered::NoQuestion);
                     0
                 }
                 Done::Left => {
-                    let job = shares.take(asker.ip(), message.len()).map(|share| Job {
+                    let job = admission.take(client.ip(), message.len()).map(|permit| Job {
                         message: message.to_vec(),
                         source,
-                        asker,
-                        outlet: outlet.clone(),
-                        place: place.clone(),
-                        came: watched.came(),
-                        share: Some(share),
+                        client,
+                        reply_socket: reply_socket.clone(),
+                        listener: listener.clone(),
+                        came: batch_telemetry.came(),
+                        permit: Some(permit),
                     });
                     if job.is_some_and(|job| jobs.try_send(job).is_ok()) {
                         return 0;
                     }
                     let length = fast_path::fail(message, Transport::Udp, out);
-                    watched.shed(message, &out[..length], asker);
+                    batch_telemetry.shed(message, &out[..length], client);
                     length
                 }
             }
         });
-        let came = watched.came();
-        watched.ready();
+        let came = batch_telemetry.came();
+        batch_telemetry.ready();
         // What the kernel does not take is asked for again.
         batch.send(&socket.socket);
-        self.after(key, came, full || apart);
+        self.after(key, came, full || quarantine);
         !full && (2..BATCH).contains(&count)
     }
 
-    /// What a batch that came at that time leads to, where somebody floods or is apart.
+    /// What a batch that came at that time leads to, where somebody floods or is quarantine.
     fn after(&mut self, key: u64, came: Instant, floods: bool) {
         if !floods {
             return;
         }
         self.steer(key, came);
         let Some(socket) = self.sockets.get(&key) else { return };
-        let rests = socket.overload.is_on() && key + 1 == socket.lanes.end;
+        let rests = socket.shedding.is_on() && key + 1 == socket.shards.end;
         if rests && self.poller.pause(&socket.socket, key).is_ok() {
-            self.resting.begin(key, monotonic::now());
+            self.pauses.begin(key, monotonic::now());
         }
     }
 
-    /// Leads who floods a lane to the lane apart, and back when it is calm there.
+    /// Leads who floods a shard to the shard quarantine, and back when it is calm there.
     fn steer(&mut self, key: u64, now: Instant) {
         let Some(socket) = self.sockets.get_mut(&key) else { return };
-        let (by_address, last) = (socket.lanes.end - socket.lanes.start - 1, socket.lanes.end - 1);
-        let flooding = socket.overload.flooding().filter(|asker| !asker.is_unspecified());
+        let (by_address, last) = (socket.shards.end - socket.shards.start - 1, socket.shards.end - 1);
+        let flooding = socket.shedding.flooding().filter(|client| !client.is_unspecified());
         let changed = if key == last {
-            self.apart.get_mut(&last).is_some_and(|apart| apart.looked(socket.overload.is_on(), now))
+            self.quarantine.get_mut(&last).is_some_and(|quarantine| quarantine.looked(socket.shedding.is_on(), now))
         } else {
-            flooding.is_some_and(|asker| self.apart.entry(last).or_default().floods(asker, now))
+            flooding.is_some_and(|client| self.quarantine.entry(last).or_default().floods(client, now))
         };
         if changed {
-            let askers = self.apart.get(&last).map_or(&[][..], Apart::askers);
-            match steer(&socket.socket, by_address as usize, askers) {
-                Ok(()) => debug!(?askers, "led apart, because they flood"),
-                // Their lanes shed what they ask too much, all the same.
-                Err(error) => debug!("lead askers apart: {error}"),
+            let clients = self.quarantine.get(&last).map_or(&[][..], Quarantine::clients);
+            match steer(&socket.socket, by_address as usize, clients) {
+                Ok(()) => debug!(?clients, "led quarantine, because they flood"),
+                // Their shards shed what they ask too much, all the same.
+                Err(error) => debug!("lead clients quarantine: {error}"),
             }
         }
     }

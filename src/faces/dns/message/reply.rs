@@ -129,7 +129,7 @@ impl Local<'_> {
         }
     }
 
-    /// Turns the list by one for each query, but keeps the networks in their order: the asker's first network stays
+    /// Turns the list by one for each query, but keeps the networks in their order: the client's first network stays
     /// the preferred one, and only the containers that share a name on it take turns.
     pub(crate) fn rotated<T: Into<IpAddr> + Copy>(&self, mut list: Vec<T>) -> Vec<T> {
         if list.len() > 1 {
@@ -215,7 +215,7 @@ pub(crate) fn message(request: &Message, reply: Reply, transport: Transport) -> 
     }
 }
 
-/// The same for an upstream's reply: names in it that the question's name ends in, and that name itself, get the asker's
+/// The same for an upstream's reply: names in it that the question's name ends in, and that name itself, get the client's
 /// case, because they point to the question.
 pub(crate) fn forwarded(request: &Message, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
     let mut lower = request.clone();
@@ -231,7 +231,7 @@ pub(crate) fn forwarded(request: &Message, reply: Reply, transport: Transport) -
 }
 
 /// The message in at most `limit` bytes. What does not fit is dropped: first the additional records, which nobody has
-/// to be told about, then as many answers as need be. The OPT record always stays (RFC 6891, 7). TC makes the asker
+/// to be told about, then as many answers as need be. The OPT record always stays (RFC 6891, 7). TC makes the client
 /// come again over TCP; resolvers that do not (old musl) use the answers that are left.
 fn fitting(mut message: Message, limit: usize) -> Result<Vec<u8>, hickory_proto::ProtoError> {
     let bytes = message.to_vec()?;

@@ -1,9 +1,9 @@
-//! Reading what comes in (RFC 1035, 4.1; RFC 6891, 6.1): a strict reader of ordinary questions, for the quick way.
-//! What it does not understand is no error: hickory's reader, which knows everything, gets it on the slow way.
+//! Reading what comes in (RFC 1035, 4.1; RFC 6891, 6.1): a strict reader of ordinary questions, for the fast path.
+//! What it does not understand is no error: hickory's reader, which knows everything, gets it on the slow path.
 
 /// Largest UDP message we send or ask for: fits every path without fragments (DNS flag day 2020).
 pub(crate) const MAX_UDP: u16 = 1232;
-/// Largest UDP message for an asker without EDNS (RFC 1035, 4.2.1).
+/// Largest UDP message for a client without EDNS (RFC 1035, 4.2.1).
 pub(crate) const PLAIN_UDP: u16 = 512;
 /// Length of a message's header.
 pub(crate) const HEADER: usize = 12;
@@ -16,7 +16,7 @@ pub(crate) const OPT: u16 = 41;
 const OPT_LOW: u8 = OPT as u8;
 /// Length of an OPT record without options.
 const OPT_LENGTH: usize = 11;
-/// EDNS options whose content hickory checks: the slow way says what is wrong with them.
+/// EDNS options whose content hickory checks: the slow path says what is wrong with them.
 const CHECKED_OPTIONS: [u16; 2] = [3, 8];
 
 /// QR, in the third byte of a message.
@@ -63,14 +63,14 @@ pub(crate) struct Query<'a> {
 /// What matters of an OPT record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edns {
-    /// The reply the asker can take, in bytes.
+    /// The reply the client can take, in bytes.
     pub(crate) size: u16,
     /// DO (RFC 3225).
     pub(crate) dnssec_ok: bool,
 }
 
 impl Query<'_> {
-    /// The UDP payload we declare, which is what the asker can take, within our bounds.
+    /// The UDP payload we declare, which is what the client can take, within our bounds.
     pub(crate) fn payload(&self) -> u16 {
         self.edns.map_or(PLAIN_UDP, |edns| edns.size.clamp(PLAIN_UDP, MAX_UDP))
     }
@@ -158,7 +158,7 @@ fn query<'a>(header: &[u8; HEADER], message: &'a [u8]) -> Option<Query<'a>> {
 }
 
 /// The name at the beginning, and what follows it. Compressed names, the root, and names that would have to be escaped
-/// as text are for the slow way.
+/// as text are for the slow path.
 fn name(message: &[u8]) -> Option<(Text, &[u8])> {
     let mut text = Text { bytes: [0; NAME_MAX], length: 0 };
     let mut at = 0;

@@ -1,5 +1,5 @@
 //! A door to the packet path for who attacks it, the properties and the fuzzer (`scripts/bench fuzz`): any bytes of any
-//! asker go both ways over a small state, and what must always hold is checked.
+//! client go both ways over a small state, and what must always hold is checked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "never part of the daemon")]
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::model::desired::Desired;
 
 const TTL: u32 = 5;
 /// Who asks: containers on one network or two, the gateway, and somebody unknown.
-pub(crate) const ASKERS: [&str; 8] =
+pub(crate) const CLIENTS: [&str; 8] =
     ["10.0.0.2", "10.0.0.3", "10.1.0.4", "10.0.0.5", "10.2.0.6", "fd00::2", "10.0.0.1", "192.0.2.1"];
 /// Those of them that are on net1 only.
 const ON_NET1: [&str; 3] = ["10.0.0.2", "10.0.0.5", "fd00::2"];
@@ -77,17 +77,22 @@ fn handler(snapshot: &Arc<Snapshot>) -> Handler {
     Handler::new(config, view)
 }
 
-/// What the quick way replies; `None`: it leaves the message to the slow way.
-pub(crate) fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, transport: Transport) -> Option<Vec<u8>> {
+/// What the fast path replies; `None`: it leaves the message to the slow path.
+pub(crate) fn fast_path(
+    snapshot: &Snapshot,
+    message: &[u8],
+    client: SocketAddr,
+    transport: Transport,
+) -> Option<Vec<u8>> {
     let mut out = vec![0xee; if transport == Transport::Udp { 1232 } else { 65_535 }];
     let turns = Turns::default();
     let source = Source { snapshot, ttl: TTL, turns: &turns, forwarder: None };
-    let done = fast_path::answer(source, message, asker, transport, &mut out);
+    let done = fast_path::answer(source, message, client, transport, &mut out);
     match done {
         Done::Replied(length, _) | Done::Rotated(length) => {
             if matches!(done, Done::Replied(..)) {
                 let mut again = vec![0; out.len()];
-                assert_eq!(fast_path::answer(source, message, asker, transport, &mut again), done);
+                assert_eq!(fast_path::answer(source, message, client, transport, &mut again), done);
                 assert_eq!(again[..length], out[..length], "whoever asks again is told the same");
             }
             out.truncate(length);
@@ -98,20 +103,20 @@ pub(crate) fn quick(snapshot: &Snapshot, message: &[u8], asker: SocketAddr, tran
     }
 }
 
-/// What the slow way replies; `None`: it would ask an upstream.
+/// What the slow path replies; `None`: it would ask an upstream.
 pub(crate) fn slow(
     snapshot: &Arc<Snapshot>,
     message: &[u8],
-    asker: SocketAddr,
+    client: SocketAddr,
     transport: Transport,
 ) -> Option<Vec<u8>> {
-    match handler(snapshot).decide(message, asker, transport) {
+    match handler(snapshot).decide(message, client, transport) {
         Outcome::Reply(reply) | Outcome::Shed(reply) => Some(reply),
         Outcome::Forward(_) => None,
     }
 }
 
-/// What a reply to these bytes may have at most; what cannot be read is an asker without EDNS.
+/// What a reply to these bytes may have at most; what cannot be read is a client without EDNS.
 pub(crate) fn allowed(message: &[u8], transport: Transport) -> usize {
     let edns = Message::from_vec(message).ok().and_then(|message| message.edns);
     match transport {
@@ -125,15 +130,15 @@ pub(crate) fn allowed(message: &[u8], transport: Transport) -> usize {
 pub fn attack(input: &[u8]) {
     let Some((choice, message)) = input.split_first() else { return };
     let choice = usize::from(*choice);
-    let asker = SocketAddr::new(ASKERS[choice % 8].parse().unwrap(), 4711);
+    let client = SocketAddr::new(CLIENTS[choice % 8].parse().unwrap(), 4711);
     let transport = if choice & 0x08 == 0 { Transport::Udp } else { Transport::Tcp };
-    check(message, asker, transport, snapshot(DOMAINS[choice / 16 % 4]));
+    check(message, client, transport, snapshot(DOMAINS[choice / 16 % 4]));
 }
 
 /// What must hold for any bytes: no panic, no reply that is longer than allowed, that cannot be read, that belongs to
-/// another question or tells of a network that the asker is not on; both ways say the same.
-pub(crate) fn check(bytes: &[u8], asker: SocketAddr, transport: Transport, state: &Arc<Snapshot>) {
-    let replies = [quick(state, bytes, asker, transport), slow(state, bytes, asker, transport)];
+/// another question or tells of a network that the client is not on; both ways say the same.
+pub(crate) fn check(bytes: &[u8], client: SocketAddr, transport: Transport, state: &Arc<Snapshot>) {
+    let replies = [fast_path(state, bytes, client, transport), slow(state, bytes, client, transport)];
     let asked = Message::from_vec(bytes).ok();
     for reply in replies.iter().flatten().filter(|reply| !reply.is_empty()) {
         assert!(reply.len() <= allowed(bytes, transport), "{} bytes", reply.len());
@@ -145,20 +150,20 @@ pub(crate) fn check(bytes: &[u8], asker: SocketAddr, transport: Transport, state
             assert_eq!(asked.queries, reply.queries, "its question");
             assert!(same.into_iter().all(|(asked, echoed)| asked.eq(echoed)), "its question in its case");
         }
-        tells_of_nothing_foreign(&reply, asker);
+        tells_of_nothing_foreign(&reply, client);
     }
-    if let Some(quick) = replies[0].as_ref() {
-        let slow = replies[1].as_ref().expect("the quick way answers what the slow way would forward");
-        assert_eq!(quick.is_empty(), slow.is_empty());
-        if !quick.is_empty() {
-            assert_eq!(Message::from_vec(quick).unwrap(), Message::from_vec(slow).unwrap());
+    if let Some(fast) = replies[0].as_ref() {
+        let slow = replies[1].as_ref().expect("the fast path answers what the slow path would forward");
+        assert_eq!(fast.is_empty(), slow.is_empty());
+        if !fast.is_empty() {
+            assert_eq!(Message::from_vec(fast).unwrap(), Message::from_vec(slow).unwrap());
         }
     }
 }
 
-fn tells_of_nothing_foreign(reply: &Message, asker: SocketAddr) {
-    let asker = asker.ip().to_string();
-    let on_net1 = ON_NET1.contains(&asker.as_str());
+fn tells_of_nothing_foreign(reply: &Message, client: SocketAddr) {
+    let client = client.ip().to_string();
+    let on_net1 = ON_NET1.contains(&client.as_str());
     for record in reply.answers.iter().chain(&reply.additionals) {
         let foreign = match &record.data {
             RData::A(a) => matches!(a.octets(), [10, 1 | 2, ..]),
@@ -167,6 +172,6 @@ fn tells_of_nothing_foreign(reply: &Message, asker: SocketAddr) {
             RData::SRV(srv) => ["far", "hid"].iter().any(|name| srv.target.to_string().starts_with(name)),
             _ => false,
         };
-        assert!(!(on_net1 && foreign) && asker != "192.0.2.1", "{asker} is told {record}");
+        assert!(!(on_net1 && foreign) && client != "192.0.2.1", "{client} is told {record}");
     }
 }

@@ -8,7 +8,7 @@ use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use proptest::prelude::*;
 
-use super::fuzz::{ASKERS, DOMAINS, allowed, check, quick, slow, snapshot};
+use super::fuzz::{CLIENTS, DOMAINS, allowed, check, fast_path, slow, snapshot};
 use crate::faces::dns::answer::fast_path;
 use crate::faces::dns::message::wire::Transport;
 
@@ -93,8 +93,8 @@ fn question() -> impl Strategy<Value = Message> {
     })
 }
 
-fn asker() -> impl Strategy<Value = SocketAddr> {
-    prop::sample::select(ASKERS.map(|ip| SocketAddr::new(ip.parse().unwrap(), 4711)).to_vec())
+fn client() -> impl Strategy<Value = SocketAddr> {
+    prop::sample::select(CLIENTS.map(|ip| SocketAddr::new(ip.parse().unwrap(), 4711)).to_vec())
 }
 
 fn transport() -> impl Strategy<Value = Transport> {
@@ -110,31 +110,31 @@ proptest! {
 
     #[test]
     fn both_ways_say_the_same(
-        question in question(), asker in asker(), transport in transport(), domain in domain(),
+        question in question(), client in client(), transport in transport(), domain in domain(),
     ) {
         let snapshot = snapshot(domain);
         let bytes = question.to_vec().unwrap();
-        let slow = slow(snapshot, &bytes, asker, transport);
-        if let Some(quick) = quick(snapshot, &bytes, asker, transport) {
-            let slow = slow.expect("the quick way answers what the slow way would forward");
-            let (quick, slow) = (Message::from_vec(&quick).unwrap(), Message::from_vec(&slow).unwrap());
-            prop_assert_eq!(&quick, &slow);
-            let echoed = quick.queries[0].name().iter().eq(question.queries[0].name().iter());
+        let slow = slow(snapshot, &bytes, client, transport);
+        if let Some(fast) = fast_path(snapshot, &bytes, client, transport) {
+            let slow = slow.expect("the fast path answers what the slow path would forward");
+            let (fast, slow) = (Message::from_vec(&fast).unwrap(), Message::from_vec(&slow).unwrap());
+            prop_assert_eq!(&fast, &slow);
+            let echoed = fast.queries[0].name().iter().eq(question.queries[0].name().iter());
             prop_assert!(echoed, "the question is echoed in its case");
         }
     }
 
     #[test]
     fn no_reply_is_too_long_or_of_another_network(
-        question in question(), asker in asker(), transport in transport(),
+        question in question(), client in client(), transport in transport(),
     ) {
         let snapshot = snapshot("internal");
         let bytes = question.to_vec().unwrap();
-        for reply in [quick(snapshot, &bytes, asker, transport), slow(snapshot, &bytes, asker, transport)] {
+        for reply in [fast_path(snapshot, &bytes, client, transport), slow(snapshot, &bytes, client, transport)] {
             let Some(reply) = reply else { continue };
             prop_assert!(reply.len() <= allowed(&bytes, transport), "{} bytes", reply.len());
             let reply = Message::from_vec(&reply).unwrap();
-            let on_net1 = ["10.0.0.2", "fd00::2", "10.0.0.5"].iter().any(|ip| asker.ip().to_string() == *ip);
+            let on_net1 = ["10.0.0.2", "fd00::2", "10.0.0.5"].iter().any(|ip| client.ip().to_string() == *ip);
             for record in &reply.answers {
                 let foreign = match &record.data {
                     RData::A(a) => on_net1 && matches!(a.octets(), [10, 1 | 2, ..]),
@@ -144,7 +144,7 @@ proptest! {
                 };
                 prop_assert!(!foreign, "{record}");
             }
-            if asker.ip().to_string() == "192.0.2.1" && question.queries[0].query_class() == DNSClass::IN {
+            if client.ip().to_string() == "192.0.2.1" && question.queries[0].query_class() == DNSClass::IN {
                 prop_assert!(reply.answers.is_empty() && reply.metadata.response_code != ResponseCode::NoError);
             }
         }

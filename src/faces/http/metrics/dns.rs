@@ -36,7 +36,7 @@ fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
             family.add("", &labels, count);
         }
     }
-    let help = "Messages left without a reply: of askers that flood, and such as are no question.";
+    let help = "Messages left without a reply: of clients that flood, and such as are no question.";
     let mut family = Family::new(text, "netd_dns_unanswered_total", "counter", help);
     for (network, counts) in all.iter().filter(|(name, counts)| *name != NO_NETWORK || counts.without_reply() != [0; 2])
     {

@@ -71,17 +71,17 @@ fn an_interface_without_addresses_gets_them_later() {
         assert_eq!(setting(&container, "ipv6/conf/eth0/accept_dad"), "0");
 
         for _ in 0..2 {
-            kernel.apply(&Step::Unaddress(Box::new(link.clone()))).unwrap();
+            kernel.apply(&Step::RemoveAddresses(Box::new(link.clone()))).unwrap();
             assert_eq!(container.ip("address show eth0")[0]["addr_info"].as_array().unwrap().len(), 0);
             assert_eq!(gateways(&container), Vec::<String>::new());
         }
         assert_eq!(setting(&container, "ipv6/conf/eth0/disable_ipv6"), "1", "as it was attached");
         ip("link delete ndv-2");
-        kernel.apply(&Step::Unaddress(Box::new(link.clone()))).unwrap();
+        kernel.apply(&Step::RemoveAddresses(Box::new(link.clone()))).unwrap();
         let error = kernel.apply(&Step::Address(Box::new(link.clone()))).unwrap_err().to_string();
         assert!(error.starts_with("look up interface eth0 in web: No such device"), "{error}");
         drop(container);
-        kernel.apply(&Step::Unaddress(Box::new(link.clone()))).unwrap();
+        kernel.apply(&Step::RemoveAddresses(Box::new(link.clone()))).unwrap();
         let error = kernel.apply(&Step::Address(Box::new(link))).unwrap_err();
         assert!(matches!(error, KernelError::NoNetns { .. }), "{error}");
     });
@@ -107,7 +107,7 @@ fn what_others_gave_the_interface_stays() {
 
         kernel.apply(&Step::Address(Box::new(link.clone()))).unwrap();
         container.ip("address add fd00:99::2/64 dev eth0 nodad");
-        kernel.apply(&Step::Unaddress(Box::new(link))).unwrap();
+        kernel.apply(&Step::RemoveAddresses(Box::new(link))).unwrap();
         assert_eq!(addresses(&container.ip("address show eth0")), ["fd00:99::2/64"]);
         assert_eq!(gateways(&container), Vec::<String>::new());
     });
@@ -151,7 +151,7 @@ fn routes_are_there_when_attach_returns() {
         for route in &link.routes {
             assert!(seen.routes.contains(&route.clone().normal()), "{route:?}");
         }
-        kernel.apply(&Step::Unaddress(Box::new(link))).unwrap();
+        kernel.apply(&Step::RemoveAddresses(Box::new(link))).unwrap();
         assert_eq!(container.ip("route show table all dev eth0"), serde_json::json!([]));
     });
 }

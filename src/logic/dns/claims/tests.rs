@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::*;
 use crate::logic::dns::Zone;
 use crate::logic::samples;
-use crate::model::question::{Answer, Asker, RecordType};
+use crate::model::question::{Answer, Client, RecordType};
 
 const DOMAIN: &str = "lan";
 
@@ -28,7 +28,7 @@ fn state(aliases: &[&str]) -> Desired {
 
 fn ask(desired: &Desired, name: &str) -> Answer {
     let client: IpAddr = "10.1.0.3".parse().unwrap();
-    Zone { desired, domain: DOMAIN, search: &[] }.answer(Asker::Address(client), name, RecordType::A)
+    Zone { desired, domain: DOMAIN, search: &[] }.answer(Client::Address(client), name, RecordType::A)
 }
 
 fn a(address: &str) -> Answer {
@@ -92,7 +92,7 @@ fn an_alias_does_not_take_over_name_and_network() {
         assert_eq!(ask(&desired, name), a("10.1.0.2"), "{name}");
     }
     let service = Zone { desired: &desired, domain: DOMAIN, search: &[] };
-    let explained = service.explain(Asker::Address("10.1.0.3".parse().unwrap()), "web.net1.lan", RecordType::A);
+    let explained = service.explain(Client::Address("10.1.0.3".parse().unwrap()), "web.net1.lan", RecordType::A);
     assert_eq!(explained.holders[0].container.name.as_str(), "web");
     // Without the container the alias has it.
     let mut without = desired.clone();

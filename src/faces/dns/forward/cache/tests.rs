@@ -69,13 +69,13 @@ proptest! {
         let mut out = vec![0xee; 65_535];
         if let Some(length) = kept.write(&query, transport, &mut out) {
             prop_assert!(length <= query.limit(transport));
-            let quick = Message::from_vec(&out[..length]).unwrap();
+            let fast = Message::from_vec(&out[..length]).unwrap();
             let slow = crate::faces::dns::message::reply::forwarded(&request, kept.reply().unwrap(), transport).unwrap();
-            prop_assert_eq!(&quick, &Message::from_vec(&slow).unwrap());
-            for message in [&quick, &Message::from_vec(&slow).unwrap()] {
+            prop_assert_eq!(&fast, &Message::from_vec(&slow).unwrap());
+            for message in [&fast, &Message::from_vec(&slow).unwrap()] {
                 let names = message.answers.iter().map(|record| &record.name).chain([message.queries[0].name()]);
                 let mut own = names.filter(|owner| **owner == name("www.example."));
-                prop_assert!(own.all(|owner| owner.eq_case(&name("wWw.eXample."))), "the asker's case");
+                prop_assert!(own.all(|owner| owner.eq_case(&name("wWw.eXample."))), "the client's case");
             }
         }
     }

@@ -1,5 +1,5 @@
-//! One name server, and how it is asked: over UDP through sockets of our own (`lanes`), over TCP, TLS and HTTPS through
-//! hickory's connections (`streams`); `health` remembers how it does, `race` asks several of them.
+//! One name server, and how it is asked: over UDP through sockets of our own (`pool`), over TCP, TLS and HTTPS through
+//! hickory's connections (`encrypted`); `health` remembers how it does, `race` asks several of them.
 
 mod encrypted;
 mod health;
@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 use encrypted::Pool;
 pub use encrypted::Roots;
 pub(crate) use race::race;
-use udp_pool::{Ear, Heard, Lanes, Ticket};
+use udp_pool::{Pending, Received, ReplySlot, UdpPool};
 
 use super::cache_key::{Flags, Question};
 use crate::base::monotonic;
@@ -38,7 +38,7 @@ const SILENCE: Duration = Duration::from_millis(2000);
 /// A datagram may be lost: it is sent again after so many times the time after which the server is late.
 const AGAIN: [u32; 2] = [3, 8];
 
-/// A question as it is sent: the name in random case or in the asker's, the same for all servers and tries.
+/// A question as it is sent: the name in random case or in the client's, the same for all servers and tries.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     query: Query,
@@ -75,7 +75,7 @@ enum Wait {
 pub(crate) struct Server {
     pub(crate) upstream: Upstream,
     pub(crate) health: health::Health,
-    lanes: Lanes,
+    pool: UdpPool,
     streams: Streams,
     /// It was seen to answer in another case than it was asked in.
     any_case: AtomicBool,
@@ -101,7 +101,7 @@ impl Maker {
 
     pub(crate) fn server(&self, upstream: &Upstream) -> Server {
         let streams = Streams::Pool(Box::new(encrypted::pool(upstream, self.0.clone())));
-        Server::new(upstream.clone(), Lanes::new(upstream.address, None), streams)
+        Server::new(upstream.clone(), UdpPool::new(upstream.address, None), streams)
     }
 }
 
@@ -147,11 +147,11 @@ impl Sent {
 }
 
 impl Server {
-    fn new(upstream: Upstream, lanes: Lanes, streams: Streams) -> Self {
+    fn new(upstream: Upstream, pool: UdpPool, streams: Streams) -> Self {
         Self {
             upstream,
             health: health::Health::default(),
-            lanes,
+            pool,
             streams,
             any_case: AtomicBool::new(false),
             no_edns: AtomicBool::new(false),
@@ -162,8 +162,8 @@ impl Server {
     pub(crate) fn within(resolver: Resolver) -> Self {
         let address = SocketAddr::from(resolver.address());
         let resolver = Arc::new(resolver);
-        let lanes = Lanes::new(address, Some(resolver.clone()));
-        Self::new(Upstream { address, transport: Transport::Plain }, lanes, Streams::Within(resolver))
+        let pool = UdpPool::new(address, Some(resolver.clone()));
+        Self::new(Upstream { address, transport: Transport::Plain }, pool, Streams::Within(resolver))
     }
 
     /// What it says; an error when another server is to be asked.
@@ -225,26 +225,26 @@ impl Server {
     async fn over_udp(&self, sent: &Arc<Sent>, with_edns: bool, started: Instant) -> Result<Box<Message>, Failure> {
         let mut any_case = self.any_case.load(Ordering::Relaxed);
         let mut sent = if any_case { Arc::new(sent.in_lower_case()) } else { sent.clone() };
-        let ear: Arc<Ear> = Arc::default();
+        let reply_slot: Arc<ReplySlot> = Arc::default();
         let mut waits = Waits::of(&self.health);
-        let mut tickets: SmallVec<[Ticket; 1]> = SmallVec::new();
+        let mut pending: SmallVec<[Pending; 1]> = SmallVec::new();
         let mut send = true;
         loop {
             if send {
-                tickets.push(Box::pin(self.send(&sent, with_edns, any_case, &ear)).await?);
+                pending.push(Box::pin(self.send(&sent, with_edns, any_case, &reply_slot)).await?);
             }
             let wait = waits.next().unwrap_or(Wait::End);
-            match timeout(wait.span(), ear.hear()).await {
-                Ok(Heard::Answer(answer)) => {
+            match timeout(wait.span(), reply_slot.hear()).await {
+                Ok(Received::Answer(answer)) => {
                     self.any_case.fetch_or(any_case, Ordering::Relaxed);
                     return read(answer, &sent).map(Box::new);
                 }
                 // Asked again at once, without regard to case: if that is answered, it does not keep the case.
-                Ok(Heard::OtherCase) if !any_case => {
+                Ok(Received::OtherCase) if !any_case => {
                     (any_case, sent, send) = (true, Arc::new(sent.in_lower_case()), true);
                 }
-                Ok(Heard::OtherCase) => send = false,
-                Ok(Heard::Refused) => return Err(Failure::Unreachable("nobody listens there".into())),
+                Ok(Received::OtherCase) => send = false,
+                Ok(Received::Refused) => return Err(Failure::Unreachable("nobody listens there".into())),
                 Err(_) => match wait {
                     Wait::Again(_) => send = true,
                     // It may still answer, but the next questions go to others first.
@@ -259,10 +259,16 @@ impl Server {
     }
 
     /// In a function of its own: a question that waits keeps no message.
-    async fn send(&self, sent: &Sent, with_edns: bool, any_case: bool, ear: &Arc<Ear>) -> Result<Ticket, Failure> {
+    async fn send(
+        &self,
+        sent: &Sent,
+        with_edns: bool,
+        any_case: bool,
+        reply_slot: &Arc<ReplySlot>,
+    ) -> Result<Pending, Failure> {
         let (mut message, question) = encoded(sent, with_edns)?;
-        let ticket = self.lanes.send(&mut message, &question, any_case, ear).await;
-        ticket.map_err(|error| Failure::Unreachable(error.to_string()))
+        let pending = self.pool.send(&mut message, &question, any_case, reply_slot).await;
+        pending.map_err(|error| Failure::Unreachable(error.to_string()))
     }
 
     /// Remembers that nothing came since then.
@@ -332,7 +338,7 @@ fn read(mut answer: Vec<u8>, sent: &Sent) -> Result<Message, Failure> {
     Message::from_vec(&answer).map_err(|error| Failure::Unreadable(error.to_string()))
 }
 
-/// A reply as it is passed on: names like the question's in lower case, because the asker's own case goes there.
+/// A reply as it is passed on: names like the question's in lower case, because the client's own case goes there.
 fn reply(message: Message) -> Reply {
     let asked: Option<Name> = message.queries.first().map(|query| query.name().to_lowercase());
     let Message { metadata, mut answers, mut authorities, mut additionals, .. } = message;

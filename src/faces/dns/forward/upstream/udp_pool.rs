@@ -24,7 +24,7 @@ use crate::engine::listener::Resolver;
 use crate::faces::dns::message::wire::HEADER;
 
 /// Sockets for one server.
-const LANES: usize = 8;
+const SOCKETS: usize = 8;
 /// A socket is replaced after so many questions, or after this long.
 const QUESTIONS: usize = 8192;
 const LIFE: Duration = Duration::from_secs(30);
@@ -42,16 +42,16 @@ const ERRORS_MAX: usize = 100;
 
 /// Where the sockets lead, and those that are open.
 #[derive(Debug)]
-pub(super) struct Lanes {
+pub(super) struct UdpPool {
     to: SocketAddr,
     /// It is in a container, and asked from within.
     within: Option<Arc<Resolver>>,
-    open: Mutex<[Option<Arc<Lane>>; LANES]>,
+    open: Mutex<[Option<Arc<PoolSocket>>; SOCKETS]>,
 }
 
 /// What comes of a question.
 #[derive(Debug)]
-pub(super) enum Heard {
+pub(super) enum Received {
     /// An answer to it.
     Answer(Vec<u8>),
     /// One whose question has its letters in another case: forged, or the server does not keep it.
@@ -62,19 +62,19 @@ pub(super) enum Heard {
 
 /// Where what comes of a question is heard, once.
 #[derive(Debug, Default)]
-pub(super) struct Ear {
-    heard: Mutex<Option<Heard>>,
+pub(super) struct ReplySlot {
+    heard: Mutex<Option<Received>>,
     waker: AtomicWaker,
 }
 
-impl Ear {
+impl ReplySlot {
     /// An answer is worth more than anything else; otherwise the first counts.
-    fn tell(&self, heard: Heard) {
+    fn tell(&self, heard: Received) {
         let mut told = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match &*told {
             None => *told = Some(heard),
-            Some(Heard::Answer(_)) => return,
-            Some(_) if matches!(heard, Heard::Answer(_)) => *told = Some(heard),
+            Some(Received::Answer(_)) => return,
+            Some(_) if matches!(heard, Received::Answer(_)) => *told = Some(heard),
             Some(_) => return,
         }
         drop(told);
@@ -82,7 +82,7 @@ impl Ear {
     }
 
     /// What has come, or will come.
-    pub(super) async fn hear(&self) -> Heard {
+    pub(super) async fn hear(&self) -> Received {
         poll_fn(|context| {
             self.waker.register(context.waker());
             let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -94,13 +94,13 @@ impl Ear {
 
 /// A question that waits for its answer; no longer when this is dropped.
 #[derive(Debug)]
-pub(super) struct Ticket {
-    lane: Arc<Lane>,
+pub(super) struct Pending {
+    socket_of_pool: Arc<PoolSocket>,
     id: u16,
 }
 
 #[derive(Debug)]
-struct Lane {
+struct PoolSocket {
     shared: Arc<Shared>,
     opened: Instant,
     asked: AtomicUsize,
@@ -118,47 +118,48 @@ struct Shared {
 struct Waiting {
     question: Arc<[u8]>,
     any_case: bool,
-    ear: Arc<Ear>,
+    reply_slot: Arc<ReplySlot>,
 }
 
-impl Lanes {
+impl UdpPool {
     pub(super) fn new(to: SocketAddr, within: Option<Arc<Resolver>>) -> Self {
         Self { to, within, open: Mutex::default() }
     }
 
     /// Sends a question, whose ID is set here. `question`: its name, type and class as they stand in `message`. What
-    /// comes of it is heard at `ear`.
+    /// comes of it is heard at `reply_slot`.
     pub(super) async fn send(
         &self,
         message: &mut [u8],
         question: &Arc<[u8]>,
         any_case: bool,
-        ear: &Arc<Ear>,
-    ) -> io::Result<Ticket> {
-        let lane = self.lane().await?;
-        let ticket = lane.wait(Waiting { question: question.clone(), any_case, ear: ear.clone() })?;
-        message[..2].copy_from_slice(&ticket.id.to_be_bytes());
-        ticket.lane.shared.socket.send(message).await?;
-        Ok(ticket)
+        reply_slot: &Arc<ReplySlot>,
+    ) -> io::Result<Pending> {
+        let socket_of_pool = self.socket_of_pool().await?;
+        let pending =
+            socket_of_pool.wait(Waiting { question: question.clone(), any_case, reply_slot: reply_slot.clone() })?;
+        message[..2].copy_from_slice(&pending.id.to_be_bytes());
+        pending.socket_of_pool.shared.socket.send(message).await?;
+        Ok(pending)
     }
 
     /// One of the sockets, opened if need be.
-    async fn lane(&self) -> io::Result<Arc<Lane>> {
-        let place = rand::random_range(0..LANES);
-        if let Some(lane) = self.open()[place].as_ref().filter(|lane| lane.is_fit()) {
-            return Ok(lane.clone());
+    async fn socket_of_pool(&self) -> io::Result<Arc<PoolSocket>> {
+        let place = rand::random_range(0..SOCKETS);
+        if let Some(socket_of_pool) = self.open()[place].as_ref().filter(|socket_of_pool| socket_of_pool.is_fit()) {
+            return Ok(socket_of_pool.clone());
         }
         let socket = match self.within.clone() {
             None => connected(self.to).await?,
             Some(within) => UdpSocket::from_std(tokio::task::spawn_blocking(move || within.udp()).await??)?,
         };
-        let lane = Arc::new(Lane::open(socket));
+        let socket_of_pool = Arc::new(PoolSocket::open(socket));
         // What waits in the old one keeps it until it is answered.
-        self.open()[place] = Some(lane.clone());
-        Ok(lane)
+        self.open()[place] = Some(socket_of_pool.clone());
+        Ok(socket_of_pool)
     }
 
-    fn open(&self) -> MutexGuard<'_, [Option<Arc<Lane>>; LANES]> {
+    fn open(&self) -> MutexGuard<'_, [Option<Arc<PoolSocket>>; SOCKETS]> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -170,7 +171,7 @@ async fn connected(to: SocketAddr) -> io::Result<UdpSocket> {
     Ok(socket)
 }
 
-impl Lane {
+impl PoolSocket {
     fn open(socket: UdpSocket) -> Self {
         let shared = Arc::new(Shared { socket, waiting: Mutex::default(), heard: AtomicUsize::new(0) });
         let reader = tokio::spawn(shared.clone().read()).abort_handle();
@@ -184,7 +185,7 @@ impl Lane {
         !unheard && age < LIFE && self.asked.load(Ordering::Relaxed) < QUESTIONS && !self.reader.is_finished()
     }
 
-    fn wait(self: &Arc<Self>, waiting: Waiting) -> io::Result<Ticket> {
+    fn wait(self: &Arc<Self>, waiting: Waiting) -> io::Result<Pending> {
         let mut all = self.shared.waiting();
         if all.len() >= WAITING {
             return Err(io::Error::other("too many questions wait for this server"));
@@ -198,19 +199,19 @@ impl Lane {
         all.insert(id, waiting);
         self.asked.fetch_add(1, Ordering::Relaxed);
         drop(all);
-        Ok(Ticket { lane: self.clone(), id })
+        Ok(Pending { socket_of_pool: self.clone(), id })
     }
 }
 
-impl Drop for Lane {
+impl Drop for PoolSocket {
     fn drop(&mut self) {
         self.reader.abort();
     }
 }
 
-impl Drop for Ticket {
+impl Drop for Pending {
     fn drop(&mut self) {
-        let mut waiting = self.lane.shared.waiting();
+        let mut waiting = self.socket_of_pool.shared.waiting();
         waiting.remove(&self.id);
         if waiting.capacity() > ROOMY && waiting.len() < waiting.capacity() / 8 {
             let most = waiting.len() * 2;
@@ -237,7 +238,7 @@ impl Shared {
                     errors += 1;
                     // Which of the questions it was about is not told.
                     for waiting in self.waiting().values() {
-                        waiting.ear.tell(Heard::Refused);
+                        waiting.reply_slot.tell(Received::Refused);
                     }
                 }
             }
@@ -251,21 +252,21 @@ impl Shared {
         let Some(asked) = waiting.get(&u16::from_be_bytes([i0, i1])).filter(|_| flags & 0xf8 == 0x80) else { return };
         let heard = match u16::from_be_bytes([q0, q1]) {
             // Some say that they could not read it without saying what.
-            0 if code & 0x0f != 0 => Heard::Answer(message.to_vec()),
+            0 if code & 0x0f != 0 => Received::Answer(message.to_vec()),
             1 => match message[HEADER..].get(..asked.question.len()) {
-                Some(question) if *question == *asked.question => Heard::Answer(message.to_vec()),
+                Some(question) if *question == *asked.question => Received::Answer(message.to_vec()),
                 Some(question) if is_same_name(question, &asked.question) => {
                     if asked.any_case {
-                        Heard::Answer(message.to_vec())
+                        Received::Answer(message.to_vec())
                     } else {
-                        Heard::OtherCase
+                        Received::OtherCase
                     }
                 }
                 _ => return,
             },
             _ => return,
         };
-        asked.ear.tell(heard);
+        asked.reply_slot.tell(heard);
     }
 }
 
@@ -281,10 +282,10 @@ mod tests {
 
     const QUESTION: &[u8] = b"\x03wWw\x07exAmple\0\0\x01\0\x01";
 
-    async fn ask(lanes: &Lanes, any_case: bool) -> (Ticket, Arc<Ear>) {
-        let ear: Arc<Ear> = Arc::default();
+    async fn ask(pool: &UdpPool, any_case: bool) -> (Pending, Arc<ReplySlot>) {
+        let reply_slot: Arc<ReplySlot> = Arc::default();
         let mut message = [&b"\0\0\x01\0\0\x01\0\0\0\0\0\0"[..], QUESTION].concat();
-        (lanes.send(&mut message, &QUESTION.into(), any_case, &ear).await.unwrap(), ear)
+        (pool.send(&mut message, &QUESTION.into(), any_case, &reply_slot).await.unwrap(), reply_slot)
     }
 
     fn reply(message: &[u8], change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
@@ -297,8 +298,8 @@ mod tests {
     #[tokio::test]
     async fn only_an_answer_to_the_question_counts() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let lanes = Lanes::new(server.local_addr().unwrap(), None);
-        let (ticket, told) = ask(&lanes, false).await;
+        let pool = UdpPool::new(server.local_addr().unwrap(), None);
+        let (pending, told) = ask(&pool, false).await;
         let mut buffer = [0; 512];
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         let message = &buffer[..length];
@@ -316,40 +317,40 @@ mod tests {
             server.send_to(&forged, from).await.unwrap();
         }
         server.send_to(&reply(message, |m| m[13] ^= 0x20), from).await.unwrap();
-        assert!(matches!(told.hear().await, Heard::OtherCase));
+        assert!(matches!(told.hear().await, Received::OtherCase));
         server.send_to(&reply(message, |m| m.push(0)), from).await.unwrap();
-        let Heard::Answer(answer) = told.hear().await else { panic!() };
+        let Received::Answer(answer) = told.hear().await else { panic!() };
         assert_eq!(answer.len(), length + 1);
-        drop(ticket);
+        drop(pending);
         server.send_to(&reply(message, |_| ()), from).await.unwrap();
-        let (_second, second_told) = ask(&lanes, true).await;
+        let (_second, second_told) = ask(&pool, true).await;
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         server.send_to(&reply(&buffer[..length], |m| m[HEADER..].make_ascii_lowercase()), from).await.unwrap();
-        assert!(matches!(second_told.hear().await, Heard::Answer(_)), "in any case");
+        assert!(matches!(second_told.hear().await, Received::Answer(_)), "in any case");
         assert!(told.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
     }
 
     #[tokio::test]
     async fn ports_and_ids_differ_and_sockets_are_few() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let lanes = Lanes::new(server.local_addr().unwrap(), None);
+        let pool = UdpPool::new(server.local_addr().unwrap(), None);
         let (mut ports, mut ids, mut kept) =
             (std::collections::BTreeSet::new(), std::collections::BTreeSet::new(), Vec::new());
         for _ in 0..200 {
-            kept.push(ask(&lanes, false).await);
+            kept.push(ask(&pool, false).await);
             let mut buffer = [0; 512];
             let (_, from) = server.recv_from(&mut buffer).await.unwrap();
             ports.insert(from.port());
             ids.insert([buffer[0], buffer[1]]);
         }
-        assert!((2..=LANES).contains(&ports.len()), "{ports:?}");
+        assert!((2..=SOCKETS).contains(&ports.len()), "{ports:?}");
         assert!(ids.len() > 190, "{}", ids.len());
     }
 
     #[tokio::test]
     async fn nobody_there_is_told_at_once() {
         let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (_ticket, told) = ask(&Lanes::new(address, None), false).await;
-        assert!(matches!(told.hear().await, Heard::Refused));
+        let (_ticket, told) = ask(&UdpPool::new(address, None), false).await;
+        assert!(matches!(told.hear().await, Received::Refused));
     }
 }

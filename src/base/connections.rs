@@ -13,17 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 /// Everybody's connections; a client is known by a `K`.
 #[derive(Debug)]
-pub struct Clients<K> {
+pub struct Connections<K> {
     per_client: usize,
     total: usize,
-    open: Mutex<HashMap<K, Vec<Arc<Line>>>>,
+    open: Mutex<HashMap<K, Vec<Arc<Connection>>>>,
     /// Counts what happens, to know what happened longer ago.
     clock: AtomicU64,
 }
 
 /// One connection.
 #[derive(Debug, Default)]
-struct Line {
+struct Connection {
     close: CancellationToken,
     /// Requests that have not been answered.
     under_way: AtomicUsize,
@@ -34,19 +34,19 @@ struct Line {
 /// A connection that may stay; it is forgotten when this is dropped.
 #[derive(Debug)]
 pub struct Admitted<K: Eq + Hash> {
-    clients: Arc<Clients<K>>,
+    clients: Arc<Connections<K>>,
     client: K,
-    line: Arc<Line>,
+    connection: Arc<Connection>,
 }
 
 /// A request under way on a connection; answered when this is dropped.
 #[derive(Debug)]
 pub struct Busy<K> {
-    clients: Arc<Clients<K>>,
-    line: Arc<Line>,
+    clients: Arc<Connections<K>>,
+    connection: Arc<Connection>,
 }
 
-impl<K: Eq + Hash + Clone> Clients<K> {
+impl<K: Eq + Hash + Clone> Connections<K> {
     /// Nobody has a connection yet; each may have so many, and all together so many.
     pub fn new(per_client: usize, total: usize) -> Arc<Self> {
         Arc::new(Self { per_client, total, open: Mutex::default(), clock: AtomicU64::new(0) })
@@ -55,17 +55,19 @@ impl<K: Eq + Hash + Clone> Clients<K> {
     /// Lets a connection in; `None` when too many are open and none of them can go.
     pub fn admit(self: &Arc<Self>, client: K) -> Option<Admitted<K>> {
         let mut open = self.lock();
-        if open.get(&client).is_some_and(|lines| lines.len() >= self.per_client) && !dismiss(&mut open, &client) {
+        if open.get(&client).is_some_and(|connections| connections.len() >= self.per_client)
+            && !dismiss(&mut open, &client)
+        {
             return None;
         }
         if open.values().map(Vec::len).sum::<usize>() >= self.total && !dismiss_any(&mut open) {
             return None;
         }
-        let line = Arc::new(Line::default());
-        line.used.store(self.tick(), Ordering::Relaxed);
-        open.entry(client.clone()).or_default().push(line.clone());
+        let connection = Arc::new(Connection::default());
+        connection.used.store(self.tick(), Ordering::Relaxed);
+        open.entry(client.clone()).or_default().push(connection.clone());
         drop(open);
-        Some(Admitted { clients: self.clone(), client, line })
+        Some(Admitted { clients: self.clone(), client, connection })
     }
 
     /// Closes an idle connection, because descriptors have run out. Whether there was one.
@@ -74,32 +76,36 @@ impl<K: Eq + Hash + Clone> Clients<K> {
     }
 }
 
-impl<K> Clients<K> {
+impl<K> Connections<K> {
     fn tick(&self) -> u64 {
         self.clock.fetch_add(1, Ordering::Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<Arc<Line>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<Arc<Connection>>>> {
         // The map is whole between any two statements that can panic: there are none.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Closes the client's connection that has been idle for longest.
-fn dismiss<K: Eq + Hash>(open: &mut HashMap<K, Vec<Arc<Line>>>, client: &K) -> bool {
-    let Some(lines) = open.get_mut(client) else { return false };
-    let idle = lines.iter().enumerate().filter(|(_, line)| line.under_way.load(Ordering::Relaxed) == 0);
-    let Some((index, _)) = idle.min_by_key(|(_, line)| line.used.load(Ordering::Relaxed)) else { return false };
-    lines.swap_remove(index).close.cancel();
-    if lines.is_empty() {
+fn dismiss<K: Eq + Hash>(open: &mut HashMap<K, Vec<Arc<Connection>>>, client: &K) -> bool {
+    let Some(connections) = open.get_mut(client) else { return false };
+    let idle =
+        connections.iter().enumerate().filter(|(_, connection)| connection.under_way.load(Ordering::Relaxed) == 0);
+    let Some((index, _)) = idle.min_by_key(|(_, connection)| connection.used.load(Ordering::Relaxed)) else {
+        return false;
+    };
+    connections.swap_remove(index).close.cancel();
+    if connections.is_empty() {
         open.remove(client);
     }
     true
 }
 
 /// The same for the client with the most connections that has an idle one.
-fn dismiss_any<K: Eq + Hash + Clone>(open: &mut HashMap<K, Vec<Arc<Line>>>) -> bool {
-    let mut clients: Vec<(usize, K)> = open.iter().map(|(client, lines)| (lines.len(), client.clone())).collect();
+fn dismiss_any<K: Eq + Hash + Clone>(open: &mut HashMap<K, Vec<Arc<Connection>>>) -> bool {
+    let mut clients: Vec<(usize, K)> =
+        open.iter().map(|(client, connections)| (connections.len(), client.clone())).collect();
     clients.sort_unstable_by_key(|(count, _)| std::cmp::Reverse(*count));
     clients.into_iter().any(|(_, client)| dismiss(open, &client))
 }
@@ -107,27 +113,27 @@ fn dismiss_any<K: Eq + Hash + Clone>(open: &mut HashMap<K, Vec<Arc<Line>>>) -> b
 impl<K: Eq + Hash> Admitted<K> {
     /// A request has come.
     pub fn busy(&self) -> Busy<K> {
-        self.line.under_way.fetch_add(1, Ordering::Relaxed);
-        Busy { clients: self.clients.clone(), line: self.line.clone() }
+        self.connection.under_way.fetch_add(1, Ordering::Relaxed);
+        Busy { clients: self.clients.clone(), connection: self.connection.clone() }
     }
 
     /// Whether a request is under way.
     pub fn is_busy(&self) -> bool {
-        self.line.under_way.load(Ordering::Relaxed) > 0
+        self.connection.under_way.load(Ordering::Relaxed) > 0
     }
 
     /// Returns when the connection has to go.
     pub async fn dismissed(&self) {
-        self.line.close.cancelled().await;
+        self.connection.close.cancelled().await;
     }
 }
 
 impl<K: Eq + Hash> Drop for Admitted<K> {
     fn drop(&mut self) {
         let mut open = self.clients.lock();
-        if let Some(lines) = open.get_mut(&self.client) {
-            lines.retain(|line| !Arc::ptr_eq(line, &self.line));
-            if lines.is_empty() {
+        if let Some(connections) = open.get_mut(&self.client) {
+            connections.retain(|connection| !Arc::ptr_eq(connection, &self.connection));
+            if connections.is_empty() {
                 open.remove(&self.client);
             }
         }
@@ -136,8 +142,8 @@ impl<K: Eq + Hash> Drop for Admitted<K> {
 
 impl<K> Drop for Busy<K> {
     fn drop(&mut self) {
-        self.line.used.store(self.clients.tick(), Ordering::Relaxed);
-        self.line.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.connection.used.store(self.clients.tick(), Ordering::Relaxed);
+        self.connection.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -154,31 +160,31 @@ mod tests {
         IpAddr::from([10, 0, (number >> 8) as u8, number as u8])
     }
 
-    fn gone(lines: &[Admitted<IpAddr>]) -> Vec<usize> {
-        (0..lines.len()).filter(|index| lines[*index].line.close.is_cancelled()).collect()
+    fn gone(connections: &[Admitted<IpAddr>]) -> Vec<usize> {
+        (0..connections.len()).filter(|index| connections[*index].connection.close.is_cancelled()).collect()
     }
 
     #[test]
     fn the_longest_idle_connection_of_a_client_goes_first() {
-        let clients = Clients::new(PER_CLIENT, TOTAL);
+        let clients = Connections::new(PER_CLIENT, TOTAL);
         let other = clients.admit(client(2)).unwrap();
-        let mut lines: Vec<_> = (0..PER_CLIENT).map(|_| clients.admit(client(1)).unwrap()).collect();
-        let busy = lines[0].busy();
-        drop(lines[1].busy());
-        lines.push(clients.admit(client(1)).unwrap());
-        assert_eq!(gone(&lines), [2], "0 is busy, 1 was used since");
-        let all: Vec<_> = lines.iter().map(Admitted::busy).collect();
+        let mut connections: Vec<_> = (0..PER_CLIENT).map(|_| clients.admit(client(1)).unwrap()).collect();
+        let busy = connections[0].busy();
+        drop(connections[1].busy());
+        connections.push(clients.admit(client(1)).unwrap());
+        assert_eq!(gone(&connections), [2], "0 is busy, 1 was used since");
+        let all: Vec<_> = connections.iter().map(Admitted::busy).collect();
         assert!(clients.admit(client(1)).is_none(), "all are busy");
         assert!(clients.admit(client(2)).is_some(), "another client is not concerned");
         drop((all, busy));
-        drop(lines);
+        drop(connections);
         drop(other);
         assert!(clients.lock().is_empty());
     }
 
     #[test]
     fn with_too_many_in_all_the_greediest_client_loses_one() {
-        let clients = Clients::new(PER_CLIENT, TOTAL);
+        let clients = Connections::new(PER_CLIENT, TOTAL);
         let one = clients.admit(client(999)).unwrap();
         let greedy: Vec<_> = (0..PER_CLIENT).map(|_| clients.admit(client(0)).unwrap()).collect();
         let rest: Vec<_> =

@@ -70,12 +70,12 @@ fn an_adopted_container_that_died_untold_is_released() {
     for (inode, ip) in [(1, "10.22.0.5/16"), (2, "10.22.0.5/16"), (3, "10.22.0.6/16")] {
         found(&world, inode, ip);
     }
-    let mut wish = behind("10.22.0.5/16");
-    wish["ports"] = json!(["4000:80"]);
-    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", wish.clone())).unwrap();
+    let mut spec = behind("10.22.0.5/16");
+    spec["ports"] = json!(["4000:80"]);
+    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", spec.clone())).unwrap();
     world.fake.delete_namespace("c1");
     // Its IPAM plugin has given the address again by now.
-    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", wish.clone())).unwrap();
+    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", spec.clone())).unwrap();
     assert_eq!(world.names(), ["c2"]);
     world.fake.delete_namespace("c2");
     // What makes netd look at everything.
@@ -149,8 +149,8 @@ fn a_bridge_that_another_program_made_anew_is_prepared_anew() {
     seen.host_end.as_mut().unwrap().bridge = None;
     fake.facts.addresses.push(("10.23.0.1/32".parse().unwrap(), "veth3".parse().unwrap()));
     drop(fake);
-    let wish = json!({"interface": "found", "addresses": [{"address": "10.23.0.5/24", "gateway": "10.23.0.1"}]});
-    world.attach(&key("ptp", "c3", "eth0"), on("net3", "c3", wish)).unwrap();
+    let spec = json!({"interface": "found", "addresses": [{"address": "10.23.0.5/24", "gateway": "10.23.0.1"}]});
+    world.attach(&key("ptp", "c3", "eth0"), on("net3", "c3", spec)).unwrap();
     assert_eq!(prepared(&world), ["cni0", "veth3"]);
 }
 
@@ -177,8 +177,8 @@ fn what_is_asked_for_with_the_addresses_must_be_what_was_asked_for_before() {
     world.attach(&key, on("net1", "c1", bare())).unwrap();
     let mut other = given("10.0.0.50");
     other["ports"] = json!(["4001:80"]);
-    for wish in [other, json!({"interface": "unaddressed"})] {
-        let error = world.attach(&key, on("net1", "c1", wish)).unwrap_err();
+    for spec in [other, json!({"interface": "unaddressed"})] {
+        let error = world.attach(&key, on("net1", "c1", spec)).unwrap_err();
         assert!(error.to_string().contains("its ports"), "{error}");
     }
     let mut deaf = given("10.0.0.50");
@@ -245,10 +245,10 @@ fn a_connection_is_told_once() {
 fn free_ports_are_the_same_when_asked_for_again() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    let wish = json!({"ports": ["80-82", "8000-8002:90"]});
-    let first = world.attach(&key, on("net1", "c1", wish.clone())).unwrap();
+    let spec = json!({"ports": ["80-82", "8000-8002:90"]});
+    let first = world.attach(&key, on("net1", "c1", spec.clone())).unwrap();
     assert_eq!(first.publications.len(), 4);
-    assert_eq!(world.attach(&key, on("net1", "c1", wish)).unwrap(), first);
+    assert_eq!(world.attach(&key, on("net1", "c1", spec)).unwrap(), first);
     for other in [json!(["80-81", "8000-8002:90"]), json!(["80-82", "8001-8002:90"]), json!(["80-82"])] {
         world.attach(&key, on("net1", "c1", json!({"ports": other}))).unwrap_err();
     }

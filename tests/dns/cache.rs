@@ -51,7 +51,7 @@ async fn an_answer_is_kept_and_counts_down() {
     };
     let ttl = ttls(&said);
     assert!(ttl[1] < 60 && ttl[0] == ttl[1] + 240, "{ttl:?}");
-    assert_eq!(said.answers[0].name.to_string(), "WWW.Example.", "the asker's case");
+    assert_eq!(said.answers[0].name.to_string(), "WWW.Example.", "the client's case");
     assert!(said.edns.is_some() && said.metadata.recursion_available && !said.metadata.authoritative);
     // The slow way (TCP is quick too; two spaces of names are not) tells the same as the quick one.
     let tcp = lab.tcp(WEB, &query("www.example", RecordType::A)).await;

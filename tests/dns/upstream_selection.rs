@@ -49,7 +49,7 @@ async fn said(lab: &Lab, from: &str, name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_13_explicit_servers_always_win() {
+async fn explicit_servers_always_win() {
     let (daemon, network, own, split) =
         (answering(1).await, answering(2).await, answering(3).await, answering(4).await);
     let mut desired = state();
@@ -79,7 +79,7 @@ async fn rank_13_explicit_servers_always_win() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_14_upstreams_of_both_networks_are_usable() {
+async fn upstreams_of_both_networks_are_usable() {
     let second = answering(2).await;
     for code in [ResponseCode::ServFail, ResponseCode::Refused] {
         let (first, daemon) = (failing(code).await, answering(1).await);
@@ -95,7 +95,7 @@ async fn rank_14_upstreams_of_both_networks_are_usable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_13_the_longest_domain_wins_and_labels_are_whole() {
+async fn the_longest_domain_wins_and_labels_are_whole() {
     let (daemon, outer, inner, dead) =
         (answering(1).await, answering(2).await, answering(3).await, failing(ResponseCode::Refused).await);
     let split = [("corp.example", &outer), ("Lab.corp.example", &inner), ("gone.example", &dead)];
@@ -147,7 +147,7 @@ async fn at_port_53(address: &str, last: u8) -> Option<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rank_13_the_next_question_follows_resolv_conf() {
+async fn the_next_question_follows_resolv_conf() {
     let (one, two, three) =
         (at_port_53("127.53.0.1", 1).await, at_port_53("127.53.0.2", 2).await, at_port_53("127.0.53.53", 3).await);
     if one.and(two).and(three).is_none() {

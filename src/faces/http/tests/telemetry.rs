@@ -46,10 +46,10 @@ fn samples(text: &str) -> Vec<(&str, &str)> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rank_45_metrics_tell_what_the_name_service_does() {
+async fn metrics_tell_what_the_name_service_does() {
     let api = populated().await;
     let snapshot = api.handle.snapshot();
-    let meter = &api.handle.seen().meter;
+    let meter = &api.handle.telemetry().meter;
     let net1 = snapshot.desired.networks().find(|network| network.name.as_str() == "net1").unwrap();
     let counts = meter.of(&snapshot.desired, net1);
     counts.replied(1, 0, Origin::Local);
@@ -103,7 +103,7 @@ async fn rank_45_metrics_tell_what_the_name_service_does() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rank_45_a_query_log_is_switched_shown_and_followed() {
+async fn a_query_log_is_switched_shown_and_followed() {
     let api = populated().await;
     let path = "/v1/dns/log/web";
     let (status, said) = api.ask("GET", path, None).await;
@@ -114,7 +114,7 @@ async fn rank_45_a_query_log_is_switched_shown_and_followed() {
     assert_eq!((status, &on["container"]["name"], &on["entries"]), (200, &json!("web"), &json!(0)));
     assert_eq!(api.ask("PUT", path, Some(json!({}))).await, (200, on.clone()), "again changes nothing");
     assert_eq!(api.ask("GET", "/v1/dns/log", None).await, (200, json!([on])));
-    let logged = api.handle.seen().log.now().values().next().unwrap().clone();
+    let logged = api.handle.telemetry().log.now().values().next().unwrap().clone();
     logged.drop_one();
     logged.add(entry("www.example"));
     let expected = json!({"time": "1970-01-01T00:00:01.500000Z", "container": "web", "transport": "udp",
@@ -158,7 +158,7 @@ async fn resolved(api: &Api, query: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rank_44_an_answer_is_explained() {
+async fn an_answer_is_explained() {
     let api = populated().await;
     for (query, status, source, reason, words) in [
         ("name=web&from=web", "NOERROR", "local", "name", "container web on network net1 has the name: 10.77.0.2"),
