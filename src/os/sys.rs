@@ -6,6 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `SO_NETNS_COOKIE` (asm-generic/socket.h, Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -114,17 +115,30 @@ pub fn pidfd(child: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
 }
 
-/// Takes over a descriptor that the parent process handed down by number.
+/// Takes over the descriptors that the parent process handed down by number, once in the life of a process.
 ///
 /// # Errors
-/// When no such descriptor is open.
-pub fn inherited(descriptor: RawFd) -> io::Result<OwnedFd> {
-    // SAFETY: F_SETFD takes an integer and only asks the kernel about the number; a closed one is refused.
-    if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
-        return Err(io::Error::last_os_error());
+/// When one is not open, is a standard stream or is named twice, or when this process has taken over some before.
+///
+/// # Safety
+/// Nothing else in this process may own one of them: the caller knows that the parent opened them for it.
+pub unsafe fn inherited<const N: usize>(descriptors: [RawFd; N]) -> io::Result<[OwnedFd; N]> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let twice = |(at, descriptor): (usize, &RawFd)| descriptors[..at].contains(descriptor);
+    if descriptors.iter().any(|descriptor| *descriptor <= libc::STDERR_FILENO)
+        || descriptors.iter().enumerate().any(twice)
+        || TAKEN.swap(true, Ordering::Relaxed)
+    {
+        return Err(io::ErrorKind::InvalidInput.into());
     }
-    // SAFETY: it is open (checked above), and was opened for this process by its parent: nothing here owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+    for descriptor in descriptors {
+        // SAFETY: F_SETFD takes an integer and only asks the kernel about the number; a closed one is refused.
+        if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    // SAFETY: each is open and named once (checked above), taken over once (`TAKEN`), and owned by nothing else (the caller).
+    Ok(descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
 /// Lets the descriptors pass to the process that the command becomes, and to no other that this program starts

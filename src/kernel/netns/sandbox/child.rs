@@ -1,4 +1,5 @@
 //! The child's side: namespaces, the covered files, and the command.
+#![allow(unsafe_code)]
 
 use std::convert::Infallible;
 use std::ffi::OsString;
@@ -55,7 +56,7 @@ pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
     if dashes != "--" {
         return Err(usage());
     }
-    let (mut ready, mut go) = (pipe(ready).ok_or_else(usage)?, pipe(go).ok_or_else(usage)?);
+    let [mut ready, mut go] = pipes([ready, go]).ok_or_else(usage)?;
     if let Err(error) = enter() {
         // The parent is gone when it cannot be told.
         let _ = ready.write_all(error.to_string().as_bytes());
@@ -72,9 +73,11 @@ pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
     Err(ChildFailure::new(code, format_args!("run {}: {error}", shown(command))))
 }
 
-fn pipe(number: &OsString) -> Option<File> {
-    let descriptor = sys::inherited(number.to_str()?.parse().ok()?).ok()?;
-    Some(File::from(descriptor))
+fn pipes(numbers: [&OsString; 2]) -> Option<[File; 2]> {
+    let [ready, go] = numbers.map(|number| number.to_str().and_then(|number| number.parse().ok()));
+    // SAFETY: `netd run` opened them for this process, which has opened nothing of its own yet.
+    let descriptors = unsafe { sys::inherited([ready?, go?]) };
+    descriptors.ok().map(|descriptors| descriptors.map(File::from))
 }
 
 /// One text: its length, then its bytes.

@@ -106,3 +106,13 @@ fn an_aborted_sandbox_is_gone() {
     sandbox.abort();
     assert!(!Path::new(&process).exists());
 }
+
+/// `netd __sandbox 5 5 -- x` owned one descriptor twice, and closed it twice.
+#[test]
+fn no_descriptor_is_taken_over_twice_and_no_standard_stream() {
+    for numbers in [["5", "5"], ["1", "5"], ["5", "2"]] {
+        let arguments: Vec<OsString> = [&numbers[..], &["--", "true"]].concat().iter().map(OsString::from).collect();
+        let failure = child(&arguments).unwrap_err();
+        assert!(failure.message.unwrap().contains("`netd run`"), "{numbers:?}");
+    }
+}
