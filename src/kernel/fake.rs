@@ -1,7 +1,8 @@
 //! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses,
 //! and fails at the step a test names. It is what `netd` runs on in tests that need no root.
 
-mod seen;
+mod observed;
+mod ports;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -128,9 +129,9 @@ impl Kernel for Fake {
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
         let world = self.world();
-        let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), seen::bridge(bridge)));
-        let links = world.links.values().map(|link| (link.host_ifname.clone(), seen::link(link)));
-        let ifbs = world.ifbs().map(|shaping| (shaping.ifb.clone(), seen::ifb(shaping)));
+        let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), observed::bridge(bridge)));
+        let links = world.links.values().map(|link| (link.host_ifname.clone(), observed::link(link)));
+        let ifbs = world.ifbs().map(|shaping| (shaping.ifb.clone(), observed::ifb(shaping)));
         Ok(Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
             structure: if world.elements.is_some() { Structure::Intact } else { Structure::Missing },
@@ -392,23 +393,5 @@ impl World {
         {
             routes.retain(|route| route.ifname != link.ifname);
         }
-    }
-
-    fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
-        self.vacant(ports)?;
-        self.held.extend(ports);
-        Ok(())
-    }
-
-    fn vacant(&self, ports: &[HostPort]) -> Result<(), KernelError> {
-        let collides = |port: &HostPort, other: &HostPort| {
-            let same_port = (port.protocol, port.port) == (other.protocol, other.port);
-            let same_family = port.address.is_ipv4() == other.address.is_ipv4();
-            let every = port.address.is_unspecified() || other.address.is_unspecified();
-            same_port && same_family && (every || port.address == other.address)
-        };
-        let taken = |port: &&HostPort| self.foreign_ports.iter().any(|other| collides(port, other));
-        let owner = "sshd (pid 812)".to_owned();
-        ports.iter().find(taken).map_or(Ok(()), |port| Err(KernelError::PortTaken { port: *port, owner }))
     }
 }

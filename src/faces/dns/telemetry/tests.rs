@@ -1,0 +1,81 @@
+//! Counts and query logs of what the name service replies.
+
+use hickory_proto::rr::rdata::{CNAME, TXT};
+use hickory_proto::rr::{Name, RData};
+use serde_json::json;
+
+use super::*;
+use crate::model::endpoint::Endpoint;
+
+fn snapshot() -> Snapshot {
+    let mut snapshot = Snapshot::default();
+    let endpoint = json!({"network": "net1", "sequence": 1, "ifname": "eth0", "host_ifname": "v0",
+        "container": {"id": "web-0123", "name": "web", "netns": {"path": "/run/netns/x",
+            "id": {"device": 4, "inode": 1, "cookie": null}}},
+        "addresses": ["10.0.0.2/24"], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [], "publications": []});
+    snapshot.desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    snapshot
+}
+
+#[test]
+fn entries_that_nobody_takes_are_dropped_and_counted_not_waited_for() {
+    let (snapshot, seen) = (snapshot(), Arc::new(Telemetry::default()));
+    let container = &snapshot.desired.containers().next().unwrap().container;
+    let web = seen.log.switch_on(container, clock::now());
+    let (notes, mut waiting) = mpsc::channel(1);
+    let listener = Listener::new(Recorder { seen, notes }, "10.0.0.1".parse().unwrap(), None);
+    let (client, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
+    let (question, reply) = ([0; 12], [0; 12]);
+    let ask = || {
+        let origin = Origin::Local;
+        listener.replied(&snapshot, Replied { question: &question, reply: &reply, client, origin, transport, came });
+    };
+    (0..3).for_each(|_| ask());
+    assert_eq!(web.dropped(), 2);
+    assert_eq!(web.add(entry(&waiting.try_recv().unwrap())).dropped_before, 2);
+    ask();
+    assert_eq!(web.add(entry(&waiting.try_recv().unwrap())).dropped_before, 0, "told once");
+    assert_eq!(web.dropped(), 2);
+}
+
+#[test]
+fn a_place_within_a_container_counts_for_its_first_network() {
+    let mut snapshot = snapshot();
+    let seen = Arc::new(Telemetry::default());
+    for n in 1..=2 {
+        let network = json!({"name": format!("net{n}"), "id": format!("{n:064}"), "internal": false, "mtu": 1500,
+            "labels": {}, "created": 0, "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true},
+            "subnets": [{"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")}]});
+        snapshot.desired.insert_network(serde_json::from_value(network).unwrap());
+    }
+    let first = snapshot.desired.endpoints().next().unwrap().clone();
+    let second = Endpoint { network: "net2".parse().unwrap(), sequence: 2, addresses: vec![], ..(*first).clone() };
+    snapshot.desired.insert_endpoint(second);
+    let recorder = Recorder { seen: seen.clone(), notes: mpsc::channel(1).0 };
+    let own = first.container.id.own_address();
+    let listener = Listener::new(recorder, own, Some(own));
+    let ask = |snapshot: &Snapshot| {
+        listener.batch(snapshot).replied(b"", b"", SocketAddr::from(([0; 4], 0)), Origin::Local);
+    };
+    let counted = |snapshot: &Snapshot| -> Vec<(String, u64)> {
+        let all = seen.meter.networks(&snapshot.desired).into_iter();
+        all.map(|(name, counts)| (name.to_string(), counts.replies().map(|(.., n)| n).sum())).collect()
+    };
+    ask(&snapshot);
+    ask(&snapshot);
+    assert_eq!(counted(&snapshot), [("net1".to_owned(), 2)]);
+    snapshot.desired.remove_endpoint(&first.key());
+    ask(&snapshot);
+    assert_eq!(counted(&snapshot), [("net1".to_owned(), 2), ("net2".to_owned(), 1)]);
+    ask(&Snapshot::default());
+    assert_eq!(seen.meter.elsewhere.replies().count(), 1);
+}
+
+#[test]
+fn data_is_text_for_a_terminal() {
+    let record = |data| Record::from_rdata(Name::root(), 1, data);
+    let text = record(RData::TXT(TXT::new(vec!["a\u{1b}[2J\nb é \"c\"".into()])));
+    assert_eq!(data(&text, "TXT"), "a\\u{1b}[2J\\nb é \"c\"");
+    let name = Name::from_ascii("www.example.").unwrap();
+    assert_eq!(data(&record(RData::CNAME(CNAME(name))), "A"), "CNAME www.example.");
+}
