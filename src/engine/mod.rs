@@ -1,6 +1,5 @@
 //! Floor 3: the one owner of state. Everything that changes goes through [`Handle`]; every reader loads a [`Snapshot`].
 
-mod apply;
 mod commands;
 mod decide;
 pub mod dns;
@@ -14,6 +13,7 @@ pub mod telemetry;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 pub(crate) mod testing;
+mod transaction;
 mod worker;
 
 use std::sync::Arc;

@@ -15,18 +15,15 @@ use super::listener::ListeningSender;
 use super::state::State;
 use super::state::foreign_tables::ForeignTables;
 use super::telemetry::Telemetry;
-use super::{Command, Config, Error, Snapshot, apply, decide};
+use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
-use crate::logic::target;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::observed::{ForeignNetwork, HostFacts};
-use crate::model::host::step::Step;
-use crate::model::ids::{ContainerId, NetworkId};
+use crate::model::host::observed::HostFacts;
+use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
-use crate::model::request::NetworkSpec;
 use crate::store::{Record, Store};
 
 /// What the engine's thread owns.
@@ -121,152 +118,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    pub(super) fn create_network(
-        &mut self,
-        spec: &NetworkSpec,
-        foreign: Vec<ForeignNetwork>,
-    ) -> Result<Arc<Network>, Error> {
-        let facts = HostFacts { foreign, ..self.facts()? };
-        let (pools, ula) = self.pools(spec);
-        let choice = decide::NetworkChoice {
-            facts: &facts,
-            pools: &pools,
-            id: NetworkId::from_random(rand::random()),
-            created: crate::base::clock::unix_seconds(),
-        };
-        let network = decide::create_network(&self.state, spec, choice)?;
-        let ula = ula.map(|prefix| self.state.set_ula(prefix));
-        self.add_network(network, ula, &facts)
-    }
-
-    /// Commits the network and makes what the kernel needs for it; `before` is committed with it.
-    pub(super) fn add_network(
-        &mut self,
-        network: Network,
-        before: Option<Record>,
-        facts: &HostFacts,
-    ) -> Result<Arc<Network>, Error> {
-        let mut records: Vec<Record> = before.into_iter().collect();
-        records.push(Record::PutNetwork(network.clone()));
-        self.store.commit(&records)?;
-        let network = self.state.put_network(network);
-        let steps = self.network_steps(&network);
-        if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
-            // No address of it was given as yet.
-            self.state.drop_network(&network.name);
-            self.compensate(&[Record::DeleteNetwork(network.name.clone())]);
-            self.after_undo(&failed.undo);
-            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
-        }
-        self.search.clone_from(&facts.search);
-        self.listen();
-        self.adapt_foreign();
-        self.publish();
-        if let Some(Step::Forwarding { v4, v6 }) = steps.first() {
-            self.forwarding_event(*v4, *v6, facts, network.name.as_str());
-        }
-        let bridge = network.bridge().map(ToString::to_string).unwrap_or_default();
-        tracing::info!(network = %network.name, bridge, "network created");
-        self.tell(Change::NetworkCreated(network.clone()));
-        Ok(network)
-    }
-
-    fn network_steps(&self, network: &Network) -> Vec<Step> {
-        let (v4, v6) = if network.internal {
-            (false, false)
-        } else {
-            use crate::model::address::Family;
-            (network.has(Family::V4), network.has(Family::V6))
-        };
-        let forwarding = (v4 || v6).then_some(Step::Forwarding { v4, v6 });
-        let add = target::network_elements(network).into_iter().collect();
-        let elements = Step::Elements { remove: Vec::new(), add };
-        let bridge = target::bridge_link(network).map(Step::AddBridge);
-        forwarding.into_iter().chain(bridge).chain([elements]).collect()
-    }
-
-    /// The pools for a new network; draws the host's ULA prefix when it is needed for the first time.
-    fn pools(&self, spec: &NetworkSpec) -> (Vec<crate::model::address::Pool>, Option<crate::model::address::Subnet>) {
-        use crate::model::address::{Pool, Subnet};
-        let mut pools = self.config.pools.clone();
-        if !self.config.ula || !spec.ipv6 {
-            return (pools, None);
-        }
-        let drawn = self.state.ula.is_none().then(|| {
-            // RFC 4193, section 3.1: fd00::/8 and 40 random bits make the /48.
-            let mut bytes = [0u8; 16];
-            bytes[0] = 0xfd;
-            bytes[1..6].copy_from_slice(&rand::random::<[u8; 5]>());
-            Subnet::containing(IpAddr::from(bytes), 48)
-        });
-        let prefix = self.state.ula.or(drawn.flatten());
-        pools.extend(prefix.map(|base| Pool { base, size: 64 }));
-        (pools, drawn.flatten())
-    }
-
-    pub(super) fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
-        let network = decide::remove_network(&self.state, text)?;
-        self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
-        let released = self.state.drop_network(&network.name);
-        self.compensate(&released);
-        self.forget_gateway(&network.name);
-        self.publish();
-        self.listen();
-        let remove = target::network_elements(&network).into_iter().collect();
-        let mut steps = vec![Step::Elements { remove, add: Vec::new() }];
-        steps.extend(target::bridge_link(&network).map(Step::DeleteBridge));
-        let errors = apply::best_effort(&mut self.kernel, &steps);
-        self.adapt_foreign();
-        self.publish();
-        tracing::info!(network = %network.name, "network removed");
-        self.tell(Change::NetworkRemoved(network.clone()));
-        self.finish(errors).map(|()| network)
-    }
-
-    fn prune_networks(&mut self) -> Result<Vec<NetworkName>, Error> {
-        let unused = |network: &&Arc<Network>| !self.state.used.contains_key(&network.name);
-        let names: Vec<NetworkName> = self.state.desired.networks().filter(unused).map(|n| n.name.clone()).collect();
-        for name in &names {
-            self.remove_network(name.as_str())?;
-        }
-        Ok(names)
-    }
-
     /// The host's facts, or the failed command.
     pub(super) fn facts(&mut self) -> Result<HostFacts, Error> {
         Ok(self.kernel.facts()?)
-    }
-
-    /// A deletion that the kernel did not carry out whole is repaired at once; where that fails too, the caller hears
-    /// what went wrong, and `netd status` keeps saying it.
-    pub(super) fn finish(&mut self, mut errors: Vec<crate::kernel::KernelError>) -> Result<(), Error> {
-        if errors.is_empty() {
-            return Ok(());
-        }
-        self.reconcile();
-        if self.problems.is_empty() {
-            return Ok(());
-        }
-        let undo = errors.split_off(1);
-        match errors.pop() {
-            None => Ok(()),
-            Some(error) => Err(Error::Kernel { error, undo }),
-        }
-    }
-
-    /// Where undoing failed too, a look at everything puts it right.
-    pub(super) fn after_undo(&mut self, undo: &[crate::kernel::KernelError]) {
-        if !undo.is_empty() {
-            self.reconcile();
-        }
-    }
-
-    /// Takes back what was committed for a command that failed. A store that refuses this too leaves an intent that
-    /// the next start carries out or drops; it is said.
-    pub(super) fn compensate(&mut self, records: &[Record]) {
-        if let Err(error) = self.store.commit(records) {
-            self.problem("store", format!("cannot take back an undone change: {error}"));
-        }
     }
 
     /// Keeps the addresses of endpoints for those who come again under their names. A store that refuses it costs no
@@ -317,17 +171,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         self.publish();
-    }
-
-    pub(super) fn forwarding_event(&self, v4: bool, v6: bool, before: &HostFacts, why: &str) {
-        let changed = [
-            (v4 && !before.forwarding.0, "net.ipv4.ip_forward"),
-            (v6 && !before.forwarding.1, "net.ipv6.conf.all.forwarding"),
-        ];
-        for (_, sysctl) in changed.into_iter().filter(|(changed, _)| *changed) {
-            tracing::info!(sysctl, network = why, "forwarding turned on");
-            self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} forwards")));
-        }
     }
 
     /// Tells everybody who listens; nobody listening is fine.

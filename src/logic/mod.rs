@@ -4,6 +4,7 @@ pub mod alloc;
 pub mod dns;
 pub mod drift;
 pub mod firewall;
+pub mod plan;
 pub mod refusal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "sample data for tests")]

@@ -4,21 +4,22 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::engine::Error;
 use crate::engine::decide::attachment::Found;
 use crate::engine::decide::{address, attachment, endpoint, names};
 use crate::engine::event::Change;
+use crate::engine::transaction::Transaction;
 use crate::engine::worker::Worker;
-use crate::engine::{Error, apply};
 use crate::kernel::Kernel;
+use crate::logic::plan::{self, Change as PlanChange};
 use crate::logic::refusal::Refusal;
 use crate::logic::target;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
 use crate::model::host::observed::ForeignNetwork;
-use crate::model::host::step::{Flows, Step};
+use crate::model::host::step::Step;
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::publication::Protocol;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, NetworkSpec};
 use crate::store::{Record, Store};
 
@@ -266,59 +267,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let before = self.state.endpoints_of(&endpoint.container.id);
         let (endpoint, mut records) = self.state.put_endpoint(endpoint);
         records.push(Record::PutEndpoint(Box::new(endpoint.as_ref().clone())));
-        if let Err(error) = self.store.commit(&records) {
-            self.state.put_endpoint(bare.as_ref().clone());
-            return Err(error.into());
-        }
         let after = self.state.endpoints_of(&endpoint.container.id);
-        let steps = self.address_steps(&network, &endpoint, &before, &after);
-        if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
-            let (bare, mut records) = self.state.put_endpoint(bare.as_ref().clone());
+        let change = PlanChange { before: &before, after: &after };
+        let steps =
+            plan::endpoint::address(&self.state.desired, &network, &endpoint, change, self.resolv_confs(change));
+        self.execute(Transaction { records, steps }, |state| {
+            let (bare, mut records) = state.put_endpoint(bare.as_ref().clone());
             records.push(Record::PutEndpoint(Box::new(bare.as_ref().clone())));
-            self.compensate(&records);
-            self.after_undo(&failed.undo);
-            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
-        }
+            records
+        })?;
         self.serve_inside(&endpoint.container.id);
         self.publish();
         self.tell_connected(&endpoint);
         self.try_gateway(&network);
         Ok(endpoint)
-    }
-
-    fn address_steps(
-        &self,
-        network: &Network,
-        endpoint: &Arc<Endpoint>,
-        before: &[Arc<Endpoint>],
-        after: &[Arc<Endpoint>],
-    ) -> Vec<Step> {
-        let difference = endpoint::difference(&self.state.desired, before, after);
-        let (held, unheld) = (target::host_ports(after), target::unheld_ports(after));
-        let vacant = unheld.difference(&target::unheld_ports(before)).copied().collect();
-        // Ports that led to a later network's address lead to this one's from now on.
-        let moved = !difference.remove.is_empty() || !difference.add.is_empty();
-        let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
-        let flows = flows.map(|port| Flows::To(*port)).collect();
-        let mut steps = vec![
-            Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
-            Step::Hold(difference.hold),
-        ];
-        steps.extend(target::endpoint_link(network, endpoint, after).map(|link| Step::Address(Box::new(link))));
-        let (old, new) = (target::default_routes(before), target::default_routes(after));
-        steps.push(Step::DefaultRoutes {
-            netns: endpoint.container.netns.clone(),
-            remove: old.iter().filter(|route| !new.contains(route)).cloned().collect(),
-            add: new.iter().filter(|route| !old.contains(route)).cloned().collect(),
-        });
-        steps.push(Step::Elements { remove: difference.remove, add: difference.add });
-        steps.push(Step::ForgetFlows(flows));
-        if let Some(netns) = endpoint.container.netns.name() {
-            let (before, now) = (self.resolv_conf(before), self.resolv_conf(after));
-            steps.push(Step::Resolv { netns: netns.to_owned(), before, now });
-        }
-        steps.retain(Step::does);
-        steps
     }
 
     /// Detaches every attachment of the owner but those.

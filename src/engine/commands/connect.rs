@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::engine::decide::endpoint::Choice;
 use crate::engine::event::Change;
 use crate::engine::state::State;
+use crate::engine::transaction::Transaction;
 use crate::engine::worker::Worker;
-use crate::engine::{Error, apply, decide};
+use crate::engine::{Error, decide};
 use crate::kernel::{Kernel, KernelError, netns_of_process};
 use crate::logic::dns::claims;
+use crate::logic::plan::{self, Change as PlanChange, ResolvConf};
 use crate::logic::refusal::Refusal;
-use crate::logic::target;
 use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::host::observed::HostFacts;
-use crate::model::host::step::{Flows, HostPort, Step};
 use crate::model::ids::ContainerId;
 use crate::model::names::ContainerName;
 use crate::model::network::Network;
@@ -238,21 +238,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut records = vec![Record::PutEndpoint(Box::new(endpoint.clone()))];
         let (endpoint, released) = self.state.put_endpoint(endpoint);
         records.extend(released);
-        if let Err(error) = self.store.commit(&records) {
-            self.state.drop_endpoint(&key);
-            return Err(error.into());
-        }
         let after = self.state.endpoints_of(&endpoint.container.id);
-        let steps = self.attach_steps(network, &endpoint, &before, &after);
-        if let Err(failed) = apply::all_or_nothing(&mut self.kernel, &steps) {
-            let mut records = vec![Record::DeleteEndpoint(key.clone())];
-            if let Some((_, released)) = self.state.drop_endpoint(&key) {
-                records.extend(released);
-            }
-            self.compensate(&records);
-            self.after_undo(&failed.undo);
-            return Err(Error::Kernel { error: failed.error, undo: failed.undo });
-        }
+        let change = PlanChange { before: &before, after: &after };
+        let steps = plan::endpoint::attach(&self.state.desired, network, &endpoint, change, self.resolv_confs(change));
+        self.execute(Transaction { records, steps }, |state| {
+            let released = state.drop_endpoint(&key).map(|(_, released)| released);
+            [Record::DeleteEndpoint(key)].into_iter().chain(released.into_iter().flatten()).collect()
+        })?;
         self.keep_addresses(std::slice::from_ref(&endpoint));
         self.serve_inside(&endpoint.container.id);
         self.publish();
@@ -274,46 +266,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    pub(crate) fn attach_steps(
-        &self,
-        network: &Network,
-        endpoint: &Arc<Endpoint>,
-        before: &[Arc<Endpoint>],
-        after: &[Arc<Endpoint>],
-    ) -> Vec<Step> {
-        let difference = decide::endpoint::difference(&self.state.desired, before, after);
-        let vacant: Vec<HostPort> =
-            target::unheld_ports(after).difference(&target::unheld_ports(before)).copied().collect();
-        let stale: Vec<Flows> = difference
-            .hold
-            .iter()
-            .chain(&vacant)
-            .filter(|port| port.protocol != crate::model::publication::Protocol::Tcp)
-            .map(|port| Flows::To(*port))
-            .collect();
-        let mut steps = vec![
-            Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
-            Step::Hold(difference.hold),
-        ];
-        steps.retain(Step::does);
-        steps.extend(target::endpoint_link(network, endpoint, after).map(|link| Step::Attach(Box::new(link))));
-        // Each time: another program may have made its interface anew since the last.
-        steps.extend(target::adopted_link(network, endpoint).cloned().map(Step::Adopt));
-        steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
-        if !difference.remove.is_empty() || !difference.add.is_empty() {
-            steps.push(Step::Elements { remove: difference.remove, add: difference.add });
-        }
-        if !stale.is_empty() {
-            steps.push(Step::ForgetFlows(stale));
-        }
-        if let Some(netns) = endpoint.container.netns.name() {
-            let now = self.resolv_conf(after);
-            let before = self.resolv_conf(before);
-            if now != before {
-                steps.push(Step::Resolv { netns: netns.to_owned(), before, now });
-            }
-        }
-        steps
+    /// The content of a named namespace's resolv.conf before and after the change.
+    pub(crate) fn resolv_confs(&self, change: PlanChange<'_>) -> ResolvConf {
+        ResolvConf { before: self.resolv_conf(change.before), after: self.resolv_conf(change.after) }
     }
 
     /// The content of a named namespace's resolv.conf; `None` without endpoints.

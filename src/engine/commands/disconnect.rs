@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use crate::engine::event::Change;
 use crate::engine::worker::Worker;
-use crate::engine::{Command, Error, Reply, apply, decide};
+use crate::engine::{Command, Error, Reply, decide, transaction};
 use crate::kernel::{Kernel, KernelEvent};
+use crate::logic::plan::endpoint::Detached;
+use crate::logic::plan::{self, Change as PlanChange};
 use crate::logic::refusal::Refusal;
-use crate::logic::target;
 use crate::model::endpoint::{Endpoint, EndpointKey};
-use crate::model::host::step::{DefaultRoute, Flows, Step};
 use crate::model::ids::ContainerId;
-use crate::model::names::IfName;
 use crate::store::{Record, Store};
 
 /// Who waits for an endpoint to be gone.
@@ -131,8 +130,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.publish();
         containers.iter().for_each(|(id, _)| self.serve_inside(id));
         let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
-        let steps = self.detach_steps(&containers, &gone);
-        let errors = apply::best_effort(&mut self.kernel, &steps);
+        let detached = |(id, before): (ContainerId, Vec<Arc<Endpoint>>)| {
+            let after = self.state.endpoints_of(&id);
+            let resolv_conf = self.resolv_confs(PlanChange { before: &before, after: &after });
+            Detached { before, after, resolv_conf }
+        };
+        let endpoints: Vec<Arc<Endpoint>> = gone.iter().map(|(endpoint, _)| endpoint.clone()).collect();
+        let containers = containers.into_iter().map(detached).collect();
+        let steps = plan::endpoint::detach(&self.state.desired, containers, &endpoints);
+        let errors = transaction::best_effort(&mut self.kernel, &steps);
         self.compensate(&released);
         for (endpoint, asked) in &gone {
             tracing::info!(network = %endpoint.network, container = %endpoint.container.name, asked, "disconnected");
@@ -147,59 +153,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.finish(errors).map(|()| gone)
     }
 
-    fn is_adopted(&self, endpoint: &Endpoint) -> bool {
-        self.state.desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
-    }
-
     /// Whether the interface has another name by now: it is found by its mark only.
     fn has_strayed(&mut self, endpoint: &Endpoint) -> bool {
         let ours = self.state.desired.network(&endpoint.network).is_some_and(|network| network.own_bridge().is_some());
         ours && !self.kernel.has_link(&endpoint.host_ifname) && self.kernel.netns_alive(&endpoint.container.netns)
-    }
-
-    fn detach_steps(
-        &self,
-        containers: &[(ContainerId, Vec<Arc<Endpoint>>)],
-        gone: &[(Arc<Endpoint>, bool)],
-    ) -> Vec<Step> {
-        let (mut remove, mut add, mut release, mut last) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (mut hold, mut flows) = (Vec::new(), Vec::new());
-        for (id, before) in containers {
-            let after = self.state.endpoints_of(id);
-            let difference = decide::endpoint::difference(&self.state.desired, before, &after);
-            remove.extend(difference.remove);
-            add.extend(difference.add);
-            release.extend(difference.release);
-            hold.extend(difference.hold);
-            let Some(netns) = before.first().map(|endpoint| endpoint.container.netns.clone()) else { continue };
-            let (old, new) = (target::default_routes(before), target::default_routes(&after));
-            let add: Vec<_> = new.iter().filter(|route| !old.contains(route)).cloned().collect();
-            if !add.is_empty() {
-                // The old ones went with their interface, or stay on one that stays, as another program's does for now.
-                let kept = |ifname: &IfName| {
-                    let of = |e: &Endpoint| e.ifname == *ifname && e.container.id == *id;
-                    after.iter().any(|e| of(e)) || gone.iter().any(|(e, _)| of(e) && self.is_adopted(e))
-                };
-                let stays = |route: &&DefaultRoute| !new.contains(route) && kept(&route.ifname);
-                let remove = old.iter().filter(stays).cloned().collect();
-                last.push(Step::DefaultRoutes { netns: netns.clone(), remove, add });
-            }
-            let (before, now) = (self.resolv_conf(before), self.resolv_conf(&after));
-            if let Some(name) = netns.name().filter(|_| before != now) {
-                last.push(Step::Resolv { netns: name.to_owned(), before, now });
-            }
-        }
-        flows.extend(gone.iter().flat_map(|(e, _)| e.addresses.iter().map(|ip| Flows::Of(ip.ip()))));
-        let (mut links, mut limits) = (Vec::new(), Vec::new());
-        for (endpoint, _) in gone {
-            let Some(network) = self.state.desired.network(&endpoint.network) else { continue };
-            links.extend(target::endpoint_link(network, endpoint, &[]));
-            limits.extend(target::shaping(network, endpoint));
-        }
-        let mut steps = vec![Step::Elements { remove, add }, Step::Detach(links)];
-        let more = [Step::Unshape(limits), Step::Release(release), Step::Hold(hold), Step::ForgetFlows(flows)];
-        steps.extend(more.into_iter().filter(Step::does));
-        steps.extend(last);
-        steps
     }
 }

@@ -1,6 +1,7 @@
-//! The commands that change endpoints, and the check of one.
+//! The commands that change networks and endpoints, and the check of one.
 
 pub(super) mod attachment;
 pub(super) mod check;
 pub(super) mod connect;
 pub(super) mod disconnect;
+pub(super) mod network;

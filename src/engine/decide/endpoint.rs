@@ -11,10 +11,8 @@ use super::attachment::Found;
 use crate::engine::state::State;
 use crate::logic::alloc::{interfaces, ports};
 use crate::logic::refusal::Refusal;
-use crate::logic::target;
 use crate::model::Invalid;
 use crate::model::address::Family;
-use crate::model::desired::Desired;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey};
 use crate::model::host::observed::HostFacts;
 use crate::model::names::IfName;
@@ -266,25 +264,4 @@ fn unpublishable(
         Some(ip) if ip.is_ipv6() => Unpublishable::NoIpv6,
         _ => Unpublishable::NoIpv4,
     })
-}
-
-/// The elements and ports that change when a container's endpoints go from `before` to `after`.
-pub(crate) struct Difference {
-    pub(crate) remove: Vec<crate::model::host::element::Element>,
-    pub(crate) add: Vec<crate::model::host::element::Element>,
-    pub(crate) release: Vec<crate::model::host::step::HostPort>,
-    pub(crate) hold: Vec<crate::model::host::step::HostPort>,
-}
-
-/// Compares what two sets of endpoints of one container want.
-pub(crate) fn difference(desired: &Desired, before: &[Arc<Endpoint>], after: &[Arc<Endpoint>]) -> Difference {
-    let elements = |endpoints| target::container_elements(desired, endpoints);
-    let (old, new) = (elements(before), elements(after));
-    let (held, wanted) = (target::host_ports(before), target::host_ports(after));
-    Difference {
-        remove: old.difference(&new).cloned().collect(),
-        add: new.difference(&old).cloned().collect(),
-        release: held.difference(&wanted).copied().collect(),
-        hold: wanted.difference(&held).copied().collect(),
-    }
 }

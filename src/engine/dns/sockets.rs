@@ -30,7 +30,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let remove: Vec<Element> = old.iter().filter(|element| !new.contains(element)).cloned().collect();
         let add: Vec<Element> = new.iter().filter(|element| !old.contains(element)).cloned().collect();
         let step = Step::Elements { remove, add };
-        if step.does()
+        if !step.is_noop()
             && let Err(error) = self.kernel.apply(&step)
         {
             tracing::warn!(%error, "lead questions for names");

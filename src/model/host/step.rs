@@ -169,16 +169,16 @@ pub enum Flows {
 }
 
 impl Step {
-    /// Whether it changes anything at all: an empty list does not.
-    pub fn does(&self) -> bool {
+    /// Whether it changes nothing at all: its lists are empty.
+    pub fn is_noop(&self) -> bool {
         match self {
-            Self::Forwarding { v4, v6 } => *v4 || *v6,
-            Self::Detach(links) => !links.is_empty(),
-            Self::DefaultRoutes { remove, add, .. } => !remove.is_empty() || !add.is_empty(),
-            Self::Elements { remove, add } => !remove.is_empty() || !add.is_empty(),
-            Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => !ports.is_empty(),
-            Self::ForgetFlows(flows) => !flows.is_empty(),
-            Self::Unshape(shapings) => !shapings.is_empty(),
+            Self::Forwarding { v4, v6 } => !*v4 && !*v6,
+            Self::Detach(links) => links.is_empty(),
+            Self::DefaultRoutes { remove, add, .. } => remove.is_empty() && add.is_empty(),
+            Self::Elements { remove, add } => remove.is_empty() && add.is_empty(),
+            Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => ports.is_empty(),
+            Self::ForgetFlows(flows) => flows.is_empty(),
+            Self::Unshape(shapings) => shapings.is_empty(),
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
             | Self::Attach(_)
@@ -188,7 +188,7 @@ impl Step {
             | Self::Shape(_)
             | Self::Table(_)
             | Self::Foreign(_)
-            | Self::Resolv { .. } => true,
+            | Self::Resolv { .. } => false,
         }
     }
 

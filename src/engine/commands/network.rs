@@ -1,0 +1,123 @@
+//! Creating and removing networks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::engine::event::Change;
+use crate::engine::transaction::{self, Transaction};
+use crate::engine::worker::Worker;
+use crate::engine::{Error, decide};
+use crate::kernel::Kernel;
+use crate::logic::plan;
+use crate::model::address::{Pool, Subnet};
+use crate::model::host::observed::{ForeignNetwork, HostFacts};
+use crate::model::host::step::Step;
+use crate::model::ids::NetworkId;
+use crate::model::names::NetworkName;
+use crate::model::network::Network;
+use crate::model::request::NetworkSpec;
+use crate::store::{Record, Store};
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    pub(crate) fn create_network(
+        &mut self,
+        spec: &NetworkSpec,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Network>, Error> {
+        let facts = HostFacts { foreign, ..self.facts()? };
+        let (pools, ula) = self.pools(spec);
+        let choice = decide::NetworkChoice {
+            facts: &facts,
+            pools: &pools,
+            id: NetworkId::from_random(rand::random()),
+            created: crate::base::clock::unix_seconds(),
+        };
+        let network = decide::create_network(&self.state, spec, choice)?;
+        let ula = ula.map(|prefix| self.state.set_ula(prefix));
+        self.add_network(network, ula, &facts)
+    }
+
+    /// Commits the network and makes what the kernel needs for it; `before` is committed with it.
+    pub(crate) fn add_network(
+        &mut self,
+        network: Network,
+        before: Option<Record>,
+        facts: &HostFacts,
+    ) -> Result<Arc<Network>, Error> {
+        let mut records: Vec<Record> = before.into_iter().collect();
+        records.push(Record::PutNetwork(network.clone()));
+        let network = self.state.put_network(network);
+        let steps = plan::network::create(&network);
+        let forwarding = steps.first().cloned();
+        self.execute(Transaction { records, steps }, |state| {
+            // No address of it was given as yet.
+            state.drop_network(&network.name);
+            vec![Record::DeleteNetwork(network.name.clone())]
+        })?;
+        self.search.clone_from(&facts.search);
+        self.listen();
+        self.adapt_foreign();
+        self.publish();
+        if let Some(Step::Forwarding { v4, v6 }) = forwarding {
+            self.forwarding_event(v4, v6, facts, network.name.as_str());
+        }
+        let bridge = network.bridge().map(ToString::to_string).unwrap_or_default();
+        tracing::info!(network = %network.name, bridge, "network created");
+        self.tell(Change::NetworkCreated(network.clone()));
+        Ok(network)
+    }
+
+    /// The pools for a new network; draws the host's ULA prefix when it is needed for the first time.
+    fn pools(&self, spec: &NetworkSpec) -> (Vec<Pool>, Option<Subnet>) {
+        let mut pools = self.config.pools.clone();
+        if !self.config.ula || !spec.ipv6 {
+            return (pools, None);
+        }
+        let drawn = self.state.ula.is_none().then(|| {
+            // RFC 4193, section 3.1: fd00::/8 and 40 random bits make the /48.
+            let mut bytes = [0u8; 16];
+            bytes[0] = 0xfd;
+            bytes[1..6].copy_from_slice(&rand::random::<[u8; 5]>());
+            Subnet::containing(IpAddr::from(bytes), 48)
+        });
+        let prefix = self.state.ula.or(drawn.flatten());
+        pools.extend(prefix.map(|base| Pool { base, size: 64 }));
+        (pools, drawn.flatten())
+    }
+
+    pub(crate) fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
+        let network = decide::remove_network(&self.state, text)?;
+        self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
+        let released = self.state.drop_network(&network.name);
+        self.compensate(&released);
+        self.forget_gateway(&network.name);
+        self.publish();
+        self.listen();
+        let errors = transaction::best_effort(&mut self.kernel, &plan::network::remove(&network));
+        self.adapt_foreign();
+        self.publish();
+        tracing::info!(network = %network.name, "network removed");
+        self.tell(Change::NetworkRemoved(network.clone()));
+        self.finish(errors).map(|()| network)
+    }
+
+    pub(crate) fn prune_networks(&mut self) -> Result<Vec<NetworkName>, Error> {
+        let unused = |network: &&Arc<Network>| !self.state.used.contains_key(&network.name);
+        let names: Vec<NetworkName> = self.state.desired.networks().filter(unused).map(|n| n.name.clone()).collect();
+        for name in &names {
+            self.remove_network(name.as_str())?;
+        }
+        Ok(names)
+    }
+
+    fn forwarding_event(&self, v4: bool, v6: bool, before: &HostFacts, why: &str) {
+        let changed = [
+            (v4 && !before.forwarding.0, "net.ipv4.ip_forward"),
+            (v6 && !before.forwarding.1, "net.ipv6.conf.all.forwarding"),
+        ];
+        for (_, sysctl) in changed.into_iter().filter(|(changed, _)| *changed) {
+            tracing::info!(sysctl, network = why, "forwarding turned on");
+            self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} forwards")));
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Plans for endpoints: to attach them, to address them later, and to detach them.
+
+use std::sync::Arc;
+
+use super::{Change, Difference, ResolvConf};
+use crate::logic::target;
+use crate::model::desired::Desired;
+use crate::model::endpoint::Endpoint;
+use crate::model::host::step::{DefaultRoute, Flows, HostPort, Step};
+use crate::model::names::IfName;
+use crate::model::network::Network;
+use crate::model::publication::Protocol;
+
+/// A container whose endpoints go.
+#[derive(Debug)]
+pub struct Detached {
+    /// All of its endpoints as they were.
+    pub before: Vec<Arc<Endpoint>>,
+    /// Those that stay.
+    pub after: Vec<Arc<Endpoint>>,
+    /// Its resolv.conf.
+    pub resolv_conf: ResolvConf,
+}
+
+/// Makes the endpoint's interface, or adopts it, and publishes its names and ports.
+pub fn attach(
+    desired: &Desired,
+    network: &Network,
+    endpoint: &Arc<Endpoint>,
+    change: Change<'_>,
+    resolv_conf: ResolvConf,
+) -> Vec<Step> {
+    let difference = Difference::of(desired, change);
+    let vacant: Vec<HostPort> =
+        target::unheld_ports(change.after).difference(&target::unheld_ports(change.before)).copied().collect();
+    let ports = difference.hold.iter().chain(&vacant).filter(|port| port.protocol != Protocol::Tcp);
+    let stale = ports.map(|port| Flows::To(*port)).collect();
+    let mut steps = vec![
+        Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
+        Step::Hold(difference.hold),
+    ];
+    steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Attach(Box::new(link))));
+    // Each time: another program may have made its interface anew since the last.
+    steps.extend(target::adopted_link(network, endpoint).cloned().map(Step::Adopt));
+    steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
+    steps.push(Step::Elements { remove: difference.remove, add: difference.add });
+    steps.push(Step::ForgetFlows(stale));
+    steps.extend(resolv_conf.step(Some(endpoint)));
+    steps.retain(|step| !step.is_noop());
+    steps
+}
+
+/// Gives addresses to an endpoint whose interface netd made without them.
+pub fn address(
+    desired: &Desired,
+    network: &Network,
+    endpoint: &Arc<Endpoint>,
+    change: Change<'_>,
+    resolv_conf: ResolvConf,
+) -> Vec<Step> {
+    let difference = Difference::of(desired, change);
+    let (held, unheld) = (target::host_ports(change.after), target::unheld_ports(change.after));
+    let vacant = unheld.difference(&target::unheld_ports(change.before)).copied().collect();
+    // Ports that led to a later network's address lead to this one's from now on.
+    let moved = !difference.remove.is_empty() || !difference.add.is_empty();
+    let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
+    let flows = flows.map(|port| Flows::To(*port)).collect();
+    let mut steps = vec![
+        Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
+        Step::Hold(difference.hold),
+    ];
+    steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Address(Box::new(link))));
+    let (old, new) = (target::default_routes(change.before), target::default_routes(change.after));
+    steps.push(Step::DefaultRoutes {
+        netns: endpoint.container.netns.clone(),
+        remove: old.iter().filter(|route| !new.contains(route)).cloned().collect(),
+        add: new.iter().filter(|route| !old.contains(route)).cloned().collect(),
+    });
+    steps.push(Step::Elements { remove: difference.remove, add: difference.add });
+    steps.push(Step::ForgetFlows(flows));
+    steps.extend(resolv_conf.step(Some(endpoint)));
+    steps.retain(|step| !step.is_noop());
+    steps
+}
+
+/// Takes away what belongs to the endpoints that are `gone`, of all these containers together.
+pub fn detach(desired: &Desired, containers: Vec<Detached>, gone: &[Arc<Endpoint>]) -> Vec<Step> {
+    let (mut all, mut last) = (Difference::default(), Vec::new());
+    for Detached { before, after, resolv_conf } in containers {
+        let difference = Difference::of(desired, Change { before: &before, after: &after });
+        all.remove.extend(difference.remove);
+        all.add.extend(difference.add);
+        all.release.extend(difference.release);
+        all.hold.extend(difference.hold);
+        last.extend(default_routes(desired, &before, &after, gone));
+        last.extend(resolv_conf.step(before.first()));
+    }
+    let flows = gone.iter().flat_map(|endpoint| endpoint.addresses.iter().map(|ip| Flows::Of(ip.ip()))).collect();
+    let (mut links, mut limits) = (Vec::new(), Vec::new());
+    for endpoint in gone {
+        let Some(network) = desired.network(&endpoint.network) else { continue };
+        links.extend(target::endpoint_link(network, endpoint, &[]));
+        limits.extend(target::shaping(network, endpoint));
+    }
+    let mut steps = vec![Step::Elements { remove: all.remove, add: all.add }, Step::Detach(links)];
+    let more = [Step::Unshape(limits), Step::Release(all.release), Step::Hold(all.hold), Step::ForgetFlows(flows)];
+    steps.extend(more.into_iter().filter(|step| !step.is_noop()));
+    steps.extend(last);
+    steps
+}
+
+/// The default routes that a container gets over the networks that it keeps.
+fn default_routes(
+    desired: &Desired,
+    before: &[Arc<Endpoint>],
+    after: &[Arc<Endpoint>],
+    gone: &[Arc<Endpoint>],
+) -> Option<Step> {
+    let container = &before.first()?.container;
+    let (old, new) = (target::default_routes(before), target::default_routes(after));
+    let add: Vec<_> = new.iter().filter(|route| !old.contains(route)).cloned().collect();
+    if add.is_empty() {
+        return None;
+    }
+    // The old ones went with their interface, or stay on one that stays, as another program's does for now.
+    let is_adopted =
+        |endpoint: &Endpoint| desired.network(&endpoint.network).is_some_and(|network| network.is_adopted());
+    let kept = |ifname: &IfName| {
+        let of = |endpoint: &Endpoint| endpoint.ifname == *ifname && endpoint.container.id == container.id;
+        after.iter().any(|endpoint| of(endpoint)) || gone.iter().any(|endpoint| of(endpoint) && is_adopted(endpoint))
+    };
+    let stays = |route: &&DefaultRoute| !new.contains(route) && kept(&route.ifname);
+    let remove = old.iter().filter(stays).cloned().collect();
+    Some(Step::DefaultRoutes { netns: container.netns.clone(), remove, add })
+}

@@ -1,0 +1,68 @@
+//! Plans: the steps that bring the kernel from one state to another. Pure: nothing is observed and nothing is done here.
+
+pub mod endpoint;
+pub mod network;
+
+use std::sync::Arc;
+
+use super::target;
+use crate::model::desired::Desired;
+use crate::model::endpoint::Endpoint;
+use crate::model::host::element::Element;
+use crate::model::host::step::{HostPort, Step};
+
+/// A container's endpoints before and after a change.
+#[derive(Debug, Clone, Copy)]
+pub struct Change<'a> {
+    /// As they were.
+    pub before: &'a [Arc<Endpoint>],
+    /// As they will be.
+    pub after: &'a [Arc<Endpoint>],
+}
+
+/// The content of a named namespace's resolv.conf before and after a change; `None` where the container has no endpoint.
+#[derive(Debug, Clone, Default)]
+pub struct ResolvConf {
+    /// As it was.
+    pub before: Option<String>,
+    /// As it will be.
+    pub after: Option<String>,
+}
+
+impl ResolvConf {
+    /// The step that writes or removes the file of the container; none where it has no named namespace, or where nothing
+    /// changes.
+    fn step(self, container: Option<&Arc<Endpoint>>) -> Option<Step> {
+        let netns = container?.container.netns.name()?.to_owned();
+        let Self { before, after } = self;
+        (before != after).then_some(Step::Resolv { netns, before, now: after })
+    }
+}
+
+/// The elements and ports that change with a container's endpoints.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Elements of the firewall table to remove.
+    pub remove: Vec<Element>,
+    /// Elements to add.
+    pub add: Vec<Element>,
+    /// Ports to release.
+    pub release: Vec<HostPort>,
+    /// Ports to hold.
+    pub hold: Vec<HostPort>,
+}
+
+impl Difference {
+    /// Compares the targets of both sets of endpoints.
+    pub fn of(desired: &Desired, Change { before, after }: Change<'_>) -> Self {
+        let elements = |endpoints| target::container_elements(desired, endpoints);
+        let (old, new) = (elements(before), elements(after));
+        let (held, wanted) = (target::host_ports(before), target::host_ports(after));
+        Self {
+            remove: old.difference(&new).cloned().collect(),
+            add: new.difference(&old).cloned().collect(),
+            release: held.difference(&wanted).copied().collect(),
+            hold: wanted.difference(&held).copied().collect(),
+        }
+    }
+}

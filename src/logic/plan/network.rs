@@ -1,0 +1,24 @@
+//! Plans for networks.
+
+use crate::logic::target;
+use crate::model::address::Family;
+use crate::model::host::step::Step;
+use crate::model::network::Network;
+
+/// What a new network needs: forwarding (the first step, where it forwards), its bridge, its elements.
+pub fn create(network: &Network) -> Vec<Step> {
+    let forwards = |family| !network.internal && network.has(family);
+    let (v4, v6) = (forwards(Family::V4), forwards(Family::V6));
+    let add = target::network_elements(network).into_iter().collect();
+    let elements = Step::Elements { remove: Vec::new(), add };
+    let bridge = target::bridge_link(network).map(Step::AddBridge);
+    let steps = [Step::Forwarding { v4, v6 }].into_iter().chain(bridge).chain([elements]);
+    steps.filter(|step| !step.is_noop()).collect()
+}
+
+/// What goes with a network.
+pub fn remove(network: &Network) -> Vec<Step> {
+    let remove = target::network_elements(network).into_iter().collect();
+    let elements = Step::Elements { remove, add: Vec::new() };
+    [elements].into_iter().chain(target::bridge_link(network).map(Step::DeleteBridge)).collect()
+}
