@@ -1,4 +1,4 @@
-//! Floor 4: translators, each from its dialect to commands or snapshots and back.
+//! Floor 4: the faces. Each translates between one protocol and the commands and snapshots of the engine.
 
 pub mod cli;
 pub mod cni;

@@ -1,18 +1,18 @@
-//! The DNS face: answers containers at their gateways from the snapshot, and forwards what is not ours.
+//! The DNS face: answers containers at their gateways from the snapshot, and forwards questions about other names.
 //!
-//! A question takes one of two paths. The fast path is for ordinary questions about names of ours: `message::wire` reads
-//! them, `answer::fast_path` answers them, `message::encode` writes the reply, `answer::packet_cache` keeps it for the next
-//! time. Everything else takes the slow path: `answer::slow_path` turns any message into a reply, `message::reply` builds
-//! and encodes it in hickory's types. Where both paths can answer they say the same.
+//! A question takes one of two paths. The fast path is for ordinary questions about local names: `message::wire` reads
+//! them, `answer::fast_path` answers them, `message::encode` writes the reply, and `answer::packet_cache` caches it.
+//! Everything else takes the slow path: `answer::slow_path` turns any message into a reply, and `message::reply` builds
+//! and encodes the reply with hickory's types. Where both paths can answer, they give the same answer.
 //!
-//! `forward` answers other names: `selection` knows whom to ask, `resolv_conf` follows the host's, `upstream` asks them,
-//! `in_flight` bounds how many questions wait and asks each once (`cache_key`), `cache` keeps the answers, `failures` keeps
-//! what nobody could answer.
+//! `forward` answers questions about other names: `selection` chooses the upstreams, `resolv_conf` follows the host's
+//! resolv.conf, `upstream` asks the upstreams, `in_flight` bounds the in-flight questions and asks each only once
+//! (`cache_key` identifies a question), `cache` caches the answers, and `failures` caches failures.
 //!
-//! `listen` serves sockets: `server` knows which. `udp` is the loop that serves the sockets of all gateways on a thread of
-//! its own, `admission` bounds what it hands to the slow path (`jobs`), `load_shedding` decides whose questions it drops when
-//! there are too many, `quarantine` and `pauses` keep a flood away from other clients. `tcp` serves connections, which
-//! `base::connections` bounds. `telemetry` counts and logs the replies.
+//! `listen` serves sockets: `server` opens and closes them. `udp` is the loop that serves the sockets of all gateways
+//! on a thread of its own, `admission` bounds what it passes to the slow path (`jobs`), `load_shedding` chooses whose
+//! questions it drops under overload, and `quarantine` and `pauses` keep a flood away from other clients. `tcp` serves
+//! connections, which `base::connections` bounds. `telemetry` counts and logs the replies.
 
 mod answer;
 mod forward;
@@ -35,26 +35,25 @@ use crate::engine::Snapshot;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
-/// Directives for `tracing_subscriber::EnvFilter` that keep hickory from logging a warning for each packet that somebody
-/// forges.
+/// Directives for `tracing_subscriber::EnvFilter`. Without them hickory logs a warning for each forged packet.
 pub const LOG_DIRECTIVES: &str = "hickory_net=error,hickory_proto=error,hickory_resolver=error";
 
-/// How the name service behaves. The domain stands in the snapshot.
+/// The configuration of the name service. The domain is in the snapshot.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Seconds that an answer of ours may be kept.
+    /// The TTL of local answers, in seconds.
     pub ttl: u32,
-    /// Where other names are asked for, in this order. Empty: what `resolv_conf` says.
+    /// The upstreams for other names, in order of preference. If empty, those of `resolv_conf`.
     pub upstreams: Vec<Upstream>,
-    /// Where names in these domains are asked for instead; the longest domain wins.
+    /// The upstreams for names in these domains. The longest matching domain wins.
     pub split: BTreeMap<DnsName, Vec<Upstream>>,
-    /// Bytes of answers of upstreams that are kept; 0: none.
+    /// The size of the cache of upstream answers, in bytes. 0 disables it.
     pub cache_bytes: u64,
-    /// Whose certificates are believed, besides the public ones.
+    /// The certificate authorities to trust in addition to the public ones.
     pub roots: Roots,
-    /// The host's resolv.conf (resolv.conf(5)), read again whenever it has changed.
+    /// The host's resolv.conf (resolv.conf(5)). It is read again whenever it has changed.
     pub resolv_conf: PathBuf,
-    /// How many descriptors connections may take.
+    /// How many descriptors connections may use.
     pub room: Room,
 }
 
@@ -72,6 +71,6 @@ impl Default for Config {
     }
 }
 
-/// How the face looks at the state: loaded after a query has come, so that a name resolves from the moment on in which its
-/// command has been answered.
+/// Returns the current state. The face calls it after a query has arrived, so that a name resolves as soon as the
+/// command that created it has completed.
 pub type View = Arc<dyn Fn() -> Arc<Snapshot> + Send + Sync>;

@@ -1,8 +1,9 @@
-//! Counting and logging, at the edge: from the bytes that came and the bytes that go, whichever way they took.
+//! Counting and logging of queries, from the bytes of the question and of the reply, whichever path answered.
 //!
-//! Counting is an increment at a listener that is known before the query comes. Logging is off for almost everybody, which
-//! one look per batch tells; for whom it is on, the bytes are copied and a task reads them. When that task lags, entries
-//! are dropped and counted: nobody who answers waits for a log.
+//! Counting increments atomics that belong to a listener, which is known before the query arrives. Query logs are off
+//! for most containers, and one check per batch finds out whether any is on. If a container is logged, its messages are
+//! copied and a task parses them. If that task lags, entries are dropped and counted, so that logging never delays a
+//! reply.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -25,56 +26,56 @@ use crate::engine::telemetry::meter::{Unanswered, code_name};
 use crate::engine::telemetry::{Entry, Logged, NetworkCounts, Telemetry};
 use crate::model::names::NetworkName;
 
-/// Entries that wait to be written, of all containers. Writing one takes some 20 us.
+/// Entries of all containers that wait to be written. Writing one takes about 20 us.
 const WAITING: usize = 2048;
-/// Answers of which an entry has the data.
+/// Answers whose data an entry includes.
 const ANSWERS: usize = 8;
 
-/// What counts and logs; cheap to clone.
+/// Counts and logs queries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Recorder {
     seen: Arc<Telemetry>,
     notes: mpsc::Sender<Note>,
 }
 
-/// One address at which questions come in.
+/// One address at which questions arrive.
 #[derive(Debug)]
 pub(super) struct Listener {
     recorder: Recorder,
     address: IpAddr,
-    /// Who asks there; `None`: whom the source tells.
+    /// The client of all questions that arrive there. `None`: the source address of each question is its client.
     client: Option<IpAddr>,
     counted: ArcSwapOption<Counted>,
 }
 
-/// For which network a listener counts.
+/// The network for which a listener counts.
 #[derive(Debug)]
 struct Counted {
     network: NetworkName,
     counts: Arc<NetworkCounts>,
 }
 
-/// A query that has been replied to.
+/// A query and its reply.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Replied<'a> {
     pub(super) question: &'a [u8],
-    /// Nothing is counted when it is empty.
+    /// If empty, the query counts as unanswered.
     pub(super) reply: &'a [u8],
     pub(super) client: IpAddr,
     pub(super) origin: Origin,
     pub(super) transport: Transport,
-    /// When the question came.
+    /// When the question arrived.
     pub(super) came: Instant,
 }
 
-/// A batch of questions that came together.
+/// A batch of questions that arrived together.
 pub(super) struct BatchTelemetry<'a> {
     listener: &'a Listener,
     snapshot: &'a Snapshot,
     counts: Arc<NetworkCounts>,
     logging: arc_swap::Guard<Arc<Logging>>,
     came: Instant,
-    /// How many of them were replied to at once, by origin.
+    /// The number of questions of the batch that were answered at once, by origin.
     replied: [u64; Origin::WORDS.len()],
 }
 
@@ -82,7 +83,7 @@ pub(super) struct BatchTelemetry<'a> {
 #[derive(Debug)]
 pub(super) struct Open(Arc<Telemetry>);
 
-/// An entry to be written.
+/// A log entry to be written.
 #[derive(Debug)]
 struct Note {
     to: Arc<Logged>,
@@ -95,14 +96,14 @@ struct Note {
 }
 
 impl Recorder {
-    /// Starts the task that writes the logs; it ends with the last clone. Must be called within the runtime.
+    /// Starts the task that writes the logs. It ends when the last clone is dropped. Must be called within the runtime.
     pub(super) fn start(seen: Arc<Telemetry>) -> Self {
         let (notes, waiting) = mpsc::channel(WAITING);
         tokio::spawn(write(waiting));
         Self { seen, notes }
     }
 
-    /// Logs a query of the client, if it is logged.
+    /// Logs a query if the query log of its client is on.
     fn note(&self, logging: &Logging, snapshot: &Snapshot, replied: Replied<'_>) {
         if logging.is_empty() {
             return;
@@ -130,24 +131,24 @@ impl Listener {
         Arc::new(Self { recorder, address, client, counted: ArcSwapOption::empty() })
     }
 
-    /// Who asks a question that came from there.
+    /// The client of a question from this source address.
     pub(super) fn client(&self, source: SocketAddr) -> SocketAddr {
         self.client.map_or(source, |client| SocketAddr::new(client, source.port()))
     }
 
-    /// Whose share a question of this client counts against where questions are too many: its own. Sources that are no
-    /// container's have one together, or a container that makes them up would have a share for each.
+    /// The client to count a question against in load shedding. All sources that are not containers count as one
+    /// client, because a container that forges source addresses would otherwise get a share for each.
     pub(super) fn share(&self, snapshot: &Snapshot, client: IpAddr) -> IpAddr {
         let known = client == self.address || snapshot.desired.at_address(client).is_some();
         if known { client } else { Ipv6Addr::UNSPECIFIED.into() }
     }
 
-    /// The counts of the network whose name server this is; within a container, which may change its networks, those of
-    /// its first. The network may enter the state after its sockets opened.
+    /// The counters of the network whose name server this is. For a listener within a container, which can change its
+    /// networks, those of its first network. A network may enter the state after its sockets were opened.
     fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
         let (meter, desired) = (&self.recorder.seen.meter, &snapshot.desired);
         let counted = self.counted.load();
-        // A gateway's sockets are closed with its network.
+        // A gateway's sockets are closed with its network, so that its counters never change.
         if let Some(counted) = counted.as_ref().filter(|_| self.client.is_none()) {
             return counted.counts.clone();
         }
@@ -164,7 +165,7 @@ impl Listener {
         counts
     }
 
-    /// A batch that has just come.
+    /// Starts a batch that has just arrived.
     pub(super) fn batch<'a>(&'a self, snapshot: &'a Snapshot) -> BatchTelemetry<'a> {
         let counts = self.counts(snapshot);
         BatchTelemetry {
@@ -177,7 +178,7 @@ impl Listener {
         }
     }
 
-    /// One question has been replied to.
+    /// Counts and logs one reply.
     pub(super) fn replied(&self, snapshot: &Snapshot, replied: Replied<'_>) {
         let counts = self.counts(snapshot);
         if replied.reply.is_empty() {
@@ -191,23 +192,23 @@ impl Listener {
 }
 
 impl Listener {
-    /// A question was answered SERVFAIL because too much waits.
+    /// Counts a question that was answered with SERVFAIL because too many wait.
     pub(super) fn shed(&self, snapshot: &Snapshot) {
         self.counts(snapshot).shed();
     }
 
-    /// A TCP connection has been opened; it is closed when what this returns is dropped.
+    /// Counts an opened TCP connection. Dropping the result counts it as closed.
     pub(super) fn opened(&self) -> Open {
         self.recorder.seen.meter.tcp.open.fetch_add(1, Ordering::Relaxed);
         Open(self.recorder.seen.clone())
     }
 
-    /// A TCP connection was closed at once, because too many are open.
+    /// Counts a TCP connection that was closed at once because too many are open.
     pub(super) fn refused(&self) {
         self.recorder.seen.meter.tcp.refused.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// An idle TCP connection was closed to make room.
+    /// Counts an idle TCP connection that was closed to make room.
     pub(super) fn dismissed(&self) {
         self.recorder.seen.meter.tcp.dismissed.fetch_add(1, Ordering::Relaxed);
     }
@@ -220,12 +221,12 @@ impl Drop for Open {
 }
 
 impl BatchTelemetry<'_> {
-    /// When the batch came.
+    /// When the batch arrived.
     pub(super) fn came(&self) -> Instant {
         self.came
     }
 
-    /// A question of the batch is replied to at once.
+    /// Counts and logs a question of the batch that was answered at once.
     pub(super) fn replied(&mut self, question: &[u8], reply: &[u8], client: SocketAddr, origin: Origin) {
         self.counts.replied(wire::kind(question), wire::code(reply), origin);
         self.replied[origin.index()] += 1;
@@ -236,19 +237,19 @@ impl BatchTelemetry<'_> {
         }
     }
 
-    /// A message of the batch stays without reply.
+    /// Counts a message of the batch that gets no reply.
     pub(super) fn unanswered(&self, why: Unanswered) {
         self.counts.unanswered(why);
     }
 
-    /// So many questions were dropped by the kernel, because too many waited.
+    /// Counts questions that the kernel dropped because its receive queue was full.
     pub(super) fn lost(&self, count: u32) {
         if count > 0 {
             self.counts.lost(count);
         }
     }
 
-    /// A message of the batch cannot be taken care of now; the reply is empty where it is no ordinary question.
+    /// Counts a message of the batch that was not admitted. The reply is empty unless it is an ordinary question.
     pub(super) fn shed(&mut self, message: &[u8], reply: &[u8], client: SocketAddr) {
         self.counts.shed();
         if !reply.is_empty() {
@@ -256,19 +257,19 @@ impl BatchTelemetry<'_> {
         }
     }
 
-    /// The replies are ready: each took as long as the batch.
+    /// Finishes the batch: each of its replies took as long as the batch.
     pub(super) fn ready(self) {
         self.listener.recorder.seen.meter.took_each(self.replied, self.came.elapsed());
     }
 }
 
-/// Where a reply comes from that was made without asking anybody: SERVFAIL is only said where somebody should have been
-/// asked.
+/// The origin of a reply that was made without asking an upstream. Such a reply is SERVFAIL only if an upstream should
+/// have been asked.
 pub(super) fn own(reply: &[u8]) -> Origin {
     if wire::code(reply) == u16::from(ResponseCode::ServFail.low()) { Origin::Nobody } else { Origin::Local }
 }
 
-/// Writes entries as they come, into the container's log and the daemon's.
+/// Writes entries as they arrive, to the container's query log and to the daemon's log.
 async fn write(mut waiting: mpsc::Receiver<Note>) {
     while let Some(note) = waiting.recv().await {
         let to = note.to.clone();
@@ -312,8 +313,8 @@ fn entry(note: &Note) -> Entry {
     }
 }
 
-/// A record's data, without characters that would do something to a terminal; with its type where that is not the one
-/// that was asked for.
+/// The data of a record with control characters escaped for terminals. It starts with the record's type if that is not
+/// the requested type.
 pub(super) fn data(record: &Record, asked: &str) -> String {
     let kind: RecordType = record.record_type();
     let (kind, data) = (kind.to_string(), record.data.to_string());

@@ -1,6 +1,6 @@
-//! The fast path: a question about a name of ours is answered from the snapshot into a buffer, one about another name
-//! from what is kept of upstreams' answers, without a task, a lock that somebody holds for long,
-//! or a log line. It leaves the rest to the slow path.
+//! The fast path: answers a question into a buffer, without a task, without a lock that is held for long, and without a
+//! log line. It answers local names from the snapshot and other names from the cache of upstream answers. The slow path
+//! answers the rest.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,38 +18,39 @@ const A: u16 = 1;
 const PTR: u16 = 12;
 const AAAA: u16 = 28;
 
-/// What becomes of a message.
+/// The result of the fast path for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Done {
-    /// The reply fills that many bytes of the buffer.
+    /// The reply has this many bytes of the buffer.
     Replied(usize, Origin),
-    /// The same, from us, and whoever asks again is to be told something else: it is another one's turn to come first.
+    /// A local reply of this many bytes with several addresses. It must not be cached: rotation changes the order of
+    /// the addresses in the next reply.
     Rotated(usize),
-    /// It is for the slow path.
+    /// The slow path must answer.
     Left,
-    /// Nobody is told anything.
+    /// No reply is sent.
     Ignored,
 }
 
-/// What every reply of ours is made from.
+/// What local replies are built from.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) snapshot: &'a Snapshot,
-    /// Seconds that a reply may be kept.
+    /// The TTL of a reply, in seconds.
     pub(crate) ttl: u32,
     pub(crate) turns: &'a Turns,
-    /// Who has answers to other names.
+    /// The forwarder, which has the cached answers for other names.
     pub(crate) forwarder: Option<&'a Forwarder>,
 }
 
 impl<'a> Source<'a> {
-    /// The maker of a reply to a question of this type (its number).
+    /// The builder of a reply to a question of this type, given as its number.
     pub(crate) fn local(&self, kind: u16) -> Local<'a> {
         Local { snapshot: self.snapshot, ttl: self.ttl, turn: self.turns.next(kind) }
     }
 }
 
-/// Answers a message of the client into `out`, if it can.
+/// Answers a message of the client into `out`, if possible.
 pub(crate) fn answer(
     source: Source<'_>,
     message: &[u8],
@@ -66,7 +67,7 @@ pub(crate) fn answer(
     }
 }
 
-/// SERVFAIL to a message that cannot be taken care of now; nothing to what is no ordinary question.
+/// Writes SERVFAIL for an ordinary question that cannot be processed now. Returns 0 for any other message.
 pub(crate) fn fail(message: &[u8], transport: Transport, out: &mut [u8]) -> usize {
     let Incoming::Query(query) = wire::read(message) else {
         return 0;

@@ -1,4 +1,4 @@
-//! From the bytes of a question to the bytes of its reply: a fast path for names of ours, and a slow path for everything.
+//! From the bytes of a question to the bytes of its reply: a fast path for ordinary questions, and a slow path for all.
 
 pub(super) mod fast_path;
 pub(super) mod names;

@@ -1,4 +1,4 @@
-//! The door for other faces: asks as a container's question would be asked, and tells how upstreams do.
+//! The interface for other faces: asks questions on behalf of a container, and reports the health of upstreams.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -26,11 +26,11 @@ impl Forwarding {
             return nobody(vec![format!("{name:?} {kind} is no question that a message could hold")]);
         };
         let forwarder = self.0.forwarder();
-        // Before it is asked: what is kept of the answer afterwards says nothing.
+        // Explained before asking: asking changes the health of the upstreams and thereby their order.
         let notes = forwarder.explain(client, &question).map(|explained| notes(&explained)).unwrap_or_default();
         match forwarder.take_permit(client, &question) {
             Ok(listener) => {
-                // On a task of its own: others may wait for the answer when whoever asked has gone.
+                // In a task of its own: other clients may wait for the same answer after this requester has gone.
                 let handler = self.0.clone();
                 let told = tokio::spawn(async move {
                     let _place = listener;
@@ -48,7 +48,7 @@ impl Forwarding {
 
 impl Names for Forwarding {
     fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked> {
-        // No network is the host's own: nothing was said about the unspecified address.
+        // The host belongs to no network: the unspecified address has no upstreams of a container or network.
         let client = container.map_or(Ipv4Addr::UNSPECIFIED.into(), |address| address.to_canonical());
         Box::pin(self.inquire(client, name, kind))
     }
@@ -83,7 +83,7 @@ fn nobody(notes: Vec<String>) -> Asked {
 }
 
 fn asked(reply: &Reply, origin: Origin, kind: &str, notes: Vec<String>) -> Asked {
-    // How long there is none stands in the SOA record (RFC 2308, 5).
+    // The TTL of a negative answer is in the SOA record (RFC 2308, 5).
     let known = if reply.answers.is_empty() { &reply.authorities } else { &reply.answers };
     Asked {
         code: code_name(reply.code.into()),
@@ -94,7 +94,7 @@ fn asked(reply: &Reply, origin: Origin, kind: &str, notes: Vec<String>) -> Asked
     }
 }
 
-/// Whom such a question goes to, and why.
+/// Describes which upstreams a question goes to, and why.
 fn notes(explained: &Explained) -> Vec<String> {
     let list = |servers: &[Upstream]| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let whose = match explained.because {

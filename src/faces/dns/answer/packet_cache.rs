@@ -1,9 +1,9 @@
-//! Replies that were made a moment ago: as long as the state is the same one, the same bytes of the same client have the
-//! same reply, and need not even be read.
+//! The packet cache: recent replies, which are found without parsing the question. While the state does not change, the
+//! same bytes of the same client have the same reply.
 //!
-//! A table of fixed size, in which a question has exactly one slot: what is asked often is there, what is not costs a
-//! comparison, and nobody can make it grow. Each slot holds everything on three cache lines, where the state itself is
-//! spread over many.
+//! It is a table of fixed size in which each question has exactly one slot. Frequent questions are found there, others
+//! cost one comparison, and no client can make the table grow. A slot is three cache lines, whereas the state is spread
+//! over many.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -11,19 +11,19 @@ use std::sync::Arc;
 
 use crate::engine::Snapshot;
 
-/// Places in the table.
+/// Slots of the table.
 const SLOTS: usize = 4096;
-/// Bytes of the longest question that is kept, and of the longest reply, without their IDs.
+/// Bytes of the longest question and of the longest reply that are cached, without their IDs.
 const QUESTION_MAX: usize = 64;
 const REPLY_MAX: usize = 96;
 /// Bytes of a message's ID.
 const ID: usize = 2;
 
-/// The table, for one state at a time.
+/// The table. It is valid for one snapshot at a time.
 #[derive(Debug)]
 pub(crate) struct PacketCache {
     state: Option<Arc<Snapshot>>,
-    /// Counts states; slots of earlier ones are empty.
+    /// The number of snapshots so far. Slots with an earlier number are empty.
     age: u64,
     hasher: RandomState,
     slots: Vec<Slot>,
@@ -53,7 +53,7 @@ impl PacketCache {
         Self { state: None, age: 0, hasher: RandomState::new(), slots: vec![empty; SLOTS] }
     }
 
-    /// Forgets everything unless the state is still this one.
+    /// Invalidates all slots unless the snapshot is the same as before.
     pub(crate) fn of(&mut self, state: &Arc<Snapshot>) {
         if !self.state.as_ref().is_some_and(|known| Arc::ptr_eq(known, state)) {
             self.state = Some(state.clone());
@@ -61,7 +61,7 @@ impl PacketCache {
         }
     }
 
-    /// Writes the reply to a message that the client has sent before; its length.
+    /// Writes the reply to a message that the client has sent before. Returns its length.
     pub(crate) fn find(&self, message: &[u8], client: IpAddr, out: &mut [u8]) -> Option<usize> {
         let (id, question) = message.split_first_chunk::<ID>()?;
         let slot = &self.slots[self.slot(question, client)?];
@@ -77,7 +77,7 @@ impl PacketCache {
         Some(length)
     }
 
-    /// Keeps a reply that would be the same if it were made again.
+    /// Caches a reply that stays the same while the snapshot does.
     pub(crate) fn keep(&mut self, message: &[u8], client: IpAddr, reply: &[u8]) {
         let (Some(question), Some(reply)) = (message.get(ID..), reply.get(ID..)) else { return };
         let Some(slot) = self.slot(question, client).filter(|_| reply.len() <= REPLY_MAX) else { return };
@@ -88,7 +88,7 @@ impl PacketCache {
         slot.reply[..reply.len()].copy_from_slice(reply);
     }
 
-    /// Where a question belongs; `None`: it is too long to be kept.
+    /// The slot of a question. `None` if the question is too long to be cached.
     fn slot(&self, question: &[u8], client: IpAddr) -> Option<usize> {
         (question.len() <= QUESTION_MAX).then(|| self.hasher.hash_one((question, client)) as usize % SLOTS)
     }

@@ -1,14 +1,14 @@
-//! Whose turn it is: counts answers, so that containers which share a name are named first in turn.
+//! Rotation: counts answers, so that each of the containers with the same name comes first in turn.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// One count for each type: clients ask for A and AAAA together, and with a common count every second container would
-/// never be first.
+/// One counter for each type. Clients ask for A and AAAA together, and with a common counter every second container
+/// would never come first.
 #[derive(Debug, Default)]
 pub(crate) struct Turns([AtomicUsize; 2]);
 
 impl Turns {
-    /// By how much the next answer of this type (its number) is rotated.
+    /// By how much to rotate the next answer of this type, given as its number.
     pub(crate) fn next(&self, kind: u16) -> usize {
         self.0[usize::from(kind & 1)].fetch_add(1, Ordering::Relaxed)
     }

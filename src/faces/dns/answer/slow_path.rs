@@ -1,5 +1,5 @@
-//! The slow path: any message to its reply, in hickory's types. What is ours is answered at once; what is not is asked
-//! for upstream.
+//! The slow path: turns any message into a reply, with hickory's types. It answers local names at once and forwards
+//! other questions to upstreams.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::model::question::{Client, RecordType as Kind};
 /// Bytes of the shortest question: the root's name, type and class.
 const QUESTION_MIN: usize = 5;
 
-/// Shared by everything that answers.
+/// Answers messages. All clones share one state.
 #[derive(Clone)]
 pub(crate) struct Handler(Arc<Inner>);
 
@@ -36,24 +36,24 @@ struct Inner {
     turns: Turns,
 }
 
-/// What becomes of a message.
+/// The result for a message.
 pub(crate) enum Outcome {
-    /// This is sent; nothing when it is empty.
+    /// Send this reply. Send nothing if it is empty.
     Reply(Vec<u8>),
-    /// So is this, because too many questions wait.
+    /// Send this reply; the question was shed because too many wait.
     Shed(Vec<u8>),
-    /// An upstream must be asked: see [`Handler::finish`].
+    /// Ask an upstream: see [`Handler::finish`].
     Forward(Box<Forwarding>),
 }
 
-/// What becomes of a question.
+/// The result for a question.
 enum Decision {
     Reply(Reply),
     Shed(Reply),
     Forward(Box<(Question, Permit)>),
 }
 
-/// A question on its way to an upstream.
+/// A question that is to be forwarded to an upstream.
 pub(crate) struct Forwarding {
     question: Question,
     permit: Permit,
@@ -65,7 +65,7 @@ impl Handler {
         Self(Arc::new(Inner { ttl, forwarder: Forwarder::new(config, view.clone()), view, turns: Turns::default() }))
     }
 
-    /// The state as of now.
+    /// The current state.
     pub(crate) fn view(&self) -> Arc<Snapshot> {
         (self.0.view)()
     }
@@ -82,16 +82,16 @@ impl Handler {
         fast_path::answer(self.source(snapshot), message, client, transport, out)
     }
 
-    /// Takes any message. Never waits.
+    /// Processes any message. Never waits.
     pub(crate) fn decide(&self, bytes: &[u8], source: SocketAddr, transport: Transport) -> Outcome {
         let Some(header) = bytes.first_chunk::<HEADER>().filter(|header| header[2] & 0x80 == 0) else {
-            // Too short to answer, or itself a reply: an answer to it could go round in circles.
+            // The message is too short to answer, or is itself a reply: answering replies could loop.
             return Outcome::Reply(Vec::new());
         };
         let broken =
             || Outcome::Reply(reply::header_only([header[0], header[1], header[2], header[3]], ResponseCode::FormErr));
         let questions = usize::from(u16::from_be_bytes([header[4], header[5]]));
-        // hickory makes room for as many questions as the header claims.
+        // hickory allocates memory for as many questions as the header claims.
         if questions > (bytes.len() - HEADER) / QUESTION_MIN {
             return broken();
         }
@@ -112,13 +112,13 @@ impl Handler {
         }
     }
 
-    /// Who forwards.
+    /// The forwarder.
     pub(crate) fn forwarder(&self) -> &Forwarder {
         &self.0.forwarder
     }
 
-    /// Asks upstream; the reply to the message, to be sent where it came from, and where it came from. While it waits it
-    /// keeps the message as it came: read, it is several times as large.
+    /// Asks an upstream. Returns the reply to the message and its origin. While it waits it holds the message as bytes:
+    /// parsed, the message is several times as large.
     pub(crate) async fn finish(
         &self,
         message: &[u8],
@@ -129,13 +129,13 @@ impl Handler {
         let (begun, permit) = self.begin(source, *forwarding);
         let (reply, origin) = self.0.forwarder.wait(begun).await;
         drop(permit);
-        // It has been read before.
+        // This cannot fail: the message has been parsed before.
         let request = Message::from_vec(message);
         let reply = request.ok().and_then(|request| reply::forwarded(&request, reply, transport));
         (reply.unwrap_or_default(), origin)
     }
 
-    /// In a function of its own: what waits keeps no question.
+    /// A separate function, so that the waiting future does not hold the question.
     fn begin(&self, source: SocketAddr, forwarding: Forwarding) -> (Begun, Permit) {
         (self.0.forwarder.begin(source.ip().to_canonical(), &forwarding.question), forwarding.permit)
     }
@@ -145,7 +145,7 @@ impl Handler {
         if request.metadata.op_code != OpCode::Query {
             return error(ResponseCode::NotImp);
         }
-        // Without exactly one question there is nothing to answer (RFC 9619).
+        // Exactly one question is required (RFC 9619).
         let [query] = request.queries.as_slice() else {
             return error(ResponseCode::FormErr);
         };
@@ -173,7 +173,7 @@ impl Handler {
                 return Decision::Reply(reply);
             }
             if !snapshot.may_forward(client) {
-                // Not NXDOMAIN: the name may well exist, only not for this client.
+                // Not NXDOMAIN: the name may exist, but this client may not resolve it.
                 return Decision::Reply(Reply::error(ResponseCode::ServFail));
             }
         }

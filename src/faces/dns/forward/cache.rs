@@ -1,8 +1,9 @@
-//! Answers of upstreams that are kept: for as long as they say, and longer when no upstream gives a newer one (RFC 8767).
+//! The cache of upstream answers. An answer is served until its TTL expires, and beyond that while no upstream gives a
+//! newer one (RFC 8767).
 //!
-//! An answer is kept as it stands in a message behind the header, so that a question that comes again is answered by
-//! copying: the question's own bytes first (the client's case), then the records with their times to live counted down.
-//! moka bounds the memory and chooses what goes; looking up takes no lock that an insertion holds for long.
+//! An answer is stored in wire format without the header, so that a later question is answered by copying: first the
+//! question's own bytes (with the client's letter case), then the records with their TTLs reduced. moka bounds the
+//! memory and chooses what to evict. A lookup takes no lock that an insertion holds for long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,78 +18,78 @@ use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::reply::Reply;
 use crate::faces::dns::message::wire::{HEADER, OPT, Query, Transport};
 
-/// Seconds that an answer is kept at most, whatever it says; and one that there is none (RFC 2308, 5).
+/// The longest time to cache an answer, in seconds, whatever its TTL; and a negative answer (RFC 2308, 5).
 const LIFE_MAX: u32 = 86_400;
 const NEGATIVE_MAX: u32 = 3_600;
-/// Seconds that a failure is kept (RFC 9520, 3.2: at least one), so that a stub's further tries do not ask everybody
-/// again.
+/// Seconds to cache a failure (RFC 9520, 3.2: at least one), so that a stub resolver's retries do not reach all
+/// upstreams.
 const FAILURE: u32 = 1;
-/// What is told of an answer beyond its time (RFC 8767, 4), and for how long it is told.
+/// The TTL of a stale answer (RFC 8767, 4), and for how long a stale answer is served, both in seconds.
 const STALE_TTL: u32 = 30;
 const STALE_MAX: u32 = 86_400;
-/// After a try to renew such an answer has failed, the next comes this much later (RFC 8767, 5).
+/// After a stale answer could not be renewed, the next attempt waits this long (RFC 8767, 5).
 const RENEW_AFTER: Duration = Duration::from_secs(5);
-/// Bytes that an entry takes besides its own, about.
+/// The approximate overhead of an entry in bytes.
 const OVERHEAD: usize = 256;
 
-/// Answers by their keys.
+/// The cached answers by key.
 pub(crate) struct Cache(Option<moka::sync::Cache<Box<[u8]>, Arc<Kept>>>);
 
-/// An answer.
+/// A cached answer.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// What follows the header.
+    /// The message after the header.
     body: Box<[u8]>,
-    /// Records in each section.
+    /// The number of records in each section.
     counts: [u16; 3],
-    /// Where in the body times to live stand.
+    /// The offsets of the TTLs in the body.
     ttls: Box<[u16]>,
     code: ResponseCode,
     authentic: bool,
     at: Instant,
-    /// Seconds for which it is fresh.
+    /// For how many seconds the answer is fresh.
     life: u32,
-    /// What is told of times to live at most, in seconds.
+    /// The upper limit of the TTLs in replies, in seconds.
     ttl_max: u32,
-    /// Milliseconds after `at` before which no newer one is asked for.
+    /// No renewal is attempted before this many milliseconds after `at`.
     renew: AtomicU64,
 }
 
-/// What may be done with an answer that is kept.
+/// What may be done with a cached answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Age {
-    /// It is told.
+    /// Serve it.
     Fresh,
-    /// A newer one is asked for; if that fails, it is told.
+    /// Ask for a newer one; if that fails, serve it.
     Stale,
-    /// That has just failed: it is told.
+    /// Serve it: a renewal has just failed.
     Failed,
-    /// It is of no use.
+    /// Expired: do not use it.
     Over,
 }
 
 impl Cache {
-    /// Of so many bytes; 0: nothing is kept.
+    /// A cache of this many bytes. With 0 nothing is cached.
     pub(crate) fn new(bytes: u64) -> Self {
         #[expect(clippy::borrowed_box, reason = "it is what moka shows")]
         let weigh = |key: &Box<[u8]>, kept: &Arc<Kept>| weight(key, kept);
         Self((bytes > 0).then(|| moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build()))
     }
 
-    /// How many answers there are and about how many bytes they take; `None`: nothing is kept.
+    /// The number of answers and their approximate size in bytes. `None` if nothing is cached at all.
     pub(crate) fn size(&self) -> Option<(u64, u64)> {
         let cache = self.0.as_ref()?;
-        // moka counts in when it finds the time.
+        // moka updates its counts lazily.
         cache.run_pending_tasks();
         Some((cache.entry_count(), cache.weighted_size()))
     }
 
-    /// What is kept under the key, if it is of use.
+    /// The answer for the key, unless it has expired.
     pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Kept>> {
         self.0.as_ref()?.get(key).filter(|kept| kept.age() != Age::Over)
     }
 
-    /// Keeps an answer. `fresh`: it may be told before its time is over.
+    /// Caches an answer. If not `fresh`, it may be served only when upstreams fail.
     pub(crate) fn keep(&self, key: &[u8], asked: &Asked, reply: &Reply, fresh: bool) {
         let Some(cache) = &self.0 else { return };
         if let Some(kept) = Kept::of(asked, reply, fresh) {
@@ -96,7 +97,7 @@ impl Cache {
         }
     }
 
-    /// Nobody knew an answer: an older one becomes more precious. Whether there is one.
+    /// Postpones the next renewal after all upstreams failed. Returns whether there is an answer to serve.
     pub(crate) fn renew_later(&self, key: &[u8]) -> bool {
         let kept = self.0.as_ref().and_then(|cache| cache.get(key));
         let kept = kept.filter(|kept| kept.is_answer() && kept.age() != Age::Over);
@@ -105,13 +106,13 @@ impl Cache {
     }
 }
 
-/// Bytes that an answer takes.
+/// The size of an answer in bytes.
 fn weight(key: &[u8], kept: &Kept) -> u32 {
     u32::try_from(key.len() + kept.body.len() + 2 * kept.ttls.len() + OVERHEAD).unwrap_or(u32::MAX)
 }
 
 impl Kept {
-    /// `None`: it is not to be kept.
+    /// `None` if the answer must not be cached.
     fn of(asked: &Asked, reply: &Reply, fresh: bool) -> Option<Self> {
         let life = life(reply)?;
         let answer = is_answer(reply);
@@ -143,7 +144,7 @@ impl Kept {
         })
     }
 
-    /// Whether it has what was asked for.
+    /// Whether it has records that answer the question.
     fn is_answer(&self) -> bool {
         self.code == ResponseCode::NoError && self.counts[0] > 0
     }
@@ -166,18 +167,18 @@ impl Kept {
         }
     }
 
-    /// A try to renew it has failed, or takes long.
+    /// Postpones the next renewal, after one has failed or timed out.
     pub(crate) fn renew_later(&self) {
         let next = (self.elapsed() + RENEW_AFTER).as_millis();
         self.renew.store(u64::try_from(next).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Where a reply made of it comes from.
+    /// The origin of a reply made of this answer.
     pub(crate) fn origin(&self) -> Origin {
         if self.age() == Age::Fresh { Origin::Cache } else { Origin::Stale }
     }
 
-    /// What a time to live of the answer has become.
+    /// The current value of a TTL of the answer.
     fn counted(&self, ttl: u32) -> u32 {
         match u32::try_from(self.elapsed().as_secs()) {
             Ok(elapsed) if elapsed < self.life => ttl.min(self.ttl_max).saturating_sub(elapsed),
@@ -185,7 +186,7 @@ impl Kept {
         }
     }
 
-    /// Writes the reply to a question of its key. `None`: it does not fit, and has to be cut on the slow path.
+    /// Writes the reply to a question with this key. `None` if it does not fit; the slow path must truncate it.
     pub(crate) fn write(&self, query: &Query<'_>, transport: Transport, out: &mut [u8]) -> Option<usize> {
         let end = HEADER + self.body.len();
         let whole = end + if query.edns.is_some() { OPT_LENGTH } else { 0 };
@@ -201,7 +202,7 @@ impl Kept {
         let authentic = if self.authentic { 0x20 } else { 0 };
         let [answers, authorities, additionals] = self.counts;
         let additionals = additionals + u16::from(query.edns.is_some());
-        // QR, RD as asked; RA, AD, CD as asked.
+        // QR, RD as in the question; RA, AD, CD as in the question.
         out[..6].copy_from_slice(&[i0, i1, 0x80 | (f0 & 0x01), 0x80 | authentic | (f1 & 0x10) | self.code.low(), 0, 1]);
         for (place, count) in [answers, authorities, additionals].into_iter().enumerate() {
             out[6 + 2 * place..8 + 2 * place].copy_from_slice(&count.to_be_bytes());
@@ -215,7 +216,7 @@ impl Kept {
         Some(whole)
     }
 
-    /// The same for the slow path.
+    /// The reply for the slow path.
     pub(crate) fn reply(&self) -> Option<Reply> {
         let mut bytes = vec![0; HEADER];
         (bytes[2], bytes[5]) = (0x80, 1);
@@ -241,7 +242,7 @@ fn is_answer(reply: &Reply) -> bool {
     reply.code == ResponseCode::NoError && !reply.answers.is_empty()
 }
 
-/// Seconds for which a reply may be kept; `None`: not at all.
+/// For how many seconds a reply may be cached. `None` if it must not be.
 fn life(reply: &Reply) -> Option<u32> {
     let answers = reply.answers.iter().map(|record| record.ttl).min();
     let soa = |record: &Record| match &record.data {
@@ -250,12 +251,12 @@ fn life(reply: &Reply) -> Option<u32> {
     };
     let life = match reply.code {
         ResponseCode::ServFail => Some(FAILURE),
-        // A chain of aliases to a name without data ends with a SOA record too (RFC 2308, 2.2).
+        // A CNAME chain to a name without data ends with an SOA record too (RFC 2308, 2.2).
         ResponseCode::NoError if answers.is_some() => {
             let end = reply.authorities.iter().find_map(soa);
             answers.into_iter().chain(end).min().map(|life| life.min(LIFE_MAX))
         }
-        // Without a SOA record nobody knows for how long (RFC 2308, 5).
+        // Without an SOA record a negative answer has no TTL (RFC 2308, 5).
         ResponseCode::NoError | ResponseCode::NXDomain => {
             let end = reply.authorities.iter().find_map(soa)?;
             Some(answers.map_or(end, |answers| answers.min(end)))
@@ -265,7 +266,7 @@ fn life(reply: &Reply) -> Option<u32> {
     life.filter(|life| *life > 0)
 }
 
-/// Where in a message's body the times to live of its records stand; `None` when it cannot be read.
+/// The offsets of the records' TTLs in the body of a message. `None` if the body is malformed.
 fn ttls(body: &[u8], records: usize) -> Option<Box<[u16]>> {
     let mut at = after_name(body, 0)? + 4;
     let mut places = Vec::with_capacity(records);
@@ -278,7 +279,7 @@ fn ttls(body: &[u8], records: usize) -> Option<Box<[u16]>> {
     Some(places.into())
 }
 
-/// The place behind a name (RFC 1035, 4.1.4).
+/// The offset after a name (RFC 1035, 4.1.4).
 fn after_name(body: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *body.get(at)? {

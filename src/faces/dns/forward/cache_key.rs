@@ -1,4 +1,4 @@
-//! A question on its way to an upstream, and the key under which its answer is kept and waited for.
+//! A question for an upstream, and the key that identifies it in the cache and among the in-flight questions.
 
 use hickory_proto::op::{Message, Query as Asked};
 use hickory_proto::rr::RecordType;
@@ -9,28 +9,28 @@ use crate::faces::dns::message::wire::{HEADER, Query};
 const KEY_MAX: usize = BEFORE_NAME + 255 + 2;
 const BEFORE_NAME: usize = 9;
 
-/// What an upstream must see of the client's flags; answers to different ones are different.
+/// The client's flags that an upstream must see. Different flags can have different answers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flags {
-    /// RD: without it, upstreams say only what they know already.
+    /// RD. Without it an upstream answers only from what it already knows.
     pub(crate) recursion_desired: bool,
     /// AD in a question: the client wants to know whether the answer was validated (RFC 6840, 5.7).
     pub(crate) authentic_data: bool,
-    /// CD: the client validates by itself.
+    /// CD: the client validates itself.
     pub(crate) checking_disabled: bool,
-    /// DO: it wants the signatures (RFC 3225).
+    /// DO: the client wants the signatures (RFC 3225).
     pub(crate) dnssec_ok: bool,
 }
 
-/// A question as an upstream gets it.
+/// A question for an upstream.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
-    /// Name (in the client's case), type, class.
+    /// Name (in the client's letter case), type and class.
     pub(crate) query: Asked,
     pub(crate) flags: Flags,
 }
 
-/// Who is asked (a set of upstreams), what, and with which flags.
+/// Identifies the set of upstreams, the question and the flags.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Key {
     bytes: [u8; KEY_MAX],
@@ -49,11 +49,11 @@ impl Question {
         Self { query: query.clone(), flags }
     }
 
-    /// The key without a set of upstreams yet.
+    /// The key, still without a set of upstreams.
     pub(crate) fn key(&self) -> Key {
         let mut key = Key::new(self.flags);
         for label in self.query.name() {
-            // A label has at most 63 bytes, a name 255 with all of theirs.
+            // A label has at most 63 bytes, and a name at most 255 including length bytes.
             key.push(&[u8::try_from(label.len()).unwrap_or_default()]);
             key.push(label);
         }
@@ -61,7 +61,7 @@ impl Question {
         key.end(self.query.query_type())
     }
 
-    /// Name and type as they stand in a message, in the client's case.
+    /// Name and type in wire format, in the client's letter case.
     pub(crate) fn as_asked(&self) -> Vec<u8> {
         let labels = self.query.name().iter();
         let mut bytes: Vec<u8> = labels
@@ -86,7 +86,7 @@ impl Query<'_> {
         key.end(self.kind.into())
     }
 
-    /// Bytes of the question in a message.
+    /// The offset of the end of the question in the message.
     pub(crate) fn end(&self) -> usize {
         HEADER + self.question.len()
     }
@@ -102,7 +102,7 @@ impl Key {
         Self { bytes, length: BEFORE_NAME }
     }
 
-    /// Adds a part of the name, in lower case. Lengths of labels are below the letters.
+    /// Appends a part of the name in lower case. This does not change length bytes, which are less than any letter.
     fn push(&mut self, part: &[u8]) {
         let end = (self.length + part.len()).min(KEY_MAX - 2);
         let to = &mut self.bytes[self.length..end];
@@ -117,7 +117,7 @@ impl Key {
         self
     }
 
-    /// With the set of upstreams that is asked.
+    /// The key with the set of upstreams to ask.
     pub(crate) fn of_set(mut self, set: u64) -> Self {
         self.bytes[..BEFORE_NAME - 1].copy_from_slice(&set.to_be_bytes());
         self
@@ -127,17 +127,17 @@ impl Key {
         &self.bytes[..self.length]
     }
 
-    /// Name and type, whoever is asked.
+    /// Name and type, without the set of upstreams and the flags.
     pub(crate) fn question(&self) -> &[u8] {
         &self.bytes[BEFORE_NAME..self.length]
     }
 
-    /// The same of a key's bytes.
+    /// The same part of the bytes of a key.
     pub(crate) fn question_of(key: &[u8]) -> &[u8] {
         key.get(BEFORE_NAME..).unwrap_or_default()
     }
 
-    /// The name in lower case as it stands in a message, the root's byte included.
+    /// The name in lower case in wire format, including the root's byte.
     pub(crate) fn name(&self) -> &[u8] {
         &self.bytes[BEFORE_NAME..self.length - 2]
     }

@@ -1,6 +1,6 @@
-//! Questions that nobody knew an answer to a moment ago: they are not asked again at once (RFC 9520). Kept apart from
-//! answers, because a flood makes many, and for a moment only: what they take goes back, and pins no memory between what
-//! other questions had.
+//! Questions that no upstream could answer a moment ago: they are not asked again at once (RFC 9520). They are stored
+//! separately from answers, because a flood produces many of them, and only briefly. So their memory is returned and
+//! does not fragment that of other questions.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 
 use crate::base::monotonic;
 
-/// A failure is remembered for so long to twice as long (RFC 9520, 3.2: at least a second).
+/// A failure is remembered for between this time and twice this time (RFC 9520, 3.2: at least a second).
 const LIFE: Duration = Duration::from_secs(1);
-/// Failures that are remembered for each such time; further ones are asked again.
+/// Failures that are remembered per [`LIFE`]. Questions of further failures are asked again.
 const MOST: usize = 32_768;
 
-/// The keys of such questions.
+/// The keys of the failed questions.
 #[derive(Debug)]
 pub(crate) struct Failures(Option<Mutex<Two>>);
 
-/// What failed lately, and before that.
+/// The failures of the current period and of the one before.
 #[derive(Debug)]
 struct Two {
     lately: HashSet<Arc<[u8]>>,
@@ -26,25 +26,25 @@ struct Two {
 }
 
 impl Failures {
-    /// None yet; not `kept`: none ever.
+    /// Without failures yet. If not `kept`, failures are never remembered.
     pub(crate) fn new(kept: bool) -> Self {
         let (lately, before) = (HashSet::new(), HashSet::new());
         Self(kept.then(|| Mutex::new(Two { lately, before, since: monotonic::now() })))
     }
 
-    /// It has just failed.
+    /// Adds a question that has just failed.
     pub(crate) fn add(&self, key: &Arc<[u8]>) {
         if let Some(mut two) = self.now().filter(|two| two.lately.len() < MOST) {
             two.lately.insert(key.clone());
         }
     }
 
-    /// Whether it failed a moment ago.
+    /// Whether the question failed a moment ago.
     pub(crate) fn has(&self, key: &[u8]) -> bool {
         self.now().is_some_and(|two| two.lately.contains(key) || two.before.contains(key))
     }
 
-    /// Forgets what is over.
+    /// Removes expired failures.
     pub(crate) fn forget(&self) {
         drop(self.now());
     }

@@ -1,5 +1,5 @@
-//! Questions on their way to upstreams: how much memory they may take, and whose; that the same one is asked once
-//! however many wait for it; and the one that comes back to us.
+//! In-flight questions: bounds their memory in total and per client, asks the same question only once for all clients
+//! that wait for its answer, and detects questions that come back to netd.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,21 +12,21 @@ use tokio::sync::watch;
 use super::cache_key::Key;
 use crate::base::shares::{Share, Shares};
 
-/// Bytes that all questions that wait for upstreams may take, with what waits to be written to TCP clients.
+/// Bytes that all in-flight questions and all replies that wait to be written to TCP clients may use.
 pub(crate) const BYTES: u64 = 55 << 20;
-/// A client may have so many times what is left: one alone has 52 MiB, room for 20,000 questions.
+/// A client may use this many times what is left. A single client gets 52 MiB, enough for 20,000 questions.
 pub(crate) const ALONE: u64 = 20;
-/// Bytes that a question takes while it waits, without its name: its task, its timer, its places in the maps. Measured;
-/// held by `a_waiting_question_takes_no_more_than_it_is_counted_for`.
+/// Bytes that an in-flight question uses besides its name: its task, its timer and its map entries. Measured; the test
+/// `a_waiting_question_takes_no_more_than_it_is_counted_for` checks it.
 pub(crate) const QUESTION: u64 = 2624;
-/// How often a question's name and type are there while it waits: as it came, as it was sent, in keys.
+/// How many copies of its name and type an in-flight question has: as received, as sent, and in keys.
 const COPIES: u64 = 5;
-/// A question with fewer letters than this may come in the same random case by chance.
+/// Two questions with fewer letters than this may have the same random case by chance.
 const LETTERS: usize = 8;
-/// Maps that have been larger than this are made smaller when little is left in them.
+/// A map whose capacity exceeds this is shrunk when few entries are left.
 const ROOMY: usize = 1024;
 
-/// The questions under way, and what comes of each: a `T`.
+/// The in-flight questions. `T` is the result of one.
 #[derive(Debug)]
 pub(crate) struct InFlight<T> {
     under: Arc<Mutex<Under<T>>>,
@@ -36,7 +36,7 @@ pub(crate) struct InFlight<T> {
 #[derive(Debug)]
 struct Under<T> {
     in_flight: HashMap<Arc<[u8]>, Entry<T>>,
-    /// By the hash of each question in lower case, whoever is asked: in which forms it was sent.
+    /// By the hash of the question in lower case, regardless of the upstreams: the forms in which it was sent.
     questions: HashMap<u64, SmallVec<[Arc<[u8]>; 1]>>,
     hasher: RandomState,
 }
@@ -44,18 +44,18 @@ struct Under<T> {
 #[derive(Debug)]
 struct Entry<T> {
     leader: IpAddr,
-    /// Tells the answer to those who wait besides the one who asks; made for the first of them.
+    /// Sends the answer to the followers. Created for the first of them.
     complete: Option<watch::Sender<Option<T>>>,
-    /// It seems to wait for one of those who wait for it.
+    /// The leader seems to wait for one of its followers.
     loops: bool,
 }
 
-/// Why a question does not take off.
+/// Why a question is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotAdmitted {
-    /// The client, or everybody together, has too many under way.
+    /// The client, or all clients together, have too many in-flight questions.
     Full,
-    /// It is what we are asking ourselves: an upstream leads back to us.
+    /// netd is asking this question itself: an upstream leads back to netd.
     Loop,
 }
 
@@ -68,26 +68,26 @@ impl std::fmt::Display for NotAdmitted {
     }
 }
 
-/// The place of a client's question that waits; free again when this is dropped.
+/// The permit of a client's in-flight question. Dropping it returns its memory.
 pub(crate) type Permit = Share<IpAddr>;
 
 /// How a question gets its answer.
 #[derive(Debug)]
 pub(crate) enum Joined<T> {
-    /// It is under way already.
+    /// The question is in flight already.
     Follower {
-        /// Tells the answer; ends without one when nobody will.
+        /// Receives the answer. Closes without one if the leader fails.
         completed: watch::Receiver<Option<T>>,
-        /// Another client's question brought it on its way.
+        /// The leader is another client.
         of_other: bool,
-        /// Not to be waited for: see [`InFlight::loops`].
+        /// Do not wait for the answer: see [`InFlight::loops`].
         loops: bool,
     },
-    /// Nobody has asked it yet: ask, and land the leading.
+    /// The question is not in flight yet: ask it and complete the [`Leading`].
     Leader(Leading<T>),
 }
 
-/// One question that is being asked. Whoever waits gets nothing when it is dropped without having completed.
+/// The question of a leader. If it is dropped before it is completed, the followers get no answer.
 #[derive(Debug)]
 pub(crate) struct Leading<T> {
     under: Arc<Mutex<Under<T>>>,
@@ -97,14 +97,14 @@ pub(crate) struct Leading<T> {
 }
 
 impl<T> InFlight<T> {
-    /// Nothing is under way; what waits takes its bytes from `waiting`.
+    /// Without questions in flight. Permits take their bytes from `waiting`.
     pub(crate) fn new(waiting: Arc<Shares<IpAddr>>) -> Self {
         let (in_flight, questions, hasher) = (HashMap::new(), HashMap::new(), RandomState::new());
         Self { under: Arc::new(Mutex::new(Under { in_flight, questions, hasher })), waiting }
     }
 
-    /// A place for a question. `from_host`: the client is the host itself, through which our own questions can come back;
-    /// others they can come back through keep the letters' random case (`as_asked`).
+    /// Takes a permit for a question. `from_host`: the client is the host itself, through which netd's own questions
+    /// can come back. Other resolvers through which they can come back preserve the random case (`as_asked`).
     pub(crate) fn take_permit(
         &self,
         client: IpAddr,
@@ -125,7 +125,8 @@ impl<T> InFlight<T> {
         self.waiting.take(client, QUESTION + COPIES * key.question().len() as u64).ok_or(NotAdmitted::Full)
     }
 
-    /// Joins those who wait for the same answer, or goes first. `as_sent`: the form in which it would be sent.
+    /// Joins the followers of the same question, or becomes its leader. `as_sent` is the form in which it would be
+    /// sent.
     pub(crate) fn join(&self, client: IpAddr, key: &Key, as_sent: &Arc<[u8]>) -> Joined<T> {
         let mut under = lock(&self.under);
         if let Some(leading) = under.in_flight.get_mut(key.as_bytes()) {
@@ -142,7 +143,7 @@ impl<T> InFlight<T> {
         Joined::Leader(Leading { under, key: key_bytes, as_sent: as_sent.clone(), completed: false })
     }
 
-    /// Remembers that a question seems to wait for one of those who wait for it: who joins from now on is told at once.
+    /// Marks a question whose leader seems to wait for one of its followers. Later followers do not wait.
     pub(crate) fn loops(&self, key: &[u8]) {
         if let Some(leading) = lock(&self.under).in_flight.get_mut(key) {
             leading.loops = true;
@@ -157,34 +158,34 @@ impl<T> Entry<T> {
 }
 
 fn lock<T>(under: &Mutex<Under<T>>) -> MutexGuard<'_, Under<T>> {
-    // What it holds is whole between any two statements that can panic: there are none.
+    // No statement that changes the data can panic, so that a poisoned lock still guards consistent data.
     under.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Leading<T> {
-    /// Who is asked, what, and with which flags.
+    /// The key: the set of upstreams, the question and the flags.
     pub(crate) fn key(&self) -> &Arc<[u8]> {
         &self.key
     }
 
-    /// Tells the answer when it lands, to one more who waits.
+    /// Subscribes one more follower.
     pub(crate) fn subscribe(&self) -> Option<watch::Receiver<Option<T>>> {
         lock(&self.under).in_flight.get_mut(&self.key).map(Entry::subscribe)
     }
 
-    /// Tells the answer to all who wait.
+    /// Sends the answer to all followers.
     pub(crate) fn complete(mut self, answer: T) {
         if let Some(land) = self.end() {
             land.send_replace(Some(answer));
         }
     }
 
-    /// It is not under way any more; who tells those who wait for it.
+    /// Removes the question from those in flight. Returns the sender to its followers.
     fn end(&mut self) -> Option<watch::Sender<Option<T>>> {
         self.completed = true;
         let mut under = lock(&self.under);
         let leading = under.in_flight.remove(&self.key);
-        // The key without whom is asked and the flags, see `Key`.
+        // The key without the set of upstreams and the flags, see [`Key`].
         let hash = under.hasher.hash_one(Key::question_of(&self.key));
         if let Some(forms) = under.questions.get_mut(&hash) {
             if let Some(place) = forms.iter().position(|form| Arc::ptr_eq(form, &self.as_sent)) {
@@ -211,7 +212,7 @@ impl<T> Drop for Leading<T> {
     }
 }
 
-/// Whether two questions of this form are hardly by chance in the same case.
+/// Whether two questions with this form are unlikely to have the same case by chance.
 fn is_telling(form: &[u8]) -> bool {
     form.iter().filter(|byte| byte.is_ascii_alphabetic()).count() >= LETTERS && form.iter().any(u8::is_ascii_uppercase)
 }

@@ -1,4 +1,4 @@
-//! Forwarding: a question that is not ours to the upstreams that are to be asked for it, or to what is kept of their
+//! Forwarding: answers a question about a name that is not local, from its upstreams or from the cache of their
 //! answers.
 
 pub(super) mod cache;
@@ -37,13 +37,13 @@ use in_flight::{InFlight, Joined, Leading, NotAdmitted, Permit};
 use selection::{Because, Route, Set, Upstreams};
 use upstream::{PATIENCE, Sent, Server, race};
 
-/// How long a newer answer is waited for when there is one beyond its time (RFC 8767, 5: the client response timer).
+/// How long to wait for a newer answer if there is a stale one (RFC 8767, 5: the client response timer).
 const RENEWED_WITHIN: Duration = Duration::from_millis(1800);
-/// How long a question waits for another client's, where an upstream is on this host: it may be the one that the upstream
-/// asks us in turn, by way of another container, and then both would wait for each other.
+/// How long a follower of another client's question waits if an upstream is on this host. The follower may be the
+/// question that the upstream asks netd in turn, through another container, and then both would wait for each other.
 const LOOPED_AFTER: Duration = Duration::from_millis(1500);
 
-/// What upstreams said: a reply and whose it is; `None`: nobody knew.
+/// The result of asking upstreams: a reply and the server that gave it. `None` if no server had an answer.
 type Completed = Option<Arc<(Reply, SocketAddr)>>;
 
 /// Asks upstreams.
@@ -55,34 +55,34 @@ pub(super) struct Forwarder {
     hits: AtomicU64,
     misses: AtomicU64,
     in_flight: InFlight<Completed>,
-    /// The memory of what waits.
+    /// The memory of in-flight questions and of replies to be written.
     waiting: Arc<Shares<IpAddr>>,
     view: View,
 }
 
-/// What would be done with a question that is not ours.
+/// How a question about a name that is not local would be forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Explained {
-    /// The servers that are asked, in this order; those that were silent lately come last.
+    /// The servers to ask, in this order. Those that were silent lately come last.
     pub(super) servers: Vec<Upstream>,
-    /// Why these.
+    /// Why these servers.
     pub(super) because: Because,
     /// Servers that are not asked because they lead back to netd or to the client.
     pub(super) left_out: Vec<Upstream>,
 }
 
-/// A question on its way; what is kept is told if nothing comes.
+/// A question that has been begun, and the cached answer to serve if no upstream answers.
 pub(super) struct Begun(Wait, Option<Arc<Kept>>);
 
-/// For what a question waits.
+/// What a question waits for.
 enum Wait {
-    /// For nothing: this is told.
+    /// Nothing: this is the reply.
     Told(Box<(Reply, Origin)>),
-    /// For nothing: see [`InFlight::loops`].
+    /// Nothing, and there is no answer: see [`InFlight::loops`].
     Nobody,
-    /// It is asked itself.
+    /// Its own question to the upstreams: it is the leader.
     Own(BoxFuture<'static, Completed>),
-    /// For the answer to one that is under way, for so long; then the one under this key seems to loop.
+    /// The answer to an in-flight question, for at most this long. After that the question with this key seems to loop.
     Others(watch::Receiver<Option<Completed>>, Duration, Option<Box<[u8]>>),
 }
 
@@ -101,7 +101,7 @@ impl Forwarder {
         }
     }
 
-    /// A place for a question that will be asked, or why there is none.
+    /// Takes a permit for a question that is to be forwarded.
     pub(super) fn take_permit(&self, client: IpAddr, question: &Question) -> Result<Permit, NotAdmitted> {
         let from_host = (self.view)().desired.at_gateway(client).is_some();
         self.in_flight.take_permit(client, from_host, &question.key(), &question.as_asked())
@@ -117,13 +117,13 @@ impl Forwarder {
         self.upstreams.has_beside(client)
     }
 
-    /// Whether the answer is not ours to give: a resolver in the client may know a name that we do not.
+    /// Whether to leave the answer to a resolver in the client's container, which may know a name that netd does not.
     pub(super) fn defers(&self, client: IpAddr, answer: &Answer) -> bool {
         matches!(answer, Answer::NxDomain | Answer::Forward) && self.has_beside(client)
     }
 
-    /// Writes the reply that is kept into `out`: its length, and where it comes from. `None`: there is none, or a look at
-    /// more than memory is needed to know. Never waits.
+    /// Writes the cached reply into `out`. Returns its length and origin. `None` if there is none, or if finding out
+    /// requires more than a look into memory. Never waits.
     pub(super) fn kept(
         &self,
         snapshot: &Snapshot,
@@ -140,14 +140,15 @@ impl Forwarder {
         Some((length, kept.origin()))
     }
 
-    /// What the first server says that knows an answer, or what is kept of one. SERVFAIL when none does: NXDOMAIN would
-    /// be a lie that gets kept.
+    /// Returns the first answer of a server, or a cached one. If there is none, the reply is SERVFAIL: NXDOMAIN would
+    /// be false, and clients would cache it.
     pub(super) async fn ask(&self, client: IpAddr, question: &Question) -> (Reply, Origin) {
         let begun = self.begin(client, question);
         self.wait(begun).await
     }
 
-    /// What comes of a question that has been begun. What waits keeps little: see [`in_flight::QUESTION`].
+    /// Waits for the answer to a question that has been begun. A waiting question holds little memory: see
+    /// [`in_flight::QUESTION`].
     pub(super) async fn wait(&self, begun: Begun) -> (Reply, Origin) {
         let Begun(wait, kept) = begun;
         let answer = match wait {
@@ -165,7 +166,7 @@ impl Forwarder {
         }
     }
 
-    /// The answer to a question that is under way.
+    /// Waits for the answer to an in-flight question.
     async fn others(
         &self,
         mut completed: watch::Receiver<Option<Completed>>,
@@ -184,7 +185,7 @@ impl Forwarder {
         }
     }
 
-    /// Everything that is done before it is waited for an answer.
+    /// Does everything up to waiting for the answer.
     pub(super) fn begin(&self, client: IpAddr, question: &Question) -> Begun {
         let told = |told| Begun(Wait::Told(Box::new(told)), None);
         let snapshot = (self.view)();
@@ -210,11 +211,11 @@ impl Forwarder {
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         set.use_now();
-        // Docker knows the names of its networks in one case only; nobody else can answer in its place.
+        // Docker knows the names on its networks in one letter case only. No other server could forge its answers.
         let sent = Arc::new(Sent::new(question, !set.is_beside));
-        // It may ask us in turn, at a gateway, and then others are asked: that is no loop.
+        // Docker's resolver may ask netd in turn, at a gateway, and then netd asks other servers: that is no loop.
         let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
-        // A little more than the servers get, so that theirs is the last word.
+        // Slightly longer than the servers get, so that their result arrives first.
         let whole = if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
         let wait = match self.in_flight.join(client, &key, &form) {
             Joined::Follower { loops: true, .. } => Wait::Nobody,
@@ -229,7 +230,7 @@ impl Forwarder {
                 let completed = kept.is_some().then(|| leading.subscribe()).flatten();
                 let asked = lead(leading, sent, set, self.cache.clone(), self.failures.clone());
                 match completed {
-                    // It goes on when the answer that is kept has been told meanwhile.
+                    // The question stays in flight when the stale answer has been served meanwhile.
                     Some(completed) => {
                         tokio::spawn(asked);
                         Wait::Others(completed, whole, None)
@@ -241,7 +242,7 @@ impl Forwarder {
         Begun(wait, kept)
     }
 
-    /// What would be done with a question of the client.
+    /// Explains how a question of the client would be forwarded.
     pub(super) fn explain(&self, client: IpAddr, question: &Question) -> Option<Explained> {
         let key = question.key();
         let route = self.upstreams.route(client, key.name(), &(self.view)(), false)?;
@@ -251,31 +252,31 @@ impl Forwarder {
         Some(Explained { servers, because: route.because, left_out: route.left_out })
     }
 
-    /// What is kept, and of how much use it was; `None`: nothing ever is.
+    /// The size and the hit counts of the cache. `None` if nothing is cached at all.
     pub(super) fn cache(&self) -> Option<CacheCounts> {
         let (entries, bytes) = self.cache.size()?;
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         Some(CacheCounts { entries, bytes, hits: count(&self.hits), misses: count(&self.misses) })
     }
 
-    /// The memory of what waits: questions, and replies that wait to be written.
+    /// The memory of in-flight questions and of replies that wait to be written.
     pub(super) fn waiting(&self) -> &Arc<Shares<IpAddr>> {
         &self.waiting
     }
 
-    /// How much of it is taken.
+    /// How much of that memory is in use, in bytes.
     pub(super) fn taken(&self) -> u64 {
         self.failures.forget();
         self.waiting.taken()
     }
 
-    /// How every upstream does.
+    /// The health of every upstream.
     pub(super) fn health(&self) -> Vec<UpstreamHealth> {
         self.upstreams.health()
     }
 }
 
-/// Asks, keeps the answer and tells it to all who wait.
+/// Asks the servers, caches the answer and sends it to all followers.
 async fn lead(
     leading: Leading<Completed>,
     sent: Arc<Sent>,
@@ -297,7 +298,7 @@ fn nobody() -> (Reply, Origin) {
     (Reply::error(ResponseCode::ServFail), Origin::Nobody)
 }
 
-/// Whether it is told without asking anybody.
+/// Whether the cached answer is served without asking an upstream.
 fn is_told(kept: &Kept) -> bool {
     matches!(kept.age(), Age::Fresh | Age::Failed)
 }
@@ -306,7 +307,7 @@ fn from(kept: &Arc<Kept>) -> Option<(Reply, Origin)> {
     Some((kept.reply()?, kept.origin()))
 }
 
-/// Whether a server is on this host: what it asks may come back to us.
+/// Whether a server is on this host, so that its own questions may come back to netd.
 fn is_near(server: &Server, snapshot: &Snapshot) -> bool {
     let ip = server.upstream.address.ip().to_canonical();
     ip.is_loopback() || snapshot.desired.at_address(ip).is_some()
@@ -321,8 +322,8 @@ mod tests {
     use super::upstream::{Maker, Roots};
     use super::*;
 
-    /// Bytes that a question takes besides its futures: its task's header and what it keeps of the message, the maps'
-    /// entries, what it sent, and what the allocator adds to each of some ten pieces.
+    /// Bytes that a question uses besides its futures: its task's header and copy of the message, the map entries, what
+    /// it sent, and the allocator's overhead for each of about ten allocations.
     const AROUND: usize = 1088;
 
     #[tokio::test]

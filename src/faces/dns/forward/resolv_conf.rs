@@ -1,4 +1,4 @@
-//! The host's resolv.conf (resolv.conf(5)), followed as it changes, symbolic links with it.
+//! Follows changes of the host's resolv.conf (resolv.conf(5)), and of the symbolic links to it.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,11 +9,11 @@ use tracing::{debug, warn};
 
 use crate::model::upstream::Upstream;
 
-/// resolv.conf(5): `MAXNS`, further `nameserver` lines are ignored.
+/// resolv.conf(5), `MAXNS`: further `nameserver` lines are ignored.
 const MAX_SERVERS: usize = 3;
 const PORT: u16 = 53;
 
-/// What tells one version of the file from the next.
+/// Identifies a version of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Stamp {
     inode: (u64, u64),
@@ -22,12 +22,12 @@ pub(crate) struct Stamp {
     changed: (i64, i64),
 }
 
-/// The file.
+/// The path of the file.
 #[derive(Debug)]
 pub(crate) struct ResolvConf(pub(crate) PathBuf);
 
 impl ResolvConf {
-    /// The version that is there now; `None`: no file. One stat(2), about a microsecond.
+    /// The current version. `None` if there is no file. It costs one stat(2), about a microsecond.
     pub(crate) fn stamp(&self) -> Option<Stamp> {
         let file = std::fs::metadata(&self.0).ok()?;
         Some(Stamp {
@@ -38,7 +38,7 @@ impl ResolvConf {
         })
     }
 
-    /// The name servers in it. A stamp is to be taken before: a change in between is then seen by the next look.
+    /// Reads its name servers. Take a stamp before: the next check then notices a change in between.
     pub(crate) fn read(&self) -> Vec<Upstream> {
         let content = match std::fs::read(&self.0) {
             Ok(content) => content,

@@ -1,13 +1,13 @@
-//! Who is asked for a name that is not ours.
+//! Selection: which upstreams to ask for a name that is not local.
 //!
-//! In this order: the resolver that answers in the client besides us, and nobody else, because it would be the only one
-//! without us; the servers that were given to the client itself; those of its networks, the first network's first;
-//! those to which the configuration gives the name's domain (split DNS, the longest domain wins); those of the
-//! configuration; those of the host's resolv.conf. What somebody said about a container or network is meant for all of
-//! its questions, so it wins over split DNS, which is the daemon's word.
+//! The first of these that exists: the resolver that answers in the client besides netd, and only that one, because
+//! without netd it would be the only one; the servers given to the client itself; those of its networks, the first
+//! network's first; those to which the configuration gives the name's domain (split DNS, the longest domain wins);
+//! those of the configuration; those of the host's resolv.conf. The servers of a container or network are for all of
+//! its questions, so they win over split DNS, which belongs to the daemon.
 //!
-//! Servers that lead back to us or to the client are left out. A *set* is the servers that are asked together. What is
-//! kept of their answers belongs to it: the same servers say the same, whoever asks.
+//! Servers that lead back to netd or to the client are left out. A *set* is the servers that are asked together. The
+//! cached answers belong to the set: the same servers give the same answers to all clients.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -28,17 +28,17 @@ use crate::faces::dns::Config;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
-/// Sets of containers and networks that were not asked for this long are forgotten when others come.
+/// A set of a container or network that has not been used for this long is removed when another one is added.
 const UNUSED: Duration = Duration::from_secs(3600);
 
 /// Servers that are asked together, in this order.
 pub(crate) struct Set {
-    /// Never that of another set.
+    /// Unique among all sets.
     pub(crate) id: u64,
     pub(crate) servers: Vec<Arc<Server>>,
-    /// Whether answers may be told again before their time is over. Not those of a resolver on the host that resolv.conf
-    /// names (systemd-resolved): it keeps them itself, and it knows when a VPN comes or goes, which the file does not
-    /// show.
+    /// Whether cached answers may be served while they are fresh. Not those of a resolver on the host that resolv.conf
+    /// names (systemd-resolved): it has its own cache, and it knows when a VPN connects or disconnects, which the file
+    /// does not show.
     pub(crate) keeps: bool,
     /// Whether it is the resolver in a container.
     pub(crate) is_beside: bool,
@@ -48,7 +48,7 @@ pub(crate) struct Set {
 /// Why these servers are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Because {
-    /// They are the resolver that answers in the container besides us.
+    /// They are the resolver that answers in the container besides netd.
     Beside,
     /// They were given to the container.
     Container,
@@ -56,32 +56,32 @@ pub(crate) enum Because {
     Network,
     /// The configuration gives the name's domain to them.
     Split,
-    /// They stand in the configuration.
+    /// They are in the configuration.
     Configuration,
-    /// They stand in the host's resolv.conf.
+    /// They are in the host's resolv.conf.
     Host,
 }
 
-/// Whom to ask.
+/// The selected servers.
 pub(crate) struct Route {
     pub(crate) set: Arc<Set>,
     pub(crate) because: Because,
-    /// Servers that lead back here, and so are not asked.
+    /// Servers that are not asked because they lead back here.
     pub(crate) left_out: Vec<Upstream>,
 }
 
-/// Every server and set there is.
+/// All servers and sets.
 pub(crate) struct Upstreams {
     maker: Option<Maker>,
     servers: Mutex<HashMap<Upstream, Weak<Server>>>,
     sets: ArcSwap<HashMap<Vec<Upstream>, Arc<Set>>>,
     ids: AtomicU64,
     configured: Option<Arc<Set>>,
-    /// By domain as it stands in a message, in lower case.
+    /// By domain in wire format and lower case.
     split: HashMap<Box<[u8]>, Arc<Set>>,
     resolv_conf: ResolvConf,
     host: ArcSwap<(Option<Stamp>, Arc<Set>)>,
-    /// Resolvers in containers, by the address that stands for the container.
+    /// Resolvers in containers, by the address that identifies the container.
     beside: ArcSwap<HashMap<IpAddr, Arc<Set>>>,
 }
 
@@ -113,8 +113,8 @@ impl Upstreams {
         made
     }
 
-    /// Whom to ask on behalf of the client for a name (as it stands in a message, in lower case). `None`: only a look at
-    /// what is not in memory can tell, and `quick` forbids that.
+    /// Selects the servers for a question of the client about a name (in wire format and lower case). `None` if `quick`
+    /// and the selection requires more than a look into memory.
     pub(crate) fn route(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Route> {
         let (set, because) = self.of(client, name, snapshot, quick)?;
         let leads_back = |server: &&Arc<Server>| leads_back(server.upstream.address.ip(), client, snapshot);
@@ -146,7 +146,7 @@ impl Upstreams {
         }
     }
 
-    /// From now on this resolver is asked for what the client wants to know and we do not; `None`: no longer.
+    /// Sets the resolver to ask when the client asks for a name that netd does not know. `None` removes it.
     pub(crate) fn set_beside(&self, client: IpAddr, resolver: Option<Resolver>) {
         let known = self.beside.load_full();
         if resolver.is_none() && !known.contains_key(&client) {
@@ -155,7 +155,7 @@ impl Upstreams {
         let mut all = HashMap::clone(&known);
         all.remove(&client);
         if let Some(resolver) = resolver {
-            // What it says changes as its containers come and go, and it tells long times to live.
+            // Not cached: its answers change as its containers come and go, but have long TTLs.
             let id = self.ids.fetch_add(1, Ordering::Relaxed);
             let servers = vec![Arc::new(Server::within(resolver))];
             all.insert(
@@ -163,29 +163,30 @@ impl Upstreams {
                 Arc::new(Set { id, servers, keeps: false, is_beside: true, used: Mutex::new(monotonic::now()) }),
             );
         }
-        // Only the server task changes it.
+        // Only the server task changes it, so that no update is lost.
         self.beside.store(Arc::new(all));
     }
 
-    /// Whether a resolver answers the client besides us.
+    /// Whether a resolver answers the client besides netd.
     pub(crate) fn has_beside(&self, client: IpAddr) -> bool {
         self.beside.load().contains_key(&client)
     }
 
-    /// The host's servers as of now. A stat(2) for each question is the price for the next question to go to the new
-    /// server.
+    /// The host's current servers. A stat(2) for each question is the price for using a new server from the next
+    /// question on.
     fn host(&self, quick: bool) -> Option<Arc<Set>> {
         let host = self.host.load();
         let stamp = self.resolv_conf.stamp();
-        // The file that is not there has been looked for once.
+        // The id is 0 until the file has been read once, even if it does not exist.
         if stamp == host.0 && (stamp.is_some() || host.1.id != 0) {
             return Some(host.1.clone());
         }
         if quick {
             return None;
         }
-        // Two questions that find the change at once both read the file: harmless, the contents are the same. Answers of
-        // the servers before are not told any more, even if they are named again.
+        // Two questions that notice a change at once both read the file, which is harmless: the contents are the same.
+        // The new set has an id of its own, so that answers of the previous servers are no longer served, even if the
+        // file names them again.
         let servers = self.resolv_conf.read();
         let keeps = !servers.iter().any(|server| server.address.ip().is_loopback());
         let set = Arc::new(Set { keeps, ..self.made(&servers) });
@@ -205,7 +206,7 @@ impl Upstreams {
         let made = Arc::new(self.made(list));
         let mut set = made.clone();
         self.sets.rcu(|sets| {
-            // Somebody else may have been quicker.
+            // Another thread may have added it meanwhile.
             if let Some(known) = sets.get(list) {
                 set = known.clone();
                 return sets.clone();
@@ -246,7 +247,7 @@ impl Upstreams {
         Set { id, servers: servers.collect(), keeps: true, is_beside: false, used: Mutex::new(monotonic::now()) }
     }
 
-    /// How every server does, by address.
+    /// The health of every server, sorted by address.
     pub(crate) fn health(&self) -> Vec<UpstreamHealth> {
         let mut all: Vec<Arc<Server>> = lock(&self.servers).values().filter_map(Weak::upgrade).collect();
         all.sort_by_key(|server| server.upstream.address);
@@ -255,18 +256,18 @@ impl Upstreams {
 }
 
 impl Set {
-    /// Remembers that it is in use.
+    /// Records that the set is in use.
     pub(crate) fn use_now(&self) {
         *lock(&self.used) = monotonic::now();
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What they hold is whole between any two statements.
+    // The data is consistent between any two statements, so that a poisoned lock still guards consistent data.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What people said about the client.
+/// The upstreams that were given to the client.
 enum Given<'a> {
     ToContainer(&'a [Upstream]),
     ToNetworks(std::borrow::Cow<'a, [Upstream]>),
@@ -286,7 +287,7 @@ fn given(client: IpAddr, snapshot: &Snapshot) -> Given<'_> {
     if let Some(own) = endpoints.iter().find(|endpoint| !endpoint.upstreams.is_empty()) {
         return Given::ToContainer(&own.upstreams);
     }
-    // Nothing of an internal network goes out.
+    // Questions from an internal network do not leave it.
     let networks = endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network));
     let lists = networks.filter(|network| !network.internal && !network.dns.upstreams.is_empty());
     let mut lists = lists.map(|network| network.dns.upstreams.as_slice());
@@ -301,8 +302,8 @@ fn given(client: IpAddr, snapshot: &Snapshot) -> Given<'_> {
     Given::ToNetworks(all.into())
 }
 
-/// Whether a name server would lead back to us or to the client: a gateway of ours, or the client's own address (a
-/// container that is itself the host's resolver).
+/// Whether a name server would lead back to netd or to the client: a gateway of netd, or an address of the client's own
+/// container (a container that is itself the host's resolver).
 fn leads_back(server: IpAddr, client: IpAddr, snapshot: &Snapshot) -> bool {
     let server = server.to_canonical();
     if snapshot.desired.at_gateway(server).is_some() || server == client {
@@ -312,7 +313,7 @@ fn leads_back(server: IpAddr, client: IpAddr, snapshot: &Snapshot) -> bool {
     holder(server).is_some() && holder(server) == holder(client)
 }
 
-/// A domain as it stands in a message, in lower case.
+/// A domain in wire format and lower case.
 fn wire(domain: &DnsName) -> Box<[u8]> {
     let domain = domain.key();
     let labels = domain.split('.').filter(|label| !label.is_empty());
@@ -322,7 +323,7 @@ fn wire(domain: &DnsName) -> Box<[u8]> {
     bytes.chain([0]).collect()
 }
 
-/// The name and every domain it lies in, the longest first, each as it stands in a message.
+/// The name and every domain that contains it, the longest first, each in wire format.
 fn suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(name), |name| match name.split_first() {
         Some((0, _)) | None => None,

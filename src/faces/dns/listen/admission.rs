@@ -1,24 +1,26 @@
-//! The way from the loop to the slow path: bounded, and shared fairly between clients.
+//! Admission to the slow path for UDP: bounded, and fair between clients.
 //!
-//! The rule: a message waits here until the slow path has looked at it (answered it, or asked an upstream; those have
-//! bounds of their own). At most [`TOTAL`] wait, of at most [`BYTES`], and at most [`PER_CLIENT`] of one client. A question
-//! beyond that gets SERVFAIL at once, what is no ordinary question is dropped.
+//! A message occupies a permit until the slow path has answered it or has begun to forward it; forwarded questions have
+//! their own bounds. At most [`TOTAL`] messages with at most [`BYTES`] bytes are admitted at a time, and at most
+//! [`PER_CLIENT`] messages of one client. The loop answers an ordinary question beyond that with SERVFAIL at once and
+//! drops any other message.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Messages that wait. Each is looked at in some 20 us, so the last has waited for less than 0.1 s.
+/// Messages admitted at a time. The slow path needs about 20 us for each, so the last one waits less than 0.1 s.
 pub(crate) const TOTAL: usize = 4096;
-/// Bytes that they have together: an ordinary question has some 50.
+/// Bytes of all admitted messages. An ordinary question has about 50 bytes.
 const BYTES: usize = 1 << 20;
-/// Messages of one client that wait.
+/// Admitted messages of one client.
 pub(crate) const PER_CLIENT: usize = 512;
-/// Counters that clients are spread over. Two on the same one permit its bound; which do differs from start to start.
+/// Counters that clients are hashed to. Two clients with the same counter share its limit. The hash is seeded at each
+/// start, so that the collisions differ from start to start.
 const COUNTERS: usize = 1024;
 
-/// How much of the queue is taken, and by whom. Without a lock: the loop waits for nobody.
+/// The occupancy of the queue, in total and per client. It uses atomics only, so that the loop never waits for a lock.
 #[derive(Debug)]
 pub(crate) struct Admission {
     total: AtomicUsize,
@@ -27,7 +29,7 @@ pub(crate) struct Admission {
     hasher: RandomState,
 }
 
-/// A listener in the queue; free again when this is dropped.
+/// A slot in the queue. Dropping the permit releases the slot.
 #[derive(Debug)]
 pub(crate) struct Permit {
     admission: Arc<Admission>,
@@ -42,7 +44,7 @@ impl Admission {
         Arc::new(Self { total, bytes, clients, hasher: RandomState::new() })
     }
 
-    /// A listener for a message of so many bytes; `None`: the client has too many there, or all have.
+    /// Admits a message of `bytes` bytes. `None` if the client or all clients together have reached a limit.
     pub(crate) fn take(self: &Arc<Self>, client: IpAddr, bytes: usize) -> Option<Permit> {
         let counter = self.hasher.hash_one(client) as usize % COUNTERS;
         if !up(&self.total, 1, TOTAL) {
@@ -84,7 +86,7 @@ mod tests {
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let held: Vec<_> = std::iter::from_fn(|| admission.take(one, 50)).collect();
         assert_eq!(held.len(), PER_CLIENT);
-        // They may have one counter in common, once in a thousand starts.
+        // Once in [`COUNTERS`] starts the two clients share a counter.
         let apart = admission.hasher.hash_one::<IpAddr>(one) as usize % COUNTERS
             != admission.hasher.hash_one::<IpAddr>(two) as usize % COUNTERS;
         assert_eq!(admission.take(two, 50).is_some(), apart);

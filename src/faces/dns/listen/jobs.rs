@@ -1,4 +1,4 @@
-//! The slow path of UDP: what the loop does not answer itself is read, answered or forwarded by tasks.
+//! The slow path of UDP: tasks answer or forward the messages that the loop does not answer itself.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -14,22 +14,22 @@ use crate::faces::dns::message::wire::Transport;
 use crate::faces::dns::telemetry;
 use crate::faces::dns::telemetry::{Listener, Replied};
 
-/// The slow path's own descriptor of an address's sockets, which are all the same for who is answered; `None` once it is
-/// closed.
+/// The slow path's own descriptor for the sockets of one address. A client cannot tell from which of these sockets a
+/// reply was sent. `None` once it is closed.
 #[derive(Debug)]
 pub(crate) struct ReplySocket(RwLock<Option<UdpSocket>>);
 
 /// A message for the slow path.
 pub(crate) struct Job {
     pub(crate) message: Vec<u8>,
-    /// Where the reply goes.
+    /// The address to send the reply to.
     pub(crate) source: SocketAddr,
-    /// Who asks.
+    /// The client, which need not be the source address.
     pub(crate) client: SocketAddr,
     pub(crate) reply_socket: Arc<ReplySocket>,
     pub(crate) listener: Arc<Listener>,
     pub(crate) came: Instant,
-    /// Its listener in the queue.
+    /// The permit of the message in admission.
     pub(crate) permit: Option<Permit>,
 }
 
@@ -53,12 +53,12 @@ impl ReplySocket {
     }
 }
 
-/// Takes what the loop hands over, each message in a task of its own.
+/// Receives messages from the loop and processes each in a task of its own.
 pub(crate) async fn take_jobs(handler: Handler, mut waiting: mpsc::Receiver<Job>) {
     while let Some(job) = waiting.recv().await {
         let handler = handler.clone();
         tokio::spawn(async move {
-            // Not taken apart: a question that waits would have each part twice.
+            // Do not destructure the job: the future would store each of its fields twice.
             let mut job = job;
             let (reply, origin) = match handler.decide(&job.message, job.client, Transport::Udp) {
                 Outcome::Reply(reply) => {

@@ -1,20 +1,20 @@
-//! What is done when questions come faster than they can be answered: the kernel would drop whatever comes last, of
-//! anybody who has the same socket. Dropping a question unanswered is much cheaper than answering it, so as long as a
-//! socket's queue is filled beyond a quarter, a client that asks for much gets few answers, and everybody else's questions
-//! get through.
+//! Load shedding, for when questions arrive faster than they can be answered. Without it the kernel would drop the
+//! latest packets of any client that uses the same socket. Dropping a question is much cheaper than answering it. So
+//! while the receive queue of a socket is more than a quarter full, a client that sends many questions gets few
+//! answers, and the questions of other clients get through.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// The queue counts as too full from one part in so many on...
+/// Shedding starts when more than this fraction of the queue is used (1/4).
 const FULL: u32 = 4;
-/// ...until it is down to one part in so many.
+/// Shedding ends when no more than this fraction is used (1/16).
 const RELIEVED: u32 = 16;
-/// While it is too full, of each so many questions...
+/// The number of questions after which the counts per client start again.
 const WINDOW: usize = 4096;
-/// ...so many of one client are answered. A client that is not the reason asks for less in that time.
+/// Questions of one client that are answered in one window. A client that does not flood sends fewer.
 const PER_CLIENT: u32 = 64;
-/// Who has asked for so many of them is the reason.
+/// A client that sends this many questions in one window floods.
 const FLOOD: u32 = 512;
 
 /// The state of one socket.
@@ -27,12 +27,12 @@ pub(crate) struct LoadShedding {
 }
 
 impl LoadShedding {
-    /// Whether it must be told how full the queue is.
+    /// Whether shedding is on. If so, the caller must report the fill level with [`Self::filled`] for each batch.
     pub(crate) fn is_on(&self) -> bool {
         self.shedding
     }
 
-    /// How full the queue is: bytes, of so many.
+    /// Reports the fill level of the queue: `bytes` of `of`.
     pub(crate) fn filled(&mut self, bytes: u32, of: u32) {
         let bound = of / if self.shedding { RELIEVED } else { FULL };
         self.shedding = bytes > bound;
@@ -42,7 +42,7 @@ impl LoadShedding {
         }
     }
 
-    /// Whether a question of this client is looked at.
+    /// Whether to answer a question of this client.
     pub(crate) fn admits(&mut self, client: IpAddr) -> bool {
         if !self.shedding {
             return true;
@@ -60,7 +60,7 @@ impl LoadShedding {
         *count <= PER_CLIENT
     }
 
-    /// Who has been found to be the reason since this was asked last.
+    /// The client that was last found to flood, unless an earlier call has returned it.
     pub(crate) fn flooding(&mut self) -> Option<IpAddr> {
         self.flooding.take()
     }

@@ -1,4 +1,4 @@
-//! Sockets that are served, and whose questions are taken when there are too many.
+//! Serving sockets: receiving questions over UDP and TCP, and choosing whose questions to answer under overload.
 
 pub(super) mod admission;
 pub(super) mod jobs;

@@ -1,36 +1,38 @@
-//! Sockets that rest: one whose client floods is looked at once in a while, not whenever it has something. Its queue stays
-//! full meanwhile, and the kernel drops what comes, which costs the flooder time and not the thread. So the thread sleeps
-//! most of the time even in a flood, and Linux lets run at once who has slept.
+//! Pauses of quarantine shards. A shard whose clients flood is read once per pause instead of whenever it is readable.
+//! Its queue stays full meanwhile and the kernel drops what arrives, which costs CPU time of the sender and not of this
+//! thread. So the thread sleeps most of the time even in a flood, and Linux schedules a thread that has slept without
+//! delay.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long; a batch takes some 0.1 ms. So such a client gets some 10,000 answers in a second.
+/// The length of a pause. A batch takes about 0.1 ms. The clients of a paused shard get about 10,000 answers per
+/// second.
 const REST: Duration = Duration::from_millis(1);
 
-/// Which rest, in the order in which they end.
+/// The paused sockets, in the order in which their pauses end.
 #[derive(Debug, Default)]
 pub(crate) struct Pauses(VecDeque<(Instant, u64)>);
 
 impl Pauses {
-    /// A socket rests from now on.
+    /// Starts a pause of a socket.
     pub(crate) fn begin(&mut self, key: u64, now: Instant) {
         self.0.push_back((now + REST, key));
     }
 
-    /// Whether any rests.
+    /// Whether any socket is paused.
     pub(crate) fn any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// One that has rested for long enough.
+    /// Removes and returns a socket whose pause has ended.
     pub(crate) fn ended(&mut self, now: Instant) -> Option<u64> {
         let (_, key) = *self.0.front().filter(|(until, _)| *until <= now)?;
         self.0.pop_front();
         Some(key)
     }
 
-    /// For how many milliseconds the thread may wait for something else; `None`: for ever.
+    /// How many milliseconds the thread may wait for other sockets. `None` means without limit.
     pub(crate) fn patience(&self) -> Option<u8> {
         self.any().then_some(REST.as_millis() as u8)
     }

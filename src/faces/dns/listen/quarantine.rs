@@ -1,30 +1,32 @@
-//! Which clients of a gateway have their questions in the shard apart: those that were found to flood. Others may have the
-//! same shard by their address; they are alone there again as soon as the flood is led elsewhere.
+//! The clients of a gateway that are in quarantine because they flood. Their questions go to the quarantine shard.
+//! Other clients may have the same shard as a flooding client by their address; they get it back when the flooding
+//! client is steered to the quarantine shard.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use crate::engine::listener::QUARANTINE_MAX;
 
-/// They are led back when the shard apart has not been flooded for so long: a flood in bursts is not led to and fro.
+/// Clients leave quarantine when the quarantine shard has not been flooded for this long. The delay keeps a flood in
+/// bursts from being steered back and forth.
 const CALM: Duration = Duration::from_secs(10);
 
-/// Of one gateway.
+/// The quarantine of one gateway.
 #[derive(Debug, Default)]
 pub(crate) struct Quarantine {
     clients: Vec<IpAddr>,
-    /// When one of them was last found to flood.
+    /// When a client in quarantine was last found to flood.
     flooded: Option<Instant>,
 }
 
 impl Quarantine {
-    /// Who is to be led to the shard apart.
+    /// The clients to steer to the quarantine shard.
     pub(crate) fn clients(&self) -> &[IpAddr] {
         &self.clients
     }
 
-    /// A client floods its shard; the one that has been apart for longest makes room. Whether [`Self::clients`] is another
-    /// one now.
+    /// Quarantines a client that floods its shard. If quarantine is full, the client that has been in it longest
+    /// leaves. Returns whether [`Self::clients`] has changed.
     pub(crate) fn floods(&mut self, client: IpAddr, now: Instant) -> bool {
         self.flooded = Some(now);
         if self.clients.contains(&client) {
@@ -37,7 +39,8 @@ impl Quarantine {
         true
     }
 
-    /// The shard apart is flooded, or is not. Whether [`Self::clients`] is another one now: empty, after a calm time.
+    /// Reports whether the quarantine shard is flooded. Returns whether [`Self::clients`] has changed: it becomes empty
+    /// after [`CALM`] without a flood.
     pub(crate) fn looked(&mut self, flooded: bool, now: Instant) -> bool {
         if flooded {
             self.flooded = Some(now);

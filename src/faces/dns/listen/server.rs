@@ -1,4 +1,4 @@
-//! The server: which sockets are served, from the engine's word to open them to its word to close them.
+//! The server: opens and closes the DNS sockets as the engine requests.
 
 use std::collections::HashMap;
 use std::io;
@@ -22,7 +22,7 @@ use crate::faces::dns::answer::slow_path::Handler;
 use crate::faces::dns::telemetry::{Listener, Recorder};
 use crate::faces::dns::{Config, View};
 
-/// Answers on the sockets that the engine hands over.
+/// Answers questions on the sockets that the engine passes to it.
 pub struct Server {
     handler: Handler,
     listening: ListeningReceiver,
@@ -32,7 +32,7 @@ pub struct Server {
     serving: HashMap<IpAddr, Serving>,
 }
 
-/// What is served at one address.
+/// What serves one address.
 struct Serving {
     udp: udp::Serving,
     stop: CancellationToken,
@@ -40,21 +40,21 @@ struct Serving {
 }
 
 impl Server {
-    /// A server that serves nothing yet. `view` is called once for each batch of queries, after they came. What comes
-    /// is counted, and logged where that is wanted, in `seen`.
+    /// Creates a server without sockets. `view` is called once for each batch of queries, after they have arrived.
+    /// `seen` receives the counters and the query logs.
     pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Telemetry>) -> Self {
         let room = config.room;
         let clients = Connections::new(tcp::PER_CLIENT, tcp::TOTAL);
         Self { handler: Handler::new(config, view), listening, seen, clients, room, serving: HashMap::new() }
     }
 
-    /// The door for other faces.
+    /// The interface through which other faces ask questions.
     pub fn names(&self) -> Arc<dyn Names> {
         Arc::new(Forwarding(self.handler.clone()))
     }
 
-    /// Serves until told to stop, or until the engine is gone; then every socket is closed. Ends by itself only when
-    /// the UDP loop cannot run.
+    /// Serves until `stop` is cancelled or the engine is gone, then closes every socket. It returns earlier only if the
+    /// UDP loop cannot run.
     pub async fn run(mut self, stop: CancellationToken) {
         let (mut udp, mut ended) = match UdpLoop::start(&self.handler) {
             Ok(started) => started,
@@ -84,7 +84,7 @@ impl Server {
                 }
                 Some(Listening::Alive(tell)) => {
                     udp.is_alive().await;
-                    // Who asked may have lost patience.
+                    // The requester may have timed out.
                     let _ = tell.send(());
                 }
                 Some(Listening::Stop { address, closed }) => {
@@ -111,7 +111,7 @@ impl Server {
         Ok(())
     }
 
-    /// Returns when the sockets are closed, so that the address can be bound again at once.
+    /// Returns once the sockets are closed, so that the address can be bound again at once.
     async fn close(&mut self, udp: &UdpLoop, address: IpAddr) {
         if let Some(serving) = self.serving.remove(&address) {
             serving.stop.cancel();

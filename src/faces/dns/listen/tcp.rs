@@ -1,6 +1,6 @@
-//! DNS over TCP (RFC 7766): a task for each gateway's listener and one for each connection. Questions may follow each
-//! other without waiting, replies come when they are ready, in any order. A client that is slow, silent or hostile costs
-//! what its own connections cost, which `connections` bounds.
+//! DNS over TCP (RFC 7766): one task for each gateway's listener and one for each connection. A client may send
+//! questions without waiting for replies; each reply is sent when it is ready, in any order. A slow, silent or hostile
+//! client costs no more than its own connections, which `connections` bounds.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -28,42 +28,42 @@ use crate::faces::dns::message::wire::{HEADER, Transport};
 use crate::faces::dns::telemetry;
 use crate::faces::dns::telemetry::{Listener, Replied};
 
-/// A connection on which no whole question came for this long is closed (RFC 7766, 6.2.3: "a few seconds"); longer than
-/// an upstream may take.
+/// A connection on which no complete question has arrived for this long is closed (RFC 7766, 6.2.3: "a few seconds").
+/// This is longer than an upstream may take.
 const IDLE: Duration = Duration::from_secs(10);
-/// A client that takes no byte of what is written to it for this long is left.
+/// A connection whose client accepts no byte of its replies for this long is closed.
 const STUCK: Duration = Duration::from_secs(10);
-/// Questions of one connection that are not answered yet, or whose replies wait to be written. No further one is read
-/// meanwhile, which the client feels as TCP's back pressure.
+/// Questions of one connection that are unanswered or whose replies are not written yet. Beyond that the server reads
+/// no further question, so that TCP slows the client down.
 const UNDER_WAY: usize = 32;
-/// Bytes of a question; an ordinary one has some 50, and nobody asks what does not fit UDP.
+/// Bytes of a question. An ordinary one has about 50, and clients do not ask questions that do not fit into UDP.
 const QUESTION_MAX: u64 = 4096;
-/// Replies are collected up to about this many bytes for one write.
+/// Replies are batched up to about this many bytes for one write.
 const WRITE: usize = 16 * 1024;
-/// Nothing can be accepted for want of descriptors or memory: tried again after this.
+/// The delay before accepting again after a lack of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// Connections of one client. Resolvers use one (RFC 7766, 6.2.2), a program with many threads some more.
+/// Connections of one client. A resolver uses one (RFC 7766, 6.2.2), a program with many threads a few more.
 pub(crate) const PER_CLIENT: usize = 16;
-/// Connections of all clients together.
+/// Connections of all clients.
 pub(crate) const TOTAL: usize = 512;
 
 type Admitted = connections::Admitted<IpAddr>;
 
-/// How many connections there may be.
+/// The limits on connections.
 pub(crate) struct Limits {
     pub(crate) clients: Arc<Connections<IpAddr>>,
     pub(crate) room: Room,
 }
 
-/// A reply on its way to the client.
+/// A reply to be written to the client.
 struct Reply {
     bytes: Vec<u8>,
     _held: (Busy<IpAddr>, OwnedSemaphorePermit),
     _share: Share<IpAddr>,
 }
 
-/// Accepts connections until told to stop; then all of them are closed.
+/// Accepts connections until `stop` is cancelled, then closes all of them.
 pub(crate) async fn serve(
     listener: TcpListener,
     handler: Handler,
@@ -84,13 +84,14 @@ pub(crate) async fn serve(
             Ok((stream, source)) => {
                 short = false;
                 if !room.has(stream.as_raw_fd()) {
-                    // What the daemon needs for its work is not for connections: this one goes, and an idle one.
+                    // The descriptor reserve is for the daemon's own work: close this connection and dismiss an idle
+                    // one.
                     clients.make_room();
                     dns_listener.refused();
                     continue;
                 }
                 let source = dns_listener.client(source);
-                // The stream of one that is not admitted is closed here.
+                // The stream of a connection that is not admitted is dropped here, which closes it.
                 match clients.admit(source.ip().to_canonical()) {
                     Some(admitted) => {
                         connections.spawn(converse(stream, source, handler.clone(), dns_listener.clone(), admitted));
@@ -112,13 +113,13 @@ pub(crate) async fn serve(
     connections.shutdown().await;
 }
 
-/// Whether it says something about the one connection only, which is then gone (accept(2)).
+/// Whether the error concerns only the one connection, which is then gone (accept(2)).
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
 }
 
-/// One connection, to its end; `source`: who asks.
+/// Serves one connection until it ends. `source` is the client.
 async fn converse(
     stream: TcpStream,
     source: SocketAddr,
@@ -127,7 +128,7 @@ async fn converse(
     admitted: Admitted,
 ) {
     let _open = dns_listener.opened();
-    // Fails only where there is no TCP below.
+    // Fails only if the socket is not a TCP socket.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let (replies, waiting) = mpsc::channel(UNDER_WAY);
@@ -138,7 +139,7 @@ async fn converse(
         () = &mut speak => return,
         () = read_questions(reader, source, &handler, &dns_listener, &admitted, replies) => {}
     }
-    // Nothing more is asked; what is under way is answered all the same.
+    // The client sends no further question. Still answer those in progress.
     tokio::select! {
         () = admitted.dismissed() => dns_listener.dismissed(),
         () = speak => {}
@@ -161,7 +162,7 @@ async fn read_questions(
         let Ok(free) = places.clone().acquire_owned().await else { return };
         match timeout(IDLE, frame(&mut reader, &mut question)).await {
             Ok(Ok(())) if question.len() >= HEADER => {}
-            // Silent, at its end, broken, or no DNS at all.
+            // The client was silent, closed the connection, broke it, or does not speak DNS.
             _ => return,
         }
         let held = (admitted.busy(), free);
@@ -197,7 +198,7 @@ async fn read_questions(
         if bytes.is_empty() {
             continue;
         }
-        // A client that leaves its replies lying is not answered further.
+        // The client does not read its replies and has used up its share of memory: read no further question of it.
         let Some(share) = weigh(handler, source, &bytes) else { return dns_listener.shed(&handler.view()) };
         if replies.send(Reply { bytes, _held: held, _share: share }).await.is_err() {
             return;
@@ -205,7 +206,7 @@ async fn read_questions(
     }
 }
 
-/// A reply's part of the memory of what waits; `None`: the client has too much there.
+/// Takes the memory for a reply that waits to be written. `None` if the client has reached its limit.
 fn weigh(handler: &Handler, source: SocketAddr, reply: &[u8]) -> Option<Share<IpAddr>> {
     handler.forwarder().waiting().take(source.ip().to_canonical(), reply.len() as u64)
 }
@@ -223,7 +224,7 @@ fn seen(
     dns_listener.replied(&handler.view(), replied);
 }
 
-/// The fast path's reply, empty where nothing is to be said, and where it comes from; `None`: it is for the slow path.
+/// The fast path's reply and its origin. The reply is empty if none is to be sent. `None`: the slow path must answer.
 fn fast_path(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(Vec<u8>, Origin)> {
     thread_local! {
         static OUT: std::cell::RefCell<Vec<u8>> = std::cell::RefCell::new(vec![0; usize::from(u16::MAX)]);
@@ -236,7 +237,8 @@ fn fast_path(handler: &Handler, question: &[u8], source: SocketAddr) -> Option<(
     })
 }
 
-/// Reads a message with its length before it (RFC 1035, 4.2.2). Memory is taken as the bytes come, not as announced.
+/// Reads a message with its length prefix (RFC 1035, 4.2.2). Memory grows with the bytes received, not with the
+/// announced length.
 async fn frame(reader: &mut (impl AsyncRead + Unpin), message: &mut Vec<u8>) -> io::Result<()> {
     message.clear();
     let length = u64::from(reader.read_u16().await?);
@@ -247,15 +249,15 @@ async fn frame(reader: &mut (impl AsyncRead + Unpin), message: &mut Vec<u8>) -> 
     if message.len() as u64 == length { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
 }
 
-/// Writes replies as they come, those that wait together in one piece. Returns when there will be no more, or the
-/// client takes none.
+/// Writes replies as they become ready, and batches those that wait together into one write. Returns when there are no
+/// more replies or the client accepts none.
 async fn write_replies(mut writer: OwnedWriteHalf, mut waiting: mpsc::Receiver<Reply>) {
     let mut buffer = Vec::new();
     let mut written = Vec::new();
     while let Some(first) = waiting.recv().await {
         let mut next = Some(first);
         while let Some(reply) = next {
-            // hickory and the fast path keep to what fits.
+            // hickory and the fast path never exceed the maximum length.
             let Ok(length) = u16::try_from(reply.bytes.len()) else { return };
             buffer.extend(length.to_be_bytes());
             buffer.extend(&reply.bytes);
@@ -266,12 +268,12 @@ async fn write_replies(mut writer: OwnedWriteHalf, mut waiting: mpsc::Receiver<R
             return;
         }
         buffer.clear();
-        // Only now the client may have further ones under way.
+        // Drop the permits only now: the client may then have further questions in progress.
         written.clear();
     }
 }
 
-/// Writes all of it; false when the client is gone or has taken nothing for long.
+/// Writes all bytes. Returns false if the client is gone or has accepted nothing for [`STUCK`].
 async fn write(writer: &mut OwnedWriteHalf, mut bytes: &[u8]) -> bool {
     while !bytes.is_empty() {
         match timeout(STUCK, writer.write(bytes)).await {

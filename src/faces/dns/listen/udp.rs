@@ -1,10 +1,10 @@
-//! The UDP loop: one thread that takes questions in batches from the sockets of all gateways, answers what is ours from
-//! the snapshot, and hands the rest to the slow path. It waits for questions and for nothing else: no upstream, no task,
-//! no log, no lock that somebody holds.
+//! The UDP loop: one thread that receives questions in batches from the sockets of all gateways. It answers questions
+//! about local names from the snapshot and passes the rest to the slow path. It blocks only in the poller: never on an
+//! upstream, a task, a log or a contended lock.
 //!
-//! Each socket that has questions gets one batch, then it is the next one's turn. A gateway has several, its shards, among
-//! which the kernel spreads clients (`kernel::dns::shards`): a flood costs other gateways and other shards a batch's time in each
-//! turn, and no question.
+//! The thread serves the sockets in turn, one batch each. A gateway has several sockets, its shards, and the kernel
+//! assigns clients to shards (`kernel::dns::shards`). So a flood delays other gateways and other shards by one batch
+//! per turn and costs them no question.
 
 use std::collections::HashMap;
 use std::io;
@@ -33,13 +33,13 @@ use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::wire::Transport;
 use crate::faces::dns::telemetry::Listener;
 
-/// Once the poller has told of a socket, it is looked at again so many times without asking the poller, as long as
-/// questions come in faster than they can be answered but do not fill a batch.
+/// When the poller has reported a socket, the loop reads it up to this many times without polling again, as long as
+/// each batch has more than one question but is not full.
 const LOOKS: u32 = 8;
-/// After so many errors in a row a socket is given up.
+/// After this many consecutive errors the loop closes a socket.
 const ERRORS_MAX: u32 = 1000;
 
-/// The loop's handle. The thread ends when this is dropped.
+/// The handle of the loop. Dropping it ends the thread.
 #[derive(Debug)]
 pub(crate) struct UdpLoop {
     orders: Sender<Order>,
@@ -47,7 +47,7 @@ pub(crate) struct UdpLoop {
     next: u64,
 }
 
-/// Sockets that are being served.
+/// The sockets of one address.
 #[derive(Debug)]
 pub(crate) struct Serving {
     keys: Range<u64>,
@@ -57,25 +57,25 @@ pub(crate) struct Serving {
 enum Order {
     Serve(Vec<(u64, Socket)>),
     Close(Range<u64>, oneshot::Sender<()>),
-    /// Say that it was read.
+    /// Acknowledge this order.
     Answer(oneshot::Sender<()>),
 }
 
 struct Socket {
     socket: UdpSocket,
-    /// The shards that it is one of; the last is the one quarantine.
+    /// The keys of all shards of the gateway, including this one. The last is the quarantine shard.
     shards: Range<u64>,
     reply_socket: Arc<ReplySocket>,
     listener: Arc<Listener>,
     errors: u32,
     shedding: LoadShedding,
-    /// What the kernel said last of questions that it has dropped, and how many of them are still to be counted.
+    /// The kernel's last count of dropped questions, and how many of them telemetry has not counted yet.
     dropped: u32,
     lost: u32,
 }
 
 impl UdpLoop {
-    /// Starts the thread, and the task that takes what it hands over. The receiver ends with the thread.
+    /// Starts the thread and the task of the slow path. The receiver completes when the thread ends.
     pub(crate) fn start(handler: &Handler) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let poller = Poller::new()?;
         let waker = poller.waker();
@@ -96,7 +96,7 @@ impl UdpLoop {
         tokio::spawn(take_jobs(handler.clone(), waiting));
         std::thread::Builder::new().name("dns".into()).spawn(move || {
             let _alive: oneshot::Sender<()> = alive;
-            // Everybody who asks waits for as long as it waits for a processor.
+            // Every client waits while this thread waits for a CPU.
             let (precedence, claimed) = Precedence::claim();
             if let Err(error) = claimed {
                 debug!("let the name service run before others: {error}");
@@ -108,7 +108,8 @@ impl UdpLoop {
         Ok((Self { orders, waker, next: 0 }, ended))
     }
 
-    /// Serves non-blocking sockets at one address from now on: one, or shards, of which the last is the one quarantine.
+    /// Starts to serve non-blocking sockets at one address: a single one, or shards of which the last is the quarantine
+    /// shard.
     pub(crate) fn serve(&mut self, sockets: Vec<UdpSocket>, listener: &Arc<Listener>) -> io::Result<Serving> {
         let reply_socket = sockets.first().map(UdpSocket::try_clone).transpose()?;
         let reply_socket = Arc::new(ReplySocket::new(reply_socket));
@@ -128,16 +129,16 @@ impl UdpLoop {
         Ok(Serving { keys, reply_socket })
     }
 
-    /// Returns when every descriptor of the sockets is closed.
+    /// Returns once every descriptor of the sockets is closed.
     pub(crate) async fn close(&self, serving: Serving) {
         let (done, closed) = oneshot::channel();
         self.order(Order::Close(serving.keys, done));
-        // An error means that the thread has ended, and its sockets with it.
+        // An error means that the thread has ended, which closed its sockets.
         let _ = closed.await;
         serving.reply_socket.close();
     }
 
-    /// Returns when the thread has looked at what was given to it before.
+    /// Returns once the thread has processed all orders that were sent before.
     pub(crate) async fn is_alive(&self) {
         let (done, answered) = oneshot::channel();
         self.order(Order::Answer(done));
@@ -145,7 +146,7 @@ impl UdpLoop {
     }
 
     fn order(&self, order: Order) {
-        // Fails when the thread has ended, which its receiver tells.
+        // Fails if the thread has ended, which its receiver reports.
         let _ = self.orders.send(order);
         self.waker.wake();
     }
@@ -154,7 +155,7 @@ impl UdpLoop {
 impl Drop for UdpLoop {
     fn drop(&mut self) {
         let (orders, _) = channel();
-        // The thread ends when nobody can give it orders any more.
+        // The thread ends when the last sender of orders is dropped.
         drop(std::mem::replace(&mut self.orders, orders));
         self.waker.wake();
     }
@@ -167,7 +168,7 @@ struct Worker {
     jobs: mpsc::Sender<Job>,
     admission: Arc<Admission>,
     sockets: HashMap<u64, Socket>,
-    /// Of each address with shards, under the key of the shard quarantine.
+    /// The quarantine of each address that has one, by the key of its quarantine shard.
     quarantine: HashMap<u64, Quarantine>,
     pauses: Pauses,
     packet_cache: PacketCache,
@@ -194,7 +195,7 @@ impl Worker {
         }
     }
 
-    /// Ends the rest of the sockets that have rested for long enough.
+    /// Resumes the sockets whose pauses have ended.
     fn wake(&mut self) -> io::Result<()> {
         if self.pauses.any() {
             let now = monotonic::now();
@@ -205,7 +206,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Does what it was told; false when nobody can tell it anything any more.
+    /// Carries out the pending orders. Returns false if the handle was dropped.
     fn obey(&mut self) -> io::Result<bool> {
         loop {
             match self.told.try_recv() {
@@ -219,7 +220,7 @@ impl Worker {
                     for key in keys {
                         self.close(key)?;
                     }
-                    // Nobody may wait for it any more.
+                    // The requester may have stopped waiting.
                     let _ = done.send(());
                 }
                 Ok(Order::Answer(done)) => {
@@ -236,7 +237,7 @@ impl Worker {
         self.sockets.remove(&key).map_or(Ok(()), |socket| self.poller.remove(&socket.socket))
     }
 
-    /// Takes a batch; how many questions it has, 0 where none can be taken.
+    /// Receives a batch. Returns its number of questions, 0 if none could be received.
     fn receive(&mut self, key: u64, batch: &mut Batch) -> usize {
         let Some(socket) = self.sockets.get_mut(&key) else { return 0 };
         match batch.receive(&socket.socket) {
@@ -255,7 +256,7 @@ impl Worker {
                 socket.errors += 1;
                 if socket.errors == ERRORS_MAX {
                     error!("receive DNS queries: {error}: a gateway's names do not resolve until netd is restarted");
-                    // An error means that it is not waited for any more, which is what is wanted.
+                    // An error means that the poller does not watch the socket any more, which is the goal.
                     let _ = self.close(key);
                 }
                 0
@@ -263,17 +264,19 @@ impl Worker {
         }
     }
 
-    /// One batch. Whether another look is worth it: more than one question came, but not more than fit.
+    /// Serves one batch. Returns whether to read the socket again at once: the batch had more than one question and was
+    /// not full.
     fn serve(&mut self, key: u64, batch: &mut Batch) -> bool {
         let count = self.receive(key, batch);
         let Some(socket) = self.sockets.get_mut(&key).filter(|_| count > 0) else { return false };
-        // Loaded after the questions came: whoever asks after a command was answered gets its outcome.
+        // Loaded after the questions arrived: a client that asks after a command has completed gets its outcome.
         let snapshot = self.handler.view();
         self.packet_cache.of(&snapshot);
         let (handler, admission, jobs, packet_cache) =
             (&self.handler, &self.admission, &self.jobs, &mut self.packet_cache);
         let (reply_socket, listener, shedding) = (&socket.reply_socket, &socket.listener, &mut socket.shedding);
-        // In the shard quarantine, and within a container, nobody else asks: that the socket rests is enough.
+        // Do not shed in the quarantine shard or within a container: no other client uses the socket, so pausing it is
+        // enough.
         let (full, quarantine) = (shedding.is_on(), key + 1 == socket.shards.end);
         let mut batch_telemetry = listener.batch(&snapshot);
         batch_telemetry.lost(std::mem::take(&mut socket.lost));
@@ -289,7 +292,7 @@ impl Worker {
             }
             match handler.fast_path(&snapshot, message, client, Transport::Udp, out) {
                 Done::Replied(length, origin) => {
-                    // What is kept of upstreams' answers grows old.
+                    // Cached answers of upstreams expire, so that they do not belong into the packet cache.
                     if origin == Origin::Local {
                         packet_cache.keep(message, client.ip(), &out[..length]);
                     }
@@ -325,13 +328,14 @@ impl Worker {
         });
         let came = batch_telemetry.came();
         batch_telemetry.ready();
-        // What the kernel does not take is asked for again.
+        // The client repeats a question whose reply the kernel does not accept.
         batch.send(&socket.socket);
         self.after(key, came, full || quarantine);
         !full && (2..BATCH).contains(&count)
     }
 
-    /// What a batch that came at that time leads to, where somebody floods or is quarantine.
+    /// Steers clients and pauses the socket after a batch that arrived at `came`, if `floods`: a client floods, or this
+    /// is the quarantine shard.
     fn after(&mut self, key: u64, came: Instant, floods: bool) {
         if !floods {
             return;
@@ -344,7 +348,7 @@ impl Worker {
         }
     }
 
-    /// Leads who floods a shard to the shard quarantine, and back when it is calm there.
+    /// Steers a client that floods a shard to the quarantine shard, and all of them back when the flood is over.
     fn steer(&mut self, key: u64, now: Instant) {
         let Some(socket) = self.sockets.get_mut(&key) else { return };
         let (by_address, last) = (socket.shards.end - socket.shards.start - 1, socket.shards.end - 1);
@@ -358,7 +362,7 @@ impl Worker {
             let clients = self.quarantine.get(&last).map_or(&[][..], Quarantine::clients);
             match steer(&socket.socket, by_address as usize, clients) {
                 Ok(()) => debug!(?clients, "led quarantine, because they flood"),
-                // Their shards shed what they ask too much, all the same.
+                // Without steering the shards still shed the excess questions.
                 Err(error) => debug!("lead clients quarantine: {error}"),
             }
         }

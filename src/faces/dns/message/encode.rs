@@ -1,12 +1,12 @@
-//! Writing replies of ours straight into a buffer (RFC 1035, 4.1). What is said is the same as what `reply` says in
-//! hickory's types, which a property test holds.
+//! Writes local replies directly into a buffer (RFC 1035, 4.1). They equal the replies that `reply` builds with
+//! hickory's types; a property test checks it.
 
 use std::net::IpAddr;
 
 use super::reply::SOA_TIMES;
 use super::wire::{HEADER, OPT, Query, Transport};
 
-/// A pointer to the name of the question.
+/// A compression pointer to the name of the question.
 const TO_QUESTION: u16 = 0xc000 | HEADER as u16;
 const IN: u16 = 1;
 const A: u16 = 1;
@@ -29,7 +29,7 @@ pub(crate) enum Code {
 pub(crate) struct Writer<'a> {
     out: &'a mut [u8],
     at: usize,
-    /// What the records may fill: the OPT record is left room for.
+    /// The end of the space for records. The OPT record has its space after it.
     end: usize,
     answers: u16,
     authorities: u16,
@@ -37,7 +37,7 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Begins with the question, as it came. `None` when the buffer is too small for question and OPT record.
+    /// Starts with the question, as received. `None` if the buffer is too small for the question and the OPT record.
     pub(crate) fn new(query: &Query<'_>, transport: Transport, out: &'a mut [u8]) -> Option<Self> {
         let limit = query.limit(transport).min(out.len());
         let end = limit.checked_sub(if query.edns.is_some() { OPT_LENGTH } else { 0 })?;
@@ -46,7 +46,7 @@ impl<'a> Writer<'a> {
         Some(Self { out, at: begin, end, answers: 0, authorities: 0, truncated: false })
     }
 
-    /// Adds an address to the answers; one that does not fit sets TC.
+    /// Adds an address to the answers. If it does not fit, TC is set.
     pub(crate) fn address(&mut self, ttl: u32, address: IpAddr) {
         let begin = self.at;
         let written = match address {
@@ -56,7 +56,7 @@ impl<'a> Writer<'a> {
         self.answered(begin, written);
     }
 
-    /// Adds a name to the answers, unless it is too long to be one.
+    /// Adds a PTR record to the answers, unless the name is too long.
     pub(crate) fn pointer(&mut self, ttl: u32, name: &str) {
         let parts = [name];
         if wire_length(&parts).is_some() {
@@ -73,7 +73,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// Adds the SOA record of the zone that the name lies in: of our domain, of the reverse tree, or of the root.
+    /// Adds the SOA record of the zone that contains the name: the local domain, the reverse tree, or the root.
     pub(crate) fn soa(&mut self, query: &Query<'_>, ttl: u32, domain: &str, serial: u32) {
         let begin = self.at;
         match self.try_soa(query.name.as_str(), ttl, domain.trim_matches('.'), serial) {
@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
             None => self.bytes(&[0])?,
         }
         self.rest_of_head(SOA, ttl)?;
-        // Both server and mailbox lie in our domain; written once more at most.
+        // Server and mailbox are both in the local domain, which is written at most once more.
         let known = place_of(name, domain).and_then(|place| Some(TO_QUESTION + u16::try_from(place).ok()?));
         self.data(|w| {
             let domain_at = w.in_domain("host", domain, known)?;
@@ -103,7 +103,7 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Writes `LABEL.DOMAIN`; returns a pointer to the domain. The root, where that would be too long.
+    /// Writes `LABEL.DOMAIN` and returns a pointer to the domain. Writes the root if that name would be too long.
     fn in_domain(&mut self, label: &str, domain: &str, pointer: Option<u16>) -> Option<Option<u16>> {
         if wire_length(&[label, domain]).is_none() {
             self.bytes(&[0])?;
@@ -119,12 +119,12 @@ impl<'a> Writer<'a> {
         Some(Some(pointer))
     }
 
-    /// Ends the message; its length.
+    /// Finishes the message. Returns its length.
     pub(crate) fn finish(self, query: &Query<'_>, code: Code, authoritative: bool) -> usize {
         let [i0, i1, f0, f1] = query.head;
         let aa = if authoritative { 0x04 } else { 0 };
         let tc = if self.truncated { 0x02 } else { 0 };
-        // QR; RD and CD as they came; RA.
+        // QR; RD and CD as in the question; RA.
         let flags = [0x80 | aa | tc | (f0 & 0x01), 0x80 | (f1 & 0x10) | code as u8];
         let [n0, n1] = self.answers.to_be_bytes();
         let [a0, a1] = self.authorities.to_be_bytes();
@@ -136,12 +136,12 @@ impl<'a> Writer<'a> {
         let [s0, s1] = query.payload().to_be_bytes();
         let dnssec_ok = if edns.dnssec_ok { 0x80 } else { 0 };
         let record = [0, 0, OPT as u8, s0, s1, 0, 0, dnssec_ok, 0, 0, 0];
-        // There is room: it was kept.
+        // The space has been reserved.
         self.out[self.at..self.at + OPT_LENGTH].copy_from_slice(&record);
         self.at + OPT_LENGTH
     }
 
-    /// Name (the question's), type, class, time to live.
+    /// Name (the question's), type, class, TTL.
     fn head(&mut self, kind: u16, ttl: u32) -> Option<()> {
         self.number(TO_QUESTION)?;
         self.rest_of_head(kind, ttl)
@@ -153,7 +153,7 @@ impl<'a> Writer<'a> {
         self.bytes(&ttl.to_be_bytes())
     }
 
-    /// The data that `write` writes, with its length before it.
+    /// Writes data with its length prefix.
     fn data(&mut self, write: impl FnOnce(&mut Self) -> Option<()>) -> Option<()> {
         let place = self.at;
         self.number(0)?;
@@ -170,7 +170,7 @@ impl<'a> Writer<'a> {
         self.bytes(&[0])
     }
 
-    /// The caller knows that it is at most 63 bytes long.
+    /// The caller ensures that the label has at most 63 bytes.
     fn label(&mut self, label: &str) -> Option<()> {
         self.bytes(&[u8::try_from(label.len()).ok()?])?;
         self.bytes(label.as_bytes())
@@ -180,7 +180,7 @@ impl<'a> Writer<'a> {
         self.bytes(&number.to_be_bytes())
     }
 
-    /// `None`: no room.
+    /// `None` if there is no room.
     fn bytes(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.at.checked_add(bytes.len()).filter(|end| *end <= self.end)?;
         self.out.get_mut(self.at..end)?.copy_from_slice(bytes);
@@ -194,7 +194,7 @@ fn labels(name: &str) -> impl Iterator<Item = &str> {
     name.split('.').filter(move |_| !name.is_empty())
 }
 
-/// Bytes of the name that the parts make together; `None` when it is none (RFC 1035, 2.3.4).
+/// Bytes of the name that the parts form together. `None` if it is not a valid name (RFC 1035, 2.3.4).
 fn wire_length(parts: &[&str]) -> Option<usize> {
     let mut length = 1;
     for label in parts.iter().flat_map(|part| labels(part)) {
@@ -206,7 +206,7 @@ fn wire_length(parts: &[&str]) -> Option<usize> {
     (2..=255).contains(&length).then_some(length)
 }
 
-/// Where in the name (lower case) the zone begins, when it lies in the zone.
+/// The offset of the zone in the name (lower case), if the name is in the zone.
 fn place_of(name: &str, zone: &str) -> Option<usize> {
     let place = name.len().checked_sub(zone.len()).filter(|_| !zone.is_empty())?;
     let whole = place == 0 || name.as_bytes()[place - 1] == b'.';

@@ -1,4 +1,4 @@
-//! Messages: questions as they come, replies as they go, and where a reply comes from.
+//! Messages: parsing questions, building replies, and the origins of replies.
 
 pub(super) mod encode;
 pub(super) mod origin;

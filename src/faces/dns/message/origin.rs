@@ -1,3 +1,3 @@
-//! Where replies come from: the word for it that counts and logs know.
+//! The origin of a reply, as counters and logs name it.
 
 pub(crate) use crate::engine::telemetry::Origin;

@@ -1,4 +1,4 @@
-//! Replies: from an answer of the zone to records, and from records to a message that fits its transport.
+//! Replies: converts an answer to records, and records to a message that fits its transport.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -12,17 +12,17 @@ use super::wire::{HEADER, MAX_UDP, PLAIN_UDP, Transport};
 use crate::engine::Snapshot;
 use crate::model::question::{Answer, Service};
 
-/// SOA refresh, retry and expire in seconds: of use to secondary servers only, of which there are none.
+/// SOA refresh, retry and expire in seconds. Only secondary servers use them, and there are none.
 pub(crate) const SOA_TIMES: (i32, i32, i32) = (3600, 600, 86_400);
 
-/// Bytes that services and their addresses may have in one message, which has 64 KiB.
+/// Bytes of the services and their addresses in one message, which can have 64 KiB.
 const SERVICES_MAX: usize = 60_000;
-/// Bytes of a SRV record besides its target (RFC 2782; the owner is compressed).
+/// Bytes of an SRV record besides its target (RFC 2782; the owner is compressed).
 const SERVICE_HEADER: usize = 18;
-/// Bytes of an address record besides its owner, at most.
+/// The maximum number of bytes of an address record besides its owner.
 const ADDRESS_SIZE: usize = 26;
 
-/// What is said, without the header bits that come from the request.
+/// The content of a reply, without the header bits that come from the request.
 #[derive(Debug, Clone)]
 pub(crate) struct Reply {
     pub(crate) code: ResponseCode,
@@ -36,7 +36,7 @@ pub(crate) struct Reply {
 }
 
 impl Reply {
-    /// No records, only a code.
+    /// A reply without records.
     pub(crate) fn error(code: ResponseCode) -> Self {
         Self {
             code,
@@ -53,7 +53,7 @@ impl Reply {
     }
 }
 
-/// How replies of ours are made: the state, the time to live in seconds, and by how much addresses are rotated.
+/// What local replies are built from: the state, the TTL in seconds, and by how much to rotate addresses.
 pub(crate) struct Local<'a> {
     pub(crate) snapshot: &'a Snapshot,
     pub(crate) ttl: u32,
@@ -61,7 +61,7 @@ pub(crate) struct Local<'a> {
 }
 
 impl Local<'_> {
-    /// The reply to a question about a name of ours; `None` when it is not ours.
+    /// The reply to a question about a local name. `None` if the name is not local.
     pub(crate) fn reply(&self, name: &Name, kind: RecordType, answer: Answer) -> Option<Reply> {
         let record = |data: RData| Record::from_rdata(name.clone(), self.ttl, data);
         let answers = match answer {
@@ -72,7 +72,7 @@ impl Local<'_> {
             Answer::Ptr(names) => names.iter().filter_map(|n| to_name(n)).map(|n| record(RData::PTR(PTR(n)))).collect(),
             Answer::Srv(services) => return Some(self.services(name, services)),
             Answer::Txt(texts) => texts.iter().map(|text| record(RData::TXT(txt(text)))).collect(),
-            // RFC 8482, 4.2: one small record, of a type that nobody asks for by itself.
+            // RFC 8482, 4.2: one small record, of a type that clients do not ask for otherwise.
             Answer::Any => vec![record(RData::HINFO(HINFO::new("RFC8482".into(), String::new())))],
             Answer::NoData => return Some(self.no_data(name, kind)),
             Answer::NxDomain => {
@@ -84,7 +84,8 @@ impl Local<'_> {
         Some(Reply::ours(ResponseCode::NoError, answers, Vec::new()))
     }
 
-    /// Where a service is, with the addresses of each target, as many as one message holds. Equal priorities take turns.
+    /// The SRV records of a service and the addresses of each target, as many as one message holds. Targets of equal
+    /// priority are rotated.
     fn services(&self, name: &Name, mut services: Vec<Service>) -> Reply {
         for equal in services.chunk_by_mut(|one, other| one.priority == other.priority) {
             equal.rotate_left(self.turn % equal.len());
@@ -100,7 +101,7 @@ impl Local<'_> {
                 self.ttl,
                 RData::SRV(SRV::new(priority, 1, port, host.clone())),
             ));
-            // A target that serves on several ports is told of once.
+            // The addresses of a target that serves on several ports are added once.
             for address in addresses.into_iter().filter(|_| !told.contains(&host)) {
                 let data = match address {
                     IpAddr::V4(v4) => RData::A(A(v4)),
@@ -116,7 +117,7 @@ impl Local<'_> {
         Reply { additionals, ..Reply::ours(ResponseCode::NoError, answers, Vec::new()) }
     }
 
-    /// NOERROR with SOA (RFC 2308, 2.2); the apex has its SOA and NS.
+    /// NOERROR with the SOA record (RFC 2308, 2.2). The apex has SOA and NS records.
     fn no_data(&self, name: &Name, kind: RecordType) -> Reply {
         let at_apex = to_name(&self.snapshot.domain).is_some_and(|apex| apex == *name);
         match kind {
@@ -129,8 +130,8 @@ impl Local<'_> {
         }
     }
 
-    /// Turns the list by one for each query, but keeps the networks in their order: the client's first network stays
-    /// the preferred one, and only the containers that share a name on it take turns.
+    /// Rotates the list by one for each query, but preserves the order of the networks: the client's first network
+    /// stays preferred, and only the containers that share a name on one network are rotated.
     pub(crate) fn rotated<T: Into<IpAddr> + Copy>(&self, mut list: Vec<T>) -> Vec<T> {
         if list.len() > 1 {
             let network =
@@ -142,14 +143,14 @@ impl Local<'_> {
         list
     }
 
-    /// The zone whose SOA says that a name is not there: an ancestor of the name, or resolvers ignore it. Ours is the
-    /// domain; a name without it hangs from the root.
+    /// The zone whose SOA record accompanies a negative answer. It must be an ancestor of the name, or resolvers ignore
+    /// it. It is the local domain; for a name outside it, the reverse zone or the root.
     fn zone_of(&self, name: &Name) -> Name {
         let zones = [self.snapshot.domain.as_str(), "in-addr.arpa", "ip6.arpa"];
         zones.into_iter().filter_map(to_name).find(|zone| zone.zone_of(name)).unwrap_or_else(Name::root)
     }
 
-    /// Counts changes, so it grows as a serial must.
+    /// The number of changes, which increases as a serial must.
     pub(crate) fn serial(&self) -> u32 {
         (self.snapshot.revision & u64::from(u32::MAX)) as u32
     }
@@ -167,12 +168,12 @@ impl Local<'_> {
     }
 }
 
-/// One text, cut into strings of at most 255 bytes, which readers put together again (RFC 7208, 3.3).
+/// One text, split into strings of at most 255 bytes, which readers concatenate (RFC 7208, 3.3).
 fn txt(text: &str) -> TXT {
     TXT::from_bytes(text.as_bytes().chunks(255).collect())
 }
 
-/// A name of ours as a domain name; `None` when it is too long for one (RFC 1035, 2.3.4).
+/// Converts a local name to a domain name. `None` if it is too long (RFC 1035, 2.3.4).
 fn to_name(text: &str) -> Option<Name> {
     let labels = text.trim_matches('.').split('.').map(str::as_bytes);
     let mut name = Name::from_labels(labels).ok()?;
@@ -180,8 +181,8 @@ fn to_name(text: &str) -> Option<Name> {
     Some(name)
 }
 
-/// The message that says it: questions and EDNS as asked, cut with TC set where it does not fit the transport. `None`
-/// when it cannot be written, which is logged.
+/// Encodes a reply, with the question and EDNS of the request, in a length that fits the transport (see [`fitting`]).
+/// `None` if it cannot be encoded, which is logged.
 pub(crate) fn message(request: &Message, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
     let mut metadata = Metadata::response_from_request(&request.metadata);
     metadata.recursion_available = true;
@@ -190,7 +191,7 @@ pub(crate) fn message(request: &Message, reply: Reply, transport: Transport) -> 
     metadata.authentic_data = reply.authentic;
     let mut message = Message::new(metadata.id, metadata.message_type, metadata.op_code);
     message.metadata = metadata;
-    // More than one is an error (RFC 9619), and all of them might not fit.
+    // More than one question is an error (RFC 9619), and all of them might not fit.
     if request.queries.len() == 1 {
         message.queries.clone_from(&request.queries);
     }
@@ -215,8 +216,8 @@ pub(crate) fn message(request: &Message, reply: Reply, transport: Transport) -> 
     }
 }
 
-/// The same for an upstream's reply: names in it that the question's name ends in, and that name itself, get the client's
-/// case, because they point to the question.
+/// Encodes an upstream's reply. The names in it that are compressed to the question's name or a suffix of it get the
+/// client's letter case, because they point to the question.
 pub(crate) fn forwarded(request: &Message, reply: Reply, transport: Transport) -> Option<Vec<u8>> {
     let mut lower = request.clone();
     lower.queries.iter_mut().for_each(|query| _ = query.set_name(query.name().to_lowercase()));
@@ -230,9 +231,9 @@ pub(crate) fn forwarded(request: &Message, reply: Reply, transport: Transport) -
     Some(bytes)
 }
 
-/// The message in at most `limit` bytes. What does not fit is dropped: first the additional records, which nobody has
-/// to be told about, then as many answers as need be. The OPT record always stays (RFC 6891, 7). TC makes the client
-/// come again over TCP; resolvers that do not (old musl) use the answers that are left.
+/// Encodes the message in at most `limit` bytes. What does not fit is dropped: first the additional records, which are
+/// optional, then the authority records and as many answers as necessary. The OPT record always stays (RFC 6891, 7). TC
+/// makes the client ask again over TCP; resolvers that do not (old musl) use the remaining answers.
 fn fitting(mut message: Message, limit: usize) -> Result<Vec<u8>, hickory_proto::ProtoError> {
     let bytes = message.to_vec()?;
     if bytes.len() <= limit {
@@ -256,8 +257,8 @@ fn fitting(mut message: Message, limit: usize) -> Result<Vec<u8>, hickory_proto:
     message.to_vec()
 }
 
-/// A message of a header alone, for what is too broken to have a question: ID, operation, RD and CD as in the
-/// `request`'s header.
+/// A message with only a header, for a request whose question is unreadable: ID, operation, RD and CD are those of the
+/// `request`.
 pub(crate) fn header_only(request: [u8; 4], code: ResponseCode) -> Vec<u8> {
     let [i0, i1, f0, f1] = request;
     vec![i0, i1, 0x80 | (f0 & 0x79), 0x80 | (f1 & 0x10) | code.low(), 0, 0, 0, 0, 0, 0, 0, 0]

@@ -1,13 +1,13 @@
-//! Reading what comes in (RFC 1035, 4.1; RFC 6891, 6.1): a strict reader of ordinary questions, for the fast path.
-//! What it does not understand is no error: hickory's reader, which knows everything, gets it on the slow path.
+//! Parses requests (RFC 1035, 4.1; RFC 6891, 6.1): a strict parser of ordinary questions, for the fast path. A message
+//! that it does not understand is no error: the slow path parses it with hickory, which supports everything.
 
-/// Largest UDP message we send or ask for: fits every path without fragments (DNS flag day 2020).
+/// The largest UDP message that netd sends or requests. It fits every path without fragmentation (DNS flag day 2020).
 pub(crate) const MAX_UDP: u16 = 1232;
 /// Largest UDP message for a client without EDNS (RFC 1035, 4.2.1).
 pub(crate) const PLAIN_UDP: u16 = 512;
 /// Length of a message's header.
 pub(crate) const HEADER: usize = 12;
-/// Longest name on the wire, the root's byte included (RFC 1035, 2.3.4).
+/// Longest name on the wire, including the root's byte (RFC 1035, 2.3.4).
 const NAME_MAX: usize = 255;
 /// Class IN.
 const IN: u16 = 1;
@@ -16,7 +16,7 @@ pub(crate) const OPT: u16 = 41;
 const OPT_LOW: u8 = OPT as u8;
 /// Length of an OPT record without options.
 const OPT_LENGTH: usize = 11;
-/// EDNS options whose content hickory checks: the slow path says what is wrong with them.
+/// EDNS options whose content hickory checks. The slow path reports errors in them.
 const CHECKED_OPTIONS: [u16; 2] = [3, 8];
 
 /// QR, in the third byte of a message.
@@ -26,56 +26,56 @@ const OPCODE: u8 = 0x78;
 /// DO, in the flags of an OPT record.
 const DNSSEC_OK: u16 = 0x8000;
 
-/// How a message came, which decides how long the reply may be.
+/// The transport of a message, which limits the length of the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Transport {
     Udp,
     Tcp,
 }
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "lives on the stack for one question; a box would be an allocation each")]
 pub(crate) enum Incoming<'a> {
     /// An ordinary question of class IN.
     Query(Query<'a>),
-    /// Something that needs a closer look.
+    /// A message for the slow path.
     Odd,
-    /// Nothing to be answered: too short, or itself a reply (an answer to it could go round in circles).
+    /// A message that gets no reply: too short, or itself a reply (answering replies could loop).
     Nothing,
 }
 
 /// An ordinary question.
 #[derive(Debug)]
 pub(crate) struct Query<'a> {
-    /// ID and flags as they came.
+    /// ID and flags, as received.
     pub(crate) head: [u8; 4],
-    /// Name, type and class as they came, to be echoed byte for byte.
+    /// Name, type and class, as received, to be echoed byte for byte.
     pub(crate) question: &'a [u8],
     /// The type's number.
     pub(crate) kind: u16,
-    /// The name that is asked for.
+    /// The requested name.
     pub(crate) name: Text,
-    /// What the OPT record says, if there is one.
+    /// The content of the OPT record, if there is one.
     pub(crate) edns: Option<Edns>,
 }
 
-/// What matters of an OPT record.
+/// The relevant content of an OPT record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Edns {
-    /// The reply the client can take, in bytes.
+    /// The largest reply that the client accepts, in bytes.
     pub(crate) size: u16,
     /// DO (RFC 3225).
     pub(crate) dnssec_ok: bool,
 }
 
 impl Query<'_> {
-    /// The UDP payload we declare, which is what the client can take, within our bounds.
+    /// The UDP payload size to declare: the size that the client accepts, within netd's bounds.
     pub(crate) fn payload(&self) -> u16 {
         self.edns.map_or(PLAIN_UDP, |edns| edns.size.clamp(PLAIN_UDP, MAX_UDP))
     }
 
-    /// Bytes that the reply may have.
+    /// The maximum length of the reply in bytes.
     pub(crate) fn limit(&self, transport: Transport) -> usize {
         match transport {
             Transport::Udp => self.payload().into(),
@@ -84,8 +84,8 @@ impl Query<'_> {
     }
 }
 
-/// A name in lower case, labels parted by dots, without the final one. The letter at place N stands at
-/// `HEADER + N + 1` on the wire, so a label that begins at N has its length at `HEADER + N`.
+/// A name in lower case, with its labels separated by dots and without the final dot. The byte at offset N is at
+/// `HEADER + N + 1` on the wire, so the length of a label that begins at N is at `HEADER + N`.
 pub(crate) struct Text {
     bytes: [u8; NAME_MAX],
     length: usize,
@@ -93,7 +93,7 @@ pub(crate) struct Text {
 
 impl Text {
     pub(crate) fn as_str(&self) -> &str {
-        // Made of ASCII letters, digits, hyphens, underscores and dots only.
+        // It consists of ASCII letters, digits, hyphens, underscores and dots only.
         std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 }
@@ -104,18 +104,18 @@ impl std::fmt::Debug for Text {
     }
 }
 
-/// The type that the first question of any message asks for, to be counted; 0, which is no type, where there is none.
+/// The type of the first question of any message, for the counters. 0, which is no type, if there is none.
 pub(crate) fn kind(message: &[u8]) -> u16 {
     let mut at = HEADER;
-    // Compressed names do not come first.
+    // The first name of a message cannot be compressed.
     while let Some(length @ 1..=63) = message.get(at) {
         at += 1 + usize::from(*length);
     }
     message.get(at + 1..).and_then(<[u8]>::first_chunk).map_or(0, |kind| u16::from_be_bytes(*kind))
 }
 
-/// The code of a reply of ours. Its upper bits stand in the OPT record (RFC 6891, 6.1.3), which we write last and
-/// without options.
+/// The response code of a reply of netd. Its upper bits are in the OPT record (RFC 6891, 6.1.3), which netd writes last
+/// and without options.
 pub(crate) fn code(reply: &[u8]) -> u16 {
     let low = reply.get(3).map_or(0, |flags| u16::from(flags & 0x0f));
     let high = match reply.last_chunk::<OPT_LENGTH>() {
@@ -125,7 +125,7 @@ pub(crate) fn code(reply: &[u8]) -> u16 {
     high << 4 | low
 }
 
-/// What a message is.
+/// Parses a message.
 pub(crate) fn read(message: &[u8]) -> Incoming<'_> {
     let Some(header) = message.first_chunk::<HEADER>() else {
         return Incoming::Nothing;
@@ -138,7 +138,7 @@ pub(crate) fn read(message: &[u8]) -> Incoming<'_> {
 
 fn query<'a>(header: &[u8; HEADER], message: &'a [u8]) -> Option<Query<'a>> {
     let [i0, i1, f0, f1, counts @ .., additionals] = header;
-    // One question, no answers, no authorities, at most 255 additional records.
+    // One question, no answers, no authorities, at most one additional record.
     if f0 & OPCODE != 0 || *counts != [0, 1, 0, 0, 0, 0, 0] || *additionals > 1 {
         return None;
     }
@@ -157,8 +157,8 @@ fn query<'a>(header: &[u8; HEADER], message: &'a [u8]) -> Option<Query<'a>> {
     Some(Query { head: [*i0, *i1, *f0, *f1], question, kind, name, edns })
 }
 
-/// The name at the beginning, and what follows it. Compressed names, the root, and names that would have to be escaped
-/// as text are for the slow path.
+/// Parses the name at the beginning. Returns it and the bytes after it. Compressed names, the root, and names that need
+/// escaping as text are left to the slow path.
 fn name(message: &[u8]) -> Option<(Text, &[u8])> {
     let mut text = Text { bytes: [0; NAME_MAX], length: 0 };
     let mut at = 0;
@@ -168,7 +168,7 @@ fn name(message: &[u8]) -> Option<(Text, &[u8])> {
             break;
         }
         let label = message.get(at + 1..at + 1 + length)?;
-        // With the root's byte behind it the name must not become too long.
+        // The name including the root's byte must not exceed the maximum.
         if length > 63 || at + 1 + length + 1 > NAME_MAX || label[0] == b'-' {
             return None;
         }
@@ -187,7 +187,7 @@ fn name(message: &[u8]) -> Option<(Text, &[u8])> {
     (text.length > 0).then(|| (text, &message[at + 1..]))
 }
 
-/// An OPT record of version 0 that takes up the whole rest.
+/// Parses an OPT record of version 0 that fills the rest of the message.
 fn edns(rest: &[u8]) -> Option<Edns> {
     let (fixed, mut options) = rest.split_first_chunk::<11>()?;
     let [root, t0, t1, s0, s1, _, version, f0, f1, l0, l1] = *fixed;

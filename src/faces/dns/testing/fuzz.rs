@@ -1,5 +1,5 @@
-//! A door to the packet path for who attacks it, the properties and the fuzzer (`scripts/bench fuzz`): any bytes of any
-//! client go both ways over a small state, and what must always hold is checked.
+//! The entry to packet processing for attacks: the property tests and the fuzzer (`scripts/bench fuzz`). Both paths
+//! process arbitrary bytes from any client against a small state, and the invariants are checked.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "never part of the daemon")]
 
 use std::net::SocketAddr;
@@ -19,14 +19,14 @@ use crate::faces::dns::{Config, View};
 use crate::model::desired::Desired;
 
 const TTL: u32 = 5;
-/// Who asks: containers on one network or two, the gateway, and somebody unknown.
+/// The clients: containers on one network or two, the gateway, and an unknown address.
 pub(crate) const CLIENTS: [&str; 8] =
     ["10.0.0.2", "10.0.0.3", "10.1.0.4", "10.0.0.5", "10.2.0.6", "fd00::2", "10.0.0.1", "192.0.2.1"];
-/// Those of them that are on net1 only.
+/// The clients that are on net1 only.
 const ON_NET1: [&str; 3] = ["10.0.0.2", "10.0.0.5", "fd00::2"];
 
-/// net1, net2 and Net3.lan; containers web (net1), db (net1, net2), far (net2), a.b (net1) and c0 to c99 (net1) with
-/// the alias `pool`.
+/// net1, net2 and Net3.lan; containers web (net1), db (net1, net2), far (net2), a.b (net1), hid (Net3.lan) and c0 to
+/// c99 (net1) with the alias `pool`.
 fn build(domain: &str) -> Snapshot {
     let mut desired = Desired::default();
     for (n, name) in ["net1", "net2", "Net3.lan"].into_iter().enumerate() {
@@ -60,11 +60,11 @@ fn build(domain: &str) -> Snapshot {
     Snapshot { desired, domain: domain.into(), revision: 7, ..Snapshot::default() }
 }
 
-/// The domains that the states are under.
+/// The domains of the states.
 pub(crate) const DOMAINS: [&str; 4] = ["internal", "corp.example.com", "Internal", ""];
 static SNAPSHOTS: LazyLock<[Arc<Snapshot>; 4]> = LazyLock::new(|| DOMAINS.map(|domain| Arc::new(build(domain))));
 
-/// That state under one of the domains.
+/// The state with one of the domains.
 pub(crate) fn snapshot(domain: &str) -> &'static Arc<Snapshot> {
     let index = DOMAINS.iter().position(|known| *known == domain).unwrap();
     &SNAPSHOTS[index]
@@ -77,7 +77,7 @@ fn handler(snapshot: &Arc<Snapshot>) -> Handler {
     Handler::new(config, view)
 }
 
-/// What the fast path replies; `None`: it leaves the message to the slow path.
+/// The fast path's reply. `None` if it leaves the message to the slow path.
 pub(crate) fn fast_path(
     snapshot: &Snapshot,
     message: &[u8],
@@ -103,7 +103,7 @@ pub(crate) fn fast_path(
     }
 }
 
-/// What the slow path replies; `None`: it would ask an upstream.
+/// The slow path's reply. `None` if it would ask an upstream.
 pub(crate) fn slow(
     snapshot: &Arc<Snapshot>,
     message: &[u8],
@@ -116,7 +116,7 @@ pub(crate) fn slow(
     }
 }
 
-/// What a reply to these bytes may have at most; what cannot be read is a client without EDNS.
+/// The maximum length of the reply to these bytes. An unreadable message counts as one without EDNS.
 pub(crate) fn allowed(message: &[u8], transport: Transport) -> usize {
     let edns = Message::from_vec(message).ok().and_then(|message| message.edns);
     match transport {
@@ -125,8 +125,8 @@ pub(crate) fn allowed(message: &[u8], transport: Transport) -> usize {
     }
 }
 
-/// One run of the fuzzer: the first byte says who asks how under which domain, the rest is the message. Panics when
-/// something that must hold does not.
+/// One run of the fuzzer. The first byte selects client, transport and domain; the rest is the message. Panics if an
+/// invariant is violated.
 pub fn attack(input: &[u8]) {
     let Some((choice, message)) = input.split_first() else { return };
     let choice = usize::from(*choice);
@@ -135,8 +135,8 @@ pub fn attack(input: &[u8]) {
     check(message, client, transport, snapshot(DOMAINS[choice / 16 % 4]));
 }
 
-/// What must hold for any bytes: no panic, no reply that is longer than allowed, that cannot be read, that belongs to
-/// another question or tells of a network that the client is not on; both ways say the same.
+/// Checks the invariants for any bytes: no panic; no reply that is longer than allowed, is unreadable, belongs to
+/// another question or reveals a network that the client is not on; both paths give the same reply.
 pub(crate) fn check(bytes: &[u8], client: SocketAddr, transport: Transport, state: &Arc<Snapshot>) {
     let replies = [fast_path(state, bytes, client, transport), slow(state, bytes, client, transport)];
     let asked = Message::from_vec(bytes).ok();

@@ -1,5 +1,5 @@
-//! Properties of both ways to a reply: they say the same, no bytes make them panic, no reply is longer than allowed, and
-//! nobody is told of a network that he is not on.
+//! Properties of both paths: they give the same reply, no bytes make them panic, no reply is longer than allowed, and
+//! no reply reveals a network that the client is not on.
 
 use std::net::SocketAddr;
 

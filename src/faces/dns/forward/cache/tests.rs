@@ -1,4 +1,4 @@
-//! What is kept, for how long, and that it is told alike on both ways.
+//! Tests: what is cached, for how long, and that both paths give the same answer.
 
 use std::net::Ipv4Addr;
 
@@ -115,7 +115,7 @@ fn a_failure_makes_an_answer_last_longer() {
     assert!(!cache.renew_later(key.as_bytes()));
     let answer = Record::from_rdata(name("www.example."), 60, RData::A(A::new(192, 0, 2, 1)));
     let reply = Reply { answers: vec![answer], ..Reply::error(ResponseCode::NoError) };
-    // Of the host's own resolver: to fall back on only.
+    // An answer of the host's own resolver, which is a fallback only.
     cache.keep(key.as_bytes(), &question.query, &reply, false);
     assert_eq!(cache.get(key.as_bytes()).unwrap().age(), Age::Stale);
     assert!(cache.renew_later(key.as_bytes()));

@@ -1,5 +1,5 @@
-//! Name servers over connections: TCP where an answer is too long for UDP, TLS and HTTPS where the configuration says so.
-//! hickory opens and keeps the connections, but for those within a container, each of which has one question.
+//! Name servers over connections: TCP for answers that are too long for UDP, TLS and HTTPS if the configuration says
+//! so. hickory opens and reuses the connections, except those within a container, which carry one question each.
 
 use std::fmt;
 use std::io;
@@ -25,13 +25,13 @@ use crate::engine::listener::Resolver;
 use crate::faces::dns::message::reply::Reply;
 use crate::model::upstream::{Transport, Upstream};
 
-/// Questions that may be under way in one connection.
+/// In-flight questions of one connection.
 const UNDER_WAY: usize = 16_384;
 
 /// One server over connections.
 pub(super) type Pool = NameServerPool<TokioRuntimeProvider>;
 
-/// Whose certificates are believed: Mozilla's list, and further ones.
+/// The certificate authorities to trust: Mozilla's list, and further ones.
 #[derive(Clone, Default)]
 pub struct Roots(Vec<CertificateDer<'static>>);
 
@@ -42,7 +42,7 @@ impl fmt::Debug for Roots {
 }
 
 impl Roots {
-    /// Those of a file in PEM form (RFC 7468). The error says what is wrong with it.
+    /// Reads the certificates of a PEM file (RFC 7468). The error says what is wrong with the file.
     pub fn read(file: &Path) -> Result<Self, String> {
         let wrong = |why: String| format!("read the certificates in {}: {why}", file.display());
         let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
@@ -59,7 +59,7 @@ impl Roots {
     }
 }
 
-/// What all pools have in common.
+/// The settings that all pools share.
 pub(super) fn context(roots: &Roots) -> Result<Arc<PoolContext>, String> {
     let mut store = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     store.add_parsable_certificates(roots.0.iter().cloned());
@@ -76,7 +76,7 @@ pub(super) fn context(roots: &Roots) -> Result<Arc<PoolContext>, String> {
     Ok(Arc::new(PoolContext::new(options, TlsConfig { config })))
 }
 
-/// A pool of one server: the order of several is ours to keep, because it has a meaning.
+/// A pool of one server. netd orders several servers itself, because their order has a meaning.
 pub(super) fn pool(upstream: &Upstream, context: Arc<PoolContext>) -> Pool {
     let ip = upstream.address.ip();
     let name = |name: &Option<_>| Arc::from(name.as_ref().map_or_else(|| ip.to_string(), |name| format!("{name}")));
@@ -93,12 +93,12 @@ pub(super) fn pool(upstream: &Upstream, context: Arc<PoolContext>) -> Pool {
     NameServerPool::from_config([server], context, TokioRuntimeProvider::default())
 }
 
-/// What the server says.
+/// Asks the server.
 pub(super) async fn ask(pool: &Pool, message: Message) -> Result<Reply, Failure> {
     let request = DnsRequest::new(message, DnsRequestOptions::default());
     match pool.send(request).next().await.unwrap_or(Err(NetError::NoConnections)) {
         Ok(response) => Ok(super::reply(response.into_message())),
-        // hickory makes an error of every reply without an answer.
+        // hickory turns every reply without an answer into an error.
         Err(NetError::Dns(DnsError::NoRecordsFound(none))) => {
             let soa = || none.soa.map(|soa| vec![soa.into_record_of_rdata()]).unwrap_or_default();
             let authorities = none.authorities.map_or_else(soa, |records| records.to_vec());
@@ -113,7 +113,7 @@ pub(super) async fn ask(pool: &Pool, message: Message) -> Result<Reply, Failure>
     }
 }
 
-/// What the resolver in a container says.
+/// Asks the resolver in a container.
 pub(super) async fn ask_within(resolver: Arc<Resolver>, message: Message) -> Result<Reply, Failure> {
     let question = message.to_vec().map_err(|error| Failure::Unreadable(error.to_string()))?;
     let answer = exchange(resolver, &question).await.map_err(|error| Failure::Unreachable(error.to_string()))?;
@@ -125,7 +125,7 @@ pub(super) async fn ask_within(resolver: Arc<Resolver>, message: Message) -> Res
     }
 }
 
-/// Each with its length before it (RFC 1035, 4.2.2).
+/// Exchanges messages with their length prefix (RFC 1035, 4.2.2).
 async fn exchange(resolver: Arc<Resolver>, question: &[u8]) -> io::Result<Vec<u8>> {
     let stream = tokio::task::spawn_blocking(move || resolver.tcp()).await??;
     let mut stream = TcpStream::from_std(stream)?;

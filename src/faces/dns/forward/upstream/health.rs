@@ -1,4 +1,4 @@
-//! How a name server has done lately: its round trip, and whether it is asked before or after the others.
+//! The health of a name server: its round-trip time, and whether it is asked before or after the others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use crate::base::monotonic;
 use crate::engine::dns::names::UpstreamHealth;
 
-/// How long a server that was silent is asked last; twice as long each further time, up to the most.
+/// How long a silent server is asked last. Doubled each further time, up to the maximum.
 const PENALTY: Duration = Duration::from_secs(5);
 const PENALTY_MAX: Duration = Duration::from_secs(60);
-/// How long the one query that tries it afterwards is alone in that.
+/// How long the one query that probes a server after that is the only one.
 const TRIAL: Duration = Duration::from_secs(2);
-/// A server that has not answered within so many of its round trips is late, within these bounds. The lower one is for
-/// recursion: a name that it does not know yet takes it longer than one round trip.
+/// A server that has not answered within this many of its round trips is late, within these bounds. The lower bound
+/// allows for recursion: resolving a name that is not in the server's cache takes longer than one round trip.
 const LATE_ROUND_TRIPS: u32 = 3;
 const LATE_MIN: Duration = Duration::from_millis(60);
 const LATE_MAX: Duration = Duration::from_millis(150);
@@ -31,7 +31,7 @@ struct State {
     round_trip: Option<Duration>,
     /// When it last answered.
     heard: Option<Instant>,
-    /// Until when it is asked last, and for how long that was set.
+    /// Until when it is asked last, and the duration of that penalty.
     out_until: Option<Instant>,
     penalty: Duration,
 }
@@ -54,12 +54,12 @@ impl Health {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It is being asked.
+    /// Counts a question to the server.
     pub(super) fn asked(&self) {
         self.count(Count::Asked);
     }
 
-    /// Something came from it after `round_trip`; `good`: an answer.
+    /// Records a reply that arrived after `round_trip`. `good`: it is an answer.
     pub(super) fn heard(&self, round_trip: Option<Duration>, good: bool) {
         self.count(if good { Count::Answered } else { Count::Failed });
         let mut state = self.state();
@@ -69,13 +69,13 @@ impl Health {
         (state.heard, state.out_until, state.penalty) = (Some(monotonic::now()), None, Duration::ZERO);
     }
 
-    /// It is there, whatever becomes of the question.
+    /// Records that the server responds, regardless of the result of the question.
     pub(super) fn alive(&self) {
         self.state().heard = Some(monotonic::now());
     }
 
-    /// Nothing came on what it was asked at `since`. It is asked last for some time, unless it has answered others;
-    /// true when that is new.
+    /// Records that nothing arrived for a question of `since`. The server is then asked last for some time, unless it
+    /// has answered other questions meanwhile. Returns whether it has become silent by this.
     pub(super) fn silent(&self, since: Instant) -> bool {
         self.count(Count::Silent);
         let (mut state, now) = (self.state(), monotonic::now());
@@ -90,7 +90,8 @@ impl Health {
         new
     }
 
-    /// Whether it is asked in its turn. Once its time is over, one query tries it, and if that is answered, all do.
+    /// Whether to ask the server at its place in the order. After the penalty one query probes the server; an answer
+    /// ends the penalty.
     pub(super) fn has_turn(&self) -> bool {
         let (mut state, now) = (self.state(), monotonic::now());
         match state.out_until {
@@ -101,7 +102,7 @@ impl Health {
         true
     }
 
-    /// Whether it was silent lately.
+    /// Whether the server was silent lately.
     pub(crate) fn is_out(&self) -> bool {
         self.state().out_until.is_some()
     }
@@ -112,7 +113,7 @@ impl Health {
         round_trip.map_or(LATE_MAX, |known| (known * LATE_ROUND_TRIPS).clamp(LATE_MIN, LATE_MAX))
     }
 
-    /// For people, under the server's address.
+    /// The health to report under the server's address.
     pub(crate) fn told(&self, server: String) -> UpstreamHealth {
         let count = |count: Count| self.counts[count as usize].load(Ordering::Relaxed);
         let state = *self.state();

@@ -1,5 +1,5 @@
-//! One name server, and how it is asked: over UDP through sockets of our own (`pool`), over TCP, TLS and HTTPS through
-//! hickory's connections (`encrypted`); `health` remembers how it does, `race` asks several of them.
+//! One name server, and how to ask it: over UDP through sockets of netd (`udp_pool`), over TCP, TLS and HTTPS through
+//! hickory's connections (`encrypted`). `health` records its health, `race` asks several servers.
 
 mod encrypted;
 mod health;
@@ -30,44 +30,44 @@ use crate::faces::dns::message::reply::Reply;
 use crate::faces::dns::message::wire::{HEADER, MAX_UDP};
 use crate::model::upstream::{Transport, Upstream};
 
-/// All upstreams together get this long: below the 5 s after which stub resolvers ask again (resolv.conf(5), `timeout`),
-/// so that SERVFAIL is heard instead of nothing.
+/// The time for all upstreams together. It is shorter than the 5 s after which stub resolvers ask again
+/// (resolv.conf(5), `timeout`), so that they receive SERVFAIL instead of nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(4400);
-/// A server that says nothing for this long, to no try, is silent.
+/// A server that answers no attempt for this long is silent.
 const SILENCE: Duration = Duration::from_millis(2000);
-/// A datagram may be lost: it is sent again after so many times the time after which the server is late.
+/// A datagram may be lost: it is sent again after these multiples of the time after which the server is late.
 const AGAIN: [u32; 2] = [3, 8];
 
-/// A question as it is sent: the name in random case or in the client's, the same for all servers and tries.
+/// A question as it is sent: the name in random case or in the client's, the same for all servers and attempts.
 #[derive(Debug, Clone)]
 pub(crate) struct Sent {
     query: Query,
     flags: Flags,
-    /// Name and type as they stand in a message.
+    /// Name and type in wire format.
     pub(crate) as_sent: Arc<[u8]>,
 }
 
 /// Why a server gave no answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Failure {
-    /// It said so: SERVFAIL, REFUSED or FORMERR.
+    /// It replied with an error: SERVFAIL, REFUSED or FORMERR.
     Said(ResponseCode),
-    /// Nothing came.
+    /// No reply arrived.
     Silent,
-    /// Nothing can get there, or the connection broke.
+    /// The server cannot be reached, or the connection broke.
     Unreachable(String),
-    /// It answered what cannot be read.
+    /// It sent an unreadable reply.
     Unreadable(String),
 }
 
-/// How long an answer is waited for, and what then.
+/// How long to wait for an answer, and what to do then.
 #[derive(Debug, Clone, Copy)]
 enum Wait {
-    /// The question is sent again.
+    /// Send the question again.
     Again(Duration),
-    /// The server counts as silent.
+    /// Count the server as silent.
     Silence,
-    /// It is given up.
+    /// Give up.
     End,
 }
 
@@ -77,20 +77,20 @@ pub(crate) struct Server {
     pub(crate) health: health::Health,
     pool: UdpPool,
     streams: Streams,
-    /// It was seen to answer in another case than it was asked in.
+    /// It has answered in a different letter case than that of the question.
     any_case: AtomicBool,
-    /// It was seen not to know EDNS.
+    /// It has shown that it does not support EDNS.
     no_edns: AtomicBool,
 }
 
-/// How it is asked over a connection.
+/// How to ask it over a connection.
 enum Streams {
     Pool(Box<Pool>),
-    /// It is in a container, and asked from within.
+    /// The server is in a container and is asked from within.
     Within(Arc<Resolver>),
 }
 
-/// Makes servers.
+/// Creates servers.
 pub(crate) struct Maker(Arc<PoolContext>);
 
 impl Maker {
@@ -124,7 +124,7 @@ impl Sent {
         &self.query
     }
 
-    /// The same in lower case, for a server that does not keep the case.
+    /// The same in lower case, for a server that does not preserve the case.
     fn in_lower_case(&self) -> Self {
         let mut query = self.query.clone();
         query.set_name(query.name().to_lowercase());
@@ -158,7 +158,7 @@ impl Server {
         }
     }
 
-    /// The one in a container.
+    /// The resolver in a container.
     pub(crate) fn within(resolver: Resolver) -> Self {
         let address = SocketAddr::from(resolver.address());
         let resolver = Arc::new(resolver);
@@ -166,14 +166,14 @@ impl Server {
         Self::new(Upstream { address, transport: Transport::Plain }, pool, Streams::Within(resolver))
     }
 
-    /// What it says; an error when another server is to be asked.
+    /// Asks the server. An error means that another server is to be asked.
     pub(crate) async fn ask(&self, sent: &Arc<Sent>) -> Result<Reply, Failure> {
         let started = monotonic::now();
         self.health.asked();
         let said = match self.upstream.transport {
             Transport::Plain => self.ask_plain(sent, started).await,
             Transport::Tls { .. } | Transport::Https { .. } => {
-                // On the heap only where it is needed: every question that waits would have the room for it.
+                // Boxed: otherwise every waiting question would reserve the memory for it.
                 let whole = Box::pin(timeout(PATIENCE, self.over_stream(sent.message(true))));
                 whole.await.unwrap_or(Err(Failure::Silent))
             }
@@ -182,7 +182,7 @@ impl Server {
         match &said {
             Ok(_) => self.health.heard(round_trip, true),
             Err(Failure::Said(_) | Failure::Unreadable(_)) => self.health.heard(round_trip, false),
-            // Told when it happened.
+            // `over_udp` has reported it already.
             Err(Failure::Silent) if self.upstream.transport == Transport::Plain => {}
             Err(failure @ (Failure::Silent | Failure::Unreachable(_))) => self.was_silent(started, failure),
         }
@@ -196,7 +196,7 @@ impl Server {
         let mut with_edns = !self.no_edns.load(Ordering::Relaxed);
         let mut message = self.over_udp(sent, with_edns, started).await?;
         if message.metadata.response_code == ResponseCode::FormErr && with_edns {
-            // RFC 6891, 7: it may be too old for EDNS.
+            // The server may be too old for EDNS (RFC 6891, 7).
             with_edns = false;
             message = self.over_udp(sent, with_edns, started).await?;
             self.no_edns.store(message.metadata.response_code != ResponseCode::FormErr, Ordering::Relaxed);
@@ -221,7 +221,7 @@ impl Server {
         }
     }
 
-    /// The reply to a question over UDP, sent again when nothing comes.
+    /// Asks over UDP, and sends the question again if nothing arrives.
     async fn over_udp(&self, sent: &Arc<Sent>, with_edns: bool, started: Instant) -> Result<Box<Message>, Failure> {
         let mut any_case = self.any_case.load(Ordering::Relaxed);
         let mut sent = if any_case { Arc::new(sent.in_lower_case()) } else { sent.clone() };
@@ -239,7 +239,7 @@ impl Server {
                     self.any_case.fetch_or(any_case, Ordering::Relaxed);
                     return read(answer, &sent).map(Box::new);
                 }
-                // Asked again at once, without regard to case: if that is answered, it does not keep the case.
+                // Ask again at once, ignoring case: if the server answers that, it does not preserve the case.
                 Ok(Received::OtherCase) if !any_case => {
                     (any_case, sent, send) = (true, Arc::new(sent.in_lower_case()), true);
                 }
@@ -247,7 +247,7 @@ impl Server {
                 Ok(Received::Refused) => return Err(Failure::Unreachable("nobody listens there".into())),
                 Err(_) => match wait {
                     Wait::Again(_) => send = true,
-                    // It may still answer, but the next questions go to others first.
+                    // It may still answer, but later questions go to other servers first.
                     Wait::Silence => {
                         send = false;
                         self.was_silent(started, &Failure::Silent);
@@ -258,7 +258,7 @@ impl Server {
         }
     }
 
-    /// In a function of its own: a question that waits keeps no message.
+    /// A separate function, so that a waiting question does not hold the message.
     async fn send(
         &self,
         sent: &Sent,
@@ -271,7 +271,7 @@ impl Server {
         pending.map_err(|error| Failure::Unreachable(error.to_string()))
     }
 
-    /// Remembers that nothing came since then.
+    /// Records that nothing has arrived since `since`.
     fn was_silent(&self, since: Instant, failure: &Failure) {
         if self.health.silent(since) {
             warn!(server = %self.upstream, ?failure, "a name server does not answer: others are asked first");
@@ -279,18 +279,18 @@ impl Server {
     }
 }
 
-/// How long an answer is waited for, one time after the other.
+/// The successive waits for an answer.
 #[derive(Debug)]
 struct Waits {
     late: Duration,
-    /// How many of [`AGAIN`] have been.
+    /// How many of [`AGAIN`] have been used.
     again: usize,
     silence: bool,
 }
 
 impl Waits {
     fn of(health: &health::Health) -> Self {
-        // What is lost on the way to a server that was silent is no great loss.
+        // Do not send again to a server that was silent lately: a lost datagram does not matter there.
         Self { late: health.late(), again: if health.is_out() { AGAIN.len() } else { 0 }, silence: true }
     }
 }
@@ -326,7 +326,8 @@ fn encoded(sent: &Sent, with_edns: bool) -> Result<(Vec<u8>, Arc<[u8]>), Failure
     Ok((message, question))
 }
 
-/// The answer to a question, whose random case nobody else is to see: names that point to it get lower case.
+/// Parses the answer to a question. Its random case must not be passed on: names that point to the question become
+/// lower case.
 fn read(mut answer: Vec<u8>, sent: &Sent) -> Result<Message, Failure> {
     // Errors may come without the question.
     let name = sent.as_sent.len() - 2;
@@ -338,7 +339,8 @@ fn read(mut answer: Vec<u8>, sent: &Sent) -> Result<Message, Failure> {
     Message::from_vec(&answer).map_err(|error| Failure::Unreadable(error.to_string()))
 }
 
-/// A reply as it is passed on: names like the question's in lower case, because the client's own case goes there.
+/// Converts a reply for the client. Names that equal the question's become lower case, because the client's own case
+/// replaces them.
 fn reply(message: Message) -> Reply {
     let asked: Option<Name> = message.queries.first().map(|query| query.name().to_lowercase());
     let Message { metadata, mut answers, mut authorities, mut additionals, .. } = message;

@@ -1,8 +1,8 @@
-//! Asking several name servers: in their order, without waiting long for one of them.
+//! Asks several name servers, in order, without waiting long for any one of them.
 //!
-//! The order has a meaning: whoever lists a company's server before a public one wants the first one's word. So the
-//! next is asked when one says that it cannot tell, or when it is late, and then both may answer. "No such name" from a
-//! server that was not first counts only when those before it have had their time: it may not know what they know.
+//! The order has a meaning: a user who lists a company's server before a public one wants the answer of the first. So
+//! the next server is asked when one fails or is late, and then both may answer. "No such name" from a server that is
+//! not the first counts only after the earlier ones have had their time: it may not know the names that they know.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,16 +20,16 @@ use crate::faces::dns::message::reply::Reply;
 
 /// How long "no such name" of a later server waits for an earlier one.
 const PRECEDENCE: Duration = Duration::from_millis(350);
-/// Questions whose answer is known already, and of which another server is still waited for.
+/// Questions that are answered already, but for which another server is still awaited.
 static LEARNING: Semaphore = Semaphore::const_new(256);
 
-/// The answer, and whose it is; `None` when no server knew one in time.
+/// Returns the answer and its server. `None` if no server had an answer in time.
 pub(crate) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(Reply, SocketAddr)> {
     let order = in_order(servers);
     let started = Instant::from_std(monotonic::now());
     let (end, precedence) = (started + PATIENCE, started + PRECEDENCE);
     let mut asking = FuturesUnordered::new();
-    // The places of those that may still answer, and the best "no such name" so far with its place.
+    // The places of the servers that may still answer, and the best "no such name" so far with its place.
     let mut open: Vec<usize> = Vec::new();
     let mut negative: Option<Box<(usize, Reply)>> = None;
     let mut waiting = order.iter().enumerate();
@@ -40,7 +40,7 @@ pub(crate) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(R
                 let (server, sent) = (server.clone(), sent.clone());
                 next = Instant::from_std(monotonic::now()) + server.health.late();
                 open.push(place);
-                // Boxed: the set keeps room for one more future of its type than there are.
+                // Boxed: the set reserves room for one more future of its type than it has.
                 asking.push(async move { (place, server.ask(&sent).await) }.boxed());
             } else {
                 next = end;
@@ -64,7 +64,7 @@ pub(crate) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(R
                 }
                 Some((place, Err(_))) => {
                     open.retain(|other| *other != place);
-                    // At once.
+                    // Ask the next server at once.
                     next = started;
                     if open.is_empty() && waiting.len() == 0 {
                         break negative.take().map(|negative| *negative);
@@ -82,22 +82,22 @@ pub(crate) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(R
             }
         }
     };
-    // When nobody answered in time, everybody's silence is known.
+    // Without an answer in time, all servers are already known to be silent.
     if won.is_some() {
         learn_from(asking);
     }
     won.map(|(place, reply)| (reply, order[place].upstream.address))
 }
 
-/// In their order, but those that were silent lately last.
+/// The servers in their order, but those that were silent lately last.
 fn in_order(servers: &[Arc<Server>]) -> Vec<Arc<Server>> {
     let (mut order, last): (Vec<_>, Vec<_>) = servers.iter().cloned().partition(|server| server.health.has_turn());
     order.extend(last);
     order
 }
 
-/// Waits elsewhere for what becomes of the others, because it says how they do: until their silence would be known, and
-/// not for all where there are many, because nobody waits for them whose share of memory they could count against.
+/// Waits in the background for the other servers, to learn their health, until they would count as silent. The number
+/// of such waits is limited, because they belong to no client whose share of memory they could count against.
 fn learn_from<F: Future<Output: Send> + Send + 'static>(mut asking: FuturesUnordered<F>) {
     if asking.is_empty() {
         return;
@@ -106,7 +106,7 @@ fn learn_from<F: Future<Output: Send> + Send + 'static>(mut asking: FuturesUnord
         tokio::spawn(async move {
             let _permit = permit;
             let all = async { while asking.next().await.is_some() {} };
-            // By then one that says nothing counts as silent.
+            // By then a server without a reply counts as silent.
             let _ = timeout(PATIENCE, all).await;
         });
     }

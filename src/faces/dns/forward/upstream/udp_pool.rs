@@ -1,10 +1,10 @@
-//! The UDP sockets through which one name server is asked: a few, each shared by many questions, so that tens of
-//! thousands may be under way with few descriptors.
+//! The UDP pool of one name server: a few sockets, each shared by many questions, so that tens of thousands of
+//! questions can be in flight with few descriptors.
 //!
-//! Against forged answers (RFC 5452): a question takes one of several sockets, whose ports the kernel draws at random; its
-//! ID is random; the letters of its name are in random case; sockets are replaced before long. An answer counts only when
-//! it comes from the server's address to that port, with that ID and that question. Anything else is as if nothing had
-//! come.
+//! Protection against forged answers (RFC 5452): a question uses one of several sockets, whose ports the kernel chooses
+//! at random; its ID is random; the letters of its name are in random case; sockets are replaced regularly. An answer
+//! counts only if it comes from the server's address to that port with that ID and that question. Anything else is
+//! ignored.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -23,44 +23,45 @@ use crate::base::monotonic;
 use crate::engine::listener::Resolver;
 use crate::faces::dns::message::wire::HEADER;
 
-/// Sockets for one server.
+/// Sockets of one server.
 const SOCKETS: usize = 8;
-/// A socket is replaced after so many questions, or after this long.
+/// A socket is replaced after this many questions, or after this time.
 const QUESTIONS: usize = 8192;
 const LIFE: Duration = Duration::from_secs(30);
-/// One that nothing has come to is replaced sooner: the host's own address may have changed, to which a connected socket
-/// stays bound.
+/// A socket that has received nothing is replaced sooner: the host's own address, to which a connected socket is bound,
+/// may have changed.
 const UNHEARD: Duration = Duration::from_secs(2);
-/// Questions that wait in one socket: a quarter of the IDs, or a random one that is free would be hard to find.
+/// In-flight questions of one socket: a quarter of the IDs, because finding a random free ID takes long if most are
+/// used.
 const WAITING: usize = 16_384;
-/// More than we ask for: servers that do not care for that are heard too.
+/// More than netd requests, to accept the answers of servers that ignore the requested size.
 const ANSWER_MAX: usize = 4096;
-/// A map that has been larger than this is made smaller when little is left in it.
+/// A map whose capacity exceeds this is shrunk when few entries are left.
 const ROOMY: usize = 1024;
-/// So many errors without a datagram between them, and the socket is given up.
+/// After this many errors without a datagram in between a socket is given up.
 const ERRORS_MAX: usize = 100;
 
-/// Where the sockets lead, and those that are open.
+/// The server's address and the open sockets.
 #[derive(Debug)]
 pub(super) struct UdpPool {
     to: SocketAddr,
-    /// It is in a container, and asked from within.
+    /// The server is in a container and is asked from within.
     within: Option<Arc<Resolver>>,
     open: Mutex<[Option<Arc<PoolSocket>>; SOCKETS]>,
 }
 
-/// What comes of a question.
+/// What was received for a question.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// An answer to it.
+    /// An answer to the question.
     Answer(Vec<u8>),
-    /// One whose question has its letters in another case: forged, or the server does not keep it.
+    /// An answer whose question has a different letter case: it is forged, or the server does not preserve the case.
     OtherCase,
-    /// The host says that nobody listens there.
+    /// The host reports that no socket listens on the port.
     Refused,
 }
 
-/// Where what comes of a question is heard, once.
+/// Receives what arrives for a question, once.
 #[derive(Debug, Default)]
 pub(super) struct ReplySlot {
     heard: Mutex<Option<Received>>,
@@ -68,7 +69,7 @@ pub(super) struct ReplySlot {
 }
 
 impl ReplySlot {
-    /// An answer is worth more than anything else; otherwise the first counts.
+    /// Stores what has arrived. An answer replaces anything else; otherwise the first counts.
     fn tell(&self, heard: Received) {
         let mut told = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         match &*told {
@@ -81,7 +82,7 @@ impl ReplySlot {
         self.waker.wake();
     }
 
-    /// What has come, or will come.
+    /// Waits until something has arrived.
     pub(super) async fn hear(&self) -> Received {
         poll_fn(|context| {
             self.waker.register(context.waker());
@@ -92,7 +93,7 @@ impl ReplySlot {
     }
 }
 
-/// A question that waits for its answer; no longer when this is dropped.
+/// A question that waits for its answer. Dropping it ends the wait.
 #[derive(Debug)]
 pub(super) struct Pending {
     socket_of_pool: Arc<PoolSocket>,
@@ -126,8 +127,8 @@ impl UdpPool {
         Self { to, within, open: Mutex::default() }
     }
 
-    /// Sends a question, whose ID is set here. `question`: its name, type and class as they stand in `message`. What
-    /// comes of it is heard at `reply_slot`.
+    /// Sends a question and sets its ID. `question` is its name, type and class as they are in `message`. What arrives
+    /// for it goes to `reply_slot`.
     pub(super) async fn send(
         &self,
         message: &mut [u8],
@@ -143,7 +144,7 @@ impl UdpPool {
         Ok(pending)
     }
 
-    /// One of the sockets, opened if need be.
+    /// Chooses one of the sockets, and opens it if necessary.
     async fn socket_of_pool(&self) -> io::Result<Arc<PoolSocket>> {
         let place = rand::random_range(0..SOCKETS);
         if let Some(socket_of_pool) = self.open()[place].as_ref().filter(|socket_of_pool| socket_of_pool.is_fit()) {
@@ -154,7 +155,7 @@ impl UdpPool {
             Some(within) => UdpSocket::from_std(tokio::task::spawn_blocking(move || within.udp()).await??)?,
         };
         let socket_of_pool = Arc::new(PoolSocket::open(socket));
-        // What waits in the old one keeps it until it is answered.
+        // The questions that wait in the old socket keep it open until they are answered.
         self.open()[place] = Some(socket_of_pool.clone());
         Ok(socket_of_pool)
     }
@@ -178,7 +179,7 @@ impl PoolSocket {
         Self { shared, opened: monotonic::now(), asked: AtomicUsize::new(0), reader }
     }
 
-    /// Whether it takes another question.
+    /// Whether the socket accepts another question.
     fn is_fit(&self) -> bool {
         let age = monotonic::now().saturating_duration_since(self.opened);
         let unheard = age > UNHEARD && self.shared.heard.load(Ordering::Relaxed) == 0;
@@ -236,7 +237,7 @@ impl Shared {
                 }
                 Err(_) => {
                     errors += 1;
-                    // Which of the questions it was about is not told.
+                    // The error does not say which question it concerns.
                     for waiting in self.waiting().values() {
                         waiting.reply_slot.tell(Received::Refused);
                     }
@@ -251,7 +252,7 @@ impl Shared {
         // A reply to a query (RFC 1035, 4.1.1: QR and OPCODE).
         let Some(asked) = waiting.get(&u16::from_be_bytes([i0, i1])).filter(|_| flags & 0xf8 == 0x80) else { return };
         let heard = match u16::from_be_bytes([q0, q1]) {
-            // Some say that they could not read it without saying what.
+            // Some servers report a format error without repeating the question.
             0 if code & 0x0f != 0 => Received::Answer(message.to_vec()),
             1 => match message[HEADER..].get(..asked.question.len()) {
                 Some(question) if *question == *asked.question => Received::Answer(message.to_vec()),
@@ -270,7 +271,7 @@ impl Shared {
     }
 }
 
-/// Whether two questions of the same length differ in case only.
+/// Whether two questions of the same length differ in letter case only.
 fn is_same_name(one: &[u8], other: &[u8]) -> bool {
     let (name, rest) = one.split_at(one.len().saturating_sub(4));
     other.strip_suffix(rest).is_some_and(|other| name.eq_ignore_ascii_case(other))
