@@ -1,4 +1,5 @@
-//! `/v1/attachments`: what container runtimes ask for. Each is known by its path, so that asking again is safe.
+//! `/v1/attachments`: the requests of container runtimes. The path identifies an attachment, so that a request can be
+//! repeated safely.
 
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
@@ -18,10 +19,10 @@ use crate::engine::{ErrorKind, Snapshot};
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 
-/// Resolver options a container needs: the name as it was typed is asked for first.
+/// Resolver options of a container: a name is first queried as it was typed.
 const OPTIONS: &str = "ndots:0";
 
-/// The largest list of valid attachments, in bytes: a runtime names all that it has, each in some 120 bytes.
+/// The largest list of valid attachments, in bytes. A runtime lists all of its attachments, with about 120 bytes each.
 const LIST_MAX: usize = 4 << 20;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -46,7 +47,7 @@ async fn attach(
     Body(request): Body<Attach>,
 ) -> Result<Json<Attachment>, Problem> {
     let key = attachment_key(&owner, &container, &ifname)?;
-    // The runtime that lost its plugin has perhaps asked for the opposite since.
+    // A runtime whose plugin has ended may have sent the opposite request since.
     let gone = move || caller.as_ref().is_some_and(|Extension(ConnectInfo(caller))| caller.is_gone());
     let endpoint = shared.handle.attach_unless(request.into_spec(key)?, gone).await?;
     let snapshot = shared.handle.snapshot();
@@ -74,7 +75,7 @@ async fn attachment(
     Ok(Json(found.ok_or_else(none)?))
 }
 
-/// All that a runtime must be told; `None` when the container is gone.
+/// Everything that the runtime needs to know. `None` if the container is gone.
 fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
     let network = snapshot.desired.network(&endpoint.network)?;
     let attached = snapshot.desired.container(&endpoint.container.id)?;

@@ -1,4 +1,4 @@
-//! What the server gives a request along: what its client may take, and the end of the server.
+//! What the server attaches to each request: the limits of its client, and the notification that the server stops.
 
 use std::sync::{Arc, OnceLock};
 
@@ -7,23 +7,23 @@ use tokio_util::sync::CancellationToken;
 use super::caller::Client;
 use crate::base::shares::{Share, Shares};
 
-/// Tells streams without an end, and who waits for a body, that the server stops.
+/// Notifies endless streams, and readers that wait for a body, that the server stops.
 #[derive(Clone, Default)]
 pub(super) struct Stopping(CancellationToken);
 
 impl Stopping {
-    /// The server stops.
+    /// Notifies that the server stops.
     pub(super) fn stop(&self) {
         self.0.cancel();
     }
 
-    /// Ends when the server stops.
+    /// Completes when the server stops.
     pub(super) fn stopped(self) -> impl Future<Output = ()> + Send + 'static {
         self.0.cancelled_owned()
     }
 }
 
-/// What is bounded per client besides connections.
+/// The limits per client besides the number of connections.
 #[derive(Clone)]
 pub(super) struct Budget {
     pub(super) client: Client,
@@ -31,12 +31,12 @@ pub(super) struct Budget {
     pub(super) streams: Arc<Shares<Client>>,
 }
 
-/// What of the budget for bodies a request has taken; given back when the last clone is dropped.
+/// A request's share of the budget for bodies. Dropping the last clone returns it.
 #[derive(Clone, Default)]
 pub(super) struct Weight(Arc<OnceLock<Share<Client>>>);
 
 impl Weight {
-    /// The share goes back with the request. A request has one body; a second share would be kept by nobody.
+    /// Holds the share until the request ends. A request has one body; a second share would be dropped at once.
     pub(super) fn set(&self, share: Share<Client>) {
         let _ = self.0.set(share);
     }

@@ -1,4 +1,4 @@
-//! Who sends a request, as far as the kernel knows it without being told.
+//! The sender of a request, as the kernel identifies it.
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
@@ -8,10 +8,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::socket::Socket;
 
-/// Whose connections, bodies and streams are counted together.
+/// Identifies the client for the limits of connections, bodies and streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) enum Client {
-    /// Nobody knows.
+    /// The client could not be determined.
     #[default]
     Unknown,
     /// The user of the process at the other end of a unix socket.
@@ -29,15 +29,15 @@ impl Caller {
         Self(Some(socket))
     }
 
-    /// Whether the other end was closed, as it is as soon as its process has ended, before anything that was sent is
-    /// read. Over TCP nobody knows that.
+    /// Whether the other end has been closed, which happens as soon as its process has ended, even before the data that
+    /// it sent has been read. Always false for TCP, where this cannot be determined.
     pub(super) fn is_gone(&self) -> bool {
         self.0.as_deref().is_some_and(|socket| matches!(socket, Socket::Unix(_)) && is_gone(socket))
     }
 }
 
 impl Socket {
-    /// Whose it is.
+    /// The client of the connection.
     pub(super) fn client(&self) -> Client {
         match self {
             Self::Unix(stream) => stream.peer_cred().map_or(Client::Unknown, |peer| Client::User(peer.uid())),
@@ -47,7 +47,7 @@ impl Socket {
 }
 
 fn is_gone(socket: &impl AsFd) -> bool {
-    // A hang-up is told without being asked for (poll(2)).
+    // poll(2) reports a hang-up even if it is not requested.
     let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
     let told = poll(&mut polled, PollTimeout::ZERO);
     let events = polled[0].revents().unwrap_or(PollFlags::empty());

@@ -1,4 +1,5 @@
-//! `GET /v1/events`: one JSON line per change, from the moment of the request until the client or the daemon goes.
+//! `GET /v1/events`: one JSON line per change, from the request until the client closes the connection or the daemon
+//! stops.
 
 use std::convert::Infallible;
 
@@ -35,11 +36,11 @@ async fn events(
     stream: Stream,
 ) -> impl IntoResponse {
     let events = BroadcastStream::new(shared.handle.events());
-    // A router that is served by something else than `serve` never stops before its client.
+    // Without [`Stopping`], which `serve` adds, the stream ends only when its client closes it.
     let stopping = stopping.map(|Extension(stopping)| stopping).unwrap_or_default();
     let stopped = Box::pin(stopping.stopped());
     let lines = stream::unfold((events, stopped, stream), |(mut events, mut stopped, stream)| async move {
-        // What has happened before the stop is told before it.
+        // Send the events from before the stop first.
         let event = tokio::select! {
             biased;
             event = events.next() => event?,
@@ -63,7 +64,7 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
             message: format!("this reader was too slow and missed {missed} events"),
         },
     };
-    // Plain structs of text and numbers always serialize.
+    // Plain structs of strings and numbers always serialize.
     let mut line = serde_json::to_vec(&event).unwrap_or_default();
     line.push(b'\n');
     line.into()

@@ -1,4 +1,4 @@
-//! Why a name is answered as it is, in words.
+//! Explains in text why a name has its answer.
 
 use crate::engine::dns::names::Asked;
 use crate::engine::state::snapshot::Explained;
@@ -7,13 +7,13 @@ use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 use crate::model::question::{Answer, Reason};
 
-/// What upstreams have to do with it.
+/// The part of the upstreams in the answer.
 pub(super) enum Upstream {
-    /// The name is ours.
+    /// None: the name is local.
     NotConcerned,
-    /// The client's questions are not forwarded.
+    /// None: the client's questions are not forwarded.
     Forbidden,
-    /// One was asked, or would have been.
+    /// An upstream was asked, or would have been.
     Asked(Asked),
 }
 
@@ -34,11 +34,12 @@ pub(super) fn word(reason: Reason) -> &'static str {
     }
 }
 
-/// The explanation: what the client (`who`) sees, who has the name, where else it exists, and what an upstream said.
+/// The explanation: what the client (`who`) sees, which container has the name, where else it exists, and what an
+/// upstream answered.
 pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind: &str, who: &str) -> Vec<String> {
     let mut lines = vec![sees(who, &explained.networks)];
     match upstream {
-        // Not by a rule of ours: the container has a resolver of its own.
+        // This follows from no rule of netd: the container has a resolver of its own.
         Upstream::Asked(_) if explained.answer != Answer::Forward => {
             lines.push(format!("nobody that {who} sees has the name"));
         }

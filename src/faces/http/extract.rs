@@ -1,4 +1,4 @@
-//! What a request carries, taken apart; what does not fit becomes a [`Problem`].
+//! Extracts the parts of a request. Invalid parts become a [`Problem`].
 
 use std::error::Error as _;
 use std::pin::pin;
@@ -20,12 +20,12 @@ use crate::base::shares::Share;
 use crate::engine;
 use crate::engine::ErrorKind;
 
-/// The largest body a request may have, in bytes.
+/// The largest body of a request, in bytes.
 pub(super) const BODY_MAX: usize = 1 << 20;
-/// A body must be whole after this long.
+/// A body must be complete after this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The JSON body, of at most so many bytes. A missing Content-Type counts as JSON.
+/// The JSON body, of at most `MAX` bytes. A missing Content-Type counts as JSON.
 pub(super) struct Body<T, const MAX: usize = BODY_MAX>(pub(super) T);
 
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
@@ -44,7 +44,7 @@ impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for B
     }
 }
 
-/// The body, once it is there, of at most so many bytes. It counts against the client's share of all bodies.
+/// Reads the whole body, of at most `most` bytes. It counts against the client's share of all bodies.
 async fn whole(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
     let (parts, body) = request.into_parts();
     let announced = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
@@ -77,7 +77,7 @@ async fn whole(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
     Ok(bytes)
 }
 
-/// What the server has told of the request; nothing where the router is served by something else than `serve`.
+/// What the server has attached to the request. Empty if the router is not served by `serve`.
 struct Extensions {
     share: Option<Share<Client>>,
     weight: Option<Weight>,
@@ -95,7 +95,7 @@ impl Extensions {
     }
 }
 
-/// The share of a stream without an end.
+/// The share of an endless stream.
 pub(super) struct Stream {
     _share: Option<Share<Client>>,
 }
@@ -118,7 +118,7 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
     essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
 }
 
-/// The words of the JSON parser, which name the field and the place.
+/// The message of the JSON parser, which names the field and the position.
 fn explain(rejection: &JsonRejection) -> Problem {
     let words = rejection.source().map_or_else(|| rejection.body_text(), ToString::to_string);
     match rejection {

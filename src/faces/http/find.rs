@@ -1,4 +1,4 @@
-//! Looking things up in a snapshot by what a person typed, and putting them in order.
+//! Finds objects in a snapshot by what a person typed, and sorts them.
 
 use std::sync::Arc;
 
@@ -37,14 +37,14 @@ pub(super) fn endpoint(snapshot: &Snapshot, on: &str, text: &str) -> Result<Arc<
     })
 }
 
-/// By network and container name.
+/// Sorted by network and container name.
 pub(super) fn sorted_endpoints<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> Vec<v1::Endpoint> {
     let mut endpoints: Vec<&Arc<Endpoint>> = endpoints.collect();
     endpoints.sort_by_key(|endpoint| (&endpoint.network, &endpoint.container.name));
     endpoints.into_iter().map(|endpoint| endpoint.as_ref().into()).collect()
 }
 
-/// By name.
+/// Sorted by name.
 pub(super) fn sorted_containers(snapshot: &Snapshot) -> Vec<v1::Container> {
     let mut containers: Vec<&Arc<Attached>> = snapshot.desired.containers().collect();
     containers.sort_by_key(|attached| &attached.container.name);

@@ -1,6 +1,6 @@
-//! What a request to the API over TCP must show. Whoever reaches the address may do everything, and it is a loopback
-//! address: of this host's programs, web browsers are the ones that send requests for others. A page cannot forge `Host`
-//! and `Origin`, and cannot send JSON without being allowed to.
+//! Checks of requests to the API over TCP. Every client that reaches the address may do everything, and the address is
+//! a loopback address. Of the programs on this host, web browsers send requests on behalf of others. A web page cannot
+//! forge `Host` and `Origin`, and cannot send JSON without permission.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderValue, Request, uri};
 use super::extract::is_json;
 use super::problem::Problem;
 
-/// What is wrong with the request, if anything is.
+/// Returns the problem with a request, if there is one.
 pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     let headers = request.headers();
     let host = one(headers, &HOST);
@@ -30,14 +30,14 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Problem> {
     }
 }
 
-/// The header's value, where there is one and only one.
+/// The value of the header, if it occurs exactly once.
 fn one<'a>(headers: &'a HeaderMap, name: &axum::http::HeaderName) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
 }
 
-/// `localhost`, or a loopback address; with or without port.
+/// `localhost` or a loopback address, with or without port.
 fn is_this_host(host: &str) -> bool {
     let Ok(authority) = host.parse::<uri::Authority>() else { return false };
     if authority.as_str().contains('@') {

@@ -1,5 +1,5 @@
-//! `GET /metrics`: the Prometheus text format (exposition format 0.0.4): counts of what there is, from the snapshot, and
-//! of what the name service does.
+//! `GET /metrics`: the Prometheus text format (exposition format 0.0.4), with the numbers of objects from the snapshot
+//! and the counters of the name service.
 
 mod dns;
 mod text;

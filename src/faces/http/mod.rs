@@ -1,8 +1,8 @@
 //! The HTTP face: the native API under `/v1`, its description, and the metrics.
 //!
-//! Reading requests load the snapshot and never wait; changing requests become one engine command each. Dropping a
-//! request (the client went away) is safe: a command that the engine has taken is carried out all the same, but for an
-//! attachment whose caller had ended before its turn came.
+//! Read requests load the snapshot and never wait; each request for a change becomes one engine command. Dropping a
+//! request (the client has disconnected) is safe: the engine still carries out a command that it has accepted, except
+//! an attachment whose caller had ended before the engine began with it.
 
 mod attachments;
 mod budget;
@@ -37,7 +37,7 @@ pub use serve::{serve_public, serve_tcp, serve_unix};
 use crate::engine::Handle;
 use crate::engine::dns::names::Names;
 
-/// What every handler needs.
+/// The state of all handlers.
 #[derive(Clone)]
 struct Shared {
     handle: Handle,
@@ -75,7 +75,7 @@ pub fn description() -> OpenApi {
     complete(routes().into_openapi())
 }
 
-/// Adds to each operation what all have in common: any failure has the same body.
+/// Adds to each operation what all have in common: every failure has the same body.
 fn complete(mut description: OpenApi) -> OpenApi {
     let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let failure = Response::builder().description("Refused or failed").content("application/json", body).build();
@@ -87,10 +87,10 @@ fn complete(mut description: OpenApi) -> OpenApi {
     description
 }
 
-/// The whole API. `ready` turns true when the daemon has converged.
+/// The whole API. `ready` becomes true when the daemon has converged.
 pub fn router(handle: Handle, names: Arc<dyn Names>, ready: Arc<AtomicBool>) -> Router {
     let (router, description) = routes().split_for_parts();
-    // The document consists of text and numbers only, which always serialize.
+    // The document consists of strings and numbers only, which always serialize.
     let document: Arc<str> = serde_json::to_string(&complete(description)).unwrap_or_default().into();
     let openapi = move || {
         let document = document.to_string();
@@ -99,7 +99,7 @@ pub fn router(handle: Handle, names: Arc<dyn Names>, ready: Arc<AtomicBool>) -> 
     finish(router.route("/openapi.json", get(openapi)), Shared { handle, names, ready })
 }
 
-/// `GET /metrics` alone, for an address that others than administrators may reach.
+/// Only `GET /metrics`, for an address that is not limited to administrators.
 pub fn metrics_router(handle: Handle, names: Arc<dyn Names>, ready: Arc<AtomicBool>) -> Router {
     finish(metrics::routes().into(), Shared { handle, names, ready })
 }

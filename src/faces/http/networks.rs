@@ -14,7 +14,7 @@ use crate::api::v1::{CreateNetwork, ErrorBody, Network, Pruned};
 use crate::model::request::NetworkSpec;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    // A network may be called "prune" as well: only POST means something else there.
+    // A network may be named "prune": only POST has another meaning there.
     let called_prune = || Segments("prune".to_owned());
     let of_that_name =
         get(move |state| network(state, called_prune())).delete(move |state| remove_network(state, called_prune()));

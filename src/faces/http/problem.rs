@@ -1,4 +1,4 @@
-//! Every reply that is not a success: its status, its code, its one line.
+//! Replies to failed requests: status, code and a message of one line.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::engine;
 use crate::engine::ErrorKind;
 use crate::model::Invalid;
 
-/// A refusal or failure on its way to the client.
+/// A refusal or failure to report to the client.
 #[derive(Debug)]
 pub(super) struct Problem {
     status: StatusCode,
@@ -20,7 +20,7 @@ pub(super) struct Problem {
     message: String,
 }
 
-/// The one place where classes of errors become statuses.
+/// The only mapping from error kinds to statuses.
 fn status(kind: ErrorKind) -> StatusCode {
     match kind {
         ErrorKind::Invalid => StatusCode::BAD_REQUEST,
@@ -54,7 +54,7 @@ impl Problem {
         Self { status: StatusCode::FORBIDDEN, code: "forbidden", message: message.into() }
     }
 
-    /// `given`: empty where there is none.
+    /// `given` is empty if there is no Content-Type.
     pub(super) fn media_type(given: &str) -> Self {
         let given = if given.is_empty() { "absent".to_owned() } else { format!("{given:?}") };
         let message = format!("Content-Type is {given}: send application/json");
@@ -82,7 +82,7 @@ impl From<PathRejection> for Problem {
 
 impl From<QueryRejection> for Problem {
     fn from(rejection: QueryRejection) -> Self {
-        // Its own words come after "Failed to deserialize query string: ".
+        // Its message follows "Failed to deserialize query string: ".
         let text = rejection.body_text();
         let why = text.split_once(": ").map_or(text.as_str(), |(_, why)| why);
         Self::invalid(format!("invalid query: {why}"))
@@ -91,7 +91,7 @@ impl From<QueryRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        // Connections show the message as one line.
+        // Clients show the message as one line.
         let message = self.message.split(['\n', '\r']).map(str::trim).collect::<Vec<_>>().join(" ");
         if self.status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(code = self.code, message, "request failed");
@@ -101,12 +101,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// No route has that path.
+/// No route has this path.
 pub(super) async fn no_route(uri: Uri) -> Problem {
     Problem::new(ErrorKind::NotFound, format!("no such path {:?}: see GET /openapi.json", uri.path()))
 }
 
-/// The path is there, the method is not.
+/// The path exists, but not with this method.
 pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
     let message = format!("{:?} does not take {method}: see GET /openapi.json", uri.path());
     Problem { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed", message }

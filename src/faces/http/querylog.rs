@@ -1,4 +1,4 @@
-//! Query logs: switching them, who is logged, and what was logged, once or as it comes.
+//! Query logs: switching them on and off, listing them, and reading their entries, once or continuously.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -103,7 +103,7 @@ async fn show(
         let entries: Vec<LoggedQuery> = logged.recent().iter().map(|entry| told(entry, &name)).collect();
         return Ok(Json(entries).into_response());
     }
-    // A router that is served by something else than `serve` never stops before its client.
+    // Without [`Stopping`], which `serve` adds, the stream ends only when its client closes it.
     let stopping = stopping.map(|Extension(stopping)| stopping).unwrap_or_default();
     let body = Body::from_stream(follow(&logged, name, stopping).map(move |line| {
         let _open = &share;
@@ -112,11 +112,11 @@ async fn show(
     Ok(([(CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }
 
-/// The lines of a log from its first entry on; holds nothing of it, so that it ends when the log does.
+/// The lines of a log from its first entry on. Holds no reference to the log, so that the stream ends with it.
 fn follow(logged: &Logged, name: String, stopping: Stopping) -> impl Stream<Item = Result<Bytes, Infallible>> + use<> {
     let (before, live) = logged.follow();
     let before = stream::iter(before).map(Ok);
-    // What a follower is too slow for is dropped, which the next entry tells.
+    // Entries that a slow follower misses are dropped; the next entry reports their number.
     let entries = before.chain(BroadcastStream::new(live)).take_until(Box::pin(stopping.stopped()));
     let lines = entries.scan(0, move |missed, entry| {
         let line = match entry {
@@ -136,7 +136,7 @@ fn follow(logged: &Logged, name: String, stopping: Stopping) -> impl Stream<Item
 }
 
 fn line(query: &LoggedQuery) -> Bytes {
-    // Plain structs of text and numbers always serialize.
+    // Plain structs of strings and numbers always serialize.
     let mut line = serde_json::to_vec(query).unwrap_or_default();
     line.push(b'\n');
     line.into()

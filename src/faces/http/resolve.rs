@@ -1,4 +1,5 @@
-//! `GET /v1/resolve`: what a container would be told, and why. For a name that is not ours the upstreams are really asked.
+//! `GET /v1/resolve`: what the name service answers a container, and why. Upstreams are actually asked for names that
+//! are not local.
 
 use axum::Json;
 use axum::extract::State;
@@ -96,7 +97,7 @@ async fn resolve(State(shared): State<Shared>, Params(question): Params<Question
     Ok(Json(resolved))
 }
 
-/// Fills in what an upstream said.
+/// Fills in the answer of an upstream.
 fn told(resolved: &mut Resolved, asked: Asked) {
     let Asked { code, answers, origin, ttl, notes: _ } = asked;
     resolved.status = if code == "NOERROR" && answers.is_empty() { "NODATA".into() } else { code };
@@ -128,7 +129,7 @@ fn shown(answer: Answer) -> (&'static str, Vec<String>) {
         Answer::Any => ("NOERROR", vec!["\"RFC8482\" \"\"".into()]),
         Answer::NoData => ("NODATA", Vec::new()),
         Answer::NxDomain => ("NXDOMAIN", Vec::new()),
-        // What an upstream says takes its place.
+        // The answer of an upstream replaces it.
         Answer::Forward => ("SERVFAIL", Vec::new()),
         Answer::Refused => ("REFUSED", Vec::new()),
     }

@@ -1,13 +1,14 @@
-//! Serving a router on a listener until told to stop: who may have how many connections, and how long a client may take.
+//! Serves a router on a listener until shutdown, with limits on connections and timeouts.
 //!
-//! One task per connection. A client (a user, or an address) has a bounded number of them, and so have all together: the
-//! newest wins over the one that has been idle for longest, and where all are busy it gets 503. Connections never take
-//! the last descriptors, which the daemon needs for its own work. A head that does not come, a body that stalls and a
-//! reply that is not taken each end the connection, and so does silence; streams of events may last.
+//! There is one task per connection. The connections of one client (a user or an address) are bounded, and so are all
+//! connections together. A new connection replaces the one that has been idle longest; if all are busy, the new one
+//! gets 503. Connections never use the last descriptors, which the daemon needs for its own work. A connection is
+//! closed if a request head does not arrive, a body stalls, a reply is not read, or the client is silent; event streams
+//! may last.
 //!
-//! On stop no connection is accepted any more, streams end, requests in hand are answered, and what is not whole is
-//! dropped at once. What is not done by [`DRAIN`] is dropped too: its effects are the engine's, which finishes every
-//! command it has taken.
+//! On shutdown the server accepts no more connections, streams end, requests in progress are answered, and incomplete
+//! requests are dropped at once. Requests that are not finished after [`DRAIN`] are dropped too, but the engine
+//! finishes every command that it has accepted.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -36,29 +37,29 @@ use crate::base::connections::{Admitted, Busy, Connections};
 use crate::base::descriptors::Room;
 use crate::base::shares::Shares;
 
-/// How long requests in hand may take after the stop.
+/// How long requests in progress may take after shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
-/// How long a connection on which nothing is in hand may take to send what it has already been given.
+/// How long an idle connection may take to send what has been written to it.
 const LINGER: Duration = Duration::from_millis(200);
-/// A request's head must be there after this long, and so must the next request's.
+/// The head of the first request, and of each further one, must arrive within this time.
 const HEAD: Duration = Duration::from_secs(20);
 /// Bytes of a request's head, and of a reply that waits to be written.
 const BUFFER: usize = 64 * 1024;
-/// Connections of one client, and of all together.
+/// Connections of one client, and of all clients.
 const PER_CLIENT: usize = 512;
 const TOTAL: usize = 1024;
-/// Bytes of bodies that are in hand, of all clients.
+/// Bytes of all bodies in progress, of all clients.
 const BODIES: u64 = 16 << 20;
-/// Streams without an end, of all clients.
+/// Endless streams of all clients.
 const STREAMS: u64 = 256;
-/// Nothing can be accepted for want of descriptors or memory: tried again after this.
+/// The delay before accepting again after a lack of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// What a client gets whose connection is one too many, without having been heard.
+/// The reply to a connection that exceeds the limits, sent before any request is read.
 const BUSY: &str =
     "{\"error\":{\"code\":\"unavailable\",\"message\":\"netd has too many connections: close some, or try again\"}}";
 
-/// What all connections of a listener have in common.
+/// What all connections of a listener share.
 #[derive(Clone)]
 struct Server {
     router: Router,
@@ -67,7 +68,7 @@ struct Server {
     bodies: Arc<Shares<Client>>,
     streams: Arc<Shares<Client>>,
     room: Room,
-    /// Whether requests must show that they come from this host's programs.
+    /// Whether requests must show that they come from programs of this host.
     checked: bool,
 }
 
@@ -89,7 +90,7 @@ impl Listener {
     }
 }
 
-/// Serves on a unix socket until `shutdown` ends. Connections take no descriptor for which there is no `room`.
+/// Serves on a unix socket until `shutdown` completes. Connections use no descriptors beyond `room`.
 pub async fn serve_unix(
     listener: UnixListener,
     router: Router,
@@ -99,8 +100,8 @@ pub async fn serve_unix(
     serve(Listener::Unix(listener), Server::new(router, room, false), shutdown).await
 }
 
-/// Serves the API on a loopback address until `shutdown` ends. There is no authentication: every program of this host
-/// may do everything, but for web pages in a browser.
+/// Serves the API on a loopback address until `shutdown` completes. There is no authentication: every program on this
+/// host may do everything, except web pages in a browser.
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
@@ -110,7 +111,7 @@ pub async fn serve_tcp(
     serve(Listener::Tcp(listener), Server::new(router, room, true), shutdown).await
 }
 
-/// Serves what anybody may see until `shutdown` ends.
+/// Serves public content until `shutdown` completes.
 pub async fn serve_public(
     listener: TcpListener,
     router: Router,
@@ -156,8 +157,9 @@ async fn serve(listener: Listener, server: Server, shutdown: impl Future<Output 
     Ok(())
 }
 
-/// Has an idle connection go for one that there is no room for, and waits until it, or another one, has given its
-/// descriptor back. The new one takes that number: as long as none keeps a high one, numbers tell how many are taken.
+/// Dismisses an idle connection to make room for a new one, and waits until it or another one has closed its
+/// descriptor. The new connection then moves to that number: while no connection holds a high number, descriptor
+/// numbers show how many are in use.
 async fn make_room(server: &Server, connections: &mut JoinSet<()>, socket: Socket) -> Result<Socket, Option<Socket>> {
     if !server.clients.make_room() || tokio::time::timeout(BACK_OFF, connections.join_next()).await.is_err() {
         return Err(Some(socket));
@@ -166,7 +168,7 @@ async fn make_room(server: &Server, connections: &mut JoinSet<()>, socket: Socke
     if server.room.has(socket.as_raw_fd()) { Ok(socket) } else { Err(Some(socket)) }
 }
 
-/// Whether it says something about the one connection only, which is then gone (accept(2)).
+/// Whether the error concerns only the one connection, which is then gone (accept(2)).
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, Interrupted, InvalidInput, NotConnected, PermissionDenied,
@@ -189,7 +191,8 @@ impl Server {
         }
     }
 
-    /// Lets a connection in, or says why not and closes it; an error where there is no descriptor for it.
+    /// Admits a connection, or replies with 503 and closes it. `Err` holds a socket for which there is no descriptor
+    /// left.
     fn admit(&self, socket: Result<Socket, Option<Socket>>) -> Option<(Arc<Socket>, Admitted<Client>)> {
         let (socket, has_room) = match socket {
             Ok(socket) => (socket, true),
@@ -202,14 +205,14 @@ impl Server {
                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
                  Connection: close\r\n\r\n{BUSY}"
             );
-            // Nobody waits for a client that takes nothing.
+            // Do not wait for a client that does not read.
             let _ = socket.try_write(reply.as_bytes());
             tracing::debug!("a connection to the API was one too many");
         }
         Some((Arc::new(socket), admitted?))
     }
 
-    /// One connection, to its end.
+    /// Serves one connection until it ends.
     async fn converse(self, socket: Arc<Socket>, admitted: Admitted<Client>) {
         let admitted = Arc::new(admitted);
         let budget = Budget { client: socket.client(), bodies: self.bodies, streams: self.streams };
@@ -232,7 +235,7 @@ impl Server {
                     Ok(reply) => reply.await?,
                     Err(refused) => refused,
                 };
-                // What the body weighed is given back once the request has been dealt with.
+                // The request has been processed: return its share of the budget for bodies.
                 drop(weight);
                 Ok::<_, std::convert::Infallible>(response.map(|body| Held { body, _busy: busy }))
             }
@@ -241,7 +244,7 @@ impl Server {
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(Wire::new(socket)), service));
         tokio::select! {
-            // What ends it is the client's affair.
+            // Errors of the connection concern only its client.
             _ = connection.as_mut() => return,
             () = admitted.dismissed() => return,
             () = self.stopping.stopped() => {}
@@ -255,7 +258,7 @@ impl Server {
     }
 }
 
-/// A reply's body; the request counts as under way until it has been sent.
+/// The body of a reply. Its request counts as in progress until the body has been sent.
 struct Held {
     body: Body,
     _busy: Busy<Client>,

@@ -1,4 +1,4 @@
-//! One connection's socket. It has one descriptor, which the connection and whoever asks after its other end share.
+//! The socket of a connection. The connection and the checks of its other end share its single descriptor.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 
-/// A client that takes no byte of what is written to it for this long is left.
+/// A connection whose client reads nothing for this long is closed.
 const STUCK: Duration = Duration::from_secs(30);
 
 /// An accepted connection.
@@ -22,16 +22,16 @@ pub(super) enum Socket {
     Tcp(TcpStream),
 }
 
-/// Reads from it and writes to it, without waiting forever to write.
+/// Reads and writes, with a timeout for writes.
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: Arc<Socket>,
-    /// Ends when the client has taken nothing for too long; `None`: nothing waits to be written.
+    /// Expires when the client has read nothing for too long. `None` if nothing waits to be written.
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
 impl Socket {
-    /// The same connection under the lowest number that is free.
+    /// The same connection with the lowest free descriptor number.
     pub(super) fn renumbered(self) -> io::Result<Self> {
         match self {
             Self::Unix(stream) => UnixStream::from_std(stream.into_std()?.try_clone()?).map(Self::Unix),
@@ -60,7 +60,7 @@ impl Socket {
         }
     }
 
-    /// Writes what fits without waiting.
+    /// Writes as much as possible without waiting.
     pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
         match self {
             Self::Unix(stream) => stream.try_write(bytes),
@@ -99,7 +99,7 @@ impl AsyncRead for Wire {
                     buffer.advance(length);
                     return Poll::Ready(Ok(()));
                 }
-                // Not readable after all: it is waited for again.
+                // Not readable after all: wait again.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }

@@ -1,4 +1,4 @@
-//! The daemon's own state: status and dump.
+//! The state of the daemon itself: status and dump.
 
 use axum::Json;
 use axum::extract::State;

@@ -1,4 +1,4 @@
-//! The API over a real unix socket, asked by our own blocking client, with an engine in memory behind it.
+//! Tests the API over a real unix socket with netd's blocking client and an in-memory engine.
 
 mod telemetry;
 
@@ -15,14 +15,14 @@ use crate::base::descriptors::Room;
 use crate::engine::{Handle, testing};
 use crate::faces::shared::client::{Client, Reply};
 
-/// A served API; stops and is checked to stop when `stop` is called.
+/// A served API. `stop` shuts it down and checks that it stops.
 struct Api {
     client: Client,
     ready: Arc<AtomicBool>,
     socket: PathBuf,
     stop: oneshot::Sender<()>,
     server: tokio::task::JoinHandle<std::io::Result<()>>,
-    /// For what the name service would do.
+    /// For simulating the name service.
     handle: Handle,
     _directory: tempfile::TempDir,
 }
@@ -51,7 +51,7 @@ impl Api {
         tokio::task::spawn_blocking(ask).await.unwrap()
     }
 
-    /// Bytes on the socket as they are; the reply whole.
+    /// Sends raw bytes to the socket and returns the whole reply.
     async fn bytes(&self, request: String) -> String {
         let socket = self.socket.clone();
         let ask = move || {
@@ -71,7 +71,7 @@ async fn the_main_job_over_http() {
     let (status, network) = api.ask("POST", "/v1/networks", Some(json!({"name": "net1"}))).await;
     assert_eq!(status, 201);
     let keys: Vec<&String> = network.as_object().unwrap().keys().collect();
-    // The published ones, and those that came later.
+    // The keys of the first published version, and those added later.
     let expected =
         ["bridge", "created", "driver", "icc", "id", "internal", "labels", "masquerade", "mtu", "name", "subnets"];
     let later = ["dns", "host_access", "sticky"];
@@ -228,7 +228,7 @@ async fn events_flow_until_the_server_stops() {
         begun.send(()).unwrap();
         lines.map(|line| serde_json::from_str::<Value>(&line.unwrap()).unwrap()).collect::<Vec<_>>()
     });
-    // The head of the stream arrived: what happens from now on is in it.
+    // The head of the stream has arrived: it contains all events from now on.
     begin.await.unwrap();
     api.ask("POST", "/v1/networks", Some(json!({"name": "net1"}))).await;
     let request = json!({"container": "web", "pid": 1, "ports": ["4000:80"]});

@@ -1,12 +1,12 @@
-//! The host's own questions: tells its systemd-resolved over the system bus (`org.freedesktop.resolve1`) to ask our
-//! gateways for our names, and for no others.
+//! The systemd-resolved face: configures the host's systemd-resolved over the system bus (`org.freedesktop.resolve1`)
+//! to ask netd's gateways for netd's names, and for no others.
 //!
-//! `wanted` says what each bridge must have, `manager` is resolved's interface, `told` knows what resolved was told and
-//! tells it the difference. The task here waits for whatever changes that: networks that come and go, a bridge made anew
-//! under another index, resolved or the bus started again. When it ends it takes everything back; a daemon that was
-//! killed leaves it until it is started again, or the bridge goes.
+//! `wanted` computes the settings of each bridge, `manager` is resolved's interface, and `told` records which settings
+//! resolved has and sends the difference. The task here waits for changes: networks that are created or removed, a
+//! bridge that is recreated with another index, a restart of resolved or of the bus. When it ends it reverts all
+//! settings. The settings of a daemon that was killed remain until it is started again or the bridge is removed.
 //!
-//! resolved may be absent: that is a line in `netd status`, and everything else works as ever.
+//! If resolved is absent, `netd status` reports it, and everything else works as usual.
 
 mod manager;
 mod told;
@@ -35,20 +35,21 @@ use wanted::Settings;
 
 /// resolved's name on the bus.
 const NAME: WellKnownName<'static> = WellKnownName::from_static_str_unchecked("org.freedesktop.resolve1");
-/// How long the bus and resolved may take for one answer.
+/// How long the bus and resolved may take for one reply.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long taking everything back may take when netd ends.
+/// How long reverting all settings may take when netd ends.
 const FAREWELL: Duration = Duration::from_secs(3);
-/// Between two looks for a bus that is not there: its socket gives no sign when it appears.
+/// The interval of attempts to connect to an absent bus: there is no notification when its socket appears.
 const NO_BUS: Duration = Duration::from_secs(1);
-/// After resolved refused something: at first at once, because it hears of a new bridge a little later than we do.
+/// The first delay after resolved refused a call. It is short because resolved learns of a new bridge slightly later
+/// than netd.
 const AGAIN_FIRST: Duration = Duration::from_millis(20);
-/// The longest time between two attempts.
+/// The longest delay between two attempts.
 const AGAIN_MAX: Duration = Duration::from_secs(30);
-/// From this attempt on, about a second after the first, a bridge that resolved does not know is worth a line.
+/// From this attempt on, about a second after the first, a bridge that resolved does not know is reported.
 const WORTH_SAYING: u32 = 6;
 
-/// Why the host does not ask us, and what to look at.
+/// Why the host does not ask netd, and what to check.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error("the system bus: {0}: see `systemctl status dbus`")]
@@ -69,7 +70,7 @@ impl From<fdo::Error> for Trouble {
     }
 }
 
-/// Keeps resolved told until `stop` is cancelled, then takes everything back.
+/// Keeps resolved's settings current until `stop` is cancelled, then reverts them.
 pub async fn run(handle: Handle, stop: CancellationToken) {
     let mut status = Status { handle, said: None };
     while let Err(trouble) = session(&mut status, &stop).await {
@@ -82,7 +83,7 @@ pub async fn run(handle: Handle, stop: CancellationToken) {
     }
 }
 
-/// What `netd status` says of us.
+/// The problem that `netd status` reports.
 struct Status {
     handle: Handle,
     said: Option<String>,
@@ -98,7 +99,7 @@ impl Status {
     }
 }
 
-/// What is known over one connection to the bus.
+/// The state of one connection to the bus.
 struct Session<'a> {
     status: &'a mut Status,
     bus: Connection,
@@ -107,11 +108,11 @@ struct Session<'a> {
     events: Receiver<Arc<Event>>,
     manager: Option<ManagerProxy<'static>>,
     told: Told,
-    /// How many times in a row something was refused.
+    /// The number of consecutive refusals.
     refusals: u32,
 }
 
-/// From a connection to the bus to its end (an error), or until `stop`.
+/// Runs from connecting to the bus until the bus ends (an error) or `stop` is cancelled.
 async fn session(status: &mut Status, stop: &CancellationToken) -> Result<(), Trouble> {
     let opened = tokio::select! {
         biased;
@@ -132,16 +133,16 @@ async fn session(status: &mut Status, stop: &CancellationToken) -> Result<(), Tr
 
 impl<'a> Session<'a> {
     async fn open(status: &'a mut Status) -> Result<Self, Trouble> {
-        // `DBUS_SYSTEM_BUS_ADDRESS` says where the bus is, else its well-known place.
+        // The bus is at `DBUS_SYSTEM_BUS_ADDRESS`, or else at its well-known path.
         let bus = zbus::connection::Builder::system().method_timeout(PATIENCE).build().await?;
         let names = DBusProxy::new(&bus).await?;
-        // Both before the first look, so that no change is missed.
+        // Subscribe to both before the first check, so that no change is missed.
         let owners = names.receive_name_owner_changed_with_args(&[(0, NAME.as_str())]).await?;
         let events = status.handle.events();
         Ok(Self { status, bus, names, owners, events, manager: None, told: Told::default(), refusals: 0 })
     }
 
-    /// Tells resolved whatever changes, until the bus goes.
+    /// Sends every change to resolved until the bus ends.
     async fn follow(&mut self) -> Result<(), Trouble> {
         self.meet().await?;
         loop {
@@ -161,7 +162,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Looks who has resolved's name now; whoever it is was told nothing.
+    /// Finds the current owner of resolved's name. A new owner has none of netd's settings yet.
     async fn meet(&mut self) -> Result<(), Trouble> {
         self.told = Told::default();
         self.manager = match self.find().await {
@@ -175,7 +176,7 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    /// Addresses it by its unique name: that never makes the bus start a resolved which nobody wants.
+    /// Uses the unique name of resolved, so that the bus never starts a resolved that is not wanted.
     async fn find(&self) -> Result<ManagerProxy<'static>, Trouble> {
         let owner: UniqueName<'static> = match self.names.get_name_owner(NAME.into()).await {
             Ok(owner) => owner.into(),
@@ -183,7 +184,7 @@ impl<'a> Session<'a> {
             Err(error) => return Err(error.into()),
         };
         let process = self.names.get_connection_unix_process_id(owner.clone().into()).await?;
-        // Elsewhere, a link's index means another link.
+        // In another network namespace the index of a link means another link.
         match host::shares_network_with(process) {
             Ok(true) => Ok(ManagerProxy::builder(&self.bus).destination(owner).build().await?),
             Ok(false) => Err(Trouble::Elsewhere(process)),
@@ -194,7 +195,7 @@ impl<'a> Session<'a> {
     async fn tell(&mut self) {
         let Some(manager) = &self.manager else { return };
         let wanted = wanted::wanted(&self.status.handle.snapshot()).into_iter();
-        // A bridge that is gone is made again, and then there is an event.
+        // A missing bridge will be recreated, which causes an event.
         let by_index = wanted.filter_map(|(name, settings)| Some((host::index_of(&name)?, (name, settings))));
         let outcome = self.told.tell(manager, by_index.collect::<BTreeMap<i32, (IfName, Settings)>>()).await;
         self.refusals = if outcome.is_ok() { 0 } else { self.refusals + 1 };
@@ -214,14 +215,14 @@ impl<'a> Session<'a> {
     }
 }
 
-/// Waits for a change after which a bridge may be another one. Those that came together count as one.
+/// Waits for a change that may replace a bridge. Changes that arrive together count as one.
 async fn change(handle: &Handle, events: &mut Receiver<Arc<Event>>) {
     loop {
         match events.recv().await {
             Ok(event) if moves_a_bridge(handle, &event.change) => break,
             Ok(_) => {}
             Err(RecvError::Lagged(_)) => break,
-            // The engine has ended, and this task will.
+            // The engine has ended, and this task is about to end.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
@@ -231,7 +232,7 @@ async fn change(handle: &Handle, events: &mut Receiver<Arc<Event>>) {
 fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
     match change {
         Change::NetworkCreated(_) | Change::NetworkRemoved(_) | Change::Repaired(_) => true,
-        // Other programs make their bridges anew without a word.
+        // Other programs recreate their bridges without notification.
         Change::Connected(endpoint) => {
             handle.snapshot().desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
         }

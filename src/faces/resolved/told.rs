@@ -1,4 +1,4 @@
-//! What one resolved was told, and the difference to what it must be told.
+//! The settings that one resolved has, and the difference to those that it must have.
 
 use std::collections::BTreeMap;
 
@@ -7,20 +7,20 @@ use super::manager::{ManagerProxy, knows_no_link};
 use super::wanted::Settings;
 use crate::model::names::IfName;
 
-/// What a running resolved was told, by the link's index.
+/// The settings of a running resolved, by the link's index.
 #[derive(Debug, Default)]
 pub(super) struct Told(BTreeMap<i32, Link>);
 
 #[derive(Debug)]
 struct Link {
     name: IfName,
-    /// `None`: begun, and not known to be finished.
+    /// `None`: a change has begun and is not known to be complete.
     settings: Option<Settings>,
 }
 
 impl Told {
-    /// Tells it what differs; links that are not wanted are reverted. Every link is tried; the first error is returned, and the same call tries again what
-    /// failed.
+    /// Sends the differences, and reverts links that are not wanted. Tries every link and returns the first error. The
+    /// next call retries what failed.
     pub(super) async fn tell(
         &mut self,
         manager: &ManagerProxy<'_>,
@@ -47,7 +47,7 @@ impl Told {
                     tracing::info!(link = %name, domains = settings.domains.join(" "), "the host asks us for our names");
                     self.0.insert(index, Link { name, settings: Some(settings) });
                 }
-                // It does not answer, and will not for the others.
+                // resolved does not reply, and would not for the other links.
                 Err(source @ zbus::Error::InputOutput(_)) => return Err(Trouble::Refused { link: name, source }),
                 Err(source) => first = first.and(Err(Trouble::Refused { link: name, source })),
             }

@@ -1,4 +1,4 @@
-//! What resolved must be told of each bridge: whom to ask there, and for which names.
+//! The settings that resolved must have for each bridge: the servers to ask there, and for which names.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use crate::model::address::Subnet;
 use crate::model::names::{DnsName, IfName};
 use crate::model::network::Network;
 
-/// A domain that is not ours alone: `.internal` is for everybody's private use, and clouds have names in it which the
-/// host must go on to find elsewhere (`metadata.google.internal`, `compute.internal`).
+/// A domain that is not netd's alone: `.internal` is for everyone's private use, and clouds have names in it that the
+/// host must still find elsewhere (`metadata.google.internal`, `compute.internal`).
 const SHARED: &str = "internal";
-/// `LINK_SEARCH_DOMAINS_MAX` and `LINK_DNS_SERVERS_MAX` (systemd, resolved-link.h): of more, resolved takes none.
+/// `LINK_SEARCH_DOMAINS_MAX` and `LINK_DNS_SERVERS_MAX` (systemd, resolved-link.h): resolved refuses longer lists.
 const MAX: usize = 256;
 
-/// What a link is told.
+/// The settings of a link.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Settings {
-    /// The gateways, at which we answer.
+    /// The gateways at which netd answers.
     pub(super) servers: Vec<IpAddr>,
-    /// The domains that are asked for there and nowhere else, without final dot. They only route: none is searched.
+    /// The domains that are asked for only there, without final dot. They are for routing only: none is searched.
     pub(super) domains: Vec<String>,
 }
 
-/// The settings of every bridge at whose gateways names are answered.
+/// The settings of every bridge with gateways at which netd answers.
 pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<IfName, Settings> {
     let mut all: BTreeMap<IfName, Settings> = BTreeMap::new();
     for network in snapshot.desired.networks().filter(|network| network.has_gateways()) {
@@ -45,7 +45,7 @@ fn add<T: PartialEq>(list: &mut Vec<T>, more: impl IntoIterator<Item = T>) {
     }
 }
 
-/// Forward names first: where there is not room for all, reverse names are left out.
+/// Forward names come first: if there are too many, reverse names are left out.
 fn domains(network: &Network, domain: &str) -> Vec<String> {
     let domain = domain.trim_matches('.');
     let own = format!("{}.{domain}", network.name).to_ascii_lowercase();
@@ -55,8 +55,8 @@ fn domains(network: &Network, domain: &str) -> Vec<String> {
     forward.chain(network.subnets.iter().flat_map(|subnet| reverse_zones(subnet.subnet))).collect()
 }
 
-/// The reverse zones (RFC 1035, 3.5; RFC 3596, 2.5) that cover the subnet exactly: one, or up to 128 where its prefix
-/// ends within a label. A larger zone would bring us questions about addresses that others know.
+/// The reverse zones (RFC 1035, 3.5; RFC 3596, 2.5) that cover the subnet exactly: one, or up to 128 if its prefix ends
+/// within a label. A larger zone would direct questions to netd that other servers can answer.
 fn reverse_zones(subnet: Subnet) -> Vec<String> {
     let (bits, label, suffix) = match subnet.network() {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, 8, "in-addr.arpa"),

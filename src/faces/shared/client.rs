@@ -1,5 +1,5 @@
-//! A small blocking HTTP/1.1 client for the daemon's unix socket: for the command line and for plugins, which need no
-//! runtime. One connection per request.
+//! A small blocking HTTP/1.1 client for the daemon's unix socket, for the command line and for plugins, which need no
+//! async runtime. It uses one connection per request.
 
 mod wire;
 
@@ -17,24 +17,25 @@ use serde::de::DeserializeOwned;
 use crate::api::v1::{ErrorBody, ErrorDetail};
 use wire::{Body, Head};
 
-/// How long the daemon may take to accept a connection, in seconds: its backlog is full for longer only when it hangs.
+/// How long the daemon may take to accept a connection, in seconds. Its backlog is full for longer only if the daemon
+/// hangs.
 const CONNECT_SECONDS: i64 = 2;
-/// How long the daemon may be silent while a reply is awaited.
+/// How long to wait for data of a reply.
 const REPLY: Duration = Duration::from_secs(60);
-/// The least patience: a timeout of zero is none.
+/// The shortest wait. A timeout of zero would mean none.
 const PATIENCE_MIN: Duration = Duration::from_millis(100);
-/// The largest reply that is read, in bytes: far above a dump of a full host.
+/// The largest reply, in bytes: far more than a dump of a full host.
 const REPLY_MAX: u64 = 1 << 30;
 
-/// Why there is no reply, or not the one that was hoped for.
+/// Why there is no reply, or not a successful one.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens, or may be talked to.
+    /// No process listens on the socket, or access is denied.
     #[error("cannot reach the daemon at {}: {source}: {}", .socket.display(), hint(.source))]
     Connect {
         /// The socket that was tried.
         socket: PathBuf,
-        /// What the kernel said.
+        /// The error of the kernel.
         source: io::Error,
     },
     /// The connection broke.
@@ -42,7 +43,7 @@ pub enum ClientError {
     Broken {
         /// The socket.
         socket: PathBuf,
-        /// What happened.
+        /// The error.
         source: io::Error,
     },
     /// The daemon refused or failed.
@@ -50,7 +51,7 @@ pub enum ClientError {
     Refused {
         /// The HTTP status.
         status: u16,
-        /// What it said.
+        /// The error in the daemon's reply.
         error: ErrorDetail,
     },
 }
@@ -67,7 +68,7 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 impl ClientError {
-    /// The HTTP status, where the daemon answered.
+    /// The HTTP status, if the daemon replied.
     pub fn status(&self) -> Option<u16> {
         match self {
             Self::Refused { status, .. } => Some(*status),
@@ -81,7 +82,7 @@ impl ClientError {
     }
 }
 
-/// A daemon, by its socket.
+/// A daemon, identified by its socket.
 #[derive(Debug, Clone)]
 pub struct Client {
     socket: PathBuf,
@@ -98,12 +99,12 @@ pub struct Reply {
 }
 
 impl Client {
-    /// The daemon that listens on that socket; nothing is opened yet.
+    /// A client of the daemon at this socket. It does not connect yet.
     pub fn new(socket: impl Into<PathBuf>) -> Self {
         Self { socket: socket.into(), patience: REPLY }
     }
 
-    /// The same daemon, which may be silent for so long only (60 s otherwise) while a reply is awaited.
+    /// A client of the same daemon with another limit for the wait for a reply (default 60 s).
     pub fn with_patience(&self, patience: Duration) -> Self {
         Self { socket: self.socket.clone(), patience: patience.clamp(PATIENCE_MIN, REPLY) }
     }
@@ -126,35 +127,35 @@ impl Client {
         self.parse(&self.success("GET", path, None)?)
     }
 
-    /// Sends an object and reads the one that came of it.
+    /// Sends an object and reads the resulting one.
     pub fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
         self.parse(&self.success("POST", path, Some(&json))?)
     }
 
-    /// Puts an object in its place and reads what came of it.
+    /// Puts an object and reads the resulting one.
     pub fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
         let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
         self.parse(&self.success("PUT", path, Some(&json))?)
     }
 
-    /// Sends an object; what the reply says besides success is nobody's concern.
+    /// Sends an object. Ignores the body of a successful reply.
     pub fn tell(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
         let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
         self.success("POST", path, Some(&json)).map(drop)
     }
 
-    /// Asks whether something is there or is so, which success says without a body.
+    /// Queries whether something exists or is true; a success has no body.
     pub fn ask(&self, path: &str) -> Result<(), ClientError> {
         self.success("GET", path, None).map(drop)
     }
 
-    /// Deletes.
+    /// Deletes an object.
     pub fn delete(&self, path: &str) -> Result<(), ClientError> {
         self.success("DELETE", path, None).map(drop)
     }
 
-    /// The lines of an endless reply, each without its line end; ends when the daemon ends it in order.
+    /// The lines of an endless reply, without their line ends. Ends when the daemon ends the reply properly.
     pub fn lines(&self, path: &str) -> Result<impl Iterator<Item = Result<String, ClientError>> + use<>, ClientError> {
         let (head, mut body) = self.send("GET", path, None, false)?;
         if head.status != 200 {
@@ -213,16 +214,16 @@ fn exchange(
     stream.set_read_timeout(Some(patience))?;
     let written = stream.write_all(request);
     let mut reader = BufReader::new(stream);
-    // A daemon that refuses a large body answers and closes before it has read everything.
+    // A daemon that refuses a large body replies and closes before it has read the whole body.
     let head = wire::head(&mut reader).map_err(|error| written.err().unwrap_or(error))?;
     if !ends {
-        // The head of an endless reply comes at once, a line whenever there is one.
+        // The head of an endless reply arrives at once, but a line only when there is one.
         reader.get_ref().set_read_timeout(None)?;
     }
     Ok((head, Body::new(reader, head.framing)))
 }
 
-/// Connects; waits at most [`CONNECT_SECONDS`] for a place in the backlog.
+/// Connects. Waits at most [`CONNECT_SECONDS`] for space in the backlog.
 fn dial(path: &Path) -> nix::Result<UnixStream> {
     let address = UnixAddr::new(path)?;
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -241,8 +242,8 @@ fn refusal(reply: &Reply) -> ClientError {
     ClientError::Refused { status: reply.status, error }
 }
 
-/// A text as one segment of a path or as a value of a query: everything but unreserved characters is percent-encoded
-/// (RFC 3986, 2.3).
+/// Encodes a text as one segment of a path or as a value of a query: everything except unreserved characters is
+/// percent-encoded (RFC 3986, 2.3).
 pub fn segment(text: &str) -> String {
     text.bytes().fold(String::with_capacity(text.len()), |mut encoded, byte| {
         if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {

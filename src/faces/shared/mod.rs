@@ -1,3 +1,3 @@
-//! What several faces need: the HTTP client for the daemon's socket.
+//! What several faces share: the HTTP client for the daemon's socket.
 
 pub mod client;

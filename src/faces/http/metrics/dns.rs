@@ -1,6 +1,6 @@
-//! What the name service does: replies, how long they took, what was left unanswered, connections, upstreams, cache.
+//! The metrics of the name service: replies and their latency, unanswered messages, connections, upstreams, cache.
 //!
-//! The labels are bounded: networks there are, types and codes of a fixed list (others are `other`), upstreams in use.
+//! The labels are bounded: existing networks, types and codes of a fixed list (others are `other`), upstreams in use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +11,7 @@ use crate::engine::telemetry::Origin;
 use crate::engine::telemetry::meter::{Meter, NetworkCounts, Unanswered};
 use crate::model::desired::Desired;
 
-/// What stands for the network of a query that came in where no network is (any more).
+/// The network label of a query that belongs to no network (any more).
 const NO_NETWORK: &str = "";
 
 pub(super) fn render(text: &mut String, desired: &Desired, meter: &Meter, names: &dyn Names) {
@@ -89,7 +89,7 @@ fn connections(text: &mut String, meter: &Meter) {
 /// A family of samples, one for each upstream.
 type Column = (&'static str, &'static str, &'static str, fn(&UpstreamHealth) -> Option<f64>);
 
-/// The numbers are far below those that a float does not hold exactly.
+/// The counts are far below the numbers that a float cannot represent exactly.
 #[expect(clippy::cast_precision_loss, reason = "counts of queries stay below 2^53")]
 fn count(count: u64) -> Option<f64> {
     Some(count as f64)

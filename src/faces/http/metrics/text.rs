@@ -16,7 +16,7 @@ impl<'a> Family<'a> {
         Self { text, name }
     }
 
-    /// A sample; `suffix` is what a histogram's samples have behind the family's name.
+    /// Adds a sample. `suffix` follows the family's name in the samples of a histogram.
     pub(super) fn add(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = write!(self.text, "{}{suffix}", self.name);
         for (index, (key, value)) in labels.iter().enumerate() {
@@ -26,7 +26,7 @@ impl<'a> Family<'a> {
     }
 }
 
-/// A label's value as the format has it.
+/// A label value, escaped as the format requires.
 struct Escaped<'a>(&'a str);
 
 impl Display for Escaped<'_> {

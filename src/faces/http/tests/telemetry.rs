@@ -1,4 +1,4 @@
-//! What is seen of the name service over HTTP: metrics, query logs, and why a name is answered as it is.
+//! Tests the view of the name service over HTTP: metrics, query logs, and explanations of answers.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,7 +6,8 @@ use super::*;
 use crate::engine::telemetry::meter::Unanswered;
 use crate::engine::telemetry::{Entry, Origin};
 
-/// A served API with `web` (alias `*.app`) and `client` on net1, `far` on net2, `alone` on the internal inner.
+/// A served API with `web` (alias `*.app`) and `client` on net1, `far` on net2, and `alone` on the internal network
+/// inner.
 async fn populated() -> Api {
     let api = serve();
     for (network, internal) in [("net1", false), ("net2", false), ("inner", true)] {
@@ -40,7 +41,7 @@ fn entry(name: &str) -> Entry {
     }
 }
 
-/// Each sample line's name with labels, and its value.
+/// The name with labels and the value of each sample line.
 fn samples(text: &str) -> Vec<(&str, &str)> {
     text.lines().filter(|line| !line.starts_with('#')).map(|line| line.rsplit_once(' ').unwrap()).collect()
 }
@@ -88,7 +89,7 @@ async fn metrics_tell_what_the_name_service_does() {
         assert!(samples.contains(&expected), "{expected:?}:\n{text}");
     }
     assert!(!text.contains("network=\"\""), "nothing came in where no network is:\n{text}");
-    // Every sample belongs to the family whose TYPE stands last before it.
+    // Every sample belongs to the family of the last TYPE line before it.
     let mut family = "";
     for line in text.lines() {
         match line.strip_prefix("# TYPE ") {
@@ -150,7 +151,7 @@ async fn a_query_log_goes_with_its_container() {
     assert_eq!(api.ask("GET", "/v1/dns/log/web", None).await.0, 404, "the next web is not logged");
 }
 
-/// What `GET /v1/resolve` says.
+/// The reply of `GET /v1/resolve`.
 async fn resolved(api: &Api, query: &str) -> Value {
     let (status, said) = api.ask("GET", &format!("/v1/resolve?{query}"), None).await;
     assert_eq!(status, 200, "{query}: {said}");

@@ -1,10 +1,10 @@
-//! The client against a server of a few lines.
+//! Tests the client against a minimal server.
 
 use super::*;
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
-/// Answers one connection with fixed bytes and gives back what it was asked.
+/// Answers one connection with fixed bytes and returns the request that it received.
 fn serve(reply: &'static [u8]) -> (tempfile::TempDir, Client, JoinHandle<String>) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("netd.sock");

@@ -1,26 +1,26 @@
-//! HTTP/1.1 replies on the wire: the head, and the body in its three framings (RFC 9112, 6.3).
+//! Parses HTTP/1.1 replies: the head, and the body in its three framings (RFC 9112, 6.3).
 
 use std::io::{self, BufRead, Read};
 
-/// Longest head that is read, in bytes, and most headers in it.
+/// The maximum length of a head in bytes, and the maximum number of its headers.
 const HEAD_MAX: usize = 16 * 1024;
 const HEADERS_MAX: usize = 32;
 
-/// What the head says that matters.
+/// The relevant content of a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: u16,
     pub(super) framing: Framing,
 }
 
-/// How the end of the body is known.
+/// How the end of the body is determined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Framing {
-    /// So many bytes are left.
+    /// This many bytes are left.
     Length(u64),
-    /// Chunks, each with its size. `left` bytes of the current one.
+    /// Chunks, each with its size; `left` bytes of the current one are left.
     Chunked { left: u64, first: bool, done: bool },
-    /// Until the connection closes.
+    /// The body ends when the connection closes.
     Close,
 }
 
@@ -28,7 +28,7 @@ fn broken(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
-/// Reads the head of the final reply; interim ones (1xx) are passed over.
+/// Reads the head of the final reply and skips interim replies (1xx).
 pub(super) fn head(reader: &mut impl BufRead) -> io::Result<Head> {
     loop {
         let head = one_head(reader)?;
@@ -76,7 +76,7 @@ fn framing(status: u16, headers: &[httparse::Header<'_>]) -> io::Result<Framing>
     length.map(Framing::Length).ok_or_else(|| broken("Content-Length is not a number"))
 }
 
-/// The body of a reply: ends where its framing says, and fails when the connection ends before.
+/// The body of a reply. It ends according to its framing, and fails if the connection ends before that.
 #[derive(Debug)]
 pub(super) struct Body<R> {
     reader: R,
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     fn whole(reply: &[u8]) -> io::Result<(u16, Vec<u8>)> {
-        // A buffer of one byte: every boundary falls between two reads.
+        // With a buffer of one byte, every boundary falls between two reads.
         let mut reader = io::BufReader::with_capacity(1, reply);
         let head = head(&mut reader)?;
         let mut body = Vec::new();
