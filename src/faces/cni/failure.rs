@@ -1,38 +1,38 @@
-//! What goes wrong, in CNI's words: a code, a line, details (CNI spec 1.1.0, section 5, "Error").
+//! Failures in the form of CNI: code, message, details (CNI spec 1.1.0, section 5, "Error").
 
 use serde_json::{Value, json};
 
 use crate::faces::shared::client::ClientError;
 
-/// The configuration's version is not supported, or knows no such command.
+/// The configuration's version is not supported, or has no such command.
 pub(super) const INCOMPATIBLE_VERSION: u32 = 1;
 /// The configuration has a key that netd does not know.
 pub(super) const UNSUPPORTED_FIELD: u32 = 2;
-/// The container's network namespace is not there.
+/// The container's network namespace does not exist.
 pub(super) const UNKNOWN_CONTAINER: u32 = 3;
-/// A variable of the environment is missing or wrong.
+/// An environment variable is missing or wrong.
 pub(super) const INVALID_ENVIRONMENT: u32 = 4;
-/// Standard input could not be read, the IPAM plugin not be run.
+/// Standard input could not be read, or the IPAM plugin could not be run.
 pub(super) const IO: u32 = 5;
-/// Not JSON, or not of the expected shape.
+/// The input is not JSON, or not of the expected structure.
 pub(super) const DECODE: u32 = 6;
 /// A value of the configuration is wrong.
 pub(super) const INVALID_CONFIGURATION: u32 = 7;
 /// `CNI_NETNS` is the plugin's own namespace (libcni's skel).
 pub(super) const OWN_NETNS: u32 = 8;
-/// The daemon does not answer, or is starting or ending.
+/// The daemon does not reply, or is starting or stopping.
 pub(super) const TRY_AGAIN: u32 = 11;
 /// `STATUS`: no container can be attached now.
 pub(super) const NOT_AVAILABLE: u32 = 50;
-/// `STATUS`: the same, and something is wrong that existing containers may notice.
+/// `STATUS`: the same, and existing containers may be affected.
 pub(super) const LIMITED: u32 = 51;
-/// netd's own: something else has the port, address, MAC, subnet or interface name that was asked for.
+/// netd's own: the requested port, address, MAC, subnet or interface name belongs to something else.
 pub(super) const CONFLICT: u32 = 100;
 /// netd's own: no address or subnet is left.
 pub(super) const EXHAUSTED: u32 = 101;
-/// netd's own, of `CHECK`: a part of the attachment is gone or was changed.
+/// netd's own, for `CHECK`: a part of the attachment is gone or was changed.
 pub(super) const CHANGED: u32 = 102;
-/// netd's own: the kernel, or a program that the daemon needs, refused what could not be foreseen.
+/// netd's own: the kernel, or a program that the daemon needs, refused an operation unexpectedly.
 pub(super) const KERNEL: u32 = 103;
 /// Everything else: the daemon tried and failed.
 pub(super) const INTERNAL: u32 = 999;
@@ -42,7 +42,7 @@ pub(super) const INTERNAL: u32 = 999;
 pub(super) struct Failure {
     pub(super) code: u32,
     pub(super) msg: String,
-    /// Empty: none.
+    /// Empty if there are none.
     pub(super) details: String,
 }
 
@@ -55,7 +55,7 @@ impl Failure {
         Self { details: details.into(), ..self }
     }
 
-    /// A wrong value in the environment.
+    /// A wrong value of an environment variable.
     pub(super) fn environment(variable: &str, value: &str, why: impl std::fmt::Display) -> Self {
         Self::new(INVALID_ENVIRONMENT, format!("invalid {variable} {value:?}: {why}"))
     }
@@ -65,7 +65,7 @@ impl Failure {
         Self::new(INVALID_CONFIGURATION, format!("invalid {key:?}: {value}: {why}"))
     }
 
-    /// What the daemon said, or that it said nothing.
+    /// The error in the daemon's reply, or the lack of a reply.
     pub(super) fn daemon(error: &ClientError) -> Self {
         match error {
             ClientError::Connect { socket, source } => {
@@ -90,7 +90,7 @@ impl Failure {
         }
     }
 
-    /// Another failure on top of this one, which keeps its code.
+    /// Adds another failure. The code stays that of the first.
     pub(super) fn and(mut self, other: &Self) -> Self {
         self.msg = format!("{}; {}", self.msg, other.msg);
         let details = [self.details.as_str(), other.details.as_str()];
@@ -98,7 +98,7 @@ impl Failure {
         self
     }
 
-    /// As printed in this version of the spec: `msg` and `details` are a line each.
+    /// The failure as printed in this version of the spec. `msg` and `details` are one line each.
     pub(super) fn json(&self, version: &str) -> Value {
         let mut json = json!({ "cniVersion": version, "code": self.code, "msg": line(&self.msg) });
         if !self.details.is_empty() {
@@ -108,7 +108,7 @@ impl Failure {
     }
 }
 
-/// A text in one line.
+/// Joins a text into one line.
 pub(super) fn line(text: &str) -> String {
     text.split(['\n', '\r']).map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }

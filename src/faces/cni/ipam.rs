@@ -1,4 +1,4 @@
-//! Delegation to an IPAM plugin (CNI spec 1.1.0, section 4): the same environment, the same standard input.
+//! Delegation to an IPAM plugin (CNI spec 1.1.0, section 4), with the same environment and the same standard input.
 
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use super::{Invocation, Programs};
 use crate::api::v1::{AddressRequest, Attach, Attachment, Route};
 use crate::model::address::Subnet;
 
-/// `RT_SCOPE_LINK` (linux/rtnetlink.h): from there on a route has no gateway.
+/// `RT_SCOPE_LINK` (linux/rtnetlink.h): routes of this and narrower scopes have no gateway.
 const SCOPE_LINK: u8 = 253;
 
 /// The IPAM plugin of a configuration.
@@ -23,7 +23,7 @@ pub(super) struct Ipam<'a> {
     pub(super) programs: &'a dyn Programs,
 }
 
-/// What an IPAM plugin gave.
+/// The result of an IPAM plugin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Lease {
     pub(super) addresses: Vec<AddressRequest>,
@@ -32,12 +32,12 @@ pub(super) struct Lease {
 }
 
 impl Ipam<'_> {
-    /// Whether it works through the interface, which then must be there before the address is.
+    /// Whether it works through the interface, which then must exist before the address is requested.
     pub(super) fn needs_interface(&self) -> bool {
         self.kind == "dhcp"
     }
 
-    /// Runs it and gives back what it printed; its standard error goes to ours.
+    /// Runs the plugin and returns its standard output. Its standard error is appended to `stderr`.
     pub(super) fn call(&self, command: &str, stderr: &mut Vec<u8>) -> Result<Vec<u8>, Failure> {
         let kind = self.kind;
         let folders = Environment(&self.invocation.environment)
@@ -61,7 +61,7 @@ impl Ipam<'_> {
         Err(self.failure(command, ran.code, &ran.stdout, &ran.stderr))
     }
 
-    /// Its own error, or what it said instead.
+    /// The plugin's own error, or its output if that is no error object.
     fn failure(&self, command: &str, code: Option<i32>, stdout: &[u8], stderr: &[u8]) -> Failure {
         let kind = self.kind;
         let error = serde_json::from_slice::<Map<String, Value>>(stdout).ok();
@@ -80,9 +80,9 @@ impl Ipam<'_> {
         failure.details(said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "))
     }
 
-    /// `ADD`. After a failure it is told to forget the container, as the spec wants, and asked once more: of an `ADD`
-    /// that was killed it may have kept a lease for which there is no attachment, and refuse a second one. Not where an
-    /// answer takes long, or is promised for later.
+    /// `ADD`. If it fails, the plugin is called with `DEL`, as the spec requires, and with `ADD` once more: it may have
+    /// kept a lease of an `ADD` that was killed, for which there is no attachment, and would refuse a second one. There
+    /// is no second attempt if the plugin is slow (`dhcp`) or asks to try again later.
     pub(super) fn add(&self, stderr: &mut Vec<u8>) -> Result<Lease, Failure> {
         let first = self.add_once(stderr);
         match first {
@@ -96,7 +96,7 @@ impl Ipam<'_> {
         lease.map_err(|failure| self.undo(failure, stderr))
     }
 
-    /// `DEL` because of a failure, which keeps its code.
+    /// Calls `DEL` because of a failure. The failure keeps its code.
     pub(super) fn undo(&self, failure: Failure, stderr: &mut Vec<u8>) -> Failure {
         match self.call("DEL", stderr) {
             Ok(_) => failure,
@@ -141,7 +141,7 @@ fn route(route: &Fields<'_>) -> Result<Route, Failure> {
 }
 
 impl Lease {
-    /// What was given to an attachment that is there. Its resolver is not known any more: the daemon's stands.
+    /// The lease of an existing attachment. Its resolver settings are not known any more: the daemon's apply.
     pub(super) fn of(attachment: &Attachment) -> Self {
         let endpoint = &attachment.endpoint;
         let gateway = |address: &str| {
@@ -156,8 +156,8 @@ impl Lease {
         }
     }
 
-    /// Puts what was given into the request: the addresses with their gateways, the routes besides the default ones,
-    /// and the subnets of a network that is made now.
+    /// Puts the lease into the request: the addresses with their gateways, the routes except the default ones, and the
+    /// subnets of a network that is created now.
     pub(super) fn fill(&self, attach: &mut Attach) {
         attach.ranges.clear();
         attach.addresses.clone_from(&self.addresses);
@@ -179,7 +179,7 @@ impl Lease {
         super::input::request::made_of(&mut attach.network, subnets, gateways);
     }
 
-    /// The gateway of a route that names none is that of the addresses of its family (CNI spec 1.1.0, section 5).
+    /// The gateway of a route without one is that of the addresses of its family (CNI spec 1.1.0, section 5).
     fn gateway(&self, route: &Route) -> Option<IpAddr> {
         if route.gateway.is_some() || route.scope.is_some_and(|scope| scope >= SCOPE_LINK) {
             return route.gateway;
@@ -189,13 +189,13 @@ impl Lease {
     }
 }
 
-/// The subnet of an address with its prefix length.
+/// The subnet of an address with prefix length.
 fn subnet(address: &str) -> Option<Subnet> {
     let (ip, prefix) = address.split_once('/')?;
     Subnet::containing(ip.parse().ok()?, prefix.parse().ok()?)
 }
 
-/// Whether netd sets this route by itself: everything goes to the gateway, and nothing more is said.
+/// Whether netd sets this route itself: a default route to the gateway without further attributes.
 fn is_plain_default(route: &Route) -> bool {
     let plain = Route { destination: route.destination.clone(), gateway: route.gateway, ..plain() };
     route.destination.ends_with("/0") && *route == plain
@@ -213,7 +213,7 @@ fn plain() -> Route {
     }
 }
 
-/// A default route's gateway is that of its family's addresses.
+/// Sets the gateway of a default route for the addresses of its family.
 fn set_gateway(addresses: &mut [AddressRequest], gateway: Option<IpAddr>) {
     let Some(gateway) = gateway else { return };
     for address in addresses.iter_mut().filter(|address| address.address.contains(':') == gateway.is_ipv6()) {

@@ -1,4 +1,4 @@
-//! `ADD`: attaches a container; where addresses come from another program, both or neither.
+//! `ADD`: attaches a container. If an IPAM plugin gives the addresses, both are done or neither.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::faces::cni::ipam::{Ipam, Lease};
 use crate::faces::cni::output::result::{Previous, handed_on, made};
 use crate::faces::shared::client::{Client, ClientError};
 
-/// An attachment in the making.
+/// An attachment in progress.
 struct Add<'a> {
     client: Client,
     path: String,
@@ -23,7 +23,7 @@ struct Add<'a> {
     ipam: Ipam<'a>,
 }
 
-/// Attaches and gives back the result.
+/// Attaches a container and returns the result.
 pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<Value, Failure> {
     let environment = Environment(&call.invocation.environment);
     let netns = target.netns.as_deref().unwrap_or_default();
@@ -64,7 +64,7 @@ pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
             Ok(handed_on(conf.fields.get("prevResult").unwrap_or(&Value::Null), conf.version, &dns))
         }
         (None, Some(kind)) => {
-            // The requested addresses are the IPAM plugin's business: it reads the same input.
+            // The IPAM plugin handles the requested addresses: it reads the same input.
             (attach.addresses, attach.ranges) = (Vec::new(), Vec::new());
             let ipam = Ipam { kind, invocation: call.invocation, programs: call.programs };
             let mut add = Add { client: client.clone(), path: path.clone(), attach, ipam };
@@ -76,7 +76,7 @@ pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target
     }
 }
 
-/// Tells of ports that the network cannot have.
+/// Reports ports that the network cannot publish.
 fn note_skipped(call: &mut Call<'_>, attachment: &Attachment) {
     let endpoint = &attachment.endpoint;
     for skipped in &endpoint.skipped_ports {
@@ -84,7 +84,7 @@ fn note_skipped(call: &mut Call<'_>, attachment: &Attachment) {
     }
 }
 
-/// The namespace must be there and be a container's.
+/// Checks that the namespace exists and is not the plugin's own.
 fn check_netns(call: &Call<'_>, environment: Environment<'_>, netns: &str) -> Result<(), Failure> {
     match call.programs.is_own_netns(Path::new(netns)) {
         Ok(true) if !environment.may_be_own_netns() => {
@@ -97,10 +97,10 @@ fn check_netns(call: &Call<'_>, environment: Environment<'_>, netns: &str) -> Re
 }
 
 impl Add<'_> {
-    /// With an IPAM plugin's addresses.
+    /// Attaches with the addresses of an IPAM plugin.
     fn delegated(&mut self, stderr: &mut Vec<u8>) -> Result<(Attachment, Lease), Failure> {
         if let Some(lease) = self.present()? {
-            // The same again: the lease stands as long as the attachment, and a second one would be refused.
+            // A repeated request: the lease lasts as long as the attachment, and the plugin would refuse a second one.
             self.attach.interface = Interface::Given;
             lease.fill(&mut self.attach);
             return Ok((self.put()?, lease));
@@ -123,15 +123,16 @@ impl Add<'_> {
         };
         let failure = Failure::daemon(&error);
         if is_open(&error) {
-            // Where the daemon has made it after all, the lease must stand: DEL, or the same ADD again, clears up both.
+            // If the daemon has made the attachment after all, the lease must remain. DEL, or the same ADD again,
+            // cleans up both.
             return Err(failure);
         }
         let failure = if through_interface { self.detach(failure) } else { failure };
         Err(self.ipam.undo(failure, stderr))
     }
 
-    /// An `ADD` that was killed may have come through just now, with a lease that the IPAM plugin took back to give this
-    /// one: that attachment goes.
+    /// An `ADD` that was killed may have completed just now, with a lease that the IPAM plugin has since revoked to
+    /// give this one. That attachment is deleted.
     fn put_instead(&self) -> Result<Attachment, ClientError> {
         match self.client.put(&self.path, &self.attach) {
             Err(error) if error.status() == Some(409) && matches!(self.present(), Ok(Some(_))) => {
@@ -142,7 +143,7 @@ impl Add<'_> {
         }
     }
 
-    /// What an IPAM plugin gave to the attachment that is there already.
+    /// The lease of an existing attachment.
     fn present(&self) -> Result<Option<Lease>, Failure> {
         match self.client.get::<Attachment>(&self.path) {
             Ok(attachment) => Ok(Some(Lease::of(&attachment)).filter(|lease| !lease.addresses.is_empty())),
@@ -155,7 +156,7 @@ impl Add<'_> {
         self.client.put(&self.path, &self.attach).map_err(|error| Failure::daemon(&error))
     }
 
-    /// Takes away what was made before the failure, which keeps its code.
+    /// Removes what was made before the failure. The failure keeps its code.
     fn detach(&self, failure: Failure) -> Failure {
         match self.client.delete(&self.path) {
             Ok(()) => failure,
@@ -164,7 +165,7 @@ impl Add<'_> {
     }
 }
 
-/// Whether nobody knows what came of the request.
+/// Whether the outcome of the request is unknown.
 fn is_open(error: &ClientError) -> bool {
     match error {
         ClientError::Broken { .. } => true,

@@ -13,17 +13,17 @@ use crate::faces::cni::input::request;
 use crate::faces::cni::ipam::Ipam;
 use crate::faces::cni::output::result::Previous;
 
-/// Which attachments are still wanted: the spec's key, and the one libcni sent before it knew better.
+/// The keys of the list of valid attachments: that of the spec, and that of earlier versions of libcni.
 const VALID: [&str; 2] = ["cni.dev/valid-attachments", "cni.dev/attachments"];
 
-/// Runs the configuration's IPAM plugin, where it has one.
+/// Runs the configuration's IPAM plugin, if it has one.
 fn delegate(call: &mut Call<'_>, conf: &Configuration<'_>, command: &str) -> Result<(), Failure> {
     let Some(kind) = conf.ipam()? else { return Ok(()) };
     let ipam = Ipam { kind, invocation: call.invocation, programs: call.programs };
     ipam.call(command, &mut call.stderr).map(drop)
 }
 
-/// Both are tried; the first failure's code counts.
+/// Combines both results. The code is that of the first failure.
 fn both(ours: Result<(), Failure>, theirs: Result<(), Failure>) -> Result<(), Failure> {
     match (ours, theirs) {
         (Err(ours), Err(theirs)) => Err(ours.and(&theirs)),
@@ -31,24 +31,25 @@ fn both(ours: Result<(), Failure>, theirs: Result<(), Failure>) -> Result<(), Fa
     }
 }
 
-/// Nothing but the attachment's key is needed, so that whatever else is wrong by now does not keep it alive.
+/// Needs only the key of the attachment, so that no other error in the input keeps the attachment alive.
 pub(crate) fn del(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<(), Failure> {
     let ours = conf.socket().and_then(|socket| {
         let path = attachment_path(conf.name.as_str(), target);
         Client::new(socket).delete(&path).map_err(|error| unexpected(&error))
     });
-    // The address is free for others once its interface is gone.
+    // The address is released after its interface has been removed.
     let theirs = delegate(call, conf, "DEL");
     both(ours, theirs)
 }
 
-/// `not_found` where nothing that could be missing was named: that daemon has no such door.
+/// Turns `not_found` into an internal error: the request names nothing that could be missing, so the daemon lacks this
+/// part of the API.
 fn unexpected(error: &ClientError) -> Failure {
     let failure = Failure::daemon(error);
     if failure.code == UNKNOWN_CONTAINER { Failure { code: INTERNAL, ..failure } } else { failure }
 }
 
-/// The daemon compares; the previous result names the addresses, and what a later plugin of the chain may have changed.
+/// The daemon compares. The previous result has the addresses and what a later plugin of the chain may have changed.
 pub(crate) fn check(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<(), Failure> {
     let previous = Previous::of(&conf.fields)?;
     let previous = previous.ok_or_else(|| {
@@ -62,13 +63,13 @@ pub(crate) fn check(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Targ
     let body = CheckAttachment { netns, addresses, mac, mtu };
     let ours = Client::new(conf.socket()?).tell(&path, &body).map_err(|error| {
         let failure = Failure::daemon(&error);
-        // All of it is missing.
+        // All of the attachment is missing.
         if failure.code == UNKNOWN_CONTAINER { Failure { code: CHANGED, ..failure } } else { failure }
     });
     both(ours, delegate(call, conf, "CHECK"))
 }
 
-/// Everything of this network that is not named goes.
+/// Removes every attachment of this network that is not listed.
 pub(crate) fn gc(call: &mut Call<'_>, conf: &Configuration<'_>) -> Result<(), Failure> {
     let fields = &conf.fields;
     let key = VALID.into_iter().find(|key| fields.get(key).is_some()).ok_or_else(|| {
@@ -85,7 +86,7 @@ pub(crate) fn gc(call: &mut Call<'_>, conf: &Configuration<'_>) -> Result<(), Fa
     both(ours, delegate(call, conf, "GC"))
 }
 
-/// Whether an `ADD` could work now.
+/// Checks whether an `ADD` could work now.
 pub(crate) fn status(call: &mut Call<'_>, conf: &Configuration<'_>) -> Result<(), Failure> {
     conf.check_keys()?;
     let (network, delegated) = (conf.network()?, conf.ipam()?.is_some());
@@ -95,7 +96,7 @@ pub(crate) fn status(call: &mut Call<'_>, conf: &Configuration<'_>) -> Result<()
     if !delegated {
         let path = format!("/v1/networks/{}/room", segment(&network.name));
         match client.ask(&path) {
-            // It is made by the first ADD.
+            // The first ADD creates it.
             Err(error) if error.status() == Some(404) => {}
             other => other.map_err(|error| not_available(Failure::daemon(&error)))?,
         }
@@ -106,7 +107,7 @@ pub(crate) fn status(call: &mut Call<'_>, conf: &Configuration<'_>) -> Result<()
 fn daemon_status(client: &Client) -> Result<(), Failure> {
     let status: Status = client.get("/v1/status").map_err(|error| not_available(Failure::daemon(&error)))?;
     if status.ready {
-        // What is wrong elsewhere does not keep a container from being attached.
+        // Problems elsewhere do not prevent attaching a container.
         return Ok(());
     }
     let code = if status.problems.is_empty() { NOT_AVAILABLE } else { LIMITED };
@@ -114,7 +115,7 @@ fn daemon_status(client: &Client) -> Result<(), Failure> {
     Err(failure.details(status.problems.join("; ")))
 }
 
-/// Whatever the reason, `STATUS` has two codes.
+/// `STATUS` has two codes for all failures.
 fn not_available(failure: Failure) -> Failure {
     let code = if failure.code == LIMITED { LIMITED } else { NOT_AVAILABLE };
     Failure { code, ..failure }

@@ -1,4 +1,4 @@
-//! Standard input: the configuration of the network, as far as every command needs it, and netd's own keys.
+//! Standard input: the network configuration, as far as every command needs it, and netd's own keys.
 
 use std::path::PathBuf;
 
@@ -15,7 +15,8 @@ use crate::model::names::NetworkName;
 use crate::model::network::{DnsListen, HostAccess};
 use crate::model::upstream::Upstream;
 
-/// Keys of a network configuration that `ADD` and `STATUS` know: the protocol's and libcni's, then netd's own.
+/// The keys of a network configuration that `ADD` and `STATUS` know: those of the protocol and of libcni, then netd's
+/// own.
 const KEYS: [&str; 29] = [
     "cniVersion",
     "cniVersions",
@@ -48,16 +49,16 @@ const KEYS: [&str; 29] = [
     "socket",
 ];
 
-/// A document that is an object with a name and a version that we speak.
+/// A configuration: an object with a name and a supported version.
 #[derive(Debug)]
 pub(crate) struct Configuration<'a> {
     pub(crate) version: Version,
-    /// The name of the runtime's network: the owner of its attachments.
+    /// The name of the runtime's network, which is the owner of its attachments.
     pub(crate) name: NetworkName,
     pub(crate) fields: Fields<'a>,
 }
 
-/// Standard input as an object.
+/// Parses standard input as an object.
 pub(crate) fn document(stdin: &[u8]) -> Result<Map<String, Value>, Failure> {
     let wrong =
         |why: String| Failure::new(DECODE, format!("decode the network configuration on standard input: {why}"));
@@ -71,13 +72,13 @@ pub(crate) fn document(stdin: &[u8]) -> Result<Map<String, Value>, Failure> {
     }
 }
 
-/// The version that errors about this document are told in.
+/// The version in which to report errors of this document.
 pub(crate) fn version_of(document: &Map<String, Value>) -> Version {
     Fields::root(document).get("cniVersion").and_then(Value::as_str).and_then(Version::parse).unwrap_or(Version::NEWEST)
 }
 
 impl<'a> Configuration<'a> {
-    /// Reads what every command needs, in the order in which libcni's skel looks at it.
+    /// Reads what every command needs, in the order of libcni's skel.
     pub(crate) fn read(document: &'a Map<String, Value>) -> Result<Self, Failure> {
         let fields = Fields::root(document);
         let missing = || Failure::new(INVALID_CONFIGURATION, "missing network name: the key \"name\" has no value");
@@ -105,8 +106,8 @@ impl<'a> Configuration<'a> {
         Err(Failure::new(INCOMPATIBLE_VERSION, format!("config version does not allow {command}")).details(details))
     }
 
-    /// Refuses keys that would be ignored: a misspelt `internal` is not to open a network. Commands that clean up do
-    /// without this.
+    /// Refuses unknown keys instead of ignoring them: a misspelt `internal` must not open a network. Commands that
+    /// clean up do not check this.
     pub(crate) fn check_keys(&self) -> Result<(), Failure> {
         self.fields.only(&KEYS)
     }
@@ -116,7 +117,7 @@ impl<'a> Configuration<'a> {
         Ok(self.fields.text("socket")?.unwrap_or(DEFAULT_SOCKET).into())
     }
 
-    /// The IPAM plugin, where netd is not to give the addresses. An empty `ipam` is none, as with the reference ones.
+    /// The IPAM plugin, unless netd gives the addresses. An empty `ipam` means none, as in the reference plugins.
     pub(crate) fn ipam(&self) -> Result<Option<&'a str>, Failure> {
         let Some(ipam) = self.fields.object("ipam")? else { return Ok(None) };
         match ipam.text("type")? {
@@ -135,7 +136,7 @@ impl<'a> Configuration<'a> {
         Ok(self.fields.parse("network")?.unwrap_or_else(|| self.name.clone()))
     }
 
-    /// netd's network, to be made of this when there is none of that name.
+    /// The network to create if netd has none of that name.
     pub(crate) fn network(&self) -> Result<CreateNetwork, Failure> {
         let fields = &self.fields;
         let listen = fields.parse::<DnsListen>("dnsListen")?;
@@ -147,7 +148,7 @@ impl<'a> Configuration<'a> {
             internal: fields.boolean("internal")?.unwrap_or(false),
             icc: fields.boolean("icc")?,
             masquerade: fields.boolean("ipMasq")?,
-            // 0 is the reference plugins' way to say nothing.
+            // 0 means unspecified, as in the reference plugins.
             mtu: fields.number("mtu")?.filter(|mtu| *mtu != 0),
             dns: upstreams(fields)?,
             host_access: fields.parse::<HostAccess>("hostAccess")?.map(|access| access.as_str().to_owned()),
@@ -157,14 +158,14 @@ impl<'a> Configuration<'a> {
         })
     }
 
-    /// What the administrator wants in the container's resolv.conf.
+    /// The administrator's settings for the container's resolv.conf.
     pub(crate) fn dns(&self) -> Result<Resolver, Failure> {
         let Some(dns) = self.fields.object("dns")? else { return Ok(Resolver::default()) };
         dns.only(&["nameservers", "domain", "search", "options"])?;
         Resolver::asked(&dns, "nameservers", "search")
     }
 
-    /// What the runtime wants there; it says no domain.
+    /// The runtime's settings for it, which have no domain.
     pub(crate) fn runtime_dns(&self) -> Result<Resolver, Failure> {
         let runtime = self.fields.object("runtimeConfig")?;
         let Some(dns) = runtime.map(|runtime| runtime.object("dns")).transpose()?.flatten() else {
@@ -174,7 +175,7 @@ impl<'a> Configuration<'a> {
     }
 }
 
-/// Who is asked for names that are not ours; wrong ones are told with their key.
+/// The upstreams for names that are not local. Errors name their key.
 fn upstreams(fields: &Fields<'_>) -> Result<Vec<String>, Failure> {
     let upstreams = fields.text_or_texts("upstreams")?;
     let wrong = |invalid: Invalid| fields.wrong("upstreams", format!("{:?}: {}", invalid.value, invalid.why));
@@ -182,7 +183,7 @@ fn upstreams(fields: &Fields<'_>) -> Result<Vec<String>, Failure> {
     Ok(upstreams)
 }
 
-/// Each `"10.77.0.0/24"`, or an object with its gateway and range.
+/// Each is `"10.77.0.0/24"`, or an object with gateway and range.
 fn subnets(fields: &Fields<'_>) -> Result<Vec<SubnetRequest>, Failure> {
     if let Some(Value::String(_)) = fields.get("subnets") {
         return Ok(fields.text_or_texts("subnets")?.into_iter().map(SubnetRequest::Prefix).collect());

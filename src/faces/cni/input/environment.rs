@@ -1,4 +1,4 @@
-//! The parameters of a call: the variables `CNI_*` (CNI spec 1.1.0, section 2) and what `CNI_ARGS` holds.
+//! The parameters of a call: the variables `CNI_*` (CNI spec 1.1.0, section 2) and the content of `CNI_ARGS`.
 
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::model::address::Mac;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName};
 
-/// Keys of `CNI_ARGS` that mean something to us or to the IPAM plugins we know, and those that runtimes always send.
+/// Keys of `CNI_ARGS` that netd or known IPAM plugins use, and those that runtimes always send.
 const ARGUMENTS: [&str; 8] = [
     "IgnoreUnknown",
     "IP",
@@ -23,7 +23,7 @@ const ARGUMENTS: [&str; 8] = [
     "K8S_POD_UID",
 ];
 
-/// What is asked.
+/// The command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Command {
     Add,
@@ -38,16 +38,16 @@ pub(crate) enum Command {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Environment<'a>(pub(crate) &'a [(OsString, OsString)]);
 
-/// Which attachment is meant.
+/// Identifies the attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
     pub(crate) container: ContainerId,
     pub(crate) ifname: IfName,
-    /// As the runtime wrote it; only `DEL` does without.
+    /// As the runtime wrote it. Only `DEL` works without it.
     pub(crate) netns: Option<String>,
 }
 
-/// What `CNI_ARGS` says that matters to us.
+/// The relevant content of `CNI_ARGS`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Arguments {
     /// With or without prefix length.
@@ -59,7 +59,7 @@ pub(crate) struct Arguments {
 }
 
 impl<'a> Environment<'a> {
-    /// A variable; the empty one is none.
+    /// A variable. An empty one counts as missing.
     pub(crate) fn raw(self, name: &str) -> Option<&'a OsStr> {
         let value = self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value.as_os_str());
         value.filter(|value| !value.is_empty())
@@ -76,7 +76,7 @@ impl<'a> Environment<'a> {
         text.parse().map(Some).map_err(|invalid: Invalid| Failure::environment(name, text, invalid.why))
     }
 
-    /// What is asked; `None`: nothing at all.
+    /// The command. `None` if there is none.
     pub(crate) fn command(self) -> Result<Option<Command>, Failure> {
         let Some(command) = self.text("CNI_COMMAND")? else { return Ok(None) };
         Ok(Some(match command {
@@ -90,7 +90,7 @@ impl<'a> Environment<'a> {
         }))
     }
 
-    /// Which attachment is meant; names all that is missing at once.
+    /// The attachment to process. The error names all missing variables at once.
     pub(crate) fn target(self, netns_needed: bool) -> Result<Target, Failure> {
         let container = self.parse("CNI_CONTAINERID")?;
         let netns = self.text("CNI_NETNS")?.map(str::to_owned);
@@ -106,12 +106,12 @@ impl<'a> Environment<'a> {
         Err(missing(&needed.into_iter().filter_map(|(name, is)| is.then_some(name)).collect::<Vec<_>>()))
     }
 
-    /// Whether the runtime says that the plugin's own network namespace is fine.
+    /// Whether the runtime allows the plugin's own network namespace.
     pub(crate) fn may_be_own_netns(self) -> bool {
         self.raw("CNI_NETNS_OVERRIDE").is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true"))
     }
 
-    /// `CNI_ARGS`: `KEY=VALUE` joined by `;`.
+    /// `CNI_ARGS`: `KEY=VALUE` pairs separated by `;`.
     pub(crate) fn arguments(self) -> Result<Arguments, Failure> {
         let text = self.text("CNI_ARGS")?.unwrap_or_default();
         let wrong = |why: String| Failure::environment("CNI_ARGS", text, why);
@@ -119,7 +119,7 @@ impl<'a> Environment<'a> {
         for pair in text.split(';').filter(|pair| !pair.is_empty()) {
             pairs.push(pair.split_once('=').ok_or_else(|| wrong(format!("{pair:?} is not KEY=VALUE")))?);
         }
-        // The last one counts, as with libcni's reader.
+        // The last one counts, as in libcni's parser.
         let value = |key: &str| pairs.iter().rev().find(|(other, _)| *other == key).map(|(_, value)| *value);
         let given = |key: &str| value(key).filter(|value| !value.is_empty());
         let ignore = match value("IgnoreUnknown").map(str::to_ascii_lowercase).as_deref() {
@@ -147,7 +147,7 @@ impl<'a> Environment<'a> {
     }
 }
 
-/// Variables that are missing, in libcni's words.
+/// Missing variables, with libcni's message.
 pub(crate) fn missing(names: &[&str]) -> Failure {
     Failure::new(INVALID_ENVIRONMENT, format!("required env variables [{}] missing", names.join(",")))
 }

@@ -1,7 +1,7 @@
-//! JSON objects, read key by key as Go's decoder does, on which runtimes and the reference plugins rely: `null` is
-//! absence, and a key is found without regard to case (containerd sends `HostPort` for `hostPort`). The key as it is
-//! spelt here counts before other spellings; of several others the last one in alphabetical order. What is wrong is told
-//! with the key's path as it was given, and its value.
+//! JSON objects, read like Go's decoder, on which runtimes and the reference plugins rely: `null` counts as absent, and
+//! keys are case-insensitive (containerd sends `HostPort` for `hostPort`). The key as spelled here takes precedence
+//! over other spellings; of several others the last one in alphabetical order counts. Errors name the path of the key
+//! as it was given, and its value.
 
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::faces::cni::failure::{Failure, UNSUPPORTED_FIELD};
 use crate::model::Invalid;
 
-/// An object and where it stands.
+/// An object and its path.
 #[derive(Debug, Clone)]
 pub(crate) struct Fields<'a> {
     map: &'a Map<String, Value>,
@@ -24,7 +24,7 @@ impl<'a> Fields<'a> {
         Self { map, path: String::new() }
     }
 
-    /// An object that stands somewhere.
+    /// An object at a path.
     pub(crate) fn of(value: &'a Value, path: String) -> Result<Self, Failure> {
         match value {
             Value::Object(map) => Ok(Self { map, path }),
@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// The path of a key, in the spelling that was given.
+    /// The path of a key, as the key was given.
     pub(crate) fn at(&self, key: &str) -> String {
         let key = self.entry(key).map_or(key, |(given, _)| given);
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
@@ -50,17 +50,17 @@ impl<'a> Fields<'a> {
         exact.or_else(other).map(|(given, value)| (given.as_str(), value))
     }
 
-    /// Whether nothing is said.
+    /// Whether the object has no values.
     pub(crate) fn is_empty(&self) -> bool {
         self.map.values().all(Value::is_null)
     }
 
-    /// The value of a key is wrong.
+    /// The failure for a wrong value of a key.
     pub(crate) fn wrong(&self, key: &str, why: impl std::fmt::Display) -> Failure {
         Failure::value(&self.at(key), self.get(key).unwrap_or(&Value::Null), why)
     }
 
-    /// A text; the empty one is none.
+    /// A text. An empty one counts as absent.
     pub(crate) fn text(&self, key: &str) -> Result<Option<&'a str>, Failure> {
         match self.get(key) {
             None => Ok(None),
@@ -69,7 +69,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A text in a form of the model's.
+    /// A text, parsed as a type of the model.
     pub(crate) fn parse<T: FromStr<Err = Invalid>>(&self, key: &str) -> Result<Option<T>, Failure> {
         let text = self.text(key)?;
         text.map(|text| text.parse().map_err(|invalid: Invalid| self.wrong(key, invalid.why))).transpose()
@@ -81,7 +81,7 @@ impl<'a> Fields<'a> {
         text.map(|text| text.parse().map_err(|_| self.wrong(key, "use an IP address"))).transpose()
     }
 
-    /// `true`, `false`, or the same as strings in any case, as libcni reads its own.
+    /// `true`, `false`, or the same as strings in any case, as libcni reads its own booleans.
     pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, Failure> {
         match self.get(key) {
             None => Ok(None),
@@ -92,7 +92,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A whole number.
+    /// An integer.
     pub(crate) fn number<T: TryFrom<u64>>(&self, key: &str) -> Result<Option<T>, Failure> {
         let Some(value) = self.get(key) else { return Ok(None) };
         let number = value.as_u64().and_then(|number| T::try_from(number).ok());
@@ -108,12 +108,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of texts; `null` among them is none.
+    /// A list of texts. `null` elements are skipped.
     pub(crate) fn texts(&self, key: &str) -> Result<Vec<String>, Failure> {
         texts(self.list(key)?).ok_or_else(|| self.wrong(key, "use a list of strings"))
     }
 
-    /// A list of texts under a name that somebody chose, which has a case.
+    /// A list of texts with a user-defined name, which is case-sensitive.
     pub(crate) fn texts_named(&self, name: &str) -> Result<Vec<String>, Failure> {
         let chosen = match self.map.get(name) {
             None | Some(Value::Null) => Some(Vec::new()),
@@ -125,7 +125,7 @@ impl<'a> Fields<'a> {
         chosen.ok_or_else(|| Failure::value(&at(), value(), "use a list of strings"))
     }
 
-    /// A text, or a list of them.
+    /// A text, or a list of texts.
     pub(crate) fn text_or_texts(&self, key: &str) -> Result<Vec<String>, Failure> {
         match self.get(key) {
             Some(Value::String(text)) if text.is_empty() => Ok(Vec::new()),
@@ -140,13 +140,13 @@ impl<'a> Fields<'a> {
         self.get(key).map(|value| Self::of(value, self.at(key))).transpose()
     }
 
-    /// A list of objects; `null` among them is none.
+    /// A list of objects. `null` elements are skipped.
     pub(crate) fn objects(&self, key: &str) -> Result<Vec<Self>, Failure> {
         let element = |(index, value)| Self::of(value, format!("{}[{index}]", self.at(key)));
         self.list(key)?.iter().enumerate().filter(|(_, value)| !value.is_null()).map(element).collect()
     }
 
-    /// Refuses keys that are not known here.
+    /// Refuses unknown keys.
     pub(crate) fn only(&self, known: &[&str]) -> Result<(), Failure> {
         match self.unknown(known).next() {
             None => Ok(()),
@@ -158,7 +158,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Notes the keys that are not known here, to be told.
+    /// Appends the unknown keys to `ignored`, to be reported.
     pub(crate) fn note_unknown(&self, known: &[&str], ignored: &mut Vec<String>) {
         ignored.extend(self.unknown(known).map(|(key, _)| self.at(key)));
     }
@@ -174,8 +174,8 @@ fn texts(list: &[Value]) -> Option<Vec<String>> {
     list.iter().filter(|value| !value.is_null()).map(|value| value.as_str().map(str::to_owned)).collect()
 }
 
-/// Whether two keys differ in case only, as Go's decoder sees it (`foldName`, encoding/json/fold.go): besides ASCII
-/// letters, the long s and the Kelvin sign have one.
+/// Whether two keys differ in case only, as in Go's decoder (`foldName`, encoding/json/fold.go): besides ASCII letters,
+/// it folds the long s and the Kelvin sign.
 pub(crate) fn is_same_key(one: &str, other: &str) -> bool {
     let fold = |letter: char| match letter {
         '\u{17f}' => 's',
@@ -185,7 +185,7 @@ pub(crate) fn is_same_key(one: &str, other: &str) -> bool {
     one.chars().map(fold).eq(other.chars().map(fold))
 }
 
-/// Gives the keys of an object the spelling that is known.
+/// Changes the keys of an object to their known spelling.
 pub(crate) fn respell(object: &mut Map<String, Value>, known: &[&str]) {
     for key in known {
         let Some(given) = Fields::root(object).entry(key).map(|(given, _)| given.to_owned()) else { continue };
@@ -195,13 +195,13 @@ pub(crate) fn respell(object: &mut Map<String, Value>, known: &[&str]) {
     }
 }
 
-/// Keys in somebody's own space of names, as in `cni.dev/attachments` or `io.kubernetes.cri.pod-annotations`, and
+/// Keys in another program's namespace, such as `cni.dev/attachments` or `io.kubernetes.cri.pod-annotations`, and
 /// comments.
 fn is_foreign(key: &str) -> bool {
     key.contains(['.', '/']) || key.starts_with('_')
 }
 
-/// Appends what is not there yet.
+/// Appends the text unless the list contains it.
 pub(crate) fn push_new(list: &mut Vec<String>, text: String) {
     if !list.contains(&text) {
         list.push(text);

@@ -1,4 +1,4 @@
-//! What the plugin reads: standard input, the environment, and the daemon's request made of them.
+//! The input of the plugin: standard input, the environment, and the request to the daemon that is built from them.
 
 pub(super) mod configuration;
 pub(super) mod environment;

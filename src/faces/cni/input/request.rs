@@ -1,7 +1,7 @@
-//! What the daemon is asked for: the configuration, the runtime's wishes in it, and `CNI_ARGS`.
+//! The request to the daemon, built from the configuration, the runtime's parameters in it, and `CNI_ARGS`.
 //!
-//! Where several say the same thing, `runtimeConfig` counts before `args.cni`, that before `CNI_ARGS`, and that before
-//! the configuration's own keys (CNI's CONVENTIONS.md); aliases add up.
+//! If several give the same parameter, `runtimeConfig` takes precedence over `args.cni`, that over `CNI_ARGS`, and that
+//! over the configuration's own keys (CNI's CONVENTIONS.md). Aliases are combined.
 
 use std::net::IpAddr;
 
@@ -15,18 +15,18 @@ use crate::faces::cni::failure::{Failure, INVALID_CONFIGURATION};
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::names::ContainerName;
 
-/// Capabilities that mean something to netd.
+/// The capabilities that netd supports.
 const CAPABILITIES: [&str; 7] = ["portMappings", "ips", "mac", "aliases", "bandwidth", "dns", "ipRanges"];
 const LIMITS: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
 const RANGE: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
 const MAPPING: [&str; 4] = ["hostPort", "containerPort", "protocol", "hostIP"];
 const RESOLVER: [&str; 3] = ["servers", "searches", "options"];
-/// What `args.cni` may say.
+/// The keys of `args.cni`.
 const ARGUMENTS: [&str; 3] = ["ips", "mac", "aliases"];
-/// Transport protocols that ports have.
+/// The transport protocols that have ports.
 const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
-/// The request; its interface, and addresses that others give, are the caller's to fill in.
+/// Builds the request. The caller adds the interface, and the addresses that other plugins give.
 pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Arguments) -> Result<Attach, Failure> {
     conf.check_keys()?;
     let runtime = conf.fields.object("runtimeConfig")?;
@@ -49,7 +49,7 @@ pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
     })
 }
 
-/// What the runtime says and netd does not know, by path: runtimes add keys in their own time, so they are passed over.
+/// The paths of the runtime's keys that netd does not know. Runtimes add keys over time, so they are ignored.
 pub(crate) fn ignored(conf: &Configuration<'_>) -> Result<Vec<String>, Failure> {
     let mut ignored = Vec::new();
     if let Some(args) = conf.fields.object("args")? {
@@ -84,13 +84,13 @@ fn names(conf: &Configuration<'_>, dynamic: [Option<&Fields<'_>>; 2], arguments:
         let scope = arguments.pod_namespace.as_ref().map(ToString::to_string);
         return Ok((Some(pod.to_string()), scope, aliases));
     }
-    // A DNS name need not be a container's.
+    // Not every DNS name is a valid container name.
     let first = aliases.first().is_some_and(|alias| alias.parse::<ContainerName>().is_ok());
     let name = first.then(|| aliases.remove(0));
     Ok((name, None, aliases))
 }
 
-/// A list, as the convention has it, or a list per network, as Podman sends it.
+/// A list, as in the convention, or a list per network, as Podman sends it.
 fn source_aliases(source: &Fields<'_>, network: &str) -> Result<Vec<String>, Failure> {
     match source.get("aliases") {
         Some(serde_json::Value::Object(_)) => {
@@ -132,8 +132,8 @@ fn mac(
     Ok(arguments.mac.map(|mac| mac.to_string()))
 }
 
-/// `ipRanges`: a list of pools for each address. netd gives one address of each family, so there is one pool of each.
-/// A network that is made now is made of them, unless its own subnets are given.
+/// `ipRanges`: a list of pools for each address. netd gives one address of each family, so each family has one pool. A
+/// network that is created now gets its subnets from them, unless the configuration has subnets.
 fn ranges(runtime: Option<&Fields<'_>>, network: &mut CreateNetwork) -> Result<Vec<AddressRange>, Failure> {
     let Some(runtime) = runtime else { return Ok(Vec::new()) };
     let (mut ranges, mut families) = (Vec::new(), Vec::new());
@@ -168,7 +168,7 @@ fn ranges(runtime: Option<&Fields<'_>>, network: &mut CreateNetwork) -> Result<V
     Ok(ranges)
 }
 
-/// The subnets and gateways that a network gets when it is made now and its own are not given.
+/// Sets the subnets and gateways of a network that is created now, if the configuration has none.
 pub(crate) fn made_of(network: &mut CreateNetwork, subnets: Vec<String>, gateways: Vec<String>) {
     if network.subnets.is_empty() {
         network.subnets = subnets.into_iter().map(SubnetRequest::Prefix).collect();
@@ -202,7 +202,7 @@ fn port(mapping: &Fields<'_>) -> Result<PortRequest, Failure> {
     }))
 }
 
-/// The runtime's limits, or those of the configuration.
+/// The runtime's limits, or else those of the configuration.
 fn bandwidth(runtime: Option<&Fields<'_>>, configuration: &Fields<'_>) -> Result<Option<Bandwidth>, Failure> {
     let ours = configuration.object("bandwidth")?;
     ours.as_ref().map_or(Ok(()), |ours| ours.only(&LIMITS))?;
@@ -222,7 +222,7 @@ fn bandwidth(runtime: Option<&Fields<'_>>, configuration: &Fields<'_>) -> Result
     Ok(limited.then_some(Bandwidth { ingress_rate, ingress_burst, egress_rate, egress_burst }))
 }
 
-/// The absolute form of a path: the daemon has another working directory.
+/// The absolute form of a path, because the daemon has another working directory.
 pub(crate) fn absolute(netns: &str) -> Result<String, Failure> {
     let path = std::path::absolute(netns).map_err(|error| Failure::environment("CNI_NETNS", netns, error))?;
     let text = path.into_os_string().into_string();

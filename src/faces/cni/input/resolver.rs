@@ -1,4 +1,4 @@
-//! What a container's resolv.conf shall say, put together from several who have a say.
+//! The content of a container's resolv.conf, merged from several sources.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use super::fields::push_new;
 use crate::api::v1::Dns;
 use crate::faces::cni::failure::Failure;
 
-/// One opinion, or all of them.
+/// The settings of one source, or of all sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Resolver {
     pub(crate) nameservers: Vec<String>,
@@ -30,7 +30,7 @@ impl From<&Dns> for Resolver {
 }
 
 impl Resolver {
-    /// What somebody asks for; the two conventions name their lists differently.
+    /// Reads requested settings. The two conventions have different names for the lists.
     pub(crate) fn asked(fields: &Fields<'_>, servers: &str, search: &str) -> Result<Self, Failure> {
         let nameservers = fields.texts(servers)?;
         if nameservers.iter().any(|server| server.parse::<IpAddr>().is_err()) {
@@ -39,7 +39,7 @@ impl Resolver {
         Self::told(fields, servers, search)
     }
 
-    /// What another plugin says.
+    /// Reads the settings of another plugin's result.
     pub(crate) fn told(fields: &Fields<'_>, servers: &str, search: &str) -> Result<Self, Failure> {
         Ok(Self {
             nameservers: fields.texts(servers)?,
@@ -49,8 +49,8 @@ impl Resolver {
         })
     }
 
-    /// Appends what a later one says. There is one domain, the first; another one is still searched, which is what a
-    /// domain is for (resolv.conf(5)).
+    /// Appends the settings of a later source. The first domain is the domain; another one is still searched, which is
+    /// the purpose of a domain (resolv.conf(5)).
     pub(crate) fn and(mut self, later: &Self) -> Self {
         for (list, more) in [(&mut self.nameservers, &later.nameservers), (&mut self.options, &later.options)] {
             more.iter().for_each(|text| push_new(list, text.clone()));
@@ -64,14 +64,15 @@ impl Resolver {
         self
     }
 
-    /// All opinions, netd's first, so that its names resolve; but a domain that the administrator set is the domain.
+    /// Merges all settings. netd's come first, so that its names resolve, but a domain of the administrator takes
+    /// precedence.
     pub(crate) fn together(netd: &Dns, administrator: &Self, others: [&Self; 2]) -> Self {
         let mut all = Self::from(netd).and(administrator);
         all.domain = administrator.domain.clone().or(all.domain);
         others.into_iter().fold(all, Self::and)
     }
 
-    /// As in a result; nothing is left out as an empty list.
+    /// The settings as in a result. Empty lists are left out.
     pub(crate) fn json(&self) -> Option<Value> {
         let mut dns = Map::new();
         for (key, list) in [("nameservers", &self.nameservers), ("search", &self.search), ("options", &self.options)] {
@@ -86,7 +87,7 @@ impl Resolver {
     }
 }
 
-/// Appends a domain that is not among them, in whatever case, with or without its last dot.
+/// Appends a domain unless the list contains it, ignoring case and a final dot.
 fn push_domain(list: &mut Vec<String>, domain: &str) {
     let bare = |domain: &str| domain.trim_end_matches('.').to_ascii_lowercase();
     if !list.iter().any(|known| bare(known) == bare(domain)) {

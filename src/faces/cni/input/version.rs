@@ -1,10 +1,10 @@
-//! The versions of the CNI spec and what distinguishes them.
+//! The versions of the CNI spec and their differences.
 
 use serde_json::{Map, Value, json};
 
 use super::fields::Fields;
 
-/// A version that is spoken.
+/// A supported version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Version {
     V0_3_0,
@@ -36,18 +36,18 @@ impl Version {
         Self::ALL.map(Self::as_str)
     }
 
-    /// `ips[].version` says the family.
+    /// Whether `ips[].version` holds the address family.
     pub(crate) fn names_families(self) -> bool {
         self < Self::V1_0_0
     }
 
-    /// Interfaces have `mtu`, `socketPath` and `pciID`, routes more than `dst` and `gw`.
+    /// Whether interfaces have `mtu`, `socketPath` and `pciID`, and routes more than `dst` and `gw`.
     pub(crate) fn has_details(self) -> bool {
         self >= Self::V1_1_0
     }
 
-    /// The answer to `VERSION`. `cniVersion` is the one on standard input; libcni's skel never reads that, so that
-    /// nothing there is fine too.
+    /// The reply to `VERSION`. `cniVersion` is the one on standard input. libcni's skel never reads that, so that empty
+    /// input is valid too.
     pub(crate) fn answer(stdin: &[u8]) -> Value {
         let asked = serde_json::from_slice::<Map<String, Value>>(stdin).ok();
         let asked = asked.as_ref().and_then(|asked| Fields::root(asked).get("cniVersion")?.as_str());

@@ -1,3 +1,3 @@
-//! What the plugin prints.
+//! The output of the plugin.
 
 pub(super) mod result;

@@ -1,4 +1,4 @@
-//! The result of `ADD` in the shape of each version, and the one of the plugin before.
+//! The result of `ADD` in the format of each version, and the result of the previous plugin.
 
 use serde_json::{Map, Value, json};
 
@@ -9,7 +9,7 @@ use crate::faces::cni::input::fields::{Fields, respell};
 use crate::faces::cni::input::resolver::Resolver;
 use crate::faces::cni::input::version::Version;
 
-/// Keys of interfaces and routes that came with 1.1.0.
+/// Keys of interfaces and routes that are new in 1.1.0.
 const NEW_IN_INTERFACES: [&str; 3] = ["mtu", "socketPath", "pciID"];
 const NEW_IN_ROUTES: [&str; 5] = ["mtu", "advmss", "priority", "table", "scope"];
 
@@ -75,17 +75,17 @@ fn route(version: Version, given: &Route) -> Value {
     route
 }
 
-/// The result of the plugin before.
+/// The result of the previous plugin.
 #[derive(Debug, Clone)]
 pub(crate) struct Previous<'a>(Fields<'a>);
 
 impl<'a> Previous<'a> {
-    /// The configuration's `prevResult`, where there is one.
+    /// The configuration's `prevResult`, if there is one.
     pub(crate) fn of(configuration: &Fields<'a>) -> Result<Option<Self>, Failure> {
         Ok(configuration.object("prevResult")?.map(Self))
     }
 
-    /// The addresses of the container's interface of that name. Those that name no interface are taken for its own.
+    /// The addresses of the container's interface of that name. Addresses that name no interface count as its own.
     pub(crate) fn addresses(&self, ifname: &str) -> Result<Vec<AddressRequest>, Failure> {
         let Self(fields) = self;
         let (index, _) = self.interface(ifname)?;
@@ -102,13 +102,13 @@ impl<'a> Previous<'a> {
         Ok(addresses)
     }
 
-    /// MAC address and MTU of that interface, as far as they are told.
+    /// The MAC address and the MTU of that interface, if given.
     pub(crate) fn link(&self, ifname: &str) -> Result<(Option<String>, Option<u32>), Failure> {
         let (_, interface) = self.interface(ifname)?;
         Ok((interface.text("mac")?.map(str::to_owned), interface.number("mtu")?.filter(|mtu| *mtu != 0)))
     }
 
-    /// The container's interface of that name, and its place in the list.
+    /// The container's interface of that name, and its index in the list.
     fn interface(&self, ifname: &str) -> Result<(usize, Fields<'a>), Failure> {
         let mut found = None;
         for (at, interface) in self.0.objects("interfaces")?.into_iter().enumerate() {
@@ -120,15 +120,15 @@ impl<'a> Previous<'a> {
         found.ok_or_else(|| self.0.wrong("interfaces", why))
     }
 
-    /// What it says about names.
+    /// Its resolver settings.
     pub(crate) fn dns(&self) -> Result<Resolver, Failure> {
         let dns = self.0.object("dns")?;
         dns.map(|dns| Resolver::told(&dns, "nameservers", "search")).transpose().map(Option::unwrap_or_default)
     }
 }
 
-/// The previous result handed on: in that version, with that `dns`, and everything else as it was. Keys that are looked
-/// at get the spec's spelling, so that none of them is there twice.
+/// The previous result passed on: in that version, with that `dns`, and otherwise unchanged. The keys that netd reads
+/// get the spec's spelling, so that none of them occurs twice.
 pub(crate) fn handed_on(previous: &Value, version: Version, dns: &Resolver) -> Value {
     let mut result = previous.clone();
     if let Value::Object(result) = &mut result {
