@@ -12,7 +12,7 @@ use super::table::table;
 use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, Port, PortRequest, Status};
 use crate::faces::shared::client::{ClientError, segment};
 
-/// What both `connect` and `run` ask for.
+/// The request of both `connect` and `run`.
 pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
     Connect {
         container,
@@ -46,7 +46,7 @@ pub(super) fn connect(session: &mut Session<'_>, args: ConnectArgs) -> Result<()
     Ok(writeln!(session.out, "{}", endpoint.summary())?)
 }
 
-/// The daemon has another working directory: a path is sent as this process sees it.
+/// Makes a path absolute, because the daemon has another working directory.
 fn absolute(path: &Path) -> Result<String, String> {
     let absolute = std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?;
     absolute.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", Path::new(&path).display()))
@@ -76,7 +76,7 @@ pub(super) fn ps(session: &mut Session<'_>, format: Format) -> Result<(), Failur
     table(session, ["NAME", "ID", "NETWORKS", "ADDRESSES", "PORTS"], containers.into_iter().map(row))
 }
 
-/// A publication with what a person wants to know of it.
+/// A publication with what a person wants to know about it.
 #[derive(Serialize)]
 struct Published {
     network: String,
@@ -86,8 +86,9 @@ struct Published {
 }
 
 impl Published {
-    /// The ports of a container on one of its networks, also those that the network cannot have. `ways_in` says for
-    /// which families the container has a way in at all, IPv4 and IPv6, and `dropping` which chains keep others out.
+    /// The ports of a container on one of its networks, including those that the network cannot publish. `ways_in` says
+    /// for which families, IPv4 and IPv6, the container is reachable from outside at all; `dropping` lists the chains
+    /// that block access.
     fn of(endpoint: Endpoint, ways_in: [bool; 2], dropping: &[&ForeignChain]) -> impl Iterator<Item = Self> {
         let network = endpoint.network;
         let skipped = endpoint.skipped_ports.into_iter().map({
@@ -124,7 +125,7 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
     table(session, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))
 }
 
-/// The chains of other programs that keep others than this host from the container's ports.
+/// The chains of other programs that block access to the container's ports for all but this host.
 fn dropping<'a>(status: &'a Status, container: &Container) -> Vec<&'a ForeignChain> {
     let concerns = |chain: &&ForeignChain| {
         chain.action != "adapted"
@@ -134,7 +135,7 @@ fn dropping<'a>(status: &'a Status, container: &Container) -> Vec<&'a ForeignCha
     status.firewall.iter().filter(concerns).collect()
 }
 
-/// Who can reach a port that is published on that host address.
+/// Says who can reach a port that is published on this host address.
 fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&ForeignChain]) -> String {
     if !host_ip.map_or(v4 || v6, |ip| if ip.is_ipv6() { v6 } else { v4 }) {
         return "nobody, until it is on a network with a way in".into();
@@ -211,7 +212,7 @@ fn thing(session: &Session<'_>, name: &str) -> Result<Option<Thing>, ClientError
     Ok(found(session.client.get(&format!("/v1/networks/{}", segment(name))))?.map(Thing::Network))
 }
 
-/// Not found is an answer, not a failure.
+/// Not found is a result, not a failure.
 pub(super) fn found<T>(reply: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
     match reply {
         Ok(thing) => Ok(Some(thing)),

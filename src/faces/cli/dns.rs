@@ -105,7 +105,7 @@ fn follow(session: &mut Session<'_>, container: &str, format: Format) -> Result<
     Ok(())
 }
 
-/// An entry as one line; those that were lost before it as another.
+/// Prints an entry as one line, and the number of entries that were lost before it as another.
 fn print(session: &mut Session<'_>, entry: &LoggedQuery) -> Result<(), Failure> {
     if entry.dropped_before > 0 {
         writeln!(session.out, "… {} entries dropped", entry.dropped_before)?;

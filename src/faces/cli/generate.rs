@@ -10,7 +10,7 @@ use super::args::Cli;
 use super::output::Failure;
 
 pub(super) fn completions(session: &mut Session<'_>, shell: Shell) -> Result<(), Failure> {
-    // Through a buffer: the generator does not report what its writer says.
+    // Through a buffer: the generator does not report write errors.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "netd", &mut script);
     Ok(session.out.write_all(&script)?)

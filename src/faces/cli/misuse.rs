@@ -1,5 +1,4 @@
-//! Arguments that are not a command: one clear line, which names the help to read. Also where clap's help and version
-//! come out.
+//! Wrong usage: one clear line that names the help to read. It also handles clap's help and version.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -10,14 +9,14 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use super::args::Cli;
 
-/// Why there is nothing to carry out: wrong usage, or help was asked for.
+/// Why there is no command to carry out: wrong usage, or a request for help.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Misuse {
-    /// For stdout: what was asked for, or the help of who gave no arguments at all.
+    /// For stdout: the requested text, or the help if there were no arguments at all.
     pub help: String,
-    /// For stderr: one line, where the usage is wrong.
+    /// For stderr: one line, if the usage is wrong.
     pub text: String,
-    /// 2 for wrong usage, 0 where help was asked for.
+    /// 2 for wrong usage, 0 for requested help.
     pub code: u8,
 }
 
@@ -30,16 +29,16 @@ impl Misuse {
         Self { help, text: explain(error, &verb(args)), code: 2 }
     }
 
-    /// Prints it where it belongs.
+    /// Prints the texts and returns the exit code.
     pub fn report(&self) -> ExitCode {
-        // A reader that has gone does not want it any more.
+        // Ignore write errors: the reader may have gone.
         let _ = std::io::stdout().write_all(self.help.as_bytes());
         let _ = std::io::stderr().write_all(self.text.as_bytes());
         ExitCode::from(self.code)
     }
 }
 
-/// The verb that was meant, as far as the arguments tell ("network create").
+/// The verb as far as the arguments determine it ("network create").
 fn verb(args: &[OsString]) -> String {
     let mut command = Cli::command();
     let mut path = Vec::new();
@@ -60,7 +59,7 @@ fn explain(error: &clap::Error, verb: &str) -> String {
     let prefix = if verb.is_empty() { "netd".to_owned() } else { format!("netd: {verb}") };
     let help = if verb.is_empty() { "netd -h".to_owned() } else { format!("netd {verb} -h") };
     let what = match error.kind() {
-        // The latter where the environment gives an argument.
+        // The latter occurs if the environment provides an argument.
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             "a command is missing".to_owned()
         }
@@ -69,9 +68,9 @@ fn explain(error: &clap::Error, verb: &str) -> String {
     format!("{prefix}: {what}: see `{help}`\n")
 }
 
-/// What is wrong, in one line without an end.
+/// The error in one line, without final punctuation.
 fn what(error: &clap::Error) -> String {
-    // A value that our own parsers refused carries their words; clap's frame around them only repeats the value.
+    // If a parser of netd rejected a value, use its message; clap's message around it only repeats the value.
     let source = std::error::Error::source(error);
     if let (Some(source), Some(flag)) = (source, error.get(ContextKind::InvalidArg)) {
         return format!("{}: {}", flag.to_string().trim_end_matches("..."), one_line(&source.to_string()));
@@ -85,7 +84,7 @@ fn what(error: &clap::Error) -> String {
     }
 }
 
-/// What may have been meant: something that is written alike, or where the flag belongs.
+/// A suggestion: something that is spelled similarly, or the command to which the flag belongs.
 fn maybe(error: &clap::Error) -> Option<String> {
     for kind in [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue] {
         match error.get(kind) {

@@ -1,7 +1,7 @@
-//! The command line: parses arguments, asks the daemon over its socket, prints tables or JSON.
+//! The command line: parses arguments, sends requests to the daemon over its socket, and prints tables or JSON.
 //!
-//! Exit status: 0 done (also when the reader of the output has gone), 1 refused or failed, 2 wrong usage. Every error
-//! is one line on stderr, `netd: what was attempted, on what, why, and what to look at`.
+//! Exit status: 0 success (also if the reader of the output has gone), 1 refused or failed, 2 wrong usage. Every error
+//! is one line on stderr: `netd: what was attempted, on what, why, and what to check`.
 
 mod args;
 mod container;
@@ -31,21 +31,21 @@ pub use run::{Running, Sandbox};
 use super::shared::client::Client;
 use output::Failure;
 
-/// Parses the arguments, the program's name first.
+/// Parses the arguments. The first is the program's name.
 pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Misuse> {
     let args: Vec<OsString> = args.into_iter().collect();
     Cli::try_parse_from(&args).map_err(|error| Misuse::new(&error, &args))
 }
 
-/// Carries out a verb against the daemon at `socket`. `netd run` starts its command by `sandbox`. `width`: of the
-/// terminal that stdout is, if it is one.
+/// Carries out a verb with the daemon at `socket`. `netd run` starts its command with `sandbox`. `width` is that of the
+/// terminal, if stdout is one.
 pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox, width: Option<usize>) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut session = Session { client: Client::new(socket), width, out: &mut out, err: &mut io::stderr() };
     ExitCode::from(run_in(verb, &mut session, sandbox))
 }
 
-/// Ends a verb that is carried out elsewhere: the text goes to stdout or, as a one-line error, to stderr.
+/// Finishes a verb that is carried out elsewhere: the text goes to stdout or, as a one-line error, to stderr.
 pub fn finish(outcome: Result<String, String>) -> ExitCode {
     let written = outcome.map_err(Failure::Failed).and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
     ExitCode::from(exit(written.map(|()| 0), &mut io::stderr()))
@@ -54,26 +54,26 @@ pub fn finish(outcome: Result<String, String>) -> ExitCode {
 /// What a verb works with.
 struct Session<'a> {
     client: Client,
-    /// Columns of the terminal that `out` is; `None`: it is none.
+    /// The columns of the terminal, if `out` is one.
     width: Option<usize>,
     out: &'a mut dyn Write,
     err: &'a mut dyn Write,
 }
 
 impl Session<'_> {
-    /// Tells of a failure that does not end the verb.
+    /// Reports a failure that does not end the verb.
     fn complain(&mut self, line: &str) {
         say(self.err, line);
     }
 
-    /// Tells something that is not what the verb prints.
+    /// Prints a note that is not part of the verb's output.
     fn note(&mut self, line: &str) {
         say(self.err, line);
     }
 }
 
 fn say(err: &mut dyn Write, line: &str) {
-    // Nobody is left to tell that stderr is gone.
+    // Ignore the error: there is no other place to report it.
     let _ = writeln!(err, "netd: {line}");
 }
 

@@ -93,7 +93,7 @@ fn request(args: CreateArgs) -> CreateNetwork {
     }
 }
 
-/// Removes what it can, and tells of each that it cannot.
+/// Removes as many as possible, and reports each failure.
 fn remove(session: &mut Session<'_>, names: &[String]) -> Result<(), Failure> {
     let mut failed = false;
     for name in names {

@@ -1,4 +1,4 @@
-//! What verbs print besides tables: objects, JSON, and the ways a verb can end.
+//! The output of verbs besides tables: objects, JSON, and failures.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -6,16 +6,16 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::Value;
 
-/// Why a verb ends before its end.
+/// Why a verb ends early.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// Whoever read the output has gone: success.
+    /// The reader of the output has gone: success.
     ClosedPipe,
-    /// The arguments make no sense together (exit 2).
+    /// The arguments do not fit together (exit 2).
     Usage(String),
     /// Refused or failed (exit 1).
     Failed(String),
-    /// As before, and everything has been said (exit 1).
+    /// Failed, and everything has been reported already (exit 1).
     Told,
 }
 
@@ -31,7 +31,7 @@ impl Failure {
     }
 }
 
-/// "ATTEMPT: WHY"; a reason that begins with the attempt is not given it twice.
+/// "ATTEMPT: WHY", or only the reason if it begins with the attempt.
 pub(super) fn sentence(attempt: impl Display, why: impl Display) -> String {
     let (attempt, why) = (attempt.to_string(), why.to_string());
     let text = if why.starts_with(&attempt) { why } else { format!("{attempt}: {why}") };
@@ -47,13 +47,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// One JSON value.
+/// Prints one JSON value.
 pub(super) fn json(out: &mut dyn Write, value: &impl Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::of("print JSON", error))?;
     Ok(writeln!(out, "{text}")?)
 }
 
-/// Objects as aligned lines `path   value`, an empty line between two of them.
+/// Prints objects as aligned lines `path   value`, with an empty line between two objects.
 pub(super) fn objects<T: Serialize>(out: &mut dyn Write, objects: &[T]) -> Result<(), Failure> {
     for (index, object) in objects.iter().enumerate() {
         let mut lines = Vec::new();

@@ -1,4 +1,5 @@
-//! `netd run`: a command in a fresh network namespace, connected before it begins and disconnected when it ends.
+//! `netd run`: runs a command in a new network namespace, which is connected before it begins and disconnected when it
+//! ends.
 
 use std::ffi::OsString;
 
@@ -9,29 +10,30 @@ use super::output::{Failure, sentence};
 use crate::api::v1::{Connect, CreateNetwork, Endpoint, Files, Network};
 use crate::faces::shared::client::{ClientError, segment};
 
-/// The network for those who name none.
+/// The network to use if none is given.
 const DEFAULT_NETWORK: &str = "default";
 
-/// Who can start a command in namespaces of its own.
+/// Starts commands in namespaces of their own.
 pub trait Sandbox {
-    /// Makes the namespaces and a process in them that waits to become `command`; at least one word. The error says
-    /// what failed and why.
+    /// Creates the namespaces and a process in them that waits to execute `command`, which has at least one element.
+    /// The error says what failed and why.
     fn start(&self, command: &[OsString]) -> Result<Box<dyn Running>, String>;
 }
 
-/// A process in namespaces of its own. Dropping it ends it.
+/// A process in namespaces of its own. Dropping it kills the process.
 pub trait Running {
-    /// Its process id, as the daemon sees it.
+    /// The process id as the daemon sees it.
     fn pid(&self) -> u32;
-    /// Puts the contents of its `/etc/resolv.conf` and `/etc/hosts` in place and lets it become the command.
+    /// Sets the contents of its `/etc/resolv.conf` and `/etc/hosts` and lets it execute the command.
     fn go(&mut self, resolv_conf: &str, hosts: &str) -> Result<(), String>;
-    /// Passes signals on until the command ends; its exit status, or 128 and the number of the signal that ended it.
+    /// Forwards signals until the command ends. Returns its exit status, or 128 plus the number of the signal that
+    /// killed it.
     fn wait(&mut self) -> Result<u8, String>;
-    /// Ends the process, which has not become the command.
+    /// Ends the process before it has executed the command.
     fn abort(&mut self);
 }
 
-/// Runs the command; its exit status.
+/// Runs the command and returns its exit status.
 pub(super) fn run(session: &mut Session<'_>, sandbox: &dyn Sandbox, args: RunArgs) -> Result<u8, Failure> {
     let name = args.name.unwrap_or_else(|| format!("run-{:08x}", rand::random::<u32>()));
     let program = args.command.first().map(|program| program.to_string_lossy().into_owned()).unwrap_or_default();
@@ -75,7 +77,7 @@ pub(super) fn run(session: &mut Session<'_>, sandbox: &dyn Sandbox, args: RunArg
     ended.map_err(|why| failure(&why))
 }
 
-/// Whether a port leaves the choice of the host port to netd.
+/// Whether netd chooses the host port.
 fn chosen_by_netd(port: &str) -> bool {
     port.parse::<crate::model::publication::PortSpec>().is_ok_and(|spec| spec.host.is_none())
 }
@@ -86,7 +88,7 @@ fn default_network(session: &Session<'_>) -> Result<String, ClientError> {
     if found(session.client.get::<Network>(&path))?.is_none() {
         let request = CreateNetwork { name: DEFAULT_NETWORK.into(), ..CreateNetwork::default() };
         match session.client.post::<Network>("/v1/networks", &request) {
-            // Somebody else was faster, or the reason will come up again when it is looked for.
+            // Another process was faster, or the request below reports the reason.
             Err(error) if error.status() == Some(409) => {
                 session.client.get::<Network>(&path).map_err(|_| error)?;
             }
@@ -99,7 +101,7 @@ fn default_network(session: &Session<'_>) -> Result<String, ClientError> {
 /// The connection of a sandbox.
 struct Connected {
     network: String,
-    /// The container's id: its name may be another's by the time it ends.
+    /// The container's id, because another container may have its name by the time it ends.
     container: String,
     ports: String,
 }
@@ -113,7 +115,7 @@ impl Connected {
         Ok(Self { network: endpoint.network, container: endpoint.container.id, ports })
     }
 
-    /// The daemon may have noticed the end of the namespace before: gone is gone.
+    /// The daemon may have removed it already when the namespace ended: not found is fine.
     fn disconnect(self, session: &Session<'_>) -> Result<(), ClientError> {
         let path = format!("/v1/networks/{}/endpoints/{}", segment(&self.network), segment(&self.container));
         found(session.client.delete(&path)).map(drop)

@@ -8,17 +8,17 @@ use super::output::{Failure, json, objects};
 use crate::api::v1::{Dump, Event, Status, Version};
 use crate::base::deadline::Deadline;
 
-/// How often a daemon that is not ready is asked again: short against its start of some ten milliseconds.
+/// The polling interval while the daemon is not ready. It is short compared to its start of about ten milliseconds.
 const ASK_AGAIN: Duration = Duration::from_millis(20);
 
-/// How long the daemon may take to tell its status: it only reads.
+/// How long the daemon may take to report its status, which it only has to read.
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Format) -> Result<(), Failure> {
     let attempt = "ask for the daemon's status";
     let deadline = Deadline::after(Duration::from_secs(wait.unwrap_or(0).into()));
     let status = loop {
-        // A daemon that hangs must not make the wait longer than was asked for.
+        // The rest of the wait, but at least [`AT_ONCE`]: a daemon that hangs must not prolong the wait much.
         let patience = deadline.remaining().unwrap_or(AT_ONCE).max(AT_ONCE);
         let reply = session.client.with_patience(patience).get::<Status>("/v1/status");
         if reply.as_ref().is_ok_and(|status| status.ready) || !deadline.pause(ASK_AGAIN) {

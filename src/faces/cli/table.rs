@@ -1,15 +1,15 @@
-//! Tables: aligned columns, which fit the terminal they are printed on. Where they would not, cells are wrapped; nothing
-//! of them is left out. Elsewhere than on a terminal every row is one line.
+//! Tables with aligned columns that fit the terminal. Cells that are too wide are wrapped, never truncated. If the
+//! output is not a terminal, every row is one line.
 
 use super::Session;
 use super::output::Failure;
 
-/// Between two columns.
+/// The space between two columns.
 const GAP: &str = "   ";
-/// A column is not made narrower than this, on whatever terminal.
+/// The minimum width of a column, whatever the terminal.
 const NARROWEST: usize = 4;
 
-/// A header and rows in aligned columns; nothing in a cell is shown as `-`.
+/// Prints a header and rows in aligned columns. An empty cell is shown as `-`.
 pub(super) fn table<const N: usize>(
     session: &mut Session<'_>,
     header: [&str; N],
@@ -34,8 +34,8 @@ pub(super) fn table<const N: usize>(
     Ok(())
 }
 
-/// How wide each column is: as its widest cell, or less where the terminal is narrower. First the widest are made
-/// narrower as far as their words allow, then words are broken.
+/// The width of each column: that of its widest cell, or less if the terminal is too narrow. First the widest columns
+/// shrink to their longest words, then words are broken.
 fn widths<const N: usize>(rows: &[[String; N]], terminal: Option<usize>) -> [usize; N] {
     let widest = |of: fn(&str) -> usize| -> [usize; N] {
         std::array::from_fn(|column| rows.iter().map(|row| of(&row[column])).max().unwrap_or(0))
@@ -54,7 +54,7 @@ fn widths<const N: usize>(rows: &[[String; N]], terminal: Option<usize>) -> [usi
     widths
 }
 
-/// The lines of a cell, broken at spaces, and within words that are wider.
+/// The lines of a cell, broken at spaces, and within words that are too wide.
 fn wrap(cell: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in cell.split(' ') {

@@ -1,4 +1,5 @@
-//! The command line: what is understood, what is refused and how, and what verbs print over a served API.
+//! Tests of the command line: which arguments are accepted, how others are rejected, and what verbs print with a served
+//! API.
 
 mod usage;
 mod verbs;

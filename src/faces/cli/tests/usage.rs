@@ -1,4 +1,4 @@
-//! Arguments that are wrong, and the definitions themselves.
+//! Tests of wrong arguments, and of the definitions themselves.
 
 use clap::CommandFactory as _;
 

@@ -1,4 +1,4 @@
-//! Verbs over a served API with an engine in memory behind it.
+//! Tests verbs with a served API and an in-memory engine.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::engine::{Handle, testing};
 use crate::faces::cli::*;
 use crate::faces::http;
 
-/// A served API for as long as it is held.
+/// A served API. Dropping it ends it.
 struct Daemon {
     directory: tempfile::TempDir,
     handle: Handle,
@@ -35,7 +35,7 @@ impl Daemon {
         Self { directory, handle, _runtime: runtime }
     }
 
-    /// Exit code, stdout, stderr.
+    /// Runs a command line. Returns exit code, stdout and stderr.
     fn netd(&self, line: &str) -> (u8, String, String) {
         self.netd_in(line, &Fake::default())
     }
@@ -68,12 +68,12 @@ impl Daemon {
     }
 }
 
-/// As [`run`], with output of its own that is no terminal.
+/// Like [`run`], but with other outputs, which are not terminals.
 fn run_to(verb: ClientVerb, client: Client, sandbox: &dyn Sandbox, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
     run_in(verb, &mut Session { client, width: None, out, err }, sandbox)
 }
 
-/// A sandbox that only writes down what happens to it.
+/// A sandbox that only records the calls.
 #[derive(Default)]
 struct Fake {
     fails: bool,
@@ -110,7 +110,7 @@ impl Running for Started {
     }
 }
 
-/// The words of a line, without the random one.
+/// The words of a line without the random one.
 fn words(text: &str, line: usize, random: usize) -> Vec<&str> {
     let mut words: Vec<&str> = text.lines().nth(line).unwrap().split_whitespace().collect();
     assert_eq!(words.remove(random).len(), 12, "a short id: {text}");
@@ -297,7 +297,7 @@ fn a_run_is_connected_before_it_begins_and_disconnected_after() {
     assert_eq!(*sandbox.log.borrow(), [r#"start ["sh", "-c", "true"]"#, "go"]);
     assert_eq!(daemon.json("ps --json"), serde_json::json!([]));
     assert_eq!(daemon.json("network ls --json")[0]["name"], "default");
-    // The network is there now.
+    // The network exists now.
     assert_eq!(daemon.netd("run -- true").0, 42);
 }
 
