@@ -361,9 +361,9 @@ impl Worker {
         if changed {
             let clients = self.quarantine.get(&last).map_or(&[][..], Quarantine::clients);
             match steer(&socket.socket, by_address as usize, clients) {
-                Ok(()) => debug!(?clients, "led quarantine, because they flood"),
+                Ok(()) => debug!(?clients, "led to the quarantine shard, because they flood"),
                 // Without steering the shards still shed the excess questions.
-                Err(error) => debug!("lead clients quarantine: {error}"),
+                Err(error) => debug!("lead clients to the quarantine shard: {error}"),
             }
         }
     }
