@@ -1,5 +1,5 @@
-//! Decisions: a request and the state to what will be, all of it checked before anything is changed. Pure; random
-//! numbers and the time are arguments.
+//! Decisions: compute the outcome of a request from the state, and check all of it before anything changes. Pure
+//! functions; random numbers and the time are arguments.
 
 pub(super) mod address;
 pub(super) mod attachment;
@@ -25,7 +25,7 @@ const MTU: u32 = 1500;
 /// Smallest MTU of IPv6 (RFC 8200, section 5).
 const MTU_IPV6: u32 = 1280;
 
-/// What is given besides the request and the state.
+/// The inputs of a decision besides the request and the state.
 pub(crate) struct NetworkChoice<'a> {
     pub(crate) facts: &'a HostFacts,
     pub(crate) pools: &'a [Pool],
@@ -33,7 +33,7 @@ pub(crate) struct NetworkChoice<'a> {
     pub(crate) created: u64,
 }
 
-/// The network that a spec becomes.
+/// Computes the network that a spec describes.
 pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkChoice<'_>) -> Result<Network, Refusal> {
     let desired = &state.desired;
     name_is_free(state, &spec.name)?;
@@ -76,12 +76,12 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
     })
 }
 
-/// Who says nothing about an internal network wants it closed towards the host as well.
+/// An internal network without an explicit setting is closed towards the host as well.
 fn host_access(spec: &NetworkSpec) -> HostAccess {
     spec.host_access.unwrap_or(if spec.internal { HostAccess::None } else { HostAccess::All })
 }
 
-/// Names of networks are parts of DNS names, which have no case.
+/// Network names are compared without case, because they are parts of DNS names.
 fn name_is_free(state: &State, name: &NetworkName) -> Result<(), Refusal> {
     let clash = |network: &&Arc<Network>| network.name.as_str().eq_ignore_ascii_case(name.as_str());
     state.desired.networks().find(clash).map_or(Ok(()), |other| Err(Refusal::NetworkExists(other.name.clone())))
@@ -100,7 +100,7 @@ fn bridge_name(state: &State, spec: &NetworkSpec, facts: &HostFacts) -> Result<I
     }
 }
 
-/// Joins gateways and ranges to their subnets; every one must fit.
+/// Assigns gateways and ranges to their subnets; each must be within a subnet.
 fn network_subnets(spec: &NetworkSpec, chosen: &[Subnet]) -> Result<Vec<NetworkSubnet>, Refusal> {
     let outside = |what, value: String| Refusal::Outside {
         what,
@@ -146,7 +146,7 @@ fn network_subnets(spec: &NetworkSpec, chosen: &[Subnet]) -> Result<Vec<NetworkS
     Ok(subnets)
 }
 
-/// The endpoints of a container on a network, at least one, or why there is none.
+/// Returns the endpoints of a container on a network, at least one; otherwise the reason why there is none.
 pub(crate) fn find_endpoints(
     state: &State,
     network: &NetworkName,
@@ -165,7 +165,7 @@ pub(crate) fn find_endpoints(
     }
 }
 
-/// The network that a name or id means.
+/// Returns the network with this name or id.
 pub(crate) fn find_network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
     use crate::model::desired::Lookup;
     match state.desired.find_network(text) {
@@ -175,7 +175,7 @@ pub(crate) fn find_network(state: &State, text: &str) -> Result<Arc<Network>, Re
     }
 }
 
-/// Checks that a network can go.
+/// Checks that a network can be removed.
 pub(crate) fn remove_network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
     let network = find_network(state, text)?;
     let holders: Vec<String> =

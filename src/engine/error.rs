@@ -1,28 +1,28 @@
-//! Why a command was not done: refused (the caller can fix it) or failed (the host or a bug).
+//! Why a command failed: refused (the caller can fix it) or failed (the host or a bug).
 
 use crate::kernel::KernelError;
 use crate::logic::refusal::{Refusal, RefusalKind};
 use crate::store::StoreError;
 
-/// Why a command was not done. Nothing of it is left behind.
+/// Why a command failed. No part of it is left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The caller can fix it; nothing was changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The kernel did not do it; what was done before is undone.
+    /// The kernel refused a step; the steps before it were undone.
     #[error("{error}{}", also(.undo))]
     Kernel {
-        /// The first thing that went wrong.
+        /// The first error.
         #[source]
         error: KernelError,
-        /// What went wrong while undoing.
+        /// Errors while undoing.
         undo: Vec<KernelError>,
     },
-    /// The store did not take it; nothing was changed.
+    /// The store refused the change; nothing was changed.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// One failure that several callers hear of.
+    /// One failure that is returned to several callers.
     #[error(transparent)]
     Shared(std::sync::Arc<Error>),
     /// The daemon is stopping.
@@ -34,29 +34,29 @@ fn also(undo: &[KernelError]) -> String {
     undo.iter().map(|error| format!("; and while undoing: {error}")).collect()
 }
 
-/// The classes that faces map to their own codes.
+/// Error classes that faces map to their own codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// The request is wrong (HTTP 400).
+    /// The request is invalid (HTTP 400).
     Invalid,
-    /// What it names is not there (404).
+    /// The request names an object that does not exist (404).
     NotFound,
-    /// It collides with what is there (409).
+    /// The request conflicts with an existing object (409).
     Conflict,
-    /// No room left (409, code `exhausted`).
+    /// A resource is exhausted (409, code `exhausted`).
     Exhausted,
-    /// What is there is not what netd made (409, code `changed`).
+    /// The existing object differs from what netd made (409, code `changed`).
     Changed,
-    /// Come again later (503).
+    /// Temporarily unavailable; retry later (503).
     Unavailable,
-    /// The kernel, or a program that netd needs, refused what could not be foreseen (500, code `kernel`).
+    /// The kernel, or a program that netd needs, refused unexpectedly (500, code `kernel`).
     Kernel,
-    /// netd itself failed, its files above all (500).
+    /// netd itself failed, in most cases with its files (500).
     Failed,
 }
 
 impl ErrorKind {
-    /// The `code` of the published error JSON.
+    /// The `code` in the published error JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Invalid => "invalid",
@@ -78,7 +78,7 @@ impl From<KernelError> for Error {
 }
 
 impl Error {
-    /// Its class.
+    /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Refused(refusal) => match refusal.kind() {

@@ -1,4 +1,4 @@
-//! Events: one per change, in the order of the changes.
+//! Events, one per change, in the order of the changes.
 
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -6,12 +6,12 @@ use std::time::SystemTime;
 use crate::model::endpoint::Endpoint;
 use crate::model::network::Network;
 
-/// A change, and when it was done.
+/// A change and its time.
 #[derive(Debug, Clone)]
 pub struct Event {
-    /// When.
+    /// The time of the change.
     pub time: SystemTime,
-    /// What.
+    /// The change.
     pub change: Change,
 }
 
@@ -24,23 +24,23 @@ pub enum Change {
     NetworkRemoved(Arc<Network>),
     /// A container was connected.
     Connected(Arc<Endpoint>),
-    /// A container was disconnected. `asked`: by somebody, or because its namespace is gone.
+    /// A container was disconnected, on request or because its namespace no longer exists.
     Disconnected {
-        /// What it was.
+        /// The endpoint as it was.
         endpoint: Arc<Endpoint>,
-        /// Whether somebody asked for it.
+        /// Whether the disconnect was requested.
         asked: bool,
     },
-    /// A name that was asked for does not mean the container that asked for it.
+    /// A requested name does not resolve to the container that requested it.
     Name {
-        /// Who asked for it.
+        /// The endpoint that requested the name.
         endpoint: Arc<Endpoint>,
-        /// What the name means instead.
+        /// What the name resolves to instead.
         message: String,
     },
-    /// Something that was not as it must be was put right ("table inet netd was missing", "bridge nd-net1 was gone").
+    /// netd repaired a difference from the target ("table inet netd was missing", "bridge nd-net1 was gone").
     Repaired(String),
-    /// Something is not as it must be and netd cannot put it right; also in `netd status`.
+    /// netd cannot repair a difference from the target; also in `netd status`.
     Problem(String),
     /// A host setting was changed ("net.ipv4.ip_forward set to 1: network net1 forwards").
     HostChanged(String),

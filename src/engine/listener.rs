@@ -1,4 +1,4 @@
-//! What the engine tells the name service: where to answer, and where no longer.
+//! What the engine sends to the name service: on which addresses to start and stop answering.
 
 use std::net::IpAddr;
 
@@ -10,26 +10,26 @@ pub use crate::os::datagrams::{ANSWER_MAX, BATCH, Backlog, Batch, backlog};
 pub use crate::os::poller::{Poller, WOKEN, Waker};
 pub use crate::os::priority::Precedence;
 
-/// A change to the addresses on which names are answered. The engine opens the sockets, because only it knows the
-/// kernel; records change without one of these.
+/// A change to the addresses on which the name service answers. The engine opens the sockets, because only the engine
+/// uses the kernel. Changes of records are not sent here.
 #[derive(Debug)]
 pub enum Listening {
-    /// Answer on these sockets; replaces those at the same address.
+    /// Answer on these sockets; they replace those at the same address.
     Serve(DnsSockets),
-    /// Say that questions are being answered.
+    /// Confirm that questions are being answered.
     Alive(std::sync::mpsc::Sender<()>),
-    /// Close the sockets at this address, then drop `closed`; one that is not served is fine.
+    /// Close the sockets at this address, then drop `closed`. An address that is not served is no error.
     Stop {
         /// As in [`DnsSockets`].
         address: IpAddr,
-        /// The engine waits for its end, so that the address can be bound again at once.
+        /// The engine waits until this is dropped, so that the address can be bound again at once.
         closed: std::sync::mpsc::Sender<()>,
     },
 }
 
-/// Where the engine puts them. Unbounded: at most two per gateway are ever under way, and the engine must not wait for
-/// a face.
+/// The engine's end of the channel. Unbounded: at most two messages per gateway are in flight, and the engine must not
+/// wait for a face.
 pub type ListeningSender = mpsc::UnboundedSender<Listening>;
 
-/// Where the name service takes them from.
+/// The name service's end of the channel.
 pub type ListeningReceiver = mpsc::UnboundedReceiver<Listening>;

@@ -1,4 +1,4 @@
-//! Floor 3: the one owner of state. Everything that changes goes through [`Handle`]; every reader loads a [`Snapshot`].
+//! Floor 3: the only owner of state. Every change goes through [`Handle`]; every reader loads a [`Snapshot`].
 
 mod commands;
 mod decide;
@@ -44,10 +44,10 @@ use crate::model::request::{
 use crate::runtimes::Runtimes;
 use crate::store::Store;
 
-/// The reply to a command, sent when its effects are visible to everybody.
+/// The reply to a command, sent after all readers can see its effects.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
-/// Tells whether the caller has gone.
+/// Reports whether the caller has disconnected.
 pub(crate) struct Gone(Box<dyn Fn() -> bool + Send>);
 
 impl std::fmt::Debug for Gone {
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Gone {
     }
 }
 
-/// What the engine is asked to do: its only door.
+/// A command: the only input of the engine.
 #[derive(Debug)]
 pub(crate) enum Command {
     CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
@@ -75,46 +75,46 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether endpoints go by it: such commands are carried out together.
+    /// Whether the command removes endpoints. Such commands are carried out together.
     fn disconnects(&self) -> bool {
         let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
         matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
     }
 }
 
-/// How many commands may wait; callers beyond that wait for a place.
+/// How many commands may wait; further callers wait for a free slot.
 pub(crate) const MAILBOX: usize = 1024;
 
-/// How many events a slow listener may lag behind before it misses some.
+/// How many events a slow receiver may lag behind before it loses some.
 const EVENTS: usize = 1024;
 
-/// How the engine is set up.
+/// The configuration of the engine.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where automatic subnets come from, both families.
+    /// The pools from which automatic subnets are taken, both address families.
     pub pools: Vec<Pool>,
-    /// Whether automatic IPv6 subnets come from a random ULA /48 of this host, drawn once and kept.
+    /// Whether automatic IPv6 subnets come from a random ULA /48 of this host, drawn once and stored.
     pub ula: bool,
-    /// The domain of our names.
+    /// The domain of netd's names.
     pub domain: String,
-    /// The port on which the name service listens at gateways, where nobody has it; containers ask port 53.
+    /// The port on which the name service listens at gateways if it is free; containers use port 53.
     pub dns_port: u16,
-    /// What to do where another program's firewall drops what our networks need.
+    /// What to do if another program's firewall drops traffic that netd's networks need.
     pub foreign: Policy,
 }
 
 /// A running engine.
 pub struct Engine {
-    /// The door to it.
+    /// The handle for sending commands.
     pub handle: Handle,
-    /// Where the name service must answer, from the first gateway on.
+    /// The addresses on which the name service must answer, from the first gateway on.
     pub listening: ListeningReceiver,
-    /// Ends when the engine has stopped.
+    /// Finishes when the engine has stopped.
     pub thread: std::thread::JoinHandle<()>,
 }
 
-/// Loads the state, makes the kernel equal to it, and starts the engine's thread. When it returns, what was there
-/// before a crash stands again.
+/// Loads the state, makes the kernel match it, and starts the engine's thread. When it returns, everything that existed
+/// before a crash is restored.
 pub fn start<K: Kernel, S: Store>(
     config: Config,
     mut kernel: K,
@@ -151,12 +151,12 @@ pub fn start<K: Kernel, S: Store>(
     };
     let facts = worker.facts()?;
     worker.search = facts.search;
-    // A killed daemon may have made an endpoint, and not come to this.
+    // A killed daemon may have made an endpoint without storing its addresses as sticky.
     let endpoints: Vec<Arc<Endpoint>> = worker.state.desired.endpoints().cloned().collect();
     worker.keep_addresses(&endpoints);
     let doorbell = commands.downgrade();
     worker.kernel.watch(Box::new(move |event| {
-        // A full mailbox is no loss: whatever is in it will be followed by a look at everything.
+        // A full mailbox loses nothing: a full reconcile follows the commands in it.
         let _ = doorbell.upgrade().map(|commands| commands.blocking_send(Command::Kernel(event)));
     }))?;
     worker.reconcile();
@@ -167,7 +167,7 @@ pub fn start<K: Kernel, S: Store>(
     Ok(Engine { handle: Handle { commands, snapshot, telemetry, events, runtimes }, listening, thread })
 }
 
-/// The door to the engine, cheap to clone.
+/// A handle to the engine; cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     commands: mpsc::Sender<Command>,
@@ -178,8 +178,8 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// Creates a network. What other programs define is asked for first: that may take long, and is therefore not the
-    /// engine's work.
+    /// Creates a network. The networks of other programs are queried first, outside the engine's thread, because that
+    /// may take long.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<Network>, Error> {
         let foreign = self.runtimes.networks().await;
         self.ask(|reply| Command::CreateNetwork(Box::new(spec), foreign, reply)).await
@@ -197,8 +197,8 @@ impl Handle {
 
     /// Connects a container to a network. When it returns, the name resolves and the ports answer.
     ///
-    /// The container is looked for among those netd knows, then among named network namespaces, then (which may take
-    /// long and is therefore not the engine's work) among those of the runtimes on this host.
+    /// The container is searched among those that netd knows, then among named network namespaces, then among those of
+    /// the runtimes on this host. The last search may take long and therefore runs outside the engine's thread.
     pub async fn connect(&self, spec: ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let first = self.ask(|reply| Command::Connect(Box::new(spec.clone()), reply)).await;
         let Err(Error::Refused(Refusal::NoSuchContainer { name, mut looked })) = first else { return first };
@@ -209,19 +209,19 @@ impl Handle {
         self.ask(|reply| Command::Connect(Box::new(ConnectSpec { target, ..spec }), reply)).await
     }
 
-    /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are gone.
+    /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are removed.
     pub async fn disconnect(&self, network: &str, container: &str) -> Result<Arc<Endpoint>, Error> {
         let (network, container) = (network.to_owned(), container.to_owned());
         self.ask(|reply| Command::Disconnect { network, container, reply }).await
     }
 
-    /// Attaches a container for a runtime; the same again changes nothing.
+    /// Attaches a container for a runtime. A repeated request changes nothing.
     pub async fn attach(&self, spec: AttachSpec) -> Result<Arc<Endpoint>, Error> {
         self.attach_unless(spec, || false).await
     }
 
-    /// The same, unless the caller has gone when its turn comes: commands of others may have overtaken this one, and
-    /// nobody would take back what it makes.
+    /// Like [`Self::attach`], but does nothing if the caller has disconnected before its turn: later commands may have
+    /// overtaken this one, and nobody would remove what it makes.
     pub async fn attach_unless(
         &self,
         spec: AttachSpec,
@@ -231,8 +231,8 @@ impl Handle {
         self.ask(|reply| Command::Attach { spec: Box::new(spec), foreign, gone: Gone(Box::new(gone)), reply }).await
     }
 
-    /// What other programs define, where the attachment makes its network. The runtime's own definition of that network
-    /// is not another one.
+    /// The networks of other programs, if the attachment creates its network. The runtime's own definition of that
+    /// network is left out.
     async fn foreign_for(&self, spec: &AttachSpec) -> Vec<ForeignNetwork> {
         let is_there = self.snapshot().desired.network(&spec.network.name).is_some();
         if is_there || spec.interface == InterfaceSource::Found {
@@ -244,34 +244,34 @@ impl Handle {
         foreign
     }
 
-    /// Detaches what a runtime attached; what is not attached is fine.
+    /// Detaches what a runtime attached. An attachment that does not exist is no error.
     pub async fn detach(&self, key: AttachmentKey) -> Result<(), Error> {
         self.ask(|reply| Command::Detach(Box::new(key), reply)).await
     }
 
-    /// Compares an attachment with what the kernel has of it; the error names the first part that was changed.
+    /// Compares an attachment with the kernel; the error names the first part that differs.
     pub async fn check(&self, spec: CheckSpec) -> Result<(), Error> {
         self.ask(|reply| Command::Check(Box::new(spec), reply)).await
     }
 
-    /// Detaches every attachment of the owner but those of these containers and interfaces.
+    /// Detaches all attachments of the owner except those of these containers and interfaces.
     pub async fn gc(&self, owner: NetworkName, valid: Vec<(ContainerId, IfName)>) -> Result<Vec<Arc<Endpoint>>, Error> {
         self.ask(|reply| Command::Gc { owner, valid, reply }).await
     }
 
-    /// Whether another container could join the network now; the error says what is used up.
+    /// Checks whether another container could join the network now; the error names the exhausted resource.
     pub async fn capacity(&self, network: &str) -> Result<(), Error> {
         self.ask(|reply| Command::Capacity(network.to_owned(), reply)).await
     }
 
-    /// A problem that the engine does not see itself, in `netd status` and an event; `None`: there is none any more. The
+    /// Reports a problem that the engine does not detect itself, for `netd status` and an event; `None` clears it. The
     /// subject begins with `dns `, or is `descriptors`.
     pub(crate) async fn report(&self, subject: &'static str, problem: Option<String>) {
-        // An engine that has ended needs no status.
+        // An engine that has stopped needs no status.
         let _ = self.commands.send(Command::Report { subject, problem }).await;
     }
 
-    /// Ends the engine after the command in hand. Everything it made stays as it is.
+    /// Stops the engine after the current command. Everything that it made stays as it is.
     pub async fn stop(&self) {
         let (done, stopped) = oneshot::channel();
         if self.commands.send(Command::Stop(done)).await.is_ok() {
@@ -284,12 +284,12 @@ impl Handle {
         self.snapshot.load_full()
     }
 
-    /// What is telemetry of the name service.
+    /// The telemetry of the name service.
     pub fn telemetry(&self) -> &Arc<Telemetry> {
         &self.telemetry
     }
 
-    /// Every change from now on. A reader that lags behind misses the oldest.
+    /// Subscribes to all changes from now on. A reader that lags behind loses the oldest.
     pub fn events(&self) -> broadcast::Receiver<Arc<Event>> {
         self.events.subscribe()
     }

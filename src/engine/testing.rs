@@ -1,5 +1,5 @@
-//! An engine over the fake kernel and a store in memory, and a name service that has it all from one upstream, for the
-//! tests of faces.
+//! An engine with the fake kernel and an in-memory store, and a name service with one fixed upstream, for the tests of
+//! faces.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use crate::model::address::Pool;
 use crate::runtimes::NoRuntimes;
 use crate::store::memory::Memory;
 
-/// A handle to a fresh one; it ends with the last handle. There are namespaces of the processes 1 and 4711 and one
-/// that is named `there`.
+/// A handle to a new engine, which ends with the last handle. The fake kernel has the namespaces of the processes 1 and
+/// 4711, and one named `there`.
 pub(crate) fn engine() -> Handle {
     let fake = Fake::default();
     [1, 4711].into_iter().for_each(|pid| fake.add_namespace_at(crate::kernel::netns_of_process(pid)));
@@ -27,10 +27,10 @@ pub(crate) fn engine() -> Handle {
     super::start(config, fake, Memory::default(), Arc::new(NoRuntimes)).unwrap().handle
 }
 
-/// Where the stand-in has its answers from.
+/// The upstream of the stand-in's answers.
 const UPSTREAM: &str = "192.0.2.53:53";
 
-/// A name service without sockets: every other name has the address 192.0.2.80, names below `nowhere` are not to be had.
+/// A name service without sockets: every other name has the address 192.0.2.80; names below `nowhere` do not exist.
 pub(crate) struct StandIn;
 
 /// See [`StandIn`].

@@ -1,7 +1,7 @@
-//! The worker: the one thread that owns the state, the kernel and the store, and takes one command at a time.
-//!
-//! Each command: decide (pure), commit the intent, apply it to the kernel, swap the snapshot, reply. Disconnects that
-//! wait together go together: the kernel deletes two hundred interfaces at once in the time of four single ones.
+//! The worker: the only thread that owns the state, the kernel and the store. It carries out one command at a time.
+//! For each command: decide (pure), commit the intent, apply it to the kernel, replace the snapshot, reply. Waiting
+//! disconnects are carried out together: the kernel deletes two hundred interfaces at once in the time of four single
+//! ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
@@ -36,28 +36,28 @@ pub(crate) struct Worker<K, S> {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
-    /// Gateways at which the name service has its sockets, and their port.
+    /// Gateways at which the name service has sockets, and their port.
     pub(super) dns_listeners: BTreeMap<IpAddr, u16>,
-    /// Containers within which it has some, and their port.
+    /// Containers within which the name service has sockets, and their port.
     pub(super) in_container: BTreeMap<ContainerId, (Inside, u16)>,
-    /// Containers in which another resolver was found at 127.0.0.11; engines do not take theirs away.
+    /// Containers in which another resolver was found at 127.0.0.11; engines do not remove theirs.
     pub(super) resolvers: BTreeSet<ContainerId>,
-    /// Networks of which a container got through to the name service at its gateway, since the firewall last changed.
+    /// Networks from which a container has reached the name service at its gateway since the last firewall change.
     pub(super) reached: BTreeSet<NetworkName>,
-    /// What other programs' firewall tables are known to do, and what was done about it.
+    /// What other programs' firewall tables do, and what was done about it.
     pub(super) foreign: ForeignTables,
-    /// What is not as it must be: subject to sentence.
+    /// The current problems: subject to message.
     pub(super) problems: BTreeMap<String, String>,
-    /// Problems before the last look at everything: not told again when they are still there.
+    /// The problems before the last reconcile: those that persist are not reported again.
     pub(super) previous_problems: BTreeMap<String, String>,
-    /// Until the first look at everything is done: what went while no daemon watched was told to nobody.
+    /// True until the first reconcile is done: netd was not notified of what disappeared while no daemon ran.
     pub(super) initial_sync: bool,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Takes commands until it is told to stop or every handle is gone.
+    /// Takes commands until it gets a stop command or every handle is dropped.
     pub(crate) fn run(mut self, mut mailbox: mpsc::Receiver<Command>) {
         let mut waiting: VecDeque<Command> = VecDeque::new();
         loop {
@@ -100,7 +100,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn one(&mut self, command: Command) {
-        // A caller that went away does not need its reply.
+        // A caller that has disconnected does not need its reply.
         match command {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
@@ -134,7 +134,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Swaps the snapshot: from now on every reader sees the state as it is.
+    /// Replaces the snapshot: from now on every reader sees the current state.
     pub(super) fn publish(&mut self) {
         self.revision += 1;
         self.snapshot.store(Arc::new(Snapshot {
@@ -149,7 +149,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.telemetry.log.keep(&self.state.desired);
     }
 
-    /// Notes something that is not as it must be; said once per subject and sentence.
+    /// Records a problem; each subject and message is reported once.
     pub(super) fn problem(&mut self, subject: &str, sentence: String) {
         let known = self.problems.get(subject).or_else(|| self.previous_problems.get(subject)) == Some(&sentence);
         self.problems.insert(subject.to_owned(), sentence.clone());
@@ -160,13 +160,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.tell(Change::Problem(sentence));
     }
 
-    /// Notes or takes back a face's problem.
+    /// Records or clears a problem that another thread reported.
     fn report(&mut self, subject: &'static str, problem: Option<String>) {
         match problem {
             Some(sentence) => self.problem(subject, sentence),
             None => {
                 self.problems.remove(subject);
-                // When it comes again, it is told again.
+                // If the problem recurs, it is reported again.
                 self.previous_problems.remove(subject);
             }
         }

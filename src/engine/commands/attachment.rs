@@ -1,4 +1,5 @@
-//! Attachments: what runtimes (CNI) ask for. Asking again changes nothing; what goes wrong leaves nothing.
+//! Attachments: endpoints that runtimes request through CNI. A repeated request changes nothing; a failed one leaves
+//! nothing behind.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -24,7 +25,7 @@ use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, EndpointSpec, 
 use crate::store::{Record, Store};
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Attaches; the same attachment again returns the one that is there.
+    /// Attaches a container. A repeated request returns the existing attachment.
     pub(crate) fn attach_for_runtime(
         &mut self,
         spec: &AttachSpec,
@@ -64,12 +65,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         attached
     }
 
-    /// The attachment of that key.
+    /// Returns the attachment with this key.
     pub(crate) fn find_attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
         self.state.desired.attachment(key).cloned()
     }
 
-    /// An attachment that is there already; `None` when it belonged to a namespace that is gone.
+    /// Handles a request for an existing attachment. Returns `None` if that attachment belonged to a namespace that no
+    /// longer exists.
     fn attach_again(
         &mut self,
         endpoint: &Arc<Endpoint>,
@@ -98,9 +100,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.make_whole(endpoint, spec)
     }
 
-    /// Puts right what is missing of an attachment: the answer to `ADD` promises all of it, also where an earlier one
-    /// was cut off or somebody took a part away since. `None` when the interface was another program's, which has made
-    /// it anew.
+    /// Repairs the missing parts of an attachment. A successful `ADD` promises all of them, even if an earlier one was
+    /// interrupted or another program has removed a part since. Returns `None` if the interface belonged to another
+    /// program, which has recreated it.
     fn make_whole(&mut self, endpoint: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Option<Arc<Endpoint>>, Error> {
         let key = endpoint.key();
         let network = self.find_network(key.network.as_str())?;
@@ -113,7 +115,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(None);
         }
         self.reconcile();
-        // Addresses and routes can be given back to an interface that is there; everything else needs a new one.
+        // Missing addresses and routes can be restored on an existing interface; anything else requires a new
+        // interface.
         let link = target::endpoint_link(&network, endpoint, &self.state.endpoints_of(&key.container));
         if let Some(link) = link.filter(|link| !link.addresses.is_empty())
             && self.kernel_difference(endpoint, &looked)?.is_some()
@@ -136,7 +139,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// What makes an endpoint's interface anew, whatever is there of it.
+    /// The steps that recreate an endpoint's interface, whatever is left of it.
     fn anew_steps(&self, network: &Network, endpoint: &Endpoint) -> Vec<Step> {
         let all = self.state.endpoints_of(&endpoint.container.id);
         let pair = target::endpoint_link(network, endpoint, &all)
@@ -145,7 +148,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         pair.into_iter().flatten().chain(limits).collect()
     }
 
-    /// Whether the interface that another program made is still the one that netd built on.
+    /// Whether the interface that another program made is still the one that netd adopted.
     fn is_as_adopted(&mut self, endpoint: &Endpoint) -> Result<bool, Error> {
         let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
         let end = seen.as_ref().and_then(|seen| seen.host_end.as_ref());
@@ -153,8 +156,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             && end.is_some_and(|end| end.name == endpoint.host_ifname))
     }
 
-    /// The container as its runtime names it. A name that another living container has becomes an alias, and so does the
-    /// name of a container whose namespace netd knows by another: what a runtime starts must not fail because of a name.
+    /// The container with the name that its runtime gives it. The name becomes an alias if another living container has
+    /// it, or if netd already knows the container of this namespace by another name: a name conflict must not make a
+    /// runtime's container fail to start.
     fn runtime_container(
         &mut self,
         spec: &AttachSpec,
@@ -193,7 +197,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(Container { id: id.clone(), name, netns, scope, of_engine: false })
     }
 
-    /// Whether no living container has the name; one that has it and is gone is released.
+    /// Whether no living container has the name. Releases a holder whose namespace no longer exists.
     fn is_name_free(&mut self, name: &ContainerName) -> bool {
         let Some(holder) = self.state.desired.exact_container(name.as_str()).map(|a| a.container.clone()) else {
             return true;
@@ -205,7 +209,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         true
     }
 
-    /// The network of that name, made when there is none; whether it was made.
+    /// Returns the network with that name, creating it if necessary, and whether it was created.
     fn network_for(&mut self, spec: &NetworkSpec, foreign: Vec<ForeignNetwork>) -> Result<(Arc<Network>, bool), Error> {
         match self.state.desired.network(&spec.name).cloned() {
             Some(network) => Ok((network, false)),
@@ -213,14 +217,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Takes back a network that was made for an attachment that failed.
+    /// Removes a network that was created for an attachment that failed.
     fn forget_network(&mut self, network: &Network) {
         if let Err(error) = self.remove_network(network.name.as_str()) {
             tracing::warn!(network = %network.name, "a network made for nothing is left behind: {error}");
         }
     }
 
-    /// Adds names, ports, firewall and limits to an interface that another program made.
+    /// Adds names, ports, firewall elements and limits to an interface that another program made.
     fn adopt(
         &mut self,
         spec: &AttachSpec,
@@ -232,7 +236,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
         let known = self.state.desired.network(&spec.network.name).filter(|known| known.is_adopted());
         let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
-        // Everything that the host has is looked at for a network's first container only.
+        // The host's facts are collected for the first container of a network only.
         let all_known = spec.addresses.iter().all(|asked| asked.gateway.is_some_and(|ip| trusted.contains(&ip)));
         let facts = if all_known { None } else { Some(self.facts()?) };
         let of_host = facts.as_ref().map(|facts| facts.addresses.as_slice()).unwrap_or_default();
@@ -259,7 +263,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         attached
     }
 
-    /// The second half of an attachment whose addresses come from an IPAM plugin that works through the interface.
+    /// The second phase of an attachment whose addresses come from an IPAM plugin that works through the interface.
     fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(bare.network.as_str())?;
         let requested = EndpointSpec::from(spec);
@@ -296,7 +300,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.disconnect(&keys)
     }
 
-    /// Whether another container could join the network.
+    /// Checks whether another container could join the network.
     pub(crate) fn capacity(&mut self, network: &str) -> Result<(), Error> {
         let network = self.find_network(network)?;
         endpoint::has_room(&self.state, &network)?;

@@ -1,4 +1,4 @@
-//! Checking an attachment: what the kernel has of it against what netd made, part by part; the first difference is told.
+//! Checks an attachment: compares each part in the kernel with what netd made, and reports the first difference.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::model::request::CheckSpec;
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Looks at everything that belongs to the attachment; changes nothing.
+    /// Inspects everything that belongs to the attachment; changes nothing.
     pub(crate) fn check(&mut self, spec: &CheckSpec) -> Result<(), Error> {
         let Some(endpoint) = self.find_attachment(&spec.key) else {
             let (owner, container) = (spec.key.owner.clone(), spec.key.container.clone());
@@ -38,7 +38,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(self.names(endpoint, &network))
     }
 
-    /// The first part of it that the kernel does not have as it was made.
+    /// Returns the first part of the attachment that differs in the kernel.
     pub(crate) fn kernel_difference(
         &mut self,
         endpoint: &Arc<Endpoint>,
@@ -75,7 +75,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(drift.map(|drift| drift.to_string()))
     }
 
-    /// What the name service answers the container itself.
+    /// Checks the name service's answers to the container itself.
     fn names(&self, endpoint: &Endpoint, network: &Network) -> Option<String> {
         let served = |ip: &IpAddr| self.problems.contains_key(&format!("dns {ip}"));
         if let Some(deaf) = network.subnets.iter().map(|subnet| subnet.gateway).find(served) {

@@ -1,4 +1,4 @@
-//! Connecting containers.
+//! Connects containers.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use crate::model::network::Network;
 use crate::model::request::{ConnectSpec, EndpointSpec, Place, Target};
 use crate::store::{Record, Store};
 
-/// How often a connect tries again with another free name or port before it gives up.
+/// How often a connect retries with another free name or port before it fails.
 const TRIES: usize = 64;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -31,8 +31,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.join(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.target))
     }
 
-    /// Makes the endpoint that was wished for. `who` tells the container, again for each try: the one that was meant
-    /// first may be gone by then.
+    /// Creates the requested endpoint. `who` identifies the container and is evaluated again for each try, because the
+    /// container meant first may have ended in the meantime.
     pub(crate) fn join(
         &mut self,
         network: &Network,
@@ -40,7 +40,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         mut who: impl FnMut(&mut Self) -> Result<Container, Error>,
     ) -> Result<Arc<Endpoint>, Error> {
         if network.own_bridge().is_some_and(|bridge| !self.kernel.has_link(&bridge.name)) {
-            // Deletions are heard of, another name is not.
+            // The kernel reports deletions, but not renames.
             self.reconcile();
         }
         let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
@@ -58,7 +58,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 decide::endpoint::connect(state, network, container.clone(), requested, (&choice, &facts))
             });
             let endpoint = match decided {
-                // The one that is connected is gone, untold as yet, and another may have come under its name.
+                // The connected container has ended but its end has not been reported yet; another may have taken its
+                // name.
                 Err(Refusal::AlreadyConnected { .. }) if !self.kernel.netns_alive(&container.netns) => {
                     self.release_container(&container.id);
                     continue;
@@ -79,7 +80,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Err(last.unwrap_or(Error::Stopped))
     }
 
-    /// What is decided, also where a container that is gone, untold as yet, has what is asked for.
+    /// Runs a decision, and repeats it if a container that has ended, but whose end has not been reported yet, holds
+    /// what was requested.
     pub(crate) fn decided<T>(
         &mut self,
         mut decide: impl FnMut(&mut State) -> Result<T, Refusal>,
@@ -92,7 +94,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Releases the container that stands in the way, if it is gone.
+    /// Releases the container that caused the refusal, if its namespace no longer exists.
     fn evict_dead_holder(&mut self, refusal: &Refusal) -> bool {
         let desired = &self.state.desired;
         let holder = match refusal {
@@ -114,14 +116,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.state.desired.container(&holder.id).is_none()
     }
 
-    /// An interface without addresses is connected once it has them.
+    /// Publishes `Connected`. An interface without addresses counts as connected once it has some.
     pub(crate) fn tell_connected(&self, endpoint: &Arc<Endpoint>) {
         if !endpoint.addresses.is_empty() {
             self.tell(Change::Connected(endpoint.clone()));
         }
     }
 
-    /// Whether another choice of netd's own may succeed where this one did not.
+    /// Whether another automatic choice may succeed where this one failed.
     fn choose_again(
         &mut self,
         choice: &mut Choice,
@@ -143,7 +145,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 };
                 requested.ports.iter().any(chosen) && choice.ports.insert((port.protocol, port.port))
             }
-            // The container that had this name is gone, and another one may have come in its place.
+            // The container that had this name has ended, and another may have taken its place.
             KernelError::NoNetns { .. } if self.state.desired.container(&container.id).is_some() => {
                 self.release_container(&container.id);
                 true
@@ -152,7 +154,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Which container is meant: the place the user gave, one netd knows, a named network namespace.
+    /// Finds the container: by the location that the user gave, among known containers, then among named network
+    /// namespaces.
     fn container(&mut self, target: &Target) -> Result<Container, Error> {
         let text = target.container.as_str();
         if let Some(place) = &target.place {
@@ -171,7 +174,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 let of_engine = self.kernel.is_of_engine(&netns);
                 Ok(Container { id: ContainerId::from_random(rand::random()), name, netns, scope: None, of_engine })
             }
-            // The beginning of an id is the last guess: a namespace of that very name is what was meant.
+            // A prefix of an id is tried last: a namespace with exactly that name takes precedence.
             Err(KernelError::NoNetns { .. }) => match self.state.desired.find_container(text) {
                 Lookup::One(attached) => Ok(attached.container.clone()),
                 Lookup::None => Err(unknown()),
@@ -210,19 +213,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Refuses a new name for a namespace that is a container's: each of the two would take routes and resolv.conf away
-    /// from the other.
+    /// Refuses a new name for a namespace that already belongs to a container: the two would overwrite each other's
+    /// routes and resolv.conf.
     fn check_vacant(&mut self, name: &ContainerName, netns: &Netns) -> Result<(), Error> {
         let Some(holder) = self.occupant(netns) else { return Ok(()) };
         let (name, netns) = (name.clone(), netns.path.clone());
         Err(Refusal::NetnsTaken { name, netns, holder: holder.name }.into())
     }
 
-    /// The living container that has the namespace. One whose own path leads elsewhere by now is gone, and released.
+    /// Returns the living container that has the namespace. Releases a container whose own path leads elsewhere by now.
     pub(crate) fn occupant(&mut self, netns: &Netns) -> Option<Container> {
         let mut last = None;
         while let Some(holder) = self.state.container_in(netns).cloned() {
-            // What cannot be released (the store fails) stays.
+            // A container that cannot be released, because the store fails, stays.
             if last.as_ref() == Some(&holder.id) || self.kernel.netns_alive(&holder.netns) {
                 return Some(holder);
             }
@@ -255,7 +258,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(endpoint)
     }
 
-    /// Tells whose names and aliases mean another container from now on.
+    /// Reports the names and aliases that now mean another container.
     fn tell_names(&self, endpoint: &Arc<Endpoint>) {
         for claims::Lost { name, by, to } in claims::lost(&self.state.desired, &self.config.domain, endpoint) {
             let message = format!(

@@ -1,4 +1,4 @@
-//! Disconnecting containers: all that wait for it together, and those whose namespace is gone.
+//! Disconnects containers: all waiting requests together, and containers whose namespace no longer exists.
 
 use std::sync::Arc;
 
@@ -13,19 +13,19 @@ use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::ids::ContainerId;
 use crate::store::{Record, Store};
 
-/// Who waits for an endpoint to be gone.
+/// Who waits for the removal of an endpoint.
 enum Client {
     Person(Reply<Arc<Endpoint>>),
     Runtime(Reply<()>),
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Disconnects all that wait for it, together.
+    /// Disconnects everything that the waiting commands name, in one batch.
     pub(crate) fn disconnect_group(&mut self, group: Vec<Command>) {
         let mut asked = Vec::new();
         let mut keys = Vec::new();
         if group.iter().any(|command| self.is_bridge_gone(command)) {
-            // Its ports are loose, too: look at everything before judging single interfaces.
+            // A lost bridge detaches its ports, too: reconcile everything before judging single interfaces.
             self.reconcile();
         }
         for command in group {
@@ -52,11 +52,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                         }
                         asked.push((key, Client::Runtime(reply)));
                     }
-                    // Gone is what was asked for.
+                    // The endpoint does not exist, as requested.
                     None => drop(reply.send(Ok(()))),
                 },
                 Command::Kernel(KernelEvent::LinkGone(ifname)) => {
-                    // It may have been netd's own deletion, and the name may be in use again.
+                    // netd may have deleted the link itself, and the name may be in use again.
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
                         && !self.kernel.has_link(&ifname)
                         && !keys.iter().any(|(known, _)| *known == key)
@@ -86,20 +86,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Whether something is gone that more than one interface, or only a part of one, depends on.
+    /// Whether the event reports the loss of something that several interfaces, or only a part of one, depend on.
     fn is_bridge_gone(&mut self, command: &Command) -> bool {
         let Command::Kernel(KernelEvent::LinkGone(ifname)) = command else { return false };
         self.state.desired.networks().any(|network| network.bridge() == Some(ifname))
             || (self.state.limited.contains_key(ifname) && !self.kernel.has_link(ifname))
     }
 
-    /// At least one.
+    /// Returns at least one key.
     fn find_attached(&self, network: &str, container: &str) -> Result<Vec<EndpointKey>, Refusal> {
         let network = self.find_network(network)?;
         decide::find_endpoints(&self.state, &network.name, container)
     }
 
-    /// Every endpoint of a container whose namespace is gone.
+    /// Releases every endpoint of a container whose namespace no longer exists.
     pub(crate) fn release_container(&mut self, id: &ContainerId) {
         let keys: Vec<_> = self.state.endpoints_of(id).iter().map(|endpoint| (endpoint.key(), false)).collect();
         if let Err(error) = self.disconnect(&keys) {
@@ -107,7 +107,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Disconnects the endpoints; `true` beside a key: somebody asked for it.
+    /// Disconnects the endpoints. The `bool` beside a key is true if the disconnect was requested.
     pub(crate) fn disconnect(&mut self, keys: &[(EndpointKey, bool)]) -> Result<Vec<Arc<Endpoint>>, Error> {
         let mut containers: Vec<(ContainerId, Vec<Arc<Endpoint>>)> = Vec::new();
         for (key, _) in keys {

@@ -1,4 +1,4 @@
-//! Addresses of an endpoint: those asked for, the next free ones, their gateways, and the MAC address.
+//! Chooses the addresses of an endpoint (requested, sticky or next free), their gateways, and the MAC address.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -14,8 +14,8 @@ use crate::model::names::ContainerName;
 use crate::model::network::{Network, NetworkSubnet};
 use crate::model::request::{AddressRange, AddressSpec, EndpointSpec};
 
-/// One address per family of the network: the one asked for, the one kept for the container's name, or the next free one
-/// of the ranges asked for or of the first subnet with room.
+/// Chooses one address per address family of the network: the requested one, the sticky one of the container's name, or
+/// the next free one in the requested ranges or in the first subnet that has one.
 pub(crate) fn choose(
     state: &mut State,
     network: &Network,
@@ -41,12 +41,12 @@ pub(crate) fn choose(
     Ok(addresses)
 }
 
-/// Whether each family of the network has an address left; the error says which has none.
+/// Checks that each address family of the network has a free address; the error names the one that has none.
 pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
     choose(state, network, &EndpointSpec::default(), None).map(drop)
 }
 
-/// The address that is kept for the name, where it is free and in the ranges asked for.
+/// The sticky address of the name, if it is free and within the requested ranges.
 fn kept(
     state: &State,
     network: &Network,
@@ -60,13 +60,13 @@ fn kept(
     Some(subnet.subnet.interface(*address))
 }
 
-/// As numbers.
+/// The usable addresses of the range, as numbers.
 fn bounds(range: &AddressRange) -> RangeInclusive<u128> {
     let (low, high) = ipam::usable(range.subnet);
     range.first.map_or(low, number).max(low)..=range.last.map_or(high, number).min(high)
 }
 
-/// What is found when nothing that is kept for others is taken; else what is found at all.
+/// Searches first without the sticky addresses of other names, then among all addresses.
 fn sparing<T>(
     state: &mut State,
     network: &Network,
@@ -148,7 +148,7 @@ fn asked_address(state: &State, network: &Network, asked: &AddressSpec) -> Resul
     Ok(subnet.subnet.interface(asked.ip))
 }
 
-/// Whether nobody has the address.
+/// Checks that the address is not in use.
 pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<(), Refusal> {
     let taken = |holder: String| Refusal::AddressTaken { address: ip, network: network.name.clone(), holder };
     if network.subnets.iter().any(|subnet| subnet.gateway == ip) {
@@ -160,7 +160,7 @@ pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<()
     }
 }
 
-/// The gateway of each address: the one asked for, else the network's; none on an internal network.
+/// The gateway of each address: the requested one, else the network's; none on an internal network.
 pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], spec: &EndpointSpec) -> Vec<IpAddr> {
     let gateway = |address: &IpNetwork| {
         let asked = spec.addresses.iter().find(|asked| asked.ip == address.ip()).and_then(|asked| asked.gateway);
@@ -169,7 +169,7 @@ pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], spec: &Endpoi
     addresses.iter().filter(|_| !network.internal).filter_map(gateway).collect()
 }
 
-/// The MAC address asked for, else one that follows from the first IP address, else a random one.
+/// The requested MAC address, else one derived from the first IP address, else a random one.
 pub(super) fn mac(
     state: &State,
     network: &Network,

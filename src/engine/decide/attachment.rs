@@ -1,5 +1,5 @@
-//! Attachments of runtimes: whether an earlier one is what is asked for again, how the container is called, and the
-//! network that interfaces of another program make.
+//! Attachments of runtimes: whether an existing one matches a repeated request, how the container is named, and the
+//! network of interfaces that another program makes.
 
 use std::net::IpAddr;
 
@@ -17,24 +17,24 @@ use crate::model::network::{Adopted, Driver, HostAccess, Network, NetworkSubnet}
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
 
-/// An interface that another program made, as far as netd builds on it.
+/// The properties of another program's interface that netd uses.
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
-    /// Those that the runtime told, as the interface has them.
+    /// The addresses that the runtime reported and the interface has.
     pub(crate) addresses: Vec<IpNetwork>,
-    /// Beside each of `addresses`; all of them addresses of the host.
+    /// The gateway of each of `addresses`; each is an address of the host.
     pub(crate) gateways: Vec<IpAddr>,
     pub(crate) mac: Mac,
     pub(crate) mtu: u32,
     pub(crate) host_end: HostEnd,
 }
 
-/// What an earlier attachment differs in from what is asked for now; `None`: in nothing.
+/// Names the first property in which the existing attachment differs from the request; `None` if they match.
 pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static str> {
     let has_name = |name: &str| endpoint.dns_names().iter().any(|own| own.eq_ignore_ascii_case(name));
     let has_address = |ip: IpAddr| endpoint.addresses.iter().any(|address| address.ip() == ip);
     let exact = spec.interface != InterfaceSource::Made;
-    // Addresses that an IPAM plugin gives through the interface, and their routes, are asked for last.
+    // Addresses that an IPAM plugin assigns through the interface, and their routes, are requested later.
     let later = match spec.interface {
         InterfaceSource::Unaddressed => true,
         InterfaceSource::Given => endpoint.addresses.is_empty(),
@@ -69,7 +69,7 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
     }
 }
 
-/// Whether its publications, and what was skipped, are what those ports become.
+/// Whether the publications and skipped ports of the endpoint are what those ports become.
 fn has_ports(endpoint: &Endpoint, ports: &[PortSpec]) -> bool {
     let is_skipped = |port: &&PortSpec| endpoint.skipped.iter().any(|skipped| skipped.port == **port);
     let (skipped, published): (Vec<_>, Vec<_>) = ports.iter().partition(is_skipped);
@@ -83,11 +83,11 @@ fn are_published(ports: &[&PortSpec], publications: &[Publication]) -> bool {
         Some(host) if host.count() == spec.container.count() => {
             made.next().is_some_and(|made| same(spec, made) && (made.host, made.container) == (host, spec.container))
         }
-        // One of the range's.
+        // One port of the range.
         Some(host) => made
             .next()
             .is_some_and(|made| same(spec, made) && made.container == spec.container && host.overlaps(made.host)),
-        // A free one for each.
+        // One free port for each container port.
         None => spec.container.ports().all(|port| {
             made.next().is_some_and(|made| same(spec, made) && Some(made.container) == PortRange::single(port))
         }),
@@ -99,7 +99,7 @@ fn same(spec: &PortSpec, made: &Publication) -> bool {
     (spec.host_ip, spec.protocol) == (made.host_ip, made.protocol)
 }
 
-/// The name that a runtime gives to its container, scope included; `None`: it gives none.
+/// The name that a runtime gives to its container, including the scope; `None` if it gives none.
 pub(crate) fn wanted_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Refusal> {
     let Some(name) = &spec.name else { return Ok(None) };
     match &spec.scope {
@@ -108,7 +108,8 @@ pub(crate) fn wanted_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Re
     }
 }
 
-/// What is found in the container, if netd can build on it. `on_host` tells whether the host has an address.
+/// Checks the interface in the container and returns the properties that netd uses. `on_host` reports whether the host
+/// has an address.
 pub(crate) fn found(
     spec: &AttachSpec,
     seen: ObservedInterface,
@@ -140,7 +141,7 @@ pub(crate) fn found(
     Ok(Found { addresses, gateways, mac, mtu: seen.mtu, host_end })
 }
 
-/// The network that interfaces of another program make, or the one that they make already.
+/// The network of interfaces that another program makes; an existing one is returned.
 pub(crate) fn adopted_network(
     state: &State,
     spec: &NetworkSpec,
@@ -173,7 +174,7 @@ pub(crate) fn adopted_network(
     let masquerade = spec.masquerade && bridge.is_some();
     let host_access = match (&bridge, spec.host_access) {
         (Some(_), _) => super::host_access(spec),
-        // What is known by no bridge has no place in the table.
+        // A network without a known bridge has no elements in the table.
         (None, None | Some(HostAccess::All)) => HostAccess::All,
         (None, Some(_)) => {
             let why = "it belongs to no bridge, where access to the host could be refused (hostAccess)".into();

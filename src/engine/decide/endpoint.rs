@@ -1,4 +1,4 @@
-//! Endpoints: what a requested becomes.
+//! Computes endpoints from requests.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -21,10 +21,10 @@ use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::EndpointSpec;
 use crate::model::skipped::{Skipped, Unpublishable};
 
-/// Ports a bridge has room for: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
+/// How many ports a bridge can have: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
 const BRIDGE_PORTS: usize = 1023;
 
-/// What was found to be taken only when it was tried, and a random number.
+/// What turned out to be taken when it was applied, and a random number.
 #[derive(Debug, Default)]
 pub(crate) struct Choice {
     pub(crate) ifnames: BTreeSet<IfName>,
@@ -33,7 +33,8 @@ pub(crate) struct Choice {
     pub(crate) random: u32,
 }
 
-/// The endpoint that a requested becomes on a network whose interfaces netd makes. `facts` are looked at for free ports only.
+/// The endpoint that a request becomes on a network whose interfaces netd makes. `facts` is used only to find free
+/// ports.
 pub(crate) fn connect(
     state: &mut State,
     network: &Network,
@@ -78,7 +79,7 @@ pub(crate) fn connect(
     Ok(endpoint)
 }
 
-/// The endpoint that a requested becomes on an interface that another program made.
+/// The endpoint that a request becomes on an interface that another program made.
 pub(crate) fn adopt(
     state: &State,
     network: &Network,
@@ -121,7 +122,7 @@ pub(crate) fn adopt(
     Ok(endpoint)
 }
 
-/// The endpoint that is there without addresses, with those that it is given now.
+/// The existing endpoint without addresses, with the addresses that it gets now.
 pub(crate) fn addressed(
     state: &mut State,
     network: &Network,
@@ -131,7 +132,7 @@ pub(crate) fn addressed(
     let addresses = address::choose(state, network, requested, Some(&bare.container.name))?;
     let gateways = address::gateways(network, &addresses, requested);
     let mut endpoint = Endpoint { gateways, addresses, routes: requested.routes.clone(), ..bare.clone() };
-    // What cannot be had is known now: it depends on the host's address only.
+    // What cannot be published is already known: it depends on the host's address only.
     for port in &requested.ports {
         let known = endpoint.skipped.iter().any(|skipped| skipped.port == *port);
         if let Some(why) = unpublishable(state, network, &endpoint, port.host_ip).filter(|_| !known) {
@@ -142,7 +143,7 @@ pub(crate) fn addressed(
     Ok(endpoint)
 }
 
-/// Whether another container can join the network.
+/// Checks that another container can join the network.
 pub(crate) fn has_room(state: &State, network: &Network) -> Result<(), Refusal> {
     let used = state.used.get(&network.name).copied().unwrap_or(0);
     if used >= BRIDGE_PORTS {
@@ -157,7 +158,7 @@ fn container_ifname(
     requested: &EndpointSpec,
     choice: &Choice,
 ) -> Result<IfName, Refusal> {
-    // Podman, where it attached the container by CNI.
+    // Podman, if it attached the container through CNI.
     let has_engine = container.of_engine || others.iter().any(|endpoint| endpoint.owner.is_some());
     match &requested.ifname {
         Some(name) => match others.iter().find(|endpoint| endpoint.ifname == *name) {
@@ -174,8 +175,8 @@ fn container_ifname(
 
 type Ports = (Vec<Publication>, Vec<Skipped>);
 
-/// What becomes of the ports that were asked for. Who asks on a network that cannot have them is refused; a runtime says
-/// a container's ports for each of its networks, so that those that one cannot have are skipped there.
+/// Turns the requested ports into publications. A user's request for ports that the network cannot have is refused. A
+/// runtime passes a container's ports to each of its networks, so those that a network cannot have are skipped there.
 fn publications(
     state: &State,
     network: &Network,
@@ -201,7 +202,7 @@ fn publications(
     Ok((chosen, skipped))
 }
 
-/// The first publication of the group that nobody has; a group of one says who has it.
+/// The first publication of the group that is free; for a group of one, the refusal names the holder.
 fn first_free(
     state: &State,
     endpoint: &Endpoint,
@@ -235,8 +236,9 @@ fn owner_name(state: &State, key: &EndpointKey) -> String {
     holder.map_or_else(|| key.container.short().to_owned(), |endpoint| endpoint.container.name.to_string())
 }
 
-/// Why a port at that address of the host cannot be published for the endpoint. An internal network has no way in, but a
-/// container's ports lead in over whichever of its networks has one: asked for there by hand, they are fine.
+/// Why a port at that host address cannot be published for the endpoint. An internal network cannot be reached from
+/// outside, but a container's ports are reachable through any of its networks that can; a user may therefore request
+/// them on an internal one.
 fn unpublishable(
     state: &State,
     network: &Network,
@@ -249,7 +251,7 @@ fn unpublishable(
     let mut endpoints = state.endpoints_of(&endpoint.container.id);
     endpoints.push(Arc::new(endpoint.clone()));
     if endpoint.addresses.is_empty() {
-        // They come later, and with them the gateways that decide.
+        // The addresses come later, and with them the gateways that decide.
         return None;
     }
     let reachable = |family| {

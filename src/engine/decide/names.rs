@@ -1,4 +1,4 @@
-//! Names: whether a container may be called so, and which of a runtime's names are left out.
+//! Checks whether a container may have a name, and which of a runtime's names are dropped.
 
 use std::borrow::Cow;
 
@@ -10,8 +10,8 @@ use crate::model::endpoint::Container;
 use crate::model::names::{Alias, ContainerName};
 use crate::model::request::AttachSpec;
 
-/// Refuses names and aliases that DNS would not answer with this container. What a known container is called was decided
-/// when it came.
+/// Refuses names and aliases that DNS would not resolve to this container. The name of a known container was checked
+/// when it was first connected.
 pub(crate) fn check(desired: &Desired, domain: &str, container: &Container, aliases: &[Alias]) -> Result<(), Refusal> {
     let is_new = desired.container(&container.id).is_none();
     let own = [container.name.as_str(), container.id.short()].into_iter().filter(|_| is_new);
@@ -28,8 +28,8 @@ pub(crate) fn check(desired: &Desired, domain: &str, container: &Container, alia
     Ok(())
 }
 
-/// What a runtime asks for without the names that DNS means something else by, and why each is left out: what a runtime
-/// starts must not fail because of a name.
+/// A runtime's request without the names that have another meaning in DNS, and the reason for each dropped name: a name
+/// must not make a runtime's container fail to start.
 pub(crate) fn answerable<'a>(spec: &'a AttachSpec, domain: &str) -> (Cow<'a, AttachSpec>, Vec<String>) {
     let why = |name: &str| claims::reserved(&name.to_ascii_lowercase(), domain);
     let whole = |name: &ContainerName| match &spec.scope {

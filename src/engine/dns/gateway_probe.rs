@@ -1,6 +1,6 @@
-//! Whether the host's own firewall lets containers ask for names at their gateway: a question is sent from within one of
-//! a network's containers, for the first of them and again whenever somebody changed the firewall. Where it does not,
-//! the network's containers ask within, from then on and as long as the network is there.
+//! Probes whether the host's own firewall lets containers reach the name service at their gateway. netd sends a
+//! question from one container of each network, for the network's first container and again after each firewall change.
+//! If the probe fails, the network's containers are served within their namespaces for as long as the network exists.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,18 +16,18 @@ use crate::model::names::NetworkName;
 use crate::model::network::{DnsListen, Network};
 use crate::store::Store;
 
-/// How long the name service may take to say that it is there.
+/// How long the name service may take to confirm that it is serving.
 const ALIVE: Duration = Duration::from_secs(1);
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Asks from within the network's first container; later ones find the outcome.
+    /// Probes from the network's first container; later containers use the result.
     pub(crate) fn try_gateway(&mut self, network: &Network) {
         if !self.reached.contains(&network.name) {
             self.try_gateways(vec![network.name.clone()]);
         }
     }
 
-    /// Somebody changed the firewall: what got through may not any more.
+    /// Handles a firewall change: a gateway that was reachable may be blocked now.
     pub(crate) fn firewall_changed(&mut self) {
         if self.look_at_foreign() {
             self.publish();
@@ -36,10 +36,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.try_gateways(self.state.used.keys().cloned().collect());
     }
 
-    /// Asks from within one container of each network that does not ask within already.
+    /// Probes from one container of each network whose containers are not served within their namespaces yet.
     fn try_gateways(&mut self, mut names: Vec<NetworkName>) {
         let mut refused = Vec::new();
-        // What is not answered is asked again, once the name service is known to be there: it may not be serving yet.
+        // An unanswered probe is repeated once the name service has confirmed that it serves; it may not have started
+        // yet.
         for last in [false, true] {
             let asked: BTreeMap<NetworkName, (Netns, IpAddr)> =
                 names.iter().filter_map(|name| Some((name.clone(), self.client(name)?))).collect();
@@ -57,7 +58,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.ask_within(&refused);
     }
 
-    /// A container of the network, and the gateway that it would ask.
+    /// A container of the network, and the gateway that it would query.
     fn client(&self, name: &NetworkName) -> Option<(Netns, IpAddr)> {
         let network = self.state.desired.network(name)?;
         if network.dns.listen != DnsListen::Auto || target::asks_inside(network, &self.state.gateway_blocked) {
@@ -74,13 +75,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.listening.send(Listening::Alive(tell)).is_ok() && told.recv_timeout(ALIVE).is_ok()
     }
 
-    /// From now on the containers of these networks ask within.
+    /// Serves the containers of these networks within their namespaces from now on.
     fn ask_within(&mut self, networks: &[(NetworkName, IpAddr)]) {
         let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
         blocked.extend(networks.iter().map(|(name, _)| name.clone()));
         let record = self.state.set_blocked(blocked);
         if let Err(error) = self.store.commit(&[record]) {
-            // Found out again after a restart.
+            // The next start probes again.
             tracing::warn!(%error, "it is not kept which networks ask for names within their containers");
         }
         self.serve_all_inside();
@@ -94,7 +95,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// A network that is gone, or comes again, starts anew.
+    /// A removed network that is created again is probed again.
     pub(crate) fn forget_gateway(&mut self, name: &NetworkName) {
         self.reached.remove(name);
         if self.state.gateway_blocked.contains(name) {

@@ -1,4 +1,4 @@
-//! The name service from the engine's side: which sockets it has, and whether questions reach them.
+//! The engine's side of the name service: its sockets, and whether questions reach them.
 
 pub(super) mod gateway_probe;
 pub mod names;

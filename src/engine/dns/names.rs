@@ -1,5 +1,5 @@
-//! The door to the name service for other faces, which do not know it: it asks upstreams as it would for a container, and
-//! tells how it fares with them.
+//! An interface to the name service for other faces, which may not import it: it queries upstreams as it would for a
+//! container, and reports their health.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -10,69 +10,69 @@ use crate::engine::telemetry::Origin;
 
 /// The name service as other faces see it.
 pub trait Names: Send + Sync + 'static {
-    /// What the container with this address would be told of a name that is not ours (without the final dot; `kind` is a
-    /// type's name, "MX"). `None`: what the host would be told.
+    /// What the container with this address would get for a name outside netd's zone (without the final dot; `kind` is
+    /// the name of a record type, such as "MX"). `None`: what the host would get.
     fn ask<'a>(&'a self, container: Option<IpAddr>, name: &'a str, kind: &'a str) -> BoxFuture<'a, Asked>;
 
-    /// Whether the container for which this address stands ([`ContainerId::own_address`]) has another resolver besides,
-    /// which is asked for names that would be ours and that nobody has.
+    /// Whether the container with this stand-in address ([`ContainerId::own_address`]) has a second resolver, which is
+    /// queried for names in netd's zone that no container has.
     ///
     /// [`ContainerId::own_address`]: crate::model::ids::ContainerId::own_address
     fn has_beside(&self, container: IpAddr) -> bool;
 
-    /// The name servers that other names are asked of.
+    /// The upstreams that other names are forwarded to.
     fn upstreams(&self) -> Vec<UpstreamHealth>;
 
-    /// What is remembered of their answers; `None`: nothing ever is.
+    /// Counters of the answer cache; `None` if caching is off.
     fn cache(&self) -> Option<CacheCounts>;
 
-    /// About how many bytes questions take that wait for an answer, and replies that wait to be taken.
+    /// The approximate memory, in bytes, of questions in flight and of replies that have not been collected.
     fn waiting(&self) -> u64;
 }
 
-/// A reply, and how it came about.
+/// A reply and how it was produced.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asked {
-    /// "NOERROR", "NXDOMAIN", …
+    /// The response code ("NOERROR", "NXDOMAIN", …).
     pub code: String,
-    /// The data of the answers.
+    /// The data of the answer records.
     pub answers: Vec<String>,
-    /// Where it comes from.
+    /// The origin of the reply.
     pub origin: Origin,
-    /// Seconds that it may be kept; `None` for what may not.
+    /// How many seconds the reply may be cached; `None` if it may not be cached.
     pub ttl: Option<u32>,
-    /// What else there is to say, one line each: who would be asked and why, why nobody was.
+    /// Further remarks, one line each: which upstreams would be asked and why, or why none was.
     pub notes: Vec<String>,
 }
 
-/// How an upstream does since it was asked first.
+/// The health of an upstream since its first question.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamHealth {
-    /// The server as it is written in the configuration.
+    /// The server as written in the configuration.
     pub server: String,
-    /// Questions it was asked.
+    /// Questions sent to it.
     pub asked: u64,
-    /// Those that it answered, "no such name" included.
+    /// Questions that it answered, "no such name" included.
     pub answered: u64,
-    /// Those that it refused or failed at.
+    /// Questions that it refused or failed to answer.
     pub failed: u64,
-    /// Those on which nothing came.
+    /// Questions that timed out.
     pub silent: u64,
-    /// Its smoothed round trip; `None`: it has not answered yet.
+    /// Its smoothed round-trip time; `None` until its first answer.
     pub rtt: Option<Duration>,
-    /// Whether it is asked in its turn; if not, it was silent lately and is asked after the others.
+    /// Whether it takes its regular turn. An unhealthy upstream did not respond recently and is asked after the others.
     pub healthy: bool,
 }
 
-/// The cache.
+/// Counters of the cache.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CacheCounts {
-    /// Answers in it.
+    /// Cached answers.
     pub entries: u64,
-    /// About how much memory they take.
+    /// The approximate memory of the cached answers.
     pub bytes: u64,
-    /// Questions that it answered.
+    /// Cache hits.
     pub hits: u64,
-    /// Questions that it did not.
+    /// Cache misses.
     pub misses: u64,
 }

@@ -1,5 +1,5 @@
-//! Where names are answered: sockets at the gateways of networks and within containers, and what leads questions to
-//! them.
+//! The sockets of the name service, at the gateways of networks and within containers, and the firewall elements that
+//! direct questions to them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use crate::store::Store;
 const CLOSING: Duration = Duration::from_secs(1);
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Opens the name service's sockets at new gateways and closes them at old ones; questions are led there when it
+    /// Opens the name service's sockets at new gateways and closes them at old ones. Questions reach them when it
     /// returns.
     pub(crate) fn listen(&mut self) {
         let before = self.dns_listeners.clone();
@@ -38,14 +38,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// The elements of the table: what networks and containers need, and what leads to the name service.
+    /// The elements that the table must have: those of networks and containers, and those that direct questions to the
+    /// name service.
     pub(crate) fn wanted_elements(&self) -> BTreeSet<Element> {
         let mut elements = target::all_elements(&self.state.desired);
         elements.extend(name_servers(&self.dns_listeners));
         elements
     }
 
-    /// The sockets alone: the elements are for the caller.
+    /// Opens and closes the sockets only; the caller applies the elements.
     pub(crate) fn open_and_close(&mut self) {
         let wanted = target::gateways(&self.state.desired);
         let stale: Vec<IpAddr> =
@@ -70,14 +71,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Makes every container's name service within as it must be.
+    /// Makes the name service within every container match its networks.
     pub(crate) fn serve_all_inside(&mut self) {
         let mut all: BTreeSet<ContainerId> = self.in_container.keys().cloned().collect();
         all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
         all.iter().for_each(|id| self.serve_inside(id));
     }
 
-    /// Opens, leads or closes a container's name service within, as its networks want it now.
+    /// Opens, redirects or closes a container's inner name service, as its networks require.
     pub(crate) fn serve_inside(&mut self, id: &ContainerId) {
         let beside = self.has_resolver(id);
         let (desired, blocked) = (&self.state.desired, &self.state.gateway_blocked);
@@ -97,14 +98,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         match outcome {
             Ok(()) => drop(self.problems.remove(&format!("dns {id}"))),
-            // It is about to be released.
+            // The container is about to be released.
             Err(KernelError::NoNetns { .. }) => {}
             Err(error) => self.problem(&format!("dns {id}"), format!("no name service within: {error}")),
         }
     }
 
-    /// Whether another resolver answers the container at 127.0.0.11. It is looked for in containers of other engines, and
-    /// where netd is about to take its place.
+    /// Whether another resolver answers the container at 127.0.0.11. Checked in containers of other engines, and when
+    /// netd is about to use that address itself.
     fn has_resolver(&mut self, id: &ContainerId) -> bool {
         let Some(attached) = self.state.desired.container(id) else {
             self.resolvers.remove(id);
@@ -123,7 +124,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         found
     }
 
-    /// Looks for resolvers that other engines have given their containers since the last look.
+    /// Searches for resolvers that other engines have given their containers since the last check.
     pub(crate) fn serve_beside(&mut self) {
         let unknown = |id: &ContainerId| !self.resolvers.contains(id);
         let of_engines = self.state.desired.containers().filter(|attached| attached.container.of_engine);
@@ -153,13 +154,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn close(&mut self, address: IpAddr) {
         let (closed, wait) = std::sync::mpsc::channel();
         if self.listening.send(Listening::Stop { address, closed }).is_ok() {
-            // Ends by disconnection; a name service that hangs must not stop the engine.
+            // The channel closes when the sockets are closed; a name service that hangs must not block the engine.
             let _ = wait.recv_timeout(CLOSING);
         }
     }
 
-    /// The endpoints of containers whose namespace was at that path and is not any more. The kernel does not tell by
-    /// their interfaces: the name service's sockets keep them.
+    /// The endpoints of containers whose namespace was at that path and is not any more. The kernel does not report the
+    /// removal of their interfaces, because the name service's sockets keep the namespace alive.
     pub(crate) fn endpoints_gone_with(&mut self, path: &Path) -> Vec<EndpointKey> {
         let held = self.in_container.values().map(|(inside, _)| inside).filter(|inside| inside.netns.path == path);
         let held: Vec<Inside> = held.cloned().collect();
@@ -167,7 +168,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         gone.iter().flat_map(|inside| self.state.endpoints_of(&inside.container)).map(|e| e.key()).collect()
     }
 
-    /// Whether the container's namespace is gone, and only the name service's sockets keep its interfaces.
+    /// Whether the container's namespace has ended, and only the name service's sockets keep its interfaces alive.
     pub(crate) fn is_kept_for_nothing(&mut self, id: &ContainerId) -> bool {
         let inside = self.in_container.get(id).map(|(inside, _)| inside.netns.clone());
         inside.is_some_and(|netns| !self.kernel.netns_alive(&netns))

@@ -1,4 +1,4 @@
-//! The container's end of an interface: whether it is as it was made, and what puts it right.
+//! The container's end of an interface: checks it against the target and repairs it.
 
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
@@ -11,24 +11,24 @@ use crate::model::host::step::Step;
 use crate::model::network::Network;
 use crate::store::Store;
 
-/// What a look at an endpoint's interface finds.
+/// The result of inspecting an endpoint's interface.
 pub(crate) enum Inside {
     Right,
-    /// What must be given to the interface, which is there.
+    /// The interface exists but lacks these parts.
     Lacks(Drift),
-    /// It must be made anew.
+    /// The interface must be recreated.
     Broken,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Looks at an interface that netd made. Fails with `NoNetns` when the container's namespace is gone.
+    /// Inspects an interface that netd made. Fails with `NoNetns` if the container's namespace no longer exists.
     fn look_inside(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Inside, KernelError> {
         let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
         let Some(seen) = seen.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {
             return Ok(Inside::Broken);
         };
         if !seen.up {
-            // A daemon that was killed while it made it leaves it so.
+            // A daemon that was killed while creating the interface leaves it like this.
             return Ok(Inside::Broken);
         }
         let all = self.state.endpoints_of(&endpoint.container.id);
@@ -36,8 +36,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(lost.map_or(Inside::Right, Inside::Lacks))
     }
 
-    /// At a start, when what a killed daemon had not finished is to be found: whether the endpoint's interface is there.
-    /// What it lacks is given to it.
+    /// At a start, to find what a killed daemon left unfinished: whether the endpoint's interface exists. Adds the
+    /// parts that it lacks.
     pub(crate) fn stands(&mut self, network: &Network, endpoint: &Endpoint) -> bool {
         let all = self.state.endpoints_of(&endpoint.container.id);
         let Some(link) = target::endpoint_link(network, endpoint, &all) else {

@@ -1,6 +1,6 @@
-//! Other programs' firewalls beside ours: looked at whenever somebody changes a table, and adapted where they drop what
-//! our networks need. What netd puts there is put back when it is lost, but not for ever against somebody who takes it
-//! away each time.
+//! The firewalls of other programs: inspected after each firewall change, and adapted if they drop traffic that netd's
+//! networks need. netd restores its rules there when they are removed, but gives up if another program keeps removing
+//! them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,24 +16,24 @@ use crate::model::host::foreign_firewall::{Bridge, Note};
 use crate::model::host::step::Step;
 use crate::store::Store;
 
-/// How often netd's accept is put back into a table within [`SPAN`].
+/// How often netd's accept is restored in one table within [`SPAN`].
 const TRIES: u32 = 5;
 /// See [`TRIES`].
 const SPAN: Duration = Duration::from_secs(60);
-/// How the subjects of these problems begin.
+/// The prefix of the subjects of these problems.
 const SUBJECT: &str = "firewall ";
 
 /// Why a change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
-    /// Our networks changed.
+    /// netd's networks changed.
     Networks,
-    /// Others may have changed something.
+    /// Another program may have changed something.
     Others,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Our networks changed: what is in other programs' tables must follow.
+    /// Adapts other programs' tables after a change of netd's networks.
     pub(crate) fn adapt_foreign(&mut self) {
         if self.kernel.has_silent_tables() {
             self.foreign.seen = None;
@@ -41,7 +41,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.settle_foreign(Cause::Networks);
     }
 
-    /// Somebody may have changed the firewall. True when readers must hear of it.
+    /// Handles a possible firewall change by another program. Returns true if the snapshot must be published.
     pub(crate) fn look_at_foreign(&mut self) -> bool {
         self.foreign.seen = None;
         let nothing_there =
@@ -54,7 +54,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         notes != self.foreign.notes || problems != self.problems
     }
 
-    /// Some seconds have passed: `iptables-legacy` tells nobody what it does, and ways out of the host come and go.
+    /// Periodic check: `iptables-legacy` notifies nobody of its changes, and the host's outgoing interfaces change.
     pub(crate) fn foreign_tick(&mut self) {
         if self.state.desired.counts().0 == 0 || (self.foreign.notes.is_empty() && !self.kernel.has_silent_tables()) {
             return;
@@ -62,7 +62,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let before = self.foreign.seen.clone();
         let changed = self.look_at_foreign();
         if changed || self.foreign.seen.as_ref().map(|seen| &seen.tables) != before.as_ref().map(|seen| &seen.tables) {
-            // What got through may not any more.
+            // What got through before may be blocked now.
             self.firewall_changed();
             self.publish();
         }
@@ -85,14 +85,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             judged(second, &failures)
         };
         self.note_foreign(notes);
-        // A removal has no note to say it.
+        // Removals have no note that would report the failure.
         let removals = first.changes.iter().filter(|planned| planned.note.is_none());
         for why in removals.filter_map(|planned| failures.get(&planned.change.on)) {
             self.problem(&format!("{SUBJECT}removal"), format!("netd's accept could not be taken away: {why}"));
         }
     }
 
-    /// What is to be done, by the tables as they were seen last.
+    /// Plans the changes from the last observed tables.
     fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
         const READ: &str = "firewall";
         if self.foreign.seen.is_none() {
@@ -108,7 +108,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.foreign.seen.as_ref().map(|seen| plan(seen, bridges, self.config.foreign))
     }
 
-    /// Makes one change; the error says why it was not made.
+    /// Makes one change; the error says why it failed.
     fn change_foreign(&mut self, planned: &Planned, cause: Cause) -> Result<(), String> {
         let on = &planned.change.on;
         let is_there = |note: &Note| {
@@ -125,7 +125,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.kernel.apply(&Step::Foreign(planned.change.clone())).map_err(|error| error.to_string())?;
         match (again, cause) {
-            // The rule is there, and tells of one network more or less.
+            // The rule exists and must cover one network more or less.
             (true, Cause::Networks) => {}
             (true, Cause::Others) => self.repaired(&format!("netd's accept in {on} was gone or out of date")),
             (false, _) => {
@@ -145,7 +145,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         *count <= TRIES
     }
 
-    /// Keeps the notes, and says what is dropped. Questions for names that are dropped are answered within containers.
+    /// Stores the notes and reports dropped traffic. If DNS questions are dropped, containers are served within their
+    /// namespaces.
     fn note_foreign(&mut self, notes: Vec<Note>) {
         let is_problem = |note: &&Note| {
             note.accepted_in.is_none() && note.hook == crate::model::host::foreign_firewall::Hook::Forward
@@ -163,7 +164,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 }
 
-/// The notes once the changes were tried: an accept that is still wanted is not there.
+/// The notes after the changes were tried: an accept that is still wanted is missing.
 fn judged(plan: Plan, failures: &BTreeMap<String, String>) -> Vec<Note> {
     let Plan { changes, mut notes } = plan;
     for planned in changes {

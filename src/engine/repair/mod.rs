@@ -1,4 +1,4 @@
-//! What brings the kernel back to the desired state, and keeps other programs' firewalls from dropping our traffic.
+//! Repair: restores the desired state in the kernel, and keeps other programs' firewalls from dropping netd's traffic.
 
 pub(super) mod container_end;
 pub(super) mod foreign_firewalls;

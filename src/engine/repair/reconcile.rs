@@ -1,5 +1,5 @@
-//! Reconciling: observe the kernel, compare with desired state, put right what differs. Converges from any point: at
-//! start after a crash, and whenever somebody else changed what is ours.
+//! Reconciling: observe the kernel, compare it with the target, repair the drift. Converges from any state: at start
+//! after a crash, and when another program changed what is netd's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,18 +15,18 @@ use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::store::Store;
 
-/// Subjects of problems that do not go by looking at the kernel.
+/// Subjects of problems that observing the kernel does not resolve.
 const ELSEWHERE: [&str; 2] = ["store", "descriptors"];
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Puts everything right that is not. What cannot be put right is a problem, in `netd status` and an event.
+    /// Repairs all drift. What cannot be repaired is a problem, in `netd status` and an event.
     pub(crate) fn reconcile(&mut self) {
         let observed = match self.kernel.observe() {
             Ok(observed) => observed,
             Err(error) => return self.problem("observe", format!("cannot see the host's network: {error}")),
         };
         self.previous_problems = std::mem::take(&mut self.problems);
-        // These are judged elsewhere.
+        // Other code sets and clears these.
         let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
         self.problems =
             self.previous_problems.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
@@ -52,7 +52,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Links that carry netd's mark and belong to nothing: what a killed daemon had begun or not finished.
+    /// Removes links that carry netd's mark but belong to no object: a killed daemon left them unfinished.
     fn remove_strays(&mut self, observed: &Observed) {
         let own = |network: &Arc<Network>| network.own_bridge().map(|bridge| bridge.name.clone());
         let bridges: BTreeSet<IfName> = self.state.desired.networks().filter_map(own).collect();
@@ -67,7 +67,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Returns the bridges that were not there.
+    /// Returns the bridges that were missing.
     fn repair_bridges(&mut self, observed: &Observed) -> BTreeSet<IfName> {
         let networks: Vec<Arc<Network>> = self.state.desired.networks().cloned().collect();
         let mut rebuilt = BTreeSet::new();
@@ -95,7 +95,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 // Another program made it and must repair it.
                 None => (!self.kernel.has_link(&endpoint.host_ifname)).then(String::new),
             };
-            // The kernel takes a deleted namespace's interfaces away a moment later: they may still be there.
+            // The kernel removes the interfaces of a deleted namespace with a delay: they may still exist.
             let stands = |worker: &mut Self| !worker.initial_sync || worker.stands(&network, &endpoint);
             if drift.is_none() && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
                 self.repair_limits(&network, &endpoint);
@@ -110,8 +110,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Makes the endpoint's interface anew, because of `drift`. False when the container's namespace is gone: the endpoint
-    /// must go too.
+    /// Recreates the endpoint's interface, because of `drift`. Returns false if the container's namespace no longer
+    /// exists, so that the endpoint must be removed too.
     pub(crate) fn reattach(&mut self, key: &EndpointKey, drift: &str) -> bool {
         let Some(endpoint) = self.state.desired.endpoint(key).cloned() else { return true };
         let Some(network) = self.state.desired.network(&key.network).cloned() else { return true };
@@ -156,7 +156,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair(&step, &what);
     }
 
-    /// Binds what is published; a port that somebody took while netd was away is a problem, and stays published.
+    /// Binds the published ports. A port that another process took while netd was down is a problem, and stays
+    /// published.
     fn hold_ports(&mut self, observed: &Observed) {
         let attached: Vec<_> = self.state.desired.containers().cloned().collect();
         let wanted: BTreeSet<_> =
@@ -186,7 +187,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.write_files();
     }
 
-    /// Writes resolv.conf of every named namespace.
+    /// Writes the resolv.conf of every named namespace.
     pub(crate) fn write_files(&mut self) {
         let attached: Vec<_> = self.state.desired.containers().cloned().collect();
         for attached in attached {
@@ -202,7 +203,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     pub(crate) fn repair(&mut self, step: &Step, what: &str) {
         match self.kernel.apply(step) {
-            // A first start has nothing to repair: it makes the table.
+            // A first start without networks repairs nothing: it creates the table.
             Ok(()) if self.initial_sync && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
             Ok(()) => self.repaired(what),
             Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),

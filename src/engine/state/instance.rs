@@ -1,13 +1,13 @@
-//! What tells this daemon from every other that works with the same files: drawn once, kept with the networks.
+//! The identity of this daemon among others that use the same files: drawn once and stored with the networks.
 
 use crate::kernel::Kernel;
 use crate::store::{Record, Store, Stored};
 
-/// Under which name the store keeps it.
+/// The key of the identity in the store.
 const SETTING: &str = "instance";
 
-/// Has the kernel's files signed. A daemon whose store takes nothing signs nothing, as earlier releases did: with a name
-/// that is lost, its files would be a stranger's after the next start.
+/// Makes the kernel layer sign its files. If the store does not accept the identity, the files stay unsigned, as in
+/// earlier releases: with an identity that is lost, they would look like another daemon's after the next start.
 pub(crate) fn sign(kernel: &mut impl Kernel, store: &mut impl Store, stored: &Stored) {
     if let Some(known) = stored.settings.get(SETTING) {
         return kernel.sign(known);

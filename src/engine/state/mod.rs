@@ -1,7 +1,7 @@
 //! The state that the engine's thread owns: desired state and the indices that decisions need.
 //!
-//! Every change goes through the four `put`/`drop` functions, which keep the indices equal to the desired state and
-//! return what the store must hear about addresses.
+//! Every change goes through the four `put`/`drop` functions, which keep the indices consistent with the desired state
+//! and return the address records for the store.
 
 pub(super) mod foreign_tables;
 pub(super) mod instance;
@@ -26,39 +26,39 @@ use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::store::{Record, Stored};
 
-/// Under which name the store keeps the random ULA prefix.
+/// The key of the random ULA prefix in the store.
 const ULA_SETTING: &str = "ula-prefix";
-/// Under which the networks that ask within, their names separated by spaces.
+/// The key of the networks that are served within their containers; the names are separated by spaces.
 const BLOCKED_SETTING: &str = "dns-gateway_blocked";
 
-/// Desired state with the indices of decisions.
+/// Desired state with the indices for decisions.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) desired: Desired,
     pub(crate) ipam: Ipam,
-    /// Invariant: what nobody has of it is released in `ipam`, so that it is never taken for new.
+    /// Invariant: sticky addresses that are not in use are released in `ipam`, so that they never count as unused.
     pub(crate) sticky: Sticky,
     pub(crate) ports: PortTable,
     /// Host interface to endpoint.
     pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
-    /// Device that limits what an endpoint sends, to endpoint.
+    /// The device that limits what an endpoint sends, to endpoint.
     pub(crate) limited: HashMap<IfName, EndpointKey>,
-    /// Who has a MAC address on a network: one, but where another program gives them.
+    /// The endpoints with a MAC address on a network: one, except where another program assigns the addresses.
     pub(crate) macs: HashMap<(NetworkName, Mac), Vec<EndpointKey>>,
-    /// Whose interfaces are in a namespace: one container's, but where an earlier release took it for two.
+    /// The endpoints in a namespace: those of one container, except where an earlier release took it for two.
     pub(crate) namespaces: HashMap<NetnsId, Vec<EndpointKey>>,
-    /// Endpoints per network.
+    /// Number of endpoints per network.
     pub(crate) used: BTreeMap<NetworkName, usize>,
-    /// The last sequence number given.
+    /// The last sequence number assigned.
     pub(crate) sequence: u64,
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
-    /// Where names are asked for within the containers, because the host's firewall keeps them from their gateway.
+    /// Networks whose containers are served within their namespaces, because the host's firewall blocks their gateway.
     pub(crate) gateway_blocked: Arc<Blocked>,
 }
 
 impl State {
-    /// From what was stored. Endpoints of networks that are gone are left out.
+    /// Builds the state from the store. Endpoints of networks that no longer exist are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
         let gateway_blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
         let gateway_blocked: Blocked = gateway_blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
@@ -86,8 +86,8 @@ impl State {
         state
     }
 
-    /// Keeps an endpoint's addresses for the next container of its name, where its network does so; the records say
-    /// what is new. A container that has no name but its id never comes again.
+    /// Makes an endpoint's addresses sticky for the next container of its name, if the network has the option; returns
+    /// the new records. A container whose only name is its id never returns.
     pub(crate) fn keep_addresses(&mut self, endpoint: &Endpoint) -> Vec<Record> {
         let (network, name) = (&endpoint.network, &endpoint.container.name);
         let keeps = self.desired.network(network).is_some_and(|network| network.sticky && !network.is_adopted());
@@ -99,7 +99,7 @@ impl State {
             if self.sticky.keep(network, address, name) {
                 records.push(Record::PutSticky(network.clone(), address, name.clone()));
             }
-            // One of each family, but where a container has several interfaces on the network.
+            // One of each address family, except where a container has several interfaces on the network.
             let own = |other: &IpAddr| {
                 self.desired.at_address(*other).is_some_and(|holder| holder.container.id == endpoint.container.id)
             };
@@ -116,7 +116,7 @@ impl State {
         records
     }
 
-    /// Of more addresses than a network keeps, the one that has been free for longest.
+    /// The address that has been free for longest, if a network keeps too many.
     fn one_too_many(&mut self, network: &NetworkName) -> Option<IpAddr> {
         let kept = self.sticky.of_network(network);
         if kept.len() <= sticky::MOST {
@@ -127,13 +127,13 @@ impl State {
         free.min().map(|(_, address)| address)
     }
 
-    /// Keeps the ULA prefix.
+    /// Stores the ULA prefix.
     pub(crate) fn set_ula(&mut self, prefix: Subnet) -> Record {
         self.ula = Some(prefix);
         Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
     }
 
-    /// Remembers which networks ask within.
+    /// Stores which networks are served within their containers.
     pub(crate) fn set_blocked(&mut self, gateway_blocked: Blocked) -> Record {
         let names: Vec<&str> = gateway_blocked.iter().map(NetworkName::as_str).collect();
         let record = Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "));
@@ -146,7 +146,7 @@ impl State {
         self.desired.insert_network(network)
     }
 
-    /// Removes a network; the records forget its released addresses.
+    /// Removes a network; the records delete its released addresses.
     pub(crate) fn drop_network(&mut self, name: &NetworkName) -> Vec<Record> {
         self.sticky.remove_network(name);
         let network = self.desired.remove_network(name);
@@ -154,8 +154,8 @@ impl State {
         released.into_iter().map(|address| Record::DeleteReleased(name.clone(), address)).collect()
     }
 
-    /// Adds an endpoint, or replaces the one of the same key; the records say which of its addresses are no longer
-    /// released ones, and which of the former one's are.
+    /// Adds an endpoint, or replaces the one with the same key. The records say which of its addresses are no longer
+    /// released, and which of the former endpoint's now are.
     pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) -> (Arc<Endpoint>, Vec<Record>) {
         let key = endpoint.key();
         let mut records = self.drop_endpoint(&key).map(|(_, released)| released).unwrap_or_default();
@@ -178,7 +178,7 @@ impl State {
         (self.desired.insert_endpoint(endpoint), records)
     }
 
-    /// Removes an endpoint; the records remember its addresses as released.
+    /// Removes an endpoint; the records store its addresses as released.
     pub(crate) fn drop_endpoint(&mut self, key: &EndpointKey) -> Option<(Arc<Endpoint>, Vec<Record>)> {
         let endpoint = self.desired.remove_endpoint(key)?;
         let mut records = Vec::new();
@@ -192,7 +192,7 @@ impl State {
         for (index, name) in
             [(&mut self.host_ifnames, &endpoint.host_ifname), (&mut self.limited, &interfaces::limiter(&endpoint))]
         {
-            // Another program may have given the name again.
+            // Another program may have reused the name.
             if index.get(name) == Some(key) {
                 index.remove(name);
             }
@@ -208,19 +208,19 @@ impl State {
         Some((endpoint, records))
     }
 
-    /// The container that has a namespace; the first one, where there are two.
+    /// The container that has a namespace; the first one if there are two.
     pub(crate) fn container_in(&self, netns: &Netns) -> Option<&Container> {
         let endpoints = self.namespaces.get(&netns.id)?.iter().filter_map(|key| self.desired.endpoint(key));
         endpoints.min_by_key(|endpoint| endpoint.sequence).map(|endpoint| &endpoint.container)
     }
 
-    /// The endpoints of a container, in the order of connecting.
+    /// The endpoints of a container, in the order in which they were connected.
     pub(crate) fn endpoints_of(&self, container: &crate::model::ids::ContainerId) -> Vec<Arc<Endpoint>> {
         self.desired.container(container).map(|attached| attached.endpoints.clone()).unwrap_or_default()
     }
 }
 
-/// Takes a holder out of an index.
+/// Removes a holder from an index.
 fn forget<T: Eq + std::hash::Hash>(index: &mut HashMap<T, Vec<EndpointKey>>, of: &T, key: &EndpointKey) {
     if let Some(holders) = index.get_mut(of) {
         holders.retain(|holder| holder != key);

@@ -1,4 +1,4 @@
-//! The snapshot: what every reader sees, swapped whole after each command.
+//! The snapshot: the view of all readers, replaced as a whole after each command.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -19,29 +19,29 @@ use crate::model::route::Route;
 /// An immutable view of the state.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Networks, containers, endpoints.
+    /// Networks, containers and endpoints.
     pub desired: Desired,
-    /// Counts changes since the daemon started.
+    /// Counts the changes since the daemon started.
     pub revision: u64,
-    /// What is not as it must be, one line each; empty when all is well.
+    /// The current problems, one line each; empty if there are none.
     pub problems: Vec<String>,
-    /// The domain of our names ("internal").
+    /// The domain of netd's names ("internal").
     pub domain: String,
     /// Search domains of the host, for resolv.conf.
     pub search: Vec<String>,
-    /// Networks whose containers the host's firewall keeps from asking for names at their gateway.
+    /// Networks whose containers cannot reach the name service at their gateway because of the host's firewall.
     pub gateway_blocked: Arc<Blocked>,
-    /// What other programs' firewalls drop or would drop of our traffic, and what was done about it.
+    /// What other programs' firewalls drop or would drop of netd's traffic, and what was done about it.
     pub firewall: Arc<Vec<Note>>,
 }
 
 impl Snapshot {
-    /// What the zone answers.
+    /// The zone's answer.
     pub fn resolve(&self, client: Client, name: &str, kind: RecordType) -> Answer {
         self.zone().answer(client, name, kind)
     }
 
-    /// What the zone answers, and how it comes to it.
+    /// The zone's answer, and how it was found.
     pub fn explain(&self, client: Client, name: &str, kind: RecordType) -> Explained {
         self.zone().explain(client, name, kind)
     }
@@ -50,14 +50,14 @@ impl Snapshot {
         Zone { desired: &self.desired, domain: &self.domain, search: &self.search }
     }
 
-    /// Whether the client's other names go to the host's resolvers: not from internal networks.
+    /// Whether the client's other names are forwarded to upstreams; not from internal networks.
     pub fn may_forward(&self, client: Client) -> bool {
         self.zone().may_forward(client)
     }
 
-    /// The name server of a container: 127.0.0.11 where it asks within, else the bridge's address on the network that it
-    /// was connected to first, IPv4 before IPv6. One is enough, it answers for all of its networks; a second would only be
-    /// asked in its place.
+    /// The name server of a container: 127.0.0.11 if it is served within its namespace, else the bridge's address on
+    /// the network that it was connected to first, IPv4 before IPv6. One is enough, because it answers for all of the
+    /// container's networks; a second would only be queried in its place.
     pub fn nameserver(&self, container: &Attached) -> Option<IpAddr> {
         if target::inside(&self.desired, &self.gateway_blocked, container, false).is_some() {
             return Some(inside::AT.into());
@@ -69,8 +69,8 @@ impl Snapshot {
         })
     }
 
-    /// The container's `/etc/resolv.conf`. `ndots:0`: the name as it was typed is asked for first, so that no search
-    /// domain of the host can shadow a container.
+    /// The container's `/etc/resolv.conf`. With `ndots:0` the name is tried as typed first, so that no search domain of
+    /// the host can shadow a container.
     pub fn resolv_conf(&self, container: &Attached) -> String {
         let mut text = String::from("# Written by netd\n");
         if let Some(nameserver) = self.nameserver(container) {
@@ -84,13 +84,13 @@ impl Snapshot {
         text
     }
 
-    /// The endpoint that is an attachment of that key.
+    /// The endpoint of the attachment with this key.
     pub fn attachment(&self, key: &AttachmentKey) -> Option<Arc<Endpoint>> {
         self.desired.attachment(key).cloned()
     }
 
-    /// Every route that netd set over the endpoint's interface, the default ones first; none over an interface that
-    /// another program made.
+    /// Every route that netd set on the endpoint's interface, default routes first; none on an interface that another
+    /// program made.
     pub fn routes(&self, endpoint: &Endpoint) -> Vec<Route> {
         let own = self.desired.network(&endpoint.network).is_some_and(|network| !network.is_adopted());
         let all = self.desired.container(&endpoint.container.id).filter(|_| own).map(|attached| &attached.endpoints);
@@ -103,8 +103,8 @@ impl Snapshot {
         everywhere.chain(endpoint.routes.iter().cloned()).collect()
     }
 
-    /// The search list of a container whose runtime may not keep `ndots:0`: our domain first, so that no search domain
-    /// of the host can shadow a container.
+    /// The search list of a container whose runtime may not preserve `ndots:0`: netd's domain first, so that no search
+    /// domain of the host can shadow a container.
     pub fn search(&self) -> Vec<String> {
         let domain = Some(self.domain.trim_matches('.').to_owned()).filter(|domain| !domain.is_empty());
         let is_ours = |search: &str| domain.as_ref().is_some_and(|domain| domain.eq_ignore_ascii_case(search));
@@ -112,7 +112,7 @@ impl Snapshot {
         domain.into_iter().chain(others).collect()
     }
 
-    /// The container's `/etc/hosts`: the loopback names, and its own name at each of its addresses.
+    /// The container's `/etc/hosts`: the loopback names, and the container's name at each of its addresses.
     pub fn hosts(&self, container: &Attached) -> String {
         let mut text = String::from(
             "# Written by netd\n127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
@@ -131,7 +131,7 @@ mod tests {
 
     use super::*;
 
-    /// A container on an internal network and on one with IPv6 first, then IPv4.
+    /// A container that is first on an internal network, then on one with IPv6 before IPv4.
     fn snapshot() -> Snapshot {
         let mut desired = Desired::default();
         for (n, name) in ["inner", "net1"].into_iter().enumerate() {

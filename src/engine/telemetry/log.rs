@@ -1,5 +1,5 @@
-//! Query logs: who is logged, and the last entries of each. Switched while netd runs and kept nowhere: they end with
-//! the container, or with the daemon.
+//! Query logs: the logged containers and the last entries of each. Switched at run time and not stored: they end with
+//! the container or the daemon.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,28 +14,28 @@ use crate::model::desired::Desired;
 use crate::model::endpoint::Container;
 use crate::model::ids::ContainerId;
 
-/// Entries that are kept of one container: the oldest go first.
+/// How many entries of one container are kept; the oldest are dropped first.
 pub const KEPT: usize = 1000;
-/// Entries that a slow follower may lag behind before it misses some.
+/// How many entries a slow follower may lag behind before it loses some.
 const LAG: usize = 1024;
 
-/// Those who are logged, by id.
+/// The logged containers, by id.
 pub type Logging = BTreeMap<ContainerId, Arc<Logged>>;
 
-/// Who is logged.
+/// The set of logged containers.
 #[derive(Debug, Default)]
 pub struct QueryLog(ArcSwap<Logging>);
 
 /// The log of one container.
 #[derive(Debug)]
 pub struct Logged {
-    /// Whose.
+    /// The container.
     pub container: Container,
-    /// When it was switched on.
+    /// When the log was switched on.
     pub since: SystemTime,
     kept: Mutex<Kept>,
     dropped: AtomicU64,
-    /// Of these, those that no entry tells of yet.
+    /// The dropped entries that no later entry has reported yet.
     untold: AtomicU64,
 }
 
@@ -52,26 +52,26 @@ pub struct Entry {
     pub time: SystemTime,
     /// "udp" or "tcp".
     pub transport: &'static str,
-    /// The name that was asked for, without the final dot; empty where the message could not be read.
+    /// The queried name, without the final dot; empty if the message could not be parsed.
     pub name: String,
-    /// The type that was asked for; empty where the message could not be read.
+    /// The queried type; empty if the message could not be parsed.
     pub kind: String,
-    /// The code of the reply ("NXDOMAIN").
+    /// The response code ("NXDOMAIN").
     pub code: String,
     /// The data of the first answers.
     pub answers: Vec<String>,
-    /// How many answers there were in all.
+    /// The total number of answers.
     pub answer_count: usize,
-    /// Where the reply came from.
+    /// The origin of the reply.
     pub origin: Origin,
-    /// From the arrival of the query until its reply was ready.
+    /// The time from the arrival of the query until its reply was ready.
     pub duration: Duration,
-    /// So many entries right before this one were lost: they came faster than they could be written.
+    /// How many entries right before this one were lost because they came faster than they could be written.
     pub dropped_before: u64,
 }
 
 impl QueryLog {
-    /// Logs the container from now on; one that is logged already goes on with what it has.
+    /// Logs the container from now on; an existing log is continued.
     pub fn switch_on(&self, container: &Container, now: SystemTime) -> Arc<Logged> {
         let fresh = Arc::new(Logged::new(container.clone(), now));
         self.0.rcu(|logging| {
@@ -82,7 +82,7 @@ impl QueryLog {
         self.of(&container.id).unwrap_or(fresh)
     }
 
-    /// Stops; what was logged is forgotten, and followers come to their end.
+    /// Stops logging, discards the entries and ends the followers' streams.
     pub fn switch_off(&self, container: &ContainerId) {
         self.0.rcu(|logging| {
             let mut logging = Logging::clone(logging);
@@ -91,17 +91,17 @@ impl QueryLog {
         });
     }
 
-    /// The log of a container; `None`: it is not logged.
+    /// The log of a container; `None` if it is not logged.
     pub fn of(&self, container: &ContainerId) -> Option<Arc<Logged>> {
         self.0.load().get(container).cloned()
     }
 
-    /// Who is logged now; costs one load.
+    /// The currently logged containers; costs one atomic load.
     pub fn now(&self) -> arc_swap::Guard<Arc<Logging>> {
         self.0.load()
     }
 
-    /// Forgets the logs of containers that are not there any more.
+    /// Removes the logs of containers that no longer exist.
     pub(crate) fn keep(&self, desired: &Desired) {
         let gone = |logging: &Logging| logging.keys().any(|id| desired.container(id).is_none());
         if gone(&self.0.load()) {
@@ -120,7 +120,7 @@ impl Logged {
         Self { container, since, kept: Mutex::new(kept), dropped: AtomicU64::new(0), untold: AtomicU64::new(0) }
     }
 
-    /// Adds an entry; followers see it.
+    /// Adds an entry and sends it to followers.
     pub fn add(&self, mut entry: Entry) -> Arc<Entry> {
         entry.dropped_before = self.untold.swap(0, Ordering::Relaxed);
         let entry = Arc::new(entry);
@@ -129,35 +129,35 @@ impl Logged {
             kept.entries.pop_front();
         }
         kept.entries.push_back(entry.clone());
-        // Fails when nobody follows.
+        // Fails if there are no followers.
         let _ = kept.live.send(entry.clone());
         entry
     }
 
-    /// Counts an entry that could not be written; the next one tells of it.
+    /// Counts an entry that could not be written; the next entry reports it.
     pub fn drop_one(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
         self.untold.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Entries that could not be written so far.
+    /// The number of entries that could not be written so far.
     pub fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// The last entries, the oldest first.
+    /// The last entries, oldest first.
     pub fn recent(&self) -> Vec<Arc<Entry>> {
         self.lock().entries.iter().cloned().collect()
     }
 
-    /// The last entries, and every further one.
+    /// The last entries, and a receiver of all further ones.
     pub fn follow(&self) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
         let kept = self.lock();
         (kept.entries.iter().cloned().collect(), kept.live.subscribe())
     }
 
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        // The entries are whole between any two statements that can panic: there are none.
+        // A poisoned lock is safe to use: no statement that holds it can panic halfway through a change.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

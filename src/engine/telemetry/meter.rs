@@ -1,8 +1,8 @@
-//! Counts of the name service. One query costs one relaxed increment at a place that the writer already knows: no lock,
-//! no lookup, no clock.
+//! Counters of the name service. A query costs one relaxed increment at a location that the writer already has: no
+//! lock, no lookup, no clock.
 //!
-//! A network's counts begin when its first query comes and go with the network; made again under the same name it is
-//! another network, and counts from nothing.
+//! A network's counters start with its first query and are removed with the network. A network that is created again
+//! under the same name starts from zero.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,8 @@ use crate::model::ids::NetworkId;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
 
-/// Types that are counted by themselves, with their numbers (IANA, "Resource Record (RR) TYPEs"); any other is `other`.
+/// Record types that are counted separately, with their numbers (IANA, "Resource Record (RR) TYPEs"); any other is
+/// `other`.
 const TYPES: [(&str, u16); 13] = [
     ("A", 1),
     ("AAAA", 28),
@@ -31,15 +32,15 @@ const TYPES: [(&str, u16); 13] = [
     ("HTTPS", 65),
     ("ANY", 255),
 ];
-/// Codes that are counted by themselves (IANA, "DNS RCODEs"); any other is `other`.
+/// Response codes that are counted separately (IANA, "DNS RCODEs"); any other is `other`.
 const CODES: [(&str, u16); 7] =
     [("NOERROR", 0), ("FORMERR", 1), ("SERVFAIL", 2), ("NXDOMAIN", 3), ("NOTIMP", 4), ("REFUSED", 5), ("BADVERS", 16)];
-/// What is not counted by itself.
+/// The label of everything that is not counted separately.
 const OTHER: &str = "other";
 const ORIGINS: usize = Origin::WORDS.len();
 const CELLS: usize = (TYPES.len() + 1) * (CODES.len() + 1) * ORIGINS;
 
-/// Upper ends of the buckets of durations, in nanoseconds: from what an answer of ours takes to beyond what an upstream
+/// Upper bounds of the duration buckets, in nanoseconds: from the duration of a local answer to more than an upstream
 /// may take.
 const BUCKETS: [u64; 20] = [
     5_000,
@@ -64,18 +65,18 @@ const BUCKETS: [u64; 20] = [
     10_000_000_000,
 ];
 
-/// All counts.
+/// All counters.
 #[derive(Debug, Default)]
 pub struct Meter {
     networks: Mutex<BTreeMap<NetworkId, Arc<NetworkCounts>>>,
-    /// Of queries at sockets that belong to no network (any more).
+    /// Queries at sockets that belong to no network, or not any more.
     pub elsewhere: Arc<NetworkCounts>,
     durations: [Histogram; ORIGINS],
-    /// Of TCP connections.
+    /// Counters of TCP connections.
     pub tcp: TcpCounts,
 }
 
-/// Counts of the queries that came in through one network's name server.
+/// Counters of the queries that came in through one network's name server.
 #[derive(Debug)]
 pub struct NetworkCounts {
     replies: Box<[AtomicU64]>,
@@ -86,29 +87,29 @@ pub struct NetworkCounts {
 /// Why there was no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unanswered {
-    /// Questions came faster than they can be answered, and this one's client had had its share.
+    /// More questions came than can be answered, and the client had used up its share.
     Flood,
-    /// It was no question: too short, or itself a reply.
+    /// The message was not a question: too short, or itself a reply.
     NoQuestion,
 }
 
 impl Unanswered {
-    /// As in metrics, in the order of the variants.
+    /// The labels in metrics, in the order of the variants.
     pub const WORDS: [&str; 2] = ["flood", "no_question"];
 }
 
-/// Connections.
+/// Counters of connections.
 #[derive(Debug, Default)]
 pub struct TcpCounts {
-    /// Open now.
+    /// Currently open.
     pub open: AtomicU64,
     /// Closed at once, because too many were open.
     pub refused: AtomicU64,
-    /// Closed while idle, to make room for others.
+    /// Closed while idle, to free capacity for others.
     pub dismissed: AtomicU64,
 }
 
-/// How often a duration fell in each bucket.
+/// How many durations fell into each bucket.
 #[derive(Debug, Default)]
 pub struct Histogram {
     counts: [AtomicU64; BUCKETS.len() + 1],
@@ -123,28 +124,28 @@ impl Default for NetworkCounts {
 }
 
 impl NetworkCounts {
-    /// Counts a reply: the type that was asked for and the code of the reply, as numbers.
+    /// Counts a reply by the queried type and the response code, both as numbers.
     pub fn replied(&self, kind: u16, code: u16, origin: Origin) {
         let cell = (place(&TYPES, kind) * (CODES.len() + 1) + place(&CODES, code)) * ORIGINS + origin.index();
         self.replies[cell].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a message without reply.
+    /// Counts a message without a reply.
     pub fn unanswered(&self, why: Unanswered) {
         self.unanswered[why as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts questions of clients that flood, which the kernel dropped.
+    /// Counts questions of flooding clients that the kernel dropped.
     pub fn lost(&self, count: u32) {
         self.unanswered[Unanswered::Flood as usize].fetch_add(count.into(), Ordering::Relaxed);
     }
 
-    /// Counts a question that got SERVFAIL because too many of its client waited; it counts as a reply besides.
+    /// Counts a question that got SERVFAIL because too many questions of its client waited; it also counts as a reply.
     pub fn shed(&self) {
         self.shed.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// What was replied so far: type, code, origin, how often (not 0).
+    /// The replies so far: type, code, origin, count (not 0).
     pub fn replies(&self) -> impl Iterator<Item = (&'static str, &'static str, &'static str, u64)> {
         let name = |table: &[(&'static str, u16)], at: usize| table.get(at).map_or(OTHER, |(name, _)| name);
         self.replies.iter().enumerate().filter_map(move |(cell, count)| {
@@ -155,30 +156,30 @@ impl NetworkCounts {
         })
     }
 
-    /// Messages without reply so far, in the order of [`Unanswered::WORDS`].
+    /// Messages without a reply so far, in the order of [`Unanswered::WORDS`].
     pub fn without_reply(&self) -> [u64; Unanswered::WORDS.len()] {
         std::array::from_fn(|why| self.unanswered[why].load(Ordering::Relaxed))
     }
 
-    /// Questions that were shed so far.
+    /// Questions that got SERVFAIL because too many of their client waited, so far.
     pub fn shed_so_far(&self) -> u64 {
         self.shed.load(Ordering::Relaxed)
     }
 }
 
-/// Where a number stands in a table; behind its end where it does not. The tables are short, and what is common stands
-/// in front.
+/// The index of a number in a table, or the table's length if it is not there. The tables are short, and the common
+/// numbers come first.
 fn place(table: &[(&str, u16)], number: u16) -> usize {
     table.iter().position(|(_, known)| *known == number).unwrap_or(table.len())
 }
 
-/// The name of a code, as in metrics; its number where it is not counted by itself.
+/// The name of a code, as in metrics; a code that is not counted separately gets its number.
 pub fn code_name(code: u16) -> String {
     CODES.get(place(&CODES, code)).map_or_else(|| format!("RCODE{code}"), |(name, _)| (*name).to_owned())
 }
 
 impl Meter {
-    /// The counts of a network, which is in the state. Those of networks that are not there any more are forgotten.
+    /// The counters of a network, which must be in the state. Removes those of networks that no longer exist.
     pub fn of(&self, desired: &Desired, network: &Network) -> Arc<NetworkCounts> {
         let mut networks = self.lock();
         if let Some(counts) = networks.get(&network.id) {
@@ -188,31 +189,31 @@ impl Meter {
         networks.entry(network.id.clone()).or_default().clone()
     }
 
-    /// The counts of the networks that are there, by name.
+    /// The counters of the existing networks, by name.
     pub fn networks(&self, desired: &Desired) -> Vec<(NetworkName, Arc<NetworkCounts>)> {
         let counts = self.lock();
         let known = |network: &Arc<Network>| Some((network.name.clone(), counts.get(&network.id)?.clone()));
         desired.networks().filter_map(known).collect()
     }
 
-    /// Notes how long a reply took.
+    /// Records how long a reply took.
     pub fn took(&self, origin: Origin, duration: Duration) {
         self.durations[origin.index()].add(duration, 1);
     }
 
-    /// Notes how long so many replies of each origin (in the order of [`Origin::WORDS`]) took each.
+    /// Records a duration for this many replies of each origin, in the order of [`Origin::WORDS`].
     pub fn took_each(&self, times: [u64; ORIGINS], duration: Duration) {
         let each = self.durations.iter().zip(times).filter(|(_, times)| *times > 0);
         each.for_each(|(histogram, times)| histogram.add(duration, times));
     }
 
-    /// How long replies took, in the order of [`Origin::WORDS`].
+    /// The durations of replies, in the order of [`Origin::WORDS`].
     pub fn durations(&self) -> &[Histogram] {
         &self.durations
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<NetworkId, Arc<NetworkCounts>>> {
-        // The map is whole between any two statements that can panic: there are none.
+        // A poisoned lock is safe to use: no statement that holds it can panic halfway through a change.
         self.networks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -225,8 +226,8 @@ impl Histogram {
         self.nanoseconds.fetch_add(nanoseconds.saturating_mul(times), Ordering::Relaxed);
     }
 
-    /// The buckets as Prometheus has them: the upper end in seconds (`None`: infinity), and how many were at most as
-    /// long.
+    /// The buckets in Prometheus form: the upper bound in seconds (`None`: infinity), and how many durations were at
+    /// most that long.
     pub fn buckets(&self) -> impl Iterator<Item = (Option<f64>, u64)> {
         let ends = BUCKETS.iter().map(|end| Some(Duration::from_nanos(*end).as_secs_f64())).chain([None]);
         ends.zip(&self.counts).scan(0, |sum, (end, count)| {
@@ -235,7 +236,7 @@ impl Histogram {
         })
     }
 
-    /// All durations together, in seconds.
+    /// The sum of all durations, in seconds.
     pub fn seconds(&self) -> f64 {
         Duration::from_nanos(self.nanoseconds.load(Ordering::Relaxed)).as_secs_f64()
     }

@@ -1,7 +1,7 @@
-//! What is seen of the name service: counts and query logs. The name service writes them, other faces read them, and
-//! the engine takes away what belongs to a container that has gone.
+//! Telemetry of the name service: counters and query logs. The name service writes them, other faces read them, and the
+//! engine removes those of containers that no longer exist.
 //!
-//! Writers never wait: counts are atomics, and the list of who is logged is swapped whole.
+//! Writers never wait: counters are atomics, and the list of logged containers is replaced as a whole.
 
 pub mod log;
 pub mod meter;
@@ -11,40 +11,40 @@ use std::net::SocketAddr;
 pub use log::{Entry, Logged, QueryLog};
 pub use meter::{Meter, NetworkCounts};
 
-/// The one place where it is kept; made with the engine.
+/// The only owner of telemetry; created with the engine.
 #[derive(Debug, Default)]
 pub struct Telemetry {
-    /// Counts.
+    /// The counters.
     pub meter: Meter,
-    /// Who is logged, and what was logged of them.
+    /// The logged containers and their entries.
     pub log: QueryLog,
 }
 
-/// Where a reply comes from.
+/// The origin of a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// From the state of networks and containers.
+    /// The state of networks and containers.
     Local,
-    /// From what an upstream said before, within its time to live.
+    /// The cache of upstream answers, within their time to live.
     Cache,
-    /// The same, after that time: no upstream answers now (RFC 8767).
+    /// The cache after that time, because no upstream answers now (RFC 8767).
     Stale,
-    /// From this upstream.
+    /// This upstream.
     Upstream(SocketAddr),
-    /// Nobody could be asked, or nobody said anything: the reply is an error of ours.
+    /// No upstream could be asked, or none answered: the reply is netd's own error.
     Nobody,
 }
 
 impl Origin {
-    /// Every word of [`Self::as_str`].
+    /// Every value of [`Self::as_str`].
     pub const WORDS: [&str; 5] = ["local", "cache", "stale", "upstream", "none"];
 
-    /// As in metrics and JSON.
+    /// The label in metrics and JSON.
     pub fn as_str(self) -> &'static str {
         Self::WORDS[self.index()]
     }
 
-    /// Its place in [`Self::WORDS`].
+    /// The index in [`Self::WORDS`].
     pub(crate) fn index(self) -> usize {
         match self {
             Self::Local => 0,
