@@ -1,5 +1,5 @@
-//! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses,
-//! and fails at the step a test names. It is what `netd` runs on in tests that need no root.
+//! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses, and
+//! fails at a step that a test selects. netd runs on it in tests that need no root.
 
 mod observed;
 mod ports;
@@ -22,10 +22,10 @@ use crate::model::inside::Inside;
 use crate::model::names::IfName;
 use crate::model::route::Route;
 
-/// Where the name service listens within containers.
+/// The port of the name service within containers.
 const INSIDE_PORT: u16 = 5353;
 
-/// Everything the fake kernel holds; tests look at it and change it behind the engine's back.
+/// The state of the fake kernel. Tests inspect it, and change it without the engine's knowledge.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     /// Bridges by name.
@@ -50,40 +50,40 @@ pub struct World {
     pub foreign_ifnames: BTreeSet<(u64, IfName)>,
     /// Named namespaces that exist, by path, with their inode.
     pub namespaces: BTreeMap<std::path::PathBuf, u64>,
-    /// The last inode given.
+    /// The last inode number assigned.
     pub last_inode: u64,
-    /// Forwarding, per family.
+    /// Forwarding, per address family.
     pub forwarding: (bool, bool),
     /// Namespaces that other engines made, by inode.
     pub of_engines: BTreeSet<u64>,
     /// Namespaces in which another resolver answers at 127.0.0.11, by inode.
     pub resolvers: BTreeSet<u64>,
-    /// What is led to the name service within containers, by namespace inode.
+    /// The redirection to the name service within containers, by namespace inode.
     pub inside: BTreeMap<u64, Inside>,
-    /// Whether the host's firewall keeps containers from asking for names at their gateways.
+    /// Whether the host's firewall drops containers' questions to their gateways.
     pub drops_questions: bool,
     /// Other programs' firewall tables.
     pub foreign: Foreign,
-    /// The changes that were made to them.
+    /// The changes made to them.
     pub foreign_changes: Vec<ForeignChange>,
     /// Content of each `/etc/netns/NAME/resolv.conf`.
     pub resolv: BTreeMap<String, String>,
-    /// What `facts` tells of the host (links and forwarding are added).
+    /// The facts of the host, to which links and forwarding are added.
     pub facts: HostFacts,
-    /// Steps until one fails; `None`: never.
+    /// How many steps succeed before one fails; `None`: none fails.
     pub fail_in: Option<usize>,
 }
 
-/// The fake kernel; a clone is the same world.
+/// The fake kernel; a clone shares the same world.
 #[derive(Debug, Clone, Default)]
 pub struct Fake {
     world: Arc<Mutex<World>>,
 }
 
 impl Fake {
-    /// Looks at the world, or changes it.
+    /// Locks the world, for reading or changing it.
     pub fn world(&self) -> MutexGuard<'_, World> {
-        // A panicking test has failed already; what it left is only read.
+        // A panicking test has failed already; other users of the lock only read.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -92,7 +92,7 @@ impl Fake {
         self.add_namespace_at(Path::new("/run/netns").join(name));
     }
 
-    /// Creates a namespace that is seen at that path.
+    /// Creates a namespace at that path.
     pub fn add_namespace_at(&self, path: impl AsRef<Path>) {
         let mut world = self.world();
         world.last_inode += 1;
@@ -233,7 +233,7 @@ impl Kernel for Fake {
     }
 }
 
-/// One of that metric that is there already, over whichever interface, stays.
+/// Adds the route unless one with that metric exists, on any interface.
 fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
     let key = |route: &DefaultRoute| (route.gateway.is_ipv4(), route.metric);
     if !routes.iter().any(|there| key(there) == key(route)) {
@@ -242,18 +242,18 @@ fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
 }
 
 impl World {
-    /// The limits that need an intermediate device. It stays when the interface that is limited goes.
+    /// The limits that need an intermediate device, which remains when the limited interface is removed.
     fn ifbs(&self) -> impl Iterator<Item = &Shaping> {
         self.shapings.values().filter(|shaping| shaping.bandwidth.egress.is_some())
     }
 
-    /// Whether other programs made an interface of that name: a bridge, or a host's end.
+    /// Whether another program made an interface with that name: a bridge, or a host end.
     fn has_foreign(&self, name: &IfName) -> bool {
         let mut ends = self.found.values().filter_map(|seen| seen.host_end.as_ref());
         ends.any(|end| end.name == *name || end.bridge.as_ref() == Some(name))
     }
 
-    /// Whether the host has that end of a pair, whoever made it.
+    /// Whether the host has that end of a pair, whichever program made it.
     fn has_host_end(&self, name: &IfName) -> bool {
         let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
         self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)

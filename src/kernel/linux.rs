@@ -1,4 +1,4 @@
-//! The kernel for real: [`Linux`] hands each step to the module that owns it.
+//! The real kernel: [`Linux`] passes each step to the module that implements it.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -25,12 +25,12 @@ use crate::model::host::step::Step;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
-/// Where `ip netns exec` looks for files of a namespace.
+/// Where `ip netns exec` expects the files of a namespace.
 const NETNS_FILES: &str = "/etc/netns";
 /// Where `ip netns` keeps namespaces.
 const NAMESPACES: &str = "/run/netns";
 
-/// The host: the network namespace of the thread that made this. It must be used on threads of that namespace only.
+/// The host: the network namespace of the thread that created this. It must be used on threads of that namespace only.
 #[derive(Debug)]
 pub struct Linux {
     netlink: Netlink,
@@ -38,11 +38,11 @@ pub struct Linux {
     nft: Nft,
     ports: Ports,
     files: Files,
-    /// Of namespaces with sockets of the name service, once somebody wants to know.
+    /// Watches namespaces with sockets of the name service, once the engine watches for changes.
     namespaces: Option<NetnsWatch>,
-    /// What keeps the tables in namespaces that have a resolver besides, by their paths.
+    /// The owners of the tables in namespaces with another resolver, by path.
     owners: BTreeMap<PathBuf, in_container::Owner>,
-    /// Ends the ticking when it is dropped.
+    /// Stops the ticks when it is dropped.
     ticking: Option<Sender<()>>,
 }
 
@@ -161,7 +161,7 @@ impl Kernel for Linux {
             namespaces.remove(netns);
         }
         match self.owners.remove(&netns.path) {
-            // Its table goes with it.
+            // Dropping the owner removes its table.
             Some(_) => Ok(()),
             None => in_container::leave(netns),
         }
@@ -184,7 +184,7 @@ impl Kernel for Linux {
     }
 
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
-        // Four threads tell, one at a time.
+        // Four threads send events; the mutex serializes them.
         let tell = Mutex::new(tell);
         let tell: Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
         monitor::watch(tell.clone())?;

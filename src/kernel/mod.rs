@@ -1,4 +1,5 @@
-//! Floor 2: the only place that touches Linux. The engine knows the trait [`Kernel`], never what is behind it.
+//! Floor 2: the only code that uses Linux interfaces. The engine uses the trait [`Kernel`] and never its
+//! implementation.
 
 pub mod dns;
 pub mod fake;
@@ -26,15 +27,15 @@ use crate::model::names::IfName;
 
 pub use crate::kernel::dns::resolver::Resolver;
 
-/// A step or a look that did not work, and what to look at.
+/// A step or query that failed, and where to find the cause.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
-    /// An interface of that name exists and is not ours to replace. `within`: "the host" or the container's name.
+    /// An interface with that name exists and netd must not replace it. `within`: "the host" or the container's name.
     #[error("interface {ifname} already exists in {within}: see `ip link show {ifname}` there")]
     NameTaken {
         /// The name.
         ifname: IfName,
-        /// Where.
+        /// Where the interface exists.
         within: String,
     },
     /// A host port is bound by a process.
@@ -42,34 +43,34 @@ pub enum KernelError {
     PortTaken {
         /// The port.
         port: HostPort,
-        /// Who has it: "sshd (pid 812)", or "a process that netd cannot see".
+        /// The owner: "sshd (pid 812)", or "a process that netd cannot see".
         owner: String,
     },
-    /// The network namespace does not exist (any more), or the path is none.
+    /// The network namespace does not exist, or no longer, or the path is not one.
     #[error("no network namespace at {}: {why}", .path.display())]
     NoNetns {
         /// The path that was opened.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// The host's address a port is to be published on is not there.
+    /// A port is to be published on an address that the host does not have.
     #[error("cannot publish on {address}: the host has no such address (see `ip address`)")]
     NoAddress {
         /// The address.
         address: IpAddr,
     },
-    /// Anything else the kernel or a program said.
+    /// Any other error of the kernel or of a program.
     #[error("{attempted} {on}: {source} ({look})")]
     Io {
         /// What was attempted ("create veth").
         attempted: &'static str,
-        /// On what ("ndv-web-net1").
+        /// The object ("ndv-web-net1").
         on: String,
-        /// What the kernel said.
+        /// The kernel's error.
         #[source]
         source: std::io::Error,
-        /// What to look at.
+        /// What to inspect.
         look: &'static str,
     },
 }
@@ -79,113 +80,114 @@ pub fn netns_of_process(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/ns/net"))
 }
 
-/// Something changed that netd did not do.
+/// A change that netd did not make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KernelEvent {
-    /// A link of the host's namespace is gone: one of ours, or a pair or bridge of another program.
+    /// A link of the host's namespace was removed: netd's own, or a pair or bridge of another program.
     LinkGone(IfName),
-    /// No network namespace of that path is there any more, or it is another one. Only told of namespaces in which the
-    /// name service has sockets: the kernel keeps them, and their interfaces, for as long as it has.
+    /// There is no network namespace at that path any more, or it is a different one. Sent only for namespaces in which
+    /// the name service has sockets, which keep the namespace and its interfaces alive in the kernel.
     NetnsGone(PathBuf),
-    /// Another table of the firewall than netd's was changed by somebody else: told a moment later, once for many.
+    /// Another program changed a firewall table other than netd's; sent after a short delay, once for many changes.
     FirewallChanged,
-    /// A link of another program came or changed: told a moment later, once for many.
+    /// A link of another program appeared or changed; sent after a short delay, once for many changes.
     LinksChanged,
-    /// Some seconds have passed: look at what changes without anybody being told.
+    /// Sent periodically, for checks of changes without notifications.
     Tick,
-    /// The firewall was changed by somebody else, or netd cannot tell what was missed: look at everything.
+    /// Another program changed netd's table, or notifications were lost: reconcile everything.
     Changed,
 }
 
-/// Whom monitors tell.
+/// The callback of the monitors.
 pub type Tell = std::sync::Arc<dyn Fn(KernelEvent) + Send + Sync>;
 
 /// Sockets on which the name service answers at one address.
 #[derive(Debug)]
 pub struct DnsSockets {
-    /// Where: a gateway. Within a container: the address that stands for it ([`ContainerId::own_address`]).
+    /// The gateway. Within a container: the address that stands for it ([`ContainerId::own_address`]).
     ///
     /// [`ContainerId::own_address`]: crate::model::ids::ContainerId::own_address
     pub address: IpAddr,
-    /// Of both.
+    /// The port of both.
     pub port: u16,
-    /// Bound, non-blocking: one, or a group of lanes, of which the last is the one apart ([`dns::shards`]).
+    /// Bound and non-blocking: one socket, or a group of shards, the last of which is the quarantine ([`dns::shards`]).
     pub udp: Vec<UdpSocket>,
-    /// Listening, non-blocking.
+    /// Listening and non-blocking.
     pub tcp: TcpListener,
-    /// Who asks there, whatever the source; `None`: whom the source address tells.
+    /// The client of all questions at these sockets; `None`: the source address determines the client.
     pub client: Option<IpAddr>,
-    /// The resolver that would answer there otherwise: it is asked for what we do not know.
+    /// The resolver that would answer there otherwise; it is queried for names that netd does not know.
     pub beside: Option<Resolver>,
 }
 
-/// The kernel as the engine sees it. One thread calls it, blocking; each call is complete when it returns.
+/// The kernel as the engine sees it. One thread calls it; calls block and are complete when they return.
 pub trait Kernel: Send + 'static {
-    /// What a decision must know about the host.
+    /// The facts about the host that decisions need.
     fn facts(&mut self) -> Result<HostFacts, KernelError>;
 
-    /// What the kernel has of netd.
+    /// The observed state of what netd made.
     fn observe(&mut self) -> Result<Observed, KernelError>;
 
-    /// Opens the namespace file and tells who it is.
+    /// Opens the namespace file and identifies the namespace.
     fn netns(&mut self, path: &std::path::Path) -> Result<Netns, KernelError>;
 
     /// Whether that very namespace is still at its path.
     fn netns_alive(&mut self, netns: &Netns) -> bool;
 
-    /// Whether another engine made that namespace for a container of its own, and may give it interfaces later.
+    /// Whether another engine made that namespace for its own container, and may add interfaces later.
     fn is_of_engine(&mut self, netns: &Netns) -> bool;
 
-    /// Whether another resolver answers questions for names within that namespace, at 127.0.0.11. `own`: the port of the
-    /// name service's sockets there.
+    /// Whether another resolver answers DNS questions in that namespace, at 127.0.0.11. `own`: the port of the name
+    /// service's sockets there.
     fn has_resolver(&mut self, netns: &Netns, own: Option<u16>) -> bool;
 
-    /// Whether the host has an interface of that name.
+    /// Whether the host has an interface with that name.
     fn has_link(&mut self, name: &IfName) -> bool;
 
-    /// The interface of that name in the container; `None` when there is none. Fails with `NoNetns` when that very
-    /// namespace is gone.
+    /// The interface with that name in the container; `None` if there is none. Fails with `NoNetns` if that very
+    /// namespace no longer exists.
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError>;
 
-    /// Names of namespaces that are gone, for which netd's resolv.conf is left.
+    /// Names of namespaces that no longer exist but still have netd's resolv.conf.
     fn forgotten_files(&mut self) -> Vec<String>;
 
-    /// What the limits of an interface differ in from what they must be, in words; `None` when they are as they must be.
+    /// Describes how the limits of an interface differ from the target; `None` if they match.
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError>;
 
-    /// Does the step. When it returns an error, what the step changed before is taken back, except for
-    /// [`Step::Detach`], which goes on to the end and reports the first error.
+    /// Applies the step. If it fails, its partial changes are undone, except for [`Step::Detach`], which continues and
+    /// reports the first error.
     fn apply(&mut self, step: &Step) -> Result<(), KernelError>;
 
-    /// Opens the name service's sockets at a gateway, UDP and TCP on this port, or on another one where somebody has it.
-    /// Returns which port it is; no sockets where nothing listens at all.
+    /// Opens the name service's sockets at a gateway, UDP and TCP, on this port or on another one if it is taken.
+    /// Returns the port; no sockets if there is no listener at all.
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
 
-    /// Opens the name service's sockets within a container and leads its questions there. The end of the namespace is told
-    /// from now on ([`KernelEvent::NetnsGone`]). Returns the port, for `lead_inside`; no sockets where nothing listens at
-    /// all. Fails with `NoNetns`, leaving nothing, when that very namespace is gone.
+    /// Opens the name service's sockets within a container and redirects its questions to them. From now on the end of
+    /// the namespace is reported ([`KernelEvent::NetnsGone`]). Returns the port, for `lead_inside`; no sockets if there
+    /// is no listener at all. Fails with `NoNetns`, leaving nothing behind, if that very namespace no longer exists.
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError>;
 
-    /// Leads a container's questions to the sockets within that are on this port, in place of what was led there before.
+    /// Redirects a container's questions to the inner sockets on this port, replacing the former redirection.
     fn lead_inside(&mut self, inside: &Inside, port: u16) -> Result<(), KernelError>;
 
-    /// Leads a container's questions nowhere any more, once its sockets are closed. A namespace that is gone is fine.
+    /// Removes the redirection of a container's questions, after its sockets are closed. A missing namespace is no
+    /// error.
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError>;
 
-    /// For each container and gateway whether a question for a name gets through to the name service there and back, over
-    /// UDP and TCP; `None` where it could not be tried. Takes a quarter of a second where one does not.
+    /// For each container and gateway: whether a question reaches the name service and the answer returns, over UDP and
+    /// TCP; `None` if it could not be tried. Takes a quarter of a second if one fails.
     fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>>;
 
-    /// From now on the files that this daemon writes say so: another one neither replaces nor removes them. `instance`: what
-    /// tells this daemon from every other.
+    /// Signs the files that this daemon writes from now on, so that another daemon neither replaces nor removes them.
+    /// `instance` identifies this daemon.
     fn sign(&mut self, instance: &str);
 
     /// Other programs' firewall tables.
     fn foreign(&mut self) -> Result<Foreign, KernelError>;
 
-    /// Whether there are tables whose changes nobody tells.
+    /// Whether there are tables whose changes the kernel does not report.
     fn has_silent_tables(&mut self) -> bool;
 
-    /// Calls `tell` for every foreign change from now on, from a thread of its own.
+    /// Calls `tell` for every foreign change from now on, from a separate thread.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;
 }

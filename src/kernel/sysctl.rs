@@ -11,18 +11,19 @@ use crate::os::sys;
 
 const LOOK: &str = "is /proc/sys writable for root here?";
 
-/// The settings of the network namespace of whichever thread uses it.
+/// The settings of the network namespace of the thread that uses it.
 ///
-/// It reads and writes through a procfs of its own: in a shared one the kernel keeps an entry `net/ipv6` for every
-/// namespace that ever looked, all in one hash chain, and a look costs more with each of them (`proc_sys_compare`,
-/// fs/proc/proc_sysctl.c; with 1000 containers 0.5 ms). So: one for the host, and a fresh one for each container.
+/// It reads and writes through its own procfs mount. In a shared one the kernel keeps an entry `net/ipv6` for every
+/// namespace that ever accessed it, all in one hash chain, so that each access costs more (`proc_sys_compare`,
+/// fs/proc/proc_sysctl.c; with 1000 containers 0.5 ms). Therefore there is one mount for the host, and a fresh one for
+/// each container.
 #[derive(Debug)]
 pub struct Sysctl {
     proc: Option<OwnedFd>,
 }
 
 impl Sysctl {
-    /// Opens it; where a procfs of its own is not allowed, it uses `/proc`.
+    /// Opens it; uses `/proc` if a private procfs mount is not permitted.
     pub fn open() -> Self {
         let proc = sys::private_proc().inspect_err(|error| tracing::debug!(%error, "settings are set through /proc"));
         Self { proc: proc.ok() }
@@ -38,7 +39,7 @@ impl Sysctl {
         file
     }
 
-    /// The value without white space at its ends; `None` when the kernel has no such setting.
+    /// The trimmed value; `None` if the kernel has no such setting.
     pub fn get(&self, path: &[&str]) -> Result<Option<String>, KernelError> {
         match fs::read_to_string(self.file(path)) {
             Ok(text) => Ok(Some(text.trim().to_owned())),
@@ -52,7 +53,7 @@ impl Sysctl {
         fs::write(self.file(path), value).map_err(failed("set sysctl", format!("{} to {value}", name(path)), LOOK))
     }
 
-    /// Writes the value where the kernel has the setting; a kernel without IPv6 has no `net.ipv6`.
+    /// Writes the value if the kernel has the setting; a kernel without IPv6 has no `net.ipv6`.
     pub fn set_where_present(&self, path: &[&str], value: &str) -> Result<(), KernelError> {
         match fs::write(self.file(path), value) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -62,7 +63,7 @@ impl Sysctl {
         }
     }
 
-    /// Whether the kernel of this namespace speaks IPv6 at all.
+    /// Whether the kernel supports IPv6 in this namespace.
     pub fn has_ipv6(&self) -> bool {
         self.file(&["ipv6", "conf", "all"]).exists()
     }
@@ -73,7 +74,7 @@ impl Sysctl {
         Ok((on(self.get(&["ipv4", "ip_forward"])?), on(self.get(&["ipv6", "conf", "all", "forwarding"])?)))
     }
 
-    /// Turns forwarding on for the families that are true.
+    /// Enables forwarding for the address families that are true.
     pub fn forward(&self, v4: bool, v6: bool) -> Result<(), KernelError> {
         let (has_v4, has_v6) = self.forwarding()?;
         if v4 && !has_v4 {
@@ -86,8 +87,8 @@ impl Sysctl {
         Ok(())
     }
 
-    /// A forwarding host ignores router advertisements where `accept_ra` is 1, and would lose its default route with
-    /// the next one that expires; 2 accepts them all the same (Documentation/networking/ip-sysctl.rst).
+    /// A forwarding host ignores router advertisements if `accept_ra` is 1, and would lose its default route when it
+    /// expires; with 2 it accepts them all the same (Documentation/networking/ip-sysctl.rst).
     fn keep_router_advertisements(&self) -> Result<(), KernelError> {
         let directory = self.file(&["ipv6", "conf"]);
         let entries = fs::read_dir(&directory).map_err(failed("list", "net.ipv6.conf", "is /proc mounted?"))?;
@@ -104,8 +105,8 @@ impl Sysctl {
         Ok(())
     }
 
-    /// The settings of a bridge before it comes up: published ports are reachable by 127.0.0.1, addresses are usable
-    /// at once, nobody on the bridge configures the host.
+    /// The settings of a bridge before it comes up: published ports are reachable at 127.0.0.1, addresses are usable at
+    /// once, and nothing on the bridge configures the host.
     pub fn prepare_bridge(&self, name: &str, v6: bool) -> Result<(), KernelError> {
         self.adopt(name)?;
         self.set_where_present(&["ipv6", "conf", name, "accept_ra"], "0")?;
@@ -113,15 +114,15 @@ impl Sysctl {
         self.set_where_present(&["ipv6", "conf", name, "disable_ipv6"], if v6 { "0" } else { "1" })
     }
 
-    /// What is published on 127.0.0.1 leads through the interface.
+    /// Allows ports published on 127.0.0.1 to be routed through the interface.
     ///
     /// # Errors
-    /// Also when there is no such interface.
+    /// Also if there is no such interface.
     pub fn adopt(&self, name: &str) -> Result<(), KernelError> {
         self.set(&["ipv4", "conf", name, "route_localnet"], "1")
     }
 
-    /// The host's end of a container's interface gets no address of its own, not even a link-local one.
+    /// The host end of a container's interface gets no address, not even a link-local one.
     pub fn prepare_port(&self, name: &str) -> Result<(), KernelError> {
         self.set_where_present(&["ipv6", "conf", name, "disable_ipv6"], "1")
     }
@@ -136,12 +137,12 @@ impl Sysctl {
     }
 }
 
-/// As `sysctl` writes it: "net.ipv4.ip_forward".
+/// The name as `sysctl` writes it: "net.ipv4.ip_forward".
 fn name(path: &[&str]) -> String {
     format!("net.{}", path.join("."))
 }
 
-/// The id of this boot of the machine (random(4)): what describes kernel objects is void in another one.
+/// The id of this boot of the machine (random(4)): descriptions of kernel objects are invalid after a reboot.
 pub fn boot_id() -> Result<String, KernelError> {
     let file = "/proc/sys/kernel/random/boot_id";
     let text = fs::read_to_string(file).map_err(failed("read", file, "is /proc mounted?"))?;

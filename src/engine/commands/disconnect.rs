@@ -35,7 +35,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                         let network = found[0].network.clone();
                         found.retain(|key| !keys.iter().any(|(known, _)| known == key));
                         match found.first().cloned() {
-                            // The same one twice in one group: the second finds nothing.
+                            // Two requests for the same endpoint in one group: the second finds nothing.
                             None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
                             Some(first) => {
                                 asked.push((first, Client::Person(reply)));

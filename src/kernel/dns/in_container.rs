@@ -19,19 +19,19 @@ use crate::model::inside::{AT, Inside};
 const LOOPBACK: u32 = 1;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
-/// There is one client.
+/// A container is its own only client, so one socket suffices.
 const NO_LANES: usize = 0;
 const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
 
-/// What keeps a table there that ends with netd.
+/// Keeps a table in the container's namespace for as long as netd runs.
 #[derive(Debug)]
 pub struct Owner {
     _table: table::Owner,
 }
 
-/// Opens the sockets and leads questions to them. Where the container's namespace has no nftables, they are on port 53
-/// themselves. Beside another resolver the table lasts as long as the owner that is returned: when netd ends, however it
-/// does, that resolver answers again.
+/// Opens the sockets and directs questions to them. In a namespace without nftables the sockets are bound to port 53
+/// themselves. Beside another resolver, the table lasts as long as the returned owner: when netd ends, for whatever
+/// reason, that resolver answers again.
 pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError> {
     let wanted = inside.clone();
     let (mut sockets, owner) = enter(&inside.netns, move || {
@@ -62,11 +62,12 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
     Ok((sockets, owner))
 }
 
-/// Leads questions to sockets that are open there on this port; those to gateways that are not named any more are not.
+/// Directs questions to the sockets that are open in the container on this port. Gateways that are no longer listed
+/// lose their redirection.
 pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
     let wanted = inside.clone();
     enter(&inside.netns, move || {
-        // Beside another resolver nothing that changes is led.
+        // Beside another resolver, nothing that changes is redirected.
         if port == DNS_PORT || wanted.beside {
             return Ok(());
         }
@@ -74,7 +75,7 @@ pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
     })
 }
 
-/// Leads nothing any more. A namespace that is gone is fine.
+/// Removes the redirection. A namespace that no longer exists is no error.
 pub fn leave(netns: &Netns) -> Result<(), KernelError> {
     match enter(netns, table::remove) {
         Err(KernelError::NoNetns { .. }) => Ok(()),
@@ -90,7 +91,7 @@ fn ipv4(inside: &Inside) -> Vec<(Ipv4Addr, Ipv4Addr)> {
     inside.gateways.iter().filter_map(both).collect()
 }
 
-/// Does the job on a thread in exactly that namespace.
+/// Runs the job on a thread in exactly that namespace.
 fn enter<T: Send + 'static>(
     netns: &Netns,
     job: impl FnOnce() -> io::Result<T> + Send + 'static,

@@ -1,4 +1,4 @@
-//! What the name service needs of the kernel: its sockets, what leads questions to them, resolv.conf.
+//! The kernel side of the name service: sockets, the redirection of questions to them, resolv.conf.
 
 pub mod in_container;
 pub mod probe;

@@ -1,4 +1,4 @@
-//! Whether a container gets through to the name service at its gateway: it is asked from within, as the container would.
+//! Probes whether a container reaches the name service at its gateway, by sending a question from within the container.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
@@ -8,15 +8,15 @@ use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::netns;
 use crate::model::endpoint::Netns;
 
-/// How long the answer may take. It comes from this machine, in some tenths of a millisecond.
+/// How long the answer may take. It comes from this machine, within some tenths of a millisecond.
 const PATIENCE: Duration = Duration::from_millis(250);
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
-/// The question for the address of `localhost`, which is answered without asking anybody (RFC 1035, 4.1).
+/// The question for the address of `localhost`, which is answered without an upstream (RFC 1035, 4.1).
 const QUESTION: &[u8] = b"\x6e\x64\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01";
 
-/// For each container and gateway whether its questions are answered, over UDP and over TCP; `None` where the container
-/// is gone or cannot be entered. All are asked at once.
+/// Whether the questions of each container to its gateway are answered, over UDP and over TCP; `None` if the container
+/// no longer exists or cannot be entered. All probes run at once.
 pub fn reaches(asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
     let begin = |(netns, server): &(Netns, IpAddr)| {
         let (wanted, at) = (netns.clone(), SocketAddr::new(*server, DNS_PORT));
@@ -37,6 +37,6 @@ fn answers_udp(at: SocketAddr) -> io::Result<()> {
     socket.connect(at)?;
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.send(QUESTION)?;
-    // Whatever it says, it got through.
+    // Any reply shows that the question arrived.
     socket.recv(&mut [0; 512]).map(drop)
 }

@@ -1,8 +1,8 @@
 //! `/etc/netns/NAME/resolv.conf`: what `ip netns exec NAME` shows as `/etc/resolv.conf` (ip-netns(8)).
 //!
-//! Several daemons may serve one namespace, each on networks of its own host namespace, and there is one file. A file
-//! says which daemon wrote it, and for which namespace: the daemon that wrote it replaces and removes it, another one
-//! leaves it alone as long as that very namespace is there. A file that no netd wrote stays in any case.
+//! Several daemons may serve one namespace, each on networks of its own host namespace, but there is only one file. A
+//! file names the daemon that wrote it and the namespace that it was written for. That daemon replaces and removes it;
+//! another one leaves it alone as long as that very namespace exists. A file that no netd wrote is never changed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,15 +16,15 @@ use crate::kernel::KernelError;
 use crate::kernel::netlink::socket::failed;
 use crate::os::folder::{Folder, There};
 
-/// First line of every file that netd wrote; a file without it is somebody else's and stays as it is.
+/// First line of every file that netd wrote; a file without it belongs to someone else and stays as it is.
 const MARKER: &str = "# Written by netd: it replaces and removes this file. Delete this line to keep the file.\n";
-/// Begins the second line: which daemon, and for which namespace. Files of earlier releases have none.
+/// Prefix of the second line, which names the daemon and the namespace. Files of earlier releases have none.
 const SIGNATURE: &str = "# By netd ";
 const NAME: &str = "resolv.conf";
-/// The name that a file of an earlier release had until it was whole.
+/// The temporary name that earlier releases gave to an incomplete file.
 const EARLIER_DRAFT: &str = ".resolv.conf.netd";
 const LOOK: &str = "is /etc writable, and is there space left?";
-/// Everybody in the namespace reads it, whatever the umask of the daemon.
+/// Every process in the namespace must be able to read it, whatever the umask of the daemon.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
 
 /// The files of all namespaces.
@@ -34,45 +34,47 @@ pub struct Files {
     root: PathBuf,
     /// `/run/netns`.
     namespaces: PathBuf,
-    /// What tells this boot from others: inodes of namespaces are used again.
+    /// Identifies this boot: inode numbers of namespaces are reused after a reboot.
     boot: String,
-    /// What tells this daemon from others; empty: it signs nothing.
+    /// Identifies this daemon; empty if it signs no files.
     instance: String,
-    /// Namespaces whose file another daemon wrote, as it was said in the log.
+    /// Namespaces whose file another daemon wrote, as reported in the log.
     told: BTreeSet<String>,
 }
 
-/// Whose a file is.
+/// The owner of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Whose {
-    /// There is none.
+    /// There is no file.
     Nobody,
-    /// Not netd's. Neither is a link, wherever it leads.
+    /// Not netd's. A link is never netd's, wherever it leads.
     Stranger,
     /// This daemon's.
     Own,
-    /// Of a netd that did not sign; what it wrote below the marker.
+    /// An unsigned file of a netd; the content below the marker.
     Unsigned(String),
-    /// Of another netd, for the namespace that is there now.
+    /// A file of another netd, for the namespace that exists now.
     Other(String),
-    /// Of another netd, for a namespace that is not there any more.
+    /// A file of another netd, for a namespace that no longer exists.
     Void,
 }
 
 impl Files {
-    /// Those below `root` (`/etc/netns`) for the namespaces at `namespaces` (`/run/netns`). `boot`: the id of this boot.
+    /// The files below `root` (`/etc/netns`) for the namespaces in `namespaces` (`/run/netns`). `boot`: the id of this
+    /// boot.
     pub fn new(root: impl Into<PathBuf>, namespaces: impl Into<PathBuf>, boot: &str) -> Self {
         let (root, namespaces) = (root.into(), namespaces.into());
         Self { root, namespaces, boot: boot.to_owned(), instance: String::new(), told: BTreeSet::new() }
     }
 
-    /// What this daemon signs with from now on.
+    /// Sets the signature of this daemon's files.
     pub fn sign(&mut self, instance: &str) {
         instance.clone_into(&mut self.instance);
     }
 
-    /// Writes the file with this content below the marker, or removes it (`None`), for the namespace of that name.
-    /// `before`: the content it has if it is this daemon's. What is not this daemon's stays.
+    /// Writes the file with this content below the marker, or removes it (`None`), for the namespace with this name.
+    /// `before` is the content that the file has if it is this daemon's. Files that are not this daemon's stay
+    /// unchanged.
     pub fn apply(&mut self, netns: &str, before: Option<&str>, content: Option<&str>) -> Result<(), KernelError> {
         let file = self.root.join(netns).join(NAME);
         let root = match Folder::open(&self.root) {
@@ -108,8 +110,8 @@ impl Files {
         }
     }
 
-    /// The names whose file a netd wrote and whose namespace is not there any more: a daemon that is killed while it
-    /// disconnects leaves them. Files for namespaces that are there may be another daemon's.
+    /// The names whose file a netd wrote but whose namespace no longer exists: a daemon that is killed while
+    /// disconnecting leaves them. Files for existing namespaces may be another daemon's.
     pub fn forgotten(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -147,7 +149,7 @@ impl Files {
         })
     }
 
-    /// What tells the namespace of that name from every other one that has been or will be there.
+    /// Identifies the namespace among all namespaces that have had or will have that name.
     fn place(&self, netns: &str) -> Option<String> {
         let found = fs::metadata(self.namespaces.join(netns)).ok()?;
         Some(format!("{}:{}:{}", self.boot, found.dev(), found.ino()))
@@ -169,25 +171,25 @@ impl Files {
         folder.replace(NAME, text.as_bytes(), MODE, &draft)
     }
 
-    /// The folder goes with the file when nothing else is in it.
+    /// Removes the file, and the folder too if it is then empty.
     fn remove(&self, root: &Folder, folder: &Folder, netns: &str) -> io::Result<()> {
         folder.remove(NAME)?;
         self.remove_drafts(folder)?;
         root.remove_sub_if_empty(netns)
     }
 
-    /// How the names of this daemon's files begin until they are whole.
+    /// The prefix of the names of this daemon's incomplete files.
     fn draft(&self) -> String {
         format!("{EARLIER_DRAFT}-{}-", self.instance)
     }
 
-    /// What a daemon that was killed did not finish.
+    /// Removes the incomplete files of a killed daemon.
     fn remove_drafts(&self, folder: &Folder) -> io::Result<()> {
         let own = self.draft();
         folder.remove_all(|name| name == EARLIER_DRAFT || name.starts_with(&own))
     }
 
-    /// Says once why the file of a namespace is not written.
+    /// Logs once why the file of a namespace is not written.
     fn tell(&mut self, netns: &str, why: &str) {
         if self.told.insert(netns.to_owned()) {
             tracing::warn!(%netns, "netd leaves the namespace's resolv.conf as it is: {why}");

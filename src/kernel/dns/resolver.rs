@@ -1,9 +1,9 @@
-//! Another resolver in a container, at the address at which netd answers there too: whether there is one, and sockets
-//! that reach it past netd's table.
+//! Another resolver in a container, at the address that netd answers on there: whether there is one, and sockets that
+//! reach it past netd's table.
 //!
-//! Docker's listens on ports of the kernel's choice, and rules for connection tracking, of one or the other program, lead
-//! port 53 there; both change while the container runs. So it is not looked for: what asks it carries a mark, which netd's
-//! table lets pass, and goes wherever it would go without netd.
+//! Docker's resolver listens on ports that the kernel chooses, and connection-tracking rules of Docker or another
+//! program direct port 53 there; both change while the container runs. netd therefore does not search for the port: its
+//! queries carry a mark that netd's table lets pass, and take the path that they would take without netd.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,10 +21,11 @@ use crate::model::inside::AT;
 
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
-/// Of packets that netd's table in the container lets pass ("nd"; any number that nobody else uses there).
+/// The mark of packets that netd's table in the container lets pass ("nd"; any number that is not otherwise used
+/// there).
 pub(in crate::kernel) const MARK: u32 = 0x6e64;
 
-/// A resolver in a container, asked from within.
+/// A resolver in a container, queried from within.
 #[derive(Debug)]
 pub struct Resolver {
     namespace: File,
@@ -35,17 +36,17 @@ impl Resolver {
         Self { namespace }
     }
 
-    /// Where it is asked.
+    /// The address at which it is queried.
     pub fn address(&self) -> (Ipv4Addr, u16) {
         (AT, DNS_PORT)
     }
 
-    /// A non-blocking socket on which it is asked. Takes as long as a thread does to start.
+    /// Returns a non-blocking socket for queries to it. Takes as long as starting a thread.
     pub fn udp(&self) -> io::Result<UdpSocket> {
         self.reach(SockType::Datagram).map(UdpSocket::from)
     }
 
-    /// The same over TCP; the connection may still be under way.
+    /// The same over TCP; the connection may not be established yet.
     pub fn tcp(&self) -> io::Result<TcpStream> {
         self.reach(SockType::Stream).map(TcpStream::from)
     }
@@ -64,15 +65,15 @@ impl Resolver {
     }
 }
 
-/// Whether a socket of somebody else answers questions there over UDP. Only root's count: no other program of the
-/// container can change where its questions go.
+/// Whether a socket other than netd's answers UDP questions there. Only sockets of root count, so that no other program
+/// in the container can change where its questions go.
 pub(in crate::kernel) fn is_there(netns: &Netns, own: Option<u16>) -> bool {
     let Ok(namespace) = netns::open_exactly(netns) else { return false };
     let table = netns::visit(namespace, || fs::read_to_string("/proc/thread-self/net/udp")).and_then(Visit::end);
     table.is_ok_and(|table| table.lines().skip(1).any(|line| answers(line, own)))
 }
 
-/// Whether a line of `/proc/net/udp` (proc_net(5)) is such a socket.
+/// Whether a line of `/proc/net/udp` (proc_net(5)) describes such a socket.
 fn answers(line: &str, own: Option<u16>) -> bool {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (Some(local), Some(user)) = (words.get(1), words.get(7)) else { return false };

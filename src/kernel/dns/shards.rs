@@ -1,8 +1,8 @@
-//! UDP sockets on one address and port among which the kernel spreads datagrams by their source address, so that each
-//! source has a receive queue of its own, or one of its own with few others (`SO_REUSEPORT`, and a classic BPF program
-//! that chooses; socket(7)). One source that fills its queue costs no other source a datagram.
+//! UDP sockets on one address and port, among which the kernel distributes datagrams by source address, so that a
+//! source has a receive queue to itself or shares it with few others (`SO_REUSEPORT` with a classic BPF program that
+//! selects the socket; socket(7)). A source that fills its queue causes no loss for sources on other queues.
 //!
-//! The last socket is the one quarantined: none is in its place by address, only the sources that are named.
+//! The last socket is the quarantine: no source is assigned to it by address, only the listed ones.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -13,36 +13,38 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{AttachReusePortCbpf, ReusePort};
 
-/// Lanes by address at one gateway, where descriptors are plenty. Addresses are handed out one after the other, so so
-/// many containers of a network are alone on theirs.
+/// Maximum number of address-selected shards per gateway, if there are plenty of descriptors. Addresses are assigned
+/// consecutively, so up to this many containers of a network have a shard each.
 const SHARDS_MAX: usize = 16;
-/// Where they are few, one shard for each so many that the process may have: with 1024 of them, 100 gateways take half.
+/// If descriptors are scarce: one shard per this many that the process may have. With 1024, 100 gateways use half of
+/// them.
 const DESCRIPTORS_PER_SHARD: u64 = 256;
-/// Sources that can be put quarantined at once.
+/// How many sources can be quarantined at once.
 pub const QUARANTINE_MAX: usize = 16;
 
-/// Where the address of the source is in the network header, in words of 4 bytes.
+/// The offsets of the source address in the network header, in words of 4 bytes.
 const SOURCE4: [u32; 1] = [12];
 const SOURCE6: [u32; 4] = [8, 12, 16, 20];
 
-/// How many shards by address a gateway is to have.
+/// The number of address-selected shards per gateway.
 pub(in crate::kernel) fn per_gateway() -> usize {
     let (may, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((0, 0));
     usize::try_from(may / DESCRIPTORS_PER_SHARD).unwrap_or(SHARDS_MAX).clamp(1, SHARDS_MAX)
 }
 
-/// Opens `shards` sockets by address and the one quarantined. `bind` makes a socket bound to that address, after having done
-/// what it is given. Fails with `AddrInUse` when anybody else has it, even one who would share it.
+/// Opens `shards` sockets that are selected by address, and the quarantine. `bind` makes a socket bound to the given
+/// address, after doing what it is given. Fails with `AddrInUse` if any other socket has the address, even one that
+/// would share it.
 pub(in crate::kernel) fn open(
     at: SocketAddr,
     shards: usize,
     bind: impl Fn(SocketAddr, bool) -> io::Result<UdpSocket>,
 ) -> io::Result<Vec<UdpSocket>> {
-    // The first is bound alone, and lets others in afterwards: otherwise it would join a group of another program that
-    // has the same user, such as a second netd.
+    // The first socket is bound exclusively and permits sharing afterwards. Otherwise it would join the group of
+    // another program with the same user, such as a second netd.
     let first = bind(at, false)?;
     setsockopt(&first, ReusePort, &true)?;
-    // The port may have been the kernel's choice.
+    // The kernel may have chosen the port.
     let at = first.local_addr()?;
     let mut sockets = vec![first];
     while sockets.len() <= shards {
@@ -52,8 +54,8 @@ pub(in crate::kernel) fn open(
     Ok(sockets)
 }
 
-/// From now on these sources (of the socket's family, [`QUARANTINE_MAX`] at most) go to the last socket of the group, and all
-/// others to one of the first `shards` by their address. `any` is any socket of the group.
+/// Directs these sources (of the socket's address family, at most [`QUARANTINE_MAX`]) to the last socket of the group,
+/// and all others to one of the first `shards` by their address. `any` is any socket of the group.
 pub fn steer(any: &UdpSocket, shards: usize, quarantined: &[IpAddr]) -> io::Result<()> {
     let shards = u32::try_from(shards).map_err(|_| Errno::EINVAL)?;
     let mut program =
@@ -62,8 +64,9 @@ pub fn steer(any: &UdpSocket, shards: usize, quarantined: &[IpAddr]) -> io::Resu
     Ok(setsockopt(any, AttachReusePortCbpf, &sock_fprog { len: length, filter: program.as_mut_ptr() })?)
 }
 
-/// Returns the index of the socket in its group, which is the order in which they were bound. An index that is not
-/// there, or a header that cannot be read, leads to any of them: then the shares are not kept, but nothing is lost.
+/// Builds the program that returns the index of the socket in its group, which is the order in which they were bound.
+/// For an index that does not exist, or a header that cannot be read, the kernel selects any of them: then the
+/// distribution is not kept, but nothing is lost.
 fn program(v4: bool, shards: u32, quarantined: &[IpAddr]) -> Vec<sock_filter> {
     let mut program = Vec::new();
     for address in quarantined {
@@ -78,7 +81,7 @@ fn program(v4: bool, shards: u32, quarantined: &[IpAddr]) -> Vec<sock_filter> {
         let count = words.len();
         for (place, (offset, word)) in words.into_iter().enumerate() {
             program.push(load(offset));
-            // To the next address: over the rest of this one's words and its return.
+            // Jumps to the next address, over the rest of this one's words and its return.
             let rest = u8::try_from(2 * (count - 1 - place) + 1).unwrap_or(u8::MAX);
             program.push(sock_filter {
                 code: code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
@@ -96,7 +99,7 @@ fn program(v4: bool, shards: u32, quarantined: &[IpAddr]) -> Vec<sock_filter> {
 }
 
 fn load(offset: u32) -> sock_filter {
-    // Counted from the network header, wherever the packet's data begin (linux/filter.h).
+    // Relative to the network header, wherever the packet's data begin (linux/filter.h).
     let from_header = (libc::SKF_NET_OFF as u32).wrapping_add(offset);
     statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, from_header)
 }
@@ -124,13 +127,13 @@ mod tests {
     use crate::kernel::netlink::socket::Netlink;
     use crate::kernel::testing::lab::{in_own_netns, ip};
 
-    /// Waits until something is there: on a busy machine the kernel delivers later than it takes.
+    /// Waits until a datagram has arrived: on a busy machine the kernel delivers it after the send has returned.
     fn arrives(sockets: &[&UdpSocket], what: &str) {
         let mut fds: Vec<_> = sockets.iter().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
         assert_eq!(poll(&mut fds, 10_000u16), Ok(1), "{what} has not arrived");
     }
 
-    /// On which socket what that source sends arrives.
+    /// The index of the socket that receives datagrams from that source.
     fn shard_of(sockets: &[UdpSocket], source: &str) -> usize {
         let client = UdpSocket::bind((source.parse::<IpAddr>().unwrap(), 0)).unwrap();
         client.send_to(b"x", sockets[0].local_addr().unwrap()).unwrap();
@@ -198,11 +201,11 @@ mod tests {
             let second = sockets::open(address, sockets::PORT, 4).unwrap();
             assert_eq!((first.port, second.port), (sockets::PORT, sockets::PORT + 1));
             assert!(UdpSocket::bind((address, first.port)).is_err());
-            // Its TCP socket alone would keep the second one away.
+            // Its TCP socket alone would block the second one.
             drop(first.tcp);
             assert!(sockets::open_exactly(address, first.port, 4).is_err());
             drop(first.udp);
-            // A child that another test starts has copies of the sockets until it executes its program.
+            // Until it executes its program, a child that another test starts has copies of the sockets.
             let deadline = Deadline::after(Duration::from_secs(10));
             while sockets::open(address, sockets::PORT, 4).unwrap().port != sockets::PORT {
                 assert!(deadline.pause(Duration::from_millis(1)), "the port is free and not taken");

@@ -1,9 +1,10 @@
 //! The name service's sockets at a gateway.
 //!
-//! They are not on port 53: that would take it from every server of the host that listens on all addresses, and from
-//! every container that publishes it. The firewall leads questions there (`logic::firewall`, chain `dns`).
+//! They are not bound to port 53: that would block every server of the host that listens on all addresses, and every
+//! container that publishes that port. The firewall redirects questions to them (`logic::firewall`, chain `dns`).
 //!
-//! UDP has several sockets there, its shards (`kernel::dns::shards`): the queue that one client's flood fills is not the others'.
+//! UDP has several sockets, the shards (`kernel::dns::shards`), so that a flood of one client fills one receive queue
+//! only.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -16,26 +17,26 @@ use super::shards;
 use crate::kernel::netlink::socket::failed;
 use crate::kernel::{DnsSockets, KernelError};
 
-/// Where the name service listens when nobody says otherwise: above the ports that Linux gives away by itself
+/// The default port of the name service: above the range from which Linux assigns ports
 /// (`net.ipv4.ip_local_port_range`).
 pub const PORT: u16 = 61053;
-/// How many ports are tried from [`PORT`] on when the wanted one is taken.
+/// How many ports are tried, starting with [`PORT`], if the configured one is taken.
 const TRIES: u16 = 64;
-/// Connections that wait to be accepted.
+/// How many connections may wait to be accepted.
 const BACKLOG: i32 = 128;
-/// Bytes of queries that may wait at each UDP socket; the kernel allows twice as many, and counts some 800 for each
-/// query. The usual 208 KiB is full after 500: a burst of containers that start together must not lose any. With all of
-/// its shards full a gateway holds 34 MiB.
+/// Bytes of queries that may wait at each UDP socket. The kernel allows twice as many, and counts some 800 for each
+/// query. The usual 208 KiB is full after 500 queries; a burst of containers that start together must not lose any.
+/// With all shards full, a gateway uses 34 MiB.
 const QUERIES_WAIT: usize = 1 << 20;
 
-/// Opens them at a gateway, with as many shards as there are descriptors for.
+/// Opens the sockets at a gateway, with as many shards as the descriptors allow.
 pub fn open_at_gateway(address: IpAddr, port: u16) -> Result<DnsSockets, KernelError> {
     open(address, port, shards::per_gateway())
 }
 
-/// Opens them, non-blocking and close-on-exec, at this port or, where somebody has it, at another one. They need not
-/// wait for the address: it may appear later (`IP_FREEBIND`). UDP has so many shards by address and one apart; none: a
-/// single socket, for a single client.
+/// Opens the sockets, non-blocking and close-on-exec, at this port, or at another one if it is taken. The address need
+/// not exist yet (`IP_FREEBIND`). UDP gets `shards` address-selected shards and the quarantine; with 0 it gets a single
+/// socket, for a single client.
 pub fn open(address: IpAddr, port: u16, shards: usize) -> Result<DnsSockets, KernelError> {
     let mut taken = None;
     for port in std::iter::once(port).chain(PORT..PORT + TRIES) {
@@ -49,7 +50,7 @@ pub fn open(address: IpAddr, port: u16, shards: usize) -> Result<DnsSockets, Ker
     Err(refused("find a free port on", address, port)(taken))
 }
 
-/// Opens them at this port and no other.
+/// Opens the sockets at exactly this port.
 pub fn open_exactly(address: IpAddr, port: u16, shards: usize) -> Result<DnsSockets, KernelError> {
     let (udp, tcp) = pair(SocketAddr::new(address, port), shards)
         .map_err(|(attempted, error)| refused(attempted, address, port)(error))?;
@@ -60,7 +61,7 @@ fn refused(attempted: &'static str, address: IpAddr, port: u16) -> impl Fn(io::E
     move |error| failed(attempted, SocketAddr::new(address, port), "see `ss -lnptu` and `ulimit -n`")(error)
 }
 
-/// UDP and TCP on the same port; with an error, what was attempted.
+/// Opens UDP and TCP sockets on the same port. The error includes what was attempted.
 fn pair(at: SocketAddr, shards: usize) -> Result<(Vec<UdpSocket>, TcpListener), (&'static str, io::Error)> {
     let udp = if shards == 0 { datagrams(at, false).map(|one| vec![one]) } else { shards::open(at, shards, datagrams) };
     let udp = udp.map_err(|error| ("listen on UDP", error))?;
@@ -74,7 +75,7 @@ fn pair(at: SocketAddr, shards: usize) -> Result<(Vec<UdpSocket>, TcpListener), 
 
 fn datagrams(at: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let udp = bound(SockType::Datagram, at, shared)?;
-    // Beyond net.core.rmem_max where that is allowed, up to it elsewhere; less than asked for is no failure.
+    // May exceed net.core.rmem_max if the process is privileged, otherwise limited by it; a smaller buffer is no error.
     if setsockopt(&udp, RcvBufForce, &QUERIES_WAIT).is_err() {
         let _ = setsockopt(&udp, RcvBuf, &QUERIES_WAIT);
     }
@@ -88,7 +89,7 @@ fn bound(kind: SockType, at: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
     if kind == SockType::Stream {
-        // Connections of a daemon that stopped may linger; a second listener is refused all the same.
+        // Connections of a stopped daemon may linger. A second listener is refused all the same.
         setsockopt(&socket, ReuseAddr, &true)?;
     }
     if shared {
@@ -157,7 +158,7 @@ mod tests {
             let tcp = TcpListener::bind(("0.0.0.0", PORT + 1)).unwrap();
             assert_eq!(open(address, PORT, 4).unwrap().port, PORT + 2, "neither UDP nor TCP alone");
             drop((udp, tcp));
-            // A child that another test starts has copies of the sockets until it executes its program.
+            // Until it executes its program, a child that another test starts has copies of the sockets.
             let deadline = Deadline::after(Duration::from_secs(10));
             while open(address, 53, 4).unwrap().port != 53 {
                 assert!(deadline.pause(Duration::from_millis(1)), "port 53 is free and not taken");

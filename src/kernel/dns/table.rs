@@ -1,8 +1,8 @@
-//! The table `ip netd_dns` in a container's own namespace: it leads questions to the name service's sockets there, and
-//! answers back, without connection tracking. So port 53 stays free for the container's own servers.
+//! The table `ip netd_dns` in a container's own namespace: it redirects questions to the name service's sockets there
+//! and rewrites the answers, without connection tracking. Port 53 thus stays free for the container's own servers.
 //!
 //! Written by netlink: an `nft` process would take ten times as long. Each rule is a list of expressions
-//! (linux/netfilter/nf_tables.h), its line of nft stands above it.
+//! (linux/netfilter/nf_tables.h); the equivalent nft line is in the comment above it.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -22,14 +22,14 @@ const CHAIN: &str = "output";
 const PRIORITY: i32 = -300;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
-/// UDP and TCP: their numbers, and where their checksums stand.
+/// UDP and TCP: their protocol numbers and the offsets of their checksums.
 const PROTOCOLS: [(u8, u32); 2] = [(17, 6), (6, 16)];
-/// `NFT_PAYLOAD_NETWORK_HEADER`, and where the addresses and the checksum stand in it (RFC 791, 3.1).
+/// `NFT_PAYLOAD_NETWORK_HEADER`, and the offsets of the addresses and the checksum in it (RFC 791, 3.1).
 const NETWORK: u32 = 1;
 const SOURCE: u32 = 12;
 const DESTINATION: u32 = 16;
 const HEADER_CHECKSUM: u32 = 10;
-/// `NFT_PAYLOAD_TRANSPORT_HEADER`, and where the ports stand in it.
+/// `NFT_PAYLOAD_TRANSPORT_HEADER`, and the offsets of the ports in it.
 const TRANSPORT: u32 = 2;
 const SOURCE_PORT: u32 = 0;
 const DESTINATION_PORT: u32 = 2;
@@ -40,16 +40,16 @@ const L4PROTO: u32 = 16;
 /// `NFT_REG_1`.
 const REGISTER: u32 = 1;
 
-/// What the table leads where.
+/// What the table redirects.
 #[derive(Debug)]
 pub(in crate::kernel) struct Leads<'a> {
-    /// Where the sockets are.
+    /// The address of the sockets.
     pub(in crate::kernel) at: Ipv4Addr,
-    /// On which port.
+    /// The port of the sockets.
     pub(in crate::kernel) port: u16,
-    /// Addresses of the container, each with the gateway beside it: what is asked there is answered here.
+    /// Addresses of the container, each with its gateway: questions to the gateway are answered within the container.
     pub(in crate::kernel) gateways: &'a [(Ipv4Addr, Ipv4Addr)],
-    /// Questions with this mark go where they would go without the table.
+    /// Packets with this mark bypass the table.
     pub(in crate::kernel) passes: Option<u32>,
 }
 
@@ -57,8 +57,8 @@ pub(in crate::kernel) struct Leads<'a> {
 #[derive(Debug)]
 pub(in crate::kernel) struct Owner(#[expect(dead_code, reason = "it is kept open")] Netfilter);
 
-/// Writes the table in the calling thread's namespace, in place of one that is there. A deletion is waited for when the
-/// socket closes (4 ms), so it is not asked for where there is nothing to delete.
+/// Writes the table in the calling thread's namespace and replaces an existing one. Closing the socket waits for a
+/// deletion (4 ms), so a deletion is requested only if there is something to delete.
 pub(in crate::kernel) fn write(leads: &Leads<'_>) -> io::Result<()> {
     match commit(&new_table(leads, TableFlags::empty(), NLM_F_EXCL, Batch::default())) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -70,7 +70,7 @@ pub(in crate::kernel) fn write(leads: &Leads<'_>) -> io::Result<()> {
     }
 }
 
-/// Writes the table so that it ends with the process (`flags owner`, Linux 5.12), in place of one that does not.
+/// Writes the table so that it ends with the process (`flags owner`, Linux 5.12), and replaces one that does not.
 pub(in crate::kernel) fn own(leads: &Leads<'_>) -> io::Result<Owner> {
     let mut owner = Netfilter::open()?;
     let written = owner.commit(&new_table(leads, TableFlags::Owner, NLM_F_EXCL, Batch::default()));
@@ -99,14 +99,14 @@ fn new_table(leads: &Leads<'_>, flags: TableFlags, exclusive: u16, mut batch: Ba
     batch
 }
 
-/// Removes the table from the calling thread's namespace; one that is gone is fine.
+/// Removes the table from the calling thread's namespace; a missing table is no error.
 pub(in crate::kernel) fn remove() -> io::Result<()> {
     let mut batch = Batch::default();
     remove_from(&mut batch);
     commit(&batch)
 }
 
-/// Deleting a table that is not there fails: it is made before.
+/// Deleting a missing table would fail, so it is created first.
 fn remove_from(batch: &mut Batch) {
     batch.push(table(NfTablesMessage::NewTable), NLM_F_REQUEST | NLM_F_CREATE, None);
     batch.push(table(NfTablesMessage::DeleteTable), NLM_F_REQUEST, None);
@@ -124,7 +124,7 @@ fn table(kind: fn(TableMessage) -> NfTablesMessage) -> NetfilterMessage {
     message(kind(TableMessage { attributes: vec![TableAttribute::Name(TABLE.to_owned())] }))
 }
 
-/// `type route hook output priority raw`: a packet whose address is changed is routed anew.
+/// `type route hook output priority raw`: a packet whose address is changed is rerouted.
 fn chain() -> NetfilterMessage {
     let hook = vec![Hook::Number(InetHookNumber::LocalOut.into()), Hook::Priority(PRIORITY.cast_unsigned())];
     message(NfTablesMessage::NewChain(ChainMessage {
@@ -196,7 +196,7 @@ fn number(kind: u16, value: u32) -> DefaultNla {
     DefaultNla::new(kind, value.to_be_bytes().to_vec())
 }
 
-/// A value within `NFTA_DATA_VALUE`, within the attribute of that kind.
+/// A value in `NFTA_DATA_VALUE`, nested in the attribute of that kind.
 fn data(kind: u16, value: &[u8]) -> DefaultNla {
     /// `NLA_F_NESTED`.
     const NESTED: u16 = 1 << 15;
@@ -219,7 +219,7 @@ fn is_protocol(protocol: u8) -> [Expression; 2] {
     [expression("meta", vec![number(1, REGISTER), number(2, L4PROTO)]), equals(&[protocol])]
 }
 
-/// A part of a header is that value; of an address its beginning, where the value is shorter.
+/// Matches a part of a header against the value; for an address, against its leading bytes if the value is shorter.
 fn is(header: u32, offset: u32, value: &[u8]) -> [Expression; 2] {
     // NFTA_PAYLOAD_DREG, _BASE, _OFFSET, _LEN
     let length = u32::try_from(value.len()).unwrap_or_default();
@@ -232,7 +232,7 @@ fn equals(value: &[u8]) -> Expression {
     expression("cmp", vec![number(1, REGISTER), number(2, 0), data(3, value)])
 }
 
-/// Puts a value into a header and corrects its checksum there; `pseudo`: also those that cover the address.
+/// Writes a value into a header and corrects the checksum in it. `pseudo`: also those checksums that cover the address.
 fn put(header: u32, offset: u32, value: &[u8], (checksum, pseudo): (u32, bool)) -> [Expression; 2] {
     // NFTA_IMMEDIATE_DREG, _DATA
     let load = expression("immediate", vec![number(1, REGISTER), data(2, value)]);

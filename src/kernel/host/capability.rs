@@ -1,4 +1,4 @@
-//! Whether this process may do what netd does.
+//! Checks that this process has the privileges that netd needs.
 
 use std::fs;
 use std::io;
@@ -9,10 +9,11 @@ use crate::kernel::netlink::socket::failed;
 /// `CAP_NET_ADMIN` (linux/capability.h).
 const NET_ADMIN: u32 = 12;
 
-/// Fails when the kernel will refuse every change of the network: said once, instead of by whatever is tried first.
+/// Fails if the kernel would refuse every change of the network, so that this is reported once and not by the first
+/// step.
 pub fn check() -> Result<(), KernelError> {
     let effective = fs::read_to_string("/proc/self/status").ok().and_then(|status| effective(&status));
-    // Without procfs nobody knows: what is tried first will tell.
+    // Without procfs this is unknown; the first step will report a lack.
     if effective.is_none_or(|set| set & (1 << NET_ADMIN) != 0) {
         return Ok(());
     }

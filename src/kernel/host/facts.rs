@@ -1,4 +1,4 @@
-//! Facts about the host that decisions need, and what it has of netd.
+//! Facts about the host that decisions need, and netd's links on it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,10 +12,10 @@ use crate::model::host::observed::{HostFacts, ObservedLink};
 use crate::model::names::IfName;
 use crate::model::publication::PortRange;
 
-/// Any addresses that only a default route leads to, to ask for it; nothing is sent there.
+/// Addresses that only a default route leads to, used to look that route up; nothing is sent there.
 const OUTSIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111))];
-/// A route with a shorter or equal prefix is a default route in disguise: VPNs set `0.0.0.0/1` and `128.0.0.0/1`.
+/// A route with a prefix no longer than this acts as a default route: VPNs set `0.0.0.0/1` and `128.0.0.0/1`.
 const DEFAULT_PREFIX_MAX: u8 = 1;
 
 /// Reads the facts of the calling thread's network namespace.
@@ -47,7 +47,7 @@ fn name_of(names: &BTreeMap<u32, IfName>, index: Option<u32>) -> Option<IfName> 
     names.get(&index?).cloned()
 }
 
-/// The links of ours and every bridge, by name.
+/// netd's links and every bridge, by name.
 pub fn links(netlink: &mut Netlink) -> Result<BTreeMap<IfName, ObservedLink>, KernelError> {
     let links = link::list(netlink)?;
     let addresses = address::list(netlink, None)?;
@@ -96,8 +96,8 @@ fn ranges(text: &str) -> Vec<PortRange> {
     text.split(',').filter_map(|text| range(text.trim())).collect()
 }
 
-/// The search list: the last `search` or `domain` line counts (resolv.conf(5)). Each domain once, whatever its case,
-/// without its last dot; the root is none.
+/// The search list: the last `search` or `domain` line counts (resolv.conf(5)). Domains are listed once, compared
+/// without case, and without the final dot; the root is left out.
 fn search(text: &str) -> Vec<String> {
     let mut lists = text.lines().filter_map(|line| {
         let mut words = line.split_whitespace();

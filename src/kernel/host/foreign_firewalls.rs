@@ -1,8 +1,8 @@
 //! Other programs' firewall tables: read and changed through the tools that wrote them, each with a time limit.
 //!
-//! `nft` lists every table of the kernel's nftables, those of `iptables-nft` among them; what the latter hold is then read
-//! by `iptables-nft-save`, because nft shows its matches by name only. Tables of `iptables-legacy` are in another place of
-//! the kernel and are asked for only where the kernel says that there are some: asking would make them.
+//! `nft` lists every table of the kernel's nftables, including those of `iptables-nft`. The content of the latter is
+//! then read with `iptables-nft-save`, because nft shows their matches by name only. Tables of `iptables-legacy` are
+//! stored elsewhere in the kernel and are read only if the kernel reports that they exist: reading would create them.
 
 use std::fs;
 use std::io;
@@ -21,13 +21,13 @@ use crate::os::limited;
 use crate::os::limited::Output;
 
 const LOOK: &str = "see `nft list ruleset` and `iptables -S`";
-/// Any addresses that only a default route leads to; nothing is sent there.
+/// Addresses that only a default route leads to; nothing is sent there.
 const OUTSIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111))];
 /// Kinds of interfaces that lead to containers and virtual machines of this host.
 const INNER: &[&str] = &["veth", "tun", "netkit"];
 
-/// The tables of other programs, and what of the host they depend on.
+/// The tables of other programs, and the host properties that they depend on.
 pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelError> {
     let failed =
         |source| KernelError::Io { attempted: "read", on: "other programs' firewall rules".into(), source, look: LOOK };
@@ -60,13 +60,13 @@ fn has_legacy(names: &str) -> bool {
     fs::read_to_string(format!("/proc/thread-self/net/{names}")).is_ok_and(|text| !text.trim().is_empty())
 }
 
-/// Whether there are legacy tables, whose changes nobody tells.
+/// Whether there are legacy tables; the kernel sends no notifications of their changes.
 pub fn is_legacy_there() -> bool {
     has_legacy("ip_tables_names") || has_legacy("ip6_tables_names")
 }
 
 fn nft_tables() -> io::Result<Vec<Table>> {
-    // Without the elements of sets: there may be hundreds of thousands.
+    // Without the elements of sets, of which there may be hundreds of thousands.
     let text = told(&["nft", "-j", "-t", "list", "ruleset"], "")?;
     let json: Json = serde_json::from_str(&text).map_err(io::Error::other)?;
     let mut tables = ruleset::tables(&json);
@@ -74,7 +74,7 @@ fn nft_tables() -> io::Result<Vec<Table>> {
         if !tables.iter().any(|table| table.id.family == family && looks_like_iptables(table)) {
             continue;
         }
-        // Where the program is not installed or does not understand the table, it is changed as nft's.
+        // If the program is not installed or does not understand the table, the table is changed with nft.
         let Ok(text) = told(&[program], "") else { continue };
         let saved = save::tables(Tool::IptablesNft, family, &text);
         let known = |table: &Table| saved.iter().any(|saved| saved.id.name == table.id.name);
@@ -90,14 +90,14 @@ fn looks_like_iptables(table: &Table) -> bool {
         && table.chains.iter().any(|chain| chain.base.is_some() && ["FORWARD", "INPUT"].contains(&chain.name.as_str()))
 }
 
-/// What the program wrote; its complaint when it failed.
+/// The output of the program; its error message if it failed.
 fn told(words: &[&str], input: &str) -> io::Result<String> {
     let mut output = limited::run(words, input);
     if let Err(error) = &output
         && error.kind() == io::ErrorKind::NotFound
         && let Some(plain) = plain(words[0])
     {
-        // Some distributions have the one kind only, under the plain name.
+        // Some distributions have only one variant, under the plain name.
         output = limited::run(&[&[plain.as_str()], &words[1..]].concat(), input);
     }
     let Output { success, stdout, stderr } = output?;
@@ -109,7 +109,7 @@ fn told(words: &[&str], input: &str) -> io::Result<String> {
     Err(io::Error::other(format!("{} said: {}", words[0], said.join(" / "))))
 }
 
-/// The name without its kind, where that program is of this kind.
+/// The name without the variant, if the program is of this variant.
 fn plain(program: &str) -> Option<String> {
     let (kind, shown) =
         [("-nft", "(nf_tables)"), ("-legacy", "(legacy)")].into_iter().find(|(kind, _)| program.contains(kind))?;
@@ -118,7 +118,7 @@ fn plain(program: &str) -> Option<String> {
     String::from_utf8_lossy(&version.stdout).contains(shown).then_some(plain)
 }
 
-/// The interfaces by which packets leave the host.
+/// The interfaces through which packets leave the host.
 fn ways(netlink: &mut Netlink) -> Result<Vec<IfName>, KernelError> {
     let links = link::list(netlink)?;
     let addresses = address::list(netlink, None)?;
@@ -133,12 +133,12 @@ fn ways(netlink: &mut Netlink) -> Result<Vec<IfName>, KernelError> {
         let of_the_outside = || links.iter().any(|port| port.master == Some(link.index) && !inner(port));
         uplinks.contains(&link.index)
             || match link.kind.as_str() {
-                // One whose ports lead to containers only is another engine's.
+                // A bridge whose ports lead only to containers belongs to another engine.
                 "bridge" => of_the_outside(),
                 _ => !inner(link) || has_address,
             }
     };
-    // A name with a `+` or `*` at its end would stand for others too.
+    // A name that contains `+` or `*` could match other interfaces too.
     let plain = |link: &&Link| !link.name.contains(['+', '*', '"', '\\']);
     Ok(links.iter().filter(is_way).filter(plain).filter_map(|link| link.name.parse().ok()).collect())
 }

@@ -1,7 +1,8 @@
-//! Held host ports: a bound socket for each, so that a process and netd cannot have the same one unnoticed.
+//! Held host ports: a bound socket for each, so that netd and another process cannot use the same port unnoticed.
 //!
-//! A TCP port is bound without `SO_REUSEADDR` and not listened on: a process that binds it gets EADDRINUSE, and whoever
-//! connects past the firewall's translation (`[::1]`) gets a reset, as without it. A UDP socket drops all it receives.
+//! A TCP port is bound without `SO_REUSEADDR` and without listening: a process that binds it gets EADDRINUSE, and a
+//! client that bypasses the firewall's translation (`[::1]`) gets a reset, as it would without the socket. A UDP socket
+//! drops everything that it receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -30,7 +31,7 @@ const DISCARD: u16 = 9;
 enum Hold {
     /// A bound socket.
     Socket { _bound: OwnedFd },
-    /// Nothing: the kernel has no such protocol, so nobody can take it.
+    /// Nothing: the kernel lacks the protocol, so no process can take the port.
     Nobody,
 }
 
@@ -41,7 +42,7 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Binds every port, or none; one that is held already is fine.
+    /// Binds all ports or none; a port that is already held is no error.
     pub fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
         let mut fresh = Vec::new();
         for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
@@ -51,8 +52,8 @@ impl Ports {
         Ok(())
     }
 
-    /// Fails when somebody else than the container's own processes has one of the ports; holds none of them afterwards
-    /// that it did not hold before.
+    /// Fails if a process other than the container's own has one of the ports. Afterwards netd holds no more of them
+    /// than before.
     pub fn vacant(&self, ports: &[HostPort], container: &ContainerId) -> Result<(), KernelError> {
         let free = |port: &HostPort| match hold(*port) {
             Err(KernelError::PortTaken { .. }) if port_owner::is_for_container(*port, container) => Ok(()),
@@ -61,7 +62,7 @@ impl Ports {
         ports.iter().filter(|port| !self.held.contains_key(port)).try_for_each(free)
     }
 
-    /// Lets the ports go; one that is not held is fine.
+    /// Releases the ports; a port that is not held is no error.
     pub fn release(&mut self, ports: &[HostPort]) {
         for port in ports {
             self.held.remove(port);
@@ -76,7 +77,7 @@ impl Ports {
 
 fn hold(port: HostPort) -> Result<Hold, KernelError> {
     match bound(port, false) {
-        // The kernel lets it be bound, but no host has it as its address.
+        // The kernel permits the bind, but a broadcast address is not an address of a host.
         Ok(_) if is_broadcast(port.address) => Err(KernelError::NoAddress { address: port.address }),
         Ok(_bound) => Ok(Hold::Socket { _bound }),
         Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if port.protocol == Protocol::Sctp => Ok(Hold::Nobody),
@@ -84,7 +85,7 @@ fn hold(port: HostPort) -> Result<Hold, KernelError> {
         Err(Errno::EADDRNOTAVAIL) => Err(KernelError::NoAddress { address: port.address }),
         Err(Errno::EADDRINUSE) => match port_owner::find(port) {
             Some(owner) => Err(KernelError::PortTaken { port, owner }),
-            // Only connections that have ended and are not forgotten yet (TIME_WAIT) stand in the way.
+            // Only connections that have ended and are still in TIME_WAIT block the port.
             None => bound(port, true).map(|_bound| Hold::Socket { _bound }).map_err(|_| {
                 let owner = "a process that netd cannot see".to_owned();
                 KernelError::PortTaken { port, owner }
@@ -97,7 +98,7 @@ fn hold(port: HostPort) -> Result<Hold, KernelError> {
     }
 }
 
-/// Whether it is the broadcast address of one of the host's subnets. Nothing is sent to find out.
+/// Whether it is the broadcast address of one of the host's subnets. Nothing is sent for this check.
 fn is_broadcast(address: IpAddr) -> bool {
     let IpAddr::V4(address) = address else { return false };
     if address.is_unspecified() || address.is_loopback() {
@@ -109,7 +110,8 @@ fn is_broadcast(address: IpAddr) -> bool {
     connected.is_err_and(|error| error.raw_os_error() == Some(libc::EACCES))
 }
 
-/// `over_ended`: over connections in TIME_WAIT. Such a socket must listen to keep others out, and drops all it gets.
+/// `over_ended`: bind despite connections in TIME_WAIT. Such a socket must listen to exclude others, and drops every
+/// connection.
 fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
     let at = SocketAddr::new(port.address, port.port);
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
@@ -167,7 +169,7 @@ mod tests {
         });
     }
 
-    /// Other tests start programs: between fork and exec they have our sockets, too.
+    /// Programs that other tests start have copies of these sockets between fork and exec.
     fn freed<T>(bind: impl Fn() -> io::Result<T>) {
         let deadline = crate::base::deadline::Deadline::after(std::time::Duration::from_secs(5));
         while let Err(error) = bind() {

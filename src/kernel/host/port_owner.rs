@@ -1,4 +1,4 @@
-//! Who has a port: the process behind a socket of /proc/net (proc_net(5)), found through its descriptors.
+//! Finds the owner of a port: the process behind a socket in /proc/net (proc_net(5)), found through its descriptors.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -7,22 +7,22 @@ use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
 
-/// `TCP_TIME_WAIT` (net/tcp_states.h): no process has it.
+/// `TCP_TIME_WAIT` (net/tcp_states.h): such a socket belongs to no process.
 const TIME_WAIT: &str = "06";
 
-/// An id shorter than this could stand in anybody's command line.
+/// A shorter id could occur in an unrelated command line.
 const ID_MIN: usize = 12;
 
-/// The process whose socket stands in the way of binding the port: "sshd (pid 812)"; a socket without a process that
-/// can be seen: "another process". `None` when there is no such socket.
+/// The process whose socket prevents binding the port: "sshd (pid 812)", or "another process" if the process of the
+/// socket is not visible. `None` if there is no such socket.
 pub fn find(port: HostPort) -> Option<String> {
     let Some(pid) = process_of(socket_of(port)?) else { return Some("another process".into()) };
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     Some(format!("{} (pid {pid})", name.trim_end()))
 }
 
-/// Whether a process that was started for the container has the port: its command line names the container's id, as
-/// that of Podman's `conmon` does, which holds the ports of its container.
+/// Whether the process that has the port was started for the container: its command line contains the container's id,
+/// as that of Podman's `conmon` does, which holds the ports of its container.
 pub fn is_for_container(port: HostPort, container: &ContainerId) -> bool {
     let pid = socket_of(port).and_then(process_of).filter(|_| container.as_str().len() >= ID_MIN);
     let command = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok()).unwrap_or_default();
@@ -40,7 +40,7 @@ fn socket_of(port: HostPort) -> Option<u64> {
     lines.find_map(|inode| inode)
 }
 
-/// The inode of the socket that a line describes, when it stands in the way.
+/// The inode of the socket in this line, if it conflicts with the port.
 fn in_the_way(line: &str, port: HostPort) -> Option<u64> {
     let mut fields = line.split_whitespace().skip(1);
     let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
@@ -48,7 +48,7 @@ fn in_the_way(line: &str, port: HostPort) -> Option<u64> {
     let (address, number) = local.split_once(':')?;
     let address = address_from_hex(address)?;
     let same_port = u16::from_str_radix(number, 16).ok()? == port.port;
-    // A socket on [::] has IPv4 too, unless it says otherwise, which this table does not tell.
+    // A socket on [::] covers IPv4 too unless it is IPv6-only, which this table does not show.
     let every = address.is_unspecified() && (address.is_ipv6() || port.address.is_ipv4());
     let meets =
         every || address == port.address || (port.address.is_unspecified() && same_family(address, port.address));

@@ -1,4 +1,4 @@
-//! Addresses of interfaces: messages, and what the kernel has.
+//! Addresses of interfaces: messages, and the kernel's list.
 
 use std::net::IpAddr;
 
@@ -13,13 +13,13 @@ use crate::kernel::netlink::socket::{Netlink, Request, failed};
 /// An address of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InterfaceAddress {
-    /// Of the interface.
+    /// Index of the interface.
     pub index: u32,
-    /// With its prefix.
+    /// Address with its prefix.
     pub address: IpNetwork,
 }
 
-/// Adds an address that is usable at once, without duplicate address detection; one that is there is fine.
+/// Adds an address that is usable at once, without duplicate address detection; an existing one is no error.
 pub fn add(index: u32, address: IpNetwork) -> Request {
     let mut message = message(index, address);
     if address.is_ipv6() {
@@ -44,7 +44,7 @@ fn message(index: u32, address: IpNetwork) -> AddressMessage {
     }
 }
 
-/// The addresses of one interface, or of all (`None`), with link-local IPv6 ones.
+/// The addresses of one interface, or of all (`None`), including IPv6 link-local ones.
 pub fn list(netlink: &mut Netlink, index: Option<u32>) -> Result<Vec<InterfaceAddress>, KernelError> {
     let mut message = AddressMessage::default();
     message.header.index = index.unwrap_or(0);
@@ -57,11 +57,11 @@ pub fn list(netlink: &mut Netlink, index: Option<u32>) -> Result<Vec<InterfaceAd
         RouteNetlinkMessage::NewAddress(message) => read(message),
         _ => None,
     });
-    // A kernel before 4.20 does not know the filter.
+    // Kernels before 4.20 ignore the filter.
     Ok(read.filter(|address| index.is_none_or(|index| address.index == index)).collect())
 }
 
-/// Of a point-to-point address the local end, which is where `IFA_LOCAL` differs from `IFA_ADDRESS`.
+/// For a point-to-point address this is the local end, where `IFA_LOCAL` differs from `IFA_ADDRESS`.
 fn read(message: &AddressMessage) -> Option<InterfaceAddress> {
     let mut address: Option<IpAddr> = None;
     for attribute in &message.attributes {
@@ -75,7 +75,7 @@ fn read(message: &AddressMessage) -> Option<InterfaceAddress> {
     Some(InterfaceAddress { index: message.header.index, address })
 }
 
-/// Whether the kernel gave it itself (`fe80::/10`, RFC 4291, 2.5.6).
+/// Whether it is a link-local address, which the kernel assigns itself (`fe80::/10`, RFC 4291, 2.5.6).
 pub fn link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

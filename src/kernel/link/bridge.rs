@@ -14,7 +14,8 @@ use crate::model::host::step::BridgeLink;
 
 const LOOK: &str = "see `ip -d link`, `ip address` and `dmesg`";
 
-/// Creates the bridge, or makes the one of ours as it must be; one that was created here is deleted again on failure.
+/// Creates the bridge, or makes netd's existing one match the target. On failure, a bridge that was created here is
+/// deleted.
 pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Result<(), KernelError> {
     let taken = || KernelError::NameTaken { ifname: bridge.name.clone(), within: "the host".into() };
     let created = match link::get(netlink, &bridge.name)? {
@@ -36,12 +37,12 @@ pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Resul
     done
 }
 
-/// Deletes the bridge; one that is gone, or is none of ours, is fine.
+/// Deletes the bridge; one that does not exist or is not netd's is no error.
 pub fn delete(netlink: &mut Netlink, bridge: &BridgeLink) -> Result<(), KernelError> {
     link::delete(netlink, &[&bridge.name])
 }
 
-/// Not up yet: its settings must stand before. A MAC address of its own, given here, stays as ports come and go.
+/// Created down, because its settings must be made first. An explicit MAC address stays constant as ports come and go.
 fn create(bridge: &BridgeLink) -> Request {
     let mut message = LinkMessageBuilder::<LinkBridge>::new(bridge.name.as_str())
         .stp_state(BridgeStpState::Disabled)
@@ -59,7 +60,7 @@ fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Res
     let present = address::list(netlink, Some(index))?;
     let foreign = present.iter().filter(|found| !address::link_local(found.address.ip()));
     let foreign = foreign.filter(|found| !bridge.addresses.contains(&found.address));
-    // The MTU is set by a change of its own: one given at creation would follow the smallest port's.
+    // The MTU is set by a separate change: one given at creation would follow the smallest port's.
     let change = LinkUnspec::new_with_index(index)
         .mtu(bridge.mtu)
         .alias(format!("netd network {}", bridge.network))

@@ -12,10 +12,10 @@ use crate::kernel::{KernelError, netns};
 use crate::model::host::step::EndpointLink;
 
 const LOOK: &str = "see `ip address` and `ip route show table all` in the container";
-/// `ESRCH`: the route is gone. The others: the address is gone, and the interface.
+/// `ESRCH`: the route no longer exists. The others: the address or the interface no longer exists.
 const GONE: [i32; 3] = [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
 
-/// The link's interface, seen by a thread in its namespace.
+/// The link's interface, as a thread in its namespace sees it.
 struct Inside {
     netlink: Netlink,
     sysctl: Sysctl,
@@ -23,8 +23,8 @@ struct Inside {
     link: EndpointLink,
 }
 
-/// Gives the interface, which is there, its addresses, default routes and further routes. What it has already is fine;
-/// on failure what was added is taken back.
+/// Adds addresses, default routes and further routes to the existing interface. Those that it already has are no error;
+/// on failure, what was added is removed.
 pub fn add(link: &EndpointLink) -> Result<(), KernelError> {
     enter(link, |link, inside| match inside {
         Some(mut inside) => inside.add(),
@@ -32,7 +32,7 @@ pub fn add(link: &EndpointLink) -> Result<(), KernelError> {
     })
 }
 
-/// Takes the addresses and routes of the link off its interface. A namespace or an interface that is gone is fine.
+/// Removes the link's addresses and routes from its interface. A missing namespace or interface is no error.
 pub fn remove(link: &EndpointLink) -> Result<(), KernelError> {
     match enter(link, |_, inside| inside.map_or(Ok(()), |mut inside| inside.remove())) {
         Err(KernelError::NoNetns { .. }) => Ok(()),
@@ -40,12 +40,12 @@ pub fn remove(link: &EndpointLink) -> Result<(), KernelError> {
     }
 }
 
-/// What is done, and to what: "eth0 in web".
+/// The object of an error message: "eth0 in web".
 fn on(link: &EndpointLink) -> String {
     format!("{} in {}", link.ifname, link.container)
 }
 
-/// Does the job on a thread in the link's namespace; it gets `None` when there is no such interface.
+/// Runs the job on a thread in the link's namespace, with `None` if there is no such interface.
 fn enter(
     link: &EndpointLink,
     job: impl FnOnce(&EndpointLink, Option<Inside>) -> Result<(), KernelError> + Send + 'static,
@@ -81,10 +81,10 @@ impl Inside {
         Ok(value.as_deref() == Some("0"))
     }
 
-    /// `undo` gets the requests that take back what was done, in the order in which it was done.
+    /// `undo` collects the requests that revert what was done, in the order in which it was done.
     fn try_add(&mut self, v6: bool, undo: &mut Vec<Request>) -> Result<(), KernelError> {
         if v6 {
-            // An interface that was attached without addresses has no IPv6 yet.
+            // An interface that was attached without addresses has IPv6 disabled.
             self.sysctl.prepare_container(self.link.ifname.as_str(), true)?;
         }
         let there = address::list(&mut self.netlink, Some(self.index))?;
@@ -116,12 +116,12 @@ impl Inside {
         }
     }
 
-    /// As an interface is attached without addresses.
+    /// Disables IPv6, as on an interface that is attached without addresses.
     fn silence_ipv6(&self) -> Result<(), KernelError> {
         self.sysctl.prepare_container(self.link.ifname.as_str(), false)
     }
 
-    /// The routes first: IPv6 keeps those by a gateway when the addresses go.
+    /// Removes the routes first: IPv6 keeps routes through a gateway when the addresses are removed.
     fn remove(&mut self) -> Result<(), KernelError> {
         let mut requests = route_removals(self.index, &self.link);
         requests.extend(self.link.addresses.iter().map(|address| address::remove(self.index, *address)));
@@ -144,15 +144,15 @@ pub(in crate::kernel) fn routes(index: u32, link: &EndpointLink) -> Vec<Request>
     defaults.chain(link.routes.iter().map(|route| container_route::add(index, route))).collect()
 }
 
-/// The inverse of each of [`routes`].
+/// The inverse of each request of [`routes`].
 fn route_removals(index: u32, link: &EndpointLink) -> Vec<Request> {
     let defaults =
         link.default_gateways.iter().map(|gateway| route::remove_default(index, *gateway, link.default_metric));
     defaults.chain(link.routes.iter().map(|route| container_route::remove(index, route))).collect()
 }
 
-/// Whether what became of [`routes`] is as it must be: a default route from elsewhere stays, and so does a further route
-/// that is there already, but another one in its place is an error.
+/// Checks the outcomes of [`routes`]. An existing default route from elsewhere stays, and so does an identical further
+/// route; a different route in its place is an error.
 pub(in crate::kernel) fn judge_routes(
     inside: &mut Netlink,
     index: u32,

@@ -1,4 +1,4 @@
-//! Routes over a container's interface between [`Route`] and the kernel's messages: those it is given, and those it has.
+//! Routes of a container's interface, converted between [`Route`] and the kernel's messages.
 
 use std::net::IpAddr;
 
@@ -14,13 +14,13 @@ use crate::kernel::netlink::socket::{Netlink, Request};
 use crate::model::address::Subnet;
 use crate::model::route::Route;
 
-/// Adds the route, as `ip route add` does; `EEXIST` when there is one to the same destination with the same metric in
-/// the same table.
+/// Adds the route, as `ip route add` does; `EEXIST` if the table has a route to the same destination with the same
+/// metric.
 pub fn add(index: u32, route: &Route) -> Request {
     Request::create(RouteNetlinkMessage::NewRoute(message(index, route)))
 }
 
-/// Removes the route; `ESRCH` when it is gone.
+/// Removes the route; `ESRCH` if it does not exist.
 pub fn remove(index: u32, route: &Route) -> Request {
     Request::plain(RouteNetlinkMessage::DelRoute(message(index, route)))
 }
@@ -35,7 +35,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     header.table = RouteHeader::RT_TABLE_MAIN;
     header.protocol = RouteProtocol::Static;
     header.kind = RouteType::Unicast;
-    // IPv4 refuses a route without a next hop that reaches farther than the link.
+    // IPv4 refuses a route without a next hop whose scope is wider than the link.
     let fitting = if route.gateway.is_some() { RouteScope::Universe } else { RouteScope::Link };
     header.scope = route.scope.map_or(fitting, RouteScope::from);
     let attributes = &mut message.attributes;
@@ -43,7 +43,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     attributes.extend(route.gateway.map(|gateway| next_hop(destination, gateway)));
     attributes.extend(route.priority.map(RouteAttribute::Priority));
     if let Some(table) = route.table {
-        // The header has eight bits of it; the attribute counts.
+        // The header has room for eight bits of it; the attribute decides.
         header.table = u8::try_from(table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC);
         attributes.push(RouteAttribute::Table(table));
     }
@@ -55,7 +55,7 @@ fn message(index: u32, route: &Route) -> RouteMessage {
     message
 }
 
-/// IPv4 destinations may be reached by an IPv6 next hop (`ip route add … via inet6 …`, Linux 5.2).
+/// An IPv4 destination may have an IPv6 next hop (`ip route add … via inet6 …`, Linux 5.2).
 fn next_hop(destination: IpAddr, gateway: IpAddr) -> RouteAttribute {
     match (destination, gateway) {
         (IpAddr::V4(_), IpAddr::V6(gateway)) => RouteAttribute::Via(RouteVia::Inet6(gateway)),
@@ -63,8 +63,8 @@ fn next_hop(destination: IpAddr, gateway: IpAddr) -> RouteAttribute {
     }
 }
 
-/// The unicast routes of every table over that interface, each in its normal form, without those that the kernel made
-/// for addresses. A route of several next hops belongs to no interface.
+/// The unicast routes of all tables on that interface, each in normal form, without those that the kernel made for
+/// addresses. A route with several next hops belongs to no interface.
 pub fn list(netlink: &mut Netlink, index: u32) -> Result<Vec<Route>, KernelError> {
     Ok(dump(netlink)?.iter().filter_map(|message| read(message, index)).collect())
 }

@@ -1,4 +1,4 @@
-//! A look at one interface of a container: `Kernel::interface`.
+//! Inspects one interface of a container: `Kernel::interface`.
 
 use std::fs::File;
 
@@ -14,10 +14,10 @@ use crate::model::names::IfName;
 
 const LOOK: &str = "see `ip -d link` in the container";
 
-/// The interface of that name in the container; `None` when there is none. `host`: a socket of the host's namespace.
+/// The interface with that name in the container; `None` if there is none. `host`: a socket of the host's namespace.
 ///
 /// # Errors
-/// [`KernelError::NoNetns`] when that very namespace is gone.
+/// [`KernelError::NoNetns`] if that very namespace no longer exists.
 pub fn interface(host: &mut Netlink, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
     let namespace = netns::open_exactly(netns)?;
     let entered = namespace.try_clone().and_then(|namespace| netns::visit(namespace, Netlink::open));
@@ -39,7 +39,7 @@ pub fn interface(host: &mut Netlink, netns: &Netns, ifname: &IfName) -> Result<O
     }))
 }
 
-/// The families with a default route over another interface.
+/// The address families with a default route on another interface.
 fn default_elsewhere(inside: &mut Netlink, index: u32) -> Result<Vec<Family>, KernelError> {
     let elsewhere = |found: &Route| found.destination.prefix() == 0 && found.interface.is_some_and(|it| it != index);
     let mut families: Vec<Family> =
@@ -49,9 +49,9 @@ fn default_elsewhere(inside: &mut Netlink, index: u32) -> Result<Vec<Family>, Ke
     Ok(families)
 }
 
-/// The other end of the pair, when it is on the host. What the container's end says of it (an index, and a number for
-/// its namespace) may mean another container's namespace, and indexes are small numbers that occur in each: so the
-/// host's link of that index must lead back, to that index in this namespace.
+/// The other end of the pair, if it is on the host. The container's end describes it by an index and a namespace
+/// number, which may mean another container's namespace, and small index numbers occur in every namespace. Therefore
+/// the host's link with that index must refer back to that index in this namespace.
 fn host_end(host: &mut Netlink, namespace: &File, inner: &Link) -> Result<Option<HostEnd>, KernelError> {
     let (Some(index), Some(_), "veth") = (inner.peer, inner.peer_netns, inner.kind.as_str()) else { return Ok(None) };
     let Some(outer) = link::get_by_index(host, index)? else { return Ok(None) };

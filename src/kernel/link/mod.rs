@@ -1,4 +1,4 @@
-//! Links: what the kernel has, and their deletion, many at once by link group.
+//! Links: the kernel's list, and their deletion, many at once by link group.
 
 pub mod address;
 pub mod bridge;
@@ -30,12 +30,12 @@ pub const LINK_GROUP: u32 = 0x6e64;
 /// The group of links that are about to be deleted together: "ne".
 pub const DELETE_GROUP: u32 = 0x6e65;
 
-/// The group of links that are being made: "nf". A daemon that is killed then leaves them half made.
+/// The group of links that are being made: "nf". A killed daemon leaves its unfinished links in it.
 pub const UNFINISHED_GROUP: u32 = 0x6e66;
 
 const LOOK: &str = "see `ip -d link` and `dmesg`";
 
-/// The index of the interface of that name in the namespace of the calling thread; `None` when there is none.
+/// The index of the interface with that name in the calling thread's namespace; `None` if there is none.
 pub fn index_of(name: &IfName) -> Option<i32> {
     if_nametoindex(name.as_str()).ok().and_then(|index| i32::try_from(index).ok())
 }
@@ -55,26 +55,26 @@ pub struct Link {
     pub master: Option<u32>,
     /// Administratively up.
     pub up: bool,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// Bridge port isolation.
     pub isolated: bool,
-    /// `None` where it has none of six bytes.
+    /// `None` if it has no address of six bytes.
     pub mac: Option<Mac>,
     /// Index of the other end of a veth pair (`IFLA_LINK`).
     pub peer: Option<u32>,
-    /// The namespace of the other end, as the namespace of this one numbers it (`IFLA_LINK_NETNSID`); `None` when both
-    /// are in the same.
+    /// The namespace of the other end, as this end's namespace numbers it (`IFLA_LINK_NETNSID`); `None` if both ends
+    /// are in the same one.
     pub peer_netns: Option<i32>,
 }
 
 impl Link {
-    /// Whether netd made it.
+    /// Whether netd made the link.
     pub fn ours(&self) -> bool {
         ours(self.group)
     }
 
-    /// Reads what matters of the kernel's message.
+    /// Reads the relevant attributes of the kernel's message.
     pub fn read(message: &LinkMessage) -> Self {
         let mut link = Self {
             index: message.header.index,
@@ -118,12 +118,12 @@ impl Link {
     }
 }
 
-/// Whether the group says that netd made the link.
+/// Whether the group shows that netd made the link.
 pub fn ours(group: u32) -> bool {
     matches!(group, LINK_GROUP | DELETE_GROUP | UNFINISHED_GROUP)
 }
 
-/// Asks for a link without its counters.
+/// Requests a link without its counters.
 fn get_request(link: LinkMessageBuilder<LinkUnspec>) -> Request {
     let link = link.append_extra_attribute(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])).build();
     Request::plain(RouteNetlinkMessage::GetLink(link))
@@ -144,7 +144,7 @@ fn found(outcome: Outcome) -> Result<Option<Link>, NetlinkError> {
     }
 }
 
-/// The link of that name.
+/// The link with that name.
 pub fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<Link>, KernelError> {
     found(netlink.one(get_request(LinkUnspec::new_with_name(name.as_str())))).map_err(failed(
         "look up interface",
@@ -153,13 +153,13 @@ pub fn get(netlink: &mut Netlink, name: &IfName) -> Result<Option<Link>, KernelE
     ))
 }
 
-/// The link of that index.
+/// The link with that index.
 pub fn get_by_index(netlink: &mut Netlink, index: u32) -> Result<Option<Link>, KernelError> {
     let outcome = netlink.one(get_request(LinkUnspec::new_with_index(index)));
     found(outcome).map_err(failed("look up interface", format!("number {index}"), LOOK))
 }
 
-/// The number by which the socket's namespace knows another one; `None` where it does not know it.
+/// The number that the socket's namespace has assigned to another one; `None` if it has none.
 pub fn netns_number(netlink: &mut Netlink, namespace: &File) -> Result<Option<i32>, KernelError> {
     let mut message = NsidMessage::default();
     message.attributes.push(NsidAttribute::Fd(namespace.as_raw_fd().unsigned_abs()));
@@ -169,7 +169,7 @@ pub fn netns_number(netlink: &mut Netlink, namespace: &File) -> Result<Option<i3
         RouteNetlinkMessage::NewNsId(message) => Some(&message.attributes),
         _ => None,
     });
-    // -1: it has none (`NETNSA_NSID_NOT_ASSIGNED`, linux/net_namespace.h).
+    // -1: no number is assigned (`NETNSA_NSID_NOT_ASSIGNED`, linux/net_namespace.h).
     Ok(numbers.flatten().find_map(|attribute| match attribute {
         NsidAttribute::Id(number) if *number >= 0 => Some(*number),
         _ => None,
@@ -189,8 +189,8 @@ pub fn index(name: &IfName) -> Result<u32, KernelError> {
     if_nametoindex(name.as_str()).map_err(failed("look up interface", name, "see `ip link`"))
 }
 
-/// Deletes the links of these names that are ours; those that are gone are fine. Goes on to the end and reports the
-/// first error.
+/// Deletes those links with these names that are netd's; missing links are no error. Continues after an error and
+/// reports the first one.
 pub fn delete(netlink: &mut Netlink, names: &[&IfName]) -> Result<(), KernelError> {
     let on = || names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
     let requests: Vec<Request> =
@@ -211,7 +211,7 @@ pub fn delete(netlink: &mut Netlink, names: &[&IfName]) -> Result<(), KernelErro
     first_error.map_or(deleted, Err).map_err(failed("delete", on(), LOOK))
 }
 
-/// One deletion for all: the kernel then waits once for all of them instead of once for each (21 ms).
+/// One deletion for all: the kernel then waits (21 ms) once for all of them instead of once for each.
 fn delete_group(netlink: &mut Netlink, indexes: &[u32]) -> Result<(), NetlinkError> {
     let doom = |index: &u32| {
         let link = LinkUnspec::new_with_index(*index).link_group(DELETE_GROUP).build();
@@ -220,7 +220,7 @@ fn delete_group(netlink: &mut Netlink, indexes: &[u32]) -> Result<(), NetlinkErr
     let moved = gone_is_fine(netlink.send(&indexes.iter().map(doom).collect::<Vec<_>>())?);
     let group = LinkMessageBuilder::<LinkUnspec>::new().link_group(DELETE_GROUP).build();
     let deleted = gone_is_fine(vec![netlink.one(Request::plain(RouteNetlinkMessage::DelLink(group)))]);
-    // One link that the kernel does not let go of stops the whole group: then each for itself.
+    // One link that the kernel refuses to delete stops the whole group: then each is deleted separately.
     if moved.is_ok() && deleted.is_ok() { Ok(()) } else { delete_each(netlink, indexes) }
 }
 

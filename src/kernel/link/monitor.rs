@@ -1,5 +1,6 @@
-//! Tells when a link of netd, or one that netd may build on, disappears, and when pairs of other programs come or change:
-//! a thread on the kernel's link notifications. And a thread that tells when it is time to look at what nobody is told of.
+//! Reports when a link of netd, or one that netd may use, disappears, and when veth pairs of other programs appear or
+//! change: a thread that reads the kernel's link notifications. A second thread sends ticks, for checks of what the
+//! kernel sends no notifications of.
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -17,20 +18,21 @@ use crate::kernel::{KernelError, KernelEvent, Tell};
 
 /// `RTNLGRP_LINK` (linux/rtnetlink.h).
 const GROUP_LINK: u32 = 1;
-/// `RTM_NEWLINK`, also of a link that changed, and `RTM_DELLINK`.
+/// `RTM_NEWLINK`, which also reports changes of a link, and `RTM_DELLINK`.
 const CHANGED: u16 = 16;
 const DELETED: u16 = 17;
-/// Changes are told together: a pair that an engine makes changes several times.
+/// Changes within this time are reported together: an engine changes a pair several times while making it.
 const TOGETHER: Duration = Duration::from_millis(100);
-/// How often what nobody is told of is looked at.
+/// How often checks run for changes without notifications.
 const TICK: Duration = Duration::from_secs(10);
-/// Bytes: some thousand links may go at once.
+/// Bytes: some thousand links may be deleted at once.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Bytes, of one datagram.
+/// Maximum bytes of one datagram.
 const DATAGRAM: usize = 64 << 10;
 
-/// Calls `tell` for every link of ours, and every pair and bridge of other programs, that goes from the calling thread's
-/// network namespace, whoever deleted it, and once for pairs of other programs that come or change.
+/// Calls `tell` for every link of netd, and every pair and bridge of other programs, that is removed from the calling
+/// thread's network namespace, whoever deleted it, and once for a group of pairs of other programs that appear or
+/// change.
 pub fn watch(tell: Tell) -> Result<(), KernelError> {
     let socket = subscribe().map_err(failed("listen to", "link notifications", "see `dmesg`"))?;
     let thread = std::thread::Builder::new().name("link-watch".into());
@@ -38,7 +40,7 @@ pub fn watch(tell: Tell) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Calls `tell` every some seconds until the sender that it returns is dropped.
+/// Calls `tell` periodically until the returned sender is dropped.
 pub fn tick(tell: Tell) -> Result<Sender<()>, KernelError> {
     let (stop, stopped) = channel::<()>();
     let tick = move || {
@@ -61,7 +63,7 @@ fn subscribe() -> io::Result<Socket> {
 
 fn listen(socket: &Socket, tell: &Tell) {
     let mut buffer = Vec::with_capacity(DATAGRAM);
-    // Until when a change waits to be told.
+    // When a pending change is to be reported.
     let mut changed: Option<Deadline> = None;
     loop {
         if changed.is_some_and(|until| until.remaining().is_none()) {
@@ -90,17 +92,17 @@ fn listen(socket: &Socket, tell: &Tell) {
     }
 }
 
-/// Waits for a notification, until then at most.
+/// Waits for a notification until the deadline, if there is one.
 fn is_readable(socket: &Socket, until: Option<Deadline>) -> bool {
     let left = until.map(|until| until.remaining().unwrap_or_default());
-    // Rounded up: not to wake before the deadline.
+    // Rounded up, so as not to wake before the deadline.
     let timeout =
         left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX));
-    // An error is one of the socket: reading tells it.
+    // An error concerns the socket; the next read reports it.
     poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) != Ok(0)
 }
 
-/// Whether a pair of another program came or changed.
+/// Whether a pair of another program appeared or changed.
 fn has_changed(datagram: &[u8]) -> bool {
     let mut parts = Parts(datagram).flatten().filter(|part| part.message_type() == CHANGED);
     parts.any(|part| match parsed(part.message_type(), part.payload()) {
@@ -117,7 +119,7 @@ fn deleted(datagram: &[u8]) -> impl Iterator<Item = KernelEvent> {
     parts.filter_map(|part| match parsed(part.message_type(), part.payload())? {
         RouteNetlinkMessage::DelLink(message) => {
             let link = Link::read(&message);
-            // A bridge that loses a port tells so with a message without kind and group.
+            // When a bridge loses a port, the kernel sends a message without kind and group.
             let matters = link.ours() || matches!(link.kind.as_str(), "veth" | "bridge");
             matters.then(|| link.name.parse().ok().map(KernelEvent::LinkGone)).flatten()
         }

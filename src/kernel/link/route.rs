@@ -1,4 +1,4 @@
-//! Routes: default routes in containers, and what the host's tables hold.
+//! Routes: default routes in containers, and the contents of the host's tables.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -16,26 +16,26 @@ use crate::model::address::Subnet;
 
 /// An address settles within one or two attempts of some 10 microseconds each, or as soon as others release the lock.
 const SETTLE_SPINS: usize = 50;
-/// Then the kernel's worker waits for a processor: the caller leaves it its own, this long between attempts.
+/// After that, the kernel's worker waits for a processor: the caller yields its own for this long between attempts.
 const SETTLE_STEP: Duration = Duration::from_millis(1);
-/// The longest wait. The address works later all the same.
+/// The longest wait. The address becomes usable later all the same.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
 
-/// A route of any table that leads somewhere, or forbids to go there.
+/// A route of any table, including those that forbid a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub destination: Subnet,
-    /// Index of the interface; `None` for several next hops.
+    /// Index of the interface; `None` for a route with several next hops.
     pub interface: Option<u32>,
 }
 
-/// Adds a default route; `EEXIST` when the namespace has one of that metric.
+/// Adds a default route; `EEXIST` if the namespace has one with that metric.
 pub fn add_default(index: u32, gateway: IpAddr, metric: Option<u32>) -> Request {
     Request::create(RouteNetlinkMessage::NewRoute(default(index, gateway, metric)))
 }
 
-/// Removes a default route; `ESRCH` when it is gone.
+/// Removes a default route; `ESRCH` if it does not exist.
 pub fn remove_default(index: u32, gateway: IpAddr, metric: Option<u32>) -> Request {
     Request::plain(RouteNetlinkMessage::DelRoute(default(index, gateway, metric)))
 }
@@ -56,12 +56,12 @@ pub(in crate::kernel) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// The routes of every table, IPv4 and IPv6, with default routes: a VPN keeps its own in a table of its own.
+/// The routes of every table, IPv4 and IPv6, including default routes: a VPN keeps its own in a separate table.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
     Ok(dump(netlink)?.iter().filter_map(read).collect())
 }
 
-/// The kernel's messages about every route of every table, IPv4 and IPv6.
+/// The kernel's messages about all routes of all tables, IPv4 and IPv6.
 pub(in crate::kernel) fn dump(netlink: &mut Netlink) -> Result<Vec<RouteMessage>, KernelError> {
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
@@ -108,8 +108,8 @@ pub(in crate::kernel) fn unspecified(family: AddressFamily) -> Option<IpAddr> {
     }
 }
 
-/// The index of the interface over which the host would send to that address now, policy routing included (as
-/// `ip route get`); `None` when it has no route. Nothing is sent.
+/// The index of the interface through which the host would send to that address now, policy routing included (as `ip
+/// route get`); `None` if there is no route. Nothing is sent.
 pub fn interface_towards(netlink: &mut Netlink, address: IpAddr) -> Option<u32> {
     let route = look_up(netlink, address).filter(|route| route.header.kind == RouteType::Unicast)?;
     route.attributes.iter().find_map(|attribute| match attribute {
@@ -130,11 +130,11 @@ fn look_up(netlink: &mut Netlink, address: IpAddr) -> Option<RouteMessage> {
     })
 }
 
-/// Returns when packets to an IPv6 address that was just added to the interface (which is up) are the namespace's own.
-/// The kernel puts the address's local route and its solicited-node group in place on a work queue, after it has
-/// acknowledged the address, and tells nobody when it has (`addrconf_dad_work`, net/ipv6/addrconf.c); until then what is
-/// sent to the address is dropped. That work waits for the lock that every change of a link takes, and so does this:
-/// it sets up what is up, which queues behind the work, and asks again.
+/// Returns when the namespace accepts packets to an IPv6 address that was just added to the interface, which is up. The
+/// kernel installs the address's local route and its solicited-node group on a work queue after it has acknowledged the
+/// address, and sends no notification when this is done (`addrconf_dad_work`, net/ipv6/addrconf.c); until then packets
+/// to the address are dropped. That work waits for the lock that every link change takes. This function therefore sets
+/// the interface up again, which queues behind the work, and checks again.
 pub fn settle_address(netlink: &mut Netlink, index: u32, address: IpAddr) {
     let deadline = Deadline::after(SETTLE_MAX);
     for attempt in 0.. {

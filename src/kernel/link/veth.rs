@@ -1,10 +1,10 @@
 //! A container's interface: `Step::Attach` and `Step::DefaultRoutes`.
 //!
-//! Order of attaching: the pair is created in one message, down, the container's end straight in its namespace; then the
-//! host's end is told to be a hairpin (and isolated) port and comes up, so that it is never up without being isolated;
-//! then the container's end gets up, its addresses and its routes in one send. Only then does the host's end enter the
-//! group of netd's links: one that a killed daemon left half made is known by that, and made anew. Both ends are settled
-//! before it returns.
+//! Order of attaching: the pair is created in one message, down, with the container's end directly in its namespace.
+//! Then the host end becomes a hairpin (and isolated) port and comes up, so that it is never up without being isolated.
+//! Then the container's end is brought up and gets its addresses and routes in one send. Only then does the host end
+//! enter the group of netd's links: this shows which links a killed daemon left unfinished, and those are recreated.
+//! Both ends are settled before it returns.
 
 use std::fs::File;
 use std::io;
@@ -31,7 +31,7 @@ use crate::os::sys;
 const LOOPBACK: u32 = 1;
 const LOOK: &str = "see `ip -d link` on the host and in the container, and `dmesg`";
 
-/// Creates the veth pair, addresses it and brings it up; deletes it again when something fails.
+/// Creates the veth pair, assigns its addresses and brings it up; deletes it again on failure.
 pub fn attach(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
     let namespace = netns::open_exactly(&link.netns)?;
     let bridge = link::index(&link.bridge)?;
@@ -80,14 +80,15 @@ fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace
     set_up_container(&mut inside, link, index)?;
     finish(host, link)?;
     settle(host, &link.host_ifname);
-    // The bridge has a carrier since its first port has.
+    // The bridge has had a carrier since its first port came up.
     settle(host, &link.bridge);
     settle(&inside, &link.ifname);
     link.addresses.iter().for_each(|address| route::settle_address(&mut inside, index, address.ip()));
     Ok(())
 }
 
-/// Opens a socket inside, and writes the settings that only a thread inside can write. The interface's index there.
+/// Opens a socket in the namespace and writes the settings that only a thread there can write. Returns the interface's
+/// index there.
 fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlink, u32)>, KernelError> {
     let ifname = link.ifname.clone();
     let v6 = link.addresses.iter().any(IpNetwork::is_ipv6);
@@ -98,12 +99,12 @@ fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlin
     .map_err(failed("enter the namespace of", &link.container, LOOK))
 }
 
-/// The host's end: no address of its own, a port that may send back where a packet came from (a container reaches its
-/// own published port), isolated where asked, then up.
+/// Sets up the host end: no address of its own, hairpin mode (a container can reach its own published port), isolation
+/// if requested, then up.
 fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
     let name = link.host_ifname.as_str();
     sysctl.prepare_port(name)?;
-    // The port's settings are applied before the flags (rtnl_changelink, net/core/rtnetlink.c).
+    // The kernel applies the port's settings before the flags (rtnl_changelink, net/core/rtnetlink.c).
     let port = LinkMessageBuilder::<LinkBridgePort>::default()
         .set_port_kind(InfoPortKind::Bridge)
         .hairpin(true)
@@ -129,22 +130,22 @@ fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Re
     container::judge_routes(inside, index, link, routes)
 }
 
-/// From now on the pair counts as made.
+/// Marks the pair as complete.
 fn finish(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
     let name = link.host_ifname.as_str();
     let made = LinkMessageBuilder::<LinkUnspec>::new().name(name).link_group(link::LINK_GROUP).build();
     host.all(&[Request::plain(RouteNetlinkMessage::SetLink(made))]).map_err(failed("set up interface", name, LOOK))
 }
 
-/// A kernel that cannot settle the carrier at once does so a moment later.
+/// If the kernel cannot settle the carrier at once, it does so a moment later.
 fn settle(socket: &Netlink, ifname: &IfName) {
     if let Err(error) = sys::settle_carrier(socket, ifname.as_str()) {
         tracing::debug!(%ifname, %error, "the carrier settles later");
     }
 }
 
-/// Removes and adds default routes in a container. A namespace that is gone is fine; so is a route that is gone, or
-/// that goes over an interface that is gone, and one that is there already.
+/// Removes and adds default routes in a container. A namespace, route or interface that no longer exists is no error,
+/// and neither is a route that exists already.
 pub fn change_default_routes(netns: &Netns, remove: &[DefaultRoute], add: &[DefaultRoute]) -> Result<(), KernelError> {
     let Ok(namespace) = netns::open_exactly(netns) else { return Ok(()) };
     let on = netns.path.display();

@@ -1,4 +1,4 @@
-//! The steps for real, in namespaces of their own, seen through `ip -j`.
+//! The steps on the real kernel, in separate namespaces, observed through `ip -j`.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -121,7 +121,7 @@ fn packets_pass_at_once() {
                     client.send_to(b"x", at).unwrap();
                     client
                 });
-                // A packet that is lost while an interface wakes up is sent again after a second.
+                // A packet that is lost while an interface comes up is sent again after a second.
                 let got = server.recv_from(&mut [0; 4]);
                 let (_, from) = got.unwrap_or_else(|error| panic!("container {number} to {at}: {error}"));
                 client.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
@@ -270,7 +270,7 @@ fn a_link_that_somebody_deletes_is_told() {
         ip("link add foreign type ifb");
         ip("link del foreign");
         ip("link del nd-net1");
-        // Another program's pair, whose container dies.
+        // Another program's pair, whose container ends.
         let container = Parked::new();
         ip(&format!("link add veth7 type veth peer name eth0 netns {}", container.path.display()));
         ip("link add cni0 type bridge");
@@ -278,7 +278,7 @@ fn a_link_that_somebody_deletes_is_told() {
         drop(container);
         let mut gone = std::iter::from_fn(|| {
             loop {
-                // The firewall's watcher may have something to tell as well.
+                // The firewall's watcher may send events as well.
                 if let KernelEvent::LinkGone(name) = told.recv_timeout(Duration::from_secs(5)).ok()? {
                     return Some(name.to_string());
                 }

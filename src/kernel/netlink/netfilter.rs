@@ -17,7 +17,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 pub(in crate::kernel) const NFTABLES: u8 = 10;
 /// Longest datagram the kernel builds for a dump (`netlink_dump`: 32 KiB), doubled.
 const RECEIVE: usize = 64 * 1024;
-/// How often a dump is begun anew when the table changed under it.
+/// How often a dump is restarted because the table changed while it was read.
 const DUMP_TRIES: usize = 20;
 
 /// A kernel that does not reply within this time will not: it must not stop its caller for ever.
@@ -41,7 +41,7 @@ pub(in crate::kernel) struct Reply {
 }
 
 impl Reply {
-    /// From one netlink message; `None` when it is too short for `struct nfgenmsg` (4 bytes).
+    /// Parses one netlink message; `None` if it is too short for `struct nfgenmsg` (4 bytes).
     pub(in crate::kernel) fn parse(message: &NetlinkBuffer<&[u8]>) -> Option<Self> {
         let (header, attributes) = message.payload().split_at_checked(4)?;
         let [kind, subsystem] = message.message_type().to_le_bytes();
@@ -55,12 +55,12 @@ impl Reply {
     }
 }
 
-/// Attributes in their order: type without its flags, and value. Stops at the first malformed one.
+/// Attributes in order: the type without its flags, and the value. Stops at the first malformed one.
 pub(in crate::kernel) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, Vec<u8>)> + '_ {
     NlasIterator::new(bytes).map_while(Result::ok).map(|nla| (nla.kind(), nla.value().to_vec()))
 }
 
-/// A text attribute, without its final zero.
+/// The value of a text attribute, without the final NUL.
 pub(in crate::kernel) fn text(value: &[u8]) -> &str {
     let value = value.split(|byte| *byte == 0).next().unwrap_or_default();
     std::str::from_utf8(value).unwrap_or_default()
@@ -70,9 +70,9 @@ pub(in crate::kernel) fn text(value: &[u8]) -> &str {
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Batch {
     bytes: Vec<u8>,
-    /// Where the last message begins.
+    /// Offset of the last message.
     last: usize,
-    /// How many messages.
+    /// Number of messages.
     pub(in crate::kernel) len: u32,
 }
 
@@ -83,23 +83,23 @@ impl Batch {
         (self.last, self.len) = (start, self.len + 1);
         append(&mut self.bytes, message, flags, self.len);
         if let Some(kind) = kind {
-            // `nlmsg_type` stands after `nlmsg_len` (4 bytes).
+            // `nlmsg_type` follows `nlmsg_len` (4 bytes).
             let (at, typed) = (start + 4, (u16::from(NFTABLES) << 8) | u16::from(kind));
             self.bytes[at..at + 2].copy_from_slice(&typed.to_ne_bytes());
         }
     }
 }
 
-/// What the kernel said about one message of a batch.
+/// The kernel's refusal of one message of a batch.
 #[derive(Debug)]
 pub(in crate::kernel) struct Refused {
-    /// Which message of the batch, from 1; 0 when the batch as a whole was refused.
+    /// The number of the message in the batch, from 1; 0 if the batch as a whole was refused.
     pub(in crate::kernel) message: u32,
-    /// Why.
+    /// The reason.
     pub(in crate::kernel) error: io::Error,
 }
 
-/// The socket.
+/// A netfilter netlink socket.
 #[derive(Debug)]
 pub(in crate::kernel) struct Netfilter {
     socket: Socket,
@@ -110,7 +110,7 @@ pub(in crate::kernel) struct Netfilter {
 }
 
 impl Netfilter {
-    /// Opens it in the network namespace of the calling thread.
+    /// Opens a socket in the network namespace of the calling thread.
     pub(in crate::kernel) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_NETFILTER)?;
         let port = socket.bind_auto()?.port_number();
@@ -120,12 +120,12 @@ impl Netfilter {
         Ok(Self { socket, port, sequence: FIRST, buffer: vec![0; RECEIVE] })
     }
 
-    /// The port id by which notifications name it.
+    /// The port id that identifies the socket in notifications.
     pub(in crate::kernel) fn port(&self) -> u32 {
         self.port
     }
 
-    /// Asks for one thing, or for everything with [`NLM_F_DUMP`].
+    /// Requests one object, or all of them with [`NLM_F_DUMP`].
     pub(in crate::kernel) fn ask(&mut self, message: &NetfilterMessage, flags: u16) -> io::Result<Vec<Reply>> {
         let flags = NLM_F_REQUEST | if flags & NLM_F_DUMP == NLM_F_DUMP { flags } else { flags | NLM_F_ACK };
         for _ in 0..DUMP_TRIES {
@@ -167,12 +167,13 @@ impl Netfilter {
         append(&mut bytes, control(ControlMessage::BatchBegin), NLM_F_REQUEST, 0);
         let last = bytes.len() + batch.last;
         bytes.extend_from_slice(&batch.bytes);
-        // The last message asks for an answer; `nlmsg_flags` stands after `nlmsg_len` and `nlmsg_type` (6 bytes).
+        // The last message requests an acknowledgement; `nlmsg_flags` follows `nlmsg_len` and `nlmsg_type` (6 bytes).
         for (byte, flag) in bytes[last + 6..last + 8].iter_mut().zip(NLM_F_ACK.to_ne_bytes()) {
             *byte |= flag;
         }
         append(&mut bytes, control(ControlMessage::BatchEnd), NLM_F_REQUEST, batch.len + 1);
-        // A batch is one datagram. Beyond the usual limit only for the privileged; the send says so if it did not work.
+        // A batch is one datagram. Only a privileged process may exceed the usual buffer limit; if it cannot, the send
+        // fails.
         let room = bytes.len().saturating_mul(2).max(RECEIVE);
         if setsockopt(&self.socket, sockopt::SndBufForce, &room).is_err() {
             setsockopt(&self.socket, sockopt::SndBuf, &room).map_err(|error| whole(error.into()))?;
@@ -181,7 +182,7 @@ impl Netfilter {
         self.verdict(batch.len)
     }
 
-    /// The first refusal. The kernel works a batch off while it is sent, so every answer is there by now.
+    /// The first refusal. The kernel processes a batch during the send, so all answers have arrived.
     fn verdict(&mut self, last: u32) -> Result<(), Refused> {
         let (mut refused, mut done) = (None, false);
         let silent = loop {
@@ -253,7 +254,7 @@ fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, flags: u16, sequence: 
     message.serialize(&mut bytes[start..]);
 }
 
-/// The messages of a datagram.
+/// Iterates over the messages of a datagram.
 pub(in crate::kernel) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
     std::iter::from_fn(move || {
         let message = NetlinkBuffer::new_checked(bytes).ok()?;

@@ -1,7 +1,7 @@
 //! Blocking rtnetlink: one socket, several requests in one send, all their acknowledgements awaited together, dumps.
 //!
-//! The kernel works a request off inside `send` (linux/net/netlink/af_netlink.c, `netlink_unicast_kernel`), so the
-//! answers are waiting when it returns; a receive never waits for anything but the next part of a dump.
+//! The kernel processes a request inside `send` (linux/net/netlink/af_netlink.c, `netlink_unicast_kernel`), so the
+//! answers are available when it returns; a receive waits only for the next part of a dump.
 
 use std::fmt;
 use std::io;
@@ -19,31 +19,31 @@ use nix::sys::time::{TimeVal, TimeValLike};
 
 use crate::kernel::KernelError;
 
-/// Requests per send: their answers must fit into the receive buffer, or the kernel drops them. A link takes some 5 KiB
-/// of it, and 208 KiB (`net.core.rmem_default`) is what there is where [`RECEIVE_BUFFER`] is not granted.
+/// Requests per send: their answers must fit into the receive buffer, or the kernel drops them. A link takes some 5
+/// KiB, and the buffer has 208 KiB (`net.core.rmem_default`) if [`RECEIVE_BUFFER`] is not granted.
 const BATCH: usize = 32;
 /// Bytes.
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// Bytes; the kernel fills at most 32 KiB per datagram of a dump.
 const DATAGRAM: usize = 64 << 10;
-/// A kernel that does not answer for so long is reported instead of waited for.
+/// If the kernel does not answer for this long, an error is reported.
 const PATIENCE_SECONDS: i64 = 30;
-/// How often a dump that the kernel calls inconsistent is taken again.
+/// How often a dump that the kernel marks as inconsistent is repeated.
 const DUMP_ATTEMPTS: usize = 16;
 /// `NLMSG_ERROR` and `NLMSG_DONE` (linux/netlink.h).
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// `sizeof(struct nlmsghdr)`.
 const HEADER: usize = 16;
-/// `NLMSGERR_ATTR_MSG`: the kernel's own words, NUL-terminated.
+/// `NLMSGERR_ATTR_MSG`: the kernel's error message, NUL-terminated.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// What the kernel refused, with its own words where it has some.
+/// The kernel's refusal of a request, with the kernel's error message if there is one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NetlinkError {
     /// The error number (`EEXIST`, …).
     pub errno: i32,
-    /// The extended acknowledgement.
+    /// The message of the extended acknowledgement.
     pub text: Option<String>,
 }
 
@@ -72,7 +72,7 @@ impl From<NetlinkError> for io::Error {
     }
 }
 
-/// Turns what the kernel said into a [`KernelError::Io`]: `.map_err(failed("create bridge", name, "see `dmesg`"))`.
+/// Turns the kernel's error into a [`KernelError::Io`]: `.map_err(failed("create bridge", name, "see `dmesg`"))`.
 pub fn failed<E: Into<io::Error>>(
     attempted: &'static str,
     on: impl fmt::Display,
@@ -89,31 +89,32 @@ pub struct Request {
 }
 
 impl Request {
-    /// Create; refused with `EEXIST` when it is there.
+    /// Create; refused with `EEXIST` if the object exists.
     pub fn create(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_CREATE | NLM_F_EXCL }
     }
 
-    /// Create, or replace what is there.
+    /// Create, or replace the existing object.
     pub fn replace(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_CREATE | NLM_F_REPLACE }
     }
 
-    /// Change, delete or get what is there.
+    /// Change, delete or get an existing object.
     pub fn plain(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: 0 }
     }
 
-    /// Get what the kernel otherwise tells its listeners only (`qdisc_notify`, net/sched/sch_api.c, before Linux 6.13).
+    /// Get an object that the kernel otherwise sends to listeners only (`qdisc_notify`, net/sched/sch_api.c, before
+    /// Linux 6.13).
     pub fn echoed(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_ECHO }
     }
 }
 
-/// What became of one request: the messages it was answered with, or why it was refused.
+/// The outcome of one request: the reply messages, or the refusal.
 pub type Outcome = Result<Vec<RouteNetlinkMessage>, NetlinkError>;
 
-/// An rtnetlink socket of the network namespace in which it was opened, wherever it is used.
+/// An rtnetlink socket. It works in the network namespace in which it was opened, wherever it is used.
 pub struct Netlink {
     socket: Socket,
     sequence: u32,
@@ -152,7 +153,7 @@ impl Netlink {
         Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(DATAGRAM) })
     }
 
-    /// Sends the requests in order and tells what became of each; one that is refused does not stop the others.
+    /// Sends the requests in order and returns the outcome of each; a refused one does not stop the others.
     pub fn send(&mut self, requests: &[Request]) -> io::Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(requests.len());
         for batch in requests.chunks(BATCH) {
@@ -177,7 +178,7 @@ impl Netlink {
         self.send(&[request])?.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 
-    /// Everything of the kind that the message asks for. Taken again while the kernel says that it changed meanwhile.
+    /// Returns all objects of the message's kind. Repeated while the kernel reports that they changed meanwhile.
     pub fn dump(&mut self, message: &RouteNetlinkMessage) -> Outcome {
         for _ in 0..DUMP_ATTEMPTS {
             if let Some(messages) = self.dump_once(message.clone())? {
@@ -220,7 +221,7 @@ impl Netlink {
         message.finalize();
         let start = bytes.len();
         let length = message.buffer_len();
-        // NLMSG_ALIGN: the next message begins at a multiple of 4.
+        // NLMSG_ALIGN: messages begin at a multiple of 4.
         bytes.resize(start + length.next_multiple_of(4), 0);
         if let Some(place) = bytes.get_mut(start..start + length) {
             message.serialize(place);
@@ -236,7 +237,7 @@ impl Netlink {
             for part in Parts(&self.buffer) {
                 let part = part?;
                 let place = part.sequence_number().wrapping_sub(first) as usize;
-                // An answer to a request whose caller gave up has another number.
+                // Answers to a request whose caller gave up have another number.
                 let Some(outcome) = outcomes.get_mut(place) else { continue };
                 if part.message_type() == NLMSG_ERROR {
                     open = open.saturating_sub(1);
@@ -266,7 +267,7 @@ impl Netlink {
     }
 }
 
-/// More room for what the kernel says; without the capability in the machine's first user namespace it stays as it is.
+/// Enlarges the receive buffer; without the capability in the initial user namespace it keeps its size.
 pub(in crate::kernel) fn ask_for_buffer(socket: &Socket, bytes: usize) {
     if let Err(error) = setsockopt(socket, sockopt::RcvBufForce, &bytes) {
         tracing::debug!(%error, bytes, "the receive buffer keeps its size");
@@ -298,7 +299,7 @@ impl<'a> Iterator for Parts<'a> {
     }
 }
 
-/// A message this build cannot read (a newer kernel's) is left out, and said once per message.
+/// A message that this build cannot parse (a newer kernel's) is skipped and logged once per message.
 pub(in crate::kernel) fn parsed(kind: u16, payload: &[u8]) -> Option<RouteNetlinkMessage> {
     match RouteNetlinkMessage::parse_with_param(payload, kind) {
         Ok(message) => Some(message),
@@ -320,8 +321,8 @@ fn refusal(part: &NetlinkBuffer<&[u8]>) -> Option<NetlinkError> {
     Some(NetlinkError { errno: -code, text })
 }
 
-/// The text attribute. In `NLMSG_ERROR` it stands behind the code and the header of the request, or the whole request
-/// where it is not capped; in `NLMSG_DONE` behind the code.
+/// The text attribute. In `NLMSG_ERROR` it follows the code and the header of the request, or the whole request if it
+/// is not capped; in `NLMSG_DONE` it follows the code.
 fn said(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
     let start = match kind {
         NLMSG_DONE => 4,

@@ -1,4 +1,4 @@
-//! Which network namespaces other container engines made: told by where they are, or by the control group of their
+//! Detects network namespaces that other container engines made, by their path or by the control group of their
 //! process.
 
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 /// Hex digits of a container's id, in all engines.
 const ID: usize = 64;
-/// The folders in which engines keep namespaces, and how the files there begin.
+/// The folders in which engines keep namespaces, and the prefixes of the files there.
 const PLACES: [(&str, &str); 3] = [("docker/netns", ""), ("run/netns", "netns-"), ("run/netns", "cni-")];
 
 /// Whether an engine made the namespace at that path for one of its containers.

@@ -1,4 +1,4 @@
-//! Network namespaces: who one is, whether it is still there, and a visit on a thread that dies inside.
+//! Network namespaces: identity, existence, and jobs on a thread that enters a namespace and ends there.
 
 pub(super) mod engines;
 pub mod monitor;
@@ -21,15 +21,15 @@ use crate::os::sys;
 
 /// `NSFS_MAGIC` (linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
-/// Bytes; a visitor writes a few small files and opens sockets.
+/// Bytes; the thread writes a few small files and opens sockets.
 const VISITOR_STACK: usize = 256 << 10;
 
 fn none(path: &Path, why: impl std::fmt::Display) -> KernelError {
     KernelError::NoNetns { path: path.to_owned(), why: why.to_string() }
 }
 
-/// What an error at the path means: that no namespace is there, unless it is only that this machine lacks something for
-/// now, which says nothing about the namespace and must not make anybody let it go.
+/// Interprets an error at the path: there is no namespace, unless the error is only a temporary lack of resources. That
+/// says nothing about the namespace, so it must not lead to its release.
 fn failed_at(path: &Path, error: io::Error) -> KernelError {
     match error.raw_os_error() {
         Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN | libc::EINTR) => {
@@ -44,9 +44,9 @@ fn failed_at(path: &Path, error: io::Error) -> KernelError {
     }
 }
 
-/// Opens the namespace file at the path. Fails with `NoNetns` when none is there.
+/// Opens the namespace file at the path. Fails with `NoNetns` if there is no namespace.
 fn open(path: &Path) -> Result<File, KernelError> {
-    // Not blocking: the path may be anybody's, and a fifo without a writer would hang here.
+    // Non-blocking: the path may be any file, and opening a fifo without a writer would block here.
     let options = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = options.map_err(|error| failed_at(path, error))?;
     let kind = fstatfs(&file).map_err(|error| failed_at(path, error.into()))?;
@@ -66,7 +66,7 @@ fn inode(file: &File, path: &Path) -> Result<(u64, u64), KernelError> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Tells who the namespace at the path is. The one that netd itself is in is refused: it is the host, no container.
+/// Identifies the namespace at the path. netd's own namespace is refused: it is the host, not a container.
 pub fn identify(path: &Path) -> Result<Netns, KernelError> {
     let file = open(path)?;
     let (device, inode_number) = inode(&file, path)?;
@@ -79,8 +79,8 @@ pub fn identify(path: &Path) -> Result<Netns, KernelError> {
     Ok(Netns { path: path.to_owned(), id: NetnsId { device, inode: inode_number, cookie } })
 }
 
-/// Opens exactly that namespace: device and inode are compared here; the cookie where the visit has a socket inside
-/// ([`same_cookie`]).
+/// Opens exactly that namespace. Device and inode are compared here; the cookie is compared when the visit has a socket
+/// inside ([`same_cookie`]).
 pub fn open_exactly(netns: &Netns) -> Result<File, KernelError> {
     let file = open(&netns.path)?;
     if inode(&file, &netns.path)? != (netns.id.device, netns.id.inode) {
@@ -89,12 +89,12 @@ pub fn open_exactly(netns: &Netns) -> Result<File, KernelError> {
     Ok(file)
 }
 
-/// What is there now is not what was meant.
+/// The error for a different namespace at the path.
 pub fn another(netns: &Netns) -> KernelError {
     none(&netns.path, "another network namespace is there now")
 }
 
-/// Whether a socket inside tells the cookie that the namespace had, as far as both are known.
+/// Whether a socket in the namespace reports the cookie that the namespace had, as far as both are known.
 pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
     match (netns.id.cookie, sys::netns_cookie(socket)) {
         (Some(then), Some(now)) => then == now,
@@ -102,7 +102,7 @@ pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
     }
 }
 
-/// Whether that very namespace is still at its path. One that cannot be looked at for now is.
+/// Whether that very namespace is still at its path. A namespace that cannot be checked for now counts as alive.
 pub fn alive(netns: &Netns) -> bool {
     let file = match open_exactly(netns) {
         Ok(file) => file,
@@ -113,22 +113,22 @@ pub fn alive(netns: &Netns) -> bool {
         return true;
     }
     let socket = visit(file, Netlink::open).and_then(Visit::end);
-    // A namespace that cannot be entered for want of memory or threads is there all the same.
+    // A namespace that cannot be entered for lack of memory or threads exists all the same.
     socket.map_or(true, |socket| same_cookie(netns, &socket))
 }
 
-/// A thread inside a namespace, at work.
+/// A running job on a thread in a namespace.
 pub struct Visit<T>(JoinHandle<io::Result<T>>);
 
 impl<T> Visit<T> {
-    /// Waits for its result.
+    /// Waits for the result.
     pub fn end(self) -> io::Result<T> {
         self.0.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside the namespace panicked")))
     }
 }
 
-/// Enters the namespace on a thread of its own and does the job there. The thread never comes back out: a thread that
-/// did, and failed at it, would go on in the wrong namespace.
+/// Enters the namespace on a separate thread and runs the job there. The thread never returns to the former namespace:
+/// if returning failed, it would continue in the wrong one.
 pub fn visit<T: Send + 'static>(
     namespace: File,
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::kernel::testing::lab::Parked;
 
-    /// A daemon without descriptors took every container for gone.
+    /// A daemon without free descriptors once took all containers for ended.
     #[test]
     fn what_the_machine_lacks_for_now_does_not_make_a_namespace_go() {
         let path = Path::new("/run/netns/web");

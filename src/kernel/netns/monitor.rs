@@ -1,6 +1,6 @@
-//! Tells when a network namespace is no longer at its path: the file of a named one was deleted, or the process whose it
-//! was has ended. The kernel would not tell by its interfaces, which stay as long as the namespace does, and that stays as
-//! long as the name service has sockets in it.
+//! Reports when a network namespace is no longer at its path: the file of a named one was deleted, or the process that
+//! it belonged to has ended. Link notifications do not report this, because the interfaces stay as long as the
+//! namespace, and the namespace stays as long as the name service has sockets in it.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,12 +17,12 @@ use crate::kernel::{KernelError, KernelEvent, Tell, netns};
 use crate::model::endpoint::Netns;
 use crate::os::sys;
 
-/// The folders' key; processes have others.
+/// The key of the folders; processes have other keys.
 const FOLDERS: u64 = 0;
-/// Events that are told at once.
+/// How many events are read at once.
 const EVENTS: usize = 16;
 
-/// A thread that waits for namespaces to go, as long as the process lives.
+/// A thread that waits for namespaces to end, for as long as the process lives.
 #[derive(Clone)]
 pub struct NetnsWatch(Arc<Shared>);
 
@@ -35,7 +35,7 @@ struct Shared {
 #[derive(Default)]
 struct Watched {
     spaces: BTreeMap<PathBuf, Space>,
-    /// The folder of each watch, and how many of the spaces are in it.
+    /// The folder of each watch, and how many watched namespaces are in it.
     folders: BTreeMap<WatchDescriptor, (PathBuf, usize)>,
     last_key: u64,
 }
@@ -45,11 +45,11 @@ struct Space {
     by: By,
 }
 
-/// What tells of a namespace's end.
+/// How the end of a namespace is noticed.
 enum By {
     /// Its file is deleted from a folder.
     Folder(WatchDescriptor),
-    /// Its process ends: the descriptor can be read then. It is waited for until it is closed.
+    /// Its process ends: then the descriptor becomes readable. It is watched until it is closed.
     Process { key: u64, _pidfd: OwnedFd },
 }
 
@@ -60,7 +60,7 @@ impl std::fmt::Debug for NetnsWatch {
 }
 
 impl NetnsWatch {
-    /// Starts the thread; it watches nothing yet.
+    /// Starts the thread, without any watch yet.
     pub fn start(tell: Tell) -> Result<Self, KernelError> {
         let started = || -> io::Result<Self> {
             let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -74,7 +74,7 @@ impl NetnsWatch {
         started().map_err(failed("watch", "network namespaces", "see `ulimit -n` and fs.inotify.max_user_instances"))
     }
 
-    /// Watches a namespace from now on; false when it is gone already, and nothing is watched.
+    /// Watches a namespace from now on. Returns false, and watches nothing, if it has already ended.
     pub fn add(&self, netns: &Netns) -> Result<bool, KernelError> {
         let look = "see `ulimit -n` and fs.inotify.max_user_watches";
         self.0.add(netns).map_err(failed("watch the namespace", netns.path.display(), look))?;
@@ -85,7 +85,7 @@ impl NetnsWatch {
         Ok(there)
     }
 
-    /// Watches it no longer.
+    /// Stops watching it.
     pub fn remove(&self, netns: &Netns) {
         self.0.remove(&mut self.0.lock(), &netns.path);
     }
@@ -93,7 +93,7 @@ impl NetnsWatch {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Watched> {
-        // Nothing that can panic happens while it is held.
+        // No code that holds the lock can panic.
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -126,7 +126,7 @@ impl Shared {
         *count -= 1;
         if *count == 0 {
             watched.folders.remove(&watch);
-            // It is gone with the folder.
+            // The watch was removed with the folder.
             let _ = self.inotify.rm_watch(watch);
         }
     }
@@ -145,34 +145,34 @@ impl Shared {
             let paths: Vec<PathBuf> = events[..count].iter().flat_map(|event| self.concerned(event.data())).collect();
             for path in paths {
                 if self.is_gone(&path) {
-                    // Not under the lock: who is told may be waiting for it.
+                    // Called without the lock: the callee may be waiting for it.
                     tell(KernelEvent::NetnsGone(path));
                 }
             }
         }
     }
 
-    /// The paths of the namespaces that an event may be about.
+    /// The paths of the namespaces that an event may concern.
     fn concerned(&self, key: u64) -> Vec<PathBuf> {
         let watched = self.lock();
         if key != FOLDERS {
             let is = |space: &Space| matches!(&space.by, By::Process { key: own, .. } if *own == key);
             return watched.spaces.iter().filter(|(_, space)| is(space)).map(|(path, _)| path.clone()).collect();
         }
-        // Fails when another event took what there was.
+        // Fails if another event already consumed them.
         let events = self.inotify.read_events().unwrap_or_default();
         let mut paths = Vec::new();
         for event in events {
             match (event.name, watched.folders.get(&event.wd)) {
                 (Some(name), Some((folder, _))) => paths.push(folder.join(name)),
-                // The folder itself is gone, or events were lost.
+                // The folder itself was removed, or events were lost.
                 _ => paths.extend(watched.spaces.keys().cloned()),
             }
         }
         paths
     }
 
-    /// Whether the watched namespace is not at its path any more; it is not watched then.
+    /// Whether the watched namespace is no longer at its path; if so, the watch is removed.
     fn is_gone(&self, path: &Path) -> bool {
         let mut watched = self.lock();
         let gone = watched.spaces.get(path).is_some_and(|space| netns::open_exactly(&space.netns).is_err());
@@ -183,7 +183,7 @@ impl Shared {
     }
 }
 
-/// The process, or the thread of one, whose namespace the path is: `/proc/PID/ns/net`, `/proc/PID/task/TID/ns/net`.
+/// The process or thread whose namespace the path is: `/proc/PID/ns/net`, `/proc/PID/task/TID/ns/net`.
 fn process(path: &Path) -> Option<(u32, bool)> {
     let words: Vec<&str> = path.to_str()?.strip_prefix("/proc/")?.split('/').collect();
     match words.as_slice() {

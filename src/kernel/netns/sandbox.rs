@@ -1,9 +1,10 @@
-//! The sandbox of `netd run`: a process in a network and mount namespace of its own that waits to become the command.
+//! The sandbox of `netd run`: a process in its own network and mount namespace that waits to become the command.
 //!
-//! `netd` starts itself again with a hidden verb ([`VERB`]); that child makes its namespaces, reports ready, waits until
-//! it is connected and told its resolv.conf and hosts, covers the host's files with them (nothing is written on the
-//! host) and becomes the command. Two pipes, handed down by number, carry the talk; when the parent dies before it says
-//! go, the child ends. [`Sandbox`] is the parent's side, [`child()`] the child's.
+//! `netd` starts itself again with a hidden verb ([`VERB`]). That child makes its namespaces, reports ready, waits
+//! until it is connected and has received its resolv.conf and hosts, covers the host's files with them (nothing is
+//! written on the host) and becomes the command. They communicate through two pipes that are passed by number; if the
+//! parent dies before it sends the start message, the child exits. [`Sandbox`] is the parent's side, [`child()`] the
+//! child's.
 
 mod child;
 
@@ -27,20 +28,20 @@ use crate::os::sys;
 
 pub use child::{ChildFailure, child};
 
-/// The hidden verb; the rest of the arguments goes to [`child()`].
+/// The hidden verb; the remaining arguments go to [`child()`].
 pub const VERB: &str = "__sandbox";
-/// What the child says when its namespaces stand; anything else is its error.
+/// The child's message once its namespaces exist; anything else is its error.
 const READY: &str = "ready";
 const LOOK: &str = "`netd run` needs root, to make namespaces";
-/// The signals that are passed on to the command.
+/// The signals that are forwarded to the command.
 const FORWARDED: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGINT];
 /// `si_code` of a signal that the terminal sent (asm-generic/siginfo.h): it went to the whole foreground process group.
 const SI_KERNEL: i32 = 0x80;
-/// A shell's exit code of a command that died of a signal is 128 and the signal's number.
+/// The exit code of a command that a signal ended, as in a shell: this plus the signal's number.
 const SIGNALLED: i32 = 128;
 
-/// A process that waits in its own namespaces, or the command it became. Killed when dropped before its end.
+/// A process that waits in its own namespaces, or the command that it became. Killed if dropped before it ends.
 #[derive(Debug)]
 pub struct Sandbox {
     child: Child,
@@ -51,15 +52,15 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts the child and returns when its namespaces stand. From then on the calling thread holds back the signals
-    /// that [`Sandbox::wait`] passes on: call it on the program's only thread.
+    /// Starts the child and returns when its namespaces exist. From then on the calling thread blocks the signals that
+    /// [`Sandbox::wait`] forwards: call it on the program's only thread.
     pub fn start(command: &[OsString]) -> Result<Self, KernelError> {
         let mut netd = Command::new("/proc/self/exe");
         netd.arg0("netd");
         Self::start_as(netd, command)
     }
 
-    /// `program`: runs [`child()`] with what follows [`VERB`].
+    /// `program`: runs [`child()`] with the arguments after [`VERB`].
     fn start_as(mut program: Command, command: &[OsString]) -> Result<Self, KernelError> {
         let on = || command.first().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         let mut start = || -> io::Result<(Self, File)> {
@@ -88,13 +89,13 @@ impl Sandbox {
         }
     }
 
-    /// The process: its network namespace is `/proc/PID/ns/net`.
+    /// The process id; the network namespace is `/proc/PID/ns/net`.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Lets it become the command, with these contents as its `/etc/resolv.conf` and `/etc/hosts`. Whether the command
-    /// could be started, and whether it was killed before, shows in the exit code of [`Sandbox::wait`].
+    /// Lets the child become the command, with these contents as its `/etc/resolv.conf` and `/etc/hosts`. The exit code
+    /// of [`Sandbox::wait`] shows whether the command could be started, and whether it was killed before.
     pub fn go(&mut self, resolv_conf: &str, hosts: &str) -> Result<(), KernelError> {
         let Some(mut pipe) = self.go.take() else { return Ok(()) };
         let mut message = Vec::new();
@@ -110,8 +111,9 @@ impl Sandbox {
         }
     }
 
-    /// Waits for the command's end, passing signals on to it, and returns its exit code as a shell has it: 128 and the
-    /// signal's number where it died of one. A signal from the terminal is not passed on: the command got it, too.
+    /// Waits for the end of the command, forwarding signals to it, and returns its exit code as a shell does: 128 plus
+    /// the signal's number if a signal ended it. A signal from the terminal is not forwarded, because the command
+    /// receives it, too.
     pub fn wait(&mut self) -> Result<u8, KernelError> {
         let status = self.forward_until_end().map_err(failed("wait for", "the command", "see `ps`"))?;
         self.ended = true;
@@ -144,14 +146,14 @@ impl Sandbox {
         if info.ssi_code == SI_KERNEL {
             return Ok(());
         }
-        // It is not waited for yet, so the number is its own; and it may have ended by itself meanwhile.
+        // The process has not been waited for, so its id cannot have been reused; it may have ended meanwhile.
         match kill(Pid::from_raw(self.child.id() as i32), signal) {
             Ok(()) | Err(Errno::ESRCH) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Ends it at once: connecting failed.
+    /// Kills it at once, if connecting failed.
     pub fn abort(self) {
         drop(self);
     }
@@ -160,7 +162,7 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         if !self.ended {
-            // It may have ended by itself; then there is nothing to kill.
+            // It may have ended already; then there is nothing to kill.
             let _ = self.child.kill().and_then(|()| self.child.wait());
         }
         restore(&self.mask);
@@ -173,7 +175,7 @@ fn restore(mask: &SigSet) {
     }
 }
 
-/// The command as it is shown in an error.
+/// The command as shown in an error.
 fn shown(command: &OsStr) -> std::borrow::Cow<'_, str> {
     command.to_string_lossy()
 }

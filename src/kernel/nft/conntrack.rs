@@ -1,9 +1,10 @@
-//! Connection tracking: entries that outlive what they were made for are deleted (ctnetlink,
+//! Connection tracking: deletes entries that outlive what they were made for (ctnetlink,
 //! linux/netfilter/nfnetlink_conntrack.h).
 //!
-//! The address translation of a flow is decided by its first packet and kept in its entry: UDP from a fixed port would
-//! go on to a container that is gone, or never find the one that has come. Walking the table costs about 15 ms however
-//! empty it is; a deletion that the kernel filters costs 0.2 ms, so that is the way where the filter can say it.
+//! The first packet of a flow determines its address translation, which is stored in the entry. Without the deletion,
+//! UDP from a fixed port would continue to reach a container that no longer exists, or never reach a new one. Walking
+//! the table costs about 15 ms even if it is empty; a deletion that the kernel filters costs 0.2 ms, so that is used if
+//! the filter can express it.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -26,7 +27,7 @@ use crate::model::publication::Protocol;
 const ID: u16 = 12;
 const ZONE: u16 = 18;
 const FILTER: u16 = 25;
-/// `CTA_FILTER_ORIG_FLAGS`, `CTA_FILTER_REPLY_FLAGS`: which fields of the tuples count.
+/// `CTA_FILTER_ORIG_FLAGS`, `CTA_FILTER_REPLY_FLAGS`: which fields of the tuples are compared.
 const ORIG_FLAGS: u16 = 1;
 const REPLY_FLAGS: u16 = 2;
 /// `CTA_FILTER_F_CTA_IP_SRC`, `_IP_DST`, `_PROTO_NUM`, `_PROTO_DST_PORT` (net/netfilter/nf_internals.h).
@@ -34,11 +35,11 @@ const IP_SRC: u32 = 1 << 0;
 const IP_DST: u32 = 1 << 1;
 const PROTO_NUM: u32 = 1 << 3;
 const PROTO_DST_PORT: u32 = 1 << 5;
-/// Filtered deletions up to here; more are dearer than reading the whole table once.
+/// The maximum number of filtered deletions; more cost more than reading the whole table once.
 const MANY: usize = 32;
 
-/// Deletes the entries that the flows name, in the network namespace of the calling thread. Entries of other ports,
-/// addresses or protocols stay; a host port over TCP names none, because its connections end by themselves.
+/// Deletes the entries that the flows describe, in the network namespace of the calling thread. Entries of other ports,
+/// addresses or protocols stay. A host port over TCP describes none, because its connections end by themselves.
 pub fn forget(flows: &[Flows]) -> Result<(), KernelError> {
     let failed = |source| KernelError::Io {
         attempted: "delete entries of",
@@ -65,7 +66,7 @@ fn forget_all(netfilter: &mut Netfilter, flows: &[&Flows]) -> io::Result<()> {
         Err(io::Error::from_raw_os_error(libc::EINVAL))
     };
     match filtered {
-        // Too many, or an older kernel that takes a filter for an incomplete entry.
+        // Too many flows, or an older kernel that takes a filter for an incomplete entry.
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             sweep(netfilter, Family::V4, &[], flows).and_then(|()| sweep(netfilter, Family::V6, &[], flows))
         }
@@ -88,7 +89,7 @@ fn forget_filtered(netfilter: &mut Netfilter, flow: &Flows) -> io::Result<()> {
                 ProtoTuple::DestinationPort(port.port),
             ])];
             if port.address.is_unspecified() {
-                // Of every local address, and no filter can say "local".
+                // This concerns every local address, and no filter can express "local".
                 let filter = filter(PROTO_NUM | PROTO_DST_PORT, 0);
                 let wanted = [ConntrackAttribute::CtaTupleOrig(tuple), filter];
                 return sweep(netfilter, Family::of(port.address), &wanted, &[flow]);
@@ -110,9 +111,9 @@ fn filter(orig: u32, reply: u32) -> ConntrackAttribute {
     ConntrackAttribute::Other(DefaultNla::new(FILTER | NLA_F_NESTED, value))
 }
 
-/// Deletes one entry, or those that a filter names; that there is none is fine.
+/// Deletes one entry, or those that a filter matches; finding none is no error.
 ///
-/// Each request names at least a part of an entry. One without any would delete the whole table.
+/// Each request must name at least a part of an entry: one without any would delete the whole table.
 fn delete(netfilter: &mut Netfilter, family: Family, what: &[ConntrackAttribute]) -> io::Result<()> {
     match netfilter.ask(&message(family, ConntrackMessageType::Delete, what), 0) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
@@ -120,8 +121,8 @@ fn delete(netfilter: &mut Netfilter, family: Family, what: &[ConntrackAttribute]
     }
 }
 
-/// A message of that kind with these attributes. Version 1 of the header: the family counts. The crate would lose the
-/// nested flag of attributes that it does not know, without which the kernel takes no filter.
+/// A message of that type with these attributes. Version 1 of the header makes the family count. The crate would lose
+/// the nested flag of attributes that it does not know, and without the flag the kernel accepts no filter.
 fn message(family: Family, kind: ConntrackMessageType, attributes: &[ConntrackAttribute]) -> NetfilterMessage {
     let family = match family {
         Family::V4 => NetfilterProtoFamily::IPv4,
@@ -141,7 +142,7 @@ fn message(family: Family, kind: ConntrackMessageType, attributes: &[ConntrackAt
     NetfilterMessage::new(NetfilterHeader::new(family, 1, 0), inner)
 }
 
-/// Reads the entries that are wanted (an older kernel gives all) and deletes those that belong to the flows.
+/// Reads the wanted entries (an older kernel returns all) and deletes those that belong to the flows.
 fn sweep(netfilter: &mut Netfilter, family: Family, wanted: &[ConntrackAttribute], flows: &[&Flows]) -> io::Result<()> {
     let entries = netfilter.ask(&message(family, ConntrackMessageType::Get, wanted), NLM_F_DUMP)?;
     for entry in entries {
@@ -159,7 +160,7 @@ fn sweep(netfilter: &mut Netfilter, family: Family, wanted: &[ConntrackAttribute
     Ok(())
 }
 
-/// Whether an entry belongs to a flow, as [`Flows`] says.
+/// Whether an entry belongs to a flow, as defined by [`Flows`].
 fn belongs(flow: &Flows, entry: &[ConntrackAttribute]) -> bool {
     let (mut original, mut reply): (&[Tuple], &[Tuple]) = (&[], &[]);
     for attribute in entry {
@@ -206,7 +207,7 @@ fn destination(tuple: &[Tuple]) -> Option<IpAddr> {
     addresses(tuple).find_map(field)
 }
 
-/// Whether it is an address of this host: only those can be bound to.
+/// Whether it is an address of this host: only local addresses can be bound.
 fn is_local(address: IpAddr) -> bool {
     !address.is_multicast() && UdpSocket::bind((address, 0)).is_ok()
 }
@@ -218,7 +219,7 @@ mod tests {
     use super::*;
     use crate::kernel::testing::throwaway::{in_netns, run};
 
-    /// Entries as seen by `conntrack`: "udp 10.0.0.1:1>10.0.0.2:2", sorted.
+    /// Entries as `conntrack` lists them: "udp 10.0.0.1:1>10.0.0.2:2", sorted.
     fn entries() -> Vec<String> {
         let listing = run("conntrack -L -f ipv4") + &run("conntrack -L -f ipv6");
         let mut entries: Vec<String> = listing.lines().filter(|line| line.contains("src=")).map(entry).collect();
@@ -232,7 +233,7 @@ mod tests {
         format!("{protocol} {}>{}:{}", field("src="), field("dst="), field("dport="))
     }
 
-    /// Creates entries as if they had been seen.
+    /// Creates entries as if their packets had been seen.
     fn create(protocol: &str, source: &str, destination: &str, port: u16, reply: &str) {
         let state = if protocol == "tcp" { " --state ESTABLISHED" } else { "" };
         run(&format!(
@@ -241,7 +242,7 @@ mod tests {
         ));
     }
 
-    /// A host that publishes, and entries that must be left alone.
+    /// A host that publishes ports, and entries that must not be deleted.
     fn with_entries(test: impl FnOnce() + Send) {
         in_netns(|| {
             run("ip addr add 192.0.2.1/24 dev lo");
@@ -267,7 +268,7 @@ mod tests {
         Flows::To(HostPort { address: address.parse().unwrap(), protocol, port })
     }
 
-    /// Forgets, once as it comes and once as on an older kernel, and tells what was forgotten.
+    /// Deletes the entries, once as on this kernel and once as on an older one, and returns what was deleted.
     fn forgotten(flows: &[Flows]) -> Vec<String> {
         let gone = std::sync::Mutex::new(Vec::new());
         for filtered in [true, false] {

@@ -1,5 +1,5 @@
-//! The shape of the table: chains, rules, set and map declarations as the kernel lists them, without what differs from
-//! load to load (handles, counters, use counts). Two tables with equal shapes do the same.
+//! The shape of the table: chains, rules, set and map declarations as the kernel lists them, without what differs
+//! between loads (handles, counters, use counts). Two tables with equal shapes behave identically.
 
 use std::io;
 
@@ -29,7 +29,7 @@ const RULE_EXPRESSIONS: u16 = 4;
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 
-/// The shape of the table in the socket's network namespace; `None`: there is no such table.
+/// The shape of the table in the socket's network namespace; `None` if there is no such table.
 pub(in crate::kernel) fn shape(netfilter: &mut Netfilter) -> io::Result<Option<Vec<u8>>> {
     let name = || TABLE.to_owned();
     let table = NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name())] });
@@ -64,7 +64,7 @@ fn add(shape: &mut Vec<u8>, replies: &[Reply], kinds: &[u16]) {
     }
 }
 
-/// The expressions of a rule; of a counter only that it is there.
+/// The expressions of a rule; of a counter only its presence.
 fn add_expressions(shape: &mut Vec<u8>, list: &[u8]) {
     for (_, expression) in attributes(list) {
         let mut counter = false;

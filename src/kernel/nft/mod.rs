@@ -1,7 +1,7 @@
-//! The firewall in the kernel: the table is shipped whole by one `nft` process, its elements are changed by netlink
-//! batches (0.007 ms each), and both are read back by netlink.
+//! The firewall in the kernel: one `nft` process loads the whole table, netlink batches change its elements (0.007 ms
+//! each), and both are read back by netlink.
 //!
-//! An [`Nft`] works in the network namespace of the thread that made it, and is used from that thread.
+//! An [`Nft`] works in the network namespace of the thread that created it, and is used from that thread.
 
 pub mod conntrack;
 pub(super) mod fingerprint;
@@ -30,16 +30,16 @@ use fingerprint::shape;
 use monitor::{Own, Watch, generation, watch};
 use wire::{Change, DESTROY, decode, list, message, push};
 
-/// What to look at when the firewall does not do what it is told.
+/// What to inspect if the firewall refuses a change.
 const LOOK: &str = "see `nft list table inet netd`";
 
 /// The table `inet netd`.
 #[derive(Debug)]
 pub struct Nft {
     netfilter: Netfilter,
-    /// `NFT_MSG_DESTROYSETELEM`, while the kernel is not known to lack it (before Linux 6.3).
+    /// `NFT_MSG_DESTROYSETELEM`, unless the kernel is known to lack it (before Linux 6.3).
     destroy: Option<u8>,
-    /// What the table must look like, once it was needed.
+    /// The expected shape of the table, once it was needed.
     expected: Option<Vec<u8>>,
     own: Arc<Own>,
     watch: Option<Watch>,
@@ -60,18 +60,19 @@ impl Nft {
         let mut generations = own.lock();
         let before = self.generation().map_err(&failed)?;
         run_nft(&table.to_string()).map_err(&failed)?;
-        // Exactly one transaction happened: it was ours. Otherwise nobody knows which, and the watch tells.
+        // Exactly one transaction happened, and it was netd's. Otherwise it is unknown which one was, and the watch
+        // reports a change.
         let after = self.generation().map_err(&failed)?;
         if after == before.wrapping_add(1) {
             generations.insert(after);
         }
-        // Another nft may write another table.
+        // A different nft may produce a different table.
         self.expected = None;
         Ok(())
     }
 
-    /// Removes and adds elements in one transaction. Removing what is gone and adding what is there is fine; a host
-    /// port that leads elsewhere already fails it.
+    /// Removes and adds elements in one transaction. Removing a missing element and adding an existing one are no
+    /// errors; a host port that already leads elsewhere fails the transaction.
     pub fn change(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
         let (remove, add) = (by_set(remove), by_set(add));
         if remove.is_empty() && add.is_empty() {
@@ -79,7 +80,7 @@ impl Nft {
         }
         if let Some(destroy) = self.destroy {
             match self.commit(Change::Destroy(destroy), &remove, &add) {
-                // An older kernel does not know the message.
+                // An older kernel lacks this message type.
                 Err((Some(Change::Destroy(_)), refused)) if refused.error.raw_os_error() == Some(libc::EINVAL) => {
                     self.destroy = None;
                 }
@@ -96,7 +97,7 @@ impl Nft {
         self.outcome(outcome, &add)
     }
 
-    /// As on a kernel before Linux 6.3.
+    /// Behaves as on a kernel before Linux 6.3.
     #[cfg(test)]
     pub(super) fn forget_destroy(&mut self) {
         self.destroy = Some(u8::MAX);
@@ -122,7 +123,7 @@ impl Nft {
         })
     }
 
-    /// Removing elements from a table that is gone is done; anything else that failed is told.
+    /// Removing elements from a missing table succeeds; any other failure is returned.
     fn outcome(
         &mut self,
         outcome: Result<(), (Option<Change>, Failed)>,
@@ -140,8 +141,8 @@ impl Nft {
         Err(KernelError::Io { attempted, on, source: error, look: LOOK })
     }
 
-    /// What the kernel has: whether the structure is as this netd writes it, and the elements. Entries that form no
-    /// element make the structure different, and are not told.
+    /// The kernel's state: whether the structure is as this netd writes it, and the elements. Entries that form no
+    /// element make the structure different and are not returned.
     pub fn observe(&mut self) -> Result<(Structure, BTreeSet<Element>), KernelError> {
         let failed = failed("read", "table inet netd");
         let Some(shape) = self.shape().map_err(&failed)? else { return Ok((Structure::Missing, BTreeSet::new())) };
@@ -163,8 +164,8 @@ impl Nft {
         shape(&mut self.netfilter)
     }
 
-    /// What the kernel makes of our structure, tried in a network namespace that lives as long as the thread in it.
-    /// So it is known without a file that survives a restart, and whichever nft and kernel are there.
+    /// What the kernel makes of netd's structure, tried in a temporary network namespace that ends with its thread.
+    /// Thus it is known without a file that survives a restart, with any versions of nft and kernel.
     fn expected(&mut self) -> Result<&Vec<u8>, KernelError> {
         if self.expected.is_none() {
             let load = || {
@@ -196,7 +197,7 @@ impl Nft {
         replies.first().and_then(generation).ok_or_else(|| io::Error::other("the kernel told no generation"))
     }
 
-    /// Calls `tell` from a thread of its own whenever somebody else changed our table, until this `Nft` is dropped.
+    /// Calls `tell` from a separate thread whenever another program changed netd's table, until this `Nft` is dropped.
     pub fn watch(&mut self, tell: Arc<dyn Fn(KernelEvent) + Send + Sync>) -> Result<(), KernelError> {
         let watch = watch(Arc::clone(&self.own), self.netfilter.port(), tell);
         self.watch = Some(watch.map_err(failed("watch", "the firewall"))?);
@@ -204,7 +205,7 @@ impl Nft {
     }
 }
 
-/// A change that the kernel refused, and where.
+/// A change that the kernel refused, and its location.
 struct Failed {
     place: Option<(Change, Set)>,
     error: io::Error,
@@ -222,7 +223,7 @@ fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
     sets
 }
 
-/// Runs `nft -j -f -`. The helper of the nftables crate would let go of what nft says on stderr.
+/// Runs `nft -j -f -`. The helper of the nftables crate would discard nft's stderr.
 fn run_nft(json: &str) -> io::Result<()> {
     let mut nft = Command::new("nft");
     nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -231,8 +232,8 @@ fn run_nft(json: &str) -> io::Result<()> {
         io::ErrorKind::NotFound => io::Error::new(error.kind(), "the program nft is not installed"),
         _ => error,
     })?;
-    // nft reads everything before it says anything, so neither waits for the other. One that died closes the pipe;
-    // what it said is more telling.
+    // nft reads all input before it writes anything, so neither waits for the other. If it exited early, the pipe is
+    // closed; its own message is then more useful.
     let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(json.as_bytes()));
     let output = nft.wait_with_output()?;
     if !output.status.success() {

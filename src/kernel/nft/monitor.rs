@@ -1,8 +1,8 @@
-//! Who else changes the firewall: the kernel's notifications, without those that netd causes.
+//! Detects firewall changes by other programs: the kernel's notifications, without those that netd causes.
 //!
-//! A transaction ends with `NFT_MSG_NEWGEN`. It carries the port id of the socket that caused it, which is how our own
-//! batches are known. A transaction of an `nft` process that we start is known by its generation: while one runs, its
-//! caller holds the lock, and the notification waits for what comes of it.
+//! A transaction ends with `NFT_MSG_NEWGEN`. It carries the port id of the socket that caused it, which identifies
+//! netd's own batches. A transaction of an `nft` process that netd started is identified by its generation: while the
+//! process runs, its caller holds the lock, and the handling of the notification waits for the outcome.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,25 +29,25 @@ const NEW_GENERATION: u8 = 15;
 pub(in crate::kernel) const GENERATION_ID: u16 = 1;
 /// `NFPROTO_INET`.
 const INET: u8 = 1;
-/// Room for the notifications of a large transaction, in bytes.
+/// Receive buffer for the notifications of a large transaction, in bytes.
 const RECEIVE: usize = 8 * 1024 * 1024;
-/// Longest datagram of notifications the kernel builds (`NLMSG_GOODSIZE`, at most 8 KiB), with room.
+/// The longest notification datagram that the kernel builds (`NLMSG_GOODSIZE`, at most 8 KiB), with reserve.
 const DATAGRAM: usize = 64 * 1024;
-/// Foreign changes are told together: who reloads a firewall makes many, and ours stands in between.
+/// Foreign changes within this time are reported together: reloading a firewall makes many, with netd's own in between.
 const TOGETHER: Duration = Duration::from_millis(150);
-/// The same for changes of other tables: some hosts make them all the time, and a look at what they mean takes longer.
+/// The same for other tables: on some hosts they change all the time, and evaluating them takes longer.
 const ELSEWHERE: Duration = Duration::from_secs(1);
-/// Generations of our own that nobody has seen announced; more are kept by nobody who watches.
+/// How many of netd's own unannounced generations are remembered; more occur only without a watch.
 const KEPT: usize = 64;
 
-/// What we do to the firewall ourselves.
+/// netd's own changes of the firewall.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Own {
     generations: Mutex<BTreeSet<u32>>,
 }
 
 impl Own {
-    /// To be held while an `nft` process of ours runs.
+    /// To be held while an `nft` process of netd runs.
     pub(in crate::kernel) fn lock(&self) -> MutexGuard<'_, BTreeSet<u32>> {
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         while generations.len() > KEPT {
@@ -60,11 +60,11 @@ impl Own {
 /// A thread that listens until this is dropped.
 #[derive(Debug)]
 pub(in crate::kernel) struct Watch {
-    /// Its other end wakes the thread when this one closes.
+    /// Closing this end wakes the thread at the other one.
     _stop: UnixStream,
 }
 
-/// Listens in the network namespace of the calling thread. `port`: of the socket whose changes are ours.
+/// Listens in the network namespace of the calling thread. `port`: the socket whose changes are netd's own.
 pub(in crate::kernel) fn watch(
     own: Arc<Own>,
     port: u32,
@@ -74,14 +74,14 @@ pub(in crate::kernel) fn watch(
     socket.bind(&SocketAddr::new(0, 0))?;
     socket.add_membership(GROUP)?;
     if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE).is_err() {
-        // Not privileged over the host: the usual limit, and a look at everything when it was too small.
+        // netd may be unprivileged on the host: then the usual limit applies, and an overflow causes a full reconcile.
         socket.set_rx_buf_sz(i32::try_from(RECEIVE).unwrap_or(i32::MAX))?;
     }
     let (stop, stopped) = UnixStream::pair()?;
     let mut listener = Listener { own, port, touched: Touched::default() };
     std::thread::Builder::new().name("nft-watch".into()).spawn(move || {
         let mut buffer = vec![0; DATAGRAM];
-        // Until when a foreign change of our table, or of another one, waits to be told.
+        // When pending foreign changes of netd's table, or of another one, are to be reported.
         let (mut ours, mut others): (Option<Deadline>, Option<Deadline>) = (None, None);
         loop {
             match wait(&socket, &stopped, earlier(ours, others)) {
@@ -121,11 +121,11 @@ fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
 }
 
 enum Woken {
-    /// There is something to read.
+    /// A notification can be read.
     Readable,
     /// The deadline has passed.
     Passed,
-    /// Nobody wants to know any more.
+    /// The watch was dropped.
     Stopped,
 }
 
@@ -134,7 +134,7 @@ fn wait(socket: &Socket, stopped: &UnixStream, until: Option<Deadline>) -> Woken
     let timeout = match until.map(Deadline::remaining) {
         None => PollTimeout::NONE,
         Some(None) => return Woken::Passed,
-        // Rounded up: not to wake before the deadline.
+        // Rounded up, so as not to wake before the deadline.
         Some(Some(left)) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
     };
     match poll(&mut fds, timeout) {
@@ -148,7 +148,7 @@ fn wait(socket: &Socket, stopped: &UnixStream, until: Option<Deadline>) -> Woken
 struct Listener {
     own: Arc<Own>,
     port: u32,
-    /// What the transaction that is being announced changes.
+    /// The tables that the transaction being announced changes.
     touched: Touched,
 }
 
@@ -166,7 +166,7 @@ impl Touched {
 }
 
 impl Listener {
-    /// What the foreign transactions that ended have changed.
+    /// Returns what the completed foreign transactions in the datagram changed.
     fn hear(&mut self, datagram: &[u8]) -> Touched {
         let mut foreign = Touched::default();
         for reply in messages(datagram).filter_map(|message| Reply::parse(&message)) {

@@ -1,4 +1,4 @@
-//! The firewall against the real kernel, seen by `nft`.
+//! The firewall on the real kernel, observed through `nft`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ fn range(host_ip: Option<&str>, first: u16, last: u16, to: &str) -> Element {
     Element::PublishRange(PublishedRange { host_ip, protocol: Protocol::Tcp, ports, to: to.parse().unwrap() })
 }
 
-/// Elements of every kind, with neighbouring subnets and the last of all addresses.
+/// Elements of every kind, with adjacent subnets and the last of all addresses.
 fn every_kind() -> Vec<Element> {
     let name = |text: &str| text.parse().unwrap();
     let mut elements = vec![
@@ -55,7 +55,7 @@ fn every_kind() -> Vec<Element> {
         let subnet = subnet.parse().unwrap();
         elements.extend([Element::Masquerade(subnet), Element::Hairpin(subnet)]);
     }
-    // nft lists intervals of several fields in the order in which they came.
+    // nft lists intervals of several fields in the order of insertion.
     elements.sort();
     elements
 }
@@ -81,7 +81,7 @@ fn elements_by_netlink_are_those_by_nft() {
         nft.change(&[], &every_kind()).unwrap();
         assert_eq!(listing(), by_nft);
         assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
-        // What is there is added again, and what is gone removed again, without harm.
+        // Adding existing elements and removing missing ones again is harmless.
         nft.change(&[], &every_kind()).unwrap();
         assert_eq!(listing(), by_nft);
         nft.change(&every_kind(), &[]).unwrap();
@@ -171,12 +171,12 @@ fn whoever_changes_the_structure_is_noticed() {
             run(&format!("nft {change}"));
             assert_ne!(nft.observe().unwrap().0, Structure::Intact, "{change}");
         }
-        // Another element is a difference in elements, not in structure.
+        // An additional element is a difference in elements, not in structure.
         nft.replace_table(&[]).unwrap();
         run("nft add element inet netd bridges { nd-x }");
         let bridge = Element::Bridge("nd-x".parse().unwrap());
         assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&[bridge])));
-        // Other tables come and go.
+        // Changes of other tables.
         run("nft add table inet other");
         run("nft add chain inet other netd");
         assert_eq!(nft.observe().unwrap().0, Structure::Intact);

@@ -1,8 +1,8 @@
-//! Elements as netlink has them (linux/netfilter/nf_tables.h): encoding for changes, decoding for read-back.
+//! Netlink representation of elements (linux/netfilter/nf_tables.h): encoding for changes, decoding for reading back.
 //!
-//! A key is its fields one after the other, each padded to 4 bytes when there are several. A set of intervals with one
-//! field (rbtree) holds an interval as two elements, its first key and the key after its last; one with several fields
-//! (pipapo) as one element with first and last key.
+//! A key is the concatenation of its fields, each padded to 4 bytes if there are several. An interval set with one
+//! field (rbtree) stores an interval as two elements: its first key, and the key after its last. One with several
+//! fields (pipapo) stores it as one element with first and last key.
 
 use std::net::IpAddr;
 
@@ -19,7 +19,7 @@ use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
 use crate::model::address::{Family, Subnet, address, number};
 use crate::model::publication::{PortRange, Protocol};
 
-/// `NFT_MSG_DESTROYSETELEM` (Linux 6.3): deletes, and does not mind what is not there.
+/// `NFT_MSG_DESTROYSETELEM` (Linux 6.3): deletes, and ignores missing elements.
 pub(in crate::kernel) const DESTROY: u8 = 30;
 /// `NFTA_DATA_VALUE`.
 const DATA_VALUE: u16 = 1;
@@ -40,11 +40,11 @@ const PER_MESSAGE: usize = 400;
 /// What happens to the entries of a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernel) enum Change {
-    /// Add; those that are there already are fine.
+    /// Add; existing entries are no error.
     Add,
-    /// Delete; those that are gone are fine. By this message, [`DESTROY`].
+    /// Delete; missing entries are no error. Uses this message type, [`DESTROY`].
     Destroy(u8),
-    /// Delete; one that is gone fails the batch.
+    /// Delete; a missing entry fails the batch.
     Delete,
 }
 
@@ -84,7 +84,7 @@ fn address_of(set: Set) -> Vec<SetElementList> {
     vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.name().to_owned())]
 }
 
-/// In the family of our table.
+/// A message in the family of netd's table.
 pub(in crate::kernel) fn message(message: NfTablesMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), message)
 }
@@ -94,7 +94,7 @@ pub(in crate::kernel) fn list(set: Set) -> NetfilterMessage {
     message(NfTablesMessage::GetSetElement(SetElementMessage { attributes: address_of(set) }))
 }
 
-/// One entry as one or two elements. Data is needed to add only; to delete, it would have to match.
+/// Encodes one entry as one or two elements. Data is included only for adding; for a deletion it would have to match.
 fn encode(entry: &Entry, change: Change) -> Vec<Vec<SetElementAttribute>> {
     let (mut first, mut last) = (Vec::new(), Vec::new());
     for value in &entry.key {
@@ -112,7 +112,7 @@ fn encode(entry: &Entry, change: Change) -> Vec<Vec<SetElementAttribute>> {
     }
     let mut elements = vec![element];
     if interval && entry.key.len() == 1 {
-        // The key after the last one; none where the interval reaches the end of all keys.
+        // The key after the last one; none if the interval reaches the end of the key space.
         if let Some(end) = successor(last) {
             let key = SetElementAttribute::Key(DataAttribute::Value(end));
             elements.push(vec![key, SetElementAttribute::Flags(SetElementFlags::IntervalEnd)]);
@@ -175,7 +175,7 @@ fn predecessor(mut key: Vec<u8>) -> Option<Vec<u8>> {
     None
 }
 
-/// An element as it came.
+/// A decoded but uninterpreted element.
 struct Raw {
     key: Vec<u8>,
     key_end: Option<Vec<u8>>,
@@ -219,7 +219,7 @@ fn raw(element: &[u8]) -> Raw {
     raw
 }
 
-/// Gives each interval of an rbtree its last key, and drops the elements that only end one.
+/// Sets the last key of each interval of an rbtree set, and drops the elements that only end one.
 fn close_intervals(raws: &mut Vec<Raw>) {
     raws.sort_by(|a, b| (&a.key, !a.end).cmp(&(&b.key, !b.end)));
     let mut next: Option<Vec<u8>> = None;
@@ -245,7 +245,7 @@ fn entry(set: Set, raw: &Raw) -> Option<Entry> {
     }
     let data = match (set.data(), &raw.data) {
         (None, None) => None,
-        // The kernel pads data to its registers.
+        // The kernel pads data to its register size.
         (Some(kind), Some(bytes)) => {
             let bytes = bytes.get(..size(kind))?;
             Some(value(kind, bytes, bytes)?)
@@ -284,7 +284,7 @@ fn value(kind: Kind, low: &[u8], high: &[u8]) -> Option<Value> {
         Kind::Subnet(family) => {
             let (first, last) = (number(ip(low)?), number(ip(high)?));
             let bits = if family == Family::V4 { 32 } else { 128 };
-            // A prefix has as many host bits as first and last differ in.
+            // A prefix has as many host bits as the bits in which first and last differ.
             let host_bits = u128::BITS - (first ^ last).leading_zeros();
             let subnet = Subnet::containing(ip(low)?, u8::try_from(bits - host_bits).ok()?)?;
             (subnet.bounds() == (first, last)).then_some(Value::Subnet(subnet))
@@ -307,7 +307,7 @@ mod tests {
     #[test]
     fn intervals_are_closed_by_the_next_key() {
         let raw = |last: u8, end| Raw { key: vec![10, 0, last, 0], key_end: None, data: None, end };
-        // 10.0.1.0/24 without an end of its own, and 10.0.3.0/24; as the kernel lists them, from the last.
+        // 10.0.1.0/24 without an end element of its own, and 10.0.3.0/24; as the kernel lists them, from the last.
         let mut raws = vec![raw(4, true), raw(3, false), raw(2, true), raw(1, false), raw(0, true)];
         close_intervals(&mut raws);
         let found: Vec<_> = raws.iter().filter_map(|raw| entry(Set::Masquerade(Family::V4), raw)).collect();

@@ -1,9 +1,9 @@
-//! Limits of an interface: `Step::Shape`, `Step::Unshape`, and whether they are as they must be.
+//! Limits of an interface: `Step::Shape`, `Step::Unshape`, and whether they match the target.
 //!
-//! What the host's end of a pair sends is what the container receives: a token bucket on it limits that. What the
-//! container sends only arrives there, and what arrives cannot wait: a filter leads it to an intermediate device
-//! (`ifb`) as if that one sent it, through a token bucket, after which it goes on as if it had just arrived. CNI's
-//! bandwidth plugin does the same.
+//! What the host end of a pair sends is what the container receives: a token bucket on it limits that. What the
+//! container sends only arrives there, and arriving packets cannot be queued: a filter redirects them to an
+//! intermediate device (`ifb`) as if that device sent them, through a token bucket, after which they continue as if
+//! they had just arrived. CNI's bandwidth plugin does the same.
 
 pub(super) mod text;
 pub(super) mod wire;
@@ -21,7 +21,7 @@ use wire::{Bucket, Qdisc, Redirect};
 
 const LOOK: &str = "see `tc qdisc`, `tc filter show ingress` and `dmesg`";
 
-/// What the kernel needs for a request.
+/// The kernel module that a request needs.
 #[derive(Clone, Copy)]
 enum Needs {
     Tbf,
@@ -31,10 +31,10 @@ enum Needs {
 }
 
 impl Needs {
-    /// What to look at when the kernel refused.
+    /// What to inspect if the kernel refused.
     fn look(self, error: &NetlinkError) -> &'static str {
-        // `tc_modify_qdisc`, `tcf_proto_lookup_ops`, `tc_action_load_ops` and `__rtnl_newlink` where they do not know
-        // the kind, after they have asked for the module.
+        // `tc_modify_qdisc`, `tcf_proto_lookup_ops`, `tc_action_load_ops` and `__rtnl_newlink` return these if they do
+        // not know the kind, after they have requested the module.
         if !matches!(error.errno, libc::ENOENT | libc::EOPNOTSUPP) {
             return LOOK;
         }
@@ -54,18 +54,18 @@ impl Needs {
     }
 }
 
-/// What there is of an interface's limits.
+/// The existing limits of an interface.
 #[derive(Debug)]
 pub(super) struct Found {
     /// Index of the interface.
     host: u32,
-    /// What sends for the interface.
+    /// The discipline for what the interface sends.
     pub(super) root: Option<Qdisc>,
-    /// The kind of what carries filters for what it receives.
+    /// The kind of the discipline that carries filters for what it receives.
     ingress: Option<String>,
-    /// Of these filters those that redirect.
+    /// Those of these filters that redirect.
     redirects: Vec<Redirect>,
-    /// The intermediate device, and what sends for it.
+    /// The intermediate device, and the discipline for what it sends.
     pub(super) ifb: Option<(Link, Option<Qdisc>)>,
 }
 
@@ -83,14 +83,14 @@ impl Found {
         Ok(Self { host, root: qdisc(netlink, host, TcHandle::ROOT)?, ingress, redirects, ifb })
     }
 
-    /// Whether what the interface receives is led to the intermediate device.
+    /// Whether what the interface receives is redirected to the intermediate device.
     pub(super) fn redirected(&self) -> bool {
         let ifb = self.ifb.as_ref().map(|(link, _)| link.index);
         self.redirects.first().is_some_and(|first| Some(first.to) == ifb)
     }
 }
 
-/// A discipline of an interface; `None` when there is none, or the interface is gone.
+/// A discipline of an interface; `None` if there is none, or the interface no longer exists.
 fn qdisc(netlink: &mut Netlink, index: u32, place: TcHandle) -> Result<Option<Qdisc>, KernelError> {
     let messages = match netlink.one(Request::echoed(wire::get(index, place))) {
         Err(error) if matches!(error.errno, libc::ENOENT | libc::ENODEV) => return Ok(None),
@@ -102,7 +102,7 @@ fn qdisc(netlink: &mut Netlink, index: u32, place: TcHandle) -> Result<Option<Qd
     }))
 }
 
-/// How many filters there are for what the interface receives, and those that redirect.
+/// The number of filters for what the interface receives, and those that redirect.
 fn filters(netlink: &mut Netlink, index: u32) -> Result<(usize, Vec<Redirect>), KernelError> {
     let messages = netlink.dump(&wire::get_filters(index));
     let messages = messages.map_err(failed("list", format!("the filters of interface number {index}"), LOOK))?;
@@ -114,8 +114,8 @@ fn filters(netlink: &mut Netlink, index: u32) -> Result<(usize, Vec<Redirect>), 
     Ok((found.len(), found.into_iter().flatten().collect()))
 }
 
-/// Limits the interface as it must be. What limits it already gives way, whoever made it; when something fails, what was
-/// made here is taken back and what was changed is put back.
+/// Makes the limits of the interface match the target. Existing limits are replaced, whoever made them; on failure,
+/// what was made here is removed and what was changed is restored.
 pub fn shape(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Result<(), KernelError> {
     let host = link::index(&shaping.host_ifname)?;
     let before = Found::read(netlink, host, shaping)?;
@@ -128,7 +128,7 @@ pub fn shape(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Resul
     done
 }
 
-/// What may be refused for want of something comes first, what only takes away last.
+/// Changes that may be refused for lack of something come first, pure removals last.
 fn apply(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping, before: &Found) -> Result<(), KernelError> {
     let bandwidth = shaping.bandwidth;
     if let Some(rate) = bandwidth.egress {
@@ -155,7 +155,7 @@ fn set_bucket(
     on: &impl std::fmt::Display,
 ) -> Result<(), KernelError> {
     let there = qdisc(netlink, index, TcHandle::ROOT)?;
-    // Something else under our handle: the kernel does not change the kind of what it finds there.
+    // Another kind under netd's handle: the kernel does not change the kind of an existing discipline.
     if there.is_some_and(|there| there.handle == wire::HANDLE && !there.ours()) {
         gone_is_fine(netlink, wire::delete_root(index))?;
     }
@@ -177,7 +177,7 @@ fn gone_is_fine(netlink: &mut Netlink, message: RouteNetlinkMessage) -> Result<(
     }
 }
 
-/// The intermediate device: limited before it comes up. Its index.
+/// Sets up the intermediate device, limited before it comes up. Returns its index.
 fn set_up_ifb(
     netlink: &mut Netlink,
     sysctl: &Sysctl,
@@ -210,14 +210,14 @@ fn set_up_ifb(
     Ok(index)
 }
 
-/// Leads what the interface receives to the intermediate device, and nowhere else.
+/// Redirects what the interface receives to the intermediate device, and nowhere else.
 fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &Found, ifb: u32) -> Result<(), KernelError> {
     let on = &shaping.host_ifname;
     if before.ingress.is_none() {
         let added = netlink.one(Request::create(wire::add_ingress(before.host)));
         added.map_err(Needs::Ingress.refused("prepare to redirect what arrives on", on))?;
     }
-    // There is no changing a filter in place; one that is right already is left alone.
+    // A filter cannot be changed in place; one that already matches is kept.
     if let [only] = before.redirects.as_slice()
         && only.to == ifb
     {
@@ -231,12 +231,12 @@ fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &Found, ifb: u32) 
     added.map_err(Needs::U32.refused("redirect what arrives on", on)).map(drop)
 }
 
-/// To our intermediate device, or to one that is gone.
+/// Whether it redirects to netd's intermediate device, or to one that no longer exists.
 fn ours(redirect: Redirect, found: &Found) -> bool {
     redirect.to == 0 || found.ifb.as_ref().is_some_and(|(link, _)| link.ours() && link.index == redirect.to)
 }
 
-/// Removes these redirects, and what carried them when it carries nothing else.
+/// Removes these redirects, and the discipline that carried them if it carries nothing else.
 fn remove_redirects(netlink: &mut Netlink, host: u32, which: impl Fn(Redirect) -> bool) -> Result<(), KernelError> {
     let Some(ingress) = qdisc(netlink, host, TcHandle::INGRESS)? else { return Ok(()) };
     let (_, redirects) = filters(netlink, host)?;
@@ -247,7 +247,7 @@ fn remove_redirects(netlink: &mut Netlink, host: u32, which: impl Fn(Redirect) -
     if empty && ingress.kind == wire::INGRESS { gone_is_fine(netlink, wire::delete_ingress(host)) } else { Ok(()) }
 }
 
-/// Makes it as it was.
+/// Restores the former limits.
 fn take_back(netlink: &mut Netlink, shaping: &Shaping, before: &Found) -> Result<(), KernelError> {
     put_back(netlink, before.host, before.root.as_ref())?;
     if before.redirects.is_empty() {
@@ -270,8 +270,8 @@ fn put_back(netlink: &mut Netlink, index: u32, before: Option<&Qdisc>) -> Result
     }
 }
 
-/// Takes the limits off each interface, and deletes the intermediate devices all together. What is gone is fine, what is
-/// not ours stays. Goes on to the end and reports the first error.
+/// Removes the limits of each interface, and deletes the intermediate devices together. Missing objects are no error;
+/// those that are not netd's stay. Continues after an error and reports the first one.
 pub fn unshape(netlink: &mut Netlink, shapings: &[Shaping]) -> Result<(), KernelError> {
     let mut done = Ok(());
     for shaping in shapings {
@@ -288,7 +288,7 @@ fn unshape_one(netlink: &mut Netlink, shaping: &Shaping) -> Result<(), KernelErr
     remove_bucket(netlink, host.index).and(redirects)
 }
 
-/// What the limits differ in from what they must be, in words; `None` when they are as they must be.
+/// Describes how the limits differ from the target; `None` if they match.
 pub fn differs(netlink: &mut Netlink, shaping: &Shaping) -> Result<Option<String>, KernelError> {
     let Some(host) = link::get(netlink, &shaping.host_ifname)? else {
         return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));

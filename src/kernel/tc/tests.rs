@@ -1,4 +1,4 @@
-//! Limits in namespaces of their own, seen through `tc -j` and `ip -j`, and by a datagram that passes them.
+//! Limits in separate namespaces, observed through `tc -j` and `ip -j`, and with a datagram that passes them.
 
 use std::net::UdpSocket;
 use std::time::Duration;
@@ -55,7 +55,7 @@ fn shaping(ingress: Option<(u64, u64)>, egress: Option<(u64, u64)>) -> Shaping {
     }
 }
 
-/// Kind, rate in bytes per second and burst in bytes of what sends for the interface.
+/// Kind, rate in bytes per second and burst in bytes of the discipline for what the interface sends.
 fn root(interface: &str) -> (String, u64, u64) {
     let shown = tc(&format!("qdisc show dev {interface}"));
     let root = shown.as_array().unwrap().iter().find(|qdisc| qdisc["root"] == true).unwrap();
@@ -225,7 +225,7 @@ fn extremes_are_kept() {
         for (rate, burst, shown) in [
             (8, 8, (1, 0)),
             (8_000, 1 << 20, (1000, 131_072)),
-            // What containerd gives as burst.
+            // The burst that containerd passes.
             (10_000_000, u64::from(u32::MAX), (1_250_000, 0)),
             (80_000_000, u64::from(u32::MAX), (10_000_000, u64::from(u32::MAX) / 8)),
             (100_000_000_000, 8_000_000, (12_500_000_000, 1_000_000)),
@@ -245,8 +245,8 @@ fn extremes_are_kept() {
     });
 }
 
-/// Sends the largest packet until it arrives; its length. The kernel drops what is sent before it has noticed that a new
-/// pair is up, which takes a moment on a busy machine.
+/// Sends the largest packet until it arrives, and returns its length. The kernel drops what is sent before it has
+/// noticed that a new pair is up, which takes a moment on a busy machine.
 fn arrives(from: &UdpSocket, to: &UdpSocket, address: &str) -> usize {
     to.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut tries = (0..20).map(|_| {

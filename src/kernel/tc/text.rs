@@ -1,10 +1,10 @@
-//! In what the limits of an interface differ from what they must be, in words.
+//! Describes how the limits of an interface differ from the target.
 
 use super::Found;
 use super::wire::{Bucket, Qdisc, TBF};
 use crate::model::bandwidth::{Rate, Shaping};
 
-/// `None` when they are as they must be.
+/// `None` if they match.
 pub(in crate::kernel) fn difference(found: &Found, shaping: &Shaping) -> Option<String> {
     let wanted = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, shaping.mtu));
     let name = shaping.host_ifname.as_str();

@@ -14,15 +14,15 @@ use crate::model::bandwidth::Rate;
 
 /// The token bucket's kind.
 pub(in crate::kernel) const TBF: &str = "tbf";
-/// The kind of the discipline that only carries filters for what arrives.
+/// The kind of the discipline that only carries filters for received packets.
 pub(in crate::kernel) const INGRESS: &str = "ingress";
-/// The handle of every token bucket of ours; `tc qdisc` shows "6e64:".
+/// The handle of every token bucket of netd; `tc qdisc` shows "6e64:".
 pub(in crate::kernel) const HANDLE: TcHandle = TcHandle { major: link::LINK_GROUP as u16, minor: 0 };
 /// The handle of the ingress discipline (`ffff:`), whoever made it.
 const INGRESS_HANDLE: TcHandle = TcHandle { major: 0xffff, minor: 0 };
-/// Where filters for what arrives are attached, to `ingress` as to `clsact`.
+/// Where filters for received packets are attached, with `ingress` as well as with `clsact`.
 const INGRESS_FILTERS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_INGRESS };
-/// Of the redirect; lower ones come first, and 1 is the lowest.
+/// Priority of the redirect; lower ones come first, and 1 is the lowest.
 const PRIORITY: u32 = 1;
 /// `ETH_P_ALL` (linux/if_ether.h).
 const ETH_P_ALL: u16 = 3;
@@ -38,36 +38,35 @@ const QOPT: usize = 36;
 /// `TC_LINKLAYER_ETHERNET`: with it the kernel needs no rate table.
 const ETHERNET: u8 = 1;
 
-/// The kernel gives times in units of 64 ns (`PSCHED_SHIFT`, net/pkt_sched.h; second number of /proc/net/psched), the
-/// same since Linux 2.6.31.
+/// The kernel represents times in units of 64 ns (`PSCHED_SHIFT`, net/pkt_sched.h; second number of /proc/net/psched),
+/// unchanged since Linux 2.6.31.
 const TICK_NS: u128 = 64;
 const SECOND_NS: u128 = 1_000_000_000;
-/// A packet waits at most so long for its tokens once the bucket is empty; as CNI's bandwidth plugin has it.
+/// The longest time that a packet waits for its tokens once the bucket is empty; the same as in CNI's bandwidth plugin.
 const LATENCY_NS: u128 = 25_000_000;
-/// What a frame has besides its MTU: an Ethernet header (linux/if_ether.h, `ETH_HLEN`) and a VLAN tag.
+/// The size of a frame beyond its MTU: an Ethernet header (linux/if_ether.h, `ETH_HLEN`) and a VLAN tag.
 const FRAME: u32 = 14 + 4;
 
-/// A token bucket as it must be, or as the kernel shows it.
+/// A token bucket, as wanted or as the kernel shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernel) struct Bucket {
     /// Bytes per second.
     pub(in crate::kernel) rate: u64,
-    /// The time that filling the bucket takes, in units of 64 ns, modulo 2^32. The kernel shows its size in this form
-    /// only.
+    /// The time that filling the bucket takes, in units of 64 ns, modulo 2^32. The kernel shows the size of the bucket
+    /// only in this form.
     pub(in crate::kernel) ticks: u32,
-    /// Bytes that may wait.
+    /// How many bytes may wait.
     pub(in crate::kernel) limit: u32,
-    /// Bytes in the bucket; the kernel does not show it.
+    /// Size of the bucket in bytes; the kernel does not show it.
     pub(in crate::kernel) burst: Option<u32>,
 }
 
 impl Bucket {
     /// The bucket for a limit of an interface with that MTU.
     ///
-    /// It holds at least one whole frame: what is larger than the bucket is dropped, always (`tbf_enqueue`,
-    /// net/sched/sch_tbf.c), so that a smaller one would not limit the container but cut it off. CNI's bandwidth plugin
-    /// takes such a burst as it is. Packets that are larger because they are still to be segmented are cut into frames
-    /// first.
+    /// It holds at least one whole frame. A packet that is larger than the bucket is always dropped (`tbf_enqueue`,
+    /// net/sched/sch_tbf.c), so a smaller bucket would cut the container off instead of limiting it. CNI's bandwidth
+    /// plugin uses such a burst unchanged. Larger packets that are still to be segmented are first cut into frames.
     pub(in crate::kernel) fn new(rate: Rate, mtu: u32) -> Self {
         let burst = rate.burst_bytes().max(mtu.saturating_add(FRAME));
         let rate = rate.bytes_per_second().max(1);
@@ -75,7 +74,7 @@ impl Bucket {
         Self { rate, ticks: ticks(rate, burst) as u32, limit: queue.min(u32::MAX.into()) as u32, burst: Some(burst) }
     }
 
-    /// Whether what the kernel shows is this bucket.
+    /// Whether the bucket that the kernel shows is this one.
     pub(in crate::kernel) fn is(self, shown: Self) -> bool {
         let off = self.ticks.wrapping_sub(shown.ticks).cast_signed().unsigned_abs();
         // The kernel multiplies by a factor of at least 31 significant bits instead of dividing
@@ -84,19 +83,20 @@ impl Bucket {
         (self.rate, self.limit) == (shown.rate, shown.limit) && off <= rounding
     }
 
-    /// Of the kernel's: computed from the time, and so rounded.
+    /// The burst of a bucket that the kernel shows: computed from the time, and therefore rounded.
     pub(in crate::kernel) fn burst(self) -> u64 {
         let shown = u128::from(self.ticks) * TICK_NS * u128::from(self.rate) / SECOND_NS;
         self.burst.map_or(shown as u64, u64::from)
     }
 
-    /// `TCA_TBF_PARMS`, `TCA_TBF_RATE64` where 32 bits do not hold the rate, and `TCA_TBF_BURST`: with it the kernel
-    /// takes the size of the bucket as it is, without, from the time, which is too coarse for a small one at a high rate.
+    /// `TCA_TBF_PARMS`, `TCA_TBF_RATE64` if the rate does not fit in 32 bits, and `TCA_TBF_BURST`. With the latter the
+    /// kernel uses the size of the bucket as given; without it, it computes the size from the time, which is too coarse
+    /// for a small bucket at a high rate.
     fn options(self) -> Vec<u8> {
         let mut spec = vec![0, ETHERNET];
         spec.extend([0; 6]);
         spec.extend(u32::try_from(self.rate).unwrap_or(u32::MAX).to_ne_bytes());
-        // No peak rate, and so no largest packet at it.
+        // No peak rate, and therefore no largest packet for it.
         spec.extend([0; 12]);
         spec.extend([self.limit.to_ne_bytes(), self.ticks.to_ne_bytes(), [0; 4]].concat());
         let mut options = attribute(TCA_TBF_PARMS, &spec);
@@ -136,7 +136,7 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     [&length.to_ne_bytes()[..], &kind.to_ne_bytes()[..], value].concat()
 }
 
-/// The bytes of an attribute whose meaning the crate does not know.
+/// The bytes of an attribute that the crate does not interpret.
 fn value(attribute: &DefaultNla) -> Vec<u8> {
     let mut bytes = vec![0; attribute.value_len()];
     attribute.emit_value(&mut bytes);
@@ -148,7 +148,7 @@ fn value(attribute: &DefaultNla) -> Vec<u8> {
 pub(in crate::kernel) struct Qdisc {
     /// `tbf`, `noqueue`, …
     pub(in crate::kernel) kind: String,
-    /// Zero for those that the kernel gives itself.
+    /// Zero for those that the kernel creates itself.
     pub(in crate::kernel) handle: TcHandle,
     /// The bucket of a `tbf`.
     pub(in crate::kernel) bucket: Option<Bucket>,
@@ -179,7 +179,7 @@ impl Qdisc {
     }
 }
 
-/// A message about an interface's discipline at that place.
+/// A message about an interface's discipline at that parent.
 fn qdisc(index: u32, parent: TcHandle, handle: TcHandle, kind: Option<&str>) -> TcMessage {
     let mut message = TcMessage::default();
     message.header = TcHeader { index: index.cast_signed(), parent, handle, ..TcHeader::default() };
@@ -187,45 +187,46 @@ fn qdisc(index: u32, parent: TcHandle, handle: TcHandle, kind: Option<&str>) -> 
     message
 }
 
-/// Asks for what sends for the interface (root), or for what receives.
+/// Requests the discipline for what the interface sends (root) or receives.
 pub(in crate::kernel) fn get(index: u32, place: TcHandle) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetQueueDiscipline(qdisc(index, place, TcHandle::UNSPEC, None))
 }
 
-/// A token bucket of ours for what the interface sends.
+/// A token bucket of netd for what the interface sends.
 pub(in crate::kernel) fn set_bucket(index: u32, bucket: Bucket) -> RouteNetlinkMessage {
     let mut message = qdisc(index, TcHandle::ROOT, HANDLE, Some(TBF));
     message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, bucket.options())));
     RouteNetlinkMessage::NewQueueDiscipline(message)
 }
 
-/// Deletes what sends for the interface; the kernel's own takes its place.
+/// Deletes the discipline for what the interface sends; the kernel's default takes its place.
 pub(in crate::kernel) fn delete_root(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::DelQueueDiscipline(qdisc(index, TcHandle::ROOT, TcHandle::UNSPEC, None))
 }
 
-/// The discipline that carries filters for what the interface receives.
+/// Adds the discipline that carries filters for what the interface receives.
 pub(in crate::kernel) fn add_ingress(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::NewQueueDiscipline(qdisc(index, TcHandle::INGRESS, INGRESS_HANDLE, Some(INGRESS)))
 }
 
-/// Deletes it, with every filter that it carries.
+/// Deletes that discipline, with every filter that it carries.
 pub(in crate::kernel) fn delete_ingress(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::DelQueueDiscipline(qdisc(index, TcHandle::INGRESS, INGRESS_HANDLE, Some(INGRESS)))
 }
 
-/// Asks for all filters of what the interface receives.
+/// Requests all filters for what the interface receives.
 pub(in crate::kernel) fn get_filters(index: u32) -> RouteNetlinkMessage {
     RouteNetlinkMessage::GetTrafficFilter(qdisc(index, INGRESS_FILTERS, TcHandle::UNSPEC, None))
 }
 
-/// Priority and protocol as `tcm_info` has them.
+/// Priority and protocol in the format of `tcm_info`.
 fn filter_info() -> u32 {
     PRIORITY << 16 | u32::from(ETH_P_ALL.to_be())
 }
 
-/// A filter that leads whatever the interface receives to another one, as if that one sent it. `u32` with a key that
-/// always matches, as CNI's bandwidth plugin has it: `matchall` would say it more simply, but not every kernel has it.
+/// A filter that redirects everything that the interface receives to another one, as if that one sent it. It is a `u32`
+/// filter with a key that always matches, as in CNI's bandwidth plugin: `matchall` would be simpler, but not every
+/// kernel has it.
 pub(in crate::kernel) fn add_redirect(index: u32, to: u32) -> RouteNetlinkMessage {
     let mut parameters = TcMirror::default();
     let mut generic = TcActionGeneric::default();
@@ -246,17 +247,17 @@ pub(in crate::kernel) fn add_redirect(index: u32, to: u32) -> RouteNetlinkMessag
     RouteNetlinkMessage::NewTrafficFilter(message)
 }
 
-/// A filter at our priority that redirects.
+/// A redirecting filter at netd's priority.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernel) struct Redirect {
-    /// The filter.
+    /// The handle of the filter.
     handle: TcHandle,
-    /// Index of the interface it leads to; 0 when that is gone.
+    /// Index of the target interface; 0 if it no longer exists.
     pub(in crate::kernel) to: u32,
 }
 
 impl Redirect {
-    /// `None` for any other filter.
+    /// Reads the filter; `None` for any other filter.
     pub(in crate::kernel) fn read(message: &TcMessage) -> Option<Self> {
         let options = message.attributes.iter().find_map(|attribute| match attribute {
             TcAttribute::Options(options) if message.header.info == filter_info() => Some(options),
@@ -279,7 +280,7 @@ impl Redirect {
         Some(Self { handle: message.header.handle, to })
     }
 
-    /// Deletes it.
+    /// Deletes the filter.
     pub(in crate::kernel) fn delete(self, index: u32) -> RouteNetlinkMessage {
         let mut message = qdisc(index, INGRESS_FILTERS, self.handle, Some(TcFilterU32::KIND));
         message.header.info = filter_info();

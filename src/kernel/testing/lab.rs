@@ -1,5 +1,5 @@
-//! Test help: a thread with a network namespace of its own that plays the host, further ones that play containers, and
-//! the links between them.
+//! Test help: a thread in its own network namespace that represents the host, further namespaces that represent
+//! containers, and the links between them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::kernel::netns::identify;
 use crate::model::address::Mac;
 use crate::model::host::step::{BridgeLink, EndpointLink, Step};
 
-/// Runs `test` on a thread in a fresh network namespace; a panic in it is the test's.
+/// Runs `test` on a thread in a fresh network namespace; a panic there fails the test.
 pub(in crate::kernel) fn in_own_netns(test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(move || {
         unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
@@ -24,7 +24,7 @@ pub(in crate::kernel) fn in_own_netns(test: impl FnOnce() + Send + 'static) {
 
 /// A network namespace, held by a parked thread until it is dropped.
 pub(in crate::kernel) struct Parked {
-    /// Leads to the namespace while the thread lives.
+    /// The path of the namespace while the thread lives.
     pub(in crate::kernel) path: PathBuf,
     commands: Option<mpsc::Sender<Job>>,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -46,7 +46,7 @@ impl Parked {
         Self { path: told.recv().expect("the thread lives"), commands: Some(commands), thread: Some(thread) }
     }
 
-    /// Runs something inside.
+    /// Runs a job in the namespace.
     pub(in crate::kernel) fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, answer) = mpsc::channel();
         let job = Box::new(move || sender.send(job()).expect("the test waits"));
@@ -54,7 +54,7 @@ impl Parked {
         answer.recv().expect("the job ran")
     }
 
-    /// `ip -j ARGS` inside, as a value.
+    /// `ip -j ARGS` in the namespace, as a value.
     pub(in crate::kernel) fn ip(&self, arguments: &str) -> serde_json::Value {
         let arguments = arguments.to_owned();
         self.run(move || ip(&arguments))
@@ -66,7 +66,7 @@ impl Drop for Parked {
         self.commands.take();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
-            // The kernel wakes whoever joins a moment before the thread leaves /proc.
+            // The kernel wakes the joining thread a moment before this thread leaves /proc.
             while self.path.exists() {
                 std::thread::yield_now();
             }
@@ -121,7 +121,7 @@ pub(in crate::kernel) fn endpoint(container: &Parked, number: u16) -> EndpointLi
     }
 }
 
-/// The step.
+/// The attach step of the link.
 pub(in crate::kernel) fn attach(link: &EndpointLink) -> Step {
     Step::Attach(Box::new(link.clone()))
 }

@@ -1,10 +1,11 @@
-//! A network namespace for one test: made by a thread of its own, gone with it. Programs started there live in it too.
+//! A network namespace for one test, owned by a separate thread and removed with it. Programs started there run in it
+//! too.
 
 use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs the test in a fresh network namespace with `lo` up; says why when there can be none.
+/// Runs the test in a fresh network namespace with `lo` up; reports why if there can be none.
 pub(in crate::kernel) fn in_netns(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let inside = scope.spawn(|| {
@@ -21,14 +22,14 @@ pub(in crate::kernel) fn in_netns(test: impl FnOnce() + Send) {
     });
 }
 
-/// What a program prints; it must succeed. Words are separated by spaces.
+/// The output of a program that must succeed. Words are separated by spaces.
 pub(in crate::kernel) fn run(command: &str) -> String {
     let (output, success) = attempt(command);
     assert!(success, "{command}: {output}");
     output
 }
 
-/// What a program prints, and whether it succeeded.
+/// The output of a program, and whether it succeeded.
 pub(in crate::kernel) fn attempt(command: &str) -> (String, bool) {
     let words: Vec<&str> = command.split(' ').collect();
     let output = Command::new(words[0]).args(&words[1..]).output().unwrap();

@@ -1,4 +1,4 @@
-//! Whose files are written, replaced and removed, and what prepared folders cannot make of it.
+//! Which files are written, replaced and removed, and that prepared folders cannot mislead netd.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
@@ -42,7 +42,7 @@ impl World {
     }
 }
 
-/// Where the file of a namespace is.
+/// The path of a namespace's file.
 fn at(root: &std::path::Path, netns: &str) -> PathBuf {
     root.join(netns).join(NAME)
 }
@@ -99,7 +99,7 @@ fn the_daemon_that_wrote_it_keeps_it() {
     assert_eq!(world.read("web"), None);
     second.apply("web", Some(TWO), Some(TWO)).unwrap();
     assert!(world.read("web").unwrap().ends_with(TWO));
-    // What describes a namespace that has gone is nobody's.
+    // A file that describes a namespace that no longer exists has no owner.
     world.namespace("other");
     fs::rename(world.0.path().join("run/other"), world.0.path().join("run/web")).unwrap();
     first.apply("web", None, Some(ONE)).unwrap();
@@ -144,7 +144,7 @@ fn prepared_links_lead_nowhere() {
     let victim = world.0.path().join("victim");
     fs::write(&victim, "theirs").unwrap();
     fs::create_dir(world.root().join("web")).unwrap();
-    // Where earlier releases wrote, a hard and a symbolic link.
+    // The draft name of earlier releases, as a hard link and as a symbolic link.
     fs::hard_link(&victim, world.root().join("web").join(EARLIER_DRAFT)).unwrap();
     let mut files = world.files("a");
     files.apply("web", None, Some(ONE)).unwrap();

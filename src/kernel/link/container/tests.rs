@@ -1,4 +1,4 @@
-//! Addresses and routes of interfaces that are there, and routes of those that are attached, seen through `ip -j`.
+//! Addresses and routes of existing interfaces, and routes of newly attached ones, observed through `ip -j`.
 
 use super::*;
 use crate::kernel::Kernel as _;
@@ -30,7 +30,7 @@ fn bare(link: &EndpointLink) -> EndpointLink {
     EndpointLink { addresses: Vec::new(), default_gateways: Vec::new(), routes: Vec::new(), ..link.clone() }
 }
 
-/// Destination and gateway of each route over `eth0` that has one.
+/// Destination and gateway of each route on `eth0` that has a gateway.
 fn gateways(container: &Parked) -> Vec<String> {
     let mut found = Vec::new();
     for family in ["-4", "-6"] {
@@ -121,7 +121,7 @@ fn routes_are_there_when_attach_returns() {
         let mut link = dual_stack(&container);
         link.routes.extend([
             Route { gateway: None, ..via("192.0.2.1/32", "10.77.0.9") },
-            // By a gateway that the route before leads to.
+            // Through a gateway that the previous route leads to.
             via("10.6.0.0/16", "192.0.2.1"),
             Route {
                 mtu: Some(1300),
@@ -131,7 +131,7 @@ fn routes_are_there_when_attach_returns() {
                 ..via("10.5.0.0/16", "10.77.0.9")
             },
             Route { scope: Some(254), gateway: None, ..via("10.4.0.0/16", "10.77.0.9") },
-            // Once more the same.
+            // The same route again.
             via("10.6.0.0/16", "192.0.2.1"),
         ]);
         kernel.apply(&attach(&link)).unwrap();

@@ -1,4 +1,4 @@
-//! Interfaces that netd, or another program, made in a container.
+//! Inspects interfaces that netd or another program made in a container.
 
 use super::*;
 use crate::kernel::Kernel as _;
@@ -11,7 +11,7 @@ fn name(text: &str) -> IfName {
     text.parse().unwrap()
 }
 
-/// What there is of that name in the container.
+/// Inspects the interface with that name in the container.
 fn look(container: &Parked, ifname: &str) -> Option<ObservedInterface> {
     let netns = netns::identify(&container.path).unwrap();
     interface(&mut Netlink::open().unwrap(), &netns, &name(ifname)).unwrap()
@@ -78,10 +78,10 @@ fn an_interface_is_seen_with_its_other_end() {
 fn an_end_elsewhere_is_not_the_hosts() {
     in_own_netns(|| {
         let [asked, neighbour, other] = [(); 3].map(|()| Parked::new());
-        // The same indexes on both pairs; only one pair has an end on the host.
+        // Both pairs have the same indices, but only one pair has an end on the host.
         asked.ip(&format!("link add eth0 index 10 type veth peer x index 20 netns {}", neighbour.path.display()));
         ip(&format!("link add ndv-2 index 20 type veth peer eth0 index 10 netns {}", other.path.display()));
-        // The host knows both namespaces by a number.
+        // The host has a number for both namespaces.
         ip(&format!("link add ndv-3 index 21 type veth peer eth1 index 11 netns {}", asked.path.display()));
         assert_eq!(look(&asked, "eth0").unwrap().host_end, None);
         assert_eq!(look(&asked, "eth1").unwrap().host_end.unwrap().name, name("ndv-3"));

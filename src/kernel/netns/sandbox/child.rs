@@ -23,12 +23,12 @@ use super::{READY, shown};
 use crate::kernel::netlink::socket::{Netlink, Request};
 use crate::os::sys;
 
-/// Exit codes as env(1) has them: the command cannot be found, cannot be executed; anything before it failed.
+/// Exit codes as in env(1): the command cannot be found, cannot be executed; any failure before that.
 const NOT_FOUND: u8 = 127;
 const NOT_EXECUTABLE: u8 = 126;
 const FAILED: u8 = 125;
-/// Directories one of which every machine has: the files that cover the host's are made there, on a tmpfs that nobody
-/// else sees and that is taken away again.
+/// Directories one of which exists on every machine. The files that cover the host's are created in it, on a tmpfs that
+/// no other process sees and that is unmounted again.
 const WORKSHOPS: [&str; 4] = ["/tmp", "/run", "/mnt", "/var"];
 /// `LOOPBACK_IFINDEX` (linux/if.h).
 const LOOPBACK: u32 = 1;
@@ -36,9 +36,9 @@ const LOOPBACK: u32 = 1;
 /// Why the child did not become the command.
 #[derive(Debug)]
 pub struct ChildFailure {
-    /// What the process must exit with.
+    /// The exit code of the process.
     pub code: u8,
-    /// What must be said on stderr; `None` where the parent says it.
+    /// The message for stderr; `None` if the parent prints it.
     pub message: Option<String>,
 }
 
@@ -48,8 +48,8 @@ impl ChildFailure {
     }
 }
 
-/// Becomes the command, or tells why not. `arguments`: what follows [`super::VERB`]. Must run before the program has
-/// a second thread.
+/// Becomes the command, or returns why it could not. `arguments`: those after [`super::VERB`]. Must run before the
+/// program has a second thread.
 pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
     let usage = || ChildFailure::new(FAILED, "this verb is netd's own: use `netd run`");
     let [ready, go, dashes, command, rest @ ..] = arguments else { return Err(usage()) };
@@ -58,14 +58,14 @@ pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
     }
     let [mut ready, mut go] = pipes([ready, go]).ok_or_else(usage)?;
     if let Err(error) = enter() {
-        // The parent is gone when it cannot be told.
+        // If the write fails, the parent has exited.
         let _ = ready.write_all(error.to_string().as_bytes());
         return Err(ChildFailure { code: FAILED, message: None });
     }
     let told = ready.write_all(READY.as_bytes());
     drop(ready);
     let files = told.and_then(|()| Ok([text(&mut go)?, text(&mut go)?]));
-    // The parent failed to connect, and says so.
+    // The parent failed to connect and reports it itself.
     let Ok([resolv_conf, hosts]) = files else { return Err(ChildFailure { code: FAILED, message: None }) };
     cover(&resolv_conf, &hosts).map_err(|error| ChildFailure::new(FAILED, error))?;
     let error = Command::new(command).args(rest).exec();
@@ -80,7 +80,7 @@ fn pipes(numbers: [&OsString; 2]) -> Option<[File; 2]> {
     descriptors.ok().map(|descriptors| descriptors.map(File::from))
 }
 
-/// One text: its length, then its bytes.
+/// Reads one text: its length, then its bytes.
 fn text(pipe: &mut File) -> io::Result<String> {
     let mut length = [0; size_of::<u64>()];
     pipe.read_exact(&mut length)?;
@@ -95,12 +95,12 @@ fn during(attempted: impl fmt::Display) -> impl FnOnce(nix::Error) -> io::Error 
     move |error| io::Error::other(format!("{attempted}: {}", io::Error::from(error)))
 }
 
-/// Makes the namespaces, and the loopback interface and `/sys` of the new ones.
+/// Makes the namespaces, and sets up the loopback interface and `/sys` in them.
 fn enter() -> io::Result<()> {
-    // The parent holds signals back for itself, and a child inherits that.
+    // The parent blocks signals for itself, and a child inherits that.
     SigSet::empty().thread_set_mask()?;
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).map_err(during("make namespaces"))?;
-    // What is mounted here stays here; what the host mounts later appears.
+    // Mounts made here stay here; later mounts of the host appear here.
     let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
     mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).map_err(during("make mounts private"))?;
     let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
@@ -112,7 +112,7 @@ fn enter() -> io::Result<()> {
 }
 
 /// `/sys/class/net` shows the interfaces of the namespace in which sysfs was mounted. The control groups below it are
-/// mounts of their own and must be seen through the new one.
+/// separate mounts and must be visible through the new one.
 fn show_own_interfaces() -> io::Result<()> {
     let cgroups = handle(Path::new("/sys/fs/cgroup"));
     let read_only = statvfs("/sys")?.flags().contains(FsFlags::ST_RDONLY);
@@ -124,13 +124,13 @@ fn show_own_interfaces() -> io::Result<()> {
     Ok(())
 }
 
-/// Puts these contents over the host's `/etc/resolv.conf` and `/etc/hosts`, or over what they link to.
+/// Mounts these contents over the host's `/etc/resolv.conf` and `/etc/hosts`, or over their link targets.
 fn cover(resolv_conf: &str, hosts: &str) -> io::Result<()> {
     let resolv_target = handle(Path::new("/etc/resolv.conf")).map_err(|error| {
         io::Error::other(format!("cover /etc/resolv.conf: {error}: the host needs such a file, it may be empty"))
     })?;
     let mut covers = vec![("resolv.conf", resolv_conf, resolv_target)];
-    // A host without the file has nothing to hide.
+    // If the host lacks the file, there is nothing to cover.
     covers.extend(handle(Path::new("/etc/hosts")).ok().map(|target| ("hosts", hosts, target)));
     let workshop = WORKSHOPS.into_iter().map(Path::new).find(|directory| directory.is_dir());
     let workshop = workshop.ok_or_else(|| io::Error::other("none of /tmp, /run, /mnt and /var is a directory"))?;
@@ -143,11 +143,11 @@ fn cover(resolv_conf: &str, hosts: &str) -> io::Result<()> {
         mount(Some(&file), &by_number(target), None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(during(format_args!("cover /etc/{name}")))?;
     }
-    // The covered files keep it alive; the directory shows again what the host has there.
+    // The covered files keep the tmpfs alive; the directory shows the host's content again.
     umount2(workshop, MntFlags::MNT_DETACH).map_err(during(format_args!("unmount {}", workshop.display())))
 }
 
-/// Holds on to what the path leads to, whatever is mounted over it later (`O_PATH`).
+/// Keeps a handle to what the path leads to, whatever is mounted over it later (`O_PATH`).
 fn handle(path: &Path) -> io::Result<OwnedFd> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path).map(OwnedFd::from)
 }

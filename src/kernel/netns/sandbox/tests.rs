@@ -1,4 +1,4 @@
-//! The sandbox with real commands. The child is this test program, told to run [`child_entry`] only.
+//! The sandbox with real commands. The child is this test program, restricted to [`child_entry`].
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use nix::sys::signal::raise;
 
 use super::*;
 
-/// Not a test: what the child runs.
+/// Not a test: the code that the child runs.
 #[test]
 #[ignore = "the child's side of the other tests"]
 fn child_entry() {
@@ -38,7 +38,7 @@ fn the_command_sees_its_own_network_and_files() {
     let directory = tempfile::tempdir().unwrap();
     let shown = |name: &str| fs::read_to_string(directory.path().join(name)).unwrap();
     let before = fs::read("/etc/resolv.conf").unwrap();
-    // The shell's outputs are opened before /tmp is seen again, so this also shows that it is.
+    // The shell opens its outputs before /tmp is visible again, so this also shows that it is.
     let script = format!(
         "cd {}; cat /etc/resolv.conf > resolv; cat /etc/hosts > hosts; ip -j link > links; ls /sys/class/net > sys; \
          grep -c ' /tmp tmpfs\\| - tmpfs netd ' /proc/self/mountinfo > mounts; ls /proc/self/fd | wc -l > open",
@@ -52,7 +52,7 @@ fn the_command_sees_its_own_network_and_files() {
     assert!(links[0]["flags"].as_array().unwrap().iter().any(|flag| flag == "UP"));
     assert_eq!(shown("sys"), "lo\n");
     assert_eq!(shown("mounts"), "2\n", "the two covered files and nothing else");
-    // Whatever runs the tests may hand something down.
+    // The test runner may pass descriptors on, too.
     let outside = Command::new("sh").arg("-c").arg("ls /proc/self/fd | wc -l").output().unwrap().stdout;
     assert_eq!(shown("open").as_bytes(), outside, "nothing of the talk with the parent is left open");
     assert_eq!(fs::read("/etc/resolv.conf").unwrap(), before);
@@ -93,7 +93,7 @@ fn signals_are_passed_on() {
 fn an_interrupt_before_the_command_runs_is_its_end() {
     let mut sandbox = start(&["true"]).unwrap();
     kill(Pid::from_raw(sandbox.pid() as i32), Signal::SIGINT).unwrap();
-    // The write may still be taken; the end is the same.
+    // The write may still succeed; the result is the same.
     sandbox.go("", "").unwrap();
     assert_eq!(sandbox.wait().unwrap(), 130);
 }
