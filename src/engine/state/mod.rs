@@ -29,7 +29,7 @@ use crate::store::{Record, Stored};
 /// The key of the random ULA prefix in the store.
 const ULA_SETTING: &str = "ula-prefix";
 /// The key of the networks that are served within their containers; the names are separated by spaces.
-const BLOCKED_SETTING: &str = "dns-gateway_blocked";
+const BLOCKED_SETTING: &str = "dns-blocked";
 
 /// Desired state with the indices for decisions.
 #[derive(Debug, Default)]
@@ -227,5 +227,21 @@ fn forget<T: Eq + std::hash::Hash>(index: &mut HashMap<T, Vec<EndpointKey>>, of:
         if holders.is_empty() {
             index.remove(of);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files that an earlier release wrote are read by these keys.
+    #[test]
+    fn settings_keep_their_keys() {
+        let settings = [("dns-blocked", "net1 net2"), ("ula-prefix", "fd12:3456:789a::/48")];
+        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let state = State::from_stored(Stored { settings, ..Stored::default() });
+        let blocked: Vec<&str> = state.gateway_blocked.iter().map(NetworkName::as_str).collect();
+        assert_eq!(blocked, ["net1", "net2"]);
+        assert_eq!(state.ula.map(|prefix| prefix.to_string()).as_deref(), Some("fd12:3456:789a::/48"));
     }
 }
