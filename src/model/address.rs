@@ -37,7 +37,7 @@ impl Subnet {
         IpNetwork::new(network.network(), prefix).ok().map(Self)
     }
 
-    /// First address: the network's own, never handed out in IPv4.
+    /// First address: the network's own, never assigned in IPv4.
     pub fn network(self) -> IpAddr {
         self.0.network()
     }
@@ -57,7 +57,7 @@ impl Subnet {
         self.0.contains(address)
     }
 
-    /// Whether the two share an address.
+    /// Whether the two subnets share an address.
     pub fn overlaps(self, other: Self) -> bool {
         self.family() == other.family() && (self.contains(other.network()) || other.contains(self.network()))
     }
@@ -83,7 +83,7 @@ impl Subnet {
         IpNetwork::new(address, self.prefix()).unwrap_or(self.0)
     }
 
-    /// As the ipnetwork crate's type.
+    /// The subnet as the ipnetwork crate's type.
     pub fn as_ipnetwork(self) -> IpNetwork {
         self.0
     }
@@ -147,22 +147,22 @@ impl fmt::Display for Subnet {
 pub struct Mac([u8; 6]);
 
 impl Mac {
-    /// A locally administered address from 32 random bits, for who has no IP address (yet).
+    /// A locally administered address from 32 random bits, for an endpoint without an IP address.
     pub fn random(bits: u32) -> Self {
         let [a, b, c, d] = bits.to_be_bytes();
         Self([0x02, 0x6f, a, b, c, d])
     }
 
-    /// The address of the host's end of a pair whose other end has this one: the same with another first byte, locally
-    /// administered. It is given, not random: udev replaces random ones while netd works (`MACAddressPolicy=persistent`,
-    /// systemd.link(5)).
+    /// The address of the host end of a pair whose other end has this one: the same with another first byte, locally
+    /// administered. It is set explicitly, because udev replaces random ones while netd works
+    /// (`MACAddressPolicy=persistent`, systemd.link(5)).
     pub fn of_host_end(self) -> Self {
         let mut bytes = self.0;
         bytes[0] = (bytes[0] | 0x02) ^ 0x04;
         Self(bytes)
     }
 
-    /// `None` for what cannot name an interface: a multicast or all-zero address.
+    /// `None` for bytes that cannot be an interface's address: multicast or all zero.
     pub fn from_bytes(bytes: [u8; 6]) -> Option<Self> {
         (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
     }
@@ -172,8 +172,9 @@ impl Mac {
         self.0
     }
 
-    /// The locally administered address netd gives to the holder of an IP address: `02:6e` and its last 32 bits. The
-    /// same IP address always has the same MAC, so no neighbour entry of a former holder can be stale.
+    /// The locally administered address that netd assigns to the holder of an IP address: `02:6e` and the last 32 bits
+    /// of the IP address. The same IP address always has the same MAC address, so a neighbour entry of a former holder
+    /// cannot be stale.
     pub fn for_address(address: IpAddr) -> Self {
         let low = (number(address) & u128::from(u32::MAX)) as u32;
         let [a, b, c, d] = low.to_be_bytes();
@@ -219,7 +220,7 @@ impl fmt::Display for Mac {
     }
 }
 
-/// Where automatic subnets come from: `base` is cut into subnets of `size` bits of prefix.
+/// A range from which automatic subnets are taken: `base` is divided into subnets of prefix length `size`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 use super::names::{ContainerName, IfName, NetworkName};
 
-/// The kernel counts the bucket in bytes, in 32 bits (`struct tc_tbf_qopt`, linux/pkt_sched.h).
+/// The kernel stores the size of the bucket as a 32-bit number of bytes (`struct tc_tbf_qopt`, linux/pkt_sched.h).
 const BURST_BYTES_MAX: u64 = u32::MAX as u64;
 
-/// A token bucket: so many bits per second on average, so many bits at once.
+/// A token bucket: the average rate, and the size of a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
     /// Bits per second, at least 8.
@@ -19,7 +19,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// `None` where both are zero or absent: no limit. One without the other is refused.
+    /// `None` if both are zero or absent: no limit. One without the other is refused.
     pub fn new(direction: &'static str, rate: Option<u64>, burst: Option<u64>) -> Result<Option<Self>, Invalid> {
         let invalid = |value: u64, why: &str| Err(Invalid::new(direction, value.to_string(), why));
         match (rate.unwrap_or(0), burst.unwrap_or(0)) {
@@ -44,7 +44,7 @@ impl Rate {
     }
 }
 
-/// Limits of both directions; at least one is there.
+/// Limits of both directions; at least one is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Bandwidth {
     /// Towards the container.
@@ -53,18 +53,18 @@ pub struct Bandwidth {
     pub egress: Option<Rate>,
 }
 
-/// The limits of one interface as they must be.
+/// The target of the limits of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shaping {
     /// For the intermediate device's alias.
     pub network: NetworkName,
     /// For the intermediate device's alias.
     pub container: ContainerName,
-    /// The container's interface on the host: what leaves through it enters the container.
+    /// The container's interface on the host: what it sends enters the container.
     pub host_ifname: IfName,
-    /// The intermediate device (`ifb`) through which what the container sends is led, when that is limited.
+    /// The intermediate device (`ifb`) that carries what the container sends, if that is limited.
     pub ifb: IfName,
-    /// Bytes, of the interface.
+    /// MTU of the interface in bytes.
     pub mtu: u32,
     /// The limits.
     pub bandwidth: Bandwidth,

@@ -1,9 +1,9 @@
-//! Desired: everything that people and runtimes asked for, indexed for every reader.
+//! Desired state: everything that people and runtimes requested, indexed for all readers.
 //!
-//! The maps are persistent (they share what does not change), so a clone is a handful of pointers and a change copies
-//! O(log n) of it. Invariant between the maps: each endpoint stands in `endpoints`, in its container's list, under each
-//! of its DNS names and under each of its addresses, and nowhere else; `insert_endpoint` and `remove_endpoint` are the
-//! only places that touch them.
+//! The maps are persistent (they share unchanged parts), so a clone copies a handful of pointers and a change copies
+//! O(log n). Invariant between the maps: each endpoint is in `endpoints`, in its container's list, under each of its
+//! DNS names and under each of its addresses, and nowhere else; only `insert_endpoint` and `remove_endpoint` change
+//! them.
 
 mod names;
 
@@ -24,21 +24,21 @@ use names::Names;
 /// A container and its endpoints in the order in which they were connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
-    /// Who.
+    /// The container.
     pub container: Container,
     /// At least one.
     pub endpoints: Vec<Arc<Endpoint>>,
 }
 
 impl Attached {
-    /// Its publications, each once, with the endpoint that it leads to: a runtime may say them for each of the
-    /// container's networks, and they lead to the one of its default route.
+    /// The publications, each once, with the endpoint that it leads to. A runtime may pass them to each of the
+    /// container's networks; they lead to the endpoint with the default route.
     pub fn publications(&self) -> impl Iterator<Item = (&Arc<Endpoint>, &Publication)> {
         let all = self.endpoints.iter().flat_map(|endpoint| endpoint.publications.iter().map(move |p| (endpoint, p)));
         all.filter(|(endpoint, publication)| self.shown_on(publication).is_some_and(|on| Arc::ptr_eq(on, endpoint)))
     }
 
-    /// Of the endpoints with this publication the one with the default route, else the first.
+    /// Among the endpoints with this publication: the one with the default route, else the first.
     fn shown_on(&self, publication: &Publication) -> Option<&Arc<Endpoint>> {
         let leads = |endpoint: &&Arc<Endpoint>| {
             [Family::V4, Family::V6].into_iter().filter(|family| publication.covers(*family)).any(|family| {
@@ -51,18 +51,18 @@ impl Attached {
     }
 }
 
-/// The outcome of looking something up by what a person typed.
+/// The result of a lookup by user input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lookup<T> {
-    /// Exactly one thing fits.
+    /// Exactly one object matches.
     One(T),
-    /// Nothing fits.
+    /// No object matches.
     None,
-    /// The beginning of more than one id.
+    /// A prefix of more than one id.
     Ambiguous(usize),
 }
 
-/// Who has an address: the endpoint, and its container as it is in `containers`.
+/// The holder of an address: the endpoint, and its container as it is in `containers`.
 #[derive(Debug, Clone)]
 struct Holder {
     endpoint: Arc<Endpoint>,
@@ -77,9 +77,9 @@ pub struct Desired {
     containers: Map<ContainerId, Arc<Attached>>,
     container_names: Map<String, ContainerId>,
     names: Map<NetworkName, Names>,
-    /// The endpoints of every network by those of their DNS names that have a dot.
+    /// The endpoints of all networks, by those of their DNS names that contain a dot.
     dotted: Index<String, Vec<Arc<Endpoint>>>,
-    /// What every DNS query looks up is hashed, which touches less memory than a walk down a tree.
+    /// The indices that every DNS query uses are hashed, which touches less memory than a tree lookup.
     addresses: Index<IpAddr, Holder>,
     gateways: Map<IpAddr, NetworkName>,
     /// By [`ContainerId::own_address`].
@@ -94,12 +94,12 @@ impl Desired {
         self.networks.values()
     }
 
-    /// The network of that name.
+    /// The network with that name.
     pub fn network(&self, name: &NetworkName) -> Option<&Arc<Network>> {
         self.networks.get(name)
     }
 
-    /// A network by full name, full id, or unique beginning of its id.
+    /// A network by full name, full id, or unique prefix of its id.
     pub fn find_network(&self, text: &str) -> Lookup<Arc<Network>> {
         if let Some(network) = text.parse().ok().and_then(|name: NetworkName| self.networks.get(&name)) {
             return Lookup::One(network.clone());
@@ -112,12 +112,12 @@ impl Desired {
         self.endpoints.values()
     }
 
-    /// The endpoint of that key.
+    /// The endpoint with that key.
     pub fn endpoint(&self, key: &EndpointKey) -> Option<&Arc<Endpoint>> {
         self.endpoints.get(key)
     }
 
-    /// The endpoint that is an attachment of that key.
+    /// The endpoint of the attachment with that key.
     pub fn attachment(&self, key: &AttachmentKey) -> Option<&Arc<Endpoint>> {
         let other = self.attached_as.get(&key.container).and_then(|id| self.containers.get(id));
         let endpoints = self.containers.get(&key.container).into_iter().chain(other).flat_map(|a| &a.endpoints);
@@ -138,22 +138,22 @@ impl Desired {
         self.containers.values()
     }
 
-    /// How many containers and endpoints there are.
+    /// The number of networks, containers and endpoints.
     pub fn counts(&self) -> (usize, usize, usize) {
         (self.networks.size(), self.containers.size(), self.endpoints.size())
     }
 
-    /// The container of that id.
+    /// The container with that id.
     pub fn container(&self, id: &ContainerId) -> Option<&Arc<Attached>> {
         self.containers.get(id)
     }
 
-    /// A container by name (without case: names are DNS names), full id, or unique beginning of its id.
+    /// A container by name (without case: names are DNS names), full id, or unique prefix of its id.
     pub fn find_container(&self, text: &str) -> Lookup<Arc<Attached>> {
         if let Some(attached) = self.exact_container(text) {
             return Lookup::One(attached.clone());
         }
-        // Ids that begin with the text follow it in the map's order.
+        // In the map's order, ids with this prefix follow the text.
         let Ok(from) = text.parse::<ContainerId>() else { return Lookup::None };
         let behind = self.containers.range((std::ops::Bound::Included(from), std::ops::Bound::Unbounded));
         one(behind.map(|(_, attached)| attached.clone()).take_while(|a| id_fits(a.container.id.as_str(), text)))
@@ -165,54 +165,54 @@ impl Desired {
         by_name.or_else(|| self.by_any_id(&text.parse().ok()?))
     }
 
-    /// A container by its id, or by one under which a runtime attached it.
+    /// A container by its id, or by another one under which a runtime attached it.
     pub fn by_any_id(&self, id: &ContainerId) -> Option<&Arc<Attached>> {
         self.containers.get(id).or_else(|| self.containers.get(self.attached_as.get(id)?))
     }
 
-    /// The endpoints that a DNS name (lower case) means on a network, in the order of connecting.
+    /// The endpoints with a DNS name (lower case) on a network, in the order in which they were connected.
     pub fn named(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
         self.names.get(network).map_or(&[], |names| names.exact(name))
     }
 
-    /// The endpoints whose aliases on a network stand for every name (lower case) below this one.
+    /// The endpoints whose aliases on a network cover every name (lower case) below this one.
     pub fn named_below(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
         self.names.get(network).map_or(&[], |names| names.below(name))
     }
 
-    /// The endpoints of every network that have a DNS name (lower case) with a dot as it stands.
+    /// The endpoints of all networks that have exactly this DNS name (lower case), which contains a dot.
     pub fn dotted(&self, name: &str) -> &[Arc<Endpoint>] {
         self.dotted.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether an alias on the network stands for every name below some one.
+    /// Whether the network has an alias that covers every name below another name.
     pub fn has_wildcards(&self, network: &NetworkName) -> bool {
         self.names.get(network).is_some_and(Names::has_wildcards)
     }
 
-    /// Whether some DNS name on the network is below this one (lower case).
+    /// Whether the network has a DNS name below this one (lower case).
     pub fn is_above_names(&self, network: &NetworkName, name: &str) -> bool {
         self.names.get(network).is_some_and(|names| names.is_above(name))
     }
 
-    /// Who holds the address; for a container's own one ([`ContainerId::own_address`]) the container's first endpoint.
+    /// The holder of the address; for a container's own address ([`ContainerId::own_address`]), its first endpoint.
     pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
         let own = || self.containers.get(self.own_addresses.get(&address)?)?.endpoints.first();
         self.addresses.get(&address).map(|holder| &holder.endpoint).or_else(own)
     }
 
-    /// The container that holds the address, be it its own one.
+    /// The container that holds the address, including its own address.
     pub fn container_at(&self, address: IpAddr) -> Option<&Arc<Attached>> {
         let own = || self.containers.get(self.own_addresses.get(&address)?);
         self.addresses.get(&address).map(|holder| &holder.attached).or_else(own)
     }
 
-    /// The network whose gateway the address is.
+    /// The network with this gateway.
     pub fn at_gateway(&self, address: IpAddr) -> Option<&Arc<Network>> {
         self.gateways.get(&address).and_then(|name| self.networks.get(name))
     }
 
-    /// Adds the network, or replaces the one of the same name.
+    /// Adds the network, or replaces the one with the same name.
     pub fn insert_network(&mut self, network: Network) -> Arc<Network> {
         self.remove_network(&network.name.clone());
         for subnet in &network.subnets {
@@ -223,7 +223,7 @@ impl Desired {
         network
     }
 
-    /// Removes the network; its endpoints must be gone before.
+    /// Removes the network. Its endpoints must have been removed before.
     pub fn remove_network(&mut self, name: &NetworkName) -> Option<Arc<Network>> {
         let network = self.networks.get(name)?.clone();
         self.networks.remove_mut(name);
@@ -233,7 +233,7 @@ impl Desired {
         Some(network)
     }
 
-    /// Adds the endpoint, or replaces the one of the same key.
+    /// Adds the endpoint, or replaces the one with the same key.
     pub fn insert_endpoint(&mut self, endpoint: Endpoint) -> Arc<Endpoint> {
         self.remove_endpoint(&endpoint.key());
         let endpoint = Arc::new(endpoint);
@@ -262,7 +262,7 @@ impl Desired {
         endpoint
     }
 
-    /// Removes the endpoint; a container without endpoints is forgotten.
+    /// Removes the endpoint, and its container if it has no other endpoint.
     pub fn remove_endpoint(&mut self, key: &EndpointKey) -> Option<Arc<Endpoint>> {
         let endpoint = self.endpoints.get(key)?.clone();
         self.endpoints.remove_mut(key);
@@ -310,11 +310,11 @@ impl Desired {
         }
     }
 
-    /// Puts the container where it is looked up, by its id and by each of its addresses.
+    /// Updates the container in the indices by id and by address.
     fn replace_container(&mut self, attached: Arc<Attached>) {
         for endpoint in &attached.endpoints {
             for ip in endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip) {
-                // Another container may have taken the address over.
+                // Another container may have taken over the address.
                 if self.at_address(ip).is_some_and(|holder| Arc::ptr_eq(holder, endpoint)) {
                     let holder = Holder { endpoint: endpoint.clone(), attached: attached.clone() };
                     self.addresses.insert_mut(ip, holder);
@@ -325,7 +325,7 @@ impl Desired {
     }
 }
 
-/// The key before every key of the network: no container id sorts below it.
+/// The lowest key of the network: no container id sorts below it.
 fn lowest(network: &NetworkName) -> EndpointKey {
     EndpointKey { network: network.clone(), container: ContainerId::lowest(), ifname: IfName::lowest() }
 }
@@ -335,7 +335,7 @@ fn insert_in_order(list: &mut Vec<Arc<Endpoint>>, endpoint: &Arc<Endpoint>) {
     list.insert(place, endpoint.clone());
 }
 
-/// A beginning of an id counts from three characters on, so that a mistyped name does not fit by chance.
+/// A prefix must have at least three characters, so that a mistyped name does not match by chance.
 fn id_fits(id: &str, text: &str) -> bool {
     text.len() >= 3 && id.starts_with(text)
 }

@@ -17,17 +17,17 @@ use super::route::Route;
 use super::skipped::Skipped;
 use super::upstream::Upstream;
 
-/// A network namespace: who it is, and where it was last seen.
+/// A network namespace: its identity, and its last known path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Netns {
-    /// A path that led to it (`/run/netns/web`, `/proc/812/ns/net`). It may lead elsewhere by now: compare `id`.
+    /// A path that led to it (`/run/netns/web`, `/proc/812/ns/net`). It may lead elsewhere by now; compare `id`.
     pub path: PathBuf,
     /// Its identity.
     pub id: NetnsId,
 }
 
 impl Netns {
-    /// The name under `/run/netns` (`ip netns`), when its path is there.
+    /// The name under `/run/netns` (`ip netns`), if its path is there.
     pub fn name(&self) -> Option<&str> {
         let parent = self.path.parent()?.to_str()?;
         matches!(parent, "/run/netns" | "/var/run/netns").then(|| self.path.file_name()?.to_str())?
@@ -41,18 +41,19 @@ pub struct Container {
     pub id: ContainerId,
     /// Unique on the host.
     pub name: ContainerName,
-    /// Where its interfaces are.
+    /// The namespace of its interfaces.
     pub netns: Netns,
-    /// A namespace of names (a Kubernetes namespace): `name` ends in `.SCOPE`, and containers of the same scope reach it
-    /// without that end.
+    /// A namespace of names (a Kubernetes namespace): `name` ends in `.SCOPE`, and containers in the same scope can
+    /// omit that suffix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<ContainerName>,
-    /// Another engine (Docker, Podman) made it, and gives it interfaces, routes and names of its own, also later.
+    /// Another engine (Docker, Podman) made it, and manages interfaces, routes and names of its own in it, possibly
+    /// later.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub of_engine: bool,
 }
 
-/// What an endpoint is known by. A container is on a network once, unless a runtime attaches it there with several
+/// The identity of an endpoint. A container is on a network once, unless a runtime attaches it there with several
 /// interfaces.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EndpointKey {
@@ -71,76 +72,78 @@ pub struct Endpoint {
     pub network: NetworkName,
     /// The container.
     pub container: Container,
-    /// Order of connecting, host-wide and never used twice: eth0 has a lower one than eth1.
+    /// Position in the order of connecting, host-wide and never reused: eth0 has a lower one than eth1.
     pub sequence: u64,
     /// The interface in the container.
     pub ifname: IfName,
     /// The interface on the host.
     pub host_ifname: IfName,
-    /// At most one per family, with the subnet's prefix.
+    /// At most one per address family, with the subnet's prefix.
     pub addresses: Vec<IpNetwork>,
     /// The bridge's address for each of `addresses`; empty on an internal network.
     pub gateways: Vec<IpAddr>,
-    /// Of the interface in the container.
+    /// MAC address of the interface in the container.
     pub mac: Mac,
     /// Further names on this network.
     pub aliases: Vec<Alias>,
     /// Published ports.
     pub publications: Vec<Publication>,
-    /// Ports that its runtime asked for and that the network cannot have.
+    /// Ports that the runtime requested but that the network cannot have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
-    /// Ports that it serves besides: DNS tells of them, nothing leads there from outside.
+    /// Further ports that it serves: DNS announces them, but they are not published.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exposed: Vec<Exposure>,
-    /// The user's own notes; DNS tells them as TXT on its network.
+    /// User-defined labels; DNS publishes them as TXT records on its network.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Which of the runtime's networks attached it (CNI: the configuration's `name`); `None`: a person or the API.
+    /// The runtime's network that attached it (CNI: the configuration's `name`); `None` if it was requested by a user
+    /// or through the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<NetworkName>,
-    /// The id by which the runtime attached it, where its namespace is that of a container known by another.
+    /// The id that the runtime used to attach it, if its namespace belongs to a container with another id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_as: Option<ContainerId>,
-    /// Routes besides the default one.
+    /// Routes other than the default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    /// Limits.
+    /// Bandwidth limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
-    /// Who is asked for names that are not ours, before the network's; empty: nobody before those.
+    /// Upstreams for names that are not netd's, tried before those of the network; empty: only the network's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
 }
 
 impl Endpoint {
-    /// What it is known by.
+    /// The endpoint's key.
     pub fn key(&self) -> EndpointKey {
         EndpointKey { network: self.network.clone(), container: self.container.id.clone(), ifname: self.ifname.clone() }
     }
 
-    /// The id of its container as the runtime that attached it knows it.
+    /// The id of its container that the attaching runtime uses.
     pub fn runtime_id(&self) -> &ContainerId {
         self.attached_as.as_ref().unwrap_or(&self.container.id)
     }
 
-    /// Whether another engine made its container, and did not ask for it: it has routes and names there of its own.
+    /// Whether another engine made its container without requesting this endpoint, and therefore has routes and names
+    /// of its own in it.
     pub fn is_beside_engine(&self) -> bool {
         self.container.of_engine && self.owner.is_none()
     }
 
-    /// Its address of that family.
+    /// Its address in that family.
     pub fn address(&self, family: Family) -> Option<IpAddr> {
         self.addresses.iter().map(IpNetwork::ip).find(|ip| Family::of(*ip) == family)
     }
 
-    /// Its gateway of that family.
+    /// Its gateway in that family.
     pub fn gateway(&self, family: Family) -> Option<IpAddr> {
         self.gateways.iter().copied().find(|ip| Family::of(*ip) == family)
     }
 
-    /// Every name DNS answers for it on its network, in lower case: container name, short id, aliases (`*.app` among
-    /// them); with a scope also those of them that end in it, without that end.
+    /// All its DNS names on its network, in lower case: container name, short id and aliases (including `*.app`); with
+    /// a scope also those that end in it, without that suffix.
     pub fn dns_names(&self) -> Vec<String> {
         let mut names = self.whole_names();
         if let Some(scope) = &self.container.scope {
@@ -153,18 +156,18 @@ impl Endpoint {
         names
     }
 
-    /// What it is called where one name is wanted: its container's name, or the short id when that is no DNS name.
+    /// The name to use where one name is needed: its container's name, or the short id if that is not a DNS name.
     pub fn main_name(&self) -> &str {
         let container = &self.container;
         if container.name.resolves() { container.name.as_str() } else { container.id.short() }
     }
 
-    /// Whether the name (lower case) is one of its names without leaving out its scope.
+    /// Whether the name (lower case) is one of its names with the scope included.
     pub fn is_whole_name(&self, name: &str) -> bool {
         self.whole_names().iter().any(|own| own == name)
     }
 
-    /// Whether the name (lower case) is its container's, with or without the scope, or the short id: not an alias.
+    /// Whether the name (lower case) is its container's, with or without the scope, or the short id, and not an alias.
     pub fn is_own_name(&self, name: &str) -> bool {
         let Container { id, name: own, scope, .. } = &self.container;
         let own = own.as_str();

@@ -1,4 +1,4 @@
-//! Ports that a container says it serves, published or not: what SRV records are made of besides publications.
+//! Ports that a container declares to serve, published or not: with publications, the source of SRV records.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,16 +9,16 @@ use super::Invalid;
 use super::names::ServiceName;
 use super::publication::Protocol;
 
-/// A port that a container serves: `PORT[/tcp|udp|sctp][=SERVICE]`. Without a service it is called what the port is
-/// called by convention.
+/// A port that a container serves: `PORT[/tcp|udp|sctp][=SERVICE]`. Without a service it has the conventional name of
+/// the port.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Exposure {
     /// Never 0.
     pub port: u16,
-    /// tcp when not said.
+    /// tcp if not given.
     pub protocol: Protocol,
-    /// What is served there.
+    /// The service on that port.
     pub service: Option<ServiceName>,
 }
 

@@ -1,4 +1,4 @@
-//! Identities that do not change while the thing lives: networks, containers, network namespaces.
+//! Identities that do not change during the lifetime of networks, containers and network namespaces.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// Longest container id: runtimes use 64 hex digits, CNI callers any identifier; the rest is room.
+/// Longest container id: runtimes use 64 hex digits, CNI callers any identifier; the rest is reserve.
 pub(super) const CONTAINER_ID_MAX: usize = 128;
 
-/// A network's id: 64 hex digits, random, given once at creation.
+/// A network's id: 64 random hex digits, assigned at creation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetworkId(String);
 
@@ -33,7 +33,7 @@ impl fmt::Display for NetworkId {
     }
 }
 
-/// A container's id as its runtime gave it, or 64 random hex digits where there is no runtime.
+/// A container's id from its runtime, or 64 random hex digits if there is no runtime.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ContainerId(String);
@@ -44,7 +44,7 @@ impl ContainerId {
         Self(hex(&bytes))
     }
 
-    /// Sorts before every valid id; it is none itself.
+    /// Sorts before every valid id, and is not a valid id itself.
     pub(super) fn lowest() -> Self {
         Self(String::new())
     }
@@ -54,10 +54,10 @@ impl ContainerId {
         &self.0
     }
 
-    /// An address that stands for the container alone, and that no network has (RFC 6666, 100::/64): who asks over a
-    /// socket within the container is known by it.
+    /// An address that stands for the container alone and that no network has (RFC 6666, 100::/64): it identifies the
+    /// client of a socket within the container.
     pub fn own_address(&self) -> IpAddr {
-        // FNV-1a: ids differ, and nobody profits from two that do not.
+        // FNV-1a suffices: ids differ, and a collision has no benefit for an attacker.
         let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let hash = self.0.bytes().fold(0xcbf2_9ce4_8422_2325, mix);
         IpAddr::from(((0x0100u128 << 112) | u128::from(hash)).to_be_bytes())
@@ -104,15 +104,15 @@ impl fmt::Display for ContainerId {
     }
 }
 
-/// A network namespace, known by its nsfs inode (never by a path that exists) and, where the kernel tells it, by the
-/// cookie that is not used twice in one boot (`SO_NETNS_COOKIE`, Linux 5.14): inode numbers are given again.
+/// A network namespace, identified by its nsfs inode (never by its path) and, if the kernel provides it, by the cookie
+/// that is unique within one boot (`SO_NETNS_COOKIE`, Linux 5.14), because inode numbers are reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NetnsId {
     /// `st_dev` of the nsfs file.
     pub device: u64,
     /// `st_ino` of the nsfs file.
     pub inode: u64,
-    /// `SO_NETNS_COOKIE`, where the kernel has it.
+    /// `SO_NETNS_COOKIE`, if the kernel provides it.
     pub cookie: Option<u64>,
 }
 

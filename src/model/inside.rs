@@ -1,24 +1,24 @@
-//! The name service within a container: where it is, and what is led to it.
+//! The name service within a container: its address, and what is redirected to it.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::endpoint::Netns;
 use super::ids::ContainerId;
 
-/// Where it listens in the container, as Docker's does.
+/// Its address in the container, the same as that of Docker's resolver.
 pub const AT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
-/// What must be within a container that has its name service there.
+/// The target of the name service within a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inside {
-    /// Who asks there.
+    /// The client.
     pub container: ContainerId,
-    /// Where.
+    /// The container's namespace.
     pub netns: Netns,
-    /// The container's addresses, each with the gateway beside it: a container that was told to ask there, and does not
-    /// get through, is answered by the name service within.
+    /// The container's addresses, each with its gateway: if the container is configured to query the gateway but cannot
+    /// reach it, the name service within the container answers.
     pub gateways: Vec<(IpAddr, IpAddr)>,
-    /// Another resolver answers there (Docker's): it is asked for what netd does not know, and answers alone again when
-    /// netd ends.
+    /// Another resolver answers there (Docker's): netd queries it for names that it does not know, and it answers alone
+    /// again when netd ends.
     pub beside: bool,
 }

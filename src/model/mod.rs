@@ -1,7 +1,7 @@
-//! Floor 0: plain data, valid once built. No IO, no async, no clock, no randomness.
+//! Floor 0: plain data, valid by construction. No IO, no async, no clock, no randomness.
 //!
-//! Whatever enters netd is parsed into these types at the border (command line, HTTP, configuration, store) and is
-//! never checked again behind it.
+//! Everything that enters netd (command line, HTTP, configuration, store) is parsed into these types at the boundary
+//! and is not checked again later.
 
 pub mod address;
 pub mod bandwidth;
@@ -20,15 +20,15 @@ pub mod route;
 pub mod skipped;
 pub mod upstream;
 
-/// A value from outside that netd does not accept: what it was meant to be, what was given, and why not.
+/// An external value that netd does not accept: its kind, its text, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {what} {value:?}: {why}")]
 pub struct Invalid {
-    /// The kind of value, as a user would call it ("network name", "subnet").
+    /// The kind of value, in the user's terms ("network name", "subnet").
     pub what: &'static str,
-    /// The text that was given.
+    /// The rejected text.
     pub value: String,
-    /// What is wrong with it and what would be right.
+    /// What is wrong with it, and what would be right.
     pub why: String,
 }
 

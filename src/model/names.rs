@@ -1,4 +1,4 @@
-//! Names that people give: networks, containers, aliases, and the interface names the kernel accepts.
+//! User-defined names: networks, containers, aliases, and valid interface names.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 
-/// Longest network and container name: one DNS label (RFC 1035, 2.3.4), because both are asked for by name.
+/// Longest network and container name: one DNS label (RFC 1035, 2.3.4), because both occur in DNS names.
 const LABEL_MAX: usize = 63;
 /// Longest domain name in text form without the final dot (RFC 1035, 2.3.4: 255 octets on the wire).
 const DOMAIN_MAX: usize = 253;
@@ -16,7 +16,7 @@ const SERVICE_MAX: usize = 15;
 /// `IFNAMSIZ` - 1 (linux/if.h).
 const IFNAME_MAX: usize = 15;
 
-/// A validated string: one private field, parsed by `check`, shown and stored as text.
+/// A validated string: one private field, parsed by `check`, displayed and stored as text.
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $check:path) => {
         $(#[$doc])*
@@ -73,8 +73,9 @@ name!(
     NetworkName, "network name", identifier
 );
 name!(
-    /// A container's name: the same form as a network's, but as long as an id may be: a runtime's container without a
-    /// name is called by its id. What is longer than a DNS label allows is no DNS name ([`ContainerName::resolves`]).
+    /// A container's name: the same form as a network's, but as long as an id may be, because a runtime's container
+    /// without a name is named by its id. A name that is too long for a DNS label is not a DNS name
+    /// ([`ContainerName::resolves`]).
     ContainerName, "container name", container
 );
 name!(
@@ -83,13 +84,13 @@ name!(
     IfName, "interface name", interface
 );
 name!(
-    /// A name that DNS answers for a container: labels of letters, digits, `-` and `_`, joined by dots, at most 63
-    /// bytes each and 253 in all; kept as given, compared without case (RFC 4343).
+    /// A DNS name of a container: labels of letters, digits, `-` and `_`, joined by dots, at most 63 bytes each and 253
+    /// in all; stored as given, compared without case (RFC 4343).
     DnsName, "DNS name", domain
 );
 name!(
-    /// A further name of a container: a DNS name, or `*.` and one. The latter stands for every name below that one, at
-    /// any depth, but for those that somebody has as they stand.
+    /// A further name of a container: a DNS name, or `*.` and one. The latter covers every name below that one, at any
+    /// depth, except names that a container has exactly.
     Alias, "DNS name", alias
 );
 name!(
@@ -98,14 +99,14 @@ name!(
 );
 
 impl ContainerName {
-    /// Whether it can be asked for in DNS.
+    /// Whether it can be resolved in DNS.
     pub fn resolves(&self) -> bool {
         domain(&self.0).is_ok()
     }
 }
 
 impl IfName {
-    /// Refuses names that the kernel gives to no interface, because the settings of all interfaces are called so
+    /// Refuses names that the kernel gives to no interface because they denote the settings of all interfaces
     /// (`sysctl_dev_name_is_allowed`, net/core/sysctl_net_core.c).
     pub fn for_new(self) -> Result<Self, Invalid> {
         if matches!(self.as_str(), "all" | "default") {
@@ -115,21 +116,21 @@ impl IfName {
         Ok(self)
     }
 
-    /// Sorts before every valid name; it is none itself.
+    /// Sorts before every valid name, and is not a valid name itself.
     pub(super) fn lowest() -> Self {
         Self(String::new())
     }
 }
 
 impl DnsName {
-    /// The form that is compared and looked up: ASCII lower case.
+    /// The form for comparison and lookup: ASCII lower case.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }
 }
 
 impl Alias {
-    /// The form that is compared and looked up: ASCII lower case, with its `*.` if it has one.
+    /// The form for comparison and lookup: ASCII lower case, including the `*.` if it has one.
     pub fn key(&self) -> String {
         self.0.to_ascii_lowercase()
     }

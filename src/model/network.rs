@@ -1,4 +1,4 @@
-//! A network as people define it, complete: every default is already filled in.
+//! A network definition, complete: all defaults are filled in.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -13,40 +13,40 @@ use super::ids::NetworkId;
 use super::names::{IfName, NetworkName};
 use super::upstream::Upstream;
 
-/// A network: what `netd network create` made. Written to the durable store as it is.
+/// A network, as created by `netd network create`. The durable store keeps it unchanged.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Unique among the host's networks.
     pub name: NetworkName,
-    /// Given once; a network created again under the same name has another one.
+    /// Assigned once; a network that is created again under the same name gets another one.
     pub id: NetworkId,
-    /// What carries it.
+    /// The driver that carries its traffic.
     pub driver: Driver,
-    /// At least one; in the order in which addresses are tried.
+    /// At least one, in the order in which addresses are tried.
     pub subnets: Vec<NetworkSubnet>,
-    /// No way out: no default route, no masquerading, nothing forwarded.
+    /// No outside access: no default route, no masquerading, no forwarding.
     pub internal: bool,
-    /// Bytes; of the bridge and of both veth ends.
+    /// MTU of the bridge and of both veth ends, in bytes.
     pub mtu: u32,
-    /// The user's own notes.
+    /// User-defined labels.
     pub labels: BTreeMap<String, String>,
     /// Seconds since the Unix epoch.
     pub created: u64,
-    /// How its containers' questions for names are answered.
+    /// How the name service answers its containers.
     #[serde(default, skip_serializing_if = "NetworkDns::is_default")]
     pub dns: NetworkDns,
-    /// What of the host its containers reach.
+    /// What its containers can reach on the host.
     #[serde(default = "HostAccess::of_old_records", skip_serializing_if = "HostAccess::is_all")]
     pub host_access: HostAccess,
-    /// Whether a container that comes again under the same name gets the same address, as long as it is free.
+    /// Whether a container that returns under the same name gets the same address, as long as it is free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sticky: bool,
 }
 
-/// How the questions of a network's containers are answered.
+/// How the name service answers a network's containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkDns {
-    /// Who is asked for names that are not ours; empty: those of the daemon.
+    /// Upstreams for names that are not netd's; empty: those of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
     /// Where the name service listens for them.
@@ -58,7 +58,7 @@ pub struct NetworkDns {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DnsListen {
-    /// At the gateway; inside the containers where they cannot reach it there.
+    /// At the gateway; inside the containers if they cannot reach it there.
     #[default]
     Auto,
     /// At the gateway only.
@@ -67,20 +67,20 @@ pub enum DnsListen {
     Container,
 }
 
-/// What of the host a network's containers reach. The name service answers them in any case.
+/// What a network's containers can reach on the host. The name service answers them in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HostAccess {
     /// Nothing.
     None,
-    /// Ports that are published, at the host's addresses.
+    /// Published ports, at the host's addresses.
     Ports,
-    /// Everything that the host's own firewall lets through.
+    /// Everything that the host's own firewall permits.
     All,
 }
 
 impl DnsListen {
-    /// The word for it.
+    /// The name of the value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Auto => "auto",
@@ -106,7 +106,7 @@ impl NetworkDns {
 }
 
 impl HostAccess {
-    /// The word for it.
+    /// The name of the value.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -115,7 +115,7 @@ impl HostAccess {
         }
     }
 
-    /// Records that do not say were made when there was no other.
+    /// The value of records without this field: when they were written, it was the only behaviour.
     fn of_old_records() -> Self {
         Self::All
     }
@@ -139,7 +139,8 @@ impl FromStr for HostAccess {
 pub enum Driver {
     /// A Linux bridge on this host, made by netd.
     Bridge(Bridge),
-    /// Interfaces that another program makes (a CNI plugin earlier in the chain): netd adds names, ports and firewall.
+    /// Interfaces that another program makes (an earlier CNI plugin in the chain): netd adds names, ports and firewall
+    /// elements.
     Adopted(Adopted),
 }
 
@@ -148,23 +149,23 @@ pub enum Driver {
 pub struct Bridge {
     /// The bridge's interface name.
     pub name: IfName,
-    /// Whether containers of the network reach each other.
+    /// Whether containers of the network can reach each other.
     pub icc: bool,
-    /// Whether traffic that leaves takes the host's address.
+    /// Whether outgoing traffic gets the host's address.
     pub masquerade: bool,
-    /// The host has no address on it: an internal network that not even the host is on.
+    /// The host has no address on it: an internal network that the host is not part of.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
 }
 
-/// What is known of a network whose interfaces another program makes.
+/// The properties of an adopted network, whose interfaces another program makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
-    /// The bridge that they are ports of; `None` where each container has an interface of its own on the host.
+    /// The bridge that they are ports of; `None` if each container has its own interface on the host.
     pub bridge: Option<IfName>,
-    /// Whether containers of the network reach each other; netd decides this only where there is a bridge.
+    /// Whether containers of the network can reach each other; netd controls this only if there is a bridge.
     pub icc: bool,
-    /// Whether traffic that leaves takes the host's address.
+    /// Whether outgoing traffic gets the host's address.
     pub masquerade: bool,
 }
 
@@ -175,12 +176,12 @@ pub struct NetworkSubnet {
     pub subnet: Subnet,
     /// The bridge's address in it: the containers' gateway and name server.
     pub gateway: IpAddr,
-    /// Where automatic addresses come from, when not the whole subnet.
+    /// The range of automatic addresses, if not the whole subnet.
     pub range: Option<Subnet>,
 }
 
 impl Network {
-    /// The bridge that netd makes for it, and its options.
+    /// The bridge that netd makes for the network, and its options.
     pub fn own_bridge(&self) -> Option<&Bridge> {
         match &self.driver {
             Driver::Bridge(bridge) => Some(bridge),
@@ -188,7 +189,7 @@ impl Network {
         }
     }
 
-    /// The bridge that its containers are ports of, whoever made it.
+    /// The bridge that its containers are ports of, whichever program made it.
     pub fn bridge(&self) -> Option<&IfName> {
         match &self.driver {
             Driver::Bridge(bridge) => Some(&bridge.name),
@@ -201,7 +202,7 @@ impl Network {
         self.own_bridge().is_none()
     }
 
-    /// Whether its containers reach each other.
+    /// Whether its containers can reach each other.
     pub fn icc(&self) -> bool {
         match &self.driver {
             Driver::Bridge(bridge) => bridge.icc,
@@ -209,7 +210,7 @@ impl Network {
         }
     }
 
-    /// Whether traffic that leaves takes the host's address.
+    /// Whether outgoing traffic gets the host's address.
     pub fn masquerade(&self) -> bool {
         match &self.driver {
             Driver::Bridge(bridge) => bridge.masquerade,
@@ -217,17 +218,17 @@ impl Network {
         }
     }
 
-    /// The gateway addresses with their prefixes, as the bridge carries them.
+    /// The gateway addresses with their prefixes, as on the bridge.
     pub fn gateway_interfaces(&self) -> Vec<IpNetwork> {
         self.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway)).collect()
     }
 
-    /// The gateway of the subnet that holds the address.
+    /// The gateway of the subnet that contains the address.
     pub fn gateway_for(&self, address: IpAddr) -> Option<IpAddr> {
         self.subnets.iter().find(|subnet| subnet.subnet.contains(address)).map(|subnet| subnet.gateway)
     }
 
-    /// Whether its bridge has addresses on the host, at which the name service can be asked.
+    /// Whether its bridge has addresses on the host, at which the name service can be reached.
     pub fn has_gateways(&self) -> bool {
         self.own_bridge().is_none_or(|bridge| !bridge.isolated)
     }

@@ -1,4 +1,4 @@
-//! Published ports: the `-p` grammar ([`PortSpec`]) and what it became ([`Publication`]).
+//! Published ports: the `-p` grammar ([`PortSpec`]) and the result ([`Publication`]).
 
 mod long_form;
 
@@ -62,7 +62,7 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// One or more ports in a row, both ends included, never 0.
+/// One or more consecutive ports, both ends included, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PortRange {
     first: u16,
@@ -70,7 +70,7 @@ pub struct PortRange {
 }
 
 impl PortRange {
-    /// `None` when a port is 0 or the end lies before the start.
+    /// `None` if a port is 0 or the end is before the start.
     pub fn new(first: u16, last: u16) -> Option<Self> {
         (first > 0 && first <= last).then_some(Self { first, last })
     }
@@ -105,7 +105,7 @@ impl PortRange {
         (self.first..=self.last).contains(&port)
     }
 
-    /// Whether the two share a port.
+    /// Whether the two ranges share a port.
     pub fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
     }
@@ -117,19 +117,20 @@ impl fmt::Display for PortRange {
     }
 }
 
-/// What the user asked for: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar), or
-/// Docker's long form, `published=HOST_PORT,target=CONTAINER_PORT,protocol=tcp`. No host port, an empty one and 0 mean
-/// "a free one". IPv6 host addresses stand in brackets; one that stands for an IPv4 address is that one.
+/// A requested publication: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar), or
+/// Docker's long form, `published=HOST_PORT,target=CONTAINER_PORT,protocol=tcp`. A missing or empty host port and 0
+/// mean "any free port". IPv6 host addresses are in brackets; an IPv4-mapped one means the IPv4 address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortSpec {
     /// `None`: every local IPv4 and IPv6 address.
     pub host_ip: Option<IpAddr>,
-    /// `None`: netd chooses. As many as `container`, or more for one container port (the first free one is taken).
+    /// `None`: netd chooses. As many ports as in `container`, or more for a single container port (the first free one
+    /// is used).
     pub host: Option<PortRange>,
     /// The container's ports.
     pub container: PortRange,
-    /// tcp when not said.
+    /// tcp if not given.
     pub protocol: Protocol,
 }
 
@@ -199,7 +200,7 @@ impl fmt::Display for PortSpec {
     }
 }
 
-/// The ports of a request; one that is given again counts once.
+/// The ports of a request, without repetitions.
 pub fn distinct(specs: impl IntoIterator<Item = Result<PortSpec, Invalid>>) -> Result<Vec<PortSpec>, Invalid> {
     let mut all: Vec<PortSpec> = Vec::new();
     for spec in specs {
@@ -235,7 +236,7 @@ fn host_part(head: &str) -> Result<(Option<IpAddr>, Option<PortRange>), String> 
     Ok((ip, host))
 }
 
-/// An address that a host can have, or the unspecified one of its family.
+/// Checks that a host can have the address, or that it is the unspecified one of its family.
 fn publishable(ip: IpAddr) -> Result<IpAddr, String> {
     let kind = match ip {
         _ if ip.is_multicast() => "a multicast address",
@@ -270,7 +271,7 @@ fn range(text: &str) -> Result<Option<PortRange>, String> {
     }
 }
 
-/// A host address and port range that leads to the same number of container ports.
+/// A host address and port range that lead to the same number of container ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Publication {
     /// `None`: every local IPv4 and IPv6 address; `0.0.0.0` and `::`: every one of that family.
@@ -284,17 +285,17 @@ pub struct Publication {
 }
 
 impl Publication {
-    /// Whether it answers on addresses of that family.
+    /// Whether it covers addresses of that family.
     pub fn covers(&self, family: Family) -> bool {
         self.host_ip.is_none_or(|ip| Family::of(ip) == family)
     }
 
-    /// The one host address it is bound to, when it is not every address of a family.
+    /// The single host address that it is bound to; `None` if it covers all addresses of a family.
     pub fn only_on(&self) -> Option<IpAddr> {
         self.host_ip.filter(|ip| !ip.is_unspecified())
     }
 
-    /// Whether the two claim a common (address, protocol, port): an unspecified address claims its whole family.
+    /// Whether the two share an (address, protocol, port); an unspecified address covers its whole family.
     pub fn conflicts(&self, other: &Self) -> bool {
         let ports = self.protocol == other.protocol && self.host.overlaps(other.host);
         let families = [Family::V4, Family::V6].into_iter().any(|f| self.covers(f) && other.covers(f));
@@ -306,7 +307,7 @@ impl Publication {
     }
 }
 
-/// As Docker shows it: `0.0.0.0:4000->80/tcp`; every address is `*`.
+/// In Docker's format: `0.0.0.0:4000->80/tcp`; `*` means every address.
 impl fmt::Display for Publication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.host_ip {

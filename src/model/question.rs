@@ -1,8 +1,8 @@
-//! A question to the name service and its answer, free of any wire format.
+//! A question to the name service and its answer, independent of any wire format.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Who asks: decides which networks are seen.
+/// The client, which determines the visible networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Client {
     /// The source address of a query that arrived at a gateway.
@@ -11,7 +11,7 @@ pub enum Client {
     Host,
 }
 
-/// What is asked for.
+/// The requested record type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordType {
     /// IPv4 addresses.
@@ -20,13 +20,13 @@ pub enum RecordType {
     Aaaa,
     /// Names of an address.
     Ptr,
-    /// Where a service is (RFC 2782).
+    /// Location of a service (RFC 2782).
     Srv,
     /// Labels.
     Txt,
-    /// Whatever there is (RFC 8482).
+    /// Any type (RFC 8482).
     Any,
-    /// Anything else: a name of ours has none of it.
+    /// Any other type; names of netd have no such records.
     Other,
 }
 
@@ -45,7 +45,7 @@ impl RecordType {
     }
 }
 
-/// What the zone says.
+/// The zone's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// IPv4 addresses, in the network order of the client.
@@ -54,39 +54,40 @@ pub enum Answer {
     Aaaa(Vec<Ipv6Addr>),
     /// Names without the final dot, the container's own name first.
     Ptr(Vec<String>),
-    /// Where the service is, the client's first network first; at least one.
+    /// The locations of the service, at least one; those on the client's first network come first.
     Srv(Vec<Service>),
     /// Texts of any length, at least one.
     Txt(Vec<String>),
-    /// The name is ours and known, and everything was asked for: one record stands for all (RFC 8482, 4.2).
+    /// The name is netd's and exists, and all types were requested: one record stands for all (RFC 8482, 4.2).
     Any,
-    /// The name is ours and known, but not with this type: NOERROR with SOA (RFC 2308, 2.2).
+    /// The name is netd's and exists, but without this type: NOERROR with SOA (RFC 2308, 2.2).
     NoData,
-    /// The name is ours (or has one label, or lies in one of our subnets) and nobody visible to the client has it.
+    /// The name is netd's (or has one label, or is in one of its subnets), but no container visible to the client has
+    /// it.
     NxDomain,
-    /// Not ours: the host's resolvers know.
+    /// Not netd's name: forward it to upstreams.
     Forward,
-    /// The client is nobody we serve.
+    /// netd does not serve the client.
     Refused,
 }
 
-/// One place where a service is to be had.
+/// One location of a service.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Service {
-    /// Lower ones are to be tried first: which of the client's networks it is on, counted from 0.
+    /// Lower values are tried first: the index of its network in the client's order, counted from 0.
     pub priority: u16,
     /// The port in the container.
     pub port: u16,
-    /// The container's name in full, without the final dot.
+    /// The container's full name, without the final dot.
     pub target: String,
-    /// What the target's addresses are.
+    /// The target's addresses.
     pub addresses: Vec<IpAddr>,
 }
 
-/// Why the zone answers as it does.
+/// The reason for the zone's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The client has no address of ours.
+    /// The client has no address that netd knows.
     Stranger,
     /// A container on a network that the client sees has the name.
     Name,
@@ -94,18 +95,18 @@ pub enum Reason {
     Wildcard,
     /// Such a container serves it.
     Service,
-    /// As the two or three before, once a search domain of the host was taken off the name.
+    /// One of the cases before, after a search domain of the host was removed from the name.
     Search,
     /// It is a name of the host.
     Host,
-    /// It is the client itself, whoever that is.
+    /// It denotes the client itself.
     Loopback,
-    /// It is the name of an address or subnet of ours.
+    /// It is the name of an address or subnet of netd.
     Reverse,
-    /// It has no records of its own, but lies above names that do.
+    /// It has no records of its own, but there are names below it.
     Above,
-    /// It would be ours, but nobody whom the client sees has it.
+    /// It is in netd's namespace, but no container that the client sees has it.
     Unknown,
-    /// It is not ours.
+    /// It is not netd's.
     Foreign,
 }

@@ -1,4 +1,4 @@
-//! What callers ask for, parsed but not yet decided: every `None` is a choice left to netd.
+//! Requests of callers, parsed but not decided: every `None` is a choice left to netd.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,36 +21,36 @@ pub struct NetworkSpec {
     pub name: NetworkName,
     /// Empty: one IPv4 subnet from the pools.
     pub subnets: Vec<Subnet>,
-    /// Each must lie in one of the subnets; the others get their first address.
+    /// Each must be in one of the subnets; a subnet without one gets its first address.
     pub gateways: Vec<IpAddr>,
-    /// Each must lie in one of the subnets: automatic addresses come from there only.
+    /// Each must be in one of the subnets, and restricts automatic addresses to itself.
     pub ranges: Vec<Subnet>,
-    /// IPv6 as well: a random /64 where no IPv6 subnet is given.
+    /// IPv6 as well: a random /64 if no IPv6 subnet is given.
     pub ipv6: bool,
-    /// No way out.
+    /// No outside access.
     pub internal: bool,
-    /// Whether its containers reach each other.
+    /// Whether its containers can reach each other.
     pub icc: bool,
-    /// Whether leaving traffic takes the host's address.
+    /// Whether outgoing traffic gets the host's address.
     pub masquerade: bool,
     /// Bytes; `None`: the uplink's.
     pub mtu: Option<u32>,
-    /// The bridge's interface name; `None`: from the network's name.
+    /// The bridge's interface name; `None`: derived from the network's name.
     pub bridge: Option<IfName>,
     /// The host has no address on it; for internal networks only.
     pub isolated: bool,
-    /// The user's own notes.
+    /// User-defined labels.
     pub labels: BTreeMap<String, String>,
-    /// How its containers' questions for names are answered.
+    /// How the name service answers its containers.
     pub dns: NetworkDns,
-    /// What of the host its containers reach; `None`: nothing on an internal network, else everything.
+    /// What its containers can reach on the host; `None`: nothing on an internal network, else everything.
     pub host_access: Option<HostAccess>,
-    /// Whether a container that comes again under the same name gets the same address.
+    /// Whether a container that returns under the same name gets the same address.
     pub sticky: bool,
 }
 
 impl NetworkSpec {
-    /// A network with every choice left to netd.
+    /// A network with this name and all other choices left to netd.
     pub fn named(name: NetworkName) -> Self {
         Self {
             name,
@@ -72,25 +72,25 @@ impl NetworkSpec {
     }
 }
 
-/// Which container is meant, as the user said it.
+/// The container, as the user specified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// A name, an id, or a unique beginning of an id; with `place` given, the name the container gets.
+    /// A name, an id, or a unique prefix of an id; with `place`, the name that the container gets.
     pub container: String,
-    /// Where its network namespace is, when the user says so.
+    /// The location of its network namespace, if the user gave it.
     pub place: Option<Place>,
-    /// Refuse to give a new container the id of a known one: the id a runtime told. `None`: random.
+    /// The id that a runtime reported; refused if a living container in another namespace has it. `None`: random.
     pub id: Option<ContainerId>,
 }
 
-/// A network namespace as a user points at it.
+/// A network namespace, as the user specified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A path to a namespace file; absolute.
     Path(PathBuf),
-    /// A process that is in it.
+    /// A process in it.
     Pid(u32),
-    /// A process of a container of another engine, which told of it.
+    /// A process of another engine's container, as reported by that engine.
     OfEngine(u32),
 }
 
@@ -121,16 +121,16 @@ pub struct ConnectSpec {
     pub upstreams: Vec<Upstream>,
 }
 
-/// What a container is to get on a network, by whichever door the requested came.
+/// What a container is to get on a network, independent of the face that received the request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EndpointSpec {
-    /// Addresses to take, at most one per family.
+    /// Requested addresses, at most one per address family.
     pub addresses: Vec<AddressSpec>,
-    /// No others than those: a family without one gets none.
+    /// Assign no other addresses: a family without a requested one gets none.
     pub no_other_addresses: bool,
-    /// Where the next free address is taken from; a family without one: the network's.
+    /// The ranges for the next free address; for a family without one, the network's.
     pub ranges: Vec<AddressRange>,
-    /// `None`: from the IP address.
+    /// `None`: derived from the IP address.
     pub mac: Option<Mac>,
     /// Further names.
     pub aliases: Vec<Alias>,
@@ -138,19 +138,19 @@ pub struct EndpointSpec {
     pub ifname: Option<IfName>,
     /// Ports to publish.
     pub ports: Vec<PortSpec>,
-    /// Ports that it serves besides.
+    /// Further ports that it serves.
     pub exposed: Vec<Exposure>,
-    /// The user's own notes.
+    /// User-defined labels.
     pub labels: BTreeMap<String, String>,
-    /// Routes besides the default one.
+    /// Routes other than the default route.
     pub routes: Vec<Route>,
-    /// Limits.
+    /// Bandwidth limits.
     pub bandwidth: Option<Bandwidth>,
-    /// Who is asked for names that are not ours, before the network's.
+    /// Upstreams for names that are not netd's, tried before those of the network.
     pub upstreams: Vec<Upstream>,
-    /// The runtime's network that attaches; `None`: a person or the API.
+    /// The runtime's network that attaches; `None` for a user or the API.
     pub owner: Option<NetworkName>,
-    /// The id by which the runtime attaches, where the container is known by another.
+    /// The id that the runtime uses, if the container is known by another.
     pub attached_as: Option<ContainerId>,
 }
 
@@ -192,7 +192,7 @@ impl From<&AttachSpec> for EndpointSpec {
     }
 }
 
-/// What a runtime knows an attachment by: at most one of its kind (CNI spec 1.1.0, section 2).
+/// The identity of an attachment for its runtime, which has at most one of each (CNI spec 1.1.0, section 2).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttachmentKey {
     /// The runtime's network (CNI: the configuration's `name`), which need not be the name of netd's network.
@@ -203,64 +203,64 @@ pub struct AttachmentKey {
     pub ifname: IfName,
 }
 
-/// A container that a runtime attaches. Doing it again with the same wishes changes nothing.
+/// A request of a runtime to attach a container. Repeating it unchanged has no effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AttachSpec {
-    /// What it is known by.
+    /// The identity of the attachment.
     pub key: AttachmentKey,
     /// The container's network namespace; absolute.
     pub netns: PathBuf,
-    /// The network to join; made of this when there is none of that name.
+    /// The network to join; it is created from this if there is none with that name.
     pub network: NetworkSpec,
-    /// The container's name, without its scope; `None`: its id. Where another living container has it, the container is
-    /// named by its id and has this name as an alias.
+    /// The container's name, without its scope; `None`: its id. If another living container has the name, this one is
+    /// named by its id and gets the name as an alias.
     pub name: Option<ContainerName>,
-    /// The namespace of names that `name` belongs to.
+    /// The scope of `name`.
     pub scope: Option<ContainerName>,
     /// Further names.
     pub aliases: Vec<Alias>,
-    /// Where the interface and its addresses come from.
+    /// The source of the interface and its addresses.
     pub interface: InterfaceSource,
-    /// Addresses to take, at most one per family; a family without one gets the next free one.
+    /// Requested addresses, at most one per address family; a family without one gets the next free one.
     pub addresses: Vec<AddressSpec>,
-    /// Where the next free address is taken from, at most one list per family, tried in order; none: the network's.
+    /// The ranges for the next free address, at most one list per address family, tried in order; none: the network's.
     pub ranges: Vec<AddressRange>,
-    /// Routes besides the default one.
+    /// Routes other than the default route.
     pub routes: Vec<Route>,
-    /// The interface's address; `None`: from its IP address.
+    /// The MAC address; `None`: derived from the IP address.
     pub mac: Option<Mac>,
     /// Ports to publish.
     pub ports: Vec<PortSpec>,
-    /// Ports that it serves besides.
+    /// Further ports that it serves.
     pub exposed: Vec<Exposure>,
-    /// The user's own notes.
+    /// User-defined labels.
     pub labels: BTreeMap<String, String>,
-    /// Limits.
+    /// Bandwidth limits.
     pub bandwidth: Option<Bandwidth>,
-    /// Who is asked for names that are not ours, before the network's.
+    /// Upstreams for names that are not netd's, tried before those of the network.
     pub upstreams: Vec<Upstream>,
 }
 
-/// Where an attachment's interface and addresses come from.
+/// The source of an attachment's interface and addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InterfaceSource {
-    /// netd makes the interface, with the addresses asked for and the next free ones.
+    /// netd makes the interface, with the requested addresses and the next free ones.
     Made,
-    /// netd makes the interface without addresses: they are given by attaching again, once the IPAM plugin that works
-    /// through the interface has them.
+    /// netd makes the interface without addresses. A second attach request assigns them, once the IPAM plugin that
+    /// works through the interface has provided them.
     Unaddressed,
-    /// netd makes the interface (or has made it without addresses), with the addresses asked for and no others.
+    /// netd makes the interface (or has made it without addresses), with exactly the requested addresses.
     Given,
-    /// Another program made it: netd adds names, ports, firewall and limits to what it finds there.
+    /// Another program made it: netd adds names, ports, firewall elements and limits to it.
     Found,
 }
 
-/// An address that is asked for.
+/// A requested address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressSpec {
     /// The address.
     pub ip: IpAddr,
-    /// Its prefix length, where the client knows it.
+    /// Its prefix length, if the client knows it.
     pub prefix: Option<u8>,
     /// Its gateway; `None`: the network's.
     pub gateway: Option<IpAddr>,
@@ -277,23 +277,23 @@ pub struct AddressRange {
     pub last: Option<IpAddr>,
 }
 
-/// What an attachment must still have, to be compared with what is there.
+/// The expected properties of an attachment, for the comparison with the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CheckSpec {
-    /// Which.
+    /// The attachment.
     pub key: AttachmentKey,
     /// The container's network namespace; absolute.
     pub netns: PathBuf,
-    /// The addresses that the runtime remembers, besides which there may be others.
+    /// The addresses that the runtime recorded; there may be others.
     pub addresses: Vec<IpAddr>,
-    /// The MAC address that it remembers; `None`: the one that netd gave.
+    /// The MAC address that it recorded; `None`: the one that netd assigned.
     pub mac: Option<Mac>,
-    /// The MTU that it remembers; `None`: any.
+    /// The MTU that it recorded; `None`: any.
     pub mtu: Option<u32>,
 }
 
 impl CheckSpec {
-    /// Of a runtime that remembers nothing.
+    /// The check for a runtime that recorded nothing.
     pub fn of(spec: &AttachSpec) -> Self {
         let AttachSpec { key, netns, .. } = spec;
         Self { key: key.clone(), netns: netns.clone(), addresses: Vec::new(), mac: None, mtu: None }

@@ -1,4 +1,4 @@
-//! A route that a container gets besides those that follow from its networks.
+//! Routes of a container other than those that follow from its networks.
 
 use std::net::IpAddr;
 
@@ -10,36 +10,36 @@ use super::address::{Family, Subnet};
 const RT_SCOPE_UNIVERSE: u8 = 0;
 const RT_SCOPE_LINK: u8 = 253;
 const RT_TABLE_MAIN: u32 = 254;
-/// The metric of an IPv6 route that is given none (linux/ipv6_route.h).
+/// The default metric of an IPv6 route (linux/ipv6_route.h).
 const IP6_RT_PRIO_USER: u32 = 1024;
 
-/// A route over an endpoint's interface, as CNI describes it (spec 1.1.0, section 5).
+/// A route on an endpoint's interface, as CNI describes it (spec 1.1.0, section 5).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Where to.
+    /// The destination.
     pub destination: Subnet,
-    /// Next hop; `None`: the destination is on the link.
+    /// Next hop; `None` if the destination is on the link.
     pub gateway: Option<IpAddr>,
-    /// Largest packet towards there, bytes.
+    /// MTU towards the destination, in bytes.
     pub mtu: Option<u32>,
-    /// Largest TCP segment announced towards there, bytes.
+    /// Largest TCP segment announced towards the destination, in bytes.
     pub advmss: Option<u32>,
-    /// Metric: of two routes to the same place the lower one is taken.
+    /// Metric: among routes to the same destination the lowest has precedence.
     pub priority: Option<u32>,
     /// Routing table; `None`: main.
     pub table: Option<u32>,
-    /// `RT_SCOPE_*` (linux/rtnetlink.h); `None`: what fits the gateway.
+    /// `RT_SCOPE_*` (linux/rtnetlink.h); `None`: the one that suits the gateway.
     pub scope: Option<u8>,
 }
 
 impl Route {
-    /// To a destination by a gateway, with everything else left to the kernel.
+    /// A route to a destination through a gateway; everything else is left to the kernel.
     pub fn via(destination: Subnet, gateway: Option<IpAddr>) -> Self {
         Self { destination, gateway, mtu: None, advmss: None, priority: None, table: None, scope: None }
     }
 
-    /// Without what says the same as saying nothing: two routes that are one to the kernel become equal. The kernel's
-    /// routes are observed in this form.
+    /// The normal form, without explicit defaults: two routes that are the same to the kernel become equal. Observed
+    /// routes have this form.
     pub fn normal(self) -> Self {
         let v6 = self.destination.family() == Family::V6;
         let gateway = self.gateway.filter(|gateway| !gateway.is_unspecified());
@@ -52,7 +52,7 @@ impl Route {
             advmss: given(self.advmss),
             priority: given(self.priority).filter(|priority| !(v6 && *priority == IP6_RT_PRIO_USER)),
             table: given(self.table).filter(|table| *table != RT_TABLE_MAIN),
-            // IPv6 routes have no scope: what is given is not kept.
+            // IPv6 routes have no scope: a given one is not stored.
             scope: self.scope.filter(|scope| !v6 && *scope != fitting),
         }
     }

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::publication::PortSpec;
 
-/// A port that a runtime asked for on a network that cannot have it. Runtimes say a container's ports for each of its
-/// networks (Podman does): another one has it.
+/// A port that a runtime requested on a network that cannot have it. Runtimes such as Podman pass a container's ports
+/// to each of its networks: another network publishes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// What was asked for.
+    /// The requested port.
     pub port: PortSpec,
     /// Why it is not published there.
     pub why: Unpublishable,
@@ -22,13 +22,13 @@ pub struct Skipped {
 pub enum Unpublishable {
     /// The network is internal.
     Internal,
-    /// The container has no IPv4 address with a way in.
+    /// The container has no IPv4 address that can be reached from outside.
     NoIpv4,
-    /// The container has no IPv6 address with a way in.
+    /// The container has no IPv6 address that can be reached from outside.
     NoIpv6,
 }
 
-/// A clause about the network.
+/// Formats the reason as a clause about the network.
 impl fmt::Display for Unpublishable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,4 @@
-//! Name servers that are asked for names that are not ours, as people write them.
+//! Upstreams: name servers for names that are not netd's, in their text form.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,29 +9,29 @@ use serde::{Deserialize, Serialize};
 use super::Invalid;
 use super::names::DnsName;
 
-/// Ports where none is given (RFC 1035, 4.2; RFC 7858, 3.1; RFC 8484, 4).
+/// Default ports (RFC 1035, 4.2; RFC 7858, 3.1; RFC 8484, 4).
 const PLAIN_PORT: u16 = 53;
 const TLS_PORT: u16 = 853;
 const HTTPS_PORT: u16 = 443;
-/// The path of DNS over HTTPS where none is given (RFC 8484, 4.1.1, by convention).
+/// The default path of DNS over HTTPS (RFC 8484, 4.1.1, by convention).
 const QUERY_PATH: &str = "/dns-query";
 
 /// A name server: `1.1.1.1`, `1.1.1.1:5353`, `[2606:4700::1111]:53`, `tls://1.1.1.1#one.one.one.one`,
-/// `https://1.1.1.1/dns-query#one.one.one.one`. The part behind `#` is the name that its certificate must have; without
-/// it, the address.
+/// `https://1.1.1.1/dns-query#one.one.one.one`. The part after `#` is the name that its certificate must have; without
+/// it, the certificate must be for the address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Upstream {
-    /// Where it is.
+    /// Its address and port.
     pub address: SocketAddr,
-    /// How it is asked.
+    /// The transport for queries.
     pub transport: Transport,
 }
 
-/// How a name server is asked.
+/// The transport for queries to a name server.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Transport {
-    /// UDP, and TCP for what is too long (RFC 1035, 4.2).
+    /// UDP, and TCP for long messages (RFC 1035, 4.2).
     Plain,
     /// TLS (RFC 7858).
     Tls {
@@ -42,13 +42,13 @@ pub enum Transport {
     Https {
         /// The name in its certificate; `None`: its address.
         name: Option<DnsName>,
-        /// Where it is asked, with the `/` before it.
+        /// The path of queries, with the leading `/`.
         path: String,
     },
 }
 
 impl Upstream {
-    /// A server that is asked without encryption.
+    /// A server that is queried without encryption.
     pub fn plain(address: SocketAddr) -> Self {
         Self { address, transport: Transport::Plain }
     }

@@ -1,4 +1,5 @@
-//! The names of one network: who has each as it stands, who has all below it, and which only lie above others.
+//! The names on one network: their holders, the holders of everything below a name, and names that only have others
+//! below them.
 
 use std::sync::Arc;
 
@@ -7,31 +8,31 @@ use rpds::HashTrieMapSync as Map;
 use super::insert_in_order;
 use crate::model::endpoint::Endpoint;
 
-/// What an alias for everything below a name begins with.
+/// The prefix of an alias for everything below a name.
 pub(super) const WILDCARD: &str = "*.";
 
 /// Every key is in lower case.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Names {
     exact: Map<String, Vec<Arc<Endpoint>>>,
-    /// Those with the alias `*.app`, under `app`.
+    /// The endpoints with the alias `*.app`, under `app`.
     below: Map<String, Vec<Arc<Endpoint>>>,
-    /// How many times a name has some further one below it.
+    /// How many names are below a name.
     above: Map<String, usize>,
 }
 
 impl Names {
-    /// Those who have the name as it stands.
+    /// The endpoints with exactly this name.
     pub(super) fn exact(&self, name: &str) -> &[Arc<Endpoint>] {
         self.exact.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Those who have every name below this one.
+    /// The endpoints with an alias for every name below this one.
     pub(super) fn below(&self, name: &str) -> &[Arc<Endpoint>] {
         self.below.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether anybody has every name below some one.
+    /// Whether any endpoint has an alias for every name below another name.
     pub(super) fn has_wildcards(&self) -> bool {
         !self.below.is_empty()
     }
@@ -74,7 +75,7 @@ impl Names {
         }
     }
 
-    /// The map that the name belongs in, and its key there.
+    /// The map that the name belongs to, and its key there.
     fn place<'n>(&mut self, name: &'n str) -> (&mut Map<String, Vec<Arc<Endpoint>>>, &'n str) {
         match name.strip_prefix(WILDCARD) {
             Some(parent) => (&mut self.below, parent),
@@ -83,7 +84,7 @@ impl Names {
     }
 }
 
-/// Every name above this one but the root.
+/// Every name above this one except the root.
 fn parents(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }

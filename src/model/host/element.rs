@@ -1,6 +1,6 @@
 //! Elements: the members of the sets and maps of `table inet netd`, which change with networks, endpoints and ports.
 //!
-//! What the structure around them is stands in `logic::firewall`; how they look on the wire in `kernel::nft`.
+//! `logic::firewall` defines the structure around them, `kernel::nft` their wire format.
 
 use std::net::IpAddr;
 
@@ -10,45 +10,46 @@ use crate::model::address::{Family, Subnet};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
-/// One member of one set or map. A publication of several ports in a row that keeps their numbers is one interval;
-/// any other is one element (address and port: a pair of nft elements that are written together) per port.
+/// One member of one set or map. A publication of consecutive ports that keep their numbers is one interval; any other
+/// has one element per port (address and port: a pair of nft elements that are written together).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Element {
-    /// `set bridges`: a bridge of ours.
+    /// `set bridges`: a bridge of netd.
     Bridge(IfName),
-    /// `set direct`: an interface of the host that leads to one container of ours, without a bridge.
+    /// `set direct`: a host interface that leads to one container of netd without a bridge.
     Direct(IfName),
-    /// `set internal`: a bridge of ours without a way out.
+    /// `set internal`: a bridge of netd without outside access.
     Internal(IfName),
-    /// `set host_closed`: a bridge of ours from which the host's own services are not reached, but for the name service.
+    /// `set host_closed`: a bridge of netd from which the host's own services, except the name service, are
+    /// unreachable.
     HostClosed(IfName),
-    /// `set ports_closed`: a bridge of ours from which not even published ports are reached at the host's addresses.
+    /// `set ports_closed`: a bridge of netd from which even published ports are unreachable at the host's addresses.
     PortsClosed(IfName),
-    /// `set isolated`: a bridge of ours that the host has no address on.
+    /// `set isolated`: a bridge of netd on which the host has no address.
     Isolated(IfName),
     /// `set allowed`: traffic may be forwarded from the first bridge to the second.
     Allowed(IfName, IfName),
-    /// `set masquerade4`/`masquerade6`: sources that take the host's address when they leave.
+    /// `set masquerade4`/`masquerade6`: sources that get the host's address when their traffic leaves.
     Masquerade(Subnet),
-    /// `set hairpin4`/`hairpin6`: (subnet, subnet): published traffic within one network takes the gateway's address,
-    /// or the answer would not come back through the host.
+    /// `set hairpin4`/`hairpin6`: (subnet, subnet): published traffic within one network gets the gateway's address,
+    /// because otherwise the reply would not return through the host.
     Hairpin(Subnet),
     /// `map publish4`… : a published port.
     Publish(Published),
     /// `map publish4_range`… : published ports that keep their numbers.
     PublishRange(PublishedRange),
-    /// `map dns4`/`dns6`: questions to port 53 of this gateway go to the port at which the name service listens there.
+    /// `map dns4`/`dns6`: redirects questions to port 53 of this gateway to the port of the name service there.
     AskAt(NameServer),
-    /// `set dns4_from`/`dns6_from`: what comes from there is an answer, and comes from port 53.
+    /// `set dns4_from`/`dns6_from`: packets from there are answers, and get the source port 53.
     AnswerFrom(NameServer),
 }
 
-/// Where the name service listens at a gateway.
+/// The socket address of the name service at a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NameServer {
     /// The gateway.
     pub gateway: IpAddr,
-    /// UDP and TCP.
+    /// UDP and TCP port.
     pub port: u16,
 }
 
@@ -67,7 +68,7 @@ pub struct Published {
     pub to_port: u16,
 }
 
-/// Published ports in a row, the same numbers on both sides.
+/// Consecutive published ports, with the same numbers on both sides.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct PublishedRange {
     /// `None`: every local address of `to`'s family.
@@ -81,7 +82,7 @@ pub struct PublishedRange {
 }
 
 impl Element {
-    /// The family it belongs to; `None` for interface names.
+    /// The address family of the element; `None` for interface names.
     pub fn family(&self) -> Option<Family> {
         match self {
             Self::Bridge(_)

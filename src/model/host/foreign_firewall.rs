@@ -1,7 +1,7 @@
-//! Other programs' firewall tables, read as far as they decide what may pass from and to netd's bridges, and what netd
-//! adds to them.
+//! Other programs' firewall tables, read as far as they affect traffic from and to netd's bridges, and what netd adds
+//! to them.
 //!
-//! A verdict of one base chain does not end another's: a packet passes a hook only when every base chain there lets it.
+//! An accept in one base chain does not end another: a packet passes a hook only if every base chain there accepts it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,18 +11,18 @@ use serde::{Deserialize, Serialize};
 use crate::model::address::{Family, Subnet};
 use crate::model::names::{IfName, NetworkName};
 
-/// What to do where another program's chain drops what netd's bridges forward or ask.
+/// What to do if another program's chain drops traffic or questions of netd's bridges.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {
-    /// Add an accept of our own to that chain, and say so.
+    /// Add an accept to that chain and report it.
     #[default]
     Adapt,
-    /// Say which chain it is, and change nothing.
+    /// Report the chain and change nothing.
     Report,
 }
 
-/// What wrote a table, and must be used to change it.
+/// The tool that wrote a table, and that must be used to change it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tool {
     /// `nft`.
@@ -34,7 +34,7 @@ pub enum Tool {
 }
 
 impl Tool {
-    /// As users know it.
+    /// The name that users know.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Nft => "nft",
@@ -51,7 +51,7 @@ pub enum TableFamily {
     Ip,
     /// IPv6.
     Ip6,
-    /// Both.
+    /// IPv4 and IPv6.
     Inet,
 }
 
@@ -65,7 +65,7 @@ impl TableFamily {
         }
     }
 
-    /// Whether it sees packets of that family.
+    /// Whether it sees packets of that address family.
     pub fn sees(self, family: Family) -> bool {
         matches!((self, family), (Self::Inet, _) | (Self::Ip, Family::V4) | (Self::Ip6, Family::V6))
     }
@@ -74,9 +74,9 @@ impl TableFamily {
 /// A table's identity.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId {
-    /// What wrote it.
+    /// The tool that wrote it.
     pub tool: Tool,
-    /// What it sees.
+    /// The packets that it sees.
     pub family: TableFamily,
     /// Its name.
     pub name: String,
@@ -92,27 +92,27 @@ impl fmt::Display for TableId {
 /// A table of another program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Table {
-    /// Which.
+    /// Its identity.
     pub id: TableId,
-    /// Every chain, base chains among them.
+    /// All chains, including base chains.
     pub chains: Vec<Chain>,
-    /// Whether the kernel lets nobody but its owner change it (`flags owner`).
+    /// Whether only its owner can change it (`flags owner`).
     pub owned: bool,
 }
 
 impl Table {
-    /// The chain of that name.
+    /// The chain with that name.
     pub fn chain(&self, name: &str) -> Option<&Chain> {
         self.chains.iter().find(|chain| chain.name == name)
     }
 }
 
-/// Where a base chain is called.
+/// The hook of a base chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Hook {
-    /// What the host forwards; with `bridge-nf-call-iptables`, also frames within a bridge.
+    /// Forwarded packets; with `bridge-nf-call-iptables` also frames within a bridge.
     Forward,
-    /// What is for the host itself.
+    /// Packets for the host itself.
     Input,
 }
 
@@ -126,12 +126,12 @@ impl Hook {
     }
 }
 
-/// What makes a chain a base chain.
+/// The base-chain properties of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Base {
-    /// Where it is called.
+    /// Its hook.
     pub hook: Hook,
-    /// Whether what reaches its end is dropped.
+    /// Whether packets that reach its end are dropped.
     pub drops: bool,
 }
 
@@ -140,78 +140,78 @@ pub struct Base {
 pub struct Chain {
     /// Unique in the table.
     pub name: String,
-    /// For base chains at a hook that matters here.
+    /// Set for base chains at a relevant hook.
     pub base: Option<Base>,
-    /// In order.
+    /// In evaluation order.
     pub rules: Vec<Rule>,
 }
 
-/// A rule as far as it is understood.
+/// A rule, as far as netd understands it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rule {
-    /// All of them must hold.
+    /// Conditions, all of which must hold.
     pub conditions: Vec<Condition>,
-    /// What happens then.
+    /// The verdict if they hold.
     pub verdict: Verdict,
-    /// For people, and to delete it: the rule as `iptables-save` writes it, or the handle as `nft -a` shows it.
+    /// For messages, and to delete the rule: its text from `iptables-save`, or its handle from `nft -a`.
     pub text: String,
-    /// Of nft's own tables.
+    /// Handle of a rule in nft's own tables.
     pub handle: Option<u64>,
-    /// Set on netd's own: the comment that it carries.
+    /// The comment of one of netd's own rules.
     pub mark: Option<String>,
 }
 
-/// What a rule does with a packet.
+/// The verdict of a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Verdict {
-    /// The next rule follows: it counts, logs, marks.
+    /// Continue with the next rule: the rule counts, logs or marks.
     #[default]
     Next,
-    /// This base chain lets it pass.
+    /// This base chain accepts the packet.
     Accept,
-    /// It is dropped or rejected.
+    /// The packet is dropped or rejected.
     Drop,
-    /// Back to the rule after the jump.
+    /// Return to the rule after the jump.
     Return,
-    /// Another chain, and back.
+    /// Continue in another chain, then return.
     Jump(String),
-    /// Another chain, and back to where this one was called from.
+    /// Continue in another chain, then return to the caller of this one.
     Goto(String),
-    /// Nobody knows: a queue to a program.
+    /// Unknown: a queue to a program.
     Unknown,
 }
 
-/// What a rule asks of a packet.
+/// A condition of a rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Condition {
-    /// Whether the opposite is asked.
+    /// Whether the condition is negated.
     pub negated: bool,
-    /// What is asked.
+    /// The condition.
     pub what: What,
 }
 
 /// See [`Condition`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
-    /// It came by one of these interfaces; a `*` at the end stands for anything.
+    /// The packet arrived on one of these interfaces; a `*` at the end matches any suffix.
     In(Vec<String>),
-    /// It leaves by one of these.
+    /// It leaves through one of these interfaces.
     Out(Vec<String>),
-    /// It comes from one of these.
+    /// Its source is in one of these subnets.
     From(Vec<Subnet>),
-    /// It goes to one of these.
+    /// Its destination is in one of these subnets.
     To(Vec<Subnet>),
     /// Its connection is in one of these states: bits of [`state`].
     State(u8),
-    /// It is of this family.
+    /// It is of this address family.
     Family(Family),
-    /// It is of one of these protocols, by their names.
+    /// It has one of these protocols, given by name.
     Protocol(Vec<String>),
-    /// It goes to a port in one of these ranges.
+    /// Its destination port is in one of these ranges.
     Port(Vec<(u16, u16)>),
-    /// It goes to an address of the host.
+    /// Its destination is an address of the host.
     ToHost,
-    /// Something else.
+    /// Any other condition.
     Other,
 }
 
@@ -219,50 +219,51 @@ pub enum What {
 pub mod state {
     /// The first packet of a connection.
     pub const NEW: u8 = 1;
-    /// Of a connection that was answered.
+    /// A packet of a connection that was answered.
     pub const ESTABLISHED: u8 = 2;
-    /// Of one that belongs to another.
+    /// A packet of a connection that is related to another.
     pub const RELATED: u8 = 4;
-    /// Of none.
+    /// A packet of no known connection.
     pub const INVALID: u8 = 8;
     /// Not tracked.
     pub const UNTRACKED: u8 = 16;
-    /// Its destination was translated (a bit of the connection's status).
+    /// The destination was translated (a bit of the connection's status).
     pub const DNAT: u8 = 32;
-    /// Its source was translated.
+    /// The source was translated.
     pub const SNAT: u8 = 64;
 }
 
-/// Everything that was read.
+/// All foreign tables, and related host state.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Foreign {
-    /// Every table with a chain at one of the hooks, but netd's.
+    /// All tables with a chain at one of the hooks, except netd's.
     pub tables: Vec<Table>,
-    /// Interfaces by which packets leave the host: not the bridges of other engines, nor what leads to their machines.
+    /// Interfaces through which packets leave the host, without the bridges of other engines and the interfaces of
+    /// their machines.
     pub ways: Vec<IfName>,
     /// Whether frames within a bridge pass the forward hook (`net.bridge.bridge-nf-call-iptables`, `…-ip6tables`).
     pub bridged: (bool, bool),
 }
 
-/// A bridge of ours as another program's rules see it.
+/// A bridge of netd from the perspective of another program's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bridge {
     /// Its interface.
     pub name: IfName,
-    /// The network it carries.
+    /// The network that it carries.
     pub network: NetworkName,
     /// The network's subnets.
     pub subnets: Vec<Subnet>,
-    /// Whether nothing leads out of it.
+    /// Whether it has no outside access.
     pub internal: bool,
-    /// Whether its containers reach each other.
+    /// Whether its containers can reach each other.
     pub icc: bool,
-    /// Where its containers ask for names: gateway and port.
+    /// The name servers of its containers: gateway and port.
     pub name_servers: Vec<(IpAddr, u16)>,
 }
 
 impl Bridge {
-    /// Whether it carries that family.
+    /// Whether it carries that address family.
     pub fn has(&self, family: Family) -> bool {
         self.subnets.iter().any(|subnet| subnet.family() == family)
     }
@@ -271,18 +272,18 @@ impl Bridge {
 /// A kind of traffic that netd's networks need.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Traffic {
-    /// What containers begin towards the outside, and its answers.
+    /// Connections that containers open to the outside, and the replies.
     Outbound,
-    /// What reaches published ports, and its answers.
+    /// Traffic to published ports, and the replies.
     Published,
     /// Between containers of one network.
     Within,
-    /// Questions for names to the gateway.
+    /// DNS questions to the gateway.
     Names,
 }
 
 impl Traffic {
-    /// For people, and in JSON.
+    /// The label for messages and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Outbound => "outbound",
@@ -293,35 +294,35 @@ impl Traffic {
     }
 }
 
-/// A change to another program's table: what netd has there is taken away, and what it wants is put there, at once.
+/// A change to another program's table, in one transaction: removes netd's rules there and adds the wanted ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForeignChange {
-    /// The program that makes it, and its arguments.
+    /// The program to run, and its arguments.
     pub program: Vec<String>,
-    /// What it reads.
+    /// The program's input.
     pub script: String,
-    /// Which table, for people.
+    /// The table, for messages.
     pub on: String,
 }
 
-/// What netd did about another program's chain, or what it could not do.
+/// What netd did about another program's chain, or could not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     /// The table.
     pub table: TableId,
     /// The base chain.
     pub chain: String,
-    /// Where it is called.
+    /// Its hook.
     pub hook: Hook,
-    /// What drops: "policy drop", or the rule.
+    /// What drops the traffic: "policy drop", or the rule.
     pub reason: String,
-    /// What is dropped, or would be.
+    /// The traffic that is dropped, or would be.
     pub traffic: Vec<Traffic>,
-    /// Of which networks.
+    /// The affected networks.
     pub networks: Vec<NetworkName>,
-    /// The chain that has netd's accept; `None`: it is dropped.
+    /// The chain that contains netd's accept; `None` if the traffic is dropped.
     pub accepted_in: Option<String>,
-    /// Why netd has no accept there; empty when it has.
+    /// Why netd has no accept there; empty if it has one.
     pub why_not: String,
 }
 
@@ -331,7 +332,7 @@ impl Note {
         format!("chain {} of {} ({})", self.chain, self.table, self.reason)
     }
 
-    /// What is dropped, of which networks, and why netd lets it.
+    /// Describes the dropped traffic, the affected networks, and why netd has no accept there.
     pub fn complaint(&self) -> String {
         let traffic: Vec<&str> = self.traffic.iter().map(|traffic| traffic.as_str()).collect();
         let networks: Vec<&str> = self.networks.iter().map(NetworkName::as_str).collect();

@@ -1,4 +1,4 @@
-//! The kernel's side: the steps that change it, and what is observed of it.
+//! The kernel's side: the steps that change it, and its observed state.
 
 pub mod element;
 pub mod foreign_firewall;

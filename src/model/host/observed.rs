@@ -1,4 +1,4 @@
-//! What the kernel has: facts about the host, and the objects that netd made.
+//! Observed state: facts about the host, and the objects that netd made.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,10 +12,10 @@ use crate::model::names::IfName;
 use crate::model::publication::PortRange;
 use crate::model::route::Route;
 
-/// What a decision must know about the host; read anew for each decision that needs it.
+/// The facts about the host that decisions need; read again for each such decision.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct HostFacts {
-    /// Every route of every table that is not a default route, with its interface; also those that lead nowhere.
+    /// Every route of every table except default routes, with its interface; also routes that forbid a destination.
     pub routes: Vec<(Subnet, Option<IfName>)>,
     /// Every address, with its prefix and interface.
     pub addresses: Vec<(IpNetwork, IfName)>,
@@ -23,9 +23,9 @@ pub struct HostFacts {
     pub uplink_mtu: Option<u32>,
     /// Every interface name in use.
     pub interfaces: BTreeSet<IfName>,
-    /// Where free host ports are taken from (`net.ipv4.ip_local_port_range`).
+    /// The range from which free host ports are taken (`net.ipv4.ip_local_port_range`).
     pub local_ports: Option<PortRange>,
-    /// Never taken automatically (`net.ipv4.ip_local_reserved_ports`).
+    /// Ports that are never chosen automatically (`net.ipv4.ip_local_reserved_ports`).
     pub reserved_ports: Vec<PortRange>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
     pub forwarding: (bool, bool),
@@ -33,14 +33,14 @@ pub struct HostFacts {
     pub ipv6: bool,
     /// Search domains of the host's resolver.
     pub search: Vec<String>,
-    /// Networks of other programs, asked for only where a subnet is chosen or checked.
+    /// Networks of other programs, queried only if a subnet is chosen or checked.
     pub foreign: Vec<ForeignNetwork>,
 }
 
-/// A network as another program defines it, whether or not it is there now.
+/// A network as another program defines it, whether or not it exists now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ForeignNetwork {
-    /// Whose it is, with its name: "Docker's network app_default".
+    /// The program and the network's name: "Docker's network app_default".
     pub whose: String,
     /// Its name.
     pub name: String,
@@ -48,7 +48,7 @@ pub struct ForeignNetwork {
     pub subnets: Vec<Subnet>,
 }
 
-/// A link that carries netd's link group, or a bridge of a name that a network has.
+/// A link in one of netd's link groups, or any bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedLink {
     /// `bridge`, `veth`, … (`IFLA_INFO_KIND`); empty for hardware.
@@ -57,13 +57,13 @@ pub struct ObservedLink {
     pub master: Option<IfName>,
     /// Administratively up.
     pub up: bool,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// Bridge port isolation (`IFLA_BRPORT_ISOLATED`).
     pub isolated: bool,
     /// Its addresses, without link-local ones.
     pub addresses: Vec<IpNetwork>,
-    /// Whether it carries one of netd's link groups.
+    /// Whether it is in one of netd's link groups.
     pub ours: bool,
     /// Whether netd finished making it.
     pub finished: bool,
@@ -74,20 +74,20 @@ pub struct ObservedLink {
 pub enum Structure {
     /// As netd wrote it.
     Intact,
-    /// There, but not as this netd writes it: somebody changed it, or another version wrote it.
+    /// It exists, but not as this netd writes it: another program changed it, or another version wrote it.
     Different,
-    /// No such table.
+    /// The table does not exist.
     Missing,
 }
 
-/// What the kernel has of netd.
+/// What the kernel has of netd's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
-    /// Links of the host's namespace, by name: every one of ours, and every bridge.
+    /// Links of the host's namespace, by name: all of netd's, and every bridge.
     pub links: BTreeMap<IfName, ObservedLink>,
     /// The table's structure.
     pub structure: Structure,
-    /// The table's elements; empty when the table is missing.
+    /// The table's elements; empty if the table is missing.
     pub elements: BTreeSet<Element>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
     pub forwarding: (bool, bool),
@@ -98,24 +98,24 @@ pub struct Observed {
 /// An interface in a container, and its other end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedInterface {
-    /// Its MAC address; `None` where it has none of six bytes.
+    /// Its MAC address; `None` if it has no address of six bytes.
     pub mac: Option<Mac>,
     /// Administratively up.
     pub up: bool,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// Its addresses, without link-local ones.
     pub addresses: Vec<IpNetwork>,
-    /// The unicast routes over it in every table, default routes included, without those that the kernel makes for its
+    /// The unicast routes on it in all tables, default routes included, without those that the kernel makes for its
     /// addresses.
     pub routes: Vec<Route>,
-    /// The families that have a default route over another interface.
+    /// The address families with a default route on another interface.
     pub default_elsewhere: Vec<Family>,
-    /// The other end of a veth pair, when it is in the host's namespace.
+    /// The other end of a veth pair, if it is in the host's namespace.
     pub host_end: Option<HostEnd>,
 }
 
-/// The host's end of a veth pair.
+/// The host end of a veth pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostEnd {
     /// Interface name.

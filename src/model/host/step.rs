@@ -1,4 +1,4 @@
-//! Steps: the single changes to the kernel that a plan is made of, each with its inverse.
+//! Steps: the single changes to the kernel that make up a plan, most of them with an inverse.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::publication::Protocol;
 use crate::model::route::Route;
 
-/// A bridge as it must be.
+/// The target of a bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeLink {
     /// The network it carries (for the link's alias).
@@ -24,11 +24,11 @@ pub struct BridgeLink {
     pub name: IfName,
     /// Gateway addresses with prefix.
     pub addresses: Vec<IpNetwork>,
-    /// Bytes.
+    /// MTU in bytes.
     pub mtu: u32,
 }
 
-/// A veth pair as it must be: one end a port of the bridge, the other the container's interface.
+/// The target of a veth pair: one end is a port of the bridge, the other the container's interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointLink {
     /// For the link's alias.
@@ -41,20 +41,19 @@ pub struct EndpointLink {
     pub host_ifname: IfName,
     /// Interface in the container.
     pub ifname: IfName,
-    /// Where the container's end goes.
+    /// The namespace of the container's end.
     pub netns: Netns,
-    /// Of the container's end.
+    /// MAC address of the container's end.
     pub mac: Mac,
-    /// Bytes, both ends.
+    /// MTU of both ends, in bytes.
     pub mtu: u32,
-    /// With prefix; no duplicate address detection.
+    /// Addresses with prefix, without duplicate address detection.
     pub addresses: Vec<IpNetwork>,
-    /// Default routes to set over this interface, at most one per family. One that the container already has from
-    /// elsewhere is left in place.
+    /// Default routes to set on this interface, at most one per address family. An existing one from elsewhere stays.
     pub default_gateways: Vec<IpAddr>,
-    /// Of those routes, as in [`DefaultRoute::metric`].
+    /// Metric of those routes, as in [`DefaultRoute::metric`].
     pub default_metric: Option<u32>,
-    /// Further routes over this interface.
+    /// Further routes on this interface.
     pub routes: Vec<Route>,
     /// Bridge port isolation: no traffic to other isolated ports (`--no-icc`).
     pub isolated: bool,
@@ -63,11 +62,11 @@ pub struct EndpointLink {
 /// A default route in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DefaultRoute {
-    /// Over which interface.
+    /// The interface.
     pub ifname: IfName,
-    /// To which gateway; its family is the route's.
+    /// The gateway, which determines the address family of the route.
     pub gateway: IpAddr,
-    /// The higher, the later it is taken; `None`: the kernel's own, before which there is none.
+    /// A higher metric has lower precedence; `None`: the kernel's default, which has the highest precedence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metric: Option<u32>,
 }
@@ -86,75 +85,76 @@ pub struct HostPort {
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Turn on forwarding for the families that are true. Never turned off again: others may rely on it.
+    /// Enable forwarding for the address families that are true. Never disabled again, because other programs may rely
+    /// on it.
     Forwarding {
         /// `net.ipv4.ip_forward`.
         v4: bool,
         /// `net.ipv6.conf.all.forwarding`.
         v6: bool,
     },
-    /// Create the bridge, or make an existing one of ours as it must be.
+    /// Create the bridge, or make netd's existing one match.
     AddBridge(BridgeLink),
-    /// Delete the bridge; one that is gone is fine.
+    /// Delete the bridge; a missing one is no error.
     DeleteBridge(BridgeLink),
-    /// Create the veth pair, address it and bring it up. Fails, changing nothing, when an interface of that name
-    /// exists on either side.
+    /// Create the veth pair, assign its addresses and bring it up. Fails, changing nothing, if an interface with that
+    /// name exists on either side.
     Attach(Box<EndpointLink>),
-    /// Delete the veth pairs, all together; those that are gone are fine.
+    /// Delete the veth pairs together; missing ones are no error.
     Detach(Vec<EndpointLink>),
-    /// Give the addresses and routes of the link to its interface, which is there; those it has are fine.
+    /// Add the link's addresses and routes to its existing interface; existing ones are no error.
     Address(Box<EndpointLink>),
-    /// Take the addresses (and with them their routes) off the interface again; a namespace that is gone is fine.
+    /// Remove the addresses, and with them their routes, from the interface; a missing namespace is no error.
     RemoveAddresses(Box<EndpointLink>),
-    /// Prepare an interface of the host that another program made: what the host publishes on 127.0.0.1 leads through it
-    /// (`net.ipv4.conf.IF.route_localnet`).
+    /// Prepare an interface of the host that another program made, so that ports published on 127.0.0.1 can be routed
+    /// through it (`net.ipv4.conf.IF.route_localnet`).
     Adopt(IfName),
-    /// Limit an interface of the host: a token bucket on what it sends, and on what it receives by way of an
-    /// intermediate device. Limits that are there are replaced. All or nothing.
+    /// Limit an interface of the host: a token bucket for what it sends, and one on an intermediate device for what it
+    /// receives. Existing limits are replaced. All or nothing.
     Shape(Box<Shaping>),
-    /// Change what netd has in another program's firewall table.
+    /// Change netd's rules in another program's firewall table.
     Foreign(ForeignChange),
-    /// Take the limits off and delete the intermediate devices; what is gone is fine.
+    /// Remove the limits and delete the intermediate devices; missing ones are no error.
     Unshape(Vec<Shaping>),
-    /// Change the container's default routes: remove, then add. A namespace that is gone is fine.
+    /// Change the container's default routes: remove, then add. A missing namespace is no error.
     DefaultRoutes {
         /// The container.
         netns: Netns,
-        /// To remove; one that is gone is fine.
+        /// Routes to remove; missing ones are no error.
         remove: Vec<DefaultRoute>,
-        /// To add.
+        /// Routes to add.
         add: Vec<DefaultRoute>,
     },
-    /// Change the table's elements in one netlink batch. Removing what is gone and adding what is there is fine.
+    /// Change the table's elements in one netlink batch. Removing missing and adding existing elements are no errors.
     Elements {
-        /// To remove, first.
+        /// Elements to remove, before adding.
         remove: Vec<Element>,
-        /// To add.
+        /// Elements to add.
         add: Vec<Element>,
     },
     /// Replace the whole table, structure and elements, in one transaction.
     Table(Vec<Element>),
-    /// Bind the ports, all or none; fails when somebody else has one.
+    /// Bind the ports, all or none; fails if another process has one.
     Hold(Vec<HostPort>),
-    /// Fail when somebody else has one of the ports; they are not held afterwards. Processes that a runtime started for
-    /// the container may have them.
+    /// Fail if another process has one of the ports; netd does not hold them afterwards. Processes that a runtime
+    /// started for the container may have them.
     CheckPortsFree {
         /// The ports.
         ports: Vec<HostPort>,
         /// The container.
         container: ContainerId,
     },
-    /// Let the ports go.
+    /// Release the ports.
     Release(Vec<HostPort>),
-    /// Make the conntrack entries forget a host port or an address: UDP flows follow their entry, not the map.
+    /// Delete the conntrack entries of a host port or an address: UDP flows follow their entry, not the map.
     ForgetFlows(Vec<Flows>),
-    /// Write (`now`), or remove (`None`), `/etc/netns/NAME/resolv.conf`; a file that netd did not write stays.
+    /// Write (`now`) or remove (`None`) `/etc/netns/NAME/resolv.conf`; a file that netd did not write stays.
     Resolv {
         /// The namespace's name.
         netns: String,
-        /// The content that is there now, if netd wrote one.
+        /// The current content, if netd wrote it.
         before: Option<String>,
-        /// The content that must be there.
+        /// The new content.
         now: Option<String>,
     },
 }
@@ -164,12 +164,12 @@ pub enum Step {
 pub enum Flows {
     /// Entries whose original destination is this host port (unspecified address: any) over UDP or SCTP.
     To(HostPort),
-    /// Entries that have this container address as original source or as reply source.
+    /// Entries with this container address as original source or as reply source.
     Of(IpAddr),
 }
 
 impl Step {
-    /// Whether it changes nothing at all: its lists are empty.
+    /// Whether the step changes nothing, because its lists are empty.
     pub fn is_noop(&self) -> bool {
         match self {
             Self::Forwarding { v4, v6 } => !*v4 && !*v6,
@@ -192,7 +192,7 @@ impl Step {
         }
     }
 
-    /// The step that takes this one back; `None` where there is nothing to take back.
+    /// The step that undoes this one; `None` if there is nothing to undo.
     pub fn inverse(&self) -> Option<Step> {
         match self {
             Self::Forwarding { .. }
@@ -200,7 +200,7 @@ impl Step {
             | Self::Table(_)
             | Self::Adopt(_)
             | Self::CheckPortsFree { .. } => None,
-            // What other programs' rules need is looked at anew.
+            // The changes needed in other programs' tables are planned again.
             Self::Foreign(_) => None,
             Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
             Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
@@ -209,7 +209,7 @@ impl Step {
             Self::RemoveAddresses(link) => Some(Self::Address(link.clone())),
             Self::Shape(shaping) => Some(Self::Unshape(vec![(**shaping).clone()])),
             Self::Unshape(_) => None,
-            // A deletion is not undone: its command has been acknowledged by the store, and is finished by repair.
+            // A deletion is not undone: the store has committed its command, and repair finishes it.
             Self::Detach(_) => None,
             Self::DefaultRoutes { netns, remove, add } => {
                 Some(Self::DefaultRoutes { netns: netns.clone(), remove: add.clone(), add: remove.clone() })

@@ -3,7 +3,7 @@
 
 use std::net::Ipv6Addr;
 
-/// The short form that means the same.
+/// Converts it to the equivalent short form.
 pub(super) fn short(text: &str) -> Result<String, String> {
     let keys = "target, published, protocol, mode and host_ip";
     let (mut target, mut published, mut protocol, mut mode, mut host_ip) = (None, None, None, None, None);
