@@ -1,8 +1,9 @@
-//! Floor 6: the assembly. Binds everything, then serves; a taken socket is a start error.
+//! Floor 6: the assembly. Binds all sockets, then serves; a socket that is already taken is a start error.
 //!
-//! Tasks: the API on the unix socket (and on TCP where configured), the metrics where configured, the name service, and
-//! where configured what tells the host's systemd-resolved. Each ends by the drain's token; the engine's thread ends by
-//! its own command. Whatever ends first by itself ends the daemon, with an error. Networks and traffic stay as they are.
+//! Tasks: the API on the unix socket (and on TCP if configured), the metrics if configured, the name service, and the
+//! registration with the host's systemd-resolved if configured. The drain's token stops each of them; a command stops
+//! the engine's thread. If any of them ends by itself, the daemon ends with an error. Networks and traffic stay as they
+//! are.
 
 mod memory;
 pub mod plugins;
@@ -34,12 +35,12 @@ use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
 use crate::store::embedded::Embedded;
 
-/// How long requests in hand may take after the signal to stop.
+/// How long requests in progress may take after the stop signal.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Prefix length of IPv6 subnets (RFC 4291, section 2.5.4).
 const IPV6_SUBNET: u8 = 64;
 
-/// Why the daemon did not start, or ended.
+/// Why the daemon did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// A socket cannot be bound.
@@ -47,10 +48,10 @@ pub enum AppError {
     Listen {
         /// The path or address.
         on: String,
-        /// Why not.
+        /// The reason.
         #[source]
         source: io::Error,
-        /// What to look at.
+        /// What to inspect.
         look: &'static str,
     },
     /// The engine did not start.
@@ -65,21 +66,21 @@ pub enum AppError {
     /// The certificates of `dns.ca_file` cannot be read.
     #[error("start: {0}")]
     Certificates(String),
-    /// Something that must run has ended.
+    /// A task that must keep running has ended.
     #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
     Ended(&'static str),
     /// The limit of open files cannot be read or raised.
     #[error("raise the limit of open files (ulimit -n): {0}")]
     Descriptors(#[source] io::Error),
-    /// The runtime or a signal handler could not be made.
+    /// The async runtime or a signal handler could not be created.
     #[error("start the runtime: {0}")]
     Runtime(#[source] io::Error),
 }
 
-/// Bound sockets, before anything is served.
+/// The bound sockets, before any of them serves.
 #[derive(Debug)]
 pub struct Listeners {
-    /// The API. Its file goes with it.
+    /// The API's unix socket. Dropping it removes its file.
     api: socket::ApiSocket,
     /// The API over TCP.
     api_tcp: Option<std::net::TcpListener>,
@@ -88,7 +89,7 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Binds what the configuration names. A socket file that nobody listens on is replaced.
+    /// Binds the configured sockets. A socket file without a listener is replaced.
     pub fn bind(config: &Config) -> Result<Self, AppError> {
         let api = socket::bind(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
@@ -112,19 +113,19 @@ impl Listeners {
     }
 }
 
-/// A daemon whose state is loaded and whose sockets are bound.
+/// A daemon with loaded state and bound sockets.
 pub struct Bound {
     engine: Engine,
     listeners: Listeners,
     dns: dns::Config,
-    /// Whether the host's systemd-resolved is told.
+    /// Whether the host's systemd-resolved is configured by netd.
     resolved: bool,
     socket: PathBuf,
-    /// How many descriptors the process may have.
+    /// The limit of open descriptors.
     descriptors: u64,
 }
 
-/// Loads the state, makes the kernel equal to it, and starts the engine. `descriptors`: how many the process may have.
+/// Loads the state, makes the kernel match it, and starts the engine. `descriptors`: the limit of open descriptors.
 pub fn build(
     config: &Config,
     kernel: impl Kernel,
@@ -203,7 +204,7 @@ impl Bound {
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         tracing::info!(socket = %socket.display(), "ready");
         let outcome = tokio::select! {
-            // The tasks end by the same token: that it was cancelled is looked at first.
+            // The same token stops the tasks, so its cancellation is checked first.
             biased;
             () = stop.cancelled() => Ok(()),
             Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
@@ -221,7 +222,7 @@ impl Bound {
     }
 }
 
-/// What is wrong with the limit of open files, if anything is.
+/// Describes the problem if the limit of open files is too low.
 fn too_few(limit: u64) -> Option<String> {
     (limit < descriptors::ENOUGH).then(|| {
         format!(
@@ -245,10 +246,10 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// The daemon on this host, in the foreground, until SIGTERM or SIGINT; a second one ends it at once.
+/// Runs the daemon in the foreground until SIGTERM or SIGINT; a second signal ends it at once.
 pub fn daemon(config: &Config) -> Result<(), AppError> {
     crate::kernel::host::capability::check()?;
-    // What others may read gets its mode explicitly.
+    // Files that other users may read get their mode explicitly.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let descriptors = descriptors::raise().map_err(AppError::Descriptors)?;
     let listeners = Listeners::bind(config)?;

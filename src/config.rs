@@ -1,5 +1,5 @@
-//! Floor 5: the configuration. Defaults stand in the types; flags win over the environment (read by the command line's
-//! definitions), the environment over the file, the file over the defaults.
+//! Floor 5: the configuration. The types contain the defaults; flags override the environment (the command line's
+//! definitions read it), the environment overrides the file, and the file overrides the defaults.
 
 pub mod cni;
 mod file;
@@ -18,57 +18,58 @@ use crate::model::host::foreign_firewall::Policy;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
-/// Where the configuration is looked for when nobody says otherwise; it need not be there.
+/// The default path of the configuration; the file is optional there.
 pub const DEFAULT_FILE: &str = "/etc/netd/netd.toml";
 
-/// Everything that can be configured.
+/// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The unix socket of the API.
     #[serde(deserialize_with = "file::path")]
     pub socket: PathBuf,
-    /// The group that may talk to the daemon, besides root.
+    /// The group that may connect to the daemon, besides root.
     pub socket_group: String,
-    /// Where networks are kept, over reboots.
+    /// Where networks are stored across reboots.
     #[serde(deserialize_with = "file::path")]
     pub state_dir: PathBuf,
-    /// Where endpoints are kept, until the next boot.
+    /// Where endpoints are stored until the next boot.
     #[serde(deserialize_with = "file::path")]
     pub runtime_dir: PathBuf,
-    /// What is logged: a level, or TARGET=LEVEL parts joined by commas.
+    /// The log filter: a level, or TARGET=LEVEL parts joined by commas.
     #[serde(deserialize_with = "file::log")]
     pub log: String,
-    /// The API on TCP as well, on a loopback address; off when absent. Every program of this host may do everything there.
+    /// Also serves the API on TCP, on a loopback address; off if absent. It gives every program on this host full
+    /// control.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::listen")]
     pub listen: Option<SocketAddr>,
-    /// Where automatic subnets come from.
+    /// The source of automatic subnets.
     pub pools: Pools,
     /// The name service.
     pub dns: Dns,
-    /// Other programs' firewalls beside netd's.
+    /// How to treat other programs' firewalls.
     pub firewall: Firewall,
     /// The metrics.
     pub metrics: Metrics,
 }
 
-/// Where automatic subnets come from.
+/// The source of automatic subnets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Pools {
-    /// IPv4 ranges, each cut into subnets of `size` bits of prefix; used in this order.
+    /// IPv4 ranges, each divided into subnets of prefix length `size`; used in this order.
     #[serde(deserialize_with = "file::ipv4_pools")]
     pub ipv4: Vec<Pool>,
-    /// IPv6 ranges that /64 subnets are cut from.
+    /// IPv6 ranges that are divided into /64 subnets.
     pub ipv6: Ipv6Pools,
 }
 
-/// Where automatic IPv6 subnets come from.
+/// The source of automatic IPv6 subnets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ipv6Pools {
-    /// A random ULA /48 (RFC 4193), made once and kept.
+    /// A random ULA /48 (RFC 4193), drawn once and stored.
     Auto,
-    /// These, each at most a /64.
+    /// These ranges, each of prefix length 64 or shorter.
     Subnets(Vec<Subnet>),
 }
 
@@ -76,37 +77,37 @@ pub enum Ipv6Pools {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dns {
-    /// The domain of our names.
+    /// The domain of netd's names.
     pub domain: DnsName,
-    /// How long an answer may be kept, in seconds (0 to 86400).
+    /// The time to live of answers, in seconds (0 to 86400).
     #[serde(deserialize_with = "file::ttl")]
     pub ttl: u32,
-    /// Where it listens at each network's gateway, UDP and TCP; taken by another program: at the next free port from 61053
-    /// on. Containers ask port 53 whichever it is.
+    /// The port of the name service at each network's gateway, UDP and TCP; if another program has it, the next free
+    /// port from 61053 on. Containers use port 53 in any case.
     #[serde(deserialize_with = "file::port")]
     pub port: u16,
-    /// Who answers other names; empty: the resolvers in the host's resolv.conf, followed as it changes.
+    /// Upstreams for other names; empty: the resolvers in the host's resolv.conf, which is watched for changes.
     pub upstreams: Vec<Upstream>,
-    /// Whether the host finds our names too: its systemd-resolved is told to ask our gateways for them.
+    /// Whether the host resolves netd's names too: its systemd-resolved is configured to query netd's gateways for
+    /// them.
     pub resolved: bool,
-    /// How much of their answers is kept, in MiB (0 to 4096; 0: nothing).
+    /// The size of the cache of upstream answers, in MiB (0 to 4096; 0: no cache).
     #[serde(deserialize_with = "file::cache")]
     pub cache_mib: u32,
-    /// Certificates, in PEM form, by which those of `tls://` and `https://` upstreams may be signed, besides the public
-    /// ones.
+    /// Additional trusted certificates, in PEM form, for `tls://` and `https://` upstreams, besides the public ones.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::some_path")]
     pub ca_file: Option<PathBuf>,
-    /// Who answers names in these domains instead; the longest domain wins.
+    /// Upstreams for names in these domains; the longest matching domain wins.
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "file::split")]
     pub split: BTreeMap<DnsName, Vec<Upstream>>,
 }
 
-/// Other programs' firewalls beside netd's.
+/// How to treat other programs' firewalls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
-    /// Where another program's chain drops what our networks need: `adapt` adds an accept of our own to it, `report` says
-    /// only which chain it is.
+    /// What to do if another program's chain drops traffic that netd's networks need: `adapt` adds an accept of netd to
+    /// it, `report` only reports the chain.
     pub foreign: Policy,
 }
 
@@ -114,7 +115,7 @@ pub struct Firewall {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
-    /// Where `GET /metrics` is served over TCP; off when absent (it is always on the API's socket).
+    /// The address of `GET /metrics` over TCP; off if absent (it is always available on the API's socket).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
 }
@@ -140,7 +141,7 @@ impl Default for Pools {
     #[expect(clippy::expect_used, reason = "the literals are subnets, a test reads them")]
     fn default() -> Self {
         let pool = |base: &str, size| Pool { base: base.parse().expect("a subnet"), size };
-        // Not Podman's 10.88.0.0/15 and above; the last one is for hosts on which a VPN routes all of 10.0.0.0/8.
+        // Outside Podman's 10.88.0.0/15 and above; the last one is for hosts on which a VPN routes all of 10.0.0.0/8.
         let ipv4 = vec![pool("10.77.0.0/16", 24), pool("10.78.0.0/16", 24), pool("172.30.0.0/15", 24)];
         Self { ipv4, ipv6: Ipv6Pools::Auto }
     }
@@ -162,7 +163,7 @@ impl Default for Dns {
     }
 }
 
-/// Why there is no configuration: what was read, where it is wrong, and why.
+/// Why the configuration could not be loaded: the source, the position, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
@@ -170,17 +171,17 @@ pub enum ConfigError {
     Read {
         /// The file.
         file: String,
-        /// What the kernel said.
+        /// The kernel's error.
         why: String,
     },
-    /// The file says something that is not understood.
+    /// The file contains an invalid setting.
     #[error("read the configuration {file}: {}{why}", place(.line, .key))]
     Wrong {
         /// The file.
         file: String,
-        /// Counted from 1, where it is known.
+        /// Line number, counted from 1, if known.
         line: Option<usize>,
-        /// The text of that line before its `=`, where there is one.
+        /// The text before the `=` of that line, if there is one.
         key: Option<String>,
         /// What is wrong.
         why: String,
@@ -202,7 +203,7 @@ fn place(line: &Option<usize>, key: &Option<String>) -> String {
 pub fn load(args: &DaemonArgs, socket: Option<&Path>) -> Result<Config, ConfigError> {
     let mut config = match &args.config {
         Some(file) => file::read(file)?,
-        // Not to have the default file is fine, not to be able to read it is not.
+        // A missing default file is no error, but an unreadable one is.
         None if Path::new(DEFAULT_FILE).try_exists().unwrap_or(true) => file::read(Path::new(DEFAULT_FILE))?,
         None => Config::default(),
     };
@@ -225,12 +226,12 @@ pub fn load(args: &DaemonArgs, socket: Option<&Path>) -> Result<Config, ConfigEr
     Ok(config)
 }
 
-/// The stream that the service manager connected to the journal, as it says (systemd.exec(5), `JOURNAL_STREAM`).
+/// The stream that the service manager reports as connected to the journal (systemd.exec(5), `JOURNAL_STREAM`).
 pub fn journal_stream() -> Option<String> {
     std::env::var("JOURNAL_STREAM").ok()
 }
 
-/// `netd config`: what to print, or what is wrong.
+/// `netd config`: returns the text to print, or the error.
 pub fn command(verb: &ConfigVerb, socket: Option<&Path>) -> Result<String, String> {
     match verb {
         ConfigVerb::Check { file } => {

@@ -1,4 +1,4 @@
-//! Gives memory back to the system once a burst is over.
+//! Returns memory to the system after a burst.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,14 +6,14 @@ use std::time::Duration;
 use crate::engine::dns::names::Names;
 use crate::os::memory;
 
-/// How often it is looked whether a burst is over.
+/// How often to check whether a burst has ended.
 const EVERY: Duration = Duration::from_secs(5);
-/// The burst goes on as long as so many bytes wait.
+/// A burst continues as long as this many bytes wait.
 const QUIET: u64 = 1 << 20;
-/// So many bytes more than after the last time are worth the walk over all that is free.
+/// The growth since the last time, in bytes, that justifies walking over all free memory.
 const MUCH: u64 = 8 << 20;
 
-/// Never ends.
+/// Never returns.
 pub(super) async fn give_back(names: Arc<dyn Names>) {
     let mut least = memory::resident();
     loop {
@@ -21,7 +21,7 @@ pub(super) async fn give_back(names: Arc<dyn Names>) {
         let resident = memory::resident();
         least = least.min(resident);
         if resident > least + MUCH && names.waiting() < QUIET {
-            // It takes a while, and the runtime's threads have other things to do. It cannot fail.
+            // It takes a while, so it runs on a blocking thread instead of one of the runtime's. It cannot fail.
             let _ = tokio::task::spawn_blocking(memory::give_back).await;
             least = memory::resident();
         }

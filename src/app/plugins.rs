@@ -1,4 +1,4 @@
-//! The adapter between the CNI plugin and the kernel: a face may not know how programs are run.
+//! The adapter between the CNI plugin and the kernel: faces do not run programs themselves.
 
 use std::ffi::{OsStr, OsString};
 use std::io;

@@ -1,15 +1,15 @@
-//! The adapter between `netd run` and the kernel's sandbox: a face may not know the kernel.
+//! The adapter between `netd run` and the kernel's sandbox: faces do not use the kernel directly.
 
 use std::ffi::OsString;
 
 use crate::faces::cli::{Running, Sandbox};
 use crate::kernel::netns::sandbox;
 
-/// Starts commands in namespaces of their own on this host.
+/// Starts commands in their own namespaces on this host.
 #[derive(Debug, Default)]
 pub struct Sandboxes;
 
-/// `None` once it was aborted.
+/// `None` after it was aborted.
 struct Process(Option<sandbox::Sandbox>, u32);
 
 impl Sandbox for Sandboxes {

@@ -1,5 +1,5 @@
-//! The API's unix socket and its file: nobody can connect before owner, group and mode are as they must be, and the file
-//! goes when the daemon ends or does not come up.
+//! The API's unix socket and its file: no client can connect before owner, group and mode are set, and the file is
+//! removed when the daemon ends or fails to start.
 
 use std::fs;
 use std::io;
@@ -17,9 +17,9 @@ use nix::unistd::{Group, chown};
 
 use crate::base::private;
 
-/// Owner and group may talk to the daemon.
+/// Owner and group may connect to the daemon.
 const MODE: u32 = 0o660;
-/// Connections that wait to be accepted.
+/// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
 /// The listening socket and its file.
@@ -29,7 +29,7 @@ pub(super) struct ApiSocket {
     pub(super) file: SocketFile,
 }
 
-/// A file that this daemon made; it is removed when this is dropped, unless another one has its name by then.
+/// A file that this daemon made. Dropping this removes it, unless another file has its name by then.
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct SocketFile {
     id: (u64, u64),
 }
 
-/// Listens at the path. A file that nobody listens on any more is replaced.
+/// Listens at the path. A file without a listener is replaced.
 pub(super) fn bind(path: &Path, group: &str) -> io::Result<ApiSocket> {
     if let Some(folder) = path.parent() {
         private::folder_of_socket(folder)?;
@@ -57,7 +57,7 @@ pub(super) fn bind(path: &Path, group: &str) -> io::Result<ApiSocket> {
         Err(_) => {}
     }
     let socket = stream()?;
-    // The mode that the file gets with its name (unix_bind_bsd, net/unix/af_unix.c), less the umask.
+    // The file gets this mode, less the umask, when it is created (unix_bind_bsd, net/unix/af_unix.c).
     fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
     bind_to(socket.as_raw_fd(), &address)?;
     let made = fs::symlink_metadata(path)?;
@@ -79,7 +79,7 @@ impl Drop for SocketFile {
     fn drop(&mut self) {
         let is_ours = |found: fs::Metadata| (found.dev(), found.ino()) == self.id;
         if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
-            // It is replaced by the next daemon if it cannot be removed.
+            // If it cannot be removed, the next daemon replaces it.
             let _ = fs::remove_file(&self.path);
         }
     }

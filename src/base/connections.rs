@@ -1,8 +1,8 @@
-//! Who has connections here, and which of them has to go when somebody opens too many.
+//! Connections by client, and which of them is closed when there are too many.
 //!
-//! The rule: the newest connection wins over the one of the same client that has been idle for longest, so that a client
-//! which forgets its connections locks out nobody, not even itself. When all clients together have too many, the client
-//! with the most loses one. A connection with a request under way is never taken away.
+//! The rule: a new connection replaces the connection of the same client that has been idle for longest, so that a
+//! client that leaks connections locks out no client, not even itself. If all clients together have too many, the
+//! client with the most loses one. A connection with a request in progress is never closed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio_util::sync::CancellationToken;
 
-/// Everybody's connections; a client is known by a `K`.
+/// The connections of all clients; a client is identified by a `K`.
 #[derive(Debug)]
 pub struct Connections<K> {
     per_client: usize,
     total: usize,
     open: Mutex<HashMap<K, Vec<Arc<Connection>>>>,
-    /// Counts what happens, to know what happened longer ago.
+    /// A logical clock: counts events, to determine which is older.
     clock: AtomicU64,
 }
 
@@ -25,13 +25,13 @@ pub struct Connections<K> {
 #[derive(Debug, Default)]
 struct Connection {
     close: CancellationToken,
-    /// Requests that have not been answered.
+    /// Requests without a reply.
     under_way: AtomicUsize,
-    /// When it was last used, by the clients' clock.
+    /// When it was last used, by the logical clock.
     used: AtomicU64,
 }
 
-/// A connection that may stay; it is forgotten when this is dropped.
+/// An admitted connection; dropping this removes it.
 #[derive(Debug)]
 pub struct Admitted<K: Eq + Hash> {
     clients: Arc<Connections<K>>,
@@ -39,7 +39,7 @@ pub struct Admitted<K: Eq + Hash> {
     connection: Arc<Connection>,
 }
 
-/// A request under way on a connection; answered when this is dropped.
+/// A request in progress on a connection; dropping this ends it.
 #[derive(Debug)]
 pub struct Busy<K> {
     clients: Arc<Connections<K>>,
@@ -47,12 +47,12 @@ pub struct Busy<K> {
 }
 
 impl<K: Eq + Hash + Clone> Connections<K> {
-    /// Nobody has a connection yet; each may have so many, and all together so many.
+    /// Creates an empty set, with limits per client and for all clients together.
     pub fn new(per_client: usize, total: usize) -> Arc<Self> {
         Arc::new(Self { per_client, total, open: Mutex::default(), clock: AtomicU64::new(0) })
     }
 
-    /// Lets a connection in; `None` when too many are open and none of them can go.
+    /// Admits a connection; `None` if too many are open and none of them can be closed.
     pub fn admit(self: &Arc<Self>, client: K) -> Option<Admitted<K>> {
         let mut open = self.lock();
         if open.get(&client).is_some_and(|connections| connections.len() >= self.per_client)
@@ -70,7 +70,7 @@ impl<K: Eq + Hash + Clone> Connections<K> {
         Some(Admitted { clients: self.clone(), client, connection })
     }
 
-    /// Closes an idle connection, because descriptors have run out. Whether there was one.
+    /// Closes an idle connection, because descriptors have run out. Returns whether there was one.
     pub fn make_room(&self) -> bool {
         dismiss_any(&mut self.lock())
     }
@@ -82,7 +82,7 @@ impl<K> Connections<K> {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<K, Vec<Arc<Connection>>>> {
-        // The map is whole between any two statements that can panic: there are none.
+        // A poisoned lock is safe to use: no statement that holds it can panic halfway through a change.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -102,7 +102,7 @@ fn dismiss<K: Eq + Hash>(open: &mut HashMap<K, Vec<Arc<Connection>>>, client: &K
     true
 }
 
-/// The same for the client with the most connections that has an idle one.
+/// The same for the client with the most connections among those that have an idle one.
 fn dismiss_any<K: Eq + Hash + Clone>(open: &mut HashMap<K, Vec<Arc<Connection>>>) -> bool {
     let mut clients: Vec<(usize, K)> =
         open.iter().map(|(client, connections)| (connections.len(), client.clone())).collect();
@@ -111,18 +111,18 @@ fn dismiss_any<K: Eq + Hash + Clone>(open: &mut HashMap<K, Vec<Arc<Connection>>>
 }
 
 impl<K: Eq + Hash> Admitted<K> {
-    /// A request has come.
+    /// Marks the start of a request.
     pub fn busy(&self) -> Busy<K> {
         self.connection.under_way.fetch_add(1, Ordering::Relaxed);
         Busy { clients: self.clients.clone(), connection: self.connection.clone() }
     }
 
-    /// Whether a request is under way.
+    /// Whether a request is in progress.
     pub fn is_busy(&self) -> bool {
         self.connection.under_way.load(Ordering::Relaxed) > 0
     }
 
-    /// Returns when the connection has to go.
+    /// Returns when the connection must be closed.
     pub async fn dismissed(&self) {
         self.connection.close.cancelled().await;
     }

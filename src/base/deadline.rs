@@ -1,4 +1,4 @@
-//! A point in time until which something is tried again. The monotonic clock is read here.
+//! A deadline for retries. The monotonic clock is read here.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// From now on; a span that is too long to count never ends.
+    /// The point in time after `span` from now; a span that is too long for the clock never ends.
     pub fn after(span: Duration) -> Self {
         Self(Instant::now().checked_add(span))
     }
 
-    /// What is left; `None` when it has passed.
+    /// The remaining time; `None` if the deadline has passed.
     pub fn remaining(self) -> Option<Duration> {
         match self.0 {
             None => Some(Duration::MAX),
@@ -20,8 +20,8 @@ impl Deadline {
         }
     }
 
-    /// Waits for `step`, or for what is left if that is less; false when nothing was left. For things that give no
-    /// sign when they change.
+    /// Waits for `step` or for the remaining time, whichever is shorter; returns false if no time was left. For
+    /// conditions that send no notification when they change.
     pub fn pause(self, step: Duration) -> bool {
         let Some(left) = self.remaining() else { return false };
         std::thread::park_timeout(step.min(left));

@@ -1,18 +1,18 @@
-//! How many descriptors connections may take: some are left to the daemon's own work, whoever connects.
+//! How many descriptors connections may use: a reserve is left for the daemon's own work, regardless of the load.
 
 use std::os::fd::RawFd;
 
-/// Descriptors that are never a connection's: for namespaces, netlink, published ports, the name service's sockets, the
-/// `nft` program.
+/// Descriptors reserved for other purposes than connections: namespaces, netlink, published ports, the name service's
+/// sockets, the `nft` program.
 const RESERVE: u64 = 512;
 
-/// The descriptors that connections may have. The kernel gives the lowest number that is free, so a number tells how
-/// many are taken.
+/// The descriptors available to connections. The kernel assigns the lowest free number, so a number shows how many are
+/// in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room(u64);
 
 impl Room {
-    /// Of a process that may have so many descriptors. The reserve is at most half of them.
+    /// For a process with this limit of descriptors. The reserve is at most half of it.
     pub fn of(limit: u64) -> Self {
         Self(limit - RESERVE.min(limit / 2))
     }
@@ -24,7 +24,7 @@ impl Room {
 }
 
 impl Default for Room {
-    /// Without bound.
+    /// Unlimited.
     fn default() -> Self {
         Self(u64::MAX)
     }

@@ -1,4 +1,4 @@
-//! Floor 0: what every daemon needs and what knows nothing about networks.
+//! Floor 0: general tools of a daemon that are independent of networks.
 
 pub mod clock;
 pub mod connections;

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-/// Now.
+/// The current instant.
 pub fn now() -> Instant {
     Instant::now()
 }

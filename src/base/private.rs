@@ -1,4 +1,4 @@
-//! Files and folders that nobody but the daemon's user may read, whatever the umask.
+//! Files and folders that only the daemon's user may read, whatever the umask.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io;
@@ -7,18 +7,19 @@ use std::os::unix::fs::{
 };
 use std::path::Path;
 
-/// Of files.
+/// Mode of files.
 const FILE: u32 = 0o600;
-/// Of folders.
+/// Mode of folders.
 const FOLDER: u32 = 0o700;
-/// Of a folder with a socket in it: others may go through to the socket, whose own mode decides, and see nothing else.
+/// Mode of a folder that contains a socket: other users may reach the socket, whose own mode decides, but cannot list
+/// the folder.
 const FOLDER_OF_SOCKET: u32 = 0o711;
-/// Of folders above: those of the system.
+/// Mode of the parent folders: that of the system's folders.
 const ABOVE: u32 = 0o755;
-/// How what netd keeps in its folders is called. A folder that holds anything else is not netd's alone.
+/// The suffixes of the files that netd keeps in its folders. A folder with any other file is not netd's alone.
 const OWN: [&str; 2] = [".redb", ".sock"];
 
-/// Makes the folder, and those above it. One that is there and holds nothing of others is closed to others.
+/// Creates the folder and its parents. An existing folder with no files of other programs loses access for other users.
 pub fn folder(path: &Path) -> io::Result<()> {
     make(path, FOLDER)?;
     let mut mode = FOLDER;
@@ -36,12 +37,12 @@ pub fn folder(path: &Path) -> io::Result<()> {
     narrow(path, mode)
 }
 
-/// Makes a folder for a socket, and those above it, where it is not there.
+/// Creates a folder for a socket, and its parents, if it does not exist.
 pub fn folder_of_socket(path: &Path) -> io::Result<()> {
     make(path, FOLDER_OF_SOCKET)
 }
 
-/// Opens a file for reading and writing, made where there is none, and closes it to others.
+/// Opens a file for reading and writing, creates it if necessary, and removes access for other users.
 pub fn file(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE).open(path)?;
     if file.metadata()?.mode() & 0o7777 != FILE {
@@ -63,7 +64,7 @@ fn make(path: &Path, mode: u32) -> io::Result<()> {
     }
 }
 
-/// Takes away what the mode does not have; a folder of somebody else stays as it is.
+/// Removes the permissions that are not in `mode`; another user's folder stays as it is.
 fn narrow(path: &Path, mode: u32) -> io::Result<()> {
     let found = fs::metadata(path)?;
     let own = found.uid() == nix::unistd::geteuid().as_raw();

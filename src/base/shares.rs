@@ -1,11 +1,11 @@
-//! A budget that several clients share: what one may take depends on what is left, so that there is always room for
+//! A budget that clients share: what one client may take depends on what is left, so that some is always left for
 //! others.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What is shared; a client is known by a `K`.
+/// The shared budget; a client is identified by a `K`.
 #[derive(Debug)]
 pub struct Shares<K> {
     total: u64,
@@ -19,7 +19,7 @@ struct Taken<K> {
     clients: HashMap<K, u64>,
 }
 
-/// What a client has taken; given back when this is dropped.
+/// What a client has taken; dropping this returns it.
 #[derive(Debug)]
 pub struct Share<K: Eq + Hash> {
     shares: Arc<Shares<K>>,
@@ -28,19 +28,19 @@ pub struct Share<K: Eq + Hash> {
 }
 
 impl<K: Eq + Hash + Clone> Shares<K> {
-    /// A budget of this size, of which nothing is taken. A client may have so many times what is left: with 1, one alone
-    /// gets half of all, two get a third each; with 7, one alone gets seven eighths.
+    /// Creates an unused budget of `total`. A client may hold up to `alone` times what is left: with 1, a single client
+    /// gets half of the total, two get a third each; with 7, a single client gets seven eighths.
     pub fn new(total: u64, alone: u64) -> Arc<Self> {
         Arc::new(Self { total, alone, taken: Mutex::new(Taken { sum: 0, clients: HashMap::new() }) })
     }
 
-    /// A share of this size; `None`: the client has too much, or all have.
+    /// Takes a share of this size; `None` if the client has too much, or the budget is used up.
     pub fn take(self: &Arc<Self>, client: K, size: u64) -> Option<Share<K>> {
         let mut share = Share { shares: self.clone(), client, size: 0 };
         share.grow(size).then_some(share)
     }
 
-    /// How much is taken.
+    /// The total taken.
     pub fn taken(&self) -> u64 {
         self.lock().sum
     }
@@ -48,13 +48,13 @@ impl<K: Eq + Hash + Clone> Shares<K> {
 
 impl<K> Shares<K> {
     fn lock(&self) -> MutexGuard<'_, Taken<K>> {
-        // What it holds is whole between any two statements that can panic: there are none.
+        // A poisoned lock is safe to use: no statement that holds it can panic halfway through a change.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<K: Eq + Hash + Clone> Share<K> {
-    /// Takes so much more; false, and nothing is taken, when it is not there for this client.
+    /// Takes this much more. Returns false, and takes nothing, if it is not available to this client.
     pub fn grow(&mut self, size: u64) -> bool {
         let mut taken = self.shares.lock();
         let left = self.shares.total - taken.sum;
@@ -82,7 +82,7 @@ impl<K: Eq + Hash> Drop for Share<K> {
             }
         }
         if taken.clients.is_empty() {
-            // What a burst made large does not stay so.
+            // Releases the memory of a map that grew in a burst.
             taken.clients.shrink_to_fit();
         }
     }

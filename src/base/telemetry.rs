@@ -1,4 +1,4 @@
-//! Logs: one line per event on stderr, filtered. Where stderr is the journal, which has times and priorities of its own,
+//! Logs: one line per event on stderr, filtered. If stderr is the journal, which adds times and priorities itself,
 //! lines have no time and begin with their priority.
 
 use std::fmt;
@@ -9,17 +9,17 @@ use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer, format}
 use tracing_subscriber::fmt::{FmtContext, SubscriberBuilder};
 use tracing_subscriber::registry::LookupSpan;
 
-/// What is logged where a filter says nothing ("info", "netd=debug,info").
+/// The default filter ("info", "netd=debug,info").
 pub const DEFAULT: &str = "info";
 
-/// Checks a filter: a level, or targets with levels. The error says what is wrong.
+/// Checks a filter: a level, or targets with levels. The error describes what is wrong.
 pub fn check(filter: &str) -> Result<(), String> {
     parse(filter).map(drop)
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, String> {
     let why = "use error, warn, info, debug or trace, or TARGET=LEVEL parts joined by commas";
-    // The filter's own parser takes any word for a target and then logs nothing of it.
+    // The filter's own parser accepts any word as a target, and then logs nothing for it.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
     let known = |part: &str| {
         let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
@@ -31,14 +31,14 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
     EnvFilter::builder().parse(filter).map_err(|error| format!("invalid log filter {filter:?}: {error}"))
 }
 
-/// Starts logging; later calls in the same process change nothing. `quieter`: directives for libraries that say too
-/// much, which the user's own directives win over. `journal`: stderr is the journal ([`is_journal`]).
+/// Starts logging; later calls in the same process have no effect. `quieter`: directives for verbose libraries, which
+/// the user's own directives override. `journal`: stderr is the journal ([`is_journal`]).
 pub fn start(filter: &str, quieter: &str, journal: bool) -> Result<(), String> {
     use std::io::IsTerminal as _;
     check(filter)?;
     let filter = parse(&format!("{quieter},{filter}"))?;
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
-    // Fails only when a subscriber is there already.
+    // Fails only if a subscriber is already set.
     let _ = if journal {
         let logs: SubscriberBuilder<_, _, _, _> = logs.with_ansi(false);
         logs.event_format(Prioritised).try_init()
@@ -58,7 +58,7 @@ pub fn is_journal(stream: Option<&str>) -> bool {
     stream.and_then(|stream| stream.split_once(':')).and_then(same).unwrap_or(false)
 }
 
-/// A line as sd-daemon(3) has it: `<PRIORITY>` in front (syslog(3)), no time, no level.
+/// The line format of sd-daemon(3): prefix `<PRIORITY>` (syslog(3)), no time, no level.
 struct Prioritised;
 
 impl<S, N> FormatEvent<S, N> for Prioritised

@@ -1,4 +1,4 @@
-//! The environment of the CNI plugin: its parameters, and what the IPAM plugin behind it inherits.
+//! The environment of the CNI plugin: its parameters, and the environment that the IPAM plugin inherits.
 
 use std::ffi::OsString;
 

@@ -1,4 +1,4 @@
-//! Reading the file: each setting is checked where it is read, so that an error knows its line.
+//! Reads the file. Each setting is checked while it is parsed, so that an error has a line number.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +15,13 @@ use crate::model::address::{Family, Pool, Subnet};
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
-/// Longest prefix of an automatic IPv4 subnet: room for a gateway and one container.
+/// Longest prefix of an automatic IPv4 subnet: enough addresses for a gateway and one container.
 const SIZE_MAX: u8 = 30;
 /// Automatic IPv6 subnets have this prefix length.
 const IPV6_SIZE: u8 = 64;
-/// Most memory for answers of upstreams, in MiB.
+/// Maximum size of the answer cache, in MiB.
 const CACHE_MAX: u32 = 4096;
-/// Longest time an answer may be kept, in seconds: a day.
+/// Maximum time to live of an answer, in seconds: a day.
 const TTL_MAX: u32 = 86_400;
 
 pub(super) fn read(file: &Path) -> Result<Config, ConfigError> {
@@ -41,7 +41,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
     })
 }
 
-/// What stands before the `=` of a line, or in its brackets.
+/// The text before the `=` of a line, or within its brackets.
 fn key(text: &str, line: usize) -> Option<String> {
     let line = text.lines().nth(line - 1)?.trim();
     let key = line.split_once('=').map_or(line, |(key, _)| key).trim();
@@ -60,7 +60,7 @@ pub(super) fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     path(deserializer).map(Some)
 }
 
-/// Nobody is asked who he is there, so it is for programs of this host.
+/// The API over TCP has no authentication, so only loopback addresses are permitted.
 pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
     let address = SocketAddr::deserialize(deserializer)?;
     if !address.ip().to_canonical().is_loopback() {
@@ -100,7 +100,7 @@ pub(super) fn split<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeM
     deserializer.deserialize_map(Domains)
 }
 
-/// The servers of one domain, at least one.
+/// The servers for one domain, at least one.
 struct Servers(Vec<Upstream>);
 
 impl<'de> Deserialize<'de> for Servers {

@@ -1,4 +1,4 @@
-//! What files mean, and what is said about wrong ones.
+//! The meaning of files, and the errors for invalid ones.
 
 use super::*;
 

@@ -1,5 +1,5 @@
-//! Drift: what differs between what the kernel must have (`logic::target`) and what it has, part by part. Repair puts it
-//! right, the check of an attachment reports it.
+//! Drift: the differences between the target (`logic::target`) and the observed state, part by part. Repair corrects
+//! it, the check of an attachment reports it.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,68 +18,68 @@ use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::request::CheckSpec;
 
-/// One difference; its text names the part, what it is and what it must be.
+/// One difference; its text names the part, the observed value and the target value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Drift {
-    /// The bridge, the container's interface or the host's end of it does not exist.
+    /// The bridge, the container's interface or its host end does not exist.
     Gone(Link),
     /// The link exists and is not up.
     Down(Link),
-    /// The link was not made by netd, or netd was killed while it made it.
+    /// netd did not make the link, or was killed while making it.
     Unfinished(Link),
-    /// Bytes.
+    /// The MTU in bytes.
     Mtu {
-        /// Of which link.
+        /// The link.
         link: Link,
-        /// As it is.
+        /// The observed value.
         has: u32,
-        /// As it must be.
+        /// The target value.
         wants: u32,
     },
     /// The MAC address of the container's interface.
     Mac {
-        /// Its name.
+        /// The interface's name.
         ifname: IfName,
-        /// As it is; `None`: it has none.
+        /// The observed value; `None` if it has none.
         has: Option<Mac>,
-        /// As it must be.
+        /// The target value.
         wants: Mac,
     },
-    /// The link has not this address: a gateway of the bridge, or an address of the container.
+    /// The link lacks this address: a gateway of the bridge, or an address of the container.
     Address {
-        /// Of which link.
+        /// The link.
         link: Link,
-        /// As told, with or without its prefix.
+        /// The address, with or without its prefix.
         address: String,
     },
-    /// The container has no default route by this gateway.
+    /// The container has no default route through this gateway.
     DefaultRoute {
-        /// Over which interface.
+        /// The interface.
         ifname: IfName,
         /// The gateway.
         gateway: IpAddr,
     },
     /// The container has no route to this destination.
     Route {
-        /// Over which interface.
+        /// The interface.
         ifname: IfName,
         /// The destination.
         destination: String,
     },
-    /// The host's end has another name.
+    /// The host end has another name.
     HostEndName {
-        /// As it is.
+        /// The observed name.
         has: IfName,
-        /// As it must be.
+        /// The target name.
         wants: IfName,
     },
-    /// The host's end is a port of another bridge, or of none.
+    /// The host end is a port of another bridge, or of none.
     Bridge {
-        /// The host's end.
+        /// The host end.
         port: IfName,
-        /// As it is.
+        /// The observed bridge.
         has: Option<IfName>,
-        /// As it must be.
+        /// The target bridge.
         wants: Option<IfName>,
     },
     /// The isolation of the bridge port was changed.
@@ -94,14 +94,14 @@ pub enum Drift {
     HostPort(HostPort),
 }
 
-/// A network interface by its part in a network.
+/// A network interface, by its role in a network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
     /// A network's bridge.
     Bridge(IfName),
     /// The interface in the container.
     Container(IfName),
-    /// The host's end of the pair.
+    /// The host end of the pair.
     HostEnd(IfName),
 }
 
@@ -155,7 +155,7 @@ impl fmt::Display for Drift {
     }
 }
 
-/// A network's bridge.
+/// Compares a network's bridge.
 pub fn bridge(target: &BridgeLink, observed: &Observed) -> Option<Drift> {
     let name = || Link::Bridge(target.name.clone());
     let Some(link) = observed.links.get(&target.name) else { return Some(Drift::Gone(name())) };
@@ -172,7 +172,7 @@ pub fn bridge(target: &BridgeLink, observed: &Observed) -> Option<Drift> {
     Some(Drift::Address { link: name(), address: lost.to_string() })
 }
 
-/// The host's end of an interface that netd made, as a link of the host.
+/// Compares the host end of an interface that netd made, as a link of the host.
 pub fn host_link(network: &Network, endpoint: &Endpoint, link: Option<&ObservedLink>) -> Option<Drift> {
     let name = &endpoint.host_ifname;
     let Some(link) = link else { return Some(Drift::Gone(Link::HostEnd(name.clone()))) };
@@ -183,7 +183,7 @@ pub fn host_link(network: &Network, endpoint: &Endpoint, link: Option<&ObservedL
     host_end(network, endpoint, Some(&HostEnd { name: name.clone(), bridge, up, isolated }))
 }
 
-/// The host's end, as the other end of the container's interface.
+/// Compares the host end, as the other end of the container's interface.
 pub fn host_end(network: &Network, endpoint: &Endpoint, end: Option<&HostEnd>) -> Option<Drift> {
     let wants = &endpoint.host_ifname;
     let Some(end) = end else { return Some(Drift::Gone(Link::HostEnd(wants.clone()))) };
@@ -201,8 +201,8 @@ pub fn host_end(network: &Network, endpoint: &Endpoint, end: Option<&HostEnd>) -
     (end.isolated != isolated).then(|| Drift::Isolation(wants.clone()))
 }
 
-/// The container's interface, where the runtime remembers no other MAC address or MTU: a later plugin of a chain may have
-/// changed them, and the runtime's result says so.
+/// Compares the container's interface, for a runtime that recorded no other MAC address or MTU: a later plugin of a
+/// chain may have changed them, and the runtime's result contains the change.
 pub fn interface(
     network: &Network,
     endpoint: &Endpoint,
@@ -221,7 +221,7 @@ pub fn interface(
     Some(Drift::Mtu { link: Link::Container(ifname.clone()), has: seen.mtu, wants })
 }
 
-/// The first address that is gone: of those that netd gave, then of the `remembered` ones.
+/// The first missing address: of those that netd assigned, then of the `remembered` ones.
 pub fn addresses(endpoint: &Endpoint, remembered: &[IpAddr], seen: &ObservedInterface) -> Option<Drift> {
     let lacks = |address: &&IpNetwork| !seen.addresses.contains(address);
     let has = |ip: &IpAddr| seen.addresses.iter().any(|address| address.ip() == *ip);
@@ -230,7 +230,7 @@ pub fn addresses(endpoint: &Endpoint, remembered: &[IpAddr], seen: &ObservedInte
     Some(Drift::Address { link: Link::Container(endpoint.ifname.clone()), address })
 }
 
-/// The first route that is gone. `all`: the container's endpoints.
+/// The first missing route. `all`: the container's endpoints.
 pub fn routes(
     network: &Network,
     endpoint: &Endpoint,
@@ -241,8 +241,8 @@ pub fn routes(
         return None;
     }
     let ifname = &endpoint.ifname;
-    // A default route over an interface of another program is left in place when a container is attached; in a container
-    // of another engine ours stands behind it.
+    // A default route on an interface of another program is left in place when a container is attached; in a container
+    // of another engine, netd's has a lower precedence.
     let elsewhere =
         |gateway: &IpAddr| !endpoint.is_beside_engine() && seen.default_elsewhere.contains(&Family::of(*gateway));
     let over_this = target::default_routes(all).into_iter().filter(|route| route.ifname == *ifname);
@@ -257,7 +257,7 @@ pub fn routes(
     Some(Drift::Route { ifname: ifname.clone(), destination: lost.destination.to_string() })
 }
 
-/// The firewall table as a whole; its elements are compared only where this finds nothing.
+/// Compares the structure of the firewall table; elements are compared only if this finds no difference.
 pub fn table(observed: &Observed) -> Option<Drift> {
     match observed.structure {
         Structure::Missing => Some(Drift::TableGone),

@@ -1,4 +1,4 @@
-//! Refusals: everything a caller can ask for that netd says no to, before anything is changed.
+//! Refusals: the reasons for which netd rejects a request before anything is changed.
 
 use std::net::IpAddr;
 
@@ -8,44 +8,44 @@ use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::publication::Publication;
 
-/// What kind of no it is; each face maps it once (HTTP status, exit code, CNI code).
+/// The class of a refusal; each face maps it once (HTTP status, exit code, CNI code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// The request itself is wrong.
+    /// The request itself is invalid.
     Invalid,
-    /// What it names is not there.
+    /// The request names an object that does not exist.
     NotFound,
-    /// It collides with what is there.
+    /// The request conflicts with an existing object.
     Conflict,
-    /// There is no room left.
+    /// A resource is exhausted.
     Exhausted,
-    /// What is there is not what was made.
+    /// The existing object differs from what netd made.
     Changed,
 }
 
-/// A request that cannot be done as it was asked; the caller can fix it.
+/// A request that cannot be carried out as given; the caller can fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// A value is malformed.
     #[error(transparent)]
     Invalid(#[from] Invalid),
-    /// A network of that name exists.
+    /// A network with that name exists.
     #[error("network {0} already exists: see `netd network inspect {0}`")]
     NetworkExists(NetworkName),
     /// No such network.
     #[error("no network {0:?}: see `netd network ls`")]
     NoSuchNetwork(String),
-    /// An id beginning that fits more than one thing.
+    /// A prefix of several ids.
     #[error("{what} {text:?} is ambiguous: {count} ids begin with it")]
     Ambiguous {
         /// "network" or "container".
         what: &'static str,
-        /// What was given.
+        /// The given text.
         text: String,
-        /// How many fit.
+        /// The number of matches.
         count: usize,
     },
-    /// Containers are connected.
+    /// Containers are connected to the network.
     #[error("network {network} is in use by {}: disconnect them first", .holders.join(", "))]
     NetworkInUse {
         /// The network.
@@ -53,21 +53,21 @@ pub enum Refusal {
         /// The names of the containers.
         holders: Vec<String>,
     },
-    /// A subnet collides with another network or with the host.
+    /// A subnet overlaps another network or the host.
     #[error("subnet {subnet} overlaps with {with}: choose another with --subnet")]
     SubnetOverlap {
-        /// The subnet asked for.
+        /// The requested subnet.
         subnet: Subnet,
         /// "network net1 (10.0.0.0/24)" or "route 10.0.0.0/8 over tun0".
         with: String,
     },
-    /// The pools are used up.
+    /// The pools are exhausted.
     #[error("no free subnet is left in the pools {pools}: add one to [pools] in netd.toml or give --subnet")]
     NoFreeSubnet {
         /// The pools, as text.
         pools: String,
     },
-    /// A gateway, range or address lies outside of every subnet.
+    /// A gateway, range or address is outside all subnets.
     #[error("{what} {value} lies in none of the subnets of network {network} ({subnets})")]
     Outside {
         /// "gateway", "range", "IP address".
@@ -79,7 +79,7 @@ pub enum Refusal {
         /// Its subnets.
         subnets: String,
     },
-    /// An address is somebody's.
+    /// An address is in use.
     #[error("IP address {address} on network {network} is taken by {holder}")]
     AddressTaken {
         /// The address.
@@ -107,37 +107,37 @@ pub enum Refusal {
         /// `BR_MAX_PORTS` - 1.
         limit: usize,
     },
-    /// A MAC address is somebody's.
+    /// A MAC address is in use.
     #[error("MAC address {mac} on network {network} is taken by container {holder}")]
     MacTaken {
         /// The address.
         mac: Mac,
         /// The network.
         network: NetworkName,
-        /// Who has it.
+        /// The container that has it.
         holder: ContainerName,
     },
     /// Another container publishes that port.
     #[error("port {asked} is already published by container {owner} ({held}): see `netd port {owner}`")]
     PortTaken {
-        /// What was asked for.
+        /// The requested publication.
         asked: Publication,
-        /// What is published.
+        /// The conflicting publication.
         held: Publication,
-        /// By whom: the container's name.
+        /// The name of the container that publishes it.
         owner: String,
     },
     /// No free host port was found.
     #[error("no free host port for {0}: see `ss -lntu` and net.ipv4.ip_local_port_range")]
     NoFreePort(String),
-    /// Publishing on a network without a way in.
+    /// Publishing on a network that cannot be reached from outside.
     #[error("cannot publish {ports} on network {network}: {why}")]
     CannotPublish {
         /// The ports.
         ports: String,
         /// The network.
         network: NetworkName,
-        /// Why not, and what to do.
+        /// The reason, and the remedy.
         why: String,
     },
     /// An interface name is taken.
@@ -145,10 +145,10 @@ pub enum Refusal {
     IfNameTaken {
         /// The name.
         ifname: IfName,
-        /// By what.
+        /// The holder.
         holder: String,
     },
-    /// The container is on that network.
+    /// The container is already connected to that network.
     #[error("container {container} is already connected to network {network}: see `netd inspect {container}`")]
     AlreadyConnected {
         /// The container.
@@ -159,21 +159,21 @@ pub enum Refusal {
     /// Only the program that makes its interfaces can add containers to the network.
     #[error("network {0} belongs to another CNI plugin, which makes its interfaces: containers join through it")]
     Adopted(NetworkName),
-    /// netd makes this network's interfaces, and another program has made one.
+    /// netd makes this network's interfaces, but another program has made one.
     #[error("network {0} is netd's own: give another name for what other CNI plugins connect (key \"network\")")]
     NotAdopted(NetworkName),
     /// The interfaces of another program have another bridge or subnet than before.
     #[error("network {0} has another bridge or subnet than this interface: see `netd network inspect {0}`")]
     AdoptedOtherwise(NetworkName),
-    /// An interface that another program made is none that netd can build on.
+    /// netd cannot adopt an interface that another program made.
     #[error("cannot add names and ports to interface {ifname}: {why}")]
     CannotAdopt {
-        /// In the container.
+        /// The interface in the container.
         ifname: IfName,
-        /// Why not.
+        /// The reason.
         why: String,
     },
-    /// The runtime attached it before, and asked for something else then.
+    /// The runtime attached it before, with a different request.
     #[error(
         "container {container} is attached as {ifname} already, and {what} was asked for differently: detach it first"
     )]
@@ -195,17 +195,17 @@ pub enum Refusal {
         /// The interface.
         ifname: IfName,
     },
-    /// An attachment is no longer as netd made it.
+    /// An attachment differs from what netd made.
     #[error("attachment {ifname} of container {container} was changed: {part}")]
     Changed {
         /// The container.
         container: ContainerName,
         /// The interface.
         ifname: IfName,
-        /// Which part, and how.
+        /// The part and its difference.
         part: String,
     },
-    /// The container is not on that network.
+    /// The container is not connected to that network.
     #[error("container {container:?} is not connected to network {network}: see `netd ps`")]
     NotConnected {
         /// What was given.
@@ -213,15 +213,15 @@ pub enum Refusal {
         /// The network.
         network: NetworkName,
     },
-    /// Nothing answers to that name.
+    /// No container has that name.
     #[error("no container {name:?}: looked at {}", .looked.join(", "))]
     NoSuchContainer {
-        /// What was given.
+        /// The given name.
         name: String,
-        /// Each place that was looked at.
+        /// The places that were searched.
         looked: Vec<String>,
     },
-    /// A name or alias is another container's, by its network.
+    /// A name or alias denotes another container by its network.
     #[error("{what} {name} is the name of container {holder} on network {network}: choose another")]
     NameOfAnother {
         /// "container name" or "alias".
@@ -230,20 +230,20 @@ pub enum Refusal {
         name: String,
         /// Whom it means.
         holder: ContainerName,
-        /// Where.
+        /// The network.
         network: NetworkName,
     },
-    /// The namespace is a container's that is known by another name.
+    /// The namespace belongs to a container with another name.
     #[error(
         "container {name}: {} is the network namespace of container {holder}: use that name, and --alias for another",
         .netns.display()
     )]
     NetnsTaken {
-        /// The name that was given.
+        /// The given name.
         name: ContainerName,
-        /// The namespace that was given.
+        /// The given namespace.
         netns: std::path::PathBuf,
-        /// Who has it.
+        /// The container that has it.
         holder: ContainerName,
     },
     /// Another living container has that name.
@@ -251,13 +251,13 @@ pub enum Refusal {
     ContainerNameTaken {
         /// The name.
         name: ContainerName,
-        /// Who has it.
+        /// The id of the container that has it.
         id: String,
     },
 }
 
 impl Refusal {
-    /// The kind.
+    /// The class of the refusal.
     pub fn kind(&self) -> RefusalKind {
         match self {
             Self::Invalid(_)

@@ -1,7 +1,8 @@
-//! What the kernel must have for a network or a container: links, default routes, elements, held ports.
+//! The target of a network or a container in the kernel: links, default routes, elements, held ports.
 //!
-//! A container's ports lead to its address on the network of its default route (per family), whichever of its networks
-//! they were published with: an answer that leaves over another network than the question came in would not find its
+//! A container's ports lead to its address on the network of its default route (per address family), whichever of its
+//! networks they were published with: a reply that leaves through another network than the request came in would not
+//! pass connection tracking and the source guard.
 //! way back through connection tracking and the source guard.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,11 +26,11 @@ use crate::model::network::{DnsListen, HostAccess, Network};
 use crate::model::publication::Publication;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
-/// The metric of default routes in containers of another engine. Those of Docker have the kernel's own (0, for IPv6 1024),
-/// those of Podman 100.
+/// The metric of default routes in containers of another engine. Docker's have the kernel's default (0, for IPv6 1024),
+/// Podman's have 100.
 const BEHIND_THE_ENGINE: u32 = 2048;
 
-/// The network's bridge, where netd makes it.
+/// The network's bridge, if netd makes it.
 pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
     let bridge = network.own_bridge()?;
     Some(BridgeLink {
@@ -70,7 +71,7 @@ fn stray<T: std::str::FromStr<Err = crate::model::Invalid>>() -> T {
     "stray".parse().expect("a valid name")
 }
 
-/// The endpoint's veth pair, where netd makes it; `endpoints` are all of its container, itself included.
+/// The endpoint's veth pair, if netd makes it. `endpoints` are all endpoints of its container, itself included.
 pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>]) -> Option<EndpointLink> {
     let bridge = network.own_bridge()?;
     let routes = default_routes(endpoints).into_iter();
@@ -91,12 +92,12 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
     })
 }
 
-/// The interface of another program through which the host reaches the endpoint; `None` where netd made it.
+/// The interface of another program through which the host reaches the endpoint; `None` if netd made it.
 pub fn adopted_link<'a>(network: &'a Network, endpoint: &'a Endpoint) -> Option<&'a IfName> {
     network.is_adopted().then(|| network.bridge().unwrap_or(&endpoint.host_ifname))
 }
 
-/// The limits of the endpoint's interface, where it has some.
+/// The limits of the endpoint's interface, if it has any.
 pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
     Some(Shaping {
         network: network.name.clone(),
@@ -108,7 +109,7 @@ pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
     })
 }
 
-/// The container's default routes: per family, over the first connected network that has a way out.
+/// The container's default routes: per address family, on the first connected network with outside access.
 pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
     let route = |family| {
         let endpoint = way_out(endpoints, family)?;
@@ -118,8 +119,8 @@ pub fn default_routes(endpoints: &[Arc<Endpoint>]) -> Vec<DefaultRoute> {
     FAMILIES.into_iter().filter_map(route).collect()
 }
 
-/// The container's engine sets a default route of its own, and fails where there is one like it: ours stands behind it,
-/// and is taken at once when the engine takes its own away.
+/// The container's engine sets its own default route, and fails if there is an equal one. netd's route therefore has a
+/// higher metric, and takes effect at once when the engine removes its own.
 fn default_metric(endpoint: &Endpoint) -> Option<u32> {
     endpoint.is_beside_engine().then_some(BEHIND_THE_ENGINE)
 }
@@ -169,13 +170,13 @@ pub fn container_elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> BTr
     elements
 }
 
-/// The host ports that a container's publications hold. Those of runtimes' attachments are not among them: a runtime
-/// may hold its containers' ports itself (Podman does), and would find them taken.
+/// The host ports that netd holds for a container's publications. Those of runtimes' attachments are left out: a
+/// runtime may hold its containers' ports itself (Podman does), and would find them taken.
 pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
     ports_of(endpoints, |endpoint| endpoint.owner.is_none())
 }
 
-/// The host ports that a container's publications take and do not hold.
+/// The host ports of a container's publications that netd does not hold.
 pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
     ports_of(endpoints, |endpoint| endpoint.owner.is_some())
 }
@@ -193,16 +194,16 @@ fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> B
     ports
 }
 
-/// The addresses at which the name service is asked on the host.
+/// The addresses of the name service on the host.
 pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
     let networks = desired.networks().filter(|network| network.has_gateways());
     networks.flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
 }
 
-/// Networks whose containers the host's firewall keeps from asking at their gateway.
+/// Networks whose containers cannot reach their gateway's name service because of the host's firewall.
 pub type Blocked = BTreeSet<NetworkName>;
 
-/// Whether the containers of a network ask for names within, not at their gateway.
+/// Whether the containers of a network are served within their namespaces, and not at their gateway.
 pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
     match network.dns.listen {
         DnsListen::Container => true,
@@ -212,8 +213,9 @@ pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
     }
 }
 
-/// What a container needs within to ask for names there, where one of its networks wants it so: it answers for all.
-/// `beside`: another resolver answers it there; then it asks there on every network that leaves the choice to netd.
+/// What a container needs for an inner name service, if one of its networks requires it; the inner name service answers
+/// for all of them. `beside`: another resolver answers in the container; then it is served there on every network that
+/// leaves the choice to netd.
 pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside: bool) -> Option<Inside> {
     let on = |endpoint: &Arc<Endpoint>| desired.network(&endpoint.network);
     let wants =
@@ -221,7 +223,7 @@ pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside:
     if !attached.endpoints.iter().filter_map(on).any(wants) {
         return None;
     }
-    // The other resolver may ask at a gateway itself, and must not be asked in turn.
+    // The other resolver may query a gateway itself, and these queries must not be redirected back.
     let gateways = attached.endpoints.iter().filter(|_| !beside).flat_map(|endpoint| {
         let network = on(endpoint).filter(|network| network.has_gateways());
         let both = |address: &IpNetwork| Some((address.ip(), network?.gateway_for(address.ip())?));
@@ -232,13 +234,15 @@ pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside:
     Some(Inside { container, netns, gateways: gateways.collect(), beside })
 }
 
-/// What leads questions from a gateway's port 53 to the port of the name service there, and answers back.
+/// The elements that redirect questions from a gateway's port 53 to the port of the name service there, and its answers
+/// back.
 pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
     let server = NameServer { gateway, port };
     [Element::AskAt(server), Element::AnswerFrom(server)]
 }
 
-/// Our bridges as other programs' firewalls see them; `served`: at which port the name service listens at each gateway.
+/// netd's bridges from the perspective of other programs' firewalls. `served`: the port of the name service at each
+/// gateway.
 pub fn foreign_bridges(desired: &Desired, blocked: &Blocked, served: &BTreeMap<IpAddr, u16>) -> Vec<Bridge> {
     let bridge = |network: &Arc<Network>| {
         let asked = !asks_inside(network, blocked);
@@ -255,14 +259,14 @@ pub fn foreign_bridges(desired: &Desired, blocked: &Blocked, served: &BTreeMap<I
     desired.networks().filter_map(bridge).collect()
 }
 
-/// Everything the table must hold for networks and containers.
+/// All elements that the table must have for networks and containers.
 pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
     let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
     elements.extend(desired.containers().flat_map(|attached| container_elements(desired, &attached.endpoints)));
     elements
 }
 
-/// Whether forwarding is needed, per family (IPv4, IPv6).
+/// Whether forwarding is needed, per address family (IPv4, IPv6).
 pub fn forwarding(desired: &Desired) -> (bool, bool) {
     let needs = |family| desired.networks().any(|network| !network.internal && network.has(family));
     (needs(Family::V4), needs(Family::V6))
@@ -272,7 +276,8 @@ fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>
     endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some())
 }
 
-/// Where a publication leads: per family it covers, the container's address on the network of its default route.
+/// The targets of a publication: per address family that it covers, the container's address on the network of its
+/// default route.
 fn targets(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = IpAddr> {
     let covered = FAMILIES.into_iter().filter(|family| publication.covers(*family));
     covered.filter_map(|family| way_out(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()

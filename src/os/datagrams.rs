@@ -1,23 +1,24 @@
-//! Datagrams in batches: many are taken from a socket with one system call (`recvmmsg(2)`), and their answers leave
-//! with another (`sendmmsg(2)`), each to where its question came from.
+//! Datagrams in batches: one system call receives many from a socket (`recvmmsg(2)`), and another sends their answers
+//! (`sendmmsg(2)`), each to the source of its question.
 #![allow(unsafe_code, reason = "message headers are pointers; nix's wrapper cannot pair an answer with its question")]
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 
-/// Questions that are taken at once. As many as one busy client has under way (50) would leave it waiting until all of
-/// them are answered, and then the server waiting for it: with 64, its rate was a sixth lower.
+/// How many questions are received at once. With as many as a busy client has in flight (50), the client would wait
+/// until all of them are answered, and then the server for the client: with 64, its rate was a sixth lower.
 pub const BATCH: usize = 16;
-/// Bytes of the longest question. A longer one is not shown: none that is meant for a name service is.
+/// Maximum bytes of a question. Longer ones are dropped; no valid question to the name service is as long.
 pub const QUESTION_MAX: usize = 4096;
-/// Bytes of the longest answer.
+/// Maximum bytes of an answer.
 pub const ANSWER_MAX: usize = 1232;
-/// From one buffer to the next: an odd number of cache lines, or all beginnings would share the same few cache sets.
+/// The distance between buffers: an odd number of cache lines, so that the buffers do not all map to the same few cache
+/// sets.
 const QUESTION_STRIDE: usize = QUESTION_MAX + 64;
 const ANSWER_STRIDE: usize = 1344;
 
-/// Buffers for one batch, and the headers that lead the kernel to them.
+/// Buffers for one batch, and the headers that describe them to the kernel.
 ///
 /// Invariant: the vectors never grow, so the pointers in `incoming` and `outgoing` stay valid; what they point to is
 /// reached through these pointers only.
@@ -49,7 +50,7 @@ impl Default for Batch {
 }
 
 impl Batch {
-    /// Allocates everything that will ever be needed.
+    /// Allocates all buffers in advance.
     pub fn new() -> Self {
         let mut questions = vec![0u8; BATCH * QUESTION_STRIDE];
         let mut answers = vec![0u8; BATCH * ANSWER_STRIDE];
@@ -82,11 +83,11 @@ impl Batch {
         Self { incoming, outgoing, received: 0, ready: 0, _buffers: buffers }
     }
 
-    /// Takes what waits at a non-blocking socket, up to [`BATCH`]; answers that were not sent are forgotten. Returns
-    /// how many; 0: nothing waits.
+    /// Receives the waiting datagrams of a non-blocking socket, up to [`BATCH`], and discards answers that were not
+    /// sent. Returns how many were received; 0 if none waited.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.ready = 0;
-        // Only what the kernel has written to: to touch all would cost more than a small batch does.
+        // Resets only the headers that the kernel has written: resetting all would cost more than a small batch does.
         for header in &mut self.incoming[..std::mem::take(&mut self.received)] {
             header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
         }
@@ -113,8 +114,8 @@ impl Batch {
         }
     }
 
-    /// Shows every question with its source and a buffer of [`ANSWER_MAX`] bytes to `answer`, which returns how much
-    /// of the buffer it filled; 0: nothing is to be sent.
+    /// Passes every question with its source and a buffer of [`ANSWER_MAX`] bytes to `answer`, which returns how many
+    /// bytes of the buffer it filled; 0: send nothing.
     pub fn answer(&mut self, mut answer: impl FnMut(&[u8], SocketAddr, &mut [u8]) -> usize) {
         for slot in 0..self.received {
             let header = self.incoming[slot];
@@ -143,8 +144,8 @@ impl Batch {
         }
     }
 
-    /// Sends the answers. Returns how many the kernel did not take: a client that is gone, or a full queue, for which
-    /// is not waited.
+    /// Sends the answers. Returns how many the kernel did not accept, because the client no longer exists or a queue is
+    /// full; it does not wait.
     pub fn send(&mut self, socket: &UdpSocket) -> usize {
         let ready = std::mem::take(&mut self.ready);
         let (mut done, mut lost) = (0, 0);
@@ -164,7 +165,7 @@ impl Batch {
                 _ => match io::Error::last_os_error().kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock => return lost + ready - done,
-                    // The first of the rest cannot be sent; those behind it can.
+                    // The first of the rest cannot be sent, but those after it can.
                     _ => (done, lost) = (done + 1, lost + 1),
                 },
             }
@@ -173,20 +174,20 @@ impl Batch {
     }
 }
 
-/// How it stands at a socket's queue.
+/// The state of a socket's receive queue.
 #[derive(Debug, Clone, Copy)]
 pub struct Backlog {
-    /// Bytes that wait, in the kernel's counting...
+    /// Bytes in the queue, as the kernel counts them.
     pub waits: u32,
-    /// ...and how many may.
+    /// The maximum of `waits`.
     pub may: u32,
-    /// Datagrams that the kernel has dropped because no more may; goes round at its end.
+    /// Datagrams that the kernel has dropped because the queue was full; the counter wraps around.
     pub dropped: u32,
 }
 
-/// What the kernel says of a socket's queue (sock_diag(7), `SK_MEMINFO`).
+/// Queries the kernel for the state of a socket's queue (sock_diag(7), `SK_MEMINFO`).
 pub fn backlog(socket: &UdpSocket) -> io::Result<Backlog> {
-    /// From linux/sock_diag.h: places in the array, and its length.
+    /// From linux/sock_diag.h: indices in the array, and its length.
     const RMEM_ALLOC: usize = 0;
     const RCVBUF: usize = 1;
     const DROPS: usize = 8;
@@ -203,7 +204,7 @@ pub fn backlog(socket: &UdpSocket) -> io::Result<Backlog> {
     Ok(Backlog { waits: info[RMEM_ALLOC], may: info[RCVBUF], dropped: info[DROPS] })
 }
 
-/// Where a question came from; `None` where an answer cannot go.
+/// The source of a question; `None` if an answer cannot be sent there.
 fn source(header: &libc::mmsghdr) -> Option<SocketAddr> {
     let name = header.msg_hdr.msg_name;
     // SAFETY: the name points to a whole sockaddr_storage, of which the kernel filled in what belongs to the family.
@@ -306,7 +307,7 @@ mod tests {
             buffer[0] = question[0];
             1
         });
-        // An address of a family that the socket does not have.
+        // An address of another family than the socket's.
         let odd = batch.outgoing[1].msg_hdr.msg_name.cast::<libc::sockaddr_storage>();
         // SAFETY: it points into the batch's own addresses.
         unsafe { (*odd).ss_family = libc::AF_UNIX as libc::sa_family_t };

@@ -1,4 +1,4 @@
-//! The limit of open files (`RLIMIT_NOFILE`): raised to the hard one for the daemon, given back to its children.
+//! The limit of open files (`RLIMIT_NOFILE`): raised to the hard limit for the daemon, restored for its children.
 
 use std::io;
 use std::process::Command;
@@ -8,13 +8,13 @@ use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
 
 use super::sys;
 
-/// As many as a host with some thousand published ports needs, and full tables of connections.
+/// Enough for a host with some thousand published ports and full connection tables.
 pub const ENOUGH: u64 = 8192;
 
 /// The soft limit that this process was started with.
 static INHERITED: OnceLock<rlim_t> = OnceLock::new();
 
-/// Raises the soft limit to the hard one; the limit as it is from then on. To be called before there are children.
+/// Raises the soft limit to the hard one, and returns the new limit. Call it before there are children.
 pub fn raise() -> io::Result<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < hard {
@@ -24,8 +24,8 @@ pub fn raise() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Has a program start with the limit that this process was started with: one that uses select(2) breaks on descriptors
-/// above 1023, and relies on not getting them.
+/// Starts a program with the limit that this process was started with: a program that uses select(2) fails with
+/// descriptors above 1023.
 pub fn give_back(command: &mut Command) {
     if let Some(soft) = INHERITED.get() {
         sys::limit_descriptors(command, *soft);

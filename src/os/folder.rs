@@ -1,5 +1,5 @@
-//! Files in a folder that others may have prepared: every name is looked up beneath the open folder, no link is
-//! followed, and a file is whole from the moment on in which it has its name.
+//! Files in a folder that other users may have prepared: every name is resolved relative to the open folder, no link is
+//! followed, and a file is complete when it gets its name.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -12,15 +12,15 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// How a folder is opened: as nothing else, and not through a link.
+/// How a folder is opened: only if it is a folder, and not through a link.
 const FOLDER: OFlag = OFlag::O_RDONLY.union(OFlag::O_DIRECTORY).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
-/// Of folders that are made here: everybody may look, whatever the umask.
+/// Mode of folders that are created here: everyone may read them, whatever the umask.
 const FOLDER_MODE: Mode = Mode::from_bits_truncate(0o755);
 
-/// What is read of a file: the files of this kind are far shorter.
+/// How many bytes of a file are read; files of this kind are far shorter.
 const READ_MAX: u64 = 64 * 1024;
 
-/// What has a name in a folder.
+/// An entry of a folder.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum There {
     Nothing,
@@ -35,17 +35,17 @@ pub(crate) enum There {
 pub(crate) struct Folder(OwnedFd);
 
 impl Folder {
-    /// The folder at a path, which may lead through links.
+    /// Opens the folder at a path, which may contain links.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(nix::fcntl::open(path, FOLDER.difference(OFlag::O_NOFOLLOW), Mode::empty())?))
     }
 
-    /// The folder of that name in this one.
+    /// Opens the subfolder with that name.
     pub(crate) fn sub(&self, name: &str) -> io::Result<Self> {
         Ok(Self(openat(&self.0, name, FOLDER, Mode::empty())?))
     }
 
-    /// The same; made where there is none.
+    /// The same; creates it if necessary.
     pub(crate) fn sub_or_new(&self, name: &str) -> io::Result<Self> {
         match mkdirat(&self.0, name, FOLDER_MODE) {
             Ok(()) => {
@@ -58,7 +58,7 @@ impl Folder {
         }
     }
 
-    /// Deletes the folder of that name when nothing is in it; one that is not there is fine.
+    /// Deletes the subfolder with that name if it is empty; a missing one is no error.
     pub(crate) fn remove_sub_if_empty(&self, name: &str) -> io::Result<()> {
         match unlinkat(&self.0, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT | Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR) => Ok(()),
@@ -66,9 +66,9 @@ impl Folder {
         }
     }
 
-    /// What is there under that name.
+    /// Reads the entry with that name.
     pub(crate) fn read(&self, name: &str) -> io::Result<There> {
-        // A pipe without writer would be waited for.
+        // Otherwise opening a pipe without a writer would block.
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match openat(&self.0, name, flags, Mode::empty()) {
             Ok(file) => file,
@@ -85,21 +85,21 @@ impl Folder {
         Ok(There::File(bytes))
     }
 
-    /// Puts a file with that content and mode there, whatever the umask and whatever has the name: a reader sees the old
-    /// or the new one, never a part. `draft`: the name that it has until then, which nobody can foresee.
+    /// Writes a file with that content and mode, whatever the umask and whatever has the name: a reader sees the old or
+    /// the new file, never a part. `draft`: its temporary name, which must be unpredictable.
     pub(crate) fn replace(&self, name: &str, content: &[u8], mode: Mode, draft: &str) -> io::Result<()> {
         let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let file = openat(&self.0, draft, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
         let written = fchmod(&file, mode).map_err(io::Error::from).and_then(|()| File::from(file).write_all(content));
         let named = written.and_then(|()| Ok(renameat(&self.0, draft, &self.0, name)?));
         if named.is_err() {
-            // What was to be reported is the failure before.
+            // The earlier failure is the one to report.
             let _ = unlinkat(&self.0, draft, UnlinkatFlags::NoRemoveDir);
         }
         named
     }
 
-    /// Deletes a file or link; one that is not there is fine.
+    /// Deletes a file or link; a missing one is no error.
     pub(crate) fn remove(&self, name: &str) -> io::Result<()> {
         match unlinkat(&self.0, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
@@ -107,7 +107,7 @@ impl Folder {
         }
     }
 
-    /// Deletes the files and links whose names are such.
+    /// Deletes the files and links whose names match.
     pub(crate) fn remove_all(&self, such: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut listed = Dir::openat(&self.0, ".", FOLDER, Mode::empty())?;
         let entries = listed.iter().filter_map(Result::ok);
@@ -136,7 +136,7 @@ mod tests {
                 "hard" => fs::hard_link(&victim, folder.join(link)).unwrap(),
                 _ => symlink(&victim, folder.join(link)).unwrap(),
             }
-            // A name that was foreseen is refused; the other name is replaced, not what it leads to.
+            // A predicted draft name is refused; the final name is replaced, not its link target.
             symlink(&victim, folder.join("foreseen")).unwrap();
             assert!(open.replace(link, b"ours", Mode::from_bits_truncate(0o644), "foreseen").is_err());
             open.remove("foreseen").unwrap();

@@ -1,4 +1,4 @@
-//! Runs a program of the host's with a limit of time and of output: one that hangs must not stop the engine.
+//! Runs a program of the host with a time limit and an output limit, so that one that hangs does not block the engine.
 
 use std::io::{self, Read, Write};
 use std::process::{Command, Stdio};
@@ -6,22 +6,22 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread::Builder;
 use std::time::Duration;
 
-/// How long a program may take, its wait for locks included.
+/// How long a program may take, including its waits for locks.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes of output; more is an error.
 const OUTPUT_MAX: u64 = 64 << 20;
 
-/// What a program left behind.
+/// The result of a program.
 pub struct Output {
-    /// Whether it ended well.
+    /// Whether it exited successfully.
     pub success: bool,
-    /// What it wrote.
+    /// Its standard output.
     pub stdout: Vec<u8>,
-    /// What it complained of.
+    /// Its error output.
     pub stderr: Vec<u8>,
 }
 
-/// Runs the program to its end, or ends it when its time is over.
+/// Runs the program until it exits, or kills it when its time is up.
 pub fn run(words: &[&str], input: &str) -> io::Result<Output> {
     let Some((program, arguments)) = words.split_first() else { return Err(io::Error::other("no program")) };
     let mut command = Command::new(program);
@@ -34,8 +34,8 @@ pub fn run(words: &[&str], input: &str) -> io::Result<Output> {
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let (tell, told) = channel();
     let input = input.as_bytes().to_vec();
-    // They end with the program, which closes its pipes. A program that ends early closes them too: what it said is more
-    // telling.
+    // These threads end with the program, which closes its pipes. A program that exits early closes them too; its own
+    // message is then more useful.
     Builder::new().name("feed".into()).spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)))?;
     let complaints = tell.clone();
     Builder::new().name("collect".into()).spawn(move || complaints.send((false, collect(stderr))))?;
@@ -46,7 +46,7 @@ pub fn run(words: &[&str], input: &str) -> io::Result<Output> {
         match told.recv_timeout(deadline.remaining().unwrap_or_default()) {
             Ok((out, bytes)) => outputs[usize::from(out)] = bytes?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                // It may have ended in this moment.
+                // It may have exited in the meantime.
                 let _ = child.kill();
                 let _ = child.wait();
                 let why = format!("{program} did not end within {} s", PATIENCE.as_secs());

@@ -1,8 +1,8 @@
-//! Memory that the allocator keeps although nobody uses it: after a burst it goes back to the system.
+//! Unused memory that the allocator retains: returned to the system after a burst.
 #![allow(unsafe_code, reason = "malloc_trim(3) has no safe wrapper")]
 
-/// Gives back what the allocator of the C library keeps. It walks over all that is free, which takes some milliseconds
-/// after a burst, and other threads may wait for it meanwhile.
+/// Returns the memory that the C library's allocator retains. It walks over all free memory, which takes some
+/// milliseconds after a burst, and may block other threads meanwhile.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: takes a number, and touches nothing but the allocator's own memory, behind its own locks.
@@ -11,7 +11,7 @@ pub fn give_back() {
     }
 }
 
-/// Bytes of memory that this process has in use or has not given back (`statm`, proc(5)); 0 where nobody can tell.
+/// Bytes of memory that this process uses or has not returned (`statm`, proc(5)); 0 if unknown.
 pub fn resident() -> u64 {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let pages = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok());

@@ -1,4 +1,4 @@
-//! Floor 1: what is Linux but no state of its network: system calls, sockets in batches, priorities, files, programs.
+//! Floor 1: Linux, except for the state of its network: system calls, sockets in batches, priorities, files, programs.
 
 pub mod datagrams;
 pub mod descriptors;

@@ -1,11 +1,11 @@
-//! Whether a namespace is the one this process is in.
+//! Whether a namespace is the one that this process is in.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Whether the file at the path is the network namespace of the calling thread. Fails where there is no such file.
+/// Whether the file at the path is the network namespace of the calling thread. Fails if there is no such file.
 pub fn is_own(path: &Path) -> io::Result<bool> {
     let there = fs::metadata(path)?;
     let own = fs::metadata("/proc/thread-self/ns/net")?;

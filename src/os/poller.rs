@@ -1,4 +1,4 @@
-//! Waiting for many sockets at once on one thread (`epoll(7)`), until one can be read or somebody wakes the thread.
+//! Waits for many sockets at once on one thread (`epoll(7)`), until one is readable or another thread wakes it.
 
 use std::io;
 use std::net::UdpSocket;
@@ -8,9 +8,9 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-/// What the thread is woken for stands under this key; sockets have others.
+/// The key of a wake-up; sockets have other keys.
 pub const WOKEN: u64 = u64::MAX;
-/// Sockets that are told at once; the others are told by the next call.
+/// How many sockets one call reports; the next call reports the others.
 const EVENTS: usize = 64;
 
 /// The sockets of one thread.
@@ -21,20 +21,20 @@ pub struct Poller {
     events: Vec<EpollEvent>,
 }
 
-/// Wakes the thread that waits.
+/// Wakes the waiting thread.
 #[derive(Debug, Clone)]
 pub struct Waker(Arc<EventFd>);
 
 impl Waker {
-    /// Makes the present or the next [`Poller::wait`] return.
+    /// Makes the current or the next [`Poller::wait`] return.
     pub fn wake(&self) {
-        // Fails only when the counter is full: then the thread will wake all the same.
+        // Fails only if the counter is full: then the thread wakes up in any case.
         let _ = self.0.write(1);
     }
 }
 
 impl Poller {
-    /// Waits for nothing yet but its [`Waker`].
+    /// Creates a poller that waits only for its [`Waker`].
     pub fn new() -> io::Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let woken = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?);
@@ -42,17 +42,17 @@ impl Poller {
         Ok(Self { epoll, woken, events: vec![EpollEvent::empty(); EVENTS] })
     }
 
-    /// What wakes it.
+    /// The handle that wakes it.
     pub fn waker(&self) -> Waker {
         Waker(self.woken.clone())
     }
 
-    /// Waits for the socket from now on, under this key (not [`WOKEN`]).
+    /// Waits for the socket from now on, with this key (not [`WOKEN`]).
     pub fn add(&self, socket: &UdpSocket, key: u64) -> io::Result<()> {
         Ok(self.epoll.add(socket, EpollEvent::new(EpollFlags::EPOLLIN, key))?)
     }
 
-    /// Waits for it no longer, until [`Self::resume`]; it stays with its key.
+    /// Stops waiting for it until [`Self::resume`]; it keeps its key.
     pub fn pause(&self, socket: &UdpSocket, key: u64) -> io::Result<()> {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(EpollFlags::empty(), key))?)
     }
@@ -62,13 +62,13 @@ impl Poller {
         Ok(self.epoll.modify(socket, &mut EpollEvent::new(EpollFlags::EPOLLIN, key))?)
     }
 
-    /// Waits for it no longer. To be called before the socket is closed: a copy of the descriptor would keep it here.
+    /// Removes the socket. Call it before the socket is closed: a copy of the descriptor would keep it registered.
     pub fn remove(&self, socket: &UdpSocket) -> io::Result<()> {
         Ok(self.epoll.delete(socket)?)
     }
 
-    /// Waits, for so many milliseconds at most, and returns the keys of what can be read: those of sockets until nothing
-    /// waits there.
+    /// Waits, at most this many milliseconds, and returns the keys of what is readable. A socket is reported until its
+    /// queue is empty.
     pub fn wait(&mut self, patience: Option<u8>) -> io::Result<impl Iterator<Item = u64>> {
         let patience = patience.map_or(EpollTimeout::NONE, EpollTimeout::from);
         let count = loop {
@@ -79,7 +79,7 @@ impl Poller {
         };
         let ready = &self.events[..count];
         if ready.iter().any(|event| event.data() == WOKEN) {
-            // Counted back to none; fails only when nobody has woken it, which is the same.
+            // Resets the counter; fails only if it is already zero.
             let _ = self.woken.read();
         }
         Ok(ready.iter().map(EpollEvent::data))
@@ -90,7 +90,7 @@ impl Poller {
 mod tests {
     use super::*;
 
-    /// What is ready, within ten seconds: on a busy machine the kernel delivers later than it takes.
+    /// What is ready within ten seconds: on a busy machine the kernel delivers a datagram after the send has returned.
     fn ready(poller: &mut Poller) -> Vec<u64> {
         let mut tries = (0..50).map(|_| poller.wait(Some(200)).unwrap().collect::<Vec<_>>());
         tries.find(|keys| !keys.is_empty()).unwrap_or_default()

@@ -1,9 +1,10 @@
-//! Which thread comes first when the machine is busy.
+//! Scheduling precedence of a thread when the machine is busy.
 //!
-//! A thread that others wait for comes before all that is scheduled by default (`SCHED_RR` at the lowest priority,
-//! sched(7)), whatever share its session or cgroup has. It keeps that for as long as it takes a part of one processor
-//! only; beyond that it is one of them again, with a large share (nice -10) and a short slice, so no flood of work makes
-//! it starve the machine. Needs CAP_SYS_NICE; without, it is the short slice alone, which Linux knows since 6.12.
+//! A thread that others wait for takes precedence over everything that is scheduled by default (`SCHED_RR` at the
+//! lowest priority, sched(7)), whatever the share of its session or cgroup. It keeps the precedence as long as it uses
+//! only a part of one processor. Beyond that it is scheduled by default again, with a large share (nice -10) and a
+//! short slice, so that a flood of work does not make it starve the machine. Needs CAP_SYS_NICE; without it, it gets
+//! only the short slice, which Linux supports since 6.12.
 #![allow(unsafe_code, reason = "nix has neither sched_setattr(2) nor a thread's processor time")]
 
 use std::io;
@@ -11,26 +12,26 @@ use std::time::{Duration, Instant};
 
 use crate::base::monotonic;
 
-/// The lowest of the priorities that come before the default ones (sched(7)).
+/// The lowest priority above the default ones (sched(7)).
 const LOWEST: u32 = 1;
-/// From 19 (last) to -20 (first): well before what runs by default (0).
+/// Nice value, from 19 (last) to -20 (first): well before the default (0).
 const SOON: i32 = -10;
-/// Nanoseconds that it may run for at a time, while others wait: the shortest slice there is. Who asks for a short one
-/// is let run sooner (`sched_runtime`, sched_setattr(2)).
+/// How many nanoseconds it may run at a time while others wait: the shortest slice. A thread with a short slice is
+/// scheduled sooner (`sched_runtime`, sched_setattr(2)).
 const SLICE: u64 = 100_000;
-/// It steps back when it has taken more than one part in so many of a processor...
+/// It gives up the precedence when it has used more than 1/MUCH of a processor...
 const MUCH: u32 = 2;
-/// ...and comes first again when it has taken less than one part in so many...
+/// ...and takes it again when it has used less than 1/LITTLE...
 const LITTLE: u32 = 4;
-/// ...of at least this time.
+/// ...over at least this time.
 const WINDOW: Duration = Duration::from_millis(50);
-/// It is looked at once in so many calls.
+/// The usage is checked once in this many calls.
 const CALLS: u32 = 16;
 
 /// The precedence of the thread that has claimed it.
 #[derive(Debug)]
 pub struct Precedence {
-    /// Whether it comes first now; `None` where that is not allowed.
+    /// Whether it has the precedence now; `None` if that is not permitted.
     first: Option<bool>,
     calls: u32,
     began: Instant,
@@ -38,7 +39,7 @@ pub struct Precedence {
 }
 
 impl Precedence {
-    /// The calling thread comes first from now on, or as far forward as it may; with it, what was refused.
+    /// Gives the calling thread the precedence, or as much as is permitted; also returns what was refused.
     pub fn claim() -> (Self, io::Result<()>) {
         let soon = by_default(Some(SOON)).or_else(|error| by_default(None).and(Err(error)));
         let first = before_all();
@@ -47,7 +48,7 @@ impl Precedence {
         (claimed, first.and(soon))
     }
 
-    /// Steps back, or forward again, by what the thread has taken. To be called by that thread, often.
+    /// Gives up or takes the precedence, depending on the thread's usage. That thread must call it often.
     pub fn look(&mut self) {
         let Some(first) = self.first else { return };
         self.calls += 1;
@@ -62,14 +63,14 @@ impl Precedence {
         let used = processor_time();
         let wanted = comes_first(first, used.saturating_sub(self.used), passed);
         (self.began, self.used) = (now, used);
-        // What is refused is tried again in the next window.
+        // A refused change is tried again in the next window.
         if wanted != first && (if wanted { before_all() } else { by_default(Some(SOON)) }).is_ok() {
             self.first = Some(wanted);
         }
     }
 }
 
-/// Whether a thread that took so much of so long is to come first.
+/// Whether a thread that used `used` of the time `of` is to have the precedence.
 fn comes_first(first: bool, used: Duration, of: Duration) -> bool {
     used <= of / if first { MUCH } else { LITTLE }
 }
@@ -101,7 +102,7 @@ fn set(policy: libc::c_int, nice: i32, priority: u32, slice: u64) -> io::Result<
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// What the calling thread has taken of processors so far.
+/// The processor time that the calling thread has used so far.
 fn processor_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec. It fails for unknown clocks only, and then leaves it at zero.
@@ -124,7 +125,7 @@ mod tests {
     fn it_is_of_this_thread_alone() {
         let before = scheduled();
         let other = std::thread::spawn(|| Precedence::claim().1.map(|()| scheduled())).join().unwrap();
-        // Without privileges it is refused.
+        // It is refused without privileges.
         assert!(other.as_ref().map_or(true, |(nice, policy)| nice == "-10" && policy == "2"), "{other:?}");
         assert_eq!(scheduled(), before);
     }
@@ -143,13 +144,13 @@ mod tests {
                 (0..CALLS).for_each(|_| claimed.look());
                 scheduled()
             };
-            // Processor time begins at zero with the thread: it must have some to have taken.
+            // A thread's processor time begins at zero: it must have used some.
             while processor_time() < 4 * WINDOW {
                 std::hint::spin_loop();
             }
             Some([after(4 * WINDOW), after(Duration::ZERO)])
         });
-        // Without privileges there is nothing to step back from.
+        // Without privileges there is no precedence to give up.
         let Some([busy, calm]) = said.join().unwrap() else { return };
         assert_eq!((busy.1.as_str(), calm.1.as_str()), ("0", "2"));
         assert_eq!(busy.0, "-10");

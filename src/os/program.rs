@@ -1,6 +1,6 @@
-//! Runs another program, such as an address plugin, to its end: input given, output collected.
+//! Runs another program, such as an IPAM plugin, until it exits, with the given input, and collects its output.
 //!
-//! It needs the standard library only, for it becomes part of the small plugin binary too.
+//! It uses the standard library only, because it is part of the small plugin binary too.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::{Builder, ScopedJoinHandle, scope};
 
-/// Bytes of each output that are kept; what is more is read and thrown away, so that the program can end.
+/// Bytes of each output that are kept; the rest is read and discarded, so that the program can exit.
 pub const OUTPUT_MAX: usize = 1 << 20;
 
-/// What a program left behind.
+/// The result of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// Its exit status; `None` when a signal ended it.
+    /// Its exit status; `None` if a signal ended it.
     pub code: Option<i32>,
     /// At most [`OUTPUT_MAX`] bytes.
     pub stdout: Vec<u8>,
@@ -22,14 +22,14 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// Runs the program with exactly that environment and input, until it has ended and both its outputs are closed: a
-/// process that it leaves behind must not hold them.
+/// Runs the program with exactly that environment and input, until it has exited and both its outputs are closed: a
+/// process that it leaves behind must not keep them open.
 ///
-/// A program need not read its input. A Rust program ignores SIGPIPE from its start, so that a pipe whose reader is gone
-/// is an error to see here, not the end of this process; the program itself gets the signal's default back.
+/// A program need not read its input. A Rust program ignores SIGPIPE from its start, so a closed pipe is an error here
+/// and does not end this process; the program itself gets the signal's default action back.
 ///
 /// # Errors
-/// When it cannot be started, or its pipes fail in another way than by being closed early.
+/// If it cannot be started, or its pipes fail for another reason than being closed early.
 pub fn run(program: &Path, environment: &[(OsString, OsString)], stdin: &[u8]) -> io::Result<Output> {
     let mut command = Command::new(program);
     command.env_clear().envs(environment.iter().map(|(name, value)| (name, value)));
@@ -37,7 +37,7 @@ pub fn run(program: &Path, environment: &[(OsString, OsString)], stdin: &[u8]) -
     let mut child = command.spawn()?;
     let outputs = exchange(&mut child, stdin);
     if outputs.is_err() {
-        // It may wait for input that never comes. One that has ended already cannot be killed any more.
+        // It may wait for input that never comes. If it has exited already, the kill has no effect.
         let _ = child.kill();
     }
     let status = child.wait()?;
@@ -45,15 +45,15 @@ pub fn run(program: &Path, environment: &[(OsString, OsString)], stdin: &[u8]) -
     Ok(Output { code: status.code(), stdout, stderr })
 }
 
-/// Feeds and collects at the same time: a program that writes while it is written to would otherwise wait for us while
-/// we wait for it.
+/// Writes and reads at the same time: otherwise a program that writes before it has read its input would block on this
+/// process while this process blocks on it.
 fn exchange(child: &mut Child, stdin: &[u8]) -> io::Result<(Vec<u8>, Vec<u8>)> {
     let (input, output, errors) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     scope(|scope| {
         let errors = Builder::new().spawn_scoped(scope, move || collect(errors))?;
         let feeder = Builder::new().spawn_scoped(scope, move || feed(input, stdin));
         if feeder.is_err() {
-            // Nobody feeds it: it must end before its outputs can be waited for.
+            // Its input cannot be written: it must be killed before its outputs can be read to the end.
             let _ = child.kill();
         }
         let stdout = collect(output);
@@ -67,7 +67,7 @@ fn join<T>(thread: ScopedJoinHandle<'_, io::Result<T>>) -> io::Result<T> {
     thread.join().unwrap_or_else(|_| Err(io::Error::other("a thread at the program's pipes panicked")))
 }
 
-/// Writes everything, then closes.
+/// Writes all bytes, then closes the pipe.
 fn feed(input: Option<impl Write>, bytes: &[u8]) -> io::Result<()> {
     match input.map_or(Ok(()), |mut input| input.write_all(bytes)) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -83,8 +83,8 @@ fn collect(output: Option<impl Read>) -> io::Result<Vec<u8>> {
     Ok(kept)
 }
 
-/// The first regular file of that name in the folders of a colon-separated list (`CNI_PATH`). A name with a slash is
-/// refused: it could lead out of them. An empty folder is passed over.
+/// The first regular file with that name in the folders of a colon-separated list (`CNI_PATH`). A name with a slash is
+/// refused, because it could lead out of them. Empty folder names are skipped.
 pub fn find(name: &str, path: &OsStr) -> Option<PathBuf> {
     if name.is_empty() || name.contains('/') {
         return None;

@@ -1,5 +1,5 @@
 //! System calls without a safe wrapper: namespace descriptors and cookies, the carrier of an interface, process and
-//! inherited descriptors, limits of children, a procfs of our own.
+//! inherited descriptors, limits of children, a private procfs.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -29,7 +29,7 @@ pub fn namespace_type(namespace: impl AsFd) -> io::Result<libc::c_int> {
     if kind < 0 { Err(io::Error::last_os_error()) } else { Ok(kind) }
 }
 
-/// A descriptor of a thread that can be read once it has ended (pidfd_open(2)). Before Linux 6.9 it is its process's.
+/// A descriptor that becomes readable when the thread ends (pidfd_open(2)). Before Linux 6.9 it is that of its process.
 pub fn thread_pidfd(id: u32) -> io::Result<OwnedFd> {
     /// `PIDFD_THREAD` (linux/pidfd.h).
     const THREAD: libc::c_int = libc::O_EXCL;
@@ -48,7 +48,7 @@ pub fn thread_pidfd(id: u32) -> io::Result<OwnedFd> {
     }
 }
 
-/// The cookie of the network namespace that a socket belongs to; `None` where the kernel has none to tell.
+/// The cookie of the network namespace that a socket belongs to; `None` if the kernel does not provide it.
 pub fn netns_cookie(socket: impl AsFd) -> Option<u64> {
     let mut cookie = 0u64;
     let mut length = size_of::<u64>() as libc::socklen_t;
@@ -84,7 +84,7 @@ pub fn drop_everything(socket: impl AsFd) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes the kernel act on a change of the interface's carrier now, instead of on its work queue a moment later: only
+/// Makes the kernel process a change of the interface's carrier now, instead of on its work queue a moment later: only
 /// then does the interface send, and its bridge port forward (`__ethtool_get_link` calls `linkwatch_sync_dev`,
 /// net/core/link_watch.c). `socket`: any socket of the interface's namespace. Returns whether there is a carrier.
 pub fn settle_carrier(socket: impl AsFd, ifname: &str) -> io::Result<bool> {
@@ -104,7 +104,7 @@ pub fn settle_carrier(socket: impl AsFd, ifname: &str) -> io::Result<bool> {
 }
 
 /// A descriptor (close-on-exec) that becomes readable when the process ends (pidfd_open(2), Linux 5.3). The process
-/// must be a child that is not waited for yet, or the number may be somebody else's.
+/// must be a child that has not been waited for, because otherwise the number may have been reused.
 pub fn pidfd(child: u32) -> io::Result<OwnedFd> {
     // SAFETY: takes two integers and touches no memory of ours.
     let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(child), 0 as libc::c_long) };
@@ -115,10 +115,10 @@ pub fn pidfd(child: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor as RawFd) })
 }
 
-/// Takes over the descriptors that the parent process handed down by number, once in the life of a process.
+/// Takes ownership of the descriptors that the parent process passed on by number. Works once per process.
 ///
 /// # Errors
-/// When one is not open, is a standard stream or is named twice, or when this process has taken over some before.
+/// If one is not open, is a standard stream or is named twice, or if this process has taken over descriptors before.
 ///
 /// # Safety
 /// Nothing else in this process may own one of them: the caller knows that the parent opened them for it.
@@ -141,7 +141,7 @@ pub unsafe fn inherited<const N: usize>(descriptors: [RawFd; N]) -> io::Result<[
     Ok(descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 
-/// Lets the descriptors pass to the process that the command becomes, and to no other that this program starts
+/// Passes the descriptors on to the process that the command becomes, and to no other that this program starts
 /// meanwhile. They must be open when it is spawned; the process finds them under the same numbers.
 pub fn hand_down(command: &mut Command, descriptors: [RawFd; 2]) {
     let keep = move || {
@@ -172,8 +172,8 @@ pub fn limit_descriptors(command: &mut Command, soft: libc::rlim_t) {
         }
         Ok(())
     };
-    // SAFETY: between fork and exec only async-signal-safe functions are called: getrlimit(2) and setrlimit(2) are system
-    // calls without any state in libc, and errno is read.
+    // SAFETY: between fork and exec only async-signal-safe functions are called: getrlimit(2) and setrlimit(2) are
+    // system calls without any state in libc, and errno is read.
     unsafe { command.pre_exec(limit) };
 }
 
@@ -182,7 +182,8 @@ const FSOPEN_CLOEXEC: libc::c_long = 1;
 const FSCONFIG_CMD_CREATE: libc::c_long = 6;
 const FSMOUNT_CLOEXEC: libc::c_long = 1;
 
-/// A procfs of our own, mounted nowhere: it is reached through the descriptor (close-on-exec) and goes with it.
+/// A private procfs that is not mounted anywhere: it is accessible through the descriptor (close-on-exec) and ends with
+/// it.
 ///
 /// # Errors
 /// `EPERM` in a user namespace that may not mount all of procfs.
@@ -206,10 +207,11 @@ pub fn private_proc() -> io::Result<OwnedFd> {
     opened(unsafe { libc::syscall(libc::SYS_fsmount, number, FSMOUNT_CLOEXEC, ZERO) })
 }
 
-/// How many columns a terminal has; `None`: it is none, or does not know.
+/// The number of columns of a terminal; `None` if it is not a terminal or the number is unknown.
 pub fn terminal_width(terminal: impl AsFd) -> Option<usize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: TIOCGWINSZ writes a `winsize`, which lives here (ioctl_tty(2)); the descriptor is open while it is borrowed.
+    // SAFETY: TIOCGWINSZ writes a `winsize`, which lives here (ioctl_tty(2)); the descriptor is open while it is
+    // borrowed.
     let result = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     (result == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }

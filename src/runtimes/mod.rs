@@ -1,5 +1,5 @@
-//! The runtimes on this host, asked over their API sockets (Docker's API, which Podman has too): containers by name, and
-//! the networks that they define.
+//! The runtimes on this host, queried through their API sockets (Docker's API, which Podman supports too): containers
+//! by name, and the networks that they define.
 
 pub(crate) mod networks;
 
@@ -15,11 +15,11 @@ use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
 use crate::runtimes::networks::Files;
 
-/// How long one runtime may take to answer before it counts as silent.
+/// How long one runtime may take to answer before the query fails.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The same where its networks are asked for: without them there is a subnet, too.
+/// The same for queries of networks: a subnet can be chosen without the answer.
 const PATIENCE_NETWORKS: Duration = Duration::from_secs(1);
-/// Where runtimes listen by default.
+/// The default sockets of the runtimes.
 const SOCKETS: [(&str, &str); 2] = [("Docker", "/var/run/docker.sock"), ("Podman", "/run/podman/podman.sock")];
 
 /// A running container of a runtime.
@@ -29,28 +29,28 @@ pub struct Found {
     pub id: ContainerId,
     /// The runtime's name for it.
     pub name: String,
-    /// Its first process.
+    /// The id of its first process.
     pub pid: u32,
 }
 
-/// What a search found, and each place that was looked at with what was seen there.
+/// The result of a search, and each place that was searched with the finding there.
 pub type Search<'a> = Pin<Box<dyn Future<Output = (Option<Found>, Vec<String>)> + Send + 'a>>;
 
-/// The networks of others.
+/// The networks of other programs.
 pub type Networks<'a> = Pin<Box<dyn Future<Output = Vec<ForeignNetwork>> + Send + 'a>>;
 
-/// Somebody who knows containers by name, and other programs' networks.
+/// A source of containers by name, and of other programs' networks.
 pub trait Runtimes: Send + Sync + 'static {
-    /// Looks for a running container of that name or id.
+    /// Searches for a running container with that name or id.
     fn find<'a>(&'a self, name: &'a str) -> Search<'a>;
 
-    /// The networks that other programs define. Whoever does not answer within a second is left out.
+    /// The networks that other programs define. A program that does not answer within a second is left out.
     fn networks(&self) -> Networks<'_> {
         Box::pin(std::future::ready(Vec::new()))
     }
 }
 
-/// The runtimes whose sockets are on this host, asked one after the other.
+/// The runtimes with a socket on this host, queried one after the other.
 #[derive(Debug)]
 pub struct Sockets {
     sockets: Vec<(String, PathBuf)>,
@@ -85,13 +85,13 @@ impl Runtimes for Sockets {
             let files = tokio::task::spawn_blocking(move || files.read());
             let told = join_all(self.sockets.iter().map(|(runtime, socket)| networks_of(runtime, socket)));
             let (files, told) = tokio::join!(files, told);
-            // A reader that panicked has read nothing.
+            // A reader that panicked contributes nothing.
             networks::together(told.into_iter().flatten().collect(), files.unwrap_or_default())
         })
     }
 }
 
-/// The networks of a runtime; none where it does not answer.
+/// The networks of a runtime; none if it does not answer.
 async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
     let asked = async {
         let address = socket.to_str().ok_or("its path is not UTF-8")?;
@@ -124,7 +124,7 @@ async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
     known.filter(|network| !network.subnets.is_empty()).collect()
 }
 
-/// The container, or what was seen instead.
+/// Returns the container, or a description of what was found instead.
 async fn ask(socket: &Path, name: &str) -> Result<Found, String> {
     if !socket.exists() {
         return Err("not there".into());
@@ -149,7 +149,7 @@ async fn ask(socket: &Path, name: &str) -> Result<Found, String> {
     Ok(Found { id, name: given.trim_start_matches('/').to_owned(), pid })
 }
 
-/// No runtime at all.
+/// No runtimes at all.
 #[derive(Debug, Default)]
 pub struct NoRuntimes;
 

@@ -10,18 +10,18 @@ use serde_json::Value;
 use crate::model::address::Subnet;
 use crate::model::host::observed::ForeignNetwork;
 
-/// Our own plugin: its networks are ours.
+/// netd's own plugin, whose networks are netd's.
 pub(crate) const OWN_PLUGIN: &str = "netd-cni";
-/// Where Podman keeps its networks (containers-common, netavark).
+/// The folder of Podman's networks (containers-common, netavark).
 const PODMAN: &str = "/etc/containers/networks";
-/// Where runtimes look for CNI configurations.
+/// The folder of CNI configurations.
 const CNI: &str = "/etc/cni/net.d";
-/// Of a folder, as many files are read at most.
+/// Maximum number of files that are read from a folder.
 const FILES_MAX: usize = 1024;
-/// A longer file is none of these, in bytes.
+/// Maximum size of a definition in bytes; longer files are ignored.
 const SIZE_MAX: u64 = 1 << 20;
 
-/// Where definitions are.
+/// The locations of definitions.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     podman: PathBuf,
@@ -34,16 +34,16 @@ impl Default for Files {
     }
 }
 
-/// What files define.
+/// The networks that files define.
 #[derive(Debug, Default)]
 pub(crate) struct Defined {
     networks: Vec<ForeignNetwork>,
-    /// Names of networks that are given to our plugin.
+    /// Names of networks that use netd's plugin.
     ours: BTreeSet<String>,
 }
 
 impl Files {
-    /// Reads all of them; what is no definition is left out.
+    /// Reads all definitions; other files are skipped.
     pub(crate) fn read(&self) -> Defined {
         let mut defined = Defined::default();
         for (_, json) in documents(&self.podman, &["json"]) {
@@ -53,7 +53,7 @@ impl Files {
         }
         for (path, json) in documents(&self.cni, &["conflist", "conf", "json"]) {
             let name = json["name"].as_str().unwrap_or_default().to_owned();
-            // A configuration of one plugin is that plugin's.
+            // The first plugin determines the owner of a configuration.
             let main = json["plugins"].get(0).unwrap_or(&json);
             if main["type"] == OWN_PLUGIN {
                 defined.ours.insert(name);
@@ -76,7 +76,8 @@ impl Defined {
     }
 }
 
-/// What runtimes told, and what files define, without networks of names that our plugin has: it stands in their place.
+/// The networks that runtimes reported and files define, without those whose names netd's plugin uses: there netd's
+/// network replaces them.
 pub(crate) fn together(told: Vec<ForeignNetwork>, defined: Defined) -> Vec<ForeignNetwork> {
     let Defined { networks, ours } = defined;
     let mut all = told;
@@ -85,7 +86,7 @@ pub(crate) fn together(told: Vec<ForeignNetwork>, defined: Defined) -> Vec<Forei
     all
 }
 
-/// A subnet as others write it; host bits are not looked at.
+/// A subnet as other programs write it; host bits are ignored.
 pub(crate) fn subnet(text: &str) -> Option<Subnet> {
     let network: IpNetwork = text.parse().ok()?;
     Subnet::containing(network.ip(), network.prefix())
@@ -99,7 +100,7 @@ fn each(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
-/// The JSON files of a folder that end so, by name.
+/// The JSON files of a folder with these suffixes, by name.
 fn documents(folder: &Path, ends: &[&str]) -> Vec<(PathBuf, Value)> {
     let entries = fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path());
     let ends_so = |path: &PathBuf| path.extension().is_some_and(|end| ends.iter().any(|known| end == *known));

@@ -1,9 +1,10 @@
-//! The embedded store: two redb files of two lifetimes.
+//! The embedded store: two redb files with different lifetimes.
 //!
-//! `netd.redb` in the state directory: networks, addresses kept for names, and settings, committed with fsync. `endpoints.redb` in the runtime
-//! directory: endpoints and released addresses, stamped with the boot id and discarded when it differs; its commits
-//! reach the page cache only, because a power cut takes what they describe as well, and a killed process does not.
-//! Each value is one byte of schema version and JSON.
+//! `netd.redb` in the state directory contains networks, sticky addresses and settings, committed with fsync.
+//! `endpoints.redb` in the runtime directory contains endpoints and released addresses; it is stamped with the boot id
+//! and discarded if that differs. Its commits reach the page cache only, because a power failure removes what they
+//! describe as well, and a killed process does not lose the page cache. Each value is one byte of schema version,
+//! followed by JSON.
 
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -18,9 +19,9 @@ use crate::base::private;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::names::NetworkName;
 
-/// The schema of every record; a record of a higher one was written by a later netd.
+/// The schema version of every record; a later netd writes higher ones.
 const SCHEMA: u8 = 1;
-/// redb's page cache, bytes: what netd keeps is small.
+/// Size of redb's page cache in bytes: netd stores little.
 const CACHE: usize = 4 << 20;
 
 const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
@@ -40,8 +41,8 @@ pub struct Embedded {
 }
 
 impl Embedded {
-    /// Opens or creates `state_dir/netd.redb` and `runtime_dir/endpoints.redb`; the latter is begun anew when it was
-    /// written in another boot. Fails when another netd has them open.
+    /// Opens or creates `state_dir/netd.redb` and `runtime_dir/endpoints.redb`; the latter is recreated if it was
+    /// written in another boot. Fails if another netd has them open.
     pub fn open(state_dir: &Path, runtime_dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
         let durable = state_dir.join("netd.redb");
         let until_boot = runtime_dir.join("endpoints.redb");
@@ -131,13 +132,13 @@ fn write(database: &Database, records: &[&Record]) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Neither names nor ids can hold a slash.
+/// Neither names nor ids can contain a slash.
 fn key(key: &EndpointKey) -> String {
     format!("{}/{}/{}", key.network, key.container, key.ifname)
 }
 
-/// Endpoints were stored under network and container alone before a container could have several interfaces on one
-/// network: a record left under such a key would outlive its endpoint.
+/// Migrates old keys. Endpoints were stored under network and container alone before a container could have several
+/// interfaces on one network; a record left under such a key would outlive its endpoint.
 fn rekey(database: &Database, endpoints: &[Endpoint]) -> Result<(), Cause> {
     let old = |endpoint: &Endpoint| format!("{}/{}", endpoint.network, endpoint.container.id);
     let stale: Vec<&Endpoint> = {
@@ -214,7 +215,7 @@ fn open(path: &Path, sync: bool) -> Result<Database, Cause> {
     Ok(builder.create_with_backend(backend)?)
 }
 
-/// Opens the file when it was written in this boot; otherwise begins it anew.
+/// Opens the file if it was written in this boot; otherwise recreates it.
 fn open_of_this_boot(path: &Path, boot_id: &str) -> Result<Database, Cause> {
     let database = open(path, false)?;
     let boots: Vec<String> = values(&database, BOOT)?;
@@ -234,7 +235,7 @@ fn open_of_this_boot(path: &Path, boot_id: &str) -> Result<Database, Cause> {
     Ok(database)
 }
 
-/// A file whose commits need not reach the disk when `sync` is false.
+/// A file whose commits need not reach the disk if `sync` is false.
 #[derive(Debug)]
 struct PageCache {
     file: redb::backends::FileBackend,

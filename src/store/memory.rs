@@ -1,10 +1,10 @@
-//! A store in memory for tests: it outlives the engine that uses it, and fails when told to.
+//! An in-memory store for tests: it outlives the engine that uses it, and fails on request.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Record, Store, StoreError, Stored};
 
-/// Shared between the engine and the test; a clone sees the same records, as a second start sees the same files.
+/// Shared between the engine and the test. A clone sees the same records, as a second start sees the same files.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     inner: Arc<Mutex<Inner>>,
@@ -13,23 +13,23 @@ pub struct Memory {
 #[derive(Debug, Default)]
 struct Inner {
     stored: Stored,
-    /// Commits until one fails; `None`: never.
+    /// How many commits succeed before one fails; `None`: none fails.
     fail_in: Option<usize>,
 }
 
 impl Memory {
-    /// The `nth` commit from now (0: the next) fails, once.
+    /// Makes the `nth` commit from now (0: the next) fail, once.
     pub fn fail_in(&self, nth: usize) {
         self.lock().fail_in = Some(nth);
     }
 
-    /// What is stored.
+    /// The stored records.
     pub fn stored(&self) -> Stored {
         self.lock().stored.clone()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        // The records are changed by whole values only: a panic elsewhere leaves them usable.
+        // Records are replaced as whole values only, so a panic elsewhere leaves them usable.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

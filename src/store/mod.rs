@@ -1,4 +1,4 @@
-//! Floor 2: where desired state survives. The engine knows the trait [`Store`], never what is behind it.
+//! Floor 2: stores desired state. The engine uses the trait [`Store`] and never its implementation.
 
 pub mod embedded;
 pub mod memory;
@@ -9,30 +9,30 @@ use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
 
-/// One change to what is stored.
+/// One change to the stored data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
     /// Add or replace a network (durable: fsync).
     PutNetwork(Network),
-    /// Forget a network and the addresses that it keeps (durable: fsync). One that is not there is fine.
+    /// Delete a network and its sticky addresses (durable: fsync). A missing one is no error.
     DeleteNetwork(NetworkName),
-    /// An address of the network is kept for the containers of that name (durable: fsync).
+    /// Make an address of the network sticky for containers with that name (durable: fsync).
     PutSticky(NetworkName, IpAddr, ContainerName),
-    /// An address is kept for nobody any more (durable: fsync). One that is not kept is fine.
+    /// An address is no longer sticky (durable: fsync). A missing record is no error.
     DeleteSticky(NetworkName, IpAddr),
     /// Add or replace an endpoint (until the next boot: page cache).
     PutEndpoint(Box<Endpoint>),
-    /// Forget an endpoint. One that is not there is fine.
+    /// Delete an endpoint. A missing one is no error.
     DeleteEndpoint(EndpointKey),
-    /// Remember that an address of a network was given back as the `order`th: it is reused last (until the next boot).
+    /// Store that an address of a network was the `order`th to be released: it is reused last (until the next boot).
     PutReleased(NetworkName, IpAddr, u64),
-    /// The address is in use again, or its network is gone.
+    /// The address is in use again, or its network no longer exists.
     DeleteReleased(NetworkName, IpAddr),
-    /// A value that must survive a reboot under a name of its own (the random ULA prefix; durable).
+    /// A named value that must survive a reboot (such as the random ULA prefix; durable).
     PutSetting(String, String),
 }
 
-/// Everything stored.
+/// All stored data.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Stored {
     /// By name.
@@ -41,7 +41,7 @@ pub struct Stored {
     pub endpoints: Vec<Endpoint>,
     /// (network, address, order of its release); empty after a reboot.
     pub released: Vec<(NetworkName, IpAddr, u64)>,
-    /// (network, address, for whom it is kept).
+    /// (network, address, name of the container that it is kept for).
     pub sticky: Vec<(NetworkName, IpAddr, ContainerName)>,
     /// By name.
     pub settings: std::collections::BTreeMap<String, String>,
@@ -55,23 +55,23 @@ pub struct StoreError {
     pub attempted: &'static str,
     /// The file.
     pub path: String,
-    /// What went wrong.
+    /// The cause.
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
-    /// What to look at.
+    /// What to inspect.
     pub look: &'static str,
 }
 
-/// Desired state that survives a killed process, and the durable part of it a power cut.
+/// A store of desired state: all of it survives a killed process, and the durable part a power failure.
 ///
 /// Contract: `commit` is all or nothing for the records of one lifetime (durable records, records until the next boot);
-/// where a transaction holds both, the durable ones are written first. When it returns `Ok`, a `load` after a kill -9
-/// sees the records; the durable ones also after a power cut. When it returns an error nothing of a single-lifetime
-/// transaction was written. Records until the next boot are discarded when the boot id has changed.
+/// if a transaction contains both, the durable ones are written first. When it returns `Ok`, a `load` after a kill -9
+/// returns the records, and after a power failure the durable ones. When it returns an error, nothing of a
+/// single-lifetime transaction was written. Records until the next boot are discarded if the boot id has changed.
 pub trait Store: Send + 'static {
-    /// Everything stored. Called once, before the first commit.
+    /// Loads all stored data. Called once, before the first commit.
     fn load(&mut self) -> Result<Stored, StoreError>;
 
-    /// Writes the records, in their order.
+    /// Writes the records in order.
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError>;
 }

@@ -1,40 +1,40 @@
-//! Interface names that tell a person whose they are: `nd-NETWORK` for bridges, `ndv-CONTAINER-NETWORK` on the host,
-//! `ethN` in the container, `ndN` in one that another engine gives interfaces too.
+//! Descriptive interface names: `nd-NETWORK` for bridges, `ndv-CONTAINER-NETWORK` on the host, `ethN` in the container,
+//! `ndN` in a container to which another engine adds interfaces too.
 
 use std::collections::BTreeSet;
 
 use crate::model::endpoint::Endpoint;
 use crate::model::names::IfName;
 
-/// Bytes an interface name has room for (`IFNAMSIZ` - 1).
+/// Maximum bytes of an interface name (`IFNAMSIZ` - 1).
 const ROOM: usize = 15;
-/// Hex digits that keep shortened names apart.
+/// Hex digits that distinguish shortened names.
 const DIGITS: usize = 4;
 
-/// The bridge's name for a network: `nd-net1`, shortened with a hash where it does not fit or is taken.
+/// The bridge's name for a network: `nd-net1`, shortened with a hash if it is too long or taken.
 pub fn bridge(network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
     named("nd-", &[network], taken)
 }
 
-/// The host end's name: `ndv-web-net1`, shortened with a hash where it does not fit or is taken.
+/// The host end's name: `ndv-web-net1`, shortened with a hash if it is too long or taken.
 pub fn host_end(container: &str, network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
     named("ndv-", &[container, network], taken)
 }
 
-/// The name of the device that limits what an endpoint sends: `ndb-…`, from the host end's name.
+/// The name of the device that limits what an endpoint sends: `ndb-…`, derived from the host end's name.
 #[expect(clippy::expect_used, reason = "a prefix and eight hex digits, or a name with another prefix of its length")]
 pub fn limiter(endpoint: &Endpoint) -> IfName {
     let host_end = endpoint.host_ifname.as_str();
     let name = match host_end.strip_prefix("ndv-") {
         Some(rest) => format!("ndb-{rest}"),
-        // Made by another program, under any name.
+        // A host end of another program can have any name.
         None => format!("ndb-{:08x}", fnv(host_end, 0)),
     };
     name.parse().expect("a valid interface name")
 }
 
-/// The lowest `ethN` that neither an endpoint of the container nor `avoid` has. Engines count theirs without looking, and
-/// fail where the name is taken: in their containers it is `ndN`, which none of them takes.
+/// The lowest `ethN` that neither an endpoint of the container nor `avoid` has. Engines number theirs without checking,
+/// and fail if the name is taken; in their containers it is therefore `ndN`, which no engine uses.
 pub fn in_container<'a>(
     endpoints: impl Iterator<Item = &'a Endpoint>,
     avoid: &BTreeSet<IfName>,
@@ -58,7 +58,7 @@ fn named(prefix: &str, parts: &[&str], taken: impl Fn(&IfName) -> bool) -> Optio
         .find(|name| !taken(name))
 }
 
-/// FNV-1a, 32 bits: stable across versions and machines, so that a name stays what it was.
+/// FNV-1a, 32 bits: the same on all versions and machines, so that a name is stable.
 fn fnv(text: &str, round: u32) -> u32 {
     text.bytes().fold(0x811c_9dc5 ^ round, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }

@@ -1,8 +1,8 @@
-//! Address allocation: which address of a subnet is handed out next, and in what order released ones come back.
+//! Address allocation: which address of a subnet is assigned next, and in which order released ones are reused.
 //!
-//! Addresses never handed out come first, in order; a released address is the last candidate, oldest release first
-//! (neighbours, caches and rules that remember its former holder get as much time as the subnet allows).
-//! Invariant: an address is in `released` only while nobody holds it.
+//! Addresses that were never assigned come first, in order. Released addresses come last, the oldest release first, so
+//! that neighbours, caches and rules that remember the former holder get as much time as the subnet allows. Invariant:
+//! an address is in `released` only while no endpoint holds it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -11,30 +11,30 @@ use crate::model::address::{Family, Subnet, number};
 use crate::model::names::NetworkName;
 use crate::model::network::{Network, NetworkSubnet};
 
-/// The allocators of every subnet of every network.
+/// The allocators of all subnets of all networks.
 #[derive(Debug, Default)]
 pub struct Ipam {
     pools: BTreeMap<(NetworkName, Subnet), Pool>,
-    /// The number of the last release, host-wide.
+    /// The sequence number of the last release, host-wide.
     order: u64,
 }
 
 #[derive(Debug)]
 struct Pool {
-    /// Lowest and highest address that may be handed out automatically.
+    /// Lowest and highest address that may be assigned automatically.
     bounds: (u128, u128),
-    /// Everything below was handed out at least once, or is held.
+    /// Everything below was assigned at least once, or is held.
     next: u128,
     /// (order of release, address); those from before this boot all have order 0.
     released: BTreeSet<(u64, u128)>,
-    /// The orders in `released`.
+    /// The order of each address in `released`.
     orders: HashMap<u128, u64>,
-    /// As `next`, for each pair of bounds that addresses were asked for between.
+    /// Like `next`, for each pair of bounds that was requested.
     next_within: HashMap<(u128, u128), u128>,
 }
 
 impl Ipam {
-    /// Takes up a network's subnets.
+    /// Adds a network's subnets.
     pub fn add_network(&mut self, network: &Network) {
         for subnet in &network.subnets {
             let bounds = bounds(subnet);
@@ -49,7 +49,7 @@ impl Ipam {
         }
     }
 
-    /// Forgets a network; returns its released addresses.
+    /// Removes a network; returns its released addresses.
     pub fn remove_network(&mut self, network: &Network) -> Vec<IpAddr> {
         let mut released = Vec::new();
         for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
@@ -60,8 +60,8 @@ impl Ipam {
         released
     }
 
-    /// The address that would be handed out next, `None` when the subnet is used up. Changes nothing that counts:
-    /// ask again and the answer is the same until [`Ipam::take`].
+    /// The address that would be assigned next; `None` if the subnet is exhausted. Changes no observable state:
+    /// repeated calls return the same until [`Ipam::take`].
     pub fn peek(&mut self, network: &NetworkName, subnet: Subnet, held: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let pool = self.pools.get_mut(&(network.clone(), subnet))?;
         while pool.next <= pool.bounds.1 {
@@ -75,8 +75,8 @@ impl Ipam {
         pool.released.iter().filter(within).find_map(|(_, number)| subnet.address(*number).filter(|ip| !held(*ip)))
     }
 
-    /// The address that would be handed out next between two addresses (as numbers, both included) of the subnet,
-    /// whatever range the network's automatic ones are taken from; `None` when all are used up.
+    /// The address that would be assigned next between two addresses (as numbers, both included) of the subnet,
+    /// regardless of the network's range for automatic addresses; `None` if all are in use.
     pub fn peek_within(
         &mut self,
         network: &NetworkName,
@@ -88,7 +88,7 @@ impl Ipam {
         let free = |number: u128| subnet.address(number).filter(|ip| !held(*ip));
         let next = pool.next_within.entry((low, high)).or_insert(low);
         while *next <= high {
-            // What lies between the pool's bounds and its next address was handed out before.
+            // What is between the pool's bounds and its next address was assigned before.
             if (pool.bounds.0..pool.next).contains(next) {
                 *next = pool.next;
                 continue;
@@ -102,14 +102,14 @@ impl Ipam {
         pool.released.iter().filter(within).find_map(|(_, number)| free(*number))
     }
 
-    /// The address is in use from now on. True when it had been released before.
+    /// Marks the address as in use. Returns true if it had been released before.
     pub fn take(&mut self, network: &NetworkName, address: IpAddr) -> bool {
         let Some(pool) = self.pool_of(network, address) else { return false };
         let order = pool.orders.remove(&number(address));
         order.is_some_and(|order| pool.released.remove(&(order, number(address))))
     }
 
-    /// The address is free again; returns the order of this release.
+    /// Releases the address; returns the order of this release.
     pub fn release(&mut self, network: &NetworkName, address: IpAddr) -> u64 {
         self.order += 1;
         let order = self.order;
@@ -117,12 +117,12 @@ impl Ipam {
         order
     }
 
-    /// When the address was released, where it was and nobody has it.
+    /// The order of the address's release, if it was released and is not in use.
     pub fn released(&mut self, network: &NetworkName, address: IpAddr) -> Option<u64> {
         self.pool_of(network, address)?.orders.get(&number(address)).copied()
     }
 
-    /// Takes up a release that was remembered; order 0: from before this boot.
+    /// Restores a stored release; order 0: from before this boot.
     pub fn restore(&mut self, network: &NetworkName, address: IpAddr, order: u64) {
         self.order = self.order.max(order);
         if let Some(pool) = self.pool_of(network, address) {
@@ -144,8 +144,8 @@ impl Ipam {
     }
 }
 
-/// The usable addresses of a subnet: without the network's own and, in IPv4, the broadcast address; a /31, /32, /127
-/// or /128 is used whole (RFC 3021, RFC 6164).
+/// The usable addresses of a subnet: without the network's own and, in IPv4, the broadcast address; all addresses of a
+/// /31, /32, /127 or /128 are usable (RFC 3021, RFC 6164).
 pub fn usable(subnet: Subnet) -> (u128, u128) {
     let (first, last) = subnet.bounds();
     match subnet.family() {
@@ -222,7 +222,7 @@ mod tests {
             }
         }
         assert!(looks.get() < 10_000, "{} looks", looks.get());
-        // An address that comes back while fresh ones are left waits; in a range that is used up it is the next.
+        // A released address is not reused while fresh ones are left; in an exhausted range it is the next.
         let last = subnet.address(low + 1).unwrap();
         let used_up = ipam.peek_within(&network.name, subnet, (low, low + 3), |ip| held.contains(&ip));
         assert_eq!(used_up, Some(last));

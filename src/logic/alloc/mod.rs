@@ -1,4 +1,4 @@
-//! What is handed out: subnets, addresses, host ports, interface names.
+//! Allocation of subnets, addresses, host ports and interface names.
 
 pub mod interfaces;
 pub mod ipam;

@@ -1,4 +1,4 @@
-//! Host ports: who publishes what, and which port is free.
+//! Host ports: which endpoint publishes which port, and which port is free.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use crate::model::host::observed::HostFacts;
 use crate::model::ids::ContainerId;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 
-/// Every published port with its holder; a look costs one lookup per port asked for.
+/// All published ports with their holders; a check costs one lookup per port.
 #[derive(Debug, Default)]
 pub struct PortTable {
     ports: HashMap<(Protocol, u16), Vec<(Publication, EndpointKey)>>,
 }
 
 impl PortTable {
-    /// Takes up a publication.
+    /// Adds a publication.
     pub fn insert(&mut self, publication: &Publication, key: &EndpointKey) {
         for port in publication.host.ports() {
             let holders = self.ports.entry((publication.protocol, port)).or_default();
@@ -22,7 +22,7 @@ impl PortTable {
         }
     }
 
-    /// Forgets a publication.
+    /// Removes a publication.
     pub fn remove(&mut self, publication: &Publication, key: &EndpointKey) {
         for port in publication.host.ports() {
             if let Some(holders) = self.ports.get_mut(&(publication.protocol, port)) {
@@ -34,8 +34,8 @@ impl PortTable {
         }
     }
 
-    /// The first publication that collides with this one. Where `container` is given, its own that is the same word by
-    /// word does not: a runtime may say a container's ports for each of its networks (Podman does).
+    /// The first publication that conflicts with this one. If `container` is given, an identical publication of that
+    /// container is no conflict: a runtime may pass a container's ports to each of its networks (Podman does).
     pub fn conflict(
         &self,
         publication: &Publication,
@@ -47,7 +47,7 @@ impl PortTable {
         all.find(|(held, key)| held.conflicts(publication) && !same(held, key))
     }
 
-    /// Every publication, several times where it has several ports.
+    /// The number of published ports with their holders.
     pub fn len(&self) -> usize {
         self.ports.values().map(Vec::len).sum()
     }
@@ -58,8 +58,8 @@ impl PortTable {
     }
 }
 
-/// The publications a spec can become, in the order to try them; each of the outer ones is needed, of the inner ones
-/// one. `start` is random: where the walk through the free ports begins.
+/// The publications that a spec can become, in the order of trying them: one of each inner list is needed. `start` is
+/// random: the position at which the search for free ports begins.
 pub fn candidates(spec: &PortSpec, facts: &HostFacts, start: u32) -> Vec<Vec<Publication>> {
     let publication = |host: PortRange, container: PortRange| Publication {
         host_ip: spec.host_ip,
@@ -86,9 +86,9 @@ pub fn candidates(spec: &PortSpec, facts: &HostFacts, start: u32) -> Vec<Vec<Pub
     }
 }
 
-/// Where Linux takes ephemeral ports from when nothing is configured (net/ipv4/af_inet.c).
+/// Linux's default range of ephemeral ports (net/ipv4/af_inet.c).
 const LOCAL_PORTS: (u16, u16) = (32_768, 60_999);
-/// How many free ports are tried before giving up.
+/// How many free ports are tried before the search fails.
 const TRIES: u32 = 200;
 
 fn free_ports(facts: &HostFacts, start: u32) -> impl Iterator<Item = PortRange> {

@@ -1,23 +1,24 @@
-//! Sticky addresses: who had which address on networks that keep addresses for those who come again.
+//! Sticky addresses: the former holders of addresses, on networks that keep addresses for names.
 //!
-//! An address is kept for one name at most, so what is kept of a network is never more than it has addresses. It is
-//! given to another name only where no other address is free: see `engine::decide::address`.
+//! An address is kept for at most one name, so a network keeps at most as many as it has addresses. It is assigned to
+//! another name only if no other address is free: see `engine::decide::address`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use crate::model::names::{ContainerName, NetworkName};
 
-/// Most addresses that are kept on a network: four times what a bridge has ports. A subnet of IPv6 has no other end.
+/// Maximum number of sticky addresses of a network: four times the ports of a bridge. An IPv6 subnet has no other
+/// limit.
 pub const MOST: usize = 4096;
 
-/// The addresses of every network that keeps them, whether somebody has them now or not.
+/// The sticky addresses of all networks, in use or not.
 #[derive(Debug, Default)]
 pub struct Sticky {
     networks: HashMap<NetworkName, Kept>,
 }
 
-/// Names of containers have no case.
+/// Container names are compared without case.
 #[derive(Debug, Default)]
 struct Kept {
     names: BTreeMap<IpAddr, String>,
@@ -26,7 +27,7 @@ struct Kept {
 }
 
 impl Sticky {
-    /// Keeps the address for the name, for nobody else any more; whether that is new.
+    /// Keeps the address for the name and for no other; returns whether that is new.
     pub fn keep(&mut self, network: &NetworkName, address: IpAddr, name: &ContainerName) -> bool {
         let name = name.as_str().to_ascii_lowercase();
         if self.name_of(network, address) == Some(name.as_str()) {
@@ -39,7 +40,7 @@ impl Sticky {
         true
     }
 
-    /// Keeps the address for nobody any more.
+    /// Stops keeping the address.
     pub fn forget(&mut self, network: &NetworkName, address: IpAddr) {
         let Some(kept) = self.networks.get_mut(network) else { return };
         let Some(name) = kept.names.remove(&address) else { return };
@@ -51,25 +52,25 @@ impl Sticky {
         }
     }
 
-    /// Forgets all of a network.
+    /// Removes all sticky addresses of a network.
     pub fn remove_network(&mut self, network: &NetworkName) {
         self.networks.remove(network);
     }
 
-    /// What is kept for the name, in the order in which it came to be.
+    /// The addresses that are kept for the name, in the order in which they were added.
     pub fn addresses(&self, network: &NetworkName, name: &ContainerName) -> &[IpAddr] {
         let name = name.as_str().to_ascii_lowercase();
         let kept = self.networks.get(network).and_then(|kept| kept.addresses.get(&name));
         kept.map(Vec::as_slice).unwrap_or_default()
     }
 
-    /// Whether the address is kept for somebody of another name than this.
+    /// Whether the address is kept for another name than this.
     pub fn is_anothers(&self, network: &NetworkName, address: IpAddr, name: Option<&ContainerName>) -> bool {
         let kept_for = self.name_of(network, address);
         kept_for.is_some_and(|kept_for| name.is_none_or(|name| !name.as_str().eq_ignore_ascii_case(kept_for)))
     }
 
-    /// All that is kept of a network.
+    /// All sticky addresses of a network.
     pub fn of_network(&self, network: &NetworkName) -> impl ExactSizeIterator<Item = IpAddr> {
         self.networks.get(network).map(|kept| kept.names.keys().copied()).unwrap_or_default()
     }

@@ -1,4 +1,4 @@
-//! Subnet choice: automatic ones from the pools, and whether a given one collides with our networks, those that other
+//! Subnet choice: automatic subnets from the pools, and whether a given one overlaps netd's networks, those that other
 //! programs define, or the host's routes and addresses.
 
 use crate::logic::refusal::Refusal;
@@ -6,7 +6,7 @@ use crate::model::address::{Family, Pool, Subnet};
 use crate::model::desired::Desired;
 use crate::model::host::observed::HostFacts;
 
-/// The first subnet of the pools that touches no network of ours or of other programs, no route and no address of the
+/// The first subnet of the pools that overlaps no network of netd or of other programs, no route and no address of the
 /// host.
 pub fn choose(
     pools: &[Pool],
@@ -23,7 +23,8 @@ pub fn choose(
     })
 }
 
-/// Refuses a subnet that overlaps another network, one that another program defines, a route or an address of the host, naming it.
+/// Refuses a subnet that overlaps another network, one that another program defines, or a route or an address of the
+/// host; the refusal names it.
 pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(), Refusal> {
     let refuse = |with: String| Err(Refusal::SubnetOverlap { subnet, with });
     for network in desired.networks() {
@@ -46,7 +47,7 @@ pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(),
     Ok(())
 }
 
-/// What is in use, as (first, last), ascending.
+/// The ranges in use, as (first, last), ascending.
 fn taken(family: Family, desired: &Desired, facts: &HostFacts, also: &[Subnet]) -> Vec<(u128, u128)> {
     let networks = desired.networks().flat_map(|network| network.subnets.iter().map(|subnet| subnet.subnet));
     let routes = facts.routes.iter().map(|(route, _)| *route);
@@ -59,7 +60,7 @@ fn taken(family: Family, desired: &Desired, facts: &HostFacts, also: &[Subnet]) 
     taken
 }
 
-/// Walks the pool's pieces and the taken intervals side by side.
+/// Walks the pool's subnets and the taken intervals in parallel.
 fn first_free(pool: &Pool, taken: &[(u128, u128)]) -> Option<Subnet> {
     let (mut start, last) = pool.base.bounds();
     loop {
@@ -68,7 +69,7 @@ fn first_free(pool: &Pool, taken: &[(u128, u128)]) -> Option<Subnet> {
         match taken.iter().filter(|(low, high)| *low <= end && *high >= first).map(|(_, high)| *high).max() {
             None => return Some(piece),
             Some(high) => {
-                // On to the first piece behind everything that touches this one.
+                // Continues with the first subnet after everything that overlaps this one.
                 let behind = Subnet::containing(crate::model::address::address(high, piece.family()), pool.size)?;
                 start = behind.bounds().1.max(end).checked_add(1)?;
                 if start > last {

@@ -1,8 +1,8 @@
-//! Claims: which names are not free to be given to a container, because DNS means something else by them.
+//! Claims: names that cannot be given to a container because they have another meaning in DNS.
 //!
-//! Some names are the host's, everybody's own loopback, or addresses ([`reserved`]). `NAME.NETWORK`, with or without the
-//! domain, is the container of that name on that network ([`owner`]): who has a name or alias of that form loses it
-//! ([`lost`]).
+//! Some names denote the host, the client's own loopback, or addresses ([`reserved`]). `NAME.NETWORK`, with or without
+//! the domain, is the container with that name on that network ([`owner`]); another container with a name or alias of
+//! that form loses it ([`lost`]).
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::ids::ContainerId;
 
-/// What a name or alias (lower case) means whoever has it; `None`: nothing, it can be given.
+/// The fixed meaning of a name or alias (lower case); `None` if it has none and can be given.
 pub fn reserved(name: &str, domain: &str) -> Option<&'static str> {
     let (below, name) = match name.strip_prefix("*.") {
         Some(name) => (true, name),
@@ -28,7 +28,7 @@ pub fn reserved(name: &str, domain: &str) -> Option<&'static str> {
     }
 }
 
-/// The endpoint of another container that `NAME.NETWORK`, `NAME.NETWORK.DOMAIN` or `NAME.DOMAIN` (lower case) means.
+/// The endpoint of another container that `NAME.NETWORK`, `NAME.NETWORK.DOMAIN` or `NAME.DOMAIN` (lower case) denotes.
 pub fn owner<'a>(desired: &'a Desired, domain: &str, name: &str, own: &ContainerId) -> Option<&'a Arc<Endpoint>> {
     let short = inside(name, domain.trim_matches('.'));
     let of = |network, name: &str| {
@@ -46,18 +46,18 @@ pub fn owner<'a>(desired: &'a Desired, domain: &str, name: &str, own: &Container
     by_network(name).or_else(|| short.and_then(by_network)).or_else(|| short.and_then(anywhere))
 }
 
-/// A name or alias that DNS no longer answers with the endpoint that has it.
+/// A name or alias that DNS does not resolve to the endpoint that has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// In lower case.
+    /// The name, in lower case.
     pub name: String,
-    /// Who has it.
+    /// The endpoint that has it.
     pub by: Arc<Endpoint>,
-    /// Whom it means.
+    /// The endpoint that it resolves to.
     pub to: Arc<Endpoint>,
 }
 
-/// What others lose to the endpoint, and what it loses to others.
+/// The names that others lose to the endpoint, and those that it loses to others.
 pub fn lost(desired: &Desired, domain: &str, endpoint: &Arc<Endpoint>) -> Vec<Lost> {
     let domain = domain.trim_matches('.');
     let mut lost = Vec::new();

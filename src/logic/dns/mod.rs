@@ -1,12 +1,12 @@
-//! The DNS zone: a question and its client to an answer, from desired state alone.
+//! The DNS zone: maps a question and its client to an answer, from desired state alone.
 //!
-//! Names that are ours: those under the domain, those of one label, those that end in the name of one of our networks,
-//! those that a container on a shared network has (also with a search domain of the host behind them), and the reverse
-//! names of our subnets. They are answered here and never leave the host; everything else is forwarded.
+//! netd's names are: those below the domain, those of one label, those that end in the name of one of netd's networks,
+//! those that a container on a shared network has (also followed by a search domain of the host), and the reverse names
+//! of netd's subnets. They are answered here and never leave the host; everything else is forwarded.
 //!
-//! A name that somebody has as it stands wins over a service of that form, and that over aliases like `*.app`. What a
-//! container is called on its network, `NAME.NETWORK` and the same with the domain, wins over all other names and
-//! aliases of that form ([`claims`]).
+//! An exact name takes precedence over a service of that form, and that over aliases like `*.app`. A container's name
+//! on its network, `NAME.NETWORK`, with or without the domain, takes precedence over all other names and aliases of
+//! that form ([`claims`]).
 
 pub mod claims;
 mod reverse;
@@ -25,53 +25,54 @@ use crate::model::names::NetworkName;
 use crate::model::question::{Answer, Client, Reason, RecordType};
 use view::{Holders, View};
 
-/// Names under which Docker's and Podman's users know the host, and one like them, whatever the domain is.
+/// The names of the host for users of Docker and Podman, and netd's equivalent, whatever the domain is.
 const HOST_ALIASES: [&str; 3] = ["host.docker.internal", "host.containers.internal", "host.netd.internal"];
-/// The names between [`HOST_ALIASES`] and the root: they exist, or a resolver that follows RFC 8020 would conclude from
-/// their absence that nothing lies below them.
+/// The names between [`HOST_ALIASES`] and the root. They exist, because otherwise a resolver that follows RFC 8020
+/// would conclude that there is nothing below them.
 const ABOVE_HOST_ALIASES: [&str; 4] = ["docker.internal", "containers.internal", "netd.internal", "internal"];
-/// RFC 6761, 6.3: it and everything below it is the client's own loopback.
+/// RFC 6761, 6.3: this name and everything below it is the client's own loopback.
 const LOCALHOST: &str = "localhost";
-/// The texts of one answer together, in bytes on the wire at most: a message has 64 KiB.
+/// Maximum bytes on the wire of all texts of one answer: a message has 64 KiB.
 const TEXTS_MAX: usize = 48 << 10;
-/// What a TXT record has besides its text: owner (compressed), type, class, time to live, lengths (RFC 1035, 4.1.3).
+/// The bytes of a TXT record besides its text: owner (compressed), type, class, time to live, lengths (RFC 1035,
+/// 4.1.3).
 const TEXT_HEADER: usize = 13;
 
-/// What the zone is made of.
+/// The data of the zone.
 #[derive(Debug, Clone, Copy)]
 pub struct Zone<'a> {
     /// Networks, containers, endpoints.
     pub desired: &'a Desired,
-    /// The domain of our names ("internal"), in lower case.
+    /// The domain of netd's names ("internal"), in lower case.
     pub domain: &'a str,
     /// The host's search domains, which containers may have as well.
     pub search: &'a [String],
 }
 
-/// How an answer came about, for people.
+/// An answer and how it was found, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
     /// The answer.
     pub answer: Answer,
-    /// Why this one.
+    /// The reason for the answer.
     pub reason: Reason,
     /// The networks that the client sees, in its order.
     pub networks: Vec<NetworkName>,
-    /// Who has the name.
+    /// The endpoints that have the name.
     pub holders: Vec<Arc<Endpoint>>,
-    /// Where others have it whom the client does not see.
+    /// Networks that the client does not see, on which others have the name.
     pub hidden: Vec<NetworkName>,
 }
 
 impl Zone<'_> {
-    /// What the client is answered for `name` (without the final dot, any case).
+    /// The answer to the client for `name` (without the final dot, any case).
     pub fn answer(&self, client: Client, name: &str, kind: RecordType) -> Answer {
         let is_lower = !name.bytes().any(|byte| byte.is_ascii_uppercase());
         let name = if is_lower { Cow::Borrowed(name) } else { Cow::Owned(name.to_ascii_lowercase()) };
         self.decide(client, &name, kind).0
     }
 
-    /// The same answer, and how it came about.
+    /// The same answer, and how it was found.
     pub fn explain(&self, client: Client, name: &str, kind: RecordType) -> Explained {
         let name = name.to_ascii_lowercase();
         let (answer, reason) = self.decide(client, &name, kind);
@@ -95,7 +96,7 @@ impl Zone<'_> {
         Explained { answer, reason, networks, holders, hidden }
     }
 
-    /// Whether names that are not ours may be asked for upstream: not by a container that is on internal networks only.
+    /// Whether other names may be forwarded to upstreams; not for a container that is on internal networks only.
     pub fn may_forward(&self, client: Client) -> bool {
         View::of(self.desired, client)
             .is_some_and(|view| view.client.is_none() || view.networks.iter().any(|network| !network.internal))
@@ -128,7 +129,7 @@ impl Zone<'_> {
         self.known(view, name, kind).unwrap_or_else(|| self.unknown(view, name, kind))
     }
 
-    /// A name that a container has, with or without the domain.
+    /// Answers a name that a container has, with or without the domain.
     fn known(&self, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
         let forms = || self.forms(view, name);
         let held = |found: Holders<'_>, reason| (data(&found, kind), reason);
@@ -138,7 +139,7 @@ impl Zone<'_> {
             .or_else(|| forms().find_map(|form| view.wild(form)).map(|found| held(found, Reason::Wildcard)))
     }
 
-    /// The name as it stands and without the domain. The latter comes first where it is a container's own.
+    /// The name as given, and without the domain. The latter comes first if it is a container's own.
     fn forms<'n>(&self, view: &View<'_>, name: &'n str) -> impl Iterator<Item = &'n str> {
         let short = inside(name, self.domain.trim_matches('.'));
         let host = |name: &'n str| service::host(name).unwrap_or(name);
@@ -152,10 +153,10 @@ impl Zone<'_> {
         let inner = inside(name, domain);
         let short = inner.unwrap_or(name);
         if name == domain || view.network(short).is_some() || ABOVE_HOST_ALIASES.contains(&name) {
-            // An apex exists, and has none of the types that are asked for here.
+            // An apex exists, and has none of the types that reach this point.
             return (Answer::NoData, Reason::Above);
         }
-        // A service belongs to whom its host belongs.
+        // A service belongs to the owner of its host name.
         let host = service::host(name);
         let owner = host.unwrap_or(name);
         let ours = inner.is_some()
@@ -167,16 +168,16 @@ impl Zone<'_> {
             let above = view.is_above(name) || inner.is_some_and(|inner| view.is_above(inner));
             return if above { (Answer::NoData, Reason::Above) } else { (Answer::NxDomain, Reason::Unknown) };
         }
-        // A stub resolver that tries search domains first must find the container all the same, not some host that the
-        // domain has by that name (or by every name).
+        // A stub resolver that tries search domains first must find the container all the same, and not a host with
+        // that name in the domain (or a wildcard there).
         let searched =
             self.search.iter().find_map(|search| self.known(view, inside(name, search.trim_matches('.'))?, kind));
-        // The host has its search domains for itself.
+        // The host resolves its own search domains itself.
         let searched = searched.filter(|_| view.client.is_some());
         searched.map_or((Answer::Forward, Reason::Foreign), |(answer, _)| (answer, Reason::Search))
     }
 
-    /// Whom the name means in the view, however it is found.
+    /// The endpoints that the name denotes in the view, however it is found.
     fn holders(&self, view: &View<'_>, name: &str, searched: bool) -> Vec<Arc<Endpoint>> {
         if let Some(address) = reverse::address(name) {
             return self
@@ -197,7 +198,7 @@ impl Zone<'_> {
     }
 }
 
-/// What the endpoints have of the type.
+/// The endpoints' records of the type.
 fn data(found: &[&Arc<Endpoint>], kind: RecordType) -> Answer {
     if kind == RecordType::Txt {
         return texts(found);
@@ -205,13 +206,13 @@ fn data(found: &[&Arc<Endpoint>], kind: RecordType) -> Answer {
     addresses(found.iter().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip)), kind)
 }
 
-/// The labels, each once, as many as one answer can hold.
+/// The labels, without repetitions, as many as fit in one answer.
 fn texts(found: &[&Arc<Endpoint>]) -> Answer {
     let mut texts: Vec<String> = Vec::new();
     let mut left = TEXTS_MAX;
     for (key, value) in found.iter().flat_map(|endpoint| &endpoint.labels) {
         let text = format!("{key}={value}");
-        // Each 255 bytes of a text have a byte of length before them (RFC 1035, 3.3).
+        // Each 255 bytes of a text are preceded by a length byte (RFC 1035, 3.3).
         let size = TEXT_HEADER + text.len() + text.len() / 255;
         if size <= left && !texts.contains(&text) {
             left -= size;
@@ -221,7 +222,7 @@ fn texts(found: &[&Arc<Endpoint>]) -> Answer {
     if texts.is_empty() { Answer::NoData } else { Answer::Txt(texts) }
 }
 
-/// The addresses of the type asked for, each once, in their order.
+/// The addresses of the requested type, without repetitions, in order.
 fn addresses(all: impl Iterator<Item = IpAddr>, kind: RecordType) -> Answer {
     fn unique<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
         all.fold(Vec::new(), |mut list, one| {
@@ -244,7 +245,7 @@ fn addresses(all: impl Iterator<Item = IpAddr>, kind: RecordType) -> Answer {
     }
 }
 
-/// What stands before `.domain`, whatever its case; `None` when the name is not below it.
+/// The part before `.domain`, compared without case; `None` if the name is not below it.
 fn inside<'a>(name: &'a str, domain: &str) -> Option<&'a str> {
     let (before, end) = name.split_at_checked(name.len().checked_sub(domain.len())?)?;
     before.strip_suffix('.').filter(|_| !domain.is_empty() && end.eq_ignore_ascii_case(domain))
@@ -254,12 +255,12 @@ fn is_at_or_under(name: &str, domain: &str) -> bool {
     name == domain || inside(name, domain).is_some()
 }
 
-/// Everything that stands after a dot of the name.
+/// The part of the name after each of its dots.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
 }
 
-/// Whether any network, seen or not, has the name.
+/// Whether any network, visible or not, has the name.
 fn any_network(desired: &Desired, name: &str) -> bool {
     desired.networks().any(|network| network.name.as_str().eq_ignore_ascii_case(name))
 }

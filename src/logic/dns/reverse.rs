@@ -1,8 +1,9 @@
-//! Reverse names (RFC 1035, 3.5; RFC 3596, 2.5): `in-addr.arpa` and `ip6.arpa` to addresses, and who has them.
+//! Reverse names (RFC 1035, 3.5; RFC 3596, 2.5): `in-addr.arpa` and `ip6.arpa`, their addresses and the holders.
 //!
-//! Those of our subnets never leave the host, seen or not. Nor do those of addresses that mean something on one host or
-//! link only: no server elsewhere can know them (RFC 6303, 4.2 to 4.5). Other private addresses (RFC 1918, RFC 4193) are
-//! the site's own, whose servers know their names: they are asked for as the host itself would ask.
+//! The reverse names of netd's subnets never leave the host, visible or not. The same applies to addresses that are
+//! meaningful on one host or link only, because no other server can know them (RFC 6303, 4.2 to 4.5). Other private
+//! addresses (RFC 1918, RFC 4193) belong to the site, whose servers know their names: they are forwarded as if the host
+//! itself asked.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,15 +12,15 @@ use super::{LOCALHOST, inside, suffixes};
 use crate::model::address::Subnet;
 use crate::model::question::{Answer, RecordType};
 
-/// The answer when the name (lower case) is a reverse name; `None` when it is not.
+/// The answer if the name (lower case) is a reverse name; `None` if it is not.
 pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType) -> Option<Answer> {
     let ours = |(address, bits): (IpAddr, u8)| {
         let within = |subnet: Subnet| subnet.contains(address) && subnet.prefix() <= bits;
         view.desired.networks().flat_map(|network| &network.subnets).any(|subnet| within(subnet.subnet))
     };
     let Some((address, bits)) = prefix(name)? else {
-        // It stands for no address ("lb._dns-sd._udp.0.0.77.10.in-addr.arpa"). Below a zone of ours there is no such
-        // name, and nobody else knows better: the host's resolver may come back to us for it.
+        // It denotes no address ("lb._dns-sd._udp.0.0.77.10.in-addr.arpa"). Below a zone of netd there is no such name,
+        // and it is not forwarded, because the host's resolver may send the question back to netd.
         let above = suffixes(name).find_map(|above| prefix(above).flatten());
         return Some(if above.is_some_and(ours) { Answer::NxDomain } else { Answer::Forward });
     };
@@ -29,7 +30,7 @@ pub(super) fn answer(view: &View<'_>, domain: &str, name: &str, kind: RecordType
     Some(if ours((address, bits)) || is_local(address, bits) { Answer::NoData } else { Answer::Forward })
 }
 
-/// Whether all addresses that begin with so many bits of this one mean something on one host or link only.
+/// Whether all addresses with this prefix are meaningful on one host or link only.
 fn is_local(address: IpAddr, bits: u8) -> bool {
     match address {
         IpAddr::V4(ip) => {
@@ -38,23 +39,23 @@ fn is_local(address: IpAddr, bits: u8) -> bool {
         }
         IpAddr::V6(ip) => {
             let whole = bits == full(address) && (ip.is_unspecified() || ip.is_loopback());
-            // fe80::/10 has four names of its length in hex digits.
+            // fe80::/10 corresponds to four names of three hex digits.
             whole || bits >= 12 && ip.is_unicast_link_local()
         }
     }
 }
 
-/// Whether the name (lower case) lies where addresses have their names.
+/// Whether the name (lower case) is in the reverse zones.
 pub(super) fn is_reverse(name: &str) -> bool {
     prefix(name).is_some()
 }
 
-/// What `localhost` stands for.
+/// Whether it is an address of `localhost`.
 fn is_localhost(address: IpAddr) -> bool {
     address == Ipv4Addr::LOCALHOST || address == Ipv6Addr::LOCALHOST
 }
 
-/// The address that the name (lower case) is the reverse name of.
+/// The address of a reverse name (lower case).
 pub(super) fn address(name: &str) -> Option<IpAddr> {
     prefix(name)?.filter(|(address, bits)| *bits == full(*address)).map(|(address, _)| address)
 }
@@ -63,7 +64,7 @@ fn full(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// `None`: no reverse name; `Some(None)`: one that stands for no prefix.
+/// `None`: not a reverse name; `Some(None)`: a reverse name that denotes no prefix.
 fn prefix(name: &str) -> Option<Option<(IpAddr, u8)>> {
     inside(name, "in-addr.arpa").map(v4).or_else(|| inside(name, "ip6.arpa").map(v6))
 }
@@ -92,7 +93,7 @@ fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) 
     if kind == RecordType::Ptr { Answer::Ptr(names) } else { Answer::NoData }
 }
 
-/// The prefix that up to four labels of decimal numbers stand for, and its length in bits.
+/// The prefix that up to four labels of decimal numbers denote, and its length in bits.
 fn v4(labels: &str) -> Option<(IpAddr, u8)> {
     let mut octets = [0u8; 4];
     let mut count = 0;
@@ -105,7 +106,7 @@ fn v4(labels: &str) -> Option<(IpAddr, u8)> {
     Some((Ipv4Addr::from(octets).into(), 8 * count as u8))
 }
 
-/// The prefix that up to 32 labels of one hex digit stand for, and its length in bits.
+/// The prefix that up to 32 labels of one hex digit denote, and its length in bits.
 fn v6(labels: &str) -> Option<(IpAddr, u8)> {
     let mut number = 0u128;
     let mut count = 0u8;

@@ -1,4 +1,5 @@
-//! Services (RFC 2782): `_http._tcp.web` and `_8080._tcp.web`, from the ports that containers publish or say they serve.
+//! Services (RFC 2782): `_http._tcp.web` and `_8080._tcp.web`, from the ports that containers publish or declare to
+//! serve.
 
 use ipnetwork::IpNetwork;
 
@@ -8,7 +9,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::publication::{PortRange, Protocol};
 use crate::model::question::{Answer, Reason, RecordType, Service};
 
-/// What ports are called where nobody says otherwise (IANA, "Service Name and Transport Protocol Port Number Registry").
+/// The default names of ports (IANA, "Service Name and Transport Protocol Port Number Registry").
 const WELL_KNOWN: [(&str, u16, &[Protocol]); 38] = [
     ("ftp", 21, &[Protocol::Tcp]),
     ("ssh", 22, &[Protocol::Tcp]),
@@ -50,15 +51,15 @@ const WELL_KNOWN: [(&str, u16, &[Protocol]); 38] = [
     ("mongodb", 27017, &[Protocol::Tcp]),
 ];
 
-/// `_SERVICE._PROTOCOL.HOST`, or `_PROTOCOL.HOST`, which only lies above services.
+/// `_SERVICE._PROTOCOL.HOST`, or `_PROTOCOL.HOST`, which only has services below it.
 struct Asked<'n> {
-    /// Without its underscore.
+    /// The service without its underscore.
     service: Option<&'n str>,
     protocol: Protocol,
     host: &'n str,
 }
 
-/// Takes a name (lower case) apart.
+/// Parses a name (lower case).
 fn parse(name: &str) -> Option<Asked<'_>> {
     let (first, rest) = name.strip_prefix('_')?.split_once('.')?;
     if let Some((second, host)) = rest.strip_prefix('_').and_then(|rest| rest.split_once('.')) {
@@ -67,7 +68,7 @@ fn parse(name: &str) -> Option<Asked<'_>> {
     Some(Asked { service: None, protocol: first.parse().ok()?, host: rest })
 }
 
-/// The host whose service a name (lower case) would be.
+/// The host part of a service name (lower case).
 pub(super) fn host(name: &str) -> Option<&str> {
     parse(name).map(|asked| asked.host)
 }
@@ -76,7 +77,7 @@ fn find<'a>(view: &View<'a>, host: &str) -> Option<Holders<'a>> {
     view.exact(host).or_else(|| view.wild(host))
 }
 
-/// Who serves what the name asks for; `None`: it is no such name, or nobody does.
+/// The endpoints that serve the name; `None` if it is not a service name or no endpoint serves it.
 pub(super) fn holders<'a>(view: &View<'a>, name: &str) -> Option<Holders<'a>> {
     let asked = parse(name)?;
     let mut holders = find(view, asked.host)?;
@@ -84,7 +85,7 @@ pub(super) fn holders<'a>(view: &View<'a>, name: &str) -> Option<Holders<'a>> {
     (!holders.is_empty()).then_some(holders)
 }
 
-/// The answer when somebody serves what the name (lower case) asks for.
+/// The answer if an endpoint serves the name (lower case).
 pub(super) fn answer(zone: &Zone<'_>, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
     let asked = parse(name)?;
     let holders = find(view, asked.host)?;
@@ -116,9 +117,9 @@ pub(super) fn answer(zone: &Zone<'_>, view: &View<'_>, name: &str, kind: RecordT
     exists.then_some((answer, Reason::Service))
 }
 
-/// The ports of the endpoint's container that serve what is asked for, each once. A process listens on all of its
-/// container's networks, so a port counts on each, whichever one it was published or exposed with. Without a service
-/// any port counts.
+/// The ports of the endpoint's container that serve the requested service, without repetitions. A process listens on
+/// all of its container's networks, so a port counts on each of them, whichever one it was published or exposed with.
+/// Without a service, every port counts.
 fn ports(view: &View<'_>, endpoint: &Endpoint, asked: &Asked<'_>) -> Vec<u16> {
     let attached = view.desired.container(&endpoint.container.id);
     let all = || attached.iter().flat_map(|attached| &attached.endpoints);
@@ -147,7 +148,7 @@ fn ports(view: &View<'_>, endpoint: &Endpoint, asked: &Asked<'_>) -> Vec<u16> {
     ports
 }
 
-/// The port, where it is asked for by number.
+/// The port, if it is requested by number.
 fn number(asked: &Asked<'_>) -> Option<u16> {
     let service = asked.service?;
     let plain = service.bytes().all(|byte| byte.is_ascii_digit()) && !service.starts_with('0');

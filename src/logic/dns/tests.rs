@@ -6,9 +6,9 @@ use serde_json::json;
 use super::*;
 use crate::model::question::Service;
 
-/// Networks net1 (10.1.0.0/24, fd01::/64), net2 (10.2), my.net (10.3), secret (10.4, internal), Upper (10.5). Containers
-/// web (net1; publishes 80/tcp and 9000-9009/udp, labels), db (net1, net2; serves 5432/tcp and 8080/tcp as http), cache
-/// (net2, `*.app`), a.b (my.net, net1), hidden (secret), Caps (Upper).
+/// Networks net1 (10.1.0.0/24, fd01::/64), net2 (10.2), my.net (10.3), secret (10.4, internal), Upper (10.5).
+/// Containers web (net1; publishes 80/tcp and 9000-9009/udp, labels), db (net1, net2; serves 5432/tcp and 8080/tcp as
+/// http), cache (net2, `*.app`), a.b (my.net, net1), hidden (secret), Caps (Upper).
 fn state() -> Desired {
     let mut desired = Desired::default();
     let networks = [("net1", 1, true, false), ("net2", 2, false, false), ("my.net", 3, false, false)];
@@ -331,7 +331,7 @@ fn labels_are_texts() {
 
 #[test]
 fn every_other_type_of_a_known_name_is_no_data() {
-    // AAAA, MX, TXT, SRV, HTTPS, SVCB, CAA, SOA, NS, CNAME, PTR and one that nobody knows.
+    // AAAA, MX, TXT, SRV, HTTPS, SVCB, CAA, SOA, NS, CNAME, PTR and an unknown type.
     for code in [28, 15, 16, 33, 65, 64, 257, 6, 2, 5, 12, 65_280] {
         for name in ["cache", "cache.net2", "cache.net2.internal", "store.net2"] {
             let answer = ask("10.2.0.4", name, RecordType::from_code(code));

@@ -1,4 +1,4 @@
-//! Views: which networks a client sees, in which order, and who has a name there.
+//! Views: which networks a client sees, in which order, and the holders of names there.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,22 +12,23 @@ use crate::model::names::NetworkName;
 use crate::model::network::Network;
 use crate::model::question::Client;
 
-/// Who has a name: mostly one or few, for which no memory is allocated.
+/// The holders of a name: mostly one or few, for which no memory is allocated.
 pub(super) type Holders<'a> = SmallVec<[&'a Arc<Endpoint>; 4]>;
 
-/// What a client sees.
+/// The client's view of desired state.
 pub(super) struct View<'a> {
     pub(super) desired: &'a Desired,
-    /// The container that asks; `None`: the host.
+    /// The container that is the client; `None`: the host.
     pub(super) client: Option<&'a Attached>,
-    /// In the order in which the client was connected to them; for the host the one it asks through, then by name.
+    /// In the order in which the client was connected to them; for the host, first the one through which it asks, then
+    /// by name.
     pub(super) networks: SmallVec<[&'a Arc<Network>; 4]>,
-    /// Whether the host asks through a gateway, the first network's.
+    /// Whether the host asks through a gateway, that of the first network.
     through_gateway: bool,
 }
 
 impl<'a> View<'a> {
-    /// `None`: nobody we serve.
+    /// The view of the client; `None` if netd does not serve it.
     pub(super) fn of(desired: &'a Desired, client: Client) -> Option<Self> {
         let host = |first: Option<&'a Arc<Network>>| {
             let others = desired.networks().filter(|other| first.is_none_or(|first| first.name != other.name));
@@ -51,7 +52,7 @@ impl<'a> View<'a> {
         Some(Self { desired, client: Some(attached), networks, through_gateway: false })
     }
 
-    /// The visible network of that name, without case.
+    /// The visible network with that name, compared without case.
     pub(super) fn network(&self, name: &str) -> Option<&'a Arc<Network>> {
         self.networks.iter().copied().find(|network| network.name.as_str().eq_ignore_ascii_case(name))
     }
@@ -60,8 +61,9 @@ impl<'a> View<'a> {
         self.networks.iter().any(|visible| visible.name == *network)
     }
 
-    /// Who has the name as it stands: the container whose own name stands before a dot and whose network after it, else
-    /// everybody on a visible network, else whose alias stands before a dot; shortest network name first. `None`: nobody.
+    /// The holders of exactly this name: the container whose own name is before a dot and whose network is after it,
+    /// else all holders on the visible networks, else those with an alias before the dot; shortest network name first.
+    /// `None` if there are none.
     pub(super) fn exact(&self, name: &str) -> Option<Holders<'a>> {
         if let Some(found) = self.by_network(name) {
             return Some(found);
@@ -70,7 +72,7 @@ impl<'a> View<'a> {
         if whole.is_empty() { self.split(name, |network, name| self.on(network, name)) } else { Some(whole) }
     }
 
-    /// Who is meant by `NAME.NETWORK`: it is the container's own, whatever others are called.
+    /// The holders of `NAME.NETWORK`: it denotes the container with that name, whatever names others have.
     pub(super) fn by_network(&self, name: &str) -> Option<Holders<'a>> {
         self.split(name, |network, name| {
             Some(self.on(network, name)).filter(|all| has_owner(all, name)).unwrap_or_default()
@@ -90,7 +92,7 @@ impl<'a> View<'a> {
         self.of_scope(self.desired.named(&network.name, name), |endpoint| endpoint.is_whole_name(name))
     }
 
-    /// Who has every name below some one that this name is below, the longest such; in the same forms.
+    /// The holders of a wildcard alias that covers this name, the longest such alias; in the same forms.
     pub(super) fn wild(&self, name: &str) -> Option<Holders<'a>> {
         if !self.networks.iter().any(|network| self.desired.has_wildcards(&network.name)) {
             return None;
@@ -109,7 +111,7 @@ impl<'a> View<'a> {
         whole.or_else(|| self.split(name, on))
     }
 
-    /// Whether the name lies above one that somebody has, in the same forms.
+    /// Whether there are names below this one, in the same forms.
     pub(super) fn is_above(&self, name: &str) -> bool {
         let on = |network: &Network, name: &str| self.desired.is_above_names(&network.name, name);
         let mut parts = name.rmatch_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
@@ -124,8 +126,8 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Those of the holders of a name whom the client means. Where containers have scopes, those of the client's own come
-    /// first, then those whose whole name it is; a client without a scope finds the others too.
+    /// Selects the holders of a name that the client means. If containers have scopes, those in the client's own scope
+    /// come first, then those with this whole name; a client without a scope also finds the others.
     fn of_scope(&self, all: &'a [Arc<Endpoint>], is_whole: impl Fn(&Endpoint) -> bool) -> Holders<'a> {
         if all.iter().all(|endpoint| endpoint.container.scope.is_none()) {
             return all.iter().collect();
@@ -139,8 +141,8 @@ impl<'a> View<'a> {
         if whole.is_empty() && scope.is_none() { all.iter().collect() } else { whole }
     }
 
-    /// The addresses at which the client reaches the host: the bridge's on its first network on which the host is.
-    /// Internal networks have them too, though no route leads through them.
+    /// The addresses at which the client can reach the host: those of the bridge on the client's first network where
+    /// the host has one. Internal networks have them too, though no route leads through them.
     pub(super) fn host(&self) -> Vec<IpAddr> {
         if let Some(attached) = self.client {
             let mut all = attached.endpoints.iter().filter_map(|e| Some((e, self.desired.network(&e.network)?)));
@@ -157,7 +159,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// Whether the name (lower case) is one of theirs not as an alias.
+/// Whether the name (lower case) is an own name of one of the holders, not an alias.
 fn has_owner(holders: &[&Arc<Endpoint>], name: &str) -> bool {
     holders.iter().any(|endpoint| endpoint.is_own_name(name))
 }

@@ -1,7 +1,8 @@
-//! The chains and their rules, in the order in which a packet meets them. The line of nft stands above each rule.
+//! The chains and their rules, in the order in which a packet traverses them. The nft syntax is in the comment above
+//! each rule.
 //!
 //! With `net.bridge.bridge-nf-call-iptables` on, frames that a bridge forwards pass the same hooks with the bridge as
-//! input and output interface; nothing here may depend on whether they do.
+//! input and output interface; the rules must not depend on that setting.
 
 use nftables::expr::{Expression, FibFlag, FibResult, MetaKey};
 use nftables::schema::{Chain, NfListObject};
@@ -87,14 +88,14 @@ fn oifname() -> Expr {
     meta(MetaKey::Oifname)
 }
 
-/// A rule that drops, counts, and says why.
+/// A rule that drops and counts, with the reason as its comment.
 fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> NfListObject<'static> {
     matches.extend([counter(), Statement::Drop(Some(Drop {}))]);
     rule(chain, matches, Some(why))
 }
 
-/// Questions to port 53 of a gateway go to the port at which the name service listens there, and are not tracked: a
-/// burst of them takes no places in the table of connections, and races for none.
+/// Questions to port 53 of a gateway are redirected to the port of the name service there, and are not tracked: a burst
+/// of them uses no entries of the connection table, and causes no races for them.
 fn dns() -> Vec<NfListObject<'static>> {
     let mut rules = Vec::new();
     for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
@@ -117,8 +118,8 @@ fn asked(chain: &'static str) -> NfListObject<'static> {
     rule(chain, vec![tcp_or_udp(), is(field("th", "dport"), Expression::Number(DNS_PORT)), jump("dns")], None)
 }
 
-/// What asks the name service of a gateway and comes neither from a container nor from the host: whoever has a route to
-/// the gateway could otherwise take the name service's connections, or have it send answers to others.
+/// Questions to the name service of a gateway that come neither from a container nor from the host. Otherwise anyone
+/// with a route to the gateway could use up the name service's connections, or make it send answers to others.
 fn strangers() -> Vec<NfListObject<'static>> {
     let asked = |(family, header)| {
         // ip daddr . th dport @dns4_from counter drop
@@ -140,7 +141,7 @@ fn dns_in() -> Vec<NfListObject<'static>> {
     vec![asked("dns_in"), rule("dns_in", from_outside, None)]
 }
 
-/// What the host asks itself, and every answer.
+/// The host's own questions, and all answers.
 fn dns_out() -> Vec<NfListObject<'static>> {
     let mut rules = vec![asked("dns_out")];
     for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
@@ -155,10 +156,11 @@ fn dns_out() -> Vec<NfListObject<'static>> {
     rules
 }
 
-/// What containers may not send.
+/// Restrictions on what containers may send.
 ///
-/// A reply to a tracked connection may leave a container by another network than the one it came in by (its default
-/// route is on one of them only), so only the first direction of a connection must come from where its source lives.
+/// A reply to a tracked connection may leave a container through another network than the one on which the request came
+/// in (its default route is on only one of them), so only the original direction of a connection is checked for the
+/// correct source network.
 fn guard() -> Vec<NfListObject<'static>> {
     let loopback = prefix("127.0.0.0", 8);
     vec![
@@ -212,7 +214,7 @@ fn published(chain: &'static str) -> NfListObject<'static> {
     rule(chain, vec![is(fib(&[FibFlag::Daddr], FibResult::Type), text("local")), jump("publish")], None)
 }
 
-/// Published ports for what arrives.
+/// Published ports for arriving packets.
 fn dstnat() -> Vec<NfListObject<'static>> {
     vec![
         // ip daddr 127.0.0.0/8 return: a neighbour that sends to 127.0.0.1 must not reach what is published there; what
@@ -227,7 +229,7 @@ fn dstnat_local() -> Vec<NfListObject<'static>> {
     vec![published("dstnat_local")]
 }
 
-/// The lookups: the more specific first, host address before any address, one port before a range.
+/// The lookups, more specific ones first: a host address before any address, a single port before a range.
 fn publish() -> Vec<NfListObject<'static>> {
     let protocols = any_of(vec![text("tcp"), text("udp"), text("sctp")]);
     let mut rules = vec![
@@ -266,8 +268,8 @@ fn publish() -> Vec<NfListObject<'static>> {
     rules
 }
 
-/// What of the host a container reaches on a network that is closed towards it: what IP itself needs, answers to what
-/// the host began, and the name service.
+/// What a container can reach on the host if its network is closed towards the host: what IP itself needs, replies to
+/// connections that the host opened, and the name service.
 fn closed() -> Vec<NfListObject<'static>> {
     let neighbours = any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]);
     let why = "to a host that is closed";
@@ -292,13 +294,13 @@ fn closed() -> Vec<NfListObject<'static>> {
     rules
 }
 
-/// What reaches the host itself, after destination NAT: published ports are none of it.
+/// Filters packets to the host itself, after destination NAT; published ports do not get here.
 fn input() -> Vec<NfListObject<'static>> {
     // iifname @host_closed jump closed
     vec![rule("input", vec![is(iifname(), of(Set::HostClosed)), jump("closed")], None)]
 }
 
-/// What may pass from and to our bridges; nobody else's traffic is judged.
+/// Filters forwarded traffic from and to netd's bridges; other traffic is accepted unchecked.
 fn forward() -> Vec<NfListObject<'static>> {
     let from_ours = || is(iifname(), of(Set::Bridges));
     let to_ours = || is(oifname(), of(Set::Bridges));
@@ -323,7 +325,7 @@ fn forward() -> Vec<NfListObject<'static>> {
     ]
 }
 
-/// Whose address the receiver sees.
+/// Source NAT: determines the address that the receiver sees.
 fn srcnat() -> Vec<NfListObject<'static>> {
     let mut rules = Vec::new();
     for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {

@@ -1,4 +1,4 @@
-//! The firewall table `inet netd`: its structure, which never changes, and how elements stand in it.
+//! The firewall table `inet netd`: its structure, which never changes, and the representation of elements.
 //!
 //! Everything that changes (networks, bridges, subnets, published ports) is an element of a set or map, so every lookup
 //! is O(1), a duplicate publication cannot exist, and creating a network needs no `nft` process.
@@ -20,8 +20,8 @@ use sets::{Entry, Set};
 /// The table's name; its family is `inet`.
 pub const TABLE: &str = "netd";
 
-/// One transaction that replaces the table, without elements. Deleting is preceded by adding, because deleting a table
-/// that is not there fails.
+/// One transaction that replaces the table, without elements. The table is added before it is deleted, because deleting
+/// a missing table fails.
 pub fn structure() -> Nftables<'static> {
     Nftables { objects: commands().into() }
 }
@@ -49,8 +49,8 @@ fn add(object: NfListObject<'static>) -> NfObject<'static> {
     NfObject::CmdObject(NfCmd::Add(object))
 }
 
-/// The JSON that `nft -j -f` reads, always the same for the same table: the crate keeps flags in hash sets, whose order
-/// changes from run to run, and writes a statement without arguments as a word, which nft refuses.
+/// The JSON input of `nft -j -f`, deterministic for the same table: the crate keeps flags in hash sets, whose order
+/// differs between runs, and serialises a statement without arguments as a string, which nft refuses.
 pub fn json(table: &Nftables<'_>) -> Json {
     // Plain data with string keys: serialising it cannot fail.
     let mut json = serde_json::to_value(table).unwrap_or(Json::Null);

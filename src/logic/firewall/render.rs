@@ -1,4 +1,4 @@
-//! Small words for nft's JSON, so that a rule in `chains.rs` reads like the line of nft in its comment, and the
+//! Constructors for nft's JSON that make a rule in `chains.rs` read like the nft line in its comment, and the
 //! declarations and entries of the sets.
 
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ pub(super) type Expr = Expression<'static>;
 /// One statement of a rule.
 pub(super) type Stmt = Statement<'static>;
 
-/// `meta KEY`, also without the word: `iifname`, `oifname`.
+/// `meta KEY`, also without the keyword: `iifname`, `oifname`.
 pub(super) fn meta(key: MetaKey) -> Expr {
     Expression::Named(NamedExpression::Meta(Meta { key }))
 }
@@ -98,7 +98,7 @@ pub(super) fn counter() -> Stmt {
     Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default())))
 }
 
-/// `masquerade`, with `fully-random` where asked for.
+/// `masquerade`, with `fully-random` if requested.
 pub(super) fn masquerade(random: bool) -> Stmt {
     let flags = random.then(|| HashSet::from([NATFlag::FullyRandom]));
     Statement::Masquerade(Some(NAT { addr: None, family: None, port: None, flags }))
@@ -109,12 +109,12 @@ pub(super) fn set(key: Expr, value: Expr) -> Stmt {
     Statement::Mangle(Mangle { key, value })
 }
 
-/// `KEY map @MAP`. A key that is not there ends the rule, not the chain.
+/// `KEY map @MAP`. A missing key ends the rule, not the chain.
 pub(super) fn map(key: Expr, data: Set) -> Expr {
     Expression::Named(NamedExpression::Map(Box::new(MapExpression { key, data: of(data) })))
 }
 
-/// `dnat FAMILY to KEY map @ADDRESS`, and `: KEY map @PORT`. A key that is not there ends the rule, not the chain.
+/// `dnat FAMILY to KEY map @ADDRESS`, and `: KEY map @PORT`. A missing key ends the rule, not the chain.
 pub(super) fn dnat(family: Family, key: &Expr, address: Set, port: Option<Set>) -> Stmt {
     let lookup = |set| map(key.clone(), set);
     let nat_family = match family {

@@ -1,7 +1,7 @@
-//! The sets and maps of the table: their names, what their keys and data are, and which entries an [`Element`] is.
+//! The sets and maps of the table: their names, the types of their keys and data, and the entries of each [`Element`].
 //!
-//! One place knows the correspondence in both directions; JSON for `nft` and netlink attributes are made from
-//! [`Entry`] alone, so the two cannot drift apart.
+//! Only this module defines the correspondence, in both directions; JSON for `nft` and netlink attributes are made from
+//! [`Entry`] alone, so the two cannot diverge.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -44,13 +44,13 @@ pub enum Set {
     PublishRange(Family),
     /// `publish4_at_range`…: (host address, protocol, ports) to container address; the port stays.
     PublishAtRange(Family),
-    /// `dns4`, `dns6`: gateway to the port at which the name service listens there.
+    /// `dns4`, `dns6`: gateway to the port of the name service there.
     Dns(Family),
     /// `dns4_from`, `dns6_from`: (gateway, port) from which the name service answers.
     DnsFrom(Family),
 }
 
-/// What a field of a key, or the data of a map, is.
+/// The type of a key field or of a map's data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// An interface name (nft `ifname`).
@@ -68,7 +68,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Whether it needs the set to hold intervals.
+    /// Whether it requires an interval set.
     pub fn interval(self) -> bool {
         matches!(self, Self::Subnet(_) | Self::Ports)
     }
@@ -77,33 +77,33 @@ impl Kind {
 /// A value of a [`Kind`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {
-    /// Of [`Kind::Interface`].
+    /// A value of [`Kind::Interface`].
     Interface(IfName),
-    /// Of [`Kind::Address`].
+    /// A value of [`Kind::Address`].
     Address(IpAddr),
-    /// Of [`Kind::Subnet`].
+    /// A value of [`Kind::Subnet`].
     Subnet(Subnet),
-    /// Of [`Kind::Protocol`].
+    /// A value of [`Kind::Protocol`].
     Protocol(Protocol),
-    /// Of [`Kind::Port`].
+    /// A value of [`Kind::Port`].
     Port(u16),
-    /// Of [`Kind::Ports`].
+    /// A value of [`Kind::Ports`].
     Ports(PortRange),
 }
 
-/// One member of a set or map as nft has it.
+/// One member of a set or map, in nft's representation.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
-    /// Where.
+    /// The set or map.
     pub set: Set,
     /// One value per kind of [`Set::key`].
     pub key: Vec<Value>,
-    /// For maps.
+    /// The data of a map's entry; `None` for a set.
     pub data: Option<Value>,
 }
 
 impl Set {
-    /// Every set and map, in the order in which they are declared.
+    /// All sets and maps, in the order of their declaration.
     pub fn all() -> Vec<Self> {
         let mut all = vec![
             Self::Bridges,
@@ -165,7 +165,7 @@ impl Set {
         }
     }
 
-    /// The set of that name.
+    /// The set with that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::all().into_iter().find(|set| set.name() == name)
     }
@@ -190,7 +190,7 @@ impl Set {
         }
     }
 
-    /// What a map leads to; `None` for a set.
+    /// The type of a map's data; `None` for a set.
     pub fn data(self) -> Option<Kind> {
         match self {
             Self::Bridges
@@ -217,7 +217,7 @@ impl Set {
     }
 }
 
-/// The entries that an element is; two for a published port, one for anything else.
+/// The entries of an element: two for a published port, one for any other.
 pub fn entries(element: &Element) -> Vec<Entry> {
     let member = |set, key| vec![Entry { set, key, data: None }];
     match element {
@@ -268,8 +268,8 @@ fn publish_key(host_ip: Option<IpAddr>, protocol: Protocol, ports: Value) -> Vec
     host_ip.map(Value::Address).into_iter().chain([Value::Protocol(protocol), ports]).collect()
 }
 
-/// The inverse of [`entries`] over all entries of a table: the elements, and how many entries form none (half of a
-/// published port, subnets that do not belong together).
+/// The inverse of [`entries`] for all entries of a table: the elements, and how many entries belong to none (half of a
+/// published port, subnets that do not match).
 pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>, usize) {
     let mut elements = BTreeSet::new();
     let mut halves: BTreeMap<_, (Option<IpAddr>, Option<u16>)> = BTreeMap::new();
@@ -295,7 +295,7 @@ pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>,
     (elements, strange)
 }
 
-/// What the two halves of a published port have in common.
+/// The common part of the two halves of a published port.
 type Half = (Family, Option<IpAddr>, Protocol, u16);
 
 enum Piece {

@@ -1,4 +1,4 @@
-//! The two files: what survives which end, and what a file of another release or boot is worth.
+//! The two files: what survives which kind of end, and how a file of another release or boot is treated.
 
 use super::*;
 use crate::logic::samples;

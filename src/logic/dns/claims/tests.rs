@@ -1,4 +1,5 @@
-//! Which names are taken, and what DNS answers where somebody has one all the same (a runtime, an earlier release).
+//! Which names are taken, and what DNS answers if a container (of a runtime, or from an earlier release) has one all
+//! the same.
 
 use std::net::IpAddr;
 
@@ -9,8 +10,8 @@ use crate::model::question::{Answer, Client, RecordType};
 
 const DOMAIN: &str = "lan";
 
-/// Networks net1 (10.1) and net2 (10.2): `web` and `client` on net1, `client` and `other` on net2, the latter with these
-/// aliases.
+/// Networks net1 (10.1) and net2 (10.2): `web` and `client` on net1, `client` and `other` on net2, the latter with
+/// these aliases.
 fn state(aliases: &[&str]) -> Desired {
     let mut desired = Desired::default();
     let net1 = samples::network("net1", &["10.1.0.0/24"]);
@@ -52,7 +53,7 @@ fn names_of_the_host_of_loopback_and_of_addresses_are_reserved() {
     ] {
         assert!(reserved(name, DOMAIN).is_some() && reserved(name, "LAN.").is_some(), "{name}");
     }
-    // What DNS answers with the container can be given, though it looks alike.
+    // Names that resolve to the container can be given, though they look similar.
     for name in
         ["host", "host.net1", "*.host.lan", "*.internal", "docker.internal", "localhosts", "my-localhost", "arpa"]
     {
@@ -94,7 +95,7 @@ fn an_alias_does_not_take_over_name_and_network() {
     let service = Zone { desired: &desired, domain: DOMAIN, search: &[] };
     let explained = service.explain(Client::Address("10.1.0.3".parse().unwrap()), "web.net1.lan", RecordType::A);
     assert_eq!(explained.holders[0].container.name.as_str(), "web");
-    // Without the container the alias has it.
+    // Without the container, the alias applies.
     let mut without = desired.clone();
     let web = desired.exact_container("web").unwrap().endpoints[0].key();
     without.remove_endpoint(&web);
@@ -118,7 +119,7 @@ fn who_comes_is_told_whose_names_mean_it_and_whose_it_lost() {
     assert_eq!(told("web"), ["web.lan other->web", "web.net1 other->web"], "it came after the alias");
     assert_eq!(told("other"), ["web.lan other->web", "web.net1 other->web"], "or before");
     assert!(told("client").is_empty());
-    // The index forgets what goes.
+    // The index drops removed endpoints.
     let mut gone = desired.clone();
     gone.remove_endpoint(&desired.exact_container("other").unwrap().endpoints[0].key());
     assert!(gone.dotted("web.net1").is_empty() && gone.dotted("free.net1").is_empty());

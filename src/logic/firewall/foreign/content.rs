@@ -1,8 +1,8 @@
-//! What netd puts into another program's table: chains of its own, which one rule with netd's mark jumps to.
+//! What netd adds to another program's table: chains of its own, to which one rule with netd's mark jumps.
 //!
-//! They accept what passes between netd's bridges, and between them and the ways out of the host; `table inet netd`
-//! decides what of that is allowed. What goes to or comes from the bridges of other engines goes on through the other
-//! program's rules: that is their isolation.
+//! They accept traffic between netd's bridges, and between them and the host's outgoing interfaces; `table inet netd`
+//! decides what of that is allowed. Traffic from and to the bridges of other engines continues through the other
+//! program's rules, which isolate them.
 
 use serde_json::{Value as Json, json};
 
@@ -14,19 +14,19 @@ use crate::model::names::IfName;
 /// The content of netd's chains.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Content {
-    /// The chains; the first is the one that is jumped to.
+    /// The chains; the jump leads to the first.
     pub chains: &'static [&'static str],
-    /// The comment of the jump, which tells the content.
+    /// The comment of the jump, which identifies the content.
     pub mark: String,
-    /// As `iptables-restore` reads them, or JSON for nft.
+    /// In the format of `iptables-restore`, or JSON for nft.
     pub rules: Vec<Line>,
 }
 
-/// A rule of netd's.
+/// A rule of netd.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Line {
     Iptables(String),
-    /// The chain's name, and the statements.
+    /// The chain's name and the statements.
     Nft(&'static str, Json),
 }
 
@@ -40,7 +40,7 @@ pub(super) fn chains(tool: Tool, hook: Hook) -> &'static [&'static str] {
     }
 }
 
-/// What a table of that family must hold for the bridges.
+/// The content that a table of that family must have for the bridges.
 pub(super) fn content(tool: Tool, family: TableFamily, hook: Hook, foreign: &Foreign, bridges: &[Bridge]) -> Content {
     let sees = |bridge: &&Bridge| [Family::V4, Family::V6].into_iter().any(|one| family.sees(one) && bridge.has(one));
     let bridges: Vec<&Bridge> = bridges.iter().filter(sees).collect();
@@ -60,7 +60,7 @@ pub(super) fn content(tool: Tool, family: TableFamily, hook: Hook, foreign: &For
     Content { chains, mark, rules }
 }
 
-/// FNV-1a: tells contents apart, also after a restart.
+/// FNV-1a: distinguishes contents, also across restarts.
 fn digest(text: &str) -> u32 {
     text.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
 }
@@ -89,7 +89,7 @@ fn iptables_input(family: TableFamily, bridges: &[&Bridge]) -> Vec<Line> {
             }
         }
         if family == TableFamily::Ip6 {
-            // Neighbour solicitation and advertisement: without them no gateway is found.
+            // Neighbour solicitation and advertisement: without them the gateway cannot be resolved.
             for kind in [135, 136] {
                 rules.push(format!("-A {chain} -i {name} -p ipv6-icmp -m icmp6 --icmpv6-type {kind} -j ACCEPT"));
             }

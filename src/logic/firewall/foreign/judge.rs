@@ -1,4 +1,4 @@
-//! Which of the traffic that netd's networks need, other programs' base chains would drop.
+//! Finds traffic that netd's networks need but other programs' base chains would drop.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use crate::model::address::{Family, Subnet};
 use crate::model::host::foreign_firewall::{Bridge, Chain, Foreign, Hook, Rule, Table, Traffic, What, state};
 use crate::model::names::{IfName, NetworkName};
 
-/// Where Docker means users to put rules of their own.
+/// Docker's chain for rules of users.
 pub(super) const DOCKER_USER: &str = "DOCKER-USER";
 
 /// One kind of traffic of one bridge that a base chain drops.
@@ -15,15 +15,15 @@ pub(super) const DOCKER_USER: &str = "DOCKER-USER";
 pub(super) struct Dropped {
     pub traffic: Traffic,
     pub network: NetworkName,
-    /// What drops, for people.
+    /// What drops it, for messages.
     pub reason: String,
-    /// Before which rule of the base chain an accept must stand, netd's own not counted.
+    /// The rule of the base chain before which an accept must be placed, not counting netd's own.
     pub place: usize,
-    /// Whether the rule means this very traffic, so that it is the user's will.
+    /// Whether the rule targets exactly this traffic, and therefore expresses the user's intent.
     pub meant: bool,
 }
 
-/// What the base chain drops of what the bridges need. With `ours`: after netd's own rules.
+/// The needed traffic that the base chain drops. With `ours`: after netd's own rules.
 pub(super) fn dropped(foreign: &Foreign, bridges: &[Bridge], table: &Table, chain: &Chain, ours: bool) -> Vec<Dropped> {
     let mut found: Vec<Dropped> = Vec::new();
     for family in [Family::V4, Family::V6].into_iter().filter(|family| table.id.family.sees(*family)) {
@@ -90,7 +90,7 @@ impl Need<'_> {
         }
     }
 
-    /// Whether the rule names our bridge, addresses of ours, or the way that the packet is to take.
+    /// Whether the rule names netd's bridge, its addresses, or the outgoing interface of the packet.
     fn is_meant_by(&self, rule: &Rule) -> bool {
         let out = self.leaves_by.unwrap_or_default();
         rule.conditions.iter().filter(|condition| !condition.negated).any(|condition| match &condition.what {
@@ -123,7 +123,7 @@ fn forwarded<'a>(foreign: &'a Foreign, bridge: &'a Bridge, family: Family, subne
             needs.push(need(Traffic::Published, way, name, state::NEW | state::DNAT));
             needs.push(need(Traffic::Published, name, way, state::ESTABLISHED | state::DNAT));
         }
-        // By way of the host's own address, whether frames within a bridge are shown or not.
+        // Through the host's own address, whether or not frames within a bridge pass the hook.
         needs.push(need(Traffic::Published, name, name, state::NEW | state::DNAT));
     }
     let bridged = if family == Family::V4 { foreign.bridged.0 } else { foreign.bridged.1 };

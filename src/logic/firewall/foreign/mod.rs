@@ -1,9 +1,10 @@
-//! Other programs' firewalls beside ours: which of their base chains drop what netd's networks need, and the accept that
-//! netd puts there.
+//! Other programs' firewalls: which of their base chains drop traffic that netd's networks need, and the accept that
+//! netd adds there.
 //!
-//! An accept in our table does not end another table's base chain, and Docker, ufw, firewalld and libvirt drop by default
-//! what they did not ask for. So netd puts one marked rule into such a chain: at the end of `DOCKER-USER` where Docker has
-//! made one, else right before what drops, so that whatever the chain refuses for a reason of its own stays refused.
+//! An accept in netd's table does not end another table's base chain, and Docker, ufw, firewalld and libvirt drop
+//! unknown traffic by default. netd therefore adds one marked rule to such a chain: at the end of `DOCKER-USER` if
+//! Docker has made one, else right before the dropping rule, so that everything that the chain refuses for another
+//! reason stays refused.
 
 mod content;
 mod judge;
@@ -23,37 +24,37 @@ use crate::model::host::foreign_firewall::{
 };
 use crate::model::names::NetworkName;
 
-/// How the comment of netd's rules begins.
+/// The prefix of the comments of netd's rules.
 const MARK: &str = "netd: its bridges";
 
-/// The comment, when it is one of netd's.
+/// The comment, if it is one of netd's.
 fn mark_of(comment: &str) -> Option<String> {
     comment.starts_with(MARK).then(|| comment.to_owned())
 }
 
-/// A change to make, and the sentence that says it when it is made.
+/// A change to make, and the message that reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Planned {
-    /// What to run.
+    /// The command to run.
     pub change: ForeignChange,
-    /// The base chain it is for.
+    /// The note of its base chain.
     pub note: Option<Note>,
-    /// What it does, for people.
+    /// A description for messages.
     pub says: String,
 }
 
-/// What there is to do, and what is to be said when all is done.
+/// The changes to make, and the notes to report when they are done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// Changes; none when everything is as it must be.
+    /// The changes; none if everything matches.
     pub changes: Vec<Planned>,
-    /// One for each base chain that drops something, or would without netd's accept.
+    /// One for each base chain that drops needed traffic, or would without netd's accept.
     pub notes: Vec<Note>,
 }
 
-/// What is to be done about these tables for these bridges.
+/// Plans the changes of these tables for these bridges.
 pub fn plan(foreign: &Foreign, bridges: &[Bridge], policy: Policy) -> Plan {
-    // A bridge of another program that a network adopted is one of ours here.
+    // The bridge of an adopted network counts as netd's here.
     let ways = foreign.ways.iter().filter(|way| !bridges.iter().any(|bridge| bridge.name == **way));
     let foreign = &Foreign { ways: ways.cloned().collect(), ..foreign.clone() };
     let mut plan = Plan::default();
@@ -88,7 +89,7 @@ impl<'a> Site<'a> {
             if other.is_empty() {
                 continue;
             }
-            // One table with two chains at one hook is nothing that a tool makes.
+            // No tool makes two chains of one table at one hook.
             if self.may_adapt().is_none() && wants.is_none() {
                 wants = Some((base, other));
             } else {
@@ -101,7 +102,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    /// Why netd puts nothing there; `None`: it does.
+    /// Why netd adds nothing there; `None` if it may.
     fn may_adapt(&self) -> Option<&'static str> {
         match self.policy {
             Policy::Report => Some("the configuration says [firewall] foreign = \"report\""),
@@ -161,7 +162,7 @@ impl<'a> Site<'a> {
         plan.notes.push(note);
     }
 
-    /// The end of Docker's chain for users, where the base chain comes by it early enough.
+    /// The end of Docker's chain for users, if the base chain jumps to it early enough.
     fn docker_user(&self, base: &Chain, place: usize) -> Option<(&'a Chain, usize)> {
         let chain = self.table.chain(DOCKER_USER).filter(|_| self.hook == Hook::Forward)?;
         let others = |chain: &'a Chain| chain.rules.iter().filter(|rule| rule.mark.is_none());

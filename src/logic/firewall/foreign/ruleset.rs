@@ -1,4 +1,4 @@
-//! Reading what `nft -j list ruleset` writes.
+//! Parses the output of `nft -j list ruleset`.
 
 use serde_json::Value as Json;
 
@@ -10,7 +10,7 @@ use crate::model::host::foreign_firewall::{
     Base, Chain, Condition, Hook, Rule, Table, TableFamily, TableId, Tool, Verdict, What,
 };
 
-/// The tables in the JSON that filter at one of the hooks, but netd's own.
+/// The tables in the JSON that filter at one of the hooks, except netd's own.
 pub fn tables(json: &Json) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();
     let objects = json["nftables"].as_array().map(Vec::as_slice).unwrap_or_default();
@@ -19,7 +19,7 @@ pub fn tables(json: &Json) -> Vec<Table> {
             let Some(family) = family(&object["family"]) else { continue };
             let id = TableId { tool: Tool::Nft, family, name: text(&object["name"]) };
             let flags = &object["flags"];
-            // nft 1.0.6 cuts the word short.
+            // nft 1.0.6 abbreviates the word.
             let is_owner = |flag: &Json| flag.as_str().is_some_and(|flag| flag.starts_with("own"));
             let owned = is_owner(flags) || flags.as_array().is_some_and(|flags| flags.iter().any(is_owner));
             tables.push(Table { id, chains: Vec::new(), owned });
@@ -72,7 +72,7 @@ fn chain(object: &Json) -> Chain {
     Chain { name: text(&object["name"]), base, rules: Vec::new() }
 }
 
-/// The rule; one with a verdict map as one rule for each of its entries, which exclude each other.
+/// Parses a rule; one with a verdict map becomes one rule for each of its entries, which exclude each other.
 fn rules(object: &Json) -> Vec<Rule> {
     let handle = object["handle"].as_u64();
     let verb = statements(object)
@@ -86,7 +86,7 @@ fn rules(object: &Json) -> Vec<Rule> {
         match kind.as_str() {
             "match" => rule.conditions.push(condition(statement)),
             "vmap" => split = entries(&rule, statement),
-            // They let only some packets through to what follows.
+            // They let only some packets continue to what follows.
             "limit" | "quota" | "connlimit" | "ct count" => rule.conditions.push(other()),
             "xt" if statement["type"] == "match" => {
                 if statement["name"] != "comment" {
@@ -131,7 +131,7 @@ fn verdict(kind: &str, statement: &Json) -> Option<Verdict> {
 fn entries(before: &Rule, vmap: &Json) -> Vec<Rule> {
     let unknown = || vec![Rule { verdict: Verdict::Unknown, ..before.clone() }];
     let Some(entries) = vmap["data"]["set"].as_array() else {
-        // A named map, whose entries are not listed: whatever it does, it does not do it for certain.
+        // A named map, whose entries are not listed: its effect is uncertain.
         let mut rule = unknown();
         rule[0].conditions.push(other());
         rule[0].verdict = Verdict::Next;
@@ -190,7 +190,8 @@ fn what(left: &Json, right: &Json, op: &str) -> What {
         (_, _, (Some("ip" | "ip6"), Some("daddr"))) => {
             values.iter().map(|v| address(v)).collect::<Option<_>>().map(What::To)
         }
-        // The protocol is a condition of its own only in what iptables writes: a port of the other one is asked nowhere.
+        // A separate protocol condition exists only in what iptables writes; a port of another protocol is never
+        // checked.
         (_, _, (Some("udp" | "tcp" | "th"), Some("dport"))) => {
             values.iter().map(|v| ports(v)).collect::<Option<_>>().map(What::Port)
         }
@@ -199,7 +200,7 @@ fn what(left: &Json, right: &Json, op: &str) -> What {
     found.unwrap_or(What::Other)
 }
 
-/// The values that are compared with; `None` for a named set.
+/// The values to compare with; `None` for a named set.
 fn values(right: &Json) -> Option<Vec<&Json>> {
     match right {
         Json::String(text) if text.starts_with('@') => None,

@@ -1,4 +1,4 @@
-//! Reading what `iptables-save` and `ip6tables-save` write, of nft and of legacy alike.
+//! Parses the output of `iptables-save` and `ip6tables-save`, of both nft and legacy.
 
 use super::mark_of;
 use crate::model::address::Subnet;
@@ -6,7 +6,7 @@ use crate::model::host::foreign_firewall::{
     Base, Chain, Condition, Hook, Rule, Table, TableFamily, TableId, Tool, Verdict, What, state,
 };
 
-/// Matches that say nothing beyond their options, which are judged themselves.
+/// Matches without a meaning beyond their options, which are evaluated themselves.
 const PLAIN: &[&str] = &["comment", "conntrack", "state", "tcp", "udp", "icmp", "icmp6", "multiport", "addrtype"];
 /// Targets after which the next rule follows.
 const PASSING: &[&str] = &[
@@ -67,7 +67,7 @@ pub fn tables(tool: Tool, family: TableFamily, text: &str) -> Vec<Table> {
     tables
 }
 
-/// As a shell splits it: double quotes, and backslashes within.
+/// Splits the line like a shell: double quotes, and backslashes within them.
 fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quoted, mut begun) = (Vec::new(), String::new(), false, false);
     let mut chars = line.chars();
@@ -104,7 +104,7 @@ fn rule(words: &[String], text: &str) -> Rule {
             negated = true;
             continue;
         }
-        // Up to the next option: its values, before which `!` may stand too.
+        // The values up to the next option, which may be preceded by `!`.
         let values: Vec<&str> = words[at..].iter().map(String::as_str).take_while(|word| !is_option(word)).collect();
         at += values.len();
         let value = values.first().copied().unwrap_or_default();
@@ -135,7 +135,7 @@ fn verdict(target: &str, goto: bool) -> Verdict {
         "" => Verdict::Next,
         target if PASSING.contains(&target) => Verdict::Next,
         chain if goto => Verdict::Goto(chain.to_owned()),
-        // A target that is not known is no chain, and so leads nowhere.
+        // An unknown target is not a chain of the table, so the jump has no effect.
         chain => Verdict::Jump(chain.to_owned()),
     }
 }
@@ -186,7 +186,7 @@ fn range(text: &str) -> Option<(u16, u16)> {
     Some((first.parse().ok()?, last.parse().ok()?))
 }
 
-/// "10.0.0.0/8", "10.0.0.1"; a mask that is no prefix is not understood.
+/// "10.0.0.0/8", "10.0.0.1"; a mask that is not a prefix is not supported.
 pub(super) fn subnet(text: &str) -> Option<Subnet> {
     let network: ipnetwork::IpNetwork = text.parse().ok()?;
     Subnet::containing(network.ip(), network.prefix())

@@ -1,5 +1,5 @@
-//! The change that puts netd's accept into a table, or takes it away, as the table's own tool reads it. It is one
-//! transaction: there is no moment with half of it.
+//! The change that adds netd's accept to a table or removes it, in the input format of the table's own tool. It is one
+//! transaction: there is no intermediate state.
 
 use serde_json::{Value as Json, json};
 
@@ -9,21 +9,22 @@ use crate::model::host::foreign_firewall::{Chain, ForeignChange, Hook, Rule, Tab
 /// How long iptables may wait for its lock, in seconds.
 const LOCK: &str = "5";
 
-/// What is to be done in one table for one hook.
+/// The change of one table at one hook.
 pub(super) struct Change<'a> {
     pub table: &'a Table,
-    /// At which hook, for people.
+    /// The hook, for messages.
     pub hook: Hook,
-    /// Netd's jumps that are there, each with its chain.
+    /// netd's existing jumps, each with its chain.
     pub jumps: Vec<(&'a Chain, &'a Rule)>,
-    /// Netd's chains that are there.
+    /// netd's existing chains.
     pub there: Vec<&'static str>,
-    /// What must be there, and where the jump stands: in which chain, before which rule (netd's own not counted).
+    /// The target content, and the place of the jump: the chain, and the rule before which it is inserted (not counting
+    /// netd's own).
     pub wanted: Option<(&'a Content, &'a Chain, usize)>,
 }
 
 impl Change<'_> {
-    /// The program and what it reads.
+    /// The program and its input.
     pub(super) fn render(&self) -> ForeignChange {
         let id = &self.table.id;
         let (program, script): (&[&str], String) = match (id.tool, id.family) {
@@ -44,7 +45,7 @@ impl Change<'_> {
     fn iptables(&self) -> String {
         let mut lines = vec![format!("*{}", self.table.id.name)];
         let wanted = self.wanted.map(|(content, ..)| content.chains).unwrap_or_default();
-        // Makes the chain, or empties it.
+        // Creates the chain, or empties it.
         let all = self.there.iter().filter(|chain| !wanted.contains(chain)).chain(wanted);
         lines.extend(all.map(|chain| format!(":{chain} - [0:0]")));
         lines.extend(self.jumps.iter().map(|(_, rule)| rule.text.replacen("-A ", "-D ", 1)));

@@ -1,4 +1,4 @@
-//! Tests of what is done about other programs' tables, on the texts that their tools write.
+//! Tests of the changes of other programs' tables, with the output of their tools.
 
 use super::*;
 use crate::model::host::foreign_firewall::{TableFamily, Tool, Traffic};
@@ -30,7 +30,7 @@ fn planned(text: &str) -> Plan {
     plan(&read(text), &[bridge()], Policy::Adapt)
 }
 
-/// What iptables-save would write after the script.
+/// What iptables-save would print after the script.
 fn after(text: &str, change: &ForeignChange) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     for line in change.script.lines() {

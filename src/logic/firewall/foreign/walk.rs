@@ -1,46 +1,46 @@
-//! What becomes of a packet in another program's base chain. Conditions that cannot be judged hold "perhaps": a rule with
-//! one neither accepts nor drops for certain, and the walk goes on behind it.
+//! Determines the fate of a packet in another program's base chain. A condition that cannot be evaluated may hold or
+//! not: a rule with one neither accepts nor drops for certain, and the walk continues after it.
 
 use std::net::IpAddr;
 
 use crate::model::address::{Family, Subnet};
 use crate::model::host::foreign_firewall::{Base, Chain, Condition, Rule, Table, Verdict, What};
 
-/// Deeper than any program nests chains; nft allows 16.
+/// More than any program nests chains; nft allows 16.
 const DEPTH: usize = 16;
 
-/// A packet as far as rules ask for it.
+/// The properties of a packet that rules check.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Packet<'a> {
     pub family: Family,
     pub came_by: &'a str,
-    /// `None`: it is for the host.
+    /// The outgoing interface; `None`: it is for the host.
     pub leaves_by: Option<&'a str>,
-    /// Where its source is; empty: anywhere.
+    /// Subnets of its source; empty: anywhere.
     pub from: &'a [Subnet],
-    /// Where its destination is; empty: anywhere.
+    /// Subnets of its destination; empty: anywhere.
     pub to: &'a [Subnet],
     /// Bits of [`crate::model::host::foreign_firewall::state`].
     pub state: u8,
-    /// `None`: any.
+    /// The protocol; `None`: any.
     pub protocol: Option<&'static str>,
     pub port: Option<u16>,
 }
 
-/// What a chain does with a packet for certain.
+/// The certain effect of a chain on a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fate<'a> {
     Passes,
-    /// The rule; `None`: the policy. The chain it is in.
+    /// The chain, and the rule that drops; `None`: the chain's policy.
     Drops(&'a Chain, Option<&'a Rule>),
     /// A program decides.
     Unknown,
-    /// The chain has come to its end.
+    /// The end of the chain is reached.
     End,
 }
 
-/// Walks through a base chain; returns the fate, and the place of the rule in it that led there (its length for the
-/// policy). With `ours`, netd's own rules accept; without, they are not there and not counted.
+/// Walks through a base chain. Returns the fate, and the index of the base chain's rule that led to it (its length for
+/// the policy). With `ours`, netd's own rules accept; without, they are ignored and not counted.
 pub(super) fn fate<'a>(table: &'a Table, chain: &'a Chain, packet: &Packet<'_>, ours: bool) -> (Fate<'a>, usize) {
     let counted: Vec<&Rule> = chain.rules.iter().filter(|rule| ours || rule.mark.is_none()).collect();
     for (place, rule) in counted.iter().enumerate() {
@@ -102,7 +102,7 @@ fn through<'a>(table: &'a Table, chain: &'a Chain, packet: &Packet<'_>, ours: bo
     Fate::End
 }
 
-/// Whether every condition holds; `None`: perhaps.
+/// Whether every condition holds; `None` if uncertain.
 fn holds(rule: &Rule, packet: &Packet<'_>) -> Option<bool> {
     let mut all = Some(true);
     for Condition { negated, what } in &rule.conditions {
