@@ -1,5 +1,5 @@
-//! Transactions: a command's intent is committed to the store, its steps are applied to the kernel, and both are taken back
-//! when one fails.
+//! Transactions: the intent of a command is committed to the store, its steps are applied to the kernel, and both are
+//! undone if one of them fails.
 
 use super::Error;
 use super::state::State;
@@ -8,26 +8,26 @@ use crate::kernel::{Kernel, KernelError};
 use crate::model::host::step::Step;
 use crate::store::{Record, Store};
 
-/// What a command changes. The engine's state has changed already when it is executed.
+/// The changes of a command. The engine's state has already changed when it is executed.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    /// Committed before the kernel changes: what a crash leaves is finished or dropped at the next start.
+    /// Committed before the kernel changes: the next start finishes or drops what a crash leaves.
     pub(crate) records: Vec<Record>,
-    /// Applied in this order; undone in reverse.
+    /// Applied in this order, undone in reverse.
     pub(crate) steps: Vec<Step>,
 }
 
-/// Why a plan was not carried out; its effects are taken back.
+/// Why a plan failed. The completed steps have been undone.
 #[derive(Debug)]
 struct Failed {
     error: KernelError,
-    /// What could not be taken back.
+    /// The errors of the steps that could not be undone.
     undo: Vec<KernelError>,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Commits and applies the transaction, or changes nothing: `rollback` takes back the state, and returns the records
-    /// that take back what was committed.
+    /// Commits and applies the transaction, or changes nothing: `rollback` reverts the state, and returns the records
+    /// that revert what was committed.
     pub(crate) fn execute(
         &mut self,
         Transaction { records, steps }: Transaction,
@@ -44,8 +44,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Err(Error::Kernel { error, undo })
     }
 
-    /// A deletion that the kernel did not carry out whole is repaired at once; where that fails too, the caller hears
-    /// what went wrong, and `netd status` keeps saying it.
+    /// If the kernel did not complete a deletion, repairs it at once. If the repair fails too, the caller gets the
+    /// error, and `netd status` continues to report it.
     pub(crate) fn finish(&mut self, mut errors: Vec<KernelError>) -> Result<(), Error> {
         if errors.is_empty() {
             return Ok(());
@@ -61,15 +61,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Where undoing failed too, a look at everything puts it right.
+    /// If undoing failed too, a reconcile repairs what is left.
     pub(crate) fn after_undo(&mut self, undo: &[KernelError]) {
         if !undo.is_empty() {
             self.reconcile();
         }
     }
 
-    /// Takes back what was committed for a command that failed. A store that refuses this too leaves an intent that
-    /// the next start carries out or drops; it is said.
+    /// Reverts what was committed for a failed command. If the store refuses this too, an intent remains that the next
+    /// start carries out or drops; this is reported.
     pub(crate) fn compensate(&mut self, records: &[Record]) {
         if let Err(error) = self.store.commit(records) {
             self.problem("store", format!("cannot take back an undone change: {error}"));
@@ -77,7 +77,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 }
 
-/// Does every step, or undoes those that were done.
+/// Applies every step. If one fails, undoes the steps before it.
 fn all_or_nothing(kernel: &mut impl Kernel, steps: &[Step]) -> Result<(), Failed> {
     for (index, step) in steps.iter().enumerate() {
         if let Err(error) = kernel.apply(step) {
@@ -89,8 +89,8 @@ fn all_or_nothing(kernel: &mut impl Kernel, steps: &[Step]) -> Result<(), Failed
     Ok(())
 }
 
-/// Does every step, whatever becomes of the others: what must go, goes as far as it can. Such steps may be done twice,
-/// so one that met a passing state of the kernel is tried once more.
+/// Applies every step even if others fail, for removals that must get as far as they can. Such steps are idempotent, so
+/// a failed step is retried once in case the kernel was in a transient state.
 pub(crate) fn best_effort(kernel: &mut impl Kernel, steps: &[Step]) -> Vec<KernelError> {
     steps.iter().filter_map(|step| kernel.apply(step).or_else(|_| kernel.apply(step)).err()).collect()
 }

@@ -1,4 +1,5 @@
 //! The worker: the only thread that owns the state, the kernel and the store. It carries out one command at a time.
+//!
 //! For each command: decide (pure), commit the intent, apply it to the kernel, replace the snapshot, reply. Waiting
 //! disconnects are carried out together: the kernel deletes two hundred interfaces at once in the time of four single
 //! ones.
@@ -118,13 +119,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// The host's facts, or the failed command.
+    /// The facts of the host, or the error of the command.
     pub(super) fn facts(&mut self) -> Result<HostFacts, Error> {
         Ok(self.kernel.facts()?)
     }
 
-    /// Keeps the addresses of endpoints for those who come again under their names. A store that refuses it costs no
-    /// more than that.
+    /// Stores the addresses of endpoints as sticky. If the store refuses, only the stickiness is lost.
     pub(super) fn keep_addresses(&mut self, endpoints: &[Arc<Endpoint>]) {
         let records: Vec<Record> = endpoints.iter().flat_map(|e| self.state.keep_addresses(e)).collect();
         if !records.is_empty()
@@ -173,7 +173,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.publish();
     }
 
-    /// Tells everybody who listens; nobody listening is fine.
+    /// Sends an event to all receivers; having none is no error.
     pub(super) fn tell(&self, change: Change) {
         let _ = self.events.send(Arc::new(Event { time: crate::base::clock::now(), change }));
     }

@@ -137,7 +137,8 @@ pub unsafe fn inherited<const N: usize>(descriptors: [RawFd; N]) -> io::Result<[
             return Err(io::Error::last_os_error());
         }
     }
-    // SAFETY: each is open and named once (checked above), taken over once (`TAKEN`), and owned by nothing else (the caller).
+    // SAFETY: each is open and named once (checked above), taken over once (`TAKEN`), and owned by nothing else (the
+    // caller).
     Ok(descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }))
 }
 

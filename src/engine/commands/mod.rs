@@ -1,4 +1,4 @@
-//! The commands that change networks and endpoints, and the check of one.
+//! The commands that change networks and endpoints, and the one that checks an attachment.
 
 pub(super) mod attachment;
 pub(super) mod check;

@@ -1,4 +1,4 @@
-//! Creating and removing networks.
+//! Creates and removes networks.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -37,7 +37,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.add_network(network, ula, &facts)
     }
 
-    /// Commits the network and makes what the kernel needs for it; `before` is committed with it.
+    /// Commits the network and creates what the kernel needs for it; `before` is committed in the same transaction.
     pub(crate) fn add_network(
         &mut self,
         network: Network,
@@ -50,7 +50,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let steps = plan::network::create(&network);
         let forwarding = steps.first().cloned();
         self.execute(Transaction { records, steps }, |state| {
-            // No address of it was given as yet.
+            // No address of the network has been assigned yet.
             state.drop_network(&network.name);
             vec![Record::DeleteNetwork(network.name.clone())]
         })?;

@@ -1,4 +1,4 @@
-//! Host ports of the fake kernel: which netd holds, and which another process has.
+//! Host ports of the fake kernel: those that netd holds, and those that other processes have.
 
 use super::World;
 use crate::kernel::KernelError;

@@ -1,4 +1,4 @@
-//! Plans for endpoints: to attach them, to address them later, and to detach them.
+//! Plans that attach endpoints, assign addresses later, and detach endpoints.
 
 use std::sync::Arc;
 
@@ -11,12 +11,12 @@ use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::publication::Protocol;
 
-/// A container whose endpoints go.
+/// A container that loses endpoints.
 #[derive(Debug)]
 pub struct Detached {
-    /// All of its endpoints as they were.
+    /// All its endpoints before the change.
     pub before: Vec<Arc<Endpoint>>,
-    /// Those that stay.
+    /// The endpoints that remain.
     pub after: Vec<Arc<Endpoint>>,
     /// Its resolv.conf.
     pub resolv_conf: ResolvConf,
@@ -40,7 +40,7 @@ pub fn attach(
         Step::Hold(difference.hold),
     ];
     steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Attach(Box::new(link))));
-    // Each time: another program may have made its interface anew since the last.
+    // Done each time, because another program may have recreated its interface since.
     steps.extend(target::adopted_link(network, endpoint).cloned().map(Step::Adopt));
     steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
     steps.push(Step::Elements { remove: difference.remove, add: difference.add });
@@ -50,7 +50,7 @@ pub fn attach(
     steps
 }
 
-/// Gives addresses to an endpoint whose interface netd made without them.
+/// Assigns addresses to an endpoint whose interface netd made without them.
 pub fn address(
     desired: &Desired,
     network: &Network,
@@ -61,7 +61,7 @@ pub fn address(
     let difference = Difference::of(desired, change);
     let (held, unheld) = (target::host_ports(change.after), target::unheld_ports(change.after));
     let vacant = unheld.difference(&target::unheld_ports(change.before)).copied().collect();
-    // Ports that led to a later network's address lead to this one's from now on.
+    // Ports that led to an address on a later network now lead to the one on this network.
     let moved = !difference.remove.is_empty() || !difference.add.is_empty();
     let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
     let flows = flows.map(|port| Flows::To(*port)).collect();
@@ -83,7 +83,7 @@ pub fn address(
     steps
 }
 
-/// Takes away what belongs to the endpoints that are `gone`, of all these containers together.
+/// Removes what belongs to the `gone` endpoints, of all these containers together.
 pub fn detach(desired: &Desired, containers: Vec<Detached>, gone: &[Arc<Endpoint>]) -> Vec<Step> {
     let (mut all, mut last) = (Difference::default(), Vec::new());
     for Detached { before, after, resolv_conf } in containers {
@@ -109,7 +109,7 @@ pub fn detach(desired: &Desired, containers: Vec<Detached>, gone: &[Arc<Endpoint
     steps
 }
 
-/// The default routes that a container gets over the networks that it keeps.
+/// The default routes that a container gets on its remaining networks.
 fn default_routes(
     desired: &Desired,
     before: &[Arc<Endpoint>],
@@ -122,7 +122,7 @@ fn default_routes(
     if add.is_empty() {
         return None;
     }
-    // The old ones went with their interface, or stay on one that stays, as another program's does for now.
+    // The old routes were removed with their interface, or remain on one that stays, such as another program's.
     let is_adopted =
         |endpoint: &Endpoint| desired.network(&endpoint.network).is_some_and(|network| network.is_adopted());
     let kept = |ifname: &IfName| {

@@ -1,4 +1,4 @@
-//! Plans: the steps that bring the kernel from one state to another. Pure: nothing is observed and nothing is done here.
+//! Plans: the steps that bring the kernel from one state to another. Pure functions that neither observe nor apply.
 
 pub mod endpoint;
 pub mod network;
@@ -14,23 +14,23 @@ use crate::model::host::step::{HostPort, Step};
 /// A container's endpoints before and after a change.
 #[derive(Debug, Clone, Copy)]
 pub struct Change<'a> {
-    /// As they were.
+    /// The endpoints before the change.
     pub before: &'a [Arc<Endpoint>],
-    /// As they will be.
+    /// The endpoints after it.
     pub after: &'a [Arc<Endpoint>],
 }
 
-/// The content of a named namespace's resolv.conf before and after a change; `None` where the container has no endpoint.
+/// The content of a named namespace's resolv.conf before and after a change; `None` if the container has no endpoint.
 #[derive(Debug, Clone, Default)]
 pub struct ResolvConf {
-    /// As it was.
+    /// The content before the change.
     pub before: Option<String>,
-    /// As it will be.
+    /// The content after it.
     pub after: Option<String>,
 }
 
 impl ResolvConf {
-    /// The step that writes or removes the file of the container; none where it has no named namespace, or where nothing
+    /// The step that writes or removes the file of the container; none if it has no named namespace, or if nothing
     /// changes.
     fn step(self, container: Option<&Arc<Endpoint>>) -> Option<Step> {
         let netns = container?.container.netns.name()?.to_owned();

@@ -5,7 +5,7 @@ use crate::model::address::Family;
 use crate::model::host::step::Step;
 use crate::model::network::Network;
 
-/// What a new network needs: forwarding (the first step, where it forwards), its bridge, its elements.
+/// The steps for a new network: forwarding (first, if the network needs it), its bridge, its elements.
 pub fn create(network: &Network) -> Vec<Step> {
     let forwards = |family| !network.internal && network.has(family);
     let (v4, v6) = (forwards(Family::V4), forwards(Family::V6));
@@ -16,7 +16,7 @@ pub fn create(network: &Network) -> Vec<Step> {
     steps.filter(|step| !step.is_noop()).collect()
 }
 
-/// What goes with a network.
+/// The steps that remove a network.
 pub fn remove(network: &Network) -> Vec<Step> {
     let remove = target::network_elements(network).into_iter().collect();
     let elements = Step::Elements { remove, add: Vec::new() };
