@@ -1,7 +1,7 @@
 //! netd: container networking and service discovery as one daemon.
 //!
 //! The modules are floors, listed here from the ground up. A module imports lower floors only, never a neighbour on its
-//! own floor; `tests/layers` enforces it, and that effects live only in their home. `ARCHITECTURE.md` has the whole.
+//! own floor; `tests/layers` enforces it, and that effects live only in their home. `ARCHITECTURE.md` is the overview.
 
 // Floor 0: what needs nothing else of netd.
 pub mod base; // clocks, deadlines, budgets, logs

@@ -289,7 +289,8 @@ fn a_link_that_somebody_deletes_is_told() {
     });
 }
 
-/// Prints the times that ARCHITECTURE.md states: `cargo test --release --lib attach_costs -- --ignored --nocapture`.
+/// Prints the times that docs/performance.md states:
+/// `cargo test --release --lib attach_costs -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
 fn attach_costs() {
