@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("limits: a request that is not whole does not keep the daemon from ending", half_sent),
         trial("limits: bodies of GC take little memory", bodies),
         trial("limits: with few descriptors the daemon says so, and works", few_descriptors),
+        trial("limits: a daemon without descriptors does not release a living container", no_descriptors),
     ]
 }
 
@@ -153,4 +154,22 @@ fn few_descriptors(lab: &Lab) {
     assert!(problems.contains("256") && problems.contains("LimitNOFILE"), "{problems}");
     drop(held);
     drop(daemon);
+}
+
+/// Its interface is deleted while the daemon can open nothing, not even the namespace to see that it is there.
+fn no_descriptors(lab: &Lab) {
+    lab.start_daemon();
+    lab.netd("network create net1").ok();
+    lab.connected("net1", "web", "-p 4000:80");
+    let limit = |soft: &str| run(&format!("prlimit --pid {} --nofile={soft}:", lab.daemon_pid())).ok();
+    limit("3");
+    run("ip -n host link delete ndv-web-net1").ok();
+    until("the daemon has noticed", || lab.log().contains("Too many open files"));
+    limit("1024");
+    assert!(lab.netd("ps").ok().stdout.contains("web"), "{}", lab.log());
+    assert!(!lab.log().contains("disconnected"), "{}", lab.log());
+    // What it could not repair then, it repairs when it starts.
+    lab.stop_daemon();
+    lab.start_daemon();
+    until("the interface is back", || run("ip -n host link show ndv-web-net1").code == Some(0));
 }

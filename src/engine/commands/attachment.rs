@@ -58,7 +58,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return self.adopt(spec, &container, &requested);
         }
         let (network, is_new) = self.network_for(&spec.network, foreign)?;
-        let attached = self.join(&network, &requested, |_| Ok(container.clone()));
+        let attached = self.create_endpoint(&network, &requested, |_| Ok(container.clone()));
         if attached.is_err() && is_new {
             self.forget_network(&network);
         }

@@ -28,12 +28,12 @@ const TRIES: usize = 64;
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(&spec.network)?;
-        self.join(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.target))
+        self.create_endpoint(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.target))
     }
 
     /// Creates the requested endpoint. `who` identifies the container and is evaluated again for each try, because the
     /// container meant first may have ended in the meantime.
-    pub(crate) fn join(
+    pub(crate) fn create_endpoint(
         &mut self,
         network: &Network,
         requested: &EndpointSpec,

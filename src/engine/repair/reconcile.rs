@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::engine::event::Change;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
-use crate::logic::{drift, target};
+use crate::logic::drift::{self, Drift, Link};
+use crate::logic::target;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::observed::Observed;
 use crate::model::host::step::Step;
@@ -63,7 +64,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
                 _ => continue,
             };
-            self.repair(&step, &format!("removed stray interface {name}"));
+            self.repair(&step, &format!("stray interface {name}"));
         }
     }
 
@@ -93,7 +94,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     drift::host_link(&network, &endpoint, link).map(|drift| drift.to_string())
                 }
                 // Another program made it and must repair it.
-                None => (!self.kernel.has_link(&endpoint.host_ifname)).then(String::new),
+                None => {
+                    let name = &endpoint.host_ifname;
+                    (!self.kernel.has_link(name)).then(|| Drift::Gone(Link::HostEnd(name.clone())).to_string())
+                }
             };
             // The kernel removes the interfaces of a deleted namespace with a delay: they may still exist.
             let stands = |worker: &mut Self| !worker.initial_sync || worker.stands(&network, &endpoint);

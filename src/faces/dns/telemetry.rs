@@ -110,11 +110,11 @@ impl Recorder {
         }
         let endpoint = snapshot.desired.at_address(replied.client.to_canonical());
         let Some(to) = endpoint.and_then(|endpoint| logging.get(&endpoint.container.id)) else { return };
-        let Ok(listener) = self.notes.try_reserve() else {
+        let Ok(permit) = self.notes.try_reserve() else {
             to.drop_one();
             return;
         };
-        listener.send(Note {
+        permit.send(Note {
             to: to.clone(),
             time: clock::now(),
             question: replied.question.to_vec(),

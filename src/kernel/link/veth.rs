@@ -147,7 +147,10 @@ fn settle(socket: &Netlink, ifname: &IfName) {
 /// Removes and adds default routes in a container. A namespace, route or interface that no longer exists is no error,
 /// and neither is a route that exists already.
 pub fn change_default_routes(netns: &Netns, remove: &[DefaultRoute], add: &[DefaultRoute]) -> Result<(), KernelError> {
-    let Ok(namespace) = netns::open_exactly(netns) else { return Ok(()) };
+    let namespace = match netns::open_exactly(netns) {
+        Err(KernelError::NoNetns { .. }) => return Ok(()),
+        opened => opened?,
+    };
     let on = netns.path.display();
     let names: Vec<IfName> = remove.iter().chain(add).map(|route| route.ifname.clone()).collect();
     let visit = netns::visit(namespace, move || {

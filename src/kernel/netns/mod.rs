@@ -89,6 +89,15 @@ pub fn open_exactly(netns: &Netns) -> Result<File, KernelError> {
     Ok(file)
 }
 
+/// Whether that very namespace is no longer at its path. Not so for one that cannot be opened for now.
+pub fn is_gone(netns: &Netns) -> bool {
+    open_exactly(netns).is_err_and(|error| is_absence(&error))
+}
+
+fn is_absence(error: &KernelError) -> bool {
+    matches!(error, KernelError::NoNetns { .. })
+}
+
 /// The error for a different namespace at the path.
 pub fn another(netns: &Netns) -> KernelError {
     none(&netns.path, "another network namespace is there now")
@@ -106,8 +115,7 @@ pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
 pub fn alive(netns: &Netns) -> bool {
     let file = match open_exactly(netns) {
         Ok(file) => file,
-        Err(KernelError::NoNetns { .. }) => return false,
-        Err(_) => return true,
+        Err(error) => return !is_absence(&error),
     };
     if netns.id.cookie.is_none() {
         return true;

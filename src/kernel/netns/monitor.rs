@@ -78,7 +78,7 @@ impl NetnsWatch {
     pub fn add(&self, netns: &Netns) -> Result<bool, KernelError> {
         let look = "see `ulimit -n` and fs.inotify.max_user_watches";
         self.0.add(netns).map_err(failed("watch the namespace", netns.path.display(), look))?;
-        let there = netns::open_exactly(netns).is_ok();
+        let there = !netns::is_gone(netns);
         if !there {
             self.remove(netns);
         }
@@ -175,7 +175,7 @@ impl Shared {
     /// Whether the watched namespace is no longer at its path; if so, the watch is removed.
     fn is_gone(&self, path: &Path) -> bool {
         let mut watched = self.lock();
-        let gone = watched.spaces.get(path).is_some_and(|space| netns::open_exactly(&space.netns).is_err());
+        let gone = watched.spaces.get(path).is_some_and(|space| netns::is_gone(&space.netns));
         if gone {
             self.remove(&mut watched, path);
         }

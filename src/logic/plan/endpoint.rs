@@ -33,12 +33,9 @@ pub fn attach(
     let difference = Difference::of(desired, change);
     let vacant: Vec<HostPort> =
         target::unheld_ports(change.after).difference(&target::unheld_ports(change.before)).copied().collect();
-    let ports = difference.hold.iter().chain(&vacant).filter(|port| port.protocol != Protocol::Tcp);
-    let stale = ports.map(|port| Flows::To(*port)).collect();
-    let mut steps = vec![
-        Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
-        Step::Hold(difference.hold),
-    ];
+    let changed = difference.hold.iter().chain(&vacant).filter(|port| port.protocol != Protocol::Tcp);
+    let stale = changed.map(|port| Flows::To(*port)).collect();
+    let mut steps = ports(endpoint, vacant, difference.hold);
     steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Attach(Box::new(link))));
     // Done each time, because another program may have recreated its interface since.
     steps.extend(target::adopted_link(network, endpoint).cloned().map(Step::Adopt));
@@ -65,10 +62,7 @@ pub fn address(
     let moved = !difference.remove.is_empty() || !difference.add.is_empty();
     let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
     let flows = flows.map(|port| Flows::To(*port)).collect();
-    let mut steps = vec![
-        Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() },
-        Step::Hold(difference.hold),
-    ];
+    let mut steps = ports(endpoint, vacant, difference.hold);
     steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Address(Box::new(link))));
     let (old, new) = (target::default_routes(change.before), target::default_routes(change.after));
     steps.push(Step::DefaultRoutes {
@@ -81,6 +75,11 @@ pub fn address(
     steps.extend(resolv_conf.step(Some(endpoint)));
     steps.retain(|step| !step.is_noop());
     steps
+}
+
+/// Takes the ports. Those of attachments are only checked: their runtime may bind them itself.
+fn ports(endpoint: &Endpoint, vacant: Vec<HostPort>, hold: Vec<HostPort>) -> Vec<Step> {
+    vec![Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(hold)]
 }
 
 /// Removes what belongs to the `gone` endpoints, of all these containers together.

@@ -29,11 +29,11 @@ impl Forwarding {
         // Explained before asking: asking changes the health of the upstreams and thereby their order.
         let notes = forwarder.explain(client, &question).map(|explained| notes(&explained)).unwrap_or_default();
         match forwarder.take_permit(client, &question) {
-            Ok(listener) => {
+            Ok(permit) => {
                 // In a task of its own: other clients may wait for the same answer after this requester has gone.
                 let handler = self.0.clone();
                 let told = tokio::spawn(async move {
-                    let _place = listener;
+                    let _permit = permit;
                     handler.forwarder().ask(client, &question).await
                 });
                 match told.await {

@@ -96,7 +96,7 @@ impl ReplySlot {
 /// A question that waits for its answer. Dropping it ends the wait.
 #[derive(Debug)]
 pub(super) struct Pending {
-    socket_of_pool: Arc<PoolSocket>,
+    pool_socket: Arc<PoolSocket>,
     id: u16,
 }
 
@@ -136,28 +136,28 @@ impl UdpPool {
         any_case: bool,
         reply_slot: &Arc<ReplySlot>,
     ) -> io::Result<Pending> {
-        let socket_of_pool = self.socket_of_pool().await?;
+        let pool_socket = self.pool_socket().await?;
         let pending =
-            socket_of_pool.wait(Waiting { question: question.clone(), any_case, reply_slot: reply_slot.clone() })?;
+            pool_socket.wait(Waiting { question: question.clone(), any_case, reply_slot: reply_slot.clone() })?;
         message[..2].copy_from_slice(&pending.id.to_be_bytes());
-        pending.socket_of_pool.shared.socket.send(message).await?;
+        pending.pool_socket.shared.socket.send(message).await?;
         Ok(pending)
     }
 
     /// Chooses one of the sockets, and opens it if necessary.
-    async fn socket_of_pool(&self) -> io::Result<Arc<PoolSocket>> {
+    async fn pool_socket(&self) -> io::Result<Arc<PoolSocket>> {
         let place = rand::random_range(0..SOCKETS);
-        if let Some(socket_of_pool) = self.open()[place].as_ref().filter(|socket_of_pool| socket_of_pool.is_fit()) {
-            return Ok(socket_of_pool.clone());
+        if let Some(pool_socket) = self.open()[place].as_ref().filter(|pool_socket| pool_socket.is_fit()) {
+            return Ok(pool_socket.clone());
         }
         let socket = match self.within.clone() {
             None => connected(self.to).await?,
             Some(within) => UdpSocket::from_std(tokio::task::spawn_blocking(move || within.udp()).await??)?,
         };
-        let socket_of_pool = Arc::new(PoolSocket::open(socket));
+        let pool_socket = Arc::new(PoolSocket::open(socket));
         // The questions that wait in the old socket keep it open until they are answered.
-        self.open()[place] = Some(socket_of_pool.clone());
-        Ok(socket_of_pool)
+        self.open()[place] = Some(pool_socket.clone());
+        Ok(pool_socket)
     }
 
     fn open(&self) -> MutexGuard<'_, [Option<Arc<PoolSocket>>; SOCKETS]> {
@@ -200,7 +200,7 @@ impl PoolSocket {
         all.insert(id, waiting);
         self.asked.fetch_add(1, Ordering::Relaxed);
         drop(all);
-        Ok(Pending { socket_of_pool: self.clone(), id })
+        Ok(Pending { pool_socket: self.clone(), id })
     }
 }
 
@@ -212,7 +212,7 @@ impl Drop for PoolSocket {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        let mut waiting = self.socket_of_pool.shared.waiting();
+        let mut waiting = self.pool_socket.shared.waiting();
         waiting.remove(&self.id);
         if waiting.capacity() > ROOMY && waiting.len() < waiting.capacity() / 8 {
             let most = waiting.len() * 2;
