@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine;
 use crate::engine::Engine;
@@ -134,7 +134,7 @@ pub fn build(
     listeners: Listeners,
     descriptors: u64,
 ) -> Result<Bound, AppError> {
-    let dns = dns::Config { room: Room::of(descriptors), ..name_service(&config.dns)? };
+    let dns = dns::Config { room: Capacity::of(descriptors), ..name_service(&config.dns)? };
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));

@@ -9,9 +9,9 @@ const RESERVE: u64 = 512;
 /// The descriptors available to connections. The kernel assigns the lowest free number, so a number shows how many are
 /// in use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room(u64);
+pub struct Capacity(u64);
 
-impl Room {
+impl Capacity {
     /// For a process with this limit of descriptors. The reserve is at most half of it.
     pub fn of(limit: u64) -> Self {
         Self(limit - RESERVE.min(limit / 2))
@@ -23,7 +23,7 @@ impl Room {
     }
 }
 
-impl Default for Room {
+impl Default for Capacity {
     /// Unlimited.
     fn default() -> Self {
         Self(u64::MAX)
@@ -37,8 +37,8 @@ mod tests {
     #[test]
     fn some_are_left() {
         for (limit, last) in [(1024, 511), (512, 255), (1_048_576, 1_048_063)] {
-            assert!(Room::of(limit).has(last) && !Room::of(limit).has(last + 1), "{limit}");
+            assert!(Capacity::of(limit).has(last) && !Capacity::of(limit).has(last + 1), "{limit}");
         }
-        assert!(Room::default().has(RawFd::MAX));
+        assert!(Capacity::default().has(RawFd::MAX));
     }
 }

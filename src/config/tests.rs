@@ -131,8 +131,8 @@ fn check_and_show_say_one_thing_each() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("netd.toml");
     std::fs::write(&file, "log = \"warn\"\n").unwrap();
-    let said = command(&ConfigVerb::Check { file: file.clone() }, None).unwrap();
-    assert_eq!(said, format!("{} is good\n", file.display()));
+    let message = command(&ConfigVerb::Check { file: file.clone() }, None).unwrap();
+    assert_eq!(message, format!("{} is good\n", file.display()));
     let daemon = DaemonArgs { config: Some(file), ..DaemonArgs::default() };
     let shown = command(&ConfigVerb::Show { daemon, format: crate::faces::cli::Format::default() }, None).unwrap();
     assert!(shown.contains("log = \"warn\"") && shown.contains("[pools]"), "{shown}");

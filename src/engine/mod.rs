@@ -39,7 +39,7 @@ use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::request::{
-    AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, InterfaceSource, NetworkSpec, Place, Target,
+    AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, ContainerRef, InterfaceSource, NetnsRef, NetworkSpec,
 };
 use crate::runtimes::Runtimes;
 use crate::store::Store;
@@ -201,12 +201,13 @@ impl Handle {
     /// the runtimes on this host. The last search may take long and therefore runs outside the engine's thread.
     pub async fn connect(&self, spec: ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let first = self.ask(|reply| Command::Connect(Box::new(spec.clone()), reply)).await;
-        let Err(Error::Refused(Refusal::NoSuchContainer { name, mut looked })) = first else { return first };
+        let Err(Error::Refused(Refusal::NoSuchContainer { name, mut searched })) = first else { return first };
         let (found, asked) = self.runtimes.find(&name).await;
-        looked.extend(asked);
-        let Some(found) = found else { return Err(Refusal::NoSuchContainer { name, looked }.into()) };
-        let target = Target { container: found.name, place: Some(Place::OfEngine(found.pid)), id: Some(found.id) };
-        self.ask(|reply| Command::Connect(Box::new(ConnectSpec { target, ..spec }), reply)).await
+        searched.extend(asked);
+        let Some(found) = found else { return Err(Refusal::NoSuchContainer { name, searched }.into()) };
+        let container =
+            ContainerRef { name: found.name, netns: Some(NetnsRef::OfEngine(found.pid)), id: Some(found.id) };
+        self.ask(|reply| Command::Connect(Box::new(ConnectSpec { container, ..spec }), reply)).await
     }
 
     /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are removed.

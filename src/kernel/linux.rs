@@ -120,7 +120,7 @@ impl Kernel for Linux {
             Step::Address(link) => container::add(link),
             Step::RemoveAddresses(link) => container::remove(link),
             Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
-            Step::Shape(shaping) => tc::shape(&mut self.netlink, &self.sysctl, shaping),
+            Step::Shape(shaping) => tc::limit(&mut self.netlink, &self.sysctl, shaping),
             Step::Unshape(shapings) => tc::unshape(&mut self.netlink, shapings),
             Step::DefaultRoutes { netns, remove, add } => veth::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),

@@ -214,12 +214,12 @@ pub enum Refusal {
         network: NetworkName,
     },
     /// No container has that name.
-    #[error("no container {name:?}: looked at {}", .looked.join(", "))]
+    #[error("no container {name:?}: looked at {}", .searched.join(", "))]
     NoSuchContainer {
         /// The given name.
         name: String,
         /// The places that were searched.
-        looked: Vec<String>,
+        searched: Vec<String>,
     },
     /// A name or alias denotes another container by its network.
     #[error("{what} {name} is the name of container {holder} on network {network}: choose another")]

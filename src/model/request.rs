@@ -74,18 +74,18 @@ impl NetworkSpec {
 
 /// The container, as the user specified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Target {
-    /// A name, an id, or a unique prefix of an id; with `place`, the name that the container gets.
-    pub container: String,
+pub struct ContainerRef {
+    /// A name, an id, or a unique prefix of an id; with `netns`, the name that the container gets.
+    pub name: String,
     /// The location of its network namespace, if the user gave it.
-    pub place: Option<Place>,
+    pub netns: Option<NetnsRef>,
     /// The id that a runtime reported; refused if a living container in another namespace has it. `None`: random.
     pub id: Option<ContainerId>,
 }
 
 /// A network namespace, as the user specified it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum NetnsRef {
     /// A path to a namespace file; absolute.
     Path(PathBuf),
     /// A process in it.
@@ -100,7 +100,7 @@ pub struct ConnectSpec {
     /// Name or id of the network.
     pub network: String,
     /// The container.
-    pub target: Target,
+    pub container: ContainerRef,
     /// `-p`.
     pub ports: Vec<PortSpec>,
     /// `--ip`.

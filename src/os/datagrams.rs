@@ -262,9 +262,9 @@ mod tests {
                 assert_eq!(sources[0], one.local_addr().unwrap());
                 assert_eq!(batch.send(&server), 0);
                 for (client, expected) in [(&one, &b"one"[..]), (&two, b"two")] {
-                    let mut said = [0; 16];
-                    let length = client.recv(&mut said).unwrap();
-                    assert_eq!(&said[..length], expected);
+                    let mut received = [0; 16];
+                    let length = client.recv(&mut received).unwrap();
+                    assert_eq!(&received[..length], expected);
                 }
             }
         }
@@ -313,9 +313,9 @@ mod tests {
         unsafe { (*odd).ss_family = libc::AF_UNIX as libc::sa_family_t };
         assert_eq!(batch.send(&server), 1);
         for expected in [b"1", b"3"] {
-            let mut said = [0];
-            client.recv(&mut said).unwrap();
-            assert_eq!(&said, expected);
+            let mut received = [0];
+            client.recv(&mut received).unwrap();
+            assert_eq!(&received, expected);
         }
     }
 }

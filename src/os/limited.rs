@@ -32,18 +32,18 @@ pub fn run(words: &[&str], input: &str) -> io::Result<Output> {
         _ => error,
     })?;
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let (tell, told) = channel();
+    let (sender, receiver) = channel();
     let input = input.as_bytes().to_vec();
     // These threads end with the program, which closes its pipes. A program that exits early closes them too; its own
     // message is then more useful.
     Builder::new().name("feed".into()).spawn(move || stdin.map(|mut stdin| stdin.write_all(&input)))?;
-    let complaints = tell.clone();
+    let complaints = sender.clone();
     Builder::new().name("collect".into()).spawn(move || complaints.send((false, collect(stderr))))?;
-    Builder::new().name("collect".into()).spawn(move || tell.send((true, collect(stdout))))?;
+    Builder::new().name("collect".into()).spawn(move || sender.send((true, collect(stdout))))?;
     let mut outputs = [Vec::new(), Vec::new()];
     let deadline = crate::base::deadline::Deadline::after(PATIENCE);
     for _ in 0..2 {
-        match told.recv_timeout(deadline.remaining().unwrap_or_default()) {
+        match receiver.recv_timeout(deadline.remaining().unwrap_or_default()) {
             Ok((out, bytes)) => outputs[usize::from(out)] = bytes?,
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
                 // It may have exited in the meantime.
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_it_says_and_how_it_ends_is_told() {
+    fn output_and_exit_status_are_returned() {
         let output = run(&["sh", "-c", "cat; echo no >&2; exit 3"], "in").unwrap();
         assert_eq!((output.success, output.stdout, output.stderr), (false, b"in".to_vec(), b"no\n".to_vec()));
         let error = run(&["no-such-program"], "").err().unwrap();

@@ -49,7 +49,7 @@ impl Precedence {
     }
 
     /// Gives up or takes the precedence, depending on the thread's usage. That thread must call it often.
-    pub fn look(&mut self) {
+    pub fn update(&mut self) {
         let Some(first) = self.first else { return };
         self.calls += 1;
         if !self.calls.is_multiple_of(CALLS) {
@@ -61,11 +61,11 @@ impl Precedence {
             return;
         }
         let used = processor_time();
-        let wanted = comes_first(first, used.saturating_sub(self.used), passed);
+        let next = comes_first(first, used.saturating_sub(self.used), passed);
         (self.began, self.used) = (now, used);
         // A refused change is tried again in the next window.
-        if wanted != first && (if wanted { before_all() } else { by_default(Some(SOON)) }).is_ok() {
-            self.first = Some(wanted);
+        if next != first && (if next { before_all() } else { by_default(Some(SOON)) }).is_ok() {
+            self.first = Some(next);
         }
     }
 }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn who_takes_much_steps_back_until_it_takes_little() {
-        let said = std::thread::spawn(|| {
+        let scheduled = std::thread::spawn(|| {
             let (mut claimed, done) = Precedence::claim();
             if done.is_err() {
                 return None;
@@ -141,7 +141,7 @@ mod tests {
             let mut after = |used: Duration| {
                 claimed.began = monotonic::now() - WINDOW;
                 claimed.used = processor_time().saturating_sub(used);
-                (0..CALLS).for_each(|_| claimed.look());
+                (0..CALLS).for_each(|_| claimed.update());
                 scheduled()
             };
             // A thread's processor time begins at zero: it must have used some.
@@ -151,7 +151,7 @@ mod tests {
             Some([after(4 * WINDOW), after(Duration::ZERO)])
         });
         // Without privileges there is no precedence to give up.
-        let Some([busy, calm]) = said.join().unwrap() else { return };
+        let Some([busy, calm]) = scheduled.join().unwrap() else { return };
         assert_eq!((busy.1.as_str(), calm.1.as_str()), ("0", "2"));
         assert_eq!(busy.0, "-10");
     }

@@ -76,11 +76,11 @@ fn feed(input: Option<impl Write>, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn collect(output: Option<impl Read>) -> io::Result<Vec<u8>> {
-    let mut kept = Vec::new();
-    let Some(mut output) = output else { return Ok(kept) };
-    output.by_ref().take(OUTPUT_MAX as u64).read_to_end(&mut kept)?;
+    let mut collected = Vec::new();
+    let Some(mut output) = output else { return Ok(collected) };
+    output.by_ref().take(OUTPUT_MAX as u64).read_to_end(&mut collected)?;
     io::copy(&mut output, &mut io::sink())?;
-    Ok(kept)
+    Ok(collected)
 }
 
 /// The first regular file with that name in the folders of a colon-separated list (`CNI_PATH`). A name with a slash is
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn how_it_ends_and_what_it_says_is_told() {
+    fn exit_status_and_output_are_returned() {
         let output = shell("echo out; echo err >&2; exit 7");
         assert_eq!(output, Output { code: Some(7), stdout: b"out\n".into(), stderr: b"err\n".into() });
         assert_eq!(shell("kill -9 $$").code, None);

@@ -24,7 +24,7 @@ const SOCKETS: [(&str, &str); 2] = [("Docker", "/var/run/docker.sock"), ("Podman
 
 /// A running container of a runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct FoundContainer {
     /// The runtime's id.
     pub id: ContainerId,
     /// The runtime's name for it.
@@ -34,7 +34,7 @@ pub struct Found {
 }
 
 /// The result of a search, and each place that was searched with the finding there.
-pub type Search<'a> = Pin<Box<dyn Future<Output = (Option<Found>, Vec<String>)> + Send + 'a>>;
+pub type Search<'a> = Pin<Box<dyn Future<Output = (Option<FoundContainer>, Vec<String>)> + Send + 'a>>;
 
 /// The networks of other programs.
 pub type Networks<'a> = Pin<Box<dyn Future<Output = Vec<ForeignNetwork>> + Send + 'a>>;
@@ -67,15 +67,15 @@ impl Default for Sockets {
 impl Runtimes for Sockets {
     fn find<'a>(&'a self, name: &'a str) -> Search<'a> {
         Box::pin(async move {
-            let mut looked = Vec::new();
+            let mut searched = Vec::new();
             for (runtime, socket) in &self.sockets {
-                let seen = match ask(socket, name).await {
-                    Ok(found) => return (Some(found), looked),
-                    Err(seen) => seen,
+                let answer = match ask(socket, name).await {
+                    Ok(found) => return (Some(found), searched),
+                    Err(answer) => answer,
                 };
-                looked.push(format!("{runtime} at {} ({seen})", socket.display()));
+                searched.push(format!("{runtime} at {} ({answer})", socket.display()));
             }
-            (None, looked)
+            (None, searched)
         })
     }
 
@@ -83,10 +83,10 @@ impl Runtimes for Sockets {
         Box::pin(async move {
             let files = self.files.clone();
             let files = tokio::task::spawn_blocking(move || files.read());
-            let told = join_all(self.sockets.iter().map(|(runtime, socket)| networks_of(runtime, socket)));
-            let (files, told) = tokio::join!(files, told);
+            let reported = join_all(self.sockets.iter().map(|(runtime, socket)| networks_of(runtime, socket)));
+            let (files, reported) = tokio::join!(files, reported);
             // A reader that panicked contributes nothing.
-            networks::together(told.into_iter().flatten().collect(), files.unwrap_or_default())
+            networks::together(reported.into_iter().flatten().collect(), files.unwrap_or_default())
         })
     }
 }
@@ -125,7 +125,7 @@ async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
 }
 
 /// Returns the container, or a description of what was found instead.
-async fn ask(socket: &Path, name: &str) -> Result<Found, String> {
+async fn ask(socket: &Path, name: &str) -> Result<FoundContainer, String> {
     if !socket.exists() {
         return Err("not there".into());
     }
@@ -146,7 +146,7 @@ async fn ask(socket: &Path, name: &str) -> Result<Found, String> {
     let pid = pid.ok_or("knows it, but it is not running")?;
     let id = container.id.and_then(|id| id.parse().ok()).ok_or("knows it, but gave no usable id")?;
     let given = container.name.unwrap_or_default();
-    Ok(Found { id, name: given.trim_start_matches('/').to_owned(), pid })
+    Ok(FoundContainer { id, name: given.trim_start_matches('/').to_owned(), pid })
 }
 
 /// No runtimes at all.

@@ -78,9 +78,9 @@ impl Defined {
 
 /// The networks that runtimes reported and files define, without those whose names netd's plugin uses: there netd's
 /// network replaces them.
-pub(crate) fn together(told: Vec<ForeignNetwork>, defined: Defined) -> Vec<ForeignNetwork> {
+pub(crate) fn together(reported: Vec<ForeignNetwork>, defined: Defined) -> Vec<ForeignNetwork> {
     let Defined { networks, ours } = defined;
-    let mut all = told;
+    let mut all = reported;
     all.extend(networks);
     all.retain(|network| !ours.contains(&network.name));
     all
@@ -181,11 +181,11 @@ mod tests {
     fn our_plugin_stands_in_the_place_of_the_network_of_its_name() {
         let ours = r#"{"name":"podman","plugins":[{"type":"netd-cni","subnets":["10.88.0.0/16"]}]}"#;
         let (_root, files) = written(&[("cni/87-podman.conflist", BRIDGE), ("cni/10-podman.conflist", ours)]);
-        let told = |name: &str| ForeignNetwork {
+        let reported = |name: &str| ForeignNetwork {
             whose: format!("Podman's network {name}"),
             name: name.into(),
             subnets: vec!["10.88.0.0/16".parse().unwrap()],
         };
-        assert_eq!(shown(&together(vec![told("podman"), told("other")], files.read())), ["other 10.88.0.0/16"]);
+        assert_eq!(shown(&together(vec![reported("podman"), reported("other")], files.read())), ["other 10.88.0.0/16"]);
     }
 }

@@ -23,8 +23,8 @@ impl World {
             .endpoints()
             .map(|endpoint| {
                 let of_pod = endpoint.owner.is_some();
-                let place = if of_pod { endpoint.ifname.to_string() } else { endpoint.network.to_string() };
-                (endpoint.container.name.to_string(), place)
+                let netns = if of_pod { endpoint.ifname.to_string() } else { endpoint.network.to_string() };
+                (endpoint.container.name.to_string(), netns)
             })
             .collect();
         let meant: BTreeSet<(String, String)> = self

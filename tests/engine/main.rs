@@ -18,7 +18,9 @@ use netd::model::bandwidth::{Bandwidth, Rate};
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::network::DnsListen;
 use netd::model::publication::PortSpec;
-use netd::model::request::{AddressSpec, AttachSpec, AttachmentKey, ConnectSpec, InterfaceSource, NetworkSpec, Target};
+use netd::model::request::{
+    AddressSpec, AttachSpec, AttachmentKey, ConnectSpec, ContainerRef, InterfaceSource, NetworkSpec,
+};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use proptest::prelude::*;
@@ -314,7 +316,7 @@ impl World {
         });
         let spec = ConnectSpec {
             network: NETWORKS[network].into(),
-            target: Target { container: CONTAINERS[container].into(), place: None, id: None },
+            container: ContainerRef { name: CONTAINERS[container].into(), netns: None, id: None },
             ports: port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
             ip: asked.and_then(|ip| match ip {
                 std::net::IpAddr::V4(ip) => Some(ip),

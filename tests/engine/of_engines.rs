@@ -5,7 +5,7 @@ use std::path::Path;
 use netd::kernel::netns_of_process;
 use netd::model::endpoint::Endpoint;
 use netd::model::host::step::DefaultRoute;
-use netd::model::request::Place;
+use netd::model::request::NetnsRef;
 
 use super::*;
 
@@ -19,10 +19,16 @@ fn world() -> World {
     world
 }
 
-fn connect(world: &World, network: &str, container: &str, place: Option<Place>, ifname: Option<&str>) -> Arc<Endpoint> {
+fn connect(
+    world: &World,
+    network: &str,
+    container: &str,
+    netns: Option<NetnsRef>,
+    ifname: Option<&str>,
+) -> Arc<Endpoint> {
     let spec = ConnectSpec {
         network: network.into(),
-        target: Target { container: container.into(), place, id: None },
+        container: ContainerRef { name: container.into(), netns, id: None },
         ports: Vec::new(),
         ip: None,
         ip6: None,
@@ -51,8 +57,8 @@ fn its_interface_and_default_route_are_not_those_that_the_engine_wants() {
     let inode = world.fake.world().namespaces[&path];
     let own = DefaultRoute { ifname: "eth0".parse().unwrap(), gateway: "172.17.0.1".parse().unwrap(), metric: None };
     world.fake.world().routes.insert(inode, vec![own]);
-    let place = || Some(Place::OfEngine(4711));
-    assert_eq!(connect(&world, "net1", "docked", place(), None).ifname.as_str(), "nd0");
+    let netns = || Some(NetnsRef::OfEngine(4711));
+    assert_eq!(connect(&world, "net1", "docked", netns(), None).ifname.as_str(), "nd0");
     assert_eq!(connect(&world, "net2", "docked", None, None).ifname.as_str(), "nd1");
     let both = [("eth0".to_owned(), None), ("nd0".to_owned(), Some(2048))];
     assert_eq!(routes(&world, &path), both, "the engine's, and one behind it");
@@ -71,8 +77,8 @@ fn a_namespace_of_an_engine_is_known_by_what_the_kernel_tells() {
     let inode = world.fake.world().namespaces[Path::new("/run/netns/netns-1")];
     world.fake.world().of_engines.insert(inode);
     assert_eq!(connect(&world, "net1", "netns-1", None, None).ifname.as_str(), "nd0");
-    let place = Some(Place::Path("/run/netns/web".into()));
-    assert_eq!(connect(&world, "net1", "site", place, None).ifname.as_str(), "eth0", "nobody's but netd's");
+    let netns = Some(NetnsRef::Path("/run/netns/web".into()));
+    assert_eq!(connect(&world, "net1", "site", netns, None).ifname.as_str(), "eth0", "nobody's but netd's");
     assert_eq!(routes(&world, Path::new("/run/netns/web")), [("eth0".to_owned(), None)]);
 }
 
@@ -88,9 +94,9 @@ fn beside_a_resolver_of_its_engine_it_asks_within() {
     let inode = |pid| world.fake.world().namespaces[&netns_of_process(pid)];
     let resolvers = BTreeSet::from([inode(1), inode(3)]);
     world.fake.world().resolvers = resolvers;
-    connect(&world, "net1", "one", Some(Place::OfEngine(1)), None);
-    connect(&world, "net1", "two", Some(Place::OfEngine(2)), None);
-    connect(&world, "apart", "three", Some(Place::OfEngine(3)), None);
+    connect(&world, "net1", "one", Some(NetnsRef::OfEngine(1)), None);
+    connect(&world, "net1", "two", Some(NetnsRef::OfEngine(2)), None);
+    connect(&world, "apart", "three", Some(NetnsRef::OfEngine(3)), None);
     let inside = world.fake.world().inside.clone();
     let within: Vec<_> = inside.iter().map(|(inode, inside)| (*inode, inside.beside, inside.gateways.len())).collect();
     assert_eq!(within, [(inode(1), true, 0)], "not where the user says gateway; nothing else is led there");

@@ -14,10 +14,10 @@ use crate::lab::{
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        skippable("rank_42 host access: bridge-nf-call-iptables 0", |lab| matrix(lab, "0")),
-        skippable("rank_42 host access: bridge-nf-call-iptables 1", |lab| matrix(lab, "1")),
-        trial("rank_42 host access: link-local addresses of the host are closed, whoever listens there", link_local),
-        trial("rank_42 host access: goes with its network, and comes back after a crash", comes_and_goes),
+        skippable("host access: bridge-nf-call-iptables 0", |lab| matrix(lab, "0")),
+        skippable("host access: bridge-nf-call-iptables 1", |lab| matrix(lab, "1")),
+        trial("host access: link-local addresses of the host are closed, whoever listens there", link_local),
+        trial("host access: goes with its network, and comes back after a crash", comes_and_goes),
     ]
 }
 

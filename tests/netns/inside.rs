@@ -14,9 +14,9 @@ use crate::lab::{Dig, Lab, Proto, Server, ask, daemon, run, skippable, trial, un
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("inside: rank_30_input_policy_drops_everything", policy_before),
-        trial("inside: rank_30_input_policy_is_switched_on_later", policy_later),
-        skippable("inside: rank_30_input_policy_of_iptables", policy_of_iptables),
+        trial("inside: input policy drops everything", policy_before),
+        trial("inside: input policy is switched on later", policy_later),
+        skippable("inside: input policy of iptables", policy_of_iptables),
         trial("inside: a network that the host is not on", isolated),
         trial("inside: where the user says so, beside a server of the container's own", asked_for),
         trial("inside: a container that changes its networks is never taken for another", changes),

@@ -8,9 +8,9 @@ use crate::lab::{Dig, HOST4, Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("listening: rank_30_another_server_has_port_53", taken_before),
-        trial("listening: rank_30_another_server_takes_port_53_later", taken_later),
-        trial("listening: rank_30_a_published_server_on_port_53", published),
+        trial("listening: another server has port 53", taken_before),
+        trial("listening: another server takes port 53 later", taken_later),
+        trial("listening: a published server on port 53", published),
         trial("listening: the host asks at a gateway, and port 53 can be taken on purpose", from_the_host),
     ]
 }

@@ -23,6 +23,7 @@ mod limits;
 mod listening;
 mod main_job;
 mod matrix;
+mod name_service;
 mod names;
 mod networks;
 mod of_engines;
@@ -30,7 +31,6 @@ mod one_namespace;
 mod port_shown;
 mod port_specs;
 mod publishing;
-mod ranks;
 mod resolved;
 mod resolvers;
 mod restart;
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         port_specs::trials(),
         names::trials(),
         claims::trials(),
-        ranks::trials(),
+        name_service::trials(),
         listening::trials(),
         strangers::trials(),
         inside::trials(),

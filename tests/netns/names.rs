@@ -11,7 +11,7 @@ use crate::lab::{Dig, Lab, Proto, Server, ask, trial, until};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("names: every form of a name", forms),
-        trial("rank_54 names: PTR of container and gateway addresses, the container's own name first", pointers),
+        trial("names: PTR of container and gateway addresses, the container's own name first", pointers),
         trial("names: a name without that type is NOERROR with SOA, an unknown one NXDOMAIN", negative),
         trial("names: only the networks the client shares", shared_networks),
         trial("names: an alias of two containers answers with both", shared_alias),

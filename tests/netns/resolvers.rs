@@ -23,12 +23,12 @@ const OTHER_TYPES: [&str; 7] = ["AAAA", "MX", "TXT", "SRV", "HTTPS", "CAA", "NAP
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("names: rank_7_no_answer_is_lost_or_wrong_while_containers_come_and_go", churn),
-        trial("names: rank_8_other_types_of_a_known_name_by_dig_and_kdig", other_types),
-        trial("names: rank_8_getaddrinfo_of_glibc_and_busybox", glibc),
-        skippable("names: rank_8_getaddrinfo_of_musl", musl),
-        trial("names: rank_23_no_ndots_makes_a_search_domain_win", ndots),
-        trial("names: rank_29_dig_and_kdig_over_udp_and_tcp", transports),
+        trial("names: no answer is lost or wrong while containers come and go", churn),
+        trial("names: other types of a known name by dig and kdig", other_types),
+        trial("names: getaddrinfo of glibc and busybox", glibc),
+        skippable("names: getaddrinfo of musl", musl),
+        trial("names: no ndots makes a search domain win", ndots),
+        trial("names: dig and kdig over udp and tcp", transports),
     ]
 }
 

@@ -13,9 +13,9 @@ use crate::lab::{Dig, Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("rank_45_metrics: curl tells how many queries were answered how, and from where", metrics),
-        trial("rank_45_query_log: switched on, shown, followed, switched off, gone with the container", query_log),
-        trial("rank_44_resolve: says which network, which upstream, cached or not, and why not", explanations),
+        trial("telemetry: metrics: curl tells how many queries were answered how, and from where", metrics),
+        trial("telemetry: query log: switched on, shown, followed, switched off, gone with the container", query_log),
+        trial("telemetry: resolve: says which network, which upstream, cached or not, and why not", explanations),
     ]
 }
 

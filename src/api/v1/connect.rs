@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use super::parse;
 use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::PortSpec;
-use crate::model::request::{ConnectSpec, Place, Target};
+use crate::model::request::{ConnectSpec, ContainerRef, NetnsRef};
 use crate::model::{Invalid, publication};
 
 /// A container to connect to a network.
@@ -99,18 +99,18 @@ pub struct PortObject {
 impl Connect {
     /// Parses the request for the network of that name or id.
     pub fn into_spec(self, network: &str) -> Result<ConnectSpec, Invalid> {
-        let place = place(self.netns, self.pid)?;
-        let container = match &place {
+        let netns = netns(self.netns, self.pid)?;
+        let container = match &netns {
             Some(_) => resolvable(&self.container, self.id.as_deref())?,
             None => parse::container_reference(&self.container)?,
         };
-        if let (Some(id), None) = (&self.id, &place) {
+        if let (Some(id), None) = (&self.id, &netns) {
             return Err(Invalid::new("container id", id, "give netns or pid with it"));
         }
         let id = self.id.map(|id| id.parse()).transpose()?;
         Ok(ConnectSpec {
             network: parse::network_reference(network)?,
-            target: Target { container, place, id },
+            container: ContainerRef { name: container, netns, id },
             ports: publication::distinct(self.ports.iter().map(PortRequest::spec))?,
             ip: self.ip.map(|ip| parse::ipv4(&ip)).transpose()?,
             ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
@@ -133,7 +133,7 @@ fn resolvable(name: &str, id: Option<&str>) -> Result<String, Invalid> {
     Ok(parsed.into())
 }
 
-fn place(netns: Option<String>, pid: Option<u32>) -> Result<Option<Place>, Invalid> {
+fn netns(netns: Option<String>, pid: Option<u32>) -> Result<Option<NetnsRef>, Invalid> {
     match (netns, pid) {
         (Some(path), Some(pid)) => {
             Err(Invalid::new("network namespace", path, format!("process {pid} is given as well: choose one")))
@@ -141,12 +141,12 @@ fn place(netns: Option<String>, pid: Option<u32>) -> Result<Option<Place>, Inval
         (Some(path), None) if !path.starts_with('/') || path.contains(char::is_control) => {
             Err(Invalid::new("network namespace", path, "give its absolute path, as in /run/netns/web"))
         }
-        (Some(path), None) => Ok(Some(Place::Path(PathBuf::from(path)))),
+        (Some(path), None) => Ok(Some(NetnsRef::Path(PathBuf::from(path)))),
         // pid_t is signed; 0 would mean the daemon itself.
         (None, Some(pid)) if pid == 0 || i32::try_from(pid).is_err() => {
             Err(Invalid::new("process id", pid.to_string(), "use the id of a process in the container"))
         }
-        (None, Some(pid)) => Ok(Some(Place::Pid(pid))),
+        (None, Some(pid)) => Ok(Some(NetnsRef::Pid(pid))),
         (None, None) => Ok(None),
     }
 }
@@ -240,8 +240,8 @@ mod tests {
                 "dns":["9.9.9.9"]}"#,
         )
         .unwrap();
-        assert_eq!(spec.target.place, Some(Place::Pid(7)));
-        assert_eq!(spec.target.id.unwrap().as_str(), "abc");
+        assert_eq!(spec.container.netns, Some(NetnsRef::Pid(7)));
+        assert_eq!(spec.container.id.unwrap().as_str(), "abc");
         assert_eq!((spec.ip, spec.ip6), (Some([10, 0, 0, 5].into()), Some("fd00::5".parse().unwrap())));
         assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (2, "net0"));
         assert_eq!((spec.exposed[0].port, spec.labels["tier"].as_str()), (8080, "front"));

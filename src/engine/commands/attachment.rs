@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::engine::Error;
-use crate::engine::decide::attachment::Found;
+use crate::engine::decide::attachment::FoundInterface;
 use crate::engine::decide::{address, attachment, endpoint, names};
 use crate::engine::event::Change;
 use crate::engine::transaction::Transaction;
@@ -106,8 +106,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn make_whole(&mut self, endpoint: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Option<Arc<Endpoint>>, Error> {
         let key = endpoint.key();
         let network = self.find_network(key.network.as_str())?;
-        let looked = CheckSpec { mtu: Some(network.mtu), ..CheckSpec::of(spec) };
-        if self.kernel_difference(endpoint, &looked)?.is_none() {
+        let expected = CheckSpec { mtu: Some(network.mtu), ..CheckSpec::of(spec) };
+        if self.kernel_difference(endpoint, &expected)?.is_none() {
             return Ok(Some(endpoint.clone()));
         }
         if spec.interface == InterfaceSource::Found {
@@ -119,18 +119,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         // interface.
         let link = target::endpoint_link(&network, endpoint, &self.state.endpoints_of(&key.container));
         if let Some(link) = link.filter(|link| !link.addresses.is_empty())
-            && self.kernel_difference(endpoint, &looked)?.is_some()
+            && self.kernel_difference(endpoint, &expected)?.is_some()
             && let Err(error) = self.kernel.apply(&Step::Address(Box::new(link)))
         {
             tracing::debug!(%error, "addresses were not given back");
         }
-        if self.kernel_difference(endpoint, &looked)?.is_some() {
+        if self.kernel_difference(endpoint, &expected)?.is_some() {
             for step in self.anew_steps(&network, endpoint) {
                 self.kernel.apply(&step)?;
             }
         }
         self.publish();
-        match self.kernel_difference(endpoint, &looked)? {
+        match self.kernel_difference(endpoint, &expected)? {
             None => Ok(Some(endpoint.clone())),
             Some(part) => {
                 let container = endpoint.container.name.clone();
@@ -150,9 +150,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Whether the interface that another program made is still the one that netd adopted.
     fn is_as_adopted(&mut self, endpoint: &Endpoint) -> Result<bool, Error> {
-        let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
-        let end = seen.as_ref().and_then(|seen| seen.host_end.as_ref());
-        Ok(seen.as_ref().and_then(|seen| seen.mac) == Some(endpoint.mac)
+        let observed = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
+        let end = observed.as_ref().and_then(|observed| observed.host_end.as_ref());
+        Ok(observed.as_ref().and_then(|observed| observed.mac) == Some(endpoint.mac)
             && end.is_some_and(|end| end.name == endpoint.host_ifname))
     }
 
@@ -166,7 +166,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         requested: &mut EndpointSpec,
     ) -> Result<Container, Error> {
         let id = &spec.key.container;
-        let wanted = attachment::wanted_name(spec)?;
+        let wanted = attachment::requested_name(spec)?;
         if let Some(known) = self.state.desired.container(id).map(|attached| attached.container.clone()) {
             if known.netns.id == netns.id {
                 requested.aliases.extend(wanted.filter(|name| *name != known.name).as_ref().and_then(alias));
@@ -233,7 +233,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<Arc<Endpoint>, Error> {
         let ifname = &spec.key.ifname;
         let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
-        let seen = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
+        let observed = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
         let known = self.state.desired.network(&spec.network.name).filter(|known| known.is_adopted());
         let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
         // The host's facts are collected for the first container of a network only.
@@ -241,7 +241,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let facts = if all_known { None } else { Some(self.facts()?) };
         let of_host = facts.as_ref().map(|facts| facts.addresses.as_slice()).unwrap_or_default();
         let on_host = |ip: &IpAddr| trusted.contains(ip) || of_host.iter().any(|(address, _)| address.ip() == *ip);
-        let found: Found = attachment::found(spec, seen, on_host)?;
+        let found: FoundInterface = attachment::found(spec, observed, on_host)?;
         let new = (NetworkId::from_random(rand::random()), crate::base::clock::unix_seconds());
         let wanted = attachment::adopted_network(&self.state, &spec.network, &found, new)?;
         let known = self.state.desired.network(&wanted.name).cloned();

@@ -48,14 +48,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Some(format!("{} is another network namespace", spec.netns.display())));
         }
         let network = self.find_network(endpoint.network.as_str())?;
-        let Some(seen) = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)? else {
+        let Some(observed) = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)? else {
             return Ok(Some(format!("interface {} is gone", endpoint.ifname)));
         };
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let pair = drift::interface(&network, endpoint, spec, &seen)
-            .or_else(|| drift::addresses(endpoint, &spec.addresses, &seen))
-            .or_else(|| drift::routes(&network, endpoint, &all, &seen))
-            .or_else(|| drift::host_end(&network, endpoint, seen.host_end.as_ref()));
+        let pair = drift::interface(&network, endpoint, spec, &observed)
+            .or_else(|| drift::addresses(endpoint, &spec.addresses, &observed))
+            .or_else(|| drift::routes(&network, endpoint, &all, &observed))
+            .or_else(|| drift::host_end(&network, endpoint, observed.host_end.as_ref()));
         if let Some(drift) = pair {
             return Ok(Some(drift.to_string()));
         }
@@ -84,7 +84,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let own = endpoint.addresses.first()?.ip();
         let snapshot = self.snapshot.load();
         let kind = if own.is_ipv4() { RecordType::A } else { RecordType::Aaaa };
-        let told = |name: &String| match snapshot.resolve(Client::Address(own), name, kind) {
+        let resolves = |name: &String| match snapshot.resolve(Client::Address(own), name, kind) {
             Answer::A(addresses) => addresses.iter().any(|ip| IpAddr::V4(*ip) == own),
             Answer::Aaaa(addresses) => addresses.iter().any(|ip| IpAddr::V6(*ip) == own),
             _ => false,
@@ -92,7 +92,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         endpoint
             .dns_names()
             .iter()
-            .find(|name| !told(name))
+            .find(|name| !resolves(name))
             .map(|name| format!("DNS name {name} does not lead to {own}"))
     }
 }

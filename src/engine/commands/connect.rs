@@ -19,7 +19,7 @@ use crate::model::host::observed::HostFacts;
 use crate::model::ids::ContainerId;
 use crate::model::names::ContainerName;
 use crate::model::network::Network;
-use crate::model::request::{ConnectSpec, EndpointSpec, Place, Target};
+use crate::model::request::{ConnectSpec, ContainerRef, EndpointSpec, NetnsRef};
 use crate::store::{Record, Store};
 
 /// How often a connect retries with another free name or port before it fails.
@@ -28,7 +28,7 @@ const TRIES: usize = 64;
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(&spec.network)?;
-        self.create_endpoint(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.target))
+        self.create_endpoint(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.container))
     }
 
     /// Creates the requested endpoint. `who` identifies the container and is evaluated again for each try, because the
@@ -156,17 +156,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Finds the container: by the location that the user gave, among known containers, then among named network
     /// namespaces.
-    fn container(&mut self, target: &Target) -> Result<Container, Error> {
-        let text = target.container.as_str();
-        if let Some(place) = &target.place {
-            return self.container_at(target, place);
+    fn container(&mut self, container: &ContainerRef) -> Result<Container, Error> {
+        let text = container.name.as_str();
+        if let Some(netns_ref) = &container.netns {
+            return self.container_at(container, netns_ref);
         }
         if let Some(attached) = self.state.desired.exact_container(text) {
             return Ok(attached.container.clone());
         }
         let path = PathBuf::from("/run/netns").join(text);
-        let looked = vec!["containers that netd knows".to_owned(), path.display().to_string()];
-        let unknown = || Error::from(Refusal::NoSuchContainer { name: text.to_owned(), looked: looked.clone() });
+        let searched = vec!["containers that netd knows".to_owned(), path.display().to_string()];
+        let unknown = || Error::from(Refusal::NoSuchContainer { name: text.to_owned(), searched: searched.clone() });
         let name: ContainerName = text.parse().ok().filter(ContainerName::resolves).ok_or_else(unknown)?;
         match self.kernel.netns(&path) {
             Ok(netns) => {
@@ -186,16 +186,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn container_at(&mut self, target: &Target, place: &Place) -> Result<Container, Error> {
-        let name: ContainerName = target.container.parse().map_err(Refusal::from)?;
-        let path = match place {
-            Place::Path(path) => path.clone(),
-            Place::Pid(pid) | Place::OfEngine(pid) => netns_of_process(*pid),
+    fn container_at(&mut self, container: &ContainerRef, netns_ref: &NetnsRef) -> Result<Container, Error> {
+        let name: ContainerName = container.name.parse().map_err(Refusal::from)?;
+        let path = match netns_ref {
+            NetnsRef::Path(path) => path.clone(),
+            NetnsRef::Pid(pid) | NetnsRef::OfEngine(pid) => netns_of_process(*pid),
         };
         let netns = self.kernel.netns(&path)?;
-        let of_engine = matches!(place, Place::OfEngine(_)) || self.kernel.is_of_engine(&netns);
+        let of_engine = matches!(netns_ref, NetnsRef::OfEngine(_)) || self.kernel.is_of_engine(&netns);
         let desired = &self.state.desired;
-        let by_id = target.id.as_ref().and_then(|id| desired.by_any_id(id));
+        let by_id = container.id.as_ref().and_then(|id| desired.by_any_id(id));
         let known = by_id.or_else(|| desired.exact_container(name.as_str())).map(|attached| attached.container.clone());
         match known {
             Some(known) if known.netns.id == netns.id => Ok(known),
@@ -207,7 +207,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.release_container(&gone.id);
                 }
                 self.check_vacant(&name, &netns)?;
-                let id = target.id.clone().unwrap_or_else(|| ContainerId::from_random(rand::random()));
+                let id = container.id.clone().unwrap_or_else(|| ContainerId::from_random(rand::random()));
                 Ok(Container { id, name, netns, scope: None, of_engine })
             }
         }

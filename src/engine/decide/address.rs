@@ -31,7 +31,7 @@ pub(crate) fn choose(
             Some(asked) => addresses.push(asked_address(state, network, asked)?),
             None if spec.no_other_addresses => {}
             None if subnets.is_empty() && ranges.is_empty() => {}
-            None => match kept(state, network, (family, &ranges), name) {
+            None => match sticky_addresses(state, network, (family, &ranges), name) {
                 Some(address) => addresses.push(address),
                 None if ranges.is_empty() => addresses.push(next_free(state, network, &subnets, name)?),
                 None => addresses.push(next_in_ranges(state, network, &ranges, name)?),
@@ -47,7 +47,7 @@ pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refus
 }
 
 /// The sticky address of the name, if it is free and within the requested ranges.
-fn kept(
+fn sticky_addresses(
     state: &State,
     network: &Network,
     (family, ranges): (Family, &[&AddressRange]),

@@ -19,7 +19,7 @@ use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
 
 /// The properties of another program's interface that netd uses.
 #[derive(Debug, Clone)]
-pub(crate) struct Found {
+pub(crate) struct FoundInterface {
     /// The addresses that the runtime reported and the interface has.
     pub(crate) addresses: Vec<IpNetwork>,
     /// The gateway of each of `addresses`; each is an address of the host.
@@ -100,7 +100,7 @@ fn same(spec: &PortSpec, made: &Publication) -> bool {
 }
 
 /// The name that a runtime gives to its container, including the scope; `None` if it gives none.
-pub(crate) fn wanted_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Refusal> {
+pub(crate) fn requested_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Refusal> {
     let Some(name) = &spec.name else { return Ok(None) };
     match &spec.scope {
         Some(scope) => Ok(Some(format!("{name}.{scope}").parse()?)),
@@ -114,7 +114,7 @@ pub(crate) fn found(
     spec: &AttachSpec,
     seen: ObservedInterface,
     on_host: impl Fn(&IpAddr) -> bool,
-) -> Result<Found, Refusal> {
+) -> Result<FoundInterface, Refusal> {
     let refuse = |why: String| Refusal::CannotAdopt { ifname: spec.key.ifname.clone(), why };
     let Some(host_end) = seen.host_end else {
         return Err(refuse(
@@ -127,9 +127,9 @@ pub(crate) fn found(
         let has = seen.addresses.iter().find(|address| address.ip() == asked.ip);
         let Some(has) = has else { return Err(refuse(format!("it does not have the address {}", asked.ip))) };
         let Some(gateway) = asked.gateway.filter(&on_host) else {
-            let told = asked.gateway.map_or("no gateway".into(), |gateway| format!("the gateway {gateway}"));
+            let given = asked.gateway.map_or("no gateway".into(), |gateway| format!("the gateway {gateway}"));
             let why =
-                format!("{} has {told}, which is no address of the host (isGateway of the bridge plugin)", asked.ip);
+                format!("{} has {given}, which is no address of the host (isGateway of the bridge plugin)", asked.ip);
             return Err(refuse(why));
         };
         addresses.push(*has);
@@ -138,18 +138,18 @@ pub(crate) fn found(
     if addresses.is_empty() {
         return Err(refuse("no address of it was told".into()));
     }
-    Ok(Found { addresses, gateways, mac, mtu: seen.mtu, host_end })
+    Ok(FoundInterface { addresses, gateways, mac, mtu: seen.mtu, host_end })
 }
 
 /// The network of interfaces that another program makes; an existing one is returned.
 pub(crate) fn adopted_network(
     state: &State,
     spec: &NetworkSpec,
-    found: &Found,
+    found: &FoundInterface,
     (id, created): (NetworkId, u64),
 ) -> Result<Network, Refusal> {
     let bridge = found.host_end.bridge.clone();
-    let wanted: Vec<NetworkSubnet> = found
+    let subnets: Vec<NetworkSubnet> = found
         .addresses
         .iter()
         .zip(&found.gateways)
@@ -160,7 +160,7 @@ pub(crate) fn adopted_network(
         .collect();
     if let Some(known) = state.desired.network(&spec.name) {
         let in_use = state.used.contains_key(&known.name);
-        let same = known.bridge() == bridge.as_ref() && wanted.iter().all(|subnet| known.subnets.contains(subnet));
+        let same = known.bridge() == bridge.as_ref() && subnets.iter().all(|subnet| known.subnets.contains(subnet));
         match (known.is_adopted(), same) {
             (false, _) => return Err(Refusal::NotAdopted(known.name.clone())),
             (true, true) => return Ok(known.as_ref().clone()),
@@ -170,7 +170,7 @@ pub(crate) fn adopted_network(
     } else {
         name_is_free(state, &spec.name)?;
     }
-    collides(state, &spec.name, &wanted, found)?;
+    collides(state, &spec.name, &subnets, found)?;
     let masquerade = spec.masquerade && bridge.is_some();
     let host_access = match (&bridge, spec.host_access) {
         (Some(_), _) => super::host_access(spec),
@@ -185,7 +185,7 @@ pub(crate) fn adopted_network(
         name: spec.name.clone(),
         id,
         driver: Driver::Adopted(Adopted { bridge, icc: spec.icc, masquerade }),
-        subnets: wanted,
+        subnets,
         internal: spec.internal,
         mtu: found.mtu,
         labels: spec.labels.clone(),
@@ -196,13 +196,18 @@ pub(crate) fn adopted_network(
     })
 }
 
-fn collides(state: &State, name: &NetworkName, wanted: &[NetworkSubnet], found: &Found) -> Result<(), Refusal> {
+fn collides(
+    state: &State,
+    name: &NetworkName,
+    subnets: &[NetworkSubnet],
+    found: &FoundInterface,
+) -> Result<(), Refusal> {
     for other in state.desired.networks().filter(|other| other.name != *name) {
         if let Some(bridge) = found.host_end.bridge.as_ref().filter(|bridge| other.bridge() == Some(bridge)) {
             let holder = format!("network {}", other.name);
             return Err(Refusal::IfNameTaken { ifname: bridge.clone(), holder });
         }
-        for subnet in wanted {
+        for subnet in subnets {
             if let Some(held) = other.subnets.iter().find(|held| held.subnet.overlaps(subnet.subnet)) {
                 let with = format!("network {} ({})", other.name, held.subnet);
                 return Err(Refusal::SubnetOverlap { subnet: subnet.subnet, with });

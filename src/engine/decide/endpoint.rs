@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use super::address;
-use super::attachment::Found;
+use super::attachment::FoundInterface;
 use crate::engine::state::State;
 use crate::logic::alloc::{interfaces, ports};
 use crate::logic::refusal::Refusal;
@@ -85,7 +85,7 @@ pub(crate) fn adopt(
     network: &Network,
     container: Container,
     requested: &EndpointSpec,
-    found: &Found,
+    found: &FoundInterface,
 ) -> Result<Endpoint, Refusal> {
     let others = state.endpoints_of(&container.id);
     let ifname = container_ifname(&container, &others, requested, &Choice::default())?;

@@ -71,8 +71,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn is_name_service_there(&self) -> bool {
-        let (tell, told) = channel();
-        self.listening.send(Listening::Alive(tell)).is_ok() && told.recv_timeout(ALIVE).is_ok()
+        let (sender, receiver) = channel();
+        self.listening.send(Listening::Alive(sender)).is_ok() && receiver.recv_timeout(ALIVE).is_ok()
     }
 
     /// Serves the containers of these networks within their namespaces from now on.

@@ -48,15 +48,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Opens and closes the sockets only; the caller applies the elements.
     pub(crate) fn open_and_close(&mut self) {
-        let wanted = target::gateways(&self.state.desired);
+        let wants = target::gateways(&self.state.desired);
         let stale: Vec<IpAddr> =
-            self.dns_listeners.keys().filter(|address| !wanted.contains(address)).copied().collect();
+            self.dns_listeners.keys().filter(|address| !wants.contains(address)).copied().collect();
         for address in stale {
             self.dns_listeners.remove(&address);
             self.problems.remove(&format!("dns {address}"));
             self.close(address);
         }
-        for address in wanted {
+        for address in wants {
             if self.dns_listeners.contains_key(&address) {
                 continue;
             }
@@ -82,18 +82,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn serve_inside(&mut self, id: &ContainerId) {
         let beside = self.has_resolver(id);
         let (desired, blocked) = (&self.state.desired, &self.state.gateway_blocked);
-        let wanted = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
+        let wants = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
         let there = self.in_container.get(id).cloned();
-        let outcome = match (there, wanted) {
+        let outcome = match (there, wants) {
             (None, None) => return,
-            (Some((there, _)), Some(wanted)) if there == wanted => return,
-            (Some((there, port)), Some(wanted)) if there.netns == wanted.netns && there.beside == wanted.beside => self
+            (Some((there, _)), Some(wants)) if there == wants => return,
+            (Some((there, port)), Some(wants)) if there.netns == wants.netns && there.beside == wants.beside => self
                 .kernel
-                .lead_inside(&wanted, port)
-                .map(|()| drop(self.in_container.insert(id.clone(), (wanted, port)))),
-            (there, wanted) => {
+                .lead_inside(&wants, port)
+                .map(|()| drop(self.in_container.insert(id.clone(), (wants, port)))),
+            (there, wants) => {
                 let closed = there.map_or(Ok(()), |(there, _)| self.close_inside(&there));
-                wanted.map_or(closed, |wanted| self.open_inside(wanted))
+                wants.map_or(closed, |wants| self.open_inside(wants))
             }
         };
         match outcome {
@@ -137,10 +137,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn open_inside(&mut self, wanted: Inside) -> Result<(), KernelError> {
-        let (port, sockets) = self.kernel.open_inside(&wanted)?;
+    fn open_inside(&mut self, wants: Inside) -> Result<(), KernelError> {
+        let (port, sockets) = self.kernel.open_inside(&wants)?;
         let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
-        self.in_container.insert(wanted.container.clone(), (wanted, port));
+        self.in_container.insert(wants.container.clone(), (wants, port));
         Ok(())
     }
 

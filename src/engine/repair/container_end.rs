@@ -12,7 +12,7 @@ use crate::model::network::Network;
 use crate::store::Store;
 
 /// The result of inspecting an endpoint's interface.
-pub(crate) enum Inside {
+pub(crate) enum Condition {
     Right,
     /// The interface exists but lacks these parts.
     Lacks(Drift),
@@ -22,18 +22,19 @@ pub(crate) enum Inside {
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Inspects an interface that netd made. Fails with `NoNetns` if the container's namespace no longer exists.
-    fn look_inside(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Inside, KernelError> {
-        let seen = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
-        let Some(seen) = seen.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {
-            return Ok(Inside::Broken);
+    fn inspect(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Condition, KernelError> {
+        let observed = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
+        let Some(observed) = observed.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {
+            return Ok(Condition::Broken);
         };
-        if !seen.up {
+        if !observed.up {
             // A daemon that was killed while creating the interface leaves it like this.
-            return Ok(Inside::Broken);
+            return Ok(Condition::Broken);
         }
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let lost = drift::addresses(endpoint, &[], &seen).or_else(|| drift::routes(network, endpoint, &all, &seen));
-        Ok(lost.map_or(Inside::Right, Inside::Lacks))
+        let lost =
+            drift::addresses(endpoint, &[], &observed).or_else(|| drift::routes(network, endpoint, &all, &observed));
+        Ok(lost.map_or(Condition::Right, Condition::Lacks))
     }
 
     /// At a start, to find what a killed daemon left unfinished: whether the endpoint's interface exists. Adds the
@@ -43,16 +44,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(link) = target::endpoint_link(network, endpoint, &all) else {
             return self.kernel.netns_alive(&endpoint.container.netns);
         };
-        match self.look_inside(network, endpoint) {
-            Ok(Inside::Right) => true,
-            Ok(Inside::Lacks(what)) => {
+        match self.inspect(network, endpoint) {
+            Ok(Condition::Right) => true,
+            Ok(Condition::Lacks(what)) => {
                 self.repair(
                     &Step::Address(Box::new(link)),
                     &format!("{} on {}: {what}", link_of(endpoint), network.name),
                 );
                 true
             }
-            Ok(Inside::Broken) | Err(KernelError::NoNetns { .. }) => false,
+            Ok(Condition::Broken) | Err(KernelError::NoNetns { .. }) => false,
             Err(error) => {
                 self.problem(&format!("inside {}", endpoint.host_ifname), error.to_string());
                 true

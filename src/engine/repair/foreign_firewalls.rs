@@ -36,14 +36,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Adapts other programs' tables after a change of netd's networks.
     pub(crate) fn adapt_foreign(&mut self) {
         if self.kernel.has_silent_tables() {
-            self.foreign.seen = None;
+            self.foreign.observed = None;
         }
         self.settle_foreign(Cause::Networks);
     }
 
     /// Handles a possible firewall change by another program. Returns true if the snapshot must be published.
     pub(crate) fn look_at_foreign(&mut self) -> bool {
-        self.foreign.seen = None;
+        self.foreign.observed = None;
         let nothing_there =
             self.foreign.notes.is_empty() && !self.problems.keys().any(|subject| subject.starts_with(SUBJECT));
         if self.state.desired.counts().0 == 0 && nothing_there && !self.initial_sync {
@@ -59,9 +59,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if self.state.desired.counts().0 == 0 || (self.foreign.notes.is_empty() && !self.kernel.has_silent_tables()) {
             return;
         }
-        let before = self.foreign.seen.clone();
+        let before = self.foreign.observed.clone();
         let changed = self.look_at_foreign();
-        if changed || self.foreign.seen.as_ref().map(|seen| &seen.tables) != before.as_ref().map(|seen| &seen.tables) {
+        if changed
+            || self.foreign.observed.as_ref().map(|observed| &observed.tables)
+                != before.as_ref().map(|observed| &observed.tables)
+        {
             // What got through before may be blocked now.
             self.firewall_changed();
             self.publish();
@@ -80,7 +83,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     failures.insert(planned.change.on.clone(), why);
                 }
             }
-            self.foreign.seen = None;
+            self.foreign.observed = None;
             let Some(second) = self.plan_foreign(&bridges) else { return };
             judged(second, &failures)
         };
@@ -95,9 +98,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Plans the changes from the last observed tables.
     fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
         const READ: &str = "firewall";
-        if self.foreign.seen.is_none() {
+        if self.foreign.observed.is_none() {
             match self.kernel.foreign() {
-                Ok(seen) => self.foreign.seen = Some(seen),
+                Ok(observed) => self.foreign.observed = Some(observed),
                 Err(error) => {
                     self.problem(READ, format!("cannot see whether other firewalls let our networks through: {error}"));
                     return None;
@@ -105,7 +108,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         self.problems.remove(READ);
-        self.foreign.seen.as_ref().map(|seen| plan(seen, bridges, self.config.foreign))
+        self.foreign.observed.as_ref().map(|observed| plan(observed, bridges, self.config.foreign))
     }
 
     /// Makes one change; the error says why it failed.
@@ -168,9 +171,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 fn judged(plan: Plan, failures: &BTreeMap<String, String>) -> Vec<Note> {
     let Plan { changes, mut notes } = plan;
     for planned in changes {
-        let Some(wanted) = planned.note else { continue };
+        let Some(text) = planned.note else { continue };
         let failure = failures.get(&planned.change.on).cloned();
-        for note in notes.iter_mut().filter(|note| **note == wanted) {
+        for note in notes.iter_mut().filter(|note| **note == text) {
             note.accepted_in = None;
             note.why_not = failure.clone().unwrap_or_else(|| "netd's accept has no effect or did not stay".to_owned());
         }

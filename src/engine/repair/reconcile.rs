@@ -28,9 +28,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         self.previous_problems = std::mem::take(&mut self.problems);
         // Other code sets and clears these.
-        let kept = |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
-        self.problems =
-            self.previous_problems.iter().filter(kept).map(|(subject, text)| (subject.clone(), text.clone())).collect();
+        let retained =
+            |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
+        self.problems = self
+            .previous_problems
+            .iter()
+            .filter(retained)
+            .map(|(subject, text)| (subject.clone(), text.clone()))
+            .collect();
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);
@@ -73,10 +78,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let networks: Vec<Arc<Network>> = self.state.desired.networks().cloned().collect();
         let mut rebuilt = BTreeSet::new();
         for network in networks {
-            let Some(wanted) = target::bridge_link(&network) else { continue };
-            if let Some(drift) = drift::bridge(&wanted, observed) {
-                self.repair(&Step::AddBridge(wanted.clone()), &drift.to_string());
-                rebuilt.insert(wanted.name);
+            let Some(target_link) = target::bridge_link(&network) else { continue };
+            if let Some(drift) = drift::bridge(&target_link, observed) {
+                self.repair(&Step::AddBridge(target_link.clone()), &drift.to_string());
+                rebuilt.insert(target_link.name);
             }
         }
         rebuilt
@@ -144,12 +149,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_elements(&mut self, observed: &Observed) {
-        let wanted = self.wanted_elements();
+        let target_link = self.wanted_elements();
         let (step, what) = match drift::table(observed) {
-            Some(drift) => (Step::Table(wanted.into_iter().collect()), drift.to_string()),
+            Some(drift) => (Step::Table(target_link.into_iter().collect()), drift.to_string()),
             None => {
-                let add: Vec<_> = wanted.difference(&observed.elements).cloned().collect();
-                let remove: Vec<_> = observed.elements.difference(&wanted).cloned().collect();
+                let add: Vec<_> = target_link.difference(&observed.elements).cloned().collect();
+                let remove: Vec<_> = observed.elements.difference(&target_link).cloned().collect();
                 if add.is_empty() && remove.is_empty() {
                     return;
                 }
@@ -164,9 +169,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// published.
     fn hold_ports(&mut self, observed: &Observed) {
         let attached: Vec<_> = self.state.desired.containers().cloned().collect();
-        let wanted: BTreeSet<_> =
+        let target_link: BTreeSet<_> =
             attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
-        let stale: Vec<_> = observed.held.difference(&wanted).copied().collect();
+        let stale: Vec<_> = observed.held.difference(&target_link).copied().collect();
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), "host ports were held for nobody");
         }

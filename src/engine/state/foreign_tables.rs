@@ -10,7 +10,7 @@ use crate::model::host::foreign_firewall::{Foreign, Note};
 #[derive(Debug, Default)]
 pub(crate) struct ForeignTables {
     /// The last observation; `None` if another program changed them since.
-    pub(crate) seen: Option<Foreign>,
+    pub(crate) observed: Option<Foreign>,
     /// What they drop, and what was done about it.
     pub(crate) notes: Arc<Vec<Note>>,
     /// How often each table was repaired, and since when this is counted.

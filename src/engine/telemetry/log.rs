@@ -33,14 +33,14 @@ pub struct Logged {
     pub container: Container,
     /// When the log was switched on.
     pub since: SystemTime,
-    kept: Mutex<Kept>,
+    recorded: Mutex<Recorded>,
     dropped: AtomicU64,
     /// The dropped entries that no later entry has reported yet.
-    untold: AtomicU64,
+    unreported: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct Recorded {
     entries: VecDeque<Arc<Entry>>,
     live: broadcast::Sender<Arc<Entry>>,
 }
@@ -116,28 +116,34 @@ impl QueryLog {
 
 impl Logged {
     fn new(container: Container, since: SystemTime) -> Self {
-        let kept = Kept { entries: VecDeque::new(), live: broadcast::channel(LAG).0 };
-        Self { container, since, kept: Mutex::new(kept), dropped: AtomicU64::new(0), untold: AtomicU64::new(0) }
+        let recorded = Recorded { entries: VecDeque::new(), live: broadcast::channel(LAG).0 };
+        Self {
+            container,
+            since,
+            recorded: Mutex::new(recorded),
+            dropped: AtomicU64::new(0),
+            unreported: AtomicU64::new(0),
+        }
     }
 
     /// Adds an entry and sends it to followers.
     pub fn add(&self, mut entry: Entry) -> Arc<Entry> {
-        entry.dropped_before = self.untold.swap(0, Ordering::Relaxed);
+        entry.dropped_before = self.unreported.swap(0, Ordering::Relaxed);
         let entry = Arc::new(entry);
-        let mut kept = self.lock();
-        if kept.entries.len() == KEPT {
-            kept.entries.pop_front();
+        let mut recorded = self.lock();
+        if recorded.entries.len() == KEPT {
+            recorded.entries.pop_front();
         }
-        kept.entries.push_back(entry.clone());
+        recorded.entries.push_back(entry.clone());
         // Fails if there are no followers.
-        let _ = kept.live.send(entry.clone());
+        let _ = recorded.live.send(entry.clone());
         entry
     }
 
     /// Counts an entry that could not be written; the next entry reports it.
     pub fn drop_one(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
-        self.untold.fetch_add(1, Ordering::Relaxed);
+        self.unreported.fetch_add(1, Ordering::Relaxed);
     }
 
     /// The number of entries that could not be written so far.
@@ -152,13 +158,13 @@ impl Logged {
 
     /// The last entries, and a receiver of all further ones.
     pub fn follow(&self) -> (Vec<Arc<Entry>>, broadcast::Receiver<Arc<Entry>>) {
-        let kept = self.lock();
-        (kept.entries.iter().cloned().collect(), kept.live.subscribe())
+        let recorded = self.lock();
+        (recorded.entries.iter().cloned().collect(), recorded.live.subscribe())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> MutexGuard<'_, Recorded> {
         // A poisoned lock is safe to use: no statement that holds it can panic halfway through a change.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recorded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -264,14 +264,14 @@ mod tests {
         counts.replied(255, 16, Origin::Nobody);
         counts.replied(65_280, 23, upstream);
         counts.replied(28, 3, Origin::Stale);
-        let said: Vec<_> = counts.replies().collect();
+        let counted: Vec<_> = counts.replies().collect();
         let expected = [
             ("A", "NOERROR", "local", 2),
             ("AAAA", "NXDOMAIN", "stale", 1),
             ("ANY", "BADVERS", "none", 1),
             ("other", "other", "upstream", 1),
         ];
-        assert_eq!(said, expected);
+        assert_eq!(counted, expected);
         counts.unanswered(Unanswered::NoQuestion);
         assert_eq!(counts.without_reply(), [0, 1]);
     }
@@ -300,16 +300,16 @@ mod tests {
         meter.of(&desired, &first).replied(1, 0, Origin::Local);
         let again = meter.of(&desired, &first);
         assert_eq!(again.replies().map(|(.., count)| count).sum::<u64>(), 1, "the same counts");
-        let said = |desired: &Desired| -> Vec<(String, u64)> {
+        let counted = |desired: &Desired| -> Vec<(String, u64)> {
             let all = meter.networks(desired).into_iter();
             all.map(|(name, counts)| (name.to_string(), counts.replies().map(|(.., n)| n).sum())).collect()
         };
-        assert_eq!(said(&desired), [("net1".to_owned(), 1)], "nothing was asked on net2");
+        assert_eq!(counted(&desired), [("net1".to_owned(), 1)], "nothing was asked on net2");
         desired.remove_network(&first.name);
-        assert!(said(&desired).is_empty());
+        assert!(counted(&desired).is_empty());
         let second = desired.insert_network(network("net1", 3));
         meter.of(&desired, &second);
-        assert_eq!(said(&desired), [("net1".to_owned(), 0)]);
+        assert_eq!(counted(&desired), [("net1".to_owned(), 0)]);
         assert_eq!(meter.lock().len(), 1, "the first is forgotten");
     }
 }

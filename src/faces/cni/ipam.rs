@@ -76,8 +76,8 @@ impl Ipam<'_> {
         let how = code.map_or_else(|| "was ended by a signal".to_owned(), |code| format!("ended with code {code}"));
         let failure =
             Failure::new(INTERNAL, format!("IPAM plugin {kind} {how} at {command} without an error of its own"));
-        let said = [stdout, stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
-        failure.details(said.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "))
+        let output = [stdout, stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+        failure.details(output.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "))
     }
 
     /// `ADD`. If it fails, the plugin is called with `DEL`, as the spec requires, and with `ADD` once more: it may have
@@ -124,7 +124,7 @@ fn read(result: &Fields<'_>) -> Result<Lease, Failure> {
     }
     let routes = result.objects("routes")?.iter().map(route).collect::<Result<_, _>>()?;
     let dns = result.object("dns")?;
-    let dns = dns.map(|dns| Resolver::told(&dns, "nameservers", "search")).transpose()?.unwrap_or_default();
+    let dns = dns.map(|dns| Resolver::from_runtime(&dns, "nameservers", "search")).transpose()?.unwrap_or_default();
     Ok(Lease { addresses, routes, dns })
 }
 

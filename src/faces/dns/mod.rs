@@ -30,7 +30,7 @@ use std::sync::Arc;
 pub use forward::upstream::Roots;
 pub use listen::server::Server;
 
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::engine::Snapshot;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
@@ -54,7 +54,7 @@ pub struct Config {
     /// The host's resolv.conf (resolv.conf(5)). It is read again whenever it has changed.
     pub resolv_conf: PathBuf,
     /// How many descriptors connections may use.
-    pub room: Room,
+    pub room: Capacity,
 }
 
 impl Default for Config {
@@ -66,7 +66,7 @@ impl Default for Config {
             cache_bytes: 16 << 20,
             roots: Roots::default(),
             resolv_conf: "/etc/resolv.conf".into(),
-            room: Room::default(),
+            room: Capacity::default(),
         }
     }
 }

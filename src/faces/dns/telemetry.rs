@@ -34,7 +34,7 @@ const ANSWERS: usize = 8;
 /// Counts and logs queries. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Recorder {
-    seen: Arc<Telemetry>,
+    telemetry: Arc<Telemetry>,
     notes: mpsc::Sender<Note>,
 }
 
@@ -97,10 +97,10 @@ struct Note {
 
 impl Recorder {
     /// Starts the task that writes the logs. It ends when the last clone is dropped. Must be called within the runtime.
-    pub(super) fn start(seen: Arc<Telemetry>) -> Self {
+    pub(super) fn start(telemetry: Arc<Telemetry>) -> Self {
         let (notes, waiting) = mpsc::channel(WAITING);
         tokio::spawn(write(waiting));
-        Self { seen, notes }
+        Self { telemetry, notes }
     }
 
     /// Logs a query if the query log of its client is on.
@@ -146,7 +146,7 @@ impl Listener {
     /// The counters of the network whose name server this is. For a listener within a container, which can change its
     /// networks, those of its first network. A network may enter the state after its sockets were opened.
     fn counts(&self, snapshot: &Snapshot) -> Arc<NetworkCounts> {
-        let (meter, desired) = (&self.recorder.seen.meter, &snapshot.desired);
+        let (meter, desired) = (&self.recorder.telemetry.meter, &snapshot.desired);
         let counted = self.counted.load();
         // A gateway's sockets are closed with its network, so that its counters never change.
         if let Some(counted) = counted.as_ref().filter(|_| self.client.is_none()) {
@@ -172,7 +172,7 @@ impl Listener {
             listener: self,
             snapshot,
             counts,
-            logging: self.recorder.seen.log.now(),
+            logging: self.recorder.telemetry.log.now(),
             came: monotonic::now(),
             replied: [0; Origin::WORDS.len()],
         }
@@ -186,8 +186,8 @@ impl Listener {
             return;
         }
         counts.replied(wire::kind(replied.question), wire::code(replied.reply), replied.origin);
-        self.recorder.seen.meter.took(replied.origin, replied.came.elapsed());
-        self.recorder.note(&self.recorder.seen.log.now(), snapshot, replied);
+        self.recorder.telemetry.meter.took(replied.origin, replied.came.elapsed());
+        self.recorder.note(&self.recorder.telemetry.log.now(), snapshot, replied);
     }
 }
 
@@ -199,18 +199,18 @@ impl Listener {
 
     /// Counts an opened TCP connection. Dropping the result counts it as closed.
     pub(super) fn opened(&self) -> Open {
-        self.recorder.seen.meter.tcp.open.fetch_add(1, Ordering::Relaxed);
-        Open(self.recorder.seen.clone())
+        self.recorder.telemetry.meter.tcp.open.fetch_add(1, Ordering::Relaxed);
+        Open(self.recorder.telemetry.clone())
     }
 
     /// Counts a TCP connection that was closed at once because too many are open.
     pub(super) fn refused(&self) {
-        self.recorder.seen.meter.tcp.refused.fetch_add(1, Ordering::Relaxed);
+        self.recorder.telemetry.meter.tcp.refused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts an idle TCP connection that was closed to make room.
     pub(super) fn dismissed(&self) {
-        self.recorder.seen.meter.tcp.dismissed.fetch_add(1, Ordering::Relaxed);
+        self.recorder.telemetry.meter.tcp.dismissed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -259,7 +259,7 @@ impl BatchTelemetry<'_> {
 
     /// Finishes the batch: each of its replies took as long as the batch.
     pub(super) fn ready(self) {
-        self.listener.recorder.seen.meter.took_each(self.replied, self.came.elapsed());
+        self.listener.recorder.telemetry.meter.took_each(self.replied, self.came.elapsed());
     }
 }
 

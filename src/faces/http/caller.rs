@@ -49,9 +49,9 @@ impl Socket {
 fn is_gone(socket: &impl AsFd) -> bool {
     // poll(2) reports a hang-up even if it is not requested.
     let mut polled = [PollFd::new(socket.as_fd(), PollFlags::empty())];
-    let told = poll(&mut polled, PollTimeout::ZERO);
+    let polled_ok = poll(&mut polled, PollTimeout::ZERO);
     let events = polled[0].revents().unwrap_or(PollFlags::empty());
-    told.is_ok() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
+    polled_ok.is_ok() && events.intersects(PollFlags::POLLHUP | PollFlags::POLLERR)
 }
 
 #[cfg(test)]

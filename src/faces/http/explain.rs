@@ -56,7 +56,7 @@ pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind
         Upstream::Forbidden => lines.push(format!(
             "it is not forwarded: {who} is on internal networks only, whose questions stay on this host"
         )),
-        Upstream::Asked(asked) => lines.extend(said(asked)),
+        Upstream::Asked(asked) => lines.extend(describe(asked)),
     }
     lines
 }
@@ -102,7 +102,7 @@ fn holder(endpoint: &Endpoint, what: &str) -> String {
     format!("container {} on network {} {what}: {addresses}", endpoint.container.name, endpoint.network)
 }
 
-fn said(asked: &Asked) -> Vec<String> {
+fn describe(asked: &Asked) -> Vec<String> {
     let ttl = asked.ttl.map(|ttl| format!(", may be kept for {ttl} s")).unwrap_or_default();
     let left = asked.ttl.map(|ttl| format!(", for {ttl} s more")).unwrap_or_default();
     let line = match asked.origin {

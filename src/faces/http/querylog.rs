@@ -100,7 +100,7 @@ async fn show(
     })?;
     let name = container.name.to_string();
     if !how.follow {
-        let entries: Vec<LoggedQuery> = logged.recent().iter().map(|entry| told(entry, &name)).collect();
+        let entries: Vec<LoggedQuery> = logged.recent().iter().map(|entry| published(entry, &name)).collect();
         return Ok(Json(entries).into_response());
     }
     // Without [`Stopping`], which `serve` adds, the stream ends only when its client closes it.
@@ -121,7 +121,7 @@ fn follow(logged: &Logged, name: String, stopping: Stopping) -> impl Stream<Item
     let lines = entries.scan(0, move |missed, entry| {
         let line = match entry {
             Ok(entry) => {
-                let mut query = told(&entry, &name);
+                let mut query = published(&entry, &name);
                 query.dropped_before += std::mem::take(missed);
                 Some(Ok(line(&query)))
             }
@@ -152,7 +152,7 @@ fn publish(logged: &Arc<Logged>) -> LoggedContainer {
 }
 
 /// The published form of an entry.
-fn told(entry: &Entry, container: &str) -> LoggedQuery {
+fn published(entry: &Entry, container: &str) -> LoggedQuery {
     LoggedQuery {
         time: humantime::format_rfc3339_micros(entry.time).to_string(),
         container: container.to_owned(),

@@ -92,13 +92,13 @@ async fn resolve(State(shared): State<Shared>, Params(question): Params<Question
         Upstream::Forbidden => {
             (resolved.status, resolved.source) = ("SERVFAIL".into(), Origin::Nobody.as_str().into());
         }
-        Upstream::Asked(asked) => told(&mut resolved, asked),
+        Upstream::Asked(asked) => add_upstream_answer(&mut resolved, asked),
     }
     Ok(Json(resolved))
 }
 
 /// Fills in the answer of an upstream.
-fn told(resolved: &mut Resolved, asked: Asked) {
+fn add_upstream_answer(resolved: &mut Resolved, asked: Asked) {
     let Asked { code, answers, origin, ttl, notes: _ } = asked;
     resolved.status = if code == "NOERROR" && answers.is_empty() { "NODATA".into() } else { code };
     (resolved.answers, resolved.source, resolved.ttl) = (answers, origin.as_str().into(), ttl);

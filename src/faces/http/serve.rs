@@ -34,7 +34,7 @@ use super::caller::{Caller, Client};
 use super::local;
 use super::socket::{Socket, Wire};
 use crate::base::connections::{Admitted, Busy, Connections};
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::base::shares::Shares;
 
 /// How long requests in progress may take after shutdown.
@@ -67,7 +67,7 @@ struct Server {
     clients: Arc<Connections<Client>>,
     bodies: Arc<Shares<Client>>,
     streams: Arc<Shares<Client>>,
-    room: Room,
+    room: Capacity,
     /// Whether requests must show that they come from programs of this host.
     checked: bool,
 }
@@ -94,7 +94,7 @@ impl Listener {
 pub async fn serve_unix(
     listener: UnixListener,
     router: Router,
-    room: Room,
+    room: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     serve(Listener::Unix(listener), Server::new(router, room, false), shutdown).await
@@ -105,7 +105,7 @@ pub async fn serve_unix(
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
-    room: Room,
+    room: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     serve(Listener::Tcp(listener), Server::new(router, room, true), shutdown).await
@@ -115,7 +115,7 @@ pub async fn serve_tcp(
 pub async fn serve_public(
     listener: TcpListener,
     router: Router,
-    room: Room,
+    room: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     serve(Listener::Tcp(listener), Server::new(router, room, false), shutdown).await
@@ -178,7 +178,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 impl Server {
-    fn new(router: Router, room: Room, checked: bool) -> Self {
+    fn new(router: Router, room: Capacity, checked: bool) -> Self {
         let stopping = Stopping::default();
         Self {
             router: router.layer(axum::Extension(stopping.clone())),

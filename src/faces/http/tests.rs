@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::engine::{Handle, testing};
 use crate::faces::shared::client::{Client, Reply};
 
@@ -35,7 +35,8 @@ fn serve() -> Api {
     let handle = testing::engine();
     let router = super::router(handle.clone(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
-    let server = tokio::spawn(super::serve_unix(listener, router, Room::default(), async move { drop(stopped.await) }));
+    let server =
+        tokio::spawn(super::serve_unix(listener, router, Capacity::default(), async move { drop(stopped.await) }));
     Api { client: Client::new(&socket), ready, socket, stop, server, handle, _directory: directory }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::wanted::Settings;
+use super::target::Settings;
 
 /// The manager object. `ifindex` is the index of a link in resolved's network namespace.
 #[zbus::proxy(interface = "org.freedesktop.resolve1.Manager", default_path = "/org/freedesktop/resolve1")]

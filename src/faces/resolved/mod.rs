@@ -1,16 +1,16 @@
 //! The systemd-resolved face: configures the host's systemd-resolved over the system bus (`org.freedesktop.resolve1`)
 //! to ask netd's gateways for netd's names, and for no others.
 //!
-//! `wanted` computes the settings of each bridge, `manager` is resolved's interface, and `told` records which settings
+//! `target` computes the settings of each bridge, `manager` is resolved's interface, and `applied` records which settings
 //! resolved has and sends the difference. The task here waits for changes: networks that are created or removed, a
 //! bridge that is recreated with another index, a restart of resolved or of the bus. When it ends it reverts all
 //! settings. The settings of a daemon that was killed remain until it is started again or the bridge is removed.
 //!
 //! If resolved is absent, `netd status` reports it, and everything else works as usual.
 
+mod applied;
 mod manager;
-mod told;
-mod wanted;
+mod target;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -29,9 +29,9 @@ use zbus::names::{UniqueName, WellKnownName};
 use crate::engine::event::{Change, Event};
 use crate::engine::{Handle, host};
 use crate::model::names::IfName;
+use applied::Applied;
 use manager::{ManagerProxy, knows_no_link};
-use told::Told;
-use wanted::Settings;
+use target::Settings;
 
 /// resolved's name on the bus.
 const NAME: WellKnownName<'static> = WellKnownName::from_static_str_unchecked("org.freedesktop.resolve1");
@@ -107,7 +107,7 @@ struct Session<'a> {
     owners: NameOwnerChangedStream,
     events: Receiver<Arc<Event>>,
     manager: Option<ManagerProxy<'static>>,
-    told: Told,
+    applied: Applied,
     /// The number of consecutive refusals.
     refusals: u32,
 }
@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
         // Subscribe to both before the first check, so that no change is missed.
         let owners = names.receive_name_owner_changed_with_args(&[(0, NAME.as_str())]).await?;
         let events = status.handle.events();
-        Ok(Self { status, bus, names, owners, events, manager: None, told: Told::default(), refusals: 0 })
+        Ok(Self { status, bus, names, owners, events, manager: None, applied: Applied::default(), refusals: 0 })
     }
 
     /// Sends every change to resolved until the bus ends.
@@ -164,7 +164,7 @@ impl<'a> Session<'a> {
 
     /// Finds the current owner of resolved's name. A new owner has none of netd's settings yet.
     async fn meet(&mut self) -> Result<(), Trouble> {
-        self.told = Told::default();
+        self.applied = Applied::default();
         self.manager = match self.find().await {
             Ok(manager) => Some(manager),
             Err(Trouble::Bus(error)) => return Err(error.into()),
@@ -194,10 +194,10 @@ impl<'a> Session<'a> {
 
     async fn tell(&mut self) {
         let Some(manager) = &self.manager else { return };
-        let wanted = wanted::wanted(&self.status.handle.snapshot()).into_iter();
+        let target = target::target(&self.status.handle.snapshot()).into_iter();
         // A missing bridge will be recreated, which causes an event.
-        let by_index = wanted.filter_map(|(name, settings)| Some((host::index_of(&name)?, (name, settings))));
-        let outcome = self.told.tell(manager, by_index.collect::<BTreeMap<i32, (IfName, Settings)>>()).await;
+        let by_index = target.filter_map(|(name, settings)| Some((host::index_of(&name)?, (name, settings))));
+        let outcome = self.applied.tell(manager, by_index.collect::<BTreeMap<i32, (IfName, Settings)>>()).await;
         self.refusals = if outcome.is_ok() { 0 } else { self.refusals + 1 };
         match &outcome {
             Err(Trouble::Refused { source, .. }) if knows_no_link(source) && self.refusals < WORTH_SAYING => {}
@@ -207,7 +207,7 @@ impl<'a> Session<'a> {
 
     async fn take_back(&mut self) {
         let Some(manager) = &self.manager else { return };
-        match timeout(FAREWELL, self.told.tell(manager, BTreeMap::new())).await {
+        match timeout(FAREWELL, self.applied.tell(manager, BTreeMap::new())).await {
             Ok(Ok(())) => tracing::info!("the host no longer asks us for our names"),
             Ok(Err(trouble)) => tracing::warn!("{trouble}"),
             Err(_) => tracing::warn!("systemd-resolved did not answer within {} s", FAREWELL.as_secs()),

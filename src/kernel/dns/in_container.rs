@@ -33,15 +33,15 @@ pub struct Owner {
 /// themselves. Beside another resolver, the table lasts as long as the returned owner: when netd ends, for whatever
 /// reason, that resolver answers again.
 pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError> {
-    let wanted = inside.clone();
+    let target = inside.clone();
     let (mut sockets, owner) = enter(&inside.netns, move || {
         let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
         let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
         set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
         let at = IpAddr::V4(AT);
         let sockets = sockets::open(at, sockets::PORT, NO_LANES).map_err(io::Error::other)?;
-        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&wanted), passes: None };
-        if wanted.beside {
+        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&target), passes: None };
+        if target.beside {
             let owner = table::own(&Leads { passes: Some(resolver::MARK), ..leads })?;
             return Ok((sockets, Some(Owner { _table: owner })));
         }
@@ -65,13 +65,13 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
 /// Directs questions to the sockets that are open in the container on this port. Gateways that are no longer listed
 /// lose their redirection.
 pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
-    let wanted = inside.clone();
+    let target = inside.clone();
     enter(&inside.netns, move || {
         // Beside another resolver, nothing that changes is redirected.
-        if port == DNS_PORT || wanted.beside {
+        if port == DNS_PORT || target.beside {
             return Ok(());
         }
-        table::write(&Leads { at: AT, port, gateways: &ipv4(&wanted), passes: None })
+        table::write(&Leads { at: AT, port, gateways: &ipv4(&target), passes: None })
     })
 }
 
@@ -97,9 +97,9 @@ fn enter<T: Send + 'static>(
     job: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> Result<T, KernelError> {
     let namespace = netns::open_exactly(netns)?;
-    let wanted = netns.clone();
+    let target = netns.clone();
     let visit = netns::visit(namespace, move || {
-        if !netns::same_cookie(&wanted, &Netlink::open()?) {
+        if !netns::same_cookie(&target, &Netlink::open()?) {
             return Ok(None);
         }
         job().map(Some)

@@ -19,10 +19,10 @@ const QUESTION: &[u8] = b"\x6e\x64\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09lo
 /// no longer exists or cannot be entered. All probes run at once.
 pub fn reaches(asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
     let begin = |(netns, server): &(Netns, IpAddr)| {
-        let (wanted, at) = (netns.clone(), SocketAddr::new(*server, DNS_PORT));
+        let (target, at) = (netns.clone(), SocketAddr::new(*server, DNS_PORT));
         let namespace = netns::open_exactly(netns).ok()?;
         netns::visit(namespace, move || {
-            let right = netns::same_cookie(&wanted, &Netlink::open()?);
+            let right = netns::same_cookie(&target, &Netlink::open()?);
             Ok(right.then(|| answers_udp(at).is_ok() && TcpStream::connect_timeout(&at, PATIENCE).is_ok()))
         })
         .ok()

@@ -39,7 +39,7 @@ pub struct Files {
     /// Identifies this daemon; empty if it signs no files.
     instance: String,
     /// Namespaces whose file another daemon wrote, as reported in the log.
-    told: BTreeSet<String>,
+    warned: BTreeSet<String>,
 }
 
 /// The owner of a file.
@@ -64,7 +64,7 @@ impl Files {
     /// boot.
     pub fn new(root: impl Into<PathBuf>, namespaces: impl Into<PathBuf>, boot: &str) -> Self {
         let (root, namespaces) = (root.into(), namespaces.into());
-        Self { root, namespaces, boot: boot.to_owned(), instance: String::new(), told: BTreeSet::new() }
+        Self { root, namespaces, boot: boot.to_owned(), instance: String::new(), warned: BTreeSet::new() }
     }
 
     /// Sets the signature of this daemon's files.
@@ -103,7 +103,7 @@ impl Files {
             (Whose::Void, None) if self.is_there(netns) => return Ok(()),
             _ => {}
         }
-        self.told.remove(netns);
+        self.warned.remove(netns);
         match content {
             Some(content) => self.write(&folder, netns, content).map_err(failed("write", file.display(), LOOK)),
             None => self.remove(&root, &folder, netns).map_err(failed("remove", file.display(), LOOK)),
@@ -191,7 +191,7 @@ impl Files {
 
     /// Logs once why the file of a namespace is not written.
     fn tell(&mut self, netns: &str, why: &str) {
-        if self.told.insert(netns.to_owned()) {
+        if self.warned.insert(netns.to_owned()) {
             tracing::warn!(%netns, "netd leaves the namespace's resolv.conf as it is: {why}");
         }
     }

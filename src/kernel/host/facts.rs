@@ -53,11 +53,11 @@ pub fn links(netlink: &mut Netlink) -> Result<BTreeMap<IfName, ObservedLink>, Ke
     let addresses = address::list(netlink, None)?;
     let names: BTreeMap<u32, IfName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
-    let wanted: BTreeSet<u32> =
+    let listed: BTreeSet<u32> =
         links.iter().filter(|link| link.ours() || link.kind == "bridge").map(|link| link.index).collect();
     let mut observed: BTreeMap<u32, ObservedLink> = links
         .into_iter()
-        .filter(|link| wanted.contains(&link.index))
+        .filter(|link| listed.contains(&link.index))
         .map(|link| (link.index, observed(link, &names)))
         .collect();
     for at in addresses.iter().filter(|at| !address::link_local(at.address.ip())) {

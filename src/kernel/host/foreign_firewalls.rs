@@ -35,7 +35,7 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelErr
     for (family, names) in [(TableFamily::Ip, "ip_tables_names"), (TableFamily::Ip6, "ip6_tables_names")] {
         if has_legacy(names) {
             let program = if family == TableFamily::Ip { "iptables-legacy-save" } else { "ip6tables-legacy-save" };
-            let text = told(&[program], "").map_err(failed)?;
+            let text = output(&[program], "").map_err(failed)?;
             tables.extend(save::tables(Tool::IptablesLegacy, family, &text));
         }
     }
@@ -47,7 +47,7 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelErr
 /// Makes the change.
 pub fn change(change: &ForeignChange) -> Result<(), KernelError> {
     let words: Vec<&str> = change.program.iter().map(String::as_str).collect();
-    told(&words, &change.script).map(drop).map_err(|source| KernelError::Io {
+    output(&words, &change.script).map(drop).map_err(|source| KernelError::Io {
         attempted: "change",
         on: change.on.clone(),
         source,
@@ -67,7 +67,7 @@ pub fn is_legacy_there() -> bool {
 
 fn nft_tables() -> io::Result<Vec<Table>> {
     // Without the elements of sets, of which there may be hundreds of thousands.
-    let text = told(&["nft", "-j", "-t", "list", "ruleset"], "")?;
+    let text = output(&["nft", "-j", "-t", "list", "ruleset"], "")?;
     let json: Json = serde_json::from_str(&text).map_err(io::Error::other)?;
     let mut tables = ruleset::tables(&json);
     for (family, program) in [(TableFamily::Ip, "iptables-nft-save"), (TableFamily::Ip6, "ip6tables-nft-save")] {
@@ -75,7 +75,7 @@ fn nft_tables() -> io::Result<Vec<Table>> {
             continue;
         }
         // If the program is not installed or does not understand the table, the table is changed with nft.
-        let Ok(text) = told(&[program], "") else { continue };
+        let Ok(text) = output(&[program], "") else { continue };
         let saved = save::tables(Tool::IptablesNft, family, &text);
         let known = |table: &Table| saved.iter().any(|saved| saved.id.name == table.id.name);
         tables.retain(|table| table.id.family != family || !known(table));
@@ -91,7 +91,7 @@ fn looks_like_iptables(table: &Table) -> bool {
 }
 
 /// The output of the program; its error message if it failed.
-fn told(words: &[&str], input: &str) -> io::Result<String> {
+fn output(words: &[&str], input: &str) -> io::Result<String> {
     let mut output = limited::run(words, input);
     if let Err(error) = &output
         && error.kind() == io::ErrorKind::NotFound
@@ -104,9 +104,9 @@ fn told(words: &[&str], input: &str) -> io::Result<String> {
     if success {
         return Ok(String::from_utf8_lossy(&stdout).into_owned());
     }
-    let said = String::from_utf8_lossy(&stderr);
-    let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
-    Err(io::Error::other(format!("{} said: {}", words[0], said.join(" / "))))
+    let lines = String::from_utf8_lossy(&stderr);
+    let lines: Vec<&str> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
+    Err(io::Error::other(format!("{} said: {}", words[0], lines.join(" / "))))
 }
 
 /// The name without the variant, if the program is of this variant.

@@ -16,7 +16,7 @@ const LOOK: &str = "see `ip address` and `ip route show table all` in the contai
 const GONE: [i32; 3] = [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
 
 /// The link's interface, as a thread in its namespace sees it.
-struct Inside {
+struct ContainerLink {
     netlink: Netlink,
     sysctl: Sysctl,
     index: u32,
@@ -48,23 +48,23 @@ fn on(link: &EndpointLink) -> String {
 /// Runs the job on a thread in the link's namespace, with `None` if there is no such interface.
 fn enter(
     link: &EndpointLink,
-    job: impl FnOnce(&EndpointLink, Option<Inside>) -> Result<(), KernelError> + Send + 'static,
+    job: impl FnOnce(&EndpointLink, Option<ContainerLink>) -> Result<(), KernelError> + Send + 'static,
 ) -> Result<(), KernelError> {
     let namespace = netns::open_exactly(&link.netns)?;
-    let wanted = link.clone();
+    let target = link.clone();
     let visit = netns::visit(namespace, move || {
         let netlink = Netlink::open()?;
-        if !netns::same_cookie(&wanted.netns, &netlink) {
-            return Ok(Err(netns::another(&wanted.netns)));
+        if !netns::same_cookie(&target.netns, &netlink) {
+            return Ok(Err(netns::another(&target.netns)));
         }
-        let index = if_nametoindex(wanted.ifname.as_str()).ok();
-        let inside = index.map(|index| Inside { netlink, sysctl: Sysctl::open(), index, link: wanted.clone() });
-        Ok(job(&wanted, inside))
+        let index = if_nametoindex(target.ifname.as_str()).ok();
+        let inside = index.map(|index| ContainerLink { netlink, sysctl: Sysctl::open(), index, link: target.clone() });
+        Ok(job(&target, inside))
     });
     visit.and_then(Visit::end).map_err(failed("enter the namespace of", &link.container, LOOK))?
 }
 
-impl Inside {
+impl ContainerLink {
     fn add(&mut self) -> Result<(), KernelError> {
         let v6 = self.link.addresses.iter().any(IpNetwork::is_ipv6);
         let had_v6 = !v6 || self.speaks_ipv6()?;
@@ -88,7 +88,7 @@ impl Inside {
             self.sysctl.prepare_container(self.link.ifname.as_str(), true)?;
         }
         let there = address::list(&mut self.netlink, Some(self.index))?;
-        let missing = |wanted: &&IpNetwork| !there.iter().any(|found| found.address == **wanted);
+        let missing = |target: &&IpNetwork| !there.iter().any(|found| found.address == **target);
         let missing: Vec<IpNetwork> = self.link.addresses.iter().filter(missing).copied().collect();
         let requests: Vec<Request> = missing.iter().map(|missing| address::add(self.index, *missing)).collect();
         let outcomes = self.send(&requests)?;

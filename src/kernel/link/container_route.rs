@@ -71,9 +71,9 @@ pub fn list(netlink: &mut Netlink, index: u32) -> Result<Vec<Route>, KernelError
 
 fn read(message: &RouteMessage, index: u32) -> Option<Route> {
     let header = &message.header;
-    let wanted = header.kind == RouteType::Unicast && header.protocol != RouteProtocol::Kernel;
+    let is_listed = header.kind == RouteType::Unicast && header.protocol != RouteProtocol::Kernel;
     let over = message.attributes.contains(&RouteAttribute::Oif(index));
-    if !wanted || !over || header.flags.contains(RouteFlags::Cloned) {
+    if !is_listed || !over || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let mut destination = unspecified(header.address_family)?;

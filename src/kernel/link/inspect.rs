@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::route::Route;
+use super::route::HostRoute;
 use super::{Link, address, container_route, route};
 use crate::kernel::netlink::socket::{Netlink, failed};
 use crate::kernel::netns::Visit;
@@ -41,7 +41,8 @@ pub fn interface(host: &mut Netlink, netns: &Netns, ifname: &IfName) -> Result<O
 
 /// The address families with a default route on another interface.
 fn default_elsewhere(inside: &mut Netlink, index: u32) -> Result<Vec<Family>, KernelError> {
-    let elsewhere = |found: &Route| found.destination.prefix() == 0 && found.interface.is_some_and(|it| it != index);
+    let elsewhere =
+        |found: &HostRoute| found.destination.prefix() == 0 && found.interface.is_some_and(|it| it != index);
     let mut families: Vec<Family> =
         route::list(inside)?.iter().filter(|found| elsewhere(found)).map(|found| found.destination.family()).collect();
     families.sort_unstable();

@@ -23,7 +23,7 @@ const SETTLE_MAX: Duration = Duration::from_secs(1);
 
 /// A route of any table, including those that forbid a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Route {
+pub struct HostRoute {
     /// The destination.
     pub destination: Subnet,
     /// Index of the interface; `None` for a route with several next hops.
@@ -57,7 +57,7 @@ pub(in crate::kernel) fn family(address: IpAddr) -> AddressFamily {
 }
 
 /// The routes of every table, IPv4 and IPv6, including default routes: a VPN keeps its own in a separate table.
-pub fn list(netlink: &mut Netlink) -> Result<Vec<Route>, KernelError> {
+pub fn list(netlink: &mut Netlink) -> Result<Vec<HostRoute>, KernelError> {
     Ok(dump(netlink)?.iter().filter_map(read).collect())
 }
 
@@ -80,12 +80,12 @@ pub(in crate::kernel) fn dump(netlink: &mut Netlink) -> Result<Vec<RouteMessage>
     Ok(routes)
 }
 
-fn read(message: &RouteMessage) -> Option<Route> {
+fn read(message: &RouteMessage) -> Option<HostRoute> {
     let header = &message.header;
     let kinds =
         [RouteType::BlackHole, RouteType::Local, RouteType::Prohibit, RouteType::Unicast, RouteType::Unreachable];
-    let wanted = kinds.contains(&header.kind);
-    if !wanted || header.flags.contains(RouteFlags::Cloned) {
+    let is_listed = kinds.contains(&header.kind);
+    if !is_listed || header.flags.contains(RouteFlags::Cloned) {
         return None;
     }
     let (mut destination, mut interface) = (unspecified(header.address_family)?, None);
@@ -97,7 +97,7 @@ fn read(message: &RouteMessage) -> Option<Route> {
             _ => {}
         }
     }
-    Some(Route { destination: Subnet::containing(destination, header.destination_prefix_length)?, interface })
+    Some(HostRoute { destination: Subnet::containing(destination, header.destination_prefix_length)?, interface })
 }
 
 pub(in crate::kernel) fn unspecified(family: AddressFamily) -> Option<IpAddr> {

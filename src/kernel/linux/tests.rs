@@ -11,8 +11,8 @@ use crate::model::host::step::DefaultRoute;
 fn a_bridge_is_made_and_put_right() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        let wanted = bridge(&["10.77.0.1/24", "fd00:89::1/64"]);
-        kernel.apply(&Step::AddBridge(wanted.clone())).unwrap();
+        let target = bridge(&["10.77.0.1/24", "fd00:89::1/64"]);
+        kernel.apply(&Step::AddBridge(target.clone())).unwrap();
         let shown = ip("-d address show nd-net1");
         assert_eq!(shown[0]["mtu"], 1400);
         assert_eq!(shown[0]["address"], "02:6e:0a:4d:00:01");
@@ -28,16 +28,16 @@ fn a_bridge_is_made_and_put_right() {
         ip("address del 10.77.0.1/24 dev nd-net1");
         ip("address add 10.99.0.1/24 dev nd-net1");
         ip("link set nd-net1 down mtu 1300");
-        kernel.apply(&Step::AddBridge(wanted.clone())).unwrap();
+        kernel.apply(&Step::AddBridge(target.clone())).unwrap();
         let name: IfName = "nd-net1".parse().unwrap();
         let observed = kernel.observe().unwrap().links.remove(&name).unwrap();
         assert!(observed.up && observed.ours && observed.kind == "bridge" && observed.mtu == 1400);
         let mut found = observed.addresses;
         found.sort();
-        assert_eq!(found, wanted.addresses);
+        assert_eq!(found, target.addresses);
 
-        kernel.apply(&Step::DeleteBridge(wanted.clone())).unwrap();
-        kernel.apply(&Step::DeleteBridge(wanted)).unwrap();
+        kernel.apply(&Step::DeleteBridge(target.clone())).unwrap();
+        kernel.apply(&Step::DeleteBridge(target)).unwrap();
         assert!(kernel.observe().unwrap().links.is_empty());
     });
 }
@@ -261,11 +261,11 @@ fn forwarding_keeps_router_advertisements() {
 }
 
 #[test]
-fn a_link_that_somebody_deletes_is_told() {
+fn a_link_that_another_program_deletes_causes_an_event() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
-        let (tell, told) = std::sync::mpsc::channel();
-        kernel.watch(Box::new(move |event| tell.send(event).unwrap_or(()))).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        kernel.watch(Box::new(move |event| sender.send(event).unwrap_or(()))).unwrap();
         kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         ip("link add foreign type ifb");
         ip("link del foreign");
@@ -279,7 +279,7 @@ fn a_link_that_somebody_deletes_is_told() {
         let mut gone = std::iter::from_fn(|| {
             loop {
                 // The firewall's watcher may send events as well.
-                if let KernelEvent::LinkGone(name) = told.recv_timeout(Duration::from_secs(5)).ok()? {
+                if let KernelEvent::LinkGone(name) = receiver.recv_timeout(Duration::from_secs(5)).ok()? {
                     return Some(name.to_string());
                 }
             }

@@ -77,14 +77,14 @@ impl Sandbox {
             Ok((Self { child, go: Some(File::from(go)), signals, mask, ended: false }, File::from(ready)))
         };
         let (sandbox, mut ready) = start().map_err(failed("start the sandbox of", on(), LOOK))?;
-        let mut said = String::new();
-        let read = ready.read_to_string(&mut said).map(|_| said);
+        let mut reply = String::new();
+        let read = ready.read_to_string(&mut reply).map(|_| reply);
         match read.map_err(failed("start the sandbox of", on(), LOOK))? {
-            said if said == READY => Ok(sandbox),
-            said => Err(failed("start the sandbox of", on(), LOOK)(io::Error::other(if said.is_empty() {
+            reply if reply == READY => Ok(sandbox),
+            reply => Err(failed("start the sandbox of", on(), LOOK)(io::Error::other(if reply.is_empty() {
                 "it ended at once".to_owned()
             } else {
-                said
+                reply
             }))),
         }
     }

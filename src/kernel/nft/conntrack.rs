@@ -91,8 +91,8 @@ fn forget_filtered(netfilter: &mut Netfilter, flow: &Flows) -> io::Result<()> {
             if port.address.is_unspecified() {
                 // This concerns every local address, and no filter can express "local".
                 let filter = filter(PROTO_NUM | PROTO_DST_PORT, 0);
-                let wanted = [ConntrackAttribute::CtaTupleOrig(tuple), filter];
-                return sweep(netfilter, Family::of(port.address), &wanted, &[flow]);
+                let filters = [ConntrackAttribute::CtaTupleOrig(tuple), filter];
+                return sweep(netfilter, Family::of(port.address), &filters, &[flow]);
             }
             tuple.insert(0, Tuple::Ip(vec![IPTuple::DestinationAddress(port.address)]));
             let filter = filter(IP_DST | PROTO_NUM | PROTO_DST_PORT, 0);
@@ -143,8 +143,13 @@ fn message(family: Family, kind: ConntrackMessageType, attributes: &[ConntrackAt
 }
 
 /// Reads the wanted entries (an older kernel returns all) and deletes those that belong to the flows.
-fn sweep(netfilter: &mut Netfilter, family: Family, wanted: &[ConntrackAttribute], flows: &[&Flows]) -> io::Result<()> {
-    let entries = netfilter.ask(&message(family, ConntrackMessageType::Get, wanted), NLM_F_DUMP)?;
+fn sweep(
+    netfilter: &mut Netfilter,
+    family: Family,
+    filters: &[ConntrackAttribute],
+    flows: &[&Flows],
+) -> io::Result<()> {
+    let entries = netfilter.ask(&message(family, ConntrackMessageType::Get, filters), NLM_F_DUMP)?;
     for entry in entries {
         let attributes = ConntrackMessage::parse_with_param(entry.attributes.as_slice(), entry.kind);
         let Ok(ConntrackMessage::New(attributes)) = attributes else { continue };

@@ -237,9 +237,9 @@ fn run_nft(json: &str) -> io::Result<()> {
     let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(json.as_bytes()));
     let output = nft.wait_with_output()?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let said: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
-        return Err(io::Error::other(format!("nft said: {}", said.join(" / "))));
+        let lines = String::from_utf8_lossy(&output.stderr);
+        let lines: Vec<&str> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
+        return Err(io::Error::other(format!("nft said: {}", lines.join(" / "))));
     }
     written
 }

@@ -227,7 +227,7 @@ fn a_daemon_that_starts_anew_recognises_its_table() {
 }
 
 #[test]
-fn what_nft_says_is_told() {
+fn an_error_contains_what_nft_said() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
         let twice = [range(None, 5000, 5010, "10.77.0.2"), range(None, 5005, 5020, "10.77.0.2")];
@@ -238,7 +238,7 @@ fn what_nft_says_is_told() {
 }
 
 /// Waits for the notification.
-fn told(events: &Receiver<KernelEvent>, awaited: &KernelEvent) -> bool {
+fn arrives(events: &Receiver<KernelEvent>, awaited: &KernelEvent) -> bool {
     match events.recv_timeout(Duration::from_secs(5)) {
         Ok(event) => event == *awaited,
         Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => false,
@@ -258,7 +258,7 @@ fn foreign_changes_are_told_and_of_other_tables_once_for_many() {
             run("nft delete table inet other");
         }
         nft.replace_table(&[]).unwrap();
-        assert!(told(&events, &KernelEvent::FirewallChanged), "nothing of ours");
+        assert!(arrives(&events, &KernelEvent::FirewallChanged), "nothing of ours");
         assert!(events.try_recv().is_err(), "more than one");
         for foreign in [
             "add element inet netd bridges { nd-x }",
@@ -267,12 +267,12 @@ fn foreign_changes_are_told_and_of_other_tables_once_for_many() {
             "delete table inet netd",
         ] {
             run(&format!("nft {foreign}"));
-            assert!(told(&events, &KernelEvent::Changed), "{foreign}");
+            assert!(arrives(&events, &KernelEvent::Changed), "{foreign}");
             assert!(events.try_recv().is_err(), "{foreign}: more than one");
         }
         nft.replace_table(&[]).unwrap();
         run("nft flush ruleset");
-        assert!(told(&events, &KernelEvent::Changed));
+        assert!(arrives(&events, &KernelEvent::Changed));
         assert!(events.try_recv().is_err());
     });
 }

@@ -56,7 +56,7 @@ impl Needs {
 
 /// The existing limits of an interface.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct ObservedLimits {
     /// Index of the interface.
     host: u32,
     /// The discipline for what the interface sends.
@@ -69,7 +69,7 @@ pub(super) struct Found {
     pub(super) ifb: Option<(Link, Option<Qdisc>)>,
 }
 
-impl Found {
+impl ObservedLimits {
     fn read(netlink: &mut Netlink, host: u32, shaping: &Shaping) -> Result<Self, KernelError> {
         let ingress = qdisc(netlink, host, TcHandle::INGRESS)?.map(|qdisc| qdisc.kind);
         let redirects = if ingress.is_some() { filters(netlink, host)?.1 } else { Vec::new() };
@@ -116,9 +116,9 @@ fn filters(netlink: &mut Netlink, index: u32) -> Result<(usize, Vec<Redirect>), 
 
 /// Makes the limits of the interface match the target. Existing limits are replaced, whoever made them; on failure,
 /// what was made here is removed and what was changed is restored.
-pub fn shape(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Result<(), KernelError> {
+pub fn limit(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Result<(), KernelError> {
     let host = link::index(&shaping.host_ifname)?;
-    let before = Found::read(netlink, host, shaping)?;
+    let before = ObservedLimits::read(netlink, host, shaping)?;
     let done = apply(netlink, sysctl, shaping, &before);
     if done.is_err()
         && let Err(error) = take_back(netlink, shaping, &before)
@@ -129,7 +129,12 @@ pub fn shape(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Resul
 }
 
 /// Changes that may be refused for lack of something come first, pure removals last.
-fn apply(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping, before: &Found) -> Result<(), KernelError> {
+fn apply(
+    netlink: &mut Netlink,
+    sysctl: &Sysctl,
+    shaping: &Shaping,
+    before: &ObservedLimits,
+) -> Result<(), KernelError> {
     let bandwidth = shaping.bandwidth;
     if let Some(rate) = bandwidth.egress {
         let ifb = set_up_ifb(netlink, sysctl, shaping, Bucket::new(rate, shaping.mtu), before)?;
@@ -183,7 +188,7 @@ fn set_up_ifb(
     sysctl: &Sysctl,
     shaping: &Shaping,
     bucket: Bucket,
-    before: &Found,
+    before: &ObservedLimits,
 ) -> Result<u32, KernelError> {
     let name = &shaping.ifb;
     let taken = || KernelError::NameTaken { ifname: name.clone(), within: "the host".into() };
@@ -211,7 +216,7 @@ fn set_up_ifb(
 }
 
 /// Redirects what the interface receives to the intermediate device, and nowhere else.
-fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &Found, ifb: u32) -> Result<(), KernelError> {
+fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &ObservedLimits, ifb: u32) -> Result<(), KernelError> {
     let on = &shaping.host_ifname;
     if before.ingress.is_none() {
         let added = netlink.one(Request::create(wire::add_ingress(before.host)));
@@ -232,7 +237,7 @@ fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &Found, ifb: u32) 
 }
 
 /// Whether it redirects to netd's intermediate device, or to one that no longer exists.
-fn ours(redirect: Redirect, found: &Found) -> bool {
+fn ours(redirect: Redirect, found: &ObservedLimits) -> bool {
     redirect.to == 0 || found.ifb.as_ref().is_some_and(|(link, _)| link.ours() && link.index == redirect.to)
 }
 
@@ -248,10 +253,10 @@ fn remove_redirects(netlink: &mut Netlink, host: u32, which: impl Fn(Redirect) -
 }
 
 /// Restores the former limits.
-fn take_back(netlink: &mut Netlink, shaping: &Shaping, before: &Found) -> Result<(), KernelError> {
+fn take_back(netlink: &mut Netlink, shaping: &Shaping, before: &ObservedLimits) -> Result<(), KernelError> {
     put_back(netlink, before.host, before.root.as_ref())?;
     if before.redirects.is_empty() {
-        let now = Found::read(netlink, before.host, shaping)?;
+        let now = ObservedLimits::read(netlink, before.host, shaping)?;
         remove_redirects(netlink, before.host, |redirect| ours(redirect, &now))?;
     }
     match &before.ifb {
@@ -283,7 +288,7 @@ pub fn unshape(netlink: &mut Netlink, shapings: &[Shaping]) -> Result<(), Kernel
 
 fn unshape_one(netlink: &mut Netlink, shaping: &Shaping) -> Result<(), KernelError> {
     let Some(host) = link::get(netlink, &shaping.host_ifname)? else { return Ok(()) };
-    let found = Found::read(netlink, host.index, shaping)?;
+    let found = ObservedLimits::read(netlink, host.index, shaping)?;
     let redirects = remove_redirects(netlink, host.index, |redirect| ours(redirect, &found));
     remove_bucket(netlink, host.index).and(redirects)
 }
@@ -293,7 +298,7 @@ pub fn differs(netlink: &mut Netlink, shaping: &Shaping) -> Result<Option<String
     let Some(host) = link::get(netlink, &shaping.host_ifname)? else {
         return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));
     };
-    let found = Found::read(netlink, host.index, shaping)?;
+    let found = ObservedLimits::read(netlink, host.index, shaping)?;
     Ok(text::difference(&found, shaping))
 }
 

@@ -28,8 +28,8 @@ impl Lab {
         Self { netlink: Netlink::open().unwrap(), sysctl: Sysctl::open(), container }
     }
 
-    fn shape(&mut self, shaping: &Shaping) -> Result<(), KernelError> {
-        shape(&mut self.netlink, &self.sysctl, shaping)
+    fn limit(&mut self, shaping: &Shaping) -> Result<(), KernelError> {
+        limit(&mut self.netlink, &self.sysctl, shaping)
     }
 
     fn unshape(&mut self, shaping: &Shaping) {
@@ -83,16 +83,16 @@ fn links() -> Vec<String> {
 fn both_directions_are_limited_and_set_free() {
     in_own_netns(|| {
         let mut lab = Lab::new();
-        let wanted = shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)));
-        assert_eq!(lab.differs(&wanted).unwrap(), "ndv-2 is not limited: it has noqueue instead of tbf");
+        let target = shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)));
+        assert_eq!(lab.differs(&target).unwrap(), "ndv-2 is not limited: it has noqueue instead of tbf");
         for _ in 0..2 {
-            lab.shape(&wanted).unwrap();
+            lab.limit(&target).unwrap();
             assert_eq!(root("ndv-2"), ("tbf".into(), 1_000_000, 100_000));
             assert_eq!(root("ndi-2"), ("tbf".into(), 2_000_000, 200_000));
             let redirects = redirects();
             assert_eq!(redirects.len(), 1, "{redirects:?}");
             assert_eq!((&redirects[0]["to_dev"], &redirects[0]["direction"]), (&"ndi-2".into(), &"egress".into()));
-            assert_eq!(lab.differs(&wanted), None);
+            assert_eq!(lab.differs(&target), None);
         }
         let ifb = ip("-d address show ndi-2");
         assert_eq!((&ifb[0]["mtu"], &ifb[0]["group"]), (&1400.into(), &"28260".into()));
@@ -100,22 +100,22 @@ fn both_directions_are_limited_and_set_free() {
         assert!(ifb[0]["flags"].as_array().unwrap().contains(&"UP".into()));
         assert_eq!(ifb[0]["addr_info"].as_array().unwrap().len(), 0, "no address of its own");
         let observed = facts::links(&mut lab.netlink).unwrap();
-        let observed = &observed[&wanted.ifb];
+        let observed = &observed[&target.ifb];
         assert!(observed.ours && observed.up && observed.kind == "ifb", "{observed:?}");
 
         for _ in 0..2 {
-            lab.unshape(&wanted);
+            lab.unshape(&target);
             assert_eq!(root("ndv-2").0, "noqueue");
             assert!(!has_ingress());
             assert_eq!(links(), ["lo", "ndv-2"]);
         }
-        assert!(lab.differs(&wanted).is_some());
-        lab.shape(&wanted).unwrap();
+        assert!(lab.differs(&target).is_some());
+        lab.limit(&target).unwrap();
         ip("link delete ndv-2");
-        assert_eq!(lab.differs(&wanted).unwrap(), "interface ndv-2 is gone");
-        lab.unshape(&wanted);
+        assert_eq!(lab.differs(&target).unwrap(), "interface ndv-2 is gone");
+        lab.unshape(&target);
         assert_eq!(links(), ["lo"]);
-        let error = lab.shape(&wanted).unwrap_err().to_string();
+        let error = lab.limit(&target).unwrap_err().to_string();
         assert!(error.contains("ndv-2"), "{error}");
         assert_eq!(links(), ["lo"]);
     });
@@ -125,18 +125,18 @@ fn both_directions_are_limited_and_set_free() {
 fn other_limits_take_their_place() {
     in_own_netns(|| {
         let mut lab = Lab::new();
-        lab.shape(&shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)))).unwrap();
+        lab.limit(&shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)))).unwrap();
         let ingress_only = shaping(Some((4_000_000, 400_000)), None);
         assert!(
             lab.differs(&ingress_only).unwrap().starts_with("ndv-2 is limited to 8000000 bit/s with bursts of 1000")
         );
-        lab.shape(&ingress_only).unwrap();
+        lab.limit(&ingress_only).unwrap();
         assert_eq!(root("ndv-2"), ("tbf".into(), 500_000, 50_000));
         assert!(!has_ingress());
         assert_eq!(links(), ["lo", "ndv-2"]);
         let egress_only = shaping(None, Some((4_000_000, 400_000)));
         assert_eq!(lab.differs(&egress_only).unwrap(), "ndv-2 is limited and must not be");
-        lab.shape(&egress_only).unwrap();
+        lab.limit(&egress_only).unwrap();
         assert_eq!((root("ndv-2").0, redirects().len()), ("noqueue".into(), 1));
         assert_eq!(lab.differs(&egress_only), None);
         assert!(lab.differs(&ingress_only).is_some());
@@ -147,8 +147,8 @@ fn other_limits_take_their_place() {
 fn what_somebody_changed_is_told_and_put_right() {
     in_own_netns(|| {
         let mut lab = Lab::new();
-        let wanted = shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)));
-        lab.shape(&wanted).unwrap();
+        let target = shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)));
+        lab.limit(&target).unwrap();
         for (command, part) in [
             (
                 "tc qdisc change dev ndv-2 handle 6e64: root tbf rate 9mbit burst 100000 latency 25ms",
@@ -176,10 +176,10 @@ fn what_somebody_changed_is_told_and_put_right() {
                     tc(arguments)
                 };
             }
-            let difference = lab.differs(&wanted).unwrap_or_default();
+            let difference = lab.differs(&target).unwrap_or_default();
             assert!(difference.contains(part), "after {command}: {difference:?}");
-            lab.shape(&wanted).unwrap();
-            assert_eq!(lab.differs(&wanted), None, "after {command}");
+            lab.limit(&target).unwrap();
+            assert_eq!(lab.differs(&target), None, "after {command}");
             assert_eq!(redirects().len(), 1, "after {command}");
         }
     });
@@ -189,31 +189,31 @@ fn what_somebody_changed_is_told_and_put_right() {
 fn what_cannot_be_limited_stays_as_it_was() {
     in_own_netns(|| {
         let mut lab = Lab::new();
-        let wanted = shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)));
+        let target = shaping(Some((8_000_000, 800_000)), Some((16_000_000, 1_600_000)));
         ip("link add ndi-2 type bridge");
-        let error = lab.shape(&wanted).unwrap_err().to_string();
+        let error = lab.limit(&target).unwrap_err().to_string();
         assert!(error.starts_with("interface ndi-2 already exists in the host"), "{error}");
         assert_eq!((root("ndv-2").0.as_str(), has_ingress()), ("noqueue", false));
-        lab.unshape(&wanted);
+        lab.unshape(&target);
         assert_eq!(links(), ["lo", "ndv-2", "ndi-2"], "somebody else's");
         ip("link delete ndi-2");
 
         // The kernel has one protocol per priority.
         tc("qdisc add dev ndv-2 ingress");
         tc("filter add dev ndv-2 ingress pref 1 protocol ip u32 match u32 0 0");
-        let error = lab.shape(&wanted).unwrap_err().to_string();
+        let error = lab.limit(&target).unwrap_err().to_string();
         assert!(error.starts_with("redirect what arrives on ndv-2: Invalid argument"), "{error}");
         assert_eq!(root("ndv-2").0, "noqueue");
         assert_eq!(links(), ["lo", "ndv-2"]);
         assert!(has_ingress(), "it carries somebody else's filter");
-        lab.unshape(&wanted);
+        lab.unshape(&target);
         assert!(has_ingress(), "it carries somebody else's filter");
 
         tc("filter delete dev ndv-2 ingress");
-        lab.shape(&wanted).unwrap();
+        lab.limit(&target).unwrap();
         tc("filter delete dev ndv-2 ingress");
         tc("filter add dev ndv-2 ingress pref 1 protocol ip u32 match u32 0 0");
-        lab.shape(&shaping(Some((4_000_000, 400_000)), Some((4_000_000, 400_000)))).unwrap_err();
+        lab.limit(&shaping(Some((4_000_000, 400_000)), Some((4_000_000, 400_000)))).unwrap_err();
         assert_eq!((root("ndv-2").1, root("ndi-2")), (1_000_000, ("tbf".into(), 2_000_000, 200_000)));
     });
 }
@@ -231,9 +231,9 @@ fn extremes_are_kept() {
             (100_000_000_000, 8_000_000, (12_500_000_000, 1_000_000)),
             (800_000_000_000, (1 << 35) - 8, (100_000_000_000, u64::from(u32::MAX))),
         ] {
-            let wanted = shaping(Some((rate, burst)), Some((rate, burst)));
-            lab.shape(&wanted).unwrap();
-            assert_eq!(lab.differs(&wanted), None, "{rate} {burst}");
+            let target = shaping(Some((rate, burst)), Some((rate, burst)));
+            lab.limit(&target).unwrap();
+            assert_eq!(lab.differs(&target), None, "{rate} {burst}");
             for interface in ["ndv-2", "ndi-2"] {
                 let (_, rate, burst) = root(interface);
                 assert_eq!(rate, shown.0, "{interface}");
@@ -260,7 +260,7 @@ fn arrives(from: &UdpSocket, to: &UdpSocket, address: &str) -> usize {
 fn the_largest_packet_passes_the_smallest_bucket() {
     in_own_netns(|| {
         let mut lab = Lab::new();
-        lab.shape(&shaping(Some((8_000_000, 8)), Some((8_000_000, 8)))).unwrap();
+        lab.limit(&shaping(Some((8_000_000, 8)), Some((8_000_000, 8)))).unwrap();
         let host = UdpSocket::bind("192.0.2.1:7").unwrap();
         let inside = lab.container.run(|| UdpSocket::bind("192.0.2.2:7").unwrap());
         assert_eq!(arrives(&inside, &host, "192.0.2.1:7"), 1372);

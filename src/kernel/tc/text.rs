@@ -1,20 +1,20 @@
 //! Describes how the limits of an interface differ from the target.
 
-use super::Found;
+use super::ObservedLimits;
 use super::wire::{Bucket, Qdisc, TBF};
 use crate::model::bandwidth::{Rate, Shaping};
 
 /// `None` if they match.
-pub(in crate::kernel) fn difference(found: &Found, shaping: &Shaping) -> Option<String> {
-    let wanted = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, shaping.mtu));
+pub(in crate::kernel) fn difference(found: &ObservedLimits, shaping: &Shaping) -> Option<String> {
+    let target = |rate: Option<Rate>| rate.map(|rate| Bucket::new(rate, shaping.mtu));
     let name = shaping.host_ifname.as_str();
-    bucket(name, found.root.as_ref(), wanted(shaping.bandwidth.ingress))
-        .or_else(|| egress(found, shaping, wanted(shaping.bandwidth.egress)))
+    bucket(name, found.root.as_ref(), target(shaping.bandwidth.ingress))
+        .or_else(|| egress(found, shaping, target(shaping.bandwidth.egress)))
 }
 
-fn egress(found: &Found, shaping: &Shaping, wanted: Option<Bucket>) -> Option<String> {
+fn egress(found: &ObservedLimits, shaping: &Shaping, target: Option<Bucket>) -> Option<String> {
     let (host, ifb) = (shaping.host_ifname.as_str(), shaping.ifb.as_str());
-    let (link, root) = match (&found.ifb, wanted) {
+    let (link, root) = match (&found.ifb, target) {
         (None, None) => return None,
         (None, Some(_)) => return Some(format!("the intermediate device {ifb} of {host} is gone")),
         (Some((link, _)), None) if link.ours() => {
@@ -35,17 +35,17 @@ fn egress(found: &Found, shaping: &Shaping, wanted: Option<Bucket>) -> Option<St
     if !found.redirected() {
         return Some(format!("what arrives on {host} is not led to the intermediate device {ifb}"));
     }
-    bucket(ifb, root, wanted)
+    bucket(ifb, root, target)
 }
 
-fn bucket(name: &str, root: Option<&Qdisc>, wanted: Option<Bucket>) -> Option<String> {
-    let Some(wanted) = wanted else {
+fn bucket(name: &str, root: Option<&Qdisc>, target: Option<Bucket>) -> Option<String> {
+    let Some(target) = target else {
         let limited = root.is_some_and(Qdisc::ours);
         return limited.then(|| format!("{name} is limited and must not be"));
     };
     match root.and_then(|root| root.bucket) {
-        Some(shown) if wanted.is(shown) => None,
-        Some(shown) => Some(format!("{name} is limited to {} instead of {}", words(shown), words(wanted))),
+        Some(shown) if target.is(shown) => None,
+        Some(shown) => Some(format!("{name} is limited to {} instead of {}", words(shown), words(target))),
         None => {
             let kind = root.map_or("nothing", |root| root.kind.as_str());
             Some(format!("{name} is not limited: it has {kind} instead of {TBF}"))

@@ -308,13 +308,13 @@ mod tests {
 
     #[test]
     fn the_kernels_rounding_is_no_difference() {
-        let wanted = bucket(8_000_000, 800_000, 1500);
-        let shown = Bucket { burst: None, ..wanted };
-        assert!(wanted.is(shown));
-        assert!(wanted.is(Bucket { ticks: shown.ticks - 1, ..shown }));
-        assert!(!wanted.is(Bucket { ticks: shown.ticks - 2, ..shown }));
-        assert!(!wanted.is(Bucket { limit: shown.limit + 1, ..shown }));
-        assert!(!wanted.is(Bucket { rate: shown.rate + 1, ..shown }));
+        let target = bucket(8_000_000, 800_000, 1500);
+        let shown = Bucket { burst: None, ..target };
+        assert!(target.is(shown));
+        assert!(target.is(Bucket { ticks: shown.ticks - 1, ..shown }));
+        assert!(!target.is(Bucket { ticks: shown.ticks - 2, ..shown }));
+        assert!(!target.is(Bucket { limit: shown.limit + 1, ..shown }));
+        assert!(!target.is(Bucket { rate: shown.rate + 1, ..shown }));
         // Filling it takes 136 years.
         let slow = bucket(8, (1 << 35) - 8, 1500);
         assert!(slow.is(Bucket { ticks: slow.ticks.wrapping_add(1 << 20), burst: None, ..slow }));
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn options_are_read_as_they_are_written() {
         for rate in [8_000, 8_000_000, u64::MAX] {
-            let wanted = bucket(rate, 800_000, 1500);
-            assert_eq!(Bucket::read(&wanted.options()), Some(Bucket { burst: None, ..wanted }));
+            let target = bucket(rate, 800_000, 1500);
+            assert_eq!(Bucket::read(&target.options()), Some(Bucket { burst: None, ..target }));
         }
         assert_eq!(Bucket::read(&[]), None);
     }

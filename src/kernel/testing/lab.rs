@@ -35,7 +35,7 @@ type Job = Box<dyn FnOnce() + Send>;
 impl Parked {
     /// A fresh namespace.
     pub(in crate::kernel) fn new() -> Self {
-        let (path, told) = mpsc::channel();
+        let (path, receiver) = mpsc::channel();
         let (commands, jobs) = mpsc::channel::<Job>();
         let thread = std::thread::spawn(move || {
             unshare(CloneFlags::CLONE_NEWNET).expect("these tests run as root");
@@ -43,7 +43,7 @@ impl Parked {
             path.send(PathBuf::from(format!("/proc/{pid}/task/{tid}/ns/net"))).expect("the test waits");
             jobs.into_iter().for_each(|job| job());
         });
-        Self { path: told.recv().expect("the thread lives"), commands: Some(commands), thread: Some(thread) }
+        Self { path: receiver.recv().expect("the thread lives"), commands: Some(commands), thread: Some(thread) }
     }
 
     /// Runs a job in the namespace.

@@ -208,11 +208,11 @@ mod tests {
         let looks = std::cell::Cell::new(0usize);
         let mut held = BTreeSet::new();
         for number in 0..2000u128 {
-            let look = |ip: IpAddr| {
+            let lookup = |ip: IpAddr| {
                 looks.set(looks.get() + 1);
                 held.contains(&ip)
             };
-            let address = ipam.peek_within(&network.name, subnet, (low, high), look).unwrap();
+            let address = ipam.peek_within(&network.name, subnet, (low, high), lookup).unwrap();
             assert_eq!(address, subnet.address(low + number).unwrap());
             ipam.take(&network.name, address);
             if number % 2 == 0 {

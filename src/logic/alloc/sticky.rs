@@ -34,20 +34,20 @@ impl Sticky {
             return false;
         }
         self.forget(network, address);
-        let kept = self.networks.entry(network.clone()).or_default();
-        kept.addresses.entry(name.clone()).or_default().push(address);
-        kept.names.insert(address, name);
+        let entry = self.networks.entry(network.clone()).or_default();
+        entry.addresses.entry(name.clone()).or_default().push(address);
+        entry.names.insert(address, name);
         true
     }
 
     /// Stops keeping the address.
     pub fn forget(&mut self, network: &NetworkName, address: IpAddr) {
-        let Some(kept) = self.networks.get_mut(network) else { return };
-        let Some(name) = kept.names.remove(&address) else { return };
-        if let Some(addresses) = kept.addresses.get_mut(&name) {
+        let Some(entry) = self.networks.get_mut(network) else { return };
+        let Some(name) = entry.names.remove(&address) else { return };
+        if let Some(addresses) = entry.addresses.get_mut(&name) {
             addresses.retain(|other| *other != address);
             if addresses.is_empty() {
-                kept.addresses.remove(&name);
+                entry.addresses.remove(&name);
             }
         }
     }
@@ -60,8 +60,8 @@ impl Sticky {
     /// The addresses that are kept for the name, in the order in which they were added.
     pub fn addresses(&self, network: &NetworkName, name: &ContainerName) -> &[IpAddr] {
         let name = name.as_str().to_ascii_lowercase();
-        let kept = self.networks.get(network).and_then(|kept| kept.addresses.get(&name));
-        kept.map(Vec::as_slice).unwrap_or_default()
+        let entry = self.networks.get(network).and_then(|entry| entry.addresses.get(&name));
+        entry.map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Whether the address is kept for another name than this.
@@ -72,7 +72,7 @@ impl Sticky {
 
     /// All sticky addresses of a network.
     pub fn of_network(&self, network: &NetworkName) -> impl ExactSizeIterator<Item = IpAddr> {
-        self.networks.get(network).map(|kept| kept.names.keys().copied()).unwrap_or_default()
+        self.networks.get(network).map(|entry| entry.names.keys().copied()).unwrap_or_default()
     }
 
     fn name_of(&self, network: &NetworkName, address: IpAddr) -> Option<&str> {

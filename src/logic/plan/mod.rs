@@ -57,12 +57,12 @@ impl Difference {
     pub fn of(desired: &Desired, Change { before, after }: Change<'_>) -> Self {
         let elements = |endpoints| target::container_elements(desired, endpoints);
         let (old, new) = (elements(before), elements(after));
-        let (held, wanted) = (target::host_ports(before), target::host_ports(after));
+        let (held, needed) = (target::host_ports(before), target::host_ports(after));
         Self {
             remove: old.difference(&new).cloned().collect(),
             add: new.difference(&old).cloned().collect(),
-            release: held.difference(&wanted).copied().collect(),
-            hold: wanted.difference(&held).copied().collect(),
+            release: held.difference(&needed).copied().collect(),
+            hold: needed.difference(&held).copied().collect(),
         }
     }
 }

@@ -53,8 +53,8 @@ fn what_was_asked_for_is_shown() {
     assert_eq!((&plain["host_access"], &plain["sticky"]), (&"all".into(), &false.into()));
     network.dns.upstreams = vec!["tls://1.1.1.1#one.one".parse().unwrap()];
     network.host_access = HostAccess::None;
-    let told = shown(&network);
-    assert_eq!((&told["dns"]["servers"][0], &told["host_access"]), (&"tls://1.1.1.1#one.one".into(), &"none".into()));
+    let text = shown(&network);
+    assert_eq!((&text["dns"]["servers"][0], &text["host_access"]), (&"tls://1.1.1.1#one.one".into(), &"none".into()));
 }
 
 #[test]

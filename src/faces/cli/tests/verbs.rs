@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use serde_json::Value;
 
 use super::usage::args;
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::engine::telemetry::{Entry, Origin};
 use crate::engine::{Handle, testing};
 use crate::faces::cli::*;
@@ -30,7 +30,7 @@ impl Daemon {
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
             let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
-            tokio::spawn(http::serve_unix(listener, router, Room::default(), std::future::pending()));
+            tokio::spawn(http::serve_unix(listener, router, Capacity::default(), std::future::pending()));
         });
         Self { directory, handle, _runtime: runtime }
     }
@@ -250,7 +250,7 @@ fn several_names_are_all_tried() {
 }
 
 #[test]
-fn a_daemon_that_is_not_there_or_not_ready_is_told() {
+fn an_absent_or_unready_daemon_is_reported() {
     let daemon = Daemon::start(false);
     let (code, out, err) = daemon.netd("status --json");
     assert_eq!((code, serde_json::from_str::<Value>(&out).unwrap()["ready"].clone()), (1, false.into()));

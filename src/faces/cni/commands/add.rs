@@ -8,7 +8,7 @@ use crate::api::v1::{Attach, Attachment, Interface};
 use crate::faces::cni::Call;
 use crate::faces::cni::failure::{Failure, INVALID_CONFIGURATION, OWN_NETNS, UNKNOWN_CONTAINER};
 use crate::faces::cni::input::configuration::Configuration;
-use crate::faces::cni::input::environment::{Environment, Target, attachment_path};
+use crate::faces::cni::input::environment::{AttachedInterface, Environment, attachment_path};
 use crate::faces::cni::input::request;
 use crate::faces::cni::input::resolver::Resolver;
 use crate::faces::cni::ipam::{Ipam, Lease};
@@ -24,7 +24,7 @@ struct Add<'a> {
 }
 
 /// Attaches a container and returns the result.
-pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<Value, Failure> {
+pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &AttachedInterface) -> Result<Value, Failure> {
     let environment = Environment(&call.invocation.environment);
     let netns = target.netns.as_deref().unwrap_or_default();
     check_netns(call, environment, netns)?;

@@ -8,7 +8,7 @@ use crate::faces::cni::failure::{
     CHANGED, Failure, INTERNAL, INVALID_CONFIGURATION, LIMITED, NOT_AVAILABLE, UNKNOWN_CONTAINER,
 };
 use crate::faces::cni::input::configuration::Configuration;
-use crate::faces::cni::input::environment::{Target, attachment_path};
+use crate::faces::cni::input::environment::{AttachedInterface, attachment_path};
 use crate::faces::cni::input::request;
 use crate::faces::cni::ipam::Ipam;
 use crate::faces::cni::output::result::Previous;
@@ -32,7 +32,7 @@ fn both(ours: Result<(), Failure>, theirs: Result<(), Failure>) -> Result<(), Fa
 }
 
 /// Needs only the key of the attachment, so that no other error in the input keeps the attachment alive.
-pub(crate) fn del(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<(), Failure> {
+pub(crate) fn del(call: &mut Call<'_>, conf: &Configuration<'_>, target: &AttachedInterface) -> Result<(), Failure> {
     let ours = conf.socket().and_then(|socket| {
         let path = attachment_path(conf.name.as_str(), target);
         Client::new(socket).delete(&path).map_err(|error| unexpected(&error))
@@ -50,7 +50,7 @@ fn unexpected(error: &ClientError) -> Failure {
 }
 
 /// The daemon compares. The previous result has the addresses and what a later plugin of the chain may have changed.
-pub(crate) fn check(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Target) -> Result<(), Failure> {
+pub(crate) fn check(call: &mut Call<'_>, conf: &Configuration<'_>, target: &AttachedInterface) -> Result<(), Failure> {
     let previous = Previous::of(&conf.fields)?;
     let previous = previous.ok_or_else(|| {
         Failure::new(INVALID_CONFIGURATION, "missing \"prevResult\": CHECK compares with the result of ADD")

@@ -40,7 +40,7 @@ pub(crate) struct Environment<'a>(pub(crate) &'a [(OsString, OsString)]);
 
 /// Identifies the attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Target {
+pub(crate) struct AttachedInterface {
     pub(crate) container: ContainerId,
     pub(crate) ifname: IfName,
     /// As the runtime wrote it. Only `DEL` works without it.
@@ -91,12 +91,12 @@ impl<'a> Environment<'a> {
     }
 
     /// The attachment to process. The error names all missing variables at once.
-    pub(crate) fn target(self, netns_needed: bool) -> Result<Target, Failure> {
+    pub(crate) fn target(self, netns_needed: bool) -> Result<AttachedInterface, Failure> {
         let container = self.parse("CNI_CONTAINERID")?;
         let netns = self.text("CNI_NETNS")?.map(str::to_owned);
         let ifname = self.parse("CNI_IFNAME")?;
         if let (Some(container), Some(ifname), false) = (&container, &ifname, netns_needed && netns.is_none()) {
-            return Ok(Target { container: Clone::clone(container), ifname: Clone::clone(ifname), netns });
+            return Ok(AttachedInterface { container: Clone::clone(container), ifname: Clone::clone(ifname), netns });
         }
         let needed = [
             ("CNI_CONTAINERID", container.is_none()),
@@ -153,7 +153,7 @@ pub(crate) fn missing(names: &[&str]) -> Failure {
 }
 
 /// The path of an attachment in the daemon's API.
-pub(crate) fn attachment_path(owner: &str, target: &Target) -> String {
+pub(crate) fn attachment_path(owner: &str, target: &AttachedInterface) -> String {
     let [owner, container, ifname] = [owner, target.container.as_str(), target.ifname.as_str()].map(segment);
     format!("/v1/attachments/{owner}/{container}/{ifname}")
 }

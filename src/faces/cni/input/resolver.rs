@@ -36,11 +36,11 @@ impl Resolver {
         if nameservers.iter().any(|server| server.parse::<IpAddr>().is_err()) {
             return Err(fields.wrong(servers, "use IP addresses"));
         }
-        Self::told(fields, servers, search)
+        Self::from_runtime(fields, servers, search)
     }
 
     /// Reads the settings of another plugin's result.
-    pub(crate) fn told(fields: &Fields<'_>, servers: &str, search: &str) -> Result<Self, Failure> {
+    pub(crate) fn from_runtime(fields: &Fields<'_>, servers: &str, search: &str) -> Result<Self, Failure> {
         Ok(Self {
             nameservers: fields.texts(servers)?,
             domain: fields.text("domain")?.map(str::to_owned),

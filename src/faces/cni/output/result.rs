@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use crate::api::v1::{AddressRequest, Attachment, Route};
 use crate::faces::cni::failure::Failure;
-use crate::faces::cni::input::environment::Target;
+use crate::faces::cni::input::environment::AttachedInterface;
 use crate::faces::cni::input::fields::{Fields, respell};
 use crate::faces::cni::input::resolver::Resolver;
 use crate::faces::cni::input::version::Version;
@@ -14,7 +14,7 @@ const NEW_IN_INTERFACES: [&str; 3] = ["mtu", "socketPath", "pciID"];
 const NEW_IN_ROUTES: [&str; 5] = ["mtu", "advmss", "priority", "table", "scope"];
 
 /// The result of an attachment whose interface netd made: the bridge, its port, and the interface in the container.
-pub(crate) fn made(version: Version, attachment: &Attachment, target: &Target, dns: &Resolver) -> Value {
+pub(crate) fn made(version: Version, attachment: &Attachment, target: &AttachedInterface, dns: &Resolver) -> Value {
     let endpoint = &attachment.endpoint;
     let mut interfaces: Vec<Value> = attachment.bridge.iter().map(|bridge| json!({ "name": bridge })).collect();
     if let Some(mac) = &attachment.host_mac {
@@ -123,7 +123,7 @@ impl<'a> Previous<'a> {
     /// Its resolver settings.
     pub(crate) fn dns(&self) -> Result<Resolver, Failure> {
         let dns = self.0.object("dns")?;
-        dns.map(|dns| Resolver::told(&dns, "nameservers", "search")).transpose().map(Option::unwrap_or_default)
+        dns.map(|dns| Resolver::from_runtime(&dns, "nameservers", "search")).transpose().map(Option::unwrap_or_default)
     }
 }
 

@@ -83,7 +83,7 @@ fn reply(source: Source<'_>, query: &Query<'_>, client: IpAddr, transport: Trans
     }
     if answer == Answer::Forward {
         let forwarder = source.forwarder.filter(|_| snapshot.may_forward(Client::Address(client)))?;
-        let (length, origin) = forwarder.kept(snapshot, client, query, transport, out)?;
+        let (length, origin) = forwarder.cached(snapshot, client, query, transport, out)?;
         return Some(Done::Replied(length, origin));
     }
     if !matches!(query.kind, A | AAAA | PTR) {

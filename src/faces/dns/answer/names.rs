@@ -11,7 +11,7 @@ use crate::engine::dns::names::{Asked, CacheCounts, Names, UpstreamHealth};
 use crate::engine::telemetry::meter::code_name;
 use crate::faces::dns::forward::Explained;
 use crate::faces::dns::forward::cache_key::{Flags, Question};
-use crate::faces::dns::forward::selection::Because;
+use crate::faces::dns::forward::selection::Source;
 use crate::faces::dns::message::origin::Origin;
 use crate::faces::dns::message::reply::Reply;
 use crate::faces::dns::telemetry::data;
@@ -32,11 +32,11 @@ impl Forwarding {
             Ok(permit) => {
                 // In a task of its own: other clients may wait for the same answer after this requester has gone.
                 let handler = self.0.clone();
-                let told = tokio::spawn(async move {
+                let task = tokio::spawn(async move {
                     let _permit = permit;
                     handler.forwarder().ask(client, &question).await
                 });
-                match told.await {
+                match task.await {
                     Ok((reply, origin)) => asked(&reply, origin, kind, notes),
                     Err(error) => nobody(vec![format!("the question was not asked: {error}")]),
                 }
@@ -97,15 +97,15 @@ fn asked(reply: &Reply, origin: Origin, kind: &str, notes: Vec<String>) -> Asked
 /// Describes which upstreams a question goes to, and why.
 fn notes(explained: &Explained) -> Vec<String> {
     let list = |servers: &[Upstream]| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let whose = match explained.because {
-        Because::Beside => {
+    let whose = match explained.source {
+        Source::Beside => {
             return vec![format!("the container's own resolver is asked, at {}", list(&explained.servers))];
         }
-        Because::Container => "given to the container",
-        Because::Network => "given to its network",
-        Because::Split => "given by the configuration to this domain",
-        Because::Configuration => "of the configuration",
-        Because::Host => "of the host's resolv.conf",
+        Source::Container => "given to the container",
+        Source::Network => "given to its network",
+        Source::Split => "given by the configuration to this domain",
+        Source::Configuration => "of the configuration",
+        Source::Host => "of the host's resolv.conf",
     };
     let servers = if explained.servers.is_empty() {
         format!("there is no upstream to ask, of those {whose}")

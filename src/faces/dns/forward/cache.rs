@@ -33,11 +33,11 @@ const RENEW_AFTER: Duration = Duration::from_secs(5);
 const OVERHEAD: usize = 256;
 
 /// The cached answers by key.
-pub(crate) struct Cache(Option<moka::sync::Cache<Box<[u8]>, Arc<Kept>>>);
+pub(crate) struct Cache(Option<moka::sync::Cache<Box<[u8]>, Arc<Cached>>>);
 
 /// A cached answer.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct Cached {
     /// The message after the header.
     body: Box<[u8]>,
     /// The number of records in each section.
@@ -72,7 +72,7 @@ impl Cache {
     /// A cache of this many bytes. With 0 nothing is cached.
     pub(crate) fn new(bytes: u64) -> Self {
         #[expect(clippy::borrowed_box, reason = "it is what moka shows")]
-        let weigh = |key: &Box<[u8]>, kept: &Arc<Kept>| weight(key, kept);
+        let weigh = |key: &Box<[u8]>, cached: &Arc<Cached>| weight(key, cached);
         Self((bytes > 0).then(|| moka::sync::Cache::builder().max_capacity(bytes).weigher(weigh).build()))
     }
 
@@ -85,33 +85,33 @@ impl Cache {
     }
 
     /// The answer for the key, unless it has expired.
-    pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Kept>> {
-        self.0.as_ref()?.get(key).filter(|kept| kept.age() != Age::Over)
+    pub(crate) fn get(&self, key: &[u8]) -> Option<Arc<Cached>> {
+        self.0.as_ref()?.get(key).filter(|cached| cached.age() != Age::Over)
     }
 
     /// Caches an answer. If not `fresh`, it may be served only when upstreams fail.
     pub(crate) fn keep(&self, key: &[u8], asked: &Asked, reply: &Reply, fresh: bool) {
         let Some(cache) = &self.0 else { return };
-        if let Some(kept) = Kept::of(asked, reply, fresh) {
-            cache.insert(key.into(), Arc::new(kept));
+        if let Some(cached) = Cached::of(asked, reply, fresh) {
+            cache.insert(key.into(), Arc::new(cached));
         }
     }
 
     /// Postpones the next renewal after all upstreams failed. Returns whether there is an answer to serve.
     pub(crate) fn renew_later(&self, key: &[u8]) -> bool {
-        let kept = self.0.as_ref().and_then(|cache| cache.get(key));
-        let kept = kept.filter(|kept| kept.is_answer() && kept.age() != Age::Over);
-        kept.iter().for_each(|kept| kept.renew_later());
-        kept.is_some()
+        let cached = self.0.as_ref().and_then(|cache| cache.get(key));
+        let cached = cached.filter(|cached| cached.is_answer() && cached.age() != Age::Over);
+        cached.iter().for_each(|cached| cached.renew_later());
+        cached.is_some()
     }
 }
 
 /// The size of an answer in bytes.
-fn weight(key: &[u8], kept: &Kept) -> u32 {
-    u32::try_from(key.len() + kept.body.len() + 2 * kept.ttls.len() + OVERHEAD).unwrap_or(u32::MAX)
+fn weight(key: &[u8], cached: &Cached) -> u32 {
+    u32::try_from(key.len() + cached.body.len() + 2 * cached.ttls.len() + OVERHEAD).unwrap_or(u32::MAX)
 }
 
-impl Kept {
+impl Cached {
     /// `None` if the answer must not be cached.
     fn of(asked: &Asked, reply: &Reply, fresh: bool) -> Option<Self> {
         let life = life(reply)?;
@@ -195,8 +195,8 @@ impl Kept {
         out[HEADER..query.end()].copy_from_slice(query.question);
         for place in self.ttls.iter().map(|place| HEADER + usize::from(*place)) {
             let ttl = out.get_mut(place..place + 4)?;
-            let told = self.counted(u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]));
-            ttl.copy_from_slice(&told.to_be_bytes());
+            let counted_down = self.counted(u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]));
+            ttl.copy_from_slice(&counted_down.to_be_bytes());
         }
         let [i0, i1, f0, f1] = query.head;
         let authentic = if self.authentic { 0x20 } else { 0 };

@@ -30,11 +30,11 @@ use crate::engine::dns::names::{CacheCounts, UpstreamHealth};
 use crate::engine::listener::Resolver;
 use crate::model::question::Answer;
 use crate::model::upstream::Upstream;
-use cache::{Age, Cache, Kept};
+use cache::{Age, Cache, Cached};
 use cache_key::Question;
 use failures::Failures;
 use in_flight::{InFlight, Joined, Leading, NotAdmitted, Permit};
-use selection::{Because, Route, Set, Upstreams};
+use selection::{Selected, Set, Source, Upstreams};
 use upstream::{PATIENCE, Sent, Server, race};
 
 /// How long to wait for a newer answer if there is a stale one (RFC 8767, 5: the client response timer).
@@ -66,18 +66,18 @@ pub(super) struct Explained {
     /// The servers to ask, in this order. Those that were silent lately come last.
     pub(super) servers: Vec<Upstream>,
     /// Why these servers.
-    pub(super) because: Because,
+    pub(super) source: Source,
     /// Servers that are not asked because they lead back to netd or to the client.
     pub(super) left_out: Vec<Upstream>,
 }
 
 /// A question that has been begun, and the cached answer to serve if no upstream answers.
-pub(super) struct Begun(Wait, Option<Arc<Kept>>);
+pub(super) struct Begun(Wait, Option<Arc<Cached>>);
 
 /// What a question waits for.
 enum Wait {
     /// Nothing: this is the reply.
-    Told(Box<(Reply, Origin)>),
+    Ready(Box<(Reply, Origin)>),
     /// Nothing, and there is no answer: see [`InFlight::loops`].
     Nobody,
     /// Its own question to the upstreams: it is the leader.
@@ -124,7 +124,7 @@ impl Forwarder {
 
     /// Writes the cached reply into `out`. Returns its length and origin. `None` if there is none, or if finding out
     /// requires more than a look into memory. Never waits.
-    pub(super) fn kept(
+    pub(super) fn cached(
         &self,
         snapshot: &Snapshot,
         client: IpAddr,
@@ -133,11 +133,11 @@ impl Forwarder {
         out: &mut [u8],
     ) -> Option<(usize, Origin)> {
         let key = query.key();
-        let route = self.upstreams.route(client, key.name(), snapshot, true)?;
-        let kept = self.cache.get(key.of_set(route.set.id).as_bytes()).filter(|kept| is_told(kept))?;
-        let length = kept.write(query, transport, out)?;
+        let selected = self.upstreams.select(client, key.name(), snapshot, true)?;
+        let cached = self.cache.get(key.of_set(selected.set.id).as_bytes()).filter(|cached| is_current(cached))?;
+        let length = cached.write(query, transport, out)?;
         self.hits.fetch_add(1, Ordering::Relaxed);
-        Some((length, kept.origin()))
+        Some((length, cached.origin()))
     }
 
     /// Returns the first answer of a server, or a cached one. If there is none, the reply is SERVFAIL: NXDOMAIN would
@@ -150,9 +150,9 @@ impl Forwarder {
     /// Waits for the answer to a question that has been begun. A waiting question holds little memory: see
     /// [`in_flight::QUESTION`].
     pub(super) async fn wait(&self, begun: Begun) -> (Reply, Origin) {
-        let Begun(wait, kept) = begun;
+        let Begun(wait, cached) = begun;
         let answer = match wait {
-            Wait::Told(told) => return *told,
+            Wait::Ready(ready) => return *ready,
             Wait::Nobody => None,
             Wait::Own(asked) => asked.await,
             Wait::Others(completed, patience, looped) => Box::pin(self.others(completed, patience, looped)).await,
@@ -160,8 +160,8 @@ impl Forwarder {
         match answer {
             Some(answer) => (answer.0.clone(), Origin::Upstream(answer.1)),
             None => {
-                kept.iter().for_each(|kept| kept.renew_later());
-                kept.as_ref().and_then(from).unwrap_or_else(nobody)
+                cached.iter().for_each(|cached| cached.renew_later());
+                cached.as_ref().and_then(from).unwrap_or_else(nobody)
             }
         }
     }
@@ -187,27 +187,29 @@ impl Forwarder {
 
     /// Does everything up to waiting for the answer.
     pub(super) fn begin(&self, client: IpAddr, question: &Question) -> Begun {
-        let told = |told| Begun(Wait::Told(Box::new(told)), None);
+        let ready = |ready| Begun(Wait::Ready(Box::new(ready)), None);
         let snapshot = (self.view)();
         let key = question.key();
-        let Some(route) = self.upstreams.route(client, key.name(), &snapshot, false) else { return told(nobody()) };
-        let Route { set, left_out, .. } = route;
+        let Some(selected) = self.upstreams.select(client, key.name(), &snapshot, false) else {
+            return ready(nobody());
+        };
+        let Selected { set, left_out, .. } = selected;
         if !left_out.is_empty() {
             debug!(?left_out, %client, "not asked: the servers lead back here");
         }
         if set.servers.is_empty() {
-            return told(nobody());
+            return ready(nobody());
         }
         let key = key.of_set(set.id);
-        let kept = self.cache.get(key.as_bytes());
-        if let Some(known) = kept.as_ref().filter(|kept| is_told(kept)).and_then(from) {
+        let cached = self.cache.get(key.as_bytes());
+        if let Some(known) = cached.as_ref().filter(|cached| is_current(cached)).and_then(from) {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            return told(known);
+            return ready(known);
         }
         if self.failures.has(key.as_bytes()) {
             self.hits.fetch_add(1, Ordering::Relaxed);
-            let known = kept.as_ref().and_then(from);
-            return told(known.unwrap_or_else(|| (Reply::error(ResponseCode::ServFail), Origin::Cache)));
+            let known = cached.as_ref().and_then(from);
+            return ready(known.unwrap_or_else(|| (Reply::error(ResponseCode::ServFail), Origin::Cache)));
         }
         self.misses.fetch_add(1, Ordering::Relaxed);
         set.use_now();
@@ -216,7 +218,7 @@ impl Forwarder {
         // Docker's resolver may ask netd in turn, at a gateway, and then netd asks other servers: that is no loop.
         let form = if set.is_beside { sent.as_sent.to_ascii_lowercase().into() } else { sent.as_sent.clone() };
         // Slightly longer than the servers get, so that their result arrives first.
-        let whole = if kept.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
+        let whole = if cached.is_some() { RENEWED_WITHIN } else { PATIENCE + PATIENCE / 50 };
         let wait = match self.in_flight.join(client, &key, &form) {
             Joined::Follower { loops: true, .. } => Wait::Nobody,
             Joined::Follower { completed, of_other, .. } => {
@@ -227,7 +229,7 @@ impl Forwarder {
                 }
             }
             Joined::Leader(leading) => {
-                let completed = kept.is_some().then(|| leading.subscribe()).flatten();
+                let completed = cached.is_some().then(|| leading.subscribe()).flatten();
                 let asked = lead(leading, sent, set, self.cache.clone(), self.failures.clone());
                 match completed {
                     // The question stays in flight when the stale answer has been served meanwhile.
@@ -239,17 +241,17 @@ impl Forwarder {
                 }
             }
         };
-        Begun(wait, kept)
+        Begun(wait, cached)
     }
 
     /// Explains how a question of the client would be forwarded.
     pub(super) fn explain(&self, client: IpAddr, question: &Question) -> Option<Explained> {
         let key = question.key();
-        let route = self.upstreams.route(client, key.name(), &(self.view)(), false)?;
-        let mut servers: Vec<&Arc<Server>> = route.set.servers.iter().collect();
+        let selected = self.upstreams.select(client, key.name(), &(self.view)(), false)?;
+        let mut servers: Vec<&Arc<Server>> = selected.set.servers.iter().collect();
         servers.sort_by_cached_key(|server| server.health.is_out());
         let servers = servers.into_iter().map(|server| server.upstream.clone()).collect();
-        Some(Explained { servers, because: route.because, left_out: route.left_out })
+        Some(Explained { servers, source: selected.source, left_out: selected.left_out })
     }
 
     /// The size and the hit counts of the cache. `None` if nothing is cached at all.
@@ -299,12 +301,12 @@ fn nobody() -> (Reply, Origin) {
 }
 
 /// Whether the cached answer is served without asking an upstream.
-fn is_told(kept: &Kept) -> bool {
-    matches!(kept.age(), Age::Fresh | Age::Failed)
+fn is_current(cached: &Cached) -> bool {
+    matches!(cached.age(), Age::Fresh | Age::Failed)
 }
 
-fn from(kept: &Arc<Kept>) -> Option<(Reply, Origin)> {
-    Some((kept.reply()?, kept.origin()))
+fn from(cached: &Arc<Cached>) -> Option<(Reply, Origin)> {
+    Some((cached.reply()?, cached.origin()))
 }
 
 /// Whether a server is on this host, so that its own questions may come back to netd.

@@ -47,7 +47,7 @@ pub(crate) struct Set {
 
 /// Why these servers are asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Because {
+pub(crate) enum Source {
     /// They are the resolver that answers in the container besides netd.
     Beside,
     /// They were given to the container.
@@ -63,9 +63,9 @@ pub(crate) enum Because {
 }
 
 /// The selected servers.
-pub(crate) struct Route {
+pub(crate) struct Selected {
     pub(crate) set: Arc<Set>,
-    pub(crate) because: Because,
+    pub(crate) source: Source,
     /// Servers that are not asked because they lead back here.
     pub(crate) left_out: Vec<Upstream>,
 }
@@ -115,34 +115,34 @@ impl Upstreams {
 
     /// Selects the servers for a question of the client about a name (in wire format and lower case). `None` if `quick`
     /// and the selection requires more than a look into memory.
-    pub(crate) fn route(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Route> {
-        let (set, because) = self.of(client, name, snapshot, quick)?;
+    pub(crate) fn select(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<Selected> {
+        let (set, source) = self.of(client, name, snapshot, quick)?;
         let leads_back = |server: &&Arc<Server>| leads_back(server.upstream.address.ip(), client, snapshot);
         if !set.servers.iter().any(|server| leads_back(&server)) {
-            return Some(Route { set, because, left_out: Vec::new() });
+            return Some(Selected { set, source, left_out: Vec::new() });
         }
         let (out, left): (Vec<_>, Vec<_>) = set.servers.iter().partition(leads_back);
         let upstreams = |servers: Vec<&Arc<Server>>| -> Vec<Upstream> {
             servers.iter().map(|server| server.upstream.clone()).collect()
         };
-        Some(Route { set: self.known(&upstreams(left), quick)?, because, left_out: upstreams(out) })
+        Some(Selected { set: self.known(&upstreams(left), quick)?, source, left_out: upstreams(out) })
     }
 
-    fn of(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Because)> {
+    fn of(&self, client: IpAddr, name: &[u8], snapshot: &Snapshot, quick: bool) -> Option<(Arc<Set>, Source)> {
         if let Some(set) = self.beside.load().get(&client) {
-            return Some((set.clone(), Because::Beside));
+            return Some((set.clone(), Source::Beside));
         }
         match given(client, snapshot) {
-            Given::ToContainer(list) => return Some((self.known(list, quick)?, Because::Container)),
-            Given::ToNetworks(list) => return Some((self.known(&list, quick)?, Because::Network)),
+            Given::ToContainer(list) => return Some((self.known(list, quick)?, Source::Container)),
+            Given::ToNetworks(list) => return Some((self.known(&list, quick)?, Source::Network)),
             Given::Nothing => {}
         }
         if let Some(set) = suffixes(name).find_map(|suffix| self.split.get(suffix)).filter(|_| !self.split.is_empty()) {
-            return Some((set.clone(), Because::Split));
+            return Some((set.clone(), Source::Split));
         }
         match &self.configured {
-            Some(set) => Some((set.clone(), Because::Configuration)),
-            None => Some((self.host(quick)?, Because::Host)),
+            Some(set) => Some((set.clone(), Source::Configuration)),
+            None => Some((self.host(quick)?, Source::Host)),
         }
     }
 
@@ -251,7 +251,7 @@ impl Upstreams {
     pub(crate) fn health(&self) -> Vec<UpstreamHealth> {
         let mut all: Vec<Arc<Server>> = lock(&self.servers).values().filter_map(Weak::upgrade).collect();
         all.sort_by_key(|server| server.upstream.address);
-        all.iter().map(|server| server.health.told(server.upstream.to_string())).collect()
+        all.iter().map(|server| server.health.report(server.upstream.to_string())).collect()
     }
 }
 

@@ -21,7 +21,7 @@ const FLOOD: u32 = 512;
 #[derive(Debug, Default)]
 pub(crate) struct LoadShedding {
     shedding: bool,
-    seen: usize,
+    counted: usize,
     clients: HashMap<IpAddr, u32>,
     flooding: Option<IpAddr>,
 }
@@ -38,7 +38,7 @@ impl LoadShedding {
         self.shedding = bytes > bound;
         if !self.shedding {
             self.clients.clear();
-            self.seen = 0;
+            self.counted = 0;
         }
     }
 
@@ -47,10 +47,10 @@ impl LoadShedding {
         if !self.shedding {
             return true;
         }
-        self.seen += 1;
-        if self.seen > WINDOW {
+        self.counted += 1;
+        if self.counted > WINDOW {
             self.clients.clear();
-            self.seen = 1;
+            self.counted = 1;
         }
         let count = self.clients.entry(client).or_default();
         *count += 1;

@@ -41,7 +41,7 @@ impl Quarantine {
 
     /// Reports whether the quarantine shard is flooded. Returns whether [`Self::clients`] has changed: it becomes empty
     /// after [`CALM`] without a flood.
-    pub(crate) fn looked(&mut self, flooded: bool, now: Instant) -> bool {
+    pub(crate) fn update(&mut self, flooded: bool, now: Instant) -> bool {
         if flooded {
             self.flooded = Some(now);
         }
@@ -61,19 +61,19 @@ mod tests {
     fn who_floods_is_apart_until_it_has_been_calm() {
         let (begin, mut apart) = (Instant::now(), Quarantine::default());
         let client = |n: usize| IpAddr::from([10, 0, 0, n as u8]);
-        assert!(!apart.looked(false, begin), "nobody is apart");
+        assert!(!apart.update(false, begin), "nobody is apart");
         assert!(apart.floods(client(0), begin));
         assert!(!apart.floods(client(0), begin), "it is known");
         assert_eq!(apart.clients(), [client(0)]);
-        assert!(!apart.looked(true, begin + CALM / 2));
-        assert!(!apart.looked(false, begin + CALM));
-        assert!(apart.looked(false, begin + CALM / 2 + CALM));
+        assert!(!apart.update(true, begin + CALM / 2));
+        assert!(!apart.update(false, begin + CALM));
+        assert!(apart.update(false, begin + CALM / 2 + CALM));
         assert!(apart.clients().is_empty());
         for n in 0..=QUARANTINE_MAX {
             assert!(apart.floods(client(n), begin));
         }
         assert_eq!(apart.clients().len(), QUARANTINE_MAX);
         assert_eq!((apart.clients()[0], apart.clients()[QUARANTINE_MAX - 1]), (client(1), client(QUARANTINE_MAX)));
-        assert!(apart.looked(false, begin + CALM), "also where the shard apart has never been flooded");
+        assert!(apart.update(false, begin + CALM), "also where the shard apart has never been flooded");
     }
 }

@@ -13,7 +13,7 @@ use tracing::{debug, error};
 use super::udp::UdpLoop;
 use super::{tcp, udp};
 use crate::base::connections::Connections;
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::engine::dns::names::Names;
 use crate::engine::listener::{DnsSockets, Listening, ListeningReceiver};
 use crate::engine::telemetry::Telemetry;
@@ -26,9 +26,9 @@ use crate::faces::dns::{Config, View};
 pub struct Server {
     handler: Handler,
     listening: ListeningReceiver,
-    seen: Arc<Telemetry>,
+    telemetry: Arc<Telemetry>,
     clients: Arc<Connections<IpAddr>>,
-    room: Room,
+    room: Capacity,
     serving: HashMap<IpAddr, Serving>,
 }
 
@@ -41,11 +41,11 @@ struct Serving {
 
 impl Server {
     /// Creates a server without sockets. `view` is called once for each batch of queries, after they have arrived.
-    /// `seen` receives the counters and the query logs.
-    pub fn new(config: Config, view: View, listening: ListeningReceiver, seen: Arc<Telemetry>) -> Self {
+    /// `telemetry` receives the counters and the query logs.
+    pub fn new(config: Config, view: View, listening: ListeningReceiver, telemetry: Arc<Telemetry>) -> Self {
         let room = config.room;
         let clients = Connections::new(tcp::PER_CLIENT, tcp::TOTAL);
-        Self { handler: Handler::new(config, view), listening, seen, clients, room, serving: HashMap::new() }
+        Self { handler: Handler::new(config, view), listening, telemetry, clients, room, serving: HashMap::new() }
     }
 
     /// The interface through which other faces ask questions.
@@ -63,14 +63,14 @@ impl Server {
                 return;
             }
         };
-        let recorder = Recorder::start(self.seen.clone());
+        let recorder = Recorder::start(self.telemetry.clone());
         loop {
-            let told = tokio::select! {
+            let received = tokio::select! {
                 () = stop.cancelled() => break,
                 _ = &mut ended => break,
-                told = self.listening.recv() => told,
+                received = self.listening.recv() => received,
             };
-            match told {
+            match received {
                 None => break,
                 Some(Listening::Serve(sockets)) => {
                     let address = sockets.address;

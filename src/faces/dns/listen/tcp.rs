@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::base::connections::{Busy, Connections};
-use crate::base::descriptors::Room;
+use crate::base::descriptors::Capacity;
 use crate::base::shares::Share;
 use crate::base::{connections, monotonic};
 use crate::faces::dns::answer::fast_path::Done;
@@ -53,7 +53,7 @@ type Admitted = connections::Admitted<IpAddr>;
 /// The limits on connections.
 pub(crate) struct Limits {
     pub(crate) clients: Arc<Connections<IpAddr>>,
-    pub(crate) room: Room,
+    pub(crate) room: Capacity,
 }
 
 /// A reply to be written to the client.
@@ -183,7 +183,7 @@ async fn read_questions(
                     let question = question.clone();
                     tokio::spawn(async move {
                         let (bytes, origin) = handler.finish(&question, source, Transport::Tcp, forwarding).await;
-                        seen(&handler, &dns_listener, (&question, &bytes), source, origin, came);
+                        record(&handler, &dns_listener, (&question, &bytes), source, origin, came);
                         let Some(share) = weigh(&handler, source, &bytes) else {
                             return dns_listener.shed(&handler.view());
                         };
@@ -194,7 +194,7 @@ async fn read_questions(
                 }
             },
         };
-        seen(handler, dns_listener, (&question, &bytes), source, origin, came);
+        record(handler, dns_listener, (&question, &bytes), source, origin, came);
         if bytes.is_empty() {
             continue;
         }
@@ -212,7 +212,7 @@ fn weigh(handler: &Handler, source: SocketAddr, reply: &[u8]) -> Option<Share<Ip
 }
 
 /// Counts and logs a reply.
-fn seen(
+fn record(
     handler: &Handler,
     dns_listener: &Listener,
     (question, reply): (&[u8], &[u8]),

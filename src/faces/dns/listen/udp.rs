@@ -42,7 +42,7 @@ const ERRORS_MAX: u32 = 1000;
 /// The handle of the loop. Dropping it ends the thread.
 #[derive(Debug)]
 pub(crate) struct UdpLoop {
-    orders: Sender<Order>,
+    sender: Sender<Order>,
     waker: Waker,
     next: u64,
 }
@@ -79,13 +79,13 @@ impl UdpLoop {
     pub(crate) fn start(handler: &Handler) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let poller = Poller::new()?;
         let waker = poller.waker();
-        let (orders, told) = channel();
+        let (sender, receiver) = channel();
         let (jobs, waiting) = mpsc::channel(TOTAL);
         let (alive, ended) = oneshot::channel();
         let worker = Worker {
             handler: handler.clone(),
             poller,
-            told,
+            receiver,
             jobs,
             admission: Admission::new(),
             sockets: HashMap::new(),
@@ -105,7 +105,7 @@ impl UdpLoop {
                 error!("wait for DNS queries: {error}");
             }
         })?;
-        Ok((Self { orders, waker, next: 0 }, ended))
+        Ok((Self { sender, waker, next: 0 }, ended))
     }
 
     /// Starts to serve non-blocking sockets at one address: a single one, or shards of which the last is the quarantine
@@ -147,16 +147,16 @@ impl UdpLoop {
 
     fn order(&self, order: Order) {
         // Fails if the thread has ended, which its receiver reports.
-        let _ = self.orders.send(order);
+        let _ = self.sender.send(order);
         self.waker.wake();
     }
 }
 
 impl Drop for UdpLoop {
     fn drop(&mut self) {
-        let (orders, _) = channel();
+        let (sender, _) = channel();
         // The thread ends when the last sender of orders is dropped.
-        drop(std::mem::replace(&mut self.orders, orders));
+        drop(std::mem::replace(&mut self.sender, sender));
         self.waker.wake();
     }
 }
@@ -164,7 +164,7 @@ impl Drop for UdpLoop {
 struct Worker {
     handler: Handler,
     poller: Poller,
-    told: Receiver<Order>,
+    receiver: Receiver<Order>,
     jobs: mpsc::Sender<Job>,
     admission: Arc<Admission>,
     sockets: HashMap<u64, Socket>,
@@ -179,7 +179,7 @@ impl Worker {
         let mut batch = Batch::new();
         let mut ready = Vec::new();
         loop {
-            precedence.look();
+            precedence.update();
             ready.clear();
             ready.extend(self.poller.wait(self.pauses.patience())?);
             self.wake()?;
@@ -209,7 +209,7 @@ impl Worker {
     /// Carries out the pending orders. Returns false if the handle was dropped.
     fn obey(&mut self) -> io::Result<bool> {
         loop {
-            match self.told.try_recv() {
+            match self.receiver.try_recv() {
                 Ok(Order::Serve(sockets)) => {
                     for (key, socket) in sockets {
                         self.poller.add(&socket.socket, key)?;
@@ -354,7 +354,7 @@ impl Worker {
         let (by_address, last) = (socket.shards.end - socket.shards.start - 1, socket.shards.end - 1);
         let flooding = socket.shedding.flooding().filter(|client| !client.is_unspecified());
         let changed = if key == last {
-            self.quarantine.get_mut(&last).is_some_and(|quarantine| quarantine.looked(socket.shedding.is_on(), now))
+            self.quarantine.get_mut(&last).is_some_and(|quarantine| quarantine.update(socket.shedding.is_on(), now))
         } else {
             flooding.is_some_and(|client| self.quarantine.entry(last).or_default().floods(client, now))
         };

@@ -90,7 +90,7 @@ impl Local<'_> {
         for equal in services.chunk_by_mut(|one, other| one.priority == other.priority) {
             equal.rotate_left(self.turn % equal.len());
         }
-        let (mut answers, mut additionals, mut told) = (Vec::new(), Vec::new(), HashSet::new());
+        let (mut answers, mut additionals, mut written) = (Vec::new(), Vec::new(), HashSet::new());
         let mut left = SERVICES_MAX;
         for Service { priority, port, target, addresses } in services {
             let Some(host) = to_name(&target) else { continue };
@@ -102,7 +102,7 @@ impl Local<'_> {
                 RData::SRV(SRV::new(priority, 1, port, host.clone())),
             ));
             // The addresses of a target that serves on several ports are added once.
-            for address in addresses.into_iter().filter(|_| !told.contains(&host)) {
+            for address in addresses.into_iter().filter(|_| !written.contains(&host)) {
                 let data = match address {
                     IpAddr::V4(v4) => RData::A(A(v4)),
                     IpAddr::V6(v6) => RData::AAAA(AAAA(v6)),
@@ -112,7 +112,7 @@ impl Local<'_> {
                     additionals.push(Record::from_rdata(host.clone(), self.ttl, data));
                 }
             }
-            told.insert(host);
+            written.insert(host);
         }
         Reply { additionals, ..Reply::ours(ResponseCode::NoError, answers, Vec::new()) }
     }

@@ -19,11 +19,11 @@ fn snapshot() -> Snapshot {
 
 #[test]
 fn entries_that_nobody_takes_are_dropped_and_counted_not_waited_for() {
-    let (snapshot, seen) = (snapshot(), Arc::new(Telemetry::default()));
+    let (snapshot, telemetry) = (snapshot(), Arc::new(Telemetry::default()));
     let container = &snapshot.desired.containers().next().unwrap().container;
-    let web = seen.log.switch_on(container, clock::now());
+    let web = telemetry.log.switch_on(container, clock::now());
     let (notes, mut waiting) = mpsc::channel(1);
-    let listener = Listener::new(Recorder { seen, notes }, "10.0.0.1".parse().unwrap(), None);
+    let listener = Listener::new(Recorder { telemetry, notes }, "10.0.0.1".parse().unwrap(), None);
     let (client, transport, came) = ("10.0.0.2".parse().unwrap(), Transport::Udp, monotonic::now());
     let (question, reply) = ([0; 12], [0; 12]);
     let ask = || {
@@ -41,7 +41,7 @@ fn entries_that_nobody_takes_are_dropped_and_counted_not_waited_for() {
 #[test]
 fn a_place_within_a_container_counts_for_its_first_network() {
     let mut snapshot = snapshot();
-    let seen = Arc::new(Telemetry::default());
+    let telemetry = Arc::new(Telemetry::default());
     for n in 1..=2 {
         let network = json!({"name": format!("net{n}"), "id": format!("{n:064}"), "internal": false, "mtu": 1500,
             "labels": {}, "created": 0, "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true},
@@ -51,14 +51,14 @@ fn a_place_within_a_container_counts_for_its_first_network() {
     let first = snapshot.desired.endpoints().next().unwrap().clone();
     let second = Endpoint { network: "net2".parse().unwrap(), sequence: 2, addresses: vec![], ..(*first).clone() };
     snapshot.desired.insert_endpoint(second);
-    let recorder = Recorder { seen: seen.clone(), notes: mpsc::channel(1).0 };
+    let recorder = Recorder { telemetry: telemetry.clone(), notes: mpsc::channel(1).0 };
     let own = first.container.id.own_address();
     let listener = Listener::new(recorder, own, Some(own));
     let ask = |snapshot: &Snapshot| {
         listener.batch(snapshot).replied(b"", b"", SocketAddr::from(([0; 4], 0)), Origin::Local);
     };
     let counted = |snapshot: &Snapshot| -> Vec<(String, u64)> {
-        let all = seen.meter.networks(&snapshot.desired).into_iter();
+        let all = telemetry.meter.networks(&snapshot.desired).into_iter();
         all.map(|(name, counts)| (name.to_string(), counts.replies().map(|(.., n)| n).sum())).collect()
     };
     ask(&snapshot);
@@ -68,7 +68,7 @@ fn a_place_within_a_container_counts_for_its_first_network() {
     ask(&snapshot);
     assert_eq!(counted(&snapshot), [("net1".to_owned(), 2), ("net2".to_owned(), 1)]);
     ask(&Snapshot::default());
-    assert_eq!(seen.meter.elsewhere.replies().count(), 1);
+    assert_eq!(telemetry.meter.elsewhere.replies().count(), 1);
 }
 
 #[test]

@@ -20,8 +20,8 @@ async fn populated() -> Api {
     ] {
         let mut request = place;
         request["container"] = json!(container);
-        let (status, said) = api.ask("POST", &format!("/v1/networks/{network}/endpoints"), Some(request)).await;
-        assert_eq!(status, 201, "{said}");
+        let (status, body) = api.ask("POST", &format!("/v1/networks/{network}/endpoints"), Some(request)).await;
+        assert_eq!(status, 201, "{body}");
     }
     api
 }
@@ -107,9 +107,9 @@ async fn metrics_tell_what_the_name_service_does() {
 async fn a_query_log_is_switched_shown_and_followed() {
     let api = populated().await;
     let path = "/v1/dns/log/web";
-    let (status, said) = api.ask("GET", path, None).await;
-    assert_eq!((status, said["error"]["code"].as_str()), (404, Some("not_found")));
-    assert!(said["error"]["message"].as_str().unwrap().contains("`netd dns log on web`"), "{said}");
+    let (status, body) = api.ask("GET", path, None).await;
+    assert_eq!((status, body["error"]["code"].as_str()), (404, Some("not_found")));
+    assert!(body["error"]["message"].as_str().unwrap().contains("`netd dns log on web`"), "{body}");
     assert_eq!(api.ask("DELETE", path, None).await.0, 204, "off already");
     let (status, on) = api.ask("PUT", path, None).await;
     assert_eq!((status, &on["container"]["name"], &on["entries"]), (200, &json!("web"), &json!(0)));
@@ -123,10 +123,10 @@ async fn a_query_log_is_switched_shown_and_followed() {
         "source": "upstream", "server": "192.0.2.53:53", "duration_us": 1234, "dropped_before": 1});
     assert_eq!(api.ask("GET", path, None).await, (200, json!([expected])));
     let client = api.client.clone();
-    let (told, mut lines) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut lines) = tokio::sync::mpsc::unbounded_channel();
     let follower = tokio::task::spawn_blocking(move || {
         for line in client.lines("/v1/dns/log/web?follow=true").unwrap() {
-            told.send(serde_json::from_str::<Value>(&line.unwrap()).unwrap()).unwrap();
+            sender.send(serde_json::from_str::<Value>(&line.unwrap()).unwrap()).unwrap();
         }
     });
     assert_eq!(lines.recv().await.unwrap(), expected, "what was there");
@@ -153,9 +153,9 @@ async fn a_query_log_goes_with_its_container() {
 
 /// The reply of `GET /v1/resolve`.
 async fn resolved(api: &Api, query: &str) -> Value {
-    let (status, said) = api.ask("GET", &format!("/v1/resolve?{query}"), None).await;
-    assert_eq!(status, 200, "{query}: {said}");
-    said
+    let (status, body) = api.ask("GET", &format!("/v1/resolve?{query}"), None).await;
+    assert_eq!(status, 200, "{query}: {body}");
+    body
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -177,25 +177,25 @@ async fn an_answer_is_explained() {
         ("name=a.nowhere&from=web", "SERVFAIL", "none", "foreign", "no upstream gave an answer"),
         ("name=www.example&from=alone", "SERVFAIL", "none", "foreign", "alone is on internal networks only"),
     ] {
-        let said = resolved(&api, query).await;
+        let body = resolved(&api, query).await;
         let lines: Vec<&str> =
-            said["explanation"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
+            body["explanation"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
         assert_eq!(
-            (&said["status"], &said["source"], &said["reason"]),
+            (&body["status"], &body["source"], &body["reason"]),
             (&json!(status), &json!(source), &json!(reason)),
             "{query}"
         );
         assert!(lines.iter().any(|line| line.contains(words)), "{query}: {words:?} in {lines:#?}");
     }
-    let said = resolved(&api, "name=web&from=web").await;
-    assert_eq!((&said["networks"], &said["hidden"]), (&json!(["net1"]), &json!([])));
-    let holder = &said["holders"][0];
+    let body = resolved(&api, "name=web&from=web").await;
+    assert_eq!((&body["networks"], &body["hidden"]), (&json!(["net1"]), &json!([])));
+    let holder = &body["holders"][0];
     assert_eq!((&holder["container"]["name"], &holder["network"]), (&json!("web"), &json!("net1")));
     assert_eq!(holder["addresses"], json!(["10.77.0.2"]));
     assert_eq!(resolved(&api, "name=far&from=web").await["hidden"], json!(["net2"]));
-    let said = resolved(&api, "name=www.example&from=web").await;
+    let body = resolved(&api, "name=www.example&from=web").await;
     assert_eq!(
-        (&said["answers"], &said["server"], &said["ttl"]),
+        (&body["answers"], &body["server"], &body["ttl"]),
         (&json!(["192.0.2.80"]), &json!("192.0.2.53:53"), &json!(60))
     );
 }

@@ -56,7 +56,7 @@ fn a_refusal_keeps_the_daemons_words() {
 }
 
 #[test]
-fn an_answer_that_is_not_netds_is_told() {
+fn an_answer_of_another_program_is_reported() {
     let (_directory, client, _server) = serve(b"HTTP/1.1 502 Bad Gateway\r\ncontent-length: 4\r\n\r\noops");
     let error = client.delete("/v1/networks/x").unwrap_err().to_string();
     assert_eq!(error, "the daemon answered 502 oops");

@@ -93,7 +93,7 @@ fn the_daemon_that_wrote_it_keeps_it() {
     assert!(world.read("web").unwrap().ends_with(ONE), "the second does not take it");
     second.apply("web", Some(TWO), None).unwrap();
     assert!(world.read("web").is_some(), "nor remove it");
-    assert!(second.told.contains("web"), "and it is said");
+    assert!(second.warned.contains("web"), "and it is said");
     // The same daemon, started again.
     world.files("a").apply("web", Some(ONE), None).unwrap();
     assert_eq!(world.read("web"), None);
@@ -160,6 +160,6 @@ fn prepared_links_lead_nowhere() {
     files.apply("linked", None, Some(ONE)).unwrap();
     files.apply("linked", Some(ONE), None).unwrap();
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
-    assert!(files.told.contains("linked") && world.root().join("linked").exists());
+    assert!(files.warned.contains("linked") && world.root().join("linked").exists());
     assert_eq!(fs::read_to_string(&victim).unwrap(), "theirs");
 }

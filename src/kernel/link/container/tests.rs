@@ -147,9 +147,9 @@ fn routes_are_there_when_attach_returns() {
         assert_eq!((&far["metrics"][0]["mtu"], &far["metrics"][0]["advmss"]), (&1300.into(), &1200.into()));
         assert_eq!(container.ip("route show 192.0.2.1")[0]["scope"], "link");
         assert_eq!(container.ip("route show 10.4.0.0/16")[0]["scope"], "host");
-        let seen = kernel.interface(&link.netns, &link.ifname).unwrap().unwrap();
+        let observed = kernel.interface(&link.netns, &link.ifname).unwrap().unwrap();
         for route in &link.routes {
-            assert!(seen.routes.contains(&route.clone().normal()), "{route:?}");
+            assert!(observed.routes.contains(&route.clone().normal()), "{route:?}");
         }
         kernel.apply(&Step::RemoveAddresses(Box::new(link))).unwrap();
         assert_eq!(container.ip("route show table all dev eth0"), serde_json::json!([]));

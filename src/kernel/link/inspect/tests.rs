@@ -12,7 +12,7 @@ fn name(text: &str) -> IfName {
 }
 
 /// Inspects the interface with that name in the container.
-fn look(container: &Parked, ifname: &str) -> Option<ObservedInterface> {
+fn inspect_interface(container: &Parked, ifname: &str) -> Option<ObservedInterface> {
     let netns = netns::identify(&container.path).unwrap();
     interface(&mut Netlink::open().unwrap(), &netns, &name(ifname)).unwrap()
 }
@@ -34,9 +34,9 @@ fn an_interface_is_seen_with_its_other_end() {
         container.ip("route add fd00:9::/64 via fd00:89::9");
         container.ip("route add blackhole 10.6.0.0/16");
 
-        let seen = kernel.interface(&link.netns, &link.ifname).unwrap().unwrap();
-        assert_eq!((seen.mac, seen.up, seen.mtu), (Some(link.mac), true, 1400));
-        assert_eq!(seen.addresses, link.addresses, "without link-local ones");
+        let observed = kernel.interface(&link.netns, &link.ifname).unwrap().unwrap();
+        assert_eq!((observed.mac, observed.up, observed.mtu), (Some(link.mac), true, 1400));
+        assert_eq!(observed.addresses, link.addresses, "without link-local ones");
         let via = |subnet: &str, gateway: &str| Route::via(subnet.parse().unwrap(), Some(gateway.parse().unwrap()));
         let given = Route {
             mtu: Some(1300),
@@ -46,7 +46,7 @@ fn an_interface_is_seen_with_its_other_end() {
             ..via("10.7.0.0/16", "10.77.0.9")
         };
         let on_host = Route { scope: Some(254), ..Route::via("10.8.0.0/16".parse().unwrap(), None) };
-        let wanted = [
+        let expected = [
             via("0.0.0.0/0", "10.77.0.1"),
             via("::/0", "fd00:89::1"),
             given,
@@ -54,20 +54,20 @@ fn an_interface_is_seen_with_its_other_end() {
             via("10.9.0.0/16", "fd00:89::9"),
             via("fd00:9::/64", "fd00:89::9"),
         ];
-        for route in &wanted {
-            assert!(seen.routes.contains(route), "{route:?} is missing in {:?}", seen.routes);
+        for route in &expected {
+            assert!(observed.routes.contains(route), "{route:?} is missing in {:?}", observed.routes);
         }
-        assert_eq!(seen.routes.len(), wanted.len(), "{:?}", seen.routes);
+        assert_eq!(observed.routes.len(), expected.len(), "{:?}", observed.routes);
         let (name_of_end, bridge) = (name("ndv-2"), Some(name("nd-net1")));
-        assert_eq!(seen.host_end, Some(HostEnd { name: name_of_end, bridge, up: true, isolated: true }));
+        assert_eq!(observed.host_end, Some(HostEnd { name: name_of_end, bridge, up: true, isolated: true }));
 
         ip("link set ndv-2 nomaster down");
         container.ip("link set eth0 down");
-        let seen = look(&container, "eth0").unwrap();
-        let HostEnd { bridge, up, isolated, .. } = seen.host_end.unwrap();
-        assert_eq!((seen.up, bridge, up, isolated), (false, None, false, false));
+        let observed = inspect_interface(&container, "eth0").unwrap();
+        let HostEnd { bridge, up, isolated, .. } = observed.host_end.unwrap();
+        assert_eq!((observed.up, bridge, up, isolated), (false, None, false, false));
 
-        assert_eq!(look(&container, "eth1"), None);
+        assert_eq!(inspect_interface(&container, "eth1"), None);
         drop(container);
         let error = kernel.interface(&link.netns, &link.ifname).unwrap_err();
         assert!(matches!(error, KernelError::NoNetns { .. }), "{error}");
@@ -83,13 +83,13 @@ fn an_end_elsewhere_is_not_the_hosts() {
         ip(&format!("link add ndv-2 index 20 type veth peer eth0 index 10 netns {}", other.path.display()));
         // The host has a number for both namespaces.
         ip(&format!("link add ndv-3 index 21 type veth peer eth1 index 11 netns {}", asked.path.display()));
-        assert_eq!(look(&asked, "eth0").unwrap().host_end, None);
-        assert_eq!(look(&asked, "eth1").unwrap().host_end.unwrap().name, name("ndv-3"));
-        assert_eq!(look(&other, "eth0").unwrap().host_end.unwrap().name, name("ndv-2"));
+        assert_eq!(inspect_interface(&asked, "eth0").unwrap().host_end, None);
+        assert_eq!(inspect_interface(&asked, "eth1").unwrap().host_end.unwrap().name, name("ndv-3"));
+        assert_eq!(inspect_interface(&other, "eth0").unwrap().host_end.unwrap().name, name("ndv-2"));
 
         asked.ip("link add in0 index 30 type veth peer in1 index 20");
-        assert_eq!(look(&asked, "in0").unwrap().host_end, None, "both ends are inside");
-        let loopback = look(&asked, "lo").unwrap();
+        assert_eq!(inspect_interface(&asked, "in0").unwrap().host_end, None, "both ends are inside");
+        let loopback = inspect_interface(&asked, "lo").unwrap();
         assert_eq!((loopback.host_end, loopback.mac), (None, None));
     });
 }

@@ -62,9 +62,9 @@ pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
         let _ = ready.write_all(error.to_string().as_bytes());
         return Err(ChildFailure { code: FAILED, message: None });
     }
-    let told = ready.write_all(READY.as_bytes());
+    let sent = ready.write_all(READY.as_bytes());
     drop(ready);
-    let files = told.and_then(|()| Ok([text(&mut go)?, text(&mut go)?]));
+    let files = sent.and_then(|()| Ok([text(&mut go)?, text(&mut go)?]));
     // The parent failed to connect and reports it itself.
     let Ok([resolv_conf, hosts]) = files else { return Err(ChildFailure { code: FAILED, message: None }) };
     cover(&resolv_conf, &hosts).map_err(|error| ChildFailure::new(FAILED, error))?;

@@ -107,18 +107,18 @@ fn an_alias_does_not_take_over_name_and_network() {
 #[test]
 fn who_comes_is_told_whose_names_mean_it_and_whose_it_lost() {
     let desired = state(&["web.net1", "web.lan", "*.net1", "free.net1"]);
-    let told = |name: &str| {
+    let reported = |name: &str| {
         let endpoint = &desired.exact_container(name).unwrap().endpoints[0];
-        let mut told: Vec<String> = lost(&desired, DOMAIN, endpoint)
+        let mut reported: Vec<String> = lost(&desired, DOMAIN, endpoint)
             .into_iter()
             .map(|lost| format!("{} {}->{}", lost.name, lost.by.container.name, lost.to.container.name))
             .collect();
-        told.sort();
-        told
+        reported.sort();
+        reported
     };
-    assert_eq!(told("web"), ["web.lan other->web", "web.net1 other->web"], "it came after the alias");
-    assert_eq!(told("other"), ["web.lan other->web", "web.net1 other->web"], "or before");
-    assert!(told("client").is_empty());
+    assert_eq!(reported("web"), ["web.lan other->web", "web.net1 other->web"], "it came after the alias");
+    assert_eq!(reported("other"), ["web.lan other->web", "web.net1 other->web"], "or before");
+    assert!(reported("client").is_empty());
     // The index drops removed endpoints.
     let mut gone = desired.clone();
     gone.remove_endpoint(&desired.exact_container("other").unwrap().endpoints[0].key());

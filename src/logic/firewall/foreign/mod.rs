@@ -128,7 +128,7 @@ impl<'a> Site<'a> {
 
     fn remove(&self, plan: &mut Plan) {
         let change =
-            Change { table: self.table, hook: self.hook, jumps: self.jumps(), there: self.there(), wanted: None };
+            Change { table: self.table, hook: self.hook, jumps: self.jumps(), there: self.there(), target: None };
         if !change.jumps.is_empty() || !change.there.is_empty() {
             let says = format!(
                 "netd's accept at hook {} was taken out of {}: nothing is dropped there",
@@ -156,7 +156,7 @@ impl<'a> Site<'a> {
                 into.name
             );
             let change =
-                Change { table: self.table, hook: self.hook, jumps, there, wanted: Some((&content, into, place)) };
+                Change { table: self.table, hook: self.hook, jumps, there, target: Some((&content, into, place)) };
             plan.changes.push(Planned { change: change.render(), note: Some(note.clone()), says });
         }
         plan.notes.push(note);

@@ -20,7 +20,7 @@ pub(super) struct Change<'a> {
     pub there: Vec<&'static str>,
     /// The target content, and the place of the jump: the chain, and the rule before which it is inserted (not counting
     /// netd's own).
-    pub wanted: Option<(&'a Content, &'a Chain, usize)>,
+    pub target: Option<(&'a Content, &'a Chain, usize)>,
 }
 
 impl Change<'_> {
@@ -44,12 +44,12 @@ impl Change<'_> {
 
     fn iptables(&self) -> String {
         let mut lines = vec![format!("*{}", self.table.id.name)];
-        let wanted = self.wanted.map(|(content, ..)| content.chains).unwrap_or_default();
+        let target = self.target.map(|(content, ..)| content.chains).unwrap_or_default();
         // Creates the chain, or empties it.
-        let all = self.there.iter().filter(|chain| !wanted.contains(chain)).chain(wanted);
+        let all = self.there.iter().filter(|chain| !target.contains(chain)).chain(target);
         lines.extend(all.map(|chain| format!(":{chain} - [0:0]")));
         lines.extend(self.jumps.iter().map(|(_, rule)| rule.text.replacen("-A ", "-D ", 1)));
-        if let Some((content, chain, place)) = self.wanted {
+        if let Some((content, chain, place)) = self.target {
             lines.extend(content.rules.iter().filter_map(|line| match line {
                 Line::Iptables(rule) => Some(rule.clone()),
                 Line::Nft(..) => None,
@@ -57,7 +57,7 @@ impl Change<'_> {
             let (name, mark) = (&chain.name, &content.mark);
             lines.push(format!("-I {name} {} -m comment --comment \"{mark}\" -j {}", place + 1, content.chains[0]));
         }
-        lines.extend(self.there.iter().filter(|chain| !wanted.contains(chain)).map(|chain| format!("-X {chain}")));
+        lines.extend(self.there.iter().filter(|chain| !target.contains(chain)).map(|chain| format!("-X {chain}")));
         lines.push("COMMIT\n".to_owned());
         lines.join("\n")
     }
@@ -72,16 +72,16 @@ impl Change<'_> {
             let named = json!({"family": family, "table": table, "chain": name, "handle": jump.handle});
             commands.push(json!({"delete": {"rule": named}}));
         }
-        let wanted = self.wanted.map(|(content, ..)| content.chains).unwrap_or_default();
-        commands.extend(wanted.iter().map(|name| json!({"add": chain(name)})));
+        let target = self.target.map(|(content, ..)| content.chains).unwrap_or_default();
+        commands.extend(target.iter().map(|name| json!({"add": chain(name)})));
         commands.extend(
             self.there
                 .iter()
-                .filter(|name| !wanted.contains(name))
-                .chain(wanted)
+                .filter(|name| !target.contains(name))
+                .chain(target)
                 .map(|name| json!({"flush": chain(name)})),
         );
-        if let Some((content, into, place)) = self.wanted {
+        if let Some((content, into, place)) = self.target {
             for line in &content.rules {
                 if let Line::Nft(name, expr) = line {
                     commands.push(json!({"add": {"rule": rule(name, expr.clone())}}));
@@ -99,7 +99,7 @@ impl Change<'_> {
             });
         }
         commands
-            .extend(self.there.iter().filter(|name| !wanted.contains(name)).map(|name| json!({"delete": chain(name)})));
+            .extend(self.there.iter().filter(|name| !target.contains(name)).map(|name| json!({"delete": chain(name)})));
         json!({"nftables": commands})
     }
 }

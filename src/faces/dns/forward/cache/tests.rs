@@ -62,15 +62,15 @@ proptest! {
             additionals,
             ..Reply::error(ResponseCode::NoError)
         };
-        let kept = Kept::of(&request.queries[0], &reply, true).unwrap();
+        let cached = Cached::of(&request.queries[0], &reply, true).unwrap();
         let transport = if tcp { Transport::Tcp } else { Transport::Udp };
         let bytes = request.to_vec().unwrap();
         let Incoming::Query(query) = wire::read(&bytes) else { panic!() };
         let mut out = vec![0xee; 65_535];
-        if let Some(length) = kept.write(&query, transport, &mut out) {
+        if let Some(length) = cached.write(&query, transport, &mut out) {
             prop_assert!(length <= query.limit(transport));
             let fast = Message::from_vec(&out[..length]).unwrap();
-            let slow = crate::faces::dns::message::reply::forwarded(&request, kept.reply().unwrap(), transport).unwrap();
+            let slow = crate::faces::dns::message::reply::forwarded(&request, cached.reply().unwrap(), transport).unwrap();
             prop_assert_eq!(&fast, &Message::from_vec(&slow).unwrap());
             for message in [&fast, &Message::from_vec(&slow).unwrap()] {
                 let names = message.answers.iter().map(|record| &record.name).chain([message.queries[0].name()]);
@@ -90,7 +90,7 @@ fn how_long_a_reply_is_kept() {
         ..Reply::error(code)
     };
     use ResponseCode::{NXDomain, NoError, Refused, ServFail};
-    for (reply, kept) in [
+    for (reply, cached) in [
         (reply(NoError, &[answer(60), answer(30)], &[]), Some(30)),
         (reply(NoError, &[answer(600_000)], &[]), Some(LIFE_MAX)),
         (reply(NoError, &[answer(0)], &[]), None),
@@ -103,7 +103,7 @@ fn how_long_a_reply_is_kept() {
         (reply(ServFail, &[], &[]), Some(FAILURE)),
         (reply(Refused, &[], &[]), None),
     ] {
-        assert_eq!(life(&reply), kept, "{reply:?}");
+        assert_eq!(life(&reply), cached, "{reply:?}");
     }
 }
 
@@ -119,9 +119,9 @@ fn a_failure_makes_an_answer_last_longer() {
     cache.keep(key.as_bytes(), &question.query, &reply, false);
     assert_eq!(cache.get(key.as_bytes()).unwrap().age(), Age::Stale);
     assert!(cache.renew_later(key.as_bytes()));
-    let kept = cache.get(key.as_bytes()).unwrap();
-    assert_eq!((kept.code, kept.age(), kept.origin()), (ResponseCode::NoError, Age::Failed, Origin::Stale));
-    assert_eq!(kept.reply().unwrap().answers[0].ttl, STALE_TTL);
+    let cached = cache.get(key.as_bytes()).unwrap();
+    assert_eq!((cached.code, cached.age(), cached.origin()), (ResponseCode::NoError, Age::Failed, Origin::Stale));
+    assert_eq!(cached.reply().unwrap().answers[0].ttl, STALE_TTL);
     assert!(cache.get(question.key().of_set(2).as_bytes()).is_none(), "of other servers nothing is kept");
 }
 

@@ -114,7 +114,7 @@ impl Health {
     }
 
     /// The health to report under the server's address.
-    pub(crate) fn told(&self, server: String) -> UpstreamHealth {
+    pub(crate) fn report(&self, server: String) -> UpstreamHealth {
         let count = |count: Count| self.counts[count as usize].load(Ordering::Relaxed);
         let state = *self.state();
         UpstreamHealth {
@@ -145,9 +145,9 @@ mod tests {
         assert!(!health.has_turn() && health.is_out());
         health.heard(Some(Duration::from_millis(90)), false);
         assert!(health.has_turn(), "whoever says anything is there");
-        let told = health.told("192.0.2.1".into());
-        assert_eq!((told.answered, told.failed, told.silent, told.healthy), (1, 1, 2, true));
-        assert_eq!(told.rtt, Some(Duration::from_millis(20)));
+        let report = health.report("192.0.2.1".into());
+        assert_eq!((report.answered, report.failed, report.silent, report.healthy), (1, 1, 2, true));
+        assert_eq!(report.rtt, Some(Duration::from_millis(20)));
     }
 
     #[test]

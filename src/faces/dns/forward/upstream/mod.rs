@@ -170,7 +170,7 @@ impl Server {
     pub(crate) async fn ask(&self, sent: &Arc<Sent>) -> Result<Reply, Failure> {
         let started = monotonic::now();
         self.health.asked();
-        let said = match self.upstream.transport {
+        let response = match self.upstream.transport {
             Transport::Plain => self.ask_plain(sent, started).await,
             Transport::Tls { .. } | Transport::Https { .. } => {
                 // Boxed: otherwise every waiting question would reserve the memory for it.
@@ -179,17 +179,17 @@ impl Server {
             }
         };
         let round_trip = Some(monotonic::now().saturating_duration_since(started));
-        match &said {
+        match &response {
             Ok(_) => self.health.heard(round_trip, true),
             Err(Failure::Said(_) | Failure::Unreadable(_)) => self.health.heard(round_trip, false),
             // `over_udp` has reported it already.
             Err(Failure::Silent) if self.upstream.transport == Transport::Plain => {}
             Err(failure @ (Failure::Silent | Failure::Unreachable(_))) => self.was_silent(started, failure),
         }
-        if let Err(failure) = &said {
+        if let Err(failure) = &response {
             debug!(server = %self.upstream, query = %sent.query, ?failure, "an upstream has no answer");
         }
-        said
+        response
     }
 
     async fn ask_plain(&self, sent: &Arc<Sent>, started: Instant) -> Result<Reply, Failure> {

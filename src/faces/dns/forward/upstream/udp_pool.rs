@@ -71,14 +71,14 @@ pub(super) struct ReplySlot {
 impl ReplySlot {
     /// Stores what has arrived. An answer replaces anything else; otherwise the first counts.
     fn tell(&self, heard: Received) {
-        let mut told = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*told {
-            None => *told = Some(heard),
+        let mut receiver = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*receiver {
+            None => *receiver = Some(heard),
             Some(Received::Answer(_)) => return,
-            Some(_) if matches!(heard, Received::Answer(_)) => *told = Some(heard),
+            Some(_) if matches!(heard, Received::Answer(_)) => *receiver = Some(heard),
             Some(_) => return,
         }
-        drop(told);
+        drop(receiver);
         self.waker.wake();
     }
 
@@ -300,7 +300,7 @@ mod tests {
     async fn only_an_answer_to_the_question_counts() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let pool = UdpPool::new(server.local_addr().unwrap(), None);
-        let (pending, told) = ask(&pool, false).await;
+        let (pending, receiver) = ask(&pool, false).await;
         let mut buffer = [0; 512];
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         let message = &buffer[..length];
@@ -318,27 +318,27 @@ mod tests {
             server.send_to(&forged, from).await.unwrap();
         }
         server.send_to(&reply(message, |m| m[13] ^= 0x20), from).await.unwrap();
-        assert!(matches!(told.hear().await, Received::OtherCase));
+        assert!(matches!(receiver.hear().await, Received::OtherCase));
         server.send_to(&reply(message, |m| m.push(0)), from).await.unwrap();
-        let Received::Answer(answer) = told.hear().await else { panic!() };
+        let Received::Answer(answer) = receiver.hear().await else { panic!() };
         assert_eq!(answer.len(), length + 1);
         drop(pending);
         server.send_to(&reply(message, |_| ()), from).await.unwrap();
-        let (_second, second_told) = ask(&pool, true).await;
+        let (_second, second_receiver) = ask(&pool, true).await;
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         server.send_to(&reply(&buffer[..length], |m| m[HEADER..].make_ascii_lowercase()), from).await.unwrap();
-        assert!(matches!(second_told.hear().await, Received::Answer(_)), "in any case");
-        assert!(told.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
+        assert!(matches!(second_receiver.hear().await, Received::Answer(_)), "in any case");
+        assert!(receiver.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
     }
 
     #[tokio::test]
     async fn ports_and_ids_differ_and_sockets_are_few() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let pool = UdpPool::new(server.local_addr().unwrap(), None);
-        let (mut ports, mut ids, mut kept) =
+        let (mut ports, mut ids, mut retained) =
             (std::collections::BTreeSet::new(), std::collections::BTreeSet::new(), Vec::new());
         for _ in 0..200 {
-            kept.push(ask(&pool, false).await);
+            retained.push(ask(&pool, false).await);
             let mut buffer = [0; 512];
             let (_, from) = server.recv_from(&mut buffer).await.unwrap();
             ports.insert(from.port());
@@ -351,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_told_at_once() {
         let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (_ticket, told) = ask(&UdpPool::new(address, None), false).await;
-        assert!(matches!(told.hear().await, Received::Refused));
+        let (_ticket, receiver) = ask(&UdpPool::new(address, None), false).await;
+        assert!(matches!(receiver.hear().await, Received::Refused));
     }
 }

@@ -1,5 +1,4 @@
-//! What users of other name services suffer from, by its rank, where it takes real namespaces and a real daemon; what
-//! does not is in `tests/dns`.
+//! The name service as containers use it: after kills and restarts, on several networks, at once after a connect.
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
@@ -20,10 +19,10 @@ const RESTARTS: usize = 8;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("a killed name service answers as soon as it is back, in no user's session", killed),
-        trial("five networks, one name server, the client's order, the same after every restart", five_networks),
-        trial("when connect returns the name resolves everywhere, when disconnect returns it is gone", at_once),
-        trial("the time to live is small, and as configured", time_to_live),
+        trial("names: a killed name service answers as soon as it is back, in no user's session", killed),
+        trial("names: five networks, one name server, the client's order, the same after every restart", five_networks),
+        trial("names: when connect returns the name resolves everywhere, when disconnect returns it is gone", at_once),
+        trial("names: the time to live is small, and as configured", time_to_live),
     ]
 }
 

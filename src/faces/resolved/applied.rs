@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use super::Trouble;
 use super::manager::{ManagerProxy, knows_no_link};
-use super::wanted::Settings;
+use super::target::Settings;
 use crate::model::names::IfName;
 
 /// The settings of a running resolved, by the link's index.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<i32, Link>);
+pub(super) struct Applied(BTreeMap<i32, Link>);
 
 #[derive(Debug)]
 struct Link {
@@ -18,16 +18,16 @@ struct Link {
     settings: Option<Settings>,
 }
 
-impl Told {
+impl Applied {
     /// Sends the differences, and reverts links that are not wanted. Tries every link and returns the first error. The
     /// next call retries what failed.
     pub(super) async fn tell(
         &mut self,
         manager: &ManagerProxy<'_>,
-        wanted: BTreeMap<i32, (IfName, Settings)>,
+        target: BTreeMap<i32, (IfName, Settings)>,
     ) -> Result<(), Trouble> {
         let mut first = Ok(());
-        let gone = self.0.iter().filter(|(index, _)| !wanted.contains_key(index));
+        let gone = self.0.iter().filter(|(index, _)| !target.contains_key(index));
         for (index, name) in gone.map(|(index, link)| (*index, link.name.clone())).collect::<Vec<_>>() {
             match manager.revert_link(index).await {
                 Err(source) if !knows_no_link(&source) => {
@@ -36,7 +36,7 @@ impl Told {
                 _ => drop(self.0.remove(&index)),
             }
         }
-        for (index, (name, settings)) in wanted {
+        for (index, (name, settings)) in target {
             if self.0.get(&index).and_then(|link| link.settings.as_ref()) == Some(&settings) {
                 continue;
             }

@@ -24,7 +24,7 @@ pub(super) struct Settings {
 }
 
 /// The settings of every bridge with gateways at which netd answers.
-pub(super) fn wanted(snapshot: &Snapshot) -> BTreeMap<IfName, Settings> {
+pub(super) fn target(snapshot: &Snapshot) -> BTreeMap<IfName, Settings> {
     let mut all: BTreeMap<IfName, Settings> = BTreeMap::new();
     for network in snapshot.desired.networks().filter(|network| network.has_gateways()) {
         let Some(bridge) = network.bridge() else { continue };
@@ -101,7 +101,7 @@ mod tests {
         snapshot.desired.insert_network(network("isolated", &isolated, &[("10.77.1.0/24", "10.77.1.1")]));
         let adopted = json!({"driver": "adopted", "bridge": null, "icc": true, "masquerade": true});
         snapshot.desired.insert_network(network("routed", &adopted, &[("10.77.2.0/24", "10.77.2.1")]));
-        let all = wanted(&snapshot);
+        let all = target(&snapshot);
         assert_eq!(all.keys().map(IfName::as_str).collect::<Vec<_>>(), ["nd-net1"], "only where a gateway answers");
         let settings = all.values().next().unwrap();
         assert_eq!(settings.servers, ["10.77.0.1".parse::<IpAddr>().unwrap(), "fd00:1::1".parse().unwrap()]);
@@ -113,7 +113,7 @@ mod tests {
     fn a_domain_of_ours_is_ours_whole() {
         let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
         snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &[("10.0.0.0/8", "10.0.0.1")]));
-        let domains = |snapshot: &Snapshot| wanted(snapshot).into_values().next().unwrap().domains;
+        let domains = |snapshot: &Snapshot| target(snapshot).into_values().next().unwrap().domains;
         assert_eq!(domains(&snapshot), ["net1.netd", "netd", "10.in-addr.arpa"]);
         snapshot.domain = ["d"; 126].join(".");
         assert_eq!(domains(&snapshot), [snapshot.domain.as_str(), "10.in-addr.arpa"], "what is too long is left out");
@@ -136,7 +136,7 @@ mod tests {
         let subnets: Vec<_> = (0..3).map(|n| (format!("10.{n}.0.0/25"), format!("10.{n}.0.1"))).collect();
         let subnets: Vec<_> = subnets.iter().map(|(net, gateway)| (net.as_str(), gateway.as_str())).collect();
         snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &subnets));
-        let domains = &wanted(&snapshot).into_values().next().unwrap().domains;
+        let domains = &target(&snapshot).into_values().next().unwrap().domains;
         assert_eq!((domains.len(), domains[0].as_str(), domains[1].as_str()), (256, "net1.netd", "netd"));
     }
 }
