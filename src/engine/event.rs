@@ -28,8 +28,8 @@ pub enum Change {
     Disconnected {
         /// The endpoint as it was.
         endpoint: Arc<Endpoint>,
-        /// Whether the disconnect was requested.
-        asked: bool,
+        /// Why.
+        cause: Cause,
     },
     /// A requested name does not resolve to the container that requested it.
     Name {
@@ -44,4 +44,13 @@ pub enum Change {
     Problem(String),
     /// A host setting was changed ("net.ipv4.ip_forward set to 1: network net1 forwards").
     HostChanged(String),
+}
+
+/// Why a container was disconnected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// A person or a runtime requested it.
+    Requested,
+    /// Its network namespace or its interface no longer exists.
+    Gone,
 }

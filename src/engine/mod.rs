@@ -5,6 +5,7 @@ mod decide;
 pub mod dns;
 pub mod error;
 pub mod event;
+mod execute;
 pub mod host;
 pub mod listener;
 mod repair;
@@ -13,7 +14,6 @@ pub mod telemetry;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 pub(crate) mod testing;
-mod transaction;
 mod worker;
 
 use std::sync::Arc;

@@ -6,23 +6,22 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::engine::Error;
+use crate::engine::commands::disconnect::Removal;
 use crate::engine::decide::attachment::FoundInterface;
-use crate::engine::decide::{address, attachment, endpoint, names};
+use crate::engine::decide::{address, attachment, endpoint, names, transaction};
 use crate::engine::event::Change;
-use crate::engine::transaction::Transaction;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
-use crate::logic::plan::{self, Change as PlanChange};
 use crate::logic::refusal::Refusal;
 use crate::logic::target;
-use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
+use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::host::observed::ForeignNetwork;
 use crate::model::host::step::Step;
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, NetworkSpec};
-use crate::store::{Record, Store};
+use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Attaches a container. A repeated request returns the existing attachment.
@@ -88,7 +87,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(None);
         }
         if spec.interface == InterfaceSource::Found && !self.is_as_adopted(endpoint)? {
-            self.disconnect(&[(endpoint.key(), true)])?;
+            self.disconnect(&[Removal::requested(endpoint.key())])?;
             return Ok(None);
         }
         if let Some(what) = attachment::differs(endpoint, spec) {
@@ -111,7 +110,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Some(endpoint.clone()));
         }
         if spec.interface == InterfaceSource::Found {
-            self.disconnect(&[(key, false)])?;
+            self.disconnect(&[Removal::because_gone(key)])?;
             return Ok(None);
         }
         self.reconcile();
@@ -252,7 +251,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.remove_network(stale.name.as_str())?;
                 }
                 let facts = facts.map_or_else(|| self.facts(), Ok)?;
-                (self.add_network(wanted, None, &facts)?, true)
+                (self.add_network(&wanted, None, &facts)?, true)
             }
         };
         let endpoint = self.decided(|state| endpoint::adopt(state, &network, container.clone(), requested, &found));
@@ -268,18 +267,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let network = self.find_network(bare.network.as_str())?;
         let requested = EndpointSpec::from(spec);
         let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, &requested))?;
-        let before = self.state.endpoints_of(&endpoint.container.id);
-        let (endpoint, mut records) = self.state.put_endpoint(endpoint);
-        records.push(Record::PutEndpoint(Box::new(endpoint.as_ref().clone())));
-        let after = self.state.endpoints_of(&endpoint.container.id);
-        let change = PlanChange { before: &before, after: &after };
-        let steps =
-            plan::endpoint::address(&self.state.desired, &network, &endpoint, change, self.resolv_confs(change));
-        self.execute(Transaction { records, steps }, |state| {
-            let (bare, mut records) = state.put_endpoint(bare.as_ref().clone());
-            records.push(Record::PutEndpoint(Box::new(bare.as_ref().clone())));
-            records
-        })?;
+        let endpoint = Arc::new(endpoint);
+        let transaction = transaction::address(&self.state, &network, &endpoint, &|all| self.resolv_conf(all));
+        self.execute(transaction)?;
         self.serve_inside(&endpoint.container.id);
         self.publish();
         self.tell_connected(&endpoint);
@@ -296,8 +286,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let valid: HashSet<(&ContainerId, &IfName)> = valid.iter().map(|(id, ifname)| (id, ifname)).collect();
         let is_valid = |e: &Endpoint| valid.contains(&(e.runtime_id(), &e.ifname));
         let stale = self.state.desired.endpoints().filter(|e| e.owner.as_ref() == Some(owner) && !is_valid(e));
-        let keys: Vec<(EndpointKey, bool)> = stale.map(|endpoint| (endpoint.key(), true)).collect();
-        self.disconnect(&keys)
+        let stale: Vec<Removal> = stale.map(|endpoint| Removal::requested(endpoint.key())).collect();
+        self.disconnect(&stale)
     }
 
     /// Checks whether another container could join the network.

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::engine::Error;
 use crate::engine::decide::endpoint::Choice;
+use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
 use crate::engine::state::State;
-use crate::engine::transaction::Transaction;
 use crate::engine::worker::Worker;
-use crate::engine::{Error, decide};
 use crate::kernel::{Kernel, KernelError, netns_of_process};
 use crate::logic::dns::claims;
-use crate::logic::plan::{self, Change as PlanChange, ResolvConf};
 use crate::logic::refusal::Refusal;
 use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint, Netns};
@@ -20,7 +19,7 @@ use crate::model::ids::ContainerId;
 use crate::model::names::ContainerName;
 use crate::model::network::Network;
 use crate::model::request::{ConnectSpec, ContainerRef, EndpointSpec, NetnsRef};
-use crate::store::{Record, Store};
+use crate::store::Store;
 
 /// How often a connect retries with another free name or port before it fails.
 const TRIES: usize = 64;
@@ -236,18 +235,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     pub(crate) fn attach(&mut self, network: &Network, endpoint: Endpoint) -> Result<Arc<Endpoint>, Error> {
-        let before = self.state.endpoints_of(&endpoint.container.id);
-        let key = endpoint.key();
-        let mut records = vec![Record::PutEndpoint(Box::new(endpoint.clone()))];
-        let (endpoint, released) = self.state.put_endpoint(endpoint);
-        records.extend(released);
-        let after = self.state.endpoints_of(&endpoint.container.id);
-        let change = PlanChange { before: &before, after: &after };
-        let steps = plan::endpoint::attach(&self.state.desired, network, &endpoint, change, self.resolv_confs(change));
-        self.execute(Transaction { records, steps }, |state| {
-            let released = state.drop_endpoint(&key).map(|(_, released)| released);
-            [Record::DeleteEndpoint(key)].into_iter().chain(released.into_iter().flatten()).collect()
-        })?;
+        let endpoint = Arc::new(endpoint);
+        let transaction = transaction::attach(&self.state, network, &endpoint, &|all| self.resolv_conf(all));
+        self.execute(transaction)?;
         self.keep_addresses(std::slice::from_ref(&endpoint));
         self.serve_inside(&endpoint.container.id);
         self.publish();
@@ -267,11 +257,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             );
             self.tell(Change::Name { endpoint: by, message });
         }
-    }
-
-    /// The content of a named namespace's resolv.conf before and after the change.
-    pub(crate) fn resolv_confs(&self, change: PlanChange<'_>) -> ResolvConf {
-        ResolvConf { before: self.resolv_conf(change.before), after: self.resolv_conf(change.after) }
     }
 
     /// The content of a named namespace's resolv.conf; `None` without endpoints.

@@ -1,17 +1,34 @@
 //! Disconnects containers: all waiting requests together, and containers whose namespace no longer exists.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::engine::event::Change;
+use crate::engine::decide::{self, transaction};
+use crate::engine::event::{Cause, Change};
 use crate::engine::worker::Worker;
-use crate::engine::{Command, Error, Reply, decide, transaction};
+use crate::engine::{Command, Error, Reply, execute};
 use crate::kernel::{Kernel, KernelEvent};
-use crate::logic::plan::endpoint::Detached;
-use crate::logic::plan::{self, Change as PlanChange};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::ids::ContainerId;
-use crate::store::{Record, Store};
+use crate::store::Store;
+
+/// An endpoint to remove, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Removal {
+    key: EndpointKey,
+    cause: Cause,
+}
+
+impl Removal {
+    pub(crate) fn requested(key: EndpointKey) -> Self {
+        Self { key, cause: Cause::Requested }
+    }
+
+    pub(crate) fn because_gone(key: EndpointKey) -> Self {
+        Self { key, cause: Cause::Gone }
+    }
+}
 
 /// Who waits for the removal of an endpoint.
 enum Client {
@@ -19,38 +36,56 @@ enum Client {
     Runtime(Reply<()>),
 }
 
+/// What a group of commands removes together, and who waits for it.
+#[derive(Default)]
+struct Batch {
+    removals: Vec<Removal>,
+    /// Each with the first endpoint that it asked for.
+    waiting: Vec<(EndpointKey, Client)>,
+}
+
+impl Batch {
+    fn has(&self, key: &EndpointKey) -> bool {
+        self.removals.iter().any(|removal| removal.key == *key)
+    }
+
+    fn add(&mut self, removal: Removal) {
+        if !self.has(&removal.key) {
+            self.removals.push(removal);
+        }
+    }
+
+    fn reply(self, result: &Result<Vec<Arc<Endpoint>>, Arc<Error>>) {
+        for (key, client) in self.waiting {
+            let answer = match result {
+                Ok(gone) => gone.iter().find(|endpoint| endpoint.key() == key).cloned().ok_or(Error::Stopped),
+                Err(error) => Err(Error::Shared(error.clone())),
+            };
+            match client {
+                Client::Person(reply) => drop(reply.send(answer)),
+                Client::Runtime(reply) => drop(reply.send(answer.map(drop))),
+            }
+        }
+    }
+}
+
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Disconnects everything that the waiting commands name, in one batch.
     pub(crate) fn disconnect_group(&mut self, group: Vec<Command>) {
-        let mut asked = Vec::new();
-        let mut keys = Vec::new();
         if group.iter().any(|command| self.is_bridge_gone(command)) {
             // A lost bridge detaches its ports, too: reconcile everything before judging single interfaces.
             self.reconcile();
         }
+        let mut batch = Batch::default();
         for command in group {
             match command {
-                Command::Disconnect { network, container, reply } => match self.find_attached(&network, &container) {
-                    Ok(mut found) => {
-                        let network = found[0].network.clone();
-                        found.retain(|key| !keys.iter().any(|(known, _)| known == key));
-                        match found.first().cloned() {
-                            // Two requests for the same endpoint in one group: the second finds nothing.
-                            None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
-                            Some(first) => {
-                                asked.push((first, Client::Person(reply)));
-                                keys.extend(found.into_iter().map(|key| (key, true)));
-                            }
-                        }
-                    }
-                    Err(refusal) => drop(reply.send(Err(refusal.into()))),
-                },
+                Command::Disconnect { network, container, reply } => {
+                    self.add_disconnect(&mut batch, &network, container, reply);
+                }
                 Command::Detach(key, reply) => match self.find_attachment(&key).map(|endpoint| endpoint.key()) {
                     Some(key) => {
-                        if !keys.iter().any(|(known, _)| *known == key) {
-                            keys.push((key.clone(), true));
-                        }
-                        asked.push((key, Client::Runtime(reply)));
+                        batch.add(Removal::requested(key.clone()));
+                        batch.waiting.push((key, Client::Runtime(reply)));
                     }
                     // The endpoint does not exist, as requested.
                     None => drop(reply.send(Ok(()))),
@@ -59,29 +94,35 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     // netd may have deleted the link itself, and the name may be in use again.
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
                         && !self.kernel.has_link(&ifname)
-                        && !keys.iter().any(|(known, _)| *known == key)
+                        && !batch.has(&key)
                         && !self.reattach(&key, "it was deleted")
                     {
-                        keys.push((key, false));
+                        batch.add(Removal::because_gone(key));
                     }
                 }
                 Command::Kernel(KernelEvent::NetnsGone(path)) => {
-                    let mut gone = self.endpoints_gone_with(&path);
-                    gone.retain(|key| !keys.iter().any(|(known, _)| known == key));
-                    keys.extend(gone.into_iter().map(|key| (key, false)));
+                    self.endpoints_gone_with(&path).into_iter().for_each(|key| batch.add(Removal::because_gone(key)));
                 }
                 _ => {}
             }
         }
-        let result = self.disconnect(&keys).map_err(Arc::new);
-        for (key, client) in asked {
-            let answer = match &result {
-                Ok(gone) => gone.iter().find(|endpoint| endpoint.key() == key).cloned().ok_or(Error::Stopped),
-                Err(error) => Err(Error::Shared(error.clone())),
-            };
-            match client {
-                Client::Person(reply) => drop(reply.send(answer)),
-                Client::Runtime(reply) => drop(reply.send(answer.map(drop))),
+        let result = self.disconnect(&batch.removals).map_err(Arc::new);
+        batch.reply(&result);
+    }
+
+    fn add_disconnect(&self, batch: &mut Batch, network: &str, container: String, reply: Reply<Arc<Endpoint>>) {
+        let mut found = match self.find_attached(network, &container) {
+            Ok(found) => found,
+            Err(refusal) => return drop(reply.send(Err(refusal.into()))),
+        };
+        let network = found[0].network.clone();
+        found.retain(|key| !batch.has(key));
+        match found.first().cloned() {
+            // Two requests for the same endpoint in one group: the second finds nothing.
+            None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
+            Some(first) => {
+                batch.waiting.push((first, Client::Person(reply)));
+                found.into_iter().for_each(|key| batch.add(Removal::requested(key)));
             }
         }
     }
@@ -101,56 +142,41 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Releases every endpoint of a container whose namespace no longer exists.
     pub(crate) fn release_container(&mut self, id: &ContainerId) {
-        let keys: Vec<_> = self.state.endpoints_of(id).iter().map(|endpoint| (endpoint.key(), false)).collect();
-        if let Err(error) = self.disconnect(&keys) {
+        let endpoints = self.state.endpoints_of(id);
+        let removals: Vec<_> = endpoints.iter().map(|endpoint| Removal::because_gone(endpoint.key())).collect();
+        if let Err(error) = self.disconnect(&removals) {
             tracing::warn!(container = %id, "releasing a container that is gone: {error}");
         }
     }
 
-    /// Disconnects the endpoints. The `bool` beside a key is true if the disconnect was requested.
-    pub(crate) fn disconnect(&mut self, keys: &[(EndpointKey, bool)]) -> Result<Vec<Arc<Endpoint>>, Error> {
-        let mut containers: Vec<(ContainerId, Vec<Arc<Endpoint>>)> = Vec::new();
-        for (key, _) in keys {
-            if !containers.iter().any(|(id, _)| *id == key.container) {
-                containers.push((key.container.clone(), self.state.endpoints_of(&key.container)));
-            }
-        }
-        let records: Vec<Record> = keys.iter().map(|(key, _)| Record::DeleteEndpoint(key.clone())).collect();
-        if records.is_empty() {
+    /// Removes the endpoints together; returns those that existed.
+    pub(crate) fn disconnect(&mut self, removals: &[Removal]) -> Result<Vec<Arc<Endpoint>>, Error> {
+        let gone: Vec<(Arc<Endpoint>, Cause)> = removals
+            .iter()
+            .filter_map(|Removal { key, cause }| Some((self.state.desired.endpoint(key)?.clone(), *cause)))
+            .collect();
+        if gone.is_empty() {
             return Ok(Vec::new());
         }
-        self.store.commit(&records)?;
-        let (mut gone, mut released) = (Vec::new(), Vec::new());
-        for (key, asked) in keys {
-            if let Some((endpoint, records)) = self.state.drop_endpoint(key) {
-                released.extend(records);
-                gone.push((endpoint, *asked));
-            }
-        }
+        let keys: Vec<EndpointKey> = gone.iter().map(|(endpoint, _)| endpoint.key()).collect();
+        let transaction = transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all));
+        self.commit(&transaction.records)?;
         self.publish();
-        containers.iter().for_each(|(id, _)| self.serve_inside(id));
+        let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
+        containers.into_iter().for_each(|id| self.serve_inside(id));
         let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
-        let detached = |(id, before): (ContainerId, Vec<Arc<Endpoint>>)| {
-            let after = self.state.endpoints_of(&id);
-            let resolv_conf = self.resolv_confs(PlanChange { before: &before, after: &after });
-            Detached { before, after, resolv_conf }
-        };
-        let endpoints: Vec<Arc<Endpoint>> = gone.iter().map(|(endpoint, _)| endpoint.clone()).collect();
-        let containers = containers.into_iter().map(detached).collect();
-        let steps = plan::endpoint::detach(&self.state.desired, containers, &endpoints);
-        let errors = transaction::best_effort(&mut self.kernel, &steps);
-        self.compensate(&released);
-        for (endpoint, asked) in &gone {
-            tracing::info!(network = %endpoint.network, container = %endpoint.container.name, asked, "disconnected");
+        let errors = execute::best_effort(&mut self.kernel, &transaction.steps);
+        for (endpoint, cause) in &gone {
+            let (network, container) = (&endpoint.network, &endpoint.container.name);
+            tracing::info!(%network, %container, ?cause, "disconnected");
             if !endpoint.addresses.is_empty() {
-                self.tell(Change::Disconnected { endpoint: endpoint.clone(), asked: *asked });
+                self.tell(Change::Disconnected { endpoint: endpoint.clone(), cause: *cause });
             }
         }
-        let gone = gone.into_iter().map(|(endpoint, _)| endpoint).collect();
         if strayed {
             self.reconcile();
         }
-        self.finish(errors).map(|()| gone)
+        self.finish(errors).map(|()| gone.into_iter().map(|(endpoint, _)| endpoint).collect())
     }
 
     /// Whether the interface has another name by now: it is found by its mark only.

@@ -3,12 +3,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::engine::Error;
+use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
-use crate::engine::transaction::{self, Transaction};
+use crate::engine::execute;
 use crate::engine::worker::Worker;
-use crate::engine::{Error, decide};
 use crate::kernel::Kernel;
-use crate::logic::plan;
 use crate::model::address::{Pool, Subnet};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::host::step::Step;
@@ -26,34 +26,27 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<Arc<Network>, Error> {
         let facts = HostFacts { foreign, ..self.facts()? };
         let (pools, ula) = self.pools(spec);
-        let choice = decide::NetworkChoice {
+        let choice = decide::network::NetworkChoice {
             facts: &facts,
             pools: &pools,
             id: NetworkId::from_random(rand::random()),
             created: crate::base::clock::unix_seconds(),
         };
-        let network = decide::create_network(&self.state, spec, choice)?;
-        let ula = ula.map(|prefix| self.state.set_ula(prefix));
-        self.add_network(network, ula, &facts)
+        let network = decide::network::create_network(&self.state, spec, choice)?;
+        self.add_network(&network, ula, &facts)
     }
 
-    /// Commits the network and creates what the kernel needs for it; `before` is committed in the same transaction.
+    /// Commits the network and creates what the kernel needs for it; `ula` is the host's prefix if it is new.
     pub(crate) fn add_network(
         &mut self,
-        network: Network,
-        before: Option<Record>,
+        network: &Network,
+        ula: Option<Subnet>,
         facts: &HostFacts,
     ) -> Result<Arc<Network>, Error> {
-        let mut records: Vec<Record> = before.into_iter().collect();
-        records.push(Record::PutNetwork(network.clone()));
-        let network = self.state.put_network(network);
-        let steps = plan::network::create(&network);
-        let forwarding = steps.first().cloned();
-        self.execute(Transaction { records, steps }, |state| {
-            // No address of the network has been assigned yet.
-            state.drop_network(&network.name);
-            vec![Record::DeleteNetwork(network.name.clone())]
-        })?;
+        let transaction = transaction::create_network(network, ula);
+        let forwarding = transaction.steps.first().cloned();
+        self.execute(transaction)?;
+        let network = self.find_network(network.name.as_str())?;
         self.search.clone_from(&facts.search);
         self.listen();
         self.adapt_foreign();
@@ -86,14 +79,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     pub(crate) fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
-        let network = decide::remove_network(&self.state, text)?;
-        self.store.commit(&[Record::DeleteNetwork(network.name.clone())])?;
-        let released = self.state.drop_network(&network.name);
+        let network = decide::network::remove_network(&self.state, text)?;
+        let transaction = transaction::remove_network(&network);
+        let released = self.state.ipam.all_released(&network).into_iter();
+        let released = released.map(|address| Record::DeleteReleased(network.name.clone(), address));
+        let released: Vec<Record> = released.collect();
+        self.commit(&transaction.records)?;
         self.compensate(&released);
         self.forget_gateway(&network.name);
         self.publish();
         self.listen();
-        let errors = transaction::best_effort(&mut self.kernel, &plan::network::remove(&network));
+        let errors = execute::best_effort(&mut self.kernel, &transaction.steps);
         self.adapt_foreign();
         self.publish();
         tracing::info!(network = %network.name, "network removed");

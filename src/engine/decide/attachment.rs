@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
-use super::name_is_free;
+use super::network::{host_access, name_is_free};
 use crate::engine::state::State;
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Mac, Subnet};
@@ -172,8 +172,8 @@ pub(crate) fn adopted_network(
     }
     collides(state, &spec.name, &subnets, found)?;
     let masquerade = spec.masquerade && bridge.is_some();
-    let host_access = match (&bridge, spec.host_access) {
-        (Some(_), _) => super::host_access(spec),
+    let access = match (&bridge, spec.host_access) {
+        (Some(_), _) => host_access(spec),
         // A network without a known bridge has no elements in the table.
         (None, None | Some(HostAccess::All)) => HostAccess::All,
         (None, Some(_)) => {
@@ -191,7 +191,7 @@ pub(crate) fn adopted_network(
         labels: spec.labels.clone(),
         created,
         dns: spec.dns.clone(),
-        host_access,
+        host_access: access,
         sticky: spec.sticky,
     })
 }

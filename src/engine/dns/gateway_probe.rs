@@ -8,6 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::engine::listener::Listening;
+use crate::engine::state::State;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::target;
@@ -79,9 +80,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn ask_within(&mut self, networks: &[(NetworkName, IpAddr)]) {
         let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
         blocked.extend(networks.iter().map(|(name, _)| name.clone()));
-        let record = self.state.set_blocked(blocked);
-        if let Err(error) = self.store.commit(&[record]) {
+        let records = [State::blocked_record(&blocked)];
+        if let Err(error) = self.commit(&records) {
             // The next start probes again.
+            self.state.apply(&records);
             tracing::warn!(%error, "it is not kept which networks ask for names within their containers");
         }
         self.serve_all_inside();
@@ -101,8 +103,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if self.state.gateway_blocked.contains(name) {
             let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
             blocked.remove(name);
-            let record = self.state.set_blocked(blocked);
-            self.compensate(&[record]);
+            self.compensate(&[State::blocked_record(&blocked)]);
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::engine::commands::disconnect::Removal;
 use crate::engine::event::Change;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
@@ -111,7 +112,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 continue;
             }
             if !self.reattach(&endpoint.key(), &drift.unwrap_or_else(|| "it was not finished".to_owned())) {
-                gone.push((endpoint.key(), false));
+                gone.push(Removal::because_gone(endpoint.key()));
             }
         }
         if let Err(error) = self.disconnect(&gone) {

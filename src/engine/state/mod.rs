@@ -1,7 +1,7 @@
 //! The state that the engine's thread owns: desired state and the indices that decisions need.
 //!
-//! Every change goes through the four `put`/`drop` functions, which keep the indices consistent with the desired state
-//! and return the address records for the store.
+//! It changes through records only ([`State::apply`]), the same that the store commits; the functions behind it keep the
+//! indices consistent with the desired state.
 
 pub(super) mod foreign_tables;
 pub(super) mod instance;
@@ -60,15 +60,15 @@ pub(crate) struct State {
 impl State {
     /// Builds the state from the store. Endpoints of networks that no longer exist are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
-        let gateway_blocked = stored.settings.get(BLOCKED_SETTING).map(String::as_str).unwrap_or_default();
-        let gateway_blocked: Blocked = gateway_blocked.split(' ').filter_map(|name| name.parse().ok()).collect();
-        let ula = stored.settings.get(ULA_SETTING).and_then(|t| t.parse().ok());
-        let mut state = Self { ula, gateway_blocked: Arc::new(gateway_blocked), ..Self::default() };
+        let mut state = Self::default();
+        for (key, value) in &stored.settings {
+            state.set(key, value);
+        }
         for network in stored.networks {
             state.put_network(network);
         }
         for (network, address, order) in stored.released {
-            state.ipam.restore(&network, address, order);
+            state.ipam.release(&network, address, order);
         }
         for endpoint in stored.endpoints {
             if state.desired.network(&endpoint.network).is_some() {
@@ -79,7 +79,7 @@ impl State {
             if state.desired.network(&network).is_some_and(|network| network.sticky) {
                 state.sticky.keep(&network, address, &name);
                 if state.desired.at_address(address).is_none() && state.ipam.released(&network, address).is_none() {
-                    state.ipam.restore(&network, address, 0);
+                    state.ipam.release(&network, address, 0);
                 }
             }
         }
@@ -127,42 +127,104 @@ impl State {
         free.min().map(|(_, address)| address)
     }
 
-    /// Stores the ULA prefix.
-    pub(crate) fn set_ula(&mut self, prefix: Subnet) -> Record {
-        self.ula = Some(prefix);
+    /// The record of the host's ULA prefix.
+    pub(crate) fn ula_record(prefix: Subnet) -> Record {
         Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
     }
 
-    /// Stores which networks are served within their containers.
-    pub(crate) fn set_blocked(&mut self, gateway_blocked: Blocked) -> Record {
+    /// The record of the networks that are served within their containers.
+    pub(crate) fn blocked_record(gateway_blocked: &Blocked) -> Record {
         let names: Vec<&str> = gateway_blocked.iter().map(NetworkName::as_str).collect();
-        let record = Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "));
-        self.gateway_blocked = Arc::new(gateway_blocked);
-        record
+        Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "))
     }
 
-    pub(crate) fn put_network(&mut self, network: Network) -> Arc<Network> {
-        self.ipam.add_network(&network);
-        self.desired.insert_network(network)
-    }
-
-    /// Removes a network; the records delete its released addresses.
-    pub(crate) fn drop_network(&mut self, name: &NetworkName) -> Vec<Record> {
-        self.sticky.remove_network(name);
-        let network = self.desired.remove_network(name);
-        let released = network.map(|network| self.ipam.remove_network(&network)).unwrap_or_default();
-        released.into_iter().map(|address| Record::DeleteReleased(name.clone(), address)).collect()
-    }
-
-    /// Adds an endpoint, or replaces the one with the same key. The records say which of its addresses are no longer
-    /// released, and which of the former endpoint's now are.
-    pub(crate) fn put_endpoint(&mut self, endpoint: Endpoint) -> (Arc<Endpoint>, Vec<Record>) {
-        let key = endpoint.key();
-        let mut records = self.drop_endpoint(&key).map(|(_, released)| released).unwrap_or_default();
-        for address in &endpoint.addresses {
-            if self.ipam.take(&endpoint.network, address.ip()) {
-                records.push(Record::DeleteReleased(endpoint.network.clone(), address.ip()));
+    /// The records that add the endpoint, or replace the one with its key, and those that revert them. An address that
+    /// was released before is in use again, and one that the replaced endpoint loses is released.
+    pub(crate) fn put_records(&self, endpoint: &Endpoint) -> (Vec<Record>, Vec<Record>) {
+        let before = self.desired.endpoint(&endpoint.key());
+        let network = &endpoint.network;
+        let (mut records, mut rollback) = (Vec::new(), Vec::new());
+        let mut order = self.ipam.last_release();
+        for address in before.iter().flat_map(|before| &before.addresses).filter(|a| !endpoint.addresses.contains(a)) {
+            order += 1;
+            records.push(Record::PutReleased(network.clone(), address.ip(), order));
+            rollback.push(Record::DeleteReleased(network.clone(), address.ip()));
+        }
+        let is_new = |address: &&IpNetwork| !before.is_some_and(|before| before.addresses.contains(address));
+        for address in endpoint.addresses.iter().filter(is_new) {
+            if self.ipam.released(network, address.ip()).is_some() {
+                records.push(Record::DeleteReleased(network.clone(), address.ip()));
             }
+            // A failed attempt counts as a use: the address goes to the end of the queue.
+            order += 1;
+            rollback.push(Record::PutReleased(network.clone(), address.ip(), order));
+        }
+        records.push(Record::PutEndpoint(Box::new(endpoint.clone())));
+        let revert = match before {
+            Some(before) => Record::PutEndpoint(Box::new(before.as_ref().clone())),
+            None => Record::DeleteEndpoint(endpoint.key()),
+        };
+        rollback.insert(0, revert);
+        (records, rollback)
+    }
+
+    /// The records that remove the endpoints and release their addresses.
+    pub(crate) fn release_records(&self, endpoints: &[Arc<Endpoint>]) -> Vec<Record> {
+        let mut order = self.ipam.last_release();
+        let mut records: Vec<Record> = endpoints.iter().map(|gone| Record::DeleteEndpoint(gone.key())).collect();
+        for endpoint in endpoints {
+            for address in &endpoint.addresses {
+                order += 1;
+                records.push(Record::PutReleased(endpoint.network.clone(), address.ip(), order));
+            }
+        }
+        records
+    }
+
+    /// Carries out committed records. The state is always what a start would load from the store.
+    pub(crate) fn apply(&mut self, records: &[Record]) {
+        for record in records {
+            match record {
+                Record::PutNetwork(network) => self.put_network(network.clone()),
+                Record::DeleteNetwork(name) => self.drop_network(name),
+                Record::PutEndpoint(endpoint) => self.put_endpoint(endpoint.as_ref().clone()),
+                Record::DeleteEndpoint(key) => self.drop_endpoint(key),
+                Record::PutReleased(network, address, order) => self.ipam.release(network, *address, *order),
+                Record::DeleteReleased(network, address) => self.ipam.take(network, *address),
+                Record::PutSticky(network, address, name) => drop(self.sticky.keep(network, *address, name)),
+                Record::DeleteSticky(network, address) => self.sticky.forget(network, *address),
+                Record::PutSetting(key, value) => self.set(key, value),
+            }
+        }
+    }
+
+    fn set(&mut self, key: &str, value: &str) {
+        match key {
+            ULA_SETTING => self.ula = value.parse().ok(),
+            BLOCKED_SETTING => {
+                self.gateway_blocked = Arc::new(value.split(' ').filter_map(|name| name.parse().ok()).collect());
+            }
+            _ => {}
+        }
+    }
+
+    fn put_network(&mut self, network: Network) {
+        self.ipam.add_network(&network);
+        self.desired.insert_network(network);
+    }
+
+    fn drop_network(&mut self, name: &NetworkName) {
+        self.sticky.remove_network(name);
+        if let Some(network) = self.desired.remove_network(name) {
+            self.ipam.remove_network(&network);
+        }
+    }
+
+    fn put_endpoint(&mut self, endpoint: Endpoint) {
+        let key = endpoint.key();
+        self.drop_endpoint(&key);
+        for address in &endpoint.addresses {
+            self.ipam.take(&endpoint.network, address.ip());
         }
         for publication in &endpoint.publications {
             self.ports.insert(publication, &key);
@@ -175,17 +237,11 @@ impl State {
         self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
         *self.used.entry(endpoint.network.clone()).or_default() += 1;
         self.sequence = self.sequence.max(endpoint.sequence);
-        (self.desired.insert_endpoint(endpoint), records)
+        self.desired.insert_endpoint(endpoint);
     }
 
-    /// Removes an endpoint; the records store its addresses as released.
-    pub(crate) fn drop_endpoint(&mut self, key: &EndpointKey) -> Option<(Arc<Endpoint>, Vec<Record>)> {
-        let endpoint = self.desired.remove_endpoint(key)?;
-        let mut records = Vec::new();
-        for address in &endpoint.addresses {
-            let order = self.ipam.release(&key.network, address.ip());
-            records.push(Record::PutReleased(key.network.clone(), address.ip(), order));
-        }
+    fn drop_endpoint(&mut self, key: &EndpointKey) {
+        let Some(endpoint) = self.desired.remove_endpoint(key) else { return };
         for publication in &endpoint.publications {
             self.ports.remove(publication, key);
         }
@@ -205,7 +261,6 @@ impl State {
                 self.used.remove(&key.network);
             }
         }
-        Some((endpoint, records))
     }
 
     /// The container that has a namespace; the first one if there are two.

@@ -19,7 +19,7 @@ use super::budget::Stopping;
 use super::extract::Stream;
 use crate::api::v1::{ContainerRef, Endpoint, Event, EventType};
 use crate::engine;
-use crate::engine::event::Change;
+use crate::engine::event::{Cause, Change};
 use crate::model::endpoint;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -92,8 +92,11 @@ fn publish(event: &engine::Event) -> Event {
             Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }
         }
         Change::Connected(endpoint) => of(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary()),
-        Change::Disconnected { endpoint, asked } => {
-            let why = if *asked { "" } else { ": its network namespace is gone" };
+        Change::Disconnected { endpoint, cause } => {
+            let why = match cause {
+                Cause::Requested => "",
+                Cause::Gone => ": its network namespace is gone",
+            };
             let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
             of(EventType::Disconnect, endpoint, message)
         }

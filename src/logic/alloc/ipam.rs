@@ -49,15 +49,21 @@ impl Ipam {
         }
     }
 
-    /// Removes a network; returns its released addresses.
-    pub fn remove_network(&mut self, network: &Network) -> Vec<IpAddr> {
-        let mut released = Vec::new();
-        for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
-            let pool = self.pools.remove(&(network.name.clone(), subnet));
-            let numbers = pool.into_iter().flat_map(|pool| pool.released);
-            released.extend(numbers.filter_map(|(_, number)| subnet.address(number)));
+    /// Removes a network.
+    pub fn remove_network(&mut self, network: &Network) {
+        for subnet in &network.subnets {
+            self.pools.remove(&(network.name.clone(), subnet.subnet));
         }
-        released
+    }
+
+    /// The addresses of a network that were released and are not in use.
+    pub fn all_released(&self, network: &Network) -> Vec<IpAddr> {
+        let of = |subnet: Subnet| {
+            let pool = self.pools.get(&(network.name.clone(), subnet));
+            let numbers = pool.into_iter().flat_map(|pool| &pool.released);
+            numbers.filter_map(move |(_, number)| subnet.address(*number))
+        };
+        network.subnets.iter().flat_map(|subnet| of(subnet.subnet)).collect()
     }
 
     /// The address that would be assigned next; `None` if the subnet is exhausted. Changes no observable state:
@@ -102,28 +108,28 @@ impl Ipam {
         pool.released.iter().filter(within).find_map(|(_, number)| free(*number))
     }
 
-    /// Marks the address as in use. Returns true if it had been released before.
-    pub fn take(&mut self, network: &NetworkName, address: IpAddr) -> bool {
-        let Some(pool) = self.pool_of(network, address) else { return false };
-        let order = pool.orders.remove(&number(address));
-        order.is_some_and(|order| pool.released.remove(&(order, number(address))))
+    /// Marks the address as in use.
+    pub fn take(&mut self, network: &NetworkName, address: IpAddr) {
+        let Some(pool) = self.pool_of(network, address) else { return };
+        if let Some(order) = pool.orders.remove(&number(address)) {
+            pool.released.remove(&(order, number(address)));
+        }
     }
 
-    /// Releases the address; returns the order of this release.
-    pub fn release(&mut self, network: &NetworkName, address: IpAddr) -> u64 {
-        self.order += 1;
-        let order = self.order;
-        self.restore(network, address, order);
-        order
+    /// The order of the last release; the next one is greater.
+    pub fn last_release(&self) -> u64 {
+        self.order
     }
 
     /// The order of the address's release, if it was released and is not in use.
-    pub fn released(&mut self, network: &NetworkName, address: IpAddr) -> Option<u64> {
-        self.pool_of(network, address)?.orders.get(&number(address)).copied()
+    pub fn released(&self, network: &NetworkName, address: IpAddr) -> Option<u64> {
+        let of = self.pools.range((network.clone(), lowest()?)..).take_while(|((name, _), _)| name == network);
+        let pool = of.into_iter().find(|((_, subnet), _)| subnet.contains(address)).map(|(_, pool)| pool);
+        pool?.orders.get(&number(address)).copied()
     }
 
-    /// Restores a stored release; order 0: from before this boot.
-    pub fn restore(&mut self, network: &NetworkName, address: IpAddr, order: u64) {
+    /// Releases the address, as the `order`th; order 0: before this boot.
+    pub fn release(&mut self, network: &NetworkName, address: IpAddr, order: u64) {
         self.order = self.order.max(order);
         if let Some(pool) = self.pool_of(network, address) {
             if let Some(old) = pool.orders.insert(number(address), order) {
@@ -134,14 +140,14 @@ impl Ipam {
     }
 
     fn pool_of(&mut self, network: &NetworkName, address: IpAddr) -> Option<&mut Pool> {
-        let find = |((name, subnet), pool)| -> Option<&mut Pool> {
-            let (name, subnet): (&NetworkName, &Subnet) = (name, subnet);
-            (name == network && subnet.contains(address)).then_some(pool)
-        };
-        let lowest = Subnet::containing(IpAddr::from([0, 0, 0, 0]), 0)?;
-        let from = (network.clone(), lowest);
-        self.pools.range_mut(from..).map(|((name, subnet), pool)| ((name, subnet), pool)).find_map(find)
+        let of = self.pools.range_mut((network.clone(), lowest()?)..).take_while(|((name, _), _)| name == network);
+        of.into_iter().find(|((_, subnet), _)| subnet.contains(address)).map(|(_, pool)| pool)
     }
+}
+
+/// The first subnet in the order of the pools of a network.
+fn lowest() -> Option<Subnet> {
+    Subnet::containing(IpAddr::from([0, 0, 0, 0]), 0)
 }
 
 /// The usable addresses of a subnet: without the network's own and, in IPv4, the broadcast address; all addresses of a
@@ -191,7 +197,8 @@ mod tests {
         for address in ["10.0.0.3", "10.0.0.2"] {
             let address = address.parse().unwrap();
             held.remove(&address);
-            ipam.release(&network.name, address);
+            let order = ipam.last_release() + 1;
+            ipam.release(&network.name, address, order);
         }
         let rest: Vec<_> = std::iter::from_fn(|| take_next(&mut ipam, &network, &mut held)).collect();
         assert_eq!(rest, ["10.0.0.4", "10.0.0.5", "10.0.0.6", "10.0.0.3", "10.0.0.2"]);
@@ -218,7 +225,8 @@ mod tests {
             if number % 2 == 0 {
                 held.insert(address);
             } else {
-                ipam.release(&network.name, address);
+                let order = ipam.last_release() + 1;
+                ipam.release(&network.name, address, order);
             }
         }
         assert!(looks.get() < 10_000, "{} looks", looks.get());

@@ -1,19 +1,12 @@
-//! Decisions: compute the outcome of a request from the state, and check all of it before anything changes. Pure
-//! functions; random numbers and the time are arguments.
-
-pub(super) mod address;
-pub(super) mod attachment;
-pub(super) mod endpoint;
-pub(super) mod names;
+//! Networks: which network a request describes, and whether one can be removed.
 
 use std::sync::Arc;
 
-use super::state::State;
+use crate::engine::state::State;
 use crate::logic::alloc::{interfaces, ipam, subnets};
 use crate::logic::refusal::Refusal;
 use crate::model::Invalid;
 use crate::model::address::{Family, Pool, Subnet};
-use crate::model::endpoint::EndpointKey;
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::NetworkId;
 use crate::model::names::{IfName, NetworkName};
@@ -77,12 +70,12 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
 }
 
 /// An internal network without an explicit setting is closed towards the host as well.
-fn host_access(spec: &NetworkSpec) -> HostAccess {
+pub(super) fn host_access(spec: &NetworkSpec) -> HostAccess {
     spec.host_access.unwrap_or(if spec.internal { HostAccess::None } else { HostAccess::All })
 }
 
 /// Network names are compared without case, because they are parts of DNS names.
-fn name_is_free(state: &State, name: &NetworkName) -> Result<(), Refusal> {
+pub(super) fn name_is_free(state: &State, name: &NetworkName) -> Result<(), Refusal> {
     let clash = |network: &&Arc<Network>| network.name.as_str().eq_ignore_ascii_case(name.as_str());
     state.desired.networks().find(clash).map_or(Ok(()), |other| Err(Refusal::NetworkExists(other.name.clone())))
 }
@@ -146,38 +139,9 @@ fn network_subnets(spec: &NetworkSpec, chosen: &[Subnet]) -> Result<Vec<NetworkS
     Ok(subnets)
 }
 
-/// Returns the endpoints of a container on a network, at least one; otherwise the reason why there is none.
-pub(crate) fn find_endpoints(
-    state: &State,
-    network: &NetworkName,
-    container: &str,
-) -> Result<Vec<EndpointKey>, Refusal> {
-    use crate::model::desired::Lookup;
-    let not_connected = || Refusal::NotConnected { container: container.to_owned(), network: network.clone() };
-    match state.desired.find_container(container) {
-        Lookup::One(attached) => {
-            let on_it = attached.endpoints.iter().filter(|endpoint| endpoint.network == *network);
-            let keys: Vec<EndpointKey> = on_it.map(|endpoint| endpoint.key()).collect();
-            if keys.is_empty() { Err(not_connected()) } else { Ok(keys) }
-        }
-        Lookup::None => Err(not_connected()),
-        Lookup::Ambiguous(count) => Err(Refusal::Ambiguous { what: "container", text: container.to_owned(), count }),
-    }
-}
-
-/// Returns the network with this name or id.
-pub(crate) fn find_network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
-    use crate::model::desired::Lookup;
-    match state.desired.find_network(text) {
-        Lookup::One(network) => Ok(network),
-        Lookup::None => Err(Refusal::NoSuchNetwork(text.to_owned())),
-        Lookup::Ambiguous(count) => Err(Refusal::Ambiguous { what: "network", text: text.to_owned(), count }),
-    }
-}
-
 /// Checks that a network can be removed.
 pub(crate) fn remove_network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
-    let network = find_network(state, text)?;
+    let network = super::find_network(state, text)?;
     let holders: Vec<String> =
         state.desired.endpoints_of(&network.name).map(|endpoint| endpoint.container.name.to_string()).collect();
     if holders.is_empty() {

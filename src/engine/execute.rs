@@ -1,21 +1,12 @@
-//! Transactions: the intent of a command is committed to the store, its steps are applied to the kernel, and both are
-//! undone if one of them fails.
+//! Executes transactions: the intent of a command is committed to the store, its steps are applied to the kernel, and
+//! both are undone if one of them fails.
 
 use super::Error;
-use super::state::State;
+use super::decide::transaction::Transaction;
 use super::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::host::step::Step;
 use crate::store::{Record, Store};
-
-/// The changes of a command. The engine's state has already changed when it is executed.
-#[derive(Debug)]
-pub(crate) struct Transaction {
-    /// Committed before the kernel changes: the next start finishes or drops what a crash leaves.
-    pub(crate) records: Vec<Record>,
-    /// Applied in this order, undone in reverse.
-    pub(crate) steps: Vec<Step>,
-}
 
 /// Why a plan failed. The completed steps have been undone.
 #[derive(Debug)]
@@ -26,22 +17,25 @@ struct Failed {
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Commits and applies the transaction, or changes nothing: `rollback` reverts the state, and returns the records
-    /// that revert what was committed.
-    pub(crate) fn execute(
-        &mut self,
-        Transaction { records, steps }: Transaction,
-        rollback: impl FnOnce(&mut State) -> Vec<Record>,
-    ) -> Result<(), Error> {
-        if let Err(error) = self.store.commit(&records) {
-            rollback(&mut self.state);
-            return Err(error.into());
-        }
+    /// Commits and applies the transaction, or changes nothing. What the kernel refuses of a removal is repaired.
+    pub(crate) fn execute(&mut self, transaction: Transaction) -> Result<(), Error> {
+        let Transaction { records, steps, rollback } = transaction;
+        self.commit(&records)?;
+        let Some(rollback) = rollback else {
+            let errors = best_effort(&mut self.kernel, &steps);
+            return self.finish(errors);
+        };
         let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, &steps) else { return Ok(()) };
-        let records = rollback(&mut self.state);
-        self.compensate(&records);
+        self.compensate(&rollback);
         self.after_undo(&undo);
         Err(Error::Kernel { error, undo })
+    }
+
+    /// Commits the records; the state follows.
+    pub(crate) fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
+        self.store.commit(records)?;
+        self.state.apply(records);
+        Ok(())
     }
 
     /// If the kernel did not complete a deletion, repairs it at once. If the repair fails too, the caller gets the
@@ -71,6 +65,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Reverts what was committed for a failed command. If the store refuses this too, an intent remains that the next
     /// start carries out or drops; this is reported.
     pub(crate) fn compensate(&mut self, records: &[Record]) {
+        self.state.apply(records);
         if let Err(error) = self.store.commit(records) {
             self.problem("store", format!("cannot take back an undone change: {error}"));
         }

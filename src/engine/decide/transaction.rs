@@ -1,0 +1,110 @@
+//! Transactions: everything that a command changes in the store, the state and the kernel, computed before any of it
+//! changes. `engine::execute` carries them out; `--dry-run` shows them.
+
+use std::sync::Arc;
+
+use crate::engine::state::State;
+use crate::logic::plan::endpoint::Detached;
+use crate::logic::plan::{self, Change, ResolvConf};
+use crate::model::address::Subnet;
+use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::host::step::Step;
+use crate::model::ids::ContainerId;
+use crate::model::network::Network;
+use crate::store::Record;
+
+/// Everything that a command changes.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    /// Committed before the kernel changes: the next start finishes or drops what a crash leaves. The state follows
+    /// them ([`State::apply`]).
+    pub(crate) records: Vec<Record>,
+    /// The changes to the kernel, in this order.
+    pub(crate) steps: Vec<Step>,
+    /// The records that revert `records` when a step has failed and the steps before it have been undone. `None` for a
+    /// removal, which is never reverted: a repair finishes what the kernel refused.
+    pub(crate) rollback: Option<Vec<Record>>,
+}
+
+/// The content of a named namespace's resolv.conf for these endpoints of its container; `None` without endpoints.
+pub(crate) type RenderResolvConf<'a> = &'a dyn Fn(&[Arc<Endpoint>]) -> Option<String>;
+
+/// Creates the network; `ula` is the host's prefix if this network is the first that needs it.
+pub(crate) fn create_network(network: &Network, ula: Option<Subnet>) -> Transaction {
+    let mut records: Vec<Record> = ula.into_iter().map(State::ula_record).collect();
+    records.push(Record::PutNetwork(network.clone()));
+    Transaction {
+        records,
+        steps: plan::network::create(network),
+        // No address of the network has been assigned yet.
+        rollback: Some(vec![Record::DeleteNetwork(network.name.clone())]),
+    }
+}
+
+/// Removes a network without endpoints.
+pub(crate) fn remove_network(network: &Network) -> Transaction {
+    let records = vec![Record::DeleteNetwork(network.name.clone())];
+    Transaction { records, steps: plan::network::remove(network), rollback: None }
+}
+
+/// Attaches a new endpoint.
+pub(crate) fn attach(
+    state: &State,
+    network: &Network,
+    endpoint: &Arc<Endpoint>,
+    render: RenderResolvConf<'_>,
+) -> Transaction {
+    put(state, endpoint, render, |change, resolv_conf| {
+        plan::endpoint::attach(&state.desired, network, endpoint, change, resolv_conf)
+    })
+}
+
+/// Assigns addresses to an endpoint that exists without them.
+pub(crate) fn address(
+    state: &State,
+    network: &Network,
+    endpoint: &Arc<Endpoint>,
+    render: RenderResolvConf<'_>,
+) -> Transaction {
+    put(state, endpoint, render, |change, resolv_conf| {
+        plan::endpoint::address(&state.desired, network, endpoint, change, resolv_conf)
+    })
+}
+
+fn put(
+    state: &State,
+    endpoint: &Arc<Endpoint>,
+    render: RenderResolvConf<'_>,
+    plan: impl FnOnce(Change<'_>, ResolvConf) -> Vec<Step>,
+) -> Transaction {
+    let before = state.endpoints_of(&endpoint.container.id);
+    let key = endpoint.key();
+    let mut after: Vec<Arc<Endpoint>> = before.iter().filter(|other| other.key() != key).cloned().collect();
+    let place = after.partition_point(|other| other.sequence < endpoint.sequence);
+    after.insert(place, endpoint.clone());
+    let (records, rollback) = state.put_records(endpoint);
+    let resolv_conf = ResolvConf { before: render(&before), after: render(&after) };
+    let steps = plan(Change { before: &before, after: &after }, resolv_conf);
+    Transaction { records, steps, rollback: Some(rollback) }
+}
+
+/// Removes endpoints, also of several containers, together.
+pub(crate) fn detach(state: &State, keys: &[EndpointKey], render: RenderResolvConf<'_>) -> Transaction {
+    let endpoints: Vec<Arc<Endpoint>> = keys.iter().filter_map(|key| state.desired.endpoint(key)).cloned().collect();
+    let mut ids: Vec<&ContainerId> = Vec::new();
+    for endpoint in &endpoints {
+        if !ids.contains(&&endpoint.container.id) {
+            ids.push(&endpoint.container.id);
+        }
+    }
+    let detached = |id: &ContainerId| {
+        let before = state.endpoints_of(id);
+        let stays = |endpoint: &&Arc<Endpoint>| !endpoints.iter().any(|gone| Arc::ptr_eq(gone, endpoint));
+        let after: Vec<Arc<Endpoint>> = before.iter().filter(stays).cloned().collect();
+        let resolv_conf = ResolvConf { before: render(&before), after: render(&after) };
+        Detached { before, after, resolv_conf }
+    };
+    let containers = ids.into_iter().map(detached).collect();
+    let steps = plan::endpoint::detach(&state.desired, containers, &endpoints);
+    Transaction { records: state.release_records(&endpoints), steps, rollback: None }
+}
