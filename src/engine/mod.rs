@@ -69,6 +69,7 @@ pub(crate) enum Command {
     Check(Box<CheckSpec>, Reply<()>),
     Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Capacity(String, Reply<()>),
+    Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
     Report { subject: &'static str, problem: Option<String> },
     Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
@@ -80,6 +81,35 @@ impl Command {
         let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
         matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
     }
+}
+
+/// A request to plan.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Create a network.
+    CreateNetwork(Box<NetworkSpec>),
+    /// Remove a network, by name or id.
+    RemoveNetwork(String),
+    /// Remove every network without containers.
+    PruneNetworks,
+    /// Connect a container.
+    Connect(Box<ConnectSpec>),
+    /// Disconnect a container.
+    Disconnect {
+        /// Name or id of the network.
+        network: String,
+        /// Name or id of the container.
+        container: String,
+    },
+}
+
+/// A change that a request would make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its kind.
+    pub action: &'static str,
+    /// What it changes.
+    pub text: String,
 }
 
 /// How many commands may wait; further callers wait for a free slot.
@@ -201,13 +231,34 @@ impl Handle {
     /// the runtimes on this host. The last search may take long and therefore runs outside the engine's thread.
     pub async fn connect(&self, spec: ConnectSpec) -> Result<Arc<Endpoint>, Error> {
         let first = self.ask(|reply| Command::Connect(Box::new(spec.clone()), reply)).await;
-        let Err(Error::Refused(Refusal::NoSuchContainer { name, mut searched })) = first else { return first };
+        let Err(Error::Refused(Refusal::NoSuchContainer { name, searched })) = first else { return first };
+        let container = self.of_runtime(name, searched).await?;
+        self.ask(|reply| Command::Connect(Box::new(ConnectSpec { container, ..spec }), reply)).await
+    }
+
+    /// Finds a container of the runtimes on this host; the refusal lists what was searched in vain.
+    async fn of_runtime(&self, name: String, mut searched: Vec<String>) -> Result<ContainerRef, Refusal> {
         let (found, asked) = self.runtimes.find(&name).await;
         searched.extend(asked);
-        let Some(found) = found else { return Err(Refusal::NoSuchContainer { name, searched }.into()) };
-        let container =
-            ContainerRef { name: found.name, netns: Some(NetnsRef::OfEngine(found.pid)), id: Some(found.id) };
-        self.ask(|reply| Command::Connect(Box::new(ConnectSpec { container, ..spec }), reply)).await
+        let Some(found) = found else { return Err(Refusal::NoSuchContainer { name, searched }) };
+        Ok(ContainerRef { name: found.name, netns: Some(NetnsRef::OfEngine(found.pid)), id: Some(found.id) })
+    }
+
+    /// Decides a request and returns the changes that it would make, or why it would be refused.
+    pub async fn plan(&self, request: Request) -> Result<Vec<Planned>, Error> {
+        let foreign = match &request {
+            Request::CreateNetwork(_) => self.runtimes.networks().await,
+            _ => Vec::new(),
+        };
+        let first = self.ask(|reply| Command::Plan(Box::new(request.clone()), foreign, reply)).await;
+        match (first, request) {
+            (Err(Error::Refused(Refusal::NoSuchContainer { name, searched })), Request::Connect(spec)) => {
+                let container = self.of_runtime(name, searched).await?;
+                let request = Request::Connect(Box::new(ConnectSpec { container, ..*spec }));
+                self.ask(|reply| Command::Plan(Box::new(request), Vec::new(), reply)).await
+            }
+            (first, _) => first,
+        }
     }
 
     /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are removed.

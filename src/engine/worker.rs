@@ -114,6 +114,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),
+            Command::Plan(request, foreign, reply) => drop(reply.send(self.plan(&request, foreign))),
             Command::Report { subject, problem } => self.report(subject, problem),
             Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
         }

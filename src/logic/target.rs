@@ -196,8 +196,13 @@ fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> B
 
 /// The addresses of the name service on the host.
 pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
-    let networks = desired.networks().filter(|network| network.has_gateways());
-    networks.flat_map(|network| network.subnets.iter().map(|subnet| subnet.gateway)).collect()
+    desired.networks().flat_map(|network| gateways_of(network)).collect()
+}
+
+/// The addresses of the name service on the host for one network.
+pub fn gateways_of(network: &Network) -> Vec<IpAddr> {
+    let subnets = network.subnets.iter().filter(|_| network.has_gateways());
+    subnets.map(|subnet| subnet.gateway).collect()
 }
 
 /// Networks whose containers cannot reach their gateway's name service because of the host's firewall.

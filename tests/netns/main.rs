@@ -8,6 +8,7 @@
 mod bad_input;
 mod claims;
 mod cni;
+mod dry_run;
 mod endpoints;
 mod files;
 mod firewall;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         host_access::trials(),
         networks::trials(),
         endpoints::trials(),
+        dry_run::trials(),
         one_namespace::trials(),
         internal_ports::trials(),
         sticky::trials(),

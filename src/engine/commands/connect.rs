@@ -155,7 +155,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Finds the container: by the location that the user gave, among known containers, then among named network
     /// namespaces.
-    fn container(&mut self, container: &ContainerRef) -> Result<Container, Error> {
+    pub(crate) fn container(&mut self, container: &ContainerRef) -> Result<Container, Error> {
         let text = container.name.as_str();
         if let Some(netns_ref) = &container.netns {
             return self.container_at(container, netns_ref);

@@ -5,3 +5,4 @@ pub(super) mod check;
 pub(super) mod connect;
 pub(super) mod disconnect;
 pub(super) mod network;
+pub(super) mod plan;

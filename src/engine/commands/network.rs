@@ -9,6 +9,7 @@ use crate::engine::event::Change;
 use crate::engine::execute;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
+use crate::logic::refusal::Refusal;
 use crate::model::address::{Pool, Subnet};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::host::step::Step;
@@ -25,15 +26,24 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         foreign: Vec<ForeignNetwork>,
     ) -> Result<Arc<Network>, Error> {
         let facts = HostFacts { foreign, ..self.facts()? };
+        let (network, ula) = self.decide_network(spec, &facts)?;
+        self.add_network(&network, ula, &facts)
+    }
+
+    /// The network that the request describes, and the host's ULA prefix if it was drawn for this network.
+    pub(crate) fn decide_network(
+        &self,
+        spec: &NetworkSpec,
+        facts: &HostFacts,
+    ) -> Result<(Network, Option<Subnet>), Refusal> {
         let (pools, ula) = self.pools(spec);
         let choice = decide::network::NetworkChoice {
-            facts: &facts,
+            facts,
             pools: &pools,
             id: NetworkId::from_random(rand::random()),
             created: crate::base::clock::unix_seconds(),
         };
-        let network = decide::network::create_network(&self.state, spec, choice)?;
-        self.add_network(&network, ula, &facts)
+        Ok((decide::network::create_network(&self.state, spec, choice)?, ula))
     }
 
     /// Commits the network and creates what the kernel needs for it; `ula` is the host's prefix if it is new.
@@ -98,12 +108,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     pub(crate) fn prune_networks(&mut self) -> Result<Vec<NetworkName>, Error> {
-        let unused = |network: &&Arc<Network>| !self.state.used.contains_key(&network.name);
-        let names: Vec<NetworkName> = self.state.desired.networks().filter(unused).map(|n| n.name.clone()).collect();
+        let names: Vec<NetworkName> = self.unused_networks().iter().map(|network| network.name.clone()).collect();
         for name in &names {
             self.remove_network(name.as_str())?;
         }
         Ok(names)
+    }
+
+    /// The networks without containers.
+    pub(crate) fn unused_networks(&self) -> Vec<Arc<Network>> {
+        let unused = |network: &&Arc<Network>| !self.state.used.contains_key(&network.name);
+        self.state.desired.networks().filter(unused).cloned().collect()
     }
 
     fn forwarding_event(&self, v4: bool, v6: bool, before: &HostFacts, why: &str) {

@@ -120,6 +120,14 @@ pub struct Format {
     pub json: bool,
 }
 
+/// Whether a changing verb changes anything.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct DryRun {
+    /// Print what it would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// The verbs that talk to a running daemon, or to nobody.
 #[derive(Debug, Subcommand)]
 pub enum ClientVerb {
@@ -141,7 +149,7 @@ pub enum ClientVerb {
     /// Connect a container to a network
     Connect(ConnectArgs),
     /// Disconnect a container from a network
-    #[command(after_help = "Examples:\n  netd disconnect net1 web")]
+    #[command(after_help = "Examples:\n  netd disconnect net1 web\n  netd disconnect net1 web --dry-run")]
     Disconnect {
         /// Name or id of the network
         #[arg(value_parser = v1::network_reference)]
@@ -149,6 +157,9 @@ pub enum ClientVerb {
         /// Name, id or beginning of the id of the container
         #[arg(value_parser = v1::container_reference)]
         container: String,
+        /// Whether to change anything
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Run a command in a fresh network namespace on a network
     Run(RunArgs),
@@ -268,10 +279,16 @@ pub enum NetworkVerb {
         /// Names or ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
         names: Vec<String>,
+        /// Whether to change anything
+        #[command(flatten)]
+        dry_run: DryRun,
     },
     /// Remove every network without containers
-    #[command(after_help = "Examples:\n  netd network prune")]
+    #[command(after_help = "Examples:\n  netd network prune\n  netd network prune --dry-run")]
     Prune {
+        /// Whether to change anything
+        #[command(flatten)]
+        dry_run: DryRun,
         /// How to print
         #[command(flatten)]
         format: Format,
@@ -347,6 +364,9 @@ pub struct CreateArgs {
     /// An option of the network or its driver; repeat for more
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = values::option)]
     pub option: Vec<(String, String)>,
+    /// Whether to change anything
+    #[command(flatten)]
+    pub dry_run: DryRun,
     /// How to print
     #[command(flatten)]
     pub format: Format,

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Session;
-use super::args::{ConnectArgs, EndpointArgs, Format};
+use super::args::{ConnectArgs, DryRun, EndpointArgs, Format};
 use super::output::{Failure, json, objects, sentence};
+use super::plan;
 use super::table::table;
-use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, Port, PortRequest, Status};
+use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, PlanRequest, Port, PortRequest, Status};
 use crate::faces::shared::client::{ClientError, segment};
 
 /// The request of both `connect` and `run`.
@@ -38,6 +39,10 @@ pub(super) fn connect(session: &mut Session<'_>, args: ConnectArgs) -> Result<()
         ..request(args.container, args.endpoint)
     };
     request.clone().into_spec(&args.network).map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    if args.dry_run.dry_run {
+        let request = PlanRequest::Connect { network: args.network, endpoint: Box::new(request) };
+        return plan::show(session, &attempt, &request, args.format);
+    }
     let path = format!("/v1/networks/{}/endpoints", segment(&args.network));
     let endpoint: Endpoint = session.client.post(&path, &request).map_err(|error| Failure::of(&attempt, error))?;
     if args.format.json {
@@ -52,9 +57,18 @@ fn absolute(path: &Path) -> Result<String, String> {
     absolute.into_os_string().into_string().map_err(|path| format!("{} is not UTF-8", Path::new(&path).display()))
 }
 
-pub(super) fn disconnect(session: &mut Session<'_>, network: &str, container: &str) -> Result<(), Failure> {
-    let path = format!("/v1/networks/{}/endpoints/{}", segment(network), segment(container));
+pub(super) fn disconnect(
+    session: &mut Session<'_>,
+    network: String,
+    container: String,
+    DryRun { dry_run }: DryRun,
+) -> Result<(), Failure> {
     let attempt = format!("disconnect {container} from network {network}");
+    if dry_run {
+        let request = PlanRequest::Disconnect { network, container };
+        return plan::show(session, &attempt, &request, Format::default());
+    }
+    let path = format!("/v1/networks/{}/endpoints/{}", segment(&network), segment(&container));
     session.client.delete(&path).map_err(|error| Failure::of(attempt, error))?;
     Ok(writeln!(session.out, "{container} disconnected from {network}")?)
 }

@@ -10,6 +10,7 @@ mod generate;
 mod misuse;
 mod network;
 mod output;
+mod plan;
 mod run;
 mod state;
 mod table;
@@ -105,7 +106,9 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         ClientVerb::Status { wait, format } => state::status(session, wait, format),
         ClientVerb::Network(verb) => network::run(session, verb),
         ClientVerb::Connect(args) => container::connect(session, args),
-        ClientVerb::Disconnect { network, container } => container::disconnect(session, &network, &container),
+        ClientVerb::Disconnect { network, container, dry_run } => {
+            container::disconnect(session, network, container, dry_run)
+        }
         ClientVerb::Ps { format } => container::ps(session, format),
         ClientVerb::Port { container, format } => container::port(session, &container, format),
         ClientVerb::Inspect { names, format } => container::inspect(session, names, format),

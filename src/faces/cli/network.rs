@@ -1,10 +1,11 @@
 //! `netd network`.
 
 use super::Session;
-use super::args::{CreateArgs, NetworkVerb};
+use super::args::{CreateArgs, DryRun, Format, NetworkVerb};
 use super::output::{Failure, json, objects, sentence};
+use super::plan;
 use super::table::table;
-use crate::api::v1::{CreateNetwork, Network, Pruned, SubnetRequest};
+use crate::api::v1::{CreateNetwork, Network, PlanRequest, Pruned, SubnetRequest};
 use crate::faces::shared::client::segment;
 use crate::model::request::NetworkSpec;
 
@@ -39,8 +40,11 @@ pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Fa
             }
             if missing { Err(Failure::Told) } else { Ok(()) }
         }
-        NetworkVerb::Rm { names } => remove(session, &names),
-        NetworkVerb::Prune { format } => {
+        NetworkVerb::Rm { names, dry_run } => remove(session, names, dry_run),
+        NetworkVerb::Prune { dry_run, format } if dry_run.dry_run => {
+            plan::show(session, "network prune", &PlanRequest::PruneNetworks(true), format)
+        }
+        NetworkVerb::Prune { format, .. } => {
             let nothing = serde_json::Map::new();
             let pruned: Pruned = session
                 .client
@@ -62,12 +66,15 @@ fn row(network: Network) -> [String; 5] {
 
 fn create(session: &mut Session<'_>, args: CreateArgs) -> Result<(), Failure> {
     let attempt = format!("create network {}", args.name);
-    let as_json = args.format.json;
+    let (format, dry_run) = (args.format, args.dry_run.dry_run);
     let request = request(args);
     NetworkSpec::try_from(request.clone()).map_err(|invalid| Failure::usage(&attempt, invalid))?;
+    if dry_run {
+        return plan::show(session, &attempt, &PlanRequest::CreateNetwork(Box::new(request)), format);
+    }
     let network: Network =
         session.client.post("/v1/networks", &request).map_err(|error| Failure::of(&attempt, error))?;
-    if as_json {
+    if format.json {
         return json(session.out, &network);
     }
     Ok(writeln!(session.out, "{}", network.name)?)
@@ -94,11 +101,15 @@ fn request(args: CreateArgs) -> CreateNetwork {
 }
 
 /// Removes as many as possible, and reports each failure.
-fn remove(session: &mut Session<'_>, names: &[String]) -> Result<(), Failure> {
+fn remove(session: &mut Session<'_>, names: Vec<String>, DryRun { dry_run }: DryRun) -> Result<(), Failure> {
     let mut failed = false;
     for name in names {
         let attempt = format!("remove network {name}");
-        match session.client.delete(&format!("/v1/networks/{}", segment(name))) {
+        if dry_run {
+            plan::show(session, &attempt, &PlanRequest::RemoveNetwork(name), Format::default())?;
+            continue;
+        }
+        match session.client.delete(&format!("/v1/networks/{}", segment(&name))) {
             Ok(()) => writeln!(session.out, "{name}")?,
             Err(error) if error.status().is_some() => {
                 failed = true;

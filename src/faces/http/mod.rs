@@ -15,6 +15,7 @@ mod find;
 mod local;
 mod metrics;
 mod networks;
+mod plan;
 mod problem;
 mod querylog;
 mod resolve;
@@ -63,6 +64,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(networks::routes())
         .merge(endpoints::routes())
         .merge(attachments::routes())
+        .merge(plan::routes())
         .merge(state::routes())
         .merge(events::routes())
         .merge(querylog::routes())

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::Format;
 use super::values::{checked, label, process};
+use super::{DryRun, Format};
 use crate::api::v1;
 use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
@@ -30,7 +30,8 @@ Examples:
   netd connect net1 web -p 4000:80
   netd connect net1 db --pid 4711 --ip 10.77.0.9 --alias postgres
   netd connect net1 proxy --alias '*.app' --expose 8080=http --label tier=front
-  netd connect net1 dns --netns /run/netns/dns -p 127.0.0.1:5300:53/udp")]
+  netd connect net1 dns --netns /run/netns/dns -p 127.0.0.1:5300:53/udp
+  netd connect net1 web -p 4000:80 --dry-run")]
 pub struct ConnectArgs {
     /// Name or id of the network
     #[arg(value_parser = v1::network_reference)]
@@ -56,6 +57,9 @@ pub struct ConnectArgs {
     /// The network namespace, by a process in it
     #[arg(long, value_parser = process)]
     pub pid: Option<u32>,
+    /// Whether to change anything
+    #[command(flatten)]
+    pub dry_run: DryRun,
     /// How to print
     #[command(flatten)]
     pub format: Format,

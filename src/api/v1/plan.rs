@@ -1,0 +1,41 @@
+//! What `--dry-run` asks for and gets.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{Connect, CreateNetwork};
+
+/// A request that is planned and not carried out.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum PlanRequest {
+    /// Create this network.
+    CreateNetwork(Box<CreateNetwork>),
+    /// Remove the network with this name or id.
+    RemoveNetwork(String),
+    /// Remove every network without containers; the value is ignored.
+    PruneNetworks(bool),
+    /// Connect a container.
+    Connect {
+        /// Name or id of the network.
+        network: String,
+        /// The container and its endpoint.
+        endpoint: Box<Connect>,
+    },
+    /// Disconnect a container.
+    Disconnect {
+        /// Name or id of the network.
+        network: String,
+        /// Name or id of the container.
+        container: String,
+    },
+}
+
+/// A change that a request would make to the host, in the order in which they would be made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct PlannedStep {
+    /// Its kind, as in `add-interface`.
+    pub action: String,
+    /// What it changes, for people.
+    pub text: String,
+}

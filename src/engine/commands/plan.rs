@@ -1,0 +1,69 @@
+//! Plans a command without carrying it out (`--dry-run`).
+
+use std::sync::Arc;
+
+use crate::engine::decide::endpoint::Choice;
+use crate::engine::decide::{self, transaction};
+use crate::engine::worker::Worker;
+use crate::engine::{Error, Planned, Request};
+use crate::kernel::Kernel;
+use crate::logic::target;
+use crate::model::host::observed::{ForeignNetwork, HostFacts};
+use crate::model::host::step::Step;
+use crate::model::network::Network;
+use crate::model::request::{ConnectSpec, EndpointSpec};
+use crate::store::Store;
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Decides the request and returns its steps, or why it is refused. Changes nothing.
+    pub(crate) fn plan(&mut self, request: &Request, foreign: Vec<ForeignNetwork>) -> Result<Vec<Planned>, Error> {
+        let steps = match request {
+            Request::CreateNetwork(spec) => {
+                let facts = HostFacts { foreign, ..self.facts()? };
+                let (network, ula) = self.decide_network(spec, &facts)?;
+                let mut planned = planned(&transaction::create_network(&network, ula).steps);
+                planned.extend(name_servers(&network));
+                return Ok(planned);
+            }
+            Request::RemoveNetwork(network) => {
+                let network = decide::network::remove_network(&self.state, network)?;
+                transaction::remove_network(&network).steps
+            }
+            Request::PruneNetworks => {
+                let unused = self.unused_networks();
+                unused.iter().flat_map(|network| transaction::remove_network(network).steps).collect()
+            }
+            Request::Connect(spec) => self.plan_connect(spec)?,
+            Request::Disconnect { network, container } => {
+                let network = self.find_network(network)?;
+                let keys = decide::find_endpoints(&self.state, &network.name, container)?;
+                transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all)).steps
+            }
+        };
+        Ok(planned(&steps))
+    }
+
+    fn plan_connect(&mut self, spec: &ConnectSpec) -> Result<Vec<Step>, Error> {
+        let network = self.find_network(&spec.network)?;
+        let requested = EndpointSpec::from(spec);
+        let container = self.container(&spec.container)?;
+        decide::names::check(&self.state.desired, &self.config.domain, &container, &requested.aliases)?;
+        let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
+        let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
+        let choice = Choice { random: rand::random(), ..Choice::default() };
+        let state = &mut self.state;
+        let endpoint = decide::endpoint::connect(state, &network, container, &requested, (&choice, &facts))?;
+        let endpoint = Arc::new(endpoint);
+        Ok(transaction::attach(&self.state, &network, &endpoint, &|all| self.resolv_conf(all)).steps)
+    }
+}
+
+fn planned(steps: &[Step]) -> Vec<Planned> {
+    steps.iter().map(|step| Planned { action: step.action(), text: step.to_string() }).collect()
+}
+
+/// The name service opens its sockets outside of transactions.
+fn name_servers(network: &Network) -> impl Iterator<Item = Planned> {
+    let gateways = target::gateways_of(network);
+    gateways.into_iter().map(|gateway| Planned { action: "open-dns-sockets", text: format!("answer DNS at {gateway}") })
+}

@@ -1,0 +1,152 @@
+//! The text of steps and elements, as `--dry-run` shows them.
+
+use std::fmt;
+
+use super::element::{Element, NameServer, Published, PublishedRange};
+use super::step::{EndpointLink, Flows, HostPort, Step};
+
+/// Items separated by a comma and a space.
+struct List<'a, T>(&'a [T]);
+
+impl<T: fmt::Display> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, item) in self.0.iter().enumerate() {
+            write!(f, "{}{item}", if index == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// The kind of the step, in the published JSON.
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Forwarding { .. } => "forwarding",
+            Self::AddBridge(_) => "add-bridge",
+            Self::DeleteBridge(_) => "delete-bridge",
+            Self::Attach(_) => "add-interface",
+            Self::Detach(_) => "delete-interfaces",
+            Self::Address(_) => "add-addresses",
+            Self::RemoveAddresses(_) => "remove-addresses",
+            Self::Adopt(_) => "adopt-interface",
+            Self::Shape(_) => "limit-bandwidth",
+            Self::Unshape(_) => "remove-limits",
+            Self::Foreign(_) => "change-foreign-firewall",
+            Self::DefaultRoutes { .. } => "change-default-routes",
+            Self::Elements { .. } => "change-elements",
+            Self::Table(_) => "replace-table",
+            Self::Hold(_) => "hold-ports",
+            Self::CheckPortsFree { .. } => "check-ports",
+            Self::Release(_) => "release-ports",
+            Self::ForgetFlows(_) => "delete-conntrack-entries",
+            Self::Resolv { .. } => "write-resolv-conf",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forwarding { v4, v6 } => {
+                let sysctls = [(*v4, "net.ipv4.ip_forward"), (*v6, "net.ipv6.conf.all.forwarding")];
+                let on: Vec<&str> = sysctls.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
+                write!(f, "set {} to 1 unless it is", List(&on))
+            }
+            Self::AddBridge(bridge) => {
+                write!(f, "add bridge {} with {} and MTU {}", bridge.name, List(&bridge.addresses), bridge.mtu)
+            }
+            Self::DeleteBridge(bridge) => write!(f, "delete bridge {}", bridge.name),
+            Self::Attach(link) => attach(f, link),
+            Self::Detach(links) => {
+                let names: Vec<_> = links.iter().map(|link| &link.host_ifname).collect();
+                write!(f, "delete interfaces {}", List(&names))
+            }
+            Self::Address(link) => write!(f, "add {} to {} in {}", List(&link.addresses), link.ifname, link.container),
+            Self::RemoveAddresses(link) => {
+                write!(f, "remove {} from {} in {}", List(&link.addresses), link.ifname, link.container)
+            }
+            Self::Adopt(name) => write!(f, "set net.ipv4.conf.{name}.route_localnet to 1"),
+            Self::Shape(shaping) => write!(f, "limit the bandwidth of {}", shaping.host_ifname),
+            Self::Unshape(shapings) => {
+                let names: Vec<_> = shapings.iter().map(|shaping| &shaping.host_ifname).collect();
+                write!(f, "remove the bandwidth limits of {}", List(&names))
+            }
+            Self::Foreign(change) => write!(f, "change the firewall of another program: {change:?}"),
+            Self::DefaultRoutes { netns, remove, add } => {
+                let gateways = |routes: &[super::step::DefaultRoute]| {
+                    let each = routes.iter().map(|route| format!("{} over {}", route.gateway, route.ifname));
+                    each.collect::<Vec<_>>()
+                };
+                let (old, new) = (gateways(remove), gateways(add));
+                write!(f, "in {}: remove default routes [{}], add [{}]", netns.path.display(), List(&old), List(&new))
+            }
+            Self::Elements { remove, add } => {
+                f.write_str("table inet netd:")?;
+                if !remove.is_empty() {
+                    write!(f, " remove {}", List(remove))?;
+                }
+                let and = if remove.is_empty() || add.is_empty() { "" } else { ";" };
+                if add.is_empty() { Ok(()) } else { write!(f, "{and} add {}", List(add)) }
+            }
+            Self::Table(elements) => write!(f, "replace table inet netd, with {} elements", elements.len()),
+            Self::Hold(ports) => write!(f, "bind {}", List(ports)),
+            Self::CheckPortsFree { ports, .. } => write!(f, "check that no other process has {}", List(ports)),
+            Self::Release(ports) => write!(f, "release {}", List(ports)),
+            Self::ForgetFlows(flows) => write!(f, "delete the conntrack entries {}", List(flows)),
+            Self::Resolv { netns, now: Some(_), .. } => write!(f, "write /etc/netns/{netns}/resolv.conf"),
+            Self::Resolv { netns, now: None, .. } => write!(f, "remove /etc/netns/{netns}/resolv.conf"),
+        }
+    }
+}
+
+fn attach(f: &mut fmt::Formatter<'_>, link: &EndpointLink) -> fmt::Result {
+    let EndpointLink { host_ifname, ifname, container, bridge, mac, mtu, addresses, default_gateways, .. } = link;
+    write!(f, "add interface {ifname} in {container}, a veth pair with {host_ifname} on bridge {bridge}: MAC {mac}, ")?;
+    write!(f, "MTU {mtu}, addresses [{}]", List(addresses))?;
+    if default_gateways.is_empty() { Ok(()) } else { write!(f, ", default route via {}", List(default_gateways)) }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol)
+    }
+}
+
+impl fmt::Display for Flows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::To(port) => write!(f, "to {port}"),
+            Self::Of(address) => write!(f, "of {address}"),
+        }
+    }
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let any = |ip: &Option<std::net::IpAddr>| ip.map(|ip| format!("{ip} ")).unwrap_or_default();
+        match self {
+            Self::Bridge(name) => write!(f, "bridges {{ {name} }}"),
+            Self::Direct(name) => write!(f, "direct {{ {name} }}"),
+            Self::Internal(name) => write!(f, "internal {{ {name} }}"),
+            Self::HostClosed(name) => write!(f, "host_closed {{ {name} }}"),
+            Self::PortsClosed(name) => write!(f, "ports_closed {{ {name} }}"),
+            Self::Isolated(name) => write!(f, "isolated {{ {name} }}"),
+            Self::Allowed(from, to) => write!(f, "allowed {{ {from} . {to} }}"),
+            Self::Masquerade(subnet) => write!(f, "masquerade {{ {subnet} }}"),
+            Self::Hairpin(subnet) => write!(f, "hairpin {{ {subnet} }}"),
+            Self::Publish(Published { host_ip, protocol, port, to, to_port }) => {
+                write!(
+                    f,
+                    "publish {{ {}{port}/{protocol} : {} }}",
+                    any(host_ip),
+                    std::net::SocketAddr::new(*to, *to_port)
+                )
+            }
+            Self::PublishRange(PublishedRange { host_ip, protocol, ports, to }) => {
+                write!(f, "publish {{ {}{ports}/{protocol} : {to} }}", any(host_ip))
+            }
+            Self::AskAt(NameServer { gateway, port }) => write!(f, "dns {{ {gateway} : {port} }}"),
+            Self::AnswerFrom(NameServer { gateway, port }) => write!(f, "dns_from {{ {gateway} . {port} }}"),
+        }
+    }
+}
