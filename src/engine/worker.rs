@@ -95,6 +95,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.firewall_changed();
                 }
                 Command::Kernel(KernelEvent::Tick) => self.foreign_tick(),
+                Command::Kernel(KernelEvent::MonitorStopped { monitor, why }) => self.monitor_stopped(monitor, &why),
+                Command::Kernel(KernelEvent::MonitorRuns(monitor)) => self.monitor_runs(monitor),
                 command => self.one(command),
             }
         }
@@ -162,7 +164,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Records or clears a problem that another thread reported.
-    fn report(&mut self, subject: &'static str, problem: Option<String>) {
+    pub(super) fn report(&mut self, subject: &str, problem: Option<String>) {
         match problem {
             Some(sentence) => self.problem(subject, sentence),
             None => {

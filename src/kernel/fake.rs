@@ -1,6 +1,7 @@
 //! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses, and
 //! fails at a step that a test selects. netd runs on it in tests that need no root.
 
+mod monitors;
 mod observed;
 mod ports;
 
@@ -78,6 +79,7 @@ pub struct World {
 #[derive(Debug, Clone, Default)]
 pub struct Fake {
     world: Arc<Mutex<World>>,
+    monitors: monitors::Monitors,
 }
 
 impl Fake {
@@ -228,7 +230,8 @@ impl Kernel for Fake {
         false
     }
 
-    fn watch(&mut self, _: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
+    fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
+        self.monitors.start(tell);
         Ok(())
     }
 }

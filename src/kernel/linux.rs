@@ -11,6 +11,7 @@ use super::dns::{in_container, probe, resolver, sockets};
 use super::host::port_holder::Ports;
 use super::host::{facts, foreign_firewalls};
 use super::link::{bridge, container, inspect, monitor, veth};
+use super::monitor::Running;
 use super::netlink::socket::{Netlink, failed};
 use super::netns::engines;
 use super::netns::monitor::NetnsWatch;
@@ -42,6 +43,8 @@ pub struct Linux {
     namespaces: Option<NetnsWatch>,
     /// The owners of the tables in namespaces with another resolver, by path.
     owners: BTreeMap<PathBuf, in_container::Owner>,
+    /// The monitor of links, once the engine watches for changes.
+    links: Option<Running>,
     /// Stops the ticks when it is dropped.
     ticking: Option<Sender<()>>,
 }
@@ -58,6 +61,7 @@ impl Linux {
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
             owners: BTreeMap::new(),
+            links: None,
             ticking: None,
         })
     }
@@ -187,7 +191,7 @@ impl Kernel for Linux {
         // Four threads send events; the mutex serializes them.
         let tell = Mutex::new(tell);
         let tell: Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
-        monitor::watch(tell.clone())?;
+        self.links = Some(monitor::watch(tell.clone())?);
         self.ticking = Some(monitor::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);
         self.nft.watch(tell)

@@ -6,6 +6,7 @@ pub mod fake;
 pub mod host;
 pub mod link;
 pub mod linux;
+mod monitor;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
@@ -96,6 +97,15 @@ pub enum KernelEvent {
     Tick,
     /// Another program changed netd's table, or notifications were lost: reconcile everything.
     Changed,
+    /// A monitor stopped: until it runs again, some changes are not reported.
+    MonitorStopped {
+        /// What it reads: "link", "namespace" or "firewall".
+        monitor: &'static str,
+        /// The reason.
+        why: String,
+    },
+    /// That monitor runs again: look at everything, because changes in the meantime were not reported.
+    MonitorRuns(&'static str),
 }
 
 /// The callback of the monitors.
@@ -188,6 +198,6 @@ pub trait Kernel: Send + 'static {
     /// Whether there are tables whose changes the kernel does not report.
     fn has_silent_tables(&mut self) -> bool;
 
-    /// Calls `tell` for every foreign change from now on, from a separate thread.
+    /// Calls `tell` for every foreign change from now on, from separate threads, which are restarted if they fail.
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;
 }

@@ -26,6 +26,7 @@ use netd::store::memory::Memory;
 use proptest::prelude::*;
 
 mod invariants;
+mod monitors;
 mod of_engines;
 mod sticky;
 

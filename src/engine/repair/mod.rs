@@ -2,4 +2,5 @@
 
 pub(super) mod container_end;
 pub(super) mod foreign_firewalls;
+pub(super) mod monitors;
 pub(super) mod reconcile;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::commands::disconnect::Removal;
 use crate::engine::event::Change;
+use crate::engine::repair::monitors::MONITOR;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::drift::{self, Drift, Link};
@@ -17,8 +18,9 @@ use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::store::Store;
 
-/// Subjects of problems that observing the kernel does not resolve.
+/// Subjects of problems that observing the kernel does not resolve, and the beginnings of such subjects.
 const ELSEWHERE: [&str; 2] = ["store", "descriptors"];
+const ELSEWHERE_WITH: [&str; 2] = ["dns ", MONITOR];
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Repairs all drift. What cannot be repaired is a problem, in `netd status` and an event.
@@ -29,14 +31,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         self.previous_problems = std::mem::take(&mut self.problems);
         // Other code sets and clears these.
-        let retained =
-            |(subject, _): &(&String, _)| subject.starts_with("dns ") || ELSEWHERE.contains(&subject.as_str());
-        self.problems = self
-            .previous_problems
-            .iter()
-            .filter(retained)
-            .map(|(subject, text)| (subject.clone(), text.clone()))
-            .collect();
+        let retained = |(subject, _): &(&String, _)| {
+            ELSEWHERE.contains(&subject.as_str()) || ELSEWHERE_WITH.iter().any(|with| subject.starts_with(with))
+        };
+        self.problems =
+            self.previous_problems.iter().filter(retained).map(|(subject, text)| (subject.clone(), text.clone())).collect();
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);

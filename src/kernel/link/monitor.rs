@@ -1,18 +1,18 @@
 //! Reports when a link of netd, or one that netd may use, disappears, and when veth pairs of other programs appear or
-//! change: a thread that reads the kernel's link notifications. A second thread sends ticks, for checks of what the
-//! kernel sends no notifications of.
+//! change: the monitor of the kernel's link notifications. Another thread sends ticks, for checks of what the kernel
+//! sends no notifications of.
 
 use std::io;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Link;
 use crate::base::deadline::Deadline;
+use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
 use crate::kernel::netlink::socket::{Parts, ask_for_buffer, failed, parsed};
 use crate::kernel::{KernelError, KernelEvent, Tell};
 
@@ -33,11 +33,12 @@ const DATAGRAM: usize = 64 << 10;
 /// Calls `tell` for every link of netd, and every pair and bridge of other programs, that is removed from the calling
 /// thread's network namespace, whoever deleted it, and once for a group of pairs of other programs that appear or
 /// change.
-pub fn watch(tell: Tell) -> Result<(), KernelError> {
-    let socket = subscribe().map_err(failed("listen to", "link notifications", "see `dmesg`"))?;
-    let thread = std::thread::Builder::new().name("link-watch".into());
-    thread.spawn(move || listen(&socket, &tell)).map_err(failed("start", "the link watcher", "see `ulimit -u`"))?;
-    Ok(())
+pub(in crate::kernel) fn watch(tell: Tell) -> Result<Running, KernelError> {
+    start(Links { buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
+        "listen to",
+        "link notifications",
+        "see `dmesg` and `ulimit -u`",
+    ))
 }
 
 /// Calls `tell` periodically until the returned sender is dropped.
@@ -53,53 +54,50 @@ pub fn tick(tell: Tell) -> Result<Sender<()>, KernelError> {
     Ok(stop)
 }
 
-fn subscribe() -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    socket.bind_auto()?;
-    ask_for_buffer(&socket, RECEIVE_BUFFER);
-    socket.add_membership(GROUP_LINK)?;
-    Ok(socket)
+/// The monitor.
+struct Links {
+    buffer: Vec<u8>,
 }
 
-fn listen(socket: &Socket, tell: &Tell) {
-    let mut buffer = Vec::with_capacity(DATAGRAM);
-    // When a pending change is to be reported.
-    let mut changed: Option<Deadline> = None;
-    loop {
-        if changed.is_some_and(|until| until.remaining().is_none()) {
-            changed = None;
-            tell(KernelEvent::LinksChanged);
-        }
-        if !is_readable(socket, changed) {
-            continue;
-        }
-        buffer.clear();
-        match socket.recv(&mut buffer, 0) {
-            Ok(_) => {
-                deleted(&buffer).for_each(|event| tell(event));
-                if changed.is_none() && has_changed(&buffer) {
-                    changed = Some(Deadline::after(TOGETHER));
+impl Monitor for Links {
+    type Source = Socket;
+    const NAME: &'static str = "link";
+
+    fn subscribe(&mut self) -> io::Result<Socket> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        ask_for_buffer(&socket, RECEIVE_BUFFER);
+        socket.add_membership(GROUP_LINK)?;
+        Ok(socket)
+    }
+
+    fn listen(&mut self, socket: &mut Socket, stop: BorrowedFd<'_>, tell: &Tell) -> io::Result<()> {
+        // When a pending change is to be reported.
+        let mut changed: Option<Deadline> = None;
+        loop {
+            match wait(&[stop, socket.as_fd()], changed)? {
+                Woken::By(0) => return Ok(()),
+                Woken::By(_) => {}
+                Woken::Passed => {
+                    changed = None;
+                    tell(KernelEvent::LinksChanged);
+                    continue;
                 }
+                Woken::Interrupted => continue,
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Notifications were lost.
-            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => tell(KernelEvent::Changed),
-            Err(error) => {
-                tracing::error!(%error, "no longer told about links that disappear");
-                return tell(KernelEvent::Changed);
+            self.buffer.clear();
+            match received(socket.recv(&mut self.buffer, libc::MSG_DONTWAIT))? {
+                Received::Datagram(_) => {
+                    deleted(&self.buffer).for_each(|event| tell(event));
+                    if changed.is_none() && has_changed(&self.buffer) {
+                        changed = Some(Deadline::after(TOGETHER));
+                    }
+                }
+                Received::Lost => tell(KernelEvent::Changed),
+                Received::Nothing => {}
             }
         }
     }
-}
-
-/// Waits for a notification until the deadline, if there is one.
-fn is_readable(socket: &Socket, until: Option<Deadline>) -> bool {
-    let left = until.map(|until| until.remaining().unwrap_or_default());
-    // Rounded up, so as not to wake before the deadline.
-    let timeout =
-        left.map_or(PollTimeout::NONE, |left| PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX));
-    // An error concerns the socket; the next read reports it.
-    poll(&mut [PollFd::new(socket.as_fd(), PollFlags::POLLIN)], timeout) != Ok(0)
 }
 
 /// Whether a pair of another program appeared or changed.

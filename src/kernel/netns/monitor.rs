@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,32 +12,43 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
+use crate::kernel::monitor::{Monitor, Running, start};
 use crate::kernel::netlink::socket::failed;
 use crate::kernel::{KernelError, KernelEvent, Tell, netns};
 use crate::model::endpoint::Netns;
 use crate::os::sys;
 
-/// The key of the folders; processes have other keys.
-const FOLDERS: u64 = 0;
+/// The keys of the stop and of the folders; processes have the keys above these.
+const STOP: u64 = 0;
+const FOLDERS: u64 = 1;
 /// How many events are read at once.
 const EVENTS: usize = 16;
 
-/// A thread that waits for namespaces to end, for as long as the process lives.
-#[derive(Clone)]
-pub struct NetnsWatch(Arc<Shared>);
-
-struct Shared {
-    epoll: Epoll,
-    inotify: Inotify,
-    watched: Mutex<Watched>,
+/// A monitor that waits for namespaces to end; it runs until this is dropped.
+pub struct NetnsWatch {
+    watched: Arc<Mutex<Watched>>,
+    _running: Running,
 }
 
-#[derive(Default)]
+/// Where the kernel reports the ends of namespaces.
+struct Source {
+    epoll: Epoll,
+    inotify: Inotify,
+}
+
 struct Watched {
+    /// Replaced when the monitor is started again.
+    source: Option<Arc<Source>>,
     spaces: BTreeMap<PathBuf, Space>,
     /// The folder of each watch, and how many watched namespaces are in it.
     folders: BTreeMap<WatchDescriptor, (PathBuf, usize)>,
     last_key: u64,
+}
+
+impl Default for Watched {
+    fn default() -> Self {
+        Self { source: None, spaces: BTreeMap::new(), folders: BTreeMap::new(), last_key: FOLDERS }
+    }
 }
 
 struct Space {
@@ -51,6 +62,8 @@ enum By {
     Folder(WatchDescriptor),
     /// Its process ends: then the descriptor becomes readable. It is watched until it is closed.
     Process { key: u64, _pidfd: OwnedFd },
+    /// Not at all as yet: the monitor does not run, and watches it when it runs again.
+    Nothing,
 }
 
 impl std::fmt::Debug for NetnsWatch {
@@ -60,24 +73,21 @@ impl std::fmt::Debug for NetnsWatch {
 }
 
 impl NetnsWatch {
-    /// Starts the thread, without any watch yet.
+    /// Starts the monitor, without any watch yet.
     pub fn start(tell: Tell) -> Result<Self, KernelError> {
-        let started = || -> io::Result<Self> {
-            let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-            let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
-            epoll.add(&inotify, EpollEvent::new(EpollFlags::EPOLLIN, FOLDERS))?;
-            let shared = Arc::new(Shared { epoll, inotify, watched: Mutex::default() });
-            let waiting = shared.clone();
-            std::thread::Builder::new().name("netns-watch".into()).spawn(move || waiting.wait(&tell))?;
-            Ok(Self(shared))
-        };
-        started().map_err(failed("watch", "network namespaces", "see `ulimit -n` and fs.inotify.max_user_instances"))
+        let watched: Arc<Mutex<Watched>> = Arc::default();
+        let running = start(Namespaces(watched.clone()), tell).map_err(failed(
+            "watch",
+            "network namespaces",
+            "see `ulimit -n` and fs.inotify.max_user_instances",
+        ))?;
+        Ok(Self { watched, _running: running })
     }
 
     /// Watches a namespace from now on. Returns false, and watches nothing, if it has already ended.
     pub fn add(&self, netns: &Netns) -> Result<bool, KernelError> {
         let look = "see `ulimit -n` and fs.inotify.max_user_watches";
-        self.0.add(netns).map_err(failed("watch the namespace", netns.path.display(), look))?;
+        lock(&self.watched).add(netns).map_err(failed("watch the namespace", netns.path.display(), look))?;
         let there = !netns::is_gone(netns);
         if !there {
             self.remove(netns);
@@ -87,99 +97,157 @@ impl NetnsWatch {
 
     /// Stops watching it.
     pub fn remove(&self, netns: &Netns) {
-        self.0.remove(&mut self.0.lock(), &netns.path);
+        lock(&self.watched).remove(&netns.path);
     }
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Watched> {
-        // No code that holds the lock can panic.
-        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(watched: &Mutex<Watched>) -> MutexGuard<'_, Watched> {
+    // No code that holds the lock leaves it half changed when it panics.
+    watched.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn add(&self, netns: &Netns) -> io::Result<()> {
-        let mut watched = self.lock();
-        self.remove(&mut watched, &netns.path);
-        let by = match process(&netns.path) {
-            Some((id, is_thread)) => {
-                watched.last_key += 1;
-                let key = watched.last_key;
-                let pidfd = if is_thread { sys::thread_pidfd(id)? } else { sys::pidfd(id)? };
-                self.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
-                By::Process { key, _pidfd: pidfd }
-            }
-            None => {
-                let folder = netns.path.parent().unwrap_or(Path::new("/"));
-                let flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_ONLYDIR;
-                let watch = self.inotify.add_watch(folder, flags)?;
-                watched.folders.entry(watch).or_insert_with(|| (folder.to_owned(), 0)).1 += 1;
-                By::Folder(watch)
-            }
-        };
-        watched.spaces.insert(netns.path.clone(), Space { netns: netns.clone(), by });
+impl Watched {
+    fn add(&mut self, netns: &Netns) -> io::Result<()> {
+        self.remove(&netns.path);
+        let by = self.source.clone().map_or(Ok(By::Nothing), |source| self.watch(&source, &netns.path))?;
+        self.spaces.insert(netns.path.clone(), Space { netns: netns.clone(), by });
         Ok(())
     }
 
-    fn remove(&self, watched: &mut Watched, path: &Path) {
-        let Some(Space { by: By::Folder(watch), .. }) = watched.spaces.remove(path) else { return };
-        let Some((_, count)) = watched.folders.get_mut(&watch) else { return };
+    fn watch(&mut self, source: &Source, path: &Path) -> io::Result<By> {
+        if let Some((id, is_thread)) = process(path) {
+            self.last_key += 1;
+            let key = self.last_key;
+            let pidfd = if is_thread { sys::thread_pidfd(id)? } else { sys::pidfd(id)? };
+            source.epoll.add(&pidfd, EpollEvent::new(EpollFlags::EPOLLIN, key))?;
+            return Ok(By::Process { key, _pidfd: pidfd });
+        }
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let flags = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_ONLYDIR;
+        let watch = source.inotify.add_watch(folder, flags)?;
+        self.folders.entry(watch).or_insert_with(|| (folder.to_owned(), 0)).1 += 1;
+        Ok(By::Folder(watch))
+    }
+
+    fn remove(&mut self, path: &Path) {
+        let Some(Space { by: By::Folder(watch), .. }) = self.spaces.remove(path) else { return };
+        let Some((_, count)) = self.folders.get_mut(&watch) else { return };
         *count -= 1;
         if *count == 0 {
-            watched.folders.remove(&watch);
+            self.folders.remove(&watch);
             // The watch was removed with the folder.
-            let _ = self.inotify.rm_watch(watch);
+            let _ = self.source.as_ref().map(|source| source.inotify.rm_watch(watch));
         }
     }
 
-    fn wait(&self, tell: &Tell) {
-        let mut events = [EpollEvent::empty(); EVENTS];
-        loop {
-            let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
-                Ok(count) => count,
-                Err(Errno::EINTR) => continue,
-                Err(error) => {
-                    tracing::error!(%error, "no longer told about network namespaces that go");
-                    return;
+    /// Forgets the source: namespaces that are added from now on are watched when there is a new one.
+    fn unplug(&mut self) {
+        self.source = None;
+        self.folders.clear();
+        self.spaces.values_mut().for_each(|space| space.by = By::Nothing);
+    }
+
+    /// Watches every namespace through this source. One that has ended remains unwatched: the engine looks at
+    /// everything when the monitor runs again.
+    fn plug(&mut self, source: Arc<Source>) -> io::Result<()> {
+        self.unplug();
+        for (path, mut space) in std::mem::take(&mut self.spaces) {
+            let watch = self.watch(&source, &path);
+            let failure = match watch {
+                Ok(by) => {
+                    space.by = by;
+                    None
                 }
+                Err(error) => Some(error).filter(|_| !netns::is_gone(&space.netns)),
             };
-            let paths: Vec<PathBuf> = events[..count].iter().flat_map(|event| self.concerned(event.data())).collect();
-            for path in paths {
-                if self.is_gone(&path) {
-                    // Called without the lock: the callee may be waiting for it.
-                    tell(KernelEvent::NetnsGone(path));
-                }
+            self.spaces.insert(path, space);
+            if let Some(failure) = failure {
+                return Err(failure);
             }
         }
+        self.source = Some(source);
+        Ok(())
     }
 
     /// The paths of the namespaces that an event may concern.
-    fn concerned(&self, key: u64) -> Vec<PathBuf> {
-        let watched = self.lock();
+    fn concerned(&self, source: &Source, key: u64) -> io::Result<Vec<PathBuf>> {
         if key != FOLDERS {
             let is = |space: &Space| matches!(&space.by, By::Process { key: own, .. } if *own == key);
-            return watched.spaces.iter().filter(|(_, space)| is(space)).map(|(path, _)| path.clone()).collect();
+            return Ok(self.spaces.iter().filter(|(_, space)| is(space)).map(|(path, _)| path.clone()).collect());
         }
-        // Fails if another event already consumed them.
-        let events = self.inotify.read_events().unwrap_or_default();
+        let events = match source.inotify.read_events() {
+            // Another event already consumed them.
+            Err(Errno::EAGAIN | Errno::EINTR) => Vec::new(),
+            events => events?,
+        };
         let mut paths = Vec::new();
         for event in events {
-            match (event.name, watched.folders.get(&event.wd)) {
+            match (event.name, self.folders.get(&event.wd)) {
                 (Some(name), Some((folder, _))) => paths.push(folder.join(name)),
                 // The folder itself was removed, or events were lost.
-                _ => paths.extend(watched.spaces.keys().cloned()),
+                _ => paths.extend(self.spaces.keys().cloned()),
             }
         }
-        paths
+        Ok(paths)
     }
 
     /// Whether the watched namespace is no longer at its path; if so, the watch is removed.
-    fn is_gone(&self, path: &Path) -> bool {
-        let mut watched = self.lock();
-        let gone = watched.spaces.get(path).is_some_and(|space| netns::is_gone(&space.netns));
+    fn is_gone(&mut self, path: &Path) -> bool {
+        let gone = self.spaces.get(path).is_some_and(|space| netns::is_gone(&space.netns));
         if gone {
-            self.remove(&mut watched, path);
+            self.remove(path);
         }
         gone
+    }
+}
+
+/// The monitor.
+struct Namespaces(Arc<Mutex<Watched>>);
+
+impl Monitor for Namespaces {
+    type Source = Arc<Source>;
+    const NAME: &'static str = "namespace";
+
+    fn subscribe(&mut self) -> io::Result<Arc<Source>> {
+        let mut watched = lock(&self.0);
+        // Closes the former descriptors before others are opened.
+        watched.unplug();
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        epoll.add(&inotify, EpollEvent::new(EpollFlags::EPOLLIN, FOLDERS))?;
+        let source = Arc::new(Source { epoll, inotify });
+        watched.plug(source.clone())?;
+        Ok(source)
+    }
+
+    fn listen(&mut self, source: &mut Arc<Source>, stop: BorrowedFd<'_>, tell: &Tell) -> io::Result<()> {
+        let end = self.report(source, stop, tell);
+        lock(&self.0).unplug();
+        end
+    }
+}
+
+impl Namespaces {
+    fn report(&self, source: &Source, stop: BorrowedFd<'_>, tell: &Tell) -> io::Result<()> {
+        source.epoll.add(stop, EpollEvent::new(EpollFlags::EPOLLIN, STOP))?;
+        let mut events = [EpollEvent::empty(); EVENTS];
+        loop {
+            let count = match source.epoll.wait(&mut events, EpollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                count => count?,
+            };
+            for key in events[..count].iter().map(EpollEvent::data) {
+                if key == STOP {
+                    return Ok(());
+                }
+                let mut watched = lock(&self.0);
+                let mut paths = watched.concerned(source, key)?;
+                paths.retain(|path| watched.is_gone(path));
+                drop(watched);
+                // Called without the lock: the callee may be waiting for it.
+                paths.into_iter().for_each(|path| tell(KernelEvent::NetnsGone(path)));
+            }
+        }
     }
 }
 
@@ -249,5 +317,26 @@ mod tests {
             std::fs::remove_file(name).unwrap();
         }
         assert_eq!(next(&told), KernelEvent::NetnsGone(names[1].clone()), "the first is not watched any more");
+    }
+
+    #[test]
+    fn a_new_start_watches_the_same_namespaces() {
+        let watched: Arc<Mutex<Watched>> = Arc::default();
+        let (before, after) = (Parked::new(), Parked::new());
+        let gone = netns::identify(&before.path).unwrap();
+        let there = netns::identify(&after.path).unwrap();
+        let mut monitor = Namespaces(watched.clone());
+        monitor.subscribe().unwrap();
+        lock(&watched).add(&gone).unwrap();
+        lock(&watched).unplug();
+        lock(&watched).add(&there).unwrap();
+        drop(before);
+        let (tell, told) = channel();
+        let tell = Mutex::new(tell);
+        let tell: Tell = Arc::new(move |event| tell.lock().unwrap().send(event).unwrap_or(()));
+        let _running = start(monitor, tell).unwrap();
+        drop(after);
+        assert_eq!(next(&told), KernelEvent::NetnsGone(there.path.clone()), "it was added during the pause");
+        assert!(!lock(&watched).spaces.contains_key(&there.path));
     }
 }

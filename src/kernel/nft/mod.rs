@@ -19,15 +19,16 @@ use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use nix::sched::{CloneFlags, unshare};
 
+use super::monitor::Running;
 use super::netlink::netfilter::{Batch, Netfilter, Refused};
-use super::{KernelError, KernelEvent};
+use super::{KernelError, Tell};
 use crate::logic::firewall;
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
 use crate::model::host::element::Element;
 use crate::model::host::observed::Structure;
 use crate::os::descriptors;
 use fingerprint::shape;
-use monitor::{Own, Watch, generation, watch};
+use monitor::{Own, generation, watch};
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
@@ -42,7 +43,7 @@ pub struct Nft {
     /// The expected shape of the table, once it was needed.
     expected: Option<Vec<u8>>,
     own: Arc<Own>,
-    watch: Option<Watch>,
+    watch: Option<Running>,
 }
 
 impl Nft {
@@ -198,7 +199,7 @@ impl Nft {
     }
 
     /// Calls `tell` from a separate thread whenever another program changed netd's table, until this `Nft` is dropped.
-    pub fn watch(&mut self, tell: Arc<dyn Fn(KernelEvent) + Send + Sync>) -> Result<(), KernelError> {
+    pub fn watch(&mut self, tell: Tell) -> Result<(), KernelError> {
         let watch = watch(Arc::clone(&self.own), self.netfilter.port(), tell);
         self.watch = Some(watch.map_err(failed("watch", "the firewall"))?);
         Ok(())

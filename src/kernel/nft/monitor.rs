@@ -6,20 +6,19 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::fingerprint::OBJECT_TABLE;
 use crate::base::deadline::Deadline;
-use crate::kernel::KernelEvent;
+use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
 use crate::kernel::netlink::netfilter::{NFTABLES, Reply, messages, text};
+use crate::kernel::{KernelEvent, Tell};
 use crate::logic::firewall::TABLE;
 
 /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h).
@@ -57,35 +56,42 @@ impl Own {
     }
 }
 
-/// A thread that listens until this is dropped.
-#[derive(Debug)]
-pub(in crate::kernel) struct Watch {
-    /// Closing this end wakes the thread at the other one.
-    _stop: UnixStream,
+/// Listens in the network namespace of the calling thread. `port`: the socket whose changes are netd's own.
+pub(in crate::kernel) fn watch(own: Arc<Own>, port: u32, tell: Tell) -> io::Result<Running> {
+    let listener = Listener { own, port, touched: Touched::default() };
+    start(Firewall { listener, buffer: vec![0; DATAGRAM] }, tell)
 }
 
-/// Listens in the network namespace of the calling thread. `port`: the socket whose changes are netd's own.
-pub(in crate::kernel) fn watch(
-    own: Arc<Own>,
-    port: u32,
-    tell: Arc<dyn Fn(KernelEvent) + Send + Sync>,
-) -> io::Result<Watch> {
-    let mut socket = Socket::new(NETLINK_NETFILTER)?;
-    socket.bind(&SocketAddr::new(0, 0))?;
-    socket.add_membership(GROUP)?;
-    if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE).is_err() {
-        // netd may be unprivileged on the host: then the usual limit applies, and an overflow causes a full reconcile.
-        socket.set_rx_buf_sz(i32::try_from(RECEIVE).unwrap_or(i32::MAX))?;
+/// The monitor.
+struct Firewall {
+    listener: Listener,
+    buffer: Vec<u8>,
+}
+
+impl Monitor for Firewall {
+    type Source = Socket;
+    const NAME: &'static str = "firewall";
+
+    fn subscribe(&mut self) -> io::Result<Socket> {
+        let mut socket = Socket::new(NETLINK_NETFILTER)?;
+        socket.bind(&SocketAddr::new(0, 0))?;
+        socket.add_membership(GROUP)?;
+        if setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE).is_err() {
+            // netd may be unprivileged on the host: then the usual limit applies, and an overflow causes a full
+            // reconcile.
+            socket.set_rx_buf_sz(i32::try_from(RECEIVE).unwrap_or(i32::MAX))?;
+        }
+        self.listener.touched = Touched::default();
+        Ok(socket)
     }
-    let (stop, stopped) = UnixStream::pair()?;
-    let mut listener = Listener { own, port, touched: Touched::default() };
-    std::thread::Builder::new().name("nft-watch".into()).spawn(move || {
-        let mut buffer = vec![0; DATAGRAM];
+
+    fn listen(&mut self, socket: &mut Socket, stop: BorrowedFd<'_>, tell: &Tell) -> io::Result<()> {
         // When pending foreign changes of netd's table, or of another one, are to be reported.
         let (mut ours, mut others): (Option<Deadline>, Option<Deadline>) = (None, None);
         loop {
-            match wait(&socket, &stopped, earlier(ours, others)) {
-                Woken::Stopped => return,
+            let heard = match wait(&[stop, socket.as_fd()], earlier(ours, others))? {
+                Woken::By(0) => return Ok(()),
+                Woken::By(_) => self.read(socket)?,
                 Woken::Passed => {
                     for (until, event) in
                         [(&mut ours, KernelEvent::Changed), (&mut others, KernelEvent::FirewallChanged)]
@@ -95,54 +101,33 @@ pub(in crate::kernel) fn watch(
                             tell(event);
                         }
                     }
+                    continue;
                 }
-                Woken::Readable => {
-                    let heard = match socket.recv(&mut buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
-                        Ok(len) => listener.hear(&buffer[..len]),
-                        // Notifications were lost.
-                        Err(error) => Touched::all(error.raw_os_error() == Some(libc::ENOBUFS)),
-                    };
-                    if heard.ours {
-                        ours = ours.or_else(|| Some(Deadline::after(TOGETHER)));
-                    }
-                    if heard.others {
-                        others = others.or_else(|| Some(Deadline::after(ELSEWHERE)));
-                    }
-                }
+                Woken::Interrupted => continue,
+            };
+            if heard.ours {
+                ours = ours.or_else(|| Some(Deadline::after(TOGETHER)));
+            }
+            if heard.others {
+                others = others.or_else(|| Some(Deadline::after(ELSEWHERE)));
             }
         }
-    })?;
-    Ok(Watch { _stop: stop })
+    }
+}
+
+impl Firewall {
+    fn read(&mut self, socket: &Socket) -> io::Result<Touched> {
+        match received(socket.recv(&mut self.buffer.as_mut_slice(), libc::MSG_DONTWAIT))? {
+            Received::Datagram(len) => Ok(self.listener.hear(&self.buffer[..len])),
+            Received::Lost => Ok(Touched { ours: true, others: true }),
+            Received::Nothing => Ok(Touched::default()),
+        }
+    }
 }
 
 fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
     let both = one.into_iter().chain(other);
     both.min_by_key(|until| until.remaining())
-}
-
-enum Woken {
-    /// A notification can be read.
-    Readable,
-    /// The deadline has passed.
-    Passed,
-    /// The watch was dropped.
-    Stopped,
-}
-
-fn wait(socket: &Socket, stopped: &UnixStream, until: Option<Deadline>) -> Woken {
-    let mut fds = [PollFd::new(socket.as_fd(), PollFlags::POLLIN), PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
-    let timeout = match until.map(Deadline::remaining) {
-        None => PollTimeout::NONE,
-        Some(None) => return Woken::Passed,
-        // Rounded up, so as not to wake before the deadline.
-        Some(Some(left)) => PollTimeout::try_from(left.as_millis() + 1).unwrap_or(PollTimeout::MAX),
-    };
-    match poll(&mut fds, timeout) {
-        Ok(0) | Err(nix::Error::EINTR) if until.is_some_and(|deadline| deadline.remaining().is_none()) => Woken::Passed,
-        Ok(_) if fds[1].revents().is_none_or(|events| events.is_empty()) => Woken::Readable,
-        Err(nix::Error::EINTR) => Woken::Readable,
-        Ok(_) | Err(_) => Woken::Stopped,
-    }
 }
 
 struct Listener {
@@ -157,12 +142,6 @@ struct Listener {
 struct Touched {
     ours: bool,
     others: bool,
-}
-
-impl Touched {
-    fn all(all: bool) -> Self {
-        Self { ours: all, others: all }
-    }
 }
 
 impl Listener {

@@ -1,0 +1,33 @@
+//! Monitors of the kernel that stop and run again.
+
+use netd::kernel::KernelEvent;
+
+use super::*;
+
+/// The problems after everything that was sent to the engine before.
+fn problems(world: &World) -> Vec<String> {
+    let handle = world.handle();
+    let _ = world.runtime.block_on(handle.capacity("no-such-network"));
+    handle.snapshot().problems.clone()
+}
+
+/// A monitor whose thread had ended was named in the log only, and what other programs changed was repaired no more.
+#[test]
+fn a_monitor_that_stopped_is_a_problem_and_everything_is_repaired_when_it_runs_again() {
+    let world = World::new();
+    let spec = NetworkSpec { dns: Default::default(), ..network_spec("net1") };
+    world.runtime.block_on(world.handle().create_network(spec)).unwrap();
+    assert_eq!(problems(&world), [""; 0]);
+    world.fake.tell(KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
+    let problem = "link monitor stopped: out of memory; what other programs change is noticed late";
+    assert_eq!(problems(&world), [problem]);
+    // It stays one after a repair.
+    world.fake.tell(KernelEvent::Changed);
+    assert_eq!(problems(&world), [problem]);
+    // Nobody reports this.
+    let bridges = std::mem::take(&mut world.fake.world().bridges);
+    assert_eq!(bridges.len(), 1);
+    world.fake.tell(KernelEvent::MonitorRuns("link"));
+    assert_eq!(problems(&world), [""; 0]);
+    assert_eq!(world.fake.world().bridges, bridges, "the bridge is back");
+}
