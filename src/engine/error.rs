@@ -1,6 +1,6 @@
 //! Why a command failed: refused (the caller can fix it) or failed (the host or a bug).
 
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, PortOwner};
 use crate::logic::refusal::{Refusal, RefusalKind};
 use crate::store::StoreError;
 
@@ -78,6 +78,14 @@ impl From<KernelError> for Error {
 }
 
 impl Error {
+    /// The owner of the host port that is taken, if that is the reason.
+    pub(crate) fn port_owner(&mut self) -> Option<&mut PortOwner> {
+        match self {
+            Self::Kernel { error: KernelError::PortTaken { owner, .. }, .. } => Some(owner),
+            _ => None,
+        }
+    }
+
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {

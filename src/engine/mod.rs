@@ -29,7 +29,7 @@ use crate::engine::listener::ListeningReceiver;
 use crate::engine::state::State;
 use crate::engine::telemetry::Telemetry;
 use crate::engine::worker::Worker;
-use crate::kernel::{Kernel, KernelError, KernelEvent};
+use crate::kernel::{Kernel, KernelError, KernelEvent, PortOwner, find_port_owners};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
@@ -349,6 +349,22 @@ impl Handle {
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
-        answer.await.map_err(|_| Error::Stopped)?
+        match answer.await.map_err(|_| Error::Stopped)? {
+            Err(error) => Err(with_port_owner(error).await),
+            done => done,
+        }
     }
+}
+
+/// Names the process that has the port, if that is why a command failed. The search takes long on a large host and
+/// therefore runs outside the engine's thread.
+async fn with_port_owner(mut error: Error) -> Error {
+    if !matches!(error.port_owner(), Some(PortOwner::Socket(_))) {
+        return error;
+    }
+    let search = move || {
+        find_port_owners(&mut error.port_owner().into_iter().collect::<Vec<_>>());
+        error
+    };
+    tokio::task::spawn_blocking(search).await.unwrap_or(Error::Stopped)
 }

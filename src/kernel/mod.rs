@@ -27,6 +27,7 @@ use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
 pub use crate::kernel::dns::resolver::Resolver;
+pub use crate::kernel::host::port_owner::{PortOwner, find as find_port_owners};
 
 /// A step or query that failed, and where to find the cause.
 #[derive(Debug, thiserror::Error)]
@@ -44,8 +45,8 @@ pub enum KernelError {
     PortTaken {
         /// The port.
         port: HostPort,
-        /// The owner: "sshd (pid 812)", or "a process that netd cannot see".
-        owner: String,
+        /// The owner: "sshd (pid 812)", or "a process that netd cannot see", or not searched for yet.
+        owner: PortOwner,
     },
     /// The network namespace does not exist, or no longer, or the path is not one.
     #[error("no network namespace at {}: {why}", .path.display())]

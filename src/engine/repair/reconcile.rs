@@ -8,9 +8,10 @@ use crate::engine::commands::disconnect::Removal;
 use crate::engine::event::Change;
 use crate::engine::repair::monitors::MONITOR;
 use crate::engine::worker::Worker;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelError, find_port_owners};
 use crate::logic::drift::{self, Drift, Link};
 use crate::logic::target;
+use crate::model::desired::Attached;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::observed::Observed;
 use crate::model::host::step::Step;
@@ -175,15 +176,22 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), "host ports were held for nobody");
         }
-        for attached in attached {
-            let ports: Vec<_> = target::host_ports(&attached.endpoints).into_iter().collect();
-            let subject = format!("ports {}", attached.container.id);
-            match self.kernel.apply(&Step::Hold(ports)) {
-                Ok(()) => {}
-                Err(error) => {
-                    self.problem(&subject, format!("cannot hold the ports of {}: {error}", attached.container.name));
-                }
+        let mut failures = Vec::new();
+        for Attached { container, endpoints } in attached.iter().map(|attached| &**attached) {
+            let ports: Vec<_> = target::host_ports(endpoints).into_iter().collect();
+            if let Err(error) = self.kernel.apply(&Step::Hold(ports)) {
+                failures.push((container, error));
             }
+        }
+        // One search for all of them.
+        let owners = failures.iter_mut().filter_map(|(_, error)| match error {
+            KernelError::PortTaken { owner, .. } => Some(owner),
+            _ => None,
+        });
+        find_port_owners(&mut owners.collect::<Vec<_>>());
+        for (container, error) in failures {
+            let sentence = format!("cannot hold the ports of {}: {error}", container.name);
+            self.problem(&format!("ports {}", container.id), sentence);
         }
     }
 

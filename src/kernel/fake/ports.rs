@@ -1,7 +1,7 @@
 //! Host ports of the fake kernel: those that netd holds, and those that other processes have.
 
 use super::World;
-use crate::kernel::KernelError;
+use crate::kernel::{KernelError, PortOwner};
 use crate::model::host::step::HostPort;
 
 impl World {
@@ -19,7 +19,7 @@ impl World {
             same_port && same_family && (every || port.address == other.address)
         };
         let taken = |port: &&HostPort| self.foreign_ports.iter().any(|other| collides(port, other));
-        let owner = "sshd (pid 812)".to_owned();
+        let owner = PortOwner::Process("sshd (pid 812)".to_owned());
         ports.iter().find(taken).map_or(Ok(()), |port| Err(KernelError::PortTaken { port: *port, owner }))
     }
 }

@@ -15,7 +15,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
 
-use super::port_owner;
+use super::port_owner::{self, PortOwner, Tables};
 use crate::kernel::KernelError;
 use crate::kernel::netlink::socket::failed;
 use crate::model::host::step::HostPort;
@@ -44,9 +44,9 @@ pub struct Ports {
 impl Ports {
     /// Binds all ports or none; a port that is already held is no error.
     pub fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
-        let mut fresh = Vec::new();
+        let (mut fresh, mut tables) = (Vec::new(), Tables::default());
         for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
-            fresh.push((*port, hold(*port)?));
+            fresh.push((*port, hold(*port, &mut tables)?));
         }
         self.held.extend(fresh);
         Ok(())
@@ -55,11 +55,21 @@ impl Ports {
     /// Fails if a process other than the container's own has one of the ports. Afterwards netd holds no more of them
     /// than before.
     pub fn vacant(&self, ports: &[HostPort], container: &ContainerId) -> Result<(), KernelError> {
-        let free = |port: &HostPort| match hold(*port) {
-            Err(KernelError::PortTaken { .. }) if port_owner::is_for_container(*port, container) => Ok(()),
-            other => other.map(drop),
-        };
-        ports.iter().filter(|port| !self.held.contains_key(port)).try_for_each(free)
+        let (mut taken, mut tables) = (Vec::new(), Tables::default());
+        for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
+            match hold(*port, &mut tables) {
+                Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }) => taken.push((port, inode)),
+                other => drop(other?),
+            }
+        }
+        if taken.is_empty() {
+            return Ok(());
+        }
+        let own = port_owner::sockets_for(container);
+        match taken.into_iter().find(|(_, inode)| !own.contains(inode)) {
+            None => Ok(()),
+            Some((port, inode)) => Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }),
+        }
     }
 
     /// Releases the ports; a port that is not held is no error.
@@ -75,7 +85,7 @@ impl Ports {
     }
 }
 
-fn hold(port: HostPort) -> Result<Hold, KernelError> {
+fn hold(port: HostPort, tables: &mut Tables) -> Result<Hold, KernelError> {
     match bound(port, false) {
         // The kernel permits the bind, but a broadcast address is not an address of a host.
         Ok(_) if is_broadcast(port.address) => Err(KernelError::NoAddress { address: port.address }),
@@ -83,11 +93,11 @@ fn hold(port: HostPort) -> Result<Hold, KernelError> {
         Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if port.protocol == Protocol::Sctp => Ok(Hold::Nobody),
         Err(Errno::EAFNOSUPPORT) => Ok(Hold::Nobody),
         Err(Errno::EADDRNOTAVAIL) => Err(KernelError::NoAddress { address: port.address }),
-        Err(Errno::EADDRINUSE) => match port_owner::find(port) {
-            Some(owner) => Err(KernelError::PortTaken { port, owner }),
+        Err(Errno::EADDRINUSE) => match tables.socket_of(port) {
+            Some(inode) => Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }),
             // Only connections that have ended and are still in TIME_WAIT block the port.
             None => bound(port, true).map(|_bound| Hold::Socket { _bound }).map_err(|_| {
-                let owner = "a process that netd cannot see".to_owned();
+                let owner = PortOwner::Process("a process that netd cannot see".to_owned());
                 KernelError::PortTaken { port, owner }
             }),
         },
@@ -140,6 +150,7 @@ fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::process::{Command, Stdio};
 
     use super::*;
     use crate::kernel::testing::lab::{in_own_netns, ip};
@@ -169,6 +180,42 @@ mod tests {
         });
     }
 
+    fn owner(error: &mut KernelError) -> &mut PortOwner {
+        match error {
+            KernelError::PortTaken { owner, .. } => owner,
+            other => panic!("{other}"),
+        }
+    }
+
+    /// For each port the engine's thread went through the descriptors of all processes, twice.
+    #[test]
+    fn the_ports_of_the_containers_own_process_are_vacant_to_it() {
+        in_own_netns(|| {
+            ip("link set lo up");
+            let asked: Vec<HostPort> = (4010..4014).map(|number| port("127.0.0.1", Protocol::Tcp, number)).collect();
+            let listener = |port: &HostPort| TcpListener::bind((port.address, port.port)).unwrap();
+            let sockets = || asked[..3].iter().map(listener).map(|socket| Stdio::from(OwnedFd::from(socket)));
+            // A process that has them, as Podman's conmon does.
+            let mut command = Command::new("sh");
+            command.args(["-c", "kill -STOP $$", "conmon", "0123456789abcdef"]);
+            let mut sockets = sockets();
+            let mut next = || sockets.next().unwrap();
+            let mut process = command.stdin(next()).stdout(next()).stderr(next()).spawn().unwrap();
+            drop(command);
+            let vacant = |container: &str| Ports::default().vacant(&asked, &container.parse().unwrap());
+            let (own, others) = (vacant("0123456789abcdef"), vacant("fedcba9876543210"));
+            let mut error = others.unwrap_err();
+            assert!(matches!(owner(&mut error), PortOwner::Socket(_)), "not searched for as yet: {error}");
+            port_owner::find(&mut [owner(&mut error)]);
+            process.kill().unwrap();
+            process.wait().unwrap();
+            own.unwrap();
+            let error = error.to_string();
+            let named = error.starts_with("port 4010/tcp on 127.0.0.1 is in use by ") && error.contains(" (pid ");
+            assert!(named, "{error}");
+        });
+    }
+
     /// Programs that other tests start have copies of these sockets between fork and exec.
     fn freed<T>(bind: impl Fn() -> io::Result<T>) {
         let deadline = crate::base::deadline::Deadline::after(std::time::Duration::from_secs(5));
@@ -185,12 +232,16 @@ mod tests {
             let _dual = UdpSocket::bind("[::]:4002").unwrap();
             let mut ports = Ports::default();
             let asked = [port("0.0.0.0", Protocol::Tcp, 4000), port("0.0.0.0", Protocol::Tcp, 4001)];
-            let error = ports.hold(&asked).unwrap_err().to_string();
+            let mut first = ports.hold(&asked).unwrap_err();
+            let mut second = ports.hold(&[port("127.0.0.1", Protocol::Udp, 4002)]).unwrap_err();
+            assert!(!second.to_string().contains("(pid"), "no search as yet: {second}");
+            let mut owners = [owner(&mut first), owner(&mut second)];
+            port_owner::find(&mut owners);
+            let error = first.to_string();
             let me = format!("(pid {})", std::process::id());
             assert!(error.starts_with("port 4001/tcp on 0.0.0.0 is in use by ") && error.contains(&me), "{error}");
             freed(|| TcpListener::bind("127.0.0.1:4000"));
-            let error = ports.hold(&[port("127.0.0.1", Protocol::Udp, 4002)]).unwrap_err().to_string();
-            assert!(error.contains(&me), "{error}");
+            assert!(second.to_string().contains(&me), "one search names both: {second}");
             ip("link add up0 type bridge");
             ip("address add 192.0.2.1/24 dev up0");
             ip("link set up0 up");

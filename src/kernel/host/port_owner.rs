@@ -1,5 +1,10 @@
 //! Finds the owner of a port: the process behind a socket in /proc/net (proc_net(5)), found through its descriptors.
+//!
+//! The search through the descriptors of all processes takes long on a large host. Therefore a taken port is reported
+//! with its socket ([`PortOwner::Socket`]), and whoever shows the error searches, once for all of its ports ([`find`]).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,31 +18,98 @@ const TIME_WAIT: &str = "06";
 /// A shorter id could occur in an unrelated command line.
 const ID_MIN: usize = 12;
 
-/// The process whose socket prevents binding the port: "sshd (pid 812)", or "another process" if the process of the
-/// socket is not visible. `None` if there is no such socket.
-pub fn find(port: HostPort) -> Option<String> {
-    let Some(pid) = process_of(socket_of(port)?) else { return Some("another process".into()) };
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    Some(format!("{} (pid {pid})", name.trim_end()))
+/// The process that has a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortOwner {
+    /// "sshd (pid 812)", or that it is not known.
+    Process(String),
+    /// Not searched for yet: the process with the socket of this inode number.
+    Socket(u64),
 }
 
-/// Whether the process that has the port was started for the container: its command line contains the container's id,
-/// as that of Podman's `conmon` does, which holds the ports of its container.
-pub fn is_for_container(port: HostPort, container: &ContainerId) -> bool {
-    let pid = socket_of(port).and_then(process_of).filter(|_| container.as_str().len() >= ID_MIN);
-    let command = pid.and_then(|pid| fs::read(format!("/proc/{pid}/cmdline")).ok()).unwrap_or_default();
-    command.split(|byte| *byte == 0).any(|argument| argument == container.as_str().as_bytes())
+impl fmt::Display for PortOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Process(process) => f.write_str(process),
+            Self::Socket(_) => f.write_str("another process"),
+        }
+    }
 }
 
-fn socket_of(port: HostPort) -> Option<u64> {
-    let tables = match port.protocol {
-        Protocol::Tcp => ["tcp", "tcp6"],
-        Protocol::Udp => ["udp", "udp6"],
-        Protocol::Sctp => return None,
+/// Searches for the processes of all sockets among the owners, in one walk through /proc; without such, it does nothing.
+/// A socket without a visible process belongs to "another process".
+pub fn find(owners: &mut [&mut PortOwner]) {
+    let socket = |owner: &PortOwner| if let PortOwner::Socket(inode) = owner { Some(*inode) } else { None };
+    let wanted: BTreeSet<u64> = owners.iter().filter_map(|owner| socket(owner)).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let found = processes(&wanted);
+    for owner in owners {
+        let Some(inode) = socket(owner) else { continue };
+        let named = found.get(&inode).map(|pid| {
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            format!("{} (pid {pid})", name.trim_end())
+        });
+        **owner = PortOwner::Process(named.unwrap_or_else(|| "another process".to_owned()));
+    }
+}
+
+/// The process of each socket, one if several share it.
+fn processes(wanted: &BTreeSet<u64>) -> BTreeMap<u64, u32> {
+    let mut found = BTreeMap::new();
+    for pid in pids() {
+        for inode in sockets_of(pid).filter(|inode| wanted.contains(inode)) {
+            found.entry(inode).or_insert(pid);
+        }
+        if found.len() == wanted.len() {
+            break;
+        }
+    }
+    found
+}
+
+/// The sockets of the processes that were started for the container: their command line contains the container's id,
+/// as that of Podman's `conmon` does, which holds the ports of its container. Only their descriptors are read.
+pub(super) fn sockets_for(container: &ContainerId) -> BTreeSet<u64> {
+    let is_for = |pid: &u32| {
+        let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        command.split(|byte| *byte == 0).any(|argument| argument == container.as_str().as_bytes())
     };
-    let texts = tables.iter().filter_map(|table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).ok());
-    let mut lines = texts.map(|text| text.lines().skip(1).find_map(|line| in_the_way(line, port)));
-    lines.find_map(|inode| inode)
+    let is_long = container.as_str().len() >= ID_MIN;
+    pids().filter(|_| is_long).filter(is_for).flat_map(sockets_of).collect()
+}
+
+fn pids() -> impl Iterator<Item = u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
+    processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The inode numbers of the process's sockets; none if it is not visible.
+fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
+    let links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
+}
+
+/// The kernel's tables of sockets in the calling thread's network namespace. Each is read when it is first needed.
+#[derive(Debug, Default)]
+pub(super) struct Tables(BTreeMap<&'static str, String>);
+
+impl Tables {
+    /// The inode number of the socket that prevents binding the port. `None` if there is none.
+    pub(super) fn socket_of(&mut self, port: HostPort) -> Option<u64> {
+        let tables = match port.protocol {
+            Protocol::Tcp => ["tcp", "tcp6"],
+            Protocol::Udp => ["udp", "udp6"],
+            Protocol::Sctp => return None,
+        };
+        let read = |table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
+        tables.into_iter().find_map(|table| {
+            let text = self.0.entry(table).or_insert_with(|| read(table));
+            text.lines().skip(1).find_map(|line| in_the_way(line, port))
+        })
+    }
 }
 
 /// The inode of the socket in this line, if it conflicts with the port.
@@ -75,16 +147,6 @@ fn address_from_hex(text: &str) -> Option<IpAddr> {
         }
         _ => None,
     }
-}
-
-fn process_of(inode: u64) -> Option<u32> {
-    let wanted = format!("socket:[{inode}]");
-    let processes = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
-    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.find(|pid| {
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
-        descriptors.filter_map(|entry| fs::read_link(entry.path()).ok()).any(|link| link.as_os_str() == wanted.as_str())
-    })
 }
 
 #[cfg(test)]
