@@ -73,10 +73,14 @@ struct Holder {
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     networks: Map<NetworkName, Arc<Network>>,
+    /// Networks by their names in lower case; in one list, those that differ only in case, by name.
+    network_names: Index<String, Vec<Arc<Network>>>,
     endpoints: Map<EndpointKey, Arc<Endpoint>>,
     containers: Map<ContainerId, Arc<Attached>>,
     container_names: Map<String, ContainerId>,
     names: Map<NetworkName, Names>,
+    /// How many networks have an alias that covers every name below another name.
+    with_wildcards: usize,
     /// The endpoints of all networks, by those of their DNS names that contain a dot.
     dotted: Index<String, Vec<Arc<Endpoint>>>,
     /// The indices that every DNS query uses are hashed, which touches less memory than a tree lookup.
@@ -97,6 +101,11 @@ impl Desired {
     /// The network with that name.
     pub fn network(&self, name: &NetworkName) -> Option<&Arc<Network>> {
         self.networks.get(name)
+    }
+
+    /// The networks with that name (lower case), compared without case: one, unless an earlier release made more.
+    pub fn networks_called(&self, name: &str) -> &[Arc<Network>] {
+        self.network_names.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// A network by full name, full id, or unique prefix of its id.
@@ -185,9 +194,9 @@ impl Desired {
         self.dotted.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether the network has an alias that covers every name below another name.
-    pub fn has_wildcards(&self, network: &NetworkName) -> bool {
-        self.names.get(network).is_some_and(Names::has_wildcards)
+    /// Whether one of the networks has an alias that covers every name below another name.
+    pub fn have_wildcards<'a>(&self, mut networks: impl Iterator<Item = &'a NetworkName>) -> bool {
+        self.with_wildcards > 0 && networks.any(|network| self.names.get(network).is_some_and(Names::has_wildcards))
     }
 
     /// Whether the network has a DNS name below this one (lower case).
@@ -220,6 +229,10 @@ impl Desired {
         }
         let network = Arc::new(network);
         self.networks.insert_mut(network.name.clone(), network.clone());
+        self.change_called(&network.name, |networks| {
+            let place = networks.partition_point(|other| other.name < network.name);
+            networks.insert(place, network.clone());
+        });
         network
     }
 
@@ -230,7 +243,19 @@ impl Desired {
         for subnet in &network.subnets {
             self.gateways.remove_mut(&subnet.gateway);
         }
+        self.change_called(name, |networks| networks.retain(|other| other.name != *name));
         Some(network)
+    }
+
+    fn change_called(&mut self, name: &NetworkName, change: impl FnOnce(&mut Vec<Arc<Network>>)) {
+        let key = name.as_str().to_ascii_lowercase();
+        let mut networks = self.network_names.get(&key).cloned().unwrap_or_default();
+        change(&mut networks);
+        if networks.is_empty() {
+            self.network_names.remove_mut(&key);
+        } else {
+            self.network_names.insert_mut(key, networks);
+        }
     }
 
     /// Adds the endpoint, or replaces the one with the same key.
@@ -243,7 +268,7 @@ impl Desired {
             names.insert(name, &endpoint);
             self.change_dotted(name, |holders| insert_in_order(holders, &endpoint));
         }
-        self.names.insert_mut(endpoint.network.clone(), names);
+        self.replace_names(&endpoint.network, names);
         let id = &endpoint.container.id;
         let mut endpoints = self.containers.get(id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
         insert_in_order(&mut endpoints, &endpoint);
@@ -274,11 +299,7 @@ impl Desired {
             names.remove(name, &endpoint);
             self.change_dotted(name, |holders| holders.retain(|holder| holder.key() != *key));
         }
-        if names.is_empty() {
-            self.names.remove_mut(&key.network);
-        } else {
-            self.names.insert_mut(key.network.clone(), names);
-        }
+        self.replace_names(&key.network, names);
         if let Some(attached) = self.containers.get(&key.container).cloned() {
             let mut attached = Attached::clone(&attached);
             attached.endpoints.retain(|other| other.key() != *key);
@@ -295,6 +316,16 @@ impl Desired {
             }
         }
         Some(endpoint)
+    }
+
+    fn replace_names(&mut self, network: &NetworkName, names: Names) {
+        let before = self.names.get(network).is_some_and(Names::has_wildcards);
+        self.with_wildcards = self.with_wildcards - usize::from(before) + usize::from(names.has_wildcards());
+        if names.is_empty() {
+            self.names.remove_mut(network);
+        } else {
+            self.names.insert_mut(network.clone(), names);
+        }
     }
 
     fn change_dotted(&mut self, name: &str, change: impl FnOnce(&mut Vec<Arc<Endpoint>>)) {

@@ -38,8 +38,7 @@ pub fn owner<'a>(desired: &'a Desired, domain: &str, name: &str, own: &Container
     let by_network = |name: &str| {
         let mut parts = name.rmatch_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
         parts.find_map(|(before, after)| {
-            let mut networks = desired.networks().filter(|network| network.name.as_str().eq_ignore_ascii_case(after));
-            networks.find_map(|network| of(&network.name, before))
+            desired.networks_called(after).iter().find_map(|network| of(&network.name, before))
         })
     };
     let anywhere = |name: &str| desired.networks().find_map(|network| of(&network.name, name));

@@ -82,7 +82,7 @@ impl Zone<'_> {
         };
         let view = View::of(self.desired, client);
         let networks: Vec<NetworkName> =
-            view.iter().flat_map(|view| &view.networks).map(|network| network.name.clone()).collect();
+            view.iter().flat_map(View::networks).map(|network| network.name.clone()).collect();
         let mut hidden: Vec<NetworkName> = match reason {
             Reason::Unknown | Reason::Foreign => holders(Client::Host).iter().map(|e| e.network.clone()).collect(),
             _ => Vec::new(),
@@ -99,7 +99,7 @@ impl Zone<'_> {
     /// Whether other names may be forwarded to upstreams; not for a container that is on internal networks only.
     pub fn may_forward(&self, client: Client) -> bool {
         View::of(self.desired, client)
-            .is_some_and(|view| view.client.is_none() || view.networks.iter().any(|network| !network.internal))
+            .is_some_and(|view| view.client.is_none() || view.networks().any(|network| !network.internal))
     }
 
     /// `name` is in lower case, here and below.
@@ -159,10 +159,12 @@ impl Zone<'_> {
         // A service belongs to the owner of its host name.
         let host = service::host(name);
         let owner = host.unwrap_or(name);
+        // Visible or not.
+        let is_network = |name: &str| !self.desired.networks_called(name).is_empty();
         let ours = inner.is_some()
             || !(owner.is_empty() || owner.contains('.'))
-            || suffixes(owner).any(|suffix| any_network(self.desired, suffix))
-            || any_network(self.desired, owner)
+            || suffixes(owner).any(is_network)
+            || is_network(owner)
             || host.is_some_and(|host| view.exact(host).is_some());
         if ours {
             let above = view.is_above(name) || inner.is_some_and(|inner| view.is_above(inner));
@@ -258,11 +260,6 @@ fn is_at_or_under(name: &str, domain: &str) -> bool {
 /// The part of the name after each of its dots.
 fn suffixes(name: &str) -> impl Iterator<Item = &str> {
     name.match_indices('.').map(|(dot, _)| &name[dot + 1..])
-}
-
-/// Whether any network, visible or not, has the name.
-fn any_network(desired: &Desired, name: &str) -> bool {
-    desired.networks().any(|network| network.name.as_str().eq_ignore_ascii_case(name))
 }
 
 #[cfg(test)]

@@ -98,7 +98,7 @@ pub(super) fn answer(zone: &Zone<'_>, view: &View<'_>, name: &str, kind: RecordT
         let target = format!("{}.{}.{}", endpoint.main_name(), endpoint.network, zone.domain.trim_matches('.'));
         let target = target.trim_end_matches('.').to_owned();
         let addresses: Vec<_> = endpoint.addresses.iter().map(IpNetwork::ip).collect();
-        let order = view.networks.iter().position(|network| network.name == endpoint.network).unwrap_or_default();
+        let order = view.networks().position(|network| network.name == endpoint.network).unwrap_or_default();
         for port in ports(view, endpoint, &asked) {
             // A runtime may attach a container to one network several times.
             match services.iter_mut().find(|known| known.port == port && known.target == target) {

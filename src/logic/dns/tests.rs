@@ -6,6 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::model::question::Service;
 
+mod foreign;
+
 /// Networks net1 (10.1.0.0/24, fd01::/64), net2 (10.2), my.net (10.3), secret (10.4, internal), Upper (10.5).
 /// Containers web (net1; publishes 80/tcp and 9000-9009/udp, labels), db (net1, net2; serves 5432/tcp and 8080/tcp as
 /// http), cache (net2, `*.app`), a.b (my.net, net1), hidden (secret), Caps (Upper).

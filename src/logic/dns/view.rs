@@ -20,45 +20,46 @@ pub(super) struct View<'a> {
     pub(super) desired: &'a Desired,
     /// The container that is the client; `None`: the host.
     pub(super) client: Option<&'a Attached>,
-    /// In the order in which the client was connected to them; for the host, first the one through which it asks, then
-    /// by name.
-    pub(super) networks: SmallVec<[&'a Arc<Network>; 4]>,
-    /// Whether the host asks through a gateway, that of the first network.
-    through_gateway: bool,
+    /// The client's networks, in the order in which it was connected to them; for the host, the network through whose
+    /// gateway it asks, if any.
+    own: SmallVec<[&'a Arc<Network>; 4]>,
 }
 
 impl<'a> View<'a> {
     /// The view of the client; `None` if netd does not serve it.
     pub(super) fn of(desired: &'a Desired, client: Client) -> Option<Self> {
-        let host = |first: Option<&'a Arc<Network>>| {
-            let others = desired.networks().filter(|other| first.is_none_or(|first| first.name != other.name));
-            let networks = first.into_iter().chain(others).collect();
-            Some(Self { desired, client: None, networks, through_gateway: first.is_some() })
-        };
         let source = match client {
-            Client::Host => return host(None),
+            Client::Host => return Some(Self { desired, client: None, own: SmallVec::new() }),
             Client::Address(source) => source.to_canonical(),
         };
+        let mut own = SmallVec::<[&Arc<Network>; 4]>::new();
         let Some(attached) = desired.container_at(source) else {
-            return host(Some(desired.at_gateway(source)?));
+            own.push(desired.at_gateway(source)?);
+            return Some(Self { desired, client: None, own });
         };
-        let mut networks = SmallVec::<[&Arc<Network>; 4]>::new();
         for network in attached.endpoints.iter().filter_map(|endpoint| desired.network(&endpoint.network)) {
             // A runtime may attach a container to one network several times.
-            if !networks.iter().any(|known| known.name == network.name) {
-                networks.push(network);
+            if !own.iter().any(|known| known.name == network.name) {
+                own.push(network);
             }
         }
-        Some(Self { desired, client: Some(attached), networks, through_gateway: false })
+        Some(Self { desired, client: Some(attached), own })
     }
 
-    /// The visible network with that name, compared without case.
+    /// The visible networks: the client's own, and for the host also all others, by name.
+    pub(super) fn networks(&self) -> impl Iterator<Item = &'a Arc<Network>> {
+        let others = self.client.is_none().then(|| self.desired.networks()).into_iter().flatten();
+        let others = others.filter(|other| !self.own.iter().any(|own| own.name == other.name));
+        self.own.iter().copied().chain(others)
+    }
+
+    /// The visible network with that name (lower case), compared without case.
     pub(super) fn network(&self, name: &str) -> Option<&'a Arc<Network>> {
-        self.networks.iter().copied().find(|network| network.name.as_str().eq_ignore_ascii_case(name))
+        self.desired.networks_called(name).iter().find(|network| self.sees(&network.name))
     }
 
     pub(super) fn sees(&self, network: &NetworkName) -> bool {
-        self.networks.iter().any(|visible| visible.name == *network)
+        self.client.is_none() || self.own.iter().any(|own| own.name == *network)
     }
 
     /// The holders of exactly this name: the container whose own name is before a dot and whose network is after it,
@@ -85,7 +86,11 @@ impl<'a> View<'a> {
     }
 
     fn everywhere(&self, name: &str) -> Holders<'a> {
-        self.networks.iter().flat_map(|network| self.on(network, name)).collect()
+        // So that a question for a foreign name is not looked up on each network.
+        if name.contains('.') && self.desired.dotted(name).is_empty() {
+            return Holders::new();
+        }
+        self.networks().flat_map(|network| self.on(network, name)).collect()
     }
 
     fn on(&self, network: &Network, name: &str) -> Holders<'a> {
@@ -94,7 +99,7 @@ impl<'a> View<'a> {
 
     /// The holders of a wildcard alias that covers this name, the longest such alias; in the same forms.
     pub(super) fn wild(&self, name: &str) -> Option<Holders<'a>> {
-        if !self.networks.iter().any(|network| self.desired.has_wildcards(&network.name)) {
+        if !self.desired.have_wildcards(self.networks().map(|network| &network.name)) {
             return None;
         }
         let below = |network: &Network, parent: &str| {
@@ -102,7 +107,7 @@ impl<'a> View<'a> {
             self.of_scope(all, |endpoint| endpoint.is_whole_name(&format!("*.{parent}")))
         };
         let whole = suffixes(name).find_map(|parent| {
-            let found: Holders<'_> = self.networks.iter().flat_map(|network| below(network, parent)).collect();
+            let found: Holders<'_> = self.networks().flat_map(|network| below(network, parent)).collect();
             (!found.is_empty()).then_some(found)
         });
         let on = |network: &Network, name: &str| {
@@ -115,7 +120,7 @@ impl<'a> View<'a> {
     pub(super) fn is_above(&self, name: &str) -> bool {
         let on = |network: &Network, name: &str| self.desired.is_above_names(&network.name, name);
         let mut parts = name.rmatch_indices('.').map(|(dot, _)| (&name[..dot], &name[dot + 1..]));
-        self.networks.iter().any(|network| on(network, name))
+        self.networks().any(|network| on(network, name))
             || parts.any(|(before, after)| self.network(after).is_some_and(|network| on(network, before)))
     }
 
@@ -152,7 +157,7 @@ impl<'a> View<'a> {
             });
             return gateways.unwrap_or_default();
         }
-        match self.networks.first().filter(|_| self.through_gateway) {
+        match self.own.first() {
             Some(network) => network.subnets.iter().map(|subnet| subnet.gateway).collect(),
             None => vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
         }
