@@ -140,15 +140,21 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Replaces the snapshot: from now on every reader sees the current state.
     pub(super) fn publish(&mut self) {
         self.revision += 1;
-        self.snapshot.store(Arc::new(Snapshot {
+        let mut snapshot = Snapshot {
             desired: self.state.desired.clone(),
             revision: self.revision,
+            zone_revision: self.revision,
             problems: self.problems.values().cloned().collect(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
-        }));
+        };
+        let before = self.snapshot.load();
+        if snapshot.answers_like(&before) {
+            snapshot.zone_revision = before.zone_revision;
+        }
+        self.snapshot.store(Arc::new(snapshot));
         self.telemetry.log.keep(&self.state.desired);
     }
 

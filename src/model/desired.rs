@@ -69,9 +69,14 @@ struct Holder {
     attached: Arc<Attached>,
 }
 
+/// Identifies a state: each change makes another one, and clones of the state share it.
+#[derive(Debug, Clone, Default)]
+struct Version(Arc<()>);
+
 /// Networks and endpoints, with their indices.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
+    version: Version,
     networks: Map<NetworkName, Arc<Network>>,
     /// Networks by their names in lower case; in one list, those that differ only in case, by name.
     network_names: Index<String, Vec<Arc<Network>>>,
@@ -93,6 +98,12 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// Whether one is a clone of the other, and neither was changed since. Two states that were changed apart are
+    /// different even if they have the same content.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.version.0, &other.version.0)
+    }
+
     /// Every network, by name.
     pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
         self.networks.values()
@@ -224,6 +235,7 @@ impl Desired {
     /// Adds the network, or replaces the one with the same name.
     pub fn insert_network(&mut self, network: Network) -> Arc<Network> {
         self.remove_network(&network.name.clone());
+        self.version = Version::default();
         for subnet in &network.subnets {
             self.gateways.insert_mut(subnet.gateway, network.name.clone());
         }
@@ -240,6 +252,7 @@ impl Desired {
     pub fn remove_network(&mut self, name: &NetworkName) -> Option<Arc<Network>> {
         let network = self.networks.get(name)?.clone();
         self.networks.remove_mut(name);
+        self.version = Version::default();
         for subnet in &network.subnets {
             self.gateways.remove_mut(&subnet.gateway);
         }
@@ -261,6 +274,7 @@ impl Desired {
     /// Adds the endpoint, or replaces the one with the same key.
     pub fn insert_endpoint(&mut self, endpoint: Endpoint) -> Arc<Endpoint> {
         self.remove_endpoint(&endpoint.key());
+        self.version = Version::default();
         let endpoint = Arc::new(endpoint);
         self.endpoints.insert_mut(endpoint.key(), endpoint.clone());
         let mut names = self.names.get(&endpoint.network).cloned().unwrap_or_default();
@@ -291,6 +305,7 @@ impl Desired {
     pub fn remove_endpoint(&mut self, key: &EndpointKey) -> Option<Arc<Endpoint>> {
         let endpoint = self.endpoints.get(key)?.clone();
         self.endpoints.remove_mut(key);
+        self.version = Version::default();
         for address in &endpoint.addresses {
             self.addresses.remove_mut(&address.ip());
         }

@@ -51,7 +51,7 @@ impl Lab {
     }
 
     async fn serve(address: &str, config: Config, desired: Desired) -> Self {
-        let snapshot = Snapshot { desired, domain: "internal".into(), revision: 7, ..Snapshot::default() };
+        let snapshot = Snapshot { desired, domain: "internal".into(), zone_revision: 7, ..Snapshot::default() };
         let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
         let (listening, receiver) = tokio::sync::mpsc::unbounded_channel();
         let stop = CancellationToken::new();

@@ -29,6 +29,7 @@ mod invariants;
 mod monitors;
 mod of_engines;
 mod sticky;
+mod zone;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];
 const CONTAINERS: [&str; 4] = ["web", "db", "cache", "mail"];

@@ -19,7 +19,7 @@ fn world() -> World {
     world
 }
 
-fn connect(
+pub(crate) fn connect(
     world: &World,
     network: &str,
     container: &str,

@@ -35,8 +35,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let retained = |(subject, _): &(&String, _)| {
             ELSEWHERE.contains(&subject.as_str()) || ELSEWHERE_WITH.iter().any(|with| subject.starts_with(with))
         };
-        self.problems =
-            self.previous_problems.iter().filter(retained).map(|(subject, text)| (subject.clone(), text.clone())).collect();
+        self.problems = self
+            .previous_problems
+            .iter()
+            .filter(retained)
+            .map(|(subject, text)| (subject.clone(), text.clone()))
+            .collect();
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);

@@ -23,6 +23,8 @@ pub struct Snapshot {
     pub desired: Desired,
     /// Counts the changes since the daemon started.
     pub revision: u64,
+    /// The revision of the last change of what the zone's answers depend on ([`Self::answers_like`]).
+    pub zone_revision: u64,
     /// The current problems, one line each; empty if there are none.
     pub problems: Vec<String>,
     /// The domain of netd's names ("internal").
@@ -36,6 +38,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// Whether both give the same answer to every question. False if that is not certain: if anything of networks,
+    /// containers and endpoints was changed, of the domain, or of the search domains.
+    pub fn answers_like(&self, other: &Self) -> bool {
+        self.desired.is_same(&other.desired) && self.domain == other.domain && self.search == other.search
+    }
+
     /// The zone's answer.
     pub fn resolve(&self, client: Client, name: &str, kind: RecordType) -> Answer {
         self.zone().answer(client, name, kind)

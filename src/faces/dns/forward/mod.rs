@@ -34,7 +34,7 @@ use cache::{Age, Cache, Cached};
 use cache_key::Question;
 use failures::Failures;
 use in_flight::{InFlight, Joined, Leading, NotAdmitted, Permit};
-use selection::{Selected, Set, Source, Upstreams};
+use selection::{Beside, Selected, Set, Source, Upstreams};
 use upstream::{PATIENCE, Sent, Server, race};
 
 /// How long to wait for a newer answer if there is a stale one (RFC 8767, 5: the client response timer).
@@ -110,6 +110,11 @@ impl Forwarder {
     /// See [`Upstreams::set_beside`].
     pub(super) fn set_beside(&self, client: IpAddr, resolver: Option<Resolver>) {
         self.upstreams.set_beside(client, resolver);
+    }
+
+    /// See [`Upstreams::beside`].
+    pub(super) fn beside(&self) -> Arc<Beside> {
+        self.upstreams.beside()
     }
 
     /// See [`Upstreams::has_beside`].

@@ -70,6 +70,9 @@ pub(crate) struct Selected {
     pub(crate) left_out: Vec<Upstream>,
 }
 
+/// Resolvers in containers, by the address that identifies the container. Replaced as a whole when one comes or goes.
+pub(crate) type Beside = HashMap<IpAddr, Arc<Set>>;
+
 /// All servers and sets.
 pub(crate) struct Upstreams {
     maker: Option<Maker>,
@@ -81,8 +84,7 @@ pub(crate) struct Upstreams {
     split: HashMap<Box<[u8]>, Arc<Set>>,
     resolv_conf: ResolvConf,
     host: ArcSwap<(Option<Stamp>, Arc<Set>)>,
-    /// Resolvers in containers, by the address that identifies the container.
-    beside: ArcSwap<HashMap<IpAddr, Arc<Set>>>,
+    beside: ArcSwap<Beside>,
 }
 
 impl Upstreams {
@@ -165,6 +167,11 @@ impl Upstreams {
         }
         // Only the server task changes it, so that no update is lost.
         self.beside.store(Arc::new(all));
+    }
+
+    /// The resolvers in containers: another value once they have changed.
+    pub(crate) fn beside(&self) -> Arc<Beside> {
+        self.beside.load_full()
     }
 
     /// Whether a resolver answers the client besides netd.

@@ -271,7 +271,7 @@ impl Worker {
         let Some(socket) = self.sockets.get_mut(&key).filter(|_| count > 0) else { return false };
         // Loaded after the questions arrived: a client that asks after a command has completed gets its outcome.
         let snapshot = self.handler.view();
-        self.packet_cache.of(&snapshot);
+        self.packet_cache.of(&snapshot, self.handler.forwarder().beside());
         let (handler, admission, jobs, packet_cache) =
             (&self.handler, &self.admission, &self.jobs, &mut self.packet_cache);
         let (reply_socket, listener, shedding) = (&socket.reply_socket, &socket.listener, &mut socket.shedding);

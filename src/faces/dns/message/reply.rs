@@ -150,9 +150,9 @@ impl Local<'_> {
         zones.into_iter().filter_map(to_name).find(|zone| zone.zone_of(name)).unwrap_or_else(Name::root)
     }
 
-    /// The number of changes, which increases as a serial must.
+    /// The revision of the zone, which increases as a serial must.
     pub(crate) fn serial(&self) -> u32 {
-        (self.snapshot.revision & u64::from(u32::MAX)) as u32
+        (self.snapshot.zone_revision & u64::from(u32::MAX)) as u32
     }
 
     fn soa(&self, zone: Name) -> Record {

@@ -57,7 +57,7 @@ fn build(domain: &str) -> Snapshot {
     for n in 0..100 {
         add(&format!("c{n}"), 0, 100 + n, "pool");
     }
-    Snapshot { desired, domain: domain.into(), revision: 7, ..Snapshot::default() }
+    Snapshot { desired, domain: domain.into(), zone_revision: 7, ..Snapshot::default() }
 }
 
 /// The domains of the states.
