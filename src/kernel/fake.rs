@@ -1,27 +1,28 @@
 //! The fake kernel: a stateful stand-in for Linux that holds links, elements and ports, refuses what Linux refuses, and
-//! fails at a step that a test selects. netd runs on it in tests that need no root.
+//! has the faults that a test selects. netd runs on it in tests that need no root.
 
-mod monitors;
+pub mod faults;
 mod observed;
 mod ports;
+mod steps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::faults::Faults;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
-use crate::model::address::{Family, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, ForeignChange};
-use crate::model::host::observed::{HostEnd, HostFacts, Observed, ObservedInterface, Structure};
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
-use crate::model::route::Route;
 
 /// The port of the name service within containers.
 const INSIDE_PORT: u16 = 5353;
@@ -43,6 +44,8 @@ pub struct World {
     pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
     /// The table's elements; `None`: no table.
     pub elements: Option<BTreeSet<Element>>,
+    /// Whether the table's chains, rules or sets are not those that netd writes.
+    pub structure_differs: bool,
     /// Ports that netd holds.
     pub held: BTreeSet<HostPort>,
     /// Ports that other processes hold.
@@ -71,22 +74,53 @@ pub struct World {
     pub resolv: BTreeMap<String, String>,
     /// The facts of the host, to which links and forwarding are added.
     pub facts: HostFacts,
-    /// How many steps succeed before one fails; `None`: none fails.
-    pub fail_in: Option<usize>,
+    /// What fails.
+    pub faults: Faults,
+}
+
+/// The callback of the engine.
+#[derive(Default)]
+struct Watcher(Option<Box<dyn Fn(KernelEvent) + Send>>);
+
+impl std::fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Watcher").field(&self.0.is_some()).finish()
+    }
 }
 
 /// The fake kernel; a clone shares the same world.
 #[derive(Debug, Clone, Default)]
 pub struct Fake {
     world: Arc<Mutex<World>>,
-    monitors: monitors::Monitors,
+    watcher: Arc<Mutex<Watcher>>,
+    dead: Arc<AtomicBool>,
 }
 
 impl Fake {
+    /// The kernel of a process that can die at any change: `dead` is true from then on. Its store must share `dead`.
+    pub fn of_process(dead: Arc<AtomicBool>) -> Self {
+        Self { dead, ..Self::default() }
+    }
+
     /// Locks the world, for reading or changing it.
     pub fn world(&self) -> MutexGuard<'_, World> {
         // A panicking test has failed already; other users of the lock only read.
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reports a change to the engine that watches; without one, nobody hears it.
+    pub fn emit(&self, event: &KernelEvent) {
+        let watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        watcher.0.iter().for_each(|tell| tell(event.clone()));
+    }
+
+    /// After the end of the process, whichever way it ended: its sockets are closed, and the next process has no faults.
+    pub fn process_ended(&self) {
+        let mut world = self.world();
+        world.held.clear();
+        world.faults = Faults::default();
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
+        self.dead.store(false, Ordering::SeqCst);
     }
 
     /// Creates a namespace as `ip netns add` does; a new inode each time.
@@ -112,6 +146,25 @@ impl Fake {
             world.inside.remove(&inode);
         }
     }
+
+    /// Counts a call of that method, and locks the world if the call does not fail.
+    fn call(&self, method: &'static str, step: Option<&Step>) -> Result<MutexGuard<'_, World>, KernelError> {
+        if self.dead.load(Ordering::SeqCst) {
+            return Err(io("call", &method, "the process is dead"));
+        }
+        let mut world = self.world();
+        if world.faults.fails(method, step) {
+            return Err(io(method, &step.map_or("the world", faults::name), "told to fail"));
+        }
+        Ok(world)
+    }
+
+    /// Counts a change of the world, after which the process may die.
+    fn changed(&self, mut world: MutexGuard<'_, World>, method: &'static str, step: Option<&Step>) {
+        if world.faults.changed(method, step) {
+            self.dead.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 fn io(attempted: &'static str, on: &impl ToString, what: &str) -> KernelError {
@@ -119,9 +172,10 @@ fn io(attempted: &'static str, on: &impl ToString, what: &str) -> KernelError {
     KernelError::Io { attempted, on: on.to_string(), source, look: "the fake kernel" }
 }
 
+/// Methods that cannot report a failure answer as those of Linux do when they fail.
 impl Kernel for Fake {
     fn facts(&mut self) -> Result<HostFacts, KernelError> {
-        let world = self.world();
+        let world = self.call("facts", None)?;
         let mut facts = world.facts.clone();
         facts.interfaces.extend(world.bridges.keys().chain(world.links.keys()).cloned());
         facts.interfaces.extend(world.ifbs().map(|shaping| shaping.ifb.clone()));
@@ -130,58 +184,50 @@ impl Kernel for Fake {
     }
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
-        let world = self.world();
-        let bridges = world.bridges.values().map(|bridge| (bridge.name.clone(), observed::bridge(bridge)));
-        let links = world.links.values().map(|link| (link.host_ifname.clone(), observed::link(link)));
-        let ifbs = world.ifbs().map(|shaping| (shaping.ifb.clone(), observed::ifb(shaping)));
-        Ok(Observed {
-            links: bridges.chain(links).chain(ifbs).collect(),
-            structure: if world.elements.is_some() { Structure::Intact } else { Structure::Missing },
-            elements: world.elements.clone().unwrap_or_default(),
-            forwarding: world.forwarding,
-            held: world.held.clone(),
-        })
+        Ok(self.call("observe", None)?.observe())
     }
 
     fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {
+        let world = self.call("netns", None)?;
         let gone = || KernelError::NoNetns { path: path.to_owned(), why: "no such file".into() };
-        let inode = *self.world().namespaces.get(path).ok_or_else(gone)?;
+        let inode = *world.namespaces.get(path).ok_or_else(gone)?;
         Ok(Netns { path: path.to_owned(), id: NetnsId { device: 4, inode, cookie: Some(inode) } })
     }
 
+    /// A namespace that cannot be checked counts as alive.
     fn netns_alive(&mut self, netns: &Netns) -> bool {
-        self.world().namespaces.get(&netns.path) == Some(&netns.id.inode)
+        self.call("netns_alive", None).map_or(true, |world| world.is_alive(netns))
     }
 
     fn is_of_engine(&mut self, netns: &Netns) -> bool {
-        self.world().of_engines.contains(&netns.id.inode)
+        self.call("is_of_engine", None).is_ok_and(|world| world.of_engines.contains(&netns.id.inode))
     }
 
     fn has_resolver(&mut self, netns: &Netns, _: Option<u16>) -> bool {
-        self.world().resolvers.contains(&netns.id.inode)
+        self.call("has_resolver", None).is_ok_and(|world| world.resolvers.contains(&netns.id.inode))
     }
 
     fn has_link(&mut self, name: &IfName) -> bool {
-        let world = self.world();
-        let ifb = world.ifbs().any(|shaping| shaping.ifb == *name);
-        ifb || world.has_host_end(name) || world.bridges.contains_key(name)
+        self.call("has_link", None).is_ok_and(|world| {
+            let ifb = world.ifbs().any(|shaping| shaping.ifb == *name);
+            ifb || world.has_host_end(name) || world.bridges.contains_key(name)
+        })
     }
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
-        if !self.netns_alive(netns) {
-            return Err(KernelError::NoNetns { path: netns.path.clone(), why: "no such file".into() });
-        }
-        Ok(self.world().interface(netns.id.inode, ifname))
+        let world = self.call("interface", None)?;
+        world.require(netns)?;
+        Ok(world.interface(netns.id.inode, ifname))
     }
 
     fn forgotten_files(&mut self) -> Vec<String> {
-        let world = self.world();
+        let Ok(world) = self.call("forgotten_files", None) else { return Vec::new() };
         let gone = |name: &&String| !world.namespaces.contains_key(&Path::new("/run/netns").join(name));
         world.resolv.keys().filter(gone).cloned().collect()
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
-        let world = self.world();
+        let world = self.call("shaping_differs", None)?;
         if !world.has_host_end(&shaping.host_ifname) {
             return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));
         }
@@ -190,211 +236,58 @@ impl Kernel for Fake {
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        self.world().apply(step)
+        let mut world = self.call("apply", Some(step))?;
+        world.apply(step)?;
+        self.changed(world, "apply", Some(step));
+        Ok(())
     }
 
     fn dns_sockets(&mut self, _: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        Ok((port, None))
+        self.call("dns_sockets", None).map(|_| (port, None))
     }
 
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        self.lead_inside(inside, INSIDE_PORT)?;
+        let mut world = self.call("open_inside", None)?;
+        world.lead_inside(inside)?;
+        self.changed(world, "open_inside", None);
         Ok((INSIDE_PORT, None))
     }
 
     fn lead_inside(&mut self, inside: &Inside, _: u16) -> Result<(), KernelError> {
-        if !self.netns_alive(&inside.netns) {
-            return Err(KernelError::NoNetns { path: inside.netns.path.clone(), why: "no such file".into() });
-        }
-        self.world().inside.insert(inside.netns.id.inode, inside.clone());
+        let mut world = self.call("lead_inside", None)?;
+        world.lead_inside(inside)?;
+        self.changed(world, "lead_inside", None);
         Ok(())
     }
 
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {
-        self.world().inside.remove(&netns.id.inode);
+        let mut world = self.call("leave_inside", None)?;
+        world.inside.remove(&netns.id.inode);
+        self.changed(world, "leave_inside", None);
         Ok(())
     }
 
     fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
-        let drops = self.world().drops_questions;
-        asked.iter().map(|(netns, _)| self.netns_alive(netns).then_some(!drops)).collect()
+        let Ok(world) = self.call("reaches", None) else { return vec![None; asked.len()] };
+        let drops = world.drops_questions;
+        asked.iter().map(|(netns, _)| world.is_alive(netns).then_some(!drops)).collect()
     }
 
+    /// Cannot fail.
     fn sign(&mut self, _: &str) {}
 
     fn foreign(&mut self) -> Result<Foreign, KernelError> {
-        Ok(self.world().foreign.clone())
+        Ok(self.call("foreign", None)?.foreign.clone())
     }
 
+    /// Cannot fail: there are none.
     fn has_silent_tables(&mut self) -> bool {
         false
     }
 
     fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
-        self.monitors.start(tell);
+        drop(self.call("watch", None)?);
+        self.watcher.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(tell);
         Ok(())
-    }
-}
-
-/// Adds the route unless one with that metric exists, on any interface.
-fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
-    let key = |route: &DefaultRoute| (route.gateway.is_ipv4(), route.metric);
-    if !routes.iter().any(|there| key(there) == key(route)) {
-        routes.push(route.clone());
-    }
-}
-
-impl World {
-    /// The limits that need an intermediate device, which remains when the limited interface is removed.
-    fn ifbs(&self) -> impl Iterator<Item = &Shaping> {
-        self.shapings.values().filter(|shaping| shaping.bandwidth.egress.is_some())
-    }
-
-    /// Whether another program made an interface with that name: a bridge, or a host end.
-    fn has_foreign(&self, name: &IfName) -> bool {
-        let mut ends = self.found.values().filter_map(|seen| seen.host_end.as_ref());
-        ends.any(|end| end.name == *name || end.bridge.as_ref() == Some(name))
-    }
-
-    /// Whether the host has that end of a pair, whichever program made it.
-    fn has_host_end(&self, name: &IfName) -> bool {
-        let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
-        self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)
-    }
-
-    fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
-        match self.fail_in {
-            Some(0) => {
-                self.fail_in = None;
-                return Err(io("apply", &format!("{step:?}"), "told to fail"));
-            }
-            Some(more) => self.fail_in = Some(more - 1),
-            None => {}
-        }
-        match step {
-            Step::Forwarding { v4, v6 } => {
-                self.forwarding = (self.forwarding.0 || *v4, self.forwarding.1 || *v6);
-            }
-            Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
-            Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
-            Step::Attach(link) => self.attach(link)?,
-            Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
-            Step::Address(link) => self.address(link)?,
-            Step::RemoveAddresses(link) => self.unaddress(link),
-            Step::Adopt(name) if !self.has_foreign(name) => return Err(io("adopt", name, "no such device")),
-            Step::Adopt(name) => drop(self.prepared.insert(name.clone())),
-            Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
-                return Err(io("limit", &shaping.host_ifname, "no such device"));
-            }
-            Step::Shape(shaping) => drop(self.shapings.insert(shaping.host_ifname.clone(), (**shaping).clone())),
-            Step::Unshape(shapings) => self.shapings.retain(|name, _| !shapings.iter().any(|s| s.host_ifname == *name)),
-            Step::DefaultRoutes { netns, remove, add } => {
-                let routes = self.routes.entry(netns.id.inode).or_default();
-                routes.retain(|route| !remove.contains(route));
-                add.iter().for_each(|route| add_default_route(routes, route));
-            }
-            Step::Elements { remove, add } => {
-                let elements =
-                    self.elements.as_mut().ok_or_else(|| io("change", &"table inet netd", "no such table"))?;
-                elements.retain(|element| !remove.contains(element));
-                elements.extend(add.iter().cloned());
-            }
-            Step::Table(elements) => self.elements = Some(elements.iter().cloned().collect()),
-            Step::Foreign(change) => self.foreign_changes.push(change.clone()),
-            Step::Hold(ports) => self.hold(ports)?,
-            Step::CheckPortsFree { ports, .. } => self.vacant(ports)?,
-            Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
-            Step::ForgetFlows(_) => {}
-            Step::Resolv { netns, now: Some(content), .. } => {
-                self.resolv.insert(netns.clone(), content.clone());
-            }
-            Step::Resolv { netns, now: None, .. } => drop(self.resolv.remove(netns)),
-        }
-        Ok(())
-    }
-
-    fn interface(&self, inode: u64, ifname: &IfName) -> Option<ObservedInterface> {
-        let ours = self.links.values().find(|link| link.netns.id.inode == inode && link.ifname == *ifname);
-        let Some(link) = ours else { return self.found.get(&(inode, ifname.clone())).cloned() };
-        let all: &[DefaultRoute] = self.routes.get(&inode).map_or(&[], Vec::as_slice);
-        let (over_this, elsewhere): (Vec<&DefaultRoute>, _) = all.iter().partition(|route| route.ifname == *ifname);
-        let everywhere = |route: &DefaultRoute| {
-            Subnet::containing(route.gateway, 0).map(|subnet| Route::via(subnet, Some(route.gateway)))
-        };
-        Some(ObservedInterface {
-            mac: Some(link.mac),
-            up: true,
-            mtu: link.mtu,
-            addresses: link.addresses.clone(),
-            routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
-            default_elsewhere: elsewhere.into_iter().map(|route| Family::of(route.gateway)).collect(),
-            host_end: Some(HostEnd {
-                name: link.host_ifname.clone(),
-                bridge: Some(link.bridge.clone()),
-                up: true,
-                isolated: link.isolated,
-            }),
-        })
-    }
-
-    fn attach(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
-        let inode = link.netns.id.inode;
-        if self.namespaces.get(&link.netns.path) != Some(&inode) {
-            return Err(KernelError::NoNetns { path: link.netns.path.clone(), why: "no such file".into() });
-        }
-        if !self.bridges.contains_key(&link.bridge) {
-            return Err(io("attach to", &link.bridge, "no such device"));
-        }
-        if self.links.contains_key(&link.host_ifname) || self.bridges.contains_key(&link.host_ifname) {
-            return Err(KernelError::NameTaken { ifname: link.host_ifname.clone(), within: "the host".into() });
-        }
-        let same = |other: &EndpointLink| other.netns.id == link.netns.id && other.ifname == link.ifname;
-        if self.links.values().any(same) || self.foreign_ifnames.contains(&(inode, link.ifname.clone())) {
-            return Err(KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() });
-        }
-        self.add_default_routes(link);
-        self.links.insert(link.host_ifname.clone(), link.clone());
-        Ok(())
-    }
-
-    fn add_default_routes(&mut self, link: &EndpointLink) {
-        let routes = self.routes.entry(link.netns.id.inode).or_default();
-        for gateway in &link.default_gateways {
-            let (ifname, metric) = (link.ifname.clone(), link.default_metric);
-            add_default_route(routes, &DefaultRoute { ifname, gateway: *gateway, metric });
-        }
-    }
-
-    fn address(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
-        let inode = link.netns.id.inode;
-        if self.namespaces.get(&link.netns.path) != Some(&inode) {
-            return Err(KernelError::NoNetns { path: link.netns.path.clone(), why: "no such file".into() });
-        }
-        match self.links.get_mut(&link.host_ifname) {
-            Some(there) => *there = link.clone(),
-            None => return Err(io("address", &link.ifname, "no such device")),
-        }
-        self.add_default_routes(link);
-        Ok(())
-    }
-
-    fn unaddress(&mut self, link: &EndpointLink) {
-        if let Some(there) = self.links.get_mut(&link.host_ifname) {
-            there.addresses.clear();
-            there.default_gateways.clear();
-            there.routes.clear();
-        }
-        if let Some(routes) = self.routes.get_mut(&link.netns.id.inode) {
-            routes.retain(|route| route.ifname != link.ifname);
-        }
-    }
-
-    fn detach(&mut self, link: &EndpointLink) {
-        self.shapings.retain(|_, shaping| shaping.ifb != link.host_ifname);
-        if let Some(link) = self.links.remove(&link.host_ifname)
-            && let Some(routes) = self.routes.get_mut(&link.netns.id.inode)
-        {
-            routes.retain(|route| route.ifname != link.ifname);
-        }
     }
 }

@@ -1,26 +1,54 @@
-//! An in-memory store for tests: it outlives the engine that uses it, and fails on request.
+//! An in-memory store for tests: it outlives the engine that uses it, and has the faults that a test selects.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Record, Store, StoreError, Stored};
+
+/// What goes wrong at a commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// This commit fails.
+    Fails,
+    /// This commit and all later ones fail.
+    FailsForGood,
+    /// The process dies before anything is written.
+    DiesBefore,
+    /// The process dies after the records are written, and never learns of it.
+    DiesAfter,
+}
 
 /// Shared between the engine and the test. A clone sees the same records, as a second start sees the same files.
 #[derive(Debug, Clone, Default)]
 pub struct Memory {
     inner: Arc<Mutex<Inner>>,
+    dead: Arc<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
     stored: Stored,
-    /// How many commits succeed before one fails; `None`: none fails.
-    fail_in: Option<usize>,
+    /// Since the faults were set.
+    commits: usize,
+    /// The commit (0: the first since then), and what happens to it.
+    fault: Option<(usize, Fault)>,
 }
 
 impl Memory {
-    /// Makes the `nth` commit from now (0: the next) fail, once.
-    pub fn fail_in(&self, nth: usize) {
-        self.lock().fail_in = Some(nth);
+    /// The store of a process that can die at any commit: `dead` is true from then on. Its kernel must share `dead`.
+    pub fn of_process(dead: Arc<AtomicBool>) -> Self {
+        Self { dead, ..Self::default() }
+    }
+
+    /// Sets what happens to the `nth` commit from now (0: the next); `None`: nothing happens to any.
+    pub fn set_fault(&self, fault: Option<(usize, Fault)>) {
+        let mut inner = self.lock();
+        (inner.commits, inner.fault) = (0, fault);
+    }
+
+    /// How many commits there were since the fault was set.
+    pub fn commits(&self) -> usize {
+        self.lock().commits
     }
 
     /// The stored records.
@@ -40,25 +68,30 @@ impl Store for Memory {
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let mut inner = self.lock();
-        match inner.fail_in {
-            Some(0) => {
-                inner.fail_in = None;
-                return Err(StoreError {
-                    attempted: "commit to",
-                    path: "memory".into(),
-                    source: "told to fail".into(),
-                    look: "the test",
-                });
-            }
-            Some(more) => inner.fail_in = Some(more - 1),
-            None => {}
+        if self.dead.load(Ordering::SeqCst) {
+            return Err(refused("the process is dead"));
         }
-        for record in records {
-            put(&mut inner.stored, record.clone());
+        let mut inner = self.lock();
+        let nth = inner.commits;
+        inner.commits += 1;
+        let fault = inner.fault.filter(|(at, fault)| nth == *at || (nth > *at && *fault == Fault::FailsForGood));
+        let fault = fault.map(|(_, fault)| fault);
+        if matches!(fault, Some(Fault::Fails | Fault::FailsForGood)) {
+            return Err(refused("told to fail"));
+        }
+        if fault != Some(Fault::DiesBefore) {
+            records.iter().for_each(|record| put(&mut inner.stored, record.clone()));
+        }
+        if fault.is_some() {
+            self.dead.store(true, Ordering::SeqCst);
+            return Err(refused("the process is dead"));
         }
         Ok(())
     }
+}
+
+fn refused(why: &str) -> StoreError {
+    StoreError { attempted: "commit to", path: "memory".into(), source: why.into(), look: "the test" }
 }
 
 fn put(stored: &mut Stored, record: Record) {

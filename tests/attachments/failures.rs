@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use netd::engine::ErrorKind;
 use netd::engine::event::Change;
+use netd::kernel::fake::faults::Faults;
 use netd::model::host::element::Element;
 use netd::model::request::CheckSpec;
 use serde_json::{Value, json};
@@ -163,7 +164,7 @@ fn an_address_that_was_given_in_vain_is_remembered_as_released() {
     let released = |world: &World| world.store.stored().released.iter().map(|(_, ip, _)| *ip).collect::<Vec<_>>();
     assert_eq!(released(&world), [IpAddr::from([10, 0, 0, 50])]);
     world.attach(&key, on("net1", "c1", bare())).unwrap();
-    world.fake.world().fail_in = Some(1);
+    world.fake.world().faults = Faults::call_of("apply", 1);
     world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap_err();
     assert_eq!(released(&world), [IpAddr::from([10, 0, 0, 50])]);
     world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();

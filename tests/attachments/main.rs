@@ -10,6 +10,7 @@ use netd::api::v1::{Attach, Connect, attachment_key};
 use netd::engine;
 use netd::engine::{Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
+use netd::kernel::fake::faults::Faults;
 use netd::model::address::{Mac, Pool};
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::Element;
@@ -163,10 +164,10 @@ fn a_failure_at_any_step_leaves_nothing() {
     for fail_in in 0.. {
         let world = World::new(&["c1"]);
         let before = world.fake.world().elements.clone();
-        world.fake.world().fail_in = Some(fail_in);
+        world.fake.world().faults = Faults::call_of("apply", fail_in);
         let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", requested.clone()));
         if attached.is_ok() {
-            if world.fake.world().fail_in.is_none() {
+            if world.fake.world().faults.hit().is_some() {
                 // What leads to the name service is put right at once where it failed: both elements are there.
                 let elements = world.fake.world().elements.clone().unwrap();
                 let leads = |e: &&Element| matches!(e, Element::AskAt(_) | Element::AnswerFrom(_));
@@ -445,7 +446,7 @@ fn addresses_may_come_after_the_interface() {
     assert_eq!(world.attach(&key, on("net1", "c1", bare)).unwrap(), endpoint);
     let given = json!({"interface": "given", "ports": ["4000:80"],
         "addresses": [{"address": "10.0.0.50/24", "gateway": "10.0.0.254"}]});
-    world.fake.world().fail_in = Some(1);
+    world.fake.world().faults = Faults::call_of("apply", 1);
     world.attach(&key, on("net1", "c1", given.clone())).unwrap_err();
     assert!(world.fake.world().links.values().all(|link| link.addresses.is_empty()), "taken back");
     let endpoint = world.attach(&key, on("net1", "c1", given.clone())).unwrap();

@@ -13,6 +13,7 @@ use ipnetwork::IpNetwork;
 use netd::engine;
 use netd::engine::{Config, Engine, ErrorKind};
 use netd::kernel::fake::Fake;
+use netd::kernel::fake::faults::Faults;
 use netd::model::address::Pool;
 use netd::model::bandwidth::{Bandwidth, Rate};
 use netd::model::host::observed::{HostEnd, ObservedInterface};
@@ -214,7 +215,7 @@ impl World {
     /// Does the action with a step failing at `fail_in`; tells whether the engine did it.
     fn act(&mut self, action: &Action, fail_in: Option<usize>) -> Result<(), TestCaseError> {
         let handle = self.handle();
-        self.fake.world().fail_in = fail_in;
+        self.fake.world().faults = fail_in.map_or_else(Faults::default, |nth| Faults::call_of("apply", nth));
         match action {
             Action::Create(network) => {
                 let done = self.runtime.block_on(handle.create_network(network_spec(NETWORKS[*network])));
@@ -273,7 +274,7 @@ impl World {
             }
             Action::Reborn(_) | Action::Restart | Action::Vandal => self.disturb(action),
         }
-        self.fake.world().fail_in = None;
+        self.fake.world().faults = Faults::default();
         self.invariants()
     }
 

@@ -18,16 +18,16 @@ fn a_monitor_that_stopped_is_a_problem_and_everything_is_repaired_when_it_runs_a
     let spec = NetworkSpec { dns: Default::default(), ..network_spec("net1") };
     world.runtime.block_on(world.handle().create_network(spec)).unwrap();
     assert_eq!(problems(&world), [""; 0]);
-    world.fake.tell(KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
+    world.fake.emit(&KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
     let problem = "link monitor stopped: out of memory; what other programs change is noticed late";
     assert_eq!(problems(&world), [problem]);
     // It stays one after a repair.
-    world.fake.tell(KernelEvent::Changed);
+    world.fake.emit(&KernelEvent::Changed);
     assert_eq!(problems(&world), [problem]);
     // Nobody reports this.
     let bridges = std::mem::take(&mut world.fake.world().bridges);
     assert_eq!(bridges.len(), 1);
-    world.fake.tell(KernelEvent::MonitorRuns("link"));
+    world.fake.emit(&KernelEvent::MonitorRuns("link"));
     assert_eq!(problems(&world), [""; 0]);
     assert_eq!(world.fake.world().bridges, bridges, "the bridge is back");
 }

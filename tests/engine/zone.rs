@@ -23,12 +23,12 @@ fn only_changes_of_what_answers_depend_on_make_another_zone() {
     of_engines::connect(&world, "net1", "web", None, None);
     assert!(changed(), "a container was connected");
 
-    world.fake.tell(KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
+    world.fake.emit(&KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
     assert!(!changed(), "a problem");
     world.fake.world().bridges.clear();
     world.fake.world().links.clear();
     for event in [KernelEvent::Changed, KernelEvent::LinksChanged, KernelEvent::FirewallChanged, KernelEvent::Tick] {
-        world.fake.tell(event);
+        world.fake.emit(&event);
     }
     assert!(!changed(), "a repair");
     assert_eq!(world.fake.world().links.len(), 1);

@@ -1,10 +1,86 @@
-//! The links of the fake kernel as an observer sees them.
+//! The fake kernel as an observer sees it.
 
+use super::World;
+use crate::kernel::KernelError;
+use crate::model::address::{Family, Subnet};
 use crate::model::bandwidth::Shaping;
-use crate::model::host::observed::ObservedLink;
-use crate::model::host::step::{BridgeLink, EndpointLink};
+use crate::model::endpoint::Netns;
+use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink};
+use crate::model::names::IfName;
+use crate::model::route::Route;
 
-pub(super) fn bridge(bridge: &BridgeLink) -> ObservedLink {
+impl World {
+    pub(super) fn observe(&self) -> Observed {
+        let bridges = self.bridges.values().map(|there| (there.name.clone(), bridge(there)));
+        let links = self.links.values().map(|there| (there.host_ifname.clone(), link(there)));
+        let ifbs = self.ifbs().map(|shaping| (shaping.ifb.clone(), ifb(shaping)));
+        Observed {
+            links: bridges.chain(links).chain(ifbs).collect(),
+            structure: match &self.elements {
+                None => Structure::Missing,
+                Some(_) if self.structure_differs => Structure::Different,
+                Some(_) => Structure::Intact,
+            },
+            elements: self.elements.clone().unwrap_or_default(),
+            forwarding: self.forwarding,
+            held: self.held.clone(),
+        }
+    }
+
+    pub(super) fn is_alive(&self, netns: &Netns) -> bool {
+        self.namespaces.get(&netns.path) == Some(&netns.id.inode)
+    }
+
+    /// Fails if that very namespace no longer exists.
+    pub(super) fn require(&self, netns: &Netns) -> Result<(), KernelError> {
+        let gone = || KernelError::NoNetns { path: netns.path.clone(), why: "no such file".into() };
+        self.is_alive(netns).then_some(()).ok_or_else(gone)
+    }
+
+    /// The limits that need an intermediate device, which remains when the limited interface is removed.
+    pub(super) fn ifbs(&self) -> impl Iterator<Item = &Shaping> {
+        self.shapings.values().filter(|shaping| shaping.bandwidth.egress.is_some())
+    }
+
+    /// Whether another program made an interface with that name: a bridge, or a host end.
+    pub(super) fn has_foreign(&self, name: &IfName) -> bool {
+        let mut ends = self.found.values().filter_map(|seen| seen.host_end.as_ref());
+        ends.any(|end| end.name == *name || end.bridge.as_ref() == Some(name))
+    }
+
+    /// Whether the host has that end of a pair, whichever program made it.
+    pub(super) fn has_host_end(&self, name: &IfName) -> bool {
+        let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
+        self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)
+    }
+
+    pub(super) fn interface(&self, inode: u64, ifname: &IfName) -> Option<ObservedInterface> {
+        let ours = self.links.values().find(|link| link.netns.id.inode == inode && link.ifname == *ifname);
+        let Some(link) = ours else { return self.found.get(&(inode, ifname.clone())).cloned() };
+        let all: &[DefaultRoute] = self.routes.get(&inode).map_or(&[], Vec::as_slice);
+        let (over_this, elsewhere): (Vec<&DefaultRoute>, _) = all.iter().partition(|route| route.ifname == *ifname);
+        let everywhere = |route: &DefaultRoute| {
+            Subnet::containing(route.gateway, 0).map(|subnet| Route::via(subnet, Some(route.gateway)))
+        };
+        Some(ObservedInterface {
+            mac: Some(link.mac),
+            up: true,
+            mtu: link.mtu,
+            addresses: link.addresses.clone(),
+            routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
+            default_elsewhere: elsewhere.into_iter().map(|route| Family::of(route.gateway)).collect(),
+            host_end: Some(HostEnd {
+                name: link.host_ifname.clone(),
+                bridge: Some(link.bridge.clone()),
+                up: true,
+                isolated: link.isolated,
+            }),
+        })
+    }
+}
+
+fn bridge(bridge: &BridgeLink) -> ObservedLink {
     ObservedLink {
         kind: "bridge".into(),
         master: None,
@@ -17,7 +93,7 @@ pub(super) fn bridge(bridge: &BridgeLink) -> ObservedLink {
     }
 }
 
-pub(super) fn link(link: &EndpointLink) -> ObservedLink {
+fn link(link: &EndpointLink) -> ObservedLink {
     ObservedLink {
         kind: "veth".into(),
         master: Some(link.bridge.clone()),
@@ -30,7 +106,7 @@ pub(super) fn link(link: &EndpointLink) -> ObservedLink {
     }
 }
 
-pub(super) fn ifb(shaping: &Shaping) -> ObservedLink {
+fn ifb(shaping: &Shaping) -> ObservedLink {
     ObservedLink {
         kind: "ifb".into(),
         master: None,

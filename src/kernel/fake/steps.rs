@@ -1,0 +1,123 @@
+//! What the steps do to the world of the fake kernel, and what Linux refuses.
+
+use super::{World, io};
+use crate::kernel::KernelError;
+use crate::model::host::step::{DefaultRoute, EndpointLink, Step};
+use crate::model::inside::Inside;
+
+/// Adds the route unless one with that metric exists, on any interface.
+fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
+    let key = |route: &DefaultRoute| (route.gateway.is_ipv4(), route.metric);
+    if !routes.iter().any(|there| key(there) == key(route)) {
+        routes.push(route.clone());
+    }
+}
+
+impl World {
+    pub(super) fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
+        match step {
+            Step::Forwarding { v4, v6 } => {
+                self.forwarding = (self.forwarding.0 || *v4, self.forwarding.1 || *v6);
+            }
+            Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
+            Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
+            Step::Attach(link) => self.attach(link)?,
+            Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
+            Step::Address(link) => self.address(link)?,
+            Step::RemoveAddresses(link) => self.unaddress(link),
+            Step::Adopt(name) if !self.has_foreign(name) => return Err(io("adopt", name, "no such device")),
+            Step::Adopt(name) => drop(self.prepared.insert(name.clone())),
+            Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
+                return Err(io("limit", &shaping.host_ifname, "no such device"));
+            }
+            Step::Shape(shaping) => drop(self.shapings.insert(shaping.host_ifname.clone(), (**shaping).clone())),
+            Step::Unshape(shapings) => self.shapings.retain(|name, _| !shapings.iter().any(|s| s.host_ifname == *name)),
+            Step::DefaultRoutes { netns, remove, add } => {
+                let routes = self.routes.entry(netns.id.inode).or_default();
+                routes.retain(|route| !remove.contains(route));
+                add.iter().for_each(|route| add_default_route(routes, route));
+            }
+            Step::Elements { remove, add } => {
+                let elements =
+                    self.elements.as_mut().ok_or_else(|| io("change", &"table inet netd", "no such table"))?;
+                elements.retain(|element| !remove.contains(element));
+                elements.extend(add.iter().cloned());
+            }
+            Step::Table(elements) => {
+                self.elements = Some(elements.iter().cloned().collect());
+                self.structure_differs = false;
+            }
+            Step::Foreign(change) => self.foreign_changes.push(change.clone()),
+            Step::Hold(ports) => self.hold(ports)?,
+            Step::CheckPortsFree { ports, .. } => self.vacant(ports)?,
+            Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
+            Step::ForgetFlows(_) => {}
+            Step::Resolv { netns, now: Some(content), .. } => {
+                self.resolv.insert(netns.clone(), content.clone());
+            }
+            Step::Resolv { netns, now: None, .. } => drop(self.resolv.remove(netns)),
+        }
+        Ok(())
+    }
+
+    fn attach(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        let inode = link.netns.id.inode;
+        self.require(&link.netns)?;
+        if !self.bridges.contains_key(&link.bridge) {
+            return Err(io("attach to", &link.bridge, "no such device"));
+        }
+        if self.links.contains_key(&link.host_ifname) || self.bridges.contains_key(&link.host_ifname) {
+            return Err(KernelError::NameTaken { ifname: link.host_ifname.clone(), within: "the host".into() });
+        }
+        let same = |other: &EndpointLink| other.netns.id == link.netns.id && other.ifname == link.ifname;
+        if self.links.values().any(same) || self.foreign_ifnames.contains(&(inode, link.ifname.clone())) {
+            return Err(KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() });
+        }
+        self.add_default_routes(link);
+        self.links.insert(link.host_ifname.clone(), link.clone());
+        Ok(())
+    }
+
+    fn add_default_routes(&mut self, link: &EndpointLink) {
+        let routes = self.routes.entry(link.netns.id.inode).or_default();
+        for gateway in &link.default_gateways {
+            let (ifname, metric) = (link.ifname.clone(), link.default_metric);
+            add_default_route(routes, &DefaultRoute { ifname, gateway: *gateway, metric });
+        }
+    }
+
+    fn address(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        self.require(&link.netns)?;
+        match self.links.get_mut(&link.host_ifname) {
+            Some(there) => *there = link.clone(),
+            None => return Err(io("address", &link.ifname, "no such device")),
+        }
+        self.add_default_routes(link);
+        Ok(())
+    }
+
+    fn unaddress(&mut self, link: &EndpointLink) {
+        if let Some(there) = self.links.get_mut(&link.host_ifname) {
+            there.addresses.clear();
+            there.default_gateways.clear();
+            there.routes.clear();
+        }
+        if let Some(routes) = self.routes.get_mut(&link.netns.id.inode) {
+            routes.retain(|route| route.ifname != link.ifname);
+        }
+    }
+
+    fn detach(&mut self, link: &EndpointLink) {
+        self.shapings.retain(|_, shaping| shaping.ifb != link.host_ifname);
+        if let Some(link) = self.links.remove(&link.host_ifname)
+            && let Some(routes) = self.routes.get_mut(&link.netns.id.inode)
+        {
+            routes.retain(|route| route.ifname != link.ifname);
+        }
+    }
+    pub(super) fn lead_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {
+        self.require(&inside.netns)?;
+        self.inside.insert(inside.netns.id.inode, inside.clone());
+        Ok(())
+    }
+}
