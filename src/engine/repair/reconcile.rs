@@ -28,7 +28,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn reconcile(&mut self) {
         let observed = match self.kernel.observe() {
             Ok(observed) => observed,
-            Err(error) => return self.problem("observe", format!("cannot see the host's network: {error}")),
+            Err(error) => {
+                self.problem("observe", format!("cannot see the host's network: {error}"));
+                return self.publish();
+            }
         };
         self.previous_problems = std::mem::take(&mut self.problems);
         // Other code sets and clears these.

@@ -1,0 +1,288 @@
+//! An engine over the fake kernel and the memory store, which die together, and the commands of the scenarios.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ipnetwork::IpNetwork;
+use netd::api::v1::{Attach, Connect, PortRequest, attachment_key};
+use netd::engine::listener::Listening;
+use netd::engine::{self, Config, Engine, Error, Snapshot};
+use netd::kernel::KernelEvent;
+use netd::kernel::fake::{Fake, World};
+use netd::model::address::{Mac, Pool};
+use netd::model::host::observed::{HostEnd, ObservedInterface};
+use netd::model::names::IfName;
+use netd::model::network::DnsListen;
+use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec};
+use netd::runtimes::NoRuntimes;
+use netd::store::memory::Memory;
+use netd::store::{Record, Store as _};
+use serde_json::{Value, json};
+
+use crate::model;
+use crate::view::View;
+
+/// What a command answered.
+pub(crate) type Answer = Result<(), Error>;
+
+pub(crate) struct Lab {
+    pub(crate) fake: Fake,
+    pub(crate) store: Memory,
+    dead: Arc<AtomicBool>,
+    engine: Option<Engine>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Lab {
+    /// A running engine without networks, and a few network namespaces.
+    pub(crate) fn new() -> Self {
+        let dead = Arc::<AtomicBool>::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (fake, store) = (Fake::of_process(dead.clone()), Memory::of_process(dead.clone()));
+        let mut lab = Self { fake, store, dead, engine: None, runtime };
+        ["web", "db", "pod1", "pod2"].iter().for_each(|name| lab.fake.add_namespace(name));
+        lab.start().unwrap();
+        lab
+    }
+
+    pub(crate) fn start(&mut self) -> Answer {
+        // Subnets of five addresses, so that one that is lost is missed.
+        let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
+        let config = Config {
+            pools: vec![pool],
+            ula: true,
+            domain: "internal".into(),
+            dns_port: 53,
+            foreign: Default::default(),
+        };
+        let mut engine = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes))?;
+        let (_, nothing) = tokio::sync::mpsc::unbounded_channel();
+        let mut listening = std::mem::replace(&mut engine.listening, nothing);
+        // A name service that has no sockets, but confirms that it serves. It ends with the engine.
+        std::thread::spawn(move || {
+            while let Some(message) = listening.blocking_recv() {
+                if let Listening::Alive(told) = message {
+                    let _ = told.send(());
+                }
+            }
+        });
+        self.engine = Some(engine);
+        Ok(())
+    }
+
+    /// Ends the process, if it runs. What it did until then stays; the next one has no faults.
+    pub(crate) fn end(&mut self) {
+        if let Some(engine) = self.engine.take() {
+            self.runtime.block_on(engine.handle.stop());
+            engine.thread.join().expect("the engine's thread panicked");
+        }
+        self.fake.process_ended();
+        self.store.set_fault(None);
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.end();
+        self.start().expect("a start without faults");
+    }
+
+    /// Whether the process has died at a fault.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(crate) fn world(&self) -> std::sync::MutexGuard<'_, World> {
+        self.fake.world()
+    }
+
+    pub(crate) fn handle(&self) -> engine::Handle {
+        self.engine.as_ref().expect("a running engine").handle.clone()
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.handle().snapshot()
+    }
+
+    /// What a user sees; while nothing runs, what the next start finds.
+    pub(crate) fn view(&self) -> View {
+        if self.is_running() { View::of_snapshot(&self.snapshot()) } else { View::of_store(&self.store.stored()) }
+    }
+
+    /// How the kernel differs from what the engine says that there is.
+    pub(crate) fn differences(&self) -> Vec<String> {
+        let snapshot = self.snapshot();
+        model::differences(&snapshot, &self.world())
+    }
+
+    /// Emits the event, and returns when the engine has handled it.
+    pub(crate) fn emit(&self, event: &KernelEvent) {
+        self.fake.emit(event);
+        // Refused without a look at kernel or store, after everything before it.
+        let _ = self.capacity("?");
+    }
+
+    pub(crate) fn create(&self, name: &str, change: impl FnOnce(&mut NetworkSpec)) -> Answer {
+        let mut spec = NetworkSpec::named(name.parse().unwrap());
+        change(&mut spec);
+        self.runtime.block_on(self.handle().create_network(spec)).map(drop)
+    }
+
+    pub(crate) fn remove(&self, name: &str) -> Answer {
+        self.runtime.block_on(self.handle().remove_network(name)).map(drop)
+    }
+
+    pub(crate) fn prune(&self) -> Answer {
+        self.runtime.block_on(self.handle().prune_networks()).map(drop)
+    }
+
+    pub(crate) fn connect(&self, network: &str, container: &str, ports: &[&str]) -> Answer {
+        self.connect_with(network, container, |spec| {
+            spec.ports = ports.iter().map(|port| PortRequest::Spec((*port).into())).collect();
+        })
+    }
+
+    pub(crate) fn connect_with(&self, network: &str, container: &str, change: impl FnOnce(&mut Connect)) -> Answer {
+        let mut request = Connect { container: container.into(), ..Connect::default() };
+        change(&mut request);
+        let spec = request.into_spec(network).unwrap();
+        self.runtime.block_on(self.handle().connect(spec)).map(drop)
+    }
+
+    /// Connects a container that another engine made.
+    pub(crate) fn connect_docked(&self, network: &str, container: &str, pid: u32) -> Answer {
+        let mut spec = Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap();
+        spec.container.netns = Some(NetnsRef::OfEngine(pid));
+        self.runtime.block_on(self.handle().connect(spec)).map(drop)
+    }
+
+    pub(crate) fn disconnect(&self, network: &str, container: &str) -> Answer {
+        self.runtime.block_on(self.handle().disconnect(network, container)).map(drop)
+    }
+
+    /// The two requests wait together, so that the engine carries them out together.
+    pub(crate) fn disconnect_both(&self, one: (&str, &str), two: (&str, &str)) -> Answer {
+        let handle = self.handle();
+        // The engine waits for the world in a command that only looks, until both are in its mailbox.
+        let world = self.world();
+        let (first, second, ()) = self.runtime.block_on(async {
+            let release = async { drop(world) };
+            let look = handle.check(check_spec("nobody"));
+            let (_, first, second, ()) =
+                tokio::join!(look, handle.disconnect(one.0, one.1), handle.disconnect(two.0, two.1), release);
+            (first, second, ())
+        });
+        first.and(second).map(drop)
+    }
+
+    /// Attaches the namespace as the container of the same name, with its `eth0`.
+    pub(crate) fn attach(&self, network: &str, netns: &str, more: &Value) -> Answer {
+        self.attach_at(network, netns, "eth0", more)
+    }
+
+    pub(crate) fn attach_at(&self, network: &str, netns: &str, ifname: &str, more: &Value) -> Answer {
+        let mut request = json!({"netns": format!("/run/netns/{netns}"), "network": {"name": network}});
+        if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
+            request.extend(more.clone());
+        }
+        let spec = serde_json::from_value::<Attach>(request).unwrap().into_spec(key(netns, ifname)).unwrap();
+        self.runtime.block_on(self.handle().attach(spec)).map(drop)
+    }
+
+    pub(crate) fn detach(&self, key: AttachmentKey) -> Answer {
+        self.runtime.block_on(self.handle().detach(key))
+    }
+
+    pub(crate) fn check(&self, netns: &str) -> Answer {
+        self.runtime.block_on(self.handle().check(check_spec(netns)))
+    }
+
+    pub(crate) fn capacity(&self, network: &str) -> Answer {
+        self.runtime.block_on(self.handle().capacity(network))
+    }
+
+    /// Detaches everything but the `eth0` of that container.
+    pub(crate) fn gc(&self, keep: &str) -> Answer {
+        let AttachmentKey { owner, container, ifname } = key(keep, "eth0");
+        self.runtime.block_on(self.handle().gc(owner, vec![(container, ifname)])).map(drop)
+    }
+
+    /// The machine boots: what lives until then is gone, and the namespaces are new ones.
+    pub(crate) fn reboot(&mut self) {
+        let stored = self.store.stored();
+        let mut records: Vec<Record> = stored.endpoints.iter().map(|e| Record::DeleteEndpoint(e.key())).collect();
+        let released = stored.released.into_iter();
+        records.extend(released.map(|(network, address, _)| Record::DeleteReleased(network, address)));
+        self.store.commit(&records).unwrap();
+        let names: Vec<_> = self.world().namespaces.keys().cloned().collect();
+        *self.world() = World { last_inode: 100, ..World::default() };
+        names.iter().for_each(|path| self.fake.add_namespace_at(path));
+    }
+
+    /// The files of netd are deleted.
+    pub(crate) fn empty_store(&mut self) {
+        self.store = Memory::of_process(self.dead.clone());
+    }
+
+    /// The record of the container's endpoints is lost, and what they have stays.
+    pub(crate) fn forget(&mut self, container: &str) {
+        let endpoints = self.store.stored().endpoints;
+        let of_container = endpoints.iter().filter(|endpoint| endpoint.container.name.as_str() == container);
+        let records: Vec<Record> = of_container.map(|endpoint| Record::DeleteEndpoint(endpoint.key())).collect();
+        self.store.commit(&records).unwrap();
+    }
+
+    /// Another program deletes the pair, and with it the routes over it.
+    pub(crate) fn delete_link(&self, name: &str) {
+        let mut world = self.world();
+        let link = world.links.remove(&name.parse().unwrap()).unwrap();
+        let routes = world.routes.get_mut(&link.netns.id.inode).unwrap();
+        routes.retain(|route| route.ifname != link.ifname);
+    }
+
+    /// Another program makes `eth0` in the namespace, with this address of 10.22.0.0/16, on its bridge if it has one.
+    pub(crate) fn make_found(&self, netns: &str, address: &str, bridge: Option<&str>) {
+        let mut world = self.world();
+        let inode = world.namespaces[&std::path::PathBuf::from(format!("/run/netns/{netns}"))];
+        let bridge: Option<IfName> = bridge.map(|bridge| bridge.parse().unwrap());
+        let host: IfName = format!("veth{netns}").parse().unwrap();
+        let gateway: IpNetwork = "10.22.0.1/16".parse().unwrap();
+        world.facts.addresses = vec![(gateway, bridge.clone().unwrap_or_else(|| host.clone()))];
+        let address = IpNetwork::new(address.parse().unwrap(), 16).unwrap();
+        let seen = ObservedInterface {
+            mac: Some(Mac::for_address(address.ip())),
+            up: true,
+            mtu: 1500,
+            addresses: vec![address],
+            routes: Vec::new(),
+            default_elsewhere: Vec::new(),
+            host_end: Some(HostEnd { name: host, bridge, up: true, isolated: false }),
+        };
+        world.found.insert((inode, "eth0".parse().unwrap()), seen);
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.end();
+        }
+    }
+}
+
+/// How the runtime knows the attachment.
+pub(crate) fn key(container: &str, ifname: &str) -> AttachmentKey {
+    attachment_key("podman", container, ifname).unwrap()
+}
+
+/// The name service listens within the containers.
+pub(crate) fn within(spec: &mut NetworkSpec) {
+    spec.dns.listen = DnsListen::Container;
+}
+
+fn check_spec(netns: &str) -> CheckSpec {
+    let path = format!("/run/netns/{netns}").into();
+    CheckSpec { key: key(netns, "eth0"), netns: path, addresses: Vec::new(), mac: None, mtu: None }
+}

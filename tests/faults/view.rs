@@ -1,0 +1,100 @@
+//! What a user sees of networks and endpoints, without what is drawn at random.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use netd::engine::Snapshot;
+use netd::model::endpoint::Endpoint;
+use netd::model::network::Network;
+use netd::store::Stored;
+
+/// A network, or an endpoint: network, container, and interface.
+type Name = (String, Option<(String, String)>);
+
+/// What an object has: what was asked for, and what was assigned.
+type Content = (String, String);
+
+/// Networks and endpoints by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct View(BTreeMap<Name, Content>);
+
+impl View {
+    pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Self {
+        let networks = snapshot.desired.networks().map(|other| network(other));
+        Self(networks.chain(snapshot.desired.endpoints().map(|other| endpoint(other))).collect())
+    }
+
+    /// Endpoints of networks that no longer exist do not count.
+    pub(crate) fn of_store(stored: &Stored) -> Self {
+        let is_there = |endpoint: &&Endpoint| stored.networks.iter().any(|network| network.name == endpoint.network);
+        let endpoints = stored.endpoints.iter().filter(is_there).map(endpoint);
+        Self(stored.networks.iter().map(network).chain(endpoints).collect())
+    }
+
+    /// Why this is not the other; nothing if it is.
+    pub(crate) fn differs(&self, other: &Self) -> Vec<String> {
+        self.not_one_of(other, other)
+    }
+
+    /// Like [`Self::differs`], whichever addresses were assigned.
+    pub(crate) fn differs_in_kind(&self, other: &Self) -> Vec<String> {
+        let kind = |view: &Self| {
+            Self(view.0.iter().map(|(k, (asked, _))| (k.clone(), (asked.clone(), String::new()))).collect())
+        };
+        kind(self).differs(&kind(other))
+    }
+
+    /// The objects that are there, and neither as before nor as after; nothing if there are none.
+    pub(crate) fn not_one_of_or_gone(&self, before: &Self, after: &Self) -> Vec<String> {
+        let there = |view: &Self| {
+            Self(view.0.iter().filter(|(k, _)| self.0.contains_key(*k)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        };
+        self.not_one_of(&there(before), &there(after))
+    }
+
+    /// The objects that are neither as before nor as after; nothing if there are none.
+    pub(crate) fn not_one_of(&self, before: &Self, after: &Self) -> Vec<String> {
+        let mut names: Vec<&Name> = self.0.keys().chain(before.0.keys()).chain(after.0.keys()).collect();
+        names.sort();
+        names.dedup();
+        let wrong = names.into_iter().filter(|name| {
+            let now = self.0.get(*name);
+            now != before.0.get(*name) && now != after.0.get(*name)
+        });
+        wrong.map(|name| format!("{name:?}: {:?}, not {:?}", self.0.get(name), after.0.get(name))).collect()
+    }
+}
+
+fn network(network: &Network) -> (Name, Content) {
+    let Network { name, driver, subnets, internal, mtu, labels, dns, host_access, sticky, .. } = network;
+    let subnets: Vec<_> = subnets.iter().map(|s| (drawn(s.subnet.network()), drawn(s.gateway))).collect();
+    let asked = format!("{driver:?} {internal} {mtu} {labels:?} {dns:?} {host_access:?} {sticky}");
+    ((name.to_string(), None), (asked, format!("{subnets:?}")))
+}
+
+fn endpoint(endpoint: &Endpoint) -> (Name, Content) {
+    let Endpoint { network, container, ifname, host_ifname, aliases, publications, skipped, owner, .. } = endpoint;
+    let inode = container.netns.id.inode;
+    let asked = format!(
+        "{host_ifname} {aliases:?} {publications:?} {skipped:?} {owner:?} {inode} {:?} {:?} {}",
+        endpoint.routes,
+        endpoint.bandwidth,
+        endpoint.addresses.len()
+    );
+    let addresses: Vec<_> = endpoint.addresses.iter().map(|address| drawn(address.ip())).collect();
+    let gateways: Vec<_> = endpoint.gateways.iter().map(|gateway| drawn(*gateway)).collect();
+    let place = Some((container.name.to_string(), ifname.to_string()));
+    ((network.to_string(), place), (asked, format!("{addresses:?} {gateways:?}")))
+}
+
+/// Without the random part of a unique local address.
+fn drawn(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(six) if six.octets()[0] == 0xfd => {
+            let mut octets = six.octets();
+            octets[1..6].fill(0);
+            octets.into()
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,348 @@
+//! What the kernel must have for the networks and endpoints of a snapshot, computed without the product's `target`, and
+//! what the fake kernel has. Tests compare the two.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+use netd::engine::Snapshot;
+use netd::kernel::fake::World;
+use netd::model::address::{Family, Mac};
+use netd::model::bandwidth::Bandwidth;
+use netd::model::endpoint::Endpoint;
+use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
+use netd::model::host::step::HostPort;
+use netd::model::names::IfName;
+use netd::model::network::{DnsListen, HostAccess, Network};
+
+/// The port of the name service at gateways, as the tests configure it.
+const DNS_PORT: u16 = 53;
+/// The address of the name service within containers.
+const WITHIN: [u8; 4] = [127, 0, 0, 11];
+
+/// A veth pair: where its ends are, and what they have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Pair {
+    bridge: IfName,
+    ifname: IfName,
+    inode: u64,
+    mac: Mac,
+    mtu: u32,
+    addresses: BTreeSet<IpNetwork>,
+    routes: BTreeSet<String>,
+    isolated: bool,
+}
+
+/// The name service within a container: whether another resolver is there, and the gateways that it stands in for.
+type Within = (bool, BTreeSet<(IpAddr, IpAddr)>);
+
+/// netd's part of the kernel, by the names under which a person finds it.
+#[derive(Debug, Clone, Default)]
+struct Parts {
+    bridges: BTreeMap<IfName, (BTreeSet<IpNetwork>, u32)>,
+    pairs: BTreeMap<IfName, Pair>,
+    /// Namespace, interface, gateway, metric.
+    default_routes: BTreeSet<(u64, IfName, IpAddr, Option<u32>)>,
+    elements: BTreeSet<Element>,
+    held: BTreeSet<HostPort>,
+    /// The name server in each file.
+    files: BTreeMap<String, Option<IpAddr>>,
+    limits: BTreeMap<IfName, (Bandwidth, u32)>,
+    within: BTreeMap<u64, Within>,
+}
+
+/// The differences between what the snapshot says and what the fake kernel has, one line each; none if they match.
+pub(crate) fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
+    let (wanted, found) = (wanted(snapshot, world), found(snapshot, world));
+    let mut lines = Vec::new();
+    maps("bridge", &wanted.bridges, &found.bridges, &mut lines);
+    maps("interface", &wanted.pairs, &found.pairs, &mut lines);
+    sets("default route", &wanted.default_routes, &found.default_routes, &mut lines);
+    sets("element", &wanted.elements, &found.elements, &mut lines);
+    sets("held port", &wanted.held, &found.held, &mut lines);
+    maps("resolv.conf", &wanted.files, &found.files, &mut lines);
+    maps("limit", &wanted.limits, &found.limits, &mut lines);
+    maps("name service within", &wanted.within, &found.within, &mut lines);
+    if world.elements.is_none() {
+        lines.push("the table is missing".into());
+    }
+    if world.structure_differs {
+        lines.push("the table has another structure".into());
+    }
+    let needs = |family| snapshot.desired.networks().any(|network| !network.internal && network.has(family));
+    if (needs(Family::V4) && !world.forwarding.0) || (needs(Family::V6) && !world.forwarding.1) {
+        lines.push("forwarding is off".into());
+    }
+    for adopted in prepared(snapshot).difference(&world.prepared) {
+        lines.push(format!("{adopted} is not prepared"));
+    }
+    lines.extend(held_twice(snapshot));
+    lines
+}
+
+/// What two endpoints have at the same time although only one can.
+fn held_twice(snapshot: &Snapshot) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut lines = Vec::new();
+    for endpoint in snapshot.desired.endpoints() {
+        let addresses = endpoint.addresses.iter().map(|address| format!("address {}", address.ip()));
+        let host = [format!("host interface {}", endpoint.host_ifname)];
+        let inside = [format!("interface {} in {}", endpoint.ifname, endpoint.container.netns.id.inode)];
+        lines.extend(addresses.chain(host).chain(inside).filter(|what| !seen.insert(what.clone())));
+    }
+    for container in containers(snapshot) {
+        let ports = container.iter().flat_map(|endpoint| &endpoint.publications).flat_map(|publication| {
+            publication.host.ports().map(move |port| (publication.host_ip, publication.protocol, port))
+        });
+        let ports: BTreeSet<String> = ports.map(|port| format!("port {port:?}")).collect();
+        lines.extend(ports.into_iter().filter(|what| !seen.insert(what.clone())));
+    }
+    lines.iter().map(|what| format!("{what} is held twice")).collect()
+}
+
+fn maps<K: Ord + Debug, V: PartialEq + Debug>(
+    what: &str,
+    wanted: &BTreeMap<K, V>,
+    found: &BTreeMap<K, V>,
+    lines: &mut Vec<String>,
+) {
+    for (key, value) in wanted {
+        match found.get(key) {
+            None => lines.push(format!("{what} {key:?} is missing: {value:?}")),
+            Some(other) if other != value => lines.push(format!("{what} {key:?} is {other:?}, not {value:?}")),
+            Some(_) => {}
+        }
+    }
+    let stray = found.iter().filter(|(key, _)| !wanted.contains_key(key));
+    lines.extend(stray.map(|(key, value)| format!("{what} {key:?} belongs to nobody: {value:?}")));
+}
+
+fn sets<T: Ord + Debug>(what: &str, wanted: &BTreeSet<T>, found: &BTreeSet<T>, lines: &mut Vec<String>) {
+    lines.extend(wanted.difference(found).map(|missing| format!("{what} is missing: {missing:?}")));
+    lines.extend(found.difference(wanted).map(|stray| format!("{what} belongs to nobody: {stray:?}")));
+}
+
+/// The endpoints of each container, in the order in which they were connected.
+fn containers(snapshot: &Snapshot) -> Vec<Vec<Arc<Endpoint>>> {
+    let mut containers: BTreeMap<_, Vec<Arc<Endpoint>>> = BTreeMap::new();
+    for endpoint in snapshot.desired.endpoints() {
+        containers.entry(endpoint.container.id.clone()).or_default().push(endpoint.clone());
+    }
+    containers.values_mut().for_each(|endpoints| endpoints.sort_by_key(|endpoint| endpoint.sequence));
+    containers.into_values().collect()
+}
+
+fn network_of<'a>(snapshot: &'a Snapshot, endpoint: &Endpoint) -> &'a Network {
+    snapshot.desired.network(&endpoint.network).expect("an endpoint is on a network")
+}
+
+fn wanted(snapshot: &Snapshot, world: &World) -> Parts {
+    let mut parts = Parts::default();
+    for network in snapshot.desired.networks() {
+        if let Some(bridge) = network.own_bridge() {
+            let gateways = network.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway));
+            let gateways = gateways.filter(|_| !bridge.isolated).collect();
+            parts.bridges.insert(bridge.name.clone(), (gateways, network.mtu));
+        }
+        parts.elements.extend(elements_of_network(network));
+    }
+    for endpoints in containers(snapshot) {
+        endpoints.iter().for_each(|endpoint| add_interface(snapshot, endpoint, &mut parts));
+        add_routes(snapshot, &endpoints, &mut parts);
+        add_ports(&endpoints, &mut parts);
+        add_names(snapshot, world, &endpoints, &mut parts);
+    }
+    parts
+}
+
+fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
+    let network = network_of(snapshot, endpoint);
+    if let Some(bandwidth) = endpoint.bandwidth {
+        parts.limits.insert(endpoint.host_ifname.clone(), (bandwidth, network.mtu));
+    }
+    let Some(bridge) = network.own_bridge() else {
+        if network.bridge().is_none() {
+            parts.elements.insert(Element::Direct(endpoint.host_ifname.clone()));
+        }
+        return;
+    };
+    let pair = Pair {
+        bridge: bridge.name.clone(),
+        ifname: endpoint.ifname.clone(),
+        inode: endpoint.container.netns.id.inode,
+        mac: endpoint.mac,
+        mtu: network.mtu,
+        addresses: endpoint.addresses.iter().copied().collect(),
+        routes: endpoint.routes.iter().map(|route| format!("{route:?}")).collect(),
+        isolated: !bridge.icc,
+    };
+    parts.pairs.insert(endpoint.host_ifname.clone(), pair);
+}
+
+/// The first endpoint that leads out, for each address family.
+fn ways_out(endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = (bool, &Arc<Endpoint>, IpAddr)> {
+    [true, false].into_iter().filter_map(|v4| {
+        let gateway = |endpoint: &Endpoint| endpoint.gateways.iter().copied().find(|gateway| gateway.is_ipv4() == v4);
+        let endpoint = endpoints.iter().find(|endpoint| gateway(endpoint).is_some())?;
+        Some((v4, endpoint, gateway(endpoint)?))
+    })
+}
+
+/// Default routes over interfaces of other programs are theirs to set.
+fn add_routes(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
+    for (_, endpoint, gateway) in ways_out(endpoints) {
+        if network_of(snapshot, endpoint).own_bridge().is_some() {
+            // Behind the routes of the engine that made the container.
+            let metric = (endpoint.container.of_engine && endpoint.owner.is_none()).then_some(2048);
+            let inode = endpoint.container.netns.id.inode;
+            parts.default_routes.insert((inode, endpoint.ifname.clone(), gateway, metric));
+        }
+    }
+}
+
+/// Ports lead to the address beside the default route. Those that a person asked for are held.
+fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
+    for (v4, to, _) in ways_out(endpoints) {
+        let Some(to) = to.addresses.iter().map(IpNetwork::ip).find(|ip| ip.is_ipv4() == v4) else { continue };
+        for endpoint in endpoints {
+            let of_family = |ip: &IpAddr| ip.is_ipv4() == v4;
+            for publication in endpoint.publications.iter().filter(|p| p.host_ip.as_ref().is_none_or(of_family)) {
+                let everywhere: IpAddr = if v4 { [0; 4].into() } else { [0; 16].into() };
+                let only = publication.host_ip.filter(|ip| !ip.is_unspecified());
+                let (host, inner) = (publication.host, publication.container);
+                if host == inner && host.count() > 1 {
+                    let range = PublishedRange { host_ip: only, protocol: publication.protocol, ports: host, to };
+                    parts.elements.insert(Element::PublishRange(range));
+                }
+                for (port, to_port) in host.ports().zip(inner.ports()) {
+                    let protocol = publication.protocol;
+                    if host != inner || host.count() == 1 {
+                        let one = Published { host_ip: only, protocol, port, to, to_port };
+                        parts.elements.insert(Element::Publish(one));
+                    }
+                    if endpoint.owner.is_none() {
+                        parts.held.insert(HostPort { address: only.unwrap_or(everywhere), protocol, port });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where the container's names are answered, and what its resolv.conf says.
+fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
+    let container = &endpoints[0].container;
+    let inode = container.netns.id.inode;
+    let at_gateway = |network: &Network| network.own_bridge().is_none_or(|bridge| !bridge.isolated);
+    let asks_within = |endpoint: &Arc<Endpoint>| {
+        let network = network_of(snapshot, endpoint);
+        let blocked = snapshot.gateway_blocked.contains(&network.name) && network.dns.listen == DnsListen::Auto;
+        let isolated = !at_gateway(network) && network.dns.listen != DnsListen::Container;
+        network.dns.listen == DnsListen::Container || blocked || isolated
+    };
+    let leaves_choice = |endpoint: &Arc<Endpoint>| network_of(snapshot, endpoint).dns.listen == DnsListen::Auto;
+    let within = endpoints.iter().any(asks_within);
+    let beside = world.resolvers.contains(&inode) && (container.of_engine || within);
+    let gateways = |endpoint: &Arc<Endpoint>| {
+        let network = network_of(snapshot, endpoint);
+        let of = |ip: IpAddr| network.subnets.iter().find(|s| s.subnet.contains(ip)).map(|s| (ip, s.gateway));
+        endpoint.addresses.iter().filter_map(|address| of(address.ip())).collect::<Vec<_>>()
+    };
+    if within || (beside && endpoints.iter().any(leaves_choice)) {
+        let reachable = endpoints.iter().filter(|e| !beside && at_gateway(network_of(snapshot, e)));
+        parts.within.insert(inode, (beside, reachable.flat_map(gateways).collect()));
+    }
+    if let Ok(name) = container.netns.path.strip_prefix("/run/netns") {
+        let at_gateways = endpoints.iter().map(gateways).find(|gateways| !gateways.is_empty()).unwrap_or_default();
+        let first = at_gateways.iter().map(|(_, gateway)| *gateway).min_by_key(IpAddr::is_ipv6);
+        let server = if within { Some(IpAddr::from(WITHIN)) } else { first };
+        parts.files.insert(name.display().to_string(), server);
+    }
+}
+
+fn elements_of_network(network: &Network) -> BTreeSet<Element> {
+    let mut elements = BTreeSet::new();
+    let isolated = network.own_bridge().is_some_and(|own| own.isolated);
+    if let Some(bridge) = network.bridge().cloned() {
+        let access = network.host_access;
+        let on_condition = [
+            (true, Element::Bridge(bridge.clone())),
+            (network.internal, Element::Internal(bridge.clone())),
+            (access != HostAccess::All, Element::HostClosed(bridge.clone())),
+            (access == HostAccess::None, Element::PortsClosed(bridge.clone())),
+            (isolated, Element::Isolated(bridge.clone())),
+            (network.icc(), Element::Allowed(bridge.clone(), bridge)),
+        ];
+        elements.extend(on_condition.into_iter().filter(|(on, _)| *on).map(|(_, element)| element));
+    }
+    for subnet in &network.subnets {
+        if !network.internal {
+            elements.insert(Element::Hairpin(subnet.subnet));
+        }
+        if !network.internal && network.masquerade() {
+            elements.insert(Element::Masquerade(subnet.subnet));
+        }
+        if !isolated {
+            let server = NameServer { gateway: subnet.gateway, port: DNS_PORT };
+            elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
+        }
+    }
+    elements
+}
+
+/// The interfaces of other programs that must be prepared for published ports.
+fn prepared(snapshot: &Snapshot) -> BTreeSet<IfName> {
+    let adopted = snapshot.desired.endpoints().filter_map(|endpoint| {
+        let network = network_of(snapshot, endpoint);
+        let of_other = network.own_bridge().is_none();
+        of_other.then(|| network.bridge().unwrap_or(&endpoint.host_ifname).clone())
+    });
+    adopted.collect()
+}
+
+fn found(snapshot: &Snapshot, world: &World) -> Parts {
+    let pair = |link: &netd::model::host::step::EndpointLink| Pair {
+        bridge: link.bridge.clone(),
+        ifname: link.ifname.clone(),
+        inode: link.netns.id.inode,
+        mac: link.mac,
+        mtu: link.mtu,
+        addresses: link.addresses.iter().copied().collect(),
+        routes: link.routes.iter().map(|route| format!("{route:?}")).collect(),
+        isolated: link.isolated,
+    };
+    let own = |inode: u64, ifname: &IfName| {
+        let same = |e: &&Arc<Endpoint>| e.container.netns.id.inode == inode && e.ifname == *ifname;
+        let mut links = world.links.values();
+        let left = links.any(|link| link.netns.id.inode == inode && link.ifname == *ifname);
+        let of_netd = |e: &Arc<Endpoint>| network_of(snapshot, e).own_bridge().is_some();
+        left || snapshot.desired.endpoints().find(same).is_some_and(of_netd)
+    };
+    let routes = world.routes.iter().flat_map(|(inode, routes)| {
+        routes.iter().map(|route| (*inode, route.ifname.clone(), route.gateway, route.metric))
+    });
+    let server = |content: &String| {
+        let line = content.lines().find_map(|line| line.strip_prefix("nameserver "))?;
+        line.parse().ok()
+    };
+    Parts {
+        bridges: world
+            .bridges
+            .values()
+            .map(|bridge| (bridge.name.clone(), (bridge.addresses.iter().copied().collect(), bridge.mtu)))
+            .collect(),
+        pairs: world.links.values().map(|link| (link.host_ifname.clone(), pair(link))).collect(),
+        default_routes: routes.filter(|(inode, ifname, ..)| own(*inode, ifname)).collect(),
+        elements: world.elements.clone().unwrap_or_default(),
+        held: world.held.clone(),
+        files: world.resolv.iter().map(|(name, content)| (name.clone(), server(content))).collect(),
+        limits: world.shapings.iter().map(|(name, shaping)| (name.clone(), (shaping.bandwidth, shaping.mtu))).collect(),
+        within: world
+            .inside
+            .iter()
+            .map(|(inode, inside)| (*inode, (inside.beside, inside.gateways.iter().copied().collect())))
+            .collect(),
+    }
+}
