@@ -38,3 +38,25 @@ fn a_repair_that_cannot_see_the_kernel_is_a_problem() {
     lab.connect("net1", "web", &["4000:80"]).unwrap_err();
     assert!(problems(&lab)[0].contains("cannot see the host's network"), "{:?}", problems(&lab));
 }
+
+/// It was recorded as well, and not shown until something else changed.
+#[test]
+fn an_interface_that_cannot_be_made_again_is_a_problem() {
+    let lab = lab(web_on_two_networks);
+    lab.delete_link("ndv-web-net2");
+    lab.world().faults = Faults::call_of("Attach", 0);
+    lab.emit(&KernelEvent::LinkGone("ndv-web-net2".parse().unwrap()));
+    assert!(problems(&lab)[0].contains("could not be put right"), "{:?}", problems(&lab));
+}
+
+/// Nobody waits for this answer, and the container stayed without word.
+#[test]
+fn a_container_that_has_ended_and_cannot_be_released_is_a_problem() {
+    let lab = lab(web_on_two_networks);
+    lab.fake.delete_namespace("web");
+    lab.store.set_fault(Some((0, Fault::Fails)));
+    lab.emit(&KernelEvent::LinkGone("ndv-web-net1".parse().unwrap()));
+    assert!(problems(&lab)[0].contains("cannot release container"), "{:?}", problems(&lab));
+    lab.emit(&KernelEvent::Changed);
+    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
+}

@@ -95,7 +95,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
                         && !self.kernel.has_link(&ifname)
                         && !batch.has(&key)
-                        && !self.reattach(&key, "it was deleted")
+                        && !self.make_again(&key)
                     {
                         batch.add(Removal::because_gone(key));
                     }
@@ -106,7 +106,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 _ => {}
             }
         }
-        let result = self.disconnect(&batch.removals).map_err(Arc::new);
+        let result = self.disconnect_or_tell(&batch.removals).map_err(Arc::new);
         batch.reply(&result);
     }
 
@@ -125,6 +125,25 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 found.into_iter().for_each(|key| batch.add(Removal::requested(key)));
             }
         }
+    }
+
+    /// Makes a deleted interface again, and shows a problem if that fails. Returns false if its container has ended.
+    fn make_again(&mut self, key: &EndpointKey) -> bool {
+        let stays = self.reattach(key, "it was deleted");
+        self.publish();
+        stays
+    }
+
+    /// Nobody waits for the release of a container that has ended: if it fails, that is a problem.
+    fn disconnect_or_tell(&mut self, removals: &[Removal]) -> Result<Vec<Arc<Endpoint>>, Error> {
+        let gone = self.disconnect(removals);
+        let unasked = removals.iter().find(|removal| removal.cause == Cause::Gone);
+        if let (Err(error), Some(Removal { key, .. })) = (&gone, unasked) {
+            let why = format!("cannot release container {}, which is gone: {error}", key.container);
+            self.problem("disconnect", why);
+            self.publish();
+        }
+        gone
     }
 
     /// Whether the event reports the loss of something that several interfaces, or only a part of one, depend on.
