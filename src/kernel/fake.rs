@@ -220,10 +220,8 @@ impl Kernel for Fake {
         Ok(world.interface(netns.id.inode, ifname))
     }
 
-    fn forgotten_files(&mut self) -> Vec<String> {
-        let Ok(world) = self.call("forgotten_files", None) else { return Vec::new() };
-        let gone = |name: &&String| !world.namespaces.contains_key(&Path::new("/run/netns").join(name));
-        world.resolv.keys().filter(gone).cloned().collect()
+    fn written_files(&mut self) -> Vec<String> {
+        self.call("written_files", None).map(|world| world.resolv.keys().cloned().collect()).unwrap_or_default()
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {

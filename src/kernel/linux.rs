@@ -103,8 +103,8 @@ impl Kernel for Linux {
         inspect::interface(&mut self.netlink, netns, ifname)
     }
 
-    fn forgotten_files(&mut self) -> Vec<String> {
-        self.files.forgotten()
+    fn written_files(&mut self) -> Vec<String> {
+        self.files.written()
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {

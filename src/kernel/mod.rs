@@ -159,8 +159,9 @@ pub trait Kernel: Send + 'static {
     /// namespace no longer exists.
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError>;
 
-    /// Names of namespaces that no longer exist but still have netd's resolv.conf.
-    fn forgotten_files(&mut self) -> Vec<String>;
+    /// Names of namespaces with a resolv.conf that this daemon wrote; of those that no longer exist, also if another
+    /// netd wrote it. Empty if they cannot be read.
+    fn written_files(&mut self) -> Vec<String>;
 
     /// Describes how the limits of an interface differ from the target; `None` if they match.
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError>;

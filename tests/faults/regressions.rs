@@ -60,3 +60,22 @@ fn a_container_that_has_ended_and_cannot_be_released_is_a_problem() {
     lab.emit(&KernelEvent::Changed);
     assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
 }
+
+/// Its namespace lives on, so the file was nobody's for good, and named a server that is gone.
+#[test]
+fn the_resolv_conf_of_a_disconnected_container_goes_with_the_next_repair() {
+    let mut killed = lab(net1);
+    killed.connect("net1", "web", &[]).unwrap();
+    killed.store.set_fault(Some((0, Fault::DiesAfter)));
+    killed.disconnect("net1", "web").unwrap_err();
+    killed.restart();
+    assert!(killed.world().resolv.is_empty(), "the daemon was killed");
+    let failed = lab(net1);
+    failed.connect("net1", "web", &[]).unwrap();
+    failed.world().faults = Faults::call_of("Resolv", 0).for_good();
+    let error = failed.disconnect("net1", "web").unwrap_err().to_string();
+    assert!(error.contains("Resolv"), "{error}");
+    failed.world().faults = Faults::default();
+    failed.emit(&KernelEvent::Changed);
+    assert!(failed.world().resolv.is_empty(), "it could not be removed");
+}

@@ -203,8 +203,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_files(&mut self) {
-        let forgotten = if self.initial_sync { self.kernel.forgotten_files() } else { Vec::new() };
-        for netns in forgotten {
+        let of_container = |netns: &String| {
+            self.state.desired.containers().any(|attached| attached.container.netns.name() == Some(netns))
+        };
+        let written = self.kernel.written_files();
+        for netns in written.into_iter().filter(|netns| !of_container(netns)).collect::<Vec<_>>() {
             let what = format!("resolv.conf of {netns} was left behind");
             self.repair(&Step::Resolv { netns, before: None, now: None }, &what);
         }

@@ -110,17 +110,22 @@ impl Files {
         }
     }
 
-    /// The names whose file a netd wrote but whose namespace no longer exists: a daemon that is killed while
-    /// disconnecting leaves them. Files for existing namespaces may be another daemon's.
-    pub fn forgotten(&self) -> Vec<String> {
+    /// The names whose file this daemon wrote, and those whose file any netd wrote but whose namespace no longer exists:
+    /// a daemon that is killed while disconnecting leaves both. Unsigned files for existing namespaces may be another
+    /// daemon's.
+    pub fn written(&self) -> Vec<String> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
         let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let Ok(root) = Folder::open(&self.root) else { return Vec::new() };
-        let of_netd = |name: &String| {
+        let is_ours = |name: &String| {
             let whose = root.sub(name).and_then(|folder| self.whose(&folder, name));
-            whose.is_ok_and(|whose| !matches!(whose, Whose::Nobody | Whose::Stranger))
+            whose.is_ok_and(|whose| match whose {
+                Whose::Nobody | Whose::Stranger => false,
+                Whose::Own => true,
+                Whose::Unsigned(_) | Whose::Other(_) | Whose::Void => !self.is_there(name),
+            })
         };
-        names.filter(|name| !self.is_there(name)).filter(of_netd).collect()
+        names.filter(is_ours).collect()
     }
 
     fn make_root(&self) -> io::Result<Folder> {

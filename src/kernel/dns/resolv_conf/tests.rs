@@ -122,7 +122,7 @@ fn files_of_earlier_releases_are_taken_over_and_removed_by_whom_they_describe() 
 }
 
 #[test]
-fn files_of_namespaces_that_are_gone_are_found() {
+fn own_files_and_those_of_namespaces_that_are_gone_are_found() {
     let world = World::new(&["there", "gone"]);
     let mut files = world.files("a");
     for name in ["there", "gone"] {
@@ -130,12 +130,14 @@ fn files_of_namespaces_that_are_gone_are_found() {
     }
     fs::remove_file(world.0.path().join("run/gone")).unwrap();
     world.write("theirs", "nameserver 192.0.2.1\n");
-    for instance in ["a", "b"] {
-        assert_eq!(world.files(instance).forgotten(), ["gone"]);
+    for (instance, names) in [("a", vec!["gone", "there"]), ("b", vec!["gone"])] {
+        let mut written = world.files(instance).written();
+        written.sort();
+        assert_eq!(written, names);
     }
     world.files("b").apply("gone", None, None).unwrap();
     assert_eq!(world.read("gone"), None);
-    assert!(Files::new(world.0.path().join("none"), world.0.path(), "boot").forgotten().is_empty());
+    assert!(Files::new(world.0.path().join("none"), world.0.path(), "boot").written().is_empty());
 }
 
 #[test]
