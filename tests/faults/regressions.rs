@@ -79,3 +79,15 @@ fn the_resolv_conf_of_a_disconnected_container_goes_with_the_next_repair() {
     failed.emit(&KernelEvent::Changed);
     assert!(failed.world().resolv.is_empty(), "it could not be removed");
 }
+
+/// Ports on 127.0.0.1 led nowhere, and asking again did not help.
+#[test]
+fn an_adopted_interface_that_a_killed_daemon_had_not_prepared_is_prepared_by_the_next_start() {
+    let mut lab = lab(|lab| lab.make_found("pod1", "10.22.0.5", Some("cni0")));
+    lab.store.set_fault(Some((1, Fault::DiesAfter)));
+    let found = json!({"interface": "found", "ports": ["127.0.0.1:4000:80"],
+        "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
+    lab.attach("found", "pod1", &found).unwrap_err();
+    lab.restart();
+    assert_eq!((lab.snapshot().desired.counts().2, lab.differences()), (1, vec![]));
+}

@@ -42,6 +42,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn stands(&mut self, network: &Network, endpoint: &Endpoint) -> bool {
         let all = self.state.endpoints_of(&endpoint.container.id);
         let Some(link) = target::endpoint_link(network, endpoint, &all) else {
+            self.prepare_adopted(network, endpoint);
             return self.kernel.netns_alive(&endpoint.container.netns);
         };
         match self.inspect(network, endpoint) {
@@ -58,6 +59,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 self.problem(&format!("inside {}", endpoint.host_ifname), error.to_string());
                 true
             }
+        }
+    }
+
+    /// Prepares an interface of another program, which may have made it anew, or which a killed daemon had not prepared.
+    fn prepare_adopted(&mut self, network: &Network, endpoint: &Endpoint) {
+        let Some(name) = target::adopted_link(network, endpoint).cloned() else { return };
+        if let Err(error) = self.kernel.apply(&Step::Adopt(name.clone())) {
+            self.problem(&format!("prepare {name}"), format!("cannot prepare {name} for published ports: {error}"));
         }
     }
 }
