@@ -44,6 +44,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if errors.is_empty() {
             return Ok(());
         }
+        self.look_inside = true;
         self.reconcile();
         if self.problems.is_empty() {
             return Ok(());
@@ -58,6 +59,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// If undoing failed too, a reconcile repairs what is left.
     pub(crate) fn after_undo(&mut self, undo: &[KernelError]) {
         if !undo.is_empty() {
+            self.look_inside = true;
             self.reconcile();
         }
     }

@@ -176,6 +176,7 @@ pub fn start<K: Kernel, S: Store>(
         problems: Default::default(),
         previous_problems: Default::default(),
         initial_sync: true,
+        look_inside: true,
         search: Vec::new(),
         revision: 0,
     };

@@ -53,6 +53,9 @@ pub(crate) struct Worker<K, S> {
     pub(super) previous_problems: BTreeMap<String, String>,
     /// True until the first reconcile is done: netd was not notified of what disappeared while no daemon ran.
     pub(super) initial_sync: bool,
+    /// Whether interfaces may lack something within their containers: the next reconcile looks into all of them. True
+    /// at the start, and after a step there failed.
+    pub(super) look_inside: bool,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }

@@ -91,3 +91,28 @@ fn an_adopted_interface_that_a_killed_daemon_had_not_prepared_is_prepared_by_the
     lab.restart();
     assert_eq!((lab.snapshot().desired.counts().2, lab.differences()), (1, vec![]));
 }
+
+/// The disconnect answered that all was well, and the container had no way out until the next start.
+#[test]
+fn a_default_route_that_could_not_be_moved_is_moved_by_a_repair() {
+    let lab = lab(web_on_two_networks);
+    lab.world().faults = Faults::call_of("DefaultRoutes", 0).for_good();
+    let _ = lab.disconnect("net1", "web");
+    assert_eq!(lab.differences(), Vec::<String>::new());
+}
+
+/// The problem vanished with the next repair, and the interface stayed without addresses.
+#[test]
+fn what_a_start_could_not_repair_within_a_container_is_tried_by_the_next_repair() {
+    let mut lab = lab(web_on_two_networks);
+    lab.end();
+    lab.world().links.values_mut().for_each(|link| link.addresses.clear());
+    lab.world().faults = Faults::call_of("Address", 0).for_good();
+    lab.start().unwrap();
+    assert_eq!(problems(&lab).len(), 2);
+    lab.emit(&KernelEvent::Changed);
+    assert_eq!(problems(&lab).len(), 2, "as long as it fails");
+    lab.world().faults = Faults::default();
+    lab.emit(&KernelEvent::Changed);
+    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
+}

@@ -48,15 +48,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match self.inspect(network, endpoint) {
             Ok(Condition::Right) => true,
             Ok(Condition::Lacks(what)) => {
-                self.repair(
-                    &Step::Address(Box::new(link)),
-                    &format!("{} on {}: {what}", link_of(endpoint), network.name),
-                );
+                let what = format!("{} on {}: {what}", link_of(endpoint), network.name);
+                if !self.repair(&Step::Address(Box::new(link)), &what) {
+                    self.look_inside = true;
+                }
                 true
             }
             Ok(Condition::Broken) | Err(KernelError::NoNetns { .. }) => false,
             Err(error) => {
                 self.problem(&format!("inside {}", endpoint.host_ifname), error.to_string());
+                self.look_inside = true;
                 true
             }
         }

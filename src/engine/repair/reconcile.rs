@@ -44,10 +44,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             .filter(retained)
             .map(|(subject, text)| (subject.clone(), text.clone()))
             .collect();
+        let look_inside = std::mem::take(&mut self.look_inside);
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
         let rebuilt = self.repair_bridges(&observed);
-        self.repair_links(&observed, &rebuilt);
+        self.repair_links(&observed, &rebuilt, look_inside);
         self.open_and_close();
         self.serve_all_inside();
         self.repair_elements(&observed);
@@ -77,7 +78,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
                 _ => continue,
             };
-            self.repair(&step, &format!("stray interface {name}"));
+            if !self.repair(&step, &format!("stray interface {name}")) {
+                // Its default route may stand in the way of another one.
+                self.look_inside = true;
+            }
         }
     }
 
@@ -95,7 +99,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         rebuilt
     }
 
-    fn repair_links(&mut self, observed: &Observed, rebuilt: &BTreeSet<IfName>) {
+    fn repair_links(&mut self, observed: &Observed, rebuilt: &BTreeSet<IfName>, look_inside: bool) {
         let endpoints: Vec<Arc<Endpoint>> = self.state.desired.endpoints().cloned().collect();
         let mut gone = Vec::new();
         for endpoint in endpoints {
@@ -113,7 +117,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 }
             };
             // The kernel removes the interfaces of a deleted namespace with a delay: they may still exist.
-            let stands = |worker: &mut Self| !worker.initial_sync || worker.stands(&network, &endpoint);
+            let stands = |worker: &mut Self| !look_inside || worker.stands(&network, &endpoint);
             if drift.is_none() && !self.is_kept_for_nothing(&endpoint.container.id) && stands(self) {
                 self.repair_limits(&network, &endpoint);
                 continue;
@@ -139,7 +143,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(link) = target::endpoint_link(&network, &endpoint, &all) else { return true };
         let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
         let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
-        self.repair(&Step::Attach(Box::new(link)), &format!("{what}: {drift}"));
+        if !self.repair(&Step::Attach(Box::new(link)), &format!("{what}: {drift}")) {
+            self.look_inside = true;
+        }
         self.repair_limits(&network, &endpoint);
         true
     }
@@ -228,13 +234,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    pub(crate) fn repair(&mut self, step: &Step, what: &str) {
+    /// Returns whether the step was applied.
+    pub(crate) fn repair(&mut self, step: &Step, what: &str) -> bool {
         match self.kernel.apply(step) {
             // A first start without networks repairs nothing: it creates the table.
             Ok(()) if self.initial_sync && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
             Ok(()) => self.repaired(what),
-            Err(error) => self.problem(what, format!("{what}, and could not be put right: {error}")),
+            Err(error) => {
+                self.problem(what, format!("{what}, and could not be put right: {error}"));
+                return false;
+            }
         }
+        true
     }
 
     pub(crate) fn repaired(&self, what: &str) {
