@@ -116,3 +116,18 @@ fn what_a_start_could_not_repair_within_a_container_is_tried_by_the_next_repair(
     lab.emit(&KernelEvent::Changed);
     assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
 }
+
+/// The address was free for netd, and in use in the container.
+#[test]
+fn an_address_that_could_not_be_taken_back_goes_with_the_next_repair() {
+    let lab = lab(net1);
+    lab.attach("net1", "pod1", &json!({"interface": "unaddressed"})).unwrap();
+    let given = json!({"interface": "given", "addresses": [{"address": "10.0.0.5"}]});
+    // The first step succeeds, the third fails, and the undoing of the first.
+    lab.world().faults = Faults::call(2).for_good();
+    lab.attach("net1", "pod1", &given).unwrap_err();
+    lab.world().faults = Faults::default();
+    assert_ne!(lab.differences(), Vec::<String>::new());
+    lab.emit(&KernelEvent::Changed);
+    assert_eq!(lab.differences(), Vec::<String>::new());
+}

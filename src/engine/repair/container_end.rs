@@ -31,6 +31,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // A daemon that was killed while creating the interface leaves it like this.
             return Ok(Condition::Broken);
         }
+        if !self.initial_sync && endpoint.addresses.is_empty() && !observed.addresses.is_empty() {
+            // netd gave it addresses for a command that failed, and could not take them away.
+            return Ok(Condition::Broken);
+        }
         let all = self.state.endpoints_of(&endpoint.container.id);
         let lost =
             drift::addresses(endpoint, &[], &observed).or_else(|| drift::routes(network, endpoint, &all, &observed));
