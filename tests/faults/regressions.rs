@@ -131,3 +131,20 @@ fn an_address_that_could_not_be_taken_back_goes_with_the_next_repair() {
     lab.emit(&KernelEvent::Changed);
     assert_eq!(lab.differences(), Vec::<String>::new());
 }
+
+/// The next network was given the prefix, but the store never.
+#[test]
+fn a_prefix_of_a_network_that_could_not_be_stored_is_drawn_again() {
+    let mut lab = Lab::new();
+    let six = |lab: &Lab, name: &str| {
+        let snapshot = lab.snapshot();
+        let network = snapshot.desired.network(&name.parse().unwrap()).unwrap();
+        network.subnets[1].subnet.to_string()[..14].to_owned()
+    };
+    lab.store.set_fault(Some((0, Fault::Fails)));
+    lab.create("net1", |spec| spec.ipv6 = true).unwrap_err();
+    lab.create("net2", |spec| spec.ipv6 = true).unwrap();
+    lab.restart();
+    lab.create("net3", |spec| spec.ipv6 = true).unwrap();
+    assert_eq!(six(&lab, "net2"), six(&lab, "net3"), "one prefix for the host");
+}
