@@ -153,6 +153,13 @@ pub fn start<K: Kernel, S: Store>(
 ) -> Result<Engine, Error> {
     let stored = store.load()?;
     state::instance::sign(&mut kernel, &mut store, &stored);
+    let stale = State::stale_records(&stored);
+    if !stale.is_empty()
+        && let Err(error) = store.commit(&stale)
+    {
+        // They are left out, and the next start tries again.
+        tracing::warn!("records of networks that no longer exist stay in the store: {error}");
+    }
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
     let (events, _) = broadcast::channel(EVENTS);

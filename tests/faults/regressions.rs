@@ -148,3 +148,15 @@ fn a_prefix_of_a_network_that_could_not_be_stored_is_drawn_again() {
     lab.create("net3", |spec| spec.ipv6 = true).unwrap();
     assert_eq!(six(&lab, "net2"), six(&lab, "net3"), "one prefix for the host");
 }
+
+#[test]
+fn records_of_a_network_that_no_longer_exists_go_with_the_next_start() {
+    let mut lab = lab(net1);
+    lab.connect("net1", "web", &[]).unwrap();
+    lab.disconnect("net1", "web").unwrap();
+    lab.store.set_fault(Some((0, Fault::DiesAfter)));
+    lab.remove("net1").unwrap_err();
+    assert_eq!(lab.store.stored().released.len(), 1);
+    lab.restart();
+    assert_eq!(lab.store.stored().released.len(), 0);
+}

@@ -86,6 +86,16 @@ impl State {
         state
     }
 
+    /// The deletion of all records of networks that no longer exist: a daemon that was killed while removing a network
+    /// leaves them.
+    pub(crate) fn stale_records(stored: &Stored) -> Vec<Record> {
+        let is_gone = |name: &NetworkName| !stored.networks.iter().any(|network| network.name == *name);
+        let endpoints = stored.endpoints.iter().filter(|endpoint| is_gone(&endpoint.network));
+        let released = stored.released.iter().filter(|(network, ..)| is_gone(network));
+        let released = released.map(|(network, address, _)| Record::DeleteReleased(network.clone(), *address));
+        endpoints.map(|endpoint| Record::DeleteEndpoint(endpoint.key())).chain(released).collect()
+    }
+
     /// Makes an endpoint's addresses sticky for the next container of its name, if the network has the option; returns
     /// the new records. A container whose only name is its id never returns.
     pub(crate) fn keep_addresses(&mut self, endpoint: &Endpoint) -> Vec<Record> {
