@@ -160,3 +160,24 @@ fn records_of_a_network_that_no_longer_exists_go_with_the_next_start() {
     lab.restart();
     assert_eq!(lab.store.stored().released.len(), 0);
 }
+
+/// The problem was about a gateway, or a container, that no longer existed, and stayed until the next start.
+#[test]
+fn a_problem_of_the_name_service_ends_with_its_network_or_container() {
+    let lab = Lab::new();
+    lab.world().faults = Faults::call_of("dns_sockets", 0);
+    net1_without_name_service(&lab);
+    lab.remove("net1").unwrap();
+    assert_eq!(problems(&lab), Vec::<String>::new());
+    lab.create("net2", within).unwrap();
+    lab.world().faults = Faults::call_of("open_inside", 0);
+    lab.attach("net2", "pod1", &json!({})).unwrap();
+    assert_eq!(problems(&lab).len(), 1);
+    lab.detach(key("pod1", "eth0")).unwrap();
+    assert_eq!(problems(&lab), Vec::<String>::new());
+}
+
+fn net1_without_name_service(lab: &Lab) {
+    lab.create("net1", |_| {}).unwrap();
+    assert_eq!(problems(lab).len(), 1);
+}

@@ -180,7 +180,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let keys: Vec<EndpointKey> = gone.iter().map(|(endpoint, _)| endpoint.key()).collect();
         let transaction = transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all));
         self.commit(&transaction.records)?;
+        // From now on the name is gone.
         self.publish();
+        let problems = self.problems.clone();
         let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
         containers.into_iter().for_each(|id| self.serve_inside(id));
         let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
@@ -194,6 +196,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         if strayed {
             self.reconcile();
+        } else if self.problems != problems {
+            self.publish();
         }
         self.finish(errors).map(|()| gone.into_iter().map(|(endpoint, _)| endpoint).collect())
     }

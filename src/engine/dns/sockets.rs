@@ -53,9 +53,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.dns_listeners.keys().filter(|address| !wants.contains(address)).copied().collect();
         for address in stale {
             self.dns_listeners.remove(&address);
-            self.problems.remove(&format!("dns {address}"));
             self.close(address);
         }
+        // Also of gateways at which no socket could be opened.
+        let is_stale = |subject: &String| {
+            let address = subject.strip_prefix("dns ").and_then(|address| address.parse().ok());
+            address.is_some_and(|address: IpAddr| !wants.contains(&address))
+        };
+        self.problems.retain(|subject, _| !is_stale(subject));
         for address in wants {
             if self.dns_listeners.contains_key(&address) {
                 continue;
@@ -85,7 +90,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let wants = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
         let there = self.in_container.get(id).cloned();
         let outcome = match (there, wants) {
-            (None, None) => return,
+            (None, None) => Ok(()),
             (Some((there, _)), Some(wants)) if there == wants => return,
             (Some((there, port)), Some(wants)) if there.netns == wants.netns && there.beside == wants.beside => self
                 .kernel
