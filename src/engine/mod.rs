@@ -177,6 +177,7 @@ pub fn start<K: Kernel, S: Store>(
         listening: to_listener,
         dns_listeners: Default::default(),
         in_container: Default::default(),
+        redirected: Default::default(),
         resolvers: Default::default(),
         reached: Default::default(),
         foreign: Default::default(),

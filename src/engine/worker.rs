@@ -19,7 +19,7 @@ use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
-use crate::model::endpoint::Endpoint;
+use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
@@ -41,6 +41,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) dns_listeners: BTreeMap<IpAddr, u16>,
     /// Containers within which the name service has sockets, and their port.
     pub(super) in_container: BTreeMap<ContainerId, (Inside, u16)>,
+    /// Containers whose questions may still be redirected to sockets that are closed, with their namespaces.
+    pub(super) redirected: BTreeMap<ContainerId, Netns>,
     /// Containers in which another resolver was found at 127.0.0.11; engines do not remove theirs.
     pub(super) resolvers: BTreeSet<ContainerId>,
     /// Networks from which a container has reached the name service at its gateway since the last firewall change.

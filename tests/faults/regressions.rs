@@ -161,6 +161,32 @@ fn records_of_a_network_that_no_longer_exists_go_with_the_next_start() {
     assert_eq!(lab.store.stored().released.len(), 0);
 }
 
+/// The container's questions were redirected to a socket that was closed: it had no names at all.
+#[test]
+fn a_redirection_that_a_killed_daemon_left_goes_with_the_next_start() {
+    let mut lab = lab(net1);
+    lab.create("net2", within).unwrap();
+    lab.connect("net1", "web", &[]).unwrap();
+    lab.connect("net2", "web", &[]).unwrap();
+    lab.store.set_fault(Some((0, Fault::DiesAfter)));
+    lab.disconnect("net2", "web").unwrap_err();
+    lab.restart();
+    assert!(lab.world().inside.is_empty());
+}
+
+#[test]
+fn a_redirection_that_cannot_be_removed_is_a_problem_and_goes_with_the_next_repair() {
+    let lab = lab(net1);
+    lab.create("net2", within).unwrap();
+    lab.connect("net1", "web", &[]).unwrap();
+    lab.connect("net2", "web", &[]).unwrap();
+    lab.world().faults = Faults::call_of("leave_inside", 0);
+    lab.disconnect("net2", "web").unwrap();
+    assert!(problems(&lab)[0].contains("leave_inside"), "{:?}", problems(&lab));
+    lab.emit(&KernelEvent::Changed);
+    assert!(problems(&lab).is_empty() && lab.world().inside.is_empty());
+}
+
 /// The problem was about a gateway, or a container, that no longer existed, and stayed until the next start.
 #[test]
 fn a_problem_of_the_name_service_ends_with_its_network_or_container() {

@@ -78,7 +78,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Makes the name service within every container match its networks.
     pub(crate) fn serve_all_inside(&mut self) {
-        let mut all: BTreeSet<ContainerId> = self.in_container.keys().cloned().collect();
+        let mut all: BTreeSet<ContainerId> = self.in_container.keys().chain(self.redirected.keys()).cloned().collect();
         all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
         all.iter().for_each(|id| self.serve_inside(id));
     }
@@ -90,7 +90,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let wants = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
         let there = self.in_container.get(id).cloned();
         let outcome = match (there, wants) {
-            (None, None) => Ok(()),
+            (None, None) => self.end_redirection(id),
             (Some((there, _)), Some(wants)) if there == wants => return,
             (Some((there, port)), Some(wants)) if there.netns == wants.netns && there.beside == wants.beside => self
                 .kernel
@@ -145,6 +145,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn open_inside(&mut self, wants: Inside) -> Result<(), KernelError> {
         let (port, sockets) = self.kernel.open_inside(&wants)?;
         let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
+        self.redirected.remove(&wants.container);
         self.in_container.insert(wants.container.clone(), (wants, port));
         Ok(())
     }
@@ -152,7 +153,25 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn close_inside(&mut self, there: &Inside) -> Result<(), KernelError> {
         self.in_container.remove(&there.container);
         self.close(there.container.own_address());
-        self.kernel.leave_inside(&there.netns)
+        self.redirected.insert(there.container.clone(), there.netns.clone());
+        self.end_redirection(&there.container)
+    }
+
+    /// Removes a redirection to closed sockets: one that could not be removed before, or, at the start, one that a killed
+    /// daemon left.
+    fn end_redirection(&mut self, id: &ContainerId) -> Result<(), KernelError> {
+        if self.initial_sync
+            && let Some(netns) = self.state.desired.container(id).map(|attached| attached.container.netns.clone())
+            // Another netd may serve the container.
+            && !self.kernel.has_resolver(&netns, None)
+        {
+            self.redirected.insert(id.clone(), netns);
+        }
+        if let Some(netns) = self.redirected.get(id) {
+            self.kernel.leave_inside(netns)?;
+            self.redirected.remove(id);
+        }
+        Ok(())
     }
 
     /// Returns when the name service has closed its sockets at that address.

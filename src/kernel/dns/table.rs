@@ -99,11 +99,16 @@ fn new_table(leads: &Leads<'_>, flags: TableFlags, exclusive: u16, mut batch: Ba
     batch
 }
 
-/// Removes the table from the calling thread's namespace; a missing table is no error.
+/// Removes the table from the calling thread's namespace; a missing table is no error, and costs no deletion.
 pub(in crate::kernel) fn remove() -> io::Result<()> {
+    let mut netfilter = Netfilter::open()?;
+    match netfilter.ask(&table(NfTablesMessage::GetTable), 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
+        found => drop(found?),
+    }
     let mut batch = Batch::default();
     remove_from(&mut batch);
-    commit(&batch)
+    netfilter.commit(&batch).map_err(|refused| refused.error)
 }
 
 /// Deleting a missing table would fail, so it is created first.
