@@ -6,7 +6,7 @@ use super::decide::transaction::Transaction;
 use super::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::host::step::Step;
-use crate::store::{Record, Store};
+use crate::store::{Record, Store, StoreError};
 
 /// Why a plan failed. The completed steps have been undone.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Commits the records; the state follows.
     pub(crate) fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
-        self.store.commit(records)?;
+        self.write(records)?;
         self.state.apply(records);
         Ok(())
     }
@@ -64,12 +64,24 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Reverts what was committed for a failed command. If the store refuses this too, an intent remains that the next
-    /// start carries out or drops; this is reported.
+    /// Writes the records, after those that the store owes.
+    fn write(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if !self.owed.is_empty() {
+            self.store.commit(&self.owed)?;
+            self.owed.clear();
+            self.problems.remove("store");
+        }
+        if records.is_empty() { Ok(()) } else { self.store.commit(records) }
+    }
+
+    /// Writes the records of a change that is made whatever the store says, such as the end of a failed command. If the
+    /// store refuses, this is reported, and they are written before the next change or with the next repair. Until then
+    /// an intent may remain that a start carries out or drops.
     pub(crate) fn compensate(&mut self, records: &[Record]) {
         self.state.apply(records);
-        if let Err(error) = self.store.commit(records) {
-            self.problem("store", format!("cannot take back an undone change: {error}"));
+        if let Err(error) = self.write(records) {
+            self.problem("store", format!("cannot store a change, which is tried again with the next one: {error}"));
+            self.owed.extend_from_slice(records);
         }
     }
 }

@@ -181,6 +181,7 @@ pub fn start<K: Kernel, S: Store>(
         resolvers: Default::default(),
         reached: Default::default(),
         foreign: Default::default(),
+        owed: Default::default(),
         problems: Default::default(),
         previous_problems: Default::default(),
         initial_sync: true,

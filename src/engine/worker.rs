@@ -49,6 +49,9 @@ pub(crate) struct Worker<K, S> {
     pub(super) reached: BTreeSet<NetworkName>,
     /// What other programs' firewall tables do, and what was done about it.
     pub(super) foreign: ForeignTables,
+    /// Records of changes that were made although the store refused them, so at most those of a few commands: they are
+    /// written before any other.
+    pub(super) owed: Vec<Record>,
     /// The current problems: subject to message.
     pub(super) problems: BTreeMap<String, String>,
     /// The problems before the last reconcile: those that persist are not reported again.
@@ -132,13 +135,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(self.kernel.facts()?)
     }
 
-    /// Stores the addresses of endpoints as sticky. If the store refuses, only the stickiness is lost.
+    /// Stores the addresses of endpoints as sticky. If the store refuses, they are stored with the next change.
     pub(super) fn keep_addresses(&mut self, endpoints: &[Arc<Endpoint>]) {
         let records: Vec<Record> = endpoints.iter().flat_map(|e| self.state.keep_addresses(e)).collect();
         if !records.is_empty()
-            && let Err(error) = self.store.commit(&records)
+            && let Err(error) = self.commit(&records)
         {
-            self.problem("store", format!("cannot keep addresses for those who come again: {error}"));
+            self.problem("store", format!("cannot keep addresses for those who come again as yet: {error}"));
+            self.owed.extend(records);
         }
     }
 

@@ -207,3 +207,17 @@ fn net1_without_name_service(lab: &Lab) {
     lab.create("net1", |_| {}).unwrap();
     assert_eq!(problems(lab).len(), 1);
 }
+
+/// After a restart the container was connected twice, with the same ports.
+#[test]
+fn a_change_that_the_store_refused_to_take_back_is_written_before_the_next_one() {
+    let mut lab = lab(net1);
+    let inode = lab.world().namespaces[std::path::Path::new("/run/netns/web")];
+    lab.world().foreign_ifnames.insert((inode, "eth0".parse().unwrap()));
+    // The first try is stored; taking it back is refused.
+    lab.store.set_fault(Some((1, Fault::Fails)));
+    lab.connect("net1", "web", &["4000:80"]).unwrap();
+    lab.restart();
+    let ifnames: Vec<String> = lab.snapshot().desired.endpoints().map(|endpoint| endpoint.ifname.to_string()).collect();
+    assert_eq!((ifnames, problems(&lab)), (vec!["eth1".to_owned()], vec![]));
+}

@@ -80,12 +80,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn ask_within(&mut self, networks: &[(NetworkName, IpAddr)]) {
         let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
         blocked.extend(networks.iter().map(|(name, _)| name.clone()));
-        let records = [State::blocked_record(&blocked)];
-        if let Err(error) = self.commit(&records) {
-            // The next start probes again.
-            self.state.apply(&records);
-            tracing::warn!(%error, "it is not kept which networks ask for names within their containers");
-        }
+        self.compensate(&[State::blocked_record(&blocked)]);
         self.serve_all_inside();
         self.write_files();
         self.publish();

@@ -44,6 +44,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             .filter(retained)
             .map(|(subject, text)| (subject.clone(), text.clone()))
             .collect();
+        // What the store refused.
+        self.compensate(&[]);
         let look_inside = std::mem::take(&mut self.look_inside);
         self.repair_forwarding(&observed);
         self.remove_strays(&observed);
