@@ -26,6 +26,7 @@ use crate::base::descriptors::Capacity;
 use crate::config::{Config, Dns, Ipv6Pools};
 use crate::engine;
 use crate::engine::Engine;
+use crate::faces::shared::server::serve;
 use crate::faces::{dns, http, resolved};
 use crate::kernel::Kernel;
 use crate::kernel::linux::Linux;
@@ -187,15 +188,15 @@ impl Bound {
         // A stale file would only make the next client's error less clear.
         let (api, _file) = (listeners.api.listener, listeners.api.file);
         let api = tokio::net::UnixListener::from_std(api).map_err(AppError::Runtime)?;
-        tasks.spawn(ended("the API", http::serve_unix(api, router.clone(), room, stop.clone().cancelled_owned())));
+        tasks.spawn(ended("the API", serve::serve_unix(api, router.clone(), room, stop.clone().cancelled_owned())));
         if let Some(tcp) = listeners.api_tcp {
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            tasks.spawn(ended("the API over TCP", http::serve_tcp(tcp, router, room, stop.clone().cancelled_owned())));
+            tasks.spawn(ended("the API over TCP", serve::serve_tcp(tcp, router, room, stop.clone().cancelled_owned())));
         }
         if let Some(tcp) = listeners.metrics {
             let router = http::metrics_router(handle.clone(), names.clone(), ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            tasks.spawn(ended("the metrics", http::serve_public(tcp, router, room, stop.clone().cancelled_owned())));
+            tasks.spawn(ended("the metrics", serve::serve_public(tcp, router, room, stop.clone().cancelled_owned())));
         }
         let tidy = tokio::spawn(memory::give_back(names.clone()));
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());

@@ -8,14 +8,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use super::caller::Caller;
-use super::extract::{Body, Segments};
-use super::problem::Problem;
 use crate::api::v1;
 use crate::api::v1::{
     Attach, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody, KeepAttachments, attachment_key,
 };
 use crate::engine::{ErrorKind, Snapshot};
+use crate::faces::shared::server::caller::Caller;
+use crate::faces::shared::server::extract::{Body, Segments};
+use crate::faces::shared::server::problem::Problem;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 

@@ -6,10 +6,10 @@ use axum::http::StatusCode;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, Segments};
-use super::problem::Problem;
 use super::{Shared, find};
 use crate::api::v1::{Connect, Container, Endpoint, ErrorBody, Files};
+use crate::faces::shared::server::extract::{Body, Segments};
+use crate::faces::shared::server::problem::Problem;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()

@@ -15,11 +15,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use super::budget::Stopping;
-use super::extract::Stream;
 use crate::api::v1::{ContainerRef, Endpoint, Event, EventType};
 use crate::engine;
 use crate::engine::event::{Cause, Change};
+use crate::faces::shared::server::budget::Stopping;
+use crate::faces::shared::server::extract::Stream;
 use crate::model::endpoint;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::problem::Problem;
 use crate::api::v1;
 use crate::engine::{ErrorKind, Snapshot};
+use crate::faces::shared::server::problem::Problem;
 use crate::model::desired::{Attached, Lookup};
 use crate::model::endpoint::Endpoint;
 use crate::model::network::Network;

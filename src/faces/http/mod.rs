@@ -5,22 +5,15 @@
 //! an attachment whose caller had ended before the engine began with it.
 
 mod attachments;
-mod budget;
-mod caller;
 mod endpoints;
 mod events;
 mod explain;
-mod extract;
 mod find;
-mod local;
 mod metrics;
 mod networks;
 mod plan;
-mod problem;
 mod querylog;
 mod resolve;
-mod serve;
-mod socket;
 mod state;
 
 use std::sync::Arc;
@@ -33,10 +26,9 @@ use utoipa::OpenApi as _;
 use utoipa::openapi::{Content, OpenApi, Ref, Response};
 use utoipa_axum::router::OpenApiRouter;
 
-pub use serve::{serve_public, serve_tcp, serve_unix};
-
 use crate::engine::Handle;
 use crate::engine::dns::names::Names;
+use crate::faces::shared::server::problem;
 
 /// The state of all handlers.
 #[derive(Clone)]

@@ -7,10 +7,10 @@ use axum::routing::get;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::extract::{Body, Segments};
-use super::problem::Problem;
 use super::{Shared, find};
 use crate::api::v1::{CreateNetwork, ErrorBody, Network, Pruned};
+use crate::faces::shared::server::extract::{Body, Segments};
+use crate::faces::shared::server::problem::Problem;
 use crate::model::request::NetworkSpec;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {

@@ -6,10 +6,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use super::extract::Body;
-use super::problem::Problem;
 use crate::api::v1::{ErrorBody, PlanRequest, PlannedStep};
 use crate::engine::{Planned, Request};
+use crate::faces::shared::server::extract::Body;
+use crate::faces::shared::server::problem::Problem;
 use crate::model::request::NetworkSpec;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {

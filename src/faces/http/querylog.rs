@@ -17,14 +17,14 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::budget::Stopping;
-use super::extract::{Params, Segments, Stream as Share};
-use super::problem::Problem;
 use super::{Shared, find};
 use crate::api::v1::{ContainerRef, ErrorBody, LoggedContainer, LoggedQuery};
 use crate::base::clock;
 use crate::engine::ErrorKind;
 use crate::engine::telemetry::{Entry, Logged, Origin};
+use crate::faces::shared::server::budget::Stopping;
+use crate::faces::shared::server::extract::{Params, Segments, Stream as Share};
+use crate::faces::shared::server::problem::Problem;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(show, switch_on, switch_off))

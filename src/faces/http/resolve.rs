@@ -9,13 +9,13 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::explain::Upstream;
-use super::extract::Params;
-use super::problem::Problem;
 use super::{Shared, explain, find};
 use crate::api::v1;
 use crate::api::v1::{ContainerRef, ErrorBody, Holder, Resolved};
 use crate::engine::dns::names::Asked;
 use crate::engine::telemetry::Origin;
+use crate::faces::shared::server::extract::Params;
+use crate::faces::shared::server::problem::Problem;
 use crate::model::endpoint::Endpoint;
 use crate::model::question::{Answer, Client, Service};
 

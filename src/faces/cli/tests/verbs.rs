@@ -13,6 +13,7 @@ use crate::engine::telemetry::{Entry, Origin};
 use crate::engine::{Handle, testing};
 use crate::faces::cli::*;
 use crate::faces::http;
+use crate::faces::shared::server::serve;
 
 /// A served API. Dropping it ends it.
 struct Daemon {
@@ -30,7 +31,7 @@ impl Daemon {
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
             let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
-            tokio::spawn(http::serve_unix(listener, router, Capacity::default(), std::future::pending()));
+            tokio::spawn(serve::serve_unix(listener, router, Capacity::default(), std::future::pending()));
         });
         Self { directory, handle, _runtime: runtime }
     }

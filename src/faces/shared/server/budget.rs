@@ -9,7 +9,7 @@ use crate::base::shares::{Share, Shares};
 
 /// Notifies endless streams, and readers that wait for a body, that the server stops.
 #[derive(Clone, Default)]
-pub(super) struct Stopping(CancellationToken);
+pub(in crate::faces) struct Stopping(CancellationToken);
 
 impl Stopping {
     /// Notifies that the server stops.
@@ -18,7 +18,7 @@ impl Stopping {
     }
 
     /// Completes when the server stops.
-    pub(super) fn stopped(self) -> impl Future<Output = ()> + Send + 'static {
+    pub(in crate::faces) fn stopped(self) -> impl Future<Output = ()> + Send + 'static {
         self.0.cancelled_owned()
     }
 }

@@ -14,7 +14,7 @@ use crate::model::Invalid;
 
 /// A refusal or failure to report to the client.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(in crate::faces) struct Problem {
     status: StatusCode,
     code: &'static str,
     message: String,
@@ -32,30 +32,30 @@ fn status(kind: ErrorKind) -> StatusCode {
 }
 
 impl Problem {
-    pub(super) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    pub(in crate::faces) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self { status: status(kind), code: kind.as_str(), message: message.into() }
     }
 
-    pub(super) fn invalid(message: impl Into<String>) -> Self {
+    pub(in crate::faces) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    pub(super) fn too_large(limit: usize) -> Self {
+    pub(in crate::faces) fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {limit} bytes");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "too_large", message }
     }
 
-    pub(super) fn too_slow(patience: Duration) -> Self {
+    pub(in crate::faces) fn too_slow(patience: Duration) -> Self {
         let message = format!("the body did not arrive whole within {} s", patience.as_secs());
         Self { status: StatusCode::REQUEST_TIMEOUT, code: "timeout", message }
     }
 
-    pub(super) fn forbidden(message: impl Into<String>) -> Self {
+    pub(in crate::faces) fn forbidden(message: impl Into<String>) -> Self {
         Self { status: StatusCode::FORBIDDEN, code: "forbidden", message: message.into() }
     }
 
     /// `given` is empty if there is no Content-Type.
-    pub(super) fn media_type(given: &str) -> Self {
+    pub(in crate::faces) fn media_type(given: &str) -> Self {
         let given = if given.is_empty() { "absent".to_owned() } else { format!("{given:?}") };
         let message = format!("Content-Type is {given}: send application/json");
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "unsupported_media_type", message }
@@ -102,12 +102,12 @@ impl IntoResponse for Problem {
 }
 
 /// No route has this path.
-pub(super) async fn no_route(uri: Uri) -> Problem {
+pub(in crate::faces) async fn no_route(uri: Uri) -> Problem {
     Problem::new(ErrorKind::NotFound, format!("no such path {:?}: see GET /openapi.json", uri.path()))
 }
 
 /// The path exists, but not with this method.
-pub(super) async fn no_method(method: Method, uri: Uri) -> Problem {
+pub(in crate::faces) async fn no_method(method: Method, uri: Uri) -> Problem {
     let message = format!("{:?} does not take {method}: see GET /openapi.json", uri.path());
     Problem { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed", message }
 }

@@ -21,12 +21,12 @@ use crate::engine;
 use crate::engine::ErrorKind;
 
 /// The largest body of a request, in bytes.
-pub(super) const BODY_MAX: usize = 1 << 20;
+const BODY_MAX: usize = 1 << 20;
 /// A body must be complete after this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The JSON body, of at most `MAX` bytes. A missing Content-Type counts as JSON.
-pub(super) struct Body<T, const MAX: usize = BODY_MAX>(pub(super) T);
+pub(in crate::faces) struct Body<T, const MAX: usize = BODY_MAX>(pub(in crate::faces) T);
 
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Problem;
@@ -96,7 +96,7 @@ impl Extensions {
 }
 
 /// The share of an endless stream.
-pub(super) struct Stream {
+pub(in crate::faces) struct Stream {
     _share: Option<Share<Client>>,
 }
 
@@ -128,7 +128,7 @@ fn explain(rejection: &JsonRejection) -> Problem {
 }
 
 /// The variable parts of the path, percent-decoded.
-pub(super) struct Segments<T>(pub(super) T);
+pub(in crate::faces) struct Segments<T>(pub(in crate::faces) T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segments<T> {
     type Rejection = Problem;
@@ -139,7 +139,7 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Segment
 }
 
 /// The query.
-pub(super) struct Params<T>(pub(super) T);
+pub(in crate::faces) struct Params<T>(pub(in crate::faces) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = Problem;

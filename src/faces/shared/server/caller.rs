@@ -22,7 +22,7 @@ pub(super) enum Client {
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Caller(Option<Arc<Socket>>);
+pub(in crate::faces) struct Caller(Option<Arc<Socket>>);
 
 impl Caller {
     pub(super) fn new(socket: Arc<Socket>) -> Self {
@@ -31,7 +31,7 @@ impl Caller {
 
     /// Whether the other end has been closed, which happens as soon as its process has ended, even before the data that
     /// it sent has been read. Always false for TCP, where this cannot be determined.
-    pub(super) fn is_gone(&self) -> bool {
+    pub(in crate::faces) fn is_gone(&self) -> bool {
         self.0.as_deref().is_some_and(|socket| matches!(socket, Socket::Unix(_)) && is_gone(socket))
     }
 }

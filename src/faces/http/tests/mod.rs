@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use crate::base::descriptors::Capacity;
 use crate::engine::{Handle, testing};
 use crate::faces::shared::client::{Client, Reply};
+use crate::faces::shared::server::serve;
 
 /// A served API. `stop` shuts it down and checks that it stops.
 struct Api {
@@ -36,7 +37,7 @@ fn serve() -> Api {
     let router = super::router(handle.clone(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let server =
-        tokio::spawn(super::serve_unix(listener, router, Capacity::default(), async move { drop(stopped.await) }));
+        tokio::spawn(serve::serve_unix(listener, router, Capacity::default(), async move { drop(stopped.await) }));
     Api { client: Client::new(&socket), ready, socket, stop, server, handle, _directory: directory }
 }
 

@@ -1,0 +1,10 @@
+//! The HTTP server, which knows no route: connections and their limits, the checks of requests, the parts of a request,
+//! and replies to failed requests.
+
+pub(in crate::faces) mod budget;
+pub(in crate::faces) mod caller;
+pub(in crate::faces) mod extract;
+mod local;
+pub(in crate::faces) mod problem;
+pub mod serve;
+mod socket;
