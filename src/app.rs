@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, umask};
+use nix::unistd::gethostname;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +32,7 @@ use crate::faces::{dns, http, resolved};
 use crate::kernel::Kernel;
 use crate::kernel::linux::Linux;
 use crate::model::address::Pool;
+use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
@@ -121,6 +123,8 @@ pub struct Bound {
     dns: dns::Config,
     /// Whether the host's systemd-resolved is configured by netd.
     resolved: bool,
+    /// Names of this machine for clients of the metrics.
+    hosts: Vec<DnsName>,
     socket: PathBuf,
     /// The limit of open descriptors.
     descriptors: u64,
@@ -146,7 +150,13 @@ pub fn build(
         engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign: config.firewall.foreign };
     let engine = engine::start(engine_config, kernel, store, runtimes)?;
     let (resolved, socket) = (config.dns.resolved, config.socket.clone());
-    Ok(Bound { engine, listeners, dns, resolved, socket, descriptors })
+    let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
+    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, descriptors })
+}
+
+/// The name of this machine that the kernel has (gethostname(2)), if it can be a DNS name.
+fn own_name() -> Option<DnsName> {
+    gethostname().ok()?.to_str()?.parse().ok()
 }
 
 fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
@@ -164,7 +174,8 @@ fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, socket, descriptors } = self;
+        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, hosts, socket, descriptors } =
+            self;
         let room = dns.room;
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
@@ -196,7 +207,9 @@ impl Bound {
         if let Some(tcp) = listeners.metrics {
             let router = http::metrics_router(handle.clone(), names.clone(), ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            tasks.spawn(ended("the metrics", serve::serve_public(tcp, router, room, stop.clone().cancelled_owned())));
+            let stopped = stop.clone().cancelled_owned();
+            let served = async move { serve::serve_public(tcp, &hosts, router, room, stopped).await };
+            tasks.spawn(ended("the metrics", served));
         }
         let tidy = tokio::spawn(memory::give_back(names.clone()));
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());

@@ -118,6 +118,9 @@ pub struct Metrics {
     /// The address of `GET /metrics` over TCP; off if absent (it is always available on the API's socket).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
+    /// Names of this machine that clients of `listen` may use, besides its addresses, names without a dot, and the
+    /// name that the kernel has.
+    pub hosts: Vec<DnsName>,
 }
 
 impl Default for Config {

@@ -26,6 +26,7 @@ resolved = false                 # true: the host finds our names too, through i
 
 [metrics]
 listen = "127.0.0.1:9153"        # off when absent
+hosts = []                       # names of this machine, for clients that do not use its address
 "#;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -93,6 +94,7 @@ fn an_error_names_file_line_and_key() {
         ("listen = \"0.0.0.0:9443\"", "line 1, listen: ", "loopback"),
         ("listen = \"[2001:db8::1]:9443\"", "line 1, listen: ", "loopback"),
         ("[metrics]\nlisten = \"9153\"", "line 2, listen: ", "invalid"),
+        ("[metrics]\nhosts = [\"a b\"]", "line 2, hosts: ", "invalid DNS name \"a b\""),
         ("socket = ", "line 1, socket: ", ""),
         ("ttl = 5 5", "line 1, ttl: ", ""),
     ] {

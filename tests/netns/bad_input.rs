@@ -202,7 +202,7 @@ fn not_http(lab: &Lab) {
     for bytes in [
         &b"\0\xff\xfe\x01 nonsense"[..],
         b"GET\r\n\r\n",
-        b"POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+        b"POST /v1/networks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{",
     ] {
         let mut stream = std::os::unix::net::UnixStream::connect(crate::lab::daemon::SOCKET).unwrap();
         stream.write_all(bytes).unwrap();

@@ -199,7 +199,7 @@ pub struct ErrorBody {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// A fixed word: `invalid`, `not_found`, `conflict`, `exhausted`, `unavailable`, `kernel`, `failed`, `changed`,
-    /// `method_not_allowed`, `too_large`, `unsupported_media_type`.
+    /// `method_not_allowed`, `too_large`, `timeout`, `unsupported_media_type`, `misdirected`, `forbidden`.
     pub code: String,
     /// One line for people.
     pub message: String,

@@ -1,5 +1,6 @@
 //! Tests the API over a real unix socket with netd's blocking client and an in-memory engine.
 
+mod checks;
 mod telemetry;
 
 use std::io::{Read as _, Write as _};
@@ -197,27 +198,6 @@ async fn a_runtime_attaches_checks_and_collects() {
     assert_eq!(api.ask("POST", check, Some(json!({ "netns": netns }))).await.0, 404);
     let gone = api.ask("PUT", path, Some(json!({"netns": "/run/netns/nope", "network": {"name": "net1"}}))).await;
     assert_eq!((gone.0, &gone.1["error"]["code"]), (404, &json!("not_found")));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_body_of_another_type_is_refused_and_one_without_type_is_json() {
-    let api = serve();
-    let post = |kind: &str| {
-        let body = r#"{"name":"net1"}"#;
-        let kind = if kind.is_empty() { String::new() } else { format!("Content-Type: {kind}\r\n") };
-        let length = body.len();
-        format!(
-            "POST /v1/networks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{kind}Content-Length: {length}\r\n\r\n{body}"
-        )
-    };
-    let reply = api.bytes(post("application/x-www-form-urlencoded")).await;
-    assert!(reply.starts_with("HTTP/1.1 415 ") && reply.contains("send application/json"), "{reply}");
-    let reply = api.bytes(post("application/json; charset=utf-8")).await;
-    assert!(reply.starts_with("HTTP/1.1 201 "), "{reply}");
-    let reply = api.bytes(post("")).await;
-    assert!(reply.starts_with("HTTP/1.1 409 "), "{reply}");
-    let reply = api.bytes("PUT /v1/networks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".into()).await;
-    assert!(reply.to_ascii_lowercase().contains("allow: "), "{reply}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::request::Parts;
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
@@ -25,17 +25,12 @@ const BODY_MAX: usize = 1 << 20;
 /// A body must be complete after this long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The JSON body, of at most `MAX` bytes. A missing Content-Type counts as JSON.
+/// The JSON body, of at most `MAX` bytes. The server has checked its Content-Type.
 pub(in crate::faces) struct Body<T, const MAX: usize = BODY_MAX>(pub(in crate::faces) T);
 
 impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for Body<T, MAX> {
     type Rejection = Problem;
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        if let Some(given) = request.headers().get(CONTENT_TYPE)
-            && !is_json(given.as_bytes())
-        {
-            return Err(Problem::media_type(&String::from_utf8_lossy(given.as_bytes())));
-        }
         let bytes = whole(request, MAX).await?;
         if bytes.is_empty() {
             return Err(Problem::invalid("the body is empty: send a JSON object"));
@@ -109,13 +104,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Stream {
             None => Err(Problem::new(ErrorKind::Unavailable, "too many streams are open: close some")),
         }
     }
-}
-
-/// `application/json` or `application/ANYTHING+json`, with or without parameters.
-pub(super) fn is_json(content_type: &[u8]) -> bool {
-    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-    let essence = essence.to_ascii_lowercase();
-    essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"))
 }
 
 /// The message of the JSON parser, which names the field and the position.

@@ -3,8 +3,8 @@
 
 pub(in crate::faces) mod budget;
 pub(in crate::faces) mod caller;
+mod check;
 pub(in crate::faces) mod extract;
-mod local;
 pub(in crate::faces) mod problem;
 pub mod serve;
 mod socket;

@@ -40,22 +40,27 @@ impl Problem {
         Self::new(ErrorKind::Invalid, message)
     }
 
-    pub(in crate::faces) fn too_large(limit: usize) -> Self {
+    pub(super) fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {limit} bytes");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "too_large", message }
     }
 
-    pub(in crate::faces) fn too_slow(patience: Duration) -> Self {
+    pub(super) fn too_slow(patience: Duration) -> Self {
         let message = format!("the body did not arrive whole within {} s", patience.as_secs());
         Self { status: StatusCode::REQUEST_TIMEOUT, code: "timeout", message }
     }
 
-    pub(in crate::faces) fn forbidden(message: impl Into<String>) -> Self {
+    pub(super) fn forbidden(message: impl Into<String>) -> Self {
         Self { status: StatusCode::FORBIDDEN, code: "forbidden", message: message.into() }
     }
 
+    /// The request is for another server, as far as its `Host` tells.
+    pub(super) fn misdirected(message: String) -> Self {
+        Self { status: StatusCode::MISDIRECTED_REQUEST, code: "misdirected", message }
+    }
+
     /// `given` is empty if there is no Content-Type.
-    pub(in crate::faces) fn media_type(given: &str) -> Self {
+    pub(super) fn media_type(given: &str) -> Self {
         let given = if given.is_empty() { "absent".to_owned() } else { format!("{given:?}") };
         let message = format!("Content-Type is {given}: send application/json");
         Self { status: StatusCode::UNSUPPORTED_MEDIA_TYPE, code: "unsupported_media_type", message }
@@ -110,4 +115,33 @@ pub(in crate::faces) async fn no_route(uri: Uri) -> Problem {
 pub(in crate::faces) async fn no_method(method: Method, uri: Uri) -> Problem {
     let message = format!("{:?} does not take {method}: see GET /openapi.json", uri.path());
     Problem { status: StatusCode::METHOD_NOT_ALLOWED, code: "method_not_allowed", message }
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_code_is_in_the_description() {
+        let described = serde_json::to_string(&ErrorDetail::schema()).unwrap();
+        let kinds = [
+            ErrorKind::Invalid,
+            ErrorKind::NotFound,
+            ErrorKind::Conflict,
+            ErrorKind::Exhausted,
+            ErrorKind::Changed,
+            ErrorKind::Unavailable,
+            ErrorKind::Kernel,
+            ErrorKind::Failed,
+        ];
+        let mut problems: Vec<Problem> = kinds.map(|kind| Problem::new(kind, "")).into();
+        problems.extend([Problem::too_large(1), Problem::too_slow(Duration::ZERO), Problem::media_type("")]);
+        problems.extend([Problem::forbidden(""), Problem::misdirected(String::new())]);
+        problems.push(no_method(Method::GET, Uri::default()).await);
+        for Problem { code, .. } in problems {
+            assert!(described.contains(&format!("`{code}`")), "{code}: {described}");
+        }
+    }
 }

@@ -31,11 +31,12 @@ use tokio::task::JoinSet;
 
 use super::budget::{Budget, Stopping, Weight};
 use super::caller::{Caller, Client};
-use super::local;
+use super::check::{Hosts, check};
 use super::socket::{Socket, Wire};
 use crate::base::connections::{Admitted, Busy, Connections};
 use crate::base::descriptors::Capacity;
 use crate::base::shares::Shares;
+use crate::model::names::DnsName;
 
 /// How long requests in progress may take after shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -67,9 +68,9 @@ struct Server {
     clients: Arc<Connections<Client>>,
     bodies: Arc<Shares<Client>>,
     streams: Arc<Shares<Client>>,
-    room: Capacity,
-    /// Whether requests must show that they come from programs of this host.
-    checked: bool,
+    capacity: Capacity,
+    /// Which names requests may have in `Host`.
+    hosts: Hosts,
 }
 
 enum Listener {
@@ -90,14 +91,14 @@ impl Listener {
     }
 }
 
-/// Serves on a unix socket until `shutdown` completes. Connections use no descriptors beyond `room`.
+/// Serves on a unix socket until `shutdown` completes. Connections use no descriptors beyond `capacity`.
 pub async fn serve_unix(
     listener: UnixListener,
     router: Router,
-    room: Capacity,
+    capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve(Listener::Unix(listener), Server::new(router, room, false), shutdown).await
+    serve(Listener::Unix(listener), Server::new(router, capacity, Hosts::WithoutDot), shutdown).await
 }
 
 /// Serves the API on a loopback address until `shutdown` completes. There is no authentication: every program on this
@@ -105,20 +106,21 @@ pub async fn serve_unix(
 pub async fn serve_tcp(
     listener: TcpListener,
     router: Router,
-    room: Capacity,
+    capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve(Listener::Tcp(listener), Server::new(router, room, true), shutdown).await
+    serve(Listener::Tcp(listener), Server::new(router, capacity, Hosts::Local), shutdown).await
 }
 
-/// Serves public content until `shutdown` completes.
+/// Serves public content until `shutdown` completes. `names`: which DNS names clients may use for this machine.
 pub async fn serve_public(
     listener: TcpListener,
+    names: &[DnsName],
     router: Router,
-    room: Capacity,
+    capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve(Listener::Tcp(listener), Server::new(router, room, false), shutdown).await
+    serve(Listener::Tcp(listener), Server::new(router, capacity, Hosts::public(names)), shutdown).await
 }
 
 async fn serve(listener: Listener, server: Server, shutdown: impl Future<Output = ()>) -> io::Result<()> {
@@ -132,7 +134,7 @@ async fn serve(listener: Listener, server: Server, shutdown: impl Future<Output 
         };
         match accepted {
             Ok(socket) => {
-                let socket = match server.room.has(socket.as_raw_fd()) {
+                let socket = match server.capacity.has(socket.as_raw_fd()) {
                     true => Ok(socket),
                     false => make_room(&server, &mut connections, socket).await,
                 };
@@ -165,7 +167,7 @@ async fn make_room(server: &Server, connections: &mut JoinSet<()>, socket: Socke
         return Err(Some(socket));
     }
     let socket = socket.renumbered().map_err(|_| None)?;
-    if server.room.has(socket.as_raw_fd()) { Ok(socket) } else { Err(Some(socket)) }
+    if server.capacity.has(socket.as_raw_fd()) { Ok(socket) } else { Err(Some(socket)) }
 }
 
 /// Whether the error concerns only the one connection, which is then gone (accept(2)).
@@ -178,7 +180,7 @@ fn is_of_the_connection(error: &io::Error) -> bool {
 }
 
 impl Server {
-    fn new(router: Router, room: Capacity, checked: bool) -> Self {
+    fn new(router: Router, capacity: Capacity, hosts: Hosts) -> Self {
         let stopping = Stopping::default();
         Self {
             router: router.layer(axum::Extension(stopping.clone())),
@@ -186,8 +188,8 @@ impl Server {
             clients: Connections::new(PER_CLIENT, TOTAL),
             bodies: Shares::new(BODIES, 1),
             streams: Shares::new(STREAMS, 1),
-            room,
-            checked,
+            capacity,
+            hosts,
         }
     }
 
@@ -217,11 +219,11 @@ impl Server {
         let admitted = Arc::new(admitted);
         let budget = Budget { client: socket.client(), bodies: self.bodies, streams: self.streams };
         let router = TowerToHyperService::new(self.router);
-        let (checked, caller, requests) = (self.checked, Caller::new(socket.clone()), admitted.clone());
+        let (hosts, caller, requests) = (self.hosts, Caller::new(socket.clone()), admitted.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let busy = requests.busy();
             let weight = Weight::default();
-            let refused = checked.then(|| local::check(&request).err()).flatten();
+            let refused = check(&request, &hosts).err();
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(caller.clone()));
             extensions.insert(budget.clone());
