@@ -213,7 +213,7 @@ impl Bound {
         }
         let tidy = tokio::spawn(memory::give_back(names.clone()));
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
-        handle.report("descriptors", too_few(descriptors)).await;
+        handle.report(engine::Subject::Descriptors, too_few(descriptors)).await;
         ready.store(true, Ordering::Release);
         tell_systemd(&[sd_notify::NotifyState::Ready]);
         tracing::info!(socket = %socket.display(), "ready");

@@ -3,6 +3,7 @@
 
 use super::Error;
 use super::decide::transaction::Transaction;
+use super::state::problems::Subject;
 use super::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::model::host::step::Step;
@@ -69,7 +70,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !self.owed.is_empty() {
             self.store.commit(&self.owed)?;
             self.owed.clear();
-            self.problems.remove("store");
+            self.problems.clear(&Subject::Store);
         }
         if records.is_empty() { Ok(()) } else { self.store.commit(records) }
     }
@@ -80,7 +81,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn compensate(&mut self, records: &[Record]) {
         self.state.apply(records);
         if let Err(error) = self.write(records) {
-            self.problem("store", format!("cannot store a change, which is tried again with the next one: {error}"));
+            self.problem(
+                Subject::Store,
+                format!("cannot store a change, which is tried again with the next one: {error}"),
+            );
             self.owed.extend_from_slice(records);
         }
     }

@@ -27,6 +27,7 @@ pub use crate::engine::state::snapshot::Snapshot;
 
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::state::State;
+pub(crate) use crate::engine::state::problems::Subject;
 use crate::engine::telemetry::Telemetry;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, KernelEvent, PortOwner, find_port_owners};
@@ -70,7 +71,7 @@ pub(crate) enum Command {
     Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Capacity(String, Reply<()>),
     Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
-    Report { subject: &'static str, problem: Option<String> },
+    Report { subject: Subject, problem: Option<String> },
     Kernel(KernelEvent),
     Stop(oneshot::Sender<()>),
 }
@@ -183,7 +184,6 @@ pub fn start<K: Kernel, S: Store>(
         foreign: Default::default(),
         owed: Default::default(),
         problems: Default::default(),
-        previous_problems: Default::default(),
         initial_sync: true,
         look_inside: true,
         search: Vec::new(),
@@ -326,9 +326,8 @@ impl Handle {
         self.ask(|reply| Command::Capacity(network.to_owned(), reply)).await
     }
 
-    /// Reports a problem that the engine does not detect itself, for `netd status` and an event; `None` clears it. The
-    /// subject begins with `dns `, or is `descriptors`.
-    pub(crate) async fn report(&self, subject: &'static str, problem: Option<String>) {
+    /// Reports a problem that the engine does not detect itself, for `netd status` and an event; `None` clears it.
+    pub(crate) async fn report(&self, subject: Subject, problem: Option<String>) {
         // An engine that has stopped needs no status.
         let _ = self.commands.send(Command::Report { subject, problem }).await;
     }

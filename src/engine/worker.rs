@@ -15,6 +15,7 @@ use super::event::{Change, Event};
 use super::listener::ListeningSender;
 use super::state::State;
 use super::state::foreign_tables::ForeignTables;
+use super::state::problems::{Problems, Subject};
 use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
@@ -52,10 +53,8 @@ pub(crate) struct Worker<K, S> {
     /// Records of changes that were made although the store refused them, so at most those of a few commands: they are
     /// written before any other.
     pub(super) owed: Vec<Record>,
-    /// The current problems: subject to message.
-    pub(super) problems: BTreeMap<String, String>,
-    /// The problems before the last reconcile: those that persist are not reported again.
-    pub(super) previous_problems: BTreeMap<String, String>,
+    /// What cannot be put right at the moment.
+    pub(super) problems: Problems,
     /// True until the first reconcile is done: netd was not notified of what disappeared while no daemon ran.
     pub(super) initial_sync: bool,
     /// Whether interfaces may lack something within their containers: the next reconcile looks into all of them. True
@@ -138,11 +137,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Stores the addresses of endpoints as sticky. If the store refuses, they are stored with the next change.
     pub(super) fn keep_addresses(&mut self, endpoints: &[Arc<Endpoint>]) {
         let records: Vec<Record> = endpoints.iter().flat_map(|e| self.state.keep_addresses(e)).collect();
-        if !records.is_empty()
-            && let Err(error) = self.commit(&records)
-        {
-            self.problem("store", format!("cannot keep addresses for those who come again as yet: {error}"));
-            self.owed.extend(records);
+        if !records.is_empty() {
+            self.compensate(&records);
         }
     }
 
@@ -153,7 +149,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             desired: self.state.desired.clone(),
             revision: self.revision,
             zone_revision: self.revision,
-            problems: self.problems.values().cloned().collect(),
+            problems: self.problems.messages(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),
@@ -167,26 +163,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.telemetry.log.keep(&self.state.desired);
     }
 
-    /// Records a problem; each subject and message is reported once.
-    pub(super) fn problem(&mut self, subject: &str, sentence: String) {
-        let known = self.problems.get(subject).or_else(|| self.previous_problems.get(subject)) == Some(&sentence);
-        self.problems.insert(subject.to_owned(), sentence.clone());
-        if known {
-            return;
+    /// Records a problem, and sends an event if it is new.
+    pub(super) fn problem(&mut self, subject: Subject, message: String) {
+        if self.problems.add(subject, &message) {
+            tracing::error!("{message}");
+            self.tell(Change::Problem(message));
         }
-        tracing::error!(subject, "{sentence}");
-        self.tell(Change::Problem(sentence));
     }
 
     /// Records or clears a problem that another thread reported.
-    pub(super) fn report(&mut self, subject: &str, problem: Option<String>) {
+    pub(super) fn report(&mut self, subject: Subject, problem: Option<String>) {
         match problem {
-            Some(sentence) => self.problem(subject, sentence),
-            None => {
-                self.problems.remove(subject);
-                // If the problem recurs, it is reported again.
-                self.previous_problems.remove(subject);
-            }
+            Some(message) => self.problem(subject, message),
+            None => self.problems.clear(&subject),
         }
         self.publish();
     }

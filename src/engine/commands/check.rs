@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::engine::Error;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
@@ -77,7 +78,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Checks the name service's answers to the container itself.
     fn names(&self, endpoint: &Endpoint, network: &Network) -> Option<String> {
-        let served = |ip: &IpAddr| self.problems.contains_key(&format!("dns {ip}"));
+        let served = |ip: &IpAddr| self.problems.has(&Subject::Gateway(*ip));
         if let Some(deaf) = network.subnets.iter().map(|subnet| subnet.gateway).find(served) {
             return Some(format!("DNS: no name service at {deaf}"));
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::decide::{self, transaction};
 use crate::engine::event::{Cause, Change};
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::engine::{Command, Error, Reply, execute};
 use crate::kernel::{Kernel, KernelEvent};
@@ -140,7 +141,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let unasked = removals.iter().find(|removal| removal.cause == Cause::Gone);
         if let (Err(error), Some(Removal { key, .. })) = (&gone, unasked) {
             let why = format!("cannot release container {}, which is gone: {error}", key.container);
-            self.problem("disconnect", why);
+            self.problem(Subject::Release, why);
             self.publish();
         }
         gone

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::engine::listener::Listening;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::logic::target;
@@ -56,11 +57,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.close(address);
         }
         // Also of gateways at which no socket could be opened.
-        let is_stale = |subject: &String| {
-            let address = subject.strip_prefix("dns ").and_then(|address| address.parse().ok());
-            address.is_some_and(|address: IpAddr| !wants.contains(&address))
-        };
-        self.problems.retain(|subject, _| !is_stale(subject));
+        let stays = |subject: &Subject| !matches!(subject, Subject::Gateway(address) if !wants.contains(address));
+        self.problems.retain(stays);
         for address in wants {
             if self.dns_listeners.contains_key(&address) {
                 continue;
@@ -68,10 +66,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             match self.kernel.dns_sockets(address, self.config.dns_port) {
                 Ok((port, sockets)) => {
                     self.dns_listeners.insert(address, port);
-                    self.problems.remove(&format!("dns {address}"));
+                    self.problems.clear(&Subject::Gateway(address));
                     let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
                 }
-                Err(error) => self.problem(&format!("dns {address}"), format!("no name service: {error}")),
+                Err(error) => self.problem(Subject::Gateway(address), format!("no name service: {error}")),
             }
         }
     }
@@ -102,10 +100,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         };
         match outcome {
-            Ok(()) => drop(self.problems.remove(&format!("dns {id}"))),
+            Ok(()) => self.problems.clear(&Subject::WithinContainer(id.clone())),
             // The container is about to be released.
             Err(KernelError::NoNetns { .. }) => {}
-            Err(error) => self.problem(&format!("dns {id}"), format!("no name service within: {error}")),
+            Err(error) => {
+                self.problem(Subject::WithinContainer(id.clone()), format!("no name service within: {error}"));
+            }
         }
     }
 

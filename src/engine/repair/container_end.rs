@@ -1,5 +1,6 @@
 //! The container's end of an interface: checks it against the target and repairs it.
 
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::logic::{
@@ -53,14 +54,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Ok(Condition::Right) => true,
             Ok(Condition::Lacks(what)) => {
                 let what = format!("{} on {}: {what}", link_of(endpoint), network.name);
-                if !self.repair(&Step::Address(Box::new(link)), &what) {
+                let subject = Subject::ContainerEnd(endpoint.host_ifname.clone());
+                if !self.repair(&Step::Address(Box::new(link)), subject, &what) {
                     self.look_inside = true;
                 }
                 true
             }
             Ok(Condition::Broken) | Err(KernelError::NoNetns { .. }) => false,
             Err(error) => {
-                self.problem(&format!("inside {}", endpoint.host_ifname), error.to_string());
+                self.problem(Subject::ContainerEnd(endpoint.host_ifname.clone()), error.to_string());
                 self.look_inside = true;
                 true
             }
@@ -71,7 +73,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn prepare_adopted(&mut self, network: &Network, endpoint: &Endpoint) {
         let Some(name) = target::adopted_link(network, endpoint).cloned() else { return };
         if let Err(error) = self.kernel.apply(&Step::Adopt(name.clone())) {
-            self.problem(&format!("prepare {name}"), format!("cannot prepare {name} for published ports: {error}"));
+            self.problem(
+                Subject::Interface(name.clone()),
+                format!("cannot prepare {name} for published ports: {error}"),
+            );
         }
     }
 }

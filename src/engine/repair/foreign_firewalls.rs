@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::deadline::Deadline;
 use crate::engine::event::Change;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::firewall::foreign::{Plan, Planned, plan};
@@ -20,8 +21,6 @@ use crate::store::Store;
 const TRIES: u32 = 5;
 /// See [`TRIES`].
 const SPAN: Duration = Duration::from_secs(60);
-/// The prefix of the subjects of these problems.
-const SUBJECT: &str = "firewall ";
 
 /// Why a change is made.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -44,8 +43,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Handles a possible firewall change by another program. Returns true if the snapshot must be published.
     pub(crate) fn look_at_foreign(&mut self) -> bool {
         self.foreign.observed = None;
-        let nothing_there =
-            self.foreign.notes.is_empty() && !self.problems.keys().any(|subject| subject.starts_with(SUBJECT));
+        let nothing_there = self.foreign.notes.is_empty() && !self.problems.any(Subject::is_foreign_firewall);
         if self.state.desired.counts().0 == 0 && nothing_there && !self.initial_sync {
             return false;
         }
@@ -91,23 +89,25 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         // Removals have no note that would report the failure.
         let removals = first.changes.iter().filter(|planned| planned.note.is_none());
         for why in removals.filter_map(|planned| failures.get(&planned.change.on)) {
-            self.problem(&format!("{SUBJECT}removal"), format!("netd's accept could not be taken away: {why}"));
+            self.problem(Subject::ForeignRemoval, format!("netd's accept could not be taken away: {why}"));
         }
     }
 
     /// Plans the changes from the last observed tables.
     fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
-        const READ: &str = "firewall";
         if self.foreign.observed.is_none() {
             match self.kernel.foreign() {
                 Ok(observed) => self.foreign.observed = Some(observed),
                 Err(error) => {
-                    self.problem(READ, format!("cannot see whether other firewalls let our networks through: {error}"));
+                    self.problem(
+                        Subject::ForeignTables,
+                        format!("cannot see whether other firewalls let our networks through: {error}"),
+                    );
                     return None;
                 }
             }
         }
-        self.problems.remove(READ);
+        self.problems.clear(&Subject::ForeignTables);
         self.foreign.observed.as_ref().map(|observed| plan(observed, bridges, self.config.foreign))
     }
 
@@ -154,12 +154,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let is_problem = |note: &&Note| {
             note.accepted_in.is_none() && note.hook == crate::model::host::foreign_firewall::Hook::Forward
         };
-        let subject = |note: &Note| format!("{SUBJECT}{} {} {}", note.table, note.chain, note.reason);
-        let problems: BTreeMap<String, String> =
-            notes.iter().filter(is_problem).map(|note| (subject(note), note.complaint())).collect();
-        self.problems.retain(|known, _| !known.starts_with(SUBJECT) || problems.contains_key(known));
-        for (subject, sentence) in problems {
-            self.problem(&subject, sentence);
+        let problems: BTreeMap<Subject, String> =
+            notes.iter().filter(is_problem).map(|note| (Subject::of_note(note), note.complaint())).collect();
+        let is_chain = |subject: &Subject| subject.is_foreign_firewall() && *subject != Subject::ForeignTables;
+        self.problems.retain(|known| !is_chain(known) || problems.contains_key(known));
+        for (subject, message) in problems {
+            self.problem(subject, message);
         }
         if *self.foreign.notes != notes {
             self.foreign.notes = Arc::new(notes);

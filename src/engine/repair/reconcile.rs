@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::commands::disconnect::Removal;
 use crate::engine::event::Change;
-use crate::engine::repair::monitors::MONITOR;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, find_port_owners};
 use crate::logic::drift::{self, Drift, Link};
@@ -19,31 +19,17 @@ use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::store::Store;
 
-/// Subjects of problems that observing the kernel does not resolve, and the beginnings of such subjects.
-const ELSEWHERE: [&str; 2] = ["store", "descriptors"];
-const ELSEWHERE_WITH: [&str; 2] = ["dns ", MONITOR];
-
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Repairs all drift. What cannot be repaired is a problem, in `netd status` and an event.
     pub(crate) fn reconcile(&mut self) {
         let observed = match self.kernel.observe() {
             Ok(observed) => observed,
             Err(error) => {
-                self.problem("observe", format!("cannot see the host's network: {error}"));
+                self.problem(Subject::Observation, format!("cannot see the host's network: {error}"));
                 return self.publish();
             }
         };
-        self.previous_problems = std::mem::take(&mut self.problems);
-        // Other code sets and clears these.
-        let retained = |(subject, _): &(&String, _)| {
-            ELSEWHERE.contains(&subject.as_str()) || ELSEWHERE_WITH.iter().any(|with| subject.starts_with(with))
-        };
-        self.problems = self
-            .previous_problems
-            .iter()
-            .filter(retained)
-            .map(|(subject, text)| (subject.clone(), text.clone()))
-            .collect();
+        self.problems.begin_repair();
         // What the store refused.
         self.compensate(&[]);
         let look_inside = std::mem::take(&mut self.look_inside);
@@ -65,7 +51,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let (v4, v6) = target::forwarding(&self.state.desired);
         let (v4, v6) = (v4 && !observed.forwarding.0, v6 && !observed.forwarding.1);
         if v4 || v6 {
-            self.repair(&Step::Forwarding { v4, v6 }, "forwarding was off");
+            self.repair(&Step::Forwarding { v4, v6 }, Subject::Forwarding, "forwarding was off");
         }
     }
 
@@ -80,7 +66,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
                 _ => continue,
             };
-            if !self.repair(&step, &format!("stray interface {name}")) {
+            if !self.repair(&step, Subject::Interface(name.clone()), &format!("stray interface {name}")) {
                 // Its default route may stand in the way of another one.
                 self.look_inside = true;
             }
@@ -94,7 +80,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for network in networks {
             let Some(target_link) = target::bridge_link(&network) else { continue };
             if let Some(drift) = drift::bridge(&target_link, observed) {
-                self.repair(&Step::AddBridge(target_link.clone()), &drift.to_string());
+                let subject = Subject::Interface(target_link.name.clone());
+                self.repair(&Step::AddBridge(target_link.clone()), subject, &drift.to_string());
                 rebuilt.insert(target_link.name);
             }
         }
@@ -129,7 +116,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         if let Err(error) = self.disconnect(&gone) {
-            self.problem("disconnect", format!("cannot release containers that are gone: {error}"));
+            self.problem(Subject::Release, format!("cannot release containers that are gone: {error}"));
         }
     }
 
@@ -145,7 +132,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(link) = target::endpoint_link(&network, &endpoint, &all) else { return true };
         let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
         let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
-        if !self.repair(&Step::Attach(Box::new(link)), &format!("{what}: {drift}")) {
+        let subject = Subject::Interface(link.host_ifname.clone());
+        if !self.repair(&Step::Attach(Box::new(link)), subject, &format!("{what}: {drift}")) {
             self.look_inside = true;
         }
         self.repair_limits(&network, &endpoint);
@@ -158,9 +146,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Ok(None) => {}
             Ok(Some(what)) => {
                 let whose = format!("limits of {} on {}", endpoint.container.name, network.name);
-                self.repair(&Step::Shape(Box::new(shaping)), &format!("{whose}: {what}"));
+                let subject = Subject::Limits(shaping.host_ifname.clone());
+                self.repair(&Step::Shape(Box::new(shaping)), subject, &format!("{whose}: {what}"));
             }
-            Err(error) => self.problem(&format!("limits {}", shaping.host_ifname), error.to_string()),
+            Err(error) => self.problem(Subject::Limits(shaping.host_ifname.clone()), error.to_string()),
         }
     }
 
@@ -178,7 +167,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 (Step::Elements { remove, add }, what)
             }
         };
-        self.repair(&step, &what);
+        self.repair(&step, Subject::Table, &what);
     }
 
     /// Binds the published ports. A port that another process took while netd was down is a problem, and stays
@@ -189,7 +178,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
         let stale: Vec<_> = observed.held.difference(&target_link).copied().collect();
         if !stale.is_empty() {
-            self.repair(&Step::Release(stale), "host ports were held for nobody");
+            self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held for nobody");
         }
         let mut failures = Vec::new();
         for Attached { container, endpoints } in attached.iter().map(|attached| &**attached) {
@@ -206,7 +195,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         find_port_owners(&mut owners.collect::<Vec<_>>());
         for (container, error) in failures {
             let sentence = format!("cannot hold the ports of {}: {error}", container.name);
-            self.problem(&format!("ports {}", container.id), sentence);
+            self.problem(Subject::Ports(container.id.clone()), sentence);
         }
     }
 
@@ -217,7 +206,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let written = self.kernel.written_files();
         for netns in written.into_iter().filter(|netns| !of_container(netns)).collect::<Vec<_>>() {
             let what = format!("resolv.conf of {netns} was left behind");
-            self.repair(&Step::Resolv { netns, before: None, now: None }, &what);
+            let subject = Subject::ResolvConf(netns.clone());
+            self.repair(&Step::Resolv { netns, before: None, now: None }, subject, &what);
         }
         self.write_files();
     }
@@ -230,20 +220,23 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             if let Some(netns) = attached.container.netns.name() {
                 let step = Step::Resolv { netns: netns.to_owned(), before: now.clone(), now };
                 if let Err(error) = self.kernel.apply(&step) {
-                    self.problem(&format!("resolv {netns}"), format!("cannot write resolv.conf of {netns}: {error}"));
+                    self.problem(
+                        Subject::ResolvConf(netns.to_owned()),
+                        format!("cannot write resolv.conf of {netns}: {error}"),
+                    );
                 }
             }
         }
     }
 
     /// Returns whether the step was applied.
-    pub(crate) fn repair(&mut self, step: &Step, what: &str) -> bool {
+    pub(crate) fn repair(&mut self, step: &Step, subject: Subject, what: &str) -> bool {
         match self.kernel.apply(step) {
             // A first start without networks repairs nothing: it creates the table.
             Ok(()) if self.initial_sync && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
             Ok(()) => self.repaired(what),
             Err(error) => {
-                self.problem(what, format!("{what}, and could not be put right: {error}"));
+                self.problem(subject, format!("{what}, and could not be put right: {error}"));
                 return false;
             }
         }

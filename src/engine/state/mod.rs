@@ -5,6 +5,7 @@
 
 pub(super) mod foreign_tables;
 pub(super) mod instance;
+pub(super) mod problems;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};

@@ -26,6 +26,7 @@ use zbus::Connection;
 use zbus::fdo::{self, DBusProxy, NameOwnerChangedStream};
 use zbus::names::{UniqueName, WellKnownName};
 
+use crate::engine::Subject;
 use crate::engine::event::{Change, Event};
 use crate::engine::{Handle, host};
 use crate::model::names::IfName;
@@ -94,7 +95,7 @@ impl Status {
         let sentence = trouble.map(|trouble| format!("the host cannot ask for names: {trouble}"));
         if self.said != sentence {
             self.said.clone_from(&sentence);
-            self.handle.report("dns of the host", sentence).await;
+            self.handle.report(Subject::HostResolver, sentence).await;
         }
     }
 }

@@ -1,0 +1,180 @@
+//! What netd cannot put right at the moment, for `netd status`. Each problem has a subject, and a subject has one problem
+//! at most: a new message replaces the old one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use crate::model::host::foreign_firewall::Note;
+use crate::model::ids::ContainerId;
+use crate::model::names::IfName;
+
+/// What a problem is about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Subject {
+    /// The kernel cannot be observed.
+    Observation,
+    /// The store refuses changes.
+    Store,
+    /// The daemon may open too few files.
+    Descriptors,
+    /// A monitor of the kernel's notifications does not run.
+    Monitor(&'static str),
+    /// The host's resolver is not configured with netd's name service.
+    HostResolver,
+    /// The name service has no socket at this gateway.
+    Gateway(IpAddr),
+    /// The name service has no socket within this container.
+    WithinContainer(ContainerId),
+    /// Forwarding is off.
+    Forwarding,
+    /// An interface that netd left behind, or one that must be made or changed: a bridge, or the host end of a pair.
+    Interface(IfName),
+    /// The container's end of the pair with this host end.
+    ContainerEnd(IfName),
+    /// The bandwidth limits of this host end.
+    Limits(IfName),
+    /// `table inet netd`.
+    Table,
+    /// Containers that have ended cannot be released.
+    Release,
+    /// Ports that no container has any more are still bound.
+    StalePorts,
+    /// The published ports of this container are not bound.
+    Ports(ContainerId),
+    /// The resolv.conf of this named namespace.
+    ResolvConf(String),
+    /// Other programs' firewall tables cannot be read.
+    ForeignTables,
+    /// A rule of netd in another program's table cannot be removed.
+    ForeignRemoval,
+    /// A chain of another program drops the traffic of a network: table, chain, reason.
+    ForeignChain(String, String, String),
+}
+
+impl Subject {
+    /// The chain that a note is about.
+    pub(crate) fn of_note(note: &Note) -> Self {
+        Self::ForeignChain(note.table.to_string(), note.chain.to_string(), note.reason.to_string())
+    }
+
+    /// Whether observing the kernel and repairing it finds the problem again, if it is still there. The others are set
+    /// and cleared where they arise.
+    fn is_found_by_repair(&self) -> bool {
+        match self {
+            Self::Store
+            | Self::Descriptors
+            | Self::Monitor(_)
+            | Self::HostResolver
+            | Self::Gateway(_)
+            | Self::WithinContainer(_) => false,
+            Self::Observation
+            | Self::Forwarding
+            | Self::Interface(_)
+            | Self::ContainerEnd(_)
+            | Self::Limits(_)
+            | Self::Table
+            | Self::Release
+            | Self::StalePorts
+            | Self::Ports(_)
+            | Self::ResolvConf(_)
+            | Self::ForeignTables
+            | Self::ForeignRemoval
+            | Self::ForeignChain(..) => true,
+        }
+    }
+
+    /// Whether it is about other programs' firewall tables.
+    pub(crate) fn is_foreign_firewall(&self) -> bool {
+        matches!(self, Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..))
+    }
+}
+
+/// The current problems.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Problems {
+    current: BTreeMap<Subject, String>,
+    /// Those before the last repair: one that persists is not reported again.
+    previous: BTreeMap<Subject, String>,
+}
+
+/// The problems are the same if they are the same now, whatever they were before.
+impl PartialEq for Problems {
+    fn eq(&self, other: &Self) -> bool {
+        self.current == other.current
+    }
+}
+
+impl Problems {
+    /// Records a problem. Returns whether it is new, with this message.
+    pub(crate) fn add(&mut self, subject: Subject, message: &str) -> bool {
+        let known = self.current.get(&subject).or_else(|| self.previous.get(&subject));
+        let is_new = known.is_none_or(|known| known != message);
+        self.current.insert(subject, message.to_owned());
+        is_new
+    }
+
+    /// Ends a problem; if it recurs, it is new.
+    pub(crate) fn clear(&mut self, subject: &Subject) {
+        self.current.remove(subject);
+        self.previous.remove(subject);
+    }
+
+    /// Ends the problems for which this returns false.
+    pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Subject) -> bool) {
+        self.current.retain(|subject, _| stays(subject));
+    }
+
+    /// Begins a repair, which finds again what is still wrong.
+    pub(crate) fn begin_repair(&mut self) {
+        self.previous = std::mem::take(&mut self.current);
+        let elsewhere = self.previous.iter().filter(|(subject, _)| !subject.is_found_by_repair());
+        self.current = elsewhere.map(|(subject, message)| (subject.clone(), message.clone())).collect();
+    }
+
+    /// Whether there is a problem with that subject.
+    pub(crate) fn has(&self, subject: &Subject) -> bool {
+        self.current.contains_key(subject)
+    }
+
+    /// Whether there is a problem with such a subject.
+    pub(crate) fn any(&self, which: impl Fn(&Subject) -> bool) -> bool {
+        self.current.keys().any(which)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.current.is_empty()
+    }
+
+    /// One line each.
+    pub(crate) fn messages(&self) -> Vec<String> {
+        self.current.values().cloned().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_problem_that_persists_is_reported_once() {
+        let mut problems = Problems::default();
+        assert!(problems.add(Subject::Table, "nft failed"));
+        assert!(!problems.add(Subject::Table, "nft failed"));
+        problems.begin_repair();
+        assert!(problems.is_empty(), "the repair finds it again");
+        assert!(!problems.add(Subject::Table, "nft failed"), "known from before the repair");
+        assert!(problems.add(Subject::Table, "nft is missing"), "another message");
+        problems.clear(&Subject::Table);
+        assert!(problems.add(Subject::Table, "nft is missing"), "it was over in between");
+    }
+
+    #[test]
+    fn a_repair_keeps_what_it_cannot_see() {
+        let mut problems = Problems::default();
+        problems.add(Subject::Store, "disk full");
+        problems.add(Subject::Monitor("link"), "stopped");
+        problems.add(Subject::Forwarding, "read-only /proc");
+        problems.begin_repair();
+        assert_eq!(problems.messages(), ["disk full", "stopped"]);
+    }
+}
