@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::faults::Faults;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
+use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
@@ -57,7 +58,7 @@ pub struct World {
     /// The last inode number assigned.
     pub last_inode: u64,
     /// Forwarding, per address family.
-    pub forwarding: (bool, bool),
+    pub forwarding: Families,
     /// Namespaces that other engines made, by inode.
     pub of_engines: BTreeSet<u64>,
     /// Namespaces in which another resolver answers at 127.0.0.11, by inode.

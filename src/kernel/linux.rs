@@ -113,7 +113,7 @@ impl Kernel for Linux {
 
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
-            Step::Forwarding { v4, v6 } => self.sysctl.forward(*v4, *v6),
+            Step::Forwarding(families) => self.sysctl.forward(*families),
             Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
             Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
             Step::Attach(link) => veth::attach(&mut self.netlink, &self.sysctl, link),

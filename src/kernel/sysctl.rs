@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::KernelError;
 use super::netlink::socket::failed;
+use crate::model::address::Families;
 use crate::os::sys;
 
 const LOOK: &str = "is /proc/sys writable for root here?";
@@ -69,18 +70,21 @@ impl Sysctl {
     }
 
     /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`.
-    pub fn forwarding(&self) -> Result<(bool, bool), KernelError> {
+    pub fn forwarding(&self) -> Result<Families, KernelError> {
         let on = |value: Option<String>| value.is_some_and(|value| value != "0");
-        Ok((on(self.get(&["ipv4", "ip_forward"])?), on(self.get(&["ipv6", "conf", "all", "forwarding"])?)))
+        Ok(Families {
+            v4: on(self.get(&["ipv4", "ip_forward"])?),
+            v6: on(self.get(&["ipv6", "conf", "all", "forwarding"])?),
+        })
     }
 
-    /// Enables forwarding for the address families that are true.
-    pub fn forward(&self, v4: bool, v6: bool) -> Result<(), KernelError> {
-        let (has_v4, has_v6) = self.forwarding()?;
-        if v4 && !has_v4 {
+    /// Enables forwarding for the address families.
+    pub fn forward(&self, families: Families) -> Result<(), KernelError> {
+        let missing = families.without(self.forwarding()?);
+        if missing.v4 {
             self.set(&["ipv4", "ip_forward"], "1")?;
         }
-        if v6 && !has_v6 {
+        if missing.v6 {
             self.keep_router_advertisements()?;
             self.set(&["ipv6", "conf", "all", "forwarding"], "1")?;
         }
@@ -164,7 +168,7 @@ mod tests {
                     let inside = sysctl.forwarding().unwrap();
                     (sysctl, inside)
                 });
-                assert_eq!((sysctl.forwarding().unwrap().0, inside.0), (true, false));
+                assert_eq!((sysctl.forwarding().unwrap().v4, inside.v4), (true, false));
                 let error = sysctl.set(&["ipv4", "conf", "none", "forwarding"], "1").unwrap_err().to_string();
                 assert!(error.starts_with("set sysctl net.ipv4.conf.none.forwarding to 1: No such file"), "{error}");
                 sysctl.set_where_present(&["ipv9", "x"], "1").unwrap();

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use super::alloc::interfaces;
-use crate::model::address::{Family, Mac};
+use crate::model::address::{Families, Family, Mac};
 use crate::model::bandwidth::Shaping;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::{Endpoint, Netns};
@@ -271,10 +271,9 @@ pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
     elements
 }
 
-/// Whether forwarding is needed, per address family (IPv4, IPv6).
-pub fn forwarding(desired: &Desired) -> (bool, bool) {
-    let needs = |family| desired.networks().any(|network| !network.internal && network.has(family));
-    (needs(Family::V4), needs(Family::V6))
+/// The address families for which forwarding is needed.
+pub fn forwarding(desired: &Desired) -> Families {
+    Families::which(|family| desired.networks().any(|network| !network.internal && network.has(family)))
 }
 
 fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {

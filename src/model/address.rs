@@ -25,6 +25,43 @@ impl Family {
     }
 }
 
+/// A set of address families.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Families {
+    /// Whether IPv4 is in it.
+    pub v4: bool,
+    /// Whether IPv6 is in it.
+    pub v6: bool,
+}
+
+impl Families {
+    /// Both.
+    pub const ALL: Self = Self { v4: true, v6: true };
+
+    /// Those for which `is_in` returns true.
+    pub fn which(is_in: impl Fn(Family) -> bool) -> Self {
+        Self { v4: is_in(Family::V4), v6: is_in(Family::V6) }
+    }
+
+    /// Whether the family is in it.
+    pub fn has(self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// Those that are not in the other set.
+    pub fn without(self, other: Self) -> Self {
+        Self::which(|family| self.has(family) && !other.has(family))
+    }
+
+    /// Whether it is empty.
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
 /// An IP prefix without host bits ("10.77.0.0/24").
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

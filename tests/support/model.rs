@@ -72,7 +72,7 @@ pub(crate) fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
         lines.push("the table has another structure".into());
     }
     let needs = |family| snapshot.desired.networks().any(|network| !network.internal && network.has(family));
-    if (needs(Family::V4) && !world.forwarding.0) || (needs(Family::V6) && !world.forwarding.1) {
+    if (needs(Family::V4) && !world.forwarding.v4) || (needs(Family::V6) && !world.forwarding.v6) {
         lines.push("forwarding is off".into());
     }
     for adopted in prepared(snapshot).difference(&world.prepared) {

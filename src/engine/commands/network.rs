@@ -10,7 +10,7 @@ use crate::engine::execute;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
-use crate::model::address::{Pool, Subnet};
+use crate::model::address::{Families, Pool, Subnet};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::host::step::Step;
 use crate::model::ids::NetworkId;
@@ -61,8 +61,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.listen();
         self.adapt_foreign();
         self.publish();
-        if let Some(Step::Forwarding { v4, v6 }) = forwarding {
-            self.forwarding_event(v4, v6, facts, network.name.as_str());
+        if let Some(Step::Forwarding(families)) = forwarding {
+            self.forwarding_event(families.without(facts.forwarding), network.name.as_str());
         }
         let bridge = network.bridge().map(ToString::to_string).unwrap_or_default();
         tracing::info!(network = %network.name, bridge, "network created");
@@ -121,11 +121,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.state.desired.networks().filter(unused).cloned().collect()
     }
 
-    fn forwarding_event(&self, v4: bool, v6: bool, before: &HostFacts, why: &str) {
-        let changed = [
-            (v4 && !before.forwarding.0, "net.ipv4.ip_forward"),
-            (v6 && !before.forwarding.1, "net.ipv6.conf.all.forwarding"),
-        ];
+    fn forwarding_event(&self, enabled: Families, why: &str) {
+        let changed = [(enabled.v4, "net.ipv4.ip_forward"), (enabled.v6, "net.ipv6.conf.all.forwarding")];
         for (_, sysctl) in changed.into_iter().filter(|(changed, _)| *changed) {
             tracing::info!(sysctl, network = why, "forwarding turned on");
             self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} forwards")));

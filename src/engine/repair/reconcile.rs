@@ -48,10 +48,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_forwarding(&mut self, observed: &Observed) {
-        let (v4, v6) = target::forwarding(&self.state.desired);
-        let (v4, v6) = (v4 && !observed.forwarding.0, v6 && !observed.forwarding.1);
-        if v4 || v6 {
-            self.repair(&Step::Forwarding { v4, v6 }, Subject::Forwarding, "forwarding was off");
+        let missing = target::forwarding(&self.state.desired).without(observed.forwarding);
+        if !missing.is_empty() {
+            self.repair(&Step::Forwarding(missing), Subject::Forwarding, "forwarding was off");
         }
     }
 

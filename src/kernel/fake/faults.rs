@@ -109,7 +109,7 @@ fn called(method: &str, step: Option<&str>) -> String {
 /// The name of the step's variant.
 pub(super) fn name(step: &Step) -> &'static str {
     match step {
-        Step::Forwarding { .. } => "Forwarding",
+        Step::Forwarding(_) => "Forwarding",
         Step::AddBridge(_) => "AddBridge",
         Step::DeleteBridge(_) => "DeleteBridge",
         Step::Attach(_) => "Attach",

@@ -2,6 +2,7 @@
 
 use super::{World, io};
 use crate::kernel::KernelError;
+use crate::model::address::Families;
 use crate::model::host::step::{DefaultRoute, EndpointLink, Step};
 use crate::model::inside::Inside;
 
@@ -16,8 +17,9 @@ fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
 impl World {
     pub(super) fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
-            Step::Forwarding { v4, v6 } => {
-                self.forwarding = (self.forwarding.0 || *v4, self.forwarding.1 || *v6);
+            Step::Forwarding(families) => {
+                let on = self.forwarding;
+                self.forwarding = Families::which(|family| on.has(family) || families.has(family));
             }
             Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),

@@ -15,6 +15,7 @@ use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
 use crate::logic::firewall::foreign::{ruleset, save};
+use crate::model::address::Families;
 use crate::model::host::foreign_firewall::{Foreign, ForeignChange, Table, TableFamily, Tool};
 use crate::model::names::IfName;
 use crate::os::limited;
@@ -40,7 +41,7 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelErr
         }
     }
     let shown = |key: &str| Ok(sysctl.get(&["bridge", key])?.is_some_and(|value| value == "1"));
-    let bridged = (shown("bridge-nf-call-iptables")?, shown("bridge-nf-call-ip6tables")?);
+    let bridged = Families { v4: shown("bridge-nf-call-iptables")?, v6: shown("bridge-nf-call-ip6tables")? };
     Ok(Foreign { tables, ways: ways(netlink)?, bridged })
 }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::*;
 use crate::kernel::testing::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, sysctl_value};
+use crate::model::address::Families;
 use crate::model::host::step::DefaultRoute;
 
 #[test]
@@ -251,10 +252,10 @@ fn forwarding_keeps_router_advertisements() {
         ip("link add up0 type bridge");
         ip("link add up1 type bridge");
         Sysctl::open().set(&["ipv6", "conf", "up1", "accept_ra"], "0").unwrap();
-        kernel.apply(&Step::Forwarding { v4: true, v6: false }).unwrap();
-        assert_eq!(kernel.observe().unwrap().forwarding, (true, false));
-        kernel.apply(&Step::Forwarding { v4: true, v6: true }).unwrap();
-        assert_eq!(kernel.observe().unwrap().forwarding, (true, true));
+        kernel.apply(&Step::Forwarding(Families { v4: true, v6: false })).unwrap();
+        assert_eq!(kernel.observe().unwrap().forwarding, Families { v4: true, v6: false });
+        kernel.apply(&Step::Forwarding(Families::ALL)).unwrap();
+        assert_eq!(kernel.observe().unwrap().forwarding, Families::ALL);
         assert_eq!(sysctl_value("ipv6/conf/up0/accept_ra"), "2");
         assert_eq!(sysctl_value("ipv6/conf/up1/accept_ra"), "0");
     });

@@ -21,7 +21,7 @@ impl Step {
     /// The kind of the step, in the published JSON.
     pub fn action(&self) -> &'static str {
         match self {
-            Self::Forwarding { .. } => "forwarding",
+            Self::Forwarding(_) => "forwarding",
             Self::AddBridge(_) => "add-bridge",
             Self::DeleteBridge(_) => "delete-bridge",
             Self::Attach(_) => "add-interface",
@@ -47,8 +47,8 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Forwarding { v4, v6 } => {
-                let sysctls = [(*v4, "net.ipv4.ip_forward"), (*v6, "net.ipv6.conf.all.forwarding")];
+            Self::Forwarding(families) => {
+                let sysctls = [(families.v4, "net.ipv4.ip_forward"), (families.v6, "net.ipv6.conf.all.forwarding")];
                 let on: Vec<&str> = sysctls.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
                 write!(f, "set {} to 1 unless it is", List(&on))
             }

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::address::{Family, Subnet};
+use crate::model::address::{Families, Family, Subnet};
 use crate::model::names::{IfName, NetworkName};
 
 /// What to do if another program's chain drops traffic or questions of netd's bridges.
@@ -242,7 +242,7 @@ pub struct Foreign {
     /// their machines.
     pub ways: Vec<IfName>,
     /// Whether frames within a bridge pass the forward hook (`net.bridge.bridge-nf-call-iptables`, `…-ip6tables`).
-    pub bridged: (bool, bool),
+    pub bridged: Families,
 }
 
 /// A bridge of netd from the perspective of another program's rules.

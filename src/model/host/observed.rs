@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::element::Element;
 use super::step::HostPort;
-use crate::model::address::{Family, Mac, Subnet};
+use crate::model::address::{Families, Family, Mac, Subnet};
 use crate::model::names::IfName;
 use crate::model::publication::PortRange;
 use crate::model::route::Route;
@@ -28,7 +28,7 @@ pub struct HostFacts {
     /// Ports that are never chosen automatically (`net.ipv4.ip_local_reserved_ports`).
     pub reserved_ports: Vec<PortRange>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
-    pub forwarding: (bool, bool),
+    pub forwarding: Families,
     /// Whether the host has IPv6 at all.
     pub ipv6: bool,
     /// Search domains of the host's resolver.
@@ -90,7 +90,7 @@ pub struct Observed {
     /// The table's elements; empty if the table is missing.
     pub elements: BTreeSet<Element>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
-    pub forwarding: (bool, bool),
+    pub forwarding: Families,
     /// Host ports that this process holds.
     pub held: BTreeSet<HostPort>,
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::element::Element;
 use super::foreign_firewall::ForeignChange;
-use crate::model::address::Mac;
+use crate::model::address::{Families, Mac};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::ids::ContainerId;
@@ -85,14 +85,9 @@ pub struct HostPort {
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Enable forwarding for the address families that are true. Never disabled again, because other programs may rely
-    /// on it.
-    Forwarding {
-        /// `net.ipv4.ip_forward`.
-        v4: bool,
-        /// `net.ipv6.conf.all.forwarding`.
-        v6: bool,
-    },
+    /// Enable forwarding for the address families (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`). Never disabled
+    /// again, because other programs may rely on it.
+    Forwarding(Families),
     /// Create the bridge, or make netd's existing one match.
     AddBridge(BridgeLink),
     /// Delete the bridge; a missing one is no error.
@@ -172,7 +167,7 @@ impl Step {
     /// Whether the step changes nothing, because its lists are empty.
     pub fn is_noop(&self) -> bool {
         match self {
-            Self::Forwarding { v4, v6 } => !*v4 && !*v6,
+            Self::Forwarding(families) => families.is_empty(),
             Self::Detach(links) => links.is_empty(),
             Self::DefaultRoutes { remove, add, .. } => remove.is_empty() && add.is_empty(),
             Self::Elements { remove, add } => remove.is_empty() && add.is_empty(),
@@ -195,7 +190,7 @@ impl Step {
     /// The step that undoes this one; `None` if there is nothing to undo.
     pub fn inverse(&self) -> Option<Step> {
         match self {
-            Self::Forwarding { .. }
+            Self::Forwarding(_)
             | Self::ForgetFlows(_)
             | Self::Table(_)
             | Self::Adopt(_)

@@ -126,8 +126,7 @@ fn forwarded<'a>(foreign: &'a Foreign, bridge: &'a Bridge, family: Family, subne
         // Through the host's own address, whether or not frames within a bridge pass the hook.
         needs.push(need(Traffic::Published, name, name, state::NEW | state::DNAT));
     }
-    let bridged = if family == Family::V4 { foreign.bridged.0 } else { foreign.bridged.1 };
-    if bridged && bridge.icc {
+    if foreign.bridged.has(family) && bridge.icc {
         needs.push(need(Traffic::Within, name, name, state::NEW));
         needs.push(need(Traffic::Within, name, name, state::ESTABLISHED));
     }

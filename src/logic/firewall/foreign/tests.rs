@@ -1,6 +1,7 @@
 //! Tests of the changes of other programs' tables, with the output of their tools.
 
 use super::*;
+use crate::model::address::Families;
 use crate::model::host::foreign_firewall::{TableFamily, Tool, Traffic};
 
 const DOCKER: &str = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER-USER - [0:0]\n:DOCKER - [0:0]\n\
@@ -22,7 +23,7 @@ fn read(text: &str) -> Foreign {
     Foreign {
         tables: save::tables(Tool::IptablesNft, TableFamily::Ip, text),
         ways: vec!["eth0".parse().unwrap()],
-        bridged: (true, true),
+        bridged: Families::ALL,
     }
 }
 
