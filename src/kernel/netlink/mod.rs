@@ -1,4 +1,5 @@
-//! Netlink: the sockets for routes and links, and those for netfilter.
+//! Netlink: the client of every family, the sockets for routes and links, and those for netfilter.
 
+mod client;
 pub(super) mod netfilter;
 pub mod socket;

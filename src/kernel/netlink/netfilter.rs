@@ -4,26 +4,16 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR};
-use netlink_packet_core::{NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NlasIterator};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
-use netlink_sys::{Socket, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt};
-use nix::sys::time::{TimeVal, TimeValLike as _};
+
+use super::client::{Client, DATAGRAM, append, refusal};
 
 /// `NFNL_SUBSYS_NFTABLES`.
 pub(in crate::kernel) const NFTABLES: u8 = 10;
-/// Longest datagram the kernel builds for a dump (`netlink_dump`: 32 KiB), doubled.
-const RECEIVE: usize = 64 * 1024;
-/// How often a dump is restarted because the table changed while it was read.
-const DUMP_TRIES: usize = 20;
-
-/// A kernel that does not reply within this time will not: it must not stop its caller for ever.
-const PATIENCE_SECONDS: i64 = 30;
-/// Sequence numbers of requests begin here, those of a batch's messages at 1.
-const FIRST: u32 = 1 << 31;
 
 /// A message as it came: the low byte of its type, and what follows `struct nfgenmsg`.
 #[derive(Debug)]
@@ -100,61 +90,28 @@ pub(in crate::kernel) struct Refused {
 }
 
 /// A netfilter netlink socket.
-#[derive(Debug)]
-pub(in crate::kernel) struct Netfilter {
-    socket: Socket,
-    port: u32,
-    /// Of the last request: replies to an earlier one, which came too late, are dropped.
-    sequence: u32,
-    buffer: Vec<u8>,
+pub(in crate::kernel) struct Netfilter(Client);
+
+impl std::fmt::Debug for Netfilter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Netfilter").field("port", &self.0.port).finish_non_exhaustive()
+    }
 }
 
 impl Netfilter {
     /// Opens a socket in the network namespace of the calling thread.
     pub(in crate::kernel) fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_NETFILTER)?;
-        let port = socket.bind_auto()?.port_number();
-        socket.connect(&SocketAddr::new(0, 0))?;
-        socket.set_cap_ack(true)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
-        Ok(Self { socket, port, sequence: FIRST, buffer: vec![0; RECEIVE] })
+        Client::open(NETLINK_NETFILTER).map(Self)
     }
 
     /// The port id that identifies the socket in notifications.
     pub(in crate::kernel) fn port(&self) -> u32 {
-        self.port
+        self.0.port
     }
 
-    /// Requests one object, or all of them with [`NLM_F_DUMP`].
+    /// Requests one object, or all of them with `NLM_F_DUMP`.
     pub(in crate::kernel) fn ask(&mut self, message: &NetfilterMessage, flags: u16) -> io::Result<Vec<Reply>> {
-        let flags = NLM_F_REQUEST | if flags & NLM_F_DUMP == NLM_F_DUMP { flags } else { flags | NLM_F_ACK };
-        for _ in 0..DUMP_TRIES {
-            let mut request = Vec::new();
-            self.sequence = self.sequence.checked_add(1).unwrap_or(FIRST);
-            append(&mut request, message.clone(), flags, self.sequence);
-            self.socket.send(&request, 0)?;
-            if let Some(replies) = self.replies()? {
-                return Ok(replies);
-            }
-        }
-        Err(io::Error::new(io::ErrorKind::ResourceBusy, "it changes faster than it can be read"))
-    }
-
-    /// `None`: the kernel's state changed during the dump.
-    fn replies(&mut self) -> io::Result<Option<Vec<Reply>>> {
-        let mut dump = Dump::default();
-        loop {
-            let len = self.socket.recv(&mut self.buffer.as_mut_slice(), 0).map_err(|error| match error.kind() {
-                io::ErrorKind::WouldBlock => {
-                    let silent = format!("the kernel did not reply within {PATIENCE_SECONDS} s");
-                    io::Error::new(io::ErrorKind::TimedOut, silent)
-                }
-                _ => error,
-            })?;
-            if dump.add(&self.buffer[..len], self.sequence)? {
-                return Ok((!dump.torn).then_some(dump.replies));
-            }
-        }
+        Ok(self.0.ask(message, flags, Reply::parse)?)
     }
 
     /// Sends messages that take effect together or not at all.
@@ -174,11 +131,11 @@ impl Netfilter {
         append(&mut bytes, control(ControlMessage::BatchEnd), NLM_F_REQUEST, batch.len + 1);
         // A batch is one datagram. Only a privileged process may exceed the usual buffer limit; if it cannot, the send
         // fails.
-        let room = bytes.len().saturating_mul(2).max(RECEIVE);
-        if setsockopt(&self.socket, sockopt::SndBufForce, &room).is_err() {
-            setsockopt(&self.socket, sockopt::SndBuf, &room).map_err(|error| whole(error.into()))?;
+        let room = bytes.len().saturating_mul(2).max(DATAGRAM);
+        if setsockopt(&self.0.socket, sockopt::SndBufForce, &room).is_err() {
+            setsockopt(&self.0.socket, sockopt::SndBuf, &room).map_err(|error| whole(error.into()))?;
         }
-        self.socket.send(&bytes, 0).map_err(whole)?;
+        self.0.socket.send(&bytes, 0).map_err(whole)?;
         self.verdict(batch.len)
     }
 
@@ -186,18 +143,16 @@ impl Netfilter {
     fn verdict(&mut self, last: u32) -> Result<(), Refused> {
         let (mut refused, mut done) = (None, false);
         let silent = loop {
-            let len = match self.socket.recv(&mut self.buffer.as_mut_slice(), libc::MSG_DONTWAIT) {
-                Ok(len) => len,
+            let parts = match self.0.receive_now() {
+                Ok(parts) => parts,
                 Err(error) => break error,
             };
-            for message in messages(&self.buffer[..len]) {
-                if message.message_type() != NLMSG_ERROR {
-                    continue;
-                }
-                let (code, message) = (code(&message), message.sequence_number());
-                done |= code == 0 && message == last;
-                if code != 0 && refused.is_none() {
-                    refused = Some(Refused { message, error: io::Error::from_raw_os_error(code) });
+            for part in parts.flatten().filter(|part| part.message_type() == NLMSG_ERROR) {
+                let message = part.sequence_number();
+                match refusal(&part) {
+                    Some(error) if refused.is_none() => refused = Some(Refused { message, error: error.into() }),
+                    Some(_) => {}
+                    None => done |= message == last,
                 }
             }
         };
@@ -209,92 +164,6 @@ impl Netfilter {
     }
 }
 
-/// The replies to one request, as far as they have come.
-#[derive(Debug, Default)]
-struct Dump {
-    replies: Vec<Reply>,
-    /// The kernel's state changed meanwhile: the replies do not fit together.
-    torn: bool,
-}
-
-impl Dump {
-    /// Adds the messages of a datagram that reply to the request of this sequence number. True at the end of the replies.
-    /// Fails when the kernel refuses the request, or ends a dump because of an error.
-    fn add(&mut self, datagram: &[u8], sequence: u32) -> io::Result<bool> {
-        for message in messages(datagram).filter(|message| message.sequence_number() == sequence) {
-            self.torn |= message.flags() & NLM_F_DUMP_INTR != 0;
-            match (message.message_type(), code(&message)) {
-                // A dump ends with its errno as well (netlink_dump_done in net/netlink/af_netlink.c).
-                (NLMSG_DONE | NLMSG_ERROR, 0) => return Ok(true),
-                (NLMSG_DONE, libc::EINTR) => {
-                    self.torn = true;
-                    return Ok(true);
-                }
-                (NLMSG_ERROR, libc::EINTR) => self.torn = true,
-                (NLMSG_DONE | NLMSG_ERROR, code) => return Err(io::Error::from_raw_os_error(code)),
-                _ => self.replies.extend(Reply::parse(&message)),
-            }
-        }
-        Ok(false)
-    }
-}
-
 fn control(message: ControlMessage) -> NetfilterMessage {
     NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, u16::from(NFTABLES)), message)
-}
-
-fn append(bytes: &mut Vec<u8>, message: NetfilterMessage, flags: u16, sequence: u32) {
-    let mut header = NetlinkHeader::default();
-    (header.flags, header.sequence_number) = (flags, sequence);
-    let mut message = NetlinkMessage::new(header, NetlinkPayload::from(message));
-    message.finalize();
-    let start = bytes.len();
-    // Every attribute is padded to 4 bytes (NLA_ALIGNTO), so the next message is aligned.
-    bytes.resize(start + message.buffer_len(), 0);
-    message.serialize(&mut bytes[start..]);
-}
-
-/// Iterates over the messages of a datagram.
-pub(in crate::kernel) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = NetlinkBuffer<&[u8]>> {
-    std::iter::from_fn(move || {
-        let message = NetlinkBuffer::new_checked(bytes).ok()?;
-        let len = usize::try_from(message.length()).ok()?.next_multiple_of(4);
-        bytes = bytes.get(len..).unwrap_or_default();
-        Some(message)
-    })
-}
-
-/// The errno of `NLMSG_ERROR` or `NLMSG_DONE`, positive; 0 is success.
-fn code(message: &NetlinkBuffer<&[u8]>) -> i32 {
-    let code = message.payload().first_chunk::<4>().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
-    code.checked_neg().unwrap_or(libc::EIO)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A message of these parts, its payload one number.
-    fn message(kind: u16, sequence: u32, code: i32) -> Vec<u8> {
-        let header = [20u32.to_ne_bytes().to_vec(), kind.to_ne_bytes().to_vec(), 0u16.to_ne_bytes().to_vec()];
-        [header.concat(), sequence.to_ne_bytes().to_vec(), 0u32.to_ne_bytes().to_vec(), code.to_ne_bytes().to_vec()]
-            .concat()
-    }
-
-    /// A dump that the kernel gave up was taken for a whole one: what it lacked counted as missing.
-    #[test]
-    fn a_dump_that_ends_with_an_error_is_no_dump() {
-        const ELEMENT: u16 = (NFTABLES as u16) << 8;
-        let add = |parts: &[Vec<u8>]| {
-            let mut dump = Dump::default();
-            dump.add(&parts.concat(), 7).map(|end| (end, dump.replies.len(), dump.torn))
-        };
-        let element = message(ELEMENT, 7, 0);
-        assert_eq!(add(&[element.clone(), message(NLMSG_DONE, 7, 0)]).unwrap(), (true, 1, false));
-        let refused = add(&[element.clone(), message(NLMSG_DONE, 7, -libc::ENOMEM)]).unwrap_err();
-        assert_eq!(refused.raw_os_error(), Some(libc::ENOMEM));
-        assert_eq!(add(&[message(NLMSG_DONE, 7, -libc::EINTR)]).unwrap(), (true, 0, true));
-        let late = [message(ELEMENT, 6, 0), message(NLMSG_ERROR, 6, -libc::ENOENT), element];
-        assert_eq!(add(&late).unwrap(), (false, 1, false), "replies to an earlier request");
-    }
 }

@@ -17,7 +17,8 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::fingerprint::OBJECT_TABLE;
 use crate::base::deadline::Deadline;
 use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
-use crate::kernel::netlink::netfilter::{NFTABLES, Reply, messages, text};
+use crate::kernel::netlink::netfilter::{NFTABLES, Reply, text};
+use crate::kernel::netlink::socket::Parts;
 use crate::kernel::{KernelEvent, Tell};
 use crate::logic::firewall::TABLE;
 
@@ -148,7 +149,7 @@ impl Listener {
     /// Returns what the completed foreign transactions in the datagram changed.
     fn hear(&mut self, datagram: &[u8]) -> Touched {
         let mut foreign = Touched::default();
-        for reply in messages(datagram).filter_map(|message| Reply::parse(&message)) {
+        for reply in Parts(datagram).flatten().filter_map(|message| Reply::parse(&message)) {
             if reply.subsystem != NFTABLES {
                 continue;
             }
