@@ -1,12 +1,13 @@
-//! Sample networks and endpoints for the tests of this crate.
+//! Sample networks, endpoints and entries of the firewall table for the tests of this crate.
 
 use std::path::PathBuf;
 
-use crate::model::address::{Mac, Subnet};
+use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
+use crate::model::address::{Family, Mac, Subnet};
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::ids::{ContainerId, NetnsId, NetworkId};
 use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
-use crate::model::publication::{PortSpec, Publication};
+use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 
 /// A plain network with gateways at the first address of each subnet.
 pub fn network(name: &str, subnets: &[&str]) -> Network {
@@ -78,5 +79,27 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         routes: Vec::new(),
         bandwidth: None,
         upstreams: Vec::new(),
+    }
+}
+
+/// One entry of every set and map of the firewall table; together they are whole elements.
+pub fn entries() -> Vec<Entry> {
+    let entry =
+        |set: Set| Entry { set, key: set.key().iter().copied().map(value).collect(), data: set.data().map(value) };
+    Set::all().into_iter().map(entry).collect()
+}
+
+fn value(kind: Kind) -> Value {
+    let address = |text: &str| Value::Address(text.parse().unwrap());
+    let subnet = |text: &str| Value::Subnet(text.parse().unwrap());
+    match kind {
+        Kind::Interface => Value::Interface("nd-sample".parse().unwrap()),
+        Kind::Address(Family::V4) => address("198.51.100.1"),
+        Kind::Address(Family::V6) => address("2001:db8:5::1"),
+        Kind::Subnet(Family::V4) => subnet("198.51.100.0/24"),
+        Kind::Subnet(Family::V6) => subnet("2001:db8:5::/64"),
+        Kind::Protocol => Value::Protocol(Protocol::Tcp),
+        Kind::Port => Value::Port(7000),
+        Kind::Ports => Value::Ports(PortRange::new(7000, 7010).unwrap()),
     }
 }

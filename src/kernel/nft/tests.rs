@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::Nft;
 use crate::kernel::KernelEvent;
 use crate::kernel::testing::throwaway::{attempt, in_netns, run};
+use crate::logic::{firewall, samples};
 use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::host::observed::Structure;
 use crate::model::publication::{PortRange, Protocol};
@@ -23,7 +24,7 @@ fn range(host_ip: Option<&str>, first: u16, last: u16, to: &str) -> Element {
     Element::PublishRange(PublishedRange { host_ip, protocol: Protocol::Tcp, ports, to: to.parse().unwrap() })
 }
 
-/// Elements of every kind, with adjacent subnets and the last of all addresses.
+/// An element of every set, and more with adjacent subnets and the last of all addresses.
 fn every_kind() -> Vec<Element> {
     let name = |text: &str| text.parse().unwrap();
     let mut elements = vec![
@@ -55,6 +56,7 @@ fn every_kind() -> Vec<Element> {
         let subnet = subnet.parse().unwrap();
         elements.extend([Element::Masquerade(subnet), Element::Hairpin(subnet)]);
     }
+    elements.extend(firewall::sets::elements(samples::entries()).0);
     // nft lists intervals of several fields in the order of insertion.
     elements.sort();
     elements

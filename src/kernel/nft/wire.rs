@@ -239,7 +239,7 @@ fn entry(set: Set, raw: &Raw) -> Option<Entry> {
     let padded = kinds.len() > 1;
     let (mut first, mut last) = (raw.key.as_slice(), raw.key_end.as_ref().unwrap_or(&raw.key).as_slice());
     let mut key = Vec::new();
-    for kind in kinds {
+    for kind in kinds.iter().copied() {
         let (low, high) = (take(&mut first, kind, padded)?, take(&mut last, kind, padded)?);
         key.push(value(kind, low, high)?);
     }

@@ -144,7 +144,7 @@ pub(super) fn rule(chain: &'static str, statements: Vec<Stmt>, comment: Option<&
 
 /// The declaration of a set or map.
 pub(super) fn declaration(set: Set) -> NfListObject<'static> {
-    let kinds: Vec<SetType> = set.key().into_iter().map(set_type).collect();
+    let kinds: Vec<SetType> = set.key().iter().copied().map(set_type).collect();
     let key = match kinds.as_slice() {
         [one] => SetTypeValue::Single(*one),
         _ => SetTypeValue::Concatenated(kinds.into()),

@@ -1,53 +1,113 @@
-//! The sets and maps of the table: their names, the types of their keys and data, and the entries of each [`Element`].
-//!
-//! Only this module defines the correspondence, in both directions; JSON for `nft` and netlink attributes are made from
-//! [`Entry`] alone, so the two cannot diverge.
+//! The sets and maps of the table, described once: name, types of key and data, purpose, and the [`Element`] that is in
+//! them. Everything else works from this description: the declarations, the entries of an element in both directions,
+//! JSON for `nft`, netlink attributes, and the samples of the tests.
+
+mod describe;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use self::describe::describe;
 use crate::model::address::{Family, Subnet};
 use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
-/// A named set or map of `table inet netd`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Set {
-    /// `bridges`: interface names.
-    Bridges,
-    /// `direct`: interface names.
-    Direct,
-    /// `internal`: interface names.
-    Internal,
-    /// `isolated`: interface names.
-    Isolated,
-    /// `host_closed`: interface names.
-    HostClosed,
-    /// `ports_closed`: interface names.
-    PortsClosed,
-    /// `allowed`: (in, out) interface names.
-    Allowed,
-    /// `masquerade4`, `masquerade6`: source subnets.
-    Masquerade(Family),
-    /// `hairpin4`, `hairpin6`: (source, destination) subnets.
-    Hairpin(Family),
-    /// `publish4`…: (protocol, port) to container address.
-    Publish(Family),
-    /// `publish4_port`…: (protocol, port) to container port.
-    PublishPort(Family),
-    /// `publish4_at`…: (host address, protocol, port) to container address.
-    PublishAt(Family),
-    /// `publish4_at_port`…: (host address, protocol, port) to container port.
-    PublishAtPort(Family),
-    /// `publish4_range`…: (protocol, ports) to container address; the port stays.
-    PublishRange(Family),
-    /// `publish4_at_range`…: (host address, protocol, ports) to container address; the port stays.
-    PublishAtRange(Family),
-    /// `dns4`, `dns6`: gateway to the port of the name service there.
-    Dns(Family),
-    /// `dns4_from`, `dns6_from`: (gateway, port) from which the name service answers.
-    DnsFrom(Family),
+describe! {
+    once:
+
+    Element::Bridge(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges of netd.
+        Bridges "bridges";
+    }
+    Element::Direct(interface) as [Interface(interface)], for Interfaces {
+        /// Host interfaces that lead to one container without a bridge.
+        Direct "direct";
+    }
+    Element::Internal(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges without outside access.
+        Internal "internal";
+    }
+    Element::Isolated(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges on which the host has no address.
+        Isolated "isolated";
+    }
+    Element::HostClosed(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges from which the host's own services are unreachable.
+        HostClosed "host_closed";
+    }
+    Element::PortsClosed(bridge) as [Interface(bridge)], for Interfaces {
+        /// Bridges from which published ports are unreachable at the host's addresses.
+        PortsClosed "ports_closed";
+    }
+    Element::Allowed(from, to) as [Interface(from), Interface(to)], for Interfaces {
+        /// (in, out) bridges between which traffic may be forwarded.
+        Allowed "allowed";
+    }
+
+    per family:
+
+    Element::Masquerade(subnet) as [Subnet(subnet)], of subnet.family(), for SourceNat {
+        /// Source subnets that get the host's address.
+        Masquerade "masquerade4" "masquerade6";
+    }
+    Element::Hairpin(subnet) as [Subnet(subnet), Subnet(to)] where to == subnet, of subnet.family(), for SourceNat {
+        /// (source, destination) subnets between which published traffic gets the gateway's address.
+        Hairpin "hairpin4" "hairpin6";
+    }
+    Element::Publish(Published { host_ip: None, protocol, port, to, to_port })
+        as [Protocol(protocol), Port(port)], of Family::of(to), for Published
+    {
+        /// (protocol, port) to container address.
+        Publish "publish4" "publish6": Address(to);
+        /// (protocol, port) to container port.
+        PublishPort "publish4_port" "publish6_port": Port(to_port);
+    }
+    Element::Publish(Published { host_ip: Some(host_ip), protocol, port, to, to_port })
+        as [Address(host_ip), Protocol(protocol), Port(port)], of Family::of(to), for PublishedAtAddress
+    {
+        /// (host address, protocol, port) to container address.
+        PublishAt "publish4_at" "publish6_at": Address(to);
+        /// (host address, protocol, port) to container port.
+        PublishAtPort "publish4_at_port" "publish6_at_port": Port(to_port);
+    }
+    Element::PublishRange(PublishedRange { host_ip: None, protocol, ports, to })
+        as [Protocol(protocol), Ports(ports)], of Family::of(to), for Published
+    {
+        /// (protocol, ports) to container address; the port stays.
+        PublishRange "publish4_range" "publish6_range": Address(to);
+    }
+    Element::PublishRange(PublishedRange { host_ip: Some(host_ip), protocol, ports, to })
+        as [Address(host_ip), Protocol(protocol), Ports(ports)], of Family::of(to), for PublishedAtAddress
+    {
+        /// (host address, protocol, ports) to container address; the port stays.
+        PublishAtRange "publish4_at_range" "publish6_at_range": Address(to);
+    }
+    Element::AskAt(NameServer { gateway, port }) as [Address(gateway)], of Family::of(gateway), for NameService {
+        /// Gateway to the port of the name service there.
+        Dns "dns4" "dns6": Port(port);
+    }
+    Element::AnswerFrom(NameServer { gateway, port })
+        as [Address(gateway), Port(port)], of Family::of(gateway), for NameService
+    {
+        /// (gateway, port) from which the name service answers.
+        DnsFrom "dns4_from" "dns6_from";
+    }
+}
+
+/// What the rules use a set for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Purpose {
+    /// Which interfaces are netd's, and what may pass them.
+    Interfaces,
+    /// The source address of what leaves.
+    SourceNat,
+    /// Published ports at one address of the host.
+    PublishedAtAddress,
+    /// Published ports at all addresses of the host.
+    Published,
+    /// Questions to the name service, and its answers.
+    NameService,
 }
 
 /// The type of a key field or of a map's data.
@@ -103,248 +163,77 @@ pub struct Entry {
 }
 
 impl Set {
-    /// All sets and maps, in the order of their declaration.
+    /// All sets and maps, in the order of their declaration: by family, then by purpose.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![
-            Self::Bridges,
-            Self::Direct,
-            Self::Internal,
-            Self::Isolated,
-            Self::HostClosed,
-            Self::PortsClosed,
-            Self::Allowed,
-        ];
-        for family in [Family::V4, Family::V6] {
-            all.extend([
-                Self::Masquerade(family),
-                Self::Hairpin(family),
-                Self::PublishAt(family),
-                Self::PublishAtPort(family),
-                Self::PublishAtRange(family),
-                Self::Publish(family),
-                Self::PublishPort(family),
-                Self::PublishRange(family),
-                Self::Dns(family),
-                Self::DnsFrom(family),
-            ]);
-        }
+        let mut all = DESCRIBED.to_vec();
+        all.sort_by_key(|set| (set.family(), set.purpose()));
         all
-    }
-
-    /// The name in the table.
-    pub fn name(self) -> &'static str {
-        use Family::{V4, V6};
-        match self {
-            Self::Bridges => "bridges",
-            Self::Direct => "direct",
-            Self::Internal => "internal",
-            Self::Isolated => "isolated",
-            Self::HostClosed => "host_closed",
-            Self::PortsClosed => "ports_closed",
-            Self::Allowed => "allowed",
-            Self::Masquerade(V4) => "masquerade4",
-            Self::Masquerade(V6) => "masquerade6",
-            Self::Hairpin(V4) => "hairpin4",
-            Self::Hairpin(V6) => "hairpin6",
-            Self::Publish(V4) => "publish4",
-            Self::Publish(V6) => "publish6",
-            Self::PublishPort(V4) => "publish4_port",
-            Self::PublishPort(V6) => "publish6_port",
-            Self::PublishAt(V4) => "publish4_at",
-            Self::PublishAt(V6) => "publish6_at",
-            Self::PublishAtPort(V4) => "publish4_at_port",
-            Self::PublishAtPort(V6) => "publish6_at_port",
-            Self::PublishRange(V4) => "publish4_range",
-            Self::PublishRange(V6) => "publish6_range",
-            Self::PublishAtRange(V4) => "publish4_at_range",
-            Self::PublishAtRange(V6) => "publish6_at_range",
-            Self::Dns(V4) => "dns4",
-            Self::Dns(V6) => "dns6",
-            Self::DnsFrom(V4) => "dns4_from",
-            Self::DnsFrom(V6) => "dns6_from",
-        }
-    }
-
-    /// The set with that name.
-    pub fn named(name: &str) -> Option<Self> {
-        Self::all().into_iter().find(|set| set.name() == name)
-    }
-
-    /// The fields of its key.
-    pub fn key(self) -> Vec<Kind> {
-        match self {
-            Self::Bridges | Self::Direct | Self::Internal | Self::Isolated | Self::HostClosed | Self::PortsClosed => {
-                vec![Kind::Interface]
-            }
-            Self::Allowed => vec![Kind::Interface, Kind::Interface],
-            Self::Masquerade(family) => vec![Kind::Subnet(family)],
-            Self::Hairpin(family) => vec![Kind::Subnet(family), Kind::Subnet(family)],
-            Self::Publish(_) | Self::PublishPort(_) => vec![Kind::Protocol, Kind::Port],
-            Self::PublishRange(_) => vec![Kind::Protocol, Kind::Ports],
-            Self::PublishAt(family) | Self::PublishAtPort(family) => {
-                vec![Kind::Address(family), Kind::Protocol, Kind::Port]
-            }
-            Self::PublishAtRange(family) => vec![Kind::Address(family), Kind::Protocol, Kind::Ports],
-            Self::Dns(family) => vec![Kind::Address(family)],
-            Self::DnsFrom(family) => vec![Kind::Address(family), Kind::Port],
-        }
-    }
-
-    /// The type of a map's data; `None` for a set.
-    pub fn data(self) -> Option<Kind> {
-        match self {
-            Self::Bridges
-            | Self::Direct
-            | Self::Internal
-            | Self::Isolated
-            | Self::HostClosed
-            | Self::PortsClosed
-            | Self::Allowed
-            | Self::Masquerade(_)
-            | Self::Hairpin(_)
-            | Self::DnsFrom(_) => None,
-            Self::PublishPort(_) | Self::PublishAtPort(_) | Self::Dns(_) => Some(Kind::Port),
-            Self::Publish(family)
-            | Self::PublishAt(family)
-            | Self::PublishRange(family)
-            | Self::PublishAtRange(family) => Some(Kind::Address(family)),
-        }
     }
 
     /// Whether it holds intervals.
     pub fn interval(self) -> bool {
-        self.key().into_iter().any(Kind::interval)
+        self.key().iter().any(|kind| kind.interval())
     }
 }
 
-/// The entries of an element: two for a published port, one for any other.
-pub fn entries(element: &Element) -> Vec<Entry> {
-    let member = |set, key| vec![Entry { set, key, data: None }];
-    match element {
-        Element::Bridge(bridge) => member(Set::Bridges, vec![Value::Interface(bridge.clone())]),
-        Element::Direct(name) => member(Set::Direct, vec![Value::Interface(name.clone())]),
-        Element::Internal(bridge) => member(Set::Internal, vec![Value::Interface(bridge.clone())]),
-        Element::Isolated(bridge) => member(Set::Isolated, vec![Value::Interface(bridge.clone())]),
-        Element::HostClosed(bridge) => member(Set::HostClosed, vec![Value::Interface(bridge.clone())]),
-        Element::PortsClosed(bridge) => member(Set::PortsClosed, vec![Value::Interface(bridge.clone())]),
-        Element::Allowed(from, to) => {
-            member(Set::Allowed, vec![Value::Interface(from.clone()), Value::Interface(to.clone())])
-        }
-        Element::Masquerade(subnet) => member(Set::Masquerade(subnet.family()), vec![Value::Subnet(*subnet)]),
-        Element::Hairpin(subnet) => {
-            member(Set::Hairpin(subnet.family()), vec![Value::Subnet(*subnet), Value::Subnet(*subnet)])
-        }
-        Element::Publish(published) => published_entries(published),
-        Element::PublishRange(range) => {
-            let family = Family::of(range.to);
-            let set = if range.host_ip.is_some() { Set::PublishAtRange(family) } else { Set::PublishRange(family) };
-            let key = publish_key(range.host_ip, range.protocol, Value::Ports(range.ports));
-            vec![Entry { set, key, data: Some(Value::Address(range.to)) }]
-        }
-        Element::AskAt(NameServer { gateway, port }) => {
-            let (set, data) = (Set::Dns(Family::of(*gateway)), Some(Value::Port(*port)));
-            vec![Entry { set, key: vec![Value::Address(*gateway)], data }]
-        }
-        Element::AnswerFrom(NameServer { gateway, port }) => {
-            member(Set::DnsFrom(Family::of(*gateway)), vec![Value::Address(*gateway), Value::Port(*port)])
-        }
-    }
-}
-
-fn published_entries(published: &Published) -> Vec<Entry> {
-    let family = Family::of(published.to);
-    let (address, port) = match published.host_ip {
-        Some(_) => (Set::PublishAt(family), Set::PublishAtPort(family)),
-        None => (Set::Publish(family), Set::PublishPort(family)),
-    };
-    let key = publish_key(published.host_ip, published.protocol, Value::Port(published.port));
-    vec![
-        Entry { set: address, key: key.clone(), data: Some(Value::Address(published.to)) },
-        Entry { set: port, key, data: Some(Value::Port(published.to_port)) },
-    ]
-}
-
-fn publish_key(host_ip: Option<IpAddr>, protocol: Protocol, ports: Value) -> Vec<Value> {
-    host_ip.map(Value::Address).into_iter().chain([Value::Protocol(protocol), ports]).collect()
-}
+/// The set and the data of one of the entries that have the same key and form one element.
+type Half = (Set, Option<Value>);
 
 /// The inverse of [`entries`] for all entries of a table: the elements, and how many entries belong to none (half of a
 /// published port, subnets that do not match).
 pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>, usize) {
     let mut elements = BTreeSet::new();
-    let mut halves: BTreeMap<_, (Option<IpAddr>, Option<u16>)> = BTreeMap::new();
+    let mut pairs: BTreeMap<(&[Set], Vec<Value>), Vec<Half>> = BTreeMap::new();
     let mut strange = 0;
-    for entry in entries {
-        match piece(entry) {
-            Some(Piece::Whole(element)) => {
-                elements.insert(element);
-            }
-            Some(Piece::Address(key, to)) => halves.entry(key).or_default().0 = Some(to),
-            Some(Piece::Port(key, port)) => halves.entry(key).or_default().1 = Some(port),
-            None => strange += 1,
+    let mut add = |whole: Option<Element>| match whole {
+        Some(element) => _ = elements.insert(element),
+        None => strange += 1,
+    };
+    for Entry { set, key, data } in entries {
+        match set.with_same_element() {
+            [_] => add(element(set, &key, &[data])),
+            pair => pairs.entry((pair, key)).or_default().push((set, data)),
         }
     }
-    for ((_, host_ip, protocol, port), half) in halves {
-        match half {
-            (Some(to), Some(to_port)) => {
-                elements.insert(Element::Publish(Published { host_ip, protocol, port, to, to_port }));
-            }
-            _ => strange += 1,
-        }
+    for ((pair, key), mut halves) in pairs {
+        halves.sort();
+        let (sets, data): (Vec<Set>, Vec<_>) = halves.into_iter().unzip();
+        add(sets.first().filter(|_| sets == pair).and_then(|set| element(*set, &key, &data)));
     }
     (elements, strange)
 }
 
-/// The common part of the two halves of a published port.
-type Half = (Family, Option<IpAddr>, Protocol, u16);
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::{firewall, samples};
 
-enum Piece {
-    Whole(Element),
-    Address(Half, IpAddr),
-    Port(Half, u16),
-}
+    #[test]
+    fn an_entry_of_every_set_becomes_an_element_and_the_same_entry_again() {
+        let (elements, strange) = elements(samples::entries());
+        let mut again: Vec<Entry> = elements.iter().flat_map(entries).collect();
+        again.sort();
+        let mut expected = samples::entries();
+        expected.sort();
+        assert_eq!((again, strange), (expected, 0));
+    }
 
-fn piece(entry: Entry) -> Option<Piece> {
-    use Value::{Address, Interface, Port, Ports};
-    let Entry { set, mut key, data } = entry;
-    let host_ip = match key.first() {
-        Some(Address(_)) => match key.remove(0) {
-            Address(address) => Some(address),
-            _ => None,
-        },
-        _ => None,
-    };
-    Some(match (set, key.as_slice(), data) {
-        (Set::Dns(_), [], Some(Port(port))) => Piece::Whole(Element::AskAt(NameServer { gateway: host_ip?, port })),
-        (Set::DnsFrom(_), [Port(port)], None) => {
-            Piece::Whole(Element::AnswerFrom(NameServer { gateway: host_ip?, port: *port }))
+    #[test]
+    fn half_a_published_port_and_a_pair_of_different_subnets_are_no_elements() {
+        for entry in samples::entries().into_iter().filter(|entry| entry.set.with_same_element().len() > 1) {
+            assert_eq!(elements([entry.clone()]), (BTreeSet::new(), 1), "{entry:?}");
         }
-        (Set::Bridges, [Interface(name)], None) => Piece::Whole(Element::Bridge(name.clone())),
-        (Set::Direct, [Interface(name)], None) => Piece::Whole(Element::Direct(name.clone())),
-        (Set::Internal, [Interface(name)], None) => Piece::Whole(Element::Internal(name.clone())),
-        (Set::Isolated, [Interface(name)], None) => Piece::Whole(Element::Isolated(name.clone())),
-        (Set::HostClosed, [Interface(name)], None) => Piece::Whole(Element::HostClosed(name.clone())),
-        (Set::PortsClosed, [Interface(name)], None) => Piece::Whole(Element::PortsClosed(name.clone())),
-        (Set::Allowed, [Interface(from), Interface(to)], None) => {
-            Piece::Whole(Element::Allowed(from.clone(), to.clone()))
+        let key = ["10.0.1.0/24", "10.0.2.0/24"].map(|subnet| Value::Subnet(subnet.parse().unwrap())).into();
+        assert_eq!(elements([Entry { set: Set::Hairpin(Family::V4), key, data: None }]), (BTreeSet::new(), 1));
+    }
+
+    #[test]
+    fn every_set_has_a_name_of_its_own_and_is_looked_up_by_a_rule() {
+        let structure = firewall::json(&firewall::structure()).to_string();
+        let mut names = BTreeSet::new();
+        for set in Set::all() {
+            assert!(names.insert(set.name()), "two sets have the name {}", set.name());
+            assert!(structure.contains(&format!("\"@{}\"", set.name())), "no rule looks up {}", set.name());
         }
-        (Set::Masquerade(_), [Value::Subnet(subnet)], None) => Piece::Whole(Element::Masquerade(*subnet)),
-        (Set::Hairpin(_), [Value::Subnet(from), Value::Subnet(to)], None) if from == to => {
-            Piece::Whole(Element::Hairpin(*from))
-        }
-        (
-            Set::PublishRange(_) | Set::PublishAtRange(_),
-            [Value::Protocol(protocol), Ports(ports)],
-            Some(Address(to)),
-        ) => Piece::Whole(Element::PublishRange(PublishedRange { host_ip, protocol: *protocol, ports: *ports, to })),
-        (Set::Publish(family) | Set::PublishAt(family), [Value::Protocol(protocol), Port(port)], Some(Address(to))) => {
-            Piece::Address((family, host_ip, *protocol, *port), to)
-        }
-        (
-            Set::PublishPort(family) | Set::PublishAtPort(family),
-            [Value::Protocol(protocol), Port(port)],
-            Some(Port(to_port)),
-        ) => Piece::Port((family, host_ip, *protocol, *port), to_port),
-        _ => return None,
-    })
+    }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::address::{Family, Subnet};
+use crate::model::address::Subnet;
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -79,23 +79,4 @@ pub struct PublishedRange {
     pub ports: PortRange,
     /// The container's address.
     pub to: IpAddr,
-}
-
-impl Element {
-    /// The address family of the element; `None` for interface names.
-    pub fn family(&self) -> Option<Family> {
-        match self {
-            Self::Bridge(_)
-            | Self::Direct(_)
-            | Self::Internal(_)
-            | Self::Isolated(_)
-            | Self::HostClosed(_)
-            | Self::PortsClosed(_)
-            | Self::Allowed(..) => None,
-            Self::Masquerade(subnet) | Self::Hairpin(subnet) => Some(subnet.family()),
-            Self::Publish(published) => Some(Family::of(published.to)),
-            Self::PublishRange(range) => Some(Family::of(range.to)),
-            Self::AskAt(server) | Self::AnswerFrom(server) => Some(Family::of(server.gateway)),
-        }
-    }
 }
