@@ -187,7 +187,7 @@ mod tests {
         }
     }
 
-    /// For each port the engine's thread went through the descriptors of all processes, twice.
+    /// Who asks for many ports costs one search: the owner is named later, and not on the engine's thread.
     #[test]
     fn the_ports_of_the_containers_own_process_are_vacant_to_it() {
         in_own_netns(|| {
@@ -202,6 +202,9 @@ mod tests {
             let mut next = || sockets.next().unwrap();
             let mut process = command.stdin(next()).stdout(next()).stderr(next()).spawn().unwrap();
             drop(command);
+            // Its command line is readable some time after the exec that `spawn` waits for.
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
+            nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).unwrap();
             let vacant = |container: &str| Ports::default().vacant(&asked, &container.parse().unwrap());
             let (own, others) = (vacant("0123456789abcdef"), vacant("fedcba9876543210"));
             let mut error = others.unwrap_err();
