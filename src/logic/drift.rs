@@ -217,7 +217,7 @@ pub fn interface(
     if seen.mac != Some(wants) {
         return Some(Drift::Mac { ifname: ifname.clone(), has: seen.mac, wants });
     }
-    let wants = remembered.mtu.filter(|mtu| !network.is_adopted() && seen.mtu != *mtu)?;
+    let wants = remembered.mtu.filter(|mtu| network.makes_interfaces() && seen.mtu != *mtu)?;
     Some(Drift::Mtu { link: Link::Container(ifname.clone()), has: seen.mtu, wants })
 }
 
@@ -237,7 +237,7 @@ pub fn routes(
     all: &[Arc<Endpoint>],
     seen: &ObservedInterface,
 ) -> Option<Drift> {
-    if network.is_adopted() {
+    if !network.makes_interfaces() {
         return None;
     }
     let ifname = &endpoint.ifname;

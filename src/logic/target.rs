@@ -22,7 +22,7 @@ use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort}
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
-use crate::model::network::{DnsListen, HostAccess, Network};
+use crate::model::network::{DnsListen, Driver, HostAccess, Network};
 use crate::model::publication::Publication;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -94,7 +94,10 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
 
 /// The interface of another program through which the host reaches the endpoint; `None` if netd made it.
 pub fn adopted_link<'a>(network: &'a Network, endpoint: &'a Endpoint) -> Option<&'a IfName> {
-    network.is_adopted().then(|| network.bridge().unwrap_or(&endpoint.host_ifname))
+    match &network.driver {
+        Driver::Bridge(_) => None,
+        Driver::Adopted(adopted) => Some(adopted.bridge.as_ref().unwrap_or(&endpoint.host_ifname)),
+    }
 }
 
 /// The limits of the endpoint's interface, if it has any.

@@ -144,6 +144,16 @@ pub enum Driver {
     Adopted(Adopted),
 }
 
+impl Driver {
+    /// The driver's name, as in `netd network create --driver`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Bridge(_) => "bridge",
+            Self::Adopted(_) => "adopted",
+        }
+    }
+}
+
 /// Options of the bridge driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridge {
@@ -197,9 +207,20 @@ impl Network {
         }
     }
 
-    /// Whether another program makes its interfaces.
-    pub fn is_adopted(&self) -> bool {
-        self.own_bridge().is_none()
+    /// Whether netd makes, repairs and removes the interfaces of its containers, and their addresses and routes.
+    pub fn makes_interfaces(&self) -> bool {
+        match &self.driver {
+            Driver::Bridge(_) => true,
+            Driver::Adopted(_) => false,
+        }
+    }
+
+    /// Whether netd chooses the addresses of its containers.
+    pub fn assigns_addresses(&self) -> bool {
+        match &self.driver {
+            Driver::Bridge(_) => true,
+            Driver::Adopted(_) => false,
+        }
     }
 
     /// Whether its containers can reach each other.
@@ -228,9 +249,12 @@ impl Network {
         self.subnets.iter().find(|subnet| subnet.subnet.contains(address)).map(|subnet| subnet.gateway)
     }
 
-    /// Whether its bridge has addresses on the host, at which the name service can be reached.
+    /// Whether the host has its gateway addresses, at which the name service can be reached.
     pub fn has_gateways(&self) -> bool {
-        self.own_bridge().is_none_or(|bridge| !bridge.isolated)
+        match &self.driver {
+            Driver::Bridge(bridge) => !bridge.isolated,
+            Driver::Adopted(_) => true,
+        }
     }
 
     /// Whether one of its subnets is of that family.

@@ -58,7 +58,7 @@ fn interfaces(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseEr
     let addresses: Vec<_> = snapshot.desired.endpoints().flat_map(|e| e.addresses.iter().map(IpNetwork::ip)).collect();
     let distinct: BTreeSet<_> = addresses.iter().collect();
     prop_assert_eq!(addresses.len(), distinct.len(), "an address is held twice");
-    let own = |e: &&Arc<Endpoint>| !snapshot.desired.network(&e.network).unwrap().is_adopted();
+    let own = |e: &&Arc<Endpoint>| snapshot.desired.network(&e.network).unwrap().makes_interfaces();
     let links: BTreeMap<_, _> = world.links.values().map(|l| (l.host_ifname.clone(), l.addresses.clone())).collect();
     let wanted = snapshot.desired.endpoints().filter(own).map(|e| (e.host_ifname.clone(), e.addresses.clone()));
     prop_assert_eq!(links, wanted.collect::<BTreeMap<_, _>>(), "interfaces and their addresses");
@@ -98,7 +98,7 @@ fn ports(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseError> 
 }
 
 fn routes(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseError> {
-    let own = |e: &&Arc<Endpoint>| !snapshot.desired.network(&e.network).unwrap().is_adopted();
+    let own = |e: &&Arc<Endpoint>| snapshot.desired.network(&e.network).unwrap().makes_interfaces();
     for routes in world.routes.values() {
         prop_assert!(routes.len() <= 1, "more than one default route: {:?}", routes);
     }

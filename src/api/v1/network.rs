@@ -20,8 +20,6 @@ use crate::model::{Invalid, address, network};
 
 /// The only driver that can be asked for.
 const DRIVER: &str = "bridge";
-/// The driver of networks whose interfaces another CNI plugin makes.
-const ADOPTED: &str = "adopted";
 /// Smallest MTU of an IPv4 link (RFC 791, 3.2).
 const MTU_MIN: u32 = 68;
 /// Smallest MTU of an IPv6 link (RFC 8200, 5); below it the kernel takes IPv6 off the interface.
@@ -171,7 +169,7 @@ impl From<&network::Network> for Network {
         Self {
             name: network.name.to_string(),
             id: network.id.to_string(),
-            driver: if network.is_adopted() { ADOPTED } else { DRIVER }.into(),
+            driver: network.driver.name().into(),
             bridge: network.bridge().map(ToString::to_string).unwrap_or_default(),
             subnets: network.subnets.iter().map(Subnet::from).collect(),
             internal: network.internal,

@@ -233,7 +233,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let ifname = &spec.key.ifname;
         let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
         let observed = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
-        let known = self.state.desired.network(&spec.network.name).filter(|known| known.is_adopted());
+        let known = self.state.desired.network(&spec.network.name).filter(|known| !known.makes_interfaces());
         let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
         // The host's facts are collected for the first container of a network only.
         let all_known = spec.addresses.iter().all(|asked| asked.gateway.is_some_and(|ip| trusted.contains(&ip)));
@@ -294,7 +294,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn capacity(&mut self, network: &str) -> Result<(), Error> {
         let network = self.find_network(network)?;
         endpoint::has_room(&self.state, &network)?;
-        if !network.is_adopted() {
+        if network.assigns_addresses() {
             address::any_left(&mut self.state, &network)?;
         }
         Ok(())

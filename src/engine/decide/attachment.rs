@@ -161,11 +161,11 @@ pub(crate) fn adopted_network(
     if let Some(known) = state.desired.network(&spec.name) {
         let in_use = state.used.contains_key(&known.name);
         let same = known.bridge() == bridge.as_ref() && subnets.iter().all(|subnet| known.subnets.contains(subnet));
-        match (known.is_adopted(), same) {
-            (false, _) => return Err(Refusal::NotAdopted(known.name.clone())),
-            (true, true) => return Ok(known.as_ref().clone()),
-            (true, false) if in_use => return Err(Refusal::AdoptedOtherwise(known.name.clone())),
-            (true, false) => {}
+        match (&known.driver, same) {
+            (Driver::Bridge(_), _) => return Err(Refusal::NotAdopted(known.name.clone())),
+            (Driver::Adopted(_), true) => return Ok(known.as_ref().clone()),
+            (Driver::Adopted(_), false) if in_use => return Err(Refusal::AdoptedOtherwise(known.name.clone())),
+            (Driver::Adopted(_), false) => {}
         }
     } else {
         name_is_free(state, &spec.name)?;

@@ -16,7 +16,7 @@ use crate::model::address::Family;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey};
 use crate::model::host::observed::HostFacts;
 use crate::model::names::IfName;
-use crate::model::network::Network;
+use crate::model::network::{Driver, Network};
 use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::EndpointSpec;
 use crate::model::skipped::{Skipped, Unpublishable};
@@ -42,8 +42,9 @@ pub(crate) fn connect(
     requested: &EndpointSpec,
     (choice, facts): (&Choice, &HostFacts),
 ) -> Result<Endpoint, Refusal> {
-    if network.is_adopted() {
-        return Err(Refusal::Adopted(network.name.clone()));
+    match &network.driver {
+        Driver::Bridge(_) => {}
+        Driver::Adopted(_) => return Err(Refusal::Adopted(network.name.clone())),
     }
     let others = state.endpoints_of(&container.id);
     if requested.owner.is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {

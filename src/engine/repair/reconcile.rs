@@ -16,7 +16,7 @@ use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::observed::Observed;
 use crate::model::host::step::Step;
 use crate::model::names::IfName;
-use crate::model::network::Network;
+use crate::model::network::{Driver, Network};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -92,14 +92,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut gone = Vec::new();
         for endpoint in endpoints {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
-            let drift = match network.own_bridge() {
-                Some(bridge) if rebuilt.contains(&bridge.name) => Some("its bridge was made anew".to_owned()),
-                Some(_) => {
+            let drift = match &network.driver {
+                Driver::Bridge(bridge) if rebuilt.contains(&bridge.name) => Some("its bridge was made anew".to_owned()),
+                Driver::Bridge(_) => {
                     let link = observed.links.get(&endpoint.host_ifname);
                     drift::host_link(&network, &endpoint, link).map(|drift| drift.to_string())
                 }
                 // Another program made it and must repair it.
-                None => {
+                Driver::Adopted(_) => {
                     let name = &endpoint.host_ifname;
                     (!self.kernel.has_link(name)).then(|| Drift::Gone(Link::HostEnd(name.clone())).to_string())
                 }

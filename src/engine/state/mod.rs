@@ -101,7 +101,7 @@ impl State {
     /// the new records. A container whose only name is its id never returns.
     pub(crate) fn keep_addresses(&mut self, endpoint: &Endpoint) -> Vec<Record> {
         let (network, name) = (&endpoint.network, &endpoint.container.name);
-        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && !network.is_adopted());
+        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && network.assigns_addresses());
         if !keeps || name.as_str() == endpoint.container.id.as_str() {
             return Vec::new();
         }

@@ -100,7 +100,7 @@ impl Snapshot {
     /// Every route that netd set on the endpoint's interface, default routes first; none on an interface that another
     /// program made.
     pub fn routes(&self, endpoint: &Endpoint) -> Vec<Route> {
-        let own = self.desired.network(&endpoint.network).is_some_and(|network| !network.is_adopted());
+        let own = self.desired.network(&endpoint.network).is_some_and(|network| network.makes_interfaces());
         let all = self.desired.container(&endpoint.container.id).filter(|_| own).map(|attached| &attached.endpoints);
         let defaults = all.map(|all| target::default_routes(all)).unwrap_or_default().into_iter();
         let over_this = defaults.filter(|route| route.ifname == endpoint.ifname);

@@ -235,7 +235,7 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
         Change::NetworkCreated(_) | Change::NetworkRemoved(_) | Change::Repaired(_) => true,
         // Other programs recreate their bridges without notification.
         Change::Connected(endpoint) => {
-            handle.snapshot().desired.network(&endpoint.network).is_some_and(|network| network.is_adopted())
+            handle.snapshot().desired.network(&endpoint.network).is_some_and(|network| !network.makes_interfaces())
         }
         Change::Disconnected { .. } | Change::Name { .. } | Change::Problem(_) | Change::HostChanged(_) => false,
     }

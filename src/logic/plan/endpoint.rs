@@ -122,11 +122,11 @@ fn default_routes(
         return None;
     }
     // The old routes were removed with their interface, or remain on one that stays, such as another program's.
-    let is_adopted =
-        |endpoint: &Endpoint| desired.network(&endpoint.network).is_some_and(|network| network.is_adopted());
+    let stays_there =
+        |endpoint: &Endpoint| desired.network(&endpoint.network).is_some_and(|network| !network.makes_interfaces());
     let kept = |ifname: &IfName| {
         let of = |endpoint: &Endpoint| endpoint.ifname == *ifname && endpoint.container.id == container.id;
-        after.iter().any(|endpoint| of(endpoint)) || gone.iter().any(|endpoint| of(endpoint) && is_adopted(endpoint))
+        after.iter().any(|endpoint| of(endpoint)) || gone.iter().any(|endpoint| of(endpoint) && stays_there(endpoint))
     };
     let stays = |route: &&DefaultRoute| !new.contains(route) && kept(&route.ifname);
     let remove = old.iter().filter(stays).cloned().collect();
