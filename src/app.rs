@@ -1,6 +1,6 @@
 //! Floor 6: the assembly. Binds all sockets, then serves; a socket that is already taken is a start error.
 //!
-//! Tasks: the API on the unix socket (and on TCP if configured), the metrics if configured, the name service, and the
+//! Tasks: the API on the unix socket (and on TCP with TLS if configured), the metrics if configured, the name service, and the
 //! registration with the host's systemd-resolved if configured. The drain's token stops each of them; a command stops
 //! the engine's thread. If any of them ends by itself, the daemon ends with an error. Networks and traffic stay as they
 //! are.
@@ -24,10 +24,11 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::descriptors::Capacity;
-use crate::config::{Config, Dns, Ipv6Pools};
+use crate::config::{Api, Config, Dns, Ipv6Pools};
 use crate::engine;
 use crate::engine::Engine;
 use crate::faces::shared::server::serve;
+use crate::faces::shared::server::tls::{Tls, TlsError};
 use crate::faces::{dns, http, resolved};
 use crate::kernel::Kernel;
 use crate::kernel::linux::Linux;
@@ -69,6 +70,9 @@ pub enum AppError {
     /// The certificates of `dns.ca_file` cannot be read.
     #[error("start: {0}")]
     Certificates(String),
+    /// The certificates or the key of the API over TCP cannot be used.
+    #[error("start the API over TCP: [api] {0}")]
+    Tls(#[from] TlsError),
     /// A task that must keep running has ended.
     #[error("{0} ended unexpectedly: see the log above; networks and traffic stay as they are")]
     Ended(&'static str),
@@ -85,15 +89,17 @@ pub enum AppError {
 pub struct Listeners {
     /// The API's unix socket. Dropping it removes its file.
     api: socket::ApiSocket,
-    /// The API over TCP.
-    api_tcp: Option<std::net::TcpListener>,
+    /// The API over TCP, with mutual TLS.
+    api_tls: Option<(std::net::TcpListener, Tls)>,
     /// The metrics.
     metrics: Option<std::net::TcpListener>,
 }
 
 impl Listeners {
-    /// Binds the configured sockets. A socket file without a listener is replaced.
+    /// Reads the certificates of the API over TCP, and binds the configured sockets. A socket file without a listener is replaced.
     pub fn bind(config: &Config) -> Result<Self, AppError> {
+        let read = |api: &Api| Tls::read(&api.cert, &api.key, &api.client_ca);
+        let tls = config.api.as_ref().map(read).transpose()?;
         let api = socket::bind(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
             look: match source.kind() {
@@ -112,7 +118,8 @@ impl Listeners {
             };
             address.map(|address| listen(address).map_err(failed(address))).transpose()
         };
-        Ok(Self { api, api_tcp: tcp(config.listen)?, metrics: tcp(config.metrics.listen)? })
+        let api_tcp = tcp(config.api.as_ref().map(|api| api.listen))?;
+        Ok(Self { api, api_tls: api_tcp.zip(tls), metrics: tcp(config.metrics.listen)? })
     }
 }
 
@@ -200,9 +207,10 @@ impl Bound {
         let (api, _file) = (listeners.api.listener, listeners.api.file);
         let api = tokio::net::UnixListener::from_std(api).map_err(AppError::Runtime)?;
         tasks.spawn(ended("the API", serve::serve_unix(api, router.clone(), room, stop.clone().cancelled_owned())));
-        if let Some(tcp) = listeners.api_tcp {
+        if let Some((tcp, tls)) = listeners.api_tls {
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            tasks.spawn(ended("the API over TCP", serve::serve_tcp(tcp, router, room, stop.clone().cancelled_owned())));
+            let served = serve::serve_tls(tcp, tls, router, room, stop.clone().cancelled_owned());
+            tasks.spawn(ended("the API over TCP", served));
         }
         if let Some(tcp) = listeners.metrics {
             let router = http::metrics_router(handle.clone(), names.clone(), ready.clone());

@@ -5,6 +5,7 @@ pub mod cni;
 mod file;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -39,10 +40,12 @@ pub struct Config {
     /// The log filter: a level, or TARGET=LEVEL parts joined by commas.
     #[serde(deserialize_with = "file::log")]
     pub log: String,
-    /// Also serves the API on TCP, on a loopback address; off if absent. It gives every program on this host full
-    /// control.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::listen")]
-    pub listen: Option<SocketAddr>,
+    /// Not a setting: who wants the API over TCP is told what to use.
+    #[serde(skip_serializing, deserialize_with = "file::listen")]
+    listen: Option<Infallible>,
+    /// Also serves the API on TCP, with mutual TLS; off if absent.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::api")]
+    pub api: Option<Api>,
     /// The source of automatic subnets.
     pub pools: Pools,
     /// The name service.
@@ -51,6 +54,20 @@ pub struct Config {
     pub firewall: Firewall,
     /// The metrics.
     pub metrics: Metrics,
+}
+
+/// The API over TCP, with mutual TLS. Every client whose certificate an authority of `client_ca` has signed has full
+/// control.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Api {
+    /// The address.
+    pub listen: SocketAddr,
+    /// The certificate of the daemon, followed by those of intermediate authorities, in PEM form.
+    pub cert: PathBuf,
+    /// The private key of the certificate, in PEM form.
+    pub key: PathBuf,
+    /// The certificates of the authorities that sign those of clients, in PEM form.
+    pub client_ca: PathBuf,
 }
 
 /// The source of automatic subnets.
@@ -132,6 +149,7 @@ impl Default for Config {
             runtime_dir: "/run/netd".into(),
             log: telemetry::DEFAULT.into(),
             listen: None,
+            api: None,
             pools: Pools::default(),
             dns: Dns::default(),
             firewall: Firewall::default(),

@@ -1,15 +1,16 @@
 //! Reads the file. Each setting is checked while it is parsed, so that an error has a line number.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeSeq as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Config, ConfigError, Ipv6Pools};
+use super::{Api, Config, ConfigError, Ipv6Pools};
 use crate::base::telemetry;
 use crate::model::address::{Family, Pool, Subnet};
 use crate::model::names::DnsName;
@@ -60,14 +61,43 @@ pub(super) fn some_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
     path(deserializer).map(Some)
 }
 
-/// The API over TCP has no authentication, so only loopback addresses are permitted.
-pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SocketAddr>, D::Error> {
-    let address = SocketAddr::deserialize(deserializer)?;
-    if !address.ip().to_canonical().is_loopback() {
-        let why = "whoever reaches it may do everything, so use a loopback address such as 127.0.0.1 or [::1]";
-        return Err(D::Error::custom(format!("refused to listen on {address}: {why}")));
+/// The API is not served without authentication.
+pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Infallible>, D::Error> {
+    IgnoredAny::deserialize(deserializer)?;
+    let instead = "use the table [api] with listen, cert, key and client_ca, see netd.toml(5)";
+    Err(D::Error::custom(format!("the API over TCP needs mutual TLS: {instead}")))
+}
+
+/// All settings of the table, or none.
+pub(super) fn api<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Api>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Given {
+        listen: Option<SocketAddr>,
+        #[serde(default, deserialize_with = "some_path")]
+        cert: Option<PathBuf>,
+        #[serde(default, deserialize_with = "some_path")]
+        key: Option<PathBuf>,
+        #[serde(default, deserialize_with = "some_path")]
+        client_ca: Option<PathBuf>,
     }
-    Ok(Some(address))
+    match Given::deserialize(deserializer)? {
+        Given { listen: Some(listen), cert: Some(cert), key: Some(key), client_ca: Some(client_ca) } => {
+            Ok(Some(Api { listen, cert, key, client_ca }))
+        }
+        Given { listen: None, cert: None, key: None, client_ca: None } => Ok(None),
+        Given { listen, cert, key, client_ca } => {
+            let given = [
+                ("listen", listen.is_some()),
+                ("cert", cert.is_some()),
+                ("key", key.is_some()),
+                ("client_ca", client_ca.is_some()),
+            ];
+            let missing: Vec<&str> = given.iter().filter(|(_, given)| !given).map(|(name, _)| *name).collect();
+            let missing = missing.join(", ");
+            Err(D::Error::custom(format!("missing: {missing}; the table has listen, cert, key and client_ca, or none")))
+        }
+    }
 }
 
 pub(super) fn cache<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

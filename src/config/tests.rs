@@ -36,6 +36,7 @@ fn parse(text: &str) -> Result<Config, String> {
 #[test]
 fn every_key_is_optional_and_the_full_file_says_the_defaults() {
     assert_eq!(parse("").unwrap(), Config::default());
+    assert_eq!(parse("[api]\n").unwrap(), Config::default());
     let mut full = parse(FULL).unwrap();
     assert_eq!(full.metrics.listen.take(), Some("127.0.0.1:9153".parse().unwrap()));
     assert_eq!(full, Config::default());
@@ -43,10 +44,12 @@ fn every_key_is_optional_and_the_full_file_says_the_defaults() {
 
 #[test]
 fn what_is_shown_can_be_read_again() {
-    let text = "listen = \"127.0.0.1:8080\"\n[pools]\nipv6 = [\"fd00:1::/48\"]\n\
+    let text = "[api]\nlisten = \"192.0.2.1:9443\"\ncert = \"/c.pem\"\nkey = \"/c.key\"\nclient_ca = \"/ca.pem\"\n\
+                [pools]\nipv6 = [\"fd00:1::/48\"]\n\
                 [dns]\nupstreams = [\"1.1.1.1\", \"9.9.9.9:5353\", \"[2606:4700::1111]:853\", \"fd00::53\"]\n\
                 ca_file = \"/etc/netd/ca.pem\"\n[dns.split]\n\"corp.example\" = [\"10.0.0.53\", \"tls://10.0.0.54\"]\n";
     let config = parse(text).unwrap();
+    assert_eq!(config.api.as_ref().unwrap().key, Path::new("/c.key"));
     assert_eq!(config.dns.upstreams[3].address, "[fd00::53]:53".parse().unwrap());
     assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
     assert_eq!(parse(&toml::to_string(&Config::default()).unwrap()).unwrap(), Config::default());
@@ -90,9 +93,12 @@ fn an_error_names_file_line_and_key() {
         ("[pools]\nipv6 = 6", "line 2, ipv6: ", "\"auto\""),
         ("log = \"loud\"", "line 1, log: ", "log filter"),
         ("state_dir = \"relative\"", "line 1, state_dir: ", "absolute"),
-        ("listen = \"localhost\"", "line 1, listen: ", "invalid"),
-        ("listen = \"0.0.0.0:9443\"", "line 1, listen: ", "loopback"),
-        ("listen = \"[2001:db8::1]:9443\"", "line 1, listen: ", "loopback"),
+        ("listen = \"127.0.0.1:9443\"", "line 1, listen: ", "use the table [api] with listen, cert, key and client_ca"),
+        ("\n[api]\nlisten = \"[::]:9443\"\ncert = \"/c\"\nclient_ca = \"/a\"", "line 2, [api]: ", "missing: key;"),
+        ("[api]\ncert = \"/c\"", "line 1, [api]: ", "missing: listen, key, client_ca;"),
+        ("[api]\nlisten = \"localhost\"", "line 2, listen: ", "invalid"),
+        ("[api]\nkey = \"key.pem\"", "line 2, key: ", "give an absolute path"),
+        ("[api]\nca = \"/a\"", "line 2, ca: ", "unknown field `ca`"),
         ("[metrics]\nlisten = \"9153\"", "line 2, listen: ", "invalid"),
         ("[metrics]\nhosts = [\"a b\"]", "line 2, hosts: ", "invalid DNS name \"a b\""),
         ("socket = ", "line 1, socket: ", ""),

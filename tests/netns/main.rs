@@ -5,6 +5,7 @@
 //! `/etc`. Assertions read what foreign programs see: `ip -j`, `nft`, `dig`, `curl`, sockets.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 
+mod api;
 mod bad_input;
 mod claims;
 mod cni;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         heal::trials(),
         files::trials(),
         limits::trials(),
+        api::trials(),
         bad_input::trials(),
         cni::trials(),
     ];

@@ -1,7 +1,8 @@
-//! Tests the API over a real unix socket with netd's blocking client and an in-memory engine.
+//! Tests the API over real sockets with an in-memory engine, mostly with netd's blocking client.
 
 mod checks;
 mod telemetry;
+mod tls;
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;

@@ -12,6 +12,9 @@ use std::sync::Arc;
 use axum::body::HttpBody;
 use axum::http::header::{CONTENT_TYPE, HOST, ORIGIN};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, uri};
+use rustls::client::verify_server_name;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::server::ParsedCertificate;
 
 use super::problem::Problem;
 use crate::model::names::DnsName;
@@ -26,8 +29,10 @@ pub(super) enum Hosts {
     /// Names without a dot, and none. A unix socket has no name, so clients invent one: `netd`, `d`, `docker`. No page
     /// reaches the socket, unless someone forwards a port to it (ssh, socat): then a page's own name must not pass.
     WithoutDot,
-    /// None, for the API at a loopback address.
-    Local,
+    /// The names that this certificate of the server is valid for. Clients compare them too, so that a page's own name
+    /// gets no further than the handshake, unless the user has the browser ignore that. A browser that has a client
+    /// certificate uses it for every page: those of other origins are refused by `Origin` and `Sec-Fetch-Site`.
+    OfCertificate(Arc<CertificateDer<'static>>),
     /// Names without a dot and these names, in lower case, for public content. Other pages cannot read a reply because
     /// of the browser's same-origin policy, so only rebinding matters, and links from other pages are followed.
     Public(Arc<[String]>),
@@ -49,7 +54,7 @@ impl Hosts {
         let without_dot = !name.contains('.');
         match self {
             Self::WithoutDot => without_dot,
-            Self::Local => false,
+            Self::OfCertificate(certificate) => is_valid_for(certificate, &name),
             Self::Public(names) => without_dot && !name.is_empty() || names.contains(&name),
         }
     }
@@ -58,7 +63,7 @@ impl Hosts {
     fn advice(&self) -> &'static str {
         match self {
             Self::WithoutDot => "use localhost",
-            Self::Local => "use localhost, 127.0.0.1 or [::1]",
+            Self::OfCertificate(_) => "use a name that the server's certificate is valid for, or an IP address",
             Self::Public(_) => "use an IP address, or list the name in `hosts` of [metrics] in netd.toml",
         }
     }
@@ -104,10 +109,14 @@ fn is_accepted(host: &str, hosts: &Hosts) -> bool {
     }
     let name = authority.host();
     let ip = name.strip_prefix('[').and_then(|name| name.strip_suffix(']')).unwrap_or(name);
-    match ip.parse::<IpAddr>() {
-        Ok(ip) => !matches!(hosts, Hosts::Local) || ip.to_canonical().is_loopback(),
-        Err(_) => is_localhost(name) || hosts.include(name),
-    }
+    ip.parse::<IpAddr>().is_ok() || is_localhost(name) || hosts.include(name)
+}
+
+fn is_valid_for(certificate: &CertificateDer<'_>, name: &str) -> bool {
+    let (Ok(certificate), Ok(name)) = (ParsedCertificate::try_from(certificate), ServerName::try_from(name)) else {
+        return false;
+    };
+    verify_server_name(&certificate, &name).is_ok()
 }
 
 /// `localhost` or a name below it, which never leaves the machine (RFC 6761, 6.3).
@@ -147,25 +156,33 @@ mod tests {
         Hosts::public(&["Node.Example".parse().unwrap()])
     }
 
+    fn of_certificate() -> Hosts {
+        let names = ["api.example".to_owned(), "*.wild.example".to_owned()];
+        Hosts::OfCertificate(Arc::new(rcgen::generate_simple_self_signed(names).unwrap().cert.der().clone()))
+    }
+
     #[test]
     fn a_name_that_a_web_page_can_have_does_not_pass() {
-        let all = [Hosts::WithoutDot, Hosts::Local, public()];
+        let all = [Hosts::WithoutDot, of_certificate(), public()];
         for (host, statuses) in [
             ("localhost", [0, 0, 0]),
             ("LocalHost:9443", [0, 0, 0]),
             ("api.moby.localhost", [0, 0, 0]),
             ("127.0.0.1:9443", [0, 0, 0]),
-            ("[::1]:9443", [0, 0, 0]),
+            ("192.0.2.1", [0, 0, 0]),
+            ("[2001:db8::1]:9443", [0, 0, 0]),
             ("[::ffff:127.0.0.1]", [0, 0, 0]),
-            ("192.0.2.1", [0, 421, 0]),
-            ("[2001:db8::1]:9443", [0, 421, 0]),
             ("netd", [0, 421, 0]),
             ("d", [0, 421, 0]),
             ("node:9153", [0, 421, 0]),
             ("", [0, 421, 421]),
             ("node.example:9153", [421, 421, 0]),
             ("NODE.example.", [421, 421, 0]),
+            ("api.example:9443", [421, 0, 421]),
+            ("API.example", [421, 0, 421]),
+            ("a.wild.example", [421, 0, 421]),
             ("evil.node.example", [421, 421, 421]),
+            ("evil.api.example", [421, 421, 421]),
             ("evil.example", [421, 421, 421]),
             ("evil.example:9443", [421, 421, 421]),
             ("localhost.evil.example", [421, 421, 421]),
@@ -186,7 +203,7 @@ mod tests {
 
     #[test]
     fn a_web_page_may_fetch_public_content_only() {
-        for (hosts, status) in [(Hosts::WithoutDot, 403), (Hosts::Local, 403), (public(), 0)] {
+        for (hosts, status) in [(Hosts::WithoutDot, 403), (of_certificate(), 403), (public(), 0)] {
             let said = |name, value| refused(&hosts, "/", &[("host", "localhost"), (name, value)], "");
             assert_eq!(said("origin", "http://localhost"), status);
             assert_eq!(said("origin", "null"), status);
@@ -210,7 +227,7 @@ mod tests {
         ] {
             let mut headers = vec![("host", "localhost")];
             headers.extend(kind.map(|kind| ("content-type", kind)));
-            for hosts in [Hosts::WithoutDot, Hosts::Local, public()] {
+            for hosts in [Hosts::WithoutDot, of_certificate(), public()] {
                 assert_eq!(refused(&hosts, "/", &headers, body), status, "{kind:?} {body:?}");
             }
         }

@@ -8,3 +8,4 @@ pub(in crate::faces) mod extract;
 pub(in crate::faces) mod problem;
 pub mod serve;
 mod socket;
+pub mod tls;

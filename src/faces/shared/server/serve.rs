@@ -1,13 +1,13 @@
 //! Serves a router on a listener until shutdown, with limits on connections and timeouts.
 //!
-//! There is one task per connection. The connections of one client (a user or an address) are bounded, and so are all
-//! connections together. A new connection replaces the one that has been idle longest; if all are busy, the new one
-//! gets 503. Connections never use the last descriptors, which the daemon needs for its own work. A connection is
-//! closed if a request head does not arrive, a body stalls, a reply is not read, or the client is silent; event streams
-//! may last.
+//! There is one task per connection, which also does the TLS handshake. The connections of one client (a user or an
+//! address) are bounded, and so are all connections together. A new connection replaces the one that has been idle
+//! longest; if all are busy, the new one gets 503, or no reply where TLS is spoken. Connections never use the last
+//! descriptors, which the daemon needs for its own work. A connection is closed if a handshake or a request head does
+//! not arrive, a body stalls, a reply is not read, or the client is silent; event streams may last.
 //!
 //! On shutdown the server accepts no more connections, streams end, requests in progress are answered, and incomplete
-//! requests are dropped at once. Requests that are not finished after [`DRAIN`] are dropped too, but the engine
+//! requests are dropped at once. Requests that are not finished after `DRAIN` are dropped too, but the engine
 //! finishes every command that it has accepted.
 
 use std::io;
@@ -26,6 +26,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
@@ -33,6 +34,7 @@ use super::budget::{Budget, Stopping, Weight};
 use super::caller::{Caller, Client};
 use super::check::{Hosts, check};
 use super::socket::{Socket, Wire};
+use super::tls::Tls;
 use crate::base::connections::{Admitted, Busy, Connections};
 use crate::base::descriptors::Capacity;
 use crate::base::shares::Shares;
@@ -42,7 +44,7 @@ use crate::model::names::DnsName;
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long an idle connection may take to send what has been written to it.
 const LINGER: Duration = Duration::from_millis(200);
-/// The head of the first request, and of each further one, must arrive within this time.
+/// The TLS handshake, the head of the first request, and that of each further one must arrive within this time each.
 const HEAD: Duration = Duration::from_secs(20);
 /// Bytes of a request's head, and of a reply that waits to be written.
 const BUFFER: usize = 64 * 1024;
@@ -71,6 +73,8 @@ struct Server {
     capacity: Capacity,
     /// Which names requests may have in `Host`.
     hosts: Hosts,
+    /// What TLS is spoken with, if it is.
+    tls: Option<Tls>,
 }
 
 enum Listener {
@@ -84,8 +88,7 @@ impl Listener {
             Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Socket::Unix(stream)),
             Self::Tcp(listener) => {
                 let (stream, _) = listener.accept().await?;
-                stream.set_nodelay(true)?;
-                Ok(Socket::Tcp(stream))
+                Socket::tcp(stream)
             }
         }
     }
@@ -101,15 +104,16 @@ pub async fn serve_unix(
     serve(Listener::Unix(listener), Server::new(router, capacity, Hosts::WithoutDot), shutdown).await
 }
 
-/// Serves the API on a loopback address until `shutdown` completes. There is no authentication: every program on this
-/// host may do everything, except web pages in a browser.
-pub async fn serve_tcp(
+/// Serves on a TCP socket with mutual TLS until `shutdown` completes.
+pub async fn serve_tls(
     listener: TcpListener,
+    tls: Tls,
     router: Router,
     capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve(Listener::Tcp(listener), Server::new(router, capacity, Hosts::Local), shutdown).await
+    let server = Server::new(router, capacity, Hosts::OfCertificate(tls.certificate()));
+    serve(Listener::Tcp(listener), Server { tls: Some(tls), ..server }, shutdown).await
 }
 
 /// Serves public content until `shutdown` completes. `names`: which DNS names clients may use for this machine.
@@ -190,10 +194,11 @@ impl Server {
             streams: Shares::new(STREAMS, 1),
             capacity,
             hosts,
+            tls: None,
         }
     }
 
-    /// Admits a connection, or replies with 503 and closes it. `Err` holds a socket for which there is no descriptor
+    /// Admits a connection, or closes it, after a reply with 503 if no TLS is spoken. `Err` holds a socket for which there is no descriptor
     /// left.
     fn admit(&self, socket: Result<Socket, Option<Socket>>) -> Option<(Arc<Socket>, Admitted<Client>)> {
         let (socket, has_room) = match socket {
@@ -201,7 +206,7 @@ impl Server {
             Err(socket) => (socket?, false),
         };
         let admitted = has_room.then(|| self.clients.admit(socket.client())).flatten();
-        if admitted.is_none() {
+        if admitted.is_none() && self.tls.is_none() {
             let length = BUSY.len();
             let reply = format!(
                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
@@ -209,17 +214,36 @@ impl Server {
             );
             // Do not wait for a client that does not read.
             let _ = socket.try_write(reply.as_bytes());
+        }
+        if admitted.is_none() {
             tracing::debug!("a connection to the API was one too many");
         }
         Some((Arc::new(socket), admitted?))
     }
 
-    /// Serves one connection until it ends.
+    /// Serves one connection until it ends. During the handshake it counts as idle.
     async fn converse(self, socket: Arc<Socket>, admitted: Admitted<Client>) {
+        let wire = Wire::new(socket.clone());
+        let Some(tls) = self.tls.clone() else { return self.answer(wire, socket, admitted).await };
+        let stream = tokio::select! {
+            stream = tls.accept(wire, HEAD) => stream,
+            () = admitted.dismissed() => return,
+            () = self.stopping.clone().stopped() => return,
+        };
+        if let Some(stream) = stream {
+            self.answer(stream, socket, admitted).await;
+        }
+    }
+
+    /// Answers the requests that arrive on the stream, which is that of the socket.
+    async fn answer<S>(self, stream: S, socket: Arc<Socket>, admitted: Admitted<Client>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
         let admitted = Arc::new(admitted);
         let budget = Budget { client: socket.client(), bodies: self.bodies, streams: self.streams };
         let router = TowerToHyperService::new(self.router);
-        let (hosts, caller, requests) = (self.hosts, Caller::new(socket.clone()), admitted.clone());
+        let (hosts, caller, requests) = (self.hosts, Caller::new(socket), admitted.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let busy = requests.busy();
             let weight = Weight::default();
@@ -244,7 +268,7 @@ impl Server {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(Wire::new(socket)), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         tokio::select! {
             // Errors of the connection concern only its client.
             _ = connection.as_mut() => return,

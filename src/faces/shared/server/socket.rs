@@ -7,13 +7,19 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown as How, shutdown};
+use nix::sys::socket::{Shutdown as How, setsockopt, shutdown, sockopt};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 
 /// A connection whose client reads nothing for this long is closed.
 const STUCK: Duration = Duration::from_secs(30);
+
+/// After this many seconds without data, the kernel asks whether the other end of a TCP connection is there.
+const KEEP_ALIVE_AFTER: u32 = 60;
+/// The seconds between such probes, and how many may remain unanswered before the connection is closed.
+const KEEP_ALIVE_EVERY: u32 = 15;
+const KEEP_ALIVE_PROBES: u32 = 4;
 
 /// An accepted connection.
 #[derive(Debug)]
@@ -31,6 +37,16 @@ pub(super) struct Wire {
 }
 
 impl Socket {
+    /// An accepted TCP connection. Without keepalive, an event stream whose client has vanished would stay for ever.
+    pub(super) fn tcp(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE_AFTER)?;
+        setsockopt(&stream, sockopt::TcpKeepInterval, &KEEP_ALIVE_EVERY)?;
+        setsockopt(&stream, sockopt::TcpKeepCount, &KEEP_ALIVE_PROBES)?;
+        setsockopt(&stream, sockopt::KeepAlive, &true)?;
+        Ok(Self::Tcp(stream))
+    }
+
     /// The same connection with the lowest free descriptor number.
     pub(super) fn renumbered(self) -> io::Result<Self> {
         match self {
