@@ -134,42 +134,73 @@ pub struct PortSpec {
     pub protocol: Protocol,
 }
 
+impl PortSpec {
+    /// Refuses host addresses at which nothing can be published, and port ranges of different lengths.
+    pub fn new(
+        host_ip: Option<IpAddr>,
+        host: Option<PortRange>,
+        container: PortRange,
+        protocol: Protocol,
+    ) -> Result<Self, Invalid> {
+        let spec = Self { host_ip: host_ip.map(|ip| ip.to_canonical()), host, container, protocol };
+        let bad = |why: String| Err(Invalid::new("port", spec.to_string(), why));
+        if let Some(why) = spec.host_ip.and_then(unpublishable) {
+            return bad(why);
+        }
+        match host {
+            Some(host) if host.count() != container.count() && container.count() != 1 => bad(format!(
+                "host ports {host} and container ports {container} differ in number ({} and {})",
+                host.count(),
+                container.count()
+            )),
+            _ => Ok(spec),
+        }
+    }
+}
+
 impl FromStr for PortSpec {
     type Err = Invalid;
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let bad = |why: String| Invalid::new("port", text, why);
-        if text.contains('=') {
-            let short = long_form::short(text).map_err(bad)?;
-            return short.parse().map_err(|error: Invalid| bad(error.why));
-        }
-        let (ports, protocol) = match text.split_once('/') {
-            Some((_, protocol)) if protocol.contains('/') => return Err(bad("more than one '/'".into())),
-            Some((ports, protocol)) => (ports, protocol.parse().map_err(|e: Invalid| bad(e.to_string()))?),
-            None => (text, Protocol::Tcp),
-        };
-        let (head, container) = match ports.rsplit_once(':') {
-            Some((head, container)) => (Some(head), container),
-            None => (None, ports),
-        };
+        let parts = if text.contains('=') { long_form::parts(text) } else { short_form(text) };
+        let Parts { host_ip, host, container, protocol } = parts.map_err(bad)?;
+        let protocol = protocol.map_or(Ok(Protocol::Tcp), str::parse).map_err(|error| bad(error.to_string()))?;
         if container.is_empty() {
             return Err(bad("the container port is missing".into()));
         }
-        let container = range(container).map_err(&bad)?.ok_or_else(|| bad("container port 0 does not exist".into()))?;
-        let (host_ip, host) = match head {
-            None => (None, None),
-            Some(head) => host_part(head).map_err(&bad)?,
-        };
-        if let Some(host) = host
-            && host.count() != container.count()
-            && container.count() != 1
-        {
-            return Err(bad(format!(
-                "host ports {host} and container ports {container} differ in number ({} and {})",
-                host.count(),
-                container.count()
-            )));
-        }
-        Ok(Self { host_ip, host, container, protocol })
+        let container = range(container).map_err(bad)?.ok_or_else(|| bad("container port 0 does not exist".into()))?;
+        let host = if host.is_empty() { None } else { range(host).map_err(bad)? };
+        Self::new(host_ip, host, container, protocol).map_err(|error| bad(error.why))
+    }
+}
+
+/// What both forms of `-p` consist of. Empty host ports: netd chooses.
+struct Parts<'a> {
+    host_ip: Option<IpAddr>,
+    host: &'a str,
+    container: &'a str,
+    protocol: Option<&'a str>,
+}
+
+fn short_form(text: &str) -> Result<Parts<'_>, String> {
+    let (ports, protocol) = match text.split_once('/') {
+        Some((_, protocol)) if protocol.contains('/') => return Err("more than one '/'".into()),
+        Some((ports, protocol)) => (ports, Some(protocol)),
+        None => (text, None),
+    };
+    let (head, container) = ports.rsplit_once(':').unwrap_or(("", ports));
+    let (ip, host) = head.rsplit_once(':').unwrap_or(("", head));
+    let host_ip = if ip.is_empty() { None } else { Some(host_address(ip)?) };
+    Ok(Parts { host_ip, host, container, protocol })
+}
+
+/// An IPv4 address, or an IPv6 address in brackets.
+fn host_address(text: &str) -> Result<IpAddr, String> {
+    let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    match inner.unwrap_or(text).parse::<IpAddr>() {
+        Ok(ip) if inner.is_some() == ip.is_ipv6() => Ok(ip),
+        Ok(ip) => Err(format!("write the host address {ip} {} brackets", if ip.is_ipv6() { "in" } else { "without" })),
+        Err(_) => Err(format!("{text:?} is not an IP address")),
     }
 }
 
@@ -212,32 +243,8 @@ pub fn distinct(specs: impl IntoIterator<Item = Result<PortSpec, Invalid>>) -> R
     Ok(all)
 }
 
-/// `HOST_PORT`, `HOST_IP:HOST_PORT` or `HOST_IP:`; the port part may be empty.
-fn host_part(head: &str) -> Result<(Option<IpAddr>, Option<PortRange>), String> {
-    let (ip, port) = match head.rsplit_once(':') {
-        Some((ip, port)) => (Some(ip), port),
-        None => (None, head),
-    };
-    let ip = match ip {
-        None | Some("") => None,
-        Some(text) => {
-            let inner = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-            let parsed = inner.unwrap_or(text).parse::<IpAddr>();
-            match parsed {
-                Ok(ip) if inner.is_some() != ip.is_ipv6() => {
-                    return Err(format!("write the host address {ip} {} brackets", bracket_word(ip)));
-                }
-                Ok(ip) => Some(publishable(ip.to_canonical())?),
-                Err(_) => return Err(format!("{text:?} is not an IP address")),
-            }
-        }
-    };
-    let host = if port.is_empty() { None } else { range(port)? };
-    Ok((ip, host))
-}
-
-/// Checks that a host can have the address, or that it is the unspecified one of its family.
-fn publishable(ip: IpAddr) -> Result<IpAddr, String> {
+/// Why no host can have the address; `None` for one that a host can have, and for the unspecified ones.
+fn unpublishable(ip: IpAddr) -> Option<String> {
     let kind = match ip {
         _ if ip.is_multicast() => "a multicast address",
         IpAddr::V4(v4) if v4.is_broadcast() => "the broadcast address",
@@ -245,13 +252,9 @@ fn publishable(ip: IpAddr) -> Result<IpAddr, String> {
         IpAddr::V4(v4) if v4.octets()[0] == 0 && !v4.is_unspecified() => "an address of \"this\" network (0.0.0.0/8)",
         IpAddr::V4(v4) if v4.octets()[0] >= 240 => "a reserved address (240.0.0.0/4)",
         IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address, which means another host on each link",
-        _ => return Ok(ip),
+        _ => return None,
     };
-    Err(format!("{ip} is {kind}: nothing can be published there"))
-}
-
-fn bracket_word(ip: IpAddr) -> &'static str {
-    if ip.is_ipv6() { "in" } else { "without" }
+    Some(format!("{ip} is {kind}: nothing can be published there"))
 }
 
 /// `N` or `N-M`; `None` for a lone 0.

@@ -22,7 +22,7 @@ impl World {
     fn connect_with(&self, network: &str, container: &str, port: &str) -> Result<v1::Endpoint, String> {
         let request = Connect {
             container: container.into(),
-            ports: vec![v1::PortRequest::Spec(port.into())],
+            ports: vec![v1::PortRequest::Spec(port.parse().unwrap())],
             ..Connect::default()
         };
         let connected = self.runtime.block_on(self.engine.handle.connect(request.into_spec(network).unwrap()));

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::parse;
 use crate::model::names::{Alias, ContainerName, IfName};
-use crate::model::publication::PortSpec;
+use crate::model::publication::{PortRange, PortSpec, Protocol};
 use crate::model::request::{ConnectSpec, ContainerRef, NetnsRef};
 use crate::model::{Invalid, publication};
 
@@ -68,7 +69,8 @@ pub struct Connect {
 #[serde(untagged)]
 pub enum PortRequest {
     /// As on the command line.
-    Spec(String),
+    #[schema(value_type = String)]
+    Spec(PortSpec),
     /// Field by field.
     Object(PortObject),
 }
@@ -78,8 +80,9 @@ pub enum PortRequest {
 #[serde(deny_unknown_fields)]
 pub struct PortObject {
     /// Absent: every local IPv4 and IPv6 address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<String>,
+    #[serde(default, deserialize_with = "host_ip", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub host_ip: Option<IpAddr>,
     /// Absent or 0: a free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
@@ -92,8 +95,9 @@ pub struct PortObject {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_port_end: Option<u16>,
     /// `tcp`, also when absent, `udp` or `sctp`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub protocol: Option<String>,
+    #[serde(default, deserialize_with = "protocol", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub protocol: Option<Protocol>,
 }
 
 impl Connect {
@@ -111,7 +115,7 @@ impl Connect {
         Ok(ConnectSpec {
             network: parse::network_reference(network)?,
             container: ContainerRef { name: container, netns, id },
-            ports: publication::distinct(self.ports.iter().map(PortRequest::spec))?,
+            ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
             ip: self.ip.map(|ip| parse::ipv4(&ip)).transpose()?,
             ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
@@ -152,36 +156,46 @@ fn netns(netns: Option<String>, pid: Option<u32>) -> Result<Option<NetnsRef>, In
 }
 
 impl PortRequest {
-    /// The port as the command line would have given it: one grammar, one set of rules.
-    pub(super) fn spec(&self) -> Result<PortSpec, Invalid> {
+    /// The port; checks what the fields of an object say together.
+    pub(super) fn spec(self) -> Result<PortSpec, Invalid> {
         match self {
-            Self::Spec(text) => text.parse(),
-            Self::Object(port) => port.text()?.parse(),
+            Self::Spec(spec) => Ok(spec),
+            Self::Object(port) => port.spec(),
         }
     }
 }
 
 impl PortObject {
-    fn text(&self) -> Result<String, Invalid> {
-        let range = |first: u16, end: Option<u16>| match end {
-            Some(end) => format!("{first}-{end}"),
-            None => first.to_string(),
+    fn spec(self) -> Result<PortSpec, Invalid> {
+        let range = |first: u16, end: Option<u16>| {
+            let wrong = || match end {
+                Some(end) => {
+                    Invalid::new("port", format!("{first}-{end}"), "use the lower port first, and none of them 0")
+                }
+                None => Invalid::new("port", first.to_string(), "use 1 to 65535"),
+            };
+            PortRange::new(first, end.unwrap_or(first)).ok_or_else(wrong)
         };
-        let ip = match self.host_ip.as_deref() {
-            None => String::new(),
-            Some(ip) => match ip.parse() {
-                Ok(std::net::IpAddr::V4(ip)) => format!("{ip}:"),
-                Ok(std::net::IpAddr::V6(ip)) => format!("[{ip}]:"),
-                Err(_) => return Err(Invalid::new("port", ip, "host_ip is not an IP address")),
-            },
+        let host = match (self.host_port, self.host_port_end) {
+            (None, Some(end)) => return Err(Invalid::new("port", end.to_string(), "host_port_end needs host_port")),
+            (None | Some(0), None) => None,
+            (Some(first), end) => Some(range(first, end)?),
         };
-        let host = self.host_port.map(|first| range(first, self.host_port_end)).unwrap_or_default();
-        if let (None, Some(end)) = (self.host_port, self.host_port_end) {
-            return Err(Invalid::new("port", end.to_string(), "host_port_end needs host_port"));
-        }
-        let protocol = self.protocol.as_deref().unwrap_or("tcp");
-        Ok(format!("{ip}{host}:{}/{protocol}", range(self.container_port, self.container_port_end)))
+        let container = range(self.container_port, self.container_port_end)?;
+        PortSpec::new(self.host_ip, host, container, self.protocol.unwrap_or(Protocol::Tcp))
     }
+}
+
+fn host_ip<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    let wrong = |ip: &str| D::Error::custom(Invalid::new("port", ip, "host_ip is not an IP address"));
+    text.map(|ip| ip.parse().map_err(|_| wrong(&ip))).transpose()
+}
+
+/// In any case, as on the command line.
+fn protocol<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Protocol>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(D::Error::custom)).transpose()
 }
 
 // Not `untagged`: its error would not name the unknown field of the object.
@@ -193,8 +207,8 @@ impl<'de> Deserialize<'de> for PortRequest {
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a port such as \"4000:80/tcp\", or an object with container_port")
             }
-            fn visit_str<E>(self, spec: &str) -> Result<PortRequest, E> {
-                Ok(PortRequest::Spec(spec.to_owned()))
+            fn visit_str<E: Error>(self, spec: &str) -> Result<PortRequest, E> {
+                spec.parse().map(PortRequest::Spec).map_err(E::custom)
             }
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PortRequest, A::Error> {
                 PortObject::deserialize(MapAccessDeserializer::new(map)).map(PortRequest::Object)
@@ -218,7 +232,9 @@ mod tests {
         for (text, object) in [
             ("80", r#"{"container_port":80}"#),
             ("80", r#"{"container_port":80,"host_port":0,"host_ip":null}"#),
-            ("4000:80/udp", r#"{"host_port":4000,"container_port":80,"protocol":"udp"}"#),
+            ("4000:80/udp", r#"{"host_port":4000,"container_port":80,"protocol":"UDP"}"#),
+            ("127.0.0.1:4000:80", r#"{"host_ip":"::ffff:127.0.0.1","host_port":4000,"container_port":80}"#),
+            ("8000-8010:80", r#"{"host_port":8000,"host_port_end":8010,"container_port":80}"#),
             ("[::1]:4000:80", r#"{"host_ip":"::1","host_port":4000,"container_port":80}"#),
             ("127.0.0.1::80", r#"{"host_ip":"127.0.0.1","container_port":80}"#),
             (
@@ -230,6 +246,14 @@ mod tests {
             let two = spec(&format!(r#"{{"container":"web","ports":[{object}]}}"#)).unwrap();
             assert_eq!(one, two, "{text}");
         }
+    }
+
+    #[test]
+    fn a_request_survives_its_own_json() {
+        let json =
+            r#"{"container":"web","ports":["4000:80/tcp",{"host_ip":"::1","container_port":53,"protocol":"udp"}]}"#;
+        let request: Connect = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&request).unwrap(), json);
     }
 
     #[test]
@@ -257,6 +281,17 @@ mod tests {
             (r#"{"container":"web","ports":[80]}"#, "a port such as"),
             (r#"{"container":"web","ports":["80/icmp"]}"#, "use tcp, udp or sctp"),
             (r#"{"container":"web","ports":[{"container_port":0}]}"#, "invalid port"),
+            (r#"{"container":"web","ports":[{"container_port":80,"protocol":"icmp"}]}"#, "use tcp, udp or sctp"),
+            (r#"{"container":"web","ports":[{"container_port":8,"container_port_end":7}]}"#, "\"8-7\": use the lower"),
+            (r#"{"container":"web","ports":[{"container_port":8,"host_port":0,"host_port_end":7}]}"#, "\"0-7\": use"),
+            (
+                r#"{"container":"web","ports":[{"container_port":8,"container_port_end":9,"host_port":1}]}"#,
+                "differ in number",
+            ),
+            (
+                r#"{"container":"web","ports":[{"container_port":80,"host_port":90,"host_ip":"224.0.0.1"}]}"#,
+                "invalid port \"224.0.0.1:90:80/tcp\": 224.0.0.1 is a multicast address",
+            ),
             (r#"{"container":"web","ports":[{"container_port":80,"host_ip":"x"}]}"#, "host_ip"),
             (r#"{"container":"web","ports":[{"container_port":80,"host_port_end":9}]}"#, "needs host_port"),
             (r#"{"container":""}"#, "invalid container name"),

@@ -44,7 +44,7 @@ pub(super) fn run(session: &mut Session<'_>, sandbox: &dyn Sandbox, args: RunArg
         Some(network) => network,
         None => default_network(session).map_err(|error| failure(&error))?,
     };
-    let choose = args.endpoint.ports.iter().any(|port| chosen_by_netd(port));
+    let netd_chooses = args.endpoint.ports.iter().any(|port| port.host.is_none());
     let request = Connect { pid: Some(1), ..request(name.clone(), args.endpoint) };
     request.clone().into_spec(&network).map_err(|invalid| Failure::usage(&attempt, invalid))?;
 
@@ -61,7 +61,7 @@ pub(super) fn run(session: &mut Session<'_>, sandbox: &dyn Sandbox, args: RunArg
             return Err(failure(&error));
         }
     };
-    if choose {
+    if netd_chooses {
         session.note(&sentence(&name, &connected.ports));
     }
     let ended = match running.go(&files.resolv_conf, &files.hosts) {
@@ -75,11 +75,6 @@ pub(super) fn run(session: &mut Session<'_>, sandbox: &dyn Sandbox, args: RunArg
         session.complain(&sentence(format!("disconnect {name} from network {network}"), error));
     }
     ended.map_err(|why| failure(&why))
-}
-
-/// Whether netd chooses the host port.
-fn chosen_by_netd(port: &str) -> bool {
-    port.parse::<crate::model::publication::PortSpec>().is_ok_and(|spec| spec.host.is_none())
 }
 
 /// Creates the default network on first use.

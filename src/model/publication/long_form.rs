@@ -1,10 +1,11 @@
 //! Docker's long form of `-p`: `KEY=VALUE` parts joined by commas (docker/cli, `convertToStandardNotation` and the
 //! `--publish` of services).
 
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
-/// Converts it to the equivalent short form.
-pub(super) fn short(text: &str) -> Result<String, String> {
+use super::{Parts, host_address};
+
+pub(super) fn parts(text: &str) -> Result<Parts<'_>, String> {
     let keys = "target, published, protocol, mode and host_ip";
     let (mut target, mut published, mut protocol, mut mode, mut host_ip) = (None, None, None, None, None);
     for part in text.split(',') {
@@ -28,17 +29,17 @@ pub(super) fn short(text: &str) -> Result<String, String> {
         Some(_) => return Err("the only mode is host".into()),
     }
     let target = target.filter(|target| !target.is_empty()).ok_or("target, the container port, is missing")?;
-    let protocol = protocol.unwrap_or("tcp");
-    let published = published.unwrap_or_default();
-    if let Some(odd) = [target, published, protocol].into_iter().find(|value| value.contains([':', '/'])) {
+    let host = published.unwrap_or_default();
+    let values = [Some(target), published, protocol].into_iter().flatten();
+    if let Some(odd) = values.into_iter().find(|value| value.contains([':', '/'])) {
         return Err(format!("{odd:?} is not a single value: give the host address as host_ip"));
     }
     let host_ip = match host_ip.unwrap_or_default() {
-        "" => String::new(),
-        ip if ip.parse::<Ipv6Addr>().is_ok() => format!("[{ip}]:"),
-        ip => format!("{ip}:"),
+        "" => None,
+        // Unlike in the short form, IPv6 needs no brackets.
+        ip => Some(ip.parse::<Ipv6Addr>().map_or_else(|_| host_address(ip), |ip| Ok(IpAddr::V6(ip)))?),
     };
-    Ok(format!("{host_ip}{published}:{target}/{protocol}"))
+    Ok(Parts { host_ip, host, container: target, protocol })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 
-use super::{AddressRange, AddressRequest, Attach, Bandwidth, CheckAttachment, Interface, Route};
+use super::{AddressRange, AddressRequest, Attach, Bandwidth, CheckAttachment, Interface, PortRequest, Route};
 use crate::api::v1::parse;
 use crate::model::address::Subnet;
 use crate::model::bandwidth::Rate;
@@ -51,7 +51,7 @@ impl Attach {
             ranges: self.ranges.iter().map(range).collect::<Result<_, _>>()?,
             routes: self.routes.iter().map(Route::parse).collect::<Result<_, _>>()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
-            ports: publication::distinct(self.ports.iter().map(super::PortRequest::spec))?,
+            ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),

@@ -69,8 +69,8 @@ pub struct ConnectArgs {
 #[derive(Debug, Args)]
 pub struct EndpointArgs {
     /// Publish a port; repeat for more
-    #[arg(short = 'p', long = "publish", value_name = "SPEC", value_parser = checked::<PortSpec>)]
-    pub ports: Vec<String>,
+    #[arg(short = 'p', long = "publish", value_name = "SPEC")]
+    pub ports: Vec<PortSpec>,
     /// A further DNS name on this network, or `*.NAME` for all below that one; repeat for more
     #[arg(long = "alias", value_name = "NAME", value_parser = checked::<Alias>)]
     pub aliases: Vec<String>,

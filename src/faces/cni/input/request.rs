@@ -14,6 +14,7 @@ use crate::api::v1::{
 use crate::faces::cni::failure::{Failure, INVALID_CONFIGURATION};
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::names::ContainerName;
+use crate::model::publication::Protocol;
 
 /// The capabilities that netd supports.
 const CAPABILITIES: [&str; 7] = ["portMappings", "ips", "mac", "aliases", "bandwidth", "dns", "ipRanges"];
@@ -23,8 +24,6 @@ const MAPPING: [&str; 4] = ["hostPort", "containerPort", "protocol", "hostIP"];
 const RESOLVER: [&str; 3] = ["servers", "searches", "options"];
 /// The keys of `args.cni`.
 const ARGUMENTS: [&str; 3] = ["ips", "mac", "aliases"];
-/// The transport protocols that have ports.
-const PROTOCOLS: [&str; 3] = ["tcp", "udp", "sctp"];
 
 /// Builds the request. The caller adds the interface, and the addresses that other plugins give.
 pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Arguments) -> Result<Attach, Failure> {
@@ -188,17 +187,13 @@ fn port(mapping: &Fields<'_>) -> Result<PortRequest, Failure> {
         let number = mapping.number::<u16>(key)?.filter(|port| *port != 0);
         number.ok_or_else(|| mapping.wrong(key, "use a port from 1 to 65535"))
     };
-    let protocol = mapping.text("protocol")?.unwrap_or(PROTOCOLS[0]).to_ascii_lowercase();
-    if !PROTOCOLS.contains(&protocol.as_str()) {
-        return Err(mapping.wrong("protocol", "use tcp, udp or sctp"));
-    }
     Ok(PortRequest::Object(PortObject {
-        host_ip: mapping.ip("hostIP")?.map(|ip| ip.to_string()),
+        host_ip: mapping.ip("hostIP")?,
         host_port: Some(number("hostPort")?),
         host_port_end: None,
         container_port: number("containerPort")?,
         container_port_end: None,
-        protocol: Some(protocol),
+        protocol: Some(mapping.parse("protocol")?.unwrap_or(Protocol::Tcp)),
     }))
 }
 
