@@ -67,10 +67,10 @@ pub enum Refusal {
         /// The pools, as text.
         pools: String,
     },
-    /// A gateway, range or address is outside all subnets.
+    /// A range or address is outside all subnets.
     #[error("{what} {value} lies in none of the subnets of network {network} ({subnets})")]
     Outside {
-        /// "gateway", "range", "IP address".
+        /// "range of addresses in subnet", "IP address".
         what: &'static str,
         /// The value.
         value: String,

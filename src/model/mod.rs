@@ -18,6 +18,7 @@ pub mod question;
 pub mod request;
 pub mod route;
 pub mod skipped;
+pub mod subnets;
 pub mod upstream;
 
 /// An external value that netd does not accept: its kind, its text, and the reason.

@@ -12,6 +12,7 @@ use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::network::{HostAccess, NetworkDns};
 use super::publication::PortSpec;
 use super::route::Route;
+use super::subnets::Subnets;
 use super::upstream::Upstream;
 
 /// A network to create.
@@ -20,11 +21,7 @@ pub struct NetworkSpec {
     /// The name.
     pub name: NetworkName,
     /// Empty: one IPv4 subnet from the pools.
-    pub subnets: Vec<Subnet>,
-    /// Each must be in one of the subnets; a subnet without one gets its first address.
-    pub gateways: Vec<IpAddr>,
-    /// Each must be in one of the subnets, and restricts automatic addresses to itself.
-    pub ranges: Vec<Subnet>,
+    pub subnets: Subnets,
     /// IPv6 as well: a random /64 if no IPv6 subnet is given.
     pub ipv6: bool,
     /// No outside access.
@@ -54,9 +51,7 @@ impl NetworkSpec {
     pub fn named(name: NetworkName) -> Self {
         Self {
             name,
-            subnets: Vec::new(),
-            gateways: Vec::new(),
-            ranges: Vec::new(),
+            subnets: Subnets::default(),
             ipv6: false,
             internal: false,
             icc: true,

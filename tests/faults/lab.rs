@@ -140,7 +140,7 @@ impl Lab {
 
     pub(crate) fn connect(&self, network: &str, container: &str, ports: &[&str]) -> Answer {
         self.connect_with(network, container, |spec| {
-            spec.ports = ports.iter().map(|port| PortRequest::Spec((*port).into())).collect();
+            spec.ports = ports.iter().map(|port| PortRequest::Spec(port.parse().unwrap())).collect();
         })
     }
 

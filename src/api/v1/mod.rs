@@ -11,7 +11,6 @@ mod options;
 mod parse;
 mod plan;
 mod state;
-mod subnets;
 mod time;
 
 pub use attach::{
@@ -22,7 +21,7 @@ pub use connect::{Connect, PortObject, PortRequest};
 pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
 pub use network::{CreateNetwork, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
-pub use parse::{RecordName, container_reference, ipv4, ipv6, network_reference, record};
+pub use parse::{RecordName, container_reference, gateway, ipv4, ipv6, network_reference, record};
 pub use plan::{PlanRequest, PlannedStep};
 pub use state::{Dump, ErrorBody, ErrorDetail, Event, EventType, Files, ForeignChain, Pruned, Status, Version};
 pub use time::rfc3339;

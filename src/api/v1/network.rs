@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 
 use super::options::Options;
 use super::time::rfc3339;
-use super::{options, parse, subnets};
+use super::{options, parse};
 use crate::model::address::Family;
 use crate::model::network::HostAccess;
 use crate::model::request::NetworkSpec;
+use crate::model::subnets::{SubnetSpec, Subnets};
 use crate::model::upstream::Upstream;
 use crate::model::{Invalid, address, network};
 
@@ -216,18 +217,16 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
         if request.labels.contains_key("") {
             return Err(Invalid::new("label", "", "its key is empty"));
         }
-        let plan = Plan::parse(request.subnets, request.gateways, request.ip_ranges)?;
+        let subnets = subnets(request.subnets, &request.gateways, &request.ip_ranges)?;
         let options: Options = options::read(&request.options)?;
         let isolated = options.isolated.unwrap_or(false);
         if isolated && !request.internal {
             let why = "without the host there is no way out: make the network internal, too (--internal)";
             return Err(Invalid::new("option", "gateway_mode=isolated", why));
         }
-        let ipv6 = request.ipv6 || plan.subnets.iter().any(|subnet| subnet.family() == Family::V6);
+        let ipv6 = request.ipv6 || subnets.as_slice().iter().any(|spec| spec.subnet.family() == Family::V6);
         Ok(Self {
-            subnets: plan.subnets,
-            gateways: plan.gateways,
-            ranges: plan.ranges,
+            subnets,
             ipv6: request.ipv6,
             internal: request.internal,
             icc: once("icc", request.icc, options.icc)?.unwrap_or(true),
@@ -259,48 +258,20 @@ fn servers(field: &[String], option: Option<Vec<Upstream>>) -> Result<Vec<Upstre
     }
 }
 
-/// Subnets with what belongs to them, parsed.
-struct Plan {
-    subnets: Vec<address::Subnet>,
-    gateways: Vec<IpAddr>,
-    ranges: Vec<address::Subnet>,
-}
-
-impl Plan {
-    fn parse(
-        requests: Vec<SubnetRequest>,
-        mut gateways: Vec<String>,
-        mut ranges: Vec<String>,
-    ) -> Result<Self, Invalid> {
-        let mut subnets = Vec::with_capacity(requests.len());
-        for request in requests {
-            match request {
-                SubnetRequest::Prefix(prefix) => subnets.push(subnets::subnet(&prefix)?),
-                SubnetRequest::Object(object) => {
-                    let subnet = subnets::subnet(&object.subnet)?;
-                    // What is said about one subnet must lie in that one.
-                    if let Some(gateway) = object.gateway {
-                        subnets::gateway(&gateway, &[subnet])?;
-                        gateways.push(gateway);
-                    }
-                    if let Some(range) = object.ip_range {
-                        subnets::range(&range, &[subnet])?;
-                        ranges.push(range);
-                    }
-                    subnets.push(subnet);
-                }
-            }
-        }
-        subnets::apart(&subnets)?;
-        let gateways: Vec<IpAddr> =
-            gateways.iter().map(|gateway| subnets::gateway(gateway, &subnets)).collect::<Result<_, _>>()?;
-        let ranges: Vec<address::Subnet> =
-            ranges.iter().map(|range| subnets::range(range, &subnets)).collect::<Result<_, _>>()?;
-        subnets::one_each("gateway", &gateways, &subnets)?;
-        let starts: Vec<IpAddr> = ranges.iter().map(|range| range.network()).collect();
-        subnets::one_each("ip range", &starts, &subnets)?;
-        Ok(Self { subnets, gateways, ranges })
-    }
+/// Subnets with the gateways and ranges that belong to them.
+fn subnets(requests: Vec<SubnetRequest>, gateways: &[String], ranges: &[String]) -> Result<Subnets, Invalid> {
+    let subnet = |request| match request {
+        SubnetRequest::Prefix(prefix) => prefix.parse().map(|subnet: address::Subnet| subnet.into()),
+        SubnetRequest::Object(SubnetObject { subnet, gateway, ip_range }) => Ok(SubnetSpec {
+            subnet: subnet.parse()?,
+            gateway: gateway.map(|gateway| parse::gateway(&gateway)).transpose()?,
+            range: ip_range.map(|range| parse::ip_range(&range)).transpose()?,
+        }),
+    };
+    let subnets: Vec<SubnetSpec> = requests.into_iter().map(subnet).collect::<Result<_, Invalid>>()?;
+    let gateways: Vec<IpAddr> = gateways.iter().map(|text| parse::gateway(text)).collect::<Result<_, _>>()?;
+    let ranges: Vec<address::Subnet> = ranges.iter().map(|text| parse::ip_range(text)).collect::<Result<_, _>>()?;
+    Subnets::new(subnets, &gateways, &ranges)
 }
 
 /// A setting that may be given as a field and as an option, but not with two values.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::Invalid;
+use crate::model::address::Subnet;
 use crate::model::exposure::Exposure;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, DnsName, NetworkName};
@@ -72,6 +73,16 @@ pub fn container_reference(text: &str) -> Result<String, Invalid> {
         text.parse::<ContainerName>()?;
     }
     Ok(text.to_owned())
+}
+
+/// A gateway (`--gateway`).
+pub fn gateway(text: &str) -> Result<IpAddr, Invalid> {
+    text.parse().map_err(|_| Invalid::new("gateway", text, "use an IP address, as in 10.77.0.1"))
+}
+
+/// Where automatic addresses come from (`--ip-range`).
+pub(super) fn ip_range(text: &str) -> Result<Subnet, Invalid> {
+    text.parse().map_err(|error: Invalid| Invalid { what: "ip range", ..error })
 }
 
 /// An address that an interface can have (`--ip`).

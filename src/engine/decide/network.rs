@@ -5,13 +5,14 @@ use std::sync::Arc;
 use crate::engine::state::State;
 use crate::logic::alloc::{interfaces, ipam, subnets};
 use crate::logic::refusal::Refusal;
-use crate::model::Invalid;
-use crate::model::address::{Family, Pool, Subnet};
+use crate::model::address::{Family, Pool};
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::NetworkId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::request::NetworkSpec;
+use crate::model::subnets::SubnetSpec;
+use crate::model::{self, Invalid};
 
 /// MTU where the host has no default route.
 const MTU: u32 = 1500;
@@ -30,21 +31,17 @@ pub(crate) struct NetworkChoice<'a> {
 pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkChoice<'_>) -> Result<Network, Refusal> {
     let desired = &state.desired;
     name_is_free(state, &spec.name)?;
-    for (index, subnet) in spec.subnets.iter().enumerate() {
-        subnets::check(*subnet, desired, choice.facts)?;
-        if let Some(other) = spec.subnets[..index].iter().find(|other| other.overlaps(*subnet)) {
-            return Err(Refusal::SubnetOverlap { subnet: *subnet, with: format!("subnet {other} of this network") });
-        }
+    for given in spec.subnets.as_slice() {
+        subnets::check(given.subnet, desired, choice.facts)?;
     }
-    let mut chosen = spec.subnets.clone();
-    let lacks = |chosen: &[Subnet], family| !chosen.iter().any(|subnet| subnet.family() == family);
-    if spec.subnets.is_empty() {
-        chosen.push(subnets::choose(choice.pools, Family::V4, desired, choice.facts, &[])?);
+    let mut chosen = spec.subnets.as_slice().to_vec();
+    let lacks = |chosen: &[SubnetSpec], family| !chosen.iter().any(|chosen| chosen.subnet.family() == family);
+    if chosen.is_empty() {
+        chosen.push(subnets::choose(choice.pools, Family::V4, desired, choice.facts)?.into());
     }
     if spec.ipv6 && lacks(&chosen, Family::V6) {
-        chosen.push(subnets::choose(choice.pools, Family::V6, desired, choice.facts, &chosen)?);
+        chosen.push(subnets::choose(choice.pools, Family::V6, desired, choice.facts)?.into());
     }
-    let subnets = network_subnets(spec, &chosen)?;
     let mtu = spec.mtu.or(choice.facts.uplink_mtu).unwrap_or(MTU);
     if mtu < MTU_IPV6 && !lacks(&chosen, Family::V6) {
         return Err(Invalid::new("MTU", mtu.to_string(), "IPv6 needs at least 1280 (RFC 8200)").into());
@@ -58,7 +55,7 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
             masquerade: spec.masquerade,
             isolated: spec.isolated,
         }),
-        subnets,
+        subnets: chosen.into_iter().map(network_subnet).collect(),
         internal: spec.internal,
         mtu,
         labels: spec.labels.clone(),
@@ -93,50 +90,10 @@ fn bridge_name(state: &State, spec: &NetworkSpec, facts: &HostFacts) -> Result<I
     }
 }
 
-/// Assigns gateways and ranges to their subnets; each must be within a subnet.
-fn network_subnets(spec: &NetworkSpec, chosen: &[Subnet]) -> Result<Vec<NetworkSubnet>, Refusal> {
-    let outside = |what, value: String| Refusal::Outside {
-        what,
-        value,
-        network: spec.name.clone(),
-        subnets: chosen.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-    };
-    if let Some(gateway) = spec.gateways.iter().find(|gateway| !chosen.iter().any(|s| s.contains(**gateway))) {
-        return Err(outside("gateway", gateway.to_string()));
-    }
-    let within =
-        |range: &Subnet, subnet: &Subnet| subnet.contains(range.network()) && range.prefix() >= subnet.prefix();
-    if let Some(range) = spec.ranges.iter().find(|range| !chosen.iter().any(|subnet| within(range, subnet))) {
-        return Err(outside("range", range.to_string()));
-    }
-    let mut subnets = Vec::new();
-    for subnet in chosen {
-        let mut gateways = spec.gateways.iter().filter(|gateway| subnet.contains(**gateway));
-        let mut ranges = spec.ranges.iter().filter(|range| within(range, subnet));
-        let (low, high) = ipam::usable(*subnet);
-        if high == low {
-            return Err(
-                Invalid::new("subnet", subnet.to_string(), "it has no room for a gateway and a container").into()
-            );
-        }
-        let gateway = gateways.next().copied().or_else(|| subnet.address(low));
-        let gateway = gateway.ok_or_else(|| outside("gateway", "the first address".into()))?;
-        if !(low..=high).contains(&crate::model::address::number(gateway)) {
-            let why = format!("it is the network or broadcast address of {subnet}");
-            return Err(Invalid::new("gateway", gateway.to_string(), why).into());
-        }
-        let range = ranges.next().copied();
-        if let Some(second) = gateways.next() {
-            let why = format!("subnet {subnet} has the gateway {gateway} already");
-            return Err(Invalid::new("gateway", second.to_string(), why).into());
-        }
-        if let Some(second) = ranges.next() {
-            let why = format!("subnet {subnet} has a range already");
-            return Err(Invalid::new("range", second.to_string(), why).into());
-        }
-        subnets.push(NetworkSubnet { subnet: *subnet, gateway, range });
-    }
-    Ok(subnets)
+/// The gateway is the first address, unless the request gives one.
+fn network_subnet(SubnetSpec { subnet, gateway, range }: SubnetSpec) -> NetworkSubnet {
+    let first = model::address::address(ipam::usable(subnet).0, subnet.family());
+    NetworkSubnet { subnet, gateway: gateway.unwrap_or(first), range }
 }
 
 /// Checks that a network can be removed.

@@ -327,7 +327,7 @@ pub struct CreateArgs {
     #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
     pub subnet: Vec<String>,
     /// The gateway of one of the subnets [default: its first address]
-    #[arg(long, value_name = "IP", value_parser = values::gateway)]
+    #[arg(long, value_name = "IP", value_parser = v1::gateway)]
     pub gateway: Vec<IpAddr>,
     /// Where in a subnet automatic addresses come from
     #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]

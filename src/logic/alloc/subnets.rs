@@ -8,15 +8,9 @@ use crate::model::host::observed::HostFacts;
 
 /// The first subnet of the pools that overlaps no network of netd or of other programs, no route and no address of the
 /// host.
-pub fn choose(
-    pools: &[Pool],
-    family: Family,
-    desired: &Desired,
-    facts: &HostFacts,
-    also_taken: &[Subnet],
-) -> Result<Subnet, Refusal> {
+pub fn choose(pools: &[Pool], family: Family, desired: &Desired, facts: &HostFacts) -> Result<Subnet, Refusal> {
     let pools: Vec<&Pool> = pools.iter().filter(|pool| pool.base.family() == family).collect();
-    let taken = taken(family, desired, facts, also_taken);
+    let taken = taken(family, desired, facts);
     let free = |pool: &&&Pool| first_free(pool, &taken);
     pools.iter().find_map(|pool| free(&pool)).ok_or_else(|| Refusal::NoFreeSubnet {
         pools: pools.iter().map(|pool| format!("{} (/{})", pool.base, pool.size)).collect::<Vec<_>>().join(", "),
@@ -48,13 +42,13 @@ pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(),
 }
 
 /// The ranges in use, as (first, last), ascending.
-fn taken(family: Family, desired: &Desired, facts: &HostFacts, also: &[Subnet]) -> Vec<(u128, u128)> {
+fn taken(family: Family, desired: &Desired, facts: &HostFacts) -> Vec<(u128, u128)> {
     let networks = desired.networks().flat_map(|network| network.subnets.iter().map(|subnet| subnet.subnet));
     let routes = facts.routes.iter().map(|(route, _)| *route);
     let own = |address: &ipnetwork::IpNetwork| Subnet::containing(address.ip(), address.prefix());
     let addresses = facts.addresses.iter().filter_map(|(address, _)| own(address));
     let foreign = facts.foreign.iter().flat_map(|foreign| foreign.subnets.iter().copied());
-    let all = networks.chain(foreign).chain(routes).chain(addresses).chain(also.iter().copied());
+    let all = networks.chain(foreign).chain(routes).chain(addresses);
     let mut taken: Vec<_> = all.filter(|subnet| subnet.family() == family).map(Subnet::bounds).collect();
     taken.sort_unstable();
     taken
@@ -100,7 +94,7 @@ mod tests {
         let mut desired = Desired::default();
         desired.insert_network(samples::network("net1", &["10.77.0.0/24"]));
         let pools = [pool("10.77.0.0/16", 24), pool("172.30.0.0/15", 24)];
-        let choose = |routes: &[&str]| choose(&pools, Family::V4, &desired, &facts(routes), &[]).map(|s| s.to_string());
+        let choose = |routes: &[&str]| choose(&pools, Family::V4, &desired, &facts(routes)).map(|s| s.to_string());
         assert_eq!(choose(&[]).unwrap(), "10.77.1.0/24");
         assert_eq!(choose(&["10.77.0.0/22"]).unwrap(), "10.77.4.0/24");
         assert_eq!(choose(&["10.0.0.0/8"]).unwrap(), "172.30.0.0/24");
@@ -115,7 +109,7 @@ mod tests {
         let foreign = vec![ForeignNetwork { whose, name: "app_default".into(), subnets }];
         let facts = HostFacts { foreign, ..facts(&["10.77.0.0/24"]) };
         let desired = Desired::default();
-        let chosen = choose(&[pool("10.77.0.0/16", 24)], Family::V4, &desired, &facts, &[]).unwrap();
+        let chosen = choose(&[pool("10.77.0.0/16", 24)], Family::V4, &desired, &facts).unwrap();
         assert_eq!(chosen.to_string(), "10.77.2.0/24");
         for (subnet, with) in [("10.77.0.0/24", "10.77.0.0/23"), ("fd00:1::/80", "fd00:1::/64")] {
             let error = check(subnet.parse().unwrap(), &desired, &facts).unwrap_err().to_string();
@@ -129,7 +123,7 @@ mod tests {
         let pools = [pool("255.255.255.0/24", 26)];
         let mut desired = Desired::default();
         desired.insert_network(samples::network("n", &["255.255.255.0/24"]));
-        assert!(choose(&pools, Family::V4, &desired, &facts(&[]), &[]).is_err());
+        assert!(choose(&pools, Family::V4, &desired, &facts(&[])).is_err());
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! Values of flags: checked by the model's own parsers, so that a bad one stops here with the model's words.
 
-use std::net::IpAddr;
 use std::str::FromStr;
 
 use crate::model::Invalid;
@@ -15,10 +14,6 @@ pub(super) fn driver(text: &str) -> Result<String, Invalid> {
         return Ok(text.to_owned());
     }
     Err(Invalid::new("driver", text, "the only driver is bridge"))
-}
-
-pub(super) fn gateway(text: &str) -> Result<IpAddr, Invalid> {
-    text.parse().map_err(|_| Invalid::new("gateway", text, "use an IP address, as in 10.77.0.1"))
 }
 
 pub(super) fn mtu(text: &str) -> Result<u32, Invalid> {
