@@ -2,7 +2,7 @@
 //! is left.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on stops")]
-#![allow(dead_code, reason = "the laboratory is larger than what uses it as yet")]
+#![allow(dead_code, unused_imports, reason = "the laboratory is larger than what uses it as yet")]
 
 mod lab;
 #[path = "../support/model.rs"]
