@@ -165,11 +165,11 @@ impl Lab {
     /// The two requests wait together, so that the engine carries them out together.
     pub(crate) fn disconnect_both(&self, one: (&str, &str), two: (&str, &str)) -> Answer {
         let handle = self.handle();
-        // The engine waits for the world in a command that only looks, until both are in its mailbox.
+        // The engine waits for the world in a command that looks at the host and is refused, until both are in its mailbox.
         let world = self.world();
         let (first, second, ()) = self.runtime.block_on(async {
             let release = async { drop(world) };
-            let look = handle.check(check_spec("nobody"));
+            let look = handle.create_network(NetworkSpec::named(one.0.parse().unwrap()));
             let (_, first, second, ()) =
                 tokio::join!(look, handle.disconnect(one.0, one.1), handle.disconnect(two.0, two.1), release);
             (first, second, ())

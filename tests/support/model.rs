@@ -135,7 +135,8 @@ fn containers(snapshot: &Snapshot) -> Vec<Vec<Arc<Endpoint>>> {
 }
 
 fn network_of<'a>(snapshot: &'a Snapshot, endpoint: &Endpoint) -> &'a Network {
-    snapshot.desired.network(&endpoint.network).expect("an endpoint is on a network")
+    // An endpoint is on a network.
+    snapshot.desired.network(&endpoint.network).unwrap()
 }
 
 fn wanted(snapshot: &Snapshot, world: &World) -> Parts {

@@ -1,0 +1,61 @@
+//! What a command that failed must not leave behind: names, addresses and ports that nobody has and nobody can get.
+
+use ipnetwork::IpNetwork;
+use netd::engine::ErrorKind;
+use netd::model::address::Subnet;
+use netd::model::request::AttachmentKey;
+
+use crate::drive::none;
+use crate::lab::Lab;
+
+/// The containers that a subnet of the tests' pool has addresses for.
+const ADDRESSES: usize = 5;
+
+/// Containers can be connected until every address of every network is in use.
+pub(crate) fn all_can_be_assigned(lab: &mut Lab) -> Result<(), String> {
+    let networks: Vec<_> = lab.snapshot().desired.networks().cloned().collect();
+    for network in networks.iter().filter(|network| network.makes_interfaces()) {
+        let Some(subnet) = network.subnets.iter().map(|subnet| subnet.subnet).find(|subnet| subnet.prefix() == 29)
+        else {
+            continue;
+        };
+        for filler in 0..=ADDRESSES {
+            let name = format!("filler{filler}");
+            lab.fake.add_namespace(&name);
+            match lab.connect(network.name.as_str(), &name, &[]) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::Exhausted => break,
+                Err(error) => return Err(format!("network {} cannot be filled: {error}", network.name)),
+            }
+        }
+        let used = addresses(lab, subnet);
+        if used != ADDRESSES {
+            return Err(format!("network {} is full with {used} addresses", network.name));
+        }
+    }
+    none("with all addresses in use", crate::drive::differences_and_problems(lab))
+}
+
+fn addresses(lab: &Lab, subnet: Subnet) -> usize {
+    let snapshot = lab.snapshot();
+    let all = snapshot.desired.endpoints().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip));
+    all.filter(|address| subnet.contains(*address)).count()
+}
+
+/// Everything can be removed, and nothing stays.
+pub(crate) fn all_can_be_removed(lab: &mut Lab) -> Result<(), String> {
+    let endpoints: Vec<_> = lab.snapshot().desired.endpoints().cloned().collect();
+    for endpoint in endpoints {
+        let container = endpoint.runtime_id().clone();
+        let removed = match endpoint.owner.clone() {
+            Some(owner) => lab.detach(AttachmentKey { owner, container, ifname: endpoint.ifname.clone() }),
+            None => lab.disconnect(endpoint.network.as_str(), endpoint.container.name.as_str()),
+        };
+        removed.map_err(|error| format!("{} cannot be removed: {error}", endpoint.host_ifname))?;
+    }
+    lab.prune().map_err(|error| format!("the networks cannot be removed: {error}"))?;
+    none("without networks", crate::drive::differences_and_problems(lab))?;
+    let stored = lab.store.stored();
+    let left = (stored.networks.len(), stored.endpoints.len(), stored.released.len(), stored.sticky.len());
+    if left == (0, 0, 0, 0) { Ok(()) } else { Err(format!("left in the store: {left:?}")) }
+}

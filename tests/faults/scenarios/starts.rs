@@ -1,0 +1,109 @@
+//! Starts, after what happened while no netd ran.
+
+use super::Scenario;
+use crate::drive::Kind::Repair;
+use crate::lab::{Lab, within};
+
+/// Containers of a person, of a runtime, and of a runtime whose interface another program made.
+fn all_kinds(lab: &mut Lab) {
+    lab.create("net1", |spec| spec.sticky = true).unwrap();
+    lab.create("net2", within).unwrap();
+    lab.connect("net1", "web", &["4000:80", "4001:81/udp"]).unwrap();
+    lab.connect("net2", "web", &["4002:80"]).unwrap();
+    lab.connect("net1", "db", &[]).unwrap();
+    let limits = serde_json::json!({"ports": ["4003:80"], "routes": [{"destination": "10.9.0.0/16"}],
+        "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
+    lab.attach("net1", "pod1", &limits).unwrap();
+    lab.make_found("pod2", "10.22.0.5", Some("cni0"));
+    let found = serde_json::json!({"interface": "found", "ports": ["4004:80"],
+        "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
+    lab.attach("found", "pod2", &found).unwrap();
+}
+
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "the first start",
+        kind: Repair,
+        prepare: |lab| {
+            lab.end();
+            lab.world().elements = None;
+            lab.empty_store();
+        },
+        act: Lab::start,
+    },
+    Scenario {
+        name: "a start where nothing happened",
+        kind: Repair,
+        prepare: |lab| {
+            all_kinds(lab);
+            lab.end();
+        },
+        act: Lab::start,
+    },
+    Scenario {
+        name: "a start where all of netd's is gone",
+        kind: Repair,
+        prepare: |lab| {
+            all_kinds(lab);
+            lab.end();
+            let mut world = lab.world();
+            world.elements = None;
+            world.links.clear();
+            world.bridges.clear();
+            world.routes.clear();
+            world.shapings.clear();
+            world.resolv.clear();
+            world.inside.clear();
+            world.forwarding = Default::default();
+        },
+        act: Lab::start,
+    },
+    Scenario {
+        name: "a start where the interfaces lack their addresses",
+        kind: Repair,
+        prepare: |lab| {
+            all_kinds(lab);
+            lab.end();
+            let mut world = lab.world();
+            for link in world.links.values_mut() {
+                link.addresses.clear();
+                link.routes.clear();
+            }
+            world.routes.clear();
+        },
+        act: Lab::start,
+    },
+    Scenario {
+        name: "a start where containers ended",
+        kind: Repair,
+        prepare: |lab| {
+            all_kinds(lab);
+            lab.end();
+            ["web", "pod1", "pod2"].iter().for_each(|name| lab.fake.delete_namespace(name));
+        },
+        act: Lab::start,
+    },
+    Scenario {
+        name: "a start where another daemon's state is left",
+        kind: Repair,
+        prepare: |lab| {
+            all_kinds(lab);
+            lab.fake.add_namespace("gone");
+            lab.connect("net2", "gone", &["4010:80"]).unwrap();
+            lab.end();
+            lab.forget("gone");
+            lab.fake.delete_namespace("gone");
+        },
+        act: Lab::start,
+    },
+    Scenario {
+        name: "a start after a reboot",
+        kind: Repair,
+        prepare: |lab| {
+            all_kinds(lab);
+            lab.end();
+            lab.reboot();
+        },
+        act: Lab::start,
+    },
+];
