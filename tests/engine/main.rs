@@ -27,6 +27,8 @@ use netd::store::memory::Memory;
 use proptest::prelude::*;
 
 mod invariants;
+#[path = "../support/model.rs"]
+mod model;
 mod monitors;
 mod of_engines;
 mod sticky;
