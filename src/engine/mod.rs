@@ -40,7 +40,8 @@ use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::request::{
-    AttachSpec, AttachmentKey, CheckSpec, ConnectSpec, ContainerRef, InterfaceSource, NetnsRef, NetworkSpec,
+    AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef, NetworkSpec, Requester,
+    RuntimeRequest,
 };
 use crate::runtimes::Runtimes;
 use crate::store::Store;
@@ -63,9 +64,8 @@ pub(crate) enum Command {
     CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
     RemoveNetwork(String, Reply<Arc<Network>>),
     PruneNetworks(Reply<Vec<NetworkName>>),
-    Connect(Box<ConnectSpec>, Reply<Arc<Endpoint>>),
     Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
-    Attach { spec: Box<AttachSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
+    Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),
     Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
@@ -94,7 +94,7 @@ pub enum Request {
     /// Remove every network without containers.
     PruneNetworks,
     /// Connect a container.
-    Connect(Box<ConnectSpec>),
+    Connect(Box<EndpointSpec>),
     /// Disconnect a container.
     Disconnect {
         /// Name or id of the network.
@@ -235,15 +235,39 @@ impl Handle {
         self.ask(Command::PruneNetworks).await
     }
 
-    /// Connects a container to a network. When it returns, the name resolves and the ports answer.
+    /// Connects a container to a network. When it returns, the name resolves and the ports answer. A runtime's repeated
+    /// request changes nothing.
     ///
-    /// The container is searched among those that netd knows, then among named network namespaces, then among those of
-    /// the runtimes on this host. The last search may take long and therefore runs outside the engine's thread.
-    pub async fn connect(&self, spec: ConnectSpec) -> Result<Arc<Endpoint>, Error> {
-        let first = self.ask(|reply| Command::Connect(Box::new(spec.clone()), reply)).await;
-        let Err(Error::Refused(Refusal::NoSuchContainer { name, searched })) = first else { return first };
-        let container = self.of_runtime(name, searched).await?;
-        self.ask(|reply| Command::Connect(Box::new(ConnectSpec { container, ..spec }), reply)).await
+    /// The container that a person means is searched among those that netd knows, then among named network namespaces,
+    /// then among those of the runtimes on this host. The last search may take long and therefore runs outside the
+    /// engine's thread.
+    pub async fn connect(&self, spec: EndpointSpec) -> Result<Arc<Endpoint>, Error> {
+        self.connect_unless(spec, || false).await
+    }
+
+    /// Like [`Self::connect`], but does nothing if the caller has disconnected before its turn: later commands may have
+    /// overtaken this one, and nobody would remove what it makes.
+    pub async fn connect_unless(
+        &self,
+        mut spec: EndpointSpec,
+        gone: impl Fn() -> bool + Send + Sync + 'static,
+    ) -> Result<Arc<Endpoint>, Error> {
+        let gone: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(gone);
+        let command = |spec: &EndpointSpec, foreign, gone: Arc<dyn Fn() -> bool + Send + Sync>, reply| {
+            Command::Connect { spec: Box::new(spec.clone()), foreign, gone: Gone(Box::new(move || gone())), reply }
+        };
+        let foreign = match &spec.requester {
+            Requester::Person(_) => Vec::new(),
+            Requester::Runtime(request) => self.foreign_for(request).await,
+        };
+        let first = self.ask(|reply| command(&spec, foreign, gone.clone(), reply)).await;
+        match (first, &mut spec.requester) {
+            (Err(Error::Refused(Refusal::NoSuchContainer { name, searched })), Requester::Person(request)) => {
+                request.container = self.of_runtime(name, searched).await?;
+                self.ask(|reply| command(&spec, Vec::new(), gone, reply)).await
+            }
+            (first, _) => first,
+        }
     }
 
     /// Finds a container of the runtimes on this host; the refusal lists what was searched in vain.
@@ -262,10 +286,12 @@ impl Handle {
         };
         let first = self.ask(|reply| Command::Plan(Box::new(request.clone()), foreign, reply)).await;
         match (first, request) {
-            (Err(Error::Refused(Refusal::NoSuchContainer { name, searched })), Request::Connect(spec)) => {
-                let container = self.of_runtime(name, searched).await?;
-                let request = Request::Connect(Box::new(ConnectSpec { container, ..*spec }));
-                self.ask(|reply| Command::Plan(Box::new(request), Vec::new(), reply)).await
+            (Err(Error::Refused(Refusal::NoSuchContainer { name, searched })), Request::Connect(mut spec)) => {
+                let Requester::Person(request) = &mut spec.requester else {
+                    return Err(Refusal::NoSuchContainer { name, searched }.into());
+                };
+                request.container = self.of_runtime(name, searched).await?;
+                self.ask(|reply| Command::Plan(Box::new(Request::Connect(spec)), Vec::new(), reply)).await
             }
             (first, _) => first,
         }
@@ -277,31 +303,15 @@ impl Handle {
         self.ask(|reply| Command::Disconnect { network, container, reply }).await
     }
 
-    /// Attaches a container for a runtime. A repeated request changes nothing.
-    pub async fn attach(&self, spec: AttachSpec) -> Result<Arc<Endpoint>, Error> {
-        self.attach_unless(spec, || false).await
-    }
-
-    /// Like [`Self::attach`], but does nothing if the caller has disconnected before its turn: later commands may have
-    /// overtaken this one, and nobody would remove what it makes.
-    pub async fn attach_unless(
-        &self,
-        spec: AttachSpec,
-        gone: impl Fn() -> bool + Send + 'static,
-    ) -> Result<Arc<Endpoint>, Error> {
-        let foreign = self.foreign_for(&spec).await;
-        self.ask(|reply| Command::Attach { spec: Box::new(spec), foreign, gone: Gone(Box::new(gone)), reply }).await
-    }
-
     /// The networks of other programs, if the attachment creates its network. The runtime's own definition of that
     /// network is left out.
-    async fn foreign_for(&self, spec: &AttachSpec) -> Vec<ForeignNetwork> {
-        let is_there = self.snapshot().desired.network(&spec.network.name).is_some();
-        if is_there || spec.interface == InterfaceSource::Found {
+    async fn foreign_for(&self, request: &RuntimeRequest) -> Vec<ForeignNetwork> {
+        let is_there = self.snapshot().desired.network(&request.network.name).is_some();
+        if is_there || request.interface == InterfaceSource::Found {
             return Vec::new();
         }
         let mut foreign = self.runtimes.networks().await;
-        let own = [spec.network.name.as_str(), spec.key.owner.as_str()];
+        let own = [request.network.name.as_str(), request.key.owner.as_str()];
         foreign.retain(|foreign| !own.contains(&foreign.name.as_str()));
         foreign
     }

@@ -115,11 +115,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
-            Command::Connect(spec, reply) => drop(reply.send(self.connect(&spec))),
-            Command::Attach { gone, .. } if (gone.0)() => {
-                tracing::info!("an attachment was not made: its caller is gone");
+            Command::Connect { gone, .. } if (gone.0)() => {
+                tracing::info!("an endpoint was not made: its caller has disconnected");
             }
-            Command::Attach { spec, foreign, reply, .. } => drop(reply.send(self.attach_for_runtime(&spec, foreign))),
+            Command::Connect { spec, foreign, reply, .. } => drop(reply.send(self.endpoint(&spec, foreign))),
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),

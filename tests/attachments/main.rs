@@ -16,7 +16,7 @@ use netd::model::endpoint::Endpoint;
 use netd::model::host::element::Element;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::question::{Answer, Client, RecordType};
-use netd::model::request::{AttachSpec, AttachmentKey, CheckSpec, ConnectSpec};
+use netd::model::request::{AttachmentKey, CheckSpec, EndpointSpec};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
@@ -67,7 +67,7 @@ impl World {
     }
 
     fn attach(&self, key: &AttachmentKey, request: Value) -> Result<Arc<Endpoint>, engine::Error> {
-        self.runtime.block_on(self.engine.handle.attach(spec(key, request)))
+        self.runtime.block_on(self.engine.handle.connect(spec(key, request)))
     }
 
     fn check(&self, key: &AttachmentKey, netns: &str) -> Result<(), String> {
@@ -105,11 +105,11 @@ fn key(owner: &str, container: &str, ifname: &str) -> AttachmentKey {
 }
 
 /// A person's requested: nothing but the network and the container.
-fn by_name(network: &str, container: &str) -> ConnectSpec {
+fn by_name(network: &str, container: &str) -> EndpointSpec {
     Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap()
 }
 
-fn spec(key: &AttachmentKey, request: Value) -> AttachSpec {
+fn spec(key: &AttachmentKey, request: Value) -> EndpointSpec {
     serde_json::from_value::<Attach>(request).unwrap().into_spec(key.clone()).unwrap()
 }
 
@@ -287,7 +287,7 @@ fn what_a_later_plugin_changed_is_expected() {
 fn nothing_is_made_for_a_caller_who_is_gone() {
     let world = World::new(&["c1"]);
     let spec = spec(&key("podman", "c1", "eth0"), on("net1", "c1", json!({})));
-    world.runtime.block_on(world.engine.handle.attach_unless(spec, || true)).unwrap_err();
+    world.runtime.block_on(world.engine.handle.connect_unless(spec, || true)).unwrap_err();
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
     assert!(world.fake.world().links.is_empty());
 }

@@ -20,7 +20,8 @@ use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::network::DnsListen;
 use netd::model::publication::PortSpec;
 use netd::model::request::{
-    AddressSpec, AttachSpec, AttachmentKey, ConnectSpec, ContainerRef, InterfaceSource, NetworkSpec,
+    AddressSpec, AttachmentKey, ContainerRef, EndpointSpec, InterfaceSource, NetworkSpec, PersonRequest, Requester,
+    RuntimeRequest,
 };
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
@@ -59,7 +60,7 @@ enum Action {
     Attach {
         pod: usize,
         network: usize,
-        requested: EndpointSpec,
+        requested: AttachChoice,
     },
     Detach {
         pod: usize,
@@ -82,13 +83,13 @@ enum Action {
 
 /// What a runtime asks for: how its addresses come, a port, and whether it limits what the pod receives and sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EndpointSpec {
+struct AttachChoice {
     how: InterfaceSource,
     port: Option<usize>,
     limits: (bool, bool),
 }
 
-impl EndpointSpec {
+impl AttachChoice {
     fn bandwidth(self) -> Option<Bandwidth> {
         let rate = Rate { rate: 8000, burst: 8000 };
         let (ingress, egress) = (self.limits.0.then_some(rate), self.limits.1.then_some(rate));
@@ -101,11 +102,11 @@ impl EndpointSpec {
     }
 }
 
-fn requested() -> impl Strategy<Value = EndpointSpec> {
+fn requested() -> impl Strategy<Value = AttachChoice> {
     use InterfaceSource::{Found, Given, Made, Unaddressed};
     let how = prop_oneof![3 => Just(Made), 2 => Just(Unaddressed), 2 => Just(Given), 1 => Just(Found)];
     let limits = (any::<bool>(), any::<bool>());
-    (how, proptest::option::of(0..PORTS.len()), limits).prop_map(|(how, port, limits)| EndpointSpec {
+    (how, proptest::option::of(0..PORTS.len()), limits).prop_map(|(how, port, limits)| AttachChoice {
         how,
         port,
         limits,
@@ -143,7 +144,7 @@ struct Reference {
     /// On the network that keeps addresses.
     kept: sticky::Kept,
     /// (pod, network) to what was asked for, and whether it has its address.
-    attachments: BTreeMap<(usize, usize), (EndpointSpec, bool)>,
+    attachments: BTreeMap<(usize, usize), (AttachChoice, bool)>,
 }
 
 impl Reference {
@@ -271,7 +272,7 @@ impl World {
                 self.fake.add_namespace(PODS[*pod]);
                 // What it had goes when the pod is attached again.
                 self.reference.attachments.retain(|(other, _), _| other != pod);
-                let requested = EndpointSpec { how: InterfaceSource::Made, port: None, limits: (false, false) };
+                let requested = AttachChoice { how: InterfaceSource::Made, port: None, limits: (false, false) };
                 self.attach((*pod, 0), requested, None)?;
             }
             Action::Reborn(_) | Action::Restart | Action::Vandal => self.disturb(action),
@@ -319,21 +320,11 @@ impl World {
             let number = subnet.subnet.bounds().0 + u128::from(ip);
             subnet.subnet.address(number)
         });
-        let spec = ConnectSpec {
-            network: NETWORKS[network].into(),
-            container: ContainerRef { name: CONTAINERS[container].into(), netns: None, id: None },
+        let container_ref = ContainerRef { name: CONTAINERS[container].into(), netns: None, id: None };
+        let spec = EndpointSpec {
             ports: port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
-            ip: asked.and_then(|ip| match ip {
-                std::net::IpAddr::V4(ip) => Some(ip),
-                std::net::IpAddr::V6(_) => None,
-            }),
-            ip6: None,
-            mac: None,
-            aliases: Vec::new(),
-            ifname: None,
-            exposed: Vec::new(),
-            labels: BTreeMap::new(),
-            upstreams: Vec::new(),
+            addresses: asked.map(|ip| AddressSpec { ip, prefix: None, gateway: None }).into_iter().collect(),
+            ..person(NETWORKS[network], container_ref)
         };
         let taken = asked
             .is_some_and(|ip| snapshot.desired.at_address(ip).is_some() || snapshot.desired.at_gateway(ip).is_some());
@@ -362,7 +353,7 @@ impl World {
     fn attach(
         &mut self,
         (pod, network): (usize, usize),
-        requested: EndpointSpec,
+        requested: AttachChoice,
         fail_in: Option<usize>,
     ) -> Result<(), TestCaseError> {
         use InterfaceSource::{Found, Given, Made, Unaddressed};
@@ -398,7 +389,7 @@ impl World {
             self.make_found(pod, network, address.unwrap());
         }
         let spec = attach_spec((pod, network), name, requested, address);
-        let done = self.runtime.block_on(handle.attach(spec)).map(drop);
+        let done = self.runtime.block_on(handle.connect(spec)).map(drop);
         self.check(done, may, fail_in)?;
         if self.last_done() {
             self.reference.networks.insert(name);
@@ -416,7 +407,7 @@ impl World {
     }
 
     /// The address that a runtime gives, or another program has given.
-    fn address_for(&self, pod: usize, network: usize, requested: EndpointSpec) -> Option<AddressSpec> {
+    fn address_for(&self, pod: usize, network: usize, requested: AttachChoice) -> Option<AddressSpec> {
         let last = 5 + pod as u8;
         let snapshot = self.handle().snapshot();
         match requested.how {
@@ -512,27 +503,31 @@ fn network_spec(name: &str) -> NetworkSpec {
 fn attach_spec(
     (pod, network): (usize, usize),
     name: &str,
-    requested: EndpointSpec,
+    requested: AttachChoice,
     address: Option<AddressSpec>,
-) -> AttachSpec {
-    AttachSpec {
-        key: key(pod, network),
+) -> EndpointSpec {
+    let key = key(pod, network);
+    let ifname = Some(key.ifname.clone());
+    let request = RuntimeRequest {
+        key,
         netns: format!("/run/netns/{}", PODS[pod]).into(),
         network: network_spec(name),
         name: None,
         scope: None,
-        aliases: Vec::new(),
         interface: requested.how,
+    };
+    EndpointSpec {
+        ifname,
         addresses: address.into_iter().collect(),
-        ranges: Vec::new(),
-        routes: Vec::new(),
-        mac: None,
         ports: requested.port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
-        exposed: Vec::new(),
-        labels: BTreeMap::new(),
         bandwidth: requested.bandwidth(),
-        upstreams: Vec::new(),
+        ..EndpointSpec::of(Requester::Runtime(Box::new(request)))
     }
+}
+
+/// What a person asks for.
+fn person(network: &str, container: ContainerRef) -> EndpointSpec {
+    EndpointSpec::of(Requester::Person(PersonRequest { network: network.into(), container }))
 }
 
 /// How a runtime knows the attachment: its networks have other names than netd's.

@@ -26,19 +26,9 @@ pub(crate) fn connect(
     netns: Option<NetnsRef>,
     ifname: Option<&str>,
 ) -> Arc<Endpoint> {
-    let spec = ConnectSpec {
-        network: network.into(),
-        container: ContainerRef { name: container.into(), netns, id: None },
-        ports: Vec::new(),
-        ip: None,
-        ip6: None,
-        mac: None,
-        aliases: Vec::new(),
-        ifname: ifname.map(|name| name.parse().unwrap()),
-        exposed: Vec::new(),
-        labels: BTreeMap::new(),
-        upstreams: Vec::new(),
-    };
+    let container = ContainerRef { name: container.into(), netns, id: None };
+    let ifname = ifname.map(|name| name.parse().unwrap());
+    let spec = EndpointSpec { ifname, ..person(network, container) };
     world.runtime.block_on(world.handle().connect(spec)).unwrap()
 }
 
@@ -107,10 +97,10 @@ fn beside_a_resolver_of_its_engine_it_asks_within() {
 #[test]
 fn a_runtime_that_attaches_by_cni_finds_its_next_name_free() {
     let world = world();
-    let requested = EndpointSpec { how: InterfaceSource::Made, port: None, limits: (false, false) };
+    let requested = AttachChoice { how: InterfaceSource::Made, port: None, limits: (false, false) };
     let attach = |network: usize| {
         let spec = attach_spec((0, network), NETWORKS[network], requested, None);
-        world.runtime.block_on(world.handle().attach(spec)).unwrap().ifname.to_string()
+        world.runtime.block_on(world.handle().connect(spec)).unwrap().ifname.to_string()
     };
     assert_eq!(attach(0), "eth0");
     world.runtime.block_on(world.handle().create_network(network_spec("besides"))).unwrap();

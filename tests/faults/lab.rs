@@ -13,7 +13,7 @@ use netd::model::address::{Mac, Pool};
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
-use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec};
+use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec, Requester};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use netd::store::{Record, Store as _};
@@ -154,7 +154,8 @@ impl Lab {
     /// Connects a container that another engine made.
     pub(crate) fn connect_docked(&self, network: &str, container: &str, pid: u32) -> Answer {
         let mut spec = Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap();
-        spec.container.netns = Some(NetnsRef::OfEngine(pid));
+        let Requester::Person(request) = &mut spec.requester else { unreachable!("made by Connect") };
+        request.container.netns = Some(NetnsRef::OfEngine(pid));
         self.runtime.block_on(self.handle().connect(spec)).map(drop)
     }
 
@@ -188,7 +189,7 @@ impl Lab {
             request.extend(more.clone());
         }
         let spec = serde_json::from_value::<Attach>(request).unwrap().into_spec(key(netns, ifname)).unwrap();
-        self.runtime.block_on(self.handle().attach(spec)).map(drop)
+        self.runtime.block_on(self.handle().connect(spec)).map(drop)
     }
 
     pub(crate) fn detach(&self, key: AttachmentKey) -> Answer {

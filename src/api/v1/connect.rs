@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::parse;
 use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::{PortRange, PortSpec, Protocol};
-use crate::model::request::{ConnectSpec, ContainerRef, NetnsRef};
+use crate::model::request::{AddressSpec, ContainerRef, EndpointSpec, NetnsRef, PersonRequest, Requester};
 use crate::model::{Invalid, publication};
 
 /// A container to connect to a network.
@@ -102,7 +102,7 @@ pub struct PortObject {
 
 impl Connect {
     /// Parses the request for the network of that name or id.
-    pub fn into_spec(self, network: &str) -> Result<ConnectSpec, Invalid> {
+    pub fn into_spec(self, network: &str) -> Result<EndpointSpec, Invalid> {
         let netns = netns(self.netns, self.pid)?;
         let container = match &netns {
             Some(_) => resolvable(&self.container, self.id.as_deref())?,
@@ -112,18 +112,21 @@ impl Connect {
             return Err(Invalid::new("container id", id, "give netns or pid with it"));
         }
         let id = self.id.map(|id| id.parse()).transpose()?;
-        Ok(ConnectSpec {
-            network: parse::network_reference(network)?,
-            container: ContainerRef { name: container, netns, id },
+        let ip = self.ip.map(|ip| parse::ipv4(&ip).map(IpAddr::V4)).transpose()?;
+        let ip6 = self.ip6.map(|ip| parse::ipv6(&ip).map(IpAddr::V6)).transpose()?;
+        let addresses = ip.into_iter().chain(ip6).map(|ip| AddressSpec { ip, prefix: None, gateway: None });
+        let container = ContainerRef { name: container, netns, id };
+        let person = PersonRequest { network: parse::network_reference(network)?, container };
+        Ok(EndpointSpec {
+            addresses: addresses.collect(),
             ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
-            ip: self.ip.map(|ip| parse::ipv4(&ip)).transpose()?,
-            ip6: self.ip6.map(|ip| parse::ipv6(&ip)).transpose()?,
             mac: self.mac.map(|mac| mac.parse()).transpose()?,
             aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
             ifname: self.ifname.map(|name| name.parse::<IfName>().and_then(IfName::for_new)).transpose()?,
             exposed: parse::exposed(&self.expose)?,
             labels: parse::labels(self.labels)?,
             upstreams: parse::upstreams(&self.dns)?,
+            ..EndpointSpec::of(Requester::Person(person))
         })
     }
 }
@@ -222,7 +225,7 @@ impl<'de> Deserialize<'de> for PortRequest {
 mod tests {
     use super::*;
 
-    fn spec(json: &str) -> Result<ConnectSpec, String> {
+    fn spec(json: &str) -> Result<EndpointSpec, String> {
         let request: Connect = serde_json::from_str(json).map_err(|error| error.to_string())?;
         request.into_spec("net1").map_err(|error| error.to_string())
     }
@@ -264,9 +267,11 @@ mod tests {
                 "dns":["9.9.9.9"]}"#,
         )
         .unwrap();
-        assert_eq!(spec.container.netns, Some(NetnsRef::Pid(7)));
-        assert_eq!(spec.container.id.unwrap().as_str(), "abc");
-        assert_eq!((spec.ip, spec.ip6), (Some([10, 0, 0, 5].into()), Some("fd00::5".parse().unwrap())));
+        let Requester::Person(PersonRequest { container, .. }) = spec.requester else { panic!("not a person") };
+        assert_eq!(container.netns, Some(NetnsRef::Pid(7)));
+        assert_eq!(container.id.unwrap().as_str(), "abc");
+        let addresses: Vec<String> = spec.addresses.iter().map(|address| address.ip.to_string()).collect();
+        assert_eq!(addresses, ["10.0.0.5", "fd00::5"]);
         assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (2, "net0"));
         assert_eq!((spec.exposed[0].port, spec.labels["tier"].as_str()), (8080, "front"));
         assert_eq!(spec.upstreams[0].to_string(), "9.9.9.9");

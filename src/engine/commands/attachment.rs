@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::engine::Error;
 use crate::engine::commands::disconnect::Removal;
 use crate::engine::decide::attachment::FoundInterface;
+use crate::engine::decide::endpoint::Identity;
 use crate::engine::decide::{address, attachment, endpoint, names, transaction};
 use crate::engine::event::Change;
 use crate::engine::worker::Worker;
@@ -20,25 +21,25 @@ use crate::model::host::step::Step;
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::request::{AttachSpec, AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, NetworkSpec};
+use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, NetworkSpec, RuntimeRequest};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Attaches a container. A repeated request returns the existing attachment.
     pub(crate) fn attach_for_runtime(
         &mut self,
-        spec: &AttachSpec,
+        request: &RuntimeRequest,
+        spec: &EndpointSpec,
         foreign: Vec<ForeignNetwork>,
     ) -> Result<Arc<Endpoint>, Error> {
-        let (spec, left_out) = names::answerable(spec, &self.config.domain);
-        let spec = spec.as_ref();
-        let netns = self.kernel.netns(&spec.netns)?;
-        if let Some(endpoint) = self.find_attachment(&spec.key)
-            && let Some(endpoint) = self.attach_again(&endpoint, spec, &netns)?
+        let (request, spec, left_out) = names::answerable(request, spec, &self.config.domain);
+        let netns = self.kernel.netns(&request.netns)?;
+        if let Some(endpoint) = self.find_attachment(&request.key)
+            && let Some(endpoint) = self.attach_again(&endpoint, &request, &spec, &netns)?
         {
             return Ok(endpoint);
         }
-        let attached = self.attach_anew(spec, netns, foreign)?;
+        let attached = self.attach_anew(&request, &spec, netns, foreign)?;
         for message in left_out {
             self.tell(Change::Name { endpoint: attached.clone(), message });
         }
@@ -47,17 +48,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn attach_anew(
         &mut self,
-        spec: &AttachSpec,
+        request: &RuntimeRequest,
+        spec: &EndpointSpec,
         netns: Netns,
         foreign: Vec<ForeignNetwork>,
     ) -> Result<Arc<Endpoint>, Error> {
-        let mut requested = EndpointSpec::from(spec);
-        let container = self.runtime_container(spec, netns, &mut requested)?;
-        if spec.interface == InterfaceSource::Found {
-            return self.adopt(spec, &container, &requested);
+        let identity = self.runtime_container(request, netns)?;
+        if request.interface == InterfaceSource::Found {
+            return self.adopt(request, spec, &identity);
         }
-        let (network, is_new) = self.network_for(&spec.network, foreign)?;
-        let attached = self.create_endpoint(&network, &requested, |_| Ok(container.clone()));
+        let (network, is_new) = self.network_for(&request.network, foreign)?;
+        let attached = self.create_endpoint(&network, spec, |_| Ok(identity.clone()));
         if attached.is_err() && is_new {
             self.forget_network(&network);
         }
@@ -74,7 +75,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn attach_again(
         &mut self,
         endpoint: &Arc<Endpoint>,
-        spec: &AttachSpec,
+        request: &RuntimeRequest,
+        spec: &EndpointSpec,
         netns: &Netns,
     ) -> Result<Option<Arc<Endpoint>>, Error> {
         let (container, ifname) = (endpoint.container.name.clone(), endpoint.ifname.clone());
@@ -86,30 +88,34 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.release_container(&endpoint.container.id);
             return Ok(None);
         }
-        if spec.interface == InterfaceSource::Found && !self.is_as_adopted(endpoint)? {
+        if request.interface == InterfaceSource::Found && !self.is_as_adopted(endpoint)? {
             self.disconnect(&[Removal::requested(endpoint.key())])?;
             return Ok(None);
         }
-        if let Some(what) = attachment::differs(endpoint, spec) {
+        if let Some(what) = attachment::differs(endpoint, request, spec) {
             return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
         }
-        if spec.interface == InterfaceSource::Given && endpoint.addresses.is_empty() {
+        if request.interface == InterfaceSource::Given && endpoint.addresses.is_empty() {
             return self.give_addresses(endpoint, spec).map(Some);
         }
-        self.make_whole(endpoint, spec)
+        self.make_whole(endpoint, request)
     }
 
     /// Repairs the missing parts of an attachment. A successful `ADD` promises all of them, even if an earlier one was
     /// interrupted or another program has removed a part since. Returns `None` if the interface belonged to another
     /// program, which has recreated it.
-    fn make_whole(&mut self, endpoint: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Option<Arc<Endpoint>>, Error> {
+    fn make_whole(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        request: &RuntimeRequest,
+    ) -> Result<Option<Arc<Endpoint>>, Error> {
         let key = endpoint.key();
         let network = self.find_network(key.network.as_str())?;
-        let expected = CheckSpec { mtu: Some(network.mtu), ..CheckSpec::of(spec) };
+        let expected = CheckSpec { mtu: Some(network.mtu), ..CheckSpec::of(request) };
         if self.kernel_difference(endpoint, &expected)?.is_none() {
             return Ok(Some(endpoint.clone()));
         }
-        if spec.interface == InterfaceSource::Found {
+        if request.interface == InterfaceSource::Found {
             self.disconnect(&[Removal::because_gone(key)])?;
             return Ok(None);
         }
@@ -158,18 +164,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// The container with the name that its runtime gives it. The name becomes an alias if another living container has
     /// it, or if netd already knows the container of this namespace by another name: a name conflict must not make a
     /// runtime's container fail to start.
-    fn runtime_container(
-        &mut self,
-        spec: &AttachSpec,
-        netns: Netns,
-        requested: &mut EndpointSpec,
-    ) -> Result<Container, Error> {
-        let id = &spec.key.container;
-        let wanted = attachment::requested_name(spec)?;
+    fn runtime_container(&mut self, request: &RuntimeRequest, netns: Netns) -> Result<Identity, Error> {
+        let id = &request.key.container;
+        let name = attachment::requested_name(request)?;
         if let Some(known) = self.state.desired.container(id).map(|attached| attached.container.clone()) {
             if known.netns.id == netns.id {
-                requested.aliases.extend(wanted.filter(|name| *name != known.name).as_ref().and_then(alias));
-                return Ok(known);
+                let alias = name.filter(|name| *name != known.name).as_ref().and_then(alias);
+                return Ok(Identity { alias, ..known.into() });
             }
             if self.kernel.netns_alive(&known.netns) {
                 return Err(Refusal::ContainerNameTaken { name: known.name, id: id.short().to_owned() }.into());
@@ -177,23 +178,24 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.release_container(id);
         }
         if let Some(holder) = self.occupant(&netns) {
-            requested.attached_as = Some(id.clone());
-            requested.aliases.extend(wanted.as_ref().and_then(alias).or_else(|| id.as_str().parse().ok()));
-            return Ok(holder);
+            let alias = name.as_ref().and_then(alias).or_else(|| id.as_str().parse().ok());
+            return Ok(Identity { container: holder, attached_as: Some(id.clone()), alias });
         }
-        let scope = spec.scope.clone().filter(|_| wanted.is_some());
-        if let Some(name) = &wanted {
-            if self.is_name_free(name) {
-                return Ok(Container { id: id.clone(), name: name.clone(), netns, scope, of_engine: false });
+        let scope = request.scope.clone().filter(|_| name.is_some());
+        let container = |name| Container { id: id.clone(), name, netns, scope, of_engine: false };
+        let mut other_name = None;
+        if let Some(name) = name {
+            if self.is_name_free(&name) {
+                return Ok(container(name).into());
             }
-            requested.aliases.extend(alias(name));
+            other_name = alias(&name);
         }
         let name: ContainerName = id.as_str().parse().map_err(Refusal::from)?;
         if !self.is_name_free(&name) {
             let holder = self.state.desired.exact_container(name.as_str()).map(|a| a.container.id.short().to_owned());
             return Err(Refusal::ContainerNameTaken { name, id: holder.unwrap_or_default() }.into());
         }
-        Ok(Container { id: id.clone(), name, netns, scope, of_engine: false })
+        Ok(Identity { alias: other_name, ..container(name).into() })
     }
 
     /// Whether no living container has the name. Releases a holder whose namespace no longer exists.
@@ -226,23 +228,23 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Adds names, ports, firewall elements and limits to an interface that another program made.
     fn adopt(
         &mut self,
-        spec: &AttachSpec,
-        container: &Container,
-        requested: &EndpointSpec,
+        request: &RuntimeRequest,
+        spec: &EndpointSpec,
+        identity: &Identity,
     ) -> Result<Arc<Endpoint>, Error> {
-        let ifname = &spec.key.ifname;
+        let ifname = &request.key.ifname;
         let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
-        let observed = self.kernel.interface(&container.netns, ifname)?.ok_or_else(missing)?;
-        let known = self.state.desired.network(&spec.network.name).filter(|known| !known.makes_interfaces());
+        let observed = self.kernel.interface(&identity.container.netns, ifname)?.ok_or_else(missing)?;
+        let known = self.state.desired.network(&request.network.name).filter(|known| !known.makes_interfaces());
         let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();
         // The host's facts are collected for the first container of a network only.
         let all_known = spec.addresses.iter().all(|asked| asked.gateway.is_some_and(|ip| trusted.contains(&ip)));
         let facts = if all_known { None } else { Some(self.facts()?) };
         let of_host = facts.as_ref().map(|facts| facts.addresses.as_slice()).unwrap_or_default();
         let on_host = |ip: &IpAddr| trusted.contains(ip) || of_host.iter().any(|(address, _)| address.ip() == *ip);
-        let found: FoundInterface = attachment::found(spec, observed, on_host)?;
+        let found: FoundInterface = attachment::found(ifname, &spec.addresses, observed, on_host)?;
         let new = (NetworkId::from_random(rand::random()), crate::base::clock::unix_seconds());
-        let wanted = attachment::adopted_network(&self.state, &spec.network, &found, new)?;
+        let wanted = attachment::adopted_network(&self.state, &request.network, &found, new)?;
         let known = self.state.desired.network(&wanted.name).cloned();
         let (network, is_new) = match known {
             Some(known) if *known == wanted => (known, false),
@@ -254,7 +256,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 (self.add_network(&wanted, None, &facts)?, true)
             }
         };
-        let endpoint = self.decided(|state| endpoint::adopt(state, &network, container.clone(), requested, &found));
+        let endpoint = self.decided(|state| endpoint::adopt(state, &network, identity.clone(), spec, &found));
         let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint));
         if attached.is_err() && is_new {
             self.forget_network(&network);
@@ -263,10 +265,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// The second phase of an attachment whose addresses come from an IPAM plugin that works through the interface.
-    fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &AttachSpec) -> Result<Arc<Endpoint>, Error> {
+    fn give_addresses(&mut self, bare: &Arc<Endpoint>, spec: &EndpointSpec) -> Result<Arc<Endpoint>, Error> {
         let network = self.find_network(bare.network.as_str())?;
-        let requested = EndpointSpec::from(spec);
-        let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, &requested))?;
+        let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, spec))?;
         let endpoint = Arc::new(endpoint);
         let transaction = transaction::address(&self.state, &network, &endpoint, &|all| self.resolv_conf(all));
         self.execute(transaction)?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::engine::Error;
-use crate::engine::decide::endpoint::Choice;
+use crate::engine::decide::endpoint::{Choice, Identity};
 use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
 use crate::engine::state::State;
@@ -14,20 +14,31 @@ use crate::logic::dns::claims;
 use crate::logic::refusal::Refusal;
 use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint, Netns};
-use crate::model::host::observed::HostFacts;
+use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::ids::ContainerId;
 use crate::model::names::ContainerName;
 use crate::model::network::Network;
-use crate::model::request::{ConnectSpec, ContainerRef, EndpointSpec, NetnsRef};
+use crate::model::request::{ContainerRef, EndpointSpec, NetnsRef, Requester};
 use crate::store::Store;
 
 /// How often a connect retries with another free name or port before it fails.
 const TRIES: usize = 64;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    pub(crate) fn connect(&mut self, spec: &ConnectSpec) -> Result<Arc<Endpoint>, Error> {
-        let network = self.find_network(&spec.network)?;
-        self.create_endpoint(&network, &EndpointSpec::from(spec), |worker| worker.container(&spec.container))
+    /// Creates the endpoint that a person or a runtime asks for. `foreign`: the networks of other programs, if a runtime's
+    /// network may have to be created.
+    pub(crate) fn endpoint(
+        &mut self,
+        spec: &EndpointSpec,
+        foreign: Vec<ForeignNetwork>,
+    ) -> Result<Arc<Endpoint>, Error> {
+        match &spec.requester {
+            Requester::Person(request) => {
+                let network = self.find_network(&request.network)?;
+                self.create_endpoint(&network, spec, |worker| Ok(worker.container(&request.container)?.into()))
+            }
+            Requester::Runtime(request) => self.attach_for_runtime(request, spec, foreign),
+        }
     }
 
     /// Creates the requested endpoint. `who` identifies the container and is evaluated again for each try, because the
@@ -36,7 +47,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         &mut self,
         network: &Network,
         requested: &EndpointSpec,
-        mut who: impl FnMut(&mut Self) -> Result<Container, Error>,
+        mut who: impl FnMut(&mut Self) -> Result<Identity, Error>,
     ) -> Result<Arc<Endpoint>, Error> {
         if network.own_bridge().is_some_and(|bridge| !self.kernel.has_link(&bridge.name)) {
             // The kernel reports deletions, but not renames.
@@ -47,14 +58,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
-            let container = who(self)?;
+            let identity = who(self)?;
+            let container = identity.container.clone();
             let domain = self.config.domain.clone();
             let decided = self.decided(|state| {
                 // A runtime's container is not refused because of a name.
-                if requested.owner.is_none() {
+                if requested.owner().is_none() {
                     decide::names::check(&state.desired, &domain, &container, &requested.aliases)?;
                 }
-                decide::endpoint::connect(state, network, container.clone(), requested, (&choice, &facts))
+                decide::endpoint::connect(state, network, identity.clone(), requested, (&choice, &facts))
             });
             let endpoint = match decided {
                 // The connected container has ended but its end has not been reported yet; another may have taken its

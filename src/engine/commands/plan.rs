@@ -7,11 +7,13 @@ use crate::engine::decide::{self, transaction};
 use crate::engine::worker::Worker;
 use crate::engine::{Error, Planned, Request};
 use crate::kernel::Kernel;
+use crate::logic::refusal::Refusal;
 use crate::logic::target;
+use crate::model::Invalid;
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::host::step::Step;
 use crate::model::network::Network;
-use crate::model::request::{ConnectSpec, EndpointSpec};
+use crate::model::request::{EndpointSpec, Requester};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -43,16 +45,22 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(planned(&steps))
     }
 
-    fn plan_connect(&mut self, spec: &ConnectSpec) -> Result<Vec<Step>, Error> {
-        let network = self.find_network(&spec.network)?;
-        let requested = EndpointSpec::from(spec);
-        let container = self.container(&spec.container)?;
+    fn plan_connect(&mut self, requested: &EndpointSpec) -> Result<Vec<Step>, Error> {
+        let request = match &requested.requester {
+            Requester::Person(request) => request,
+            Requester::Runtime(request) => {
+                let why = "only what people request can be planned";
+                return Err(Refusal::from(Invalid::new("dry run of", request.key.owner.as_str(), why)).into());
+            }
+        };
+        let network = self.find_network(&request.network)?;
+        let container = self.container(&request.container)?;
         decide::names::check(&self.state.desired, &self.config.domain, &container, &requested.aliases)?;
         let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
         let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
         let choice = Choice { random: rand::random(), ..Choice::default() };
         let state = &mut self.state;
-        let endpoint = decide::endpoint::connect(state, &network, container, &requested, (&choice, &facts))?;
+        let endpoint = decide::endpoint::connect(state, &network, container.into(), requested, (&choice, &facts))?;
         let endpoint = Arc::new(endpoint);
         Ok(transaction::attach(&self.state, &network, &endpoint, &|all| self.resolv_conf(all)).steps)
     }

@@ -14,12 +14,26 @@ use crate::model::names::ContainerName;
 use crate::model::network::{Network, NetworkSubnet};
 use crate::model::request::{AddressRange, AddressSpec, EndpointSpec};
 
+/// The part of a request that concerns addresses.
+#[derive(Clone, Copy)]
+pub(crate) struct Requested<'a> {
+    addresses: &'a [AddressSpec],
+    ranges: &'a [AddressRange],
+    exact: bool,
+}
+
+impl<'a> From<&'a EndpointSpec> for Requested<'a> {
+    fn from(spec: &'a EndpointSpec) -> Self {
+        Self { addresses: &spec.addresses, ranges: &spec.ranges, exact: spec.has_exact_addresses() }
+    }
+}
+
 /// Chooses one address per address family of the network: the requested one, the sticky one of the container's name, or
 /// the next free one in the requested ranges or in the first subnet that has one.
 pub(crate) fn choose(
     state: &mut State,
     network: &Network,
-    spec: &EndpointSpec,
+    spec: Requested<'_>,
     name: Option<&ContainerName>,
 ) -> Result<Vec<IpNetwork>, Refusal> {
     let mut addresses = Vec::new();
@@ -29,7 +43,7 @@ pub(crate) fn choose(
         let subnets: Vec<&NetworkSubnet> = network.subnets.iter().filter(|s| s.subnet.family() == family).collect();
         match asked {
             Some(asked) => addresses.push(asked_address(state, network, asked)?),
-            None if spec.no_other_addresses => {}
+            None if spec.exact => {}
             None if subnets.is_empty() && ranges.is_empty() => {}
             None => match sticky_addresses(state, network, (family, &ranges), name) {
                 Some(address) => addresses.push(address),
@@ -43,7 +57,8 @@ pub(crate) fn choose(
 
 /// Checks that each address family of the network has a free address; the error names the one that has none.
 pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
-    choose(state, network, &EndpointSpec::default(), None).map(drop)
+    let any = Requested { addresses: &[], ranges: &[], exact: false };
+    choose(state, network, any, None).map(drop)
 }
 
 /// The sticky address of the name, if it is free and within the requested ranges.

@@ -12,10 +12,10 @@ use crate::model::address::{Mac, Subnet};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::{HostEnd, ObservedInterface};
 use crate::model::ids::NetworkId;
-use crate::model::names::{ContainerName, NetworkName};
+use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::network::{Adopted, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::publication::{PortRange, PortSpec, Publication};
-use crate::model::request::{AttachSpec, InterfaceSource, NetworkSpec};
+use crate::model::request::{AddressSpec, EndpointSpec, InterfaceSource, NetworkSpec, RuntimeRequest};
 
 /// The properties of another program's interface that netd uses.
 #[derive(Debug, Clone)]
@@ -30,17 +30,17 @@ pub(crate) struct FoundInterface {
 }
 
 /// Names the first property in which the existing attachment differs from the request; `None` if they match.
-pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static str> {
+pub(crate) fn differs(endpoint: &Endpoint, request: &RuntimeRequest, spec: &EndpointSpec) -> Option<&'static str> {
     let has_name = |name: &str| endpoint.dns_names().iter().any(|own| own.eq_ignore_ascii_case(name));
     let has_address = |ip: IpAddr| endpoint.addresses.iter().any(|address| address.ip() == ip);
-    let exact = spec.interface != InterfaceSource::Made;
+    let exact = spec.has_exact_addresses();
     // Addresses that an IPAM plugin assigns through the interface, and their routes, are requested later.
-    let later = match spec.interface {
+    let later = match request.interface {
         InterfaceSource::Unaddressed => true,
         InterfaceSource::Given => endpoint.addresses.is_empty(),
         InterfaceSource::Made | InterfaceSource::Found => false,
     };
-    if endpoint.network != spec.network.name {
+    if endpoint.network != request.network.name {
         Some("its network")
     } else if !later
         && (!spec.addresses.iter().all(|asked| has_address(asked.ip))
@@ -62,7 +62,7 @@ pub(crate) fn differs(endpoint: &Endpoint, spec: &AttachSpec) -> Option<&'static
         Some("its limits")
     } else if spec.upstreams != endpoint.upstreams {
         Some("its name servers")
-    } else if !later && spec.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
+    } else if !later && request.interface != InterfaceSource::Found && spec.routes != endpoint.routes {
         Some("its routes")
     } else {
         None
@@ -100,9 +100,9 @@ fn same(spec: &PortSpec, made: &Publication) -> bool {
 }
 
 /// The name that a runtime gives to its container, including the scope; `None` if it gives none.
-pub(crate) fn requested_name(spec: &AttachSpec) -> Result<Option<ContainerName>, Refusal> {
-    let Some(name) = &spec.name else { return Ok(None) };
-    match &spec.scope {
+pub(crate) fn requested_name(request: &RuntimeRequest) -> Result<Option<ContainerName>, Refusal> {
+    let Some(name) = &request.name else { return Ok(None) };
+    match &request.scope {
         Some(scope) => Ok(Some(format!("{name}.{scope}").parse()?)),
         None => Ok(Some(name.clone())),
     }
@@ -111,11 +111,12 @@ pub(crate) fn requested_name(spec: &AttachSpec) -> Result<Option<ContainerName>,
 /// Checks the interface in the container and returns the properties that netd uses. `on_host` reports whether the host
 /// has an address.
 pub(crate) fn found(
-    spec: &AttachSpec,
+    ifname: &IfName,
+    requested: &[AddressSpec],
     seen: ObservedInterface,
     on_host: impl Fn(&IpAddr) -> bool,
 ) -> Result<FoundInterface, Refusal> {
-    let refuse = |why: String| Refusal::CannotAdopt { ifname: spec.key.ifname.clone(), why };
+    let refuse = |why: String| Refusal::CannotAdopt { ifname: ifname.clone(), why };
     let Some(host_end) = seen.host_end else {
         return Err(refuse(
             "it is no veth pair with its other end on the host, so netd cannot lead anything there".into(),
@@ -123,7 +124,7 @@ pub(crate) fn found(
     };
     let Some(mac) = seen.mac else { return Err(refuse("it has no MAC address".into())) };
     let (mut addresses, mut gateways) = (Vec::new(), Vec::new());
-    for asked in &spec.addresses {
+    for asked in requested {
         let has = seen.addresses.iter().find(|address| address.ip() == asked.ip);
         let Some(has) = has else { return Err(refuse(format!("it does not have the address {}", asked.ip))) };
         let Some(gateway) = asked.gateway.filter(&on_host) else {

@@ -15,7 +15,8 @@ use crate::model::Invalid;
 use crate::model::address::Family;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey};
 use crate::model::host::observed::HostFacts;
-use crate::model::names::IfName;
+use crate::model::ids::ContainerId;
+use crate::model::names::{Alias, IfName};
 use crate::model::network::{Driver, Network};
 use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::EndpointSpec;
@@ -33,12 +34,28 @@ pub(crate) struct Choice {
     pub(crate) random: u32,
 }
 
+/// The container of a new endpoint.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) container: Container,
+    /// The id that the runtime uses, if the container is known by another.
+    pub(crate) attached_as: Option<ContainerId>,
+    /// The name that the runtime gives it, if it is known by another.
+    pub(crate) alias: Option<Alias>,
+}
+
+impl From<Container> for Identity {
+    fn from(container: Container) -> Self {
+        Self { container, attached_as: None, alias: None }
+    }
+}
+
 /// The endpoint that a request becomes on a network whose interfaces netd makes. `facts` is used only to find free
 /// ports.
 pub(crate) fn connect(
     state: &mut State,
     network: &Network,
-    container: Container,
+    identity: Identity,
     requested: &EndpointSpec,
     (choice, facts): (&Choice, &HostFacts),
 ) -> Result<Endpoint, Refusal> {
@@ -46,12 +63,13 @@ pub(crate) fn connect(
         Driver::Bridge(_) => {}
         Driver::Adopted(_) => return Err(Refusal::Adopted(network.name.clone())),
     }
+    let Identity { container, attached_as, alias } = identity;
     let others = state.endpoints_of(&container.id);
-    if requested.owner.is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
+    if requested.owner().is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
         return Err(Refusal::AlreadyConnected { container: container.name, network: network.name.clone() });
     }
     has_room(state, network)?;
-    let addresses = address::choose(state, network, requested, Some(&container.name))?;
+    let addresses = address::choose(state, network, requested.into(), Some(&container.name))?;
     let first = addresses.first().map(IpNetwork::ip);
     let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
     let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
@@ -64,13 +82,13 @@ pub(crate) fn connect(
         gateways: address::gateways(network, &addresses, requested),
         mac: address::mac(state, network, requested.mac, first, choice.random)?,
         addresses,
-        aliases: requested.aliases.clone(),
+        aliases: requested.aliases.iter().cloned().chain(alias).collect(),
         publications: Vec::new(),
         skipped: Vec::new(),
         exposed: requested.exposed.clone(),
         labels: requested.labels.clone(),
-        owner: requested.owner.clone(),
-        attached_as: requested.attached_as.clone(),
+        owner: requested.owner().cloned(),
+        attached_as,
         routes: requested.routes.clone(),
         bandwidth: requested.bandwidth,
         upstreams: requested.upstreams.clone(),
@@ -84,10 +102,11 @@ pub(crate) fn connect(
 pub(crate) fn adopt(
     state: &State,
     network: &Network,
-    container: Container,
+    identity: Identity,
     requested: &EndpointSpec,
     found: &FoundInterface,
 ) -> Result<Endpoint, Refusal> {
+    let Identity { container, attached_as, alias } = identity;
     let others = state.endpoints_of(&container.id);
     let ifname = container_ifname(&container, &others, requested, &Choice::default())?;
     for ip in found.addresses.iter().map(IpNetwork::ip) {
@@ -106,13 +125,13 @@ pub(crate) fn adopt(
         gateways: address::gateways(network, &found.addresses, requested),
         addresses: found.addresses.clone(),
         mac: found.mac,
-        aliases: requested.aliases.clone(),
+        aliases: requested.aliases.iter().cloned().chain(alias).collect(),
         publications: Vec::new(),
         skipped: Vec::new(),
         exposed: requested.exposed.clone(),
         labels: requested.labels.clone(),
-        owner: requested.owner.clone(),
-        attached_as: requested.attached_as.clone(),
+        owner: requested.owner().cloned(),
+        attached_as,
         routes: Vec::new(),
         bandwidth: requested.bandwidth,
         upstreams: requested.upstreams.clone(),
@@ -130,7 +149,7 @@ pub(crate) fn addressed(
     bare: &Endpoint,
     requested: &EndpointSpec,
 ) -> Result<Endpoint, Refusal> {
-    let addresses = address::choose(state, network, requested, Some(&bare.container.name))?;
+    let addresses = address::choose(state, network, requested.into(), Some(&bare.container.name))?;
     let gateways = address::gateways(network, &addresses, requested);
     let mut endpoint = Endpoint { gateways, addresses, routes: requested.routes.clone(), ..bare.clone() };
     // What cannot be published is already known: it depends on the host's address only.

@@ -1,14 +1,12 @@
 //! Checks whether a container may have a name, and which of a runtime's names are dropped.
 
-use std::borrow::Cow;
-
 use crate::logic::dns::claims;
 use crate::logic::refusal::Refusal;
 use crate::model::Invalid;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Container;
 use crate::model::names::{Alias, ContainerName};
-use crate::model::request::AttachSpec;
+use crate::model::request::{EndpointSpec, RuntimeRequest};
 
 /// Refuses names and aliases that DNS would not resolve to this container. The name of a known container was checked
 /// when it was first connected.
@@ -30,27 +28,25 @@ pub(crate) fn check(desired: &Desired, domain: &str, container: &Container, alia
 
 /// A runtime's request without the names that have another meaning in DNS, and the reason for each dropped name: a name
 /// must not make a runtime's container fail to start.
-pub(crate) fn answerable<'a>(spec: &'a AttachSpec, domain: &str) -> (Cow<'a, AttachSpec>, Vec<String>) {
+pub(crate) fn answerable(
+    request: &RuntimeRequest,
+    spec: &EndpointSpec,
+    domain: &str,
+) -> (RuntimeRequest, EndpointSpec, Vec<String>) {
     let why = |name: &str| claims::reserved(&name.to_ascii_lowercase(), domain);
-    let whole = |name: &ContainerName| match &spec.scope {
+    let (mut request, mut spec) = (request.clone(), spec.clone());
+    let whole = |name: &ContainerName| match &request.scope {
         Some(scope) => format!("{name}.{scope}"),
         None => name.to_string(),
     };
-    let name = spec.name.as_ref().map(whole).filter(|name| why(name).is_some());
+    let name = request.name.as_ref().map(whole).filter(|name| why(name).is_some());
     let aliases = spec.aliases.iter().map(ToString::to_string).filter(|alias| why(alias).is_some());
-    let left_out: Vec<String> = name
-        .iter()
-        .cloned()
-        .chain(aliases)
-        .map(|name| format!("name {name:?} is left out: {}", why(&name).unwrap_or_default()))
-        .collect();
-    if left_out.is_empty() {
-        return (Cow::Borrowed(spec), left_out);
-    }
-    let mut spec = spec.clone();
+    let left_out = name.iter().cloned().chain(aliases);
+    let left_out = left_out.map(|name| format!("name {name:?} is left out: {}", why(&name).unwrap_or_default()));
+    let left_out = left_out.collect();
     spec.aliases.retain(|alias| why(alias.as_str()).is_none());
     if name.is_some() {
-        spec.name = None;
+        request.name = None;
     }
-    (Cow::Owned(spec), left_out)
+    (request, spec, left_out)
 }

@@ -1,6 +1,6 @@
 //! The state that the engine's thread owns: desired state and the indices that decisions need.
 //!
-//! It changes through records only ([`State::apply`]), the same that the store commits; the functions behind it keep the
+//! It changes through records only (`State::apply`), the same that the store commits; the functions behind it keep the
 //! indices consistent with the desired state.
 
 pub(super) mod foreign_tables;

@@ -49,7 +49,7 @@ async fn attach(
     let key = attachment_key(&owner, &container, &ifname)?;
     // A runtime whose plugin has ended may have sent the opposite request since.
     let gone = move || caller.as_ref().is_some_and(|Extension(ConnectInfo(caller))| caller.is_gone());
-    let endpoint = shared.handle.attach_unless(request.into_spec(key)?, gone).await?;
+    let endpoint = shared.handle.connect_unless(request.into_spec(key)?, gone).await?;
     let snapshot = shared.handle.snapshot();
     let gone = || Problem::new(ErrorKind::NotFound, format!("{ifname} of {container} was detached again meanwhile"));
     Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))

@@ -10,7 +10,9 @@ use crate::api::v1::parse;
 use crate::model::address::Subnet;
 use crate::model::bandwidth::Rate;
 use crate::model::names::{Alias, IfName, NetworkName};
-use crate::model::request::{AddressSpec, AttachSpec, AttachmentKey, CheckSpec, InterfaceSource};
+use crate::model::request::{
+    AddressSpec, AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, Requester, RuntimeRequest,
+};
 use crate::model::{Invalid, bandwidth, publication, request, route};
 
 /// The key of an attachment from the three parts of its path.
@@ -24,7 +26,7 @@ pub fn attachment_key(owner: &str, container: &str, ifname: &str) -> Result<Atta
 
 impl Attach {
     /// Parses the request for the attachment of that key.
-    pub fn into_spec(self, key: AttachmentKey) -> Result<AttachSpec, Invalid> {
+    pub fn into_spec(self, key: AttachmentKey) -> Result<EndpointSpec, Invalid> {
         let addresses: Vec<AddressSpec> = self.addresses.iter().map(address).collect::<Result<_, _>>()?;
         let families = [addresses.iter().filter(|a| a.ip.is_ipv4()).count(), addresses.len()];
         if families[0] > 1 || families[1] - families[0] > 1 {
@@ -39,14 +41,19 @@ impl Attach {
             _ => {}
         }
         let key = AttachmentKey { ifname: key.ifname.for_new()?, ..key };
-        Ok(AttachSpec {
+        let ifname = Some(key.ifname.clone());
+        let request = RuntimeRequest {
             key,
             netns: netns(self.netns)?,
             network: self.network.try_into()?,
             name: self.name.map(|name| name.parse()).transpose()?,
             scope: self.scope.map(|scope| scope.parse()).transpose()?,
-            aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
             interface: self.interface.into(),
+        };
+        Ok(EndpointSpec {
+            requester: Requester::Runtime(Box::new(request)),
+            ifname,
+            aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
             addresses,
             ranges: self.ranges.iter().map(range).collect::<Result<_, _>>()?,
             routes: self.routes.iter().map(Route::parse).collect::<Result<_, _>>()?,
@@ -172,7 +179,7 @@ fn range(range: &AddressRange) -> Result<request::AddressRange, Invalid> {
 mod tests {
     use super::*;
 
-    fn spec(json: &str) -> Result<AttachSpec, String> {
+    fn spec(json: &str) -> Result<EndpointSpec, String> {
         let request: Attach = serde_json::from_str(json).map_err(|error| error.to_string())?;
         let key = attachment_key("podman", "4f5e", "eth0").unwrap();
         request.into_spec(key).map_err(|error| error.to_string())
@@ -189,7 +196,7 @@ mod tests {
                 "dns":["fd00::53"]}"#,
         )
         .unwrap();
-        assert_eq!(spec.interface, InterfaceSource::Given);
+        assert!(matches!(&spec.requester, Requester::Runtime(r) if r.interface == InterfaceSource::Given));
         let address = AddressSpec { ip: [10, 1, 0, 5].into(), prefix: Some(24), gateway: Some([10, 1, 0, 1].into()) };
         assert_eq!(spec.addresses[0], address);
         assert_eq!((spec.addresses[1].prefix, spec.ranges[0].first), (None, Some([10, 1, 0, 9].into())));

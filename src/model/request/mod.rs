@@ -1,0 +1,10 @@
+//! Requests of callers, parsed but not decided: every `None` is a choice left to netd.
+
+mod endpoint;
+mod network;
+
+pub use endpoint::{
+    AddressRange, AddressSpec, AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef,
+    PersonRequest, Requester, RuntimeRequest,
+};
+pub use network::NetworkSpec;
