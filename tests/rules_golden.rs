@@ -2,12 +2,15 @@
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test rules_golden` rewrites them (the `.nft` files as root, with nft installed). The
 //! listing differs between releases of nft, so it is compared only with the release that wrote it.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
+#[path = "support/harness.rs"]
+mod harness;
 
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 
 use netd::logic::firewall;
 use netd::model::address::Subnet;
@@ -15,6 +18,18 @@ use netd::model::host::element::{Element, NameServer, Published, PublishedRange}
 use netd::model::publication::{PortRange, Protocol};
 
 type Elements = BTreeSet<Element>;
+
+/// Rewrites the golden files.
+const UPDATE: &str = "UPDATE_GOLDEN=1 cargo test --test rules_golden";
+
+fn main() -> ExitCode {
+    let trials = vec![
+        harness::trial("the_rendered_table_is_the_golden_one", the_rendered_table_is_the_golden_one),
+        harness::trial("elements_survive_the_way_to_entries_and_back", elements_survive_the_way_to_entries_and_back),
+        harness::trial("nft_lists_the_golden_table", nft_lists_the_golden_table),
+    ];
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
+}
 
 /// What a network is to the firewall.
 fn network(bridge: &str, subnets: &[&str], internal: bool) -> Elements {
@@ -123,27 +138,23 @@ fn check(file: &str, now: &str) {
     for line in &new[first..new.len() - last] {
         diff += &format!("+{line}\n");
     }
-    panic!(
-        "{} differs from line {} on:\n{diff}\nif that is meant: UPDATE_GOLDEN=1 cargo test --test rules_golden",
-        path.display(),
-        first + 1
-    );
+    panic!("{} differs from line {} on:\n{diff}\nif that is meant: {UPDATE}", path.display(), first + 1);
 }
 
-#[test]
-fn the_rendered_table_is_the_golden_one() {
+fn the_rendered_table_is_the_golden_one() -> Result<(), String> {
     for (name, elements) in tables() {
         let json = serde_json::to_string_pretty(&firewall::json(&firewall::table(&elements))).unwrap();
         check(&format!("{name}.json"), &(json + "\n"));
     }
+    Ok(())
 }
 
-#[test]
-fn elements_survive_the_way_to_entries_and_back() {
+fn elements_survive_the_way_to_entries_and_back() -> Result<(), String> {
     for (name, elements) in tables() {
         let entries: Vec<_> = elements.iter().flat_map(firewall::sets::entries).collect();
         assert_eq!(firewall::sets::elements(entries), (elements, 0), "{name}");
     }
+    Ok(())
 }
 
 /// Loads and lists in a network namespace that lives as long as its thread. `Err`: why it cannot.
@@ -167,25 +178,18 @@ fn listing(json: String) -> Result<String, String> {
     std::thread::spawn(inside).join().unwrap()
 }
 
-#[test]
-fn nft_lists_the_golden_table() {
+fn nft_lists_the_golden_table() -> Result<(), String> {
     for (name, elements) in tables() {
         let json = firewall::json(&firewall::table(&elements)).to_string();
-        let now = match listing(json) {
-            Ok(now) => now,
-            Err(why) => {
-                eprintln!("skipped: {why}");
-                return;
-            }
-        };
+        let now = listing(json)?;
         let file = format!("{name}.nft");
         let golden = std::fs::read_to_string(format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR")));
         let wrote = golden.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
         let here = now.lines().next().unwrap_or_default();
         if std::env::var_os("UPDATE_GOLDEN").is_none() && !wrote.is_empty() && wrote != here {
-            eprintln!("skipped: {file} was written by {wrote:?}, this is {here:?}");
-            return;
+            return Err(format!("{file} was written by {wrote:?}, this is {here:?}; to rewrite it: {UPDATE}"));
         }
         check(&file, &now);
     }
+    Ok(())
 }

@@ -15,6 +15,8 @@ mod driver;
 mod firewalls;
 mod foreign_networks;
 mod grpc;
+#[path = "../support/harness.rs"]
+mod harness;
 mod install;
 #[path = "../netns/lab/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "ring 3's laboratory, of which this ring needs a part")]
@@ -56,5 +58,5 @@ fn main() -> ExitCode {
 /// A test that has no laboratory: ignored with the reason, but failed where `CI=true` promises that it runs.
 fn not_here(trial: &Trial, why: &str) -> Trial {
     let why = format!("no namespaces of its own: {why}");
-    Trial::ignorable_test(trial.name(), move || world::cannot_run(&why))
+    Trial::ignorable_test(trial.name(), move || harness::cannot_run(&why))
 }

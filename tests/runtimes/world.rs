@@ -5,10 +5,11 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
-use libtest_mimic::{Completion, Failed, Trial};
+use libtest_mimic::{Completion, Trial};
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
+use crate::harness::cannot_run;
 use crate::lab::command::{Out, run_words};
 use crate::lab::look::{elements, ip_json};
 use crate::lab::{self, Lab, daemon, run, space, until};
@@ -40,12 +41,6 @@ pub(crate) fn trial(name: &'static str, needs: &'static [&'static str], test: fn
         test(lab);
         Completion::Completed
     })
-}
-
-/// Ignored with the reason, but failed where `CI=true` promises that everything runs.
-pub(crate) fn cannot_run(why: &str) -> Result<Completion, Failed> {
-    let promised = std::env::var("CI").is_ok_and(|value| value == "true");
-    if promised { Err(why.into()) } else { Ok(Completion::ignored_with(why)) }
 }
 
 /// Where a program is; an absolute path stands for itself.

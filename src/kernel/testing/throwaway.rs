@@ -5,18 +5,21 @@ use std::process::Command;
 
 use nix::sched::{CloneFlags, unshare};
 
-/// Runs the test in a fresh network namespace with `lo` up; reports why if there can be none.
+use super::harness::report_not_run;
+
+/// Runs the test in a fresh network namespace with `lo` up; without one, the test is not run.
 pub(in crate::kernel) fn in_netns(test: impl FnOnce() + Send) {
+    // The thread has the name of the test, too.
+    let name = std::thread::current().name().unwrap_or("unnamed").to_owned();
     std::thread::scope(|scope| {
-        let inside = scope.spawn(|| {
+        let inside = std::thread::Builder::new().name(name).spawn_scoped(scope, || {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-                println!("skipped: no network namespace of its own: {error}");
-                return;
+                return report_not_run(&format!("no network namespace of its own: {error}"));
             }
             run("ip link set lo up");
             test();
         });
-        if let Err(panic) = inside.join() {
+        if let Err(panic) = inside.unwrap().join() {
             std::panic::resume_unwind(panic);
         }
     });
