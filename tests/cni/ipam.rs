@@ -1,14 +1,12 @@
-//! Addresses from an IPAM plugin: shell scripts that write down how they were called, and Debian's own.
+//! Addresses from an IPAM plugin: shell scripts that write down how they were called. Debian's own are in `tests/programs`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Value, json};
 
 use crate::lab::{Answer, Call, Daemon, configuration, merge, netns, script};
 
-/// Where Debian puts containernetworking-plugins.
-const DEBIANS: &str = "/usr/lib/cni";
 /// What the spec's example has host-local answer.
 const LEASE: &str = r#"{"ips":[{"address":"10.1.0.5/16","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],
                         "dns":{"nameservers":["10.1.0.53"],"search":["lease.example"]}}"#;
@@ -281,70 +279,4 @@ fn a_plugin_that_is_not_there_is_named_with_where_it_was_looked_for() {
     assert_eq!(lab.calls(), [""; 0]);
     fs::set_permissions(lab.folder().join("host-local"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
     lab.run("ADD", json!({})).failed(5, "run the IPAM plugin");
-}
-
-/// Debian's plugin of that name, or the printed reason why there is none.
-fn debians(kind: &str) -> Option<PathBuf> {
-    let path = Path::new(DEBIANS).join(kind);
-    if !path.exists() {
-        eprintln!("skipped: there is no {}: install containernetworking-plugins", path.display());
-        return None;
-    }
-    Some(path)
-}
-
-/// Debian's plugins speak up to 1.0.0.
-fn debian_call(daemon: &Daemon, command: &str, more: Value) -> Call {
-    let mut call = Call::new(command, &configuration(daemon, "1.0.0", more));
-    call.set("CNI_PATH", DEBIANS);
-    call
-}
-
-#[test]
-fn debians_host_local_gives_and_takes_back() {
-    if debians("host-local").is_none() {
-        return;
-    }
-    let daemon = Daemon::start();
-    let leases = daemon.folder.path().join("leases");
-    let held = || fs::read_dir(leases.join("dbnet")).unwrap().any(|entry| entry.unwrap().file_name() == "10.1.0.2");
-    let ipam = json!({"type": "host-local", "subnet": "10.1.0.0/16", "dataDir": leases,
-                      "routes": [{"dst": "0.0.0.0/0"}, {"dst": "10.2.0.0/16"}]});
-    let result = debian_call(&daemon, "ADD", json!({"ipam": ipam})).run().good();
-    assert_eq!(result["ips"][0], json!({"address": "10.1.0.2/16", "gateway": "10.1.0.1", "interface": 2}));
-    let routes = json!([{"dst": "0.0.0.0/0", "gw": "10.1.0.1"}, {"dst": "10.2.0.0/16", "gw": "10.1.0.1"}]);
-    assert_eq!(result["routes"], routes);
-    assert!(held());
-    let keys = json!({"ipam": ipam, "prevResult": result});
-    debian_call(&daemon, "CHECK", keys.clone()).run().good();
-    for _ in 0..2 {
-        debian_call(&daemon, "DEL", keys.clone()).run().good();
-        assert!(!held());
-    }
-    debian_call(&daemon, "CHECK", keys).run().failed(999, "host-local: Failed to find address");
-    daemon.refuses("PUT", 500, "failed");
-    debian_call(&daemon, "ADD", json!({"ipam": ipam})).run().failed(999, "the daemon says failed");
-    assert!(fs::read_dir(leases.join("dbnet")).unwrap().all(|entry| {
-        let name = entry.unwrap().file_name();
-        name == "lock" || name.to_string_lossy().starts_with("last_reserved_ip")
-    }));
-    // It is too old for what it would be told with 1.1.0, and says so.
-    let mut call = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({"ipam": ipam})));
-    call.set("CNI_PATH", DEBIANS).run().failed(1, "host-local: incompatible CNI versions");
-}
-
-#[test]
-fn debians_static_gives_what_was_asked() {
-    if debians("static").is_none() {
-        return;
-    }
-    let daemon = Daemon::start();
-    let addresses = json!([{"address": "10.1.0.9/16", "gateway": "10.1.0.1"}, {"address": "fd00:1::9/64"}]);
-    let keys = json!({"ipam": {"type": "static", "addresses": addresses, "dns": {"domain": "lease.example"}}});
-    let result = debian_call(&daemon, "ADD", keys).run().good();
-    assert_eq!(result["ips"][1], json!({"address": "fd00:1::9/64", "interface": 2}));
-    assert_eq!(result["ips"][0]["gateway"], "10.1.0.1");
-    let keys = json!({"ipam": {"type": "static"}, "runtimeConfig": {"ips": ["10.1.0.8/16"]}});
-    let result = debian_call(&daemon, "ADD", keys).run().good();
-    assert_eq!(result["ips"], json!([{"address": "10.1.0.8/16", "interface": 2}]));
 }

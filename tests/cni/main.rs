@@ -1,5 +1,5 @@
 //! The CNI plugin through its real binary: every command, version, environment and input. The daemon is played by a
-//! thread that records what it is asked, IPAM plugins by shell scripts and by Debian's where they are installed.
+//! thread that records what it is asked, IPAM plugins by shell scripts.
 //! Nothing here needs privileges or touches the network.
 
 #[cfg(test)]

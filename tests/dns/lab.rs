@@ -103,24 +103,6 @@ impl Lab {
         write(&mut stream, message).await;
         timeout(PATIENCE, read(&mut stream)).await.unwrap().unwrap()
     }
-
-    /// What dig prints; `None` where it is not installed.
-    pub(crate) async fn dig(&self, from: &str, arguments: &[&str]) -> Option<String> {
-        self.run("dig", from, &["+tries=1", "+time=5"], arguments).await
-    }
-
-    /// What kdig prints; `None` where it is not installed.
-    pub(crate) async fn kdig(&self, from: &str, arguments: &[&str]) -> Option<String> {
-        self.run("kdig", from, &["+retry=0", "+time=5"], arguments).await
-    }
-
-    async fn run(&self, program: &str, from: &str, fixed: &[&str], arguments: &[&str]) -> Option<String> {
-        let mut dig = std::process::Command::new(program);
-        dig.args(["-b", from, &format!("@{}", self.server.ip()), "-p", &self.server.port().to_string()]).args(fixed);
-        dig.args(arguments);
-        let output = tokio::task::spawn_blocking(move || dig.output()).await.unwrap().ok()?;
-        Some(String::from_utf8(output.stdout).unwrap())
-    }
 }
 
 /// A configuration that forwards to these, and to nobody else.

@@ -17,47 +17,6 @@ const DB: &str = "127.1.0.3";
 const FAR: &str = "127.2.0.4";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dig_finds_every_form_over_udp_and_tcp() {
-    let lab = Lab::start(vec![]).await;
-    for transport in ["+notcp", "+tcp"] {
-        for name in ["web", "web.net1", "web.net1.internal", "www", "www.net1.internal", "web-01234567"] {
-            let Some(said) = lab.dig(DB, &[transport, "+short", name]).await else {
-                eprintln!("ignored: dig is not installed");
-                return;
-            };
-            assert_eq!(said, "127.1.0.2\n", "{name} {transport}");
-            assert_eq!(lab.dig(DB, &[transport, "+short", name, "AAAA"]).await.unwrap(), "fd01::2\n", "{name}");
-        }
-        let reverse = lab.dig(DB, &[transport, "+short", "-x", WEB]).await.unwrap();
-        assert_eq!(reverse, "web.\nweb.net1.internal.\n", "{transport}");
-        assert_eq!(lab.dig(DB, &[transport, "+short", "-x", "fd01::2"]).await.unwrap(), reverse, "{transport}");
-    }
-    let said = lab.dig(DB, &["WeB.net1"]).await.unwrap();
-    assert!(said.contains("status: NOERROR") && said.contains("flags: qr aa rd ra;"), "{said}");
-    assert!(said.lines().any(|line| line.split_whitespace().eq(["WeB.net1.", "5", "IN", "A", WEB])), "{said}");
-    assert!(said.contains("EDNS: version: 0, flags:; udp: 1232"), "{said}");
-    let said = lab.dig(DB, &["db", "AAAA"]).await.unwrap();
-    assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0, AUTHORITY: 1"), "{said}");
-    assert!(said.contains("SOA\thost.internal. hostmaster.internal. 7 3600 600 86400 5"), "{said}");
-    let said = lab.dig(DB, &["nosuch.internal"]).await.unwrap();
-    assert!(said.contains("status: NXDOMAIN") && said.contains("internal.\t\t5\tIN\tSOA"), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn askers_with_ipv6_are_known_too() {
-    let lab = Lab::at("::1", vec![]).await;
-    for transport in ["+notcp", "+tcp"] {
-        let Some(said) = lab.dig("::1", &[transport, "+short", "far"]).await else {
-            eprintln!("ignored: dig is not installed");
-            return;
-        };
-        assert_eq!(said, "127.2.0.4\n", "{transport}");
-        assert_eq!(lab.dig("::1", &[transport, "+short", "self.net2", "AAAA"]).await.unwrap(), "::1\n", "{transport}");
-        assert!(lab.dig("::1", &[transport, "web"]).await.unwrap().contains("status: NXDOMAIN"), "{transport}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
     let upstream = Upstream::saying(|reply| reply.metadata.response_code = ResponseCode::NXDomain).await;
     let lab = Lab::start(vec![upstream.address]).await;
@@ -97,51 +56,6 @@ async fn any_is_answered_with_one_record_of_rfc_8482() {
     }
     assert_eq!(lab.ask(WEB, "nosuch", RecordType::ANY).await.response_code, ResponseCode::NXDomain);
     assert!(upstream.asked().is_empty());
-}
-
-/// Adds `api` on net1 and net2: serves 8080/tcp as http, and has labels.
-fn with_services(lab: &Lab) {
-    let mut desired = lab.snapshot.load().desired.clone();
-    for (network, address, labels) in [
-        ("net1", "127.1.0.60/24", serde_json::json!({"tier": "front", "long": "x".repeat(600)})),
-        ("net2", "127.2.0.60/24", serde_json::json!({"side": "back"})),
-    ] {
-        let endpoint = serde_json::json!({
-            "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
-            "container": {"id": "api-0123456789abcdef", "name": "API", "netns": {
-                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-            "addresses": [address], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": ["*.api"],
-            "publications": [], "exposed": ["8080/tcp=http", "9/udp"], "labels": labels,
-        });
-        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
-    }
-    lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn dig_finds_services_with_their_addresses_and_labels() {
-    let lab = Lab::start(vec![]).await;
-    with_services(&lab);
-    let Some(said) = lab.dig(DB, &["_Http._tcp.api", "SRV"]).await else {
-        eprintln!("ignored: dig is not installed");
-        return;
-    };
-    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
-    for line in [
-        "_Http._tcp.api. 5 IN SRV 0 1 8080 API.net1.internal.",
-        "_Http._tcp.api. 5 IN SRV 1 1 8080 API.net2.internal.",
-        "API.net1.internal. 5 IN A 127.1.0.60",
-        "API.net2.internal. 5 IN A 127.2.0.60",
-    ] {
-        assert!(lines.contains(&line.split(' ').collect()), "{line}: {said}");
-    }
-    assert!(said.contains("ANSWER: 2, AUTHORITY: 0, ADDITIONAL: 3"), "{said}");
-    assert_eq!(lab.dig(WEB, &["+short", "_http._tcp.x.y.api", "SRV"]).await.unwrap(), "0 1 8080 API.net1.internal.\n");
-    assert_eq!(lab.dig(WEB, &["+short", "_9._udp.api.net1", "SRV"]).await.unwrap(), "0 1 9 API.net1.internal.\n");
-    assert_eq!(lab.dig(FAR, &["+short", "api", "TXT"]).await.unwrap(), "\"side=back\"\n");
-    let long = lab.dig(WEB, &["+short", "api", "TXT"]).await.unwrap();
-    let text = |n: usize| "x".repeat(n);
-    assert_eq!(long, format!("\"long={}\" \"{}\" \"{}\"\n\"tier=front\"\n", text(250), text(255), text(95)));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,66 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
-use netd::engine::Snapshot;
 
-use super::lab::{Lab, Upstream, add, addresses, query, record, state};
+use super::lab::{Lab, Upstream, addresses, query, record};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
-
-/// A laboratory with 200 containers under the alias `crowd`.
-async fn crowd() -> Lab {
-    let lab = Lab::start(vec![]).await;
-    let mut desired = state();
-    for n in 0..200 {
-        add(&mut desired, &format!("q{n}"), "net1", &[&format!("127.1.1.{n}/16")], "crowd");
-    }
-    lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
-    lab
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_addresses_by_dig_and_kdig() {
-    let lab = crowd().await;
-    for (size, options) in [(512, &["+noedns"][..]), (512, &["+bufsize=512"]), (1232, &["+bufsize=1232"])] {
-        let arguments = [&["+ignore", "+notcp", "crowd"], options].concat();
-        let Some(said) = lab.dig(WEB, &arguments).await else {
-            eprintln!("ignored: dig is not installed");
-            return;
-        };
-        assert!(said.contains("flags: qr aa tc rd ra;"), "{options:?}: {said}");
-        let (_, received) = said.split_once("MSG SIZE  rcvd: ").unwrap();
-        assert!(received.trim().parse::<usize>().unwrap() <= size, "{options:?}: {said}");
-        assert_eq!(said.contains("EDNS: version: 0"), options != ["+noedns"], "{said}");
-    }
-    let whole = |said: &str| said.lines().collect::<BTreeSet<_>>().len();
-    assert_eq!(whole(&lab.dig(WEB, &["+tcp", "+short", "crowd"]).await.unwrap()), 200);
-    assert_eq!(whole(&lab.dig(WEB, &["+short", "crowd"]).await.unwrap()), 200, "it comes again over TCP by itself");
-    let Some(said) = lab.kdig(WEB, &["+tcp", "+short", "crowd"]).await else {
-        eprintln!("ignored: kdig is not installed");
-        return;
-    };
-    assert_eq!(whole(&said), 200);
-    let said = lab.kdig(WEB, &["+edns", "+bufsize=4096", "+dnssec", "+nsid", "+padding=128", "db"]).await.unwrap();
-    assert!(said.contains("Version: 0; flags: do; UDP size: 1232 B") && said.contains(DB), "{said}");
-    let said = lab.kdig(WEB, &["+edns=1", "db"]).await.unwrap();
-    assert!(said.contains("status: BADVERS") && said.contains("Version: 0;"), "{said}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn unknown_options_are_ignored_and_the_case_is_kept() {
-    let lab = Lab::start(vec![]).await;
-    let Some(said) =
-        lab.dig(WEB, &["+ednsopt=65001:0123456789", "+cookie", "+dnssec", "+bufsize=4096", "wEB.nET1"]).await
-    else {
-        eprintln!("ignored: dig is not installed");
-        return;
-    };
-    assert!(said.contains("EDNS: version: 0, flags: do; udp: 1232"), "{said}");
-    assert!(said.lines().any(|line| line.split_whitespace().eq([";wEB.nET1.", "IN", "A"])), "{said}");
-    assert!(said.lines().any(|line| line.split_whitespace().eq(["wEB.nET1.", "5", "IN", "A", WEB])), "{said}");
-    assert!(!said.contains("WARNING") && !said.contains("OPT=65001"), "{said}");
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_from_many_sockets_is_answered_whole() {

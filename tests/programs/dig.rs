@@ -1,0 +1,197 @@
+//! The name service as dig and kdig see it.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+
+use hickory_proto::rr::rdata::A;
+use hickory_proto::rr::{RData, RecordType};
+use libtest_mimic::Trial;
+use netd::engine::Snapshot;
+
+use crate::block_on;
+use crate::dns_lab::{Lab, Upstream, add, record, state};
+use crate::harness::trial;
+
+const WEB: &str = "127.1.0.2";
+const DB: &str = "127.1.0.3";
+const FAR: &str = "127.2.0.4";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("dig: every form of a name over UDP and TCP", || block_on(dig_finds_every_form_over_udp_and_tcp())),
+        trial("dig: askers with IPv6 are known", || block_on(askers_with_ipv6_are_known_too())),
+        trial("dig: services with their addresses and labels", || {
+            block_on(dig_finds_services_with_their_addresses_and_labels())
+        }),
+        trial("dig and kdig: two hundred addresses", || block_on(two_hundred_addresses_by_dig_and_kdig())),
+        trial("dig: unknown options do no harm and the case is kept", || {
+            block_on(unknown_options_are_ignored_and_the_case_is_kept())
+        }),
+        trial("dig: an answer of an upstream is kept", || block_on(an_answer_is_kept_for_dig_too())),
+    ]
+}
+
+/// What dig prints. `Err`: why it does not run.
+async fn dig(lab: &Lab, from: &str, arguments: &[&str]) -> Result<String, String> {
+    output(lab, "dig", from, &["+tries=1", "+time=5"], arguments).await
+}
+
+/// What kdig prints. `Err`: why it does not run.
+async fn kdig(lab: &Lab, from: &str, arguments: &[&str]) -> Result<String, String> {
+    output(lab, "kdig", from, &["+retry=0", "+time=5"], arguments).await
+}
+
+async fn output(
+    lab: &Lab,
+    program: &'static str,
+    from: &str,
+    fixed: &[&str],
+    arguments: &[&str],
+) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(["-b", from, &format!("@{}", lab.server.ip()), "-p", &lab.server.port().to_string()]).args(fixed);
+    command.args(arguments);
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
+    let output = output.map_err(|error| format!("{program} does not run: {error} (scripts/test installs it)"))?;
+    Ok(String::from_utf8(output.stdout).unwrap())
+}
+
+async fn dig_finds_every_form_over_udp_and_tcp() -> Result<(), String> {
+    let lab = Lab::start(vec![]).await;
+    for transport in ["+notcp", "+tcp"] {
+        for name in ["web", "web.net1", "web.net1.internal", "www", "www.net1.internal", "web-01234567"] {
+            let said = dig(&lab, DB, &[transport, "+short", name]).await?;
+            assert_eq!(said, "127.1.0.2\n", "{name} {transport}");
+            assert_eq!(dig(&lab, DB, &[transport, "+short", name, "AAAA"]).await?, "fd01::2\n", "{name}");
+        }
+        let reverse = dig(&lab, DB, &[transport, "+short", "-x", WEB]).await?;
+        assert_eq!(reverse, "web.\nweb.net1.internal.\n", "{transport}");
+        assert_eq!(dig(&lab, DB, &[transport, "+short", "-x", "fd01::2"]).await?, reverse, "{transport}");
+    }
+    let said = dig(&lab, DB, &["WeB.net1"]).await?;
+    assert!(said.contains("status: NOERROR") && said.contains("flags: qr aa rd ra;"), "{said}");
+    assert!(said.lines().any(|line| line.split_whitespace().eq(["WeB.net1.", "5", "IN", "A", WEB])), "{said}");
+    assert!(said.contains("EDNS: version: 0, flags:; udp: 1232"), "{said}");
+    let said = dig(&lab, DB, &["db", "AAAA"]).await?;
+    assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0, AUTHORITY: 1"), "{said}");
+    assert!(said.contains("SOA\thost.internal. hostmaster.internal. 7 3600 600 86400 5"), "{said}");
+    let said = dig(&lab, DB, &["nosuch.internal"]).await?;
+    assert!(said.contains("status: NXDOMAIN") && said.contains("internal.\t\t5\tIN\tSOA"), "{said}");
+    Ok(())
+}
+
+async fn askers_with_ipv6_are_known_too() -> Result<(), String> {
+    let lab = Lab::at("::1", vec![]).await;
+    for transport in ["+notcp", "+tcp"] {
+        let said = dig(&lab, "::1", &[transport, "+short", "far"]).await?;
+        assert_eq!(said, "127.2.0.4\n", "{transport}");
+        assert_eq!(dig(&lab, "::1", &[transport, "+short", "self.net2", "AAAA"]).await?, "::1\n", "{transport}");
+        assert!(dig(&lab, "::1", &[transport, "web"]).await?.contains("status: NXDOMAIN"), "{transport}");
+    }
+    Ok(())
+}
+
+/// Adds `api` on net1 and net2: serves 8080/tcp as http, and has labels.
+fn with_services(lab: &Lab) {
+    let mut desired = lab.snapshot.load().desired.clone();
+    for (network, address, labels) in [
+        ("net1", "127.1.0.60/24", serde_json::json!({"tier": "front", "long": "x".repeat(600)})),
+        ("net2", "127.2.0.60/24", serde_json::json!({"side": "back"})),
+    ] {
+        let endpoint = serde_json::json!({
+            "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
+            "container": {"id": "api-0123456789abcdef", "name": "API", "netns": {
+                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
+            "addresses": [address], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": ["*.api"],
+            "publications": [], "exposed": ["8080/tcp=http", "9/udp"], "labels": labels,
+        });
+        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    }
+    lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
+}
+
+async fn dig_finds_services_with_their_addresses_and_labels() -> Result<(), String> {
+    let lab = Lab::start(vec![]).await;
+    with_services(&lab);
+    let said = dig(&lab, DB, &["_Http._tcp.api", "SRV"]).await?;
+    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    for line in [
+        "_Http._tcp.api. 5 IN SRV 0 1 8080 API.net1.internal.",
+        "_Http._tcp.api. 5 IN SRV 1 1 8080 API.net2.internal.",
+        "API.net1.internal. 5 IN A 127.1.0.60",
+        "API.net2.internal. 5 IN A 127.2.0.60",
+    ] {
+        assert!(lines.contains(&line.split(' ').collect()), "{line}: {said}");
+    }
+    assert!(said.contains("ANSWER: 2, AUTHORITY: 0, ADDITIONAL: 3"), "{said}");
+    assert_eq!(dig(&lab, WEB, &["+short", "_http._tcp.x.y.api", "SRV"]).await?, "0 1 8080 API.net1.internal.\n");
+    assert_eq!(dig(&lab, WEB, &["+short", "_9._udp.api.net1", "SRV"]).await?, "0 1 9 API.net1.internal.\n");
+    assert_eq!(dig(&lab, FAR, &["+short", "api", "TXT"]).await?, "\"side=back\"\n");
+    let long = dig(&lab, WEB, &["+short", "api", "TXT"]).await?;
+    let text = |n: usize| "x".repeat(n);
+    assert_eq!(long, format!("\"long={}\" \"{}\" \"{}\"\n\"tier=front\"\n", text(250), text(255), text(95)));
+    Ok(())
+}
+
+/// A laboratory with 200 containers under the alias `crowd`.
+async fn crowd() -> Lab {
+    let lab = Lab::start(vec![]).await;
+    let mut desired = state();
+    for n in 0..200 {
+        add(&mut desired, &format!("q{n}"), "net1", &[&format!("127.1.1.{n}/16")], "crowd");
+    }
+    lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
+    lab
+}
+
+async fn two_hundred_addresses_by_dig_and_kdig() -> Result<(), String> {
+    let lab = crowd().await;
+    for (size, options) in [(512, &["+noedns"][..]), (512, &["+bufsize=512"]), (1232, &["+bufsize=1232"])] {
+        let arguments = [&["+ignore", "+notcp", "crowd"], options].concat();
+        let said = dig(&lab, WEB, &arguments).await?;
+        assert!(said.contains("flags: qr aa tc rd ra;"), "{options:?}: {said}");
+        let (_, received) = said.split_once("MSG SIZE  rcvd: ").unwrap();
+        assert!(received.trim().parse::<usize>().unwrap() <= size, "{options:?}: {said}");
+        assert_eq!(said.contains("EDNS: version: 0"), options != ["+noedns"], "{said}");
+    }
+    let whole = |said: &str| said.lines().collect::<BTreeSet<_>>().len();
+    assert_eq!(whole(&dig(&lab, WEB, &["+tcp", "+short", "crowd"]).await?), 200);
+    assert_eq!(whole(&dig(&lab, WEB, &["+short", "crowd"]).await?), 200, "it comes again over TCP by itself");
+    let said = kdig(&lab, WEB, &["+tcp", "+short", "crowd"]).await?;
+    assert_eq!(whole(&said), 200);
+    let said = kdig(&lab, WEB, &["+edns", "+bufsize=4096", "+dnssec", "+nsid", "+padding=128", "db"]).await?;
+    assert!(said.contains("Version: 0; flags: do; UDP size: 1232 B") && said.contains(DB), "{said}");
+    let said = kdig(&lab, WEB, &["+edns=1", "db"]).await?;
+    assert!(said.contains("status: BADVERS") && said.contains("Version: 0;"), "{said}");
+    Ok(())
+}
+
+async fn unknown_options_are_ignored_and_the_case_is_kept() -> Result<(), String> {
+    let lab = Lab::start(vec![]).await;
+    let said =
+        dig(&lab, WEB, &["+ednsopt=65001:0123456789", "+cookie", "+dnssec", "+bufsize=4096", "wEB.nET1"]).await?;
+    assert!(said.contains("EDNS: version: 0, flags: do; udp: 1232"), "{said}");
+    assert!(said.lines().any(|line| line.split_whitespace().eq([";wEB.nET1.", "IN", "A"])), "{said}");
+    assert!(said.lines().any(|line| line.split_whitespace().eq(["wEB.nET1.", "5", "IN", "A", WEB])), "{said}");
+    assert!(!said.contains("WARNING") && !said.contains("OPT=65001"), "{said}");
+    Ok(())
+}
+
+async fn an_answer_is_kept_for_dig_too() -> Result<(), String> {
+    let upstream = Upstream::saying(|reply| {
+        reply.add_answer(record("www.example", 60, RData::A(A::new(192, 0, 2, 1))));
+    })
+    .await;
+    let lab = Lab::start(vec![upstream.address]).await;
+    lab.ask(WEB, "www.example", RecordType::A).await;
+    assert_eq!(upstream.asked().len(), 1);
+    let said = dig(&lab, WEB, &["www.example"]).await?;
+    assert!(said.contains("status: NOERROR") && said.contains("EDNS: version: 0"), "{said}");
+    // dig sets AD, which makes it another question.
+    assert_eq!(upstream.asked().len(), 2);
+    let again = dig(&lab, WEB, &["www.example"]).await?;
+    assert!(again.contains("192.0.2.1") && !again.contains("WARNING"), "{again}");
+    assert_eq!(upstream.asked().len(), 2);
+    Ok(())
+}

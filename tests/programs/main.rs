@@ -1,0 +1,30 @@
+//! Ring 2 with foreign programs: the CNI plugin with Debian's IPAM plugins, and the name service with dig, kdig and
+//! unbound. A test whose program is not installed is ignored, but failed where `CI=true` promises that it runs.
+//! Nothing here needs privileges or leaves the machine.
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
+
+#[path = "../cni/lab.rs"]
+#[allow(dead_code, reason = "the laboratory of tests/cni, of which a part is needed here")]
+mod cni_lab;
+mod dig;
+#[path = "../dns/lab.rs"]
+#[allow(dead_code, reason = "the laboratory of tests/dns, of which a part is needed here")]
+mod dns_lab;
+#[path = "../support/harness.rs"]
+mod harness;
+mod ipam;
+mod unbound;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    let trials: Vec<Trial> = [ipam::trials(), dig::trials(), unbound::trials()].into_iter().flatten().collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// Runs an asynchronous test.
+fn block_on<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test)
+}
