@@ -8,6 +8,9 @@ mod forged;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+#[path = "../support/harness.rs"]
+mod harness;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod local;

@@ -24,6 +24,7 @@ pub(crate) fn cannot_run(why: &str) -> Result<Completion, Failed> {
 
 /// Reports that a test of the built-in harness cannot run; the test then returns. Call it on a thread that
 /// has the name of the test.
+#[track_caller]
 pub(crate) fn report_not_run(why: &str) {
     assert!(!is_promised(), "could not run, which CI=true promises: {why}");
     let thread = std::thread::current();
