@@ -187,7 +187,8 @@ fn nft_lists_the_golden_table() -> Result<(), String> {
         let wrote = golden.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
         let here = now.lines().next().unwrap_or_default();
         if std::env::var_os("UPDATE_GOLDEN").is_none() && !wrote.is_empty() && wrote != here {
-            return Err(format!("{file} was written by {wrote:?}, this is {here:?}; to rewrite it: {UPDATE}"));
+            let why = format!("{file} was written by {wrote:?}, this is {here:?}; to rewrite it: {UPDATE}");
+            return Err(harness::VERSION.to_owned() + &why);
         }
         check(&file, &now);
     }

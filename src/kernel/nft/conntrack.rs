@@ -222,7 +222,7 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::kernel::testing::harness::report_not_run;
+    use crate::kernel::testing::harness::{VERSION, report_not_run};
     use crate::kernel::testing::throwaway::{in_netns, run};
 
     /// Entries as `conntrack` lists them: "udp 10.0.0.1:1>10.0.0.2:2", sorted.
@@ -327,7 +327,7 @@ mod tests {
         let release = run("uname -r");
         let mut version = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
         if (version.next(), version.next()) < (Some(6), Some(12)) {
-            return report_not_run(&format!("Linux {} may not filter deletions", release.trim_end()));
+            return report_not_run(&format!("{VERSION}Linux {} may not filter deletions", release.trim_end()));
         }
         with_entries(|| {
             let mut netfilter = Netfilter::open().unwrap();
