@@ -67,9 +67,9 @@ async fn explicit_servers_always_win() {
     assert_eq!(said(&lab, FAR, "www.corp.example").await, "192.0.2.4", "the domain's");
     assert_eq!(said(&lab, "127.1.0.1", "www.example").await, "192.0.2.2", "the host through net1's gateway");
     for (from, name, because) in [
-        (WEB, "www.corp.example", "given to its network"),
-        (DB, "www.corp.example", "given to the container"),
-        (FAR, "www.corp.example", "given by the configuration to this domain"),
+        (WEB, "www.corp.example", "of the network"),
+        (DB, "www.corp.example", "of the container"),
+        (FAR, "www.corp.example", "configured for this domain"),
         (FAR, "www.example", "of the configuration"),
     ] {
         let notes = lab.told(from, name).await.notes.join("\n");

@@ -13,26 +13,26 @@ mod spec;
 
 pub use spec::attachment_key;
 
-/// A container to attach (`PUT`).
+/// A container to attach.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     /// Absolute path of its network namespace.
     pub netns: String,
-    /// The network to join by its name; made of this when there is none of that name.
+    /// The network to join, by name; created from this description if it does not exist.
     pub network: CreateNetwork,
-    /// The container's name; absent: its id. Where another living container has it, the container is named by its id
-    /// and has this name as an alias.
+    /// The container's name; absent: its id. If another living container has this name, the container is named by its
+    /// id and has this name as an alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// A namespace of names: the container is called NAME.SCOPE, and just NAME among those of the same scope.
+    /// The scope of its name: the container is called NAME.SCOPE, and NAME within the same scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scope: Option<String>,
-    /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that nobody has as
-    /// it stands.
+    /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that no container
+    /// has literally.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// Where the interface and its addresses come from.
+    /// Who makes the interface and chooses its addresses.
     #[serde(default)]
     pub interface: Interface,
     /// Addresses to take, at most one per family.
@@ -44,49 +44,51 @@ pub struct Attach {
     /// Routes besides the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
-    /// The interface's MAC address; absent: from its IP address.
+    /// The interface's MAC address; absent: derived from its IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
-    /// Ports that it serves besides, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS tells of them (SRV), as of published ones.
+    /// Ports that it serves without publishing them, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS announces them (SRV) like
+    /// published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expose: Vec<String>,
-    /// Notes of the user's own, 16 KiB at most; DNS tells them as TXT.
+    /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
-    /// Who is asked for names that are not ours, before the network's; as `dns` of a network.
+    /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
 }
 
-/// Where an attachment's interface and addresses come from.
+/// Who makes an attachment's interface and chooses its addresses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Interface {
-    /// netd makes the interface, with the addresses asked for and the next free ones.
+    /// netd makes the interface, with the requested addresses and otherwise the next free ones.
     #[default]
     Made,
     /// netd makes the interface without addresses; `given` follows, once an IPAM plugin that works through the
     /// interface has them.
     Unaddressed,
-    /// netd makes the interface (or has made it, `unaddressed`), with the addresses asked for and no others.
+    /// netd makes the interface (or has made it as `unaddressed`), with exactly the requested addresses.
     Given,
-    /// Another program made it, with the addresses that are listed: netd adds names, ports, firewall and limits.
+    /// Another program made the interface, with the listed addresses: netd adds names, ports, firewall elements and
+    /// limits.
     Found,
 }
 
-/// An address to take.
+/// A requested address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AddressRequest {
     /// With or without prefix length.
     pub address: String,
-    /// Absent: the network's.
+    /// Absent: the network's gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub gateway: Option<IpAddr>,
@@ -153,29 +155,29 @@ pub struct Bandwidth {
     pub egress_burst: Option<u64>,
 }
 
-/// What became of it: all that a runtime must be told.
+/// A completed attachment: all that the runtime needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Attachment {
     /// The endpoint.
     pub endpoint: Endpoint,
-    /// The bridge; absent where the interface belongs to none.
+    /// The bridge; absent if the interface is not a bridge port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bridge: Option<String>,
-    /// Of the interface on the host; absent where another program made it.
+    /// The MAC address of the interface on the host; absent if another program made the interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_mac: Option<String>,
-    /// Bytes, of the interface.
+    /// The MTU of the interface, in bytes.
     pub mtu: u32,
     /// Every route that netd set over the interface, the default ones first.
     pub routes: Vec<Route>,
-    /// What the container's resolv.conf must say.
+    /// The content of the container's resolv.conf.
     pub dns: Dns,
 }
 
-/// What a container's resolv.conf must say.
+/// The content of a container's resolv.conf.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Dns {
-    /// At most one: netd's, which answers for all of the container's networks.
+    /// At most one: netd's name server, which answers for all networks of the container.
     #[schema(value_type = Vec<String>)]
     pub nameservers: Vec<IpAddr>,
     /// The domain of netd's names.
@@ -186,7 +188,7 @@ pub struct Dns {
     pub options: Vec<String>,
 }
 
-/// What the runtime remembers of an attachment (`POST …/check`).
+/// What the runtime knows of an attachment (`POST …/check`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CheckAttachment {
@@ -195,7 +197,7 @@ pub struct CheckAttachment {
     /// Addresses that it must have, with or without prefix length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub addresses: Vec<String>,
-    /// The MAC address that it must have; absent: the one that netd gave.
+    /// The MAC address that it must have; absent: the one that netd assigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// The MTU that it must have, in bytes; absent: any.
@@ -213,17 +215,17 @@ pub struct AttachmentRef {
     pub ifname: String,
 }
 
-/// The attachments that an owner still has (`POST /v1/attachments/{owner}/gc`); all others of that owner go.
+/// The attachments that an owner still has (`POST /v1/attachments/{owner}/gc`); its others are detached.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct KeepAttachments {
-    /// Those that stay.
+    /// The attachments to keep.
     pub valid: Vec<AttachmentRef>,
 }
 
-/// What was collected.
+/// The result of a garbage collection.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Collected {
-    /// Those that are gone.
+    /// The detached attachments.
     pub released: Vec<AttachmentRef>,
 }

@@ -23,7 +23,7 @@ pub struct Connect {
     /// A container netd knows (name, id or the beginning of its id), a named network namespace, or a running container
     /// of a runtime on the host. With `netns` or `pid`: the name it gets.
     pub container: String,
-    /// The id the runtime gave it; only with `netns` or `pid`. Absent: random.
+    /// The id that the runtime assigned; only with `netns` or `pid`. Absent: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// Absolute path of its network namespace.
@@ -41,24 +41,25 @@ pub struct Connect {
     /// A fixed MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
-    /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that nobody has as
-    /// it stands. `localhost`, the host's names, and `NAME.NETWORK` of another container are refused.
+    /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that no container
+    /// has literally. `localhost`, the host's names, and `NAME.NETWORK` of another container are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub aliases: Vec<String>,
-    /// The interface in the container; absent: the first free of eth0, eth1, …; of nd0, nd1, … in a container of another
-    /// engine (Docker, Podman), which counts its own on.
+    /// The interface in the container; absent: the first free of eth0, eth1, …; of nd0, nd1, … in a container of
+    /// another engine (Docker, Podman), which numbers its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ifname: Option<String>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
-    /// Ports that it serves besides, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS tells of them (SRV), as of published ones.
+    /// Ports that it serves without publishing them, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS announces them (SRV) like
+    /// published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expose: Vec<String>,
-    /// Notes of the user's own, 16 KiB at most; DNS tells them as TXT.
+    /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Who is asked for names that are not ours, before the network's; as `dns` of a network.
+    /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
 }
@@ -83,7 +84,7 @@ pub struct PortObject {
     #[serde(default, deserialize_with = "host_ip", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub host_ip: Option<IpAddr>,
-    /// Absent or 0: a free one.
+    /// Absent or 0: a free port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port: Option<u16>,
     /// The last of a range.

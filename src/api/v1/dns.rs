@@ -13,42 +13,42 @@ pub struct Resolved {
     /// The record type.
     #[serde(rename = "type")]
     pub kind: String,
-    /// `NOERROR`, `NODATA` (the name exists, but not with this type), `NXDOMAIN`, `REFUSED`, `SERVFAIL`, or what else an
-    /// upstream said.
+    /// `NOERROR`, `NODATA` (the name exists, but not with this type), `NXDOMAIN`, `REFUSED`, `SERVFAIL`, or another
+    /// code of an upstream.
     pub status: String,
     /// Addresses or names.
     pub answers: Vec<String>,
-    /// The container that would ask; absent: the host.
+    /// The container that is the client; absent: the host.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// Where the answer comes from: `local`, `cache`, `stale` (from the cache, beyond its time, because no upstream
-    /// answers), `upstream`, or `none` (nobody could be asked, or nobody said anything).
+    /// Where the answer comes from: `local`, `cache`, `stale` (expired, from the cache, because no upstream answers),
+    /// `upstream`, or `none` (there was no upstream to ask, or none answered).
     pub source: String,
-    /// Why it is answered so: `name`, `wildcard`, `service`, `search`, `host`, `loopback`, `reverse`, `above`, `unknown`,
-    /// `foreign` or `stranger`.
+    /// The reason of the answer: `name`, `wildcard`, `service`, `search`, `host`, `loopback`, `reverse`, `above`,
+    /// `unknown`, `foreign` or `stranger`.
     pub reason: String,
     /// The networks that the client sees, in its order.
     pub networks: Vec<String>,
-    /// Who has the name, of those whom the client sees.
+    /// The containers visible to the client that have the name.
     pub holders: Vec<Holder>,
-    /// Networks that the client does not see, on which somebody has the name.
+    /// Networks that the client does not see, on which a container has the name.
     pub hidden: Vec<String>,
-    /// The upstream that said it.
+    /// The upstream that gave the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Seconds that what an upstream said may still be kept.
+    /// The remaining TTL of an upstream's answer, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<u32>,
-    /// All of that for people, one line each.
+    /// The same as text, one line each.
     pub explanation: Vec<String>,
 }
 
-/// Who has a name.
+/// A container that has a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Holder {
     /// The container.
     pub container: ContainerRef,
-    /// The network on which it has it.
+    /// The network on which the container has the name.
     pub network: String,
     /// Its addresses there.
     pub addresses: Vec<String>,
@@ -61,9 +61,9 @@ pub struct LoggedContainer {
     pub container: ContainerRef,
     /// Since when: RFC 3339, UTC.
     pub since: String,
-    /// Entries that are kept; only the last are.
+    /// The number of stored entries; only the last ones are stored.
     pub entries: usize,
-    /// Entries that were lost, because they came faster than they could be written.
+    /// Entries that were dropped because they came faster than they could be written.
     pub dropped: u64,
 }
 
@@ -76,24 +76,24 @@ pub struct LoggedQuery {
     pub container: String,
     /// `udp` or `tcp`.
     pub transport: String,
-    /// The name that was asked for, without the final dot; empty where the message could not be read.
+    /// The queried name, without the final dot; empty if the message could not be read.
     pub name: String,
-    /// The type that was asked for; empty where the message could not be read.
+    /// The queried type; empty if the message could not be read.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The code of the reply, `NXDOMAIN` and the like.
+    /// The response code, such as `NXDOMAIN`.
     pub rcode: String,
     /// The data of the first answers.
     pub answers: Vec<String>,
-    /// How many answers there were in all.
+    /// The number of all answers.
     pub answer_count: usize,
     /// Where the reply came from: `local`, `cache`, `stale`, `upstream` or `none`.
     pub source: String,
-    /// The upstream that said it.
+    /// The upstream that gave the answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Microseconds from the arrival of the query until its reply was ready.
     pub duration_us: u64,
-    /// So many entries right before this one were lost.
+    /// The number of entries dropped right before this one.
     pub dropped_before: u64,
 }

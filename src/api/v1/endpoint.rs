@@ -13,16 +13,16 @@ use crate::model::endpoint;
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::skipped::Skipped;
 
-/// A container by both of its names.
+/// A container's id and name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ContainerRef {
-    /// The id its runtime gave it, or 64 random hex digits.
+    /// The id that its runtime assigned, or 64 random hex digits.
     pub id: String,
     /// Unique on the host.
     pub name: String,
 }
 
-/// A published port, or as many ports in a row.
+/// A published port, or a range of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Port {
     /// `null`: every local IPv4 and IPv6 address; `0.0.0.0` and `::`: every one of that family.
@@ -30,22 +30,22 @@ pub struct Port {
     pub host_ip: Option<IpAddr>,
     /// The (first) port on the host.
     pub host_port: u16,
-    /// The last port on the host, where there is more than one.
+    /// The last port on the host, if this is a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_port_end: Option<u16>,
     /// The (first) port in the container.
     pub container_port: u16,
-    /// The last port in the container, where there is more than one.
+    /// The last port in the container, if this is a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container_port_end: Option<u16>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
 }
 
-/// A port that a runtime asked for on a network that cannot have it.
+/// A port that a runtime requested on a network that cannot publish it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SkippedPort {
-    /// As it was asked for; `host_port` is 0 where a free one was.
+    /// As requested; `host_port` is 0 if a free one was requested.
     #[serde(flatten)]
     pub port: Port,
     /// Why it is not published there.
@@ -59,7 +59,7 @@ pub struct Endpoint {
     pub network: String,
     /// The container.
     pub container: ContainerRef,
-    /// A path that led to its network namespace.
+    /// A path of its network namespace.
     pub netns: String,
     /// The interface in the container.
     pub ifname: String,
@@ -70,31 +70,31 @@ pub struct Endpoint {
     /// The network's gateway for each of `addresses`; empty on an internal network.
     #[schema(value_type = Vec<String>)]
     pub gateways: Vec<IpAddr>,
-    /// Of the interface in the container.
+    /// The MAC address of the interface in the container.
     pub mac: String,
     /// Further DNS names on this network.
     pub aliases: Vec<String>,
     /// Published ports.
     pub ports: Vec<Port>,
-    /// Ports that its runtime asked for and that this network cannot have; runtimes say them for each network.
+    /// Ports that the runtime requested and that this network cannot publish; runtimes request them for each network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub skipped_ports: Vec<SkippedPort>,
-    /// Ports that it serves besides, as in `8080/tcp=http`.
+    /// Ports that it serves without publishing them, as in `8080/tcp=http`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expose: Vec<String>,
-    /// The user's own notes.
+    /// The user's labels.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// Which of the runtime's networks attached it (CNI: the configuration's name); absent: a person or the API.
+    /// The runtime's network that attached it (CNI: the configuration's name); absent: connected by a user or the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// The id by which the runtime attached it, where its network namespace is that of a container known by another.
+    /// The id by which the runtime attached it, if the container of its network namespace has another id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attached_as: Option<String>,
-    /// Limits, where it has some.
+    /// Bandwidth limits, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<super::Bandwidth>,
-    /// Who is asked for names that are not ours, before the network's.
+    /// Upstreams for external names, asked before those of the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
 }
@@ -102,13 +102,13 @@ pub struct Endpoint {
 /// A container and its endpoints, in the order of connecting.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Container {
-    /// The id its runtime gave it, or 64 random hex digits.
+    /// The id that its runtime assigned, or 64 random hex digits.
     pub id: String,
     /// Unique on the host.
     pub name: String,
-    /// A path that led to its network namespace.
+    /// A path of its network namespace.
     pub netns: String,
-    /// At least one. A port that a runtime publishes on several of them stands at the one that it leads to.
+    /// At least one. A port that a runtime publishes on several of them is listed at the one that it is forwarded to.
     pub endpoints: Vec<Endpoint>,
 }
 

@@ -35,42 +35,42 @@ pub struct Network {
     pub name: String,
     /// 64 hex digits, given once.
     pub id: String,
-    /// `bridge`; `adopted` where another CNI plugin makes the interfaces.
+    /// `bridge`; `adopted` if another CNI plugin makes the interfaces.
     pub driver: String,
-    /// The bridge's interface name; empty where the containers' interfaces belong to none.
+    /// The bridge's interface name; empty if the containers' interfaces are not bridge ports.
     pub bridge: String,
     /// In the order in which addresses are tried.
     pub subnets: Vec<Subnet>,
-    /// No way out.
+    /// No access to or from other networks and hosts.
     pub internal: bool,
     /// Whether its containers reach each other.
     pub icc: bool,
-    /// Whether leaving traffic takes the host's address.
+    /// Whether outgoing traffic is masqueraded with the host's address.
     pub masquerade: bool,
     /// Bytes.
     pub mtu: u32,
-    /// The user's own notes.
+    /// The user's labels.
     pub labels: BTreeMap<String, String>,
     /// RFC 3339, UTC, to the second.
     pub created: String,
-    /// How its containers' questions for names are answered.
+    /// How the name service answers its containers.
     #[serde(default)]
     pub dns: NetworkDns,
-    /// What of the host its containers reach, besides the name service: `none`, `ports` that are published, `all`.
+    /// What its containers may reach on the host, besides the name service: `none`, `ports` that are published, `all`.
     #[serde(default = "all")]
     pub host_access: String,
-    /// Whether a container that comes again under the same name gets the same address, as long as it is free.
+    /// Whether a container that returns under the same name gets the same address if that is free.
     #[serde(default)]
     pub sticky: bool,
 }
 
-/// How the questions of a network's containers are answered.
+/// How the name service answers a network's containers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct NetworkDns {
-    /// Who is asked for names that are not ours; empty: those of the daemon.
+    /// Upstreams for external names; empty: those of the daemon.
     pub servers: Vec<String>,
-    /// Where the name service listens: `gateway`, `container` (inside each, at 127.0.0.11), or `auto`, at the gateway
-    /// wherever the containers can reach it there.
+    /// Where the name service listens: `gateway`, `container` (inside each, at 127.0.0.11), or `auto`: at the gateway
+    /// if the containers can reach it there.
     pub listen: String,
 }
 
@@ -82,12 +82,12 @@ pub struct Subnet {
     /// The bridge's address in it.
     #[schema(value_type = String)]
     pub gateway: IpAddr,
-    /// Where automatic addresses come from, when not the whole subnet.
+    /// The range of automatic addresses, if not the whole subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip_range: Option<String>,
 }
 
-/// A network to create. Everything but the name may be left to netd.
+/// A network to create. Only the name is required.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateNetwork {
@@ -105,34 +105,33 @@ pub struct CreateNetwork {
     /// Each lies in one of the subnets; automatic addresses come from there only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ip_ranges: Vec<String>,
-    /// IPv6 as well: a random /64 where no IPv6 subnet is given.
+    /// Enables IPv6: with a random /64 if no IPv6 subnet is given.
     #[serde(default)]
     pub ipv6: bool,
-    /// No way out.
+    /// No access to or from other networks and hosts.
     #[serde(default)]
     pub internal: bool,
     /// Whether its containers reach each other; absent: they do.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icc: Option<bool>,
-    /// Whether leaving traffic takes the host's address; absent: it does.
+    /// Whether outgoing traffic is masqueraded with the host's address; absent: it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masquerade: Option<bool>,
     /// Bytes, 68 (with IPv6 1280) to 65535; absent: the uplink's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// The user's own notes.
+    /// The user's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Who is asked for names that are not ours, at most 16: `IP`, `IP:PORT`, `tls://IP[:PORT][#NAME]` or
+    /// Upstreams for external names, at most 16: `IP`, `IP:PORT`, `tls://IP[:PORT][#NAME]` or
     /// `https://IP[:PORT][/PATH][#NAME]`; empty: those of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
-    /// What of the host its containers reach, besides the name service: `none`, `ports` that are published, `all`;
+    /// What its containers may reach on the host, besides the name service: `none`, `ports` that are published, `all`;
     /// absent: `none` on an internal network, else `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_access: Option<String>,
-    /// Whether a container that comes again under the same name gets the same address, as long as it is free; absent:
-    /// it does not.
+    /// Whether a container that returns under the same name gets the same address if that is free; absent: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<bool>,
     /// Options: `bridge`, `mtu`, `icc`, `masquerade`, `gateway_mode`, or Docker's names of the same; `dns.listen`,
@@ -147,7 +146,7 @@ pub struct CreateNetwork {
 pub enum SubnetRequest {
     /// The prefix alone.
     Prefix(String),
-    /// With more about it.
+    /// With gateway and range.
     Object(SubnetObject),
 }
 
@@ -221,7 +220,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
         let options: Options = options::read(&request.options)?;
         let isolated = options.isolated.unwrap_or(false);
         if isolated && !request.internal {
-            let why = "without the host there is no way out: make the network internal, too (--internal)";
+            let why = "without an address of the host, the network must be internal (--internal)";
             return Err(Invalid::new("option", "gateway_mode=isolated", why));
         }
         let ipv6 = request.ipv6 || subnets.as_slice().iter().any(|spec| spec.subnet.family() == Family::V6);
@@ -251,7 +250,7 @@ fn servers(field: &[String], option: Option<Vec<Upstream>>) -> Result<Vec<Upstre
     let field = parse::upstreams(field)?;
     match option {
         Some(option) if !field.is_empty() && field != option => {
-            Err(Invalid::new("option", "dns.servers", "other name servers are also given as dns"))
+            Err(Invalid::new("option", "dns.servers", "the field dns gives other name servers"))
         }
         Some(option) => Ok(option),
         None => Ok(field),
@@ -287,9 +286,11 @@ fn once<T: PartialEq + fmt::Display>(key: &str, field: Option<T>, option: Option
 /// What of the host is reached. Nothing leads from an internal network to a published port, which is in another.
 fn host_access(text: &str, internal: bool) -> Result<HostAccess, Invalid> {
     match text.parse()? {
-        HostAccess::Ports if internal => {
-            Err(Invalid::new("host access", text, "an internal network has no way to published ports: use none or all"))
-        }
+        HostAccess::Ports if internal => Err(Invalid::new(
+            "host access",
+            text,
+            "containers on an internal network cannot reach published ports: use none or all",
+        )),
         access => Ok(access),
     }
 }

@@ -17,7 +17,7 @@ pub(super) struct Options {
     pub(super) mtu: Option<u32>,
     /// Whether containers of the network reach each other.
     pub(super) icc: Option<bool>,
-    /// Whether leaving traffic takes the host's address.
+    /// Whether outgoing traffic is masqueraded with the host's address.
     pub(super) masquerade: Option<bool>,
     /// Where the name service listens.
     pub(super) listen: Option<DnsListen>,

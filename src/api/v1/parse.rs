@@ -43,11 +43,8 @@ pub(super) fn upstreams(texts: &[String]) -> Result<Vec<Upstream>, Invalid> {
 /// Labels of an endpoint.
 pub(super) fn labels(labels: BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Invalid> {
     if let Some((key, value)) = labels.iter().find(|(key, _)| key.is_empty() || key.contains('=')) {
-        let why = if key.is_empty() {
-            "its key is empty"
-        } else {
-            "its key has a '=', so nobody could tell it from the value"
-        };
+        let why =
+            if key.is_empty() { "its key is empty" } else { "its key contains '=', which separates key and value" };
         return Err(Invalid::new("label", format!("{key}={value}"), why));
     }
     let bytes: usize = labels.iter().map(|(key, value)| key.len() + value.len() + 1).sum();

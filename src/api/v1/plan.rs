@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::{Connect, CreateNetwork};
 
-/// A request that is planned and not carried out.
+/// A request to plan without carrying it out.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum PlanRequest {

@@ -7,29 +7,29 @@ use super::endpoint::{Container, ContainerRef, Endpoint};
 use super::network::Network;
 use crate::model::host::foreign_firewall::Note;
 
-/// Whether the daemon works, and on how much.
+/// The state of the daemon: readiness, counts, problems.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Status {
     /// Whether it has converged since its start.
     pub ready: bool,
     /// The daemon's version.
     pub version: String,
-    /// How many networks.
+    /// The number of networks.
     pub networks: usize,
-    /// How many containers.
+    /// The number of containers.
     pub containers: usize,
-    /// How many endpoints.
+    /// The number of endpoints.
     pub endpoints: usize,
-    /// How many publications; a range counts once.
+    /// The number of publications; a range counts once.
     pub publications: usize,
-    /// What is not as it must be, one line each.
+    /// Current problems, one line each.
     pub problems: Vec<String>,
-    /// Where other programs' firewalls drop traffic of our networks, or would without netd's accept.
+    /// Chains of other programs that drop traffic of netd's networks, or would without netd's accept rule.
     #[serde(default)]
     pub firewall: Vec<ForeignChain>,
 }
 
-/// A base chain of another program that drops traffic of our networks, or would.
+/// A base chain of another program that drops traffic of netd's networks, or would without netd's accept rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ForeignChain {
     /// `ip`, `ip6`, `inet`.
@@ -38,22 +38,22 @@ pub struct ForeignChain {
     pub table: String,
     /// The base chain.
     pub chain: String,
-    /// Where it is called: `forward`, `input`.
+    /// Its hook: `forward`, `input`.
     pub hook: String,
-    /// What wrote it: `nft`, `iptables-nft`, `iptables-legacy`.
+    /// The tool that wrote it: `nft`, `iptables-nft`, `iptables-legacy`.
     pub tool: String,
     /// What drops: `policy drop`, or the rule.
     pub reason: String,
     /// What is dropped: `outbound`, `published`, `within`, `names`.
     pub traffic: Vec<String>,
-    /// Of which networks.
+    /// The affected networks.
     pub networks: Vec<String>,
-    /// `adapted`: netd's accept lets it through; `reported`: it is dropped.
+    /// `adapted`: netd's accept rule accepts it; `reported`: it is dropped.
     pub action: String,
-    /// The chain that has netd's accept.
+    /// The chain that has netd's accept rule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted_in: Option<String>,
-    /// The same in one line for people.
+    /// The same in one line of text.
     pub message: String,
 }
 
@@ -61,7 +61,7 @@ impl From<&Note> for ForeignChain {
     fn from(note: &Note) -> Self {
         let place = note.place();
         let message = match &note.accepted_in {
-            Some(chain) => format!("adapted: {place} would drop it, netd's accept is in chain {chain}"),
+            Some(chain) => format!("adapted: {place} would drop it without netd's accept rule in chain {chain}"),
             None => note.complaint(),
         };
         Self {
@@ -80,12 +80,12 @@ impl From<&Note> for ForeignChain {
     }
 }
 
-/// What `netd version` prints.
+/// The output of `netd version`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Version {
-    /// The command line's.
+    /// The version of the command line.
     pub version: String,
-    /// The daemon's; `null` when it does not answer.
+    /// The version of the daemon; `null` if it does not answer.
     pub daemon: Option<String>,
     /// The version of the published JSON.
     pub api: String,
@@ -103,16 +103,16 @@ pub enum EventType {
     /// A container was connected.
     #[serde(rename = "connect")]
     Connect,
-    /// A container was disconnected, by somebody or because its namespace is gone.
+    /// A container was disconnected, on request or because its namespace is gone.
     #[serde(rename = "disconnect")]
     Disconnect,
-    /// A name or alias does not mean the container that has it: DNS means something else by it.
+    /// A name or alias does not resolve to the container that has it, because DNS uses the name otherwise.
     #[serde(rename = "name")]
     Name,
-    /// Something was put right.
+    /// netd repaired something.
     #[serde(rename = "repair")]
     Repair,
-    /// Something is wrong and stays wrong.
+    /// There is a new problem.
     #[serde(rename = "problem")]
     Problem,
     /// A host setting was changed.
@@ -144,20 +144,20 @@ pub struct Event {
     /// What happened.
     #[serde(rename = "type")]
     pub kind: EventType,
-    /// The name of the network it happened to.
+    /// The name of the affected network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
-    /// The container it happened to.
+    /// The affected container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerRef>,
-    /// The endpoint that came or went.
+    /// The endpoint that was connected or disconnected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
-    /// The event in one line for people.
+    /// The event in one line of text.
     pub message: String,
 }
 
-/// Files a container needs to use netd's DNS.
+/// The files a container needs to use netd's DNS.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Files {
     /// The content of its /etc/resolv.conf.
@@ -166,17 +166,17 @@ pub struct Files {
     pub hosts: String,
 }
 
-/// The networks that a prune removed.
+/// The networks removed by a prune.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pruned {
     /// Their names.
     pub removed: Vec<String>,
 }
 
-/// Everything, sorted: two dumps of the same state are equal.
+/// The whole state, sorted: two dumps of the same state are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Dump {
-    /// How many changes there were since the daemon started.
+    /// The number of changes since the daemon started.
     pub revision: u64,
     /// By name.
     pub networks: Vec<Network>,
@@ -184,24 +184,24 @@ pub struct Dump {
     pub containers: Vec<Container>,
     /// By network and container name.
     pub endpoints: Vec<Endpoint>,
-    /// What is not as it must be.
+    /// Current problems.
     pub problems: Vec<String>,
 }
 
 /// The body of every reply that is not a success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorBody {
-    /// What went wrong.
+    /// The error.
     pub error: ErrorDetail,
 }
 
-/// What went wrong.
+/// The error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ErrorDetail {
     /// A fixed word: `invalid`, `not_found`, `conflict`, `exhausted`, `unavailable`, `kernel`, `failed`, `changed`,
     /// `method_not_allowed`, `too_large`, `timeout`, `unsupported_media_type`, `misdirected`, `forbidden`.
     pub code: String,
-    /// One line for people.
+    /// One line of text.
     pub message: String,
 }
 

@@ -29,17 +29,18 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(attach, attachment, detach)).routes(routes!(check)).routes(routes!(collect))
 }
 
-/// Attaches a container. When the reply arrives, its name resolves and its ports answer; the same again changes nothing.
+/// Attaches a container. When the reply arrives, its name resolves and its ports answer. Repeating the request changes
+/// nothing.
 #[utoipa::path(put, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments", request_body = Attach,
     params(
         ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
         ("container" = String, Path, description = "The container's id"),
         ("ifname" = String, Path, description = "The interface in the container")),
     responses(
-        (status = 200, body = Attachment, description = "Attached, now or before"),
-        (status = 400, body = ErrorBody, description = "The request is wrong"),
+        (status = 200, body = Attachment, description = "Attached, now or earlier"),
+        (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network namespace"),
-        (status = 409, body = ErrorBody, description = "Something is taken, full, or attached otherwise")))]
+        (status = 409, body = ErrorBody, description = "A resource is taken or exhausted, or the existing attachment differs")))]
 async fn attach(
     State(shared): State<Shared>,
     caller: Option<Extension<ConnectInfo<Caller>>>,
@@ -55,7 +56,7 @@ async fn attach(
     Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))
 }
 
-/// An attachment as it is.
+/// One attachment.
 #[utoipa::path(get, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments",
     params(
         ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
@@ -75,7 +76,7 @@ async fn attachment(
     Ok(Json(found.ok_or_else(none)?))
 }
 
-/// Everything that the runtime needs to know. `None` if the container is gone.
+/// All that a runtime needs of an attachment. `None` if the container is gone.
 fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
     let network = snapshot.desired.network(&endpoint.network)?;
     let attached = snapshot.desired.container(&endpoint.container.id)?;
@@ -100,7 +101,7 @@ fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
         ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
         ("container" = String, Path, description = "The container's id"),
         ("ifname" = String, Path, description = "The interface in the container")),
-    responses((status = 204, description = "Gone, now or before")))]
+    responses((status = 204, description = "Detached, now or earlier")))]
 async fn detach(
     State(shared): State<Shared>,
     Segments((owner, container, ifname)): Segments<(String, String, String)>,
@@ -109,7 +110,7 @@ async fn detach(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Compares an attachment with what the host and the container have of it.
+/// Compares an attachment with the state of the host and the container.
 #[utoipa::path(post, path = "/v1/attachments/{owner}/{container}/{ifname}/check", tag = "attachments",
     request_body = CheckAttachment,
     params(
@@ -117,9 +118,9 @@ async fn detach(
         ("container" = String, Path, description = "The container's id"),
         ("ifname" = String, Path, description = "The interface in the container")),
     responses(
-        (status = 204, description = "All as it was made"),
+        (status = 204, description = "Unchanged"),
         (status = 404, body = ErrorBody, description = "No such attachment or namespace"),
-        (status = 409, body = ErrorBody, description = "Code `changed`; the message names the first part that was")))]
+        (status = 409, body = ErrorBody, description = "Code `changed`; the message names the first difference")))]
 async fn check(
     State(shared): State<Shared>,
     Segments((owner, container, ifname)): Segments<(String, String, String)>,
@@ -130,10 +131,10 @@ async fn check(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Detaches every attachment of an owner but the valid ones.
+/// Detaches every attachment of an owner except the valid ones.
 #[utoipa::path(post, path = "/v1/attachments/{owner}/gc", tag = "attachments", request_body = KeepAttachments,
     params(("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)")),
-    responses((status = 200, body = Collected, description = "Which are gone")))]
+    responses((status = 200, body = Collected, description = "The detached attachments")))]
 async fn collect(
     State(shared): State<Shared>,
     Segments(owner): Segments<String>,

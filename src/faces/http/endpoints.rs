@@ -41,7 +41,7 @@ async fn network_endpoints(
     params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 201, body = Endpoint, description = "Connected"),
-        (status = 400, body = ErrorBody, description = "The request is wrong"),
+        (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network or container"),
         (status = 409, body = ErrorBody, description = "An address, port or name is taken, or the network is full")))]
 async fn connect(
@@ -112,7 +112,7 @@ async fn container(State(shared): State<Shared>, Segments(name): Segments<String
 #[utoipa::path(get, path = "/v1/containers/{name}/files", tag = "containers",
     params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
     responses(
-        (status = 200, body = Files, description = "Their contents"),
+        (status = 200, body = Files, description = "The contents of the files"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn container_files(
     State(shared): State<Shared>,

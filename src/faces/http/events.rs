@@ -26,7 +26,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(events))
 }
 
-/// A line per change, from now on.
+/// Events: one line per change, from now on.
 #[utoipa::path(get, path = "/v1/events", tag = "daemon",
     responses((status = 200, body = Event, content_type = "application/x-ndjson",
         description = "One event per line until the client closes or the daemon stops")))]

@@ -7,11 +7,11 @@ use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
 use crate::model::question::{Answer, Reason};
 
-/// The part of the upstreams in the answer.
+/// What upstreams contributed to the answer.
 pub(super) enum Upstream {
     /// None: the name is local.
     NotConcerned,
-    /// None: the client's questions are not forwarded.
+    /// None: netd does not forward the client's questions.
     Forbidden,
     /// An upstream was asked, or would have been.
     Asked(Asked),
@@ -41,7 +41,7 @@ pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind
     match upstream {
         // This follows from no rule of netd: the container has a resolver of its own.
         Upstream::Asked(_) if explained.answer != Answer::Forward => {
-            lines.push(format!("nobody that {who} sees has the name"));
+            lines.push(format!("no container visible to {who} has the name"));
         }
         _ => lines.extend(reason(explained, name, who)),
     }
@@ -49,13 +49,11 @@ pub(super) fn lines(explained: &Explained, upstream: &Upstream, name: &str, kind
         lines.push(format!("the name exists, but it has no {kind} records"));
     }
     lines.extend(explained.hidden.iter().map(|network| {
-        format!("the name exists on network {network}, which {who} is not on: `netd connect {network} {who}`")
+        format!("the name exists on network {network}, to which {who} is not connected: `netd connect {network} {who}`")
     }));
     match upstream {
         Upstream::NotConcerned => {}
-        Upstream::Forbidden => lines.push(format!(
-            "it is not forwarded: {who} is on internal networks only, whose questions stay on this host"
-        )),
+        Upstream::Forbidden => lines.push(format!("not forwarded: {who} is on internal networks only")),
         Upstream::Asked(asked) => lines.extend(describe(asked)),
     }
     lines
@@ -74,25 +72,26 @@ fn reason(explained: &Explained, name: &str, who: &str) -> Vec<String> {
     let holders = |what: &str| explained.holders.iter().map(|endpoint| holder(endpoint, what)).collect();
     let one = |line: String| vec![line];
     match explained.reason {
-        Reason::Stranger => one(format!("{who} has no address of ours")),
+        Reason::Stranger => one(format!("{who} has no address on a network of netd")),
         Reason::Name => holders("has the name"),
         Reason::Wildcard => holders("has an alias `*.…` above the name"),
         Reason::Service => holders("serves it"),
-        Reason::Search => holders("has the name, once a search domain of the host is taken off"),
+        Reason::Search => holders("has the name without the search domain of the host"),
         Reason::Reverse if explained.holders.is_empty() => {
-            one(format!("{name} lies in a subnet of ours: no upstream is asked"))
+            one(format!("{name} is in a subnet of netd: it is not forwarded"))
         }
         Reason::Reverse => holders("has the address"),
-        Reason::Host => one(format!("it is a name of the host, as {who} reaches it")),
-        Reason::Loopback => one("localhost and everything below it is whoever asks (RFC 6761)".into()),
-        Reason::Above => one("it has no records of its own, but lies above names that do".into()),
+        Reason::Host => one(format!("the name denotes the host, at the address where {who} reaches it")),
+        Reason::Loopback => one("localhost and the names below it denote the client itself (RFC 6761)".into()),
+        Reason::Above => one("the name has no records, but names below it have".into()),
         Reason::Unknown if !name.contains('.') => {
-            one(format!("nobody that {who} sees has the name, and names of one label are never asked upstream"))
+            one(format!("no container visible to {who} has the name, and names of one label are not forwarded"))
         }
         Reason::Unknown => one(format!(
-            "nobody that {who} sees has the name, and it ends in our domain or in a network's name: no upstream is asked"
+            "no container visible to {who} has the name, and names in netd's domain or below a network's name are not \
+             forwarded"
         )),
-        Reason::Foreign => one("it is not a name of ours: upstreams know it".into()),
+        Reason::Foreign => one("it is an external name: upstreams answer it".into()),
     }
 }
 
@@ -103,14 +102,14 @@ fn holder(endpoint: &Endpoint, what: &str) -> String {
 }
 
 fn describe(asked: &Asked) -> Vec<String> {
-    let ttl = asked.ttl.map(|ttl| format!(", may be kept for {ttl} s")).unwrap_or_default();
-    let left = asked.ttl.map(|ttl| format!(", for {ttl} s more")).unwrap_or_default();
+    let ttl = asked.ttl.map(|ttl| format!(", TTL {ttl} s")).unwrap_or_default();
+    let left = asked.ttl.map(|ttl| format!(", TTL {ttl} s")).unwrap_or_default();
     let line = match asked.origin {
         Origin::Local => "answered without asking an upstream".to_owned(),
-        Origin::Upstream(server) => format!("upstream {server} says so just now{ttl}"),
-        Origin::Cache => format!("an upstream said so before: it is cached{left}"),
-        Origin::Stale => "an upstream said so before; its time is over, but no upstream answers now".to_owned(),
-        Origin::Nobody => "no upstream gave an answer: `netd_dns_upstream_*` in GET /metrics tells of each".to_owned(),
+        Origin::Upstream(server) => format!("upstream {server} answered just now{ttl}"),
+        Origin::Cache => format!("answered from the cache{left}"),
+        Origin::Stale => "answered from the cache with an expired answer, because no upstream answers".to_owned(),
+        Origin::Nobody => "no upstream answered: see `netd_dns_upstream_*` in GET /metrics".to_owned(),
     };
     [line].into_iter().chain(asked.notes.iter().cloned()).collect()
 }

@@ -42,8 +42,8 @@ fn render(snapshot: &Snapshot, ready: bool) -> String {
     gauge("netd_networks", "Networks.", networks as u64);
     gauge("netd_containers", "Containers with at least one endpoint.", containers as u64);
     gauge("netd_endpoints", "Containers on networks.", endpoints as u64);
-    gauge("netd_published_ports", "Host ports that lead to a container; each port of a range counts.", ports);
-    gauge("netd_problems", "Things that are not as they must be.", snapshot.problems.len() as u64);
+    gauge("netd_published_ports", "Host ports that are forwarded to a container; each port of a range counts.", ports);
+    gauge("netd_problems", "Current problems.", snapshot.problems.len() as u64);
     gauge("netd_revision", "Changes since the daemon started.", snapshot.revision);
     let name = "netd_build_info";
     let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");

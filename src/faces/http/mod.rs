@@ -69,7 +69,7 @@ pub fn description() -> OpenApi {
     complete(routes().into_openapi())
 }
 
-/// Adds to each operation what all have in common: every failure has the same body.
+/// Adds the common part to each operation: every failure has the same body.
 fn complete(mut description: OpenApi) -> OpenApi {
     let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
     let failure = Response::builder().description("Refused or failed").content("application/json", body).build();

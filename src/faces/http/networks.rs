@@ -37,8 +37,8 @@ async fn list_networks(State(shared): State<Shared>) -> Json<Vec<Network>> {
 #[utoipa::path(post, path = "/v1/networks", tag = "networks", request_body = CreateNetwork,
     responses(
         (status = 201, body = Network, description = "Created; containers can be connected"),
-        (status = 400, body = ErrorBody, description = "The request is wrong"),
-        (status = 409, body = ErrorBody, description = "Name or subnet is taken, or the pools are used up")))]
+        (status = 400, body = ErrorBody, description = "Invalid request"),
+        (status = 409, body = ErrorBody, description = "Name or subnet is taken, or the pools are exhausted")))]
 async fn create_network(
     State(shared): State<Shared>,
     Body(request): Body<CreateNetwork>,
@@ -57,11 +57,11 @@ async fn network(State(shared): State<Shared>, Segments(name): Segments<String>)
     Ok(Json(find::network(&shared.handle.snapshot(), &name)?.as_ref().into()))
 }
 
-/// Whether another container could join.
+/// Checks whether another container can be connected.
 #[utoipa::path(get, path = "/v1/networks/{name}/room", tag = "networks",
     params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
     responses(
-        (status = 204, description = "There is room"),
+        (status = 204, description = "A container can be connected"),
         (status = 404, body = ErrorBody, description = "No such network"),
         (status = 409, body = ErrorBody, description = "Code `exhausted`: no address or bridge port is left")))]
 async fn room(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<StatusCode, Problem> {
@@ -83,7 +83,7 @@ async fn remove_network(State(shared): State<Shared>, Segments(name): Segments<S
 
 /// Removes every network without containers.
 #[utoipa::path(post, path = "/v1/networks/prune", tag = "networks",
-    responses((status = 200, body = Pruned, description = "Which were removed")))]
+    responses((status = 200, body = Pruned, description = "The removed networks")))]
 async fn prune_networks(State(shared): State<Shared>) -> Result<Json<Pruned>, Problem> {
     let removed = shared.handle.prune_networks().await?;
     Ok(Json(Pruned { removed: removed.into_iter().map(String::from).collect() }))

@@ -20,8 +20,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 /// out later.
 #[utoipa::path(post, path = "/v1/plan", tag = "plan", request_body = PlanRequest,
     responses(
-        (status = 200, body = [PlannedStep], description = "The changes that it would make, in their order"),
-        (status = 400, body = ErrorBody, description = "The request is wrong"),
+        (status = 200, body = [PlannedStep], description = "The changes that the request would make, in order"),
+        (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network or container"),
         (status = 409, body = ErrorBody, description = "The request would be refused")))]
 async fn plan(

@@ -39,11 +39,11 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<LoggedContainer>> {
     Json(logs)
 }
 
-/// Logs a container's queries from now on, until this is switched off, the container goes, or the daemon stops.
+/// Logs a container's queries from now on, until logging is switched off, the container is gone, or the daemon stops.
 #[utoipa::path(put, path = "/v1/dns/log/{container}", operation_id = "switch_query_log_on", tag = "dns",
     params(("container" = String, Path, description = "Name, id or beginning of the id")),
     responses(
-        (status = 200, body = LoggedContainer, description = "Its queries are logged, also when they were before"),
+        (status = 200, body = LoggedContainer, description = "The queries are logged, now or already earlier"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn switch_on(
     State(shared): State<Shared>,
@@ -54,11 +54,11 @@ async fn switch_on(
     Ok(Json(publish(&logged)))
 }
 
-/// Stops logging a container's queries, and forgets what was logged.
+/// Stops logging a container's queries, and deletes the entries.
 #[utoipa::path(delete, path = "/v1/dns/log/{container}", operation_id = "switch_query_log_off", tag = "dns",
     params(("container" = String, Path, description = "Name, id or beginning of the id")),
     responses(
-        (status = 204, description = "Its queries are not logged, also when they were not before"),
+        (status = 204, description = "The queries are not logged, now or already earlier"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn switch_off(State(shared): State<Shared>, Segments(text): Segments<String>) -> Result<StatusCode, Problem> {
     let attached = find::container(&shared.handle.snapshot(), &text)?;
@@ -71,12 +71,12 @@ async fn switch_off(State(shared): State<Shared>, Segments(text): Segments<Strin
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct How {
-    /// Go on with every further entry, a JSON line each, until the log is switched off.
+    /// Continue with every further entry, one JSON line each, until logging is switched off.
     #[serde(default)]
     follow: bool,
 }
 
-/// What was logged of a container's queries, the oldest first; only the last entries are kept.
+/// The logged queries of a container, oldest first; only the last entries are kept.
 #[utoipa::path(get, path = "/v1/dns/log/{container}", operation_id = "show_query_log", tag = "dns",
     params(("container" = String, Path, description = "Name, id or beginning of the id"), How),
     responses(

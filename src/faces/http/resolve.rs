@@ -28,20 +28,20 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 struct Question {
-    /// The name; an IP address asks for its names.
+    /// The name; for an IP address, its names are looked up (PTR).
     name: String,
     /// A, AAAA, PTR, or any other type of RFC 1035 and later; absent: A, for an IP address PTR.
     #[serde(rename = "type")]
     kind: Option<String>,
-    /// The container that would ask; absent: the host, which sees every network.
+    /// The container that is the client; absent: the host, which sees every network.
     from: Option<String>,
 }
 
 /// What the daemon's DNS answers, and why.
 #[utoipa::path(get, path = "/v1/resolve", tag = "dns", params(Question),
     responses(
-        (status = 200, body = Resolved, description = "The answer, also when there is no such name"),
-        (status = 400, body = ErrorBody, description = "The question is wrong"),
+        (status = 200, body = Resolved, description = "The answer, even if the name does not exist"),
+        (status = 400, body = ErrorBody, description = "Invalid question"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn resolve(State(shared): State<Shared>, Params(question): Params<Question>) -> Result<Json<Resolved>, Problem> {
     let (name, record) = v1::record(&question.name, question.kind.as_deref())?;

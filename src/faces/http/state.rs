@@ -12,9 +12,9 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(status)).routes(routes!(dump))
 }
 
-/// Whether the daemon works, and on how much.
+/// The state of the daemon: readiness, counts, problems.
 #[utoipa::path(get, path = "/v1/status", tag = "daemon",
-    responses((status = 200, body = Status, description = "Also when it is not ready")))]
+    responses((status = 200, body = Status, description = "Returned even if the daemon is not ready")))]
 async fn status(State(shared): State<Shared>) -> Json<Status> {
     let snapshot = shared.handle.snapshot();
     let (networks, containers, endpoints) = snapshot.desired.counts();

@@ -18,11 +18,11 @@ pub fn reserved(name: &str, domain: &str) -> Option<&'static str> {
         None => (false, name),
     };
     if is_at_or_under(name, LOCALHOST) {
-        Some("localhost and everything below it is whoever asks (RFC 6761)")
+        Some("localhost and the names below it denote the client itself (RFC 6761)")
     } else if !below && (HOST_ALIASES.contains(&name) || inside(name, domain.trim_matches('.')) == Some("host")) {
-        Some("it is the host's name in every container")
+        Some("it denotes the host in every container")
     } else if reverse::is_reverse(name) || below && reverse::is_reverse(&format!("x.{name}")) {
-        Some("it is the name of addresses (RFC 1035, 3.5)")
+        Some("it is reserved for reverse lookups (RFC 1035, 3.5)")
     } else {
         None
     }

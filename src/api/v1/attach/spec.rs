@@ -37,7 +37,7 @@ impl Attach {
             (Interface::Unaddressed, 1..) => {
                 return Err(Invalid::new("interface", "unaddressed", "it gets its addresses later, as \"given\""));
             }
-            (Interface::Given, 0) => return Err(Invalid::new("interface", "given", "say which addresses it gets")),
+            (Interface::Given, 0) => return Err(Invalid::new("interface", "given", "give its addresses")),
             _ => {}
         }
         let key = AttachmentKey { ifname: key.ifname.for_new()?, ..key };
@@ -164,7 +164,7 @@ fn range(range: &AddressRange) -> Result<request::AddressRange, Invalid> {
     let subnet: Subnet = range.subnet.parse()?;
     for end in [range.first, range.last].into_iter().flatten() {
         if !subnet.contains(end) {
-            return Err(Invalid::new("address range", end.to_string(), format!("it lies outside of {subnet}")));
+            return Err(Invalid::new("address range", end.to_string(), format!("it is outside of {subnet}")));
         }
     }
     if let (Some(first), Some(last)) = (range.first, range.last)
@@ -220,11 +220,11 @@ mod tests {
             (r#","addresses":[{"address":"127.0.0.1"}]"#, "of this kind"),
             (r#","ranges":[{"subnet":"10.0.0.0/24","first":"10.1.0.5"}]"#, "outside of 10.0.0.0/24"),
             (r#","ranges":[{"subnet":"10.0.0.0/24","first":"10.0.0.5","last":"10.0.0.4"}]"#, "ends before"),
-            (r#","interface":"given""#, "say which addresses"),
+            (r#","interface":"given""#, "give its addresses"),
             (r#","interface":"unaddressed","addresses":[{"address":"10.0.0.5"}]"#, "addresses later"),
             (r#","routes":[{"destination":"x"}]"#, "invalid route"),
             (r#","bandwidth":{"ingress_rate":1000}"#, "needs a burst"),
-            (r#","dns":["0.0.0.0"]"#, "nobody can be asked there"),
+            (r#","dns":["0.0.0.0"]"#, "it is not an address of a name server"),
             (r#","ports":["80/icmp"]"#, "use tcp, udp or sctp"),
         ] {
             let error = with(more).expect_err(more);

@@ -23,7 +23,7 @@ pub(crate) struct Forwarding(pub(crate) Handler);
 impl Forwarding {
     async fn inquire(&self, client: IpAddr, name: &str, kind: &str) -> Asked {
         let Some(question) = question(name, kind) else {
-            return nobody(vec![format!("{name:?} {kind} is no question that a message could hold")]);
+            return nobody(vec![format!("{name:?} {kind} does not fit into a DNS message")]);
         };
         let forwarder = self.0.forwarder();
         // Explained before asking: asking changes the health of the upstreams and thereby their order.
@@ -38,7 +38,7 @@ impl Forwarding {
                 });
                 match task.await {
                     Ok((reply, origin)) => asked(&reply, origin, kind, notes),
-                    Err(error) => nobody(vec![format!("the question was not asked: {error}")]),
+                    Err(error) => nobody(vec![format!("the question was not forwarded: {error}")]),
                 }
             }
             Err(not_admitted) => nobody(vec![not_admitted.to_string()]),
@@ -99,20 +99,20 @@ fn notes(explained: &Explained) -> Vec<String> {
     let list = |servers: &[Upstream]| servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let whose = match explained.source {
         Source::Beside => {
-            return vec![format!("the container's own resolver is asked, at {}", list(&explained.servers))];
+            return vec![format!("the container's own resolver is asked: {}", list(&explained.servers))];
         }
-        Source::Container => "given to the container",
-        Source::Network => "given to its network",
-        Source::Split => "given by the configuration to this domain",
+        Source::Container => "of the container",
+        Source::Network => "of the network",
+        Source::Split => "configured for this domain",
         Source::Configuration => "of the configuration",
         Source::Host => "of the host's resolv.conf",
     };
     let servers = if explained.servers.is_empty() {
-        format!("there is no upstream to ask, of those {whose}")
+        format!("there is no upstream {whose}")
     } else {
-        format!("the upstreams to ask are those {whose}: {}", list(&explained.servers))
+        format!("upstreams {whose}: {}", list(&explained.servers))
     };
     let left_out = (!explained.left_out.is_empty())
-        .then(|| format!("not asked, because they lead back here: {}", list(&explained.left_out)));
+        .then(|| format!("skipped because they forward to netd: {}", list(&explained.left_out)));
     [Some(servers), left_out].into_iter().flatten().collect()
 }

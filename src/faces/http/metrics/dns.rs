@@ -11,7 +11,7 @@ use crate::engine::telemetry::Origin;
 use crate::engine::telemetry::meter::{Meter, NetworkCounts, Unanswered};
 use crate::model::desired::Desired;
 
-/// The network label of a query that belongs to no network (any more).
+/// The network label of a query without a network.
 const NO_NETWORK: &str = "";
 
 pub(super) fn render(text: &mut String, desired: &Desired, meter: &Meter, names: &dyn Names) {
@@ -23,7 +23,7 @@ pub(super) fn render(text: &mut String, desired: &Desired, meter: &Meter, names:
     connections(text, meter);
     upstreams(text, &names.upstreams());
     cache(text, names);
-    let help = "About how much memory questions take that wait for upstreams, and replies that wait for TCP clients.";
+    let help = "Approximate memory of in-flight questions, and of replies that wait for TCP clients.";
     Family::new(text, "netd_dns_waiting_bytes", "gauge", help).add("", &[], names.waiting());
 }
 
@@ -36,7 +36,7 @@ fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
             family.add("", &labels, count);
         }
     }
-    let help = "Messages left without a reply: of clients that flood, and such as are no question.";
+    let help = "Messages without a reply: from flooding clients, or not a question.";
     let mut family = Family::new(text, "netd_dns_unanswered_total", "counter", help);
     for (network, counts) in all.iter().filter(|(name, counts)| *name != NO_NETWORK || counts.without_reply() != [0; 2])
     {
@@ -44,7 +44,7 @@ fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
             family.add("", &[("network", network), ("reason", reason)], count);
         }
     }
-    let help = "Queries that got SERVFAIL at once because too much waited; netd_dns_queries_total has them as well.";
+    let help = "Queries answered with SERVFAIL at once because a limit was reached; part of netd_dns_queries_total.";
     let mut family = Family::new(text, "netd_dns_shed_total", "counter", help);
     for (network, counts) in all.iter().filter(|(name, counts)| *name != NO_NETWORK || counts.shed_so_far() > 0) {
         family.add("", &[("network", network)], counts.shed_so_far());
@@ -52,7 +52,7 @@ fn queries(text: &mut String, all: &[(&str, &NetworkCounts)]) {
 }
 
 fn durations(text: &mut String, meter: &Meter) {
-    let help = "From the arrival of a query until its reply was ready.";
+    let help = "Time from the arrival of a query until its reply was ready.";
     let mut family = Family::new(text, "netd_dns_query_duration_seconds", "histogram", help);
     for (source, histogram) in Origin::WORDS.into_iter().zip(meter.durations()) {
         let mut count = 0;
@@ -98,15 +98,27 @@ fn count(count: u64) -> Option<f64> {
 fn upstreams(text: &mut String, all: &[UpstreamHealth]) {
     let columns: [Column; 6] = [
         ("netd_dns_upstream_queries_total", "counter", "Queries sent to the upstream.", |u| count(u.asked)),
-        ("netd_dns_upstream_answers_total", "counter", "Answers of it, \"no such name\" included.", |u| {
+        ("netd_dns_upstream_answers_total", "counter", "Answers of the upstream, NXDOMAIN included.", |u| {
             count(u.answered)
         }),
-        ("netd_dns_upstream_failures_total", "counter", "Queries that it refused or failed at.", |u| count(u.failed)),
-        ("netd_dns_upstream_timeouts_total", "counter", "Queries on which nothing came.", |u| count(u.silent)),
-        ("netd_dns_upstream_rtt_seconds", "gauge", "Its round trip, smoothed.", |u| u.rtt.map(|rtt| rtt.as_secs_f64())),
-        ("netd_dns_upstream_healthy", "gauge", "Whether it is asked in its turn; 0: it was silent lately.", |u| {
-            Some(f64::from(u8::from(u.healthy)))
+        (
+            "netd_dns_upstream_failures_total",
+            "counter",
+            "Queries that the upstream refused or answered with a failure.",
+            |u| count(u.failed),
+        ),
+        ("netd_dns_upstream_timeouts_total", "counter", "Queries that the upstream did not answer in time.", |u| {
+            count(u.silent)
         }),
+        ("netd_dns_upstream_rtt_seconds", "gauge", "Smoothed round-trip time of the upstream.", |u| {
+            u.rtt.map(|rtt| rtt.as_secs_f64())
+        }),
+        (
+            "netd_dns_upstream_healthy",
+            "gauge",
+            "Whether the upstream is healthy and asked in its turn; 0: it did not answer recently.",
+            |u| Some(f64::from(u8::from(u.healthy))),
+        ),
     ];
     for (name, kind, help, value) in columns {
         let mut family = Family::new(text, name, kind, help);
@@ -121,10 +133,10 @@ fn upstreams(text: &mut String, all: &[UpstreamHealth]) {
 fn cache(text: &mut String, names: &dyn Names) {
     let Some(cache) = names.cache() else { return };
     for (name, kind, help, value) in [
-        ("netd_dns_cache_entries", "gauge", "Answers of upstreams that are kept.", cache.entries),
-        ("netd_dns_cache_bytes", "gauge", "About how much memory they take.", cache.bytes),
-        ("netd_dns_cache_hits_total", "counter", "Questions that they answered.", cache.hits),
-        ("netd_dns_cache_misses_total", "counter", "Questions that they did not.", cache.misses),
+        ("netd_dns_cache_entries", "gauge", "Cached answers of upstreams.", cache.entries),
+        ("netd_dns_cache_bytes", "gauge", "Approximate memory of the cached answers.", cache.bytes),
+        ("netd_dns_cache_hits_total", "counter", "Questions answered from the cache.", cache.hits),
+        ("netd_dns_cache_misses_total", "counter", "Questions not answered from the cache.", cache.misses),
     ] {
         Family::new(text, name, kind, help).add("", &[], value);
     }

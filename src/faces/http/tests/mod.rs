@@ -137,7 +137,7 @@ async fn bad_requests_get_one_clear_line_and_change_nothing() {
         ("DELETE", "/v1/networks/nope", "", 404, "not_found", "no network \"nope\""),
         ("GET", "/v1/networks/%ff", "", 400, "invalid", "invalid path"),
         ("GET", "/v1/containers/nope", "", 404, "not_found", "no container \"nope\""),
-        ("POST", endpoints, "{\"container\":\"web\"}", 404, "not_found", "looked at"),
+        ("POST", endpoints, "{\"container\":\"web\"}", 404, "not_found", "searched"),
         (
             "POST",
             endpoints,
