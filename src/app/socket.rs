@@ -45,7 +45,7 @@ pub(super) fn bind(path: &Path, group: &str) -> io::Result<ApiSocket> {
     let address = UnixAddr::new(path)?;
     match fs::symlink_metadata(path) {
         Ok(found) if !found.file_type().is_socket() => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "there is a file of that name that is no socket"));
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of this name exists and is not a socket"));
         }
         Ok(_) => match connect(stream()?.as_raw_fd(), &address) {
             Err(Errno::ECONNREFUSED) => fs::remove_file(path)?,

@@ -26,12 +26,12 @@ pub enum Error {
     #[error(transparent)]
     Shared(std::sync::Arc<Error>),
     /// The daemon is stopping.
-    #[error("netd is stopping: try again when it is back (`netd status --wait 10`)")]
+    #[error("netd is stopping: try again after its restart (`netd status --wait 10`)")]
     Stopped,
 }
 
 fn also(undo: &[KernelError]) -> String {
-    undo.iter().map(|error| format!("; and while undoing: {error}")).collect()
+    undo.iter().map(|error| format!("; undo failed: {error}")).collect()
 }
 
 /// Error classes that faces map to their own codes.

@@ -83,7 +83,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if let Err(error) = self.write(records) {
             self.problem(
                 Subject::Store,
-                format!("cannot store a change, which is tried again with the next one: {error}"),
+                format!("cannot store a change (netd tries again with the next one): {error}"),
             );
             self.owed.extend_from_slice(records);
         }

@@ -130,7 +130,7 @@ pub struct Config {
     pub domain: String,
     /// The port on which the name service listens at gateways if it is free; containers use port 53.
     pub dns_port: u16,
-    /// What to do if another program's firewall drops traffic that netd's networks need.
+    /// The command if another program's firewall drops traffic that netd's networks need.
     pub foreign: Policy,
 }
 
@@ -159,7 +159,7 @@ pub fn start<K: Kernel, S: Store>(
         && let Err(error) = store.commit(&stale)
     {
         // They are left out, and the next start tries again.
-        tracing::warn!("records of networks that no longer exist stay in the store: {error}");
+        tracing::warn!("cannot remove records of networks that no longer exist: {error}");
     }
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);

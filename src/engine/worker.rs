@@ -116,7 +116,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Connect { gone, .. } if (gone.0)() => {
-                tracing::info!("an endpoint was not made: its caller has disconnected");
+                tracing::info!("request cancelled: the caller disconnected");
             }
             Command::Connect { spec, foreign, reply, .. } => drop(reply.send(self.endpoint(&spec, foreign))),
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),

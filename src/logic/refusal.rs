@@ -68,7 +68,7 @@ pub enum Refusal {
         pools: String,
     },
     /// A range or address is outside all subnets.
-    #[error("{what} {value} lies in none of the subnets of network {network} ({subnets})")]
+    #[error("{what} {value} is in none of the subnets of network {network} ({subnets})")]
     Outside {
         /// "range of addresses in subnet", "IP address".
         what: &'static str,
@@ -157,10 +157,10 @@ pub enum Refusal {
         network: NetworkName,
     },
     /// Only the program that makes its interfaces can add containers to the network.
-    #[error("network {0} belongs to another CNI plugin, which makes its interfaces: containers join through it")]
+    #[error("another CNI plugin makes the interfaces of network {0}: connect containers through that plugin")]
     Adopted(NetworkName),
     /// netd makes this network's interfaces, but another program has made one.
-    #[error("network {0} is netd's own: give another name for what other CNI plugins connect (key \"network\")")]
+    #[error("netd makes the interfaces of network {0}: other CNI plugins need another network (key \"network\")")]
     NotAdopted(NetworkName),
     /// The interfaces of another program have another bridge or subnet than before.
     #[error("network {0} has another bridge or subnet than this interface: see `netd network inspect {0}`")]
@@ -174,9 +174,7 @@ pub enum Refusal {
         why: String,
     },
     /// The runtime attached it before, with a different request.
-    #[error(
-        "container {container} is attached as {ifname} already, and {what} was asked for differently: detach it first"
-    )]
+    #[error("container {container} is already attached as {ifname}; this request differs in {what}: detach it first")]
     AttachedOtherwise {
         /// The container.
         container: ContainerName,
@@ -214,7 +212,7 @@ pub enum Refusal {
         network: NetworkName,
     },
     /// No container has that name.
-    #[error("no container {name:?}: looked at {}", .searched.join(", "))]
+    #[error("no container {name:?}: searched {}", .searched.join(", "))]
     NoSuchContainer {
         /// The given name.
         name: String,
@@ -228,7 +226,7 @@ pub enum Refusal {
         what: &'static str,
         /// In lower case.
         name: String,
-        /// Whom it means.
+        /// The container that the name denotes.
         holder: ContainerName,
         /// The network.
         network: NetworkName,

@@ -110,7 +110,7 @@ impl IfName {
     /// (`sysctl_dev_name_is_allowed`, net/core/sysctl_net_core.c).
     pub fn for_new(self) -> Result<Self, Invalid> {
         if matches!(self.as_str(), "all" | "default") {
-            let why = "the kernel has the settings of all interfaces under that name: choose another";
+            let why = "the kernel reserves this name for the settings of all interfaces: choose another";
             return Err(Invalid::new("interface name", self.0, why));
         }
         Ok(self)
@@ -201,7 +201,7 @@ fn service(text: &str) -> Result<(), String> {
         return Err(format!("use 1 to {SERVICE_MAX} letters, digits and single hyphens between them, as in http"));
     }
     if !text.contains(|c: char| c.is_ascii_alphabetic()) {
-        return Err("it has no letter: a number is asked for without being named".into());
+        return Err("it has no letter: use a name such as http".into());
     }
     Ok(())
 }

@@ -251,7 +251,7 @@ fn unpublishable(ip: IpAddr) -> Option<String> {
         // RFC 1122, 3.2.1.3; RFC 1112, section 4.
         IpAddr::V4(v4) if v4.octets()[0] == 0 && !v4.is_unspecified() => "an address of \"this\" network (0.0.0.0/8)",
         IpAddr::V4(v4) if v4.octets()[0] >= 240 => "a reserved address (240.0.0.0/4)",
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address, which means another host on each link",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "a link-local address, which is ambiguous without its link",
         _ => return None,
     };
     Some(format!("{ip} is {kind}: nothing can be published there"))

@@ -32,9 +32,9 @@ pub enum Unpublishable {
 impl fmt::Display for Unpublishable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Internal => "it is internal and has no way in; publish on another network",
-            Self::NoIpv4 => "the container has no IPv4 address there; create the network with such a subnet",
-            Self::NoIpv6 => "the container has no IPv6 address there; create the network with such a subnet",
+            Self::Internal => "it is internal, so other hosts cannot reach it; publish on another network",
+            Self::NoIpv4 => "the container has no IPv4 address there; create the network with an IPv4 subnet",
+            Self::NoIpv6 => "the container has no IPv6 address there; create the network with an IPv6 subnet",
         })
     }
 }

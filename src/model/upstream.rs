@@ -83,7 +83,7 @@ impl FromStr for Upstream {
         let address = with_port.or_else(|| bare.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port)));
         let address = address.ok_or_else(|| bad("use an IP address, as in 1.1.1.1 or [2606:4700::1111]:53"))?;
         if address.ip().is_unspecified() || address.ip().is_multicast() || address.port() == 0 {
-            return Err(bad("nobody can be asked there"));
+            return Err(bad("it is not an address of a name server"));
         }
         Ok(Self { address, transport })
     }

@@ -106,11 +106,11 @@ async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
     let networks = match tokio::time::timeout(PATIENCE_NETWORKS, asked).await {
         Ok(Ok(networks)) => networks,
         Ok(Err(why)) => {
-            tracing::debug!(runtime, socket = %socket.display(), "its networks are not known: {why}");
+            tracing::debug!(runtime, socket = %socket.display(), "its networks are unknown: {why}");
             return Vec::new();
         }
         Err(_) => {
-            tracing::debug!(runtime, socket = %socket.display(), "its networks are not known: it is silent");
+            tracing::debug!(runtime, socket = %socket.display(), "its networks are unknown: it does not answer");
             return Vec::new();
         }
     };

@@ -46,7 +46,7 @@ impl Embedded {
     pub fn open(state_dir: &Path, runtime_dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
         let durable = state_dir.join("netd.redb");
         let until_boot = runtime_dir.join("endpoints.redb");
-        let look = "another netd with the same directories? missing rights? a full disk?";
+        let look = "another netd with the same directories? missing permissions? a full disk?";
         let durable = open(&durable, true).map(|db| (durable.clone(), db)).map_err(failed("open", &durable, look))?;
         let database = open_of_this_boot(&until_boot, boot_id).map_err(failed("open", &until_boot, look))?;
         Ok(Self { durable, until_boot: (until_boot, database) })
@@ -55,7 +55,7 @@ impl Embedded {
 
 impl Store for Embedded {
     fn load(&mut self) -> Result<Stored, StoreError> {
-        let look = "a file written by a later netd, or damaged: move it away to begin anew";
+        let look = "a file written by a later netd, or damaged: move it away to start with an empty store";
         let (path, database) = &self.durable;
         let networks = values(database, NETWORKS).map_err(failed("read", path, look))?;
         let sticky = values(database, STICKY).map_err(failed("read", path, look))?;

@@ -69,8 +69,7 @@ fn an_alias_loses_to_a_container_that_comes_later_and_an_event_says_so() {
     let Change::Name { endpoint, message } = &told.change else { panic!("{told:?}") };
     assert_eq!(endpoint.container.name.as_str(), "evil");
     assert!(
-        message.starts_with("late.net1 is not answered with container evil")
-            && message.contains("late on network net1"),
+        message.starts_with("late.net1 does not resolve to container evil") && message.contains("late on network net1"),
         "{message}"
     );
     world.runtime.block_on(world.engine.handle.disconnect("net1", "late")).unwrap();
@@ -113,7 +112,7 @@ fn what_a_runtime_starts_comes_up_whatever_it_is_called() {
         assert_eq!(world.resolve(&client, name), [web], "{name}");
     }
     let lost = told();
-    assert!(lost.iter().any(|line| line.starts_with("web.net1 is not answered with container web.net1")), "{lost:?}");
+    assert!(lost.iter().any(|line| line.starts_with("web.net1 does not resolve to container web.net1")), "{lost:?}");
 }
 
 /// Earlier releases accepted such names: they are loaded, and their containers go on.

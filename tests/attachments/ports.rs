@@ -106,7 +106,7 @@ fn who_asks_for_a_port_by_hand_is_refused_only_where_no_network_of_the_container
     let why = world.connect_with("back", "web", "8080:80").unwrap_err();
     assert_eq!(
         why,
-        "cannot publish 8080:80/tcp on network back: it is internal and has no way in; publish on another network"
+        "cannot publish 8080:80/tcp on network back: it is internal, so other hosts cannot reach it; publish on another network"
     );
     let front = world.connect("front", "web");
     let back = world.connect_with("back", "web", "8080:80").unwrap();

@@ -111,7 +111,7 @@ fn status_is_the_daemons_and_the_networks() {
     daemon.refuses("GET /v1/networks", 409, "exhausted");
     Call::new("STATUS", &conf).run().failed(50, "the daemon says exhausted");
     daemon.answers("GET /v1/status", 200, status(false, &[]));
-    Call::new("STATUS", &conf).run().failed(50, "not put its networks in order");
+    Call::new("STATUS", &conf).run().failed(50, "not finished the repair at its start");
     daemon.answers("GET /v1/status", 200, status(false, &["bridge nd-net1 is gone"]));
     Call::new("STATUS", &conf).run().failed(51, "bridge nd-net1 is gone");
     daemon.answers("GET /v1/networks", 204, Value::Null);

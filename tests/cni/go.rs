@@ -137,7 +137,7 @@ fn what_a_runtime_adds_is_ignored_with_a_line() {
         }
     });
     let answer = Call::new("ADD", &configuration(&daemon, "1.1.0", keys)).run();
-    let line = "netd-cni: ignored what netd does not know: args.more, args.cni.labels, runtimeConfig.infinibandGUID, \
+    let line = "netd-cni: ignored unknown keys: args.more, args.cni.labels, runtimeConfig.infinibandGUID, \
                 runtimeConfig.portMappings[0].HostInterface, runtimeConfig.bandwidth.ingress, \
                 runtimeConfig.dns.domain, runtimeConfig.ipRanges[0][0].vlan\n";
     assert_eq!((answer.code, answer.stderr.as_str()), (0, line));

@@ -122,9 +122,9 @@ fn its_errors_are_handed_on_and_it_is_told_to_forget() {
     for (lines, code, words) in [
         (r#"echo '{"code":11,"msg":"no luck","details":"at all"}'; exit 1"#, 11, "no luck at all"),
         (r#"echo '{"code":0,"msg":"no luck"}'; exit 1"#, 999, "IPAM plugin host-local: no luck"),
-        ("echo broken >&2; exit 3", 999, "host-local ended with code 3 at ADD without an error of its own broken"),
+        ("echo broken >&2; exit 3", 999, "host-local ended with code 3 during ADD without an error result broken"),
         ("echo broken; exit 3", 999, "broken"),
-        ("kill -9 $$", 999, "ended by a signal"),
+        ("kill -9 $$", 999, "terminated by a signal"),
         ("echo '{'", 6, "decode the result of IPAM plugin host-local"),
         (r#"echo '{"ips":[{"address":7}]}'"#, 6, "result.ips[0].address"),
         (r#"echo '{"ips":[]}'"#, 7, "gave no address"),
@@ -145,7 +145,8 @@ fn a_lease_is_given_back_when_the_daemon_refuses() {
     assert_eq!(lab.calls(), ["ADD", "DEL"]);
     let lab = Lab::new("host-local", &format!("[ $CNI_COMMAND = DEL ] && exit 1\necho '{LEASE}'"));
     lab.daemon.refuses("PUT", 409, "exhausted");
-    lab.run("ADD", json!({})).failed(101, "the daemon says exhausted; IPAM plugin host-local ended with code 1 at DEL");
+    lab.run("ADD", json!({}))
+        .failed(101, "the daemon says exhausted; IPAM plugin host-local ended with code 1 during DEL");
 }
 
 #[test]
@@ -168,7 +169,7 @@ fn an_attachment_of_an_add_that_was_killed_makes_way() {
     let there = json!({"network": {"name": "dbnet"}, "netns": "/run/netns/c1",
         "addresses": [{"address": "10.1.0.7/16", "gateway": "10.1.0.1"}]});
     let none = json!({"error": {"code": "not_found", "message": "no attachment"}});
-    let taken = json!({"error": {"code": "conflict", "message": "its addresses was asked for differently"}});
+    let taken = json!({"error": {"code": "conflict", "message": "this request differs in its addresses"}});
     lab.daemon.answers_once("GET /v1/att", 404, none);
     lab.daemon.answers_once("GET /v1/att", 200, crate::lab::attachment("/v1/attachments/dbnet/c1/eth0", &there));
     lab.daemon.answers_once("PUT", 409, taken);

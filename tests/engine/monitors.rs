@@ -19,7 +19,7 @@ fn a_monitor_that_stopped_is_a_problem_and_everything_is_repaired_when_it_runs_a
     world.runtime.block_on(world.handle().create_network(spec)).unwrap();
     assert_eq!(problems(&world), [""; 0]);
     world.fake.emit(&KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
-    let problem = "link monitor stopped: out of memory; what other programs change is noticed late";
+    let problem = "link monitor stopped: out of memory; netd notices changes by other programs late";
     assert_eq!(problems(&world), [problem]);
     // It stays one after a repair.
     world.fake.emit(&KernelEvent::Changed);

@@ -46,7 +46,7 @@ fn an_interface_that_cannot_be_made_again_is_a_problem() {
     lab.delete_link("ndv-web-net2");
     lab.world().faults = Faults::call_of("Attach", 0);
     lab.emit(&KernelEvent::LinkGone("ndv-web-net2".parse().unwrap()));
-    assert!(problems(&lab)[0].contains("could not be put right"), "{:?}", problems(&lab));
+    assert!(problems(&lab)[0].contains("repair failed"), "{:?}", problems(&lab));
 }
 
 /// Nobody waits for this answer, and the container stayed without word.

@@ -51,7 +51,7 @@ fn claims(lab: &Lab) {
     Dig::expect("client", "late.net1", &[&lab.address("net1", "late")[0].to_string()]);
     until("an event says that the alias lost", || {
         let text = fs::read_to_string(log).unwrap_or_default();
-        text.lines().any(|line| line.contains("late.net1 is not answered with container evil"))
+        text.lines().any(|line| line.contains("late.net1 does not resolve to container evil"))
     });
     run(&format!("kill {pid}")).ok();
 }

@@ -235,7 +235,7 @@ fn lost_and_needless(lab: &Lab) {
     assert_eq!(firewall(lab), ["adapted inet fw f"]);
     nft(&format!("flush table inet fw\n{REJECTS}"));
     works_at_last();
-    until("it is told", || lab.log().contains("netd's accept in table inet fw at hook forward was gone"));
+    until("it is told", || lab.log().contains("netd's accept rule in table inet fw at hook forward was missing"));
     let events = lab.log();
     assert!(events.contains("chain f of table inet fw (reject with handle"), "{events}");
     nft("flush chain inet fw own\n");
@@ -288,14 +288,14 @@ fn again_and_again(lab: &Lab) {
     lab.start_daemon();
     let _world = World::new(lab);
     let mut tries = 0;
-    while !status(lab)["problems"].to_string().contains("again and again") {
+    while !status(lab)["problems"].to_string().contains("keeps removing netd's accept rule") {
         assert!(tries < 20, "netd goes on for ever");
         tries += 1;
-        let before = lab.log().matches("netd's accept in table inet fw at hook forward was gone").count();
+        let before = lab.log().matches("netd's accept rule in table inet fw at hook forward was missing").count();
         nft(&format!("flush table inet fw\n{REJECTS}"));
         until("it is back, or said", || {
-            let after = lab.log().matches("netd's accept in table inet fw at hook forward was gone").count();
-            after > before || status(lab)["problems"].to_string().contains("again and again")
+            let after = lab.log().matches("netd's accept rule in table inet fw at hook forward was missing").count();
+            after > before || status(lab)["problems"].to_string().contains("keeps removing netd's accept rule")
         });
     }
     assert!(tries > 1, "it was put back at first");

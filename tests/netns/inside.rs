@@ -65,7 +65,7 @@ fn said(lab: &Lab, what: &str) -> usize {
     lab.log().lines().filter(|line| line.contains(what)).count()
 }
 
-const DROPS: &str = "firewall drops questions for names from network";
+const DROPS: &str = "firewall drops DNS queries from network";
 
 /// What is about to be seen is what netd does where it puts no accept into other programs' chains.
 fn report_only() {

@@ -230,18 +230,18 @@ fn no_bus(lab: &Lab) {
     lab.connected_to_new("net1", "web");
     Dig::expect("web", "web", &[&lab.address("net1", "web")[0].to_string()]);
     let has = |part: &str| problems(lab).iter().filter(|problem| problem.contains(part)).count() == 1;
-    until("it is said", || has("the host cannot ask for names: the system bus: "));
+    until("it is said", || has("the host cannot resolve netd's names: the system bus: "));
     let bus = start_bus();
-    until("it is said", || has("the host cannot ask for names: systemd-resolved is not on the system bus: "));
+    until("it is said", || has("the host cannot resolve netd's names: systemd-resolved is not on the system bus: "));
     let resolved = StandIn::start();
     until("resolved is told", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
     until("nothing is wrong any more", || problems(lab).is_empty());
     drop((bus, resolved));
-    until("it is said", || has("the host cannot ask for names: the system bus: "));
+    until("it is said", || has("the host cannot resolve netd's names: the system bus: "));
     let _bus = start_bus();
     let _resolved = StandIn::start();
     until("resolved is told again", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
-    let lines = lab.log().lines().filter(|line| line.contains("the host cannot ask")).count();
+    let lines = lab.log().lines().filter(|line| line.contains("the host cannot resolve netd's names")).count();
     assert!(lines <= 5, "each is said once:\n{}", lab.log());
 }
 

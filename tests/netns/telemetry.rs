@@ -164,14 +164,14 @@ fn explanations(lab: &Lab) {
     };
     says("web --from client", &["NOERROR", &web, &format!("container web on network net1 has the name: {web}")]);
     says("x.app --from client", &[&web, "container web on network net1 has an alias `*.…` above the name"]);
-    says("other --from client", &["NXDOMAIN", "exists on network net2, which client is not on"]);
-    says("other.net2 --from client", &["NXDOMAIN", "exists on network net2, which client is not on"]);
-    says("nobody --from client", &["NXDOMAIN", "names of one label are never asked upstream"]);
+    says("other --from client", &["NXDOMAIN", "exists on network net2, to which client is not connected"]);
+    says("other.net2 --from client", &["NXDOMAIN", "exists on network net2, to which client is not connected"]);
+    says("nobody --from client", &["NXDOMAIN", "names of one label are not forwarded"]);
     let foreign = "www.example.com --from client";
-    says(foreign, &[&answer(), "upstream 127.0.0.1:53 says so just now", "those of the configuration: 127.0.0.1"]);
+    says(foreign, &[&answer(), "upstream 127.0.0.1:53 answered just now", "upstreams of the configuration: 127.0.0.1"]);
     says("www.example.com --from alone", &["SERVFAIL", "not forwarded: alone is on internal networks only"]);
     says("www.example.com", &[&answer(), "the host sees the networks inner, net1, net2, in this order"]);
-    says(foreign, &[&answer(), "an upstream said so before: it is cached, for ", " s more"]);
+    says(foreign, &[&answer(), "answered from the cache, TTL ", " s"]);
     let json = lab.netd(&format!("resolve {foreign} --json")).ok().json();
     assert_eq!(
         (&json["source"], &json["reason"], &json["status"]),

@@ -229,7 +229,7 @@ fn front_back(lab: &Lab) {
         let line =
             |network: &str| ports.lines().find(|line| line.contains(&format!(" {network} "))).unwrap_or_default();
         assert!(line("front").contains("every host"), "{ports}");
-        assert!(line("back").contains("nobody over back: it is internal"), "{ports}");
+        assert!(line("back").contains("no host over back: it is internal"), "{ports}");
         let traces = Traces::of(lab, "front", "web", &[8080]);
         podman("rm -t 0 -f web").ok();
         traces.are_gone(lab);

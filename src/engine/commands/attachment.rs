@@ -127,7 +127,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             && self.kernel_difference(endpoint, &expected)?.is_some()
             && let Err(error) = self.kernel.apply(&Step::Address(Box::new(link)))
         {
-            tracing::debug!(%error, "addresses were not given back");
+            tracing::debug!(%error, "cannot restore addresses and routes");
         }
         if self.kernel_difference(endpoint, &expected)?.is_some() {
             for step in self.anew_steps(&network, endpoint) {
@@ -221,7 +221,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Removes a network that was created for an attachment that failed.
     fn forget_network(&mut self, network: &Network) {
         if let Err(error) = self.remove_network(network.name.as_str()) {
-            tracing::warn!(network = %network.name, "a network made for nothing is left behind: {error}");
+            tracing::warn!(network = %network.name, "cannot remove a failed attachment's network: {error}");
         }
     }
 
@@ -233,7 +233,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         identity: &Identity,
     ) -> Result<Arc<Endpoint>, Error> {
         let ifname = &request.key.ifname;
-        let missing = || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such one".into() };
+        let missing =
+            || Refusal::CannotAdopt { ifname: ifname.clone(), why: "the container has no such interface".into() };
         let observed = self.kernel.interface(&identity.container.netns, ifname)?.ok_or_else(missing)?;
         let known = self.state.desired.network(&request.network.name).filter(|known| !known.makes_interfaces());
         let trusted: Vec<IpAddr> = known.iter().flat_map(|known| &known.subnets).map(|known| known.gateway).collect();

@@ -94,6 +94,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             .dns_names()
             .iter()
             .find(|name| !resolves(name))
-            .map(|name| format!("DNS name {name} does not lead to {own}"))
+            .map(|name| format!("DNS name {name} does not resolve to {own}"))
     }
 }

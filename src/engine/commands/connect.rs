@@ -264,7 +264,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn tell_names(&self, endpoint: &Arc<Endpoint>) {
         for claims::Lost { name, by, to } in claims::lost(&self.state.desired, &self.config.domain, endpoint) {
             let message = format!(
-                "{name} is not answered with container {}: it is the name of container {} on network {}",
+                "{name} does not resolve to container {}: it is the name of container {} on network {}",
                 by.container.name, to.container.name, to.network
             );
             self.tell(Change::Name { endpoint: by, message });

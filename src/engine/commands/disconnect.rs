@@ -140,7 +140,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let gone = self.disconnect(removals);
         let unasked = removals.iter().find(|removal| removal.cause == Cause::Gone);
         if let (Err(error), Some(Removal { key, .. })) = (&gone, unasked) {
-            let why = format!("cannot release container {}, which is gone: {error}", key.container);
+            let why = format!("cannot release container {}, which has ended: {error}", key.container);
             self.problem(Subject::Release, why);
             self.publish();
         }
@@ -165,7 +165,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let endpoints = self.state.endpoints_of(id);
         let removals: Vec<_> = endpoints.iter().map(|endpoint| Removal::because_gone(endpoint.key())).collect();
         if let Err(error) = self.disconnect(&removals) {
-            tracing::warn!(container = %id, "releasing a container that is gone: {error}");
+            tracing::warn!(container = %id, "cannot release a container that has ended: {error}");
         }
     }
 

@@ -125,7 +125,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let changed = [(enabled.v4, "net.ipv4.ip_forward"), (enabled.v6, "net.ipv6.conf.all.forwarding")];
         for (_, sysctl) in changed.into_iter().filter(|(changed, _)| *changed) {
             tracing::info!(sysctl, network = why, "forwarding turned on");
-            self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} forwards")));
+            self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} needs forwarding")));
         }
     }
 }

@@ -86,8 +86,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.publish();
         for (name, gateway) in networks {
             self.repaired(&format!(
-                "the host's firewall drops questions for names from network {name} to {gateway}: its containers are \
-                 answered within, at 127.0.0.11 (see `nft list ruleset` and `iptables -S INPUT`)"
+                "the host's firewall drops DNS queries from network {name} to {gateway}: netd serves DNS inside its \
+                 containers, at 127.0.0.11 (see `nft list ruleset` and `iptables -S INPUT`)"
             ));
         }
     }

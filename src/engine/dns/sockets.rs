@@ -34,7 +34,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !step.is_noop()
             && let Err(error) = self.kernel.apply(&step)
         {
-            tracing::warn!(%error, "lead questions for names");
+            tracing::warn!(%error, "cannot redirect DNS queries to the name service");
             self.reconcile();
         }
     }
@@ -69,7 +69,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.problems.clear(&Subject::Gateway(address));
                     let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
                 }
-                Err(error) => self.problem(Subject::Gateway(address), format!("no name service: {error}")),
+                Err(error) => {
+                    self.problem(Subject::Gateway(address), format!("cannot serve DNS at the gateway: {error}"));
+                }
             }
         }
     }
@@ -104,7 +106,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // The container is about to be released.
             Err(KernelError::NoNetns { .. }) => {}
             Err(error) => {
-                self.problem(Subject::WithinContainer(id.clone()), format!("no name service within: {error}"));
+                self.problem(
+                    Subject::WithinContainer(id.clone()),
+                    format!("cannot serve DNS inside the container: {error}"),
+                );
             }
         }
     }

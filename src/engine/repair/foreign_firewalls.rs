@@ -89,7 +89,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         // Removals have no note that would report the failure.
         let removals = first.changes.iter().filter(|planned| planned.note.is_none());
         for why in removals.filter_map(|planned| failures.get(&planned.change.on)) {
-            self.problem(Subject::ForeignRemoval, format!("netd's accept could not be taken away: {why}"));
+            self.problem(Subject::ForeignRemoval, format!("cannot remove netd's accept rule: {why}"));
         }
     }
 
@@ -101,7 +101,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 Err(error) => {
                     self.problem(
                         Subject::ForeignTables,
-                        format!("cannot see whether other firewalls let our networks through: {error}"),
+                        format!("cannot check whether other firewalls accept the traffic of netd's networks: {error}"),
                     );
                     return None;
                 }
@@ -122,15 +122,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         let again = planned.note.as_ref().is_some_and(is_there);
         if planned.note.is_some() && cause == Cause::Others && !self.may_try(on) {
-            return Err(
-                "another program takes netd's accept away again and again; it is tried again in a minute".into()
-            );
+            return Err("another program keeps removing netd's accept rule; netd tries again in a minute".into());
         }
         self.kernel.apply(&Step::Foreign(planned.change.clone())).map_err(|error| error.to_string())?;
         match (again, cause) {
             // The rule exists and must cover one network more or less.
             (true, Cause::Networks) => {}
-            (true, Cause::Others) => self.repaired(&format!("netd's accept in {on} was gone or out of date")),
+            (true, Cause::Others) => self.repaired(&format!("netd's accept rule in {on} was missing or outdated")),
             (false, _) => {
                 tracing::warn!("{}", planned.says);
                 self.tell(Change::HostChanged(planned.says.clone()));
@@ -175,7 +173,8 @@ fn judged(plan: Plan, failures: &BTreeMap<String, String>) -> Vec<Note> {
         let failure = failures.get(&planned.change.on).cloned();
         for note in notes.iter_mut().filter(|note| **note == text) {
             note.accepted_in = None;
-            note.why_not = failure.clone().unwrap_or_else(|| "netd's accept has no effect or did not stay".to_owned());
+            note.why_not =
+                failure.clone().unwrap_or_else(|| "netd's accept rule has no effect or was removed".to_owned());
         }
     }
     notes

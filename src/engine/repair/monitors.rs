@@ -8,7 +8,7 @@ use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn monitor_stopped(&mut self, monitor: &'static str, why: &str) {
-        let problem = format!("{monitor} monitor stopped: {why}; what other programs change is noticed late");
+        let problem = format!("{monitor} monitor stopped: {why}; netd notices changes by other programs late");
         self.report(Subject::Monitor(monitor), Some(problem));
     }
 

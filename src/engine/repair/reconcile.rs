@@ -25,7 +25,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let observed = match self.kernel.observe() {
             Ok(observed) => observed,
             Err(error) => {
-                self.problem(Subject::Observation, format!("cannot see the host's network: {error}"));
+                self.problem(Subject::Observation, format!("cannot read the host's network state: {error}"));
                 return self.publish();
             }
         };
@@ -93,7 +93,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for endpoint in endpoints {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
             let drift = match &network.driver {
-                Driver::Bridge(bridge) if rebuilt.contains(&bridge.name) => Some("its bridge was made anew".to_owned()),
+                Driver::Bridge(bridge) if rebuilt.contains(&bridge.name) => Some("its bridge was recreated".to_owned()),
                 Driver::Bridge(_) => {
                     let link = observed.links.get(&endpoint.host_ifname);
                     drift::host_link(&network, &endpoint, link).map(|drift| drift.to_string())
@@ -110,12 +110,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 self.repair_limits(&network, &endpoint);
                 continue;
             }
-            if !self.reattach(&endpoint.key(), &drift.unwrap_or_else(|| "it was not finished".to_owned())) {
+            if !self.reattach(&endpoint.key(), &drift.unwrap_or_else(|| "its setup was incomplete".to_owned())) {
                 gone.push(Removal::because_gone(endpoint.key()));
             }
         }
         if let Err(error) = self.disconnect(&gone) {
-            self.problem(Subject::Release, format!("cannot release containers that are gone: {error}"));
+            self.problem(Subject::Release, format!("cannot release containers that have ended: {error}"));
         }
     }
 
@@ -177,7 +177,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
         let stale: Vec<_> = observed.held.difference(&target_link).copied().collect();
         if !stale.is_empty() {
-            self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held for nobody");
+            self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held that are not published");
         }
         let mut failures = Vec::new();
         for Attached { container, endpoints } in attached.iter().map(|attached| &**attached) {
@@ -232,10 +232,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn repair(&mut self, step: &Step, subject: Subject, what: &str) -> bool {
         match self.kernel.apply(step) {
             // A first start without networks repairs nothing: it creates the table.
-            Ok(()) if self.initial_sync && self.state.desired.counts().0 == 0 => tracing::info!("made anew: {what}"),
+            Ok(()) if self.initial_sync && self.state.desired.counts().0 == 0 => {
+                tracing::info!("created at start: {what}");
+            }
             Ok(()) => self.repaired(what),
             Err(error) => {
-                self.problem(subject, format!("{what}, and could not be put right: {error}"));
+                self.problem(subject, format!("{what}; repair failed: {error}"));
                 return false;
             }
         }

@@ -20,7 +20,7 @@ pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 use values::checked;
 
-/// Where the daemon listens when nobody says otherwise.
+/// The daemon's default socket.
 pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
 
 /// Container networking and service discovery
@@ -42,7 +42,7 @@ pub struct Cli {
     /// The daemon's socket [default: /run/netd/netd.sock]
     #[arg(long, global = true, env = "NETD_SOCKET", hide_env_values = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
-    /// What to do
+    /// The command
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -62,7 +62,7 @@ pub enum Verb {
     /// Check a configuration file, or show the effective configuration
     #[command(subcommand)]
     Config(ConfigVerb),
-    /// Verbs that talk to a running daemon, or to nobody.
+    /// Verbs that use a running daemon, or none.
     #[command(flatten)]
     Client(ClientVerb),
 }
@@ -80,13 +80,13 @@ pub struct DaemonArgs {
     /// Configuration file [default: /etc/netd/netd.toml, where it exists]
     #[arg(long, env = "NETD_CONFIG", hide_env_values = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where networks are kept, over reboots [default: /var/lib/netd]
+    /// The directory of networks, kept across reboots [default: /var/lib/netd]
     #[arg(long, env = "NETD_STATE_DIR", hide_env_values = true, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// Where endpoints are kept, until the next boot [default: /run/netd]
+    /// The directory of endpoints, valid until the next boot [default: /run/netd]
     #[arg(long, env = "NETD_RUNTIME_DIR", hide_env_values = true, value_name = "DIR")]
     pub runtime_dir: Option<PathBuf>,
-    /// What is logged: error, warn, info, debug or trace, or TARGET=LEVEL,… [default: info]
+    /// Log filter: error, warn, info, debug or trace, or TARGET=LEVEL,… [default: info]
     #[arg(long, env = "NETD_LOG", hide_env_values = true, value_name = "FILTER")]
     pub log: Option<String>,
 }
@@ -103,16 +103,16 @@ pub enum ConfigVerb {
     /// Show the effective configuration as TOML
     #[command(after_help = "Examples:\n  netd config show\n  netd config show --config ./netd.toml --json")]
     Show {
-        /// The flags and environment of the daemon count
+        /// The flags of the daemon
         #[command(flatten)]
         daemon: DaemonArgs,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
 }
 
-/// How a reading verb prints.
+/// The output format of verbs that read.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Format {
     /// Print JSON instead of a table
@@ -120,26 +120,26 @@ pub struct Format {
     pub json: bool,
 }
 
-/// Whether a changing verb changes anything.
+/// Option of verbs that change something.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct DryRun {
-    /// Print what it would change, and change nothing
+    /// Print the changes without making them
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// The verbs that talk to a running daemon, or to nobody.
+/// The verbs that use a running daemon, or none.
 #[derive(Debug, Subcommand)]
 pub enum ClientVerb {
-    /// Tell whether the daemon is ready, and what is wrong
+    /// Show whether the daemon is ready, and its problems
     #[command(
         after_help = "Exit status: 0 when it is ready, 1 when not.\n\nExamples:\n  netd status\n  netd status --wait 10"
     )]
     Status {
-        /// Wait until it is ready, at most so long
+        /// Wait until the daemon is ready, at most this many seconds
         #[arg(long, value_name = "SECONDS", value_parser = values::seconds)]
         wait: Option<u32>,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -157,7 +157,7 @@ pub enum ClientVerb {
         /// Name, id or beginning of the id of the container
         #[arg(value_parser = v1::container_reference)]
         container: String,
-        /// Whether to change anything
+        /// Dry run
         #[command(flatten)]
         dry_run: DryRun,
     },
@@ -166,17 +166,17 @@ pub enum ClientVerb {
     /// List containers: networks, addresses, published ports
     #[command(after_help = "Examples:\n  netd ps\n  netd ps --json")]
     Ps {
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
-    /// List the published ports of a container, and who can reach each
+    /// List the published ports of a container, and the hosts that can reach them
     #[command(after_help = "Examples:\n  netd port web")]
     Port {
         /// Name, id or beginning of the id
         #[arg(value_parser = v1::container_reference)]
         container: String,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -186,7 +186,7 @@ pub enum ClientVerb {
         /// Names, ids or beginnings of ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::container_reference)]
         names: Vec<String>,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -205,34 +205,34 @@ Examples:
         /// A, AAAA, PTR, … [default: A; PTR for an IP address]
         #[arg(value_name = "TYPE")]
         kind: Option<String>,
-        /// The container that asks; without it, the host
+        /// The container that asks [default: the host]
         #[arg(long, value_name = "CONTAINER", value_parser = v1::container_reference)]
         from: Option<String>,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
-    /// See what the name service does
+    /// Show the work of the name service
     #[command(subcommand)]
     Dns(DnsVerb),
-    /// Print a line per change, from now on
+    /// Print one line per change as it happens
     #[command(after_help = "Examples:\n  netd events\n  netd events --json | jq .message")]
     Events {
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
     /// Print the whole state, sorted
     #[command(after_help = "Examples:\n  netd dump\n  netd dump --json > state.json")]
     Dump {
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
     /// Print the versions of this program and of the daemon
     #[command(after_help = "Examples:\n  netd version")]
     Version {
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -245,7 +245,7 @@ Examples:
     /// Write the man pages
     #[command(after_help = "Examples:\n  netd man /usr/local/share/man/man1")]
     Man {
-        /// Where to; made when it is not there
+        /// The directory; created if it does not exist
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
@@ -259,7 +259,7 @@ pub enum NetworkVerb {
     /// List networks
     #[command(alias = "list", after_help = "Examples:\n  netd network ls")]
     Ls {
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -269,7 +269,7 @@ pub enum NetworkVerb {
         /// Names or ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
         names: Vec<String>,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -279,17 +279,17 @@ pub enum NetworkVerb {
         /// Names or ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
         names: Vec<String>,
-        /// Whether to change anything
+        /// Dry run
         #[command(flatten)]
         dry_run: DryRun,
     },
     /// Remove every network without containers
     #[command(after_help = "Examples:\n  netd network prune\n  netd network prune --dry-run")]
     Prune {
-        /// Whether to change anything
+        /// Dry run
         #[command(flatten)]
         dry_run: DryRun,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
@@ -320,7 +320,7 @@ pub struct CreateArgs {
     /// The network's name
     #[arg(value_parser = checked::<NetworkName>)]
     pub name: String,
-    /// What carries it
+    /// The driver
     #[arg(long, short, default_value = "bridge", value_parser = values::driver)]
     pub driver: String,
     /// A subnet; repeat for more [default: one from the pools]
@@ -329,45 +329,45 @@ pub struct CreateArgs {
     /// The gateway of one of the subnets [default: its first address]
     #[arg(long, value_name = "IP", value_parser = v1::gateway)]
     pub gateway: Vec<IpAddr>,
-    /// Where in a subnet automatic addresses come from
+    /// The range of automatic addresses within a subnet
     #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
     pub ip_range: Vec<String>,
-    /// IPv6 as well; without an IPv6 subnet a random one
+    /// Enable IPv6; without an IPv6 subnet, a random one is used
     #[arg(long)]
     pub ipv6: bool,
-    /// No way out and no way in
+    /// No access to or from other networks and hosts
     #[arg(long)]
     pub internal: bool,
-    /// Its containers do not reach each other
+    /// Isolate its containers from each other
     #[arg(long)]
     pub no_icc: bool,
-    /// Leaving traffic keeps the container's address
+    /// Do not masquerade: outgoing traffic keeps the container's address
     #[arg(long)]
     pub no_masquerade: bool,
     /// Bytes, 68 (with IPv6 1280) to 65535 [default: the uplink's]
     #[arg(long, value_name = "N", value_parser = values::mtu)]
     pub mtu: Option<u32>,
-    /// Who is asked for names that are not ours: `IP[:PORT]`, `tls://IP[:PORT][#NAME]` or
-    /// `https://IP[:PORT][/PATH][#NAME]`; repeat for more [default: those of the daemon]
+    /// An upstream for external names: `IP[:PORT]`, `tls://IP[:PORT][#NAME]` or `https://IP[:PORT][/PATH][#NAME]`;
+    /// repeat for more [default: those of the daemon]
     #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
     pub dns: Vec<String>,
-    /// What of the host its containers reach, besides the name service: none, published ports, or all [default: none
-    /// with --internal, else all]
+    /// What its containers may reach on the host, besides the name service: none, published ports, or all [default:
+    /// none with --internal, else all]
     #[arg(long, value_name = "none|ports|all", value_parser = checked::<HostAccess>)]
     pub host_access: Option<String>,
-    /// A container that comes again under the same name gets the same address, as long as it is free
+    /// Keep each container's address for its name: it gets the same address again if that is free
     #[arg(long)]
     pub sticky: bool,
-    /// A note of your own; repeat for more
+    /// A label; repeat for more
     #[arg(long, value_name = "K=V", value_parser = values::label)]
     pub label: Vec<(String, String)>,
     /// An option of the network or its driver; repeat for more
     #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = values::option)]
     pub option: Vec<(String, String)>,
-    /// Whether to change anything
+    /// Dry run
     #[command(flatten)]
     pub dry_run: DryRun,
-    /// How to print
+    /// Output format
     #[command(flatten)]
     pub format: Format,
 }

@@ -108,7 +108,7 @@ impl Published {
         let skipped = endpoint.skipped_ports.into_iter().map({
             let network = network.clone();
             move |skipped| {
-                let reachable_by = format!("nobody over {network}: {}", skipped.why);
+                let reachable_by = format!("no host over {network}: {}", skipped.why);
                 Self { network: network.clone(), port: skipped.port, reachable_by }
             }
         });
@@ -126,7 +126,7 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
         .get(&format!("/v1/containers/{}", segment(container)))
         .map_err(|error| Failure::of(format!("list the ports of {container}"), error))?;
     let status: Status =
-        session.client.get("/v1/status").map_err(|error| Failure::of("ask for the daemon's status", error))?;
+        session.client.get("/v1/status").map_err(|error| Failure::of("get the daemon's status", error))?;
     let dropping = dropping(&status, &container);
     let gateways = || container.endpoints.iter().flat_map(|endpoint| &endpoint.gateways);
     let ways_in = [gateways().any(IpAddr::is_ipv4), gateways().any(IpAddr::is_ipv6)];
@@ -152,7 +152,7 @@ fn dropping<'a>(status: &'a Status, container: &Container) -> Vec<&'a ForeignCha
 /// Says who can reach a port that is published on this host address.
 fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&ForeignChain]) -> String {
     if !host_ip.map_or(v4 || v6, |ip| if ip.is_ipv6() { v6 } else { v4 }) {
-        return "nobody, until it is on a network with a way in".into();
+        return "no host: the container is on no network that other hosts can reach".into();
     }
     let concerns = |chain: &&&ForeignChain| match (chain.family.as_str(), host_ip) {
         ("ip", host_ip) => v4 && host_ip.is_none_or(|ip| ip.is_ipv4()),
@@ -166,7 +166,9 @@ fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&Forei
             _ => "",
         };
         let ForeignChain { family, table, chain, reason, .. } = chain;
-        format!("{over}this host only: chain {chain} of table {family} {table} ({reason}) drops what others send")
+        format!(
+            "{over}this host only: chain {chain} of table {family} {table} ({reason}) drops the traffic of other hosts"
+        )
     };
     let mut dropped: Vec<String> = dropping.iter().filter(concerns).map(|chain| one(chain)).collect();
     if !dropped.is_empty() && !host_ip.is_some_and(|ip| ip.is_loopback()) {

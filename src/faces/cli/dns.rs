@@ -70,7 +70,7 @@ fn switch_off(session: &mut Session<'_>, container: &str) -> Result<(), Failure>
 }
 
 fn list(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
-    let attempt = "list who is logged";
+    let attempt = "list the logged containers";
     let logs: Vec<LoggedContainer> = session.client.get("/v1/dns/log").map_err(|error| Failure::of(attempt, error))?;
     if format.json {
         return json(session.out, &logs);

@@ -15,7 +15,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 const AT_ONCE: Duration = Duration::from_secs(2);
 
 pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Format) -> Result<(), Failure> {
-    let attempt = "ask for the daemon's status";
+    let attempt = "get the daemon's status";
     let deadline = Deadline::after(Duration::from_secs(wait.unwrap_or(0).into()));
     let status = loop {
         // The rest of the wait, but at least [`AT_ONCE`]: a daemon that hangs must not prolong the wait much.
@@ -33,7 +33,7 @@ pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Forma
     if status.ready {
         return Ok(());
     }
-    let how = if wait.is_some() { "still not ready" } else { "not ready yet, `netd status --wait 10` waits for it" };
+    let how = if wait.is_some() { "still not ready" } else { "not ready yet, use `netd status --wait 10` to wait" };
     let socket = session.client.socket().display();
     Err(Failure::of(attempt, format!("the daemon at {socket} is {how}: see its log")))
 }

@@ -42,7 +42,7 @@ impl Ipam<'_> {
         let kind = self.kind;
         let folders = Environment(&self.invocation.environment)
             .raw("CNI_PATH")
-            .ok_or_else(|| missing(&["CNI_PATH"]).details(format!("the IPAM plugin {kind:?} is looked for there")))?;
+            .ok_or_else(|| missing(&["CNI_PATH"]).details(format!("netd searches it for the IPAM plugin {kind:?}")))?;
         let program = self.programs.find(kind, folders).ok_or_else(|| {
             let folders = folders.to_string_lossy();
             Failure::new(INVALID_CONFIGURATION, format!("no IPAM plugin {kind:?} in CNI_PATH {folders:?}"))
@@ -73,9 +73,10 @@ impl Ipam<'_> {
             let failure = Failure::new(code.unwrap_or(INTERNAL), format!("IPAM plugin {kind}: {}", text("msg")));
             return failure.details(text("details"));
         }
-        let how = code.map_or_else(|| "was ended by a signal".to_owned(), |code| format!("ended with code {code}"));
+        let how =
+            code.map_or_else(|| "was terminated by a signal".to_owned(), |code| format!("ended with code {code}"));
         let failure =
-            Failure::new(INTERNAL, format!("IPAM plugin {kind} {how} at {command} without an error of its own"));
+            Failure::new(INTERNAL, format!("IPAM plugin {kind} {how} during {command} without an error result"));
         let output = [stdout, stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
         failure.details(output.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; "))
     }

@@ -44,7 +44,7 @@ impl Applied {
             self.0.insert(index, link);
             match manager.set(index, &settings).await {
                 Ok(()) => {
-                    tracing::info!(link = %name, domains = settings.domains.join(" "), "the host asks us for our names");
+                    tracing::info!(link = %name, domains = settings.domains.join(" "), "systemd-resolved forwards netd's names to netd");
                     self.0.insert(index, Link { name, settings: Some(settings) });
                 }
                 // resolved does not reply, and would not for the other links.

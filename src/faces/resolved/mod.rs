@@ -57,11 +57,11 @@ enum Trouble {
     Bus(#[from] zbus::Error),
     #[error("systemd-resolved is not on the system bus: see `systemctl status systemd-resolved`")]
     Absent,
-    #[error("systemd-resolved (process {0}) works in another network namespace than netd: see `lsns -t net`")]
+    #[error("systemd-resolved (process {0}) runs in another network namespace than netd: see `lsns -t net`")]
     Elsewhere(u32),
-    #[error("cannot see the network namespace of systemd-resolved (process {0}): {1}: see `lsns -t net`")]
+    #[error("cannot determine the network namespace of systemd-resolved (process {0}): {1}: see `lsns -t net`")]
     Hidden(u32, #[source] io::Error),
-    #[error("systemd-resolved does not take the settings of {link}: {source}: see `resolvectl status {link}`")]
+    #[error("systemd-resolved rejects the settings of {link}: {source}: see `resolvectl status {link}`")]
     Refused { link: IfName, source: zbus::Error },
 }
 
@@ -92,7 +92,7 @@ struct Status {
 
 impl Status {
     async fn say(&mut self, trouble: Option<&Trouble>) {
-        let sentence = trouble.map(|trouble| format!("the host cannot ask for names: {trouble}"));
+        let sentence = trouble.map(|trouble| format!("the host cannot resolve netd's names: {trouble}"));
         if self.said != sentence {
             self.said.clone_from(&sentence);
             self.handle.report(Subject::HostResolver, sentence).await;
@@ -209,7 +209,7 @@ impl<'a> Session<'a> {
     async fn take_back(&mut self) {
         let Some(manager) = &self.manager else { return };
         match timeout(FAREWELL, self.applied.tell(manager, BTreeMap::new())).await {
-            Ok(Ok(())) => tracing::info!("the host no longer asks us for our names"),
+            Ok(Ok(())) => tracing::info!("systemd-resolved no longer forwards names to netd"),
             Ok(Err(trouble)) => tracing::warn!("{trouble}"),
             Err(_) => tracing::warn!("systemd-resolved did not answer within {} s", FAREWELL.as_secs()),
         }

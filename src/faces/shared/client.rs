@@ -58,7 +58,9 @@ pub enum ClientError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::PermissionDenied => "be root or in the group of the socket (socket_group in netd.toml)",
+        io::ErrorKind::PermissionDenied => {
+            "run it as root or as a member of the socket's group (socket_group in netd.toml)"
+        }
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             "is it running? Look at `systemctl status netd`, or give its socket with --socket"
         }
@@ -178,7 +180,7 @@ impl Client {
 
     fn broken(&self, source: io::Error) -> ClientError {
         let source = match source.kind() {
-            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it was silent for too long"),
+            io::ErrorKind::WouldBlock => io::Error::new(io::ErrorKind::TimedOut, "it did not answer in time"),
             _ => source,
         };
         ClientError::Broken { socket: self.socket.clone(), source }

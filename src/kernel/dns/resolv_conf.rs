@@ -87,7 +87,7 @@ impl Files {
             Ok(folder) => folder,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) if is_no_folder(&error) => {
-                self.tell(netns, &format!("{} is a link or no folder", self.root.join(netns).display()));
+                self.tell(netns, &format!("{} is a link or not a directory", self.root.join(netns).display()));
                 return Ok(());
             }
             Err(error) => return Err(failed("open", self.root.join(netns).display(), LOOK)(error)),
@@ -197,7 +197,7 @@ impl Files {
     /// Logs once why the file of a namespace is not written.
     fn tell(&mut self, netns: &str, why: &str) {
         if self.warned.insert(netns.to_owned()) {
-            tracing::warn!(%netns, "netd leaves the namespace's resolv.conf as it is: {why}");
+            tracing::warn!(%netns, "netd does not change the namespace's resolv.conf: {why}");
         }
     }
 }

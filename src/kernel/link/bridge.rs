@@ -32,7 +32,7 @@ pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Resul
         && created
         && let Err(error) = link::delete(netlink, &[&bridge.name])
     {
-        tracing::warn!(%error, "a bridge that could not be set up is left behind");
+        tracing::warn!(%error, "cannot remove a bridge whose setup failed");
     }
     done
 }

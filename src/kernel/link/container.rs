@@ -112,7 +112,7 @@ impl ContainerLink {
         let requests: Vec<Request> = undo.iter().rev().cloned().collect();
         let taken = self.send(&requests).and_then(|_| if no_ipv6 { self.silence_ipv6() } else { Ok(()) });
         if let Err(error) = taken {
-            tracing::warn!(%error, "addresses of an interface that could not be set up are left behind");
+            tracing::warn!(%error, "cannot remove the addresses of an interface whose setup failed");
         }
     }
 

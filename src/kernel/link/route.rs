@@ -150,5 +150,5 @@ pub fn settle_address(netlink: &mut Netlink, index: u32, address: IpAddr) {
             break;
         }
     }
-    tracing::debug!(%address, "the address settles later");
+    tracing::debug!(%address, "the address is not usable yet");
 }

@@ -40,7 +40,7 @@ pub fn attach(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Resul
     if done.is_err()
         && let Err(error) = link::delete(host, &[&link.host_ifname])
     {
-        tracing::warn!(%error, "an interface that could not be set up is left behind");
+        tracing::warn!(%error, "cannot remove an interface whose setup failed");
     }
     done
 }
@@ -140,7 +140,7 @@ fn finish(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
 /// If the kernel cannot settle the carrier at once, it does so a moment later.
 fn settle(socket: &Netlink, ifname: &IfName) {
     if let Err(error) = sys::settle_carrier(socket, ifname.as_str()) {
-        tracing::debug!(%ifname, %error, "the carrier settles later");
+        tracing::debug!(%ifname, %error, "the interface has no carrier yet");
     }
 }
 

@@ -149,7 +149,7 @@ impl Netlink {
 /// Enlarges the receive buffer; without the capability in the initial user namespace it keeps its size.
 pub(in crate::kernel) fn ask_for_buffer(socket: &Socket, bytes: usize) {
     if let Err(error) = setsockopt(socket, sockopt::RcvBufForce, &bytes) {
-        tracing::debug!(%error, bytes, "the receive buffer keeps its size");
+        tracing::debug!(%error, bytes, "cannot enlarge the receive buffer");
     }
 }
 

@@ -51,11 +51,11 @@ fn open(path: &Path) -> Result<File, KernelError> {
     let file = options.map_err(|error| failed_at(path, error))?;
     let kind = fstatfs(&file).map_err(|error| failed_at(path, error.into()))?;
     if kind.filesystem_type().0 as i64 != NSFS_MAGIC {
-        return Err(none(path, "the file there is no namespace (any more)"));
+        return Err(none(path, "the file is not a namespace (any more)"));
     }
     match sys::namespace_type(&file) {
         Ok(libc::CLONE_NEWNET) => Ok(file),
-        Ok(_) => Err(none(path, "it is a namespace of another kind")),
+        Ok(_) => Err(none(path, "it is a namespace of another type")),
         Err(error) => Err(failed_at(path, error)),
     }
 }
@@ -186,8 +186,8 @@ mod tests {
     #[test]
     fn what_is_no_network_namespace_is_refused() {
         for (path, why) in [
-            ("/proc/self/ns/mnt", "another kind"),
-            ("/dev/null", "no namespace"),
+            ("/proc/self/ns/mnt", "another type"),
+            ("/dev/null", "not a namespace"),
             ("/no/such/file", "No such file"),
             ("/proc/self/ns/net", "the host's own"),
         ] {

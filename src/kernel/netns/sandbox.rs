@@ -32,7 +32,7 @@ pub use child::{ChildFailure, child};
 pub const VERB: &str = "__sandbox";
 /// The child's message once its namespaces exist; anything else is its error.
 const READY: &str = "ready";
-const LOOK: &str = "`netd run` needs root, to make namespaces";
+const LOOK: &str = "`netd run` needs root, to create namespaces";
 /// The signals that are forwarded to the command.
 const FORWARDED: [Signal; 6] =
     [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2, Signal::SIGQUIT, Signal::SIGINT];
@@ -171,7 +171,7 @@ impl Drop for Sandbox {
 
 fn restore(mask: &SigSet) {
     if let Err(error) = mask.thread_set_mask() {
-        tracing::warn!(%error, "signals stay held back");
+        tracing::warn!(%error, "cannot unblock signals");
     }
 }
 

@@ -40,7 +40,7 @@ impl Needs {
         }
         match self {
             Self::Tbf => "the kernel lacks the token bucket: `modprobe sch_tbf`, or limits cannot be kept here",
-            Self::Ingress => "the kernel lacks filters for what arrives: `modprobe sch_ingress`",
+            Self::Ingress => "the kernel lacks filters for incoming traffic: `modprobe sch_ingress`",
             Self::U32 => "the kernel lacks the filter that redirects: `modprobe cls_u32` and `modprobe act_mirred`",
             Self::Ifb => "the kernel lacks intermediate devices: `modprobe ifb numifbs=0`",
         }
@@ -123,7 +123,7 @@ pub fn limit(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Resul
     if done.is_err()
         && let Err(error) = take_back(netlink, shaping, &before)
     {
-        tracing::warn!(%error, interface = %shaping.host_ifname, "limits that could not be set up are left behind");
+        tracing::warn!(%error, interface = %shaping.host_ifname, "cannot remove limits whose setup failed");
     }
     done
 }
@@ -220,7 +220,7 @@ fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &ObservedLimits, i
     let on = &shaping.host_ifname;
     if before.ingress.is_none() {
         let added = netlink.one(Request::create(wire::add_ingress(before.host)));
-        added.map_err(Needs::Ingress.refused("prepare to redirect what arrives on", on))?;
+        added.map_err(Needs::Ingress.refused("prepare to redirect incoming traffic of", on))?;
     }
     // A filter cannot be changed in place; one that already matches is kept.
     if let [only] = before.redirects.as_slice()
@@ -231,9 +231,9 @@ fn redirect(netlink: &mut Netlink, shaping: &Shaping, before: &ObservedLimits, i
     let others = before.redirects.iter().map(|other| Request::plain(other.delete(before.host)));
     let mut requests: Vec<Request> = others.collect();
     requests.push(Request::create(wire::add_redirect(before.host, ifb)));
-    let mut outcomes = netlink.send(&requests).map_err(failed("redirect what arrives on", on, LOOK))?;
+    let mut outcomes = netlink.send(&requests).map_err(failed("redirect incoming traffic of", on, LOOK))?;
     let added = outcomes.pop().unwrap_or_else(|| Ok(Vec::new()));
-    added.map_err(Needs::U32.refused("redirect what arrives on", on)).map(drop)
+    added.map_err(Needs::U32.refused("redirect incoming traffic of", on)).map(drop)
 }
 
 /// Whether it redirects to netd's intermediate device, or to one that no longer exists.

@@ -162,8 +162,8 @@ fn what_somebody_changed_is_told_and_put_right() {
             ),
             ("tc qdisc replace dev ndv-2 root handle 1: htb", "ndv-2 is not limited: it has htb"),
             ("tc qdisc delete dev ndi-2 root", "ndi-2 is not limited"),
-            ("tc filter delete dev ndv-2 ingress", "what arrives on ndv-2 is not led"),
-            ("tc qdisc delete dev ndv-2 ingress", "what arrives on ndv-2 is not led"),
+            ("tc filter delete dev ndv-2 ingress", "incoming traffic of ndv-2 is not redirected"),
+            ("tc qdisc delete dev ndv-2 ingress", "incoming traffic of ndv-2 is not redirected"),
             ("ip link set ndi-2 down", "ndi-2 of ndv-2 is down"),
             ("ip link set ndi-2 mtu 1300", "ndi-2 has an MTU of 1300 instead of 1400"),
             ("ip link delete ndi-2", "the intermediate device ndi-2 of ndv-2 is gone"),
@@ -202,7 +202,7 @@ fn what_cannot_be_limited_stays_as_it_was() {
         tc("qdisc add dev ndv-2 ingress");
         tc("filter add dev ndv-2 ingress pref 1 protocol ip u32 match u32 0 0");
         let error = lab.limit(&target).unwrap_err().to_string();
-        assert!(error.starts_with("redirect what arrives on ndv-2: Invalid argument"), "{error}");
+        assert!(error.starts_with("redirect incoming traffic of ndv-2: Invalid argument"), "{error}");
         assert_eq!(root("ndv-2").0, "noqueue");
         assert_eq!(links(), ["lo", "ndv-2"]);
         assert!(has_ingress(), "it carries somebody else's filter");

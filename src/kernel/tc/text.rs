@@ -24,7 +24,7 @@ fn egress(found: &ObservedLimits, shaping: &Shaping, target: Option<Bucket>) -> 
         (Some((link, root)), Some(_)) => (link, root.as_ref()),
     };
     if !link.ours() || link.kind != "ifb" {
-        return Some(format!("{ifb} is no intermediate device of netd"));
+        return Some(format!("{ifb} is not an intermediate device of netd"));
     }
     if !link.up {
         return Some(format!("the intermediate device {ifb} of {host} is down"));
@@ -33,7 +33,7 @@ fn egress(found: &ObservedLimits, shaping: &Shaping, target: Option<Bucket>) -> 
         return Some(format!("the intermediate device {ifb} has an MTU of {} instead of {}", link.mtu, shaping.mtu));
     }
     if !found.redirected() {
-        return Some(format!("what arrives on {host} is not led to the intermediate device {ifb}"));
+        return Some(format!("incoming traffic of {host} is not redirected to the intermediate device {ifb}"));
     }
     bucket(ifb, root, target)
 }

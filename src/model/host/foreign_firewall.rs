@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::address::{Families, Family, Subnet};
 use crate::model::names::{IfName, NetworkName};
 
-/// What to do if another program's chain drops traffic or questions of netd's bridges.
+/// The command if another program's chain drops traffic or questions of netd's bridges.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Policy {

@@ -8,7 +8,7 @@ use crate::api::v1;
 /// `netd dns`.
 #[derive(Debug, Subcommand)]
 pub enum DnsVerb {
-    /// Log the queries of containers: switch it, list who is logged, show what was logged
+    /// Log the queries of containers: switch logging on or off, list logged containers, show entries
     #[command(
         subcommand,
         after_help = "\
@@ -33,7 +33,7 @@ pub enum LogVerb {
         #[arg(value_parser = v1::container_reference)]
         container: String,
     },
-    /// Stop logging a container's queries, and forget what was logged
+    /// Stop logging a container's queries, and delete its entries
     #[command(after_help = "Examples:\n  netd dns log off web")]
     Off {
         /// Name, id or beginning of the id
@@ -43,11 +43,11 @@ pub enum LogVerb {
     /// List the containers whose queries are logged
     #[command(alias = "list", after_help = "Examples:\n  netd dns log ls")]
     Ls {
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },
-    /// Show the last queries of a container, and how they were answered
+    /// Show the last queries of a container and their replies
     #[command(after_help = "\
 Examples:
   netd dns log show web
@@ -57,10 +57,10 @@ Examples:
         /// Name, id or beginning of the id
         #[arg(value_parser = v1::container_reference)]
         container: String,
-        /// Go on with every further query until the log is switched off
+        /// Print further queries as they come, until logging is switched off
         #[arg(long, short)]
         follow: bool,
-        /// How to print
+        /// Output format
         #[command(flatten)]
         format: Format,
     },

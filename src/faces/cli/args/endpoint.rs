@@ -48,42 +48,43 @@ pub struct ConnectArgs {
     /// A fixed MAC address
     #[arg(long, value_parser = checked::<Mac>)]
     pub mac: Option<String>,
-    /// The interface in the container [default: the first free of eth0, eth1, …; of nd0, nd1, … in another engine's]
+    /// The interface in the container [default: the first free of eth0, eth1, …; of nd0, nd1, … in a container of
+    /// another engine]
     #[arg(long, value_name = "NAME", value_parser = checked::<IfName>)]
     pub ifname: Option<String>,
-    /// The network namespace, by a file that leads to it
+    /// The path of its network namespace
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub netns: Option<PathBuf>,
-    /// The network namespace, by a process in it
+    /// The id of a process in its network namespace
     #[arg(long, value_parser = process)]
     pub pid: Option<u32>,
-    /// Whether to change anything
+    /// Dry run
     #[command(flatten)]
     pub dry_run: DryRun,
-    /// How to print
+    /// Output format
     #[command(flatten)]
     pub format: Format,
 }
 
-/// What `netd connect` and `netd run` have in common.
+/// The options that `netd connect` and `netd run` share.
 #[derive(Debug, Args)]
 pub struct EndpointArgs {
     /// Publish a port; repeat for more
     #[arg(short = 'p', long = "publish", value_name = "SPEC")]
     pub ports: Vec<PortSpec>,
-    /// A further DNS name on this network, or `*.NAME` for all below that one; repeat for more
+    /// A further DNS name on this network, or `*.NAME` for all names below NAME; repeat for more
     #[arg(long = "alias", value_name = "NAME", value_parser = checked::<Alias>)]
     pub aliases: Vec<String>,
     /// A fixed IPv4 address
     #[arg(long, value_name = "IP", value_parser = v1::ipv4)]
     pub ip: Option<Ipv4Addr>,
-    /// A port that it serves besides, told in DNS (SRV), as in 8080/tcp=http; repeat for more
+    /// A port that it serves without publishing it, announced in DNS (SRV), as in 8080/tcp=http; repeat for more
     #[arg(long, value_name = "PORT", value_parser = checked::<Exposure>)]
     pub expose: Vec<String>,
-    /// A note of your own, told in DNS (TXT); repeat for more
+    /// A label, announced in DNS (TXT); repeat for more
     #[arg(long, value_name = "K=V", value_parser = label)]
     pub label: Vec<(String, String)>,
-    /// Who is asked for names that are not ours, before the network's; as in `netd network create`; repeat for more
+    /// An upstream for external names, asked before those of the network; as in `netd network create`; repeat for more
     #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
     pub dns: Vec<String>,
 }

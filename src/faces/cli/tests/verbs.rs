@@ -218,7 +218,7 @@ fn refusals_are_one_line_and_code_1_and_nothing_is_changed() {
         ("network rm nope", 1, "netd: remove network nope: no network \"nope\""),
         ("network inspect nope", 1, "netd: inspect nope: no network \"nope\""),
         ("connect nope web --pid 1", 1, "netd: connect web to network nope: no network \"nope\""),
-        ("connect net1 nobody", 1, "looked at"),
+        ("connect net1 nobody", 1, "searched"),
         ("disconnect net1 web", 1, "netd: disconnect web from network net1: container \"web\" is not connected"),
         ("port web", 1, "netd: list the ports of web: no container \"web\": see `netd ps`"),
         ("inspect web", 1, "netd: inspect web: no container or network"),

@@ -32,15 +32,14 @@ pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Attach
     let (ours, runtimes) = (conf.dns()?, conf.runtime_dns()?);
     let ignored = request::ignored(conf)?;
     if !ignored.is_empty() {
-        call.note(&format!("ignored what netd does not know: {}", ignored.join(", ")));
+        call.note(&format!("ignored unknown keys: {}", ignored.join(", ")));
     }
     let client = Client::new(conf.socket()?);
     let path = attachment_path(conf.name.as_str(), target);
     let put = |attach: &Attach| client.put::<Attachment>(&path, attach).map_err(|error| Failure::daemon(&error));
     match (Previous::of(&conf.fields)?, conf.ipam()?) {
         (Some(_), Some(_)) => {
-            let why =
-                "\"ipam\" and \"prevResult\" are both given: behind another plugin, that plugin's addresses count";
+            let why = "\"ipam\" and \"prevResult\" are both given: after another plugin, netd uses its addresses";
             Err(Failure::new(INVALID_CONFIGURATION, why))
         }
         (None, None) => {

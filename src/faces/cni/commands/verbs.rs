@@ -111,7 +111,7 @@ fn daemon_status(client: &Client) -> Result<(), Failure> {
         return Ok(());
     }
     let code = if status.problems.is_empty() { NOT_AVAILABLE } else { LIMITED };
-    let failure = Failure::new(code, "netd has not put its networks in order since its start");
+    let failure = Failure::new(code, "netd has not finished the repair at its start");
     Err(failure.details(status.problems.join("; ")))
 }
 

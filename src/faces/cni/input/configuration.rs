@@ -67,7 +67,7 @@ pub(crate) fn document(stdin: &[u8]) -> Result<Map<String, Value>, Failure> {
     }
     match serde_json::from_slice(stdin) {
         Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(wrong("it is no JSON object".into())),
+        Ok(_) => Err(wrong("it is not a JSON object".into())),
         Err(error) => Err(wrong(error.to_string())),
     }
 }
@@ -88,7 +88,7 @@ impl<'a> Configuration<'a> {
             None => "0.1.0",
             Some(Value::String(text)) if text.is_empty() => "0.1.0",
             Some(Value::String(text)) => text,
-            Some(other) => return Err(Failure::new(DECODE, format!("decode \"cniVersion\": {other} is no string"))),
+            Some(other) => return Err(Failure::new(DECODE, format!("decode \"cniVersion\": {other} is not a string"))),
         };
         let version = Version::parse(version).ok_or_else(|| {
             let details = format!("config is {version:?}, plugin supports {:?}", Version::supported());

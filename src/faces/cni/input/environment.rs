@@ -128,7 +128,7 @@ impl<'a> Environment<'a> {
             Some(other) => return Err(wrong(format!("IgnoreUnknown is {other:?}, not 1, true, 0 or false"))),
         };
         if let Some((key, _)) = pairs.iter().find(|(key, _)| !ignore && !ARGUMENTS.contains(key)) {
-            return Err(wrong(format!("{key:?} is not known; IgnoreUnknown=1 passes over it")));
+            return Err(wrong(format!("{key:?} is not known; IgnoreUnknown=1 ignores it")));
         }
         let listed = |key: &str| given(key).into_iter().flat_map(|list| list.split(',').map(str::trim));
         let gateway = |text: &str| text.parse().map_err(|_| wrong(format!("GATEWAY {text:?} is not an IP address")));

@@ -153,7 +153,7 @@ impl<'a> Fields<'a> {
             Some((key, value)) => {
                 let key = self.at(key);
                 let failure = Failure::new(UNSUPPORTED_FIELD, format!("unsupported field {key:?}: {value}"));
-                Err(failure.details(format!("known here: {}", known.join(", "))))
+                Err(failure.details(format!("known keys: {}", known.join(", "))))
             }
         }
     }

@@ -98,7 +98,7 @@ impl Handler {
         let request = match Message::from_vec(bytes) {
             Ok(request) => request,
             Err(error) => {
-                debug!(%source, "a message that cannot be read: {error}");
+                debug!(%source, "cannot read a message: {error}");
                 return broken();
             }
         };

@@ -62,8 +62,8 @@ pub(crate) enum NotAdmitted {
 impl std::fmt::Display for NotAdmitted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Full => "too many forwarded questions wait for an answer",
-            Self::Loop => "the question has come back from the host's resolver, which leads here",
+            Self::Full => "too many questions are in flight",
+            Self::Loop => "the question came back from the host's resolver, which forwards to netd",
         })
     }
 }

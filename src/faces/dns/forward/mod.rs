@@ -182,7 +182,7 @@ impl Forwarder {
             Ok(answer) => answer.ok().and_then(|answer| answer.clone()).flatten(),
             Err(_) => {
                 if let Some(key) = looped {
-                    debug!("a question seems to loop through an upstream on this host");
+                    debug!("a question loops through an upstream on this host");
                     self.in_flight.loops(&key);
                 }
                 None
@@ -200,7 +200,7 @@ impl Forwarder {
         };
         let Selected { set, left_out, .. } = selected;
         if !left_out.is_empty() {
-            debug!(?left_out, %client, "not asked: the servers lead back here");
+            debug!(?left_out, %client, "skipped servers that forward to netd");
         }
         if set.servers.is_empty() {
             return ready(nobody());

@@ -43,7 +43,7 @@ impl ResolvConf {
         let content = match std::fs::read(&self.0) {
             Ok(content) => content,
             Err(error) => {
-                warn!("read the host's name servers from {}: {error}: other names get SERVFAIL", self.0.display());
+                warn!("read the host's name servers from {}: {error}: external names get SERVFAIL", self.0.display());
                 return Vec::new();
             }
         };

@@ -90,7 +90,7 @@ pub(crate) struct Upstreams {
 impl Upstreams {
     pub(crate) fn new(config: Config) -> Self {
         let maker =
-            Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: no upstream can be asked")).ok();
+            Maker::new(&config.roots).map_err(|why| error!("prepare TLS: {why}: netd cannot ask upstreams")).ok();
         let nobody = Arc::new(Set {
             id: 0,
             servers: Vec::new(),

@@ -99,7 +99,7 @@ impl UdpLoop {
             // Every client waits while this thread waits for a CPU.
             let (precedence, claimed) = Precedence::claim();
             if let Err(error) = claimed {
-                debug!("let the name service run before others: {error}");
+                debug!("cannot raise the priority of the name service: {error}");
             }
             if let Err(error) = worker.run(precedence) {
                 error!("wait for DNS queries: {error}");
@@ -361,9 +361,9 @@ impl Worker {
         if changed {
             let clients = self.quarantine.get(&last).map_or(&[][..], Quarantine::clients);
             match steer(&socket.socket, by_address as usize, clients) {
-                Ok(()) => debug!(?clients, "led to the quarantine shard, because they flood"),
+                Ok(()) => debug!(?clients, "steered flooding clients to the quarantine shard"),
                 // Without steering the shards still shed the excess questions.
-                Err(error) => debug!("lead clients to the quarantine shard: {error}"),
+                Err(error) => debug!("cannot steer clients to the quarantine shard: {error}"),
             }
         }
     }

@@ -51,7 +51,7 @@ impl ChildFailure {
 /// Becomes the command, or returns why it could not. `arguments`: those after [`super::VERB`]. Must run before the
 /// program has a second thread.
 pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
-    let usage = || ChildFailure::new(FAILED, "this verb is netd's own: use `netd run`");
+    let usage = || ChildFailure::new(FAILED, "this verb is internal: use `netd run`");
     let [ready, go, dashes, command, rest @ ..] = arguments else { return Err(usage()) };
     if dashes != "--" {
         return Err(usage());

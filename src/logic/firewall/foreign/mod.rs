@@ -84,7 +84,7 @@ impl<'a> Site<'a> {
             let all = dropped(self.foreign, self.bridges, self.table, base, false);
             let (meant, other): (Vec<Dropped>, Vec<Dropped>) = all.into_iter().partition(|dropped| dropped.meant);
             if !meant.is_empty() {
-                plan.notes.push(self.note(base, &meant, None, "the rule means this traffic"));
+                plan.notes.push(self.note(base, &meant, None, "the rule names this traffic explicitly"));
             }
             if other.is_empty() {
                 continue;
@@ -93,7 +93,12 @@ impl<'a> Site<'a> {
             if self.may_adapt().is_none() && wants.is_none() {
                 wants = Some((base, other));
             } else {
-                plan.notes.push(self.note(base, &other, None, self.may_adapt().unwrap_or("it has two such chains")));
+                plan.notes.push(self.note(
+                    base,
+                    &other,
+                    None,
+                    self.may_adapt().unwrap_or("the table has two such chains"),
+                ));
             }
         }
         match wants {
@@ -131,7 +136,7 @@ impl<'a> Site<'a> {
             Change { table: self.table, hook: self.hook, jumps: self.jumps(), there: self.there(), target: None };
         if !change.jumps.is_empty() || !change.there.is_empty() {
             let says = format!(
-                "netd's accept at hook {} was taken out of {}: nothing is dropped there",
+                "netd removed its accept rule at hook {} from {}: nothing drops netd's traffic there",
                 self.hook.as_str(),
                 self.table.id
             );
@@ -151,7 +156,7 @@ impl<'a> Site<'a> {
         let note = self.note(base, needed, Some(into.name.clone()), "");
         if !stands || rules != content.rules.len() || !works() {
             let says = format!(
-                "{} drops traffic of netd's networks: netd put its accept into chain {}",
+                "{} drops traffic of netd's networks: netd added its accept rule to chain {}",
                 note.place(),
                 into.name
             );

@@ -187,7 +187,7 @@ impl Server {
             Err(failure @ (Failure::Silent | Failure::Unreachable(_))) => self.was_silent(started, failure),
         }
         if let Err(failure) = &response {
-            debug!(server = %self.upstream, query = %sent.query, ?failure, "an upstream has no answer");
+            debug!(server = %self.upstream, query = %sent.query, ?failure, "an upstream gave no usable answer");
         }
         response
     }
@@ -244,7 +244,7 @@ impl Server {
                     (any_case, sent, send) = (true, Arc::new(sent.in_lower_case()), true);
                 }
                 Ok(Received::OtherCase) => send = false,
-                Ok(Received::Refused) => return Err(Failure::Unreachable("nobody listens there".into())),
+                Ok(Received::Refused) => return Err(Failure::Unreachable("the port is closed".into())),
                 Err(_) => match wait {
                     Wait::Again(_) => send = true,
                     // It may still answer, but later questions go to other servers first.
@@ -274,7 +274,7 @@ impl Server {
     /// Records that nothing has arrived since `since`.
     fn was_silent(&self, since: Instant, failure: &Failure) {
         if self.health.silent(since) {
-            warn!(server = %self.upstream, ?failure, "a name server does not answer: others are asked first");
+            warn!(server = %self.upstream, ?failure, "an upstream does not answer: netd asks others first");
         }
     }
 }

@@ -189,7 +189,7 @@ impl PoolSocket {
     fn wait(self: &Arc<Self>, waiting: Waiting) -> io::Result<Pending> {
         let mut all = self.shared.waiting();
         if all.len() >= WAITING {
-            return Err(io::Error::other("too many questions wait for this server"));
+            return Err(io::Error::other("too many questions to this upstream are in flight"));
         }
         let id = loop {
             let id = rand::random();
