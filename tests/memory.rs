@@ -3,7 +3,7 @@
 use netd::os::memory::{give_back, resident};
 
 #[test]
-fn what_a_burst_took_goes_back() {
+fn memory_of_a_burst_is_returned() {
     const BLOCK: usize = 2000;
     let mut blocks: Vec<Box<[u8]>> = (0..20_000).map(|n| vec![n as u8; BLOCK].into()).collect();
     // The allocator gives back by itself what is free at the end of its memory.

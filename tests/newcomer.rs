@@ -105,7 +105,7 @@ fn text(output: &Output) -> (bool, String) {
 }
 
 #[test]
-fn a_recent_cargo_is_used_and_nothing_installed() {
+fn a_recent_cargo_is_used_without_installation() {
     let machine = Machine::new();
     machine.distribution(&[("cargo-web", "1.96.0")]);
     machine.cargo("1.90.0");
@@ -114,7 +114,7 @@ fn a_recent_cargo_is_used_and_nothing_installed() {
 }
 
 #[test]
-fn the_distributions_cargo_is_installed_where_it_is_recent_enough() {
+fn the_distributions_cargo_is_installed_if_it_is_recent_enough() {
     let machine = Machine::new();
     machine.distribution(&[("cargo", "0.66.0+ds1"), ("cargo-web", "1.96.0+dfsg1")]);
     let (done, said) = text(&machine.needs_rust(&[]));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 /// `UPDATE_GOLDEN=1 cargo test --test openapi_golden` rewrites the file.
 #[test]
-fn the_description_is_as_published() {
+fn the_openapi_document_is_as_published() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/openapi.json");
     let now = netd::faces::http::description().to_pretty_json().unwrap() + "\n";
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

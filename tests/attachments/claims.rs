@@ -29,7 +29,7 @@ fn world(namespaces: &[&str]) -> World {
 }
 
 #[test]
-fn people_are_refused_names_that_mean_something_else() {
+fn users_cannot_take_names_that_dns_uses_otherwise() {
     let world = world(&["localhost", "host.containers.internal", "web.net1", "evil", "host"]);
     let before = world.engine.handle.snapshot().revision;
     for (container, aliases, words) in [
@@ -55,7 +55,7 @@ fn people_are_refused_names_that_mean_something_else() {
 }
 
 #[test]
-fn an_alias_loses_to_a_container_that_comes_later_and_an_event_says_so() {
+fn an_alias_yields_to_a_later_container_and_an_event_reports_it() {
     let world = world(&["evil", "late"]);
     connect(&world, "net2", "evil", &["late.net1"]).unwrap();
     let client = world.engine.handle.snapshot().desired.exact_container("client").unwrap().endpoints[0].clone();
@@ -77,7 +77,7 @@ fn an_alias_loses_to_a_container_that_comes_later_and_an_event_says_so() {
 }
 
 #[test]
-fn what_a_runtime_starts_comes_up_whatever_it_is_called() {
+fn a_runtimes_container_starts_even_if_its_name_is_refused() {
     let world = world(&["c1", "c2", "c3"]);
     let mut events = world.engine.handle.events();
     let mut told = || -> Vec<String> {
@@ -117,7 +117,7 @@ fn what_a_runtime_starts_comes_up_whatever_it_is_called() {
 
 /// Earlier releases accepted such names: they are loaded, and their containers go on.
 #[test]
-fn what_an_earlier_release_accepted_still_loads() {
+fn names_accepted_by_earlier_releases_still_load() {
     let world = world(&["evil"]);
     let evil = world.connect("net2", "evil");
     let mut stored = evil.as_ref().clone();

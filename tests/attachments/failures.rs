@@ -25,7 +25,7 @@ fn given(address: &str) -> Value {
 }
 
 #[test]
-fn asking_again_is_no_success_where_the_interface_cannot_be_made() {
+fn a_repeated_attach_fails_if_the_interface_cannot_be_made() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     world.attach(&key, on("net1", "c1", json!({}))).unwrap();
@@ -39,7 +39,7 @@ fn asking_again_is_no_success_where_the_interface_cannot_be_made() {
 }
 
 #[test]
-fn addresses_that_a_killed_daemon_had_only_written_down_are_given_by_asking_again() {
+fn a_repeated_attach_adds_addresses_that_a_killed_daemon_only_stored() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     world.attach(&key, on("net1", "c1", bare())).unwrap();
@@ -50,7 +50,7 @@ fn addresses_that_a_killed_daemon_had_only_written_down_are_given_by_asking_agai
 }
 
 #[test]
-fn a_start_looks_into_the_containers() {
+fn a_start_repairs_inside_containers() {
     let world = World::new(&["c1", "c2"]);
     let (one, two) = (key("podman", "c1", "eth0"), key("podman", "c2", "eth0"));
     world.attach(&one, on("net1", "c1", json!({"routes": [{"destination": "10.9.0.0/16"}]}))).unwrap();
@@ -66,7 +66,7 @@ fn a_start_looks_into_the_containers() {
 }
 
 #[test]
-fn an_adopted_container_that_died_untold_is_released() {
+fn an_adopted_container_that_ended_without_a_detach_is_released() {
     let world = World::new(&["c1", "c2", "c3"]);
     for (inode, ip) in [(1, "10.22.0.5/16"), (2, "10.22.0.5/16"), (3, "10.22.0.6/16")] {
         found(&world, inode, ip);
@@ -87,7 +87,7 @@ fn an_adopted_container_that_died_untold_is_released() {
 }
 
 #[test]
-fn a_container_that_came_again_under_its_name_is_another_one_though_nobody_told_of_its_end() {
+fn a_new_namespace_under_the_same_name_is_a_new_container() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c2", "eth0");
     world.attach(&key, on("net1", "c1", json!({}))).unwrap();
@@ -101,7 +101,7 @@ fn a_container_that_came_again_under_its_name_is_another_one_though_nobody_told_
 }
 
 #[test]
-fn a_port_of_a_container_that_died_untold_is_free() {
+fn the_port_of_a_container_that_ended_without_a_detach_is_free() {
     let world = World::new(&["c1", "c2"]);
     let ports = json!({"ports": ["4000:80"], "addresses": [{"address": "10.0.0.9"}], "mac": "02:00:00:00:00:09"});
     world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", ports.clone())).unwrap();
@@ -113,7 +113,7 @@ fn a_port_of_a_container_that_died_untold_is_free() {
 }
 
 #[test]
-fn an_interface_that_another_program_made_anew_is_adopted_anew() {
+fn an_interface_recreated_by_another_program_is_adopted_again() {
     let world = World::new(&["c1"]);
     found(&world, 1, "10.22.0.5/16");
     let key = key("chain", "c1", "eth0");
@@ -131,7 +131,7 @@ fn an_interface_that_another_program_made_anew_is_adopted_anew() {
 }
 
 #[test]
-fn a_bridge_that_another_program_made_anew_is_prepared_anew() {
+fn a_bridge_recreated_by_another_program_is_prepared_again() {
     let world = World::new(&["c1", "c2", "c3"]);
     found(&world, 1, "10.22.0.5/16");
     found(&world, 2, "10.22.0.6/16");
@@ -156,7 +156,7 @@ fn a_bridge_that_another_program_made_anew_is_prepared_anew() {
 }
 
 #[test]
-fn an_address_that_was_given_in_vain_is_remembered_as_released() {
+fn an_address_of_a_failed_attach_counts_as_released() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     world.attach(&key, on("net1", "c1", json!({"addresses": [{"address": "10.0.0.50"}]}))).unwrap();
@@ -172,7 +172,7 @@ fn an_address_that_was_given_in_vain_is_remembered_as_released() {
 }
 
 #[test]
-fn what_is_asked_for_with_the_addresses_must_be_what_was_asked_for_before() {
+fn a_request_with_addresses_must_match_the_earlier_request() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     world.attach(&key, on("net1", "c1", bare())).unwrap();
@@ -195,7 +195,7 @@ fn what_is_asked_for_with_the_addresses_must_be_what_was_asked_for_before() {
 }
 
 #[test]
-fn the_first_interface_becomes_the_way_out_when_it_gets_its_address_late() {
+fn the_first_interface_gets_the_default_route_when_its_address_arrives_late() {
     let world = World::new(&["c1"]);
     let (eth0, eth1) = (key("podman", "c1", "eth0"), key("podman", "c1", "eth1"));
     world.attach(&eth0, on("net1", "c1", bare())).unwrap();
@@ -211,7 +211,7 @@ fn the_first_interface_becomes_the_way_out_when_it_gets_its_address_late() {
 }
 
 #[test]
-fn the_host_is_looked_at_for_the_first_container_of_an_adopted_network_only() {
+fn only_the_first_container_of_an_adopted_network_observes_the_host() {
     let world = World::new(&["c1", "c2"]);
     found(&world, 1, "10.22.0.5/16");
     found(&world, 2, "10.22.0.6/16");
@@ -221,7 +221,7 @@ fn the_host_is_looked_at_for_the_first_container_of_an_adopted_network_only() {
 }
 
 #[test]
-fn a_connection_is_told_once() {
+fn a_connection_is_reported_once() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     let mut events = world.engine.handle.events();
@@ -243,7 +243,7 @@ fn a_connection_is_told_once() {
 }
 
 #[test]
-fn free_ports_are_the_same_when_asked_for_again() {
+fn a_repeated_attach_keeps_its_free_ports() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     let spec = json!({"ports": ["80-82", "8000-8002:90"]});
@@ -256,7 +256,7 @@ fn free_ports_are_the_same_when_asked_for_again() {
 }
 
 #[test]
-fn a_disconnect_takes_what_a_detach_beside_it_leaves() {
+fn a_disconnect_and_a_concurrent_detach_remove_both_endpoints() {
     let world = World::new(&["c1"]);
     let (eth0, eth1) = (key("podman", "c1", "eth0"), key("podman", "c1", "eth1"));
     world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();

@@ -122,7 +122,7 @@ fn on(network: &str, netns: &str, more: Value) -> Value {
 }
 
 #[test]
-fn the_same_again_is_the_same_and_something_else_is_refused() {
+fn a_repeated_attach_changes_nothing_and_a_different_one_is_refused() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     let requested = json!({"ports": ["4000:80"], "aliases": ["www"], "mac": "02:00:00:00:00:07"});
@@ -159,7 +159,7 @@ fn a_container_may_be_on_a_network_twice() {
 }
 
 #[test]
-fn a_failure_at_any_step_leaves_nothing() {
+fn a_failure_at_any_step_is_undone_completely() {
     let requested = json!({"ports": ["4000:80"], "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
     for fail_in in 0.. {
         let world = World::new(&["c1"]);
@@ -186,7 +186,7 @@ fn a_failure_at_any_step_leaves_nothing() {
 }
 
 #[test]
-fn the_ports_of_a_container_may_be_said_for_each_of_its_networks() {
+fn a_container_may_publish_the_same_ports_on_each_of_its_networks() {
     let world = World::new(&["c1", "c2"]);
     let (one, two) = (key("podman", "c1", "eth0"), key("two", "c1", "eth1"));
     let ports = json!({"ports": ["4000:80"]});
@@ -210,7 +210,7 @@ fn the_ports_of_a_container_may_be_said_for_each_of_its_networks() {
 }
 
 #[test]
-fn a_port_is_tried_but_left_to_the_runtime_to_hold() {
+fn a_port_of_an_attachment_is_checked_but_not_held() {
     let world = World::new(&["c1"]);
     let port = netd::model::host::step::HostPort {
         address: [0, 0, 0, 0].into(),
@@ -227,7 +227,7 @@ fn a_port_is_tried_but_left_to_the_runtime_to_hold() {
 }
 
 #[test]
-fn an_interface_that_is_not_ours_is_an_error_that_leaves_everything() {
+fn a_foreign_interface_is_an_error_that_changes_nothing() {
     let world = World::new(&["c1"]);
     let inode = world.fake.world().last_inode;
     world.fake.world().foreign_ifnames.insert((inode, "eth0".parse().unwrap()));
@@ -239,7 +239,7 @@ fn an_interface_that_is_not_ours_is_an_error_that_leaves_everything() {
 type Vandal = fn(&mut netd::kernel::fake::World);
 
 #[test]
-fn asking_again_makes_whole_what_lost_a_part() {
+fn a_repeated_attach_restores_missing_parts() {
     let key = key("podman", "c1", "eth0");
     let vandals: [Vandal; 10] = [
         |world| world.links.clear(),
@@ -270,7 +270,7 @@ fn asking_again_makes_whole_what_lost_a_part() {
 }
 
 #[test]
-fn what_a_later_plugin_changed_is_expected() {
+fn a_check_accepts_changes_of_later_plugins() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     world.attach(&key, on("net1", "c1", json!({}))).unwrap();
@@ -284,7 +284,7 @@ fn what_a_later_plugin_changed_is_expected() {
 }
 
 #[test]
-fn nothing_is_made_for_a_caller_who_is_gone() {
+fn an_attach_is_cancelled_if_its_caller_disconnected() {
     let world = World::new(&["c1"]);
     let spec = spec(&key("podman", "c1", "eth0"), on("net1", "c1", json!({})));
     world.runtime.block_on(world.engine.handle.connect_unless(spec, || true)).unwrap_err();
@@ -293,7 +293,7 @@ fn nothing_is_made_for_a_caller_who_is_gone() {
 }
 
 #[test]
-fn a_check_names_the_part_that_was_changed() {
+fn a_check_names_the_changed_part() {
     let key = key("podman", "c1", "eth0");
     let cases: [(Vandal, &str); 10] = [
         (|world| world.links.clear(), "interface eth0 is gone"),
@@ -328,7 +328,7 @@ fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTr
 }
 
 #[test]
-fn what_is_not_attached_fails_a_check_and_may_be_detached() {
+fn an_unknown_attachment_fails_a_check_and_may_be_detached() {
     let world = World::new(&["c1", "c2"]);
     let attached = key("podman", "c1", "eth0");
     world.attach(&attached, on("net1", "c1", json!({}))).unwrap();
@@ -341,7 +341,7 @@ fn what_is_not_attached_fails_a_check_and_may_be_detached() {
 }
 
 #[test]
-fn exactly_the_rest_of_that_network_is_collected() {
+fn gc_removes_exactly_the_other_attachments_of_its_network() {
     let world = World::new(&["c1", "c2", "c3", "hand"]);
     for (owner, container, ifname, netns) in [
         ("podman", "c1", "eth0", "c1"),
@@ -365,7 +365,7 @@ fn exactly_the_rest_of_that_network_is_collected() {
 }
 
 #[test]
-fn a_namespace_that_was_made_anew_is_attached_anew() {
+fn a_recreated_namespace_is_attached_again() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     world.attach(&key, on("net1", "c1", json!({"ports": ["4000:80"]}))).unwrap();
@@ -397,7 +397,7 @@ fn names_have_scopes() {
 }
 
 #[test]
-fn a_name_that_is_taken_becomes_an_alias() {
+fn a_taken_name_becomes_an_alias() {
     let world = World::new(&["a", "b"]);
     let first = world.attach(&key("x", "a", "eth0"), on("net1", "a", json!({"name": "web"}))).unwrap();
     let second = world.attach(&key("x", "b", "eth0"), on("net1", "b", json!({"name": "web"}))).unwrap();
@@ -410,7 +410,7 @@ fn a_name_that_is_taken_becomes_an_alias() {
 }
 
 #[test]
-fn an_id_of_64_digits_is_a_name_though_dns_cannot_ask_for_it() {
+fn an_id_of_64_digits_is_a_name_that_dns_cannot_resolve() {
     let world = World::new(&["c1"]);
     let id = "4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e";
     let endpoint = world.attach(&key("x", id, "eth0"), on("net1", "c1", json!({}))).unwrap();
@@ -481,7 +481,7 @@ fn found(world: &World, inode: u64, address: &str) {
 }
 
 #[test]
-fn names_and_ports_are_added_to_what_another_program_made() {
+fn names_and_ports_are_added_to_an_adopted_interface() {
     let world = World::new(&["c1", "c2"]);
     found(&world, 1, "10.22.0.5/16");
     found(&world, 2, "10.22.0.6/16");
@@ -508,7 +508,7 @@ fn names_and_ports_are_added_to_what_another_program_made() {
 }
 
 #[test]
-fn what_another_program_made_anew_is_adopted_anew() {
+fn a_recreated_veth_pair_is_adopted_again() {
     let world = World::new(&["c1"]);
     found(&world, 1, "10.22.0.5/16");
     let key = key("chain", "c1", "eth0");
@@ -523,7 +523,7 @@ fn what_another_program_made_anew_is_adopted_anew() {
 }
 
 #[test]
-fn what_netd_cannot_build_on_is_refused_and_makes_no_network() {
+fn an_interface_that_netd_cannot_adopt_is_refused_and_creates_no_network() {
     let world = World::new(&["c1"]);
     found(&world, 1, "10.22.0.5/16");
     let key = key("chain", "c1", "eth0");
@@ -546,7 +546,7 @@ fn what_netd_cannot_build_on_is_refused_and_makes_no_network() {
 }
 
 #[test]
-fn a_full_network_has_no_room() {
+fn a_full_network_has_no_capacity() {
     let world = World::new(&["c1"]);
     let small = json!({"network": {"name": "net1", "subnets": ["10.1.0.0/30"]}});
     let room = || world.runtime.block_on(world.engine.handle.capacity("net1"));

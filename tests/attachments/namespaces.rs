@@ -37,7 +37,7 @@ fn world() -> World {
 }
 
 #[test]
-fn a_second_name_for_a_namespace_is_refused_naming_the_first() {
+fn a_second_name_for_a_namespace_is_refused_with_the_first_name() {
     let world = world();
     world.connect_at("net1", "base", "/run/netns/x").unwrap();
     let expected = |error: engine::Error| {
@@ -56,7 +56,7 @@ fn a_second_name_for_a_namespace_is_refused_naming_the_first() {
 }
 
 #[test]
-fn a_container_that_is_gone_from_its_path_makes_way() {
+fn a_container_whose_path_is_gone_is_released() {
     let world = world();
     world.connect_at("net1", "base", "/proc/812/ns/net").unwrap();
     world.fake.world().namespaces.remove(&PathBuf::from("/proc/812/ns/net"));
@@ -97,7 +97,7 @@ fn a_runtimes_container_in_a_known_namespace_is_that_container_with_an_alias() {
 }
 
 #[test]
-fn a_person_names_a_runtimes_container_as_netd_does() {
+fn a_user_connects_a_runtimes_container_by_its_name() {
     let world = world();
     world.attach(&key("podman", "c0ffee", "eth0"), on("net1", "x", json!({"name": "web"}))).unwrap();
     let error = world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err().to_string();
@@ -107,7 +107,7 @@ fn a_person_names_a_runtimes_container_as_netd_does() {
 
 /// Earlier releases took one namespace for two containers.
 #[test]
-fn two_names_for_one_namespace_that_are_stored_are_loaded_and_no_third_one_comes() {
+fn two_stored_names_for_one_namespace_load_and_a_third_is_refused() {
     let mut world = world();
     world.fake.add_namespace("y");
     let base = world.connect_at("net1", "base", "/run/netns/x").unwrap();

@@ -31,7 +31,7 @@ impl World {
 }
 
 #[test]
-fn a_port_is_published_on_the_network_that_can_have_it_whichever_comes_first() {
+fn a_port_is_published_on_the_network_that_can_publish_it_in_any_order() {
     for internal_first in [true, false] {
         let world = World::new(&["c1"]);
         let (front, back) = (key("front", "c1", "eth0"), key("back", "c1", "eth1"));
@@ -97,7 +97,7 @@ fn a_port_of_another_family_is_skipped_as_well() {
 }
 
 #[test]
-fn who_asks_for_a_port_by_hand_is_refused_only_where_no_network_of_the_container_can_have_it() {
+fn a_users_port_is_refused_only_if_no_network_of_the_container_can_publish_it() {
     let world = World::new(&["web"]);
     let internal = json!({"netns": "/run/netns/other", "network": {"name": "back", "internal": true}});
     world.fake.add_namespace("other");

@@ -15,7 +15,7 @@ fn keys() -> Value {
 }
 
 #[test]
-fn each_word_of_the_daemon_has_its_code() {
+fn each_error_code_of_the_daemon_has_its_cni_code() {
     for (status, code, [add, del, check, gc]) in [
         (400, "invalid", [7, 7, 7, 7]),
         (404, "not_found", [3, 999, 102, 999]),
@@ -39,7 +39,7 @@ fn each_word_of_the_daemon_has_its_code() {
 }
 
 #[test]
-fn without_a_daemon_it_is_to_be_tried_again() {
+fn without_a_daemon_the_error_is_try_again() {
     let daemon = Daemon::start();
     std::fs::rename(daemon.socket(), daemon.folder.path().join("away")).unwrap();
     for (command, code) in [("ADD", 11), ("DEL", 11), ("CHECK", 11), ("GC", 11), ("STATUS", 50)] {
@@ -84,7 +84,7 @@ fn deleting_twice_is_fine() {
 }
 
 #[test]
-fn gc_names_those_that_stay() {
+fn gc_passes_on_the_valid_attachments() {
     let daemon = Daemon::start();
     let valid = json!([{"containerID": "c1", "ifname": "eth0"}, {"containerID": "c2", "ifname": "net1", "more": 1}]);
     let stay = json!({"valid": [{"container": "c1", "ifname": "eth0"}, {"container": "c2", "ifname": "net1"}]});
@@ -101,7 +101,7 @@ fn gc_names_those_that_stay() {
 }
 
 #[test]
-fn status_is_the_daemons_and_the_networks() {
+fn status_covers_the_daemon_and_the_network() {
     let daemon = Daemon::start();
     let conf = configuration(&daemon, "1.1.0", json!({"network": "net1"}));
     assert!(Call::new("STATUS", &conf).run().good().is_null());
@@ -120,7 +120,7 @@ fn status_is_the_daemons_and_the_networks() {
 }
 
 #[test]
-fn ports_that_the_network_cannot_have_are_told_on_standard_error() {
+fn skipped_ports_are_reported_on_standard_error() {
     let daemon = Daemon::start();
     let mut answer = crate::lab::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "back"}}));
     answer["endpoint"]["skipped_ports"] = json!([{"host_ip": null, "host_port": 8080, "container_port": 80,
@@ -137,7 +137,7 @@ fn ports_that_the_network_cannot_have_are_told_on_standard_error() {
 }
 
 #[test]
-fn an_answer_that_is_none_is_told() {
+fn a_malformed_reply_of_the_daemon_is_an_error() {
     let daemon = Daemon::start();
     daemon.answers("PUT", 200, json!({"endpoint": 7}));
     Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(11, "no reply from the daemon");

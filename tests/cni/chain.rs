@@ -16,7 +16,7 @@ fn previous(version: &str) -> Value {
 }
 
 #[test]
-fn what_is_found_is_named_and_handed_on() {
+fn an_adopted_interface_is_passed_to_the_daemon_and_its_result_passed_on() {
     let daemon = Daemon::start();
     for version in ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"] {
         let mut keys = json!({
@@ -86,7 +86,7 @@ fn a_previous_result_without_the_interface_is_refused() {
 }
 
 #[test]
-fn check_tells_the_daemon_what_later_plugins_made_of_the_interface() {
+fn check_passes_on_the_mac_address_and_mtu_set_by_later_plugins() {
     let daemon = Daemon::start();
     let mut tuned = previous("1.1.0");
     tuned["interfaces"][2]["mac"] = json!("02:00:00:00:00:99");

@@ -53,7 +53,7 @@ fn malformed_variables_are_named_with_their_value() {
 }
 
 #[test]
-fn variables_that_are_no_text_are_refused() {
+fn variables_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStrExt as _;
     let daemon = Daemon::start();
     let call = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({})));
@@ -66,7 +66,7 @@ fn variables_that_are_no_text_are_refused() {
 }
 
 #[test]
-fn without_a_command_it_says_what_it_is() {
+fn without_a_command_the_plugin_prints_its_version() {
     let answer = Call { environment: Vec::new(), stdin: Vec::new() }.run();
     assert_eq!((answer.code, answer.json.is_null()), (0, true));
     let lines: Vec<&str> = answer.stderr.lines().collect();
@@ -75,7 +75,7 @@ fn without_a_command_it_says_what_it_is() {
 }
 
 #[test]
-fn the_namespace_must_be_there_and_another() {
+fn the_namespace_must_exist_and_not_be_the_plugins() {
     let daemon = Daemon::start();
     let conf = configuration(&daemon, "1.1.0", json!({}));
     Call::new("ADD", &conf).set("CNI_NETNS", "/nowhere/x").run().failed(3, "open the network namespace \"/nowhere/x\"");

@@ -17,7 +17,7 @@ fn put(daemon: &Daemon, stdin: &str, arguments: &str) -> Value {
 const CONTAINERD: &str = r#"{"capabilities":{"aliases":true,"bandwidth":true,"cgroupPath":true,"dns":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true},"cniVersion":"1.0.0","name":"pods","runtimeConfig":{"bandwidth":{"IngressRate":10000000,"IngressBurst":4294967295,"EgressRate":0,"EgressBurst":0},"dns":{"Servers":["9.9.9.9"],"Searches":["shop.example"],"Options":["ndots:5"]},"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"tcp","HostIP":""},{"HostPort":53,"ContainerPort":53,"Protocol":"udp","HostIP":"192.0.2.1"}]},"socket":"","type":"netd-cni"}"#;
 
 #[test]
-fn the_bytes_of_containerds_cri_are_understood() {
+fn the_input_of_containerds_cri_is_accepted() {
     let daemon = Daemon::start();
     let arguments =
         "K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=f6;K8S_POD_UID=u;IgnoreUnknown=1";
@@ -52,7 +52,7 @@ fn the_name_servers_of_containerds_cri_are_in_the_result() {
 
 /// CRI-O (ocicni, `buildCNIRuntimeConf`).
 #[test]
-fn the_bytes_of_crio_are_understood() {
+fn the_input_of_crio_is_accepted() {
     let daemon = Daemon::start();
     let stdin = r#"{"cniVersion":"1.0.0","name":"pods","runtimeConfig":{"aliases":{"pods":["db"]},"bandwidth":{"egressBurst":4294967295,"egressRate":8000000,"ingressBurst":0,"ingressRate":0},"cgroupPath":"/kubepods.slice/pod1","io.kubernetes.cri.pod-annotations":{"a":"b"},"ipRanges":[[{"subnet":"10.1.0.0/16"}]],"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":""}]},"socket":"","type":"netd-cni"}"#;
     let arguments =
@@ -113,7 +113,7 @@ fn a_misspelt_key_of_the_configuration_is_refused_in_any_case() {
 }
 
 #[test]
-fn null_is_nothing_wherever_it_stands() {
+fn null_counts_as_absent_everywhere() {
     let daemon = Daemon::start();
     let nulls = json!({
         "network": null, "subnets": null, "aliases": [null], "dns": {"nameservers": null}, "args": {"cni": null},
@@ -126,7 +126,7 @@ fn null_is_nothing_wherever_it_stands() {
 }
 
 #[test]
-fn what_a_runtime_adds_is_ignored_with_a_line() {
+fn unknown_keys_of_a_runtime_are_ignored_with_a_message() {
     let daemon = Daemon::start();
     let keys = json!({
         "args": {"cni": {"labels": []}, "more": 1},

@@ -7,7 +7,7 @@ use crate::lab::{Call, Daemon, configuration};
 const COMMANDS: [&str; 5] = ["ADD", "DEL", "CHECK", "GC", "STATUS"];
 
 #[test]
-fn what_is_no_configuration_is_refused_by_every_command() {
+fn every_command_refuses_input_that_is_not_a_configuration() {
     let daemon = Daemon::start();
     for command in COMMANDS {
         for (stdin, code, words) in [
@@ -43,7 +43,7 @@ fn what_is_no_configuration_is_refused_by_every_command() {
 }
 
 #[test]
-fn wrong_values_are_named_with_their_key_and_reach_nobody() {
+fn an_invalid_value_is_named_with_its_key_and_not_sent() {
     let daemon = Daemon::start();
     for (keys, words) in [
         (json!({"network": "a b"}), "\"network\": \"a b\""),
@@ -85,7 +85,7 @@ fn wrong_values_are_named_with_their_key_and_reach_nobody() {
 }
 
 #[test]
-fn wrong_values_of_a_runtime_are_named_with_their_key_and_reach_nobody() {
+fn an_invalid_value_of_a_runtime_is_named_with_its_key_and_not_sent() {
     let daemon = Daemon::start();
     let runtime = |value: Value| json!({"runtimeConfig": value});
     let port = |value: Value| json!({"runtimeConfig": {"portMappings": [value]}});
@@ -144,7 +144,7 @@ fn keys_that_would_be_ignored_are_refused() {
 }
 
 #[test]
-fn keys_of_the_protocol_and_of_others_are_none_of_ours() {
+fn keys_of_the_protocol_and_of_other_programs_are_ignored() {
     let daemon = Daemon::start();
     let keys = json!({
         "cniVersions": ["1.0.0", "1.1.0"], "disableCheck": false, "disableGC": false, "loadOnlyInlinedPlugins": true,
@@ -159,7 +159,7 @@ fn keys_of_the_protocol_and_of_others_are_none_of_ours() {
 }
 
 #[test]
-fn gc_needs_the_list_of_those_that_stay() {
+fn gc_requires_the_list_of_valid_attachments() {
     let daemon = Daemon::start();
     let key = "cni.dev/valid-attachments";
     for (keys, words) in [

@@ -57,7 +57,7 @@ impl Lab {
 }
 
 #[test]
-fn the_lease_is_what_the_daemon_gives_and_the_result_tells() {
+fn the_daemon_assigns_the_leased_address_and_the_result_contains_it() {
     let lab = Lab::new("host-local", &format!("echo a word >&2; echo '{LEASE}'"));
     let answer = lab.run("ADD", json!({"runtimeConfig": {"ips": ["10.1.0.5"], "mac": "02:00:00:00:00:01"}}));
     assert_eq!(answer.stderr, "a word\n");
@@ -76,7 +76,7 @@ fn the_lease_is_what_the_daemon_gives_and_the_result_tells() {
 }
 
 #[test]
-fn it_gets_the_same_environment_and_input() {
+fn the_ipam_plugin_gets_the_same_environment_and_input() {
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     let more = json!({"prevResult": {"interfaces": [{"name": "eth0", "sandbox": netns()}],
                                      "ips": [{"address": "10.1.0.5/16"}]}});
@@ -93,7 +93,7 @@ fn it_gets_the_same_environment_and_input() {
 }
 
 #[test]
-fn routes_have_their_gateways_and_the_default_one_is_netds() {
+fn leased_routes_keep_their_gateways_and_netd_sets_the_default_route() {
     let routes = json!({
         "ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}, {"address": "fd00:1::5/64"}],
         "routes": [
@@ -118,7 +118,7 @@ fn routes_have_their_gateways_and_the_default_one_is_netds() {
 }
 
 #[test]
-fn its_errors_are_handed_on_and_it_is_told_to_forget() {
+fn errors_of_the_ipam_plugin_are_passed_on_and_its_lease_is_released() {
     for (lines, code, words) in [
         (r#"echo '{"code":11,"msg":"no luck","details":"at all"}'; exit 1"#, 11, "no luck at all"),
         (r#"echo '{"code":0,"msg":"no luck"}'; exit 1"#, 999, "IPAM plugin host-local: no luck"),
@@ -138,7 +138,7 @@ fn its_errors_are_handed_on_and_it_is_told_to_forget() {
 }
 
 #[test]
-fn a_lease_is_given_back_when_the_daemon_refuses() {
+fn a_lease_is_released_if_the_daemon_refuses() {
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     lab.daemon.refuses("PUT", 409, "conflict");
     lab.run("ADD", json!({})).failed(100, "the daemon says conflict");
@@ -150,7 +150,7 @@ fn a_lease_is_given_back_when_the_daemon_refuses() {
 }
 
 #[test]
-fn a_lease_stands_while_nobody_knows_what_the_daemon_did() {
+fn a_lease_is_kept_while_the_outcome_is_unknown() {
     // It may have made the attachment before it was killed: an address that is in use must not be given to others.
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     lab.daemon.refuses("PUT", 503, "unavailable");
@@ -164,7 +164,7 @@ fn a_lease_stands_while_nobody_knows_what_the_daemon_did() {
 }
 
 #[test]
-fn an_attachment_of_an_add_that_was_killed_makes_way() {
+fn an_attachment_of_a_killed_add_is_replaced() {
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     let there = json!({"network": {"name": "dbnet"}, "netns": "/run/netns/c1",
         "addresses": [{"address": "10.1.0.7/16", "gateway": "10.1.0.1"}]});
@@ -181,7 +181,7 @@ fn an_attachment_of_an_add_that_was_killed_makes_way() {
 }
 
 #[test]
-fn an_attachment_that_is_there_keeps_its_lease() {
+fn an_existing_attachment_keeps_its_lease() {
     let lab = Lab::new("host-local", "exit 1");
     let there = json!({"addresses": [{"address": "10.1.0.7/16", "gateway": "10.1.0.1"}],
         "routes": [{"destination": "10.9.0.0/16", "gateway": "10.1.0.9"}]});
@@ -200,7 +200,7 @@ fn an_attachment_that_is_there_keeps_its_lease() {
 }
 
 #[test]
-fn a_lease_of_an_add_that_was_killed_is_given_back_first() {
+fn a_lease_of_a_killed_add_is_released_first() {
     // As host-local: a second lease for the same container is refused.
     let plugin = format!(
         "held=$(dirname $0)/held; case $CNI_COMMAND in DEL) rm -f $held;;\n\
@@ -245,7 +245,7 @@ fn dhcp_works_through_the_interface() {
 }
 
 #[test]
-fn deleting_tries_both_and_tells_of_both() {
+fn del_runs_both_parts_and_reports_both_errors() {
     let lab = Lab::new("host-local", r#"echo '{"code":11,"msg":"no luck"}'; exit 1"#);
     let delete = ["DELETE /v1/attachments/dbnet/c1/eth0"];
     lab.run("DEL", json!({})).failed(11, "IPAM plugin host-local: no luck");
@@ -258,7 +258,7 @@ fn deleting_tries_both_and_tells_of_both() {
 }
 
 #[test]
-fn status_is_its_status_too() {
+fn status_includes_the_ipam_plugin() {
     for (code, expected) in [(4, 50), (50, 50), (51, 51)] {
         let lab = Lab::new("host-local", &format!(r#"echo '{{"code":{code},"msg":"no luck"}}'; exit 1"#));
         lab.run("STATUS", json!({})).failed(expected, "IPAM plugin host-local: no luck");
@@ -268,7 +268,7 @@ fn status_is_its_status_too() {
 }
 
 #[test]
-fn a_plugin_that_is_not_there_is_named_with_where_it_was_looked_for() {
+fn a_missing_ipam_plugin_is_named_with_the_search_path() {
     let lab = Lab::new("host-local", "");
     for command in ["ADD", "DEL", "GC", "STATUS"] {
         let code = |code| if command == "STATUS" { 50 } else { code };

@@ -11,7 +11,7 @@ fn put(daemon: &Daemon, keys: Value, arguments: &str) -> Value {
 }
 
 #[test]
-fn the_least_is_asked_when_nothing_is_said() {
+fn a_minimal_configuration_makes_a_minimal_request() {
     let daemon = Daemon::start();
     let network = json!({"name": "dbnet", "ipv6": false, "internal": false});
     let all = json!({"netns": netns(), "network": network, "interface": "made"});
@@ -19,7 +19,7 @@ fn the_least_is_asked_when_nothing_is_said() {
 }
 
 #[test]
-fn everything_that_is_said_is_asked() {
+fn every_setting_is_in_the_request() {
     let daemon = Daemon::start();
     let keys = json!({
         "network": "net1", "subnets": ["10.1.0.0/16", {"subnet": "fd00:1::/64", "gateway": "fd00:1::9",
@@ -63,7 +63,7 @@ fn everything_that_is_said_is_asked() {
 }
 
 #[test]
-fn the_runtime_counts_before_args_before_cni_args_before_the_configuration() {
+fn runtime_config_wins_over_args_over_cni_args_over_the_configuration() {
     let daemon = Daemon::start();
     let address = |text: &str| json!([{"address": text}]);
     let runtime = json!({"ips": ["10.1.0.1/16"], "mac": "02:00:00:00:00:01",
@@ -86,7 +86,7 @@ fn the_runtime_counts_before_args_before_cni_args_before_the_configuration() {
 }
 
 #[test]
-fn a_container_is_called_by_its_pod_or_its_first_alias() {
+fn a_container_is_named_by_its_pod_or_its_first_alias() {
     let daemon = Daemon::start();
     let names = |keys: Value, arguments: &str| {
         let asked = put(&daemon, keys, arguments);
@@ -109,7 +109,7 @@ fn a_container_is_called_by_its_pod_or_its_first_alias() {
 }
 
 #[test]
-fn a_new_network_is_made_of_the_ranges() {
+fn a_new_network_gets_the_subnets_of_the_ranges() {
     let daemon = Daemon::start();
     let ranges = json!([[{"subnet": "10.1.0.0/16", "rangeStart": "10.1.0.9", "gateway": "10.1.0.1"},
                          {"subnet": "10.2.0.0/16", "gateway": "10.2.0.1"}],
@@ -123,7 +123,7 @@ fn a_new_network_is_made_of_the_ranges() {
 }
 
 #[test]
-fn dns_is_netds_then_the_configurations_then_the_runtimes() {
+fn dns_lists_netd_then_the_configuration_then_the_runtime() {
     let daemon = Daemon::start();
     let keys = json!({
         "dns": {"nameservers": ["9.9.9.9", "10.1.0.1"], "domain": "db.example", "search": ["db.example"],
@@ -140,7 +140,7 @@ fn dns_is_netds_then_the_configurations_then_the_runtimes() {
 }
 
 #[test]
-fn what_is_found_by_path_is_absolute_and_the_result_keeps_the_runtimes_words() {
+fn a_relative_netns_is_made_absolute_and_the_result_keeps_the_original() {
     let daemon = Daemon::start();
     let relative = format!("../..{}", netns());
     let mut call = Call::new("ADD", &configuration(&daemon, "1.0.0", json!({})));

@@ -9,7 +9,7 @@ use crate::lab::{Call, Daemon, configuration, netns};
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
 #[test]
-fn version_is_answered_whatever_is_on_standard_input() {
+fn version_ignores_standard_input() {
     let supported = json!(VERSIONS);
     for (stdin, version) in [
         ("", "1.1.0"),
@@ -87,7 +87,7 @@ fn each_version_has_its_result() {
 }
 
 #[test]
-fn routes_say_more_since_1_1_0() {
+fn routes_have_more_fields_since_1_1_0() {
     let daemon = Daemon::start();
     let more = json!({"destination": "10.9.0.0/16", "gateway": "10.1.0.9", "mtu": 1400, "advmss": 1360, "priority": 7,
                       "table": 100, "scope": 0});

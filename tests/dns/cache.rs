@@ -35,7 +35,7 @@ fn ttls(message: &Message) -> Vec<u32> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_is_kept_and_counts_down() {
+async fn an_answer_is_cached_and_its_ttl_counts_down() {
     let upstream = answering(60).await;
     let lab = Lab::start(vec![upstream.address]).await;
     let first = lab.ask(WEB, "www.example", RecordType::A).await;
@@ -81,7 +81,7 @@ async fn other_types_and_flags_are_other_questions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn absence_is_kept_as_long_as_the_zone_says() {
+async fn absence_is_cached_for_the_ttl_of_the_zone() {
     for (code, soas, kept) in [
         (ResponseCode::NXDomain, Some(soa(60, 60)), true),
         (ResponseCode::NoError, Some(soa(60, 60)), true),
@@ -104,7 +104,7 @@ async fn absence_is_kept_as_long_as_the_zone_says() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_kept_without_time_or_without_a_cache() {
+async fn nothing_is_cached_without_a_ttl_or_without_a_cache() {
     let upstream = answering(0).await;
     let lab = Lab::start(vec![upstream.address]).await;
     for _ in 0..2 {
@@ -120,7 +120,7 @@ async fn nothing_is_kept_without_time_or_without_a_cache() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_too_long_for_udp_is_kept_whole() {
+async fn answers_too_long_for_udp_are_cached_whole() {
     let upstream = Upstream::start(|_, tcp, mut reply| {
         reply.metadata.truncation = !tcp;
         if tcp {
@@ -153,7 +153,7 @@ async fn until_stale(lab: &Lab) -> Message {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_last_answer_is_told_while_no_upstream_answers() {
+async fn an_expired_answer_is_served_while_no_upstream_answers() {
     for silent in [false, true] {
         let down = Arc::new(AtomicBool::new(false));
         let is_down = down.clone();
@@ -184,7 +184,7 @@ async fn the_last_answer_is_told_while_no_upstream_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn views_do_not_see_what_is_kept_for_others() {
+async fn clients_with_other_upstreams_do_not_share_cached_answers() {
     let (of_net1, of_net2) = (
         answering(60).await,
         Upstream::saying(|reply| {
@@ -208,7 +208,7 @@ async fn views_do_not_see_what_is_kept_for_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_can_be_said_what_is_kept() {
+async fn an_explanation_shows_what_is_cached() {
     let upstream = answering(60).await;
     let lab = Lab::start(vec![upstream.address]).await;
     let said = lab.told(WEB, "www.example").await;

@@ -80,7 +80,7 @@ async fn answers_with_a_wrong_id_question_or_source_are_ignored() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_does_not_keep_the_case_is_understood() {
+async fn an_upstream_that_does_not_preserve_case_works() {
     let lowering = Upstream::start(|_, _, mut reply| {
         let name = reply.queries[0].name().to_lowercase();
         reply.queries[0].set_name(name.clone());
@@ -100,7 +100,7 @@ async fn a_server_that_does_not_keep_the_case_is_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_edns_is_understood() {
+async fn an_upstream_without_edns_works() {
     let old = Upstream::start(|query, _, mut reply| {
         if query.edns.is_some() {
             reply.metadata.response_code = hickory_proto::op::ResponseCode::FormErr;

@@ -41,7 +41,7 @@ async fn closed() -> SocketAddr {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_server_is_asked_when_one_cannot_say() {
+async fn the_next_upstream_is_asked_after_a_failure() {
     for code in [ResponseCode::ServFail, ResponseCode::Refused] {
         let (first, second) = (failing(code).await, answering(1).await);
         let lab = Lab::start(vec![first.address, closed().await, second.address]).await;
@@ -53,7 +53,7 @@ async fn the_next_server_is_asked_when_one_cannot_say() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_server_has_the_say() {
+async fn the_first_upstream_decides() {
     let first = Upstream::saying(|reply| {
         reply.metadata.response_code = ResponseCode::NXDomain;
         reply.add_authority(soa());
@@ -77,7 +77,7 @@ async fn no_data_and_other_codes_pass() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_an_answer_it_is_servfail_never_nxdomain() {
+async fn without_an_answer_the_code_is_servfail_never_nxdomain() {
     let (failing, silent) = (failing(ResponseCode::ServFail).await, silent().await);
     for upstreams in [vec![], vec![closed().await], vec![failing.address], vec![silent.address, failing.address]] {
         let lab = Lab::start(upstreams.clone()).await;
@@ -129,7 +129,7 @@ async fn a_truncated_answer_is_fetched_over_tcp() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn any_type_and_every_flag_goes_up_and_comes_back() {
+async fn any_type_and_every_flag_is_forwarded_and_returned() {
     let text = record("www.example", 60, RData::TXT(TXT::new(vec!["hello".into()])));
     let answer = text.clone();
     let upstream = Upstream::saying(move |reply| {
@@ -151,7 +151,7 @@ async fn any_type_and_every_flag_goes_up_and_comes_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn internal_networks_have_no_way_out() {
+async fn questions_of_internal_networks_are_not_forwarded() {
     let upstream = answering(1).await;
     let lab = Lab::start(vec![upstream.address]).await;
     assert_eq!(lab.ask(ALONE, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
@@ -161,7 +161,7 @@ async fn internal_networks_have_no_way_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_leads_back_is_not_asked() {
+async fn an_upstream_that_is_netd_itself_is_skipped() {
     let gateway = "127.1.0.1:53".parse().unwrap();
     let itself = SocketAddr::new(WEB.parse().unwrap(), 53);
     let lab = Lab::start(vec![gateway, itself]).await;
@@ -171,7 +171,7 @@ async fn a_server_that_leads_back_is_not_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slow_upstream_does_not_hold_up_its_tcp_connection() {
+async fn a_slow_upstream_does_not_delay_other_replies_on_a_tcp_connection() {
     let silent = silent().await;
     let lab = Lab::start(vec![silent.address]).await;
     let mut stream = lab.connect(WEB).await;

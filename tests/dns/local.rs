@@ -69,7 +69,7 @@ async fn the_host_has_a_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_search_domain_does_not_lead_upstream() {
+async fn names_with_a_search_domain_are_not_forwarded() {
     let upstream = Upstream::saying(|reply| _ = reply.add_answer(wildcard())).await;
     let lab = Lab::start(vec![upstream.address]).await;
     let mut snapshot = Snapshot::clone(&lab.snapshot.load());
@@ -89,7 +89,7 @@ fn wildcard() -> hickory_proto::rr::Record {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_asker_sees_its_networks_in_its_order() {
+async fn a_client_sees_its_networks_in_its_order() {
     let lab = Lab::start(vec![]).await;
     for _ in 0..10 {
         assert_eq!(addresses(&lab.ask(WEB, "store", RecordType::A).await), ["127.1.0.3"]);
@@ -135,7 +135,7 @@ async fn a_change_is_seen_by_the_next_query() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_fit_is_cut_and_comes_whole_over_tcp() {
+async fn a_reply_too_large_for_udp_is_truncated_and_complete_over_tcp() {
     let lab = Lab::start(vec![]).await;
     let mut plain = query("pool", RecordType::A);
     plain.edns = None;
@@ -173,7 +173,7 @@ async fn many_queries_go_over_one_tcp_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_query_gets_the_code_for_it() {
+async fn a_message_that_is_no_query_gets_an_error_code() {
     let lab = Lab::start(vec![]).await;
     let code = |change: fn(&mut Message)| {
         let mut message = query("web", RecordType::A);
@@ -231,7 +231,7 @@ async fn the_apex_has_soa_and_ns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_told_to_stop_the_sockets_are_closed() {
+async fn stopping_closes_the_sockets() {
     let lab = Lab::start(vec![]).await;
     let mut idle = lab.connect(WEB).await;
     write(&mut idle, &query("db", RecordType::A)).await;

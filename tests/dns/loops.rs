@@ -65,7 +65,7 @@ async fn a_loop_through_two_hops_ends_within_two_seconds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_containers_that_ask_the_same_are_no_loop() {
+async fn two_clients_with_the_same_question_are_no_loop() {
     let slow = Upstream::late(Duration::from_millis(300), |_, _, mut reply| {
         let name = reply.queries[0].name().clone();
         let data = hickory_proto::rr::RData::A(hickory_proto::rr::rdata::A::new(192, 0, 2, 1));

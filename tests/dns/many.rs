@@ -14,7 +14,7 @@ const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_from_many_sockets_is_answered_whole() {
+async fn a_burst_from_many_sockets_is_answered_completely() {
     let lab = Lab::start(vec![]).await;
     let server = lab.server;
     let asked = tokio::task::spawn_blocking(move || {
@@ -36,7 +36,7 @@ async fn a_burst_from_many_sockets_is_answered_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_one_asker_costs_others_nothing() {
+async fn a_flood_of_one_client_does_not_affect_others() {
     let upstream = Upstream::saying(|reply| {
         reply.answers.push(record("www.example.com", 60, RData::A(A::new(192, 0, 2, 9))));
     })

@@ -34,7 +34,7 @@ async fn silent() -> Upstream {
 
 /// What is waited for once its question is answered counts against nobody's share: 20,000 of them took 35 MB.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_is_not_waited_for_by_every_question_that_another_has_answered() {
+async fn answered_questions_do_not_keep_waiting_for_a_silent_upstream() {
     const QUESTIONS: usize = 2000;
     let (silent, good) = (silent().await, answering(1).await);
     let lab = Arc::new(Lab::start(vec![silent.address, good.address]).await);
@@ -63,7 +63,7 @@ async fn a_silent_server_is_not_waited_for_by_every_question_that_another_has_an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nobody_waits_for_a_silent_first_server() {
+async fn clients_do_not_wait_for_a_silent_first_upstream() {
     let (silent, good) = (silent().await, answering(1).await);
     let lab = Arc::new(Lab::start(vec![silent.address, good.address]).await);
     let first = tokio::time::timeout(Duration::from_secs(2), async {
@@ -106,7 +106,7 @@ async fn the_order_is_kept_while_the_first_answers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_such_name_of_a_later_server_does_not_outrun_the_first() {
+async fn nxdomain_of_a_later_upstream_does_not_override_the_first() {
     let slow = Upstream::late(Duration::from_millis(220), |_, _, mut reply| {
         fill(&mut reply, 1);
         Some(reply)
@@ -138,7 +138,7 @@ async fn a_lost_datagram_is_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_thousand_wait_for_a_dead_server_and_nobody_feels_it() {
+async fn twenty_thousand_questions_to_a_dead_upstream_do_not_affect_others() {
     const QUESTIONS: u64 = 20_000;
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let lab = Lab::start(vec![dead.local_addr().unwrap()]).await;
@@ -194,7 +194,7 @@ async fn a_flood_to_a_dead_name_leaves_other_names_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_dead_is_servfail_before_the_stub_gives_up() {
+async fn dead_upstreams_give_servfail_before_the_client_times_out() {
     let dead: Vec<SocketAddr> = vec![silent().await.address, silent().await.address, silent().await.address];
     let lab = Lab::start(dead).await;
     let started = Instant::now();

@@ -47,7 +47,7 @@ async fn replies_come_when_they_are_ready() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_asked_before_the_client_stopped_sending_is_answered() {
+async fn questions_before_the_client_stops_sending_are_answered() {
     let lab = Lab::start(vec![]).await;
     let mut stream = lab.connect(WEB).await;
     for id in 0..20 {
@@ -61,7 +61,7 @@ async fn what_was_asked_before_the_client_stopped_sending_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_in_single_bytes_is_answered() {
+async fn a_question_sent_in_single_bytes_is_answered() {
     let lab = Lab::start(vec![]).await;
     let mut stream = lab.connect(WEB).await;
     stream.set_nodelay(true).unwrap();
@@ -74,7 +74,7 @@ async fn a_question_in_single_bytes_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn too_many_connections_cost_their_client_its_oldest() {
+async fn too_many_connections_close_the_oldest_of_the_same_client() {
     let lab = Lab::start(vec![]).await;
     let mut other = lab.connect(DB).await;
     let mut streams = Vec::new();
@@ -112,7 +112,7 @@ async fn a_silent_connection_is_closed_even_in_the_middle_of_a_question() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_holds_up_only_itself() {
+async fn a_client_that_does_not_read_blocks_only_itself() {
     let lab = Lab::start(vec![]).await;
     let mut stuck = lab.connect(WEB).await;
     let bytes = query("pool", RecordType::A).to_vec().unwrap();
@@ -137,7 +137,7 @@ async fn a_client_that_does_not_read_holds_up_only_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hostile_clients_cost_others_no_answer() {
+async fn hostile_clients_do_not_affect_others() {
     let lab = Lab::start(vec![]).await;
     let mut hostile = Vec::new();
     for number in 0..1000u32 {

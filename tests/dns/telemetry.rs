@@ -79,7 +79,7 @@ async fn replies_are_counted_by_network_type_code_and_source() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_nobody_answered_counts_as_an_error_of_ours() {
+async fn unanswered_questions_count_as_servfail() {
     let lab = Lab::at(GATEWAY, vec![]).await;
     lab.ask(WEB, "www.example", RecordType::A).await;
     assert_eq!(counted(&lab), ["net1 A SERVFAIL none 1"]);
@@ -104,7 +104,7 @@ async fn messages_without_reply_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn counts_go_on_when_the_sockets_are_opened_again() {
+async fn counters_survive_reopened_sockets() {
     let (lab, _upstream) = lab().await;
     lab.ask(DB, "web", RecordType::A).await;
     let (closed, done) = std::sync::mpsc::channel();
@@ -118,7 +118,7 @@ async fn next(live: &mut Receiver<std::sync::Arc<Entry>>) -> std::sync::Arc<Entr
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_of_one_container_are_logged_while_that_is_on() {
+async fn queries_of_a_container_are_logged_while_its_log_is_on() {
     let (lab, upstream) = lab().await;
     lab.ask(WEB, "before", RecordType::A).await;
     let log = &lab.seen.log;

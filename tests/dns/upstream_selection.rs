@@ -79,7 +79,7 @@ async fn explicit_servers_always_win() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn upstreams_of_both_networks_are_usable() {
+async fn upstreams_of_both_networks_are_used() {
     let second = answering(2).await;
     for code in [ResponseCode::ServFail, ResponseCode::Refused] {
         let (first, daemon) = (failing(code).await, answering(1).await);
@@ -95,7 +95,7 @@ async fn upstreams_of_both_networks_are_usable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_longest_domain_wins_and_labels_are_whole() {
+async fn the_longest_domain_wins_and_matches_whole_labels() {
     let (daemon, outer, inner, dead) =
         (answering(1).await, answering(2).await, answering(3).await, failing(ResponseCode::Refused).await);
     let split = [("corp.example", &outer), ("Lab.corp.example", &inner), ("gone.example", &dead)];
@@ -120,7 +120,7 @@ async fn the_longest_domain_wins_and_labels_are_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn internal_networks_give_and_get_nothing() {
+async fn internal_networks_neither_forward_nor_contribute_upstreams() {
     let given = answering(1).await;
     let mut desired = state();
     give_network(&mut desired, "inner", &[given.address]);
@@ -147,7 +147,7 @@ async fn at_port_53(address: &str, last: u8) -> Option<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_question_follows_resolv_conf() {
+async fn the_next_question_uses_the_changed_resolv_conf() {
     let (one, two, three) =
         (at_port_53("127.53.0.1", 1).await, at_port_53("127.53.0.2", 2).await, at_port_53("127.0.53.53", 3).await);
     if one.and(two).and(three).is_none() {

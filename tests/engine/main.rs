@@ -258,14 +258,14 @@ impl World {
                 let done = self.runtime.block_on(handle.detach(key(*pod, *network)));
                 self.check(done, true, fail_in)?;
                 self.reference.attachments.remove(&(*pod, *network));
-                self.unmake_found();
+                self.remove_adoptable();
             }
             Action::Collect { keep, network } => {
                 let valid = key(*keep, *network);
                 let done = self.runtime.block_on(handle.gc(valid.owner, vec![(valid.container, valid.ifname)]));
                 self.check(done.map(drop), true, fail_in)?;
                 self.reference.attachments.retain(|(pod, on), _| on != network || pod == keep);
-                self.unmake_found();
+                self.remove_adoptable();
             }
             Action::Dies(pod) => {
                 self.fake.delete_namespace(PODS[*pod]);
@@ -386,7 +386,7 @@ impl World {
             }
         };
         if requested.how == Found && before.is_none() {
-            self.make_found(pod, network, address.unwrap());
+            self.add_adoptable(pod, network, address.unwrap());
         }
         let spec = attach_spec((pod, network), name, requested, address);
         let done = self.runtime.block_on(handle.connect(spec)).map(drop);
@@ -430,7 +430,7 @@ impl World {
     }
 
     /// Other programs delete the interfaces that no attachment has.
-    fn unmake_found(&self) {
+    fn remove_adoptable(&self) {
         let mut guard = self.fake.world();
         let world = &mut *guard;
         let names = (0..PODS.len()).flat_map(|pod| (0..NETWORKS.len()).map(move |network| (pod, network)));
@@ -446,7 +446,7 @@ impl World {
     }
 
     /// Another program makes an interface in the pod.
-    fn make_found(&self, pod: usize, network: usize, at: AddressSpec) {
+    fn add_adoptable(&self, pod: usize, network: usize, at: AddressSpec) {
         let mut world = self.fake.world();
         let inode = world.namespaces[&std::path::PathBuf::from(format!("/run/netns/{}", PODS[pod]))];
         let bridge: netd::model::names::IfName = format!("cni{network}").parse().unwrap();
@@ -553,7 +553,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn nothing_is_held_twice_or_by_nobody(
+    fn resources_are_never_held_twice_or_leaked(
         actions in proptest::collection::vec((action(), proptest::option::weighted(0.2, 0usize..6)), 1..40)
     ) {
         let mut world = World::new();

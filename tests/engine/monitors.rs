@@ -13,7 +13,7 @@ fn problems(world: &World) -> Vec<String> {
 
 /// A monitor whose thread had ended was named in the log only, and what other programs changed was repaired no more.
 #[test]
-fn a_monitor_that_stopped_is_a_problem_and_everything_is_repaired_when_it_runs_again() {
+fn a_stopped_monitor_is_a_problem_and_its_restart_repairs_everything() {
     let world = World::new();
     let spec = NetworkSpec { dns: Default::default(), ..network_spec("net1") };
     world.runtime.block_on(world.handle().create_network(spec)).unwrap();

@@ -40,7 +40,7 @@ fn routes(world: &World, path: &Path) -> Vec<(String, Option<u32>)> {
 }
 
 #[test]
-fn its_interface_and_default_route_are_not_those_that_the_engine_wants() {
+fn interface_and_default_route_do_not_collide_with_the_engine() {
     let mut world = world();
     let path = netns_of_process(4711);
     world.fake.add_namespace_at(&path);
@@ -61,7 +61,7 @@ fn its_interface_and_default_route_are_not_those_that_the_engine_wants() {
 }
 
 #[test]
-fn a_namespace_of_an_engine_is_known_by_what_the_kernel_tells() {
+fn a_namespace_of_an_engine_is_recognised_by_its_contents() {
     let world = world();
     world.fake.add_namespace("netns-1");
     let inode = world.fake.world().namespaces[Path::new("/run/netns/netns-1")];
@@ -73,7 +73,7 @@ fn a_namespace_of_an_engine_is_known_by_what_the_kernel_tells() {
 }
 
 #[test]
-fn beside_a_resolver_of_its_engine_it_asks_within() {
+fn a_container_with_a_resolver_of_its_engine_is_served_inside() {
     let world = world();
     let mut apart = NetworkSpec::named("apart".parse().unwrap());
     apart.dns.listen = DnsListen::Gateway;
@@ -95,7 +95,7 @@ fn beside_a_resolver_of_its_engine_it_asks_within() {
 }
 
 #[test]
-fn a_runtime_that_attaches_by_cni_finds_its_next_name_free() {
+fn a_cni_runtime_finds_its_next_interface_name_free() {
     let world = world();
     let requested = AttachChoice { how: InterfaceSource::Made, port: None, limits: (false, false) };
     let attach = |network: usize| {

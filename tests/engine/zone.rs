@@ -5,7 +5,7 @@ use netd::kernel::KernelEvent;
 use super::*;
 
 #[test]
-fn only_changes_of_what_answers_depend_on_make_another_zone() {
+fn only_changes_that_affect_answers_change_the_zone_revision() {
     let world = World::new();
     let last = std::cell::RefCell::new(world.handle().snapshot());
     // Whether the zone is another one after everything that was sent to the engine.

@@ -13,7 +13,7 @@ type Module = Vec<String>;
 type Graph = BTreeMap<Module, BTreeSet<Module>>;
 
 #[test]
-fn no_files_import_each_other_in_a_circle() {
+fn files_have_no_import_circles() {
     let mut graph = imports();
     for (module, imported) in &mut graph {
         imported.retain(|other| !other.starts_with(module) && !module.starts_with(other));
@@ -22,7 +22,7 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn no_rooms_of_a_folder_import_each_other_in_a_circle() {
+fn rooms_have_no_import_circles() {
     let graph = imports();
     let folders: BTreeSet<&[String]> =
         graph.keys().flat_map(|module| (0..module.len()).map(|length| &module[..length])).collect();
@@ -177,7 +177,7 @@ fn circles(graph: &Graph) -> Vec<String> {
 }
 
 #[test]
-fn planted_circles_are_found() {
+fn circles_are_found() {
     let graph = |edges: &[(&str, &str)]| {
         let mut graph = Graph::new();
         for (from, to) in edges {

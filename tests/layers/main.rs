@@ -66,12 +66,12 @@ fn imports_go_down_only() {
 }
 
 #[test]
-fn effects_live_in_their_home() {
+fn effects_occur_only_in_their_modules() {
     report(&sources(), effects);
 }
 
 #[test]
-fn every_file_opens_with_its_story_and_stays_short() {
+fn every_file_starts_with_module_docs_and_stays_short() {
     let mut files = sources();
     files.extend(rust_files("tests"));
     files.extend(rust_files("benches"));
@@ -104,7 +104,7 @@ fn every_floor_is_known() {
 }
 
 #[test]
-fn the_paths_that_the_documents_name_exist() {
+fn paths_named_in_the_documents_exist() {
     for document in [
         "ARCHITECTURE.md",
         "README.md",
@@ -226,7 +226,7 @@ fn has_word(code: &str, text: &str) -> bool {
 }
 
 #[test]
-fn planted_imports_are_found() {
+fn wrong_imports_are_found() {
     for (path, text) in [
         ("src/model/a.rs", "use crate::logic::x;"),
         ("src/logic/a.rs", "use crate::api::x;"),
@@ -253,7 +253,7 @@ fn planted_imports_are_found() {
 }
 
 #[test]
-fn planted_effects_are_found() {
+fn wrong_effects_are_found() {
     for (path, text) in [
         ("src/engine/a.rs", "let x = unsafe { y() };"),
         ("src/faces/a.rs", "std::process::Command::new(x)"),

@@ -9,7 +9,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("bad input: command line", command_line),
         trial("bad input: wrong usage", usage),
         trial("bad input: HTTP", http),
-        trial("bad input: HTTP that is none", not_http),
+        trial("bad input: malformed HTTP", not_http),
         trial("bad input: configuration", configuration),
         trial("bad input: no daemon", no_daemon),
     ]

@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use crate::lab::{Dig, Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("names: nobody takes over the host's names or NAME.NETWORK of another", claims)]
+    vec![trial("names: the host's names and NAME.NETWORK of another container are refused", claims)]
 }
 
 /// `client` on net1 and net2, `web` on net1.

@@ -8,7 +8,7 @@ use crate::lab::{Lab, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("dry run: every changing verb shows its steps and changes nothing", changes_nothing),
-        trial("dry run: what would be refused is refused alike", refused_alike),
+        trial("dry run: refusals are the same as without it", refused_alike),
     ]
 }
 

@@ -11,16 +11,16 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("endpoints: eth0, eth1 in order, one default route, which moves on disconnect", several_networks),
         trial("endpoints: an internal network never gives the default route", internal_gives_no_route),
-        trial("endpoints: a default route the container brought stays", own_route_stays),
+        trial("endpoints: a default route of the container's own stays", own_route_stays),
         trial("endpoints: --ip, --ip6, --mac and --ifname are honoured", as_asked),
-        trial("endpoints: an address in use is refused with the word, the address and the holder", address_conflict),
+        trial("endpoints: an address in use is refused, naming the address and the holder", address_conflict),
         trial("endpoints: a released address is reused last", reused_last),
         trial("endpoints: by path, by process and by name of the namespace", ways_to_name),
-        trial("endpoints: what is not there is refused, saying what was looked at", unknown_container),
-        trial("endpoints: connecting twice and disconnecting the unconnected are refused", twice),
-        trial("endpoints: an interface name in use is refused and nothing is left", ifname_taken),
-        trial("endpoints: a new container's name is not mistaken for the beginning of an id", hex_name),
-        trial("endpoints: the API's JSON is the contract's", json),
+        trial("endpoints: an unknown container is refused, naming the searched places", unknown_container),
+        trial("endpoints: a second connect and a disconnect without connect are refused", twice),
+        trial("endpoints: an interface name in use is refused and leaves nothing", ifname_taken),
+        trial("endpoints: a container's name wins over the beginning of an id", hex_name),
+        trial("endpoints: the JSON of the API has the documented fields", json),
         trial("endpoints: twenty connected at once get twenty addresses", many),
     ]
 }

@@ -14,10 +14,10 @@ use crate::lab::{Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("files: nobody else reads the daemon's state, everybody the namespaces' resolv.conf", modes),
-        trial("files: prepared links below /etc/netns overwrite nothing", links),
-        trial("files: a daemon that is refused takes its socket with it", refused),
-        trial("files: two daemons serve one namespace, and each keeps to its own resolv.conf", two_daemons),
+        trial("files: only root reads the daemon's state, every user the namespaces' resolv.conf", modes),
+        trial("files: malicious links below /etc/netns cause no overwrite", links),
+        trial("files: a daemon that fails to start removes its socket", refused),
+        trial("files: two daemons serve one namespace, and each changes only its own resolv.conf", two_daemons),
     ]
 }
 

@@ -10,11 +10,17 @@ use crate::lab::{HOST4, Lab, OUTSIDE4, Proto, Server, ask, ask_from, command, ec
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("firewall: a port published on 127.0.0.1 is not reached from outside or from a container", loopback_only),
-        trial("firewall: a service on the host's 127.0.0.1 is not reached from a container", host_loopback),
+        trial(
+            "firewall: a port published on 127.0.0.1 is not reachable from outside or from a container",
+            loopback_only,
+        ),
+        trial("firewall: a service on the host's 127.0.0.1 is not reachable from a container", host_loopback),
         trial("firewall: a container cannot send with another source address", false_source),
         trial("firewall: netd leaves other tables and chains alone", other_tables),
-        trial("firewall: a host whose own table drops forwarding is not opened by netd alone", structure_is_one_table),
+        trial(
+            "firewall: publications are elements of one table, and a foreign drop wins with report",
+            structure_is_one_table,
+        ),
     ]
 }
 
@@ -42,11 +48,11 @@ fn loopback_only(lab: &Lab) {
         }
         for proto in [Proto::Tcp, Proto::Udp] {
             assert_eq!(ask("host", proto, ("127.0.0.1", 4001)).who, "web");
-            echo::ask_in_vain("host", proto, (HOST4, 4001));
-            echo::ask_in_vain("outside", proto, (HOST4, 4001));
-            echo::ask_in_vain("outside", proto, ("127.0.0.1", 4001));
-            echo::ask_in_vain("bad", proto, ("127.0.0.1", 4001));
-            echo::ask_in_vain("bad", proto, (HOST4, 4001));
+            echo::expect_no_answer("host", proto, (HOST4, 4001));
+            echo::expect_no_answer("outside", proto, (HOST4, 4001));
+            echo::expect_no_answer("outside", proto, ("127.0.0.1", 4001));
+            echo::expect_no_answer("bad", proto, ("127.0.0.1", 4001));
+            echo::expect_no_answer("bad", proto, (HOST4, 4001));
         }
     }
 }
@@ -60,7 +66,7 @@ fn host_loopback(lab: &Lab) {
     assert_eq!(ask("host", Proto::Tcp, ("127.0.0.1", 9000)).who, "host");
     send_loopback_by("web", "eth0", &gateway);
     for proto in [Proto::Tcp, Proto::Udp] {
-        echo::ask_in_vain("web", proto, ("127.0.0.1", 9000));
+        echo::expect_no_answer("web", proto, ("127.0.0.1", 9000));
     }
 }
 
@@ -130,6 +136,6 @@ fn structure_is_one_table(lab: &Lab) {
     let drop = "table inet fw { chain f { type filter hook forward priority 10; policy drop; }; }";
     command::run_with_input(&["ip", "netns", "exec", "host", "nft", "-f", "-"], drop).ok();
     let _server = Server::start("c1", "c1", 80);
-    echo::ask_in_vain("outside", Proto::Tcp, (HOST4, 4001));
+    echo::expect_no_answer("outside", Proto::Tcp, (HOST4, 4001));
     assert!(!ip_json("host", "link show type bridge").is_empty());
 }

@@ -6,7 +6,7 @@ use libtest_mimic::{Completion, Trial};
 use serde_json::Value;
 
 use crate::lab::command::{run_with_input, run_words};
-use crate::lab::echo::{answers, ask_in_vain};
+use crate::lab::echo::{answers, expect_no_answer};
 use crate::lab::{
     Dig, HOST4, HOST6, Lab, OUTSIDE4, OUTSIDE6, Proto, Server, ask, daemon, run, skippable, space, trial, until,
 };
@@ -16,19 +16,16 @@ pub(crate) fn trials() -> Vec<Trial> {
         skippable("foreign: a policy of DROP of iptables, both families, before netd", policies_of_iptables),
         skippable("foreign: a policy of DROP of iptables-legacy", policies_of_legacy),
         skippable(
-            "foreign: an accept of ours stands at the end of DOCKER-USER, and opens no other engine's bridge",
+            "foreign: netd's accept rule is at the end of DOCKER-USER, and opens no bridge of another engine",
             docker_user,
         ),
-        trial(
-            "foreign: a chain of nft that rejects at its end, and what it refuses for a reason of its own",
-            chain_of_nft,
-        ),
-        trial("foreign: an accept that is lost comes back, and one that is not needed goes", lost_and_needless),
-        trial("foreign: with report nothing is changed, and status and port name the chain", report),
-        trial("foreign: a rule that names our bridge is respected and named", meant),
-        trial("foreign: somebody who takes the accept away again and again is not fought for ever", again_and_again),
-        trial("foreign: questions for names are let in at the gateway", names),
-        skippable("foreign: frames within a bridge that are shown to iptables", within),
+        trial("foreign: an nft chain with a final reject is adapted, its explicit rules are respected", chain_of_nft),
+        trial("foreign: a removed accept rule is restored, and an unneeded one removed", lost_and_needless),
+        trial("foreign: with report, netd changes nothing, and status and port name the chain", report),
+        trial("foreign: a rule that names netd's bridge is respected and reported", meant),
+        trial("foreign: netd stops restoring an accept rule that another program keeps removing", again_and_again),
+        trial("foreign: DNS queries are accepted at the gateway", names),
+        skippable("foreign: frames within a bridge that pass iptables", within),
     ]
 }
 
@@ -115,7 +112,7 @@ fn policies(lab: &Lab, tools: [&str; 2]) -> Result<(), Completion> {
     assert_eq!(status(lab)["problems"], serde_json::json!([]));
     // What is not published stays closed, and so does what others forward.
     run(&format!("ip -n outside route add 10.77.0.0/16 via {HOST4}")).ok();
-    ask_in_vain("outside", Proto::Tcp, (lab.address("net1", "web")[0], 80));
+    expect_no_answer("outside", Proto::Tcp, (lab.address("net1", "web")[0], 80));
     lab.kill_daemon();
     all_works();
     lab.start_daemon();
@@ -193,12 +190,12 @@ fn docker_user(lab: &Lab) -> Completion {
     });
     assert!(!host("iptables-nft -S FORWARD").contains("netd"), "and nowhere else");
     let web = lab.address("net1", "web")[0];
-    ask_in_vain("web", Proto::Tcp, ("172.17.0.2", 80));
-    ask_in_vain("theirs", Proto::Tcp, (web, 80));
+    expect_no_answer("web", Proto::Tcp, ("172.17.0.2", 80));
+    expect_no_answer("theirs", Proto::Tcp, (web, 80));
     assert_eq!(ask("theirs", Proto::Tcp, (HOST4, 4000)).who, "web", "a published port is for everybody");
     // A rule of the user's own comes first.
     host("iptables-nft -I DOCKER-USER -i uplink -p tcp -m conntrack --ctorigdstport 4000 -j DROP");
-    ask_in_vain("outside", Proto::Tcp, (HOST4, 4000));
+    expect_no_answer("outside", Proto::Tcp, (HOST4, 4000));
     Completion::Completed
 }
 
@@ -213,7 +210,7 @@ fn chain_of_nft(lab: &Lab) {
     let _more = [Server::start("outside", "outside", 82)];
     all_works();
     assert_eq!(firewall(lab), ["adapted inet fw f"]);
-    ask_in_vain("web", Proto::Tcp, (OUTSIDE4, 82));
+    expect_no_answer("web", Proto::Tcp, (OUTSIDE4, 82));
     let reason = status(lab)["firewall"][0]["reason"].as_str().unwrap().to_owned();
     let handle = reason.strip_prefix("reject with handle ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
     let rules = host("nft -a list chain inet fw own");
@@ -257,7 +254,7 @@ fn report(lab: &Lab) {
     report_only();
     lab.start_daemon();
     nothing_left();
-    ask_in_vain("outside", Proto::Tcp, (HOST4, 4000));
+    expect_no_answer("outside", Proto::Tcp, (HOST4, 4000));
     assert_eq!(firewall(lab), ["reported inet fw f"]);
     let problems = status(lab)["problems"].to_string();
     for word in ["chain f of table inet fw", "reject with handle", "in chain own", "net1", "published", "report"] {
@@ -277,7 +274,7 @@ fn meant(lab: &Lab) {
     );
     lab.start_daemon();
     let _world = World::new(lab);
-    ask_in_vain("web", Proto::Tcp, (OUTSIDE4, 9000));
+    expect_no_answer("web", Proto::Tcp, (OUTSIDE4, 9000));
     assert_eq!(firewall(lab), ["reported inet fw f"]);
     assert!(status(lab)["problems"].to_string().contains("drop with handle"));
     nothing_left();
@@ -319,7 +316,7 @@ fn names(lab: &Lab) {
     assert!(told.contains(&format!("nameserver {gateway}")), "{told}");
     assert_eq!(firewall(lab), ["adapted inet closed input"]);
     let _server = Server::start("host", "host", 8080);
-    ask_in_vain("client", Proto::Tcp, (&gateway, 8080));
+    expect_no_answer("client", Proto::Tcp, (&gateway, 8080));
     lab.netd("disconnect net1 web").ok();
     lab.netd("disconnect net1 client").ok();
     lab.netd("network rm net1").ok();

@@ -11,8 +11,8 @@ use crate::runtimes::serve;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("foreign networks: what Docker and files define is avoided and named", defined),
-        trial("foreign networks: a silent API keeps no network from being made", silent),
+        trial("foreign networks: subnets defined by Docker and by files are avoided and named", defined),
+        trial("foreign networks: an unresponsive API does not prevent the creation of a network", silent),
     ]
 }
 

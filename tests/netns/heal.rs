@@ -9,11 +9,11 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("heal: nft flush ruleset", flushed),
         trial("heal: nft delete table inet netd", table_deleted),
-        trial("heal: a rule or an element taken out by hand", one_rule),
+        trial("heal: a rule or an element is deleted", one_rule),
         trial("heal: the bridge is deleted", bridge_deleted),
         trial("heal: a container's veth is deleted", veth_deleted),
-        trial("heal: a namespace that goes is released", namespace_goes),
-        trial("heal: a bridge of another's with our name is not taken over silently", foreign_bridge),
+        trial("heal: a container whose namespace is deleted is released", namespace_goes),
+        trial("heal: a foreign bridge with netd's name is not taken over", foreign_bridge),
     ]
 }
 

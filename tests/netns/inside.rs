@@ -14,13 +14,13 @@ use crate::lab::{Dig, Lab, Proto, Server, ask, daemon, run, skippable, trial, un
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("inside: input policy drops everything", policy_before),
-        trial("inside: input policy is switched on later", policy_later),
-        skippable("inside: input policy of iptables", policy_of_iptables),
-        trial("inside: a network that the host is not on", isolated),
-        trial("inside: where the user says so, beside a server of the container's own", asked_for),
-        trial("inside: a container that changes its networks is never taken for another", changes),
-        trial("inside: named namespaces, processes and mounts are released when they end", ends),
+        trial("inside: the input policy drops everything", policy_before),
+        trial("inside: the input policy is changed later", policy_later),
+        skippable("inside: the input policy of iptables", policy_of_iptables),
+        trial("inside: a network without an address of the host", isolated),
+        trial("inside: configured by the user, with another DNS server in the container", asked_for),
+        trial("inside: a container that changes its networks is not confused with another", changes),
+        trial("inside: ended containers are released: named namespaces, processes and mounts", ends),
         trial("inside: netd run", netd_run),
     ]
 }

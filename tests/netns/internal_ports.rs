@@ -2,11 +2,11 @@
 
 use libtest_mimic::Trial;
 
-use crate::lab::echo::{answers, ask_in_vain};
+use crate::lab::echo::{answers, expect_no_answer};
 use crate::lab::{HOST4, Lab, Proto, Server, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("internal networks: a port asked for there leads in over the container's other network", by_hand)]
+    vec![trial("internal networks: a port is published over the container's other network", by_hand)]
 }
 
 fn by_hand(lab: &Lab) {
@@ -24,7 +24,7 @@ fn by_hand(lab: &Lab) {
     let shown = || lab.netd("port web").ok().stdout;
     assert!(shown().contains("every host that reaches this one"), "{}", shown());
     lab.netd("disconnect front web").ok();
-    ask_in_vain("outside", Proto::Tcp, (HOST4, 8080));
+    expect_no_answer("outside", Proto::Tcp, (HOST4, 8080));
     assert!(shown().contains("no host: the container is on no network that other hosts can reach"), "{}", shown());
     lab.netd("connect front web").ok();
     assert_eq!(reached().as_deref(), Some("web"));

@@ -7,12 +7,12 @@ use crate::lab::{Dig, HOST4, HOST6, Lab, OUTSIDE4, OUTSIDE6, Proto, Server, ask,
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("isolation: two networks do not reach each other, one container on both reaches both", two_networks),
+        trial("isolation: two networks cannot reach each other, a container on both reaches both", two_networks),
         trial("isolation: a network without a publication reaches the outside, masqueraded", way_out),
         trial("isolation: --no-masquerade keeps the source address", no_masquerade),
-        trial("isolation: --internal has no way out and no way in, yet names and peers", internal),
+        trial("isolation: --internal has no access from or to outside, but names and peers", internal),
         trial("isolation: --internal refuses a publication", internal_publication),
-        trial("isolation: --no-icc holds at layer 2 and by the gateway, the host is reached", no_icc),
+        trial("isolation: --no-icc applies at layer 2 and through the gateway, the host stays reachable", no_icc),
     ]
 }
 
@@ -29,11 +29,11 @@ fn two_networks(lab: &Lab) {
     let _servers = [Server::start("one", "one", 80), Server::start("two", "two", 80)];
     for proto in BOTH {
         for two in lab.address("net2", "two") {
-            echo::ask_in_vain("one", proto, (two, 80));
+            echo::expect_no_answer("one", proto, (two, 80));
             assert_eq!(ask("both", proto, (two, 80)).who, "two");
         }
         for one in lab.address("net1", "one") {
-            echo::ask_in_vain("two", proto, (one, 80));
+            echo::expect_no_answer("two", proto, (one, 80));
             assert_eq!(ask("both", proto, (one, 80)).who, "one");
         }
     }
@@ -91,14 +91,14 @@ fn internal(lab: &Lab) {
             assert_eq!(ask("host", proto, (address, 80)).who, "web");
             let via = if address.is_ipv4() { HOST4 } else { HOST6 };
             run(&format!("ip -n outside route replace {address} via {via}")).ok();
-            echo::ask_in_vain("outside", proto, (address, 80));
-            echo::ask_in_vain("other", proto, (address, 80));
+            echo::expect_no_answer("outside", proto, (address, 80));
+            echo::expect_no_answer("other", proto, (address, 80));
         }
         for address in lab.address("open", "other") {
-            echo::ask_in_vain("client", proto, (address, 80));
+            echo::expect_no_answer("client", proto, (address, 80));
         }
         for outside in [OUTSIDE4, OUTSIDE6] {
-            echo::ask_in_vain("client", proto, (outside, 8080));
+            echo::expect_no_answer("client", proto, (outside, 8080));
         }
     }
 }
@@ -122,7 +122,7 @@ fn no_icc(lab: &Lab) {
     let gateways = lab.network("net1")["subnets"].clone();
     for address in lab.address("net1", "web") {
         for proto in BOTH {
-            echo::ask_in_vain("peer", proto, (address, 80));
+            echo::expect_no_answer("peer", proto, (address, 80));
             assert_eq!(ask("host", proto, (address, 80)).who, "web");
         }
         // Round the bridge port's isolation by asking the gateway to forward.
@@ -130,8 +130,8 @@ fn no_icc(lab: &Lab) {
         let gateway = gateway.into_iter().find(|ip| ip.contains(':') == address.is_ipv6()).unwrap();
         let length = if address.is_ipv4() { 32 } else { 128 };
         run(&format!("ip -n peer route add {address}/{length} via {gateway}")).ok();
-        echo::ask_in_vain("peer", Proto::Tcp, (address, 80));
-        echo::ask_in_vain("peer", Proto::Udp, (address, 80));
+        echo::expect_no_answer("peer", Proto::Tcp, (address, 80));
+        echo::expect_no_answer("peer", Proto::Udp, (address, 80));
     }
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
     assert_eq!(Dig::ask("peer", "web").answers.len(), 1, "names do not depend on it");

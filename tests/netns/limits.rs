@@ -14,10 +14,10 @@ use crate::lab::{Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("limits: idle connections to the API are in nobody's way", idle),
-        trial("limits: a request that is not whole does not keep the daemon from ending", half_sent),
-        trial("limits: bodies of GC take little memory", bodies),
-        trial("limits: with few descriptors the daemon says so, and works", few_descriptors),
+        trial("limits: idle connections to the API do not block others", idle),
+        trial("limits: an incomplete request does not prevent the daemon's end", half_sent),
+        trial("limits: request bodies of GC use little memory", bodies),
+        trial("limits: with few descriptors the daemon logs it and works", few_descriptors),
         trial("limits: a daemon without descriptors does not release a living container", no_descriptors),
     ]
 }

@@ -9,9 +9,9 @@ use crate::lab::{Dig, HOST4, Lab, run, trial, until};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("listening: another server has port 53", taken_before),
-        trial("listening: another server takes port 53 later", taken_later),
+        trial("listening: another server binds port 53 later", taken_later),
         trial("listening: a published server on port 53", published),
-        trial("listening: the host asks at a gateway, and port 53 can be taken on purpose", from_the_host),
+        trial("listening: the host queries a gateway, and port 53 can be configured", from_the_host),
     ]
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         skippable("matrix: bridge-nf-call-iptables as the machine has it", |lab| matrix(lab, None)),
         skippable("matrix: host by [::1] (tcp)", |lab| host_by_v6_loopback(lab, Proto::Tcp)),
         skippable("matrix: host by [::1] (udp)", |lab| host_by_v6_loopback(lab, Proto::Udp)),
-        trial("matrix: a burst of new UDP flows from one socket address survives a change of container", udp_moves),
+        trial("matrix: UDP flows from one socket address reach the new container after a change", udp_moves),
     ]
 }
 

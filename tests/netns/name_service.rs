@@ -19,10 +19,10 @@ const RESTARTS: usize = 8;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("names: a killed name service answers as soon as it is back, in no user's session", killed),
+        trial("names: a killed name service answers immediately after its restart, as a system service", killed),
         trial("names: five networks, one name server, the client's order, the same after every restart", five_networks),
-        trial("names: when connect returns the name resolves everywhere, when disconnect returns it is gone", at_once),
-        trial("names: the time to live is small, and as configured", time_to_live),
+        trial("names: a name resolves when connect returns, and does not when disconnect returns", at_once),
+        trial("names: the TTL is small by default, and configurable", time_to_live),
     ]
 }
 

@@ -13,14 +13,14 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("names: every form of a name", forms),
         trial("names: PTR of container and gateway addresses, the container's own name first", pointers),
         trial("names: a name without that type is NOERROR with SOA, an unknown one NXDOMAIN", negative),
-        trial("names: only the networks the client shares", shared_networks),
+        trial("names: only names of the client's networks resolve", shared_networks),
         trial("names: an alias of two containers answers with both", shared_alias),
         trial("names: host.internal is the host", the_host),
-        trial("names: other names go to the host's resolvers, single labels never", upstream),
-        trial("names: the host's resolv.conf is followed as it changes", resolv_conf_changes),
-        trial("names: no resolver answers: SERVFAIL, and names of ours still work", no_upstream),
-        trial("names: resolv.conf of a named namespace, never over a file netd did not write", resolv_conf),
-        trial("names: getent finds a name over glibc", getent),
+        trial("names: external names are forwarded to the host's resolvers, single labels are not", upstream),
+        trial("names: changes of the host's resolv.conf take effect", resolv_conf_changes),
+        trial("names: without an upstream external names get SERVFAIL, and local names resolve", no_upstream),
+        trial("names: resolv.conf of a named namespace, without overwriting a foreign file", resolv_conf),
+        trial("names: getent resolves a name through glibc", getent),
     ]
 }
 

@@ -9,17 +9,17 @@ use crate::lab::{Lab, addresses, ip_json, run, space, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("networks: create, ls, inspect, rm", life),
-        trial("networks: prune removes what is unused, rm refuses what is used and names it", prune),
-        trial("networks: the HTTP API says the same", http),
+        trial("networks: prune removes unused networks, rm refuses a used one and names its containers", prune),
+        trial("networks: the same over the HTTP API", http),
         trial("networks: automatic subnets avoid the host's routes and addresses", automatic),
-        trial("networks: 0.0.0.0/1 and 128.0.0.0/1 are no overlap", default_route_in_disguise),
+        trial("networks: routes to 0.0.0.0/1 and 128.0.0.0/1 are no overlap", default_route_in_disguise),
         trial("networks: an overlapping subnet is refused, naming the route or the network", overlap),
         trial("networks: --ipv6 gives a stable random ULA /64", ula),
         trial("networks: several subnets, gateways and ranges are honoured", subnets),
         trial("networks: IPv6 addresses are usable at once", not_tentative),
-        trial("networks: bridge and veth names tell whose they are and fit the kernel", names),
-        trial("networks: the MTU is the uplink's, or the one asked for", mtu),
-        trial("networks: forwarding is set only when needed, and said", forwarding),
+        trial("networks: bridge and veth names identify their owner and fit the kernel's limit", names),
+        trial("networks: the MTU is the uplink's, or the requested one", mtu),
+        trial("networks: forwarding is enabled only when needed, and logged", forwarding),
     ]
 }
 

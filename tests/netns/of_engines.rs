@@ -12,9 +12,9 @@ use crate::lab::{Dig, Lab, OUTSIDE4, Proto, Server, addresses, ask, run, trial, 
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("of engines: netd takes no interface name and no default route that the engine wants", names_and_routes),
-        trial("of engines: a resolver of the container is asked for what netd does not know", beside),
-        trial("of engines: a resolver that comes later is found", comes_later),
+        trial("of engines: netd leaves interface names and the default route to the engine", names_and_routes),
+        trial("of engines: unknown names are forwarded to the container's own resolver", beside),
+        trial("of engines: a resolver that appears later is found", comes_later),
     ]
 }
 

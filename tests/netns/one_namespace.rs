@@ -8,7 +8,7 @@ use crate::lab::look::{default_routes, links};
 use crate::lab::{Dig, Lab, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("one namespace: a second name is refused naming the first, also after a restart", second_name)]
+    vec![trial("one namespace: a second name is refused, naming the first, also after a restart", second_name)]
 }
 
 fn second_name(lab: &Lab) {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::lab::{Lab, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("ps and port: each publication once, and tables fit a terminal of 80 columns", shown)]
+    vec![trial("ps and port: each publication is listed once, and tables fit 80 columns", shown)]
 }
 
 /// Says the port for both networks, as Podman does.

@@ -11,16 +11,22 @@ use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask, echo, run, space, trial,
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("publishing: every form of SPEC", forms),
+        trial("publishing: every form of a port specification", forms),
         trial("publishing: a range keeps its order, with the same and with other numbers", ranges),
         trial("publishing: a host address binds that address only", host_address),
         trial("publishing: free ports are printed and not from ip_local_reserved_ports", free_ports),
         trial("publishing: one of a range of host ports for one container port", one_of_a_range),
-        trial("publishing: a port of a host process is refused, naming it, and nothing changes", taken_by_process),
-        trial("publishing: a port of another container is refused, naming it, and nothing changes", taken_by_container),
+        trial(
+            "publishing: a port of a host process is refused, naming the process, and nothing changes",
+            taken_by_process,
+        ),
+        trial(
+            "publishing: a port of another container is refused, naming the container, and nothing changes",
+            taken_by_container,
+        ),
         trial("publishing: a host process cannot take a published port", held),
         trial("publishing: an address the host does not have is refused", no_such_address),
-        trial("publishing: a host address that appears later answers too", later_address),
+        trial("publishing: a port is reachable at a host address that is added later", later_address),
         trial("publishing: the same container port several times, and tcp beside udp", several),
         trial("publishing: a port is free again after disconnect", free_again),
     ]
@@ -55,7 +61,7 @@ fn forms(lab: &Lab) {
             assert_eq!(ask("host", proto, (address, 4000)).who, "web", "{spec}");
         }
         for address in silent {
-            echo::ask_in_vain("host", proto, (address, 4000));
+            echo::expect_no_answer("host", proto, (address, 4000));
         }
         lab.netd("disconnect net1 web").ok();
         drop(server);
@@ -74,8 +80,8 @@ fn ranges(lab: &Lab) {
             assert_eq!(ask("outside", Proto::Tcp, (host, port)).who, who);
         }
         assert_eq!(ask("outside", Proto::Udp, (host, 6001)).who, "p6001");
-        echo::ask_in_vain("outside", Proto::Tcp, (host, 6001));
-        echo::ask_in_vain("outside", Proto::Tcp, (host, 4010));
+        echo::expect_no_answer("outside", Proto::Tcp, (host, 6001));
+        echo::expect_no_answer("outside", Proto::Tcp, (host, 4010));
     }
     lab.container("other");
     let line = lab.netd("connect net1 other -p 3999-4000:80-81").refused();
@@ -93,7 +99,7 @@ fn host_address(lab: &Lab) {
     let _servers = [Server::start("one", "one", 80), Server::start("two", "two", 80)];
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "one");
     assert_eq!(ask("outside", Proto::Tcp, ("192.0.2.10", 4000)).who, "two");
-    echo::ask_in_vain("host", Proto::Tcp, ("127.0.0.1", 4000));
+    echo::expect_no_answer("host", Proto::Tcp, ("127.0.0.1", 4000));
     lab.container("three");
     let line = lab.netd("connect net1 three -p 4000:80").refused();
     assert!(line.contains("4000") && (line.contains("one") || line.contains("two")), "{line}");

@@ -18,14 +18,20 @@ const CORP: [u8; 4] = [203, 0, 113, 13];
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        with_resolved("the host finds names through systemd-resolved, and its own servers are left alone", found),
-        with_resolved("names are found again after systemd-resolved, the bridge or netd came again", came_again),
-        with_resolved("no question goes round between systemd-resolved and netd", no_loop),
-        with_resolved("a container finds what systemd-resolved on the host finds, split DNS included", split_dns),
-        trial("systemd-resolved is told of each bridge once, and told to forget it", told_once),
-        trial("without a bus netd works as ever, says so, and goes on when there is one", no_bus),
-        trial("a systemd-resolved of another network namespace is told nothing", elsewhere),
-        trial("systemd-resolved is told nothing unless the user asks for it", opt_in),
+        with_resolved("the host resolves names through systemd-resolved, and its own servers are unchanged", found),
+        with_resolved(
+            "names resolve again after a restart of systemd-resolved or netd, and after a new bridge",
+            came_again,
+        ),
+        with_resolved("no question loops between systemd-resolved and netd", no_loop),
+        with_resolved(
+            "a container resolves what systemd-resolved on the host resolves, including split DNS",
+            split_dns,
+        ),
+        trial("systemd-resolved gets the settings of each bridge once, and their removal", told_once),
+        trial("without a bus netd works and reports it, and continues when there is one", no_bus),
+        trial("a systemd-resolved of another network namespace gets no settings", elsewhere),
+        trial("systemd-resolved gets no settings unless the user enables it", opt_in),
     ]
 }
 

@@ -23,11 +23,11 @@ const OTHER_TYPES: [&str; 7] = ["AAAA", "MX", "TXT", "SRV", "HTTPS", "CAA", "NAP
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("names: no answer is lost or wrong while containers come and go", churn),
+        trial("names: no answer is lost or wrong while containers are connected and disconnected", churn),
         trial("names: other types of a known name by dig and kdig", other_types),
         trial("names: getaddrinfo of glibc and busybox", glibc),
         skippable("names: getaddrinfo of musl", musl),
-        trial("names: no ndots makes a search domain win", ndots),
+        trial("names: local names win over search domains with every ndots", ndots),
         trial("names: dig and kdig over udp and tcp", transports),
     ]
 }

@@ -14,12 +14,12 @@ use crate::lab::{Dig, HOST4, Lab, Proto, addresses, daemon, echo, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("run: exit codes are passed on and nothing is left", exit_codes),
-        trial("run: resolv.conf and hosts inside, names answer", inside),
-        trial("run: reachable while it runs, gone afterwards", while_it_runs),
+        trial("run: exit codes are passed on and nothing remains", exit_codes),
+        trial("run: resolv.conf and hosts inside, names resolve", inside),
+        trial("run: reachable while the command runs, released afterwards", while_it_runs),
         trial("run: SIGTERM is passed on", sigterm),
-        trial("run: a killed `netd run`: its command lives on, and when that ends it is released", killed),
-        trial("run: what cannot be run is refused clearly", refused),
+        trial("run: the command survives a killed `netd run`, and is released at its end", killed),
+        trial("run: a command that cannot start is refused with a clear message", refused),
     ]
 }
 
@@ -89,7 +89,7 @@ fn while_it_runs(lab: &Lab) {
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
     end(child);
     Dig::expect_none("client", "x", "NXDOMAIN");
-    echo::ask_in_vain("outside", Proto::Tcp, (HOST4, 4000));
+    echo::expect_no_answer("outside", Proto::Tcp, (HOST4, 4000));
     assert!(!lab.netd("ps").ok().stdout.contains("4000"));
 }
 

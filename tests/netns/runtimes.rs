@@ -16,7 +16,7 @@ const ID: &str = "4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("runtimes: a running Docker container is connected by its name", by_name),
-        trial("runtimes: a stopped container and a silent API are refused clearly", not_running),
+        trial("runtimes: a stopped container and an unresponsive API give a clear message", not_running),
     ]
 }
 

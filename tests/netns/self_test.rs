@@ -16,11 +16,11 @@ pub(crate) fn trials() -> Vec<Trial> {
                 for proto in [Proto::Tcp, Proto::Udp] {
                     let reply = ask("outside", proto, (to, 7000));
                     assert_eq!((reply.who.as_str(), reply.saw.to_string().as_str()), ("host", from));
-                    echo::ask_in_vain("outside", proto, (to, 7001));
+                    echo::expect_no_answer("outside", proto, (to, 7001));
                 }
             }
         }),
-        trial("lab: a namespace goes when its server has gone, and its name is free again", |lab| {
+        trial("lab: a namespace ends with its server, and its name is free again", |lab| {
             for _ in 0..2 {
                 lab.container("web");
                 run("ip -n host link add probe type veth peer name eth0 netns web").ok();
@@ -30,14 +30,14 @@ pub(crate) fn trials() -> Vec<Trial> {
                 crate::lab::until("the pair went with its namespace", || !links("host").contains(&"probe".to_owned()));
             }
         }),
-        trial("lab: nothing of it is seen by another laboratory", |lab| {
+        trial("lab: laboratories do not see each other", |lab| {
             lab.container("web");
             assert_eq!(links("web"), ["lo"]);
             assert!(!std::path::Path::new("/etc/netns/web").exists());
             std::fs::create_dir_all("/etc/netns/web").unwrap();
             assert_eq!(space::setting("host", "net/ipv4/ip_forward").as_deref(), Some("0"));
         }),
-        trial("lab: the resolver answers and remembers", |_| {
+        trial("lab: the resolver answers and records questions", |_| {
             let upstream = Upstream::start("host", SocketAddr::from(([127, 0, 0, 1], 53)));
             crate::lab::Dig::expect("host", "Example.COM", &["198.51.100.7"]);
             crate::lab::Dig::expect_none("host", "example.com AAAA", "NOERROR");

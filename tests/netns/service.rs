@@ -12,8 +12,8 @@ use crate::lab::{Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("service: the journal gets priorities and no second time", journal),
-        trial("service: without CAP_NET_ADMIN the daemon says so", rights),
+        trial("service: journal lines have priorities and no timestamp", journal),
+        trial("service: without CAP_NET_ADMIN the daemon reports the missing capability", rights),
     ]
 }
 

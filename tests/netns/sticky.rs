@@ -8,10 +8,10 @@ use crate::lab::{Dig, Lab, addresses, run, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("sticky: the same address again, after others came, a crash and a reboot", again),
-        trial("sticky: what is kept for nobody goes first", spared),
-        trial("sticky: a full network gives away what was free for longest", full),
-        trial("sticky: only where it is asked for, and no longer than the network", forgotten),
+        trial("sticky: the same address after other containers, a crash and a reboot", again),
+        trial("sticky: addresses that are not reserved are assigned first", spared),
+        trial("sticky: a full network assigns the address that was free for longest", full),
+        trial("sticky: only on a sticky network, and only during its lifetime", forgotten),
     ]
 }
 

@@ -8,7 +8,7 @@ use libtest_mimic::Trial;
 use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, ask, run, space, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
-    vec![trial("strangers: neither gateway nor port of the name service answers the outside", from_outside)]
+    vec![trial("strangers: the name service does not answer the outside", from_outside)]
 }
 
 /// Where the name service listens at gateways by default.

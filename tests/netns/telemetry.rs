@@ -13,9 +13,12 @@ use crate::lab::{Dig, Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("telemetry: metrics: curl tells how many queries were answered how, and from where", metrics),
-        trial("telemetry: query log: switched on, shown, followed, switched off, gone with the container", query_log),
-        trial("telemetry: resolve: says which network, which upstream, cached or not, and why not", explanations),
+        trial("telemetry: metrics: replies are counted by code and source", metrics),
+        trial(
+            "telemetry: query log: switched on, shown, followed, switched off, removed with the container",
+            query_log,
+        ),
+        trial("telemetry: resolve: explains network, upstream, cache and refusals", explanations),
     ]
 }
 

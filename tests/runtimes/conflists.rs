@@ -30,7 +30,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         let name: &'static str = format!("conflists: {file}: {what}").leak();
         trial(name, NEEDS, *test)
     });
-    let complete = Trial::test("conflists: every file is run by a test and told in the README", || {
+    let complete = Trial::test("conflists: every file is tested and described in the README", || {
         complete();
         Ok(())
     });
@@ -165,7 +165,7 @@ fn internal(lab: &Lab) {
     assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
     let _server = Server::start("outside", "outside", 80);
     assert!(default_routes("client", 4).is_empty());
-    echo::ask_in_vain("client", Proto::Tcp, (OUTSIDE4, 80));
+    echo::expect_no_answer("client", Proto::Tcp, (OUTSIDE4, 80));
     [&web, &client].into_iter().for_each(|pod| pod.detach(&list));
     nothing_left(lab);
 }

@@ -19,7 +19,7 @@ pub(crate) const IMAGE: &str = "docker.io/library/lab:latest";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("containerd: tasks find each other by name, and nothing is left", NEEDS, tasks),
+        trial("containerd: tasks find each other by name, and nothing remains", NEEDS, tasks),
         trial("containerd: a task that ends by itself is detached", NEEDS, foreground),
     ]
 }

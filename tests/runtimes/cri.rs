@@ -14,8 +14,8 @@ use crate::world::{CONF_DIR, PLUGIN_DIR, REFERENCE_DIR, Traces, nothing_left, st
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("containerd's CRI: a pod has its hostPort and its limits, and nothing is left", NEEDS, pod),
-        trial("containerd's CRI: pods that ask at the gateway find each other", NEEDS, names),
+        trial("containerd's CRI: a pod has its hostPort and its limits, and nothing remains", NEEDS, pod),
+        trial("containerd's CRI: pods that use the gateway's name server find each other", NEEDS, names),
     ]
 }
 

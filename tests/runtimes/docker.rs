@@ -13,12 +13,12 @@ use crate::world::{fetch, fetches_the_page, on_host, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("docker: a published port answers outside, also after dockerd was restarted", NEEDS, works),
-        trial("docker: a container finds names of Docker and of netd", NEEDS, both_names),
-        trial("docker: a container that gets a network of Docker's later finds names of both", NEEDS, later),
-        trial("docker: a container on the default bridge finds netd's names by --dns", NEEDS, default_bridge),
+        trial("docker: a published port is reachable from outside, also after a restart of dockerd", NEEDS, works),
+        trial("docker: a container resolves names of Docker and of netd", NEEDS, both_names),
+        trial("docker: a container connected to a network of Docker later resolves names of both", NEEDS, later),
+        trial("docker: a container on the default bridge resolves netd's names with --dns", NEEDS, default_bridge),
         trial("docker: docker network connect and disconnect work, and ports answer", NEEDS, interfaces),
-        trial("docker: a restarted container is released, and connected anew", NEEDS, restarted),
+        trial("docker: a restarted container is released and can be connected again", NEEDS, restarted),
     ]
 }
 

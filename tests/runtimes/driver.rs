@@ -12,12 +12,12 @@ use crate::world::{REFERENCE_PLUGINS, runtime, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("libcni: the newest version that both know is spoken", || {
+        Trial::test("libcni: the newest common version is used", || {
             versions();
             Ok(())
         }),
         trial("libcni: the reference plugins attach, check and detach through it", &[REFERENCE_PLUGINS], chain),
-        trial("libcni: a plugin that fails is told with its code", &[REFERENCE_PLUGINS], failure),
+        trial("libcni: the failure of a plugin is reported with its code", &[REFERENCE_PLUGINS], failure),
     ]
 }
 

@@ -12,10 +12,14 @@ use crate::world::{fetch, fetches_the_page, on_host, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("firewalls: Docker was started first", NEEDS, docker_first),
-        trial("firewalls: Docker was started later", NEEDS, docker_later),
-        trial("firewalls: ufw as it is by default", &["/usr/sbin/ufw", "iptables"], ufw),
-        trial("firewalls: firewalld as it is by default", &["/usr/sbin/firewalld", "dbus-daemon"], firewalld),
+        trial("firewalls: Docker starts before netd", NEEDS, docker_first),
+        trial("firewalls: Docker starts after netd", NEEDS, docker_later),
+        trial("firewalls: ufw with its default configuration", &["/usr/sbin/ufw", "iptables"], ufw),
+        trial(
+            "firewalls: firewalld with its default configuration",
+            &["/usr/sbin/firewalld", "dbus-daemon"],
+            firewalld,
+        ),
     ]
 }
 

@@ -9,8 +9,8 @@ use crate::world::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("docker: a network that it defines is avoided and named", dockerd::NEEDS, of_docker),
-        trial("podman: a network that it defines is avoided and named", podman::NEEDS, of_podman),
+        trial("docker: the subnet of a Docker network is avoided and named", dockerd::NEEDS, of_docker),
+        trial("podman: the subnet of a Podman network is avoided and named", podman::NEEDS, of_podman),
     ]
 }
 

@@ -17,9 +17,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         })
     };
     vec![
-        test("install-cni: plugin and everyday configuration are put in place, and again", everyday),
+        test("install-cni: plugin and default configuration are installed, also repeatedly", everyday),
         test("install-cni: a different configuration of the same name stays, unless --force is given", different),
-        test("install-cni: wrong arguments are told in one line, and nothing is changed", wrong),
+        test("install-cni: wrong arguments give one line, and nothing is changed", wrong),
     ]
 }
 

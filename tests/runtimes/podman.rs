@@ -18,20 +18,20 @@ const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("podman: containers find each other by name, the world finds the port, and nothing is left", NEEDS, job),
+        trial("podman: containers find each other by name, ports are reachable, and nothing remains", NEEDS, job),
         trial("podman: a container joins a second network, leaves it, and keeps its ports", NEEDS, second_network),
-        trial("podman: a container that netd connects besides joins a second network", NEEDS, connected_besides),
-        trial("podman: a container that is attached again keeps its ports", NEEDS, attached_again),
-        trial("podman: a container on two networks has its ports once", NEEDS, on_two),
+        trial("podman: a container connected by netd joins a second network of Podman", NEEDS, connected_besides),
+        trial("podman: a container that is detached and attached keeps its ports", NEEDS, attached_again),
+        trial("podman: a container on two networks publishes its ports once", NEEDS, on_two),
         trial(
-            "podman: a container on an internal and an ordinary network has its port on the latter",
+            "podman: a container on an internal and an ordinary network publishes its port on the latter",
             NEEDS,
             front_back,
         ),
-        trial("podman: a port that the host has is refused", NEEDS, taken),
-        trial("podman: an address, a MAC and names of the user's choice", NEEDS, chosen),
-        trial("podman: a restarted container is found again, a killed one leaves nothing", NEEDS, restarted),
-        trial("podman: a container removed while netd is dead leaves nothing once it is back", NEEDS, while_dead),
+        trial("podman: a port in use on the host is refused", NEEDS, taken),
+        trial("podman: an address, a MAC address and names chosen by the user", NEEDS, chosen),
+        trial("podman: a restarted container is connected again, a killed one is released", NEEDS, restarted),
+        trial("podman: a container removed while netd is dead is released after its restart", NEEDS, while_dead),
     ]
 }
 

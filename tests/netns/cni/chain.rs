@@ -11,8 +11,8 @@ use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, skippable, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         skippable("cni: chained behind the reference bridge plugin", behind_bridge),
-        skippable("cni: CHECK after the reference tuning plugin gave another MAC address and MTU", before_tuning),
-        trial("cni: a chain that netd cannot build on is refused", not_on_this),
+        skippable("cni: CHECK after the reference tuning plugin changed the MAC address and MTU", before_tuning),
+        trial("cni: an interface that netd cannot adopt is refused", not_on_this),
     ]
 }
 

@@ -14,9 +14,9 @@ use crate::lab::{Lab, addresses, ip_json, run, trial};
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("cni: ADD again after kill -9 of the daemon at any moment of ADD", killed),
-        trial("cni: a pair that a killed daemon left half made is made anew", half_made),
-        trial("cni: DEL finds its interface under another name, and ADD does without a renamed bridge", renamed),
-        trial("cni: GC with more attachments than anybody has", long_list),
+        trial("cni: a veth pair that a killed daemon left incomplete is recreated", half_made),
+        trial("cni: DEL removes a renamed interface, and ADD works after the bridge was renamed", renamed),
+        trial("cni: GC with a very long list of attachments", long_list),
     ]
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("cni: 200 ADDs at once, then 200 DELs", crowd),
         trial("cni: kill -9 of the plugin at any moment of ADD", killed),
-        trial("cni: GC releases exactly the rest", collected),
+        trial("cni: GC releases exactly the other attachments", collected),
     ]
 }
 

@@ -10,7 +10,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("cni: CHECK names what was changed in the container", inside),
         trial("cni: CHECK names what was changed on the host", outside),
-        trial("cni: CHECK of what netd heals by itself succeeds, or names it", healed),
+        trial("cni: CHECK during a repair succeeds or names the difference", healed),
         trial("cni: CHECK leaves a default route of another program alone", other_default),
     ]
 }

@@ -12,17 +12,17 @@ use crate::lab::{Dig, HOST4, Lab, Proto, Server, addresses, ask, ip_json, run, t
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
-        trial("cni: ADD, CHECK and DEL do what the result says", the_job),
-        trial("cni: ADD again is the same, and DEL again is success", repeated),
-        trial("cni: an interface that is not ours is an error that changes nothing", foreign_interface),
-        trial("cni: DEL without a namespace, and after it is gone", no_namespace),
+        trial("cni: ADD, CHECK and DEL", the_job),
+        trial("cni: a repeated ADD changes nothing, and a repeated DEL succeeds", repeated),
+        trial("cni: a foreign interface is an error that changes nothing", foreign_interface),
+        trial("cni: DEL without a namespace path, and of a deleted namespace", no_namespace),
         trial("cni: ips, mac, aliases and dns from runtimeConfig, args and CNI_ARGS", capabilities),
         trial("cni: ranges of addresses", ranges),
         trial("cni: limits in both directions", limits),
         trial("cni: pods of two Kubernetes namespaces", scopes),
         trial("cni: two interfaces on one network", twice),
         trial("cni: an internal and a dual-stack network made on first use", first_use),
-        trial("cni: the daemon is away", away),
+        trial("cni: the daemon does not run", away),
         trial("cni: ADD over a restart of the daemon", restarted),
     ]
 }

@@ -114,7 +114,7 @@ pub(crate) fn answers(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Optio
 
 /// Fails when the server answers.
 #[track_caller]
-pub(crate) fn ask_in_vain(ns: &str, proto: Proto, to: (impl ToString, u16)) {
+pub(crate) fn expect_no_answer(ns: &str, proto: Proto, to: (impl ToString, u16)) {
     let to = socket_address(to);
     let reply = ask_from(ns, None, proto, to, SILENCE);
     assert!(reply.is_err(), "{ns} reaches {to} over {proto:?}, which must not be: {reply:?}");

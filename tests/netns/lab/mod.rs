@@ -71,7 +71,7 @@ fn in_a_lab(test: impl FnOnce(&Lab) -> Completion) -> Result<Completion, Failed>
     catch_unwind(AssertUnwindSafe(|| test(&lab))).map_err(|_| {
         let failure = wait::last_panic();
         let log = daemon::log();
-        let look = space::stop_and_look();
+        let look = space::stop_for_inspection();
         format!("{failure}\n--- the daemon's log\n{log}\n--- to look inside\n{look}").into()
     })
 }

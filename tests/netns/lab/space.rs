@@ -99,7 +99,7 @@ pub(crate) fn bridge_netfilter(value: &str) -> Result<(), String> {
 pub(crate) const MACHINE_PROC: &str = "NETD_TESTS_MACHINE_PROC";
 
 /// How to look inside the laboratory of a failed test; with `LAB_KEEP=1` it stops here until Enter is pressed.
-pub(crate) fn stop_and_look() -> String {
+pub(crate) fn stop_for_inspection() -> String {
     let proc = std::env::var(MACHINE_PROC).unwrap_or_else(|_| "/proc".to_owned());
     // "PROCESS/task/THREAD", in the ids of that mount.
     let thread = fs::read_link(Path::new(&proc).join("thread-self")).unwrap_or_else(|_| "self".into());
