@@ -1,11 +1,11 @@
-//! Names that DNS means something else by: people are refused, what a runtime starts comes up without them.
+//! Names that DNS uses otherwise: users are refused; a runtime's container starts without them.
 
 use netd::engine::event::Change;
 use serde_json::json;
 
 use super::*;
 
-/// What a person is told who connects `container` with these aliases; nothing when it was done.
+/// Connects `container` with these aliases as a user; the error is its kind and message.
 fn connect(world: &World, network: &str, container: &str, aliases: &[&str]) -> Result<(), String> {
     let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
     let request = Connect { container: container.into(), aliases, ..Connect::default() };
@@ -49,7 +49,7 @@ fn users_cannot_take_names_that_dns_uses_otherwise() {
     assert_eq!(world.engine.handle.snapshot().revision, before, "nothing was changed");
     connect(&world, "net2", "web", &["web.net1", "web.net2"]).unwrap();
     connect(&world, "net2", "host", &["www.net1", "net1", "*.net1"]).unwrap();
-    // A container that is gone, untold as yet, is in nobody's way.
+    // A container that has ended without a disconnect does not block its name.
     world.fake.delete_namespace("web");
     connect(&world, "net2", "evil", &["web.net1"]).unwrap();
 }
@@ -73,7 +73,7 @@ fn an_alias_yields_to_a_later_container_and_an_event_reports_it() {
         "{message}"
     );
     world.runtime.block_on(world.engine.handle.disconnect("net1", "late")).unwrap();
-    assert_eq!(world.resolve(&client, "late.net1"), evil, "the alias is there again");
+    assert_eq!(world.resolve(&client, "late.net1"), evil, "the alias resolves again");
 }
 
 #[test]
@@ -91,7 +91,7 @@ fn a_runtimes_container_starts_even_if_its_name_is_refused() {
     };
     let requested = json!({"name": "localhost", "aliases": ["www", "host.docker.internal"]});
     let first = world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested.clone())).unwrap();
-    assert_eq!(first.container.name.as_str(), "c1", "it is called by its id");
+    assert_eq!(first.container.name.as_str(), "c1", "it is named by its id");
     assert_eq!(first.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(), ["www"]);
     let left_out = told();
     assert!(
@@ -99,13 +99,13 @@ fn a_runtimes_container_starts_even_if_its_name_is_refused() {
         "{left_out:?}"
     );
     assert_eq!(world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested)).unwrap(), first, "asked again");
-    assert!(told().is_empty(), "and told once");
+    assert!(told().is_empty(), "and reported once");
 
     let second = world.attach(&key("x", "c2", "eth0"), on("net2", "c2", json!({"name": "host", "scope": "internal"})));
     assert_eq!(second.unwrap().container.name.as_str(), "c2");
     let third = json!({"name": "web", "scope": "net1", "aliases": ["web.net1.internal"]});
     let third = world.attach(&key("x", "c3", "eth0"), on("net2", "c3", third)).unwrap();
-    assert_eq!(third.container.name.as_str(), "web.net1", "it has the name, which means another");
+    assert_eq!(third.container.name.as_str(), "web.net1", "it has the name, which resolves to another container");
     let client = world.engine.handle.snapshot().desired.exact_container("client").unwrap().endpoints[0].clone();
     let web = world.engine.handle.snapshot().desired.exact_container("web").unwrap().endpoints[0].addresses[0].ip();
     for name in ["web.net1", "web.net1.internal"] {
@@ -115,7 +115,7 @@ fn a_runtimes_container_starts_even_if_its_name_is_refused() {
     assert!(lost.iter().any(|line| line.starts_with("web.net1 does not resolve to container web.net1")), "{lost:?}");
 }
 
-/// Earlier releases accepted such names: they are loaded, and their containers go on.
+/// Earlier releases accepted such names: they load, and their containers keep working.
 #[test]
 fn names_accepted_by_earlier_releases_still_load() {
     let world = world(&["evil"]);

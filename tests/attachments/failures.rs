@@ -1,5 +1,5 @@
-//! Attachments when something goes wrong: kills between commit and kernel, containers that die untold, other programs
-//! that make things anew.
+//! Failures of attachments: kills between commit and kernel, containers that end without a detach, other programs that
+//! recreate interfaces.
 
 use std::net::IpAddr;
 
@@ -75,11 +75,11 @@ fn an_adopted_container_that_ended_without_a_detach_is_released() {
     spec["ports"] = json!(["4000:80"]);
     world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", spec.clone())).unwrap();
     world.fake.delete_namespace("c1");
-    // Its IPAM plugin has given the address again by now.
+    // Its IPAM plugin has assigned the address again meanwhile.
     world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", spec.clone())).unwrap();
     assert_eq!(world.names(), ["c2"]);
     world.fake.delete_namespace("c2");
-    // What makes netd look at everything.
+    // This makes netd observe the host.
     world.attach(&key("chain", "c3", "eth0"), on("net1", "c3", behind("10.22.0.6/16"))).unwrap();
     world.runtime.block_on(world.engine.handle.disconnect("net1", "c3")).unwrap();
     let world = world.again();
@@ -142,8 +142,8 @@ fn a_bridge_recreated_by_another_program_is_prepared_again() {
     world.fake.world().prepared.clear();
     let world = world.again();
     world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", behind("10.22.0.6/16"))).unwrap();
-    assert_eq!(prepared(&world), ["cni0"], "its settings went with the old one");
-    // Without a bridge, the host's end leads to the container.
+    assert_eq!(prepared(&world), ["cni0"], "the settings were lost with the old bridge");
+    // Without a bridge, the host end itself is prepared.
     found(&world, 3, "10.23.0.5/24");
     let mut fake = world.fake.world();
     let seen = fake.found.get_mut(&(3, "eth0".parse().unwrap())).unwrap();
@@ -188,7 +188,7 @@ fn a_request_with_addresses_must_match_the_earlier_request() {
     let mut first = bare();
     first["ports"] = deaf["ports"].clone();
     world.attach(&key, on("net1", "c1", first)).unwrap();
-    // It may have a network that can have the port; this one cannot, as is known by now.
+    // Another network of the container may publish the port; this one cannot.
     let endpoint = world.attach(&key, on("net1", "c1", deaf)).unwrap();
     let why: Vec<String> = endpoint.skipped.iter().map(|skipped| skipped.why.to_string()).collect();
     assert!(endpoint.publications.is_empty() && why.len() == 1 && why[0].contains("no IPv6 address"), "{why:?}");
@@ -263,7 +263,7 @@ fn a_disconnect_and_a_concurrent_detach_remove_both_endpoints() {
     world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
     let handle = world.engine.handle.clone();
     let look = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new(), mac: None, mtu: None };
-    // The engine waits for the kernel until both are in its mailbox, so that they go together.
+    // The kernel blocks the engine until both commands are in its mailbox, so that it takes them together.
     let kernel = world.fake.world();
     let (_, detached, disconnected, ()) = world.runtime.block_on(async {
         let release = async { drop(kernel) };

@@ -1,5 +1,5 @@
-//! Ring 2: attachments of runtimes over the fake kernel: what asking again does, what a failure leaves, what a check
-//! finds, who is collected, and which names lead where.
+//! Ring 2: attachments of runtimes over the fake kernel: repeated requests, failures, checks, garbage collection, and
+//! names.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
@@ -54,7 +54,7 @@ impl World {
         Self { fake, store, engine, runtime }
     }
 
-    /// kill -9, and a new start.
+    /// Kills the daemon (kill -9) and starts it again.
     fn again(self) -> Self {
         let Self { fake, store, engine, runtime } = self;
         runtime.block_on(engine.handle.stop());
@@ -86,7 +86,7 @@ impl World {
         self.runtime.block_on(self.engine.handle.connect(spec)).unwrap()
     }
 
-    /// What a name leads the container at that address to.
+    /// The addresses that the container `from` gets for a name.
     fn resolve(&self, from: &Endpoint, name: &str) -> Vec<IpAddr> {
         let client = Client::Address(from.addresses[0].ip());
         match self.engine.handle.snapshot().resolve(client, name, RecordType::A) {
@@ -168,7 +168,7 @@ fn a_failure_at_any_step_is_undone_completely() {
         let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", requested.clone()));
         if attached.is_ok() {
             if world.fake.world().faults.hit().is_some() {
-                // What leads to the name service is put right at once where it failed: both elements are there.
+                // The elements of the name service are repaired immediately after a failure: both are present.
                 let elements = world.fake.world().elements.clone().unwrap();
                 let leads = |e: &&Element| matches!(e, Element::AskAt(_) | Element::AnswerFrom(_));
                 assert_eq!(elements.iter().filter(leads).count(), 2, "step {fail_in}");
@@ -337,7 +337,7 @@ fn an_unknown_attachment_fails_a_check_and_may_be_detached() {
         world.runtime.block_on(world.engine.handle.detach(other)).unwrap();
     }
     assert!(world.check(&attached, "/run/netns/c2").unwrap_err().contains("another network namespace"));
-    assert_eq!(world.check(&attached, "/run/netns/c1"), Ok(()), "nothing of it was touched");
+    assert_eq!(world.check(&attached, "/run/netns/c1"), Ok(()), "the attachment is unchanged");
 }
 
 #[test]
@@ -392,7 +392,7 @@ fn names_have_scopes() {
     assert_eq!(world.resolve(&web_test, "db"), Vec::<IpAddr>::new(), "another scope");
     assert_eq!(world.resolve(&web_test, "db.prod"), address(&db_prod));
     let outsider = world.connect("net1", "d");
-    assert_eq!(world.resolve(&outsider, "db"), address(&db_prod), "who has no scope finds it");
+    assert_eq!(world.resolve(&outsider, "db"), address(&db_prod), "a client without a scope finds it");
     assert_eq!(world.resolve(&outsider, "web").len(), 2);
 }
 
@@ -433,7 +433,7 @@ fn ranges_are_tried_in_order_and_refused_outside_of_the_network() {
     let outside = attach("d", &json!([{"subnet": "10.7.0.0/24"}])).unwrap_err().to_string();
     assert!(outside.contains("10.7.0.0/24") && outside.contains("none of the subnets"), "{outside}");
     world.runtime.block_on(world.engine.handle.detach(key("x", "a", "eth0"))).unwrap();
-    assert_eq!(attach("c", &json!([ranges[0]])).unwrap(), IpAddr::from([10, 0, 0, 9]), "given back");
+    assert_eq!(attach("c", &json!([ranges[0]])).unwrap(), IpAddr::from([10, 0, 0, 9]), "released");
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn addresses_may_come_after_the_interface() {
         "addresses": [{"address": "10.0.0.50/24", "gateway": "10.0.0.254"}]});
     world.fake.world().faults = Faults::call_of("apply", 1);
     world.attach(&key, on("net1", "c1", given.clone())).unwrap_err();
-    assert!(world.fake.world().links.values().all(|link| link.addresses.is_empty()), "taken back");
+    assert!(world.fake.world().links.values().all(|link| link.addresses.is_empty()), "undone");
     let endpoint = world.attach(&key, on("net1", "c1", given.clone())).unwrap();
     assert_eq!(endpoint.gateways, [IpAddr::from([10, 0, 0, 254])]);
     assert_eq!(world.attach(&key, on("net1", "c1", given)).unwrap(), endpoint);

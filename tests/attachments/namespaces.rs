@@ -1,4 +1,4 @@
-//! One namespace is one container, by whatever name it comes.
+//! One namespace is one container, under any name.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ fn a_second_name_for_a_namespace_is_refused_with_the_first_name() {
     let world = world.again();
     expected(world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err());
     assert!(!world.names().contains(&"side".to_owned()), "{:?}", world.names());
-    // By its own name it may be told by any path.
+    // By its own name it may be connected with any path.
     world.connect_at("net2", "base", "/proc/812/ns/net").unwrap();
     assert_eq!(world.engine.handle.snapshot().desired.counts().1, 2);
 }
@@ -76,7 +76,7 @@ fn a_runtimes_container_in_a_known_namespace_is_that_container_with_an_alias() {
     let probe = world.engine.handle.snapshot().attachment(&key("cni", "other", "eth1")).unwrap();
     assert_eq!(world.resolve(&probe, "web"), [attached.addresses[0].ip()]);
     assert!(world.resolve(&probe, "base").contains(&attached.addresses[0].ip()));
-    // It is known by the runtime's id: the same again, a look, a start of netd, the end.
+    // The runtime's id identifies it: in a repeated attach, a check, after a restart, and in a detach.
     assert_eq!(world.attach(&key1, on("net2", "x", spec.clone())).unwrap(), attached);
     world.check(&key1, "/run/netns/x").unwrap();
     let key2 = key("podman", "c0ffee", "eth2");
@@ -93,7 +93,7 @@ fn a_runtimes_container_in_a_known_namespace_is_that_container_with_an_alias() {
     let snapshot = world.engine.handle.snapshot();
     assert_eq!(snapshot.desired.exact_container("c0ffee"), None);
     let left = snapshot.desired.container(&base.container.id).unwrap().endpoints.len();
-    assert_eq!(left, 1, "what a person connected stays");
+    assert_eq!(left, 1, "the endpoint connected by the user remains");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_user_connects_a_runtimes_container_by_its_name() {
     world.connect_at("net2", "web", "/proc/812/ns/net").unwrap();
 }
 
-/// Earlier releases took one namespace for two containers.
+/// Earlier releases accepted one namespace as two containers.
 #[test]
 fn two_stored_names_for_one_namespace_load_and_a_third_is_refused() {
     let mut world = world();

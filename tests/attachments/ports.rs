@@ -1,4 +1,4 @@
-//! Ports that a runtime says for each of a container's networks, where some of these cannot have them.
+//! Ports that a runtime requests on each network of a container, some of which cannot publish them.
 
 use netd::api::v1;
 use netd::api::v1::Connect;
@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{World, key, on};
 
 impl World {
-    /// The host ports that lead somewhere, with the addresses that they lead to.
+    /// The published host ports with their destination addresses.
     fn published(&self) -> Vec<(u16, String)> {
         let world = self.fake.world();
         let port = |element: &Element| match element {
@@ -57,7 +57,7 @@ fn a_port_is_published_on_the_network_that_can_publish_it_in_any_order() {
         let skipped = &shown.skipped_ports[0];
         assert_eq!((skipped.port.to_string().as_str(), shown.skipped_ports.len()), ("*:8080->80/tcp", 1));
         assert!(skipped.why.contains("internal"), "{skipped:?}");
-        // The same again is the same, also after a restart; other ports are others.
+        // A repeated attach changes nothing, also after a restart; other ports are refused.
         assert_eq!(on_back(), back_endpoint);
         let world = world.again();
         let request = |port| on("back", "c1", json!({"ports": [port], "network": internal}));
@@ -83,7 +83,7 @@ fn a_port_of_another_family_is_skipped_as_well() {
     assert_eq!((second.skipped.len(), second.publications.len()), (0, 2));
     let to = second.addresses[0].ip().to_string();
     assert!(world.published().contains(&(8080, to)), "{:?}", world.published());
-    // The addresses come later, and with them the families.
+    // The addresses, and thereby the families, become known later.
     let world = World::new(&["c2"]);
     let key = key("dhcp", "c2", "eth0");
     let request = |more| on("net1", "c2", more);

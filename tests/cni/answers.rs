@@ -1,10 +1,10 @@
-//! What the daemon answers, in CNI's codes; and what happens without a daemon.
+//! Replies of the daemon as CNI error codes; and calls without a daemon.
 
 use serde_json::{Value, json};
 
 use crate::lab::{Call, Daemon, configuration, netns, script, status};
 
-/// What an earlier ADD gave.
+/// The result of an earlier ADD.
 fn previous() -> Value {
     json!({"cniVersion": "1.1.0", "interfaces": [{"name": "eth0", "sandbox": netns()}],
            "ips": [{"address": "10.1.0.5/16", "interface": 0}]})
@@ -90,7 +90,7 @@ fn gc_passes_on_the_valid_attachments() {
     let stay = json!({"valid": [{"container": "c1", "ifname": "eth0"}, {"container": "c2", "ifname": "net1"}]});
     for keys in [
         json!({"cni.dev/valid-attachments": valid}),
-        // libcni's spelling counts where the spec's is missing only.
+        // libcni's spelling is used only if the spec's is absent.
         json!({"cni.dev/attachments": valid}),
         json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": []}),
     ] {

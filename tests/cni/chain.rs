@@ -1,10 +1,10 @@
-//! Behind another interface plugin.
+//! netd after another interface plugin.
 
 use serde_json::{Value, json};
 
 use crate::lab::{Call, Daemon, configuration, netns};
 
-/// The result of the `bridge` plugin in the spec's example, with fields that nobody knows.
+/// The result of the `bridge` plugin in the spec's example, with unknown fields.
 fn previous(version: &str) -> Value {
     json!({
         "cniVersion": version, "ips": [{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 2, "x": 1}],
@@ -77,7 +77,7 @@ fn a_previous_result_without_the_interface_is_refused() {
         *previous.pointer_mut(pointer).unwrap() = value;
         let conf = configuration(&daemon, "1.0.0", json!({"prevResult": previous}));
         Call::new("ADD", &conf).run().failed(7, words);
-        // What keeps a container from coming must not keep it from going.
+        // An error that prevents ADD must not prevent DEL.
         Call::new("DEL", &conf).run().good();
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
@@ -96,5 +96,5 @@ fn check_passes_on_the_mac_address_and_mtu_set_by_later_plugins() {
     assert_eq!((&asked["mac"], &asked["mtu"]), (&json!("02:00:00:00:00:99"), &json!(1400)));
     let keys = json!({"prevResult": previous("0.4.0")});
     Call::new("CHECK", &configuration(&daemon, "0.4.0", keys)).run().good();
-    assert_eq!(daemon.asked().remove(0).body["mtu"], Value::Null, "what nobody tells is not compared");
+    assert_eq!(daemon.asked().remove(0).body["mtu"], Value::Null, "an unknown value is not compared");
 }

@@ -1,4 +1,4 @@
-//! The variables: which are needed, what they may hold, and what the plugin says where there are none.
+//! Environment variables: required ones, valid values, and errors for missing ones.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn every_missing_variable_is_named() {
             let missing = |(index, _): &(usize, &&str)| set & (1 << index) != 0;
             let missing: Vec<&str> = needed.iter().enumerate().filter(missing).map(|(_, name)| *name).collect();
             for (index, name) in missing.iter().enumerate() {
-                // An empty variable is a missing one.
+                // An empty variable counts as missing.
                 if index == 0 {
                     call.set(name, "")
                 } else {
@@ -123,7 +123,7 @@ fn arguments_are_read_as_libcni_does() {
         let answer = Call::new("ADD", &conf).set("CNI_ARGS", arguments).run();
         answer.failed(4, "CNI_ARGS");
         answer.failed(4, words);
-        // What keeps a container from coming must not keep it from going.
+        // An error that prevents ADD must not prevent DEL.
         Call::new("DEL", &conf).set("CNI_ARGS", arguments).run().good();
     }
     daemon.asked();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::lab::{Call, Daemon, configuration, netns};
 
-/// What is put for this input, whose key `"socket": ""` is filled in.
+/// The body of the PUT request for this input; its key `"socket": ""` is filled in.
 fn put(daemon: &Daemon, stdin: &str, arguments: &str) -> Value {
     let mut call = Call::new("ADD", &Value::Null);
     call.stdin = stdin.replace("\"socket\":\"\"", &format!("\"socket\":{:?}", daemon.socket())).into_bytes();
@@ -13,7 +13,7 @@ fn put(daemon: &Daemon, stdin: &str, arguments: &str) -> Value {
 }
 
 /// containerd 1.6.20, taken from its CRI; 1.7 and 2.0 send the same structures (go-cni has no names for their fields),
-/// 2.0 with `cgroupPath` besides where the configuration declares it.
+/// 2.0 with `cgroupPath` in addition if the configuration declares it.
 const CONTAINERD: &str = r#"{"capabilities":{"aliases":true,"bandwidth":true,"cgroupPath":true,"dns":true,"ipRanges":true,"ips":true,"mac":true,"portMappings":true},"cniVersion":"1.0.0","name":"pods","runtimeConfig":{"bandwidth":{"IngressRate":10000000,"IngressBurst":4294967295,"EgressRate":0,"EgressBurst":0},"dns":{"Servers":["9.9.9.9"],"Searches":["shop.example"],"Options":["ndots:5"]},"portMappings":[{"HostPort":8080,"ContainerPort":80,"Protocol":"tcp","HostIP":""},{"HostPort":53,"ContainerPort":53,"Protocol":"udp","HostIP":"192.0.2.1"}]},"socket":"","type":"netd-cni"}"#;
 
 #[test]
@@ -68,7 +68,7 @@ fn the_input_of_crio_is_accepted() {
     assert_eq!(asked, expected);
 }
 
-/// What is put for a configuration with these keys.
+/// The body of the PUT request for a configuration with these keys.
 fn asked(daemon: &Daemon, keys: Value) -> Value {
     Call::new("ADD", &configuration(daemon, "1.1.0", keys)).run().good();
     daemon.put()
@@ -97,7 +97,7 @@ fn keys_have_no_case_and_the_exact_one_counts() {
     assert_eq!((&odd["network"]["name"], &odd["name"]), (&json!("net1"), &json!("db")));
     let both = asked(&daemon, json!({"Network": "no", "network": "net1", "NETWORK": "no", "mtu": null, "MTU": 1400}));
     assert_eq!((&both["network"]["name"], &both["network"]["mtu"]), (&json!("net1"), &json!(1400)));
-    // A network's name is no key of ours.
+    // The name of a network is not a key of netd.
     let named = json!({"runtimeConfig": {"aliases": {"DBNET": ["no"], "dbnet": ["yes"]}}});
     assert_eq!(asked(&daemon, named)["name"], "yes");
 }

@@ -1,4 +1,4 @@
-//! Standard input: what is no configuration, and values that netd does not take.
+//! Standard input: malformed configurations and invalid values.
 
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn every_command_refuses_input_that_is_not_a_configuration() {
         ] {
             let mut call = Call::new(command, &Value::Null);
             call.stdin = stdin.into();
-            // What CHECK and GC need besides is looked for first.
+            // CHECK and GC check their additional keys first.
             if stdin.contains("socket") && ["CHECK", "GC"].contains(&command) {
                 continue;
             }
@@ -135,7 +135,7 @@ fn keys_that_would_be_ignored_are_refused() {
         let conf = configuration(&daemon, "1.1.0", keys);
         Call::new("ADD", &conf).run().failed(2, &format!("unsupported field {words}"));
         assert_eq!(daemon.calls(), [""; 0]);
-        // What keeps a container from coming must not keep it from going.
+        // An error that prevents ADD must not prevent DEL.
         Call::new("DEL", &conf).run().good();
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }

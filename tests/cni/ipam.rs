@@ -11,14 +11,14 @@ use crate::lab::{Answer, Call, Daemon, configuration, merge, netns, script};
 const LEASE: &str = r#"{"ips":[{"address":"10.1.0.5/16","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],
                         "dns":{"nameservers":["10.1.0.53"],"search":["lease.example"]}}"#;
 
-/// A daemon and a folder of plugins beside its socket.
+/// A daemon with a folder of plugins next to its socket.
 struct Lab {
     daemon: Daemon,
     kind: &'static str,
 }
 
 impl Lab {
-    /// With an IPAM plugin that does these shell lines after it has written down its call.
+    /// With an IPAM plugin that records its call and then runs these shell lines.
     fn new(kind: &'static str, lines: &str) -> Self {
         let daemon = Daemon::start();
         let folder = daemon.folder.path();
@@ -47,7 +47,7 @@ impl Lab {
         self.call(command, more).run()
     }
 
-    /// What the IPAM plugin was called with since the last time.
+    /// The commands of the IPAM plugin's calls since the last time.
     fn calls(&self) -> Vec<String> {
         let path = self.folder().join("calls");
         let calls = fs::read_to_string(&path).unwrap_or_default();
@@ -131,7 +131,7 @@ fn errors_of_the_ipam_plugin_are_passed_on_and_its_lease_is_released() {
     ] {
         let lab = Lab::new("host-local", &format!("[ $CNI_COMMAND = DEL ] && exit 0\n{lines}"));
         lab.run("ADD", json!({})).failed(code, words);
-        // Asked once more, unless it promised an answer for later.
+        // The plugin is called once more, unless its error is "try again later".
         let calls = if code == 11 { &["ADD", "DEL"][..] } else { &["ADD", "DEL", "ADD", "DEL"] };
         assert_eq!((lab.calls(), lab.daemon.calls()), (calls.iter().map(ToString::to_string).collect(), Vec::new()));
     }
@@ -151,7 +151,7 @@ fn a_lease_is_released_if_the_daemon_refuses() {
 
 #[test]
 fn a_lease_is_kept_while_the_outcome_is_unknown() {
-    // It may have made the attachment before it was killed: an address that is in use must not be given to others.
+    // The daemon may have made the attachment before it was killed: an address in use must not be assigned again.
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     lab.daemon.refuses("PUT", 503, "unavailable");
     lab.run("ADD", json!({})).failed(11, "the daemon says unavailable");
@@ -160,7 +160,7 @@ fn a_lease_is_kept_while_the_outcome_is_unknown() {
     lab.run("ADD", json!({})).failed(11, "no reply from the daemon");
     assert_eq!(lab.calls(), ["ADD"]);
     lab.run("DEL", json!({})).good();
-    assert_eq!(lab.calls(), ["DEL"], "it goes with the attachment");
+    assert_eq!(lab.calls(), ["DEL"], "it is released with the attachment");
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn an_existing_attachment_keeps_its_lease() {
         (&put["interface"], &put["addresses"], &put["routes"]),
         (&json!("given"), &there["addresses"], &there["routes"])
     );
-    assert_eq!(lab.calls(), Vec::<String>::new(), "no lease is asked for or given back");
+    assert_eq!(lab.calls(), Vec::<String>::new(), "no lease is requested or released");
 }
 
 #[test]
@@ -227,18 +227,18 @@ fn dhcp_works_through_the_interface() {
         (&Value::Null, &json!("10.1.0.5/16"))
     );
     assert_eq!(lab.calls(), ["ADD"]);
-    // The address cannot be given: both go.
+    // The address cannot be set: lease and interface are removed.
     lab.daemon.refuses("\"interface\":\"given\"", 409, "conflict");
     lab.run("ADD", json!({})).failed(100, "conflict");
     assert_eq!(
         (lab.calls(), lab.daemon.calls()),
         (vec!["ADD".into(), "DEL".into()], vec![put.into(), put.into(), delete.into()])
     );
-    // The interface is not there: nobody asks for an address.
+    // Without an interface, no address is requested.
     lab.daemon.refuses("PUT", 409, "conflict");
     lab.run("ADD", json!({})).failed(100, "conflict");
     assert_eq!((lab.calls(), lab.daemon.calls()), (Vec::new(), vec![put.to_owned()]));
-    // There is no address: the interface goes again.
+    // Without an address, the interface is removed again.
     let lab = Lab::new("dhcp", "[ $CNI_COMMAND = DEL ] || exit 1");
     lab.run("ADD", json!({})).failed(999, "dhcp ended with code 1");
     assert_eq!((lab.calls(), lab.daemon.calls()), (vec!["ADD".into(), "DEL".into()], vec![put.into(), delete.into()]));
@@ -262,7 +262,7 @@ fn status_includes_the_ipam_plugin() {
     for (code, expected) in [(4, 50), (50, 50), (51, 51)] {
         let lab = Lab::new("host-local", &format!(r#"echo '{{"code":{code},"msg":"no luck"}}'; exit 1"#));
         lab.run("STATUS", json!({})).failed(expected, "IPAM plugin host-local: no luck");
-        // Whether netd has an address left is nobody's concern then.
+        // netd's own free addresses do not matter then.
         assert_eq!(lab.daemon.calls(), ["GET /v1/status"]);
     }
 }

@@ -1,4 +1,4 @@
-//! A daemon that plays along, the plugin as a runtime would start it, and a container's network namespace.
+//! A fake daemon, the plugin as a runtime starts it, and a container's network namespace.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// What the plugin asked.
+/// A request of the plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Asked {
     pub(crate) method: String,
     pub(crate) path: String,
-    /// `null`: none.
+    /// `null`: no body.
     pub(crate) body: Value,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Daemon {
     pub(crate) folder: TempDir,
     asked: Arc<Mutex<Vec<Asked>>>,
     answers: Answers,
-    /// Those that are given once.
+    /// Answers that are used once.
     once: Answers,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,27 +54,27 @@ impl Daemon {
         self.folder.path().join("netd.sock")
     }
 
-    /// Answers requests that have this in them (`PUT /v1/att`, `"interface":"given"`) with this from now on.
+    /// From now on answers requests that contain this text (`PUT /v1/att`, `"interface":"given"`) in this way.
     pub(crate) fn answers(&self, request: &str, status: u16, body: Value) {
         self.answers.lock().unwrap().insert(0, (request.to_owned(), status, body));
     }
 
-    /// Answers the next request that has this in it with this; the first that was said comes first.
+    /// Answers the next request that contains this text in this way; several answers are used in order.
     pub(crate) fn answers_once(&self, request: &str, status: u16, body: Value) {
         self.once.lock().unwrap().push((request.to_owned(), status, body));
     }
 
-    /// Refuses requests that have this in them.
+    /// Refuses requests that contain this text.
     pub(crate) fn refuses(&self, request: &str, status: u16, code: &str) {
         self.answers(request, status, json!({"error": {"code": code, "message": format!("the daemon says {code}")}}));
     }
 
-    /// Everything that was asked since the last time.
+    /// The requests since the last time.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
-    /// The methods and paths of the same, without questions whether an attachment is there.
+    /// The methods and paths of the same, without lookups of attachments.
     pub(crate) fn calls(&self) -> Vec<String> {
         let question = |asked: &Asked| asked.method == "GET" && asked.path.starts_with("/v1/attachments/");
         self.asked()
@@ -84,7 +84,7 @@ impl Daemon {
             .collect()
     }
 
-    /// The one body that was put.
+    /// The body of the only PUT request.
     pub(crate) fn put(&self) -> Value {
         let mut asked = self.asked();
         asked.retain(|asked| asked.method != "GET");
@@ -136,7 +136,7 @@ fn serve(stream: UnixStream, asked: &Mutex<Vec<Asked>>, answers: &Answers, once:
     Some(())
 }
 
-/// What a daemon says when all is well.
+/// The reply of a healthy daemon.
 fn usual(method: &str, path: &str, body: &Value) -> (u16, Value) {
     match method {
         "PUT" => (200, attachment(path, body)),
@@ -154,7 +154,7 @@ pub(crate) fn status(ready: bool, problems: &[&str]) -> Value {
            "problems": problems})
 }
 
-/// An attachment as asked for; without addresses in the request it has those of the spec's example.
+/// An attachment as requested; without requested addresses it has those of the spec's example.
 pub(crate) fn attachment(path: &str, body: &Value) -> Value {
     let texts = |key: &str| -> Vec<Value> {
         let list = body["addresses"].as_array().cloned().unwrap_or_default();
@@ -183,17 +183,17 @@ pub(crate) fn attachment(path: &str, body: &Value) -> Value {
     })
 }
 
-/// A call of the plugin, good until something is changed.
+/// A call of the plugin, valid until changed.
 pub(crate) struct Call {
     pub(crate) environment: Vec<(String, String)>,
     pub(crate) stdin: Vec<u8>,
 }
 
-/// What it did.
+/// The outcome of a call.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: i32,
-    /// `null`: nothing.
+    /// `null`: no output.
     pub(crate) json: Value,
     pub(crate) stderr: String,
 }
@@ -214,7 +214,7 @@ pub(crate) fn merge(all: &mut Value, more: Value) {
 }
 
 impl Call {
-    /// The command with every variable it needs.
+    /// The command with every required variable.
     pub(crate) fn new(command: &str, configuration: &Value) -> Self {
         let mut call = Self { environment: Vec::new(), stdin: configuration.to_string().into_bytes() };
         call.set("CNI_COMMAND", command);
@@ -246,7 +246,7 @@ impl Call {
 
     pub(crate) fn run(&self) -> Answer {
         let mut child = self.command().spawn().unwrap();
-        // It need not read what it is given.
+        // The plugin may end without reading its input.
         let _ = child.stdin.take().unwrap().write_all(&self.stdin);
         let output = child.wait_with_output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
@@ -258,31 +258,31 @@ impl Call {
 }
 
 impl Answer {
-    /// It worked.
+    /// Asserts success and returns the result.
     pub(crate) fn good(self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         self.json
     }
 
-    /// It failed with that code and says these words.
+    /// Asserts a failure with this code and these words.
     pub(crate) fn failed(&self, code: u32, words: &str) {
         assert_eq!(self.code, 1, "{self:?}");
         assert_eq!(self.json["code"], code, "{self:?}, expected: {words}");
         let text =
             format!("{} {}", self.json["msg"].as_str().unwrap(), self.json["details"].as_str().unwrap_or_default());
-        assert!(text.contains(words), "{text:?} does not say {words:?}");
+        assert!(text.contains(words), "{text:?} does not contain {words:?}");
         assert!(!text.contains('\n'), "{text:?}");
         assert!(self.json["cniVersion"].is_string(), "{self:?}");
     }
 }
 
-/// A namespace file that is not the plugin's network namespace. Nobody enters it here, so that it may be of any kind.
+/// A namespace file that is not the plugin's network namespace. Nothing enters it here, so it may be of any type.
 pub(crate) fn netns() -> &'static str {
     "/proc/self/ns/uts"
 }
 
-/// A program of that name made of these shell lines. Another process writes it: a thread that forks meanwhile would
-/// keep the file open for writing, and then it cannot be run (ETXTBSY).
+/// A program of that name with these shell lines. Another process writes it: a thread that forks meanwhile would keep
+/// the file open for writing, and running it would fail (ETXTBSY).
 pub(crate) fn script(folder: &Path, name: &str, lines: &str) {
     let mut shell = Command::new("sh");
     shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(folder.join(name)).stdin(Stdio::piped());

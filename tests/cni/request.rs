@@ -1,10 +1,10 @@
-//! What the daemon is asked for: all that configuration, runtime and arguments say, in their order of precedence.
+//! The request to the daemon: the settings of configuration, runtime and arguments, in order of precedence.
 
 use serde_json::{Value, json};
 
 use crate::lab::{Call, Daemon, configuration, netns};
 
-/// What is put for these keys and arguments.
+/// The body of the PUT request for these keys and arguments.
 fn put(daemon: &Daemon, keys: Value, arguments: &str) -> Value {
     Call::new("ADD", &configuration(daemon, "1.1.0", keys)).set("CNI_ARGS", arguments).run().good();
     daemon.put()
@@ -98,9 +98,9 @@ fn a_container_is_named_by_its_pod_or_its_first_alias() {
     assert_eq!(names(aliases.clone(), podman), json!(["web", null, ["www", "db"]]));
     let kubernetes = "K8S_POD_NAMESPACE=prod;K8S_POD_NAME=web;K8S_POD_INFRA_CONTAINER_ID=1;K8S_POD_UID=2";
     assert_eq!(names(json!({}), kubernetes), json!(["web", "prod", null]));
-    // The scope is the pod's.
+    // The scope comes from the pod.
     assert_eq!(names(aliases, "K8S_POD_NAMESPACE=prod"), json!(["www", null, ["db"]]));
-    // Podman says which network an alias is for.
+    // Podman lists aliases by network.
     let per_network = json!({"runtimeConfig": {"aliases": {"dbnet": ["web", "4f5e"], "other": ["x"]}}});
     assert_eq!(names(per_network, ""), json!(["web", null, ["4f5e"]]));
     assert_eq!(names(json!({"runtimeConfig": {"aliases": {"other": ["x"]}}}), ""), json!([null, null, null]));

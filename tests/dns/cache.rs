@@ -1,4 +1,4 @@
-//! Answers of upstreams that are kept: for how long, for whom, and what is told when no upstream answers.
+//! Cached answers of upstreams: how long, for which clients, and the replies while no upstream answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -46,21 +46,25 @@ async fn an_answer_is_cached_and_its_ttl_counts_down() {
         if ttls(&said) != [300, 60] {
             break said;
         }
-        assert!(started.elapsed() < Duration::from_secs(10), "its time does not pass");
+        assert!(started.elapsed() < Duration::from_secs(10), "the TTL does not count down");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
     let ttl = ttls(&said);
     assert!(ttl[1] < 60 && ttl[0] == ttl[1] + 240, "{ttl:?}");
     assert_eq!(said.answers[0].name.to_string(), "WWW.Example.", "the client's case");
     assert!(said.edns.is_some() && said.metadata.recursion_available && !said.metadata.authoritative);
-    // The slow way (TCP is quick too; two spaces of names are not) tells the same as the quick one.
+    // The slow path (TCP takes the fast one too; two namespaces of names do not) replies like the fast path.
     let tcp = lab.tcp(WEB, &query("www.example", RecordType::A)).await;
     assert_eq!((tcp.answers.len(), addresses(&tcp)), (2, addresses(&first)));
     let mut plain = query("www.example", RecordType::A);
     plain.edns = None;
     let said = lab.udp(WEB, &plain).await;
     assert!(said.edns.is_none() && addresses(&said) == ["192.0.2.1"]);
-    assert_eq!(addresses(&lab.ask(DB, "www.example", RecordType::A).await), ["192.0.2.1"], "others who ask the same");
+    assert_eq!(
+        addresses(&lab.ask(DB, "www.example", RecordType::A).await),
+        ["192.0.2.1"],
+        "another client with the same question"
+    );
     assert_eq!(upstream.asked().len(), 1);
 }
 
@@ -77,7 +81,7 @@ async fn other_types_and_flags_are_other_questions() {
     lab.udp(WEB, &signed).await;
     assert_eq!(upstream.asked().len(), 4);
     assert!(lab.udp(WEB, &signed).await.edns.unwrap().flags().dnssec_ok);
-    assert_eq!(upstream.asked().len(), 4, "each is kept");
+    assert_eq!(upstream.asked().len(), 4, "each is cached");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -138,7 +142,7 @@ async fn answers_too_long_for_udp_are_cached_whole() {
     assert_eq!(upstream.asked().len(), 2, "once over UDP, once over TCP");
 }
 
-/// Asks until the answer is one beyond its time.
+/// Asks until the answer is an expired one.
 async fn until_stale(lab: &Lab) -> Message {
     let started = Instant::now();
     loop {
@@ -179,7 +183,7 @@ async fn an_expired_answer_is_served_while_no_upstream_answers() {
         assert_eq!(said.origin, Origin::Stale);
         assert_eq!(said.answers.len(), 2);
         let other = lab.ask(WEB, "new.example", RecordType::A).await;
-        assert_eq!(other.response_code, ResponseCode::ServFail, "of others nothing is known");
+        assert_eq!(other.response_code, ResponseCode::ServFail, "nothing is cached for other names");
     }
 }
 
@@ -218,5 +222,5 @@ async fn an_explanation_shows_what_is_cached() {
     assert_eq!(said.origin, Origin::Cache);
     assert!(said.ttl.is_some_and(|ttl| (50..=60).contains(&ttl)), "{said:?}");
     assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
-    assert_eq!(upstream.asked().len(), 1, "what was asked for the explanation is kept too");
+    assert_eq!(upstream.asked().len(), 1, "the answer for the explanation is cached as well");
 }

@@ -1,4 +1,4 @@
-//! What is done against forged answers (RFC 5452), seen from the upstream.
+//! Protection against forged answers (RFC 5452), seen from the upstream.
 
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ async fn an_upstream_that_does_not_preserve_case_works() {
     }
     let asked = lowering.asked();
     let last = asked.last().unwrap().queries[0].name().to_string();
-    assert_eq!(last, last.to_lowercase(), "it is remembered");
+    assert_eq!(last, last.to_lowercase(), "netd remembers it");
     assert_eq!(asked.len(), 6, "only the first was asked twice");
 }
 

@@ -1,4 +1,4 @@
-//! Names that are not ours: which upstream is asked, what of its answer arrives, and what happens without one.
+//! External names: which upstream is asked, what the client gets, and what happens without an upstream.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -35,7 +35,7 @@ async fn silent() -> Upstream {
     Upstream::start(|_, _, _| None).await
 }
 
-/// A port of the loopback on which nobody listens.
+/// A closed port of the loopback interface.
 async fn closed() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
@@ -167,7 +167,7 @@ async fn an_upstream_that_is_netd_itself_is_skipped() {
     let lab = Lab::start(vec![gateway, itself]).await;
     let started = Instant::now();
     assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
-    assert!(started.elapsed() < Duration::from_secs(1), "nobody was waited for");
+    assert!(started.elapsed() < Duration::from_secs(1), "netd waited");
 }
 
 #[tokio::test(flavor = "multi_thread")]

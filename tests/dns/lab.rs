@@ -1,4 +1,4 @@
-//! A server, its state, clients, and upstreams that say what a test wants.
+//! A server, its state, clients, and upstreams with configurable answers.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -20,9 +20,9 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// No answer in this time is none at all: above what all upstreams together may take.
+/// The time limit of an answer: above the limit of all upstreams together.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// As many as a gateway has.
+/// The number of shards of a gateway.
 const LANES: usize = 16;
 
 /// The server under test.
@@ -67,7 +67,7 @@ impl Lab {
         Self { snapshot, server, names, listening, seen, _stop: stop.drop_guard() }
     }
 
-    /// What other faces are told of a question for addresses.
+    /// The answer of the forwarder to other faces, for addresses of a name.
     pub(crate) async fn told(&self, client: &str, name: &str) -> Asked {
         self.names.ask(Some(client.parse().unwrap()), name, "A").await
     }
@@ -105,13 +105,13 @@ impl Lab {
     }
 }
 
-/// A configuration that forwards to these, and to nobody else.
+/// A configuration that forwards to these upstreams only.
 pub(crate) fn plain(upstreams: &[SocketAddr]) -> Config {
     // "/dev/null" is a resolv.conf without name servers.
     Config { upstreams: to(upstreams), resolv_conf: "/dev/null".into(), ..Config::default() }
 }
 
-/// The same as the configuration has them.
+/// The upstreams as in a configuration.
 pub(crate) fn to(upstreams: &[SocketAddr]) -> Vec<netd::model::upstream::Upstream> {
     upstreams.iter().copied().map(netd::model::upstream::Upstream::plain).collect()
 }
@@ -177,14 +177,14 @@ pub(crate) fn record(name: &str, ttl: u32, data: RData) -> Record {
     Record::from_rdata(Name::from_ascii(format!("{name}.")).unwrap(), ttl, data)
 }
 
-/// An upstream: what it says is the test's, what it was asked is remembered.
+/// An upstream with answers of the test; it records its queries.
 pub(crate) struct Upstream {
     pub(crate) address: SocketAddr,
     asked: Arc<Mutex<Vec<Message>>>,
 }
 
 impl Upstream {
-    /// `say` gets the query, whether it came over TCP, and an empty reply to fill in; `None`: it stays silent.
+    /// `say` gets the query, whether it came over TCP, and an empty reply to fill in; `None`: no reply.
     pub(crate) async fn start(
         say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
@@ -236,7 +236,7 @@ impl Upstream {
         Self { address, asked }
     }
 
-    /// Says the same to everybody.
+    /// Gives every query the same answer.
     pub(crate) async fn saying(fill: impl Fn(&mut Message) + Send + Sync + 'static) -> Self {
         Self::start(move |_, _, mut reply| {
             fill(&mut reply);
@@ -258,7 +258,7 @@ async fn sockets(address: &str) -> DnsSockets {
         let (udp, tcp) = both(address).await;
         let at = udp.local_addr().unwrap();
         drop((udp, tcp));
-        // Another test may have taken it meanwhile.
+        // Another test may have bound it meanwhile.
         if let Ok(sockets) = sockets::open_exactly(at.ip(), at.port(), LANES) {
             return sockets;
         }

@@ -1,4 +1,4 @@
-//! Names that are ours: what clients get, in which form, and what never leaves the host.
+//! Local names: answers, their form, and questions that are never forwarded.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -227,7 +227,7 @@ async fn the_apex_has_soa_and_ns() {
     assert_eq!(lab.ask(WEB, "internal", RecordType::A).await.response_code, ResponseCode::NoError);
     let mut odd = query("x", RecordType::A);
     odd.queries = vec![Query::query(Name::from_labels([&b"web.net1"[..]]).unwrap(), RecordType::A)];
-    assert!(lab.udp(WEB, &odd).await.answers.is_empty(), "a dot within a label parts no labels");
+    assert!(lab.udp(WEB, &odd).await.answers.is_empty(), "a dot within a label does not separate labels");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -240,7 +240,7 @@ async fn stopping_closes_the_sockets() {
         let (closed, wait) = std::sync::mpsc::channel();
         lab.listening.send(Listening::Stop { address, closed }).unwrap();
         let ended = tokio::task::spawn_blocking(move || wait.recv()).await.unwrap();
-        assert!(ended.is_err(), "the end of the sockets is told by dropping the channel");
+        assert!(ended.is_err(), "the dropped channel reports the end of the sockets");
     }
     assert!(read(&mut idle).await.is_none(), "open connections are closed");
     tokio::net::UdpSocket::bind(lab.server).await.expect("the UDP port is free");

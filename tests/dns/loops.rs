@@ -1,4 +1,4 @@
-//! Upstreams that ask us in turn (rank 31).
+//! Upstreams that forward to netd (rank 31).
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -14,7 +14,7 @@ use super::lab::{Lab, Upstream, addresses, plain, state};
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
 
-/// A forwarder that asks us for whatever it is asked, from this address; with the name as it came, or in lower case.
+/// A forwarder that forwards every question to netd, from this address; with the name unchanged or in lower case.
 async fn forwarder(from: &'static str, lower: bool, server: Arc<OnceLock<SocketAddr>>) -> SocketAddr {
     let socket = Arc::new(UdpSocket::bind("127.0.0.1:0").await.unwrap());
     let address = socket.local_addr().unwrap();
@@ -57,7 +57,7 @@ async fn a_loop_through_the_hosts_resolver_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_loop_through_two_hops_ends_within_two_seconds() {
-    // The upstream hands on to another container, which asks us.
+    // The upstream forwards to another container, which forwards to netd.
     for lower in [false, true] {
         let took = ends(DB, lower).await;
         assert!(took < Duration::from_secs(2), "{took:?}, lower case: {lower}");

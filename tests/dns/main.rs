@@ -1,4 +1,4 @@
-//! The name service over loopback sockets: clients are told apart by their source address, which here lies in 127/8, and
+//! The name service over loopback sockets: clients are distinguished by their source address, here in 127/8, and
 //! upstreams are sockets of the test. Nothing leaves the machine and nothing is configured on it.
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Large answers and EDNS (rank 29 of what users suffer from), and many questions at once (rank 6).
+//! Large answers and EDNS (rank 29 of the users' problems), and many questions at once (rank 6).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ async fn a_burst_from_many_sockets_is_answered_completely() {
         let message = |kind| query("db", kind).to_vec().unwrap();
         let (a, aaaa) = (message(RecordType::A), message(RecordType::AAAA));
         for socket in &sockets {
-            // getaddrinfo's way: both from the same socket at once.
+            // Like getaddrinfo: both from the same socket at once.
             socket.send_to(&a, server).unwrap();
             socket.send_to(&aaaa, server).unwrap();
         }
@@ -44,7 +44,7 @@ async fn a_flood_of_one_client_does_not_affect_others() {
     let lab = Lab::start(vec![upstream.address]).await;
     let stop = Arc::new(AtomicBool::new(false));
     let (server, ended) = (lab.server, stop.clone());
-    // Odd messages, the dearest kind: a type that only the slow way knows, of a name that is nobody's.
+    // The most expensive messages: a type that only the slow path answers, for a name that does not exist.
     let flood = std::thread::spawn(move || {
         let socket = std::net::UdpSocket::bind((DB, 0)).unwrap();
         socket.set_nonblocking(true).unwrap();

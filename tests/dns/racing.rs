@@ -1,4 +1,4 @@
-//! Several upstreams: who is asked when one is silent or slow, and whose word counts (rank 28).
+//! Several upstreams: which one is asked if one is silent or slow, and whose answer counts (rank 28).
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;
@@ -32,7 +32,7 @@ async fn silent() -> Upstream {
     Upstream::start(|_, _, _| None).await
 }
 
-/// What is waited for once its question is answered counts against nobody's share: 20,000 of them took 35 MB.
+/// Waiting for an upstream after the question is answered counts against no client's limit: 20,000 of them took 35 MB.
 #[tokio::test(flavor = "multi_thread")]
 async fn answered_questions_do_not_keep_waiting_for_a_silent_upstream() {
     const QUESTIONS: usize = 2000;
@@ -46,7 +46,7 @@ async fn answered_questions_do_not_keep_waiting_for_a_silent_upstream() {
     tokio::spawn(async move {
         for n in 0..QUESTIONS {
             asking.send(&query(&format!("x{n}.example"), RecordType::A).to_vec().unwrap()).await.unwrap();
-            // As fast as the queues take them.
+            // As fast as the queues accept them.
             if n % 50 == 0 {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -57,9 +57,9 @@ async fn answered_questions_do_not_keep_waiting_for_a_silent_upstream() {
         let answer = tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut buffer)).await;
         answer.unwrap_or_else(|_| panic!("{n} answers")).unwrap();
     }
-    // Those of the server's sockets, and some that are still waited for.
+    // The tasks of the server's sockets, and a few that still wait.
     let more = tasks().saturating_sub(before);
-    assert!(more < 400, "{more} tasks go on");
+    assert!(more < 400, "{more} tasks are left");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -73,18 +73,18 @@ async fn clients_do_not_wait_for_a_silent_first_upstream() {
         };
         futures_util::future::join_all((0..50).map(ask)).await
     });
-    // Far above what it takes, but below what it would take to give the first server up.
-    for said in first.await.expect("the second server is asked long before the first is given up") {
+    // Far above the expected time, but below the time limit of the first upstream.
+    for said in first.await.expect("the second upstream is asked long before the first times out") {
         assert_eq!(addresses(&said), ["192.0.2.1"]);
     }
-    // From the moment on in which it is known to be silent it is asked no more, but for a try now and then.
+    // Once netd knows that it is silent, it asks it only occasionally.
     let known = || lab.names.upstreams().iter().any(|server| !server.healthy && server.asked >= 50);
     let found_out = tokio::time::timeout(Duration::from_secs(30), async {
         while !known() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    found_out.await.expect("it is known to be silent");
+    found_out.await.expect("netd knows that it is silent");
     let before = silent.asked().len();
     for n in 0..50 {
         assert_eq!(addresses(&lab.ask(WEB, &format!("y{n}.example"), RecordType::A).await), ["192.0.2.1"]);
@@ -116,10 +116,10 @@ async fn nxdomain_of_a_later_upstream_does_not_override_the_first() {
     let lab = Lab::start(vec![slow.address, second.address]).await;
     let said = lab.ask(WEB, "www.corp.example", RecordType::A).await;
     assert_eq!((said.response_code, addresses(&said)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
-    assert_eq!(second.asked().len(), 1, "it was asked meanwhile");
+    assert_eq!(second.asked().len(), 1, "netd asked it meanwhile");
     let lab = Lab::start(vec![silent().await.address, second.address]).await;
     let said = lab.ask(WEB, "www.corp.example", RecordType::A).await;
-    assert_eq!(said.response_code, ResponseCode::NXDomain, "the first has had its time");
+    assert_eq!(said.response_code, ResponseCode::NXDomain, "the first had time to answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,13 +157,17 @@ async fn twenty_thousand_questions_to_a_dead_upstream_do_not_affect_others() {
     let asked = || lab.names.upstreams().first().map_or(0, |server| server.asked);
     let (mut sent, started) = (0, Instant::now());
     while asked() < QUESTIONS {
-        assert!(started.elapsed() < Duration::from_secs(60), "{} of {sent} got through", asked());
+        assert!(started.elapsed() < Duration::from_secs(60), "{} of {sent} reached the upstream", asked());
         while sent < QUESTIONS && sent < asked() + 200 {
             flood.send(&query(&format!("x{sent}.black.hole"), RecordType::A).to_vec().unwrap()).await.unwrap();
             sent += 1;
             if sent % 1000 == 0 {
                 assert_eq!(addresses(&lab.ask(DB, "web", RecordType::A).await), [WEB], "local names of others");
-                assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB], "those of the flooding client");
+                assert_eq!(
+                    addresses(&lab.ask(WEB, "db", RecordType::A).await),
+                    [DB],
+                    "local names of the flooding client"
+                );
             }
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
@@ -199,5 +203,5 @@ async fn dead_upstreams_give_servfail_before_the_client_times_out() {
     let lab = Lab::start(dead).await;
     let started = Instant::now();
     assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}: stubs ask again after 5 s", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}: clients ask again after 5 s", started.elapsed());
 }

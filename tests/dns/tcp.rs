@@ -1,4 +1,4 @@
-//! TCP: pipelining, limits, and clients that are slow, silent or hostile (rank 6 of what users suffer from).
+//! TCP: pipelining, limits, and clients that are slow, silent or hostile (rank 6 of the users' problems).
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn is_closed(stream: &mut TcpStream) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_come_when_they_are_ready() {
     let upstream = Upstream::start(|query, _, reply| {
-        // Silent: the answer is SERVFAIL, late.
+        // A silent upstream: the answer is a late SERVFAIL.
         (!query.queries[0].name().to_lowercase().to_string().starts_with("slow")).then_some(reply)
     })
     .await;
@@ -101,7 +101,7 @@ async fn a_silent_connection_is_closed_even_in_the_middle_of_a_question() {
     let mut dribbling = lab.connect(WEB).await;
     let dribble = async {
         dribbling.write_all(&[1, 0]).await.unwrap();
-        // Each byte in time, the question never.
+        // Each byte arrives in time, the whole question never does.
         while dribbling.write_u8(0).await.is_ok() {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
@@ -118,10 +118,10 @@ async fn a_client_that_does_not_read_blocks_only_itself() {
     let bytes = query("pool", RecordType::A).to_vec().unwrap();
     let framed: Vec<u8> = [&u16::try_from(bytes.len()).unwrap().to_be_bytes()[..], &bytes].concat();
     let mut asked = 0;
-    // Until TCP holds it back: the server has stopped reading.
+    // Until TCP blocks: the server has stopped reading.
     while timeout(Duration::from_millis(500), stuck.write_all(&framed)).await.is_ok_and(|written| written.is_ok()) {
         asked += 1;
-        assert!(asked < 500_000, "it reads on and on");
+        assert!(asked < 500_000, "the server does not stop reading");
     }
     let mut second = lab.connect(WEB).await;
     for _ in 0..100 {
@@ -155,5 +155,5 @@ async fn hostile_clients_do_not_affect_others() {
     let mut stream = lab.connect(DB).await;
     write(&mut stream, &query("web", RecordType::A)).await;
     let said = timeout(Duration::from_secs(2), read(&mut stream)).await.unwrap();
-    assert_eq!(said.unwrap().response_code, ResponseCode::NoError, "TCP is there for who behaves");
+    assert_eq!(said.unwrap().response_code, ResponseCode::NoError, "TCP works for other clients");
 }

@@ -1,4 +1,4 @@
-//! What is seen: counts of replies, how long they took, and the query logs of containers.
+//! Telemetry: counts of replies, their durations, and the query logs of containers.
 
 use std::time::SystemTime;
 
@@ -124,13 +124,13 @@ async fn queries_of_a_container_are_logged_while_its_log_is_on() {
     let log = &lab.seen.log;
     let web = log.switch_on(&container(&lab, "web"), SystemTime::now());
     let (entries, mut live) = web.follow();
-    assert!(entries.is_empty(), "what came before is not there");
+    assert!(entries.is_empty(), "earlier queries are not logged");
     lab.ask(DB, "db", RecordType::A).await;
     lab.ask(WEB, "Pool.net1", RecordType::A).await;
     let entry = next(&mut live).await;
     assert_eq!((entry.name.as_str(), entry.kind.as_str(), entry.code.as_str()), ("Pool.net1", "A", "NOERROR"));
     assert_eq!((entry.transport, entry.origin), ("udp", Origin::Local));
-    // What fits in a datagram of 1232 bytes: the reply as it was sent.
+    // As many answers as fit into a datagram of 1232 bytes, like the reply.
     assert!(entry.answers.len() == 8 && entry.answer_count > 60, "{entry:?}");
     assert!(entry.answers.iter().all(|answer| answer.starts_with("127.1.0.")), "{entry:?}");
     lab.tcp(WEB, &query("www.example", RecordType::A)).await;
@@ -146,8 +146,8 @@ async fn queries_of_a_container_are_logged_while_its_log_is_on() {
     log.switch_off(&web.container.id);
     lab.ask(WEB, "after", RecordType::A).await;
     drop(web);
-    assert!(live.recv().await.is_err(), "the log is over");
+    assert!(live.recv().await.is_err(), "the log has ended");
     let names: Vec<String> =
         log.switch_on(&container(&lab, "web"), SystemTime::now()).recent().iter().map(|e| e.name.clone()).collect();
-    assert!(names.is_empty(), "switched on again it begins anew: {names:?}");
+    assert!(names.is_empty(), "a log switched on again is empty: {names:?}");
 }

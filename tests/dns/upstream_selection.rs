@@ -1,5 +1,5 @@
-//! Who is asked for a name that is not ours: the container's own servers, its networks', those of the name's domain, the
-//! daemon's, the host's (ranks 13 and 14).
+//! Which upstreams are asked for an external name: the container's own servers, its networks', those of the name's
+//! domain, the daemon's, the host's (ranks 13 and 14).
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;
@@ -54,7 +54,7 @@ async fn explicit_servers_always_win() {
         (answering(1).await, answering(2).await, answering(3).await, answering(4).await);
     let mut desired = state();
     give_network(&mut desired, "net1", &[network.address]);
-    // db is on net1 and net2; what it was given on its second network counts all the same.
+    // db is on net1 and net2; the upstream of its second endpoint applies as well.
     give_endpoint(&mut desired, "127.2.0.3", &[own.address]);
     let config =
         Config { split: [("corp.example".parse().unwrap(), to(&[split.address]))].into(), ..plain(&[daemon.address]) };
@@ -89,7 +89,7 @@ async fn upstreams_of_both_networks_are_used() {
         let lab = Lab::with(plain(&[daemon.address]), desired).await;
         assert_eq!(said(&lab, DB, "www.example").await, "192.0.2.2", "{code}: the second network's");
         assert_eq!(first.asked().len(), 1, "the first network's was asked first");
-        assert_eq!(said(&lab, WEB, "www.example").await, "ServFail", "who is on the first network only");
+        assert_eq!(said(&lab, WEB, "www.example").await, "ServFail", "a client on the first network only");
         assert!(daemon.asked().is_empty());
     }
 }
@@ -116,7 +116,7 @@ async fn the_longest_domain_wins_and_matches_whole_labels() {
     let leaked = |upstream: &Upstream| {
         upstream.asked().iter().any(|m| m.queries[0].name().to_lowercase().to_string().ends_with("gone.example."))
     };
-    assert!(!leaked(&daemon), "a domain's names never go to others");
+    assert!(!leaked(&daemon), "names of the domain are sent to its upstream only");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,7 +130,7 @@ async fn internal_networks_neither_forward_nor_contribute_upstreams() {
     assert!(given.asked().is_empty());
 }
 
-/// An upstream at port 53 of this address, where resolv.conf can lead; `None`: that is not allowed here.
+/// An upstream at port 53 of this address, where resolv.conf can lead; `None`: this is not permitted here.
 async fn at_port_53(address: &str, last: u8) -> Option<()> {
     let socket = UdpSocket::bind((address, 53)).await.ok()?;
     tokio::spawn(async move {

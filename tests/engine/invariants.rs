@@ -1,4 +1,4 @@
-//! What must be true after each command: nothing is held twice, or by nobody, or missing.
+//! Invariants after each command: no resource is held twice, leaked or missing.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{CONTAINERS, NETWORKS, PODS, World, model};
 
 impl World {
-    /// In the kernel, in the store, and in what readers see.
+    /// Checks the kernel, the store and the snapshot.
     pub(super) fn invariants(&self) -> Result<(), TestCaseError> {
         let snapshot = self.handle().snapshot();
         let seen: BTreeSet<(String, String)> = snapshot
@@ -60,7 +60,7 @@ fn routes(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseError>
             world.routes.get(&inode).into_iter().flatten().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
         let way_out = attached.endpoints.iter().find(|e| !e.gateways.is_empty());
         let wanted: Vec<String> = way_out.iter().map(|e| format!("{} {}", e.ifname, e.gateways[0])).collect();
-        // The one over another program's interface is that program's to set.
+        // The default route over another program's interface is set by that program.
         let foreign = way_out.is_some_and(|e| !own(&e));
         prop_assert!(has == wanted || foreign && has.is_empty(), "default routes: {:?}, not {:?}", has, wanted);
     }

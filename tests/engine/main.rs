@@ -1,8 +1,6 @@
 //! Ring 2: the engine over the fake kernel. Random sequences of commands with failing steps, against a small reference
-//! model: after each command no address, port or interface is held twice, or by nobody.
-//!
-//! The domain is tiny (two networks, four containers, three ports, a subnet of five addresses), so that collisions
-//! happen all the time.
+//! model: after each command no address, port or interface is held twice or leaked. The domain is tiny (two networks,
+//! four containers, three ports, a subnet of five addresses), so that collisions are frequent.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
@@ -37,7 +35,7 @@ mod zone;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];
 const CONTAINERS: [&str; 4] = ["web", "db", "cache", "mail"];
-/// Of another program: the bridges cni1 and cni2, the first half of their addresses.
+/// The first half of the addresses of another program's bridges, cni1 and cni2.
 const FOUND: [&str; 2] = ["found1", "found2"];
 /// Containers of a runtime, by their ids.
 const PODS: [&str; 2] = ["pod-0", "pod-1"];
@@ -66,22 +64,22 @@ enum Action {
         pod: usize,
         network: usize,
     },
-    /// A runtime's network tells that only this container is left.
+    /// GC of a runtime's network: only this container is valid.
     Collect {
         keep: usize,
         network: usize,
     },
-    /// The container's namespace is deleted and made anew, while no daemon watches.
+    /// The container's namespace is recreated while no daemon runs.
     Reborn(usize),
-    /// A pod's namespace is deleted and made anew, and nobody has told the daemon as yet.
+    /// A pod's namespace is recreated, and the daemon has no event of it yet.
     Dies(usize),
-    /// kill -9, and a new start.
+    /// Kills the daemon (kill -9) and starts it again.
     Restart,
-    /// Somebody deletes every element and every link.
+    /// Another program deletes every element and every link.
     Vandal,
 }
 
-/// What a runtime asks for: how its addresses come, a port, and whether it limits what the pod receives and sends.
+/// A runtime's request: the source of its addresses, a port, and bandwidth limits of the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct AttachChoice {
     how: InterfaceSource,
@@ -96,7 +94,7 @@ impl AttachChoice {
         (self.limits != (false, false)).then_some(Bandwidth { ingress, egress })
     }
 
-    /// Where another program makes the interface, it is on that one's bridge.
+    /// An interface of another program is on that program's bridge.
     fn network(self, network: usize) -> &'static str {
         if self.how == InterfaceSource::Found { FOUND[network] } else { NETWORKS[network] }
     }
@@ -135,11 +133,11 @@ fn action() -> impl Strategy<Value = Action> {
     ]
 }
 
-/// What must be: networks, and who is on them. What a command may answer follows from it alone.
+/// The reference model: networks and their containers. It alone determines the outcome of a command.
 #[derive(Debug, Default)]
 struct Reference {
     networks: BTreeSet<&'static str>,
-    /// (container, network) to (port, static address asked for).
+    /// (container, network) to (port, requested static address).
     endpoints: BTreeMap<(usize, usize), (Option<usize>, Option<u8>)>,
     /// On the network that keeps addresses.
     kept: sticky::Kept,
@@ -148,7 +146,7 @@ struct Reference {
 }
 
 impl Reference {
-    /// Whether another container has the port; a pod may say its own again for its other network.
+    /// Whether another container has the port; a pod may request its own port for its other network as well.
     fn ports_collide(&self, asked: usize, of_pod: Option<usize>) -> bool {
         // 4000:80 and the range share 4000; the range and 127.0.0.1:4001 share 4001.
         let collides = |held: usize| held == asked || held == 1 || asked == 1;
@@ -158,7 +156,7 @@ impl Reference {
         self.endpoints.values().map(|(port, _)| *port).chain(attached).flatten().any(collides)
     }
 
-    /// How many are on the network, and how many addresses of it are taken.
+    /// The number of containers on the network, and of used addresses.
     fn used(&self, network: &str) -> (usize, usize) {
         let by_hand = self.endpoints.keys().filter(|(_, on)| NETWORKS[*on] == network).count();
         let on_it = self.attachments.iter().filter(|((_, on), (requested, _))| requested.network(*on) == network);
@@ -199,7 +197,7 @@ impl World {
         };
         let started = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
         let mut engine = started.map_err(|error| error.to_string()).unwrap();
-        // There is no name service that could say that it has closed its sockets.
+        // No name service runs that would report closed sockets.
         engine.listening.close();
         self.engine = Some(engine);
     }
@@ -215,7 +213,7 @@ impl World {
         self.engine.as_ref().unwrap().handle.clone()
     }
 
-    /// Does the action with a step failing at `fail_in`; tells whether the engine did it.
+    /// Carries out the action with a step failing at `fail_in`, and checks the result.
     fn act(&mut self, action: &Action, fail_in: Option<usize>) -> Result<(), TestCaseError> {
         let handle = self.handle();
         self.fake.world().faults = fail_in.map_or_else(Faults::default, |nth| Faults::call_of("apply", nth));
@@ -232,7 +230,7 @@ impl World {
                 let name = NETWORKS[*network];
                 let done = self.runtime.block_on(handle.remove_network(name)).map(drop);
                 let may = self.reference.networks.contains(name) && self.reference.used(name).0 == 0;
-                // A deletion whose kernel step failed is acknowledged by the store all the same.
+                // A deletion whose kernel step failed is stored nevertheless.
                 let gone = done.is_ok() || done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Kernel);
                 self.check(done, may, fail_in)?;
                 if gone && may {
@@ -270,7 +268,7 @@ impl World {
             Action::Dies(pod) => {
                 self.fake.delete_namespace(PODS[*pod]);
                 self.fake.add_namespace(PODS[*pod]);
-                // What it had goes when the pod is attached again.
+                // Its old endpoints are removed when the pod is attached again.
                 self.reference.attachments.retain(|(other, _), _| other != pod);
                 let requested = AttachChoice { how: InterfaceSource::Made, port: None, limits: (false, false) };
                 self.attach((*pod, 0), requested, None)?;
@@ -281,7 +279,7 @@ impl World {
         self.invariants()
     }
 
-    /// What happens to the daemon rather than what it is asked for.
+    /// Events outside of the daemon.
     fn disturb(&mut self, action: &Action) {
         self.stop();
         match action {
@@ -396,7 +394,7 @@ impl World {
             let after = handle.snapshot();
             let made = after.attachment(&key(pod, network)).filter(|_| before.is_none() && requested.how == Made);
             if let Some(made) = made.filter(|made| made.network.as_str() == NETWORKS[sticky::STICKY]) {
-                // It is called by its id, under which nobody comes again.
+                // It is named by its id, which is not used again.
                 self.reference.kept.judge(&snapshot, &after, (None, made.addresses[0].ip(), false))?;
             }
             let addressed = requested.how != Unaddressed || before.is_some_and(|(_, addressed)| addressed);
@@ -418,7 +416,7 @@ impl World {
             }
             InterfaceSource::Given => {
                 let there = snapshot.desired.network(&NETWORKS[network].parse().unwrap());
-                // The first network gets the first subnet of the pool, where there is none as yet.
+                // The first network gets the first subnet of the pool.
                 let subnet = there.map(|network| network.subnets[0].subnet);
                 let ip = match subnet {
                     Some(subnet) => subnet.address(subnet.bounds().0 + u128::from(last))?,
@@ -429,7 +427,7 @@ impl World {
         }
     }
 
-    /// Other programs delete the interfaces that no attachment has.
+    /// Other programs delete the interfaces without an attachment.
     fn remove_adoptable(&self) {
         let mut guard = self.fake.world();
         let world = &mut *guard;
@@ -469,7 +467,7 @@ impl World {
         world.found.insert((inode, format!("eth{network}").parse().unwrap()), seen);
     }
 
-    /// Whether the answer is the one the reference expects; a failing step makes any failure fine.
+    /// Compares the result with the reference model; after a failing step, any failure is accepted.
     fn check(
         &mut self,
         done: Result<(), engine::Error>,
@@ -499,7 +497,7 @@ fn network_spec(name: &str) -> NetworkSpec {
     spec
 }
 
-/// What a runtime asks for.
+/// The request of a runtime.
 fn attach_spec(
     (pod, network): (usize, usize),
     name: &str,
@@ -558,7 +556,8 @@ proptest! {
     ) {
         let mut world = World::new();
         for (action, fail_in) in &actions {
-            // Deletions finish by repair, starts are no commands: only commands that build are made to fail.
+            // Faults are injected into constructive commands only: repair completes deletions, and a start is no
+            // command.
             let fail_in = fail_in.filter(|_| !matches!(action, Action::Reborn(_) | Action::Dies(_) | Action::Restart | Action::Vandal));
             world.act(action, fail_in)?;
         }

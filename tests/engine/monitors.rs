@@ -11,7 +11,7 @@ fn problems(world: &World) -> Vec<String> {
     handle.snapshot().problems.clone()
 }
 
-/// A monitor whose thread had ended was named in the log only, and what other programs changed was repaired no more.
+/// When the thread of a monitor ended, only the log said so, and changes by other programs were no longer repaired.
 #[test]
 fn a_stopped_monitor_is_a_problem_and_its_restart_repairs_everything() {
     let world = World::new();
@@ -21,10 +21,10 @@ fn a_stopped_monitor_is_a_problem_and_its_restart_repairs_everything() {
     world.fake.emit(&KernelEvent::MonitorStopped { monitor: "link", why: "out of memory".into() });
     let problem = "link monitor stopped: out of memory; netd notices changes by other programs late";
     assert_eq!(problems(&world), [problem]);
-    // It stays one after a repair.
+    // It remains a problem after a repair.
     world.fake.emit(&KernelEvent::Changed);
     assert_eq!(problems(&world), [problem]);
-    // Nobody reports this.
+    // No monitor reports this change.
     let bridges = std::mem::take(&mut world.fake.world().bridges);
     assert_eq!(bridges.len(), 1);
     world.fake.emit(&KernelEvent::MonitorRuns("link"));

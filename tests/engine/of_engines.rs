@@ -1,4 +1,5 @@
-//! Containers of another engine over the fake kernel: names of interfaces, default routes, and where names are answered.
+//! Containers of another engine over the fake kernel: names of interfaces, default routes, and the place of the name
+//! service.
 
 use std::path::Path;
 
@@ -52,7 +53,7 @@ fn interface_and_default_route_do_not_collide_with_the_engine() {
     assert_eq!(connect(&world, "net2", "docked", None, None).ifname.as_str(), "nd1");
     let both = [("eth0".to_owned(), None), ("nd0".to_owned(), Some(2048))];
     assert_eq!(routes(&world, &path), both, "the engine's, and one behind it");
-    // It is known after a restart as well, whatever the kernel says by then.
+    // It is recognised after a restart as well, independent of the kernel's state.
     world.stop();
     world.start();
     world.runtime.block_on(world.handle().disconnect("net1", "docked")).unwrap();
@@ -68,7 +69,7 @@ fn a_namespace_of_an_engine_is_recognised_by_its_contents() {
     world.fake.world().of_engines.insert(inode);
     assert_eq!(connect(&world, "net1", "netns-1", None, None).ifname.as_str(), "nd0");
     let netns = Some(NetnsRef::Path("/run/netns/web".into()));
-    assert_eq!(connect(&world, "net1", "site", netns, None).ifname.as_str(), "eth0", "nobody's but netd's");
+    assert_eq!(connect(&world, "net1", "site", netns, None).ifname.as_str(), "eth0", "a namespace without an engine");
     assert_eq!(routes(&world, Path::new("/run/netns/web")), [("eth0".to_owned(), None)]);
 }
 
@@ -89,7 +90,7 @@ fn a_container_with_a_resolver_of_its_engine_is_served_inside() {
     connect(&world, "apart", "three", Some(NetnsRef::OfEngine(3)), None);
     let inside = world.fake.world().inside.clone();
     let within: Vec<_> = inside.iter().map(|(inode, inside)| (*inode, inside.beside, inside.gateways.len())).collect();
-    assert_eq!(within, [(inode(1), true, 0)], "not where the user says gateway; nothing else is led there");
+    assert_eq!(within, [(inode(1), true, 0)], "not on the network with gateway; no other traffic is redirected");
     world.runtime.block_on(world.handle().disconnect("net1", "one")).unwrap();
     assert_eq!(world.fake.world().inside.len(), 0);
 }
@@ -105,7 +106,7 @@ fn a_cni_runtime_finds_its_next_interface_name_free() {
     assert_eq!(attach(0), "eth0");
     world.runtime.block_on(world.handle().create_network(network_spec("besides"))).unwrap();
     assert_eq!(connect(&world, "besides", PODS[0], None, None).ifname.as_str(), "nd0");
-    assert_eq!(attach(1), "eth1", "as it asks");
+    assert_eq!(attach(1), "eth1", "as requested");
     let routes = routes(&world, &Path::new("/run/netns").join(PODS[0]));
-    assert_eq!(routes, [("eth0".to_owned(), None)], "its default route is netd's to make");
+    assert_eq!(routes, [("eth0".to_owned(), None)], "netd sets its default route");
 }

@@ -11,12 +11,12 @@ use super::NETWORKS;
 /// The network that keeps addresses.
 pub(super) const STICKY: usize = 1;
 
-/// For whom each address is kept.
+/// The name that each address is reserved for.
 #[derive(Debug, Default)]
 pub(super) struct Kept(BTreeMap<IpAddr, &'static str>);
 
 impl Kept {
-    /// Whether what a container got is what it must get; `name`: where it may come again, `before`: what there was.
+    /// Checks the address of a container; `name` is set if the container can return, `before` is the earlier state.
     pub(super) fn judge(
         &mut self,
         before: &Snapshot,

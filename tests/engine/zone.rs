@@ -8,7 +8,7 @@ use super::*;
 fn only_changes_that_affect_answers_change_the_zone_revision() {
     let world = World::new();
     let last = std::cell::RefCell::new(world.handle().snapshot());
-    // Whether the zone is another one after everything that was sent to the engine.
+    // Whether the zone revision changed after all messages to the engine.
     let changed = || {
         let _ = world.runtime.block_on(world.handle().capacity("no-such-network"));
         let now = world.handle().snapshot();

@@ -1,6 +1,6 @@
-//! The host's systemd-resolved: it finds our names through netd (rank 41 of what users suffer from), and containers
-//! find through netd what it finds (rank 13). With the real one where it is there, and with one that writes down what it
-//! is told.
+//! The host's systemd-resolved: it finds our names through netd (rank 41 of the users' problems), and containers find
+//! through netd what it finds (rank 13). With the real one where it is there, and with one that writes down what it is
+//! told.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
