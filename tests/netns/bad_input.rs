@@ -135,7 +135,7 @@ fn usage(lab: &Lab) {
     }
     let alone = lab.netd_words(&[]);
     assert!(alone.code == Some(2) && alone.stderr.lines().count() == 1, "{alone:#?}");
-    assert!(alone.stdout.contains("Examples:"), "who gives no arguments sees the help: {alone:#?}");
+    assert!(alone.stdout.contains("Examples:"), "without arguments the command prints its help: {alone:#?}");
     lab.unchanged_since(&before);
 }
 

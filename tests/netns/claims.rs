@@ -1,4 +1,4 @@
-//! Names that mean something else than a container: refused, and never taken over.
+//! Names that DNS uses otherwise: a container cannot take them.
 
 use std::fs;
 
@@ -39,7 +39,7 @@ fn claims(lab: &Lab) {
     let events = format!("nsenter --net=/run/netns/host -- {} events >{log} 2>&1 & echo $!", crate::lab::daemon::NETD);
     let pid = crate::lab::command::run_words(&["sh", "-c", &events]).ok().stdout.trim().to_owned();
     until("the events are followed", || {
-        // Whatever was told before the reader was there is not told again.
+        // Events before the reader was there are not repeated.
         lab.netd("network create probe").ok();
         lab.netd("network rm probe").ok();
         fs::read_to_string(log).is_ok_and(|text| text.contains("probe"))

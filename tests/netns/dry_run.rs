@@ -38,7 +38,7 @@ fn changes_nothing(lab: &Lab) {
     let actions: Vec<&str> = steps.as_array().unwrap().iter().map(|step| step["action"].as_str().unwrap()).collect();
     assert!(actions.contains(&"add-interface") && actions.contains(&"hold-ports"), "{actions:?}");
     lab.netd("connect net1 web -p 4000:80").ok();
-    assert!(links("host").contains(&"ndv-web-net1".to_owned()), "what the plan said: {:?}", links("host"));
+    assert!(links("host").contains(&"ndv-web-net1".to_owned()), "as planned: {:?}", links("host"));
     plan("disconnect net1 web", &["delete interfaces ndv-web-net1", "release 0.0.0.0:4000/tcp"]);
 }
 

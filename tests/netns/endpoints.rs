@@ -1,4 +1,4 @@
-//! Endpoints: interfaces and default routes inside containers, addresses, and how a container is found.
+//! Endpoints: interfaces and default routes inside containers, addresses, and the lookup of containers.
 
 use std::process::{Command, Stdio};
 
@@ -41,7 +41,11 @@ fn several_networks(lab: &Lab) {
     for (index, network) in ["b", "a", "c"].iter().enumerate() {
         let dev = format!("eth{index}");
         assert_eq!(addresses("web", &dev), lab.address(network, "web"));
-        assert_eq!(default_routes("web", 4), [(gateways[index][0].clone(), dev.clone())], "before {network} goes");
+        assert_eq!(
+            default_routes("web", 4),
+            [(gateways[index][0].clone(), dev.clone())],
+            "before {network} is disconnected"
+        );
         assert_eq!(default_routes("web", 6), [(gateways[index][1].clone(), dev)]);
         lab.netd(&format!("disconnect {network} web")).ok();
     }
@@ -221,7 +225,7 @@ fn hex_name(lab: &Lab) {
     assert_eq!(addresses("second", "eth0"), lab.address("net1", "cafe"));
     assert_eq!(addresses("first", "eth0"), lab.address("net1", "first"));
     lab.netd("disconnect net1 cafe").ok();
-    assert_eq!((links("first").len(), links("second").len()), (2, 1), "a name counts before the beginning of an id");
+    assert_eq!((links("first").len(), links("second").len()), (2, 1), "a name wins over the beginning of an id");
     lab.netd("disconnect net1 cafe").ok();
     assert_eq!(links("first").len(), 1, "now it is the beginning of an id");
 }

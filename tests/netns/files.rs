@@ -1,5 +1,4 @@
-//! The daemon's files: who may read them, what prepared links cannot make of them, and whose they are where several
-//! daemons work with the same ones.
+//! The daemon's files: permissions, malicious links, and several daemons with the same files.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
@@ -67,7 +66,7 @@ fn links(lab: &Lab) {
     lab.netd("disconnect net1 api").ok();
 }
 
-/// A further daemon, in a namespace that plays another host; it ends when dropped.
+/// A second daemon, in a namespace that represents another host; it ends when dropped.
 pub(crate) struct Second(pub(crate) Child);
 
 impl Second {
@@ -103,7 +102,7 @@ fn refused(lab: &Lab) {
     assert!(!second.ends_well(), "two daemons with one state");
     let log = fs::read_to_string("/run/lab/second.log").unwrap();
     assert!(log.contains("netd.redb"), "{log}");
-    assert!(!Path::new("/run/lab/other/netd.sock").exists(), "it left its socket");
+    assert!(!Path::new("/run/lab/other/netd.sock").exists(), "its socket still exists");
     let mut second = Second::start("host", SOCKET, "/run/lab/state2");
     assert!(!second.ends_well(), "two daemons on one socket");
     lab.netd("status").ok();
@@ -119,11 +118,11 @@ fn two_daemons(lab: &Lab) {
     Second::netd("network create net2 --subnet 10.99.0.0/24");
     Second::netd("connect net2 web");
     let shown = || fs::read_to_string("/etc/netns/web/resolv.conf").unwrap_or_default();
-    assert!(shown().contains("nameserver 10.77.0.1"), "the first's stays: {}", shown());
+    assert!(shown().contains("nameserver 10.77.0.1"), "the first daemon's file is unchanged: {}", shown());
     let said = fs::read_to_string("/run/lab/second.log").unwrap();
     assert!(said.contains("another netd") && said.contains("/etc/netns/web/resolv.conf"), "{said}");
     Second::netd("disconnect net2 web");
-    assert!(shown().contains("nameserver 10.77.0.1"), "the second removed what the first wrote");
+    assert!(shown().contains("nameserver 10.77.0.1"), "the second daemon removed the file of the first");
     lab.kill_daemon();
     lab.start_daemon();
     lab.netd("disconnect net1 web").ok();

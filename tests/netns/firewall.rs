@@ -1,4 +1,4 @@
-//! What must not get past the host: loopback publications from elsewhere, false sources, other people's tables.
+//! What the firewall must block or leave alone: access to loopback publications, false sources, other programs' tables.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
@@ -43,7 +43,7 @@ fn loopback_only(lab: &Lab) {
     send_loopback_by("bad", "eth0", &gateway);
     for open in [false, true] {
         if open {
-            // Other software on the host (a kube-proxy) may have opened the kernel's own guard.
+            // Other software on the host (kube-proxy) may have disabled the kernel's own protection.
             space::sysctl("host", "net/ipv4/conf/all/route_localnet", "1");
         }
         for proto in [Proto::Tcp, Proto::Udp] {
@@ -83,11 +83,11 @@ fn false_source(lab: &Lab) {
     let say = |from: Option<&str>, to: &str| {
         let from: Option<IpAddr> = from.map(|text| text.parse().unwrap());
         let to = SocketAddr::new(to.parse().unwrap(), 7000);
-        // Nobody answers: only what arrives at the outside counts.
+        // There is no reply: only what arrives outside counts.
         let _ = ask_from("bad", from, Proto::Udp, to, Duration::from_millis(50));
     };
     say(None, OUTSIDE4);
-    assert_eq!(heard().unwrap().to_string(), HOST4, "an honest packet arrives");
+    assert_eq!(heard().unwrap().to_string(), HOST4, "a packet with its own source address arrives");
     for (source, to) in [("203.0.113.9", OUTSIDE4), (&victim, OUTSIDE4), ("2001:db8:bad::9", "2001:db8::2")] {
         let length = if source.contains(':') { "128 nodad" } else { "32" };
         run(&["ip -n bad address add ", source, "/", length, " dev eth0"].concat()).ok();
@@ -129,7 +129,7 @@ fn structure_is_one_table(lab: &Lab) {
     }
     let many = ruleset();
     assert_eq!(rules(&many), few, "publications are elements, not rules:\n{many}");
-    // Somebody else's drop wins where the configuration says so: netd opens nothing then.
+    // With `foreign = "report"`, another program's drop wins.
     lab.stop_daemon();
     std::fs::write(crate::lab::daemon::CONFIG, "[firewall]\nforeign = \"report\"\n").expect("a configuration");
     lab.start_daemon();

@@ -1,4 +1,4 @@
-//! Other programs' firewalls beside ours: what they drop of netd's networks is let through, or named.
+//! Firewalls of other programs: netd adapts chains that drop its networks' traffic, or reports them.
 
 use std::fs;
 
@@ -42,7 +42,7 @@ impl World {
     }
 }
 
-/// What users want: published ports from outside and from within, and the way out.
+/// Asserts that published ports work from outside and inside, and outgoing connections.
 #[track_caller]
 fn all_works() {
     for proto in [Proto::Tcp, Proto::Udp] {
@@ -83,7 +83,7 @@ fn firewall(lab: &Lab) -> Vec<String> {
     lines
 }
 
-/// Nothing of netd is in any table but its own.
+/// Waits until no other table contains rules of netd.
 #[track_caller]
 fn nothing_left() {
     let left = || {
@@ -92,7 +92,7 @@ fn nothing_left() {
             all.lines().filter(|line| line.contains("netd: ") || line.contains("NETD-") || line.contains("netd_"));
         other.map(str::to_owned).collect::<Vec<_>>()
     };
-    until("nothing of netd is left in other tables", || left().is_empty());
+    until("other tables contain no rules of netd", || left().is_empty());
 }
 
 fn has(tool: &str) -> Result<(), Completion> {
@@ -110,7 +110,7 @@ fn policies(lab: &Lab, tools: [&str; 2]) -> Result<(), Completion> {
     all_works();
     assert_eq!(firewall(lab), ["adapted ip filter FORWARD", "adapted ip6 filter FORWARD"]);
     assert_eq!(status(lab)["problems"], serde_json::json!([]));
-    // What is not published stays closed, and so does what others forward.
+    // Unpublished ports stay closed.
     run(&format!("ip -n outside route add 10.77.0.0/16 via {HOST4}")).ok();
     expect_no_answer("outside", Proto::Tcp, (lab.address("net1", "web")[0], 80));
     lab.kill_daemon();
@@ -126,7 +126,7 @@ fn policies(lab: &Lab, tools: [&str; 2]) -> Result<(), Completion> {
     lab.netd("network rm net2").ok();
     nothing_left();
     for tool in tools {
-        assert!(host(&format!("{tool} -S FORWARD")).contains("-P FORWARD DROP"), "the policy is not netd's to change");
+        assert!(host(&format!("{tool} -S FORWARD")).contains("-P FORWARD DROP"), "netd does not change the policy");
     }
     Ok(())
 }
@@ -152,7 +152,7 @@ fn other_engine() -> Server {
     Server::start("theirs", "theirs", 80)
 }
 
-/// What Docker 20.10 sets up.
+/// The rules of Docker 20.10.
 const DOCKER: &[&str] = &[
     "-N DOCKER",
     "-N DOCKER-ISOLATION-STAGE-1",
@@ -183,17 +183,21 @@ fn docker_user(lab: &Lab) -> Completion {
         host(&format!("iptables-nft {rule}"));
     }
     works_at_last();
-    until("it is in Docker's chain for users", || {
+    until("the accept rule is in DOCKER-USER", || {
         let user = host("iptables-nft -S DOCKER-USER");
         let rules: Vec<&str> = user.lines().skip(1).collect();
         matches!(rules.as_slice(), [ours, last] if ours.contains("netd: ") && last.ends_with("-j RETURN"))
     });
-    assert!(!host("iptables-nft -S FORWARD").contains("netd"), "and nowhere else");
+    assert!(!host("iptables-nft -S FORWARD").contains("netd"), "the accept rule is also in FORWARD");
     let web = lab.address("net1", "web")[0];
     expect_no_answer("web", Proto::Tcp, ("172.17.0.2", 80));
     expect_no_answer("theirs", Proto::Tcp, (web, 80));
-    assert_eq!(ask("theirs", Proto::Tcp, (HOST4, 4000)).who, "web", "a published port is for everybody");
-    // A rule of the user's own comes first.
+    assert_eq!(
+        ask("theirs", Proto::Tcp, (HOST4, 4000)).who,
+        "web",
+        "a published port is reachable from other engines' containers"
+    );
+    // The user's own rule wins.
     host("iptables-nft -I DOCKER-USER -i uplink -p tcp -m conntrack --ctorigdstport 4000 -j DROP");
     expect_no_answer("outside", Proto::Tcp, (HOST4, 4000));
     Completion::Completed
@@ -220,7 +224,7 @@ fn chain_of_nft(lab: &Lab) {
         "{reason}: {rules}"
     );
     nft("delete table inet fw\n");
-    until("there is nothing to adapt", || firewall(lab).is_empty());
+    until("nothing needs adapting", || firewall(lab).is_empty());
     all_works();
 }
 
@@ -232,11 +236,11 @@ fn lost_and_needless(lab: &Lab) {
     assert_eq!(firewall(lab), ["adapted inet fw f"]);
     nft(&format!("flush table inet fw\n{REJECTS}"));
     works_at_last();
-    until("it is told", || lab.log().contains("netd's accept rule in table inet fw at hook forward was missing"));
+    until("netd logs it", || lab.log().contains("netd's accept rule in table inet fw at hook forward was missing"));
     let events = lab.log();
     assert!(events.contains("chain f of table inet fw (reject with handle"), "{events}");
     nft("flush chain inet fw own\n");
-    until("there is nothing to adapt", || firewall(lab).is_empty());
+    until("nothing needs adapting", || firewall(lab).is_empty());
     nothing_left();
     all_works();
 }
@@ -264,7 +268,9 @@ fn report(lab: &Lab) {
     assert!(port.contains("this host only: chain f of table inet fw") && !port.contains("every host"), "{port}");
     assert_eq!(ask("host", Proto::Tcp, ("127.0.0.1", 4000)).who, "web");
     nft("delete table inet fw\n");
-    until("it is said no more", || lab.netd("port web").ok().stdout.contains("every host that reaches this one"));
+    until("the port is reachable again", || {
+        lab.netd("port web").ok().stdout.contains("every host that reaches this one")
+    });
     assert_eq!(status(lab)["problems"], serde_json::json!([]));
 }
 
@@ -286,16 +292,16 @@ fn again_and_again(lab: &Lab) {
     let _world = World::new(lab);
     let mut tries = 0;
     while !status(lab)["problems"].to_string().contains("keeps removing netd's accept rule") {
-        assert!(tries < 20, "netd goes on for ever");
+        assert!(tries < 20, "netd does not give up");
         tries += 1;
         let before = lab.log().matches("netd's accept rule in table inet fw at hook forward was missing").count();
         nft(&format!("flush table inet fw\n{REJECTS}"));
-        until("it is back, or said", || {
+        until("the rule is restored, or netd gives up", || {
             let after = lab.log().matches("netd's accept rule in table inet fw at hook forward was missing").count();
             after > before || status(lab)["problems"].to_string().contains("keeps removing netd's accept rule")
         });
     }
-    assert!(tries > 1, "it was put back at first");
+    assert!(tries > 1, "netd restored it at first");
     assert_eq!(firewall(lab), ["reported inet fw f"]);
 }
 
@@ -324,7 +330,7 @@ fn names(lab: &Lab) {
 }
 
 fn within(lab: &Lab) -> Completion {
-    // The setting is there once a rule has loaded the module.
+    // The setting exists once a rule has loaded the module.
     let words =
         ["ip", "netns", "exec", "host", "iptables-nft", "-A", "FORWARD", "-m", "physdev", "--physdev-is-bridged"];
     run_words(&words);

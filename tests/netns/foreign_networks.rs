@@ -1,4 +1,4 @@
-//! Networks that Docker, Podman and CNI configurations define, though none of them is there: no subnet of theirs is taken.
+//! Networks that Docker, Podman and CNI configurations define without an interface: netd does not use their subnets.
 
 use std::fs;
 use std::os::unix::net::UnixListener;
@@ -48,7 +48,7 @@ fn defined(lab: &Lab) {
     });
     lab.start_daemon();
     lab.netd("network create net1").ok();
-    assert_eq!(lab.network("net1")["subnets"][0]["subnet"], "10.61.3.0/24", "the one that nobody defines");
+    assert_eq!(lab.network("net1")["subnets"][0]["subnet"], "10.61.3.0/24", "the subnet without a definition");
     let before = lab.everything();
     assert!(lab.netd("network create net2").refused().contains("no free subnet"), "the others are taken");
     for (subnet, whose) in [
@@ -61,7 +61,7 @@ fn defined(lab: &Lab) {
     }
     lab.unchanged_since(&before);
 
-    // A runtime's own configuration of that name is the network that its plugin makes.
+    // The runtime's configuration of that name defines this very network.
     lab.container("web");
     let request = r#"{"netns":"/run/netns/web","network":{"name":"k8s","subnets":["10.61.2.0/24"]}}"#;
     let (status, body) = lab.http("PUT", "/v1/attachments/k8s/0123456789abcdef/eth0", request);
@@ -73,7 +73,7 @@ fn defined(lab: &Lab) {
 
 fn silent(lab: &Lab) {
     set_up();
-    // It accepts nobody.
+    // It never accepts a connection.
     let _silent = UnixListener::bind("/run/docker.sock").unwrap();
     lab.start_daemon();
     lab.netd("network create net1").ok();

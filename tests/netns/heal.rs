@@ -1,4 +1,4 @@
-//! Healing while the daemon runs: somebody flushes the firewall or deletes links, and traffic is back.
+//! Repair while the daemon runs: another program flushes the firewall or deletes links, and netd restores traffic.
 
 use libtest_mimic::Trial;
 
@@ -27,7 +27,7 @@ fn set_up(lab: &Lab) -> Server {
     server
 }
 
-/// The main job still, or again, works; and netd says that all is well.
+/// Waits until names and ports work and netd reports no problem.
 fn works(lab: &Lab) {
     let answers = || {
         [HOST4, HOST6].iter().all(|host| {
@@ -116,9 +116,9 @@ fn foreign_bridge(lab: &Lab) {
     let out = lab.netd("network create net1");
     if out.code == Some(0) {
         let bridge = lab.network("net1")["bridge"].as_str().unwrap().to_owned();
-        assert_ne!(bridge, "nd-net1", "somebody else's bridge was taken over");
+        assert_ne!(bridge, "nd-net1", "netd took over a foreign bridge");
     } else {
         assert!(out.refused().contains("nd-net1"));
     }
-    assert_eq!(addresses("host", "nd-net1").len(), 1, "somebody else's bridge keeps its address");
+    assert_eq!(addresses("host", "nd-net1").len(), 1, "a foreign bridge keeps its address");
 }

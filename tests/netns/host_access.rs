@@ -1,5 +1,5 @@
-//! What of the host a network's containers reach (`--host-access`): its own services, published ports, the name service;
-//! at every address the host has, over both families and protocols.
+//! What a network's containers can reach on the host (`--host-access`): services, published ports, the name service; at
+//! every address of the host, over both families and protocols.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::thread;
@@ -23,13 +23,13 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 const BOTH: [Proto; 2] = [Proto::Tcp, Proto::Udp];
 
-/// A network, and what its containers reach at the host's addresses.
+/// A network, and what its containers can reach at the host's addresses.
 struct Kind {
     name: &'static str,
     flags: &'static str,
     services: bool,
     ports: bool,
-    /// Whether ports of its containers can be published, and whether they have a way out.
+    /// Whether the network is internal: no published ports and no outgoing connections.
     internal: bool,
 }
 
@@ -41,7 +41,7 @@ const KINDS: [Kind; 5] = [
     Kind { name: "shown", flags: "--internal --host-access all", services: true, ports: false, internal: true },
 ];
 
-/// Who asks whom, and who must answer.
+/// A connection attempt, and the expected server.
 struct Cell {
     what: &'static str,
     ns: String,
@@ -70,7 +70,7 @@ fn matrix(lab: &Lab, bridge_nf: &str) -> Completion {
         servers.push(Server::start(&client(kind), kind.name, 80));
         servers.extend(services_at_gateways(lab, kind.name));
         if kind.internal {
-            // It has no route to other addresses of the host; one that it makes itself must not help.
+            // The container has no route to other addresses of the host; adding one must not give access.
             for gateway in gateways(lab, kind.name) {
                 crate::lab::run(&format!("ip -n {} route add default via {gateway}", client(kind))).ok();
             }
@@ -92,7 +92,7 @@ fn gateways(lab: &Lab, network: &str) -> Vec<IpAddr> {
     subnets.map(|subnet| subnet["gateway"].as_str().unwrap().parse().unwrap()).collect()
 }
 
-/// Services of the host, each at one address: from any address a UDP server might answer with another one.
+/// Services of the host, each at one address: a UDP server at all addresses might answer from another one.
 fn services_at_gateways(lab: &Lab, network: &str) -> Vec<Server> {
     gateways(lab, network).into_iter().map(|ip| Server::at("host", "host", SocketAddr::new(ip, 9000))).collect()
 }
@@ -158,7 +158,7 @@ fn judge(cell: &Cell) -> Option<String> {
     }
 }
 
-/// The name service answers whatever is closed: over both families and protocols, at the gateway.
+/// The name service at the gateway answers with every setting, over both families and protocols.
 fn names(lab: &Lab, kind: &Kind) {
     let address = lab.address(kind.name, &client(kind))[0].to_string();
     for gateway in gateways(lab, kind.name) {
@@ -193,7 +193,7 @@ fn link_local(lab: &Lab) {
     judge_all(&cells);
 }
 
-/// The link-local address of an interface, once the kernel has made sure that it is nobody else's.
+/// The link-local address of an interface, once duplicate address detection has finished.
 fn own_link_local(ns: &str, ifname: &str) -> Ipv6Addr {
     crate::lab::wait::until_some(&format!("{ifname} has a link-local address"), || {
         let shown = ip_json(ns, &format!("-6 address show dev {ifname} scope link -tentative"));
@@ -221,7 +221,7 @@ fn comes_and_goes(lab: &Lab) {
     shut(lab);
     lab.kill_daemon();
     crate::lab::run("ip netns exec host nft delete table inet netd").ok();
-    assert_eq!(ask("web", Proto::Udp, (HOST4, 9000)).who, "host", "nothing else closes it");
+    assert_eq!(ask("web", Proto::Udp, (HOST4, 9000)).who, "host", "only netd's table blocks it");
     lab.start_daemon();
     shut(lab);
     lab.netd("disconnect shut web").ok();

@@ -1,5 +1,5 @@
-//! The name service within containers: where no gateway is on the host, where the user asks for it, and where the host's
-//! firewall keeps containers from their gateway.
+//! The name service inside containers: without a gateway on the host, on request of the user, and if the host's
+//! firewall blocks the gateway.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -29,13 +29,13 @@ fn answer() -> String {
     std::net::Ipv4Addr::from(ANSWER).to_string()
 }
 
-/// The name server that the named namespace was told.
+/// The name server in the resolv.conf of the named namespace.
 fn told(name: &str) -> String {
     let text = fs::read_to_string(format!("/etc/netns/{name}/resolv.conf")).unwrap_or_default();
     text.lines().filter_map(|line| line.strip_prefix("nameserver ")).collect()
 }
 
-/// Names resolve in the container over UDP and TCP; `at`: where it asks, as dig has it.
+/// Names resolve in the container over UDP and TCP; `at`: the server, as an argument of dig.
 #[track_caller]
 fn resolves(container: &str, at: &str, name: &str, address: &str) {
     for how in ["+notcp", "+tcp"] {
@@ -43,7 +43,7 @@ fn resolves(container: &str, at: &str, name: &str, address: &str) {
     }
 }
 
-/// A host that lets nobody in but whom it asked itself.
+/// Drops all input to the host except replies.
 fn close_the_host() {
     run("ip netns exec host nft add table inet closed").ok();
     let chain = [
@@ -60,19 +60,19 @@ fn close_the_host() {
     crate::lab::command::run_words(&["ip", "netns", "exec", "host", "nft", rules]).ok();
 }
 
-/// What netd has said in its log.
+/// How often the log contains the text.
 fn said(lab: &Lab, what: &str) -> usize {
     lab.log().lines().filter(|line| line.contains(what)).count()
 }
 
 const DROPS: &str = "firewall drops DNS queries from network";
 
-/// What is about to be seen is what netd does where it puts no accept into other programs' chains.
+/// Configures netd not to add accept rules to other programs' chains.
 fn report_only() {
     fs::write(daemon::CONFIG, "[firewall]\nforeign = \"report\"\n").expect("a configuration");
 }
 
-/// An internal network and one with a way out, on a host that is closed by `close` before anybody is connected.
+/// An internal network and an ordinary one, on a host whose input `close` drops before any container is connected.
 fn closed_host(lab: &Lab, close: impl Fn()) {
     let _upstream = Upstream::start("host", SocketAddr::from(([127, 0, 0, 1], 53)));
     report_only();
@@ -87,7 +87,7 @@ fn closed_host(lab: &Lab, close: impl Fn()) {
         let client = format!("client-{network}");
         assert_eq!(told(&client), "127.0.0.11");
         resolves(&client, "", &format!("web-{network}"), &web);
-        assert_eq!(said(lab, &format!("{DROPS} {network}")), 1, "said once");
+        assert_eq!(said(lab, &format!("{DROPS} {network}")), 1, "logged once");
     }
     resolves("client-net1", "", "www.example.com", &answer());
     Dig::expect_none("client-quiet", "www.example.com", "SERVFAIL");
@@ -127,9 +127,9 @@ fn policy_later(lab: &Lab) {
     assert_ne!(gateway, "127.0.0.11");
     resolves("client", "", "web", &web);
     close_the_host();
-    until("netd has found out", || told("client") == "127.0.0.11");
+    until("netd has detected it", || told("client") == "127.0.0.11");
     resolves("client", "", "web", &web);
-    // As a container whose runtime wrote its resolv.conf goes on asking.
+    // A container whose runtime wrote its resolv.conf keeps using the gateway.
     resolves("client", &format!("@{gateway}"), "web", &web);
     assert_eq!(said(lab, DROPS), 1);
     lab.connected("net1", "third", "");
@@ -137,7 +137,7 @@ fn policy_later(lab: &Lab) {
     lab.netd("disconnect net1 third").ok();
     let ruleset = lab.exec("third", "nft list ruleset").ok().stdout;
     assert!(!ruleset.contains("netd_dns"), "{ruleset}");
-    assert_eq!(lab.exec("third", "ss -Hlntu").ok().stdout, "", "no socket is left");
+    assert_eq!(lab.exec("third", "ss -Hlntu").ok().stdout, "", "a socket remains");
 }
 
 fn isolated(lab: &Lab) {
@@ -156,7 +156,7 @@ fn isolated(lab: &Lab) {
     assert!(found.starts_with(&web), "{found}");
     let _server = Server::start("web", "web", 80);
     for bridged in ["0", "1"] {
-        // The setting is there once the module is loaded.
+        // The setting exists once the module is loaded.
         let line = format!(
             "test ! -e /proc/sys/net/bridge/bridge-nf-call-iptables || echo {bridged} > /proc/sys/net/bridge/bridge-nf-call-iptables"
         );
@@ -206,7 +206,7 @@ fn changes(lab: &Lab) {
     let first = address("net1", "mover");
     lab.netd("connect net3 mover").ok();
     lab.netd("disconnect net1 mover").ok();
-    // Only net1 wanted it within.
+    // Only net1 has the name service inside its containers.
     assert_eq!(lab.exec("mover", "ss -Hlntu").ok().stdout, "");
     resolves("mover", "", "three", &address("net3", "three"));
     lab.netd("connect net1 mover").ok();
@@ -221,7 +221,7 @@ fn changes(lab: &Lab) {
     assert_ne!(first, "");
 }
 
-/// A process in a network namespace of its own that waits for its end.
+/// A sleeping process in its own network namespace.
 fn sleeper() -> Child {
     let child =
         Command::new("unshare").args(["--net", "--", "sleep", "600"]).stdin(Stdio::null()).spawn().expect("unshare");
@@ -233,7 +233,8 @@ fn sleeper() -> Child {
     child
 }
 
-/// A pair whose other end is in the container: the kernel deletes it with the namespace, once nothing keeps that.
+/// A veth pair with one end in the container: the kernel deletes it with the namespace, once there is no reference to
+/// it.
 fn witness(name: &str, place: &str) {
     run(&format!("ip link add {name} type veth peer name witness netns {place}")).ok();
 }

@@ -1,4 +1,4 @@
-//! Ports of a container that is on an internal network: they lead in over another one, or are refused.
+//! Ports of a container on an internal network: published over another network, or refused.
 
 use libtest_mimic::Trial;
 

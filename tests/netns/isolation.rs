@@ -125,7 +125,7 @@ fn no_icc(lab: &Lab) {
             echo::expect_no_answer("peer", proto, (address, 80));
             assert_eq!(ask("host", proto, (address, 80)).who, "web");
         }
-        // Round the bridge port's isolation by asking the gateway to forward.
+        // Bypasses the isolation of the bridge port through the gateway.
         let gateway = gateways.as_array().unwrap().iter().map(|subnet| subnet["gateway"].as_str().unwrap());
         let gateway = gateway.into_iter().find(|ip| ip.contains(':') == address.is_ipv6()).unwrap();
         let length = if address.is_ipv4() { 32 } else { 128 };

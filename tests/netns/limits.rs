@@ -1,4 +1,4 @@
-//! What a client of the API, or of the name service, can take of the daemon.
+//! Limits of the resources that a client of the API or the name service can use.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -35,7 +35,7 @@ fn peak_kib(lab: &Lab) -> u64 {
 fn connections(count: usize, said: &str) -> Vec<UnixStream> {
     let open = |_| {
         let mut stream = UnixStream::connect(SOCKET).expect("the daemon listens");
-        // One that is too much is closed before it is read.
+        // A connection over the limit is closed before it is read.
         let _ = stream.write_all(said.as_bytes());
         stream
     };
@@ -50,7 +50,7 @@ fn idle(lab: &Lab) {
     // A connection of `netd` may have counted before.
     until("all are accepted", || descriptors(lab) >= before + 290);
     assert!(descriptors(lab) < before + 350, "{} for 300 connections: one each", descriptors(lab) - before);
-    // With these, one user has more than anybody may have: those that have been idle for longest go.
+    // These exceed the limit of one user: the connections that were idle for longest are closed.
     held.extend(connections(700, "GET /v1/status HTTP/1.1\r\nHost: netd\r\n"));
     for name in ["web", "db"] {
         lab.connected("net1", name, "-p 8000");
@@ -58,9 +58,9 @@ fn idle(lab: &Lab) {
     lab.netd("status").ok();
     assert!(descriptors(lab) < before + 600, "{}", descriptors(lab));
     let mut end = [0; 1];
-    // Sooner than one that says nothing is closed anyway.
+    // Earlier than the time limit of idle connections.
     held[0].set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
-    assert_eq!(held[0].read(&mut end).expect("closed in order"), 0, "the first has gone");
+    assert_eq!(held[0].read(&mut end).expect("closed in order"), 0, "the first connection was closed");
     drop(held);
     until("they are closed", || descriptors(lab) < before + 50);
 }
@@ -168,7 +168,7 @@ fn no_descriptors(lab: &Lab) {
     limit("1024");
     assert!(lab.netd("ps").ok().stdout.contains("web"), "{}", lab.log());
     assert!(!lab.log().contains("disconnected"), "{}", lab.log());
-    // What it could not repair then, it repairs when it starts.
+    // The next start repairs what could not be repaired.
     lab.stop_daemon();
     lab.start_daemon();
     until("the interface is back", || run("ip -n host link show ndv-web-net1").code == Some(0));

@@ -1,4 +1,4 @@
-//! Where the name service listens: beside other servers on port 53, and past a host's firewall.
+//! Where the name service listens: with other servers on port 53, and with a firewall on the host.
 
 use std::process::{Child, Command, Stdio};
 
@@ -39,7 +39,7 @@ impl Dnsmasq {
 
 impl Drop for Dnsmasq {
     fn drop(&mut self) {
-        // It may have ended by itself, which its clients have seen.
+        // It may have ended by itself, which its clients notice.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -73,7 +73,7 @@ fn other_answers(at: &str) {
     }
 }
 
-/// A crash with a new start, and somebody who empties the firewall, change nothing.
+/// Asserts the condition again after a crash with a restart, and after a flush of the firewall.
 fn survives(lab: &Lab, holds: impl Fn()) {
     lab.kill_daemon();
     lab.start_daemon();
@@ -141,7 +141,7 @@ fn from_the_host(lab: &Lab) {
     lab.stop_daemon();
     std::fs::remove_file(crate::lab::daemon::CONFIG).expect("a configuration");
     lab.start_daemon();
-    assert!(listens(53).is_empty(), "it takes port 53 from nobody");
+    assert!(listens(53).is_empty(), "by default it does not use port 53");
     resolves(lab, &web);
     asks();
     let tracked = run("ip netns exec host conntrack -L -p udp --dport 53").stdout;

@@ -1,4 +1,4 @@
-//! The main job: containers on net1 find each other by name, and the world reaches `-p 4000:80`.
+//! The main job: containers on net1 find each other by name, and other hosts reach `-p 4000:80`.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

@@ -1,5 +1,5 @@
-//! The matrix: who reaches a published port, and who reaches one that is not, over both families and protocols, with
-//! bridged packets passing iptables hooks (`net.bridge.bridge-nf-call-iptables`) and without.
+//! The matrix: access to published and unpublished ports, over both families and protocols, with bridged packets
+//! passing iptables hooks (`net.bridge.bridge-nf-call-iptables`) and without.
 
 use std::thread;
 
@@ -18,7 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Who asks whom, and whether an answer must come.
+/// A connection attempt, and whether it must succeed.
 struct Cell {
     place: &'static str,
     ns: &'static str,
@@ -37,7 +37,7 @@ fn matrix(lab: &Lab, bridge_nf: Option<&str>) -> Completion {
     set_up(lab);
     let web = lab.address("net1", "web");
     for address in &web {
-        // The neighbour adds a route to the containers: unpublished ports stay out of reach all the same.
+        // The neighbour adds a route to the containers: unpublished ports stay unreachable.
         let via = if address.is_ipv4() { HOST4 } else { HOST6 };
         run(&format!("ip -n outside route add {address} via {via}")).ok();
     }

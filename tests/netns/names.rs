@@ -1,4 +1,4 @@
-//! Names: what `dig` is told inside containers, and what reaches the host's resolvers.
+//! Names: answers to `dig` inside containers, and questions forwarded to the host's resolvers.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -179,7 +179,7 @@ fn resolv_conf(lab: &Lab) {
     lab.netd("disconnect net1 web").ok();
     assert_eq!(servers(&read("web").unwrap()), [gateway("net2")]);
     lab.netd("disconnect net2 web").ok();
-    assert!(read("web").is_err(), "taken away with the last network");
+    assert!(read("web").is_err(), "removed with the last network");
 
     lab.container("own");
     fs::create_dir_all("/etc/netns/own").unwrap();

@@ -94,7 +94,7 @@ fn automatic(lab: &Lab) {
     run("ip -n host route add 10.77.0.0/24 via 192.0.2.2").ok();
     run("ip -n host address add 10.77.1.77/25 dev uplink").ok();
     run("ip -n host route add 10.77.2.128/25 via 192.0.2.2").ok();
-    // Nothing is there, but nothing of ours would be reachable there either.
+    // A blackhole route would make netd's containers unreachable.
     run("ip -n host route add blackhole 10.77.4.0/30").ok();
     lab.start_daemon();
     let mut got = Vec::new();
@@ -240,7 +240,7 @@ fn forwarding(lab: &Lab) {
     assert_eq!(now(), ["0", "0"], "an internal network needs none");
     lab.netd("network create net1").ok();
     assert_eq!(now(), ["1", "0"]);
-    assert!(lab.log().contains("ip_forward"), "it is said: {}", lab.log());
+    assert!(lab.log().contains("ip_forward"), "it is logged: {}", lab.log());
     lab.netd("network create net2 --ipv6").ok();
     assert_eq!(now(), ["1", "1"]);
 }

@@ -1,5 +1,5 @@
-//! Containers that another engine made, and in which it goes on: interfaces, a default route and a resolver of its own.
-//! The engine is played by `ip` and `nft`; the real ones are in ring 4. Podman's namespaces are known by their names.
+//! Containers of another engine that has its own interfaces, default route and resolver in them. `ip` and `nft` stand
+//! for the engine; the real ones are in ring 4. Podman's namespaces are known by their names.
 
 use std::net::SocketAddr;
 
@@ -46,13 +46,13 @@ fn names_and_routes(lab: &Lab) {
     let own = lab.address("net1", CONTAINER);
     assert_eq!(addresses(CONTAINER, "nd0"), own);
     assert_eq!(addresses(CONTAINER, "nd1"), lab.address("net2", CONTAINER));
-    // What the engine wants next.
+    // The engine adds its next network.
     engine_connects_second();
     let gateway = lab.endpoint("net1", CONTAINER)["gateways"][0].as_str().unwrap().to_owned();
     let behind = (gateway, "nd0".to_owned());
     let first = ("172.30.1.1".to_owned(), "eth0".to_owned());
     assert_eq!(default_routes(CONTAINER, 4), [first, behind.clone()], "the engine's own comes first");
-    // The engine takes its network away, netd knows nothing of it.
+    // The engine removes its network; netd does not know that network.
     lab.kill_daemon();
     run("ip -n host link delete v-1").ok();
     assert_eq!(default_routes(CONTAINER, 4), std::slice::from_ref(&behind));
@@ -63,13 +63,13 @@ fn names_and_routes(lab: &Lab) {
     run(&format!("ip -n {CONTAINER} route delete default dev nd0")).ok();
     lab.kill_daemon();
     lab.start_daemon();
-    assert_eq!(default_routes(CONTAINER, 4), [behind], "put back at a start");
-    // As asked where a name is asked for.
+    assert_eq!(default_routes(CONTAINER, 4), [behind], "restored at the start");
+    // A requested interface name is used.
     lab.netd(&format!("disconnect net2 {CONTAINER}")).ok();
     lab.connected("net2", CONTAINER, "--ifname eth7");
     assert_eq!(addresses(CONTAINER, "eth7"), lab.address("net2", CONTAINER));
     lab.connected("net2", "plain", "");
-    assert_eq!(addresses("plain", "eth0"), lab.address("net2", "plain"), "as ever in all other containers");
+    assert_eq!(addresses("plain", "eth0"), lab.address("net2", "plain"), "as in all other containers");
 }
 
 /// `docker network connect`: the next number, and no default route, because there is one of the engine's.
@@ -91,7 +91,7 @@ fn resolver(container: &str) -> Upstream {
     upstream
 }
 
-/// What the container is told at 127.0.0.11.
+/// Asserts the container's answer from 127.0.0.11.
 #[track_caller]
 fn told(container: &str, name: &str, address: &str) {
     Dig::expect(container, &format!("@127.0.0.11 {name}"), &[address]);
@@ -110,14 +110,14 @@ fn beside(lab: &Lab) {
     let holds = || {
         told("client", "web", &web);
         Dig::expect("client", "@127.0.0.11 +tcp web", &[&web]);
-        // Names of every form that netd would not ask anybody for.
+        // Names that netd itself would not forward.
         for name in ["theirs", "theirs.net1", "theirs.internal", "theirs.their-network", "www.example.com"] {
             told("client", name, &theirs);
         }
         Dig::expect_none("client", "@127.0.0.11 web AAAA", "NOERROR");
     };
     holds();
-    assert!(!resolver.asked().contains(&"web".to_owned()), "what netd knows is netd's to answer");
+    assert!(!resolver.asked().contains(&"web".to_owned()), "netd answers the names that it knows");
     Dig::expect_none("web", "theirs", "NXDOMAIN");
     // It does not depend on netd.
     lab.kill_daemon();
@@ -127,7 +127,7 @@ fn beside(lab: &Lab) {
     lab.stop_daemon();
     told("client", "theirs", &theirs);
     lab.start_daemon();
-    // On internal networks only: the resolver is not netd's.
+    // On internal networks only: the resolver is not netd's upstream.
     lab.connected("quiet", "client", "");
     lab.netd("disconnect net1 client").ok();
     told("client", "theirs", &theirs);
@@ -162,5 +162,8 @@ fn comes_later(lab: &Lab) {
         });
     }
     told("netns-3", "web", &theirs);
-    assert!(!lab.exec("netns-3", "nft list ruleset").ok().stdout.contains("netd_dns"), "the user said otherwise");
+    assert!(
+        !lab.exec("netns-3", "nft list ruleset").ok().stdout.contains("netd_dns"),
+        "the user configured the gateway"
+    );
 }

@@ -10,7 +10,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![trial("ps and port: each publication is listed once, and tables fit 80 columns", shown)]
 }
 
-/// Says the port for both networks, as Podman does.
+/// Requests the port on both networks, as Podman does.
 fn attach(lab: &Lab, network: &str, ifname: &str) {
     let request = json!({"netns": "/run/netns/web", "network": {"name": network}, "name": "web",
         "ports": ["4000:80", "127.0.0.1:5000:53/udp"]});

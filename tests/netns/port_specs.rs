@@ -13,7 +13,7 @@ fn specs(lab: &Lab) {
     lab.netd("network create net1 --ipv6").ok();
     lab.container("web");
     let before = lab.everything();
-    // The outside's and the host's subnet is a /24: its last address is nobody's.
+    // The outside's and the host's subnet is a /24: its last address is the broadcast address.
     let broadcast = format!("{}.255", HOST4.rsplit_once('.').unwrap().0);
     for (ports, code, words) in [
         ("-p 255.255.255.255:4000:80", 2, "255.255.255.255 is the broadcast address"),
@@ -28,7 +28,7 @@ fn specs(lab: &Lab) {
     ] {
         let out = lab.netd(&format!("connect net1 web {ports}"));
         assert!(out.code == Some(code) && out.stderr.lines().count() == 1 && out.stderr.contains(words), "{out:#?}");
-        assert!(!out.stderr.contains("published by"), "nobody has it: {out:#?}");
+        assert!(!out.stderr.contains("published by"), "no container publishes it: {out:#?}");
     }
     let (status, body) =
         lab.http("POST", "/v1/networks/net1/endpoints", r#"{"container":"web","ports":["80:80","80:81"]}"#);

@@ -1,4 +1,4 @@
-//! Publishing: every form of `-p`, free ports, and ports that somebody has.
+//! Publishing: every form of `-p`, free ports, and ports in use.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -121,7 +121,7 @@ fn free_ports(lab: &Lab) {
     lab.netd("disconnect net1 web").ok();
     let _holder = space::inside("host", || TcpListener::bind("127.0.0.1:40004")).unwrap();
     lab.netd("connect net1 other -p 80").ok();
-    assert_eq!(host_ports(lab, "other"), [40006], "a port that a process has is not chosen");
+    assert_eq!(host_ports(lab, "other"), [40006], "a port in use by a process is not chosen");
 }
 
 fn one_of_a_range(lab: &Lab) {

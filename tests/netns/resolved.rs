@@ -1,6 +1,6 @@
-//! The host's systemd-resolved: it finds our names through netd (rank 41 of the users' problems), and containers find
-//! through netd what it finds (rank 13). With the real one where it is there, and with one that writes down what it is
-//! told.
+//! The host's systemd-resolved: it resolves netd's names through netd (rank 41 of the users' problems), and containers
+//! resolve through netd what it resolves (rank 13). With the real one if available, and with one that records its
+//! calls.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -45,7 +45,7 @@ fn with_resolved(name: &'static str, test: fn(&Lab)) -> Trial {
     })
 }
 
-/// A daemon that tells resolved.
+/// Starts a daemon with the integration of systemd-resolved.
 fn start_daemon(lab: &Lab) {
     fs::write(CONFIG, "[dns]\nresolved = true\n").unwrap();
     lab.start_daemon();
@@ -58,7 +58,7 @@ fn default_server() -> Upstream {
 
 /// The one address that the host finds under the name; none when it finds none.
 fn host_finds(name: &str) -> Option<String> {
-    // Neither what it still remembers.
+    // Excludes its cache.
     let out = resolvectl(&format!("query --cache=no -4 {name}"));
     let line = out.stdout.lines().next().filter(|_| out.code == Some(0))?;
     line.strip_prefix(&format!("{name}: "))?.split_whitespace().next().map(str::to_owned)
@@ -69,7 +69,7 @@ fn until_found(name: &str, address: &str) {
     until(&format!("the host finds {name}"), || host_finds(name).as_deref() == Some(address));
 }
 
-/// What resolved says of everything but our links.
+/// The status of all links except netd's.
 fn other_links() -> String {
     let all = ["dns", "domain", "default-route", "llmnr", "mdns", "dnssec"].map(|what| resolvectl(what).ok().stdout);
     let of_others =
@@ -111,7 +111,7 @@ fn found(lab: &Lab) {
     lab.stop_daemon();
     let status = resolvectl("status nd-net1").ok().stdout;
     assert!(!status.contains("DNS Servers") && !status.contains("DNS Domain"), "{status}");
-    assert_eq!(host_finds("web.net1.internal"), Some(foreign), "like any name of others");
+    assert_eq!(host_finds("web.net1.internal"), Some(foreign), "like any external name");
 }
 
 fn came_again(lab: &Lab) {
@@ -174,10 +174,10 @@ fn split_dns(lab: &Lab) {
     Dig::expect("web", "+tcp deep.x.corp", &[&inside]);
     Dig::expect("web", "www.example.com", &[&Ipv4Addr::from(ANSWER).to_string()]);
     let leaked: Vec<String> = default.asked().into_iter().filter(|name| name.ends_with("corp")).collect();
-    assert!(leaked.is_empty(), "the default server heard of {leaked:?}");
+    assert!(leaked.is_empty(), "the default server was asked for {leaked:?}");
     let strange: Vec<String> = corp.asked().into_iter().filter(|name| !name.ends_with("corp")).collect();
-    assert!(strange.is_empty(), "the server of corp heard of {strange:?}");
-    // The tunnel goes down: the next question follows.
+    assert!(strange.is_empty(), "the server of corp was asked for {strange:?}");
+    // The tunnel is removed: the next question uses the changed servers.
     run("ip -n host link delete tun0").ok();
     let outside = Ipv4Addr::from(ANSWER).to_string();
     until("the container follows", || Dig::ask("web", "y.corp").answers == [outside.clone()]);
@@ -222,7 +222,7 @@ fn told_once(lab: &Lab) {
     lab.start_daemon();
     until("the next netd tells it", || calls() == [&of_net1[..], &of_net1].concat());
     lab.stop_daemon();
-    assert_eq!(calls()[2 * of_net1.len()..], [format!("{net1} revert")], "all is taken back when netd has ended");
+    assert_eq!(calls()[2 * of_net1.len()..], [format!("{net1} revert")], "netd reverts the settings at its end");
 }
 
 fn problems(lab: &Lab) -> Vec<String> {
@@ -236,19 +236,21 @@ fn no_bus(lab: &Lab) {
     lab.connected_to_new("net1", "web");
     Dig::expect("web", "web", &[&lab.address("net1", "web")[0].to_string()]);
     let has = |part: &str| problems(lab).iter().filter(|problem| problem.contains(part)).count() == 1;
-    until("it is said", || has("the host cannot resolve netd's names: the system bus: "));
+    until("netd reports it", || has("the host cannot resolve netd's names: the system bus: "));
     let bus = start_bus();
-    until("it is said", || has("the host cannot resolve netd's names: systemd-resolved is not on the system bus: "));
+    until("netd reports it", || {
+        has("the host cannot resolve netd's names: systemd-resolved is not on the system bus: ")
+    });
     let resolved = StandIn::start();
     until("resolved is told", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
-    until("nothing is wrong any more", || problems(lab).is_empty());
+    until("there are no problems", || problems(lab).is_empty());
     drop((bus, resolved));
-    until("it is said", || has("the host cannot resolve netd's names: the system bus: "));
+    until("netd reports it", || has("the host cannot resolve netd's names: the system bus: "));
     let _bus = start_bus();
     let _resolved = StandIn::start();
     until("resolved is told again", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
     let lines = lab.log().lines().filter(|line| line.contains("the host cannot resolve netd's names")).count();
-    assert!(lines <= 5, "each is said once:\n{}", lab.log());
+    assert!(lines <= 5, "each problem is logged once:\n{}", lab.log());
 }
 
 fn elsewhere(lab: &Lab) {
@@ -256,7 +258,9 @@ fn elsewhere(lab: &Lab) {
     let _resolved = StandIn::start_elsewhere();
     start_daemon(lab);
     lab.connected_to_new("net1", "web");
-    until("it is said", || problems(lab).iter().any(|problem| problem.contains("another network namespace than netd")));
+    until("netd reports it", || {
+        problems(lab).iter().any(|problem| problem.contains("another network namespace than netd"))
+    });
     assert_eq!(calls(), [""; 0]);
 }
 

@@ -1,5 +1,5 @@
-//! Whoever asks: the resolvers of glibc, musl and busybox, `dig` and `kdig` as containers have them; and clients of other
-//! names while much changes.
+//! Clients of the name service: the resolvers of glibc, musl and busybox, `dig` and `kdig`; and clients during many
+//! changes.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::Command;
@@ -11,14 +11,14 @@ use crate::lab::load::{Load, Pace, Question};
 use crate::lab::upstream::{ANSWER, Upstream};
 use crate::lab::{Dig, Lab, run, skippable, trial, until};
 
-/// Containers that come and go while others ask.
+/// The number of containers that are connected and disconnected meanwhile.
 const COMING_AND_GOING: usize = 60;
-/// At work at the same moment.
+/// The number of concurrent threads.
 const THREADS: usize = 6;
-/// Containers whose names are asked for meanwhile.
+/// The number of containers whose names are looked up meanwhile.
 const ASKED_FOR: usize = 5;
 
-/// Every type that a name of ours does not have, of those that resolvers, mail servers and browsers ask for.
+/// Types that resolvers, mail servers and browsers query and that no local name has.
 const OTHER_TYPES: [&str; 7] = ["AAAA", "MX", "TXT", "SRV", "HTTPS", "CAA", "NAPTR"];
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -108,7 +108,7 @@ fn other_types(lab: &Lab) {
         let said = lab.exec("client", &format!("kdig +retry=0 @{server} web {kind}")).ok().stdout;
         assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0") && said.contains("SOA"), "{said}");
     }
-    assert!(upstream.asked().is_empty(), "not the host's resolvers' business: {:?}", upstream.asked());
+    assert!(upstream.asked().is_empty(), "forwarded to the host's resolvers: {:?}", upstream.asked());
 }
 
 /// The one name server in a container's resolv.conf.

@@ -1,4 +1,4 @@
-//! Restart: kill the daemon with -9, start it again, and everything stands.
+//! Restart: kill the daemon with SIGKILL, start it again, and everything works.
 
 use libtest_mimic::Trial;
 
@@ -85,7 +85,7 @@ fn namespace_gone(lab: &Lab) {
     drop(server);
     run("ip netns delete web").ok();
     lab.start_daemon();
-    // The kernel takes a namespace apart some time after its last user: until then its interface is there.
+    // The kernel destroys a namespace some time after its last user: until then its interface exists.
     until("it is released", || !lab.netd("ps").ok().stdout.contains("web"));
     Dig::expect_none("client", "web", "NXDOMAIN");
     assert!(!links("host").contains(&host_ifname));
@@ -103,7 +103,7 @@ fn namespace_made_again(lab: &Lab) {
     run("ip netns delete web").ok();
     lab.container("web");
     lab.start_daemon();
-    assert_eq!(links("web"), ["lo"], "the new namespace asked for nothing");
+    assert_eq!(links("web"), ["lo"], "the new namespace was not connected");
     assert!(!lab.netd("ps").ok().stdout.contains("web"));
     lab.netd("connect net1 web -p 4000:80").ok();
     let _server = Server::start("web", "web", 80);

@@ -69,7 +69,11 @@ fn inside(lab: &Lab) {
     let shown = run("ip -o address show eth0").stdout;
     assert!(shown.contains("10.77.0.50/24"), "{shown}");
     assert!(run("ip -o link show lo").stdout.contains("UP"), "loopback is up");
-    assert_eq!(fs::read_to_string("/etc/resolv.conf").unwrap(), "nameserver 127.0.0.1\n", "the host's is untouched");
+    assert_eq!(
+        fs::read_to_string("/etc/resolv.conf").unwrap(),
+        "nameserver 127.0.0.1\n",
+        "the host's file is unchanged"
+    );
 }
 
 fn while_it_runs(lab: &Lab) {
@@ -115,7 +119,7 @@ fn killed(lab: &Lab) {
     assert!(lab.netd("ps").ok().stdout.contains("4000"));
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL).unwrap();
     end(child);
-    assert!(lab.netd("ps").ok().stdout.contains("4000"), "nothing of a live container disappears");
+    assert!(lab.netd("ps").ok().stdout.contains("4000"), "a running container stays connected");
     fs::write("/run/lab/end", "").unwrap();
     until("its endpoint is released", || lab.netd("ps --json").ok().json() == serde_json::json!([]));
     assert_eq!(links("host"), before);

@@ -1,5 +1,5 @@
-//! Containers of a runtime: found by name through the Docker API socket. The API is played by a few lines of HTTP that
-//! answer like Docker 29; real runtimes are in ring 4.
+//! Containers of a runtime: found by name through the Docker API socket. A small HTTP server answers like Docker 29;
+//! real runtimes are in ring 4.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -114,7 +114,7 @@ fn not_running(lab: &Lab) {
     lab.netd("network create net1").ok();
     let line = lab.netd("connect net1 web").refused();
     assert!(line.contains("web") && line.contains("running"), "{line}");
-    // It accepts nobody.
+    // It never accepts a connection.
     std::fs::create_dir("/run/podman").expect("a folder");
     let _silent = UnixListener::bind("/run/podman/podman.sock").expect("a socket");
     let line = lab.netd("connect net1 nobody").refused();

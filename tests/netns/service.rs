@@ -1,4 +1,4 @@
-//! The daemon as a service: what it says to the journal, and without the rights that it needs.
+//! The daemon as a service: log lines for the journal, and missing capabilities.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -40,7 +40,7 @@ fn journal(_: &Lab) {
     assert!(text.lines().any(|line| line.starts_with("<6>ready")), "{text}");
     assert!(text.lines().all(|line| line.starts_with('<')), "a priority in front of each line:\n{text}");
 
-    // What ends the daemon at its start has a priority, too.
+    // An error at the start has a priority as well.
     let mut failed = Command::new(NETD);
     failed.args(["daemon", "--config", "/nonexistent"]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut failed = failed.stderr(file).env("JOURNAL_STREAM", &stream).spawn().unwrap();
@@ -55,5 +55,5 @@ fn rights(_: &Lab) {
         let out = run(&line).refused();
         assert!(out.contains("CAP_NET_ADMIN is missing") && out.contains("run netd as root"), "{out}");
     }
-    assert!(!std::fs::exists("/run/lab/j.sock").unwrap(), "nothing was made");
+    assert!(!std::fs::exists("/run/lab/j.sock").unwrap(), "the socket was created");
 }

@@ -1,4 +1,4 @@
-//! Sticky addresses: who comes again under his name gets his address again.
+//! Sticky addresses: a container that returns under its name gets its address again.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// A fresh container of that name, and what it got: as the container itself sees it.
+/// Connects a new container of that name; its addresses as the container sees them.
 fn comes(lab: &Lab, name: &str, more: &str) -> Vec<IpAddr> {
     lab.connected("net1", name, more);
     addresses(name, "eth0")
@@ -47,11 +47,11 @@ fn again(lab: &Lab) {
     assert!(!four.iter().any(|ip| db.contains(ip)), "{four:?}");
     assert_eq!(comes(lab, "db", ""), db);
 
-    // Its runtime deletes the namespace and makes a new one before the daemon has heard of it.
+    // Its runtime recreates the namespace before the daemon has noticed.
     run("ip netns delete api").ok();
     assert_eq!(comes(lab, "api", ""), api);
 
-    // A reboot takes the namespaces, the links and what is under /run.
+    // A reboot removes the namespaces, the links and the files under /run.
     lab.kill_daemon();
     for name in ["web", "db", "api", "one", "two", "three", "four"] {
         run(&format!("ip netns delete {name}")).ok();
@@ -64,10 +64,10 @@ fn again(lab: &Lab) {
     assert_eq!([comes(lab, "api", ""), comes(lab, "db", ""), comes(lab, "WEB", "")], [api, db, web]);
 }
 
-/// What nobody comes back for is taken before what somebody may come back for, however long that has been free.
+/// Addresses without a reservation are assigned before reserved ones, however long those have been free.
 fn spared(lab: &Lab) {
     lab.start_daemon();
-    // Room for five, one of them for others.
+    // Five addresses, one of them unreserved.
     lab.netd("network create net1 --sticky --subnet 10.7.0.0/29").ok();
     let web = comes(lab, "web", "");
     goes(lab, "web");
@@ -76,28 +76,28 @@ fn spared(lab: &Lab) {
     comes(lab, "db", "--ip 10.7.0.6");
     comes(lab, "three", "");
     comes(lab, "four", "");
-    assert_eq!(comes(lab, "new", ""), db, "it has another by now");
+    assert_eq!(comes(lab, "new", ""), db, "it has another address now");
     assert_eq!(comes(lab, "web", ""), web);
 }
 
 fn full(lab: &Lab) {
     lab.start_daemon();
-    // Room for five.
+    // Five addresses.
     lab.netd("network create net1 --sticky --subnet 10.7.0.0/29").ok();
     let names = ["one", "two", "three", "four", "five"];
     let had = names.map(|name| comes(lab, name, ""));
-    // The last comes and goes once more: it has been free for the shortest time.
+    // The last address is used once more: it has been free for the shortest time.
     names.iter().for_each(|name| goes(lab, name));
     assert_eq!(comes(lab, "one", ""), had[0]);
     goes(lab, "one");
     let [new, newer] = ["new", "newer"].map(|name| comes(lab, name, ""));
     assert_eq!((&new, &newer), (&had[1], &had[2]), "free for longest");
     assert_eq!([comes(lab, "five", ""), comes(lab, "one", "")], [had[4].clone(), had[0].clone()]);
-    assert_eq!(comes(lab, "two", ""), had[3], "its own is another's, and this is what is left");
+    assert_eq!(comes(lab, "two", ""), had[3], "its own address is assigned, and this one is left");
     lab.container("late");
     let refused = lab.netd("connect net1 late").refused();
     assert!(refused.contains("10.7.0.0/29"), "{refused}");
-    // From now on it is the new one's.
+    // From now on the address is reserved for the new name.
     goes(lab, "new");
     goes(lab, "five");
     assert_eq!(comes(lab, "new", ""), new);
@@ -109,7 +109,7 @@ fn forgotten(lab: &Lab) {
     for (flags, kept) in [("", false), ("--sticky", true), ("-o sticky=true", true), ("--sticky", true)] {
         lab.netd(&format!("network create net1 --subnet 10.7.0.0/24 {flags}")).ok();
         assert_eq!(lab.network("net1")["sticky"], kept);
-        assert_eq!(comes(lab, "other", ""), [first], "the network before is forgotten");
+        assert_eq!(comes(lab, "other", ""), [first], "reservations end with their network");
         let asked = "10.7.0.77".parse::<IpAddr>().unwrap();
         assert_eq!(comes(lab, "web", "--ip 10.7.0.77"), [asked]);
         goes(lab, "web");

@@ -1,4 +1,4 @@
-//! Who has a route to a gateway and is neither a container nor the host: the name service does not exist for it.
+//! Hosts with a route to a gateway that are neither a container nor the host: the name service does not answer them.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Where the name service listens at gateways by default.
 const PORT: u16 = 61053;
-/// Nothing that the host refuses takes that long.
+/// Longer than any refusal of the host takes.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 fn gateways(lab: &Lab) -> Vec<IpAddr> {
@@ -42,7 +42,7 @@ fn from_outside(lab: &Lab) {
     let web = lab.address("net1", "web")[0].to_string();
     for (gateway, host) in gateways(lab).into_iter().zip([HOST4, HOST6]) {
         run(&format!("ip -n outside route add {gateway} via {host}")).ok();
-        // What is dropped must not have been lost on the way: other servers at the gateway are reached.
+        // Other servers at the gateway are reachable, so the route works.
         let _other = Server::at("host", "other", SocketAddr::new(gateway, 9000));
         assert_eq!(ask("outside", Proto::Tcp, (&gateway.to_string(), 9000)).who, "other");
         assert_eq!(ask("outside", Proto::Udp, (&gateway.to_string(), 9000)).who, "other");

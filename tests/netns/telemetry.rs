@@ -1,4 +1,4 @@
-//! What people see of the name service: `curl /metrics`, `netd dns log`, and why `netd resolve` says what it says.
+//! Telemetry of the name service: `curl /metrics`, `netd dns log`, and the explanations of `netd resolve`.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -55,7 +55,7 @@ fn scrape() -> String {
 fn metrics(lab: &Lab) {
     let _upstream = host_resolver();
     set_up(lab);
-    // netd itself asks once while a network's first container is connected, to see whether it is let through.
+    // netd sends one probe query when a network's first container is connected.
     let before = scrape();
     Dig::expect("client", "web", &[&lab.address("net1", "web")[0].to_string()]);
     Dig::ask("client", "web");
@@ -95,7 +95,7 @@ fn metrics(lab: &Lab) {
     lab.netd("disconnect net2 other").ok();
     lab.netd("network rm net2").ok();
     lab.netd("network create net2").ok();
-    assert!(!scrape().contains("net2"), "the next network of that name begins anew");
+    assert!(!scrape().contains("net2"), "a new network of that name starts at zero");
 }
 
 /// The names in `netd dns log show`.
@@ -135,16 +135,16 @@ fn query_log(lab: &Lab) {
     let off = lab.netd("dns log show web");
     assert!(off.code == Some(1) && off.stderr.contains("netd dns log on web"), "{off:?}");
     lab.netd("dns log on web").ok();
-    assert!(shown(lab, "web").is_empty(), "what was asked while it was off is nowhere");
+    assert!(shown(lab, "web").is_empty(), "queries while the log was off are not logged");
 
     let followed = std::thread::spawn(|| {
         run(&format!("timeout 20 curl -sSN --unix-socket {SOCKET} http://netd/v1/dns/log/web?follow=true"))
     });
-    until("what is asked is followed", || {
+    until("new queries are followed", || {
         Dig::ask("web", "followed");
         !shown(lab, "web").is_empty()
     });
-    // Its log goes with the container, and the stream with the log.
+    // The log ends with the container, and the stream with the log.
     lab.netd("disconnect net1 web").ok();
     let lines = followed.join().unwrap().ok().stdout;
     assert!(lines.lines().all(|line| line.contains("\"name\":\"followed\"")), "{lines}");

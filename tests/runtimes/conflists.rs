@@ -12,7 +12,7 @@ use crate::world::{CONF_DIR, REFERENCE_PLUGINS, Traces, nothing_left, ours, runt
 
 const NEEDS: &[&str] = &[REFERENCE_PLUGINS, "tc"];
 
-/// A file of `cni-conf`, what is shown with it, and how.
+/// A file of `cni-conf`, what its test shows, and the test.
 type File = (&'static str, &'static str, fn(&Lab));
 
 const FILES: &[File] = &[
@@ -64,7 +64,7 @@ fn installed(lab: &Lab, file: &str) -> ConfList {
     ConfList::load(format!("{CONF_DIR}/{file}"))
 }
 
-/// A container that is attached, with its server at port 80 (`who` is its name).
+/// An attached container, with a server at port 80 (`who` is its name).
 struct Pod {
     attachment: Attachment,
     _server: Server,
@@ -120,7 +120,7 @@ fn everyday(lab: &Lab) {
     runtime().check(&list, &web.attachment).unwrap();
     run("ip -n web link set eth0 address 02:00:00:00:00:78").ok();
     let refusal = runtime().check(&list, &web.attachment).unwrap_err();
-    assert!(refusal.message.contains("02:00:00:00:00:7"), "it names what was changed: {refusal:?}");
+    assert!(refusal.message.contains("02:00:00:00:00:7"), "the error names the change: {refusal:?}");
 
     let traces = Traces::of(lab, "netd", "web", &[4000]);
     runtime().gc(&list, &[(&client.attachment.id, "eth0")]).unwrap();
@@ -207,7 +207,10 @@ fn behind_bridge(lab: &Lab) {
     let result = web.attachment.result.as_ref().expect("a result");
     let names: Vec<&str> =
         result["interfaces"].as_array().expect("interfaces").iter().flat_map(|i| i["name"].as_str()).collect();
-    assert!(names[0] == "cni0" && names[2] == "eth0" && names.len() == 3, "as the bridge plugin told: {names:?}");
+    assert!(
+        names[0] == "cni0" && names[2] == "eth0" && names.len() == 3,
+        "as in the result of the bridge plugin: {names:?}"
+    );
     for name in ["web", "www"] {
         assert_eq!(client.look_up("client", name, "A"), ["10.22.0.77"], "{name}");
     }
@@ -222,7 +225,7 @@ fn behind_bridge(lab: &Lab) {
     let traces = Traces::of(lab, "netd-behind-bridge", "web", &[4000]);
     web.detach(&list);
     traces.are_gone(lab);
-    assert!(links("host").contains(&"cni0".to_owned()), "the bridge is not ours");
+    assert!(links("host").contains(&"cni0".to_owned()), "netd removed the bridge of another plugin");
     assert_eq!(client.look_up("client", "client", "A"), client.attachment.addresses());
     client.detach(&list);
     nothing_left(lab);
@@ -274,7 +277,7 @@ fn cri(lab: &Lab) {
     let [shop_web, blog_web] = [&shop, &blog].map(|pod| pod.attachment.addresses());
     assert_eq!(client.look_up("pod3", "web.shop", "A"), shop_web);
     assert_eq!(client.look_up("pod3", "web.blog", "A"), blog_web);
-    assert_eq!(client.look_up("pod3", "web", "A"), shop_web, "the one of its own namespace");
+    assert_eq!(client.look_up("pod3", "web", "A"), shop_web, "the pod of its own namespace");
     assert_eq!(ask("pod3", Proto::Tcp, (&shop_web[0], 80)).who, "pod1");
     [&shop, &blog, &client].into_iter().for_each(|pod| pod.detach(&list));
     nothing_left(lab);

@@ -1,7 +1,7 @@
 //! containerd, driven by `ctr run --cni`.
 //!
 //! `ctr` takes the first file of its configuration folder, calls the container NAMESPACE-ID, and sends no `CNI_ARGS`
-//! and no capabilities. A detached container is never detached from its network: netd sees its namespace go.
+//! and no capabilities. `ctr` never calls DEL for a detached container: netd notices the end of its namespace.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -60,7 +60,7 @@ path = "/run/lab/containerd/opt"
 
 impl Drop for Containerd {
     fn drop(&mut self) {
-        // Its shims outlive it, and end with the tests' process namespace.
+        // Its shims survive it, and end with the tests' process namespace.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -76,7 +76,7 @@ fn ctr_run(options: &str, id: &str, command: &str) -> Out {
     ctr(&format!("run --cni --snapshotter native --cgroup /{cgroup}/ctr-{id} {options} {IMAGE} {id} {command}"))
 }
 
-/// A command in a running task, as `ctr` starts it: it has no resolv.conf of ours, so that names are asked for.
+/// A command in a running task, as `ctr` starts it: it has no resolv.conf of netd, so names are queried explicitly.
 fn exec(id: &str, command: &str) -> Out {
     ctr(&format!("task exec --exec-id probe {id} busybox {command}"))
 }
@@ -93,7 +93,7 @@ fn tasks(lab: &Lab) {
     let gateway = lab.endpoint("netd", "default-web")["gateways"][0].as_str().expect("a gateway").to_owned();
     let looked_up = exec("client", &format!("nslookup default-web {gateway}")).ok().stdout;
     assert!(looked_up.contains(&address), "{looked_up}");
-    // ctr gives a container no resolv.conf: this one is what a user mounts there.
+    // ctr gives a container no resolv.conf: a user mounts this one.
     fs::write("/run/lab/resolv.conf", format!("nameserver {gateway}\n")).expect("a file");
     let mount = "--mount type=bind,src=/run/lab/resolv.conf,dst=/etc/resolv.conf,options=rbind:ro";
     let page = ctr_run(&format!("--rm {mount}"), "fetcher", "wget -qO- http://default-web/").ok();

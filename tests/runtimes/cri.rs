@@ -65,7 +65,7 @@ fn run_pod(config: &Message) -> Result<String, String> {
     Ok(answer.one(1).as_text())
 }
 
-/// The daemon with the everyday configuration for CRI, containerd, and the plugin it cannot do without: it looks for
+/// The daemon with the default configuration for CRI, containerd, and the plugin that containerd requires: it looks for
 /// `loopback` in the folder of the others, when the first pod starts.
 fn ready(lab: &Lab) -> Containerd {
     start(lab, &["10-netd-cri.conflist"]);
@@ -90,7 +90,7 @@ fn resolv_conf(id: &str) -> String {
 }
 
 fn end(id: &str) {
-    // Twice: the kubelet does so, too.
+    // Twice, as the kubelet does.
     for _ in 0..2 {
         cri("StopPodSandbox", &of(id)).unwrap();
     }
@@ -130,12 +130,12 @@ fn pod(lab: &Lab) {
     nothing_left(lab);
 }
 
-/// The kubelet says a pod's name servers (`clusterDNS`), and containerd writes them into the pod's resolv.conf.
+/// The kubelet passes a pod's name servers (`clusterDNS`), and containerd writes them into the pod's resolv.conf.
 fn names(lab: &Lab) {
     let _containerd = ready(lab);
     let web = run_pod(&pod_config("web")).unwrap();
     let host = fs::read_to_string("/etc/resolv.conf").expect("the host's");
-    assert_eq!(resolv_conf(&web), host, "who says no name server gets the host's");
+    assert_eq!(resolv_conf(&web), host, "a pod without name servers gets the host's");
     let gateway = lab.endpoint("pods", "web.shop")["gateways"][0].as_str().expect("a gateway").to_owned();
     let dns = Message::default().text(1, &gateway).text(2, "shop.pods.internal").text(3, "ndots:5");
     let client = run_pod(&pod_config("client").message(4, &dns)).unwrap();

@@ -1,5 +1,5 @@
-//! Containers of a real dockerd on networks of netd: who finds whom by name, whose interface and route is whose, and what
-//! is left when either engine goes.
+//! Containers of a real dockerd on networks of netd: names, interfaces and routes of both, and the end of either
+//! daemon.
 
 use std::net::SocketAddr;
 
@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The laboratory's dockerd is one as users have it.
+/// The laboratory's dockerd works as on a user's host.
 fn works(_: &Lab) {
     let mut dockerd = Dockerd::start();
     serve("web", "-p 8080:80 --restart always");
@@ -56,7 +56,7 @@ fn address(lab: &Lab, network: &str, container: &str) -> String {
     lab.address(network, container)[0].to_string()
 }
 
-/// A resolver that Docker asks for names that it does not know; it has one answer to everything.
+/// A resolver that Docker asks for unknown names; it gives one answer to every question.
 fn docker_asks() -> (Upstream, Dockerd, String) {
     let upstream = Upstream::start("host", SocketAddr::new(HOST4.parse().expect("an address"), 53));
     let dockerd = Dockerd::start_with(&format!("--dns {HOST4}"));
@@ -69,7 +69,7 @@ fn both_names(lab: &Lab) {
     docker("network create theirs").ok();
     serve("first", "--network theirs");
     let client = serve("client", "--network theirs --network-alias alias");
-    // Whichever way the network's other containers ask.
+    // Independent of where the name service of the network listens.
     for (network, options) in [("within", "-o dns.listen=container"), ("net1", ""), ("quiet", "--internal")] {
         lab.netd(&format!("network create {network} {options}")).ok();
         lab.connected(network, "plain", "--alias store");
@@ -83,12 +83,13 @@ fn both_names(lab: &Lab) {
             let over_tcp = in_sandbox("client", &format!("dig +tcp +short @127.0.0.11 {name}")).ok().stdout;
             assert_eq!(over_tcp.trim(), first, "{name}");
         }
-        // On an internal network only, too: that way out is Docker's.
+        // Also on internal networks only: Docker forwards those questions.
         for name in ["nobody", "www.example.com"] {
             assert_eq!(resolved("client", name), [elsewhere.as_str()], "{name}");
         }
         assert!(!upstream.asked().contains(&"plain".to_owned()));
-        // The others of netd's network find it by its name and by Docker's id, and Docker's others do not see theirs.
+        // Other containers of netd's network find it by its name and by Docker's id; other containers of Docker do not
+        // see netd's names.
         let own = address(lab, network, "client");
         for name in ["client", &client[..12]] {
             Dig::expect("plain", name, &[&own]);
@@ -140,7 +141,7 @@ fn default_bridge(lab: &Lab) {
     lab.netd("connect net1 asks").ok();
     assert_eq!(resolved("asks", "plain"), [address(lab, "net1", "plain")]);
     Dig::expect("plain", "asks", &[&address(lab, "net1", "asks")]);
-    // On a network of Docker's the same gateway is behind Docker's resolver: nothing goes round.
+    // On a network of Docker the same gateway is an upstream of Docker's resolver: questions do not loop.
     docker("network create theirs").ok();
     serve("first", "--network theirs");
     docker("network connect theirs asks").ok();
@@ -154,7 +155,7 @@ fn default_bridge(lab: &Lab) {
     assert_eq!(upstream.asked().len(), asked + 2);
 }
 
-/// Docker drops what it does not forward itself, unless its users say otherwise.
+/// Docker drops traffic that it does not forward itself, unless DOCKER-USER accepts it.
 fn let_docker_pass() {
     on_host("iptables -I DOCKER-USER -j ACCEPT").ok();
 }

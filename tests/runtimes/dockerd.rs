@@ -52,7 +52,7 @@ impl Dockerd {
     pub(crate) fn start_again(&mut self) {
         assert!(self.process.is_none(), "dockerd is running");
         fs::create_dir_all("/run/lab/docker/root").expect("a folder");
-        // One that was killed leaves it behind.
+        // A killed dockerd leaves the file behind.
         let _ = fs::remove_file(PID_FILE);
         let log = || OpenOptions::new().create(true).append(true).open(LOG).expect("a log file");
         let mut command = Command::new("nsenter");
@@ -72,7 +72,7 @@ impl Dockerd {
         self.wait();
     }
 
-    /// Ends it without a word of warning; its containers go on.
+    /// Kills it with SIGKILL; its containers keep running.
     pub(crate) fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
         self.wait();
@@ -97,14 +97,14 @@ impl Dockerd {
 impl Drop for Dockerd {
     fn drop(&mut self) {
         let Some(mut process) = self.process.take() else {
-            // The containerd of one that was killed goes on.
+            // The containerd of a killed dockerd keeps running.
             let containerd = fs::read_to_string("/run/docker/containerd/containerd.pid").unwrap_or_default();
             if let Ok(pid) = containerd.trim().parse() {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             return;
         };
-        // Left alone, a container would go on until the last test of this run.
+        // Otherwise a container would run until the last test of this run.
         for id in docker("ps -q").stdout.split_whitespace() {
             docker(&format!("kill {id}"));
         }
@@ -124,7 +124,7 @@ fn id_of(process: &Child) -> Pid {
 /// Fails, with what dockerd wrote, when it does not hold within the time that a busy machine may need.
 #[track_caller]
 fn patiently(what: &str, holds: impl FnMut() -> bool) {
-    assert!(holds_soon(holds), "waited in vain until {what}; dockerd wrote:\n{}", log());
+    assert!(holds_soon(holds), "waited without success until {what}; log of dockerd:\n{}", log());
 }
 
 fn holds_soon(mut holds: impl FnMut() -> bool) -> bool {
@@ -138,7 +138,7 @@ fn holds_soon(mut holds: impl FnMut() -> bool) -> bool {
     true
 }
 
-/// What dockerd wrote so far, its last 40 lines.
+/// The last 40 lines of dockerd's log.
 pub(crate) fn log() -> String {
     let text = fs::read_to_string(LOG).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

@@ -1,4 +1,4 @@
-//! The small libcni, proven with the reference plugins, which are not ours.
+//! The small libcni, tested with the reference plugins.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Real firewalls and a real dockerd beside netd, in every order of start: published ports, names and the way out work,
-//! the other program's own containers too, and neither's containers reach what the other has not published.
+//! Real firewalls and a real dockerd beside netd, in every order of start: published ports, names and outgoing
+//! connections work for both, and containers cannot reach unpublished ports of the other engine.
 
 use std::process::{Child, Command, Stdio};
 
@@ -30,11 +30,11 @@ fn netd_works(lab: &Lab) -> Vec<Server> {
     vec![Server::start("net", "net", 80), Server::start("outside", "outside", 9000)]
 }
 
-/// What a user of netd wants of it.
+/// Asserts that ports, names and outgoing connections work.
 #[track_caller]
 fn all_works(lab: &Lab) {
     until("the published port answers", || crate::lab::echo::answers("outside", Proto::Tcp, (HOST4, 4000)).is_some());
-    until("the way out is open", || crate::lab::echo::answers("net", Proto::Tcp, (OUTSIDE4, 9000)).is_some());
+    until("outgoing connections work", || crate::lab::echo::answers("net", Proto::Tcp, (OUTSIDE4, 9000)).is_some());
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "net");
     assert_eq!(ask("host", Proto::Tcp, (HOST4, 4000)).who, "net");
     let address = lab.address("net1", "net")[0].to_string();
@@ -48,15 +48,19 @@ fn dockers_own_work(isolated: bool) {
     fetches_the_page("outside", &format!("{HOST4}:8080"));
     let out = in_sandbox("shut", &format!("busybox nc -w 3 {OUTSIDE4} 9000"));
     assert_eq!(out.code, Some(0), "the way out of Docker's containers: {out:?}");
-    assert_eq!(fetch("net", &format!("{HOST4}:8080")), crate::world::PAGE, "a published port is for netd's too");
+    assert_eq!(
+        fetch("net", &format!("{HOST4}:8080")),
+        crate::world::PAGE,
+        "netd's containers reach a published port of Docker"
+    );
     let shut = docker("inspect -f {{.NetworkSettings.IPAddress}} shut").ok().stdout.trim().to_owned();
     if isolated {
-        assert_eq!(fetch("net", &shut), "", "what Docker has not published is not reached");
+        assert_eq!(fetch("net", &shut), "", "unpublished ports of Docker are unreachable");
     }
     assert!(!sandbox("shut").is_empty());
 }
 
-/// What netd has not published is not reached from Docker's containers.
+/// Asserts that Docker's containers cannot reach unpublished ports of netd's.
 #[track_caller]
 fn netds_own_are_shut(lab: &Lab) {
     let address = lab.address("net1", "net")[0];
@@ -100,7 +104,7 @@ fn docker_later(lab: &Lab) {
     serve("web", "-p 8080:80 --restart always");
     serve("shut", "--restart always");
     all_works(lab);
-    // Docker closes the host only where it turned forwarding on itself.
+    // Docker sets the policy DROP only if it enabled forwarding itself.
     dockers_own_work(false);
     netds_own_are_shut(lab);
     on_host("iptables -P FORWARD DROP").ok();
@@ -184,7 +188,7 @@ fn firewalld(lab: &Lab) {
     on_host("firewall-cmd --reload").ok();
     holds();
     drop(first);
-    until("nothing is to be adapted", || !lab.netd("status --json").ok().stdout.contains("filter_FORWARD"));
+    until("nothing needs adapting", || !lab.netd("status --json").ok().stdout.contains("filter_FORWARD"));
     all_works(lab);
     let _again = Firewalld::start();
     holds();

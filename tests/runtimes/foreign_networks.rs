@@ -1,4 +1,4 @@
-//! Networks that a real Docker or Podman defines: netd takes no subnet of theirs, and says whose it is.
+//! Networks that a real Docker or Podman defines: netd does not use their subnets, and names their owner.
 
 use libtest_mimic::Trial;
 
@@ -14,7 +14,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// The first subnet of netd's pool is somebody else's.
+/// Another program defines the first subnet of netd's pool.
 fn avoids(lab: &Lab, whose: &str) {
     lab.netd("network create net1").ok();
     assert_eq!(lab.network("net1")["subnets"][0]["subnet"], "10.77.1.0/24");
@@ -31,7 +31,7 @@ fn of_docker(lab: &Lab) {
 
 fn of_podman(lab: &Lab) {
     podman::ready(lab);
-    // There is no bridge of it as long as no container is on it.
+    // Its bridge does not exist as long as no container is on it.
     podman("network create --subnet 10.77.0.0/24 pod").ok();
     avoids(lab, "the CNI network pod");
 }

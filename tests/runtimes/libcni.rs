@@ -1,5 +1,6 @@
-//! What runtimes do with a conflist, as libcni does it: the plugins in order with the result of the one before, the
-//! capabilities that a plugin declares and the runtime supplies, DEL in reverse with the last result, CHECK, GC, STATUS.
+//! The work of a runtime with a conflist, as in libcni: the plugins in order with the result of the one before, the
+//! capabilities that a plugin declares and the runtime supplies, DEL in reverse with the last result, CHECK, GC,
+//! STATUS.
 //!
 //! Sources: CNI spec 1.1.0 section 3 to 5; libcni/api.go and libcni/conf.go of containernetworking/cni.
 
@@ -22,7 +23,7 @@ type Version = (u32, u32, u32);
 pub(crate) struct ConfList {
     /// The name of the network.
     pub(crate) name: String,
-    /// The version of the spec that is spoken: the newest known of those offered.
+    /// The version of the spec in use: the newest known of those offered.
     pub(crate) version: String,
     plugins: Vec<Map<String, Value>>,
     disable_check: bool,
@@ -163,7 +164,7 @@ impl Attachment {
 /// An attachment as GC knows it: (container id, interface name).
 pub(crate) type Valid<'a> = (&'a str, &'a str);
 
-/// How a plugin failed.
+/// The failure of a plugin.
 #[derive(Clone)]
 pub(crate) struct Refusal {
     /// The plugin's type and the command.
@@ -172,7 +173,7 @@ pub(crate) struct Refusal {
     pub(crate) code: Option<u64>,
     /// The error's message and details.
     pub(crate) message: String,
-    /// All that it said.
+    /// Its whole output.
     pub(crate) out: Out,
 }
 
@@ -217,14 +218,14 @@ impl Runtime {
         self.all(list, list.plugins.iter().rev(), "DEL", attachment)
     }
 
-    /// Removes every attachment of the network but these, of those that plugins know.
+    /// Removes all attachments of the network that plugins know, except these.
     pub(crate) fn gc(&self, list: &ConfList, valid: &[Valid<'_>]) -> Result<(), Vec<Refusal>> {
         if list.disable_gc || !list.at_least((1, 1, 0)) {
             return Ok(());
         }
         let valid: Vec<Value> = valid.iter().map(|(id, ifname)| json!({"containerID": id, "ifname": ifname})).collect();
         let call = |plugin| {
-            // The misspelt key is libcni's, too.
+            // libcni sends both spellings of the key.
             let keys = ["cni.dev/valid-attachments", "cni.dev/attachments"].map(|key| (key, json!(valid)));
             self.call(plugin, "GC", &nothing(), &list.input(plugin, keys)).err().map(|refusal| *refusal)
         };

@@ -18,7 +18,7 @@ use nix::sys::wait::{WaitStatus, wait};
 
 use crate::lab::space;
 
-/// Which of its three lives the process is in; absent on the machine.
+/// The stage of the process; absent on the machine.
 const STAGE: &str = "NETD_TESTS_STAGE";
 /// The name under which all control groups of this run are made.
 const CGROUP: &str = "NETD_TESTS_CGROUP";

@@ -105,7 +105,7 @@ fn job(lab: &Lab) {
     assert!(resolves("client", "web"));
     podman("rm -t 0 -f web").ok();
     traces.are_gone(lab);
-    assert!(!resolves("client", "web"), "the name outlives its container");
+    assert!(!resolves("client", "web"), "the name still resolves");
     assert_eq!(fetch("outside", &format!("{HOST4}:4000")), "");
     podman("rm -t 0 -f client").ok();
     nothing_left(lab);
@@ -154,7 +154,7 @@ fn second_network(lab: &Lab) {
     nothing_left(lab);
 }
 
-/// Podman counts its interfaces without looking.
+/// Podman numbers its interfaces without checking the namespace.
 fn connected_besides(lab: &Lab) {
     ready(lab);
     network_two();
@@ -167,7 +167,7 @@ fn connected_besides(lab: &Lab) {
     fetches_the_page("outside", &format!("{HOST4}:4000"));
     page_comes_to("two", "web");
     podman("rm -t 0 -f web").ok();
-    // What Podman did not ask for goes with the namespace.
+    // The endpoint that Podman did not request ends with the namespace.
     until("netd released it", || lab.netd("ps --json").ok().stdout.trim() == "[]");
     nothing_left(lab);
 }
@@ -176,7 +176,7 @@ fn attached_again(lab: &Lab) {
     ready(lab);
     podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
     fetches_the_page("outside", &format!("{HOST4}:4000"));
-    // Podman holds the port all the while.
+    // Podman holds the port all the time.
     podman("network reload web").ok();
     fetches_the_page("outside", &format!("{HOST4}:4000"));
     page_comes_to("podman", "web");
@@ -217,7 +217,7 @@ fn front_and_back() {
     }
 }
 
-/// Podman says the port for both networks, whichever comes first.
+/// Podman requests the port on both networks, in any order.
 fn front_back(lab: &Lab) {
     ready(lab);
     front_and_back();
@@ -244,7 +244,7 @@ fn taken(lab: &Lab) {
     let refused = podman(&run);
     assert!(refused.code != Some(0) && refused.stderr.contains("4000"), "{refused:?}");
     nothing_left(lab);
-    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "host", "the host's own server is not disturbed");
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "host", "the host's own server still answers");
     drop(server);
     podman("rm -f web").ok();
     podman(&run).ok();
@@ -282,7 +282,7 @@ fn restarted(lab: &Lab) {
     fetches_the_page("outside", &format!("{HOST4}:4000"));
     page_comes_to("podman", "web");
     let traces = Traces::of(lab, "podman", "web", &[4000]);
-    // Nobody asks Podman: its container ends, and conmon has it clean up.
+    // The container ends without a podman command, and conmon starts the cleanup.
     podman("kill -s KILL web").ok();
     until("the killed container has gone from netd", || lab.netd("ps --json").ok().stdout.trim() == "[]");
     traces.are_gone(lab);
@@ -298,8 +298,8 @@ fn while_dead(lab: &Lab) {
     let traces = Traces::of(lab, "podman", "web", &[4000]);
     lab.kill_daemon();
     let refused = podman(&format!("run --cgroup-parent /{}/podman --rm lab sleep 1", machine::cgroup()));
-    assert!(refused.code != Some(0) && refused.stderr.contains("netd.sock"), "it says who is missing: {refused:?}");
-    // It may complain that the plugin failed; the container goes all the same.
+    assert!(refused.code != Some(0) && refused.stderr.contains("netd.sock"), "the error names the socket: {refused:?}");
+    // It may report the failed plugin; the container is removed nevertheless.
     podman("rm -t 0 -f -a");
     assert_eq!(podman("ps -a -q").ok().stdout, "");
     lab.start_daemon();

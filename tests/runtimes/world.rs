@@ -100,7 +100,7 @@ pub(crate) fn start(lab: &Lab, conflists: &[&str]) {
     install_cni(&format!("--plugin {PLUGIN} {}", files.join(" "))).ok();
 }
 
-/// The runtime that is played by [`crate::libcni`].
+/// The runtime that [`crate::libcni`] implements.
 pub(crate) fn runtime() -> Runtime {
     Runtime { ns: "host".to_owned(), path: [PLUGIN_DIR, REFERENCE_DIR].map(str::to_owned).to_vec() }
 }
@@ -176,7 +176,7 @@ pub(crate) fn docker_archive(name: &str) -> String {
     archive
 }
 
-/// What a container had on the host, to be looked for when it has gone.
+/// The traces of a container on the host, to be searched after its removal.
 pub(crate) struct Traces {
     words: Vec<String>,
     ports: Vec<u16>,

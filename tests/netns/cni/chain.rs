@@ -71,8 +71,8 @@ fn behind_bridge(lab: &Lab) -> Completion {
     assert!(!traces(lab).contains("4000"), "{}", traces(lab));
     assert!(!links("host").iter().any(|link| link.starts_with("veth")), "{:?}", links("host"));
     lab.netd("network rm net1").ok();
-    assert!(!traces(lab).contains("cni0\","), "nothing of it is left in the table: {}", traces(lab));
-    assert!(links("host").contains(&"cni0".to_owned()), "it is the other plugin's");
+    assert!(!traces(lab).contains("cni0\","), "its elements are still in the table: {}", traces(lab));
+    assert!(links("host").contains(&"cni0".to_owned()), "the bridge belongs to the other plugin");
     Completion::Completed
 }
 
@@ -91,14 +91,14 @@ fn before_tuning(lab: &Lab) -> Completion {
     assert_eq!(tuned["interfaces"][2]["mac"], "02:aa:bb:cc:dd:ee");
     ours(call("CHECK", "web"), &tuned).run().ok();
     let message = ours(call("CHECK", "web"), &made).run().error(102);
-    assert!(message.contains("MAC address"), "what nobody announced: {message}");
+    assert!(message.contains("MAC address"), "a change that no result announced: {message}");
     Completion::Completed
 }
 
 fn not_on_this(lab: &Lab) {
     lab.start_daemon();
     lab.container("web");
-    // One end of a pair whose other end is not on the host: what macvlan and its like look like from here.
+    // One end of a pair whose other end is not on the host: as with macvlan.
     run("ip -n web link add eth0 type veth peer name other").ok();
     run("ip -n web address add 10.22.0.5/16 dev eth0").ok();
     let before = lab.everything();

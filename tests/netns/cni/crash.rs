@@ -1,4 +1,4 @@
-//! The daemon is killed in the middle of its work, and interfaces are called differently behind its back.
+//! The daemon is killed in the middle of its work, and interfaces are renamed by other programs.
 
 use std::thread;
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn killed(lab: &Lab) {
     let before = traces(lab);
     for moment in 0..40u32 {
         let add = with_everything("ADD").start();
-        // Not waiting for anything: the moment of death is what is varied.
+        // This sleep is no wait: it varies the moment of the kill.
         thread::park_timeout(Duration::from_micros(2_000 + u64::from(moment) * 250));
         lab.kill_daemon();
         add.wait_with_output().expect("it ends");
@@ -54,7 +54,7 @@ fn half_made(lab: &Lab) {
     let result = with_everything("ADD").run().ok();
     let (address, routes) = (addresses("web", "eth0"), default_routes("web", 4));
     lab.kill_daemon();
-    // As a daemon leaves it that dies before it has entered the container.
+    // The state after a kill before the daemon has entered the container.
     run("ip -n web link set eth0 down").ok();
     run("ip -n web address flush dev eth0").ok();
     let host_end = result["interfaces"][1]["name"].as_str().unwrap();

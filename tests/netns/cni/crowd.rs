@@ -11,9 +11,9 @@ use super::traces;
 use crate::lab::cni::call;
 use crate::lab::{Dig, Lab, run, trial};
 
-/// Containers that come and go together.
+/// The number of containers that are attached and detached together.
 const CROWD: usize = 200;
-/// Of them at work at the same moment.
+/// The number of concurrent calls.
 const THREADS: usize = 50;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -24,7 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Does the work for each number, on as many threads as are meant to be at work at once.
+/// Runs the work for each number on that many threads.
 fn all_at_once<T: Send>(work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let chunk = |thread: usize| (thread..CROWD).step_by(THREADS).map(&work).collect::<Vec<T>>();
     let chunk = &chunk;
@@ -72,7 +72,7 @@ fn killed(lab: &Lab) {
         lab.container(&name);
         let ports = json!([{"hostPort": 4000, "containerPort": 80}]);
         let mut plugin = call("ADD", &name).with(json!({"runtimeConfig": {"portMappings": ports}})).start();
-        // Not waiting for anything: the moment of death is what is varied.
+        // This sleep is no wait: it varies the moment of the kill.
         thread::park_timeout(Duration::from_micros(u64::from(moment) * 150));
         plugin.kill().expect("it was started");
         plugin.wait().expect("it ends");
@@ -81,7 +81,7 @@ fn killed(lab: &Lab) {
         } else {
             call("GC", "").with(empty.clone()).run().ok();
         }
-        // A request that was on its way came before this, or is not carried out any more.
+        // A request in transit was handled before this, or is cancelled.
         assert_eq!(traces(lab), before, "moment {moment}");
         run(&format!("ip netns delete {name}")).ok();
     }

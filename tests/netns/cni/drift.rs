@@ -1,4 +1,4 @@
-//! CHECK: one thing changed by hand, and the message names it. What netd itself puts right at once need not be told.
+//! CHECK: one part is changed, and the message names it. What netd repairs immediately may go unreported.
 
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn attached(lab: &Lab) -> (Call, Value) {
     (check, result)
 }
 
-/// Breaks, sees it named, mends, and sees it well.
+/// Breaks one part, expects CHECK to name it, restores it, and expects CHECK to succeed.
 fn named(check: &Call, breaking: &str, mending: &str, part: &str) {
     breaking.lines().for_each(|line| drop(run(line.trim()).ok()));
     let answer = check.run();
@@ -103,9 +103,9 @@ fn healed(lab: &Lab) {
         run(breaking).ok();
         let answer = check.run();
         let message = answer.json["msg"].as_str().unwrap_or_default().to_owned();
-        // It may be back before the look.
+        // netd may have repaired it before the check.
         assert!(answer.code == Some(0) || message.contains(part), "{breaking}: {answer}");
-        crate::lab::until("all is as it was", || check.run().code == Some(0));
+        crate::lab::until("the repair is complete", || check.run().code == Some(0));
     }
 }
 

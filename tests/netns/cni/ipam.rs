@@ -1,4 +1,4 @@
-//! Addresses from an IPAM plugin of somebody else.
+//! Addresses from third-party IPAM plugins.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -52,7 +52,7 @@ fn host_local(lab: &Lab) -> Completion {
     Dig::expect("client", "@10.23.0.1 web", &["10.23.0.50"]);
     with_ipam(call("CHECK", "web"), &ipam).with(json!({"prevResult": result})).run().ok();
 
-    // An attachment that fails gives its address back.
+    // A failed attachment releases its address.
     lab.container("late");
     run("ip -n late link add eth0 type veth peer name other").ok();
     let held = leases();

@@ -1,4 +1,4 @@
-//! What a runtime does all day: ADD, CHECK, DEL, with every capability.
+//! The usual commands of a runtime: ADD, CHECK, DEL, with every capability.
 
 use std::fs;
 
@@ -111,7 +111,7 @@ fn no_namespace(lab: &Lab) {
             .run()
             .ok();
         if path.is_empty() {
-            // The namespace is there still; a runtime that lost its path says nothing about it.
+            // The namespace still exists; the runtime lost its path and passes none.
             call("DEL", "gone").netns("").run().ok();
         } else {
             run("ip netns delete gone").ok();

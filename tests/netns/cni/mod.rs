@@ -20,7 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 use crate::lab::Lab;
 use crate::lab::look::{elements, links};
 
-/// Links and elements of the host, and what netd knows: the same after a DEL as before the ADD.
+/// Links and elements of the host, and netd's containers: equal before ADD and after DEL.
 fn traces(lab: &Lab) -> String {
     format!("{:?}\n{}\n{}", links("host"), elements(), lab.netd("ps --json").ok().stdout)
 }

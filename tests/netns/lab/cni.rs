@@ -1,4 +1,4 @@
-//! The CNI plugin as a runtime calls it: environment, standard input, and what came of it.
+//! The CNI plugin as a runtime calls it: environment, standard input, and result.
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use super::daemon::SOCKET;
 
 /// The plugin under test.
 pub(crate) const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
-/// Where Debian puts the reference plugins.
+/// The directory of Debian's reference plugins.
 pub(crate) const REFERENCE: &str = "/usr/lib/cni";
 
 /// A call that a runtime makes.
@@ -23,7 +23,7 @@ pub(crate) struct Call {
     configuration: Value,
 }
 
-/// What the plugin answered.
+/// The plugin's output.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     /// Its exit code.
@@ -110,7 +110,7 @@ impl Call {
             command.env("CNI_ARGS", &self.args);
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the plugin starts");
-        // One that is killed at once does not read it.
+        // A plugin that is killed immediately does not read it.
         let _ = child.stdin.take().expect("a pipe").write_all(self.configuration.to_string().as_bytes());
         child
     }
@@ -128,7 +128,7 @@ impl Call {
     }
 }
 
-/// Whether Debian's reference plugin of that name is there; a test that needs it says so.
+/// The path of Debian's reference plugin of that name, if it is installed.
 pub(crate) fn reference(name: &str) -> Option<String> {
     let path = format!("{REFERENCE}/{name}");
     std::path::Path::new(&path).exists().then_some(path)

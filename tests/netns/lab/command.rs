@@ -1,4 +1,4 @@
-//! Programs with a time limit, and what they said.
+//! Programs with a time limit, and their output.
 
 use std::fmt;
 use std::io::Write as _;
@@ -7,10 +7,10 @@ use std::process::{Command, Output, Stdio};
 /// Longest run of any program a test starts and waits for.
 const LIMIT_SECONDS: &str = "40";
 
-/// What a program said and how it ended.
+/// The output and the end of a program.
 #[derive(Clone)]
 pub(crate) struct Out {
-    /// What was run.
+    /// The command line.
     pub(crate) line: String,
     /// The exit code; `None` when a signal ended it.
     pub(crate) code: Option<i32>,
@@ -28,14 +28,14 @@ impl fmt::Debug for Out {
 }
 
 impl Out {
-    /// The test fails unless the program succeeded.
+    /// Asserts that the program succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
         assert!(self.code == Some(0), "{self:#?}");
         self
     }
 
-    /// The one line of a command that netd refused or could not do (exit code 1).
+    /// Asserts that netd refused the command (exit code 1), and returns the one line of its message.
     #[track_caller]
     pub(crate) fn refused(self) -> String {
         assert!(self.code == Some(1), "it should have been refused: {self:#?}");

@@ -1,4 +1,4 @@
-//! The real daemon, in the namespace that plays the host.
+//! The real daemon, in the namespace that represents the host.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -13,9 +13,9 @@ use nix::unistd::Pid;
 
 /// The program under test.
 pub(crate) const NETD: &str = env!("CARGO_BIN_EXE_netd");
-/// Where the daemon of a laboratory listens.
+/// The socket of a laboratory's daemon.
 pub(crate) const SOCKET: &str = "/run/lab/netd.sock";
-/// What a laboratory may put there before it starts the daemon.
+/// The configuration file, which a test may write before it starts the daemon.
 pub(crate) const CONFIG: &str = "/run/lab/netd.toml";
 const LOG: &str = "/run/lab/netd.log";
 
@@ -46,7 +46,7 @@ impl Daemon {
         let (tell, ended) = channel();
         thread::spawn(move || {
             if let Ok(status) = child.wait() {
-                // Nobody listens when the daemon was dropped.
+                // There is no receiver once the daemon was dropped.
                 let _ = tell.send(status);
             }
         });
@@ -59,7 +59,7 @@ impl Daemon {
         self.pid
     }
 
-    /// Ends it without a word of warning.
+    /// Kills it with SIGKILL.
     pub(crate) fn kill(self) {
         if self.ended.try_recv().is_err() {
             // It may have ended on its own in this moment.
@@ -68,7 +68,7 @@ impl Daemon {
         }
     }
 
-    /// Asks it to end, and sees that it does, with success.
+    /// Sends SIGTERM, and asserts that it exits with success.
     pub(crate) fn stop(self) {
         kill(self.pid, Signal::SIGTERM).expect("the daemon runs");
         let status = self.ended.recv_timeout(Duration::from_secs(10)).expect("the daemon ends within 10 s of SIGTERM");
@@ -76,7 +76,7 @@ impl Daemon {
     }
 }
 
-/// What the daemons of this laboratory wrote so far, the last 60 lines.
+/// The last 60 lines of the log of this laboratory's daemons.
 pub(crate) fn log() -> String {
     let text = File::open(LOG).and_then(std::io::read_to_string).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();

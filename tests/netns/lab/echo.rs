@@ -1,4 +1,4 @@
-//! Servers that say who they are and whom they saw, and clients that ask them; real sockets inside the namespaces.
+//! Servers that reply with their name and the client's address, and their clients; real sockets inside the namespaces.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -12,11 +12,11 @@ use nix::sys::time::TimeVal;
 
 use super::space::inside;
 
-/// How long a client waits for an answer that must come.
+/// The time limit of an expected answer.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How long a client waits before it believes that no answer comes.
+/// The time after which a client assumes that no answer comes.
 const SILENCE: Duration = Duration::from_millis(900);
-/// How often a server looks whether it should end.
+/// The interval at which a server checks whether it should end.
 const TICK: Duration = Duration::from_millis(50);
 
 /// A transport protocol.
@@ -77,7 +77,7 @@ impl Drop for Server {
 
 fn while_not(end: &AtomicBool, mut work: impl FnMut() -> io::Result<()>) {
     while !end.load(Ordering::Relaxed) {
-        // Time limits and clients that went away.
+        // Time limits, and clients that disconnected.
         let _ = work();
     }
 }
@@ -107,17 +107,17 @@ pub(crate) fn ask(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Reply {
         .unwrap_or_else(|error| panic!("{ns} does not reach {to} over {proto:?}: {error}"))
 }
 
-/// Whether an answer comes before the silence convinces.
+/// The answer, if one comes in time.
 pub(crate) fn answers(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Option<Reply> {
     ask_from(ns, None, proto, socket_address(to), SILENCE).ok()
 }
 
-/// Fails when the server answers.
+/// Fails if the server answers.
 #[track_caller]
 pub(crate) fn expect_no_answer(ns: &str, proto: Proto, to: (impl ToString, u16)) {
     let to = socket_address(to);
     let reply = ask_from(ns, None, proto, to, SILENCE);
-    assert!(reply.is_err(), "{ns} reaches {to} over {proto:?}, which must not be: {reply:?}");
+    assert!(reply.is_err(), "{ns} must not reach {to} over {proto:?}: {reply:?}");
 }
 
 /// Asks from a given source address.

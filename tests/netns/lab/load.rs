@@ -1,4 +1,4 @@
-//! A client that asks the name service much, checks every answer and times it.
+//! A load generator for the name service: checks and times every answer.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -16,9 +16,9 @@ use super::space::inside;
 
 /// Bytes of a message's header (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
-/// A question that is not answered this long after the last one was asked has been lost.
+/// A question without an answer this long after the last question counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// So many wrong answers are kept to be shown.
+/// The number of wrong answers kept for the report.
 const SHOWN: usize = 5;
 
 /// A question for an IPv4 address.
@@ -30,7 +30,7 @@ pub(crate) struct Question {
     pub(crate) expected: Option<Ipv4Addr>,
 }
 
-/// How fast is asked.
+/// The rate of questions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     /// Questions in a second, at most.
@@ -39,7 +39,7 @@ pub(crate) struct Pace {
     pub(crate) window: usize,
 }
 
-/// What came of it.
+/// The result.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     /// Questions that were sent.
@@ -102,7 +102,7 @@ impl Load {
         self.answered.load(Ordering::Relaxed)
     }
 
-    /// Asks no more, waits for the answers that are under way, and tells.
+    /// Stops asking, waits for outstanding answers, and returns the result.
     pub(crate) fn finish(mut self) -> Tally {
         self.end.store(true, Ordering::Relaxed);
         self.thread.take().expect("it was started").join().expect("the client")
@@ -140,7 +140,7 @@ impl Client {
             let now = Instant::now();
             if due <= now && self.waiting.len() < self.pace.window {
                 self.ask(now);
-                // What could not be asked in time is not asked in a burst later.
+                // Missed questions are not made up for in a burst.
                 due = (due + gap).max(now.checked_sub(10 * gap).unwrap_or(now));
             }
             self.listen(due.saturating_duration_since(Instant::now()).min(Duration::from_millis(20)));
@@ -158,7 +158,7 @@ impl Client {
         let number = self.tally.asked;
         let question = (self.question)(number);
         let message = message(number as u16, &question.name);
-        // A queue that is full counts as lost.
+        // A full queue counts as lost.
         let _ = self.socket.send(&message);
         self.tally.asked += 1;
         let forgotten = self.waiting.insert(number as u16, Waiting { question, message, since: now });
@@ -166,7 +166,7 @@ impl Client {
         self.waiting_seen.store(self.waiting.len() as u64, Ordering::Relaxed);
     }
 
-    /// Takes what has come, waiting for it if need be.
+    /// Receives replies, waiting if necessary.
     fn listen(&mut self, patience: Duration) {
         let mut buffer = [0; 1500];
         let mut length = self.socket.recv(&mut buffer);
@@ -186,7 +186,7 @@ impl Client {
     fn take(&mut self, reply: &[u8], now: Instant) {
         let id = reply.first_chunk().map(|id| u16::from_be_bytes(*id));
         let Some(asked) = id.and_then(|id| self.waiting.remove(&id)) else {
-            return self.wrong(format!("a reply that nobody waits for: {reply:?}"));
+            return self.wrong(format!("an unexpected reply: {reply:?}"));
         };
         self.answered_seen.fetch_add(1, Ordering::Relaxed);
         if is_right(&asked, reply) {

@@ -1,4 +1,4 @@
-//! Foreign eyes: what `ip -j`, `nft` and `dig` see.
+//! Observation with other programs: `ip -j`, `nft` and `dig`.
 
 use std::fs;
 use std::net::IpAddr;
@@ -101,7 +101,7 @@ fn name_of(entry: std::io::Result<fs::DirEntry>) -> String {
     entry.expect("an entry").file_name().to_string_lossy().into_owned()
 }
 
-/// What `dig` was told.
+/// The reply that `dig` got.
 #[derive(Debug, Clone)]
 pub(crate) struct Dig {
     /// "NOERROR", "NXDOMAIN", …; empty when there was no reply.
@@ -110,7 +110,7 @@ pub(crate) struct Dig {
     pub(crate) answers: Vec<String>,
     /// The owner names and types of the authority section.
     pub(crate) authority: Vec<String>,
-    /// All that it printed.
+    /// Its whole output.
     pub(crate) text: String,
 }
 

@@ -1,4 +1,4 @@
-//! The laboratory: one per test, with a mount namespace of its own in which `host` plays the host (the daemon runs
+//! The laboratory: one per test, with a mount namespace of its own in which `host` represents the host (the daemon runs
 //! there), `outside` another machine, and every further named network namespace a container.
 //!
 //! Because `/run` and `/etc` are private, every test may call its container `web`. Everything ends with the test: the
@@ -38,12 +38,12 @@ pub(crate) const OUTSIDE4: &str = "192.0.2.2";
 /// See [`OUTSIDE4`].
 pub(crate) const OUTSIDE6: &str = "2001:db8::2";
 
-/// One test's world.
+/// The laboratory of one test.
 pub(crate) struct Lab {
     daemon: RefCell<Option<Daemon>>,
 }
 
-/// A test that needs nothing special of the kernel.
+/// A test without special requirements.
 pub(crate) fn trial(name: &'static str, test: fn(&Lab)) -> Trial {
     skippable(name, move |lab| {
         test(lab);
@@ -51,7 +51,7 @@ pub(crate) fn trial(name: &'static str, test: fn(&Lab)) -> Trial {
     })
 }
 
-/// A test that may find that the kernel lacks something.
+/// A test that may be skipped at run time, for example for lack of a kernel feature.
 pub(crate) fn skippable<F>(name: &'static str, test: F) -> Trial
 where
     F: FnOnce(&Lab) -> Completion + Send + 'static,
@@ -120,7 +120,7 @@ impl Lab {
         self.daemon.take().expect("a daemon runs").stop();
     }
 
-    /// What the daemon wrote so far.
+    /// The daemon's log so far.
     pub(crate) fn log(&self) -> String {
         daemon::log()
     }

@@ -1,7 +1,6 @@
-//! A stand-in for systemd-resolved on the bus: writes down what it is told about links, one call a line.
-//!
-//! It is this very program, started once more: who has a name on the bus is known by his process, and that must be in
-//! the namespace that plays the host.
+//! A stand-in for systemd-resolved on the bus: records the calls about links, one per line. It is this program, started
+//! once more: the owner of a bus name is identified by its process, which must be in the namespace that represents the
+//! host.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
@@ -20,8 +19,8 @@ const FILE: &str = "/run/lab/resolve1.calls";
 pub(crate) struct StandIn(#[expect(dead_code, reason = "kept until the end")] Process);
 
 impl StandIn {
-    /// Starts it in the namespace that plays the host; it has the name when this returns. What an earlier one wrote is
-    /// gone.
+    /// Starts it in the namespace that represents the host; it owns the name when this returns. Records of an earlier
+    /// one are deleted.
     pub(crate) fn start() -> Self {
         Self::start_as(on_the_host(&own_program()))
     }
@@ -43,7 +42,7 @@ fn own_program() -> PathBuf {
     std::env::current_exe().expect("this program")
 }
 
-/// What it was told so far.
+/// The calls so far.
 pub(crate) fn calls() -> Vec<String> {
     fs::read_to_string(FILE).unwrap_or_default().lines().map(str::to_owned).collect()
 }

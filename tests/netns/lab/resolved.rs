@@ -1,4 +1,4 @@
-//! The host's systemd-resolved and the bus it is spoken to over: the real ones, started in the laboratory.
+//! The real systemd-resolved and its bus, started in the laboratory.
 //!
 //! `/run` and `/etc` are private, so the bus is where every program looks for it, and resolved keeps its files where it
 //! always does.
@@ -41,7 +41,7 @@ pub(super) fn start(command: &mut Command) -> Process {
     Process(command.spawn().unwrap_or_else(|error| panic!("start {command:?}: {error}")))
 }
 
-/// Starts a system bus on which everybody may do everything; it answers when this returns.
+/// Starts a system bus with a permissive policy; it answers when this returns.
 pub(crate) fn start_bus() -> Process {
     let allow = ["own=\"*\"", "send_type=\"method_call\"", "send_type=\"signal\"", "send_requested_reply=\"true\""];
     let received = ["method_call", "signal", "method_return", "error"].map(|kind| format!("receive_type=\"{kind}\""));
@@ -92,7 +92,7 @@ impl Resolved {
         for folder in ["/etc/systemd", "/run/systemd"] {
             fs::create_dir_all(folder).expect("a folder");
         }
-        // None of these is LLMNR's or mDNS's business.
+        // The tests do not use LLMNR and mDNS.
         let config = format!("[Resolve]\nDNS={server}\nFallbackDNS=\nLLMNR=no\nMulticastDNS=no\nDNSSEC=no\n");
         fs::write("/etc/systemd/resolved.conf", config).expect("its configuration");
         let _ = fs::remove_file("/etc/resolv.conf");
@@ -116,7 +116,7 @@ impl Resolved {
         self.process = Some(process);
     }
 
-    /// Ends it and starts it again, without what it remembers of its links.
+    /// Restarts it, without its state of links.
     pub(crate) fn restart(&mut self) {
         self.process = None;
         let _ = fs::remove_dir_all("/run/systemd/resolve");

@@ -98,7 +98,7 @@ pub(crate) fn bridge_netfilter(value: &str) -> Result<(), String> {
 /// then known to users by other ids.
 pub(crate) const MACHINE_PROC: &str = "NETD_TESTS_MACHINE_PROC";
 
-/// How to look inside the laboratory of a failed test; with `LAB_KEEP=1` it stops here until Enter is pressed.
+/// How to enter the laboratory of a failed test; with `LAB_KEEP=1` it stops here until Enter is pressed.
 pub(crate) fn stop_for_inspection() -> String {
     let proc = std::env::var(MACHINE_PROC).unwrap_or_else(|_| "/proc".to_owned());
     // "PROCESS/task/THREAD", in the ids of that mount.

@@ -1,4 +1,4 @@
-//! A resolver of the host: answers every A question with one address and remembers what it was asked.
+//! A resolver of the host: answers every A question with one address and records the questions.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};

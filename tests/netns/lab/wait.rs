@@ -1,4 +1,4 @@
-//! Waiting for a condition with a deadline, and remembering what a failed test said.
+//! Waiting for a condition with a deadline, and recording the panic of a failed test.
 
 use std::cell::RefCell;
 use std::sync::Once;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// How long something that happens by itself may take before it counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks at something that cannot tell when it changes.
+/// The polling interval.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Returns when the condition holds; fails, naming it, when it does not within five seconds.
@@ -24,7 +24,7 @@ pub(crate) fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain until {what}");
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} without success until {what}");
         thread::park_timeout(LOOK_AGAIN);
     }
 }
@@ -57,7 +57,7 @@ fn words(payload: &dyn std::any::Any) -> &str {
     formatted.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without words")
 }
 
-/// What the last panic of this thread said, and where.
+/// The message and place of the last panic of this thread.
 pub(crate) fn last_panic() -> String {
-    LAST_PANIC.with(RefCell::take).unwrap_or_else(|| "it failed without a word".to_owned())
+    LAST_PANIC.with(RefCell::take).unwrap_or_else(|| "it failed without a message".to_owned())
 }
