@@ -117,8 +117,11 @@ fn a_recent_cargo_is_used_without_installation() {
 fn the_distributions_cargo_is_installed_if_it_is_recent_enough() {
     let machine = Machine::new();
     machine.distribution(&[("cargo", "0.66.0+ds1"), ("cargo-web", "1.96.0+dfsg1")]);
-    let (done, said) = text(&machine.needs_rust(&[]));
-    assert!(done && said.contains("installing: cargo-web 1.96.0") && said.ends_with("cargo 1.96.0+dfsg1\n"), "{said}");
+    let (done, output) = text(&machine.needs_rust(&[]));
+    assert!(
+        done && output.contains("installing: cargo-web 1.96.0") && output.ends_with("cargo 1.96.0+dfsg1\n"),
+        "{output}"
+    );
     assert!(machine.calls().contains("--no-remove cargo-web"), "nothing goes for it: {}", machine.calls());
 }
 
@@ -126,9 +129,9 @@ fn the_distributions_cargo_is_installed_if_it_is_recent_enough() {
 fn rustup_of_the_distribution_installs_into_a_folder_of_the_project() {
     let machine = Machine::new();
     machine.distribution(&[("cargo", "1.85.0"), ("rustup", "1.27.1")]);
-    let (_, said) = text(&machine.needs_rust(&[]));
+    let (_, output) = text(&machine.needs_rust(&[]));
     let announced = format!("installing: Rust into {}", machine.path("project/.rust").display());
-    assert!(said.contains("installing: rustup") && said.contains(&announced), "{said}");
+    assert!(output.contains("installing: rustup") && output.contains(&announced), "{output}");
     let calls = fs::read_to_string(machine.path("project/.rust/cargo/calls")).unwrap();
     assert!(calls.contains("rustup toolchain install stable"), "{calls}");
     assert!(!machine.path("home/.cargo").exists(), "nothing of the user's own is touched");
@@ -141,13 +144,13 @@ fn the_official_installer_is_printed_before_it_runs_and_leaves_the_profile_alone
     let cargo = "mkdir -p \"$CARGO_HOME/bin\"; printf \"#!/bin/sh\\necho cargo 1.99.0\\n\" >\"$CARGO_HOME/bin/cargo\"; \
                  chmod 755 \"$CARGO_HOME/bin/cargo\"; echo \"the installer was given $*\"";
     machine.program("curl", &format!("cat <<'END'\n{cargo}\nEND"));
-    let (done, said) = text(&machine.needs_rust(&[]));
-    let lines: Vec<&str> = said.lines().collect();
+    let (done, output) = text(&machine.needs_rust(&[]));
+    let lines: Vec<&str> = output.lines().collect();
     let printed =
         lines.iter().position(|line| line.starts_with("installing: Rust into") && line.contains("| sh -s --"));
     let ran =
         lines.iter().position(|line| line.contains("the installer was given") && line.contains("--no-modify-path"));
-    assert!(done && printed.is_some() && printed < ran && said.ends_with("cargo 1.99.0\n"), "{said}");
+    assert!(done && printed.is_some() && printed < ran && output.ends_with("cargo 1.99.0\n"), "{output}");
     assert_eq!(text(&machine.needs_rust(&[])), (true, "cargo 1.99.0\n".to_owned()), "the second time it is there");
 }
 
@@ -156,8 +159,11 @@ fn netd_no_install_forbids_every_installation_in_one_line() {
     let machine = Machine::new();
     machine.distribution(&[("cargo-web", "1.96.0"), ("rustup", "1.27.1")]);
     machine.cargo("1.63.0");
-    let (done, said) = text(&machine.needs_rust(&[("NETD_NO_INSTALL", "1")]));
-    assert!(!done && said.lines().count() == 1, "{said}");
-    assert!(said.contains("Rust 1.90 or newer is needed, found: 1.63.0") && said.contains("NETD_NO_INSTALL"), "{said}");
+    let (done, output) = text(&machine.needs_rust(&[("NETD_NO_INSTALL", "1")]));
+    assert!(!done && output.lines().count() == 1, "{output}");
+    assert!(
+        output.contains("Rust 1.90 or newer is needed, found: 1.63.0") && output.contains("NETD_NO_INSTALL"),
+        "{output}"
+    );
     assert!(!machine.calls().contains("apt-get"), "{}", machine.calls());
 }

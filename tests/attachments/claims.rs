@@ -65,8 +65,8 @@ fn an_alias_yields_to_a_later_container_and_an_event_reports_it() {
     let late = world.connect("net1", "late");
     assert_eq!(world.resolve(&client, "late.net1"), [late.addresses[0].ip()]);
     assert!(matches!(&events.try_recv().unwrap().change, Change::Connected(endpoint) if **endpoint == *late));
-    let told = events.try_recv().unwrap();
-    let Change::Name { endpoint, message } = &told.change else { panic!("{told:?}") };
+    let event = events.try_recv().unwrap();
+    let Change::Name { endpoint, message } = &event.change else { panic!("{event:?}") };
     assert_eq!(endpoint.container.name.as_str(), "evil");
     assert!(
         message.starts_with("late.net1 does not resolve to container evil") && message.contains("late on network net1"),
@@ -80,26 +80,26 @@ fn an_alias_yields_to_a_later_container_and_an_event_reports_it() {
 fn a_runtimes_container_starts_even_if_its_name_is_refused() {
     let world = world(&["c1", "c2", "c3"]);
     let mut events = world.engine.handle.events();
-    let mut told = || -> Vec<String> {
-        let mut told = Vec::new();
+    let mut name_events = || -> Vec<String> {
+        let mut name_events = Vec::new();
         while let Ok(event) = events.try_recv() {
             if let Change::Name { message, .. } = &event.change {
-                told.push(message.clone());
+                name_events.push(message.clone());
             }
         }
-        told
+        name_events
     };
     let requested = json!({"name": "localhost", "aliases": ["www", "host.docker.internal"]});
     let first = world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested.clone())).unwrap();
     assert_eq!(first.container.name.as_str(), "c1", "it is named by its id");
     assert_eq!(first.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(), ["www"]);
-    let left_out = told();
+    let left_out = name_events();
     assert!(
         left_out.len() == 2 && left_out[0].contains("\"localhost\"") && left_out[1].contains("host.docker"),
         "{left_out:?}"
     );
     assert_eq!(world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested)).unwrap(), first, "asked again");
-    assert!(told().is_empty(), "and reported once");
+    assert!(name_events().is_empty(), "and reported once");
 
     let second = world.attach(&key("x", "c2", "eth0"), on("net2", "c2", json!({"name": "host", "scope": "internal"})));
     assert_eq!(second.unwrap().container.name.as_str(), "c2");
@@ -111,7 +111,7 @@ fn a_runtimes_container_starts_even_if_its_name_is_refused() {
     for name in ["web.net1", "web.net1.internal"] {
         assert_eq!(world.resolve(&client, name), [web], "{name}");
     }
-    let lost = told();
+    let lost = name_events();
     assert!(lost.iter().any(|line| line.starts_with("web.net1 does not resolve to container web.net1")), "{lost:?}");
 }
 

@@ -231,15 +231,15 @@ fn a_connection_is_reported_once() {
     world.detach(&key);
     world.attach(&key, on("net1", "c1", bare())).unwrap();
     world.detach(&key);
-    let mut told = Vec::new();
+    let mut changes = Vec::new();
     while let Ok(event) = events.try_recv() {
         match &event.change {
-            Change::Connected(endpoint) => told.push(format!("+{}", endpoint.addresses.len())),
-            Change::Disconnected { endpoint, .. } => told.push(format!("-{}", endpoint.addresses.len())),
+            Change::Connected(endpoint) => changes.push(format!("+{}", endpoint.addresses.len())),
+            Change::Disconnected { endpoint, .. } => changes.push(format!("-{}", endpoint.addresses.len())),
             _ => {}
         }
     }
-    assert_eq!(told, ["+1", "-1"]);
+    assert_eq!(changes, ["+1", "-1"]);
 }
 
 #[test]
@@ -262,12 +262,12 @@ fn a_disconnect_and_a_concurrent_detach_remove_both_endpoints() {
     world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();
     world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
     let handle = world.engine.handle.clone();
-    let look = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new(), mac: None, mtu: None };
+    let check = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new(), mac: None, mtu: None };
     // The kernel blocks the engine until both commands are in its mailbox, so that it takes them together.
     let kernel = world.fake.world();
     let (_, detached, disconnected, ()) = world.runtime.block_on(async {
         let release = async { drop(kernel) };
-        tokio::join!(handle.check(look), handle.detach(eth0), handle.disconnect("net1", "c1"), release)
+        tokio::join!(handle.check(check), handle.detach(eth0), handle.disconnect("net1", "c1"), release)
     });
     detached.unwrap();
     assert_eq!(disconnected.unwrap().ifname.as_str(), "eth1");

@@ -41,25 +41,25 @@ async fn an_answer_is_cached_and_its_ttl_counts_down() {
     let first = lab.ask(WEB, "www.example", RecordType::A).await;
     assert_eq!(ttls(&first), [300, 60]);
     let started = Instant::now();
-    let said = loop {
-        let said = lab.ask(WEB, "WWW.Example", RecordType::A).await;
-        if ttls(&said) != [300, 60] {
-            break said;
+    let response = loop {
+        let response = lab.ask(WEB, "WWW.Example", RecordType::A).await;
+        if ttls(&response) != [300, 60] {
+            break response;
         }
         assert!(started.elapsed() < Duration::from_secs(10), "the TTL does not count down");
         tokio::time::sleep(Duration::from_millis(20)).await;
     };
-    let ttl = ttls(&said);
+    let ttl = ttls(&response);
     assert!(ttl[1] < 60 && ttl[0] == ttl[1] + 240, "{ttl:?}");
-    assert_eq!(said.answers[0].name.to_string(), "WWW.Example.", "the client's case");
-    assert!(said.edns.is_some() && said.metadata.recursion_available && !said.metadata.authoritative);
+    assert_eq!(response.answers[0].name.to_string(), "WWW.Example.", "the client's case");
+    assert!(response.edns.is_some() && response.metadata.recursion_available && !response.metadata.authoritative);
     // The slow path (TCP takes the fast one too; two namespaces of names do not) replies like the fast path.
     let tcp = lab.tcp(WEB, &query("www.example", RecordType::A)).await;
     assert_eq!((tcp.answers.len(), addresses(&tcp)), (2, addresses(&first)));
     let mut plain = query("www.example", RecordType::A);
     plain.edns = None;
-    let said = lab.udp(WEB, &plain).await;
-    assert!(said.edns.is_none() && addresses(&said) == ["192.0.2.1"]);
+    let response = lab.udp(WEB, &plain).await;
+    assert!(response.edns.is_none() && addresses(&response) == ["192.0.2.1"]);
     assert_eq!(
         addresses(&lab.ask(DB, "www.example", RecordType::A).await),
         ["192.0.2.1"],
@@ -100,8 +100,8 @@ async fn absence_is_cached_for_the_ttl_of_the_zone() {
         .await;
         let lab = Lab::start(vec![upstream.address]).await;
         for _ in 0..2 {
-            let said = lab.ask(WEB, "none.example", RecordType::A).await;
-            assert_eq!((said.response_code, said.authorities.len()), (code, usize::from(soas.is_some())));
+            let response = lab.ask(WEB, "none.example", RecordType::A).await;
+            assert_eq!((response.response_code, response.authorities.len()), (code, usize::from(soas.is_some())));
         }
         assert_eq!(upstream.asked().len(), if kept { 1 } else { 2 }, "{code} {soas:?}");
     }
@@ -135,8 +135,8 @@ async fn answers_too_long_for_udp_are_cached_whole() {
     .await;
     let lab = Lab::start(vec![upstream.address]).await;
     for _ in 0..2 {
-        let said = lab.ask(WEB, "www.example", RecordType::A).await;
-        assert!(said.metadata.truncation && said.answers.len() > 50, "{}", said.answers.len());
+        let response = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert!(response.metadata.truncation && response.answers.len() > 50, "{}", response.answers.len());
         assert_eq!(lab.tcp(WEB, &query("www.example", RecordType::A)).await.answers.len(), 200);
     }
     assert_eq!(upstream.asked().len(), 2, "once over UDP, once over TCP");
@@ -146,12 +146,12 @@ async fn answers_too_long_for_udp_are_cached_whole() {
 async fn until_stale(lab: &Lab) -> Message {
     let started = Instant::now();
     loop {
-        let said = lab.ask(WEB, "www.example", RecordType::A).await;
-        assert_eq!(addresses(&said), ["192.0.2.1"]);
-        if ttls(&said) == [30, 30] {
-            return said;
+        let response = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert_eq!(addresses(&response), ["192.0.2.1"]);
+        if ttls(&response) == [30, 30] {
+            return response;
         }
-        assert!(started.elapsed() < Duration::from_secs(15), "{said}");
+        assert!(started.elapsed() < Duration::from_secs(15), "{response}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -179,9 +179,9 @@ async fn an_expired_answer_is_served_while_no_upstream_answers() {
         lab.ask(WEB, "www.example", RecordType::A).await;
         down.store(true, Ordering::Relaxed);
         until_stale(&lab).await;
-        let said = lab.told(WEB, "www.example").await;
-        assert_eq!(said.origin, Origin::Stale);
-        assert_eq!(said.answers.len(), 2);
+        let response = lab.lookup(WEB, "www.example").await;
+        assert_eq!(response.origin, Origin::Stale);
+        assert_eq!(response.answers.len(), 2);
         let other = lab.ask(WEB, "new.example", RecordType::A).await;
         assert_eq!(other.response_code, ResponseCode::ServFail, "nothing is cached for other names");
     }
@@ -215,12 +215,12 @@ async fn clients_with_other_upstreams_do_not_share_cached_answers() {
 async fn an_explanation_shows_what_is_cached() {
     let upstream = answering(60).await;
     let lab = Lab::start(vec![upstream.address]).await;
-    let said = lab.told(WEB, "www.example").await;
-    assert_eq!((said.code.as_str(), said.origin), ("NOERROR", Origin::Upstream(upstream.address)));
-    assert!(said.answers.iter().any(|data| data.contains("192.0.2.1")), "{said:?}");
-    let said = lab.told(WEB, "www.example").await;
-    assert_eq!(said.origin, Origin::Cache);
-    assert!(said.ttl.is_some_and(|ttl| (50..=60).contains(&ttl)), "{said:?}");
+    let response = lab.lookup(WEB, "www.example").await;
+    assert_eq!((response.code.as_str(), response.origin), ("NOERROR", Origin::Upstream(upstream.address)));
+    assert!(response.answers.iter().any(|data| data.contains("192.0.2.1")), "{response:?}");
+    let response = lab.lookup(WEB, "www.example").await;
+    assert_eq!(response.origin, Origin::Cache);
+    assert!(response.ttl.is_some_and(|ttl| (50..=60).contains(&ttl)), "{response:?}");
     assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
     assert_eq!(upstream.asked().len(), 1, "the answer for the explanation is cached as well");
 }

@@ -41,10 +41,10 @@ async fn ports_ids_and_case_are_hard_to_guess() {
     });
     for n in 0..60 {
         let name = format!("a-long-name-{n}.example");
-        let said = lab.ask(WEB, &name, RecordType::A).await;
-        assert_eq!(addresses(&said), ["192.0.2.1"]);
-        assert_eq!(said.answers[0].name.to_string(), format!("{name}."), "the client never sees the random case");
-        assert_eq!(said.authorities[0].name.to_string(), "example.", "nor in names that point to the question");
+        let response = lab.ask(WEB, &name, RecordType::A).await;
+        assert_eq!(addresses(&response), ["192.0.2.1"]);
+        assert_eq!(response.answers[0].name.to_string(), format!("{name}."), "the client never sees the random case");
+        assert_eq!(response.authorities[0].name.to_string(), "example.", "nor in names that point to the question");
     }
     let (ports, ids, names) = seen.await.unwrap();
     assert!(ports.len() >= 4, "{ports:?}");
@@ -90,8 +90,8 @@ async fn an_upstream_that_does_not_preserve_case_works() {
     .await;
     let lab = Lab::start(vec![lowering.address]).await;
     for n in 0..5 {
-        let said = lab.ask(WEB, &format!("a-long-name-{n}.example"), RecordType::A).await;
-        assert_eq!(addresses(&said), ["192.0.2.1"]);
+        let response = lab.ask(WEB, &format!("a-long-name-{n}.example"), RecordType::A).await;
+        assert_eq!(addresses(&response), ["192.0.2.1"]);
     }
     let asked = lowering.asked();
     let last = asked.last().unwrap().queries[0].name().to_string();

@@ -45,9 +45,12 @@ async fn the_next_upstream_is_asked_after_a_failure() {
     for code in [ResponseCode::ServFail, ResponseCode::Refused] {
         let (first, second) = (failing(code).await, answering(1).await);
         let lab = Lab::start(vec![first.address, closed().await, second.address]).await;
-        let said = lab.ask(WEB, "www.example", RecordType::A).await;
-        assert_eq!((said.response_code, addresses(&said)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
-        assert!(said.metadata.recursion_available && !said.metadata.authoritative);
+        let response = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert_eq!(
+            (response.response_code, addresses(&response)),
+            (ResponseCode::NoError, vec!["192.0.2.1".to_owned()])
+        );
+        assert!(response.metadata.recursion_available && !response.metadata.authoritative);
         assert_eq!((first.asked().len(), second.asked().len()), (1, 1));
     }
 }
@@ -61,19 +64,19 @@ async fn the_first_upstream_decides() {
     .await;
     let second = answering(1).await;
     let lab = Lab::start(vec![first.address, second.address]).await;
-    let said = lab.ask(WEB, "www.example", RecordType::A).await;
-    assert_eq!((said.response_code, said.authorities), (ResponseCode::NXDomain, vec![soa()]));
+    let response = lab.ask(WEB, "www.example", RecordType::A).await;
+    assert_eq!((response.response_code, response.authorities), (ResponseCode::NXDomain, vec![soa()]));
     assert!(second.asked().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_data_and_other_codes_pass() {
     let empty = Upstream::saying(|reply| _ = reply.add_authority(soa())).await;
-    let said = Lab::start(vec![empty.address]).await.ask(WEB, "www.example", RecordType::MX).await;
-    assert_eq!((said.response_code, said.authorities), (ResponseCode::NoError, vec![soa()]));
+    let response = Lab::start(vec![empty.address]).await.ask(WEB, "www.example", RecordType::MX).await;
+    assert_eq!((response.response_code, response.authorities), (ResponseCode::NoError, vec![soa()]));
     let odd = failing(ResponseCode::NotImp).await;
-    let said = Lab::start(vec![odd.address]).await.ask(WEB, "www.example", RecordType::MX).await;
-    assert_eq!(said.response_code, ResponseCode::NotImp);
+    let response = Lab::start(vec![odd.address]).await.ask(WEB, "www.example", RecordType::MX).await;
+    assert_eq!(response.response_code, ResponseCode::NotImp);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,8 +85,8 @@ async fn without_an_answer_the_code_is_servfail_never_nxdomain() {
     for upstreams in [vec![], vec![closed().await], vec![failing.address], vec![silent.address, failing.address]] {
         let lab = Lab::start(upstreams.clone()).await;
         let started = Instant::now();
-        let said = lab.ask(WEB, "www.example", RecordType::A).await;
-        assert_eq!(said.response_code, ResponseCode::ServFail, "{upstreams:?}");
+        let response = lab.ask(WEB, "www.example", RecordType::A).await;
+        assert_eq!(response.response_code, ResponseCode::ServFail, "{upstreams:?}");
         assert!(started.elapsed() < Duration::from_secs(5), "{upstreams:?}: before the stub gives up");
     }
 }
@@ -107,8 +110,8 @@ async fn every_record_of_a_chain_arrives() {
         reply.add_authority(soa());
     })
     .await;
-    let said = Lab::start(vec![without_end.address]).await.ask(WEB, "www.example", RecordType::AAAA).await;
-    assert_eq!((said.answers, said.authorities), (dangling, vec![soa()]));
+    let response = Lab::start(vec![without_end.address]).await.ask(WEB, "www.example", RecordType::AAAA).await;
+    assert_eq!((response.answers, response.authorities), (dangling, vec![soa()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,10 +125,10 @@ async fn a_truncated_answer_is_fetched_over_tcp() {
     })
     .await;
     let lab = Lab::start(vec![upstream.address]).await;
-    let said = lab.tcp(WEB, &query("www.example", RecordType::A)).await;
-    assert_eq!((said.metadata.truncation, said.answers.len()), (false, 200));
-    let said = lab.ask(WEB, "www.example", RecordType::A).await;
-    assert!(said.metadata.truncation && said.answers.len() > 50, "{}", said.answers.len());
+    let response = lab.tcp(WEB, &query("www.example", RecordType::A)).await;
+    assert_eq!((response.metadata.truncation, response.answers.len()), (false, 200));
+    let response = lab.ask(WEB, "www.example", RecordType::A).await;
+    assert!(response.metadata.truncation && response.answers.len() > 50, "{}", response.answers.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +145,12 @@ async fn any_type_and_every_flag_is_forwarded_and_returned() {
         let mut message = query("WWW.example", kind);
         message.metadata.checking_disabled = true;
         message.edns.as_mut().unwrap().set_dnssec_ok(true);
-        let said = lab.udp(WEB, &message).await;
-        assert_eq!((said.answers.as_slice(), said.metadata.authentic_data), (&[text.clone()][..], true), "{kind}");
+        let response = lab.udp(WEB, &message).await;
+        assert_eq!(
+            (response.answers.as_slice(), response.metadata.authentic_data),
+            (&[text.clone()][..], true),
+            "{kind}"
+        );
         let asked = upstream.asked().pop().unwrap();
         assert_eq!(asked.queries[0].query_type(), kind);
         assert!(asked.metadata.checking_disabled && asked.edns.unwrap().flags().dnssec_ok, "{kind}");

@@ -68,7 +68,7 @@ impl Lab {
     }
 
     /// The answer of the forwarder to other faces, for addresses of a name.
-    pub(crate) async fn told(&self, client: &str, name: &str) -> Asked {
+    pub(crate) async fn lookup(&self, client: &str, name: &str) -> Asked {
         self.names.ask(Some(client.parse().unwrap()), name, "A").await
     }
 
@@ -205,9 +205,9 @@ impl Upstream {
             let mut reply = Message::new(query.metadata.id, MessageType::Response, OpCode::Query);
             reply.metadata.recursion_available = true;
             reply.queries.clone_from(&query.queries);
-            let said = say(&query, tcp, reply);
+            let response = say(&query, tcp, reply);
             log.lock().unwrap().push(query);
-            said
+            response
         });
         let over_tcp = say.clone();
         tokio::spawn(async move {

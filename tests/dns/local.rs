@@ -30,15 +30,15 @@ async fn a_known_name_has_no_other_type_and_is_not_asked_for_upstream() {
         RecordType::from(65_280),
     ]) {
         for name in ["db", "db.net1", "db.net1.internal"] {
-            let said = lab.ask(WEB, name, kind).await;
-            assert_eq!(said.metadata.response_code, ResponseCode::NoError, "{name} {kind}");
-            assert!(said.answers.is_empty() && said.metadata.authoritative, "{name} {kind}");
-            assert!(said.authorities.iter().any(|record| record.record_type() == RecordType::SOA), "{name} {kind}");
+            let response = lab.ask(WEB, name, kind).await;
+            assert_eq!(response.metadata.response_code, ResponseCode::NoError, "{name} {kind}");
+            assert!(response.answers.is_empty() && response.metadata.authoritative, "{name} {kind}");
+            assert!(response.authorities.iter().any(|record| record.record_type() == RecordType::SOA), "{name} {kind}");
         }
         for name in ["nosuch", "far", "nosuch.net1", "far.net2", "far.net2.internal", "nosuch.internal"] {
-            let said = lab.ask(WEB, name, kind).await;
-            assert_eq!(said.metadata.response_code, ResponseCode::NXDomain, "{name} {kind}");
-            assert!(said.authorities.iter().any(|record| record.record_type() == RecordType::SOA), "{name} {kind}");
+            let response = lab.ask(WEB, name, kind).await;
+            assert_eq!(response.metadata.response_code, ResponseCode::NXDomain, "{name} {kind}");
+            assert!(response.authorities.iter().any(|record| record.record_type() == RecordType::SOA), "{name} {kind}");
         }
     }
     assert_eq!(lab.ask(WEB, "99.0.1.127.in-addr.arpa", RecordType::PTR).await.response_code, ResponseCode::NXDomain);
@@ -50,9 +50,13 @@ async fn any_is_answered_with_one_record_of_rfc_8482() {
     let upstream = Upstream::saying(|_| {}).await;
     let lab = Lab::start(vec![upstream.address]).await;
     for name in ["db", "DB.net1.internal", "internal", "pool", "host.internal"] {
-        let said = lab.ask(WEB, name, RecordType::ANY).await;
-        assert_eq!((said.metadata.response_code, said.answers.len()), (ResponseCode::NoError, 1), "{name}: {said}");
-        assert_eq!(said.answers[0].data, RData::HINFO(HINFO::new("RFC8482".into(), String::new())), "{name}");
+        let response = lab.ask(WEB, name, RecordType::ANY).await;
+        assert_eq!(
+            (response.metadata.response_code, response.answers.len()),
+            (ResponseCode::NoError, 1),
+            "{name}: {response}"
+        );
+        assert_eq!(response.answers[0].data, RData::HINFO(HINFO::new("RFC8482".into(), String::new())), "{name}");
     }
     assert_eq!(lab.ask(WEB, "nosuch", RecordType::ANY).await.response_code, ResponseCode::NXDomain);
     assert!(upstream.asked().is_empty());
@@ -148,14 +152,18 @@ async fn a_reply_too_large_for_udp_is_truncated_and_complete_over_tcp() {
             edns
         });
         let bytes = lab.datagram(WEB, &message.to_vec().unwrap()).await.unwrap();
-        let said = Message::from_vec(&bytes).unwrap();
+        let response = Message::from_vec(&bytes).unwrap();
         assert!(bytes.len() <= limit, "{} bytes for {edns:?}", bytes.len());
-        assert!(said.metadata.truncation && said.answers.len() >= at_least, "{edns:?}: {}", said.answers.len());
-        assert_eq!(said.edns.is_some(), edns.is_some());
+        assert!(
+            response.metadata.truncation && response.answers.len() >= at_least,
+            "{edns:?}: {}",
+            response.answers.len()
+        );
+        assert_eq!(response.edns.is_some(), edns.is_some());
     }
-    let said = lab.tcp(WEB, &plain).await;
-    assert!(!said.metadata.truncation);
-    assert_eq!(addresses(&said).into_iter().collect::<BTreeSet<_>>().len(), 100);
+    let response = lab.tcp(WEB, &plain).await;
+    assert!(!response.metadata.truncation);
+    assert_eq!(addresses(&response).into_iter().collect::<BTreeSet<_>>().len(), 100);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -191,8 +199,8 @@ async fn a_message_that_is_no_query_gets_an_error_code() {
     let mut edns = Edns::new();
     edns.set_version(1);
     message.set_edns(edns);
-    let said = lab.udp(WEB, &message).await;
-    assert_eq!((u16::from(said.metadata.response_code), said.version()), (16, 0), "BADVERS (RFC 6891, 9)");
+    let response = lab.udp(WEB, &message).await;
+    assert_eq!((u16::from(response.metadata.response_code), response.version()), (16, 0), "BADVERS (RFC 6891, 9)");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -220,10 +228,10 @@ async fn garbage_does_not_stop_the_service() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_apex_has_soa_and_ns() {
     let lab = Lab::start(vec![]).await;
-    let said = lab.ask(WEB, "internal", RecordType::SOA).await;
-    assert!(matches!(&said.answers[0].data, RData::SOA(soa) if soa.serial == 7), "{said}");
-    let said = lab.ask(WEB, "internal", RecordType::NS).await;
-    assert_eq!(said.answers[0].data.to_string(), "host.internal.");
+    let response = lab.ask(WEB, "internal", RecordType::SOA).await;
+    assert!(matches!(&response.answers[0].data, RData::SOA(soa) if soa.serial == 7), "{response}");
+    let response = lab.ask(WEB, "internal", RecordType::NS).await;
+    assert_eq!(response.answers[0].data.to_string(), "host.internal.");
     assert_eq!(lab.ask(WEB, "internal", RecordType::A).await.response_code, ResponseCode::NoError);
     let mut odd = query("x", RecordType::A);
     odd.queries = vec![Query::query(Name::from_labels([&b"web.net1"[..]]).unwrap(), RecordType::A)];

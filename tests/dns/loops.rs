@@ -88,12 +88,12 @@ async fn a_gateway_in_resolv_conf_is_refused_and_the_hosts_file_is_not_served() 
     let resolv_conf = folder.path().join("resolv.conf");
     std::fs::write(&resolv_conf, "nameserver 127.1.0.1\nnameserver 127.2.0.1\n").unwrap();
     let lab = Lab::with(Config { resolv_conf, ..plain(&[]) }, state()).await;
-    let said = lab.ask(WEB, "www.example", RecordType::A).await;
-    assert_eq!(said.response_code, ResponseCode::ServFail);
-    let notes = lab.told(WEB, "www.example").await.notes.join("\n");
+    let response = lab.ask(WEB, "www.example", RecordType::A).await;
+    assert_eq!(response.response_code, ResponseCode::ServFail);
+    let notes = lab.lookup(WEB, "www.example").await.notes.join("\n");
     assert!(notes.contains("skipped because they forward to netd: 127.1.0.1, 127.2.0.1"), "{notes}");
     // Every host has its own name in /etc/hosts, most at a loopback address.
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
-    let said = lab.ask(WEB, name.trim(), RecordType::A).await;
-    assert!(addresses(&said).is_empty(), "{said}");
+    let response = lab.ask(WEB, name.trim(), RecordType::A).await;
+    assert!(addresses(&response).is_empty(), "{response}");
 }

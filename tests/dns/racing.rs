@@ -74,8 +74,8 @@ async fn clients_do_not_wait_for_a_silent_first_upstream() {
         futures_util::future::join_all((0..50).map(ask)).await
     });
     // Far above the expected time, but below the time limit of the first upstream.
-    for said in first.await.expect("the second upstream is asked long before the first times out") {
-        assert_eq!(addresses(&said), ["192.0.2.1"]);
+    for response in first.await.expect("the second upstream is asked long before the first times out") {
+        assert_eq!(addresses(&response), ["192.0.2.1"]);
     }
     // Once netd knows that it is silent, it asks it only occasionally.
     let known = || lab.names.upstreams().iter().any(|server| !server.healthy && server.asked >= 50);
@@ -114,12 +114,12 @@ async fn nxdomain_of_a_later_upstream_does_not_override_the_first() {
     .await;
     let second = denying().await;
     let lab = Lab::start(vec![slow.address, second.address]).await;
-    let said = lab.ask(WEB, "www.corp.example", RecordType::A).await;
-    assert_eq!((said.response_code, addresses(&said)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
+    let response = lab.ask(WEB, "www.corp.example", RecordType::A).await;
+    assert_eq!((response.response_code, addresses(&response)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
     assert_eq!(second.asked().len(), 1, "netd asked it meanwhile");
     let lab = Lab::start(vec![silent().await.address, second.address]).await;
-    let said = lab.ask(WEB, "www.corp.example", RecordType::A).await;
-    assert_eq!(said.response_code, ResponseCode::NXDomain, "the first had time to answer");
+    let response = lab.ask(WEB, "www.corp.example", RecordType::A).await;
+    assert_eq!(response.response_code, ResponseCode::NXDomain, "the first had time to answer");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -131,8 +131,8 @@ async fn a_client_that_does_not_read_blocks_only_itself() {
     }
     // When it reads again, the answers come.
     for answer in 0..asked.min(5000) {
-        let said = read(&mut stuck).await;
-        assert_eq!(said.map(|said| said.answers.len()), Some(100), "answer {answer} of {asked}");
+        let response = read(&mut stuck).await;
+        assert_eq!(response.map(|response| response.answers.len()), Some(100), "answer {answer} of {asked}");
     }
 }
 
@@ -154,6 +154,6 @@ async fn hostile_clients_do_not_affect_others() {
     }
     let mut stream = lab.connect(DB).await;
     write(&mut stream, &query("web", RecordType::A)).await;
-    let said = timeout(Duration::from_secs(2), read(&mut stream)).await.unwrap();
-    assert_eq!(said.unwrap().response_code, ResponseCode::NoError, "TCP works for other clients");
+    let response = timeout(Duration::from_secs(2), read(&mut stream)).await.unwrap();
+    assert_eq!(response.unwrap().response_code, ResponseCode::NoError, "TCP works for other clients");
 }

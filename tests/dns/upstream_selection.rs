@@ -43,9 +43,9 @@ fn give_endpoint(desired: &mut Desired, address: &str, upstreams: &[SocketAddr])
     desired.insert_endpoint(endpoint);
 }
 
-async fn said(lab: &Lab, from: &str, name: &str) -> String {
-    let said = lab.ask(from, name, RecordType::A).await;
-    addresses(&said).pop().unwrap_or_else(|| format!("{:?}", said.response_code))
+async fn answer_of(lab: &Lab, from: &str, name: &str) -> String {
+    let response = lab.ask(from, name, RecordType::A).await;
+    addresses(&response).pop().unwrap_or_else(|| format!("{:?}", response.response_code))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,19 +60,19 @@ async fn explicit_servers_always_win() {
         Config { split: [("corp.example".parse().unwrap(), to(&[split.address]))].into(), ..plain(&[daemon.address]) };
     let lab = Lab::with(config, desired).await;
     for name in ["www.example", "www.corp.example"] {
-        assert_eq!(said(&lab, WEB, name).await, "192.0.2.2", "{name}: the network's");
-        assert_eq!(said(&lab, DB, name).await, "192.0.2.3", "{name}: the container's own");
+        assert_eq!(answer_of(&lab, WEB, name).await, "192.0.2.2", "{name}: the network's");
+        assert_eq!(answer_of(&lab, DB, name).await, "192.0.2.3", "{name}: the container's own");
     }
-    assert_eq!(said(&lab, FAR, "www.example").await, "192.0.2.1", "the daemon's");
-    assert_eq!(said(&lab, FAR, "www.corp.example").await, "192.0.2.4", "the domain's");
-    assert_eq!(said(&lab, "127.1.0.1", "www.example").await, "192.0.2.2", "the host through net1's gateway");
+    assert_eq!(answer_of(&lab, FAR, "www.example").await, "192.0.2.1", "the daemon's");
+    assert_eq!(answer_of(&lab, FAR, "www.corp.example").await, "192.0.2.4", "the domain's");
+    assert_eq!(answer_of(&lab, "127.1.0.1", "www.example").await, "192.0.2.2", "the host through net1's gateway");
     for (from, name, because) in [
         (WEB, "www.corp.example", "of the network"),
         (DB, "www.corp.example", "of the container"),
         (FAR, "www.corp.example", "configured for this domain"),
         (FAR, "www.example", "of the configuration"),
     ] {
-        let notes = lab.told(from, name).await.notes.join("\n");
+        let notes = lab.lookup(from, name).await.notes.join("\n");
         assert!(notes.contains(because), "{from} {name}: {notes}");
     }
     assert!(lab.names.ask(None, "www.example", "A").await.notes.join("\n").contains("of the configuration"));
@@ -87,9 +87,9 @@ async fn upstreams_of_both_networks_are_used() {
         give_network(&mut desired, "net1", &[first.address]);
         give_network(&mut desired, "net2", &[second.address]);
         let lab = Lab::with(plain(&[daemon.address]), desired).await;
-        assert_eq!(said(&lab, DB, "www.example").await, "192.0.2.2", "{code}: the second network's");
+        assert_eq!(answer_of(&lab, DB, "www.example").await, "192.0.2.2", "{code}: the second network's");
         assert_eq!(first.asked().len(), 1, "the first network's was asked first");
-        assert_eq!(said(&lab, WEB, "www.example").await, "ServFail", "a client on the first network only");
+        assert_eq!(answer_of(&lab, WEB, "www.example").await, "ServFail", "a client on the first network only");
         assert!(daemon.asked().is_empty());
     }
 }
@@ -111,7 +111,7 @@ async fn the_longest_domain_wins_and_matches_whole_labels() {
         ("corp.example.org", "192.0.2.1"),
         ("www.gone.example", "ServFail"),
     ] {
-        assert_eq!(said(&lab, WEB, name).await, answer, "{name}");
+        assert_eq!(answer_of(&lab, WEB, name).await, answer, "{name}");
     }
     let leaked = |upstream: &Upstream| {
         upstream.asked().iter().any(|m| m.queries[0].name().to_lowercase().to_string().ends_with("gone.example."))
@@ -126,7 +126,7 @@ async fn internal_networks_neither_forward_nor_contribute_upstreams() {
     give_network(&mut desired, "inner", &[given.address]);
     give_endpoint(&mut desired, ALONE, &[given.address]);
     let lab = Lab::with(plain(&[given.address]), desired).await;
-    assert_eq!(said(&lab, ALONE, "www.example").await, "ServFail");
+    assert_eq!(answer_of(&lab, ALONE, "www.example").await, "ServFail");
     assert!(given.asked().is_empty());
 }
 
@@ -158,17 +158,17 @@ async fn the_next_question_uses_the_changed_resolv_conf() {
     let write = |name: &str, text: &str| std::fs::write(path(name), text).unwrap();
     write("resolv.conf", "nameserver 127.53.0.1\n");
     let lab = Lab::with(Config { resolv_conf: path("resolv.conf"), ..plain(&[]) }, state()).await;
-    assert_eq!(said(&lab, WEB, "www.example").await, "192.0.2.1");
+    assert_eq!(answer_of(&lab, WEB, "www.example").await, "192.0.2.1");
     write("resolv.conf", "nameserver 127.53.0.2\n");
-    assert_eq!(said(&lab, WEB, "www.example").await, "192.0.2.2", "rewritten, same length");
+    assert_eq!(answer_of(&lab, WEB, "www.example").await, "192.0.2.2", "rewritten, same length");
     write("stub.conf", "nameserver 127.0.53.53\n");
     symlink(path("stub.conf"), path("new")).unwrap();
     std::fs::rename(path("new"), path("resolv.conf")).unwrap();
-    assert_eq!(said(&lab, WEB, "www.example").await, "192.0.2.3", "now a symbolic link");
+    assert_eq!(answer_of(&lab, WEB, "www.example").await, "192.0.2.3", "now a symbolic link");
     write("stub.conf", "nameserver 127.53.0.1\nsearch lan\n");
-    assert_eq!(said(&lab, WEB, "www.example").await, "192.0.2.1", "its target was rewritten");
+    assert_eq!(answer_of(&lab, WEB, "www.example").await, "192.0.2.1", "its target was rewritten");
     std::fs::remove_file(path("stub.conf")).unwrap();
-    assert_eq!(said(&lab, WEB, "www.example").await, "ServFail", "and removed");
+    assert_eq!(answer_of(&lab, WEB, "www.example").await, "ServFail", "and removed");
     write("stub.conf", "nameserver 127.53.0.2\n");
-    assert_eq!(said(&lab, WEB, "www.example").await, "192.0.2.2", "and is there again");
+    assert_eq!(answer_of(&lab, WEB, "www.example").await, "192.0.2.2", "and is there again");
 }

@@ -40,8 +40,8 @@ impl World {
         prop_assert_eq!(model::differences(&snapshot, &world), Vec::<String>::new(), "the kernel");
         routes(&snapshot, &world)?;
         let stored: BTreeSet<_> = self.store.stored().endpoints.iter().map(Endpoint::key).collect();
-        let wanted: BTreeSet<_> = snapshot.desired.endpoints().map(|e| e.key()).collect();
-        prop_assert_eq!(stored, wanted, "stored endpoints");
+        let expected: BTreeSet<_> = snapshot.desired.endpoints().map(|e| e.key()).collect();
+        prop_assert_eq!(stored, expected, "stored endpoints");
         let released = self.store.stored().released;
         let both = released.iter().find(|(_, ip, _)| snapshot.desired.at_address(*ip).is_some());
         prop_assert_eq!(both, None, "an address is held and released");
@@ -59,10 +59,10 @@ fn routes(snapshot: &Snapshot, world: &fake::World) -> Result<(), TestCaseError>
         let has: Vec<String> =
             world.routes.get(&inode).into_iter().flatten().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
         let way_out = attached.endpoints.iter().find(|e| !e.gateways.is_empty());
-        let wanted: Vec<String> = way_out.iter().map(|e| format!("{} {}", e.ifname, e.gateways[0])).collect();
+        let expected: Vec<String> = way_out.iter().map(|e| format!("{} {}", e.ifname, e.gateways[0])).collect();
         // The default route over another program's interface is set by that program.
         let foreign = way_out.is_some_and(|e| !own(&e));
-        prop_assert!(has == wanted || foreign && has.is_empty(), "default routes: {:?}, not {:?}", has, wanted);
+        prop_assert!(has == expected || foreign && has.is_empty(), "default routes: {:?}, not {:?}", has, expected);
     }
     Ok(())
 }

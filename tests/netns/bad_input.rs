@@ -183,9 +183,9 @@ fn http(lab: &Lab) {
     for (method, path, body, expected) in WRONG_REQUESTS {
         let (status, reply) = lab.http(method, path, body);
         let error: serde_json::Value = serde_json::from_str(&reply).unwrap_or_default();
-        let said =
+        let has_text =
             |key: &str| error["error"][key].as_str().is_some_and(|text| !text.is_empty() && !text.contains('\n'));
-        if status != *expected || !said("code") || !said("message") {
+        if status != *expected || !has_text("code") || !has_text("message") {
             wrong.push(format!("{method} {path} {body}: expected {expected}, got {status} {reply}"));
         }
     }
@@ -224,10 +224,10 @@ fn configuration(lab: &Lab) {
     ] {
         std::fs::write("/run/lab/bad.toml", text).unwrap();
         for line in ["config check /run/lab/bad.toml", "daemon --config /run/lab/bad.toml"] {
-            let said = lab.netd(line);
-            assert!(matches!(said.code, Some(1 | 2)), "{said:#?}");
-            assert!(said.stderr.starts_with("netd: "), "{said:#?}");
-            assert!(said.stderr.contains("/run/lab/bad.toml") && said.stderr.contains(part), "{part}: {said:#?}");
+            let out = lab.netd(line);
+            assert!(matches!(out.code, Some(1 | 2)), "{out:#?}");
+            assert!(out.stderr.starts_with("netd: "), "{out:#?}");
+            assert!(out.stderr.contains("/run/lab/bad.toml") && out.stderr.contains(part), "{part}: {out:#?}");
         }
     }
     std::fs::write("/run/lab/good.toml", "[dns]\ndomain = \"test\"\nttl = 7\n").unwrap();
@@ -243,8 +243,8 @@ fn configuration(lab: &Lab) {
 
 fn no_daemon(lab: &Lab) {
     for line in ["ps", "network ls", "connect net1 web", "status", "dump"] {
-        let said = lab.netd(line).refused();
-        assert!(said.contains(crate::lab::daemon::SOCKET), "it names the socket: {said}");
+        let message = lab.netd(line).refused();
+        assert!(message.contains(crate::lab::daemon::SOCKET), "it names the socket: {message}");
     }
     lab.netd("status --wait 1").refused();
 }

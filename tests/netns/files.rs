@@ -119,8 +119,8 @@ fn two_daemons(lab: &Lab) {
     Second::netd("connect net2 web");
     let shown = || fs::read_to_string("/etc/netns/web/resolv.conf").unwrap_or_default();
     assert!(shown().contains("nameserver 10.77.0.1"), "the first daemon's file is unchanged: {}", shown());
-    let said = fs::read_to_string("/run/lab/second.log").unwrap();
-    assert!(said.contains("another netd") && said.contains("/etc/netns/web/resolv.conf"), "{said}");
+    let log = fs::read_to_string("/run/lab/second.log").unwrap();
+    assert!(log.contains("another netd") && log.contains("/etc/netns/web/resolv.conf"), "{log}");
     Second::netd("disconnect net2 web");
     assert!(shown().contains("nameserver 10.77.0.1"), "the second daemon removed the file of the first");
     lab.kill_daemon();

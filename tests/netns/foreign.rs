@@ -318,8 +318,8 @@ fn names(lab: &Lab) {
         Dig::expect("client", &format!("{how} web"), &[&web]);
         Dig::expect("client", &format!("{how} @{gateway} web"), &[&web]);
     }
-    let told = fs::read_to_string("/etc/netns/client/resolv.conf").unwrap();
-    assert!(told.contains(&format!("nameserver {gateway}")), "{told}");
+    let resolv_conf = fs::read_to_string("/etc/netns/client/resolv.conf").unwrap();
+    assert!(resolv_conf.contains(&format!("nameserver {gateway}")), "{resolv_conf}");
     assert_eq!(firewall(lab), ["adapted inet closed input"]);
     let _server = Server::start("host", "host", 8080);
     expect_no_answer("client", Proto::Tcp, (&gateway, 8080));

@@ -30,7 +30,7 @@ fn answer() -> String {
 }
 
 /// The name server in the resolv.conf of the named namespace.
-fn told(name: &str) -> String {
+fn name_server(name: &str) -> String {
     let text = fs::read_to_string(format!("/etc/netns/{name}/resolv.conf")).unwrap_or_default();
     text.lines().filter_map(|line| line.strip_prefix("nameserver ")).collect()
 }
@@ -61,7 +61,7 @@ fn close_the_host() {
 }
 
 /// How often the log contains the text.
-fn said(lab: &Lab, what: &str) -> usize {
+fn times_logged(lab: &Lab, what: &str) -> usize {
     lab.log().lines().filter(|line| line.contains(what)).count()
 }
 
@@ -85,9 +85,9 @@ fn closed_host(lab: &Lab, close: impl Fn()) {
         lab.connected(network, &format!("client-{network}"), "");
         let web = lab.address(network, &format!("web-{network}"))[0].to_string();
         let client = format!("client-{network}");
-        assert_eq!(told(&client), "127.0.0.11");
+        assert_eq!(name_server(&client), "127.0.0.11");
         resolves(&client, "", &format!("web-{network}"), &web);
-        assert_eq!(said(lab, &format!("{DROPS} {network}")), 1, "logged once");
+        assert_eq!(times_logged(lab, &format!("{DROPS} {network}")), 1, "logged once");
     }
     resolves("client-net1", "", "www.example.com", &answer());
     Dig::expect_none("client-quiet", "www.example.com", "SERVFAIL");
@@ -96,7 +96,7 @@ fn closed_host(lab: &Lab, close: impl Fn()) {
     lab.kill_daemon();
     lab.start_daemon();
     resolves("client-net1", "", "web-net1", &lab.address("net1", "web-net1")[0].to_string());
-    assert_eq!(told("client-net1"), "127.0.0.11");
+    assert_eq!(name_server("client-net1"), "127.0.0.11");
 }
 
 fn policy_before(lab: &Lab) {
@@ -123,15 +123,15 @@ fn policy_later(lab: &Lab) {
     lab.netd("network create net1").ok();
     lab.connected("net1", "web", "");
     lab.connected("net1", "client", "");
-    let (web, gateway) = (lab.address("net1", "web")[0].to_string(), told("client"));
+    let (web, gateway) = (lab.address("net1", "web")[0].to_string(), name_server("client"));
     assert_ne!(gateway, "127.0.0.11");
     resolves("client", "", "web", &web);
     close_the_host();
-    until("netd has detected it", || told("client") == "127.0.0.11");
+    until("netd has detected it", || name_server("client") == "127.0.0.11");
     resolves("client", "", "web", &web);
     // A container whose runtime wrote its resolv.conf keeps using the gateway.
     resolves("client", &format!("@{gateway}"), "web", &web);
-    assert_eq!(said(lab, DROPS), 1);
+    assert_eq!(times_logged(lab, DROPS), 1);
     lab.connected("net1", "third", "");
     resolves("third", "", "web", &web);
     lab.netd("disconnect net1 third").ok();
@@ -175,7 +175,7 @@ fn asked_for(lab: &Lab) {
     lab.connected("net1", "client", "");
     let web = lab.address("net1", "web")[0].to_string();
     let gateway = lab.network("net1")["subnets"][0]["gateway"].as_str().unwrap().to_owned();
-    assert_eq!(told("client"), "127.0.0.11");
+    assert_eq!(name_server("client"), "127.0.0.11");
     let holds = || {
         resolves("client", "", "web", &web);
         resolves("client", &format!("@{gateway}"), "web", &web);

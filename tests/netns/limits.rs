@@ -32,11 +32,11 @@ fn peak_kib(lab: &Lab) -> u64 {
     line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
-fn connections(count: usize, said: &str) -> Vec<UnixStream> {
+fn connections(count: usize, request: &str) -> Vec<UnixStream> {
     let open = |_| {
         let mut stream = UnixStream::connect(SOCKET).expect("the daemon listens");
         // A connection over the limit is closed before it is read.
-        let _ = stream.write_all(said.as_bytes());
+        let _ = stream.write_all(request.as_bytes());
         stream
     };
     (0..count).map(open).collect()

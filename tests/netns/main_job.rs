@@ -111,20 +111,20 @@ fn events(lab: &Lab) {
     command.args(["--net=/run/netns/host", "--", daemon::NETD, "events", "--json", "--socket", daemon::SOCKET]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("netd events");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let (tell, told) = channel();
-    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| sender.send(line)));
     // The first line comes when the command is subscribed; until then changes would be missed.
     let mut made = 0;
     crate::lab::until("an event arrives", || {
         made += 1;
         lab.netd(&format!("network create n{made}")).ok();
-        told.recv_timeout(Duration::from_millis(200)).is_ok()
+        receiver.recv_timeout(Duration::from_millis(200)).is_ok()
     });
     lab.netd("network create last --label why=test").ok();
     lab.connected("last", "web", "-p 4000:80");
     lab.netd("disconnect last web").ok();
     let mut seen = Vec::new();
-    while let Ok(line) = told.recv_timeout(Duration::from_secs(3)) {
+    while let Ok(line) = receiver.recv_timeout(Duration::from_secs(3)) {
         let event: serde_json::Value = serde_json::from_str(&line).expect("a JSON line");
         assert!(event.is_object(), "{line}");
         if line.contains("last") {

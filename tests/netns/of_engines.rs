@@ -93,7 +93,7 @@ fn resolver(container: &str) -> Upstream {
 
 /// Asserts the container's answer from 127.0.0.11.
 #[track_caller]
-fn told(container: &str, name: &str, address: &str) {
+fn expect_inside(container: &str, name: &str, address: &str) {
     Dig::expect(container, &format!("@127.0.0.11 {name}"), &[address]);
 }
 
@@ -108,11 +108,11 @@ fn beside(lab: &Lab) {
     lab.connected("net1", "client", "");
     let web = lab.address("net1", "web")[0].to_string();
     let holds = || {
-        told("client", "web", &web);
+        expect_inside("client", "web", &web);
         Dig::expect("client", "@127.0.0.11 +tcp web", &[&web]);
         // Names that netd itself would not forward.
         for name in ["theirs", "theirs.net1", "theirs.internal", "theirs.their-network", "www.example.com"] {
-            told("client", name, &theirs);
+            expect_inside("client", name, &theirs);
         }
         Dig::expect_none("client", "@127.0.0.11 web AAAA", "NOERROR");
     };
@@ -121,18 +121,18 @@ fn beside(lab: &Lab) {
     Dig::expect_none("web", "theirs", "NXDOMAIN");
     // It does not depend on netd.
     lab.kill_daemon();
-    told("client", "theirs", &theirs);
+    expect_inside("client", "theirs", &theirs);
     lab.start_daemon();
     holds();
     lab.stop_daemon();
-    told("client", "theirs", &theirs);
+    expect_inside("client", "theirs", &theirs);
     lab.start_daemon();
     // On internal networks only: the resolver is not netd's upstream.
     lab.connected("quiet", "client", "");
     lab.netd("disconnect net1 client").ok();
-    told("client", "theirs", &theirs);
+    expect_inside("client", "theirs", &theirs);
     lab.netd("disconnect quiet client").ok();
-    told("client", "web", &theirs);
+    expect_inside("client", "web", &theirs);
     let ruleset = lab.exec("client", "nft list ruleset").ok().stdout;
     assert!(!ruleset.contains("netd_dns"), "{ruleset}");
 }
@@ -161,7 +161,7 @@ fn comes_later(lab: &Lab) {
             answers("web") == [web.as_str()] && answers("theirs") == [theirs.as_str()]
         });
     }
-    told("netns-3", "web", &theirs);
+    expect_inside("netns-3", "web", &theirs);
     assert!(
         !lab.exec("netns-3", "nft list ruleset").ok().stdout.contains("netd_dns"),
         "the user configured the gateway"

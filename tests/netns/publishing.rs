@@ -111,10 +111,10 @@ fn free_ports(lab: &Lab) {
     space::sysctl("host", "net/ipv4/ip_local_port_range", "40000 40009");
     space::sysctl("host", "net/ipv4/ip_local_reserved_ports", "40000-40003,40005,40007-40009");
     lab.container("web");
-    let said = lab.netd("connect net1 web -p 80 -p 127.0.0.1::81").ok().stdout;
+    let output = lab.netd("connect net1 web -p 80 -p 127.0.0.1::81").ok().stdout;
     let ports: BTreeSet<u16> = host_ports(lab, "web").into_iter().collect();
     assert_eq!(ports, BTreeSet::from([40004, 40006]));
-    assert!(said.contains("40004") && said.contains("40006"), "the chosen ports are printed: {said:?}");
+    assert!(output.contains("40004") && output.contains("40006"), "the chosen ports are printed: {output:?}");
     lab.container("other");
     let line = lab.netd("connect net1 other -p 80").refused();
     assert!(line.contains("port"), "{line}");

@@ -205,19 +205,19 @@ fn told_once(lab: &Lab) {
         "dns 10.77.0.1 fd00:1::1",
     ]
     .map(|call| format!("{net1} {call}"));
-    until("net1 is told", || calls() == of_net1);
+    until("net1 is configured", || calls() == of_net1);
     lab.connected("net1", "web", "");
     lab.netd("network create net2 --subnet 10.77.4.0/23").ok();
     let net2 = index("nd-net2");
     let domains = format!("{net2} domains ~net2.internal ~4.77.10.in-addr.arpa ~5.77.10.in-addr.arpa");
-    until("net2 is told", || calls().len() == 2 * of_net1.len());
+    until("net2 is configured", || calls().len() == 2 * of_net1.len());
     assert!(calls()[..of_net1.len()] == of_net1 && calls().contains(&domains), "{:#?}", calls());
     lab.netd("network rm net2").ok();
     until("net2 is forgotten", || calls().last() == Some(&format!("{net2} revert")));
 
     drop(resolved);
     let _resolved = StandIn::start();
-    until("the next one is told", || calls() == of_net1);
+    until("the next one is configured", || calls() == of_net1);
     lab.kill_daemon();
     lab.start_daemon();
     until("the next netd tells it", || calls() == [&of_net1[..], &of_net1].concat());
@@ -242,13 +242,13 @@ fn no_bus(lab: &Lab) {
         has("the host cannot resolve netd's names: systemd-resolved is not on the system bus: ")
     });
     let resolved = StandIn::start();
-    until("resolved is told", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
+    until("resolved is configured", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
     until("there are no problems", || problems(lab).is_empty());
     drop((bus, resolved));
     until("netd reports it", || has("the host cannot resolve netd's names: the system bus: "));
     let _bus = start_bus();
     let _resolved = StandIn::start();
-    until("resolved is told again", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
+    until("resolved is configured again", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
     let lines = lab.log().lines().filter(|line| line.contains("the host cannot resolve netd's names")).count();
     assert!(lines <= 5, "each problem is logged once:\n{}", lab.log());
 }

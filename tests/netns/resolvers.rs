@@ -105,8 +105,11 @@ fn other_types(lab: &Lab) {
     }
     let server = server_of("client");
     for kind in ["AAAA", "MX", "TYPE65"] {
-        let said = lab.exec("client", &format!("kdig +retry=0 @{server} web {kind}")).ok().stdout;
-        assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0") && said.contains("SOA"), "{said}");
+        let output = lab.exec("client", &format!("kdig +retry=0 @{server} web {kind}")).ok().stdout;
+        assert!(
+            output.contains("status: NOERROR") && output.contains("ANSWER: 0") && output.contains("SOA"),
+            "{output}"
+        );
     }
     assert!(upstream.asked().is_empty(), "forwarded to the host's resolvers: {:?}", upstream.asked());
 }
@@ -177,14 +180,14 @@ fn musl(lab: &Lab) -> Completion {
     let _upstream = host_resolver();
     let (web, [both4, both6]) = set_up(lab);
     let ask = |name: &str| -> Vec<String> {
-        let said = lab.exec("client", &format!("/run/lab/ask {name}")).ok().stdout;
-        said.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
+        let output = lab.exec("client", &format!("/run/lab/ask {name}")).ok().stdout;
+        output.lines().map(|line| line.split_once(' ').unwrap().1.to_owned()).collect()
     };
     for name in ["web", "www", "web.net1", "www.net1.internal", "WeB"] {
         // No IPv6 address is no error of the name: the whole lookup would fail with it.
-        let said = ask(name);
-        assert_eq!(said[..2], [format!("any {web}"), format!("4 {web}")], "{name}");
-        assert!(["6 NONAME", "6 NODATA"].contains(&said[2].as_str()), "{name}: {said:?}");
+        let output = ask(name);
+        assert_eq!(output[..2], [format!("any {web}"), format!("4 {web}")], "{name}");
+        assert!(["6 NONAME", "6 NODATA"].contains(&output[2].as_str()), "{name}: {output:?}");
     }
     let any = &ask("both")[0];
     assert!(any.contains(&both4) && any.contains(&both6), "{any}");
@@ -225,7 +228,7 @@ fn transports(lab: &Lab) {
     for options in ["+tcp +keepopen", "+tcp", "+edns +bufsize=1232", "+tcp +padding=64", "+notcp +nordflag"] {
         // Two questions, over one connection where it is kept open.
         let line = format!("kdig +retry=0 +short {options} @{server} web A www A");
-        let said = lab.exec("client", &line).ok().stdout;
-        assert_eq!(said.lines().filter(|line| *line == web).count(), 2, "{options}: {said}");
+        let output = lab.exec("client", &line).ok().stdout;
+        assert_eq!(output.lines().filter(|line| *line == web).count(), 2, "{options}: {output}");
     }
 }

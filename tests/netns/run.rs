@@ -32,9 +32,9 @@ fn start(words: &[&str]) -> Child {
 
 /// Its exit code; it must end within ten seconds.
 fn end(mut child: Child) -> Option<i32> {
-    let (tell, told) = channel();
-    std::thread::spawn(move || tell.send(child.wait()));
-    told.recv_timeout(Duration::from_secs(10)).expect("it ends").expect("a status").code()
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    receiver.recv_timeout(Duration::from_secs(10)).expect("it ends").expect("a status").code()
 }
 
 fn exit_codes(lab: &Lab) {

@@ -23,7 +23,7 @@ const PLACES: [&str; 6] =
 fn journal(_: &Lab) {
     let path = "/run/lab/journal";
     let file = File::create(path).unwrap();
-    let said = || {
+    let log = || {
         let mut text = String::new();
         File::open(path).unwrap().read_to_string(&mut text).unwrap();
         text
@@ -33,10 +33,10 @@ fn journal(_: &Lab) {
     daemon.args(["--net=/run/netns/host", "--", NETD, "daemon"]).args(PLACES).stdin(Stdio::null());
     daemon.stdout(Stdio::null()).stderr(file.try_clone().unwrap()).env("JOURNAL_STREAM", &stream);
     let mut daemon = daemon.spawn().unwrap();
-    until("it is ready", || said().contains("ready"));
+    until("it is ready", || log().contains("ready"));
     daemon.kill().unwrap();
     daemon.wait().unwrap();
-    let text = said();
+    let text = log();
     assert!(text.lines().any(|line| line.starts_with("<6>ready")), "{text}");
     assert!(text.lines().all(|line| line.starts_with('<')), "a priority in front of each line:\n{text}");
 
@@ -45,7 +45,7 @@ fn journal(_: &Lab) {
     failed.args(["daemon", "--config", "/nonexistent"]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut failed = failed.stderr(file).env("JOURNAL_STREAM", &stream).spawn().unwrap();
     assert!(!failed.wait().unwrap().success());
-    let text = said();
+    let text = log();
     assert!(text.lines().last().unwrap().starts_with("<3>netd: "), "{text}");
 }
 

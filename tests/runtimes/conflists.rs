@@ -246,13 +246,13 @@ fn podman(lab: &Lab) {
         web.with("portMappings", ports(4000)).with("aliases", json!({"podman": ["www", "web-01234567"]}))
     });
     let address = web.attachment.addresses().remove(0);
-    let wanted = format!("{}.88", address.rsplit_once('.').expect("an IPv4 address").0);
+    let expected = format!("{}.88", address.rsplit_once('.').expect("an IPv4 address").0);
     let client = Pod::attach(lab, &list, "client", |mut client| {
-        let chosen = [("IP", wanted.as_str()), ("MAC", "02:00:00:00:00:88")];
+        let chosen = [("IP", expected.as_str()), ("MAC", "02:00:00:00:00:88")];
         client.args.extend(chosen.map(|(key, value)| (key.to_owned(), value.to_owned())));
         client
     });
-    assert_eq!(client.attachment.addresses(), [wanted]);
+    assert_eq!(client.attachment.addresses(), [expected]);
     for name in ["web", "www", "web-01234567"] {
         assert_eq!(client.look_up("client", name, "A"), [address.as_str()], "{name}");
     }
@@ -266,8 +266,9 @@ fn cri(lab: &Lab) {
     assert_eq!((list.name.as_str(), list.version.as_str()), ("pods", "1.1.0"));
     let pod = |ns: &'static str, name: &'static str, space: &'static str| {
         Pod::attach(lab, &list, ns, move |mut pod| {
-            let told = [("K8S_POD_NAME", name), ("K8S_POD_NAMESPACE", space), ("K8S_POD_INFRA_CONTAINER_ID", "0123")];
-            pod.args = told.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            let pod_args =
+                [("K8S_POD_NAME", name), ("K8S_POD_NAMESPACE", space), ("K8S_POD_INFRA_CONTAINER_ID", "0123")];
+            pod.args = pod_args.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
             pod.args.push(("IgnoreUnknown".to_owned(), "1".to_owned()));
             pod
         })

@@ -257,11 +257,11 @@ fn chosen(lab: &Lab) {
     ready(lab);
     podman_run(&format!("-d --name first {SERVE}"));
     let first = lab.address("podman", "first")[0].to_string();
-    let wanted = format!("{}.77", first.rsplit_once('.').expect("an IPv4 address").0);
-    let choice = format!("--ip {wanted} --mac-address 02:00:00:00:00:77 --network-alias store");
+    let expected = format!("{}.77", first.rsplit_once('.').expect("an IPv4 address").0);
+    let choice = format!("--ip {expected} --mac-address 02:00:00:00:00:77 --network-alias store");
     podman_run(&format!("-d --name web {choice} -p 127.0.0.1:4001:80 -p 4002-4003:80-81 -p 4004:80/udp {SERVE}"));
     let interface = podman("exec web ip -o address show eth0").ok().stdout;
-    assert!(interface.contains(&format!("inet {wanted}/")), "{interface}");
+    assert!(interface.contains(&format!("inet {expected}/")), "{interface}");
     let link = podman("exec web ip -o link show eth0").ok().stdout;
     assert!(link.contains("02:00:00:00:00:77"), "{link}");
     page_comes_to("podman", "store");
@@ -269,8 +269,8 @@ fn chosen(lab: &Lab) {
         fetches_the_page(ns, &address);
     }
     assert_eq!(fetch("outside", &format!("{HOST4}:4001")), "", "published on loopback only");
-    let taken = podman(&format!("run --cgroup-parent /{}/podman --ip {wanted} lab sleep 1", machine::cgroup()));
-    assert!(taken.code != Some(0) && taken.stderr.contains(&wanted), "{taken:?}");
+    let taken = podman(&format!("run --cgroup-parent /{}/podman --ip {expected} lab sleep 1", machine::cgroup()));
+    assert!(taken.code != Some(0) && taken.stderr.contains(&expected), "{taken:?}");
     podman("rm -t 0 -f -a").ok();
     nothing_left(lab);
 }
