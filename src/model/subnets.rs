@@ -69,7 +69,7 @@ fn suitable(subnet: Subnet) -> Result<(), Invalid> {
         return refuse(format!("it is too small: use a prefix of at most /{longest}"));
     }
     if subnet.prefix() < 1 {
-        return refuse("it is every address there is: use a longer prefix, as in /24".into());
+        return refuse("it contains all addresses: use a longer prefix, as in /24".into());
     }
     for reserved in ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/3", "::/8", "ff00::/8", "fe80::/10"] {
         if reserved.parse::<Subnet>().is_ok_and(|reserved| reserved.overlaps(subnet)) {

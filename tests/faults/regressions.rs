@@ -36,7 +36,7 @@ fn a_repair_that_cannot_see_the_kernel_is_a_problem() {
     // The first step succeeds, and nothing after it.
     lab.world().faults = Faults::call(4).for_good();
     lab.connect("net1", "web", &["4000:80"]).unwrap_err();
-    assert!(problems(&lab)[0].contains("cannot see the host's network"), "{:?}", problems(&lab));
+    assert!(problems(&lab)[0].contains("cannot read the host's network state"), "{:?}", problems(&lab));
 }
 
 /// It was recorded as well, and not shown until something else changed.
