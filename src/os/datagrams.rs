@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn each_answer_goes_to_its_asker() {
+    fn each_answer_goes_to_its_client() {
         for address in ["127.0.0.1", "::1"] {
             let (server, one) = pair(address);
             let two = UdpSocket::bind((address, 0)).unwrap();

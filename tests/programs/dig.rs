@@ -20,7 +20,7 @@ const FAR: &str = "127.2.0.4";
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("dig: every form of a name over UDP and TCP", || block_on(dig_finds_every_form_over_udp_and_tcp())),
-        trial("dig: askers with IPv6 are known", || block_on(askers_with_ipv6_are_known_too())),
+        trial("dig: clients with IPv6 are known", || block_on(clients_with_ipv6_are_known_too())),
         trial("dig: services with their addresses and labels", || {
             block_on(dig_finds_services_with_their_addresses_and_labels())
         }),
@@ -81,7 +81,7 @@ async fn dig_finds_every_form_over_udp_and_tcp() -> Result<(), String> {
     Ok(())
 }
 
-async fn askers_with_ipv6_are_known_too() -> Result<(), String> {
+async fn clients_with_ipv6_are_known_too() -> Result<(), String> {
     let lab = Lab::at("::1", vec![]).await;
     for transport in ["+notcp", "+tcp"] {
         let said = dig(&lab, "::1", &[transport, "+short", "far"]).await?;

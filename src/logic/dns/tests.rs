@@ -102,7 +102,7 @@ fn every_form_of_a_name_resolves() {
 }
 
 #[test]
-fn networks_come_in_the_order_of_the_asker() {
+fn networks_come_in_the_order_of_the_client() {
     assert_eq!(ask(DB, "db", RecordType::A), a(&["10.1.0.3", "10.2.0.3"]));
     assert_eq!(ask("10.2.0.3", "db", RecordType::A), a(&["10.1.0.3", "10.2.0.3"]), "whichever address asks");
     assert_eq!(ask(DB, "db.net2", RecordType::A), a(&["10.2.0.3"]));
@@ -156,7 +156,7 @@ fn what_is_ours_never_leaves_the_host() {
 }
 
 #[test]
-fn only_askers_we_serve_are_answered() {
+fn only_served_clients_are_answered() {
     for client in ["10.1.0.77", "192.0.2.1", "127.0.0.1", "fd01::77", "::1"] {
         assert_eq!(ask(client, "web", RecordType::A), Answer::Refused, "{client}");
         assert_eq!(ask(client, "example.com", RecordType::A), Answer::Refused, "{client}");

@@ -184,10 +184,10 @@ type Half = (Set, Option<Value>);
 pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>, usize) {
     let mut elements = BTreeSet::new();
     let mut pairs: BTreeMap<(&[Set], Vec<Value>), Vec<Half>> = BTreeMap::new();
-    let mut strange = 0;
+    let mut undecodable = 0;
     let mut add = |whole: Option<Element>| match whole {
         Some(element) => _ = elements.insert(element),
-        None => strange += 1,
+        None => undecodable += 1,
     };
     for Entry { set, key, data } in entries {
         match set.with_same_element() {
@@ -200,7 +200,7 @@ pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>,
         let (sets, data): (Vec<Set>, Vec<_>) = halves.into_iter().unzip();
         add(sets.first().filter(|_| sets == pair).and_then(|set| element(*set, &key, &data)));
     }
-    (elements, strange)
+    (elements, undecodable)
 }
 
 #[cfg(test)]
@@ -210,12 +210,12 @@ mod tests {
 
     #[test]
     fn an_entry_of_every_set_becomes_an_element_and_the_same_entry_again() {
-        let (elements, strange) = elements(samples::entries());
+        let (elements, undecodable) = elements(samples::entries());
         let mut again: Vec<Entry> = elements.iter().flat_map(entries).collect();
         again.sort();
         let mut expected = samples::entries();
         expected.sort();
-        assert_eq!((again, strange), (expected, 0));
+        assert_eq!((again, undecodable), (expected, 0));
     }
 
     #[test]

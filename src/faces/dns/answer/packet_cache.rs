@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_the_askers_own_and_of_one_state() {
+    fn a_reply_belongs_to_one_client_and_one_state() {
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let (first, second) = (Arc::<Snapshot>::default(), Arc::<Snapshot>::default());
         let nobody = Arc::<Beside>::default();

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_one_asker_leaves_room_for_others() {
+    fn a_flood_of_one_client_leaves_room_for_others() {
         let in_flight = InFlight::new(Shares::new(BYTES, ALONE));
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let all = |client| -> Vec<_> {

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_asker_leaves_room_for_others() {
+    fn one_client_leaves_room_for_others() {
         let admission = Admission::new();
         let (one, two) = ("10.0.0.2".parse().unwrap(), "10.0.0.3".parse().unwrap());
         let held: Vec<_> = std::iter::from_fn(|| admission.take(one, 50)).collect();
