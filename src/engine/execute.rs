@@ -47,7 +47,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.look_inside = true;
         self.reconcile();
-        if self.problems.is_empty() {
+        // Problems of other origin, such as a stopped monitor, say nothing about this repair.
+        if !self.problems.any(Subject::is_about_what_netd_made) {
             return Ok(());
         }
         let undo = errors.split_off(1);

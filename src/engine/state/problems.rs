@@ -83,6 +83,11 @@ impl Subject {
         }
     }
 
+    /// Whether something that netd made differs from the target, and could not be repaired.
+    pub(crate) fn is_about_what_netd_made(&self) -> bool {
+        self.is_found_by_repair() && !self.is_foreign_firewall()
+    }
+
     /// Whether it is about other programs' firewall tables.
     pub(crate) fn is_foreign_firewall(&self) -> bool {
         matches!(self, Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..))
@@ -141,10 +146,6 @@ impl Problems {
         self.current.keys().any(which)
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.current.is_empty()
-    }
-
     /// One line each.
     pub(crate) fn messages(&self) -> Vec<String> {
         self.current.values().cloned().collect()
@@ -161,7 +162,7 @@ mod tests {
         assert!(problems.add(Subject::Table, "nft failed"));
         assert!(!problems.add(Subject::Table, "nft failed"));
         problems.begin_repair();
-        assert!(problems.is_empty(), "the repair finds it again");
+        assert!(!problems.has(&Subject::Table), "the repair finds it again");
         assert!(!problems.add(Subject::Table, "nft failed"), "known from before the repair");
         assert!(problems.add(Subject::Table, "nft is missing"), "another message");
         problems.clear(&Subject::Table);

@@ -15,6 +15,7 @@ use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode}
 use hickory_proto::rr::Name;
 use hickory_resolver::PoolContext;
 use smallvec::SmallVec;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
@@ -33,6 +34,8 @@ use crate::model::upstream::{Transport, Upstream};
 /// The time for all upstreams together. It is shorter than the 5 s after which stub resolvers ask again
 /// (resolv.conf(5), `timeout`), so that they receive SERVFAIL instead of nothing.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(4400);
+/// How many questions that another server has answered may go on waiting for this one.
+const LEARNING: usize = 16;
 /// A server that answers no attempt for this long is silent.
 const SILENCE: Duration = Duration::from_millis(2000);
 /// A datagram may be lost: it is sent again after these multiples of the time after which the server is late.
@@ -81,6 +84,8 @@ pub(crate) struct Server {
     any_case: AtomicBool,
     /// It has shown that it does not support EDNS.
     no_edns: AtomicBool,
+    /// For questions that another server has answered: see `race`.
+    learning: Arc<Semaphore>,
 }
 
 /// How to ask it over a connection.
@@ -151,6 +156,7 @@ impl Server {
         Self {
             upstream,
             health: health::Health::default(),
+            learning: Arc::new(Semaphore::new(LEARNING)),
             pool,
             streams,
             any_case: AtomicBool::new(false),

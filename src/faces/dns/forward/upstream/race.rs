@@ -11,7 +11,6 @@ use std::time::Duration;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt as _, StreamExt as _};
 use hickory_proto::op::ResponseCode;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::{PATIENCE, Sent, Server};
@@ -20,8 +19,6 @@ use crate::faces::dns::message::reply::Reply;
 
 /// How long "no such name" of a later server waits for an earlier one.
 const PRECEDENCE: Duration = Duration::from_millis(350);
-/// Questions that are answered already, but for which another server is still awaited.
-static LEARNING: Semaphore = Semaphore::const_new(256);
 
 /// Returns the answer and its server. `None` if no server had an answer in time.
 pub(crate) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(Reply, SocketAddr)> {
@@ -84,7 +81,7 @@ pub(crate) async fn race(servers: &[Arc<Server>], sent: &Arc<Sent>) -> Option<(R
     };
     // Without an answer in time, all servers are already known to be silent.
     if won.is_some() {
-        learn_from(asking);
+        learn_from(asking, open.first().map(|place| &order[*place]));
     }
     won.map(|(place, reply)| (reply, order[place].upstream.address))
 }
@@ -97,12 +94,13 @@ fn in_order(servers: &[Arc<Server>]) -> Vec<Arc<Server>> {
 }
 
 /// Waits in the background for the other servers, to learn their health, until they would count as silent. The number
-/// of such waits is limited, because they belong to no client whose share of memory they could count against.
-fn learn_from<F: Future<Output: Send> + Send + 'static>(mut asking: FuturesUnordered<F>) {
-    if asking.is_empty() {
-        return;
-    }
-    if let Ok(permit) = LEARNING.try_acquire() {
+/// of such waits is limited for each server, because they belong to no client whose share of memory they could count
+/// against, and a server that many ask must not keep netd from learning about another.
+fn learn_from<F>(mut asking: FuturesUnordered<F>, open: Option<&Arc<Server>>)
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    if let Some(permit) = open.and_then(|server| server.learning.clone().try_acquire_owned().ok()) {
         tokio::spawn(async move {
             let _permit = permit;
             let all = async { while asking.next().await.is_some() {} };
