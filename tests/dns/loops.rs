@@ -1,4 +1,4 @@
-//! Upstreams that forward to netd (rank 31).
+//! Upstreams that forward to netd.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

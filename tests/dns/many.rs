@@ -1,4 +1,4 @@
-//! Large answers and EDNS (rank 29 of the users' problems), and many questions at once (rank 6).
+//! Large answers and EDNS, and many questions at once.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

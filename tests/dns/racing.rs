@@ -1,4 +1,4 @@
-//! Several upstreams: which one is asked if one is silent or slow, and whose answer counts (rank 28).
+//! Several upstreams: which one is asked if one is silent or slow, and whose answer counts.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::SocketAddr;

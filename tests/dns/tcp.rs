@@ -1,4 +1,4 @@
-//! TCP: pipelining, limits, and clients that are slow, silent or hostile (rank 6 of the users' problems).
+//! TCP: pipelining, limits, and clients that are slow, silent or hostile.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
 //! Which upstreams are asked for an external name: the container's own servers, its networks', those of the name's
-//! domain, the daemon's, the host's (ranks 13 and 14).
+//! domain, the daemon's, the host's.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::symlink;

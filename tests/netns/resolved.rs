@@ -1,5 +1,5 @@
-//! The host's systemd-resolved: it resolves netd's names through netd (rank 41 of the users' problems), and containers
-//! resolve through netd what it resolves (rank 13). With the real one if available, and with one that records its
+//! The host's systemd-resolved: it resolves netd's names through netd, and containers
+//! resolve through netd what it resolves. With the real one if available, and with one that records its
 //! calls.
 
 use std::fs;
