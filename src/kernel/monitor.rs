@@ -111,7 +111,10 @@ fn has_stopped(stop: &UnixStream, pause: Duration) -> bool {
             Ok(Woken::Passed) => return false,
             Ok(Woken::Interrupted) => {}
             // There is no other way to wait; the thread would otherwise take a whole processor.
-            Err(_) => return !until.pause(pause),
+            Err(_) => {
+                until.pause(pause);
+                return false;
+            }
         }
     }
 }

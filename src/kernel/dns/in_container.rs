@@ -20,7 +20,7 @@ const LOOPBACK: u32 = 1;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
 /// A container is its own only client, so one socket suffices.
-const NO_LANES: usize = 0;
+const NO_SHARDS: usize = 0;
 const LOOK: &str = "see `ip address` and `ss -lntu` in the container";
 
 /// Keeps a table in the container's namespace for as long as netd runs.
@@ -39,7 +39,7 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
         let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
         set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
         let at = IpAddr::V4(AT);
-        let sockets = sockets::open(at, sockets::PORT, NO_LANES).map_err(io::Error::other)?;
+        let sockets = sockets::open(at, sockets::PORT, NO_SHARDS).map_err(io::Error::other)?;
         let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&target), passes: None };
         if target.beside {
             let owner = table::own(&Leads { passes: Some(resolver::MARK), ..leads })?;
@@ -49,7 +49,7 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
             Ok(()) => Ok((sockets, None)),
             Err(error) => {
                 tracing::debug!(%error, "no nftables in a container");
-                let sockets = sockets::open_exactly(at, DNS_PORT, NO_LANES).map_err(io::Error::other)?;
+                let sockets = sockets::open_exactly(at, DNS_PORT, NO_SHARDS).map_err(io::Error::other)?;
                 Ok((sockets, None))
             }
         }

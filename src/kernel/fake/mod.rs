@@ -119,6 +119,8 @@ impl Fake {
     pub fn process_ended(&self) {
         let mut world = self.world();
         world.held.clear();
+        // Beside another resolver the redirection belongs to a socket of the process.
+        world.inside.retain(|_, inside| !inside.beside);
         world.faults = Faults::default();
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner).0 = None;
         self.dead.store(false, Ordering::SeqCst);

@@ -147,12 +147,20 @@ impl Kernel for Linux {
 
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {
         let (sockets, owner) = in_container::open(inside)?;
-        match self.namespaces.as_ref().map_or(Ok(true), |namespaces| namespaces.add(&inside.netns))? {
-            true => {
+        match self.namespaces.as_ref().map_or(Ok(true), |namespaces| namespaces.add(&inside.netns)) {
+            Ok(true) => {
                 self.owners.extend(owner.map(|owner| (inside.netns.path.clone(), owner)));
                 Ok((sockets.port, Some(sockets)))
             }
-            false => Err(netns::another(&inside.netns)),
+            failed => {
+                // Without the sockets, the redirection would lead to a closed port.
+                if owner.is_none()
+                    && let Err(error) = in_container::leave(&inside.netns)
+                {
+                    tracing::debug!(%error, "cannot remove a redirection of DNS queries");
+                }
+                Err(failed.err().unwrap_or_else(|| netns::another(&inside.netns)))
+            }
         }
     }
 

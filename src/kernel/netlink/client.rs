@@ -5,7 +5,8 @@
 //! answers are available when it returns; a receive waits only for the next part of a dump.
 //!
 //! A client belongs to the network namespace of the thread that opened it. An overrun of the receive buffer is an error
-//! of the request; what is left of its answers is dropped, because they have an earlier sequence number.
+//! of the request; what is left of its answers is dropped, because they have an earlier sequence number. The messages of
+//! a batch are numbered from 1: its answers are read to the end, also after an overrun.
 
 use std::fmt;
 use std::io;
@@ -53,6 +54,9 @@ impl From<io::Error> for NetlinkError {
     fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(errno) => Self { errno, text: None },
+            None if error.kind() == io::ErrorKind::TimedOut => {
+                Self { errno: libc::ETIMEDOUT, text: Some(error.to_string()) }
+            }
             None => Self { errno: libc::EIO, text: Some(error.to_string()) },
         }
     }
@@ -148,7 +152,10 @@ impl Client {
                 return Ok(replies.list);
             }
         }
-        Err(NetlinkError { errno: libc::EBUSY, text: Some("it changed while it was read, again and again".into()) })
+        Err(NetlinkError {
+            errno: libc::EBUSY,
+            text: Some(format!("the dump was still inconsistent after {DUMP_ATTEMPTS} attempts")),
+        })
     }
 }
 

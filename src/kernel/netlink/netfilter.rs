@@ -141,11 +141,16 @@ impl Netfilter {
 
     /// The first refusal. The kernel processes a batch during the send, so all answers have arrived.
     fn verdict(&mut self, last: u32) -> Result<(), Refused> {
-        let (mut refused, mut done) = (None, false);
+        let (mut refused, mut done, mut overrun) = (None, false, None);
         let silent = loop {
             let parts = match self.0.receive_now() {
                 Ok(parts) => parts,
-                Err(error) => break error,
+                // The answers that fitted into the buffer are still to be read: the next batch has the same numbers.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
+                    overrun = Some(error);
+                    continue;
+                }
+                Err(error) => break overrun.unwrap_or(error),
             };
             for part in parts.flatten().filter(|part| part.message_type() == NLMSG_ERROR) {
                 let message = part.sequence_number();

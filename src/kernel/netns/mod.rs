@@ -91,11 +91,16 @@ pub fn open_exactly(netns: &Netns) -> Result<File, KernelError> {
 
 /// Whether that very namespace is no longer at its path. Not so for one that cannot be opened for now.
 pub fn is_gone(netns: &Netns) -> bool {
-    open_exactly(netns).is_err_and(|error| is_absence(&error))
+    matches!(exists(netns), Ok(false))
 }
 
-fn is_absence(error: &KernelError) -> bool {
-    matches!(error, KernelError::NoNetns { .. })
+/// Whether that very namespace is at its path. Fails if it cannot be opened for now.
+pub fn exists(netns: &Netns) -> Result<bool, KernelError> {
+    match open_exactly(netns) {
+        Ok(_) => Ok(true),
+        Err(KernelError::NoNetns { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The error for a different namespace at the path.
@@ -115,7 +120,7 @@ pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
 pub fn alive(netns: &Netns) -> bool {
     let file = match open_exactly(netns) {
         Ok(file) => file,
-        Err(error) => return !is_absence(&error),
+        Err(error) => return !matches!(error, KernelError::NoNetns { .. }),
     };
     if netns.id.cookie.is_none() {
         return true;

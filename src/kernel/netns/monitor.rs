@@ -151,18 +151,12 @@ impl Watched {
     /// everything when the monitor runs again.
     fn plug(&mut self, source: Arc<Source>) -> io::Result<()> {
         self.unplug();
-        for (path, mut space) in std::mem::take(&mut self.spaces) {
-            let watch = self.watch(&source, &path);
-            let failure = match watch {
-                Ok(by) => {
-                    space.by = by;
-                    None
-                }
-                Err(error) => Some(error).filter(|_| !netns::is_gone(&space.netns)),
-            };
-            self.spaces.insert(path, space);
-            if let Some(failure) = failure {
-                return Err(failure);
+        let all: Vec<Netns> = self.spaces.values().map(|space| space.netns.clone()).collect();
+        for netns in all {
+            match self.watch(&source, &netns.path) {
+                Ok(by) => _ = self.spaces.insert(netns.path.clone(), Space { netns, by }),
+                Err(_) if netns::is_gone(&netns) => {}
+                Err(error) => return Err(error),
             }
         }
         self.source = Some(source);
@@ -191,13 +185,17 @@ impl Watched {
         Ok(paths)
     }
 
-    /// Whether the watched namespace is no longer at its path; if so, the watch is removed.
-    fn is_gone(&mut self, path: &Path) -> bool {
-        let gone = self.spaces.get(path).is_some_and(|space| netns::is_gone(&space.netns));
+    /// Whether the watched namespace is no longer at its path; if so, the watch is removed. Fails if that cannot be found
+    /// out now: the monitor then pauses and starts anew, and the engine looks at everything.
+    fn is_gone(&mut self, path: &Path) -> Result<bool, KernelError> {
+        let gone = match self.spaces.get(path) {
+            Some(space) => !netns::exists(&space.netns)?,
+            None => false,
+        };
         if gone {
             self.remove(path);
         }
-        gone
+        Ok(gone)
     }
 }
 
@@ -241,11 +239,19 @@ impl Namespaces {
                     return Ok(());
                 }
                 let mut watched = lock(&self.0);
-                let mut paths = watched.concerned(source, key)?;
-                paths.retain(|path| watched.is_gone(path));
+                let mut gone = Vec::new();
+                let mut outcome = Ok(());
+                for path in watched.concerned(source, key)? {
+                    match watched.is_gone(&path) {
+                        Ok(true) => gone.push(path),
+                        Ok(false) => {}
+                        Err(error) => outcome = Err(io::Error::other(error)),
+                    }
+                }
                 drop(watched);
                 // Called without the lock: the callee may be waiting for it.
-                paths.into_iter().for_each(|path| tell(KernelEvent::NetnsGone(path)));
+                gone.into_iter().for_each(|path| tell(KernelEvent::NetnsGone(path)));
+                outcome?;
             }
         }
     }
@@ -317,6 +323,24 @@ mod tests {
             std::fs::remove_file(name).unwrap();
         }
         assert_eq!(next(&told), KernelEvent::NetnsGone(names[1].clone()), "the first is not watched any more");
+    }
+
+    /// One lack of descriptors during a new start, and the namespaces behind that one were never watched again.
+    #[test]
+    fn a_new_start_that_fails_forgets_no_namespace() {
+        let watched: Arc<Mutex<Watched>> = Arc::default();
+        let containers = [Parked::new(), Parked::new()];
+        let spaces = containers.each_ref().map(|container| netns::identify(&container.path).unwrap());
+        let mut monitor = Namespaces(watched.clone());
+        monitor.subscribe().unwrap();
+        for space in &spaces {
+            lock(&watched).add(space).unwrap();
+        }
+        // Nothing can be added to it.
+        let epoll = Epoll(File::open("/dev/null").unwrap().into());
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).unwrap();
+        lock(&watched).plug(Arc::new(Source { epoll, inotify })).unwrap_err();
+        assert_eq!(lock(&watched).spaces.len(), 2, "all are watched by the next start");
     }
 
     #[test]
