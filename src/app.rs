@@ -146,7 +146,7 @@ pub fn build(
     listeners: Listeners,
     descriptors: u64,
 ) -> Result<Bound, AppError> {
-    let dns = dns::Config { room: Capacity::of(descriptors), ..name_service(&config.dns)? };
+    let dns = dns::Config { capacity: Capacity::of(descriptors), ..name_service(&config.dns)? };
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
@@ -183,7 +183,7 @@ impl Bound {
     pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
         let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, hosts, socket, descriptors } =
             self;
-        let room = dns.room;
+        let capacity = dns.capacity;
         let ready = Arc::new(AtomicBool::new(false));
         let mut tasks: JoinSet<&'static str> = JoinSet::new();
         let snapshots = handle.clone();
@@ -206,17 +206,17 @@ impl Bound {
         // A stale file would only make the next client's error less clear.
         let (api, _file) = (listeners.api.listener, listeners.api.file);
         let api = tokio::net::UnixListener::from_std(api).map_err(AppError::Runtime)?;
-        tasks.spawn(ended("the API", serve::serve_unix(api, router.clone(), room, stop.clone().cancelled_owned())));
+        tasks.spawn(ended("the API", serve::serve_unix(api, router.clone(), capacity, stop.clone().cancelled_owned())));
         if let Some((tcp, tls)) = listeners.api_tls {
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            let served = serve::serve_tls(tcp, tls, router, room, stop.clone().cancelled_owned());
+            let served = serve::serve_tls(tcp, tls, router, capacity, stop.clone().cancelled_owned());
             tasks.spawn(ended("the API over TCP", served));
         }
         if let Some(tcp) = listeners.metrics {
             let router = http::metrics_router(handle.clone(), names.clone(), ready.clone());
             let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
             let stopped = stop.clone().cancelled_owned();
-            let served = async move { serve::serve_public(tcp, &hosts, router, room, stopped).await };
+            let served = async move { serve::serve_public(tcp, &hosts, router, capacity, stopped).await };
             tasks.spawn(ended("the metrics", served));
         }
         let tidy = tokio::spawn(memory::give_back(names.clone()));

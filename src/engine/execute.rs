@@ -18,18 +18,27 @@ struct Failed {
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Commits and applies the transaction, or changes nothing. What the kernel refuses of a removal is repaired.
-    pub(crate) fn execute(&mut self, transaction: Transaction) -> Result<(), Error> {
+    /// Commits and applies the transaction, or changes nothing.
+    pub(crate) fn execute(&mut self, transaction: &Transaction) -> Result<(), Error> {
         let Transaction { records, steps, rollback } = transaction;
-        self.commit(&records)?;
-        let Some(rollback) = rollback else {
-            let errors = best_effort(&mut self.kernel, &steps);
-            return self.finish(errors);
-        };
-        let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, &steps) else { return Ok(()) };
-        self.compensate(&rollback);
+        self.commit(records)?;
+        let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, steps) else { return Ok(()) };
+        self.compensate(rollback);
         self.after_undo(&undo);
         Err(Error::Kernel { error, undo })
+    }
+
+    /// Commits a removal and publishes it: from now on names are gone. Then `before` closes what is not part of the plan,
+    /// and the steps are applied as far as possible. Returns what the kernel refused, for [`Self::finish`].
+    pub(crate) fn remove(
+        &mut self,
+        transaction: &Transaction,
+        before: impl FnOnce(&mut Self),
+    ) -> Result<Vec<KernelError>, Error> {
+        self.commit(&transaction.records)?;
+        self.publish();
+        before(self);
+        Ok(best_effort(&mut self.kernel, &transaction.steps))
     }
 
     /// Commits the records; the state follows.
@@ -105,6 +114,6 @@ fn all_or_nothing(kernel: &mut impl Kernel, steps: &[Step]) -> Result<(), Failed
 
 /// Applies every step even if others fail, for removals that must get as far as they can. Such steps are idempotent, so
 /// a failed step is retried once in case the kernel was in a transient state.
-pub(crate) fn best_effort(kernel: &mut impl Kernel, steps: &[Step]) -> Vec<KernelError> {
+fn best_effort(kernel: &mut impl Kernel, steps: &[Step]) -> Vec<KernelError> {
     steps.iter().filter_map(|step| kernel.apply(step).or_else(|_| kernel.apply(step)).err()).collect()
 }

@@ -50,7 +50,8 @@ use crate::store::Store;
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
 /// Reports whether the caller has disconnected.
-pub(crate) struct Gone(Box<dyn Fn() -> bool + Send>);
+#[derive(Clone)]
+pub(crate) struct Gone(Arc<dyn Fn() -> bool + Send + Sync>);
 
 impl std::fmt::Debug for Gone {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -185,6 +186,7 @@ pub fn start<K: Kernel, S: Store>(
         owed: Default::default(),
         problems: Default::default(),
         initial_sync: true,
+        planning: false,
         look_inside: true,
         search: Vec::new(),
         revision: 0,
@@ -252,19 +254,22 @@ impl Handle {
         mut spec: EndpointSpec,
         gone: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Arc<Endpoint>, Error> {
-        let gone: Arc<dyn Fn() -> bool + Send + Sync> = Arc::new(gone);
-        let command = |spec: &EndpointSpec, foreign, gone: Arc<dyn Fn() -> bool + Send + Sync>, reply| {
-            Command::Connect { spec: Box::new(spec.clone()), foreign, gone: Gone(Box::new(move || gone())), reply }
+        let gone = Gone(Arc::new(gone));
+        let command = |spec: &EndpointSpec, foreign, reply| Command::Connect {
+            spec: Box::new(spec.clone()),
+            foreign,
+            gone: gone.clone(),
+            reply,
         };
         let foreign = match &spec.requester {
             Requester::Person(_) => Vec::new(),
             Requester::Runtime(request) => self.foreign_for(request).await,
         };
-        let first = self.ask(|reply| command(&spec, foreign, gone.clone(), reply)).await;
+        let first = self.ask(|reply| command(&spec, foreign, reply)).await;
         match (first, &mut spec.requester) {
             (Err(Error::Refused(Refusal::NoSuchContainer { name, searched })), Requester::Person(request)) => {
                 request.container = self.of_runtime(name, searched).await?;
-                self.ask(|reply| command(&spec, Vec::new(), gone, reply)).await
+                self.ask(|reply| command(&spec, Vec::new(), reply)).await
             }
             (first, _) => first,
         }

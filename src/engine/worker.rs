@@ -60,6 +60,8 @@ pub(crate) struct Worker<K, S> {
     /// Whether interfaces may lack something within their containers: the next reconcile looks into all of them. True
     /// at the start, and after a step there failed.
     pub(super) look_inside: bool,
+    /// True while a command is planned and not carried out.
+    pub(super) planning: bool,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
@@ -135,9 +137,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Stores the addresses of endpoints as sticky. If the store refuses, they are stored with the next change.
     pub(super) fn keep_addresses(&mut self, endpoints: &[Arc<Endpoint>]) {
-        let records: Vec<Record> = endpoints.iter().flat_map(|e| self.state.keep_addresses(e)).collect();
-        if !records.is_empty() {
-            self.compensate(&records);
+        for endpoint in endpoints {
+            let records = self.state.sticky_records(endpoint);
+            if !records.is_empty() {
+                self.compensate(&records);
+            }
         }
     }
 

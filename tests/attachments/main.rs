@@ -8,10 +8,10 @@ use std::sync::Arc;
 
 use netd::api::v1::{Attach, Connect, attachment_key};
 use netd::engine;
-use netd::engine::{Config, Engine, ErrorKind};
+use netd::engine::{Engine, ErrorKind};
 use netd::kernel::fake::Fake;
 use netd::kernel::fake::faults::Faults;
-use netd::model::address::{Mac, Pool};
+use netd::model::address::Mac;
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::Element;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
@@ -25,6 +25,8 @@ mod claims;
 mod failures;
 mod namespaces;
 mod ports;
+#[path = "../support/engine.rs"]
+mod support;
 
 struct World {
     fake: Fake,
@@ -42,15 +44,7 @@ impl World {
 
     fn with(fake: Fake, store: Memory) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-        let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 24 };
-        let config = Config {
-            pools: vec![pool],
-            ula: true,
-            domain: "internal".into(),
-            dns_port: 53,
-            foreign: Default::default(),
-        };
-        let engine = engine::start(config, fake.clone(), store.clone(), Arc::new(NoRuntimes)).unwrap();
+        let engine = engine::start(support::config(24), fake.clone(), store.clone(), Arc::new(NoRuntimes)).unwrap();
         Self { fake, store, engine, runtime }
     }
 

@@ -9,10 +9,9 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 use netd::engine;
-use netd::engine::{Config, Engine, ErrorKind};
+use netd::engine::{Engine, ErrorKind};
 use netd::kernel::fake::Fake;
 use netd::kernel::fake::faults::Faults;
-use netd::model::address::Pool;
 use netd::model::bandwidth::{Bandwidth, Rate};
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::network::DnsListen;
@@ -25,12 +24,15 @@ use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use proptest::prelude::*;
 
+mod dry_run;
 mod invariants;
 #[path = "../support/model.rs"]
 mod model;
 mod monitors;
 mod of_engines;
 mod sticky;
+#[path = "../support/engine.rs"]
+mod support;
 mod zone;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];
@@ -187,15 +189,7 @@ impl World {
     }
 
     fn start(&mut self) {
-        let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
-        let config = Config {
-            pools: vec![pool],
-            ula: true,
-            domain: "internal".into(),
-            dns_port: 53,
-            foreign: Default::default(),
-        };
-        let started = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
+        let started = engine::start(support::config(29), self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
         let mut engine = started.map_err(|error| error.to_string()).unwrap();
         // No name service runs that would report closed sockets.
         engine.listening.close();
@@ -291,13 +285,7 @@ impl World {
                 self.reference.attachments.retain(|(pod, _), _| pod + CONTAINERS.len() != *container);
             }
             Action::Vandal => {
-                let mut world = self.fake.world();
-                world.elements = None;
-                world.links.clear();
-                world.bridges.clear();
-                world.routes.clear();
-                world.shapings.clear();
-                world.resolv.clear();
+                support::wipe(&mut self.fake.world());
             }
             _ => self.fake.world().held.clear(),
         }

@@ -1,7 +1,7 @@
 //! Runs a scenario once without faults, then once with each single fault and each crash point, and judges what is
 //! answered and what is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use netd::engine::{Error, ErrorKind};
@@ -63,7 +63,8 @@ impl fmt::Display for Fault {
 }
 
 /// The calls whose failure nobody can notice: they answer "no", or that there is nothing.
-const UNNOTICED: [&str; 5] = ["has_link", "has_resolver", "is_of_engine", "netns_alive", "written_files"];
+/// `reaches` says then that it is not known whether questions arrive.
+const UNNOTICED: [&str; 6] = ["has_link", "has_resolver", "is_of_engine", "netns_alive", "reaches", "written_files"];
 
 /// A fault that was met, and what the command answered.
 struct Met {
@@ -78,6 +79,9 @@ pub(crate) struct Course {
     damage: Vec<String>,
     before: View,
     after: View,
+    /// The sticky addresses in the store, before and after.
+    kept: Kept,
+    kept_after: Kept,
     calls: usize,
     changes: usize,
     commits: usize,
@@ -88,7 +92,7 @@ impl Course {
     pub(crate) fn of(scenario: &Scenario) -> Self {
         let mut lab = Lab::new();
         (scenario.prepare)(&mut lab);
-        let before = lab.view();
+        let (before, kept) = (lab.view(), kept_addresses(&lab));
         let damage = if lab.is_running() { lab.differences() } else { Vec::new() };
         lab.world().faults = Faults::default();
         lab.store.set_fault(None);
@@ -98,8 +102,21 @@ impl Course {
         let commits = lab.store.commits();
         let wrong = differences_and_problems(&lab);
         assert!(wrong.is_empty(), "{}: without a fault: {wrong:#?}", scenario.name);
+        if lab.world().drops_questions && lab.snapshot().desired.counts().2 > 0 {
+            assert!(!lab.world().inside.is_empty(), "{}: the drop was not noticed", scenario.name);
+        }
         let (calls, changes, names) = (faults.calls(), faults.changes(), faults.names().clone());
-        Self { damage, before, after: lab.view(), calls, changes, commits, names }
+        Self {
+            damage,
+            before,
+            after: lab.view(),
+            kept,
+            kept_after: kept_addresses(&lab),
+            calls,
+            changes,
+            commits,
+            names,
+        }
     }
 
     /// Every single fault that can hit the scenario.
@@ -113,8 +130,17 @@ impl Course {
         calls.chain(names).chain(commits).chain(deaths).collect()
     }
 
-    /// Runs the scenario with the fault; the error says what is wrong afterwards.
+    /// Runs the scenario with the fault; the error says what is wrong afterwards. A daemon that lives on is judged twice:
+    /// after a restart, and as it is, with what it has in memory.
     pub(crate) fn drive(&self, scenario: &Scenario, fault: Fault) -> Result<(), String> {
+        if self.drive_once(scenario, fault, true)? {
+            self.drive_once(scenario, fault, false).map_err(|why| format!("without a restart: {why}"))?;
+        }
+        Ok(())
+    }
+
+    /// Returns whether the daemon lived on.
+    fn drive_once(&self, scenario: &Scenario, fault: Fault, restarts: bool) -> Result<bool, String> {
         let mut lab = Lab::new();
         (scenario.prepare)(&mut lab);
         lab.world().faults = match fault {
@@ -135,16 +161,17 @@ impl Course {
         };
         let hit = hit.ok_or("the fault was not met")?;
         let met = Met { hit, answer, store_is_broken: matches!(fault, Fault::Commit(_, memory::Fault::FailsForGood)) };
-        let judged = match lab.is_dead() {
-            true => self.after_death(&mut lab, scenario),
-            false => self.alive(&mut lab, scenario, &met),
+        let lives = !lab.is_dead();
+        let judged = match lives {
+            false => self.after_death(&mut lab, scenario, &met),
+            true => self.alive(&mut lab, scenario, &met, restarts),
         };
         let judged = judged.and_then(|()| self.at_last(&mut lab, scenario));
-        judged.map_err(|why| format!("{}, answered {}: {why}", met.hit, shown(&met.answer)))
+        judged.map(|()| lives).map_err(|why| format!("{}, answered {}: {why}", met.hit, shown(&met.answer)))
     }
 
     /// The process lives: the answer is true, what is wrong is a problem, and repair corrects it.
-    fn alive(&self, lab: &mut Lab, scenario: &Scenario, met: &Met) -> Result<(), String> {
+    fn alive(&self, lab: &mut Lab, scenario: &Scenario, met: &Met, restarts: bool) -> Result<(), String> {
         let now = lab.view();
         let wrong = match (scenario.kind, &met.answer) {
             (Kind::Repair, _) | (Kind::Removal, Err(_)) => now.not_one_of(&self.before, &self.after),
@@ -172,9 +199,20 @@ impl Course {
         if scenario.kind != Kind::Repair {
             none("after a repair, a user sees", seen.not_one_of_or_gone(&now, &now))?;
         }
+        self.keeps_addresses(lab, scenario)?;
+        if !restarts {
+            return Ok(());
+        }
         lab.restart();
         none("after a restart", differences_and_problems(lab))?;
         none("after a restart, a user sees", lab.view().differs(&seen))
+    }
+
+    /// The sticky addresses are those from before the command, or those after it.
+    fn keeps_addresses(&self, lab: &Lab, scenario: &Scenario) -> Result<(), String> {
+        let now = kept_addresses(lab);
+        let one_of = now == self.kept || now == self.kept_after || scenario.kind == Kind::Replacement;
+        if one_of { Ok(()) } else { Err(format!("sticky addresses: {now:?}, not {:?}", self.kept_after)) }
     }
 
     fn beyond_damage(&self, mut differences: Vec<String>) -> Vec<String> {
@@ -183,11 +221,12 @@ impl Course {
     }
 
     /// The process died, and another one starts.
-    fn after_death(&self, lab: &mut Lab, scenario: &Scenario) -> Result<(), String> {
+    fn after_death(&self, lab: &mut Lab, scenario: &Scenario, met: &Met) -> Result<(), String> {
         lab.restart();
         none("after the start", differences_and_problems(lab))?;
         let now = lab.view();
         let wrong = match scenario.kind {
+            Kind::Command | Kind::Replacement | Kind::Removal if met.answer.is_ok() => now.differs(&self.after),
             Kind::Replacement => now.not_one_of_or_gone(&self.before, &self.after),
             _ => now.not_one_of(&self.before, &self.after),
         };
@@ -208,6 +247,14 @@ impl Course {
         crate::leftovers::all_can_be_assigned(lab)?;
         crate::leftovers::all_can_be_removed(lab)
     }
+}
+
+/// Network and address, and the name that it is kept for.
+type Kept = BTreeMap<(String, String), String>;
+
+fn kept_addresses(lab: &Lab) -> Kept {
+    let stored = lab.store.stored().sticky.into_iter();
+    stored.map(|(network, address, name)| ((network.to_string(), address.to_string()), name.to_string())).collect()
 }
 
 /// Whether the error says that there is nothing left to do.

@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ipnetwork::IpNetwork;
 use netd::api::v1::{Attach, Connect, PortRequest, attachment_key};
 use netd::engine::listener::Listening;
-use netd::engine::{self, Config, Engine, Error, Snapshot};
+use netd::engine::{self, Engine, Error, Snapshot};
 use netd::kernel::KernelEvent;
 use netd::kernel::fake::{Fake, World};
-use netd::model::address::{Mac, Pool};
+use netd::model::address::Mac;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
@@ -47,15 +47,8 @@ impl Lab {
 
     pub(crate) fn start(&mut self) -> Answer {
         // Subnets of five addresses, so that one that is lost is missed.
-        let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size: 29 };
-        let config = Config {
-            pools: vec![pool],
-            ula: true,
-            domain: "internal".into(),
-            dns_port: 53,
-            foreign: Default::default(),
-        };
-        let mut engine = engine::start(config, self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes))?;
+        let mut engine =
+            engine::start(crate::support::config(29), self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes))?;
         let (_, nothing) = tokio::sync::mpsc::unbounded_channel();
         let mut listening = std::mem::replace(&mut engine.listening, nothing);
         // A name service that has no sockets, but confirms that it serves. It ends with the engine.

@@ -1,4 +1,4 @@
-//! What a command that failed must not leave behind: names, addresses and ports that nobody has and nobody can get.
+//! What a command that failed must not leave behind: addresses that no container has and none can get, and records.
 
 use ipnetwork::IpNetwork;
 use netd::engine::ErrorKind;

@@ -48,7 +48,7 @@ struct Parts {
     elements: BTreeSet<Element>,
     held: BTreeSet<HostPort>,
     /// The name server in each file.
-    files: BTreeMap<String, Option<IpAddr>>,
+    files: BTreeMap<String, String>,
     limits: BTreeMap<IfName, (Bandwidth, u32)>,
     within: BTreeMap<u64, Within>,
 }
@@ -259,7 +259,11 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
         let at_gateways = endpoints.iter().map(gateways).find(|gateways| !gateways.is_empty()).unwrap_or_default();
         let first = at_gateways.iter().map(|(_, gateway)| *gateway).min_by_key(IpAddr::is_ipv6);
         let server = if within { Some(IpAddr::from(WITHIN)) } else { first };
-        parts.files.insert(name.display().to_string(), server);
+        let server = server.map(|server| format!("nameserver {server}\n")).unwrap_or_default();
+        let search =
+            if snapshot.search.is_empty() { String::new() } else { format!("search {}\n", snapshot.search.join(" ")) };
+        let text = format!("# Written by netd\n{server}{search}options ndots:0\n");
+        parts.files.insert(name.display().to_string(), text);
     }
 }
 
@@ -324,10 +328,6 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
     let routes = world.routes.iter().flat_map(|(inode, routes)| {
         routes.iter().map(|route| (*inode, route.ifname.clone(), route.gateway, route.metric))
     });
-    let server = |content: &String| {
-        let line = content.lines().find_map(|line| line.strip_prefix("nameserver "))?;
-        line.parse().ok()
-    };
     Parts {
         bridges: world
             .bridges
@@ -338,7 +338,7 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
         default_routes: routes.filter(|(inode, ifname, ..)| own(*inode, ifname)).collect(),
         elements: world.elements.clone().unwrap_or_default(),
         held: world.held.clone(),
-        files: world.resolv.iter().map(|(name, content)| (name.clone(), server(content))).collect(),
+        files: world.resolv.clone(),
         limits: world.shapings.iter().map(|(name, shaping)| (name.clone(), (shaping.bandwidth, shaping.mtu))).collect(),
         within: world
             .inside

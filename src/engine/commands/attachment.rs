@@ -271,7 +271,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, spec))?;
         let endpoint = Arc::new(endpoint);
         let transaction = transaction::address(&self.state, &network, &endpoint, &|all| self.resolv_conf(all));
-        self.execute(transaction)?;
+        self.execute(&transaction)?;
         self.serve_inside(&endpoint.container.id);
         self.publish();
         self.tell_connected(&endpoint);

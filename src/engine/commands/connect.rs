@@ -53,22 +53,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // The kernel reports deletions, but not renames.
             self.reconcile();
         }
-        let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
-        let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
+        let facts = self.facts_for(requested)?;
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
             let identity = who(self)?;
             let container = identity.container.clone();
-            let domain = self.config.domain.clone();
-            let decided = self.decided(|state| {
-                // A runtime's container is not refused because of a name.
-                if requested.owner().is_none() {
-                    decide::names::check(&state.desired, &domain, &container, &requested.aliases)?;
-                }
-                decide::endpoint::connect(state, network, identity.clone(), requested, (&choice, &facts))
-            });
-            let endpoint = match decided {
+            let endpoint = match self.decide_endpoint(network, &identity, requested, (&choice, &facts)) {
                 // The connected container has ended but its end has not been reported yet; another may have taken its
                 // name.
                 Err(Refusal::AlreadyConnected { .. }) if !self.kernel.netns_alive(&container.netns) => {
@@ -89,6 +80,30 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         Err(last.unwrap_or(Error::Stopped))
+    }
+
+    /// Decides what the requested endpoint becomes.
+    pub(crate) fn decide_endpoint(
+        &mut self,
+        network: &Network,
+        identity: &Identity,
+        requested: &EndpointSpec,
+        choice: (&Choice, &HostFacts),
+    ) -> Result<Endpoint, Refusal> {
+        let domain = self.config.domain.clone();
+        self.decided(|state| {
+            // A runtime's container is not refused because of a name.
+            if requested.owner().is_none() {
+                decide::names::check(&state.desired, &domain, &identity.container, &requested.aliases)?;
+            }
+            decide::endpoint::connect(state, network, identity.clone(), requested, choice)
+        })
+    }
+
+    /// The facts that choosing free ports requires.
+    pub(crate) fn facts_for(&mut self, requested: &EndpointSpec) -> Result<HostFacts, Error> {
+        let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
+        if chooses_port { self.facts() } else { Ok(HostFacts::default()) }
     }
 
     /// Runs a decision, and repeats it if a container that has ended, but whose end has not been reported yet, holds
@@ -249,7 +264,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn attach(&mut self, network: &Network, endpoint: Endpoint) -> Result<Arc<Endpoint>, Error> {
         let endpoint = Arc::new(endpoint);
         let transaction = transaction::attach(&self.state, network, &endpoint, &|all| self.resolv_conf(all));
-        self.execute(transaction)?;
+        self.execute(&transaction)?;
         self.keep_addresses(std::slice::from_ref(&endpoint));
         self.serve_inside(&endpoint.container.id);
         self.publish();

@@ -7,7 +7,7 @@ use crate::engine::decide::{self, transaction};
 use crate::engine::event::{Cause, Change};
 use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
-use crate::engine::{Command, Error, Reply, execute};
+use crate::engine::{Command, Error, Reply};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, EndpointKey};
@@ -180,14 +180,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let keys: Vec<EndpointKey> = gone.iter().map(|(endpoint, _)| endpoint.key()).collect();
         let transaction = transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all));
-        self.commit(&transaction.records)?;
-        // From now on the name is gone.
-        self.publish();
+        if self.planning {
+            self.state.apply(&transaction.records);
+            return Ok(gone.into_iter().map(|(endpoint, _)| endpoint).collect());
+        }
         let problems = self.problems.clone();
-        let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
-        containers.into_iter().for_each(|id| self.serve_inside(id));
-        let strayed = gone.iter().any(|(endpoint, _)| self.has_strayed(endpoint));
-        let errors = execute::best_effort(&mut self.kernel, &transaction.steps);
+        let mut strayed = false;
+        let errors = self.remove(&transaction, |worker| {
+            let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
+            containers.into_iter().for_each(|id| worker.serve_inside(id));
+            strayed = gone.iter().any(|(endpoint, _)| worker.has_strayed(endpoint));
+        })?;
         for (endpoint, cause) in &gone {
             let (network, container) = (&endpoint.network, &endpoint.container.name);
             tracing::info!(%network, %container, ?cause, "disconnected");

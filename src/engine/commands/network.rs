@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::engine::Error;
 use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
-use crate::engine::execute;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::refusal::Refusal;
@@ -55,7 +54,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<Arc<Network>, Error> {
         let transaction = transaction::create_network(network, ula);
         let forwarding = transaction.steps.first().cloned();
-        self.execute(transaction)?;
+        self.execute(&transaction)?;
         let network = self.find_network(network.name.as_str())?;
         self.search.clone_from(&facts.search);
         self.listen();
@@ -94,12 +93,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let released = self.state.ipam.all_released(&network).into_iter();
         let released = released.map(|address| Record::DeleteReleased(network.name.clone(), address));
         let released: Vec<Record> = released.collect();
-        self.commit(&transaction.records)?;
-        self.compensate(&released);
-        self.forget_gateway(&network.name);
-        self.publish();
-        self.listen();
-        let errors = execute::best_effort(&mut self.kernel, &transaction.steps);
+        let errors = self.remove(&transaction, |worker| {
+            worker.compensate(&released);
+            worker.forget_gateway(&network.name);
+            worker.listen();
+        })?;
         self.adapt_foreign();
         self.publish();
         tracing::info!(network = %network.name, "network removed");

@@ -17,8 +17,18 @@ use crate::model::request::{EndpointSpec, Requester};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Decides the request and returns its steps, or why it is refused. Changes nothing.
+    /// Decides the request and returns its steps, or why it is refused. Changes nothing: what a decision releases because
+    /// its container has ended is released in a copy of the state only.
     pub(crate) fn plan(&mut self, request: &Request, foreign: Vec<ForeignNetwork>) -> Result<Vec<Planned>, Error> {
+        let state = self.state.clone();
+        self.planning = true;
+        let planned = self.planned(request, foreign);
+        self.planning = false;
+        self.state = state;
+        planned
+    }
+
+    fn planned(&mut self, request: &Request, foreign: Vec<ForeignNetwork>) -> Result<Vec<Planned>, Error> {
         let steps = match request {
             Request::CreateNetwork(spec) => {
                 let facts = HostFacts { foreign, ..self.facts()? };
@@ -54,14 +64,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         };
         let network = self.find_network(&request.network)?;
-        let container = self.container(&request.container)?;
-        decide::names::check(&self.state.desired, &self.config.domain, &container, &requested.aliases)?;
-        let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
-        let facts = if chooses_port { self.facts()? } else { HostFacts::default() };
+        let facts = self.facts_for(requested)?;
         let choice = Choice { random: rand::random(), ..Choice::default() };
-        let state = &mut self.state;
-        let endpoint = decide::endpoint::connect(state, &network, container.into(), requested, (&choice, &facts))?;
-        let endpoint = Arc::new(endpoint);
+        let mut container = self.container(&request.container)?;
+        if self.state.desired.container(&container.id).is_some() && !self.kernel.netns_alive(&container.netns) {
+            self.release_container(&container.id);
+            container = self.container(&request.container)?;
+        }
+        let endpoint = Arc::new(self.decide_endpoint(&network, &container.into(), requested, (&choice, &facts))?);
         Ok(transaction::attach(&self.state, &network, &endpoint, &|all| self.resolv_conf(all)).steps)
     }
 }

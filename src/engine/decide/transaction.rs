@@ -21,9 +21,9 @@ pub(crate) struct Transaction {
     pub(crate) records: Vec<Record>,
     /// The changes to the kernel, in this order.
     pub(crate) steps: Vec<Step>,
-    /// The records that revert `records` when a step has failed and the steps before it have been undone. `None` for a
+    /// The records that revert `records` when a step has failed and the steps before it have been undone. None for a
     /// removal, which is never reverted: a repair finishes what the kernel refused.
-    pub(crate) rollback: Option<Vec<Record>>,
+    pub(crate) rollback: Vec<Record>,
 }
 
 /// The content of a named namespace's resolv.conf for these endpoints of its container; `None` without endpoints.
@@ -37,14 +37,14 @@ pub(crate) fn create_network(network: &Network, ula: Option<Subnet>) -> Transact
         records,
         steps: plan::network::create(network),
         // No address of the network has been assigned yet.
-        rollback: Some(vec![Record::DeleteNetwork(network.name.clone())]),
+        rollback: vec![Record::DeleteNetwork(network.name.clone())],
     }
 }
 
 /// Removes a network without endpoints.
 pub(crate) fn remove_network(network: &Network) -> Transaction {
     let records = vec![Record::DeleteNetwork(network.name.clone())];
-    Transaction { records, steps: plan::network::remove(network), rollback: None }
+    Transaction { records, steps: plan::network::remove(network), rollback: Vec::new() }
 }
 
 /// Attaches a new endpoint.
@@ -83,9 +83,15 @@ fn put(
     let place = after.partition_point(|other| other.sequence < endpoint.sequence);
     after.insert(place, endpoint.clone());
     let (records, rollback) = state.put_records(endpoint);
-    let resolv_conf = ResolvConf { before: render(&before), after: render(&after) };
-    let steps = plan(Change { before: &before, after: &after }, resolv_conf);
-    Transaction { records, steps, rollback: Some(rollback) }
+    let steps = plan(Change { before: &before, after: &after }, resolv_confs(&before, &after, render));
+    Transaction { records, steps, rollback }
+}
+
+/// Renders nothing for a container without a named namespace, which has no such file.
+fn resolv_confs(before: &[Arc<Endpoint>], after: &[Arc<Endpoint>], render: RenderResolvConf<'_>) -> ResolvConf {
+    let named = before.first().or(after.first()).is_some_and(|endpoint| endpoint.container.netns.name().is_some());
+    let render = |endpoints| if named { render(endpoints) } else { None };
+    ResolvConf { before: render(before), after: render(after) }
 }
 
 /// Removes endpoints, also of several containers, together.
@@ -101,10 +107,10 @@ pub(crate) fn detach(state: &State, keys: &[EndpointKey], render: RenderResolvCo
         let before = state.endpoints_of(id);
         let stays = |endpoint: &&Arc<Endpoint>| !endpoints.iter().any(|gone| Arc::ptr_eq(gone, endpoint));
         let after: Vec<Arc<Endpoint>> = before.iter().filter(stays).cloned().collect();
-        let resolv_conf = ResolvConf { before: render(&before), after: render(&after) };
+        let resolv_conf = resolv_confs(&before, &after, render);
         Detached { before, after, resolv_conf }
     };
     let containers = ids.into_iter().map(detached).collect();
     let steps = plan::endpoint::detach(&state.desired, containers, &endpoints);
-    Transaction { records: state.release_records(&endpoints), steps, rollback: None }
+    Transaction { records: state.release_records(&endpoints), steps, rollback: Vec::new() }
 }

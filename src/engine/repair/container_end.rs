@@ -42,8 +42,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(lost.map_or(Condition::Right, Condition::Lacks))
     }
 
-    /// At a start, to find what a killed daemon left unfinished: whether the endpoint's interface exists. Adds the
-    /// parts that it lacks.
+    /// At a start, to find what a killed daemon left unfinished, and after a step in a container failed: whether the
+    /// endpoint's interface exists. Adds the parts that it lacks.
     pub(crate) fn stands(&mut self, network: &Network, endpoint: &Endpoint) -> bool {
         let all = self.state.endpoints_of(&endpoint.container.id);
         let Some(link) = target::endpoint_link(network, endpoint, &all) else {
@@ -73,6 +73,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn prepare_adopted(&mut self, network: &Network, endpoint: &Endpoint) {
         let Some(name) = target::adopted_link(network, endpoint).cloned() else { return };
         if let Err(error) = self.kernel.apply(&Step::Adopt(name.clone())) {
+            self.look_inside = true;
             self.problem(
                 Subject::Interface(name.clone()),
                 format!("cannot prepare {name} for published ports: {error}"),

@@ -169,9 +169,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 fn judged(plan: Plan, failures: &BTreeMap<String, String>) -> Vec<Note> {
     let Plan { changes, mut notes } = plan;
     for planned in changes {
-        let Some(text) = planned.note else { continue };
+        let Some(wanted) = planned.note else { continue };
         let failure = failures.get(&planned.change.on).cloned();
-        for note in notes.iter_mut().filter(|note| **note == text) {
+        for note in notes.iter_mut().filter(|note| **note == wanted) {
             note.accepted_in = None;
             note.why_not =
                 failure.clone().unwrap_or_else(|| "netd's accept rule has no effect or was removed".to_owned());

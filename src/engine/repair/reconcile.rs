@@ -128,7 +128,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return false;
         }
         let all = self.state.endpoints_of(&key.container);
-        let Some(link) = target::endpoint_link(&network, &endpoint, &all) else { return true };
+        let Some(link) = target::endpoint_link(&network, &endpoint, &all) else {
+            // Once the other program has made it again, it must be prepared.
+            self.look_inside = true;
+            return true;
+        };
         let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
         let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
         let subject = Subject::Interface(link.host_ifname.clone());
@@ -153,12 +157,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_elements(&mut self, observed: &Observed) {
-        let target_link = self.wanted_elements();
+        let elements = self.wanted_elements();
         let (step, what) = match drift::table(observed) {
-            Some(drift) => (Step::Table(target_link.into_iter().collect()), drift.to_string()),
+            Some(drift) => (Step::Table(elements.into_iter().collect()), drift.to_string()),
             None => {
-                let add: Vec<_> = target_link.difference(&observed.elements).cloned().collect();
-                let remove: Vec<_> = observed.elements.difference(&target_link).cloned().collect();
+                let add: Vec<_> = elements.difference(&observed.elements).cloned().collect();
+                let remove: Vec<_> = observed.elements.difference(&elements).cloned().collect();
                 if add.is_empty() && remove.is_empty() {
                     return;
                 }
@@ -173,9 +177,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// published.
     fn hold_ports(&mut self, observed: &Observed) {
         let attached: Vec<_> = self.state.desired.containers().cloned().collect();
-        let target_link: BTreeSet<_> =
-            attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
-        let stale: Vec<_> = observed.held.difference(&target_link).copied().collect();
+        let ports: BTreeSet<_> = attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
+        let stale: Vec<_> = observed.held.difference(&ports).copied().collect();
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held that are not published");
         }
@@ -193,17 +196,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         });
         find_port_owners(&mut owners.collect::<Vec<_>>());
         for (container, error) in failures {
-            let sentence = format!("cannot hold the ports of {}: {error}", container.name);
-            self.problem(Subject::Ports(container.id.clone()), sentence);
+            let message = format!("cannot hold the ports of {}: {error}", container.name);
+            self.problem(Subject::Ports(container.id.clone()), message);
         }
     }
 
     fn repair_files(&mut self) {
-        let of_container = |netns: &String| {
-            self.state.desired.containers().any(|attached| attached.container.netns.name() == Some(netns))
-        };
-        let written = self.kernel.written_files();
-        for netns in written.into_iter().filter(|netns| !of_container(netns)).collect::<Vec<_>>() {
+        let containers = self.state.desired.containers().filter_map(|attached| attached.container.netns.name());
+        let named: BTreeSet<String> = containers.map(str::to_owned).collect();
+        for netns in self.kernel.written_files().into_iter().filter(|netns| !named.contains(netns)) {
             let what = format!("resolv.conf of {netns} was left behind");
             let subject = Subject::ResolvConf(netns.clone());
             self.repair(&Step::Resolv { netns, before: None, now: None }, subject, &what);

@@ -33,7 +33,7 @@ const ULA_SETTING: &str = "ula-prefix";
 const BLOCKED_SETTING: &str = "dns-blocked";
 
 /// Desired state with the indices for decisions.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct State {
     pub(crate) desired: Desired,
     pub(crate) ipam: Ipam,
@@ -97,44 +97,39 @@ impl State {
         endpoints.map(|endpoint| Record::DeleteEndpoint(endpoint.key())).chain(released).collect()
     }
 
-    /// Makes an endpoint's addresses sticky for the next container of its name, if the network has the option; returns
-    /// the new records. A container whose only name is its id never returns.
-    pub(crate) fn keep_addresses(&mut self, endpoint: &Endpoint) -> Vec<Record> {
+    /// The records that make an endpoint's addresses sticky for the next container of its name, if the network has the
+    /// option. A container whose only name is its id never returns.
+    pub(crate) fn sticky_records(&self, endpoint: &Endpoint) -> Vec<Record> {
         let (network, name) = (&endpoint.network, &endpoint.container.name);
         let keeps = self.desired.network(network).is_some_and(|network| network.sticky && network.assigns_addresses());
         if !keeps || name.as_str() == endpoint.container.id.as_str() {
             return Vec::new();
         }
         let mut records = Vec::new();
+        let mut count = self.sticky.of_network(network).len();
+        let kept = self.sticky.addresses(network, name);
         for address in endpoint.addresses.iter().map(IpNetwork::ip) {
-            if self.sticky.keep(network, address, name) {
+            if !kept.contains(&address) {
                 records.push(Record::PutSticky(network.clone(), address, name.clone()));
+                count += usize::from(!self.sticky.of_network(network).any(|other| other == address));
             }
             // One of each address family, except where a container has several interfaces on the network.
             let own = |other: &IpAddr| {
                 self.desired.at_address(*other).is_some_and(|holder| holder.container.id == endpoint.container.id)
             };
-            let kept = self.sticky.addresses(network, name).iter();
-            let old = kept.filter(|other| other.is_ipv4() == address.is_ipv4() && !own(other));
+            let old = kept.iter().filter(|other| other.is_ipv4() == address.is_ipv4() && !own(other));
             records.extend(old.map(|old| Record::DeleteSticky(network.clone(), *old)));
         }
-        records.extend(self.one_too_many(network).map(|old| Record::DeleteSticky(network.clone(), old)));
-        for record in &records {
-            if let Record::DeleteSticky(network, address) = record {
-                self.sticky.forget(network, *address);
-            }
+        if count > sticky::MOST {
+            records.extend(self.longest_free(network).map(|old| Record::DeleteSticky(network.clone(), old)));
         }
         records
     }
 
-    /// The address that has been free for longest, if a network keeps too many.
-    fn one_too_many(&mut self, network: &NetworkName) -> Option<IpAddr> {
+    /// The sticky address that has been free for longest.
+    fn longest_free(&self, network: &NetworkName) -> Option<IpAddr> {
         let kept = self.sticky.of_network(network);
-        if kept.len() <= sticky::MOST {
-            return None;
-        }
-        let ipam = &mut self.ipam;
-        let free = kept.filter_map(|address| Some((ipam.released(network, address)?, address)));
+        let free = kept.filter_map(|address| Some((self.ipam.released(network, address)?, address)));
         free.min().map(|(_, address)| address)
     }
 

@@ -127,6 +127,7 @@ impl Problems {
     /// Ends the problems for which this returns false.
     pub(crate) fn retain(&mut self, mut stays: impl FnMut(&Subject) -> bool) {
         self.current.retain(|subject, _| stays(subject));
+        self.previous.retain(|subject, _| stays(subject));
     }
 
     /// Begins a repair, which finds again what is still wrong.

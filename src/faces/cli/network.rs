@@ -1,7 +1,7 @@
 //! `netd network`.
 
 use super::Session;
-use super::args::{CreateArgs, DryRun, Format, NetworkVerb};
+use super::args::{CreateArgs, DryRun, NetworkVerb};
 use super::output::{Failure, json, objects, sentence};
 use super::plan;
 use super::table::table;
@@ -105,12 +105,13 @@ fn remove(session: &mut Session<'_>, names: Vec<String>, DryRun { dry_run }: Dry
     let mut failed = false;
     for name in names {
         let attempt = format!("remove network {name}");
-        if dry_run {
-            plan::show(session, &attempt, &PlanRequest::RemoveNetwork(name), Format::default())?;
-            continue;
-        }
-        match session.client.delete(&format!("/v1/networks/{}", segment(&name))) {
-            Ok(()) => writeln!(session.out, "{name}")?,
+        let removed = if dry_run {
+            plan::steps(session, &PlanRequest::RemoveNetwork(name)).map(|steps| plan::lines(&steps))
+        } else {
+            session.client.delete(&format!("/v1/networks/{}", segment(&name))).map(|()| format!("{name}\n"))
+        };
+        match removed {
+            Ok(text) => write!(session.out, "{text}")?,
             Err(error) if error.status().is_some() => {
                 failed = true;
                 session.complain(&sentence(attempt, error));

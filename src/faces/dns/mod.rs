@@ -54,7 +54,7 @@ pub struct Config {
     /// The host's resolv.conf (resolv.conf(5)). It is read again whenever it has changed.
     pub resolv_conf: PathBuf,
     /// How many descriptors connections may use.
-    pub room: Capacity,
+    pub capacity: Capacity,
 }
 
 impl Default for Config {
@@ -66,7 +66,7 @@ impl Default for Config {
             cache_bytes: 16 << 20,
             roots: Roots::default(),
             resolv_conf: "/etc/resolv.conf".into(),
-            room: Capacity::default(),
+            capacity: Capacity::default(),
         }
     }
 }

@@ -103,11 +103,10 @@ fn holder(endpoint: &Endpoint, what: &str) -> String {
 
 fn describe(asked: &Asked) -> Vec<String> {
     let ttl = asked.ttl.map(|ttl| format!(", TTL {ttl} s")).unwrap_or_default();
-    let left = asked.ttl.map(|ttl| format!(", TTL {ttl} s")).unwrap_or_default();
     let line = match asked.origin {
         Origin::Local => "answered without asking an upstream".to_owned(),
         Origin::Upstream(server) => format!("upstream {server} answered just now{ttl}"),
-        Origin::Cache => format!("answered from the cache{left}"),
+        Origin::Cache => format!("answered from the cache{ttl}"),
         Origin::Stale => "answered from the cache with an expired answer, because no upstream answers".to_owned(),
         Origin::Nobody => "no upstream answered: see `netd_dns_upstream_*` in GET /metrics".to_owned(),
     };

@@ -16,8 +16,8 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(plan))
 }
 
-/// Plans a request without carrying it out. Addresses, names and ports that netd chooses may differ when it is carried
-/// out later.
+/// Plans a request without carrying it out. Addresses, IPv6 prefixes, names and ports that netd chooses may differ when
+/// it is carried out later.
 #[utoipa::path(post, path = "/v1/plan", tag = "plan", request_body = PlanRequest,
     responses(
         (status = 200, body = [PlannedStep], description = "The changes that the request would make, in order"),

@@ -43,7 +43,7 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<LoggedContainer>> {
 #[utoipa::path(put, path = "/v1/dns/log/{container}", operation_id = "switch_query_log_on", tag = "dns",
     params(("container" = String, Path, description = "Name, id or beginning of the id")),
     responses(
-        (status = 200, body = LoggedContainer, description = "The queries are logged, now or already earlier"),
+        (status = 200, body = LoggedContainer, description = "The queries are logged, also if they were before"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn switch_on(
     State(shared): State<Shared>,
@@ -58,7 +58,7 @@ async fn switch_on(
 #[utoipa::path(delete, path = "/v1/dns/log/{container}", operation_id = "switch_query_log_off", tag = "dns",
     params(("container" = String, Path, description = "Name, id or beginning of the id")),
     responses(
-        (status = 204, description = "The queries are not logged, now or already earlier"),
+        (status = 204, description = "The queries are not logged, also if they were not before"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn switch_off(State(shared): State<Shared>, Segments(text): Segments<String>) -> Result<StatusCode, Problem> {
     let attached = find::container(&shared.handle.snapshot(), &text)?;

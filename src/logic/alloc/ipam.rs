@@ -12,14 +12,14 @@ use crate::model::names::NetworkName;
 use crate::model::network::{Network, NetworkSubnet};
 
 /// The allocators of all subnets of all networks.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ipam {
     pools: BTreeMap<(NetworkName, Subnet), Pool>,
     /// The sequence number of the last release, host-wide.
     order: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Pool {
     /// Lowest and highest address that may be assigned automatically.
     bounds: (u128, u128),

@@ -8,7 +8,7 @@ use crate::model::ids::ContainerId;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 
 /// All published ports with their holders; a check costs one lookup per port.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PortTable {
     ports: HashMap<(Protocol, u16), Vec<(Publication, EndpointKey)>>,
 }

@@ -13,13 +13,13 @@ use crate::model::names::{ContainerName, NetworkName};
 pub const MOST: usize = 4096;
 
 /// The sticky addresses of all networks, in use or not.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sticky {
     networks: HashMap<NetworkName, Kept>,
 }
 
 /// Container names are compared without case.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Kept {
     names: BTreeMap<IpAddr, String>,
     /// The inverse of `names`; no list is empty.

@@ -196,7 +196,9 @@ pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>,
         }
     }
     for ((pair, key), mut halves) in pairs {
+        // A dump may list an entry twice while the kernel resizes the set.
         halves.sort();
+        halves.dedup();
         let (sets, data): (Vec<Set>, Vec<_>) = halves.into_iter().unzip();
         add(sets.first().filter(|_| sets == pair).and_then(|set| element(*set, &key, &data)));
     }
@@ -207,6 +209,14 @@ pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>,
 mod tests {
     use super::*;
     use crate::logic::{firewall, samples};
+
+    /// A dump that lists half of a published port twice made repair replace the whole table.
+    #[test]
+    fn an_entry_that_is_listed_twice_is_one() {
+        let (expected, _) = elements(samples::entries());
+        let twice = samples::entries().into_iter().chain(samples::entries());
+        assert_eq!(elements(twice), (expected, elements(samples::entries()).1));
+    }
 
     #[test]
     fn an_entry_of_every_set_becomes_an_element_and_the_same_entry_again() {

@@ -46,15 +46,7 @@ pub(super) const ALL: &[Scenario] = &[
         prepare: |lab| {
             all_kinds(lab);
             lab.end();
-            let mut world = lab.world();
-            world.elements = None;
-            world.links.clear();
-            world.bridges.clear();
-            world.routes.clear();
-            world.shapings.clear();
-            world.resolv.clear();
-            world.inside.clear();
-            world.forwarding = Default::default();
+            crate::support::wipe(&mut lab.world());
         },
         act: Lab::start,
     },

@@ -39,7 +39,7 @@ pub(crate) fn add(call: &mut Call<'_>, conf: &Configuration<'_>, target: &Attach
     let put = |attach: &Attach| client.put::<Attachment>(&path, attach).map_err(|error| Failure::daemon(&error));
     match (Previous::of(&conf.fields)?, conf.ipam()?) {
         (Some(_), Some(_)) => {
-            let why = "\"ipam\" and \"prevResult\" are both given: after another plugin, netd uses its addresses";
+            let why = "\"ipam\" and \"prevResult\" are both given: after another plugin, netd uses the addresses of that plugin";
             Err(Failure::new(INVALID_CONFIGURATION, why))
         }
         (None, None) => {

@@ -28,7 +28,7 @@ pub struct Server {
     listening: ListeningReceiver,
     telemetry: Arc<Telemetry>,
     clients: Arc<Connections<IpAddr>>,
-    room: Capacity,
+    capacity: Capacity,
     serving: HashMap<IpAddr, Serving>,
 }
 
@@ -43,9 +43,9 @@ impl Server {
     /// Creates a server without sockets. `view` is called once for each batch of queries, after they have arrived.
     /// `telemetry` receives the counters and the query logs.
     pub fn new(config: Config, view: View, listening: ListeningReceiver, telemetry: Arc<Telemetry>) -> Self {
-        let room = config.room;
+        let capacity = config.capacity;
         let clients = Connections::new(tcp::PER_CLIENT, tcp::TOTAL);
-        Self { handler: Handler::new(config, view), listening, telemetry, clients, room, serving: HashMap::new() }
+        Self { handler: Handler::new(config, view), listening, telemetry, clients, capacity, serving: HashMap::new() }
     }
 
     /// The interface through which other faces ask questions.
@@ -105,7 +105,7 @@ impl Server {
         let listener = TcpListener::from_std(sockets.tcp)?;
         let udp = udp.serve(sockets.udp, &dns_listener)?;
         let stop = CancellationToken::new();
-        let limits = tcp::Limits { clients: self.clients.clone(), room: self.room };
+        let limits = tcp::Limits { clients: self.clients.clone(), capacity: self.capacity };
         let tcp = tokio::spawn(tcp::serve(listener, self.handler.clone(), limits, dns_listener, stop.clone()));
         self.serving.insert(sockets.address, Serving { udp, stop, tcp });
         Ok(())

@@ -53,7 +53,7 @@ type Admitted = connections::Admitted<IpAddr>;
 /// The limits on connections.
 pub(crate) struct Limits {
     pub(crate) clients: Arc<Connections<IpAddr>>,
-    pub(crate) room: Capacity,
+    pub(crate) capacity: Capacity,
 }
 
 /// A reply to be written to the client.
@@ -71,7 +71,7 @@ pub(crate) async fn serve(
     dns_listener: Arc<Listener>,
     stop: CancellationToken,
 ) {
-    let Limits { clients, room } = limits;
+    let Limits { clients, capacity } = limits;
     let mut connections = JoinSet::new();
     let mut short = false;
     loop {
@@ -83,7 +83,7 @@ pub(crate) async fn serve(
         match accepted {
             Ok((stream, source)) => {
                 short = false;
-                if !room.has(stream.as_raw_fd()) {
+                if !capacity.has(stream.as_raw_fd()) {
                     // The descriptor reserve is for the daemon's own work: close this connection and dismiss an idle
                     // one.
                     clients.make_room();

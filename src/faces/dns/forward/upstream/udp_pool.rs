@@ -71,14 +71,14 @@ pub(super) struct ReplySlot {
 impl ReplySlot {
     /// Stores what has arrived. An answer replaces anything else; otherwise the first counts.
     fn tell(&self, heard: Received) {
-        let mut receiver = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*receiver {
-            None => *receiver = Some(heard),
+        let mut stored = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*stored {
+            None => *stored = Some(heard),
             Some(Received::Answer(_)) => return,
-            Some(_) if matches!(heard, Received::Answer(_)) => *receiver = Some(heard),
+            Some(_) if matches!(heard, Received::Answer(_)) => *stored = Some(heard),
             Some(_) => return,
         }
-        drop(receiver);
+        drop(stored);
         self.waker.wake();
     }
 
@@ -300,7 +300,7 @@ mod tests {
     async fn only_an_answer_to_the_question_counts() {
         let server = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let pool = UdpPool::new(server.local_addr().unwrap(), None);
-        let (pending, receiver) = ask(&pool, false).await;
+        let (pending, slot) = ask(&pool, false).await;
         let mut buffer = [0; 512];
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         let message = &buffer[..length];
@@ -318,17 +318,17 @@ mod tests {
             server.send_to(&forged, from).await.unwrap();
         }
         server.send_to(&reply(message, |m| m[13] ^= 0x20), from).await.unwrap();
-        assert!(matches!(receiver.hear().await, Received::OtherCase));
+        assert!(matches!(slot.hear().await, Received::OtherCase));
         server.send_to(&reply(message, |m| m.push(0)), from).await.unwrap();
-        let Received::Answer(answer) = receiver.hear().await else { panic!() };
+        let Received::Answer(answer) = slot.hear().await else { panic!() };
         assert_eq!(answer.len(), length + 1);
         drop(pending);
         server.send_to(&reply(message, |_| ()), from).await.unwrap();
-        let (_second, second_receiver) = ask(&pool, true).await;
+        let (_second, second_slot) = ask(&pool, true).await;
         let (length, from) = server.recv_from(&mut buffer).await.unwrap();
         server.send_to(&reply(&buffer[..length], |m| m[HEADER..].make_ascii_lowercase()), from).await.unwrap();
-        assert!(matches!(second_receiver.hear().await, Received::Answer(_)), "in any case");
-        assert!(receiver.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
+        assert!(matches!(second_slot.hear().await, Received::Answer(_)), "in any case");
+        assert!(slot.heard.lock().unwrap().is_none(), "nobody waits for the first any more");
     }
 
     #[tokio::test]
@@ -351,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_there_is_told_at_once() {
         let address = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        let (_ticket, receiver) = ask(&UdpPool::new(address, None), false).await;
-        assert!(matches!(receiver.hear().await, Received::Refused));
+        let (_ticket, slot) = ask(&UdpPool::new(address, None), false).await;
+        assert!(matches!(slot.hear().await, Received::Refused));
     }
 }
