@@ -10,7 +10,8 @@ use netd::model::host::element::Element;
 use netd::model::request::CheckSpec;
 use serde_json::{Value, json};
 
-use super::{World, found, key, link, on};
+use super::adopted::found;
+use super::{World, key, link, on};
 
 fn behind(ip: &str) -> Value {
     json!({"interface": "found", "addresses": [{"address": ip, "gateway": "10.22.0.1"}]})

@@ -21,6 +21,8 @@ use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use serde_json::{Value, json};
 
+mod adopted;
+mod checks;
 mod claims;
 mod failures;
 mod namespaces;
@@ -113,6 +115,14 @@ fn on(network: &str, netns: &str, more: Value) -> Value {
         request.extend(more);
     }
     request
+}
+
+fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::EndpointLink {
+    world.links.values_mut().next().unwrap()
+}
+
+fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTreeSet<Element> {
+    world.elements.as_mut().unwrap()
 }
 
 #[test]
@@ -264,98 +274,12 @@ fn a_repeated_attach_restores_missing_parts() {
 }
 
 #[test]
-fn a_check_accepts_changes_of_later_plugins() {
-    let world = World::new(&["c1"]);
-    let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
-    let (netns, tuned) = ("/run/netns/c1", "02:00:00:00:00:99");
-    link(&mut world.fake.world()).mac = tuned.parse().unwrap();
-    link(&mut world.fake.world()).mtu = 1400;
-    assert!(world.check(&key, netns).unwrap_err().contains("MAC address"));
-    assert_eq!(world.check_for(&key, netns, Some(tuned), None), Ok(()), "no MTU is remembered");
-    assert_eq!(world.check_for(&key, netns, Some(tuned), Some(1400)), Ok(()));
-    assert!(world.check_for(&key, netns, Some(tuned), Some(1500)).unwrap_err().contains("MTU of eth0 is 1400"));
-}
-
-#[test]
 fn an_attach_is_cancelled_if_its_caller_disconnected() {
     let world = World::new(&["c1"]);
     let spec = spec(&key("podman", "c1", "eth0"), on("net1", "c1", json!({})));
     world.runtime.block_on(world.engine.handle.connect_unless(spec, || true)).unwrap_err();
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
     assert!(world.fake.world().links.is_empty());
-}
-
-#[test]
-fn a_check_names_the_changed_part() {
-    let key = key("podman", "c1", "eth0");
-    let cases: [(Vandal, &str); 10] = [
-        (|world| world.links.clear(), "interface eth0 is gone"),
-        (|world| link(world).addresses.clear(), "address 10.0.0.2/24"),
-        (|world| world.routes.clear(), "default route by 10.0.0.1"),
-        (|world| link(world).routes.clear(), "route to 10.9.0.0/16"),
-        (|world| link(world).mac = "02:00:00:00:00:99".parse().unwrap(), "MAC address"),
-        (|world| link(world).bridge = "br0".parse().unwrap(), "bridge port"),
-        (|world| world.bridges.clear(), "bridge nd-net1 is gone"),
-        (|world| elements(world).retain(|element| !matches!(element, Element::Publish(_))), "nft"),
-        (|world| world.elements = None, "nft"),
-        (|world| world.shapings.clear(), "limits"),
-    ];
-    for (vandal, part) in cases {
-        let world = World::new(&["c1"]);
-        let requested = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
-            "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
-        world.attach(&key, on("net1", "c1", requested)).unwrap();
-        assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
-        vandal(&mut world.fake.world());
-        let error = world.check(&key, "/run/netns/c1").unwrap_err();
-        assert!(error.contains(part), "{part}: {error}");
-    }
-}
-
-fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::EndpointLink {
-    world.links.values_mut().next().unwrap()
-}
-
-fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTreeSet<Element> {
-    world.elements.as_mut().unwrap()
-}
-
-#[test]
-fn an_unknown_attachment_fails_a_check_and_may_be_detached() {
-    let world = World::new(&["c1", "c2"]);
-    let attached = key("podman", "c1", "eth0");
-    world.attach(&attached, on("net1", "c1", json!({}))).unwrap();
-    for other in [key("podman", "c2", "eth0"), key("podman", "c1", "eth1"), key("other", "c1", "eth0")] {
-        assert!(world.check(&other, "/run/netns/c1").unwrap_err().contains("no attachment"));
-        world.runtime.block_on(world.engine.handle.detach(other)).unwrap();
-    }
-    assert!(world.check(&attached, "/run/netns/c2").unwrap_err().contains("another network namespace"));
-    assert_eq!(world.check(&attached, "/run/netns/c1"), Ok(()), "the attachment is unchanged");
-}
-
-#[test]
-fn gc_removes_exactly_the_other_attachments_of_its_network() {
-    let world = World::new(&["c1", "c2", "c3", "hand"]);
-    for (owner, container, ifname, netns) in [
-        ("podman", "c1", "eth0", "c1"),
-        ("podman", "c1", "eth1", "c1"),
-        ("podman", "c2", "eth0", "c2"),
-        ("other", "c3", "eth0", "c3"),
-    ] {
-        world.attach(&key(owner, container, ifname), on("net1", netns, json!({}))).unwrap();
-    }
-    world.connect("net1", "hand");
-    let valid = vec![("c1".parse().unwrap(), "eth1".parse().unwrap())];
-    let gone = world.runtime.block_on(world.engine.handle.gc("podman".parse().unwrap(), valid)).unwrap();
-    let mut gone: Vec<String> = gone.iter().map(|e| format!("{} {}", e.container.id, e.ifname)).collect();
-    gone.sort();
-    assert_eq!(gone, ["c1 eth0", "c2 eth0"]);
-    let gone = world.runtime.block_on(world.engine.handle.gc("podman".parse().unwrap(), Vec::new())).unwrap();
-    assert_eq!(gone.len(), 1, "an empty list keeps none");
-    let mut left = world.names();
-    left.sort();
-    assert_eq!(left, ["c3", "hand"]);
 }
 
 #[test]
@@ -450,93 +374,6 @@ fn addresses_may_come_after_the_interface() {
     assert_eq!(world.resolve(&endpoint, "c1"), [IpAddr::from([10, 0, 0, 50])]);
     world.runtime.block_on(world.engine.handle.detach(key)).unwrap();
     assert!(world.fake.world().links.is_empty() && world.fake.world().held.is_empty());
-}
-
-/// A veth pair that a bridge plugin made, on cni0 with the gateway 10.22.0.1.
-fn found(world: &World, inode: u64, address: &str) {
-    let interface = ObservedInterface {
-        mac: Some(Mac::for_address([10, 22, 0, 5].into())),
-        up: true,
-        mtu: 1500,
-        addresses: vec![address.parse().unwrap()],
-        routes: Vec::new(),
-        default_elsewhere: Vec::new(),
-        host_end: Some(HostEnd {
-            name: format!("veth{inode}").parse().unwrap(),
-            bridge: Some("cni0".parse().unwrap()),
-            up: true,
-            isolated: false,
-        }),
-    };
-    let mut fake = world.fake.world();
-    fake.found.insert((inode, "eth0".parse().unwrap()), interface);
-    let gateway = ("10.22.0.1/16".parse().unwrap(), "cni0".parse().unwrap());
-    fake.facts.addresses.push(gateway);
-}
-
-#[test]
-fn names_and_ports_are_added_to_an_adopted_interface() {
-    let world = World::new(&["c1", "c2"]);
-    found(&world, 1, "10.22.0.5/16");
-    found(&world, 2, "10.22.0.6/16");
-    let requested =
-        |ip: &str| json!({"interface": "found", "ports": [], "addresses": [{"address": ip, "gateway": "10.22.0.1"}]});
-    let mut with_port = requested("10.22.0.5/16");
-    with_port["ports"] = json!(["4000:80"]);
-    let (one, two) = (key("chain", "c1", "eth0"), key("chain", "c2", "eth0"));
-    let first = world.attach(&one, on("net1", "c1", with_port)).unwrap();
-    let second = world.attach(&two, on("net1", "c2", requested("10.22.0.6/16"))).unwrap();
-    assert_eq!(world.resolve(&second, "c1"), [first.addresses[0].ip()]);
-    let table = world.fake.world().elements.clone().unwrap();
-    assert!(table.contains(&Element::Bridge("cni0".parse().unwrap())), "{table:?}");
-    assert!(table.iter().any(|element| matches!(element, Element::Publish(to) if to.to == first.addresses[0].ip())));
-    assert!(world.fake.world().links.is_empty() && world.fake.world().bridges.is_empty(), "netd made no interface");
-    assert_eq!(world.check(&one, "/run/netns/c1"), Ok(()));
-    let by_hand = by_name("net1", "c2");
-    let error = world.runtime.block_on(world.engine.handle.connect(by_hand)).unwrap_err().to_string();
-    assert!(error.contains("another CNI plugin"), "{error}");
-    world.runtime.block_on(world.engine.handle.detach(one)).unwrap();
-    world.runtime.block_on(world.engine.handle.detach(two)).unwrap();
-    world.runtime.block_on(world.engine.handle.remove_network("net1")).unwrap();
-    assert_eq!(world.fake.world().elements.as_ref().map(std::collections::BTreeSet::len), Some(0));
-}
-
-#[test]
-fn a_recreated_veth_pair_is_adopted_again() {
-    let world = World::new(&["c1"]);
-    found(&world, 1, "10.22.0.5/16");
-    let key = key("chain", "c1", "eth0");
-    let requested = json!({"interface": "found", "addresses": [{"address": "10.22.0.5/16", "gateway": "10.22.0.1"}]});
-    world.attach(&key, on("net1", "c1", requested.clone())).unwrap();
-    let new: netd::model::names::IfName = "vethnew".parse().unwrap();
-    for interface in world.fake.world().found.values_mut() {
-        interface.host_end.as_mut().unwrap().name = new.clone();
-    }
-    assert_eq!(world.attach(&key, on("net1", "c1", requested)).unwrap().host_ifname, new);
-    assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
-}
-
-#[test]
-fn an_interface_that_netd_cannot_adopt_is_refused_and_creates_no_network() {
-    let world = World::new(&["c1"]);
-    found(&world, 1, "10.22.0.5/16");
-    let key = key("chain", "c1", "eth0");
-    for (addresses, words) in [
-        (json!([]), "no address"),
-        (json!([{"address": "10.22.0.9"}]), "does not have the address 10.22.0.9"),
-        (json!([{"address": "10.22.0.5"}]), "no gateway"),
-        (json!([{"address": "10.22.0.5", "gateway": "10.22.0.254"}]), "no address of the host"),
-    ] {
-        let requested = json!({"interface": "found", "addresses": addresses});
-        let error = world.attach(&key, on("net1", "c1", requested)).unwrap_err();
-        assert!(error.to_string().contains(words), "{error}");
-    }
-    let inode = (1, "eth0".parse().unwrap());
-    world.fake.world().found.get_mut(&inode).unwrap().host_end = None;
-    let requested = json!({"interface": "found", "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
-    let error = world.attach(&key, on("net1", "c1", requested)).unwrap_err();
-    assert!(error.to_string().contains("no veth pair"), "{error}");
-    assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
 }
 
 #[test]

@@ -7,6 +7,8 @@ use super::*;
 use crate::model::question::Service;
 
 mod foreign;
+mod services;
+mod wildcards;
 
 /// Networks net1 (10.1.0.0/24, fd01::/64), net2 (10.2), my.net (10.3), secret (10.4, internal), Upper (10.5).
 /// Containers web (net1; publishes 80/tcp and 9000-9009/udp, labels), db (net1, net2; serves 5432/tcp and 8080/tcp as
@@ -252,102 +254,6 @@ fn addresses_of_one_host_or_link_are_asked_for_nowhere() {
 }
 
 #[test]
-fn a_name_is_gone_with_its_endpoint() {
-    let mut desired = state();
-    let key = desired.at_address(WEB.parse().unwrap()).unwrap().key();
-    desired.remove_endpoint(&key);
-    let ask = |name| answer(&desired, "internal", Client::Address(DB.parse().unwrap()), name, RecordType::A);
-    assert_eq!((ask("web"), ask("www"), ask("web.net1")), (Answer::NxDomain, Answer::NxDomain, Answer::NxDomain));
-    assert_eq!(ask("api.example.com"), Answer::Forward);
-}
-
-fn srv(places: &[(u16, u16, &str, &[&str])]) -> Answer {
-    let service = |(priority, port, target, addresses): &(u16, u16, &str, &[&str])| Service {
-        priority: *priority,
-        port: *port,
-        target: (*target).to_owned(),
-        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
-    };
-    Answer::Srv(places.iter().map(service).collect())
-}
-
-#[test]
-fn published_ports_are_services() {
-    let web = srv(&[(0, 80, "web.net1.internal", &["10.1.0.2", "fd01::2"])]);
-    for name in [
-        "_http._tcp.web",
-        "_HTTP._TCP.Web.Net1",
-        "_80._tcp.web",
-        "_http._tcp.www.net1.internal",
-        "_80._tcp.api.example.com",
-    ] {
-        assert_eq!(ask(DB, name, RecordType::Srv), web, "{name}");
-        for kind in [RecordType::A, RecordType::Aaaa, RecordType::Txt, RecordType::Other] {
-            assert_eq!(ask(DB, name, kind), Answer::NoData, "{name}");
-        }
-        assert_eq!(ask(DB, name, RecordType::Any), Answer::Any, "{name}");
-    }
-    let range = srv(&[(0, 9005, "web.net1.internal", &["10.1.0.2", "fd01::2"])]);
-    assert_eq!(ask(DB, "_9005._udp.web", RecordType::Srv), range);
-    assert_eq!(ask(DB, "_tcp.web", RecordType::Srv), Answer::NoData, "it lies above");
-    for name in [
-        "_ftp._tcp.web",
-        "_http._udp.web",
-        "_9010._udp.web",
-        "_080._tcp.web",
-        "_sctp.web",
-        "_http._tcp.nosuch",
-        "_tcp.cache",
-        "_ftp._tcp.api.example.com",
-    ] {
-        assert_eq!(ask(DB, name, RecordType::Srv), Answer::NxDomain, "{name}");
-    }
-    assert_eq!(ask(CACHE, "_http._tcp.web", RecordType::Srv), Answer::NxDomain, "a network that is not shared");
-    assert_eq!(ask(DB, "_http._tcp.example.com", RecordType::Srv), Answer::Forward);
-    assert_eq!(ask(DB, "web", RecordType::Srv), Answer::NoData);
-}
-
-#[test]
-fn declared_ports_are_services_on_every_network_of_the_container() {
-    let db = |port| srv(&[(0, port, "db.net1.internal", &["10.1.0.3"]), (1, port, "db.net2.internal", &["10.2.0.3"])]);
-    assert_eq!(ask(DB, "_postgresql._tcp.db", RecordType::Srv), db(5432), "called by convention");
-    assert_eq!(ask(DB, "_5432._tcp.db", RecordType::Srv), db(5432));
-    assert_eq!(ask(DB, "_http._tcp.db", RecordType::Srv), db(8080), "called as it was said");
-    assert_eq!(ask(DB, "_http-alt._tcp.db", RecordType::Srv), Answer::NxDomain, "and not otherwise");
-    let on_net2 = srv(&[(0, 5432, "db.net2.internal", &["10.2.0.3"])]);
-    for name in ["_5432._tcp.db", "_5432._tcp.store", "_5432._tcp.db.net2"] {
-        assert_eq!(ask(CACHE, name, RecordType::Srv), on_net2, "{name}: the networks of the client");
-    }
-}
-
-#[test]
-fn labels_are_texts() {
-    let texts = |texts: &[&str]| Answer::Txt(texts.iter().map(|text| (*text).to_owned()).collect());
-    for name in ["web", "web.net1.internal", "www", "WEB.internal"] {
-        assert_eq!(ask(DB, name, RecordType::Txt), texts(&["note=a b", "tier=front"]), "{name}");
-    }
-    assert_eq!(ask(DB, "db", RecordType::Txt), texts(&["on=net1", "on=net2"]));
-    assert_eq!(ask(WEB, "db", RecordType::Txt), texts(&["on=net1"]), "those of the networks that are shared");
-    assert_eq!(ask(CACHE, "cache", RecordType::Txt), Answer::NoData);
-}
-
-#[test]
-fn every_other_type_of_a_known_name_is_no_data() {
-    // AAAA, MX, TXT, SRV, HTTPS, SVCB, CAA, SOA, NS, CNAME, PTR and an unknown type.
-    for code in [28, 15, 16, 33, 65, 64, 257, 6, 2, 5, 12, 65_280] {
-        for name in ["cache", "cache.net2", "cache.net2.internal", "store.net2"] {
-            let answer = ask("10.2.0.4", name, RecordType::from_code(code));
-            let labels = code == 16 && name.starts_with("store");
-            assert_eq!(answer == Answer::NoData, !labels, "{name} {code}: {answer:?}");
-        }
-        assert_eq!(ask(CACHE, "nosuch", RecordType::from_code(code)), Answer::NxDomain, "{code}");
-    }
-    for name in ["cache", "internal", "net2.internal", "host.internal", "4.0.2.10.in-addr.arpa", "x.app", "app"] {
-        assert_eq!(ask(CACHE, name, RecordType::Any), Answer::Any, "{name}");
-    }
-}
-
-#[test]
 fn a_container_on_five_networks_sees_these_in_its_order() {
     let mut desired = state();
     // Connected in another order than that of the networks' names or addresses.
@@ -384,105 +290,6 @@ fn a_container_on_five_networks_sees_these_in_its_order() {
         let other = if n == 1 { "net2" } else { "net1" };
         assert_eq!(ask(&format!("10.{n}.0.78"), &format!("many.{other}")), Answer::NxDomain, "not shared: not probed");
     }
-}
-
-#[test]
-fn wildcard_aliases_answer_any_depth_below() {
-    for name in ["x.app", "X.y.APP", "a.b.c.d.app", "x.app.net2", "x.app.internal", "a.x.app.net2.internal", "*.app"] {
-        assert_eq!(ask(DB, name, RecordType::A), a(&["10.2.0.4"]), "{name}");
-        assert_eq!(ask(DB, name, RecordType::Aaaa), Answer::NoData, "{name}");
-        assert_eq!(
-            ask(WEB, name, RecordType::A),
-            match name {
-                "x.app" | "X.y.APP" | "a.b.c.d.app" | "*.app" => Answer::Forward,
-                _ => Answer::NxDomain,
-            },
-            "{name}: its scope is the network"
-        );
-    }
-    assert_eq!(ask(DB, "app", RecordType::A), Answer::NoData, "not the name itself, which lies above");
-    assert_eq!(ask(DB, "x.yapp", RecordType::A), Answer::Forward, "whole labels");
-}
-
-#[test]
-fn an_exact_name_wins_over_a_wildcard_and_a_longer_wildcard_over_a_shorter() {
-    let mut desired = state();
-    for (n, network, name, aliases) in [
-        (1, "net1", "exact", &["y.app"][..]),
-        (1, "net1", "deep", &["*.z.app"]),
-        (2, "net2", "all", &["*.internal", "*.web"]),
-    ] {
-        let endpoint = json!({
-            "network": network, "sequence": 50, "ifname": "eth9", "host_ifname": "v9",
-            "container": {"id": format!("{name}-0123456789abcdef"), "name": name, "netns": {
-                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-            "addresses": [format!("10.{n}.0.{}/24", 90 + name.len())], "gateways": [], "mac": "02:00:00:00:00:01",
-            "aliases": aliases, "publications": [],
-        });
-        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
-    }
-    let ask = |name: &str, kind| answer(&desired, "internal", Client::Address(DB.parse().unwrap()), name, kind);
-    let host = |name| ask(name, RecordType::A);
-    assert_eq!(
-        (host("y.app"), host("y.app.net1"), host("n.app")),
-        (a(&["10.1.0.95"]), a(&["10.1.0.95"]), a(&["10.2.0.4"]))
-    );
-    assert_eq!(host("q.y.app"), a(&["10.2.0.4"]), "any depth, also below a name that somebody has");
-    assert_eq!((host("q.z.app"), host("z.app")), (a(&["10.1.0.94"]), a(&["10.2.0.4"])));
-    assert_eq!(
-        (host("web.internal"), host("web.net1.internal"), host("q.internal")),
-        (a(&["10.1.0.2"]), a(&["10.1.0.2"]), a(&["10.2.0.93"]))
-    );
-    assert_eq!(host("host.internal"), a(&["10.1.0.1"]), "the host's name is nobody else's");
-    assert!(matches!(ask("_http._tcp.web", RecordType::Srv), Answer::Srv(_)), "a service wins over *.web");
-    assert_eq!(ask("_ftp._tcp.web", RecordType::Srv), Answer::NoData, "which has the rest");
-}
-
-#[test]
-fn names_of_many_labels_have_names_above_them() {
-    let mut desired = state();
-    let key = desired.at_address(CACHE.parse().unwrap()).unwrap().key();
-    let mut endpoint = desired.endpoint(&key).unwrap().as_ref().clone();
-    endpoint.aliases = vec!["one.two.three".parse().unwrap()];
-    desired.insert_endpoint(endpoint);
-    let ask = |client: &str, name: &str| {
-        answer(&desired, "internal", Client::Address(client.parse().unwrap()), name, RecordType::A)
-    };
-    for name in ["one.two.three", "one.two.three.net2", "one.two.three.internal", "ONE.two.three.net2.internal"] {
-        assert_eq!(ask(DB, name), a(&["10.2.0.4"]), "{name}");
-    }
-    for name in ["three", "two.three.internal", "three.net2", "two.three.net2.internal"] {
-        assert_eq!(ask(DB, name), Answer::NoData, "{name}");
-        assert_eq!(ask(WEB, name), Answer::NxDomain, "{name}");
-    }
-    assert_eq!(ask(DB, "two.three"), Answer::Forward, "somebody else's, for all that is known here");
-    assert_eq!(ask(DB, "x.app"), Answer::Forward, "gone with the alias");
-    desired.remove_endpoint(&key);
-    let gone = answer(&desired, "internal", Client::Address(DB.parse().unwrap()), "three", RecordType::A);
-    assert_eq!(gone, Answer::NxDomain, "gone with the container");
-}
-
-#[test]
-fn a_search_domain_of_the_host_hides_no_container() {
-    let desired = state();
-    let search = ["Example.com".to_owned(), "lan.".to_owned(), String::new(), ".".to_owned()];
-    let zone = Zone { desired: &desired, domain: "internal", search: &search };
-    let ask = |client: &str, name: &str, kind| zone.answer(Client::Address(client.parse().unwrap()), name, kind);
-    for name in
-        ["web.example.com", "web.lan", "web.net1.example.com", "WWW.internal.Example.COM", "web.net1.internal.lan"]
-    {
-        assert_eq!(ask(DB, name, RecordType::A), a(&["10.1.0.2"]), "{name}");
-        assert_eq!(ask(DB, name, RecordType::Other), Answer::NoData, "{name}: nothing of it leaves the host");
-        assert_eq!(ask(CACHE, name, RecordType::A), Answer::Forward, "{name}: no container that this one sees");
-        assert_eq!(ask("10.1.0.1", name, RecordType::A), Answer::Forward, "{name}: the host's own domains are its own");
-    }
-    assert!(matches!(ask(DB, "_http._tcp.web.lan", RecordType::Srv), Answer::Srv(_)));
-    assert_eq!(ask(DB, "api.example.com", RecordType::A), a(&["10.1.0.2"]), "an alias as it stands");
-    for name in ["nosuch.example.com", "example.com", "lan.example.com", "webexample.com"] {
-        assert_eq!(ask(DB, name, RecordType::A), Answer::Forward, "{name}");
-    }
-    assert_eq!(ask(DB, "web", RecordType::A), a(&["10.1.0.2"]));
-    assert_eq!(ask(DB, "nosuch", RecordType::A), Answer::NxDomain, "one label never leaves the host");
 }
 
 #[test]
