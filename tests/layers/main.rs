@@ -56,9 +56,8 @@ const IMPURE: &str = "tokio std::fs std::process std::thread std::net::TcpListen
                       Instant rand";
 const PURE: &[&str] = &["src/model/", "src/logic/", "src/logic.rs", "src/model.rs"];
 
-/// Lines of a file of the product, and of one with tests.
+/// Lines of a file.
 const LINES_MAX: usize = 400;
-const LINES_OF_TESTS_MAX: usize = 600;
 
 #[test]
 fn imports_go_down_only() {
@@ -81,10 +80,8 @@ fn every_file_starts_with_module_docs_and_stays_short() {
             wrong.push(format!("{path}: does not begin with //!"));
         }
         let lines = text.lines().count();
-        let product = path.starts_with("src/") && !path.ends_with("/tests.rs");
-        let most = if product { LINES_MAX } else { LINES_OF_TESTS_MAX };
-        if lines > most {
-            wrong.push(format!("{path}: {lines} lines, at most {most}"));
+        if lines > LINES_MAX {
+            wrong.push(format!("{path}: {lines} lines, at most {LINES_MAX}"));
         }
         wrong
     });
