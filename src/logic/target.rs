@@ -3,7 +3,6 @@
 //! A container's ports lead to its address on the network of its default route (per address family), whichever of its
 //! networks they were published with: a reply that leaves through another network than the request came in would not
 //! pass connection tracking and the source guard.
-//! way back through connection tracking and the source guard.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,14 +11,13 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 
 use super::alloc::interfaces;
-use crate::model::address::{Families, Family, Mac};
+use crate::model::address::{Families, Family};
 use crate::model::bandwidth::Shaping;
 use crate::model::desired::{Attached, Desired};
-use crate::model::endpoint::{Endpoint, Netns};
+use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::host::foreign_firewall::Bridge;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
-use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{DnsListen, Driver, HostAccess, Network};
@@ -39,36 +37,6 @@ pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
         addresses: if bridge.isolated { Vec::new() } else { network.gateway_interfaces() },
         mtu: network.mtu,
     })
-}
-
-/// A bridge that belongs to no network, to be deleted by its name.
-pub fn stray_bridge(name: &IfName) -> BridgeLink {
-    BridgeLink { network: stray(), name: name.clone(), addresses: Vec::new(), mtu: 0 }
-}
-
-/// A host interface that belongs to no endpoint, to be deleted by its name.
-pub fn stray_link(name: &IfName) -> EndpointLink {
-    let nowhere = Netns { path: Default::default(), id: NetnsId { device: 0, inode: 0, cookie: None } };
-    EndpointLink {
-        network: stray(),
-        container: stray(),
-        bridge: name.clone(),
-        host_ifname: name.clone(),
-        ifname: name.clone(),
-        netns: nowhere,
-        mac: Mac::for_address(IpAddr::from([0, 0, 0, 0])),
-        mtu: 0,
-        addresses: Vec::new(),
-        default_gateways: Vec::new(),
-        default_metric: None,
-        routes: Vec::new(),
-        isolated: false,
-    }
-}
-
-#[expect(clippy::expect_used, reason = "a literal that is a valid name")]
-fn stray<T: std::str::FromStr<Err = crate::model::Invalid>>() -> T {
-    "stray".parse().expect("a valid name")
 }
 
 /// The endpoint's veth pair, if netd makes it. `endpoints` are all endpoints of its container, itself included.

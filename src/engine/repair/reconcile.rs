@@ -13,7 +13,7 @@ use crate::logic::drift::{self, Drift, Link};
 use crate::logic::target;
 use crate::model::desired::Attached;
 use crate::model::endpoint::{Endpoint, EndpointKey};
-use crate::model::host::observed::Observed;
+use crate::model::host::observed::{Observed, ObservedKind};
 use crate::model::host::step::Step;
 use crate::model::names::IfName;
 use crate::model::network::{Driver, Network};
@@ -59,12 +59,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let own = |network: &Arc<Network>| network.own_bridge().map(|bridge| bridge.name.clone());
         let bridges: BTreeSet<IfName> = self.state.desired.networks().filter_map(own).collect();
         for (name, link) in observed.links.iter().filter(|(_, link)| link.ours) {
-            let step = match link.kind.as_str() {
-                "bridge" if !bridges.contains(name) => Step::DeleteBridge(target::stray_bridge(name)),
-                "ifb" if !self.state.limited.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
-                "veth" if !self.state.host_ifnames.contains_key(name) => Step::Detach(vec![target::stray_link(name)]),
-                _ => continue,
+            let is_stray = match link.kind {
+                ObservedKind::Bridge => !bridges.contains(name),
+                ObservedKind::Ifb => !self.state.limited.contains_key(name),
+                ObservedKind::Veth => !self.state.host_ifnames.contains_key(name),
+                // netd makes none: another program put it into the group.
+                ObservedKind::Tun | ObservedKind::Netkit | ObservedKind::Other(_) | ObservedKind::Hardware => false,
             };
+            if !is_stray {
+                continue;
+            }
+            let step = Step::DeleteStray(name.clone());
             if !self.repair(&step, Subject::Interface(name.clone()), &format!("stray interface {name}")) {
                 // Its default route may stand in the way of another one.
                 self.look_inside = true;

@@ -114,6 +114,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::DeleteBridge(_) => "DeleteBridge",
         Step::Attach(_) => "Attach",
         Step::Detach(_) => "Detach",
+        Step::DeleteStray(_) => "DeleteStray",
         Step::Address(_) => "Address",
         Step::RemoveAddresses(_) => "RemoveAddresses",
         Step::Adopt(_) => "Adopt",

@@ -5,7 +5,7 @@ use crate::kernel::KernelError;
 use crate::model::address::{Family, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
-use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
+use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure};
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink};
 use crate::model::names::IfName;
 use crate::model::route::Route;
@@ -82,7 +82,7 @@ impl World {
 
 fn bridge(bridge: &BridgeLink) -> ObservedLink {
     ObservedLink {
-        kind: "bridge".into(),
+        kind: ObservedKind::Bridge,
         master: None,
         up: true,
         mtu: bridge.mtu,
@@ -95,7 +95,7 @@ fn bridge(bridge: &BridgeLink) -> ObservedLink {
 
 fn link(link: &EndpointLink) -> ObservedLink {
     ObservedLink {
-        kind: "veth".into(),
+        kind: ObservedKind::Veth,
         master: Some(link.bridge.clone()),
         up: true,
         mtu: link.mtu,
@@ -108,7 +108,7 @@ fn link(link: &EndpointLink) -> ObservedLink {
 
 fn ifb(shaping: &Shaping) -> ObservedLink {
     ObservedLink {
-        kind: "ifb".into(),
+        kind: ObservedKind::Ifb,
         master: None,
         up: true,
         mtu: shaping.mtu,

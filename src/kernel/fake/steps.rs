@@ -5,6 +5,7 @@ use crate::kernel::KernelError;
 use crate::model::address::Families;
 use crate::model::host::step::{DefaultRoute, EndpointLink, Step};
 use crate::model::inside::Inside;
+use crate::model::names::IfName;
 
 /// Adds the route unless one with that metric exists, on any interface.
 fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
@@ -24,7 +25,8 @@ impl World {
             Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
-            Step::Detach(links) => links.iter().for_each(|link| self.detach(link)),
+            Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(&link.host_ifname)),
+            Step::DeleteStray(name) => self.delete(name),
             Step::Address(link) => self.address(link)?,
             Step::RemoveAddresses(link) => self.unaddress(link),
             Step::Adopt(name) if !self.has_foreign(name) => return Err(io("adopt", name, "no such device")),
@@ -109,14 +111,21 @@ impl World {
         }
     }
 
-    fn detach(&mut self, link: &EndpointLink) {
-        self.shapings.retain(|_, shaping| shaping.ifb != link.host_ifname);
-        if let Some(link) = self.links.remove(&link.host_ifname)
+    /// Deletes the link with that name, whatever it is.
+    fn delete(&mut self, name: &IfName) {
+        self.bridges.remove(name);
+        self.shapings.retain(|_, shaping| shaping.ifb != *name);
+        self.delete_pair(name);
+    }
+
+    fn delete_pair(&mut self, host_ifname: &IfName) {
+        if let Some(link) = self.links.remove(host_ifname)
             && let Some(routes) = self.routes.get_mut(&link.netns.id.inode)
         {
             routes.retain(|route| route.ifname != link.ifname);
         }
     }
+
     pub(super) fn lead_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {
         self.require(&inside.netns)?;
         self.inside.insert(inside.netns.id.inode, inside.clone());

@@ -8,7 +8,7 @@ use crate::kernel::link::{Link, address, route};
 use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
-use crate::model::host::observed::{HostFacts, ObservedLink};
+use crate::model::host::observed::{HostFacts, ObservedKind, ObservedLink};
 use crate::model::names::IfName;
 use crate::model::publication::PortRange;
 
@@ -54,7 +54,7 @@ pub fn links(netlink: &mut Netlink) -> Result<BTreeMap<IfName, ObservedLink>, Ke
     let names: BTreeMap<u32, IfName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
     let listed: BTreeSet<u32> =
-        links.iter().filter(|link| link.ours() || link.kind == "bridge").map(|link| link.index).collect();
+        links.iter().filter(|link| link.ours() || link.kind == ObservedKind::Bridge).map(|link| link.index).collect();
     let mut observed: BTreeMap<u32, ObservedLink> = links
         .into_iter()
         .filter(|link| listed.contains(&link.index))

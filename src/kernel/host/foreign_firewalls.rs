@@ -17,6 +17,7 @@ use crate::kernel::{KernelError, link};
 use crate::logic::firewall::foreign::{ruleset, save};
 use crate::model::address::Families;
 use crate::model::host::foreign_firewall::{Foreign, ForeignChange, Table, TableFamily, Tool};
+use crate::model::host::observed::ObservedKind;
 use crate::model::names::IfName;
 use crate::os::limited;
 use crate::os::limited::Output;
@@ -25,8 +26,6 @@ const LOOK: &str = "see `nft list ruleset` and `iptables -S`";
 /// Addresses that only a default route leads to; nothing is sent there.
 const OUTSIDE: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111))];
-/// Kinds of interfaces that lead to containers and virtual machines of this host.
-const INNER: &[&str] = &["veth", "tun", "netkit"];
 
 /// The tables of other programs, and the host properties that they depend on.
 pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelError> {
@@ -119,24 +118,32 @@ fn plain(program: &str) -> Option<String> {
     String::from_utf8_lossy(&version.stdout).contains(shown).then_some(plain)
 }
 
+/// Whether it is of a kind that leads to containers and virtual machines of this host.
+fn is_inner(link: &Link) -> bool {
+    match link.kind {
+        ObservedKind::Veth | ObservedKind::Tun | ObservedKind::Netkit => true,
+        ObservedKind::Bridge | ObservedKind::Ifb | ObservedKind::Other(_) | ObservedKind::Hardware => false,
+    }
+}
+
 /// The interfaces through which packets leave the host.
 fn ways(netlink: &mut Netlink) -> Result<Vec<IfName>, KernelError> {
     let links = link::list(netlink)?;
     let addresses = address::list(netlink, None)?;
     let uplinks: Vec<u32> = OUTSIDE.into_iter().filter_map(|to| route::interface_towards(netlink, to)).collect();
-    let bridges: Vec<u32> = links.iter().filter(|link| link.kind == "bridge").map(|link| link.index).collect();
+    let bridges: Vec<u32> =
+        links.iter().filter(|link| link.kind == ObservedKind::Bridge).map(|link| link.index).collect();
     let is_way = |link: &&Link| {
         if link.ours() || link.name == "lo" || link.master.is_some_and(|master| bridges.contains(&master)) {
             return false;
         }
-        let inner = |link: &Link| INNER.contains(&link.kind.as_str());
         let has_address = addresses.iter().any(|at| at.index == link.index && !address::link_local(at.address.ip()));
-        let of_the_outside = || links.iter().any(|port| port.master == Some(link.index) && !inner(port));
+        let of_the_outside = || links.iter().any(|port| port.master == Some(link.index) && !is_inner(port));
         uplinks.contains(&link.index)
-            || match link.kind.as_str() {
+            || match link.kind {
                 // A bridge whose ports lead only to containers belongs to another engine.
-                "bridge" => of_the_outside(),
-                _ => !inner(link) || has_address,
+                ObservedKind::Bridge => of_the_outside(),
+                _ => !is_inner(link) || has_address,
             }
     };
     // A name that contains `+` or `*` could match other interfaces too.

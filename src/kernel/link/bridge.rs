@@ -10,6 +10,7 @@ use crate::kernel::netlink::socket::{Netlink, Request, failed};
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
 use crate::model::address::Mac;
+use crate::model::host::observed::ObservedKind;
 use crate::model::host::step::BridgeLink;
 
 const LOOK: &str = "see `ip -d link`, `ip address` and `dmesg`";
@@ -19,7 +20,7 @@ const LOOK: &str = "see `ip -d link`, `ip address` and `dmesg`";
 pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Result<(), KernelError> {
     let taken = || KernelError::NameTaken { ifname: bridge.name.clone(), within: "the host".into() };
     let created = match link::get(netlink, &bridge.name)? {
-        Some(found) if found.ours() && found.kind == "bridge" => false,
+        Some(found) if found.ours() && found.kind == ObservedKind::Bridge => false,
         Some(_) => return Err(taken()),
         None => match netlink.one(create(bridge)) {
             Ok(_) => true,

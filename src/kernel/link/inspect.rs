@@ -9,7 +9,7 @@ use crate::kernel::netns::Visit;
 use crate::kernel::{KernelError, link, netns};
 use crate::model::address::Family;
 use crate::model::endpoint::Netns;
-use crate::model::host::observed::{HostEnd, ObservedInterface};
+use crate::model::host::observed::{HostEnd, ObservedInterface, ObservedKind};
 use crate::model::names::IfName;
 
 const LOOK: &str = "see `ip -d link` in the container";
@@ -54,15 +54,18 @@ fn default_elsewhere(inside: &mut Netlink, index: u32) -> Result<Vec<Family>, Ke
 /// number, which may mean another container's namespace, and small index numbers occur in every namespace. Therefore
 /// the host's link with that index must refer back to that index in this namespace.
 fn host_end(host: &mut Netlink, namespace: &File, inner: &Link) -> Result<Option<HostEnd>, KernelError> {
-    let (Some(index), Some(_), "veth") = (inner.peer, inner.peer_netns, inner.kind.as_str()) else { return Ok(None) };
+    let (Some(index), Some(_), ObservedKind::Veth) = (inner.peer, inner.peer_netns, &inner.kind) else {
+        return Ok(None);
+    };
     let Some(outer) = link::get_by_index(host, index)? else { return Ok(None) };
-    let back = outer.kind == "veth" && outer.peer == Some(inner.index) && outer.peer_netns.is_some();
+    let back = outer.kind == ObservedKind::Veth && outer.peer == Some(inner.index) && outer.peer_netns.is_some();
     if !back || outer.peer_netns != link::netns_number(host, namespace)? {
         return Ok(None);
     }
     let Ok(name) = outer.name.parse() else { return Ok(None) };
     let master = outer.master.map(|master| link::get_by_index(host, master)).transpose()?.flatten();
-    let bridge = master.filter(|master| master.kind == "bridge").and_then(|master| master.name.parse().ok());
+    let bridge =
+        master.filter(|master| master.kind == ObservedKind::Bridge).and_then(|master| master.name.parse().ok());
     Ok(Some(HostEnd { name, bridge, up: outer.up, isolated: outer.isolated }))
 }
 

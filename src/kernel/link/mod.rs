@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd as _;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::net::if_::if_nametoindex;
@@ -23,6 +23,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 use super::KernelError;
 use super::netlink::socket::{Netlink, NetlinkError, Outcome, Request, failed};
 use crate::model::address::Mac;
+use crate::model::host::observed::ObservedKind;
 use crate::model::names::IfName;
 
 /// The link group (`IFLA_GROUP`, `ip link show group 28260`) of every link that netd has made: "nd".
@@ -47,8 +48,8 @@ pub struct Link {
     pub index: u32,
     /// Interface name.
     pub name: String,
-    /// `IFLA_INFO_KIND`; empty for hardware.
-    pub kind: String,
+    /// Its kind.
+    pub kind: ObservedKind,
     /// Link group.
     pub group: u32,
     /// Index of the bridge it is a port of.
@@ -79,7 +80,7 @@ impl Link {
         let mut link = Self {
             index: message.header.index,
             name: String::new(),
-            kind: String::new(),
+            kind: ObservedKind::Hardware,
             group: 0,
             master: None,
             up: message.header.flags.contains(LinkFlags::Up),
@@ -109,12 +110,23 @@ impl Link {
 
     fn read_info(&mut self, info: &LinkInfo) {
         match info {
-            LinkInfo::Kind(kind) => self.kind = kind.to_string(),
+            LinkInfo::Kind(kind) => self.kind = observed_kind(kind),
             LinkInfo::PortData(InfoPortData::BridgePort(port)) => {
                 self.isolated = port.contains(&InfoBridgePort::Isolated(true));
             }
             _ => {}
         }
+    }
+}
+
+fn observed_kind(kind: &InfoKind) -> ObservedKind {
+    match kind {
+        InfoKind::Bridge => ObservedKind::Bridge,
+        InfoKind::Veth => ObservedKind::Veth,
+        InfoKind::Ifb => ObservedKind::Ifb,
+        InfoKind::Tun => ObservedKind::Tun,
+        InfoKind::Netkit => ObservedKind::Netkit,
+        other => ObservedKind::Other(other.to_string()),
     }
 }
 

@@ -15,6 +15,7 @@ use crate::base::deadline::Deadline;
 use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
 use crate::kernel::netlink::socket::{Parts, ask_for_buffer, failed, parsed};
 use crate::kernel::{KernelError, KernelEvent, Tell};
+use crate::model::host::observed::ObservedKind;
 
 /// `RTNLGRP_LINK` (linux/rtnetlink.h).
 const GROUP_LINK: u32 = 1;
@@ -106,7 +107,7 @@ fn has_changed(datagram: &[u8]) -> bool {
     parts.any(|part| match parsed(part.message_type(), part.payload()) {
         Some(RouteNetlinkMessage::NewLink(message)) => {
             let link = Link::read(&message);
-            link.kind == "veth" && !link.ours()
+            link.kind == ObservedKind::Veth && !link.ours()
         }
         _ => false,
     })
@@ -118,7 +119,7 @@ fn deleted(datagram: &[u8]) -> impl Iterator<Item = KernelEvent> {
         RouteNetlinkMessage::DelLink(message) => {
             let link = Link::read(&message);
             // When a bridge loses a port, the kernel sends a message without kind and group.
-            let matters = link.ours() || matches!(link.kind.as_str(), "veth" | "bridge");
+            let matters = link.ours() || matches!(link.kind, ObservedKind::Veth | ObservedKind::Bridge);
             matters.then(|| link.name.parse().ok().map(KernelEvent::LinkGone)).flatten()
         }
         _ => None,

@@ -121,6 +121,7 @@ impl Kernel for Linux {
                 let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
                 link::delete(&mut self.netlink, &names)
             }
+            Step::DeleteStray(name) => link::delete(&mut self.netlink, &[name]),
             Step::Address(link) => container::add(link),
             Step::RemoveAddresses(link) => container::remove(link),
             Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::kernel::testing::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, sysctl_value};
 use crate::model::address::Families;
+use crate::model::host::observed::ObservedKind;
 use crate::model::host::step::DefaultRoute;
 
 #[test]
@@ -32,7 +33,7 @@ fn a_bridge_is_made_and_put_right() {
         kernel.apply(&Step::AddBridge(target.clone())).unwrap();
         let name: IfName = "nd-net1".parse().unwrap();
         let observed = kernel.observe().unwrap().links.remove(&name).unwrap();
-        assert!(observed.up && observed.ours && observed.kind == "bridge" && observed.mtu == 1400);
+        assert!(observed.up && observed.ours && observed.kind == ObservedKind::Bridge && observed.mtu == 1400);
         let mut found = observed.addresses;
         found.sort();
         assert_eq!(found, target.addresses);
@@ -95,7 +96,7 @@ fn an_endpoint_is_complete_when_attach_returns() {
         assert_eq!(container.ip("address show lo")[0]["addr_info"][0]["local"], "127.0.0.1");
         let name: IfName = "ndv-2".parse().unwrap();
         let observed = kernel.observe().unwrap().links.remove(&name).unwrap();
-        assert!(observed.isolated && observed.ours && observed.up && observed.kind == "veth");
+        assert!(observed.isolated && observed.ours && observed.up && observed.kind == ObservedKind::Veth);
         assert_eq!(observed.master, Some(link.bridge.clone()));
     });
 }

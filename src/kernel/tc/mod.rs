@@ -17,6 +17,7 @@ use super::netlink::socket::{Netlink, NetlinkError, Request, failed};
 use super::sysctl::Sysctl;
 use super::{KernelError, link};
 use crate::model::bandwidth::Shaping;
+use crate::model::host::observed::ObservedKind;
 use wire::{Bucket, Qdisc, Redirect};
 
 const LOOK: &str = "see `tc qdisc`, `tc filter show ingress` and `dmesg`";
@@ -193,7 +194,7 @@ fn set_up_ifb(
     let name = &shaping.ifb;
     let taken = || KernelError::NameTaken { ifname: name.clone(), within: "the host".into() };
     let index = match &before.ifb {
-        Some((link, _)) if link.ours() && link.kind == "ifb" => link.index,
+        Some((link, _)) if link.ours() && link.kind == ObservedKind::Ifb => link.index,
         Some(_) => return Err(taken()),
         None => {
             let ifb = LinkIfb::new(name.as_str()).mtu(shaping.mtu).link_group(link::LINK_GROUP).build();

@@ -101,7 +101,7 @@ fn both_directions_are_limited_and_set_free() {
         assert_eq!(ifb[0]["addr_info"].as_array().unwrap().len(), 0, "no address of its own");
         let observed = facts::links(&mut lab.netlink).unwrap();
         let observed = &observed[&target.ifb];
-        assert!(observed.ours && observed.up && observed.kind == "ifb", "{observed:?}");
+        assert!(observed.ours && observed.up && observed.kind == ObservedKind::Ifb, "{observed:?}");
 
         for _ in 0..2 {
             lab.unshape(&target);

@@ -3,6 +3,7 @@
 use super::ObservedLimits;
 use super::wire::{Bucket, Qdisc, TBF};
 use crate::model::bandwidth::{Rate, Shaping};
+use crate::model::host::observed::ObservedKind;
 
 /// `None` if they match.
 pub(in crate::kernel) fn difference(found: &ObservedLimits, shaping: &Shaping) -> Option<String> {
@@ -23,7 +24,7 @@ fn egress(found: &ObservedLimits, shaping: &Shaping, target: Option<Bucket>) -> 
         (Some(_), None) => return None,
         (Some((link, root)), Some(_)) => (link, root.as_ref()),
     };
-    if !link.ours() || link.kind != "ifb" {
+    if !link.ours() || link.kind != ObservedKind::Ifb {
         return Some(format!("{ifb} is not an intermediate device of netd"));
     }
     if !link.up {

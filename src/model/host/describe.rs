@@ -25,7 +25,7 @@ impl Step {
             Self::AddBridge(_) => "add-bridge",
             Self::DeleteBridge(_) => "delete-bridge",
             Self::Attach(_) => "add-interface",
-            Self::Detach(_) => "delete-interfaces",
+            Self::Detach(_) | Self::DeleteStray(_) => "delete-interfaces",
             Self::Address(_) => "add-addresses",
             Self::RemoveAddresses(_) => "remove-addresses",
             Self::Adopt(_) => "adopt-interface",
@@ -61,6 +61,7 @@ impl fmt::Display for Step {
                 let names: Vec<_> = links.iter().map(|link| &link.host_ifname).collect();
                 write!(f, "delete interfaces {}", List(&names))
             }
+            Self::DeleteStray(name) => write!(f, "delete interface {name}"),
             Self::Address(link) => write!(f, "add {} to {} in {}", List(&link.addresses), link.ifname, link.container),
             Self::RemoveAddresses(link) => {
                 write!(f, "remove {} from {} in {}", List(&link.addresses), link.ifname, link.container)

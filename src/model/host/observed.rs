@@ -48,11 +48,30 @@ pub struct ForeignNetwork {
     pub subnets: Vec<Subnet>,
 }
 
+/// The kind of a link, as far as netd distinguishes kinds (`IFLA_INFO_KIND`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ObservedKind {
+    /// A bridge.
+    Bridge,
+    /// One end of a veth pair.
+    Veth,
+    /// An intermediate device, which carries the limit of what another interface receives.
+    Ifb,
+    /// A TUN or TAP device.
+    Tun,
+    /// One end of a netkit pair.
+    Netkit,
+    /// A kind that netd treats like hardware.
+    Other(String),
+    /// Hardware, which has no kind.
+    Hardware,
+}
+
 /// A link in one of netd's link groups, or any bridge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObservedLink {
-    /// `bridge`, `veth`, … (`IFLA_INFO_KIND`); empty for hardware.
-    pub kind: String,
+    /// Its kind.
+    pub kind: ObservedKind,
     /// The bridge it is a port of.
     pub master: Option<IfName>,
     /// Administratively up.

@@ -97,6 +97,8 @@ pub enum Step {
     Attach(Box<EndpointLink>),
     /// Delete the veth pairs together; missing ones are no error.
     Detach(Vec<EndpointLink>),
+    /// Delete a link of netd that belongs to no network and no endpoint; a missing one is no error.
+    DeleteStray(IfName),
     /// Add the link's addresses and routes to its existing interface; existing ones are no error.
     Address(Box<EndpointLink>),
     /// Remove the addresses, and with them their routes, from the interface; a missing namespace is no error.
@@ -177,6 +179,7 @@ impl Step {
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
             | Self::Attach(_)
+            | Self::DeleteStray(_)
             | Self::Address(_)
             | Self::RemoveAddresses(_)
             | Self::Adopt(_)
@@ -205,7 +208,7 @@ impl Step {
             Self::Shape(shaping) => Some(Self::Unshape(vec![(**shaping).clone()])),
             Self::Unshape(_) => None,
             // A deletion is not undone: the store has committed its command, and repair finishes it.
-            Self::Detach(_) => None,
+            Self::Detach(_) | Self::DeleteStray(_) => None,
             Self::DefaultRoutes { netns, remove, add } => {
                 Some(Self::DefaultRoutes { netns: netns.clone(), remove: add.clone(), add: remove.clone() })
             }
