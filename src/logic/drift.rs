@@ -15,7 +15,7 @@ use crate::model::host::element::Element;
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
 use crate::model::host::step::{BridgeLink, HostPort};
 use crate::model::names::IfName;
-use crate::model::network::Network;
+use crate::model::network::{Driver, Network};
 use crate::model::request::CheckSpec;
 
 /// One difference; its text names the part, the observed value and the target value.
@@ -197,7 +197,11 @@ pub fn host_end(network: &Network, endpoint: &Endpoint, end: Option<&HostEnd>) -
         let (port, has) = (wants.clone(), end.bridge.clone());
         return Some(Drift::Bridge { port, has, wants: network.bridge().cloned() });
     }
-    let isolated = network.own_bridge().map(|bridge| !bridge.icc)?;
+    let isolated = match &network.driver {
+        Driver::Bridge(bridge) => !bridge.icc,
+        // The other program decides.
+        Driver::Adopted(_) => end.isolated,
+    };
     (end.isolated != isolated).then(|| Drift::Isolation(wants.clone()))
 }
 

@@ -17,7 +17,7 @@ use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
 use crate::model::host::foreign_firewall::Bridge;
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, LinkKind, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{DnsListen, Driver, HostAccess, Network};
@@ -39,15 +39,45 @@ pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
     })
 }
 
-/// The endpoint's veth pair, if netd makes it. `endpoints` are all endpoints of its container, itself included.
-pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>]) -> Option<EndpointLink> {
-    let bridge = network.own_bridge()?;
+/// An endpoint's interface, by the program that makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Interface<'a> {
+    /// netd makes it.
+    Own(Box<EndpointLink>),
+    /// Another program made it. netd prepares the interface of the host through which it is reached.
+    Adopted(&'a IfName),
+}
+
+impl Interface<'_> {
+    /// The link, if netd makes it.
+    pub fn own(self) -> Option<Box<EndpointLink>> {
+        match self {
+            Self::Own(link) => Some(link),
+            Self::Adopted(_) => None,
+        }
+    }
+}
+
+/// The endpoint's interface. `endpoints` are all endpoints of its container, itself included.
+pub fn interface<'a>(network: &'a Network, endpoint: &'a Endpoint, endpoints: &[Arc<Endpoint>]) -> Interface<'a> {
+    match &network.driver {
+        Driver::Bridge(bridge) => {
+            let pair = VethPair {
+                bridge: bridge.name.clone(),
+                host_ifname: endpoint.host_ifname.clone(),
+                isolated: !bridge.icc,
+            };
+            Interface::Own(Box::new(endpoint_link(network, endpoint, endpoints, LinkKind::Veth(pair))))
+        }
+        Driver::Adopted(adopted) => Interface::Adopted(adopted.bridge.as_ref().unwrap_or(&endpoint.host_ifname)),
+    }
+}
+
+fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>], kind: LinkKind) -> EndpointLink {
     let routes = default_routes(endpoints).into_iter();
-    Some(EndpointLink {
+    EndpointLink {
         network: network.name.clone(),
         container: endpoint.container.name.clone(),
-        bridge: bridge.name.clone(),
-        host_ifname: endpoint.host_ifname.clone(),
         ifname: endpoint.ifname.clone(),
         netns: endpoint.container.netns.clone(),
         mac: endpoint.mac,
@@ -56,15 +86,7 @@ pub fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<En
         default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
         default_metric: default_metric(endpoint),
         routes: endpoint.routes.clone(),
-        isolated: !bridge.icc,
-    })
-}
-
-/// The interface of another program through which the host reaches the endpoint; `None` if netd made it.
-pub fn adopted_link<'a>(network: &'a Network, endpoint: &'a Endpoint) -> Option<&'a IfName> {
-    match &network.driver {
-        Driver::Bridge(_) => None,
-        Driver::Adopted(adopted) => Some(adopted.bridge.as_ref().unwrap_or(&endpoint.host_ifname)),
+        kind,
     }
 }
 

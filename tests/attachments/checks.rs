@@ -11,7 +11,7 @@ fn a_check_names_the_changed_part() {
         (|world| world.routes.clear(), "default route by 10.0.0.1"),
         (|world| link(world).routes.clear(), "route to 10.9.0.0/16"),
         (|world| link(world).mac = "02:00:00:00:00:99".parse().unwrap(), "MAC address"),
-        (|world| link(world).bridge = "br0".parse().unwrap(), "bridge port"),
+        (|world| pair(world).bridge = "br0".parse().unwrap(), "bridge port"),
         (|world| world.bridges.clear(), "bridge nd-net1 is gone"),
         (|world| elements(world).retain(|element| !matches!(element, Element::Publish(_))), "nft"),
         (|world| world.elements = None, "nft"),

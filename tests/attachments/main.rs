@@ -121,6 +121,12 @@ fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::
     world.links.values_mut().next().unwrap()
 }
 
+/// What the first link has on the host.
+fn pair(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::VethPair {
+    let netd::model::host::step::LinkKind::Veth(pair) = &mut link(world).kind;
+    pair
+}
+
 fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTreeSet<Element> {
     world.elements.as_mut().unwrap()
 }
@@ -252,7 +258,7 @@ fn a_repeated_attach_restores_missing_parts() {
         |world| link(world).routes.clear(),
         |world| link(world).mac = "02:00:00:00:00:99".parse().unwrap(),
         |world| link(world).mtu = 1300,
-        |world| link(world).bridge = "br0".parse().unwrap(),
+        |world| pair(world).bridge = "br0".parse().unwrap(),
         |world| world.bridges.clear(),
         |world| world.elements = None,
         |world| world.shapings.clear(),

@@ -13,7 +13,7 @@ use netd::model::address::{Family, Mac};
 use netd::model::bandwidth::Bandwidth;
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
-use netd::model::host::step::HostPort;
+use netd::model::host::step::{EndpointLink, HostPort, LinkKind, VethPair};
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
 
@@ -308,15 +308,17 @@ fn prepared(snapshot: &Snapshot) -> BTreeSet<IfName> {
 }
 
 fn found(snapshot: &Snapshot, world: &World) -> Parts {
-    let pair = |link: &netd::model::host::step::EndpointLink| Pair {
-        bridge: link.bridge.clone(),
-        ifname: link.ifname.clone(),
-        inode: link.netns.id.inode,
-        mac: link.mac,
-        mtu: link.mtu,
-        addresses: link.addresses.iter().copied().collect(),
-        routes: link.routes.iter().map(|route| format!("{route:?}")).collect(),
-        isolated: link.isolated,
+    let pair = |link: &EndpointLink| match &link.kind {
+        LinkKind::Veth(VethPair { bridge, isolated, .. }) => Pair {
+            bridge: bridge.clone(),
+            ifname: link.ifname.clone(),
+            inode: link.netns.id.inode,
+            mac: link.mac,
+            mtu: link.mtu,
+            addresses: link.addresses.iter().copied().collect(),
+            routes: link.routes.iter().map(|route| format!("{route:?}")).collect(),
+            isolated: *isolated,
+        },
     };
     let own = |inode: u64, ifname: &IfName| {
         let same = |e: &&Arc<Endpoint>| e.container.netns.id.inode == inode && e.ifname == *ifname;
@@ -334,7 +336,7 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
             .values()
             .map(|bridge| (bridge.name.clone(), (bridge.addresses.iter().copied().collect(), bridge.mtu)))
             .collect(),
-        pairs: world.links.values().map(|link| (link.host_ifname.clone(), pair(link))).collect(),
+        pairs: world.links.iter().map(|(name, link)| (name.clone(), pair(link))).collect(),
         default_routes: routes.filter(|(inode, ifname, ..)| own(*inode, ifname)).collect(),
         elements: world.elements.clone().unwrap_or_default(),
         held: world.held.clone(),

@@ -122,10 +122,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.reconcile();
         // Missing addresses and routes can be restored on an existing interface; anything else requires a new
         // interface.
-        let link = target::endpoint_link(&network, endpoint, &self.state.endpoints_of(&key.container));
+        let link = target::interface(&network, endpoint, &self.state.endpoints_of(&key.container)).own();
         if let Some(link) = link.filter(|link| !link.addresses.is_empty())
             && self.kernel_difference(endpoint, &expected)?.is_some()
-            && let Err(error) = self.kernel.apply(&Step::Address(Box::new(link)))
+            && let Err(error) = self.kernel.apply(&Step::Address(link))
         {
             tracing::debug!(%error, "cannot restore addresses and routes");
         }
@@ -147,10 +147,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// The steps that recreate an endpoint's interface, whatever is left of it.
     fn anew_steps(&self, network: &Network, endpoint: &Endpoint) -> Vec<Step> {
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let pair = target::endpoint_link(network, endpoint, &all)
-            .map(|link| [Step::Detach(vec![link.clone()]), Step::Attach(Box::new(link))]);
+        let link = target::interface(network, endpoint, &all).own();
+        let anew = link.map(|link| [Step::Detach(vec![(*link).clone()]), Step::Attach(link)]);
         let limits = target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping)));
-        pair.into_iter().flatten().chain(limits).collect()
+        anew.into_iter().flatten().chain(limits).collect()
     }
 
     /// Whether the interface that another program made is still the one that netd adopted.

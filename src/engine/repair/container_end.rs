@@ -5,10 +5,11 @@ use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::logic::{
     drift::{self, Drift},
-    target,
+    target::{self, Interface},
 };
 use crate::model::endpoint::Endpoint;
 use crate::model::host::step::Step;
+use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::store::Store;
 
@@ -46,16 +47,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// endpoint's interface exists. Adds the parts that it lacks.
     pub(crate) fn stands(&mut self, network: &Network, endpoint: &Endpoint) -> bool {
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let Some(link) = target::endpoint_link(network, endpoint, &all) else {
-            self.prepare_adopted(network, endpoint);
-            return self.kernel.netns_alive(&endpoint.container.netns);
+        let link = match target::interface(network, endpoint, &all) {
+            Interface::Own(link) => link,
+            Interface::Adopted(name) => {
+                self.prepare_adopted(name);
+                return self.kernel.netns_alive(&endpoint.container.netns);
+            }
         };
         match self.inspect(network, endpoint) {
             Ok(Condition::Right) => true,
             Ok(Condition::Lacks(what)) => {
                 let what = format!("{} on {}: {what}", link_of(endpoint), network.name);
                 let subject = Subject::ContainerEnd(endpoint.host_ifname.clone());
-                if !self.repair(&Step::Address(Box::new(link)), subject, &what) {
+                if !self.repair(&Step::Address(link), subject, &what) {
                     self.look_inside = true;
                 }
                 true
@@ -70,8 +74,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Prepares an interface of another program, which may have made it anew, or which a killed daemon had not prepared.
-    fn prepare_adopted(&mut self, network: &Network, endpoint: &Endpoint) {
-        let Some(name) = target::adopted_link(network, endpoint).cloned() else { return };
+    fn prepare_adopted(&mut self, name: &IfName) {
         if let Err(error) = self.kernel.apply(&Step::Adopt(name.clone())) {
             self.look_inside = true;
             self.problem(

@@ -10,7 +10,7 @@ use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, find_port_owners};
 use crate::logic::drift::{self, Drift, Link};
-use crate::logic::target;
+use crate::logic::target::{self, Interface};
 use crate::model::desired::Attached;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::observed::{Observed, ObservedKind};
@@ -133,15 +133,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return false;
         }
         let all = self.state.endpoints_of(&key.container);
-        let Some(link) = target::endpoint_link(&network, &endpoint, &all) else {
-            // Once the other program has made it again, it must be prepared.
-            self.look_inside = true;
-            return true;
+        let link = match target::interface(&network, &endpoint, &all) {
+            Interface::Own(link) => link,
+            Interface::Adopted(_) => {
+                // Once the other program has made it again, it must be prepared.
+                self.look_inside = true;
+                return true;
+            }
         };
-        let _ = self.kernel.apply(&Step::Detach(vec![link.clone()]));
-        let what = format!("interface {} of {} on {}", link.host_ifname, link.container, link.network);
-        let subject = Subject::Interface(link.host_ifname.clone());
-        if !self.repair(&Step::Attach(Box::new(link)), subject, &format!("{what}: {drift}")) {
+        let _ = self.kernel.apply(&Step::Detach(vec![(*link).clone()]));
+        let what = format!("interface {} of {} on {}", endpoint.host_ifname, link.container, link.network);
+        let subject = Subject::Interface(endpoint.host_ifname.clone());
+        if !self.repair(&Step::Attach(link), subject, &format!("{what}: {drift}")) {
             self.look_inside = true;
         }
         self.repair_limits(&network, &endpoint);

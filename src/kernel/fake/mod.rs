@@ -33,7 +33,7 @@ const INSIDE_PORT: u16 = 5353;
 pub struct World {
     /// Bridges by name.
     pub bridges: BTreeMap<IfName, BridgeLink>,
-    /// Veth pairs by host name.
+    /// Interfaces that netd made in containers, by the name of their host end.
     pub links: BTreeMap<IfName, EndpointLink>,
     /// Interfaces that other programs made in containers, by namespace inode and name.
     pub found: BTreeMap<(u64, IfName), ObservedInterface>,

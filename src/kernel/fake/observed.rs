@@ -6,14 +6,14 @@ use crate::model::address::{Family, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure};
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::names::IfName;
 use crate::model::route::Route;
 
 impl World {
     pub(super) fn observe(&self) -> Observed {
         let bridges = self.bridges.values().map(|there| (there.name.clone(), bridge(there)));
-        let links = self.links.values().map(|there| (there.host_ifname.clone(), link(there)));
+        let links = self.links.iter().map(|(name, there)| (name.clone(), link(there)));
         let ifbs = self.ifbs().map(|shaping| (shaping.ifb.clone(), ifb(shaping)));
         Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
@@ -70,12 +70,14 @@ impl World {
             addresses: link.addresses.clone(),
             routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
             default_elsewhere: elsewhere.into_iter().map(|route| Family::of(route.gateway)).collect(),
-            host_end: Some(HostEnd {
-                name: link.host_ifname.clone(),
-                bridge: Some(link.bridge.clone()),
-                up: true,
-                isolated: link.isolated,
-            }),
+            host_end: match &link.kind {
+                LinkKind::Veth(VethPair { bridge, host_ifname, isolated }) => Some(HostEnd {
+                    name: host_ifname.clone(),
+                    bridge: Some(bridge.clone()),
+                    up: true,
+                    isolated: *isolated,
+                }),
+            },
         })
     }
 }
@@ -94,12 +96,13 @@ fn bridge(bridge: &BridgeLink) -> ObservedLink {
 }
 
 fn link(link: &EndpointLink) -> ObservedLink {
+    let LinkKind::Veth(VethPair { bridge, isolated, .. }) = &link.kind;
     ObservedLink {
         kind: ObservedKind::Veth,
-        master: Some(link.bridge.clone()),
+        master: Some(bridge.clone()),
         up: true,
         mtu: link.mtu,
-        isolated: link.isolated,
+        isolated: *isolated,
         addresses: Vec::new(),
         ours: true,
         finished: true,

@@ -3,7 +3,7 @@
 use super::{World, io};
 use crate::kernel::KernelError;
 use crate::model::address::Families;
-use crate::model::host::step::{DefaultRoute, EndpointLink, Step};
+use crate::model::host::step::{DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
@@ -12,6 +12,13 @@ fn add_default_route(routes: &mut Vec<DefaultRoute>, route: &DefaultRoute) {
     let key = |route: &DefaultRoute| (route.gateway.is_ipv4(), route.metric);
     if !routes.iter().any(|there| key(there) == key(route)) {
         routes.push(route.clone());
+    }
+}
+
+/// The name under which the world has the link.
+fn host_end(link: &EndpointLink) -> &IfName {
+    match &link.kind {
+        LinkKind::Veth(pair) => &pair.host_ifname,
     }
 }
 
@@ -25,7 +32,7 @@ impl World {
             Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
-            Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(&link.host_ifname)),
+            Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(host_end(link))),
             Step::DeleteStray(name) => self.delete(name),
             Step::Address(link) => self.address(link)?,
             Step::RemoveAddresses(link) => self.unaddress(link),
@@ -67,18 +74,19 @@ impl World {
     fn attach(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
         let inode = link.netns.id.inode;
         self.require(&link.netns)?;
-        if !self.bridges.contains_key(&link.bridge) {
-            return Err(io("attach to", &link.bridge, "no such device"));
+        let LinkKind::Veth(VethPair { bridge, host_ifname, .. }) = &link.kind;
+        if !self.bridges.contains_key(bridge) {
+            return Err(io("attach to", bridge, "no such device"));
         }
-        if self.links.contains_key(&link.host_ifname) || self.bridges.contains_key(&link.host_ifname) {
-            return Err(KernelError::NameTaken { ifname: link.host_ifname.clone(), within: "the host".into() });
+        if self.links.contains_key(host_ifname) || self.bridges.contains_key(host_ifname) {
+            return Err(KernelError::NameTaken { ifname: host_ifname.clone(), within: "the host".into() });
         }
         let same = |other: &EndpointLink| other.netns.id == link.netns.id && other.ifname == link.ifname;
         if self.links.values().any(same) || self.foreign_ifnames.contains(&(inode, link.ifname.clone())) {
             return Err(KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() });
         }
         self.add_default_routes(link);
-        self.links.insert(link.host_ifname.clone(), link.clone());
+        self.links.insert(host_ifname.clone(), link.clone());
         Ok(())
     }
 
@@ -92,7 +100,7 @@ impl World {
 
     fn address(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
         self.require(&link.netns)?;
-        match self.links.get_mut(&link.host_ifname) {
+        match self.links.get_mut(host_end(link)) {
             Some(there) => *there = link.clone(),
             None => return Err(io("address", &link.ifname, "no such device")),
         }
@@ -101,7 +109,7 @@ impl World {
     }
 
     fn unaddress(&mut self, link: &EndpointLink) {
-        if let Some(there) = self.links.get_mut(&link.host_ifname) {
+        if let Some(there) = self.links.get_mut(host_end(link)) {
             there.addresses.clear();
             there.default_gateways.clear();
             there.routes.clear();

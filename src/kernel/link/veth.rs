@@ -1,4 +1,4 @@
-//! A container's interface: `Step::Attach` and `Step::DefaultRoutes`.
+//! A container's interface that is one end of a veth pair: `Step::Attach`; and `Step::DefaultRoutes`.
 //!
 //! Order of attaching: the pair is created in one message, down, with the container's end directly in its namespace.
 //! Then the host end becomes a hairpin (and isolated) port and comes up, so that it is never up without being isolated.
@@ -23,7 +23,7 @@ use crate::kernel::netns::Visit;
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link, netns};
 use crate::model::endpoint::Netns;
-use crate::model::host::step::{DefaultRoute, EndpointLink};
+use crate::model::host::step::{DefaultRoute, EndpointLink, VethPair};
 use crate::model::names::IfName;
 use crate::os::sys;
 
@@ -32,56 +32,61 @@ const LOOPBACK: u32 = 1;
 const LOOK: &str = "see `ip -d link` on the host and in the container, and `dmesg`";
 
 /// Creates the veth pair, assigns its addresses and brings it up; deletes it again on failure.
-pub fn attach(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
+pub fn attach(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, pair: &VethPair) -> Result<(), KernelError> {
     let namespace = netns::open_exactly(&link.netns)?;
-    let bridge = link::index(&link.bridge)?;
-    create(host, link, bridge, &namespace)?;
-    let done = configure(host, sysctl, link, namespace);
+    create(host, link, pair, &namespace)?;
+    let done = configure(host, sysctl, (link, pair), namespace);
     if done.is_err()
-        && let Err(error) = link::delete(host, &[&link.host_ifname])
+        && let Err(error) = link::delete(host, &[&pair.host_ifname])
     {
         tracing::warn!(%error, "cannot remove an interface whose setup failed");
     }
     done
 }
 
-fn create(host: &mut Netlink, link: &EndpointLink, bridge: u32, namespace: &File) -> Result<(), KernelError> {
+fn create(host: &mut Netlink, link: &EndpointLink, pair: &VethPair, namespace: &File) -> Result<(), KernelError> {
+    let bridge = link::index(&pair.bridge)?;
     let peer = LinkMessageBuilder::<LinkUnspec>::new()
         .name(link.ifname.as_str())
         .address(link.mac.bytes().to_vec())
         .mtu(link.mtu)
         .setns_by_fd(namespace.as_raw_fd())
         .build();
-    let pair = LinkVeth::new(link.host_ifname.as_str(), link.ifname.as_str())
+    let message = LinkVeth::new(pair.host_ifname.as_str(), link.ifname.as_str())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .address(link.mac.of_host_end().bytes().to_vec())
         .controller(bridge)
         .link_group(link::UNFINISHED_GROUP)
         .mtu(link.mtu)
         .build();
-    match host.one(Request::create(RouteNetlinkMessage::NewLink(pair))) {
+    match host.one(Request::create(RouteNetlinkMessage::NewLink(message))) {
         Ok(_) => Ok(()),
-        Err(error) if error.errno == libc::EEXIST => Err(match link::get(host, &link.host_ifname)? {
-            Some(_) => KernelError::NameTaken { ifname: link.host_ifname.clone(), within: "the host".into() },
+        Err(error) if error.errno == libc::EEXIST => Err(match link::get(host, &pair.host_ifname)? {
+            Some(_) => KernelError::NameTaken { ifname: pair.host_ifname.clone(), within: "the host".into() },
             None => KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() },
         }),
-        Err(error) => Err(failed("create veth pair", &link.host_ifname, LOOK)(error)),
+        Err(error) => Err(failed("create veth pair", &pair.host_ifname, LOOK)(error)),
     }
 }
 
-fn configure(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, namespace: File) -> Result<(), KernelError> {
+fn configure(
+    host: &mut Netlink,
+    sysctl: &Sysctl,
+    (link, pair): (&EndpointLink, &VethPair),
+    namespace: File,
+) -> Result<(), KernelError> {
     let visit = visit_container(link, namespace)?;
-    let outside = set_up_port(host, sysctl, link);
+    let outside = set_up_port(host, sysctl, link, pair);
     let (mut inside, index) = visit.end().map_err(failed("enter the namespace of", &link.container, LOOK))?;
     outside?;
     if !netns::same_cookie(&link.netns, &inside) {
         return Err(netns::another(&link.netns));
     }
     set_up_container(&mut inside, link, index)?;
-    finish(host, link)?;
-    settle(host, &link.host_ifname);
+    finish(host, &pair.host_ifname)?;
+    settle(host, &pair.host_ifname);
     // The bridge has had a carrier since its first port came up.
-    settle(host, &link.bridge);
+    settle(host, &pair.bridge);
     settle(&inside, &link.ifname);
     link.addresses.iter().for_each(|address| route::settle_address(&mut inside, index, address.ip()));
     Ok(())
@@ -101,14 +106,14 @@ fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlin
 
 /// Sets up the host end: no address of its own, hairpin mode (a container can reach its own published port), isolation
 /// if requested, then up.
-fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink) -> Result<(), KernelError> {
-    let name = link.host_ifname.as_str();
+fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, pair: &VethPair) -> Result<(), KernelError> {
+    let name = pair.host_ifname.as_str();
     sysctl.prepare_port(name)?;
     // The kernel applies the port's settings before the flags (rtnl_changelink, net/core/rtnetlink.c).
     let port = LinkMessageBuilder::<LinkBridgePort>::default()
         .set_port_kind(InfoPortKind::Bridge)
         .hairpin(true)
-        .isolated(link.isolated)
+        .isolated(pair.isolated)
         .name(name)
         .alias(format!("netd: {} on {}", link.container, link.network))
         .up()
@@ -131,9 +136,8 @@ fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Re
 }
 
 /// Marks the pair as complete.
-fn finish(host: &mut Netlink, link: &EndpointLink) -> Result<(), KernelError> {
-    let name = link.host_ifname.as_str();
-    let made = LinkMessageBuilder::<LinkUnspec>::new().name(name).link_group(link::LINK_GROUP).build();
+fn finish(host: &mut Netlink, name: &IfName) -> Result<(), KernelError> {
+    let made = LinkMessageBuilder::<LinkUnspec>::new().name(name.as_str()).link_group(link::LINK_GROUP).build();
     host.all(&[Request::plain(RouteNetlinkMessage::SetLink(made))]).map_err(failed("set up interface", name, LOOK))
 }
 

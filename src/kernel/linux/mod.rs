@@ -22,7 +22,7 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
-use crate::model::host::step::Step;
+use crate::model::host::step::{LinkKind, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
@@ -116,10 +116,14 @@ impl Kernel for Linux {
             Step::Forwarding(families) => self.sysctl.forward(*families),
             Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
             Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
-            Step::Attach(link) => veth::attach(&mut self.netlink, &self.sysctl, link),
+            Step::Attach(link) => match &link.kind {
+                LinkKind::Veth(pair) => veth::attach(&mut self.netlink, &self.sysctl, link, pair),
+            },
             Step::Detach(links) => {
-                let names: Vec<&IfName> = links.iter().map(|link| &link.host_ifname).collect();
-                link::delete(&mut self.netlink, &names)
+                let names = links.iter().map(|link| match &link.kind {
+                    LinkKind::Veth(pair) => &pair.host_ifname,
+                });
+                link::delete(&mut self.netlink, &names.collect::<Vec<_>>())
             }
             Step::DeleteStray(name) => link::delete(&mut self.netlink, &[name]),
             Step::Address(link) => container::add(link),

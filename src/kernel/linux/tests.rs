@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::kernel::testing::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, sysctl_value};
+use crate::kernel::testing::lab::{Parked, addresses, attach, bridge, endpoint, in_own_netns, ip, pair, sysctl_value};
 use crate::model::address::Families;
 use crate::model::host::observed::ObservedKind;
 use crate::model::host::step::DefaultRoute;
@@ -75,7 +75,7 @@ fn an_endpoint_is_complete_when_attach_returns() {
         let mut link = endpoint(&container, 2);
         link.addresses.push("fd00:89::2/64".parse().unwrap());
         link.default_gateways.push("fd00:89::1".parse().unwrap());
-        link.isolated = true;
+        pair(&mut link).isolated = true;
         kernel.apply(&attach(&link)).unwrap();
         let host = ip("-d link show ndv-2");
         let port = &host[0]["linkinfo"]["info_slave_data"];
@@ -97,7 +97,7 @@ fn an_endpoint_is_complete_when_attach_returns() {
         let name: IfName = "ndv-2".parse().unwrap();
         let observed = kernel.observe().unwrap().links.remove(&name).unwrap();
         assert!(observed.isolated && observed.ours && observed.up && observed.kind == ObservedKind::Veth);
-        assert_eq!(observed.master, Some(link.bridge.clone()));
+        assert_eq!(observed.master, Some(pair(&mut link).bridge.clone()));
     });
 }
 
@@ -145,13 +145,13 @@ fn a_name_that_is_taken_changes_nothing() {
         let mut kernel = Linux::new().unwrap();
         let (web, other) = (Parked::new(), Parked::new());
         kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
-        let first = endpoint(&web, 2);
+        let mut first = endpoint(&web, 2);
         kernel.apply(&attach(&first)).unwrap();
         let same_inside = endpoint(&web, 3);
         let error = kernel.apply(&attach(&same_inside)).unwrap_err().to_string();
         assert!(error.starts_with("interface eth0 already exists in web"), "{error}");
         let mut same_outside = endpoint(&other, 4);
-        same_outside.host_ifname = first.host_ifname.clone();
+        pair(&mut same_outside).host_ifname = pair(&mut first).host_ifname.clone();
         let error = kernel.apply(&attach(&same_outside)).unwrap_err().to_string();
         assert!(error.starts_with("interface ndv-2 already exists in the host"), "{error}");
         assert_eq!(kernel.observe().unwrap().links.len(), 2);
@@ -177,7 +177,7 @@ fn what_fails_half_way_is_taken_back() {
         assert_eq!(web.ip("link show").as_array().unwrap().len(), 1);
         assert_eq!(kernel.observe().unwrap().links.len(), 1);
         let mut no_bridge = good.clone();
-        no_bridge.bridge = "nd-none".parse().unwrap();
+        pair(&mut no_bridge).bridge = "nd-none".parse().unwrap();
         let error = kernel.apply(&attach(&no_bridge)).unwrap_err().to_string();
         assert!(error.contains("nd-none"), "{error}");
     });
@@ -232,7 +232,7 @@ fn many_go_together_and_only_ours() {
         }
         ip("link add foreign type veth peer name foreign-peer");
         let mut foreign = links[0].clone();
-        foreign.host_ifname = "foreign".parse().unwrap();
+        pair(&mut foreign).host_ifname = "foreign".parse().unwrap();
         let (one, rest) = links.split_first().unwrap();
         kernel.apply(&Step::Detach(vec![one.clone()])).unwrap();
         assert_eq!(containers[0].ip("link show").as_array().unwrap().len(), 1);

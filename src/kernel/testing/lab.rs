@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::kernel::netns::identify;
 use crate::model::address::Mac;
-use crate::model::host::step::{BridgeLink, EndpointLink, Step};
+use crate::model::host::step::{BridgeLink, EndpointLink, LinkKind, Step, VethPair};
 
 /// Runs `test` on a thread in a fresh network namespace; a panic there fails the test.
 pub(in crate::kernel) fn in_own_netns(test: impl FnOnce() + Send + 'static) {
@@ -107,8 +107,6 @@ pub(in crate::kernel) fn endpoint(container: &Parked, number: u16) -> EndpointLi
     EndpointLink {
         network: "net1".parse().unwrap(),
         container: "web".parse().unwrap(),
-        bridge: "nd-net1".parse().unwrap(),
-        host_ifname: format!("ndv-{number}").parse().unwrap(),
         ifname: "eth0".parse().unwrap(),
         netns: identify(&container.path).unwrap(),
         mac: Mac::for_address(address.parse().unwrap()),
@@ -117,8 +115,18 @@ pub(in crate::kernel) fn endpoint(container: &Parked, number: u16) -> EndpointLi
         routes: Vec::new(),
         default_gateways: vec!["10.77.0.1".parse().unwrap()],
         default_metric: None,
-        isolated: false,
+        kind: LinkKind::Veth(VethPair {
+            bridge: "nd-net1".parse().unwrap(),
+            host_ifname: format!("ndv-{number}").parse().unwrap(),
+            isolated: false,
+        }),
     }
+}
+
+/// What the link has on the host.
+pub(in crate::kernel) fn pair(link: &mut EndpointLink) -> &mut VethPair {
+    let LinkKind::Veth(pair) = &mut link.kind;
+    pair
 }
 
 /// The attach step of the link.

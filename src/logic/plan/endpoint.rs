@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Change, Difference, ResolvConf};
-use crate::logic::target;
+use crate::logic::target::{self, Interface};
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::step::{DefaultRoute, Flows, HostPort, Step};
@@ -36,9 +36,11 @@ pub fn attach(
     let changed = difference.hold.iter().chain(&vacant).filter(|port| port.protocol != Protocol::Tcp);
     let stale = changed.map(|port| Flows::To(*port)).collect();
     let mut steps = ports(endpoint, vacant, difference.hold);
-    steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Attach(Box::new(link))));
-    // Done each time, because another program may have recreated its interface since.
-    steps.extend(target::adopted_link(network, endpoint).cloned().map(Step::Adopt));
+    steps.push(match target::interface(network, endpoint, change.after) {
+        Interface::Own(link) => Step::Attach(link),
+        // Done each time, because another program may have recreated its interface since.
+        Interface::Adopted(name) => Step::Adopt(name.clone()),
+    });
     steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
     steps.push(Step::Elements { remove: difference.remove, add: difference.add });
     steps.push(Step::ForgetFlows(stale));
@@ -63,7 +65,10 @@ pub fn address(
     let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
     let flows = flows.map(|port| Flows::To(*port)).collect();
     let mut steps = ports(endpoint, vacant, difference.hold);
-    steps.extend(target::endpoint_link(network, endpoint, change.after).map(|link| Step::Address(Box::new(link))));
+    steps.extend(match target::interface(network, endpoint, change.after) {
+        Interface::Own(link) => Some(Step::Address(link)),
+        Interface::Adopted(_) => None,
+    });
     let (old, new) = (target::default_routes(change.before), target::default_routes(change.after));
     steps.push(Step::DefaultRoutes {
         netns: endpoint.container.netns.clone(),
@@ -98,7 +103,7 @@ pub fn detach(desired: &Desired, containers: Vec<Detached>, gone: &[Arc<Endpoint
     let (mut links, mut limits) = (Vec::new(), Vec::new());
     for endpoint in gone {
         let Some(network) = desired.network(&endpoint.network) else { continue };
-        links.extend(target::endpoint_link(network, endpoint, &[]));
+        links.extend(target::interface(network, endpoint, &[]).own().map(|link| *link));
         limits.extend(target::shaping(network, endpoint));
     }
     let mut steps = vec![Step::Elements { remove: all.remove, add: all.add }, Step::Detach(links)];

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::element::{Element, NameServer, Published, PublishedRange};
-use super::step::{EndpointLink, Flows, HostPort, Step};
+use super::step::{EndpointLink, Flows, HostPort, LinkKind, Step, VethPair};
 
 /// Items separated by a comma and a space.
 struct List<'a, T>(&'a [T]);
@@ -58,8 +58,10 @@ impl fmt::Display for Step {
             Self::DeleteBridge(bridge) => write!(f, "delete bridge {}", bridge.name),
             Self::Attach(link) => attach(f, link),
             Self::Detach(links) => {
-                let names: Vec<_> = links.iter().map(|link| &link.host_ifname).collect();
-                write!(f, "delete interfaces {}", List(&names))
+                let names = links.iter().map(|link| match &link.kind {
+                    LinkKind::Veth(pair) => &pair.host_ifname,
+                });
+                write!(f, "delete interfaces {}", List(&names.collect::<Vec<_>>()))
             }
             Self::DeleteStray(name) => write!(f, "delete interface {name}"),
             Self::Address(link) => write!(f, "add {} to {} in {}", List(&link.addresses), link.ifname, link.container),
@@ -101,9 +103,14 @@ impl fmt::Display for Step {
 }
 
 fn attach(f: &mut fmt::Formatter<'_>, link: &EndpointLink) -> fmt::Result {
-    let EndpointLink { host_ifname, ifname, container, bridge, mac, mtu, addresses, default_gateways, .. } = link;
-    write!(f, "add interface {ifname} in {container}, a veth pair with {host_ifname} on bridge {bridge}: MAC {mac}, ")?;
-    write!(f, "MTU {mtu}, addresses [{}]", List(addresses))?;
+    let EndpointLink { ifname, container, mac, mtu, addresses, default_gateways, kind, .. } = link;
+    write!(f, "add interface {ifname} in {container}, ")?;
+    match kind {
+        LinkKind::Veth(VethPair { bridge, host_ifname, .. }) => {
+            write!(f, "a veth pair with {host_ifname} on bridge {bridge}")?;
+        }
+    }
+    write!(f, ": MAC {mac}, MTU {mtu}, addresses [{}]", List(addresses))?;
     if default_gateways.is_empty() { Ok(()) } else { write!(f, ", default route via {}", List(default_gateways)) }
 }
 

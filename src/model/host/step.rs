@@ -28,24 +28,20 @@ pub struct BridgeLink {
     pub mtu: u32,
 }
 
-/// The target of a veth pair: one end is a port of the bridge, the other the container's interface.
+/// The target of a container's interface that netd makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointLink {
     /// For the link's alias.
     pub network: NetworkName,
     /// For the link's alias.
     pub container: ContainerName,
-    /// The bridge.
-    pub bridge: IfName,
-    /// Interface on the host.
-    pub host_ifname: IfName,
     /// Interface in the container.
     pub ifname: IfName,
-    /// The namespace of the container's end.
+    /// The container's namespace.
     pub netns: Netns,
-    /// MAC address of the container's end.
+    /// MAC address in the container.
     pub mac: Mac,
-    /// MTU of both ends, in bytes.
+    /// MTU in bytes, of both ends if it has two.
     pub mtu: u32,
     /// Addresses with prefix, without duplicate address detection.
     pub addresses: Vec<IpNetwork>,
@@ -55,6 +51,24 @@ pub struct EndpointLink {
     pub default_metric: Option<u32>,
     /// Further routes on this interface.
     pub routes: Vec<Route>,
+    /// What leads from it to its network.
+    pub kind: LinkKind,
+}
+
+/// The kinds of interfaces that netd makes in containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkKind {
+    /// One end of a veth pair, whose other end is a port of a bridge.
+    Veth(VethPair),
+}
+
+/// What a veth pair has on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VethPair {
+    /// The bridge.
+    pub bridge: IfName,
+    /// The host end.
+    pub host_ifname: IfName,
     /// Bridge port isolation: no traffic to other isolated ports (`--no-icc`).
     pub isolated: bool,
 }
@@ -92,10 +106,10 @@ pub enum Step {
     AddBridge(BridgeLink),
     /// Delete the bridge; a missing one is no error.
     DeleteBridge(BridgeLink),
-    /// Create the veth pair, assign its addresses and bring it up. Fails, changing nothing, if an interface with that
-    /// name exists on either side.
+    /// Create the interface, assign its addresses and bring it up. Fails, changing nothing, if an interface with that
+    /// name exists in the container, or with the other end's name on the host.
     Attach(Box<EndpointLink>),
-    /// Delete the veth pairs together; missing ones are no error.
+    /// Delete the interfaces together; missing ones are no error.
     Detach(Vec<EndpointLink>),
     /// Delete a link of netd that belongs to no network and no endpoint; a missing one is no error.
     DeleteStray(IfName),

@@ -3,7 +3,7 @@
 use super::*;
 use crate::kernel::Kernel as _;
 use crate::kernel::linux::Linux;
-use crate::kernel::testing::lab::{Parked, attach, bridge, endpoint, in_own_netns, ip};
+use crate::kernel::testing::lab::{Parked, attach, bridge, endpoint, in_own_netns, ip, pair};
 use crate::model::host::step::Step;
 use crate::model::route::Route;
 
@@ -26,7 +26,7 @@ fn an_interface_is_seen_with_its_other_end() {
         let mut link = endpoint(&container, 2);
         link.addresses.push("fd00:89::2/64".parse().unwrap());
         link.default_gateways.push("fd00:89::1".parse().unwrap());
-        link.isolated = true;
+        pair(&mut link).isolated = true;
         kernel.apply(&attach(&link)).unwrap();
         container.ip("route add 10.7.0.0/16 via 10.77.0.9 mtu 1300 advmss 1200 metric 7 table 1000");
         container.ip("route add 10.8.0.0/16 dev eth0 scope host");
