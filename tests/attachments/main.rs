@@ -177,7 +177,7 @@ fn a_failure_at_any_step_is_undone_completely() {
         world.fake.world().faults = Faults::call_of("apply", fail_in);
         let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", requested.clone()));
         if attached.is_ok() {
-            if world.fake.world().faults.hit().is_some() {
+            if !world.fake.world().faults.hits().is_empty() {
                 // The elements of the name service are repaired immediately after a failure: both are present.
                 let elements = world.fake.world().elements.clone().unwrap();
                 let leads = |e: &&Element| matches!(e, Element::AskAt(_) | Element::AnswerFrom(_));

@@ -9,6 +9,7 @@ use netd::kernel::KernelEvent;
 use netd::kernel::fake::faults::Faults;
 use netd::store::memory;
 
+use crate::judge::Judge;
 use crate::lab::{Answer, Lab};
 use crate::view::View;
 
@@ -68,9 +69,11 @@ const UNNOTICED: [&str; 6] = ["has_link", "has_resolver", "is_of_engine", "netns
 
 /// A fault that was met, and what the command answered.
 struct Met {
-    hit: String,
+    /// The calls that failed.
+    hits: Vec<String>,
     answer: Answer,
     store_is_broken: bool,
+    judge: Judge,
 }
 
 /// The course without faults.
@@ -131,16 +134,18 @@ impl Course {
     }
 
     /// Runs the scenario with the fault; the error says what is wrong afterwards. A daemon that lives on is judged twice:
-    /// after a restart, and as it is, with what it has in memory.
-    pub(crate) fn drive(&self, scenario: &Scenario, fault: Fault) -> Result<(), String> {
-        if self.drive_once(scenario, fault, true)? {
-            self.drive_once(scenario, fault, false).map_err(|why| format!("without a restart: {why}"))?;
+    /// after a restart, and as it is, with what it has in memory. Returns what is known to be wrong, and is.
+    pub(crate) fn drive(&self, scenario: &Scenario, fault: Fault) -> Result<BTreeSet<usize>, String> {
+        let (lives, mut known) = self.drive_once(scenario, fault, true)?;
+        if lives {
+            let again = self.drive_once(scenario, fault, false);
+            known.extend(again.map_err(|why| format!("without a restart: {why}"))?.1);
         }
-        Ok(())
+        Ok(known)
     }
 
-    /// Returns whether the daemon lived on.
-    fn drive_once(&self, scenario: &Scenario, fault: Fault, restarts: bool) -> Result<bool, String> {
+    /// Also returns whether the daemon lived on.
+    fn drive_once(&self, scenario: &Scenario, fault: Fault, restarts: bool) -> Result<(bool, BTreeSet<usize>), String> {
         let mut lab = Lab::new();
         (scenario.prepare)(&mut lab);
         lab.world().faults = match fault {
@@ -155,23 +160,27 @@ impl Course {
             _ => None,
         });
         let answer = (scenario.act)(&mut lab);
-        let hit = match fault {
-            Fault::Commit(nth, _) => (lab.store.commits() > nth).then(|| "commit".to_owned()),
-            _ => lab.world().faults.hit().map(str::to_owned),
+        let hits = match fault {
+            Fault::Commit(nth, _) if lab.store.commits() > nth => vec!["commit".to_owned()],
+            Fault::Commit(..) => Vec::new(),
+            _ => lab.world().faults.hits().to_vec(),
         };
-        let hit = hit.ok_or("the fault was not met")?;
-        let met = Met { hit, answer, store_is_broken: matches!(fault, Fault::Commit(_, memory::Fault::FailsForGood)) };
+        let first = hits.first().cloned().ok_or("the fault was not met")?;
+        let store_is_broken = matches!(fault, Fault::Commit(_, memory::Fault::FailsForGood));
+        let mut met = Met { hits, answer, store_is_broken, judge: Judge::of(scenario.name, fault, &first) };
         let lives = !lab.is_dead();
         let judged = match lives {
-            false => self.after_death(&mut lab, scenario, &met),
-            true => self.alive(&mut lab, scenario, &met, restarts),
+            false => self.after_death(&mut lab, scenario, &mut met),
+            true => self.alive(&mut lab, scenario, &mut met, restarts),
         };
-        let judged = judged.and_then(|()| self.at_last(&mut lab, scenario));
-        judged.map(|()| lives).map_err(|why| format!("{}, answered {}: {why}", met.hit, shown(&met.answer)))
+        let judged = judged.and_then(|()| self.at_last(&mut lab, scenario, &mut met.judge));
+        judged
+            .map(|()| (lives, met.judge.met))
+            .map_err(|why| format!("{first}, answered {}: {why}", shown(&met.answer)))
     }
 
     /// The process lives: the answer is true, what is wrong is a problem, and repair corrects it.
-    fn alive(&self, lab: &mut Lab, scenario: &Scenario, met: &Met, restarts: bool) -> Result<(), String> {
+    fn alive(&self, lab: &mut Lab, scenario: &Scenario, met: &mut Met, restarts: bool) -> Result<(), String> {
         let now = lab.view();
         let wrong = match (scenario.kind, &met.answer) {
             (Kind::Repair, _) | (Kind::Removal, Err(_)) => now.not_one_of(&self.before, &self.after),
@@ -182,30 +191,32 @@ impl Course {
             (Kind::Replacement, Err(_)) => now.not_one_of_or_gone(&self.before, &self.before),
             (Kind::Command, Err(_)) => now.differs(&self.before),
         };
-        none("a user sees", wrong)?;
+        let judge = &mut met.judge;
+        judge.none("a user sees", wrong)?;
         if !lab.is_running() {
             // A start that failed is repeated.
             lab.restart();
-            return none("after the next start", differences_and_problems(lab));
+            return judge.none("after the next start", differences_and_problems(lab));
         }
-        if lab.snapshot().problems.is_empty() && !UNNOTICED.contains(&met.hit.as_str()) {
-            none("no problem is shown, but", self.beyond_damage(lab.differences()))?;
+        let is_noticed = met.hits.iter().any(|hit| !UNNOTICED.contains(&hit.as_str()));
+        if lab.snapshot().problems.is_empty() && is_noticed {
+            judge.none("no problem is shown, but", self.beyond_damage(lab.differences()))?;
         }
         lab.world().faults = Faults::default();
         lab.store.set_fault(None);
         lab.emit(&KernelEvent::Changed);
-        none("after a repair", self.beyond_damage(differences_and_problems(lab)))?;
+        judge.none("after a repair", self.beyond_damage(differences_and_problems(lab)))?;
         let seen = lab.view();
         if scenario.kind != Kind::Repair {
-            none("after a repair, a user sees", seen.not_one_of_or_gone(&now, &now))?;
+            judge.none("after a repair, a user sees", seen.not_one_of_or_gone(&now, &now))?;
         }
         self.keeps_addresses(lab, scenario)?;
         if !restarts {
             return Ok(());
         }
         lab.restart();
-        none("after a restart", differences_and_problems(lab))?;
-        none("after a restart, a user sees", lab.view().differs(&seen))
+        judge.none("after a restart", differences_and_problems(lab))?;
+        judge.none("after a restart, a user sees", lab.view().differs(&seen))
     }
 
     /// The sticky addresses are those from before the command, or those after it.
@@ -221,31 +232,31 @@ impl Course {
     }
 
     /// The process died, and another one starts.
-    fn after_death(&self, lab: &mut Lab, scenario: &Scenario, met: &Met) -> Result<(), String> {
+    fn after_death(&self, lab: &mut Lab, scenario: &Scenario, met: &mut Met) -> Result<(), String> {
         lab.restart();
-        none("after the start", differences_and_problems(lab))?;
+        met.judge.none("after the start", differences_and_problems(lab))?;
         let now = lab.view();
         let wrong = match scenario.kind {
             Kind::Command | Kind::Replacement | Kind::Removal if met.answer.is_ok() => now.differs(&self.after),
             Kind::Replacement => now.not_one_of_or_gone(&self.before, &self.after),
             _ => now.not_one_of(&self.before, &self.after),
         };
-        none("after the start, a user sees", wrong)
+        met.judge.none("after the start, a user sees", wrong)
     }
 
     /// Nothing is lost: the command can be given again, all addresses can be assigned, and all can be removed.
-    fn at_last(&self, lab: &mut Lab, scenario: &Scenario) -> Result<(), String> {
+    fn at_last(&self, lab: &mut Lab, scenario: &Scenario, judge: &mut Judge) -> Result<(), String> {
         if scenario.kind != Kind::Repair {
             let again = (scenario.act)(lab);
             let done = again.as_ref().map_or_else(is_done, |()| true);
             if !done {
                 return Err(format!("given again, it answers {}", shown(&again)));
             }
-            none("given again", differences_and_problems(lab))?;
+            judge.none("given again", differences_and_problems(lab))?;
         }
-        none("at last, a user sees", lab.view().differs_in_kind(&self.after))?;
-        crate::leftovers::all_can_be_assigned(lab)?;
-        crate::leftovers::all_can_be_removed(lab)
+        judge.none("at last, a user sees", lab.view().differs_in_kind(&self.after))?;
+        crate::leftovers::all_can_be_assigned(lab, judge)?;
+        crate::leftovers::all_can_be_removed(lab, judge)
     }
 }
 
@@ -266,13 +277,6 @@ pub(crate) fn differences_and_problems(lab: &Lab) -> Vec<String> {
     let mut wrong = lab.differences();
     wrong.extend(lab.snapshot().problems.iter().map(|problem| format!("problem: {problem}")));
     wrong
-}
-
-/// Fails with the first of what is wrong, which tells the story.
-pub(crate) fn none(what: &str, wrong: impl IntoIterator<Item = String>) -> Result<(), String> {
-    let wrong: Vec<String> = wrong.into_iter().collect();
-    let first: Vec<&str> = wrong.iter().take(3).map(String::as_str).collect();
-    if wrong.is_empty() { Ok(()) } else { Err(format!("{what}: {} ({} in all)", first.join("; "), wrong.len())) }
 }
 
 fn shown(answer: &Answer) -> String {

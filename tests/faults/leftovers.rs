@@ -5,14 +5,14 @@ use netd::engine::ErrorKind;
 use netd::model::address::Subnet;
 use netd::model::request::AttachmentKey;
 
-use crate::drive::none;
+use crate::judge::Judge;
 use crate::lab::Lab;
 
 /// The containers that a subnet of the tests' pool has addresses for.
 const ADDRESSES: usize = 5;
 
 /// Containers can be connected until every address of every network is in use.
-pub(crate) fn all_can_be_assigned(lab: &mut Lab) -> Result<(), String> {
+pub(crate) fn all_can_be_assigned(lab: &mut Lab, judge: &mut Judge) -> Result<(), String> {
     let networks: Vec<_> = lab.snapshot().desired.networks().cloned().collect();
     for network in networks.iter().filter(|network| network.makes_interfaces()) {
         let Some(subnet) = network.subnets.iter().map(|subnet| subnet.subnet).find(|subnet| subnet.prefix() == 29)
@@ -33,7 +33,7 @@ pub(crate) fn all_can_be_assigned(lab: &mut Lab) -> Result<(), String> {
             return Err(format!("network {} is full with {used} addresses", network.name));
         }
     }
-    none("with all addresses in use", crate::drive::differences_and_problems(lab))
+    judge.none("with all addresses in use", crate::drive::differences_and_problems(lab))
 }
 
 fn addresses(lab: &Lab, subnet: Subnet) -> usize {
@@ -43,7 +43,7 @@ fn addresses(lab: &Lab, subnet: Subnet) -> usize {
 }
 
 /// Everything can be removed, and nothing stays.
-pub(crate) fn all_can_be_removed(lab: &mut Lab) -> Result<(), String> {
+pub(crate) fn all_can_be_removed(lab: &mut Lab, judge: &mut Judge) -> Result<(), String> {
     let endpoints: Vec<_> = lab.snapshot().desired.endpoints().cloned().collect();
     for endpoint in endpoints {
         let container = endpoint.runtime_id().clone();
@@ -54,7 +54,7 @@ pub(crate) fn all_can_be_removed(lab: &mut Lab) -> Result<(), String> {
         removed.map_err(|error| format!("{} cannot be removed: {error}", endpoint.host_ifname))?;
     }
     lab.prune().map_err(|error| format!("the networks cannot be removed: {error}"))?;
-    none("without networks", crate::drive::differences_and_problems(lab))?;
+    judge.none("without networks", crate::drive::differences_and_problems(lab))?;
     let stored = lab.store.stored();
     let left = (stored.networks.len(), stored.endpoints.len(), stored.released.len(), stored.sticky.len());
     if left == (0, 0, 0, 0) { Ok(()) } else { Err(format!("left in the store: {left:?}")) }

@@ -15,7 +15,7 @@ pub struct Faults {
     changes: usize,
     /// The names of the methods and steps that were called.
     names: BTreeSet<&'static str>,
-    hit: Option<String>,
+    hits: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -67,9 +67,9 @@ impl Faults {
         &self.names
     }
 
-    /// The first call that failed or after which the process died; `None` as long as there was none.
-    pub fn hit(&self) -> Option<&str> {
-        self.hit.as_deref()
+    /// The calls that failed, or the one after which the process died, in their order.
+    pub fn hits(&self) -> &[String] {
+        &self.hits
     }
 
     /// Counts a call of that method, with that step; returns whether it fails.
@@ -87,7 +87,7 @@ impl Faults {
         if !fails.for_good {
             self.fails = None;
         }
-        self.hit.get_or_insert_with(|| called(method, step));
+        self.hits.push(called(method, step));
         true
     }
 
@@ -96,7 +96,7 @@ impl Faults {
         self.changes += 1;
         let dies = self.abort_after == Some(self.changes);
         if dies {
-            self.hit = Some(called(method, step.map(name)));
+            self.hits.push(called(method, step.map(name)));
         }
         dies
     }
