@@ -12,7 +12,7 @@ use ipnetwork::IpNetwork;
 
 use super::alloc::interfaces;
 use crate::model::address::{Families, Family};
-use crate::model::bandwidth::Shaping;
+use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
@@ -96,10 +96,15 @@ pub fn shaping(network: &Network, endpoint: &Endpoint) -> Option<Shaping> {
         network: network.name.clone(),
         container: endpoint.container.name.clone(),
         host_ifname: endpoint.host_ifname.clone(),
-        ifb: interfaces::limiter(endpoint),
+        ifb: interfaces::limiter(&endpoint.host_ifname),
         mtu: network.mtu,
         bandwidth: endpoint.bandwidth?,
     })
+}
+
+/// Where the limits of an endpoint with this host end would be.
+pub fn limited_interface(host_ifname: &IfName) -> LimitedInterface {
+    LimitedInterface { host_ifname: host_ifname.clone(), ifb: interfaces::limiter(host_ifname) }
 }
 
 /// The container's default routes: per address family, on the first connected network with outside access.

@@ -70,6 +70,22 @@ pub struct Shaping {
     pub bandwidth: Bandwidth,
 }
 
+/// An interface of the host that may carry limits, and the intermediate device that belongs to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitedInterface {
+    /// The interface, whichever program made it.
+    pub host_ifname: IfName,
+    /// The intermediate device.
+    pub ifb: IfName,
+}
+
+impl Shaping {
+    /// Where the limits are.
+    pub fn interface(&self) -> LimitedInterface {
+        LimitedInterface { host_ifname: self.host_ifname.clone(), ifb: self.ifb.clone() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.compensate(&[]);
         let look_inside = std::mem::take(&mut self.look_inside);
         self.repair_forwarding(&observed);
-        self.remove_strays(&observed);
+        let freed = self.remove_stray_limits(&observed);
+        self.remove_strays(&observed, &freed);
         let rebuilt = self.repair_bridges(&observed);
         self.repair_links(&observed, &rebuilt, look_inside);
         self.open_and_close();
@@ -54,11 +55,28 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
+    /// Removes limits that no endpoint needs: a killed daemon left them on interfaces of other programs. The
+    /// intermediate devices, which it returns, go with their redirects; a redirect to a missing device drops everything.
+    fn remove_stray_limits(&mut self, observed: &Observed) -> BTreeSet<IfName> {
+        let mut freed = BTreeSet::new();
+        for name in &observed.limited {
+            let endpoint = self.state.host_ifnames.get(name).and_then(|key| self.state.desired.endpoint(key));
+            if endpoint.is_some_and(|endpoint| endpoint.bandwidth.is_some()) {
+                continue;
+            }
+            let limited = target::limited_interface(name);
+            freed.insert(limited.ifb.clone());
+            let what = format!("limits of nobody on interface {name}");
+            self.repair(&Step::Unshape(vec![limited]), Subject::Limits(name.clone()), &what);
+        }
+        freed
+    }
+
     /// Removes links that carry netd's mark but belong to no object: a killed daemon left them unfinished.
-    fn remove_strays(&mut self, observed: &Observed) {
+    fn remove_strays(&mut self, observed: &Observed, freed: &BTreeSet<IfName>) {
         let own = |network: &Arc<Network>| network.own_bridge().map(|bridge| bridge.name.clone());
         let bridges: BTreeSet<IfName> = self.state.desired.networks().filter_map(own).collect();
-        for (name, link) in observed.links.iter().filter(|(_, link)| link.ours) {
+        for (name, link) in observed.links.iter().filter(|(name, link)| link.ours && !freed.contains(*name)) {
             let is_stray = match link.kind {
                 ObservedKind::Bridge => !bridges.contains(name),
                 ObservedKind::Ifb => !self.state.limited.contains_key(name),

@@ -236,7 +236,7 @@ impl State {
             self.ports.insert(publication, &key);
         }
         if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
-            self.limited.insert(interfaces::limiter(&endpoint), key.clone());
+            self.limited.insert(interfaces::limiter(&endpoint.host_ifname), key.clone());
         }
         self.macs.entry((endpoint.network.clone(), endpoint.mac)).or_default().push(key.clone());
         self.namespaces.entry(endpoint.container.netns.id).or_default().push(key.clone());
@@ -251,9 +251,10 @@ impl State {
         for publication in &endpoint.publications {
             self.ports.remove(publication, key);
         }
-        for (index, name) in
-            [(&mut self.host_ifnames, &endpoint.host_ifname), (&mut self.limited, &interfaces::limiter(&endpoint))]
-        {
+        for (index, name) in [
+            (&mut self.host_ifnames, &endpoint.host_ifname),
+            (&mut self.limited, &interfaces::limiter(&endpoint.host_ifname)),
+        ] {
             // Another program may have reused the name.
             if index.get(name) == Some(key) {
                 index.remove(name);

@@ -17,6 +17,7 @@ impl World {
         let ifbs = self.ifbs().map(|shaping| (shaping.ifb.clone(), ifb(shaping)));
         Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
+            limited: self.shapings.keys().filter(|name| self.has_host_end(name)).cloned().collect(),
             structure: match &self.elements {
                 None => Structure::Missing,
                 Some(_) if self.structure_differs => Structure::Different,

@@ -74,9 +74,10 @@ impl Kernel for Linux {
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
         let links = facts::links(&mut self.netlink)?;
+        let limited = tc::limited(&mut self.netlink)?;
         let (structure, elements) = self.nft.observe()?;
         let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held());
-        Ok(Observed { links, structure, elements, forwarding, held })
+        Ok(Observed { links, limited, structure, elements, forwarding, held })
     }
 
     fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {
@@ -130,7 +131,7 @@ impl Kernel for Linux {
             Step::RemoveAddresses(link) => container::remove(link),
             Step::Adopt(ifname) => self.sysctl.adopt(ifname.as_str()),
             Step::Shape(shaping) => tc::limit(&mut self.netlink, &self.sysctl, shaping),
-            Step::Unshape(shapings) => tc::unshape(&mut self.netlink, shapings),
+            Step::Unshape(interfaces) => tc::unshape(&mut self.netlink, interfaces),
             Step::DefaultRoutes { netns, remove, add } => veth::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),

@@ -8,6 +8,8 @@
 pub(super) mod text;
 pub(super) mod wire;
 
+use std::collections::BTreeSet;
+
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::tc::TcHandle;
 use rtnetlink::{LinkIfb, LinkUnspec};
@@ -16,8 +18,9 @@ use super::link::Link;
 use super::netlink::socket::{Netlink, NetlinkError, Request, failed};
 use super::sysctl::Sysctl;
 use super::{KernelError, link};
-use crate::model::bandwidth::Shaping;
+use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::host::observed::ObservedKind;
+use crate::model::names::IfName;
 use wire::{Bucket, Qdisc, Redirect};
 
 const LOOK: &str = "see `tc qdisc`, `tc filter show ingress` and `dmesg`";
@@ -71,10 +74,10 @@ pub(super) struct ObservedLimits {
 }
 
 impl ObservedLimits {
-    fn read(netlink: &mut Netlink, host: u32, shaping: &Shaping) -> Result<Self, KernelError> {
+    fn read(netlink: &mut Netlink, host: u32, ifb: &IfName) -> Result<Self, KernelError> {
         let ingress = qdisc(netlink, host, TcHandle::INGRESS)?.map(|qdisc| qdisc.kind);
         let redirects = if ingress.is_some() { filters(netlink, host)?.1 } else { Vec::new() };
-        let ifb = match link::get(netlink, &shaping.ifb)? {
+        let ifb = match link::get(netlink, ifb)? {
             Some(link) => {
                 let root = qdisc(netlink, link.index, TcHandle::ROOT)?;
                 Some((link, root))
@@ -119,7 +122,7 @@ fn filters(netlink: &mut Netlink, index: u32) -> Result<(usize, Vec<Redirect>), 
 /// what was made here is removed and what was changed is restored.
 pub fn limit(netlink: &mut Netlink, sysctl: &Sysctl, shaping: &Shaping) -> Result<(), KernelError> {
     let host = link::index(&shaping.host_ifname)?;
-    let before = ObservedLimits::read(netlink, host, shaping)?;
+    let before = ObservedLimits::read(netlink, host, &shaping.ifb)?;
     let done = apply(netlink, sysctl, shaping, &before);
     if done.is_err()
         && let Err(error) = take_back(netlink, shaping, &before)
@@ -257,7 +260,7 @@ fn remove_redirects(netlink: &mut Netlink, host: u32, which: impl Fn(Redirect) -
 fn take_back(netlink: &mut Netlink, shaping: &Shaping, before: &ObservedLimits) -> Result<(), KernelError> {
     put_back(netlink, before.host, before.root.as_ref())?;
     if before.redirects.is_empty() {
-        let now = ObservedLimits::read(netlink, before.host, shaping)?;
+        let now = ObservedLimits::read(netlink, before.host, &shaping.ifb)?;
         remove_redirects(netlink, before.host, |redirect| ours(redirect, &now))?;
     }
     match &before.ifb {
@@ -278,20 +281,54 @@ fn put_back(netlink: &mut Netlink, index: u32, before: Option<&Qdisc>) -> Result
 
 /// Removes the limits of each interface, and deletes the intermediate devices together. Missing objects are no error;
 /// those that are not netd's stay. Continues after an error and reports the first one.
-pub fn unshape(netlink: &mut Netlink, shapings: &[Shaping]) -> Result<(), KernelError> {
+pub fn unshape(netlink: &mut Netlink, interfaces: &[LimitedInterface]) -> Result<(), KernelError> {
     let mut done = Ok(());
-    for shaping in shapings {
-        done = done.and(unshape_one(netlink, shaping));
+    for limited in interfaces {
+        done = done.and(unshape_one(netlink, limited));
     }
-    let ifbs: Vec<_> = shapings.iter().map(|shaping| &shaping.ifb).collect();
+    let ifbs: Vec<_> = interfaces.iter().map(|limited| &limited.ifb).collect();
     done.and(link::delete(netlink, &ifbs))
 }
 
-fn unshape_one(netlink: &mut Netlink, shaping: &Shaping) -> Result<(), KernelError> {
-    let Some(host) = link::get(netlink, &shaping.host_ifname)? else { return Ok(()) };
-    let found = ObservedLimits::read(netlink, host.index, shaping)?;
+fn unshape_one(netlink: &mut Netlink, limited: &LimitedInterface) -> Result<(), KernelError> {
+    let Some(host) = link::get(netlink, &limited.host_ifname)? else { return Ok(()) };
+    let found = ObservedLimits::read(netlink, host.index, &limited.ifb)?;
     let redirects = remove_redirects(netlink, host.index, |redirect| ours(redirect, &found));
     remove_bucket(netlink, host.index).and(redirects)
+}
+
+/// The interfaces that carry limits of netd, whichever program made them; without intermediate devices.
+pub fn limited(netlink: &mut Netlink) -> Result<BTreeSet<IfName>, KernelError> {
+    let messages = match netlink.dump(&wire::get_all()) {
+        // A kernel without traffic control.
+        Err(error) if error.errno == libc::EOPNOTSUPP => return Ok(BTreeSet::new()),
+        outcome => outcome.map_err(failed("list", "the queueing of all interfaces", LOOK))?,
+    };
+    let relevant: Vec<(u32, Qdisc, bool)> = messages
+        .iter()
+        .filter_map(|message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => {
+                let receives = message.header.parent == TcHandle::INGRESS;
+                Some((message.header.index.cast_unsigned(), Qdisc::read(message), receives))
+            }
+            _ => None,
+        })
+        .filter(|(_, qdisc, receives)| *receives || qdisc.ours())
+        .collect();
+    if relevant.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let links = link::list(netlink)?;
+    let is_ifb =
+        |index: u32| links.iter().any(|link| link.index == index && link.ours() && link.kind == ObservedKind::Ifb);
+    let mut limited = BTreeSet::new();
+    for (index, _, receives) in relevant.iter().filter(|(index, ..)| !is_ifb(*index)) {
+        if !receives || filters(netlink, *index)?.1.iter().any(|redirect| is_ifb(redirect.to)) {
+            let link = links.iter().find(|link| link.index == *index);
+            limited.extend(link.and_then(|link| link.name.parse::<IfName>().ok()));
+        }
+    }
+    Ok(limited)
 }
 
 /// Describes how the limits differ from the target; `None` if they match.
@@ -299,7 +336,7 @@ pub fn differs(netlink: &mut Netlink, shaping: &Shaping) -> Result<Option<String
     let Some(host) = link::get(netlink, &shaping.host_ifname)? else {
         return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));
     };
-    let found = ObservedLimits::read(netlink, host.index, shaping)?;
+    let found = ObservedLimits::read(netlink, host.index, &shaping.ifb)?;
     Ok(text::difference(&found, shaping))
 }
 

@@ -33,7 +33,7 @@ impl Lab {
     }
 
     fn unshape(&mut self, shaping: &Shaping) {
-        unshape(&mut self.netlink, std::slice::from_ref(shaping)).unwrap();
+        unshape(&mut self.netlink, &[shaping.interface()]).unwrap();
     }
 
     fn differs(&mut self, shaping: &Shaping) -> Option<String> {
@@ -103,8 +103,10 @@ fn both_directions_are_limited_and_set_free() {
         let observed = &observed[&target.ifb];
         assert!(observed.ours && observed.up && observed.kind == ObservedKind::Ifb, "{observed:?}");
 
+        assert_eq!(limited(&mut lab.netlink).unwrap(), [target.host_ifname.clone()].into(), "not the device");
         for _ in 0..2 {
             lab.unshape(&target);
+            assert_eq!(limited(&mut lab.netlink).unwrap(), BTreeSet::new());
             assert_eq!(root("ndv-2").0, "noqueue");
             assert!(!has_ingress());
             assert_eq!(links(), ["lo", "ndv-2"]);
@@ -282,4 +284,24 @@ fn what_the_kernel_lacks_is_named() {
     assert!(unknown(Needs::Tbf, libc::ENOENT).contains("modprobe sch_tbf"));
     assert!(unknown(Needs::Ifb, libc::EOPNOTSUPP).contains("modprobe ifb"));
     assert!(!unknown(Needs::Ifb, libc::EPERM).contains("modprobe"));
+}
+
+#[test]
+fn only_limits_of_netd_are_seen() {
+    in_own_netns(|| {
+        let mut lab = Lab::new();
+        assert_eq!(limited(&mut lab.netlink).unwrap(), BTreeSet::new());
+        ip("link add ifb9 type ifb");
+        tc("qdisc add dev ndv-2 root tbf rate 8mbit burst 100kb latency 25ms");
+        tc("qdisc add dev ndv-2 ingress");
+        tc("filter add dev ndv-2 parent ffff: u32 match u32 0 0 action mirred egress redirect dev ifb9");
+        assert_eq!(limited(&mut lab.netlink).unwrap(), BTreeSet::new(), "another program's");
+        tc("qdisc del dev ndv-2 root");
+        tc("qdisc del dev ndv-2 ingress");
+        for target in [shaping(Some((8_000_000, 800_000)), None), shaping(None, Some((8_000_000, 800_000)))] {
+            lab.limit(&target).unwrap();
+            assert_eq!(limited(&mut lab.netlink).unwrap(), [target.host_ifname.clone()].into(), "{target:?}");
+            lab.unshape(&target);
+        }
+    });
 }

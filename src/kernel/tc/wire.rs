@@ -192,6 +192,11 @@ pub(in crate::kernel) fn get(index: u32, place: TcHandle) -> RouteNetlinkMessage
     RouteNetlinkMessage::GetQueueDiscipline(qdisc(index, place, TcHandle::UNSPEC, None))
 }
 
+/// Requests the disciplines of all interfaces.
+pub(in crate::kernel) fn get_all() -> RouteNetlinkMessage {
+    RouteNetlinkMessage::GetQueueDiscipline(qdisc(0, TcHandle::UNSPEC, TcHandle::UNSPEC, None))
+}
+
 /// A token bucket of netd for what the interface sends.
 pub(in crate::kernel) fn set_bucket(index: u32, bucket: Bucket) -> RouteNetlinkMessage {
     let mut message = qdisc(index, TcHandle::ROOT, HANDLE, Some(TBF));

@@ -21,10 +21,10 @@ pub fn host_end(container: &str, network: &str, taken: impl Fn(&IfName) -> bool)
     named("ndv-", &[container, network], taken)
 }
 
-/// The name of the device that limits what an endpoint sends: `ndb-…`, derived from the host end's name.
+/// The name of the device that limits what an endpoint with this host end sends: `ndb-…`, derived from its name.
 #[expect(clippy::expect_used, reason = "a prefix and eight hex digits, or a name with another prefix of its length")]
-pub fn limiter(endpoint: &Endpoint) -> IfName {
-    let host_end = endpoint.host_ifname.as_str();
+pub fn limiter(host_ifname: &IfName) -> IfName {
+    let host_end = host_ifname.as_str();
     let name = match host_end.strip_prefix("ndv-") {
         Some(rest) => format!("ndb-{rest}"),
         // A host end of another program can have any name.

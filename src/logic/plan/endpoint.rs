@@ -104,7 +104,7 @@ pub fn detach(desired: &Desired, containers: Vec<Detached>, gone: &[Arc<Endpoint
     for endpoint in gone {
         let Some(network) = desired.network(&endpoint.network) else { continue };
         links.extend(target::interface(network, endpoint, &[]).own().map(|link| *link));
-        limits.extend(target::shaping(network, endpoint));
+        limits.extend(target::shaping(network, endpoint).map(|shaping| shaping.interface()));
     }
     let mut steps = vec![Step::Elements { remove: all.remove, add: all.add }, Step::Detach(links)];
     let more = [Step::Unshape(limits), Step::Release(all.release), Step::Hold(all.hold), Step::ForgetFlows(flows)];

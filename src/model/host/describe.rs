@@ -70,8 +70,8 @@ impl fmt::Display for Step {
             }
             Self::Adopt(name) => write!(f, "set net.ipv4.conf.{name}.route_localnet to 1"),
             Self::Shape(shaping) => write!(f, "limit the bandwidth of {}", shaping.host_ifname),
-            Self::Unshape(shapings) => {
-                let names: Vec<_> = shapings.iter().map(|shaping| &shaping.host_ifname).collect();
+            Self::Unshape(interfaces) => {
+                let names: Vec<_> = interfaces.iter().map(|limited| &limited.host_ifname).collect();
                 write!(f, "remove the bandwidth limits of {}", List(&names))
             }
             Self::Foreign(change) => write!(f, "change the firewall of another program: {change:?}"),

@@ -104,6 +104,8 @@ pub enum Structure {
 pub struct Observed {
     /// Links of the host's namespace, by name: all of netd's, and every bridge.
     pub links: BTreeMap<IfName, ObservedLink>,
+    /// Interfaces of the host that carry limits of netd, whichever program made them; without intermediate devices.
+    pub limited: BTreeSet<IfName>,
     /// The table's structure.
     pub structure: Structure,
     /// The table's elements; empty if the table is missing.

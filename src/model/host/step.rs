@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::element::Element;
 use super::foreign_firewall::ForeignChange;
 use crate::model::address::{Families, Mac};
-use crate::model::bandwidth::Shaping;
+use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::endpoint::Netns;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
@@ -126,7 +126,7 @@ pub enum Step {
     /// Change netd's rules in another program's firewall table.
     Foreign(ForeignChange),
     /// Remove the limits and delete the intermediate devices; missing ones are no error.
-    Unshape(Vec<Shaping>),
+    Unshape(Vec<LimitedInterface>),
     /// Change the container's default routes: remove, then add. A missing namespace is no error.
     DefaultRoutes {
         /// The container.
@@ -189,7 +189,7 @@ impl Step {
             Self::Elements { remove, add } => remove.is_empty() && add.is_empty(),
             Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => ports.is_empty(),
             Self::ForgetFlows(flows) => flows.is_empty(),
-            Self::Unshape(shapings) => shapings.is_empty(),
+            Self::Unshape(interfaces) => interfaces.is_empty(),
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
             | Self::Attach(_)
@@ -219,7 +219,7 @@ impl Step {
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),
             Self::Address(link) => Some(Self::RemoveAddresses(link.clone())),
             Self::RemoveAddresses(link) => Some(Self::Address(link.clone())),
-            Self::Shape(shaping) => Some(Self::Unshape(vec![(**shaping).clone()])),
+            Self::Shape(shaping) => Some(Self::Unshape(vec![shaping.interface()])),
             Self::Unshape(_) => None,
             // A deletion is not undone: the store has committed its command, and repair finishes it.
             Self::Detach(_) | Self::DeleteStray(_) => None,
