@@ -189,7 +189,7 @@ fn a_failure_at_any_step_is_undone_completely() {
         }
         let after = world.fake.world().clone();
         assert_eq!(after.elements, before, "step {fail_in}");
-        let left = (after.links.len(), after.bridges.len(), after.held.len(), after.shapings.len());
+        let left = (after.links.len(), after.bridges.len(), after.held.len(), after.shapings.len() + after.ifbs.len());
         assert_eq!(left, (0, 0, 0, 0), "step {fail_in}");
         assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0), "step {fail_in}");
     }

@@ -228,10 +228,12 @@ impl Lab {
         self.store.commit(&records).unwrap();
     }
 
-    /// Another program deletes the pair, and with it the routes over it.
+    /// Another program deletes the pair, and with it the routes over it and its limits.
     pub(crate) fn delete_link(&self, name: &str) {
         let mut world = self.world();
-        let link = world.links.remove(&name.parse().unwrap()).unwrap();
+        let name: IfName = name.parse().unwrap();
+        let link = world.links.remove(&name).unwrap();
+        world.shapings.remove(&name);
         let routes = world.routes.get_mut(&link.netns.id.inode).unwrap();
         routes.retain(|route| route.ifname != link.ifname);
     }

@@ -133,6 +133,20 @@ fn an_address_that_could_not_be_taken_back_goes_with_the_next_repair() {
     assert_eq!(lab.differences(), Vec::<String>::new());
 }
 
+/// What the container received stayed limited, and what it sent was redirected to a device that was deleted.
+#[test]
+fn limits_that_a_killed_daemon_left_on_an_adopted_interface_go_with_the_next_start() {
+    let mut lab = lab(|lab| lab.make_found("pod1", "10.22.0.5", Some("cni0")));
+    let found = json!({"interface": "found", "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}],
+        "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000, "egress_rate": 8000, "egress_burst": 8000}});
+    lab.attach("found", "pod1", &found).unwrap();
+    lab.store.set_fault(Some((0, Fault::DiesAfter)));
+    lab.detach(key("pod1", "eth0")).unwrap_err();
+    assert_eq!((lab.world().shapings.len(), lab.world().ifbs.len()), (1, 1));
+    lab.restart();
+    assert_eq!((lab.world().shapings.len(), lab.world().ifbs.len()), (0, 0));
+}
+
 /// The next network was given the prefix, but the store never.
 #[test]
 fn a_prefix_of_a_network_that_could_not_be_stored_is_drawn_again() {

@@ -18,6 +18,7 @@ pub(crate) fn wipe(world: &mut World) {
     world.bridges.clear();
     world.routes.clear();
     world.shapings.clear();
+    world.ifbs.clear();
     world.resolv.clear();
     world.inside.clear();
     world.prepared.clear();

@@ -10,11 +10,12 @@ use ipnetwork::IpNetwork;
 use netd::engine::Snapshot;
 use netd::kernel::fake::World;
 use netd::model::address::{Family, Mac};
-use netd::model::bandwidth::Bandwidth;
+use netd::model::bandwidth::{Rate, Shaping};
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
 use netd::model::host::step::{EndpointLink, HostPort, LinkKind, VethPair};
-use netd::model::names::IfName;
+use netd::model::ids::ContainerId;
+use netd::model::names::{ContainerName, IfName, NetworkName};
 use netd::model::network::{DnsListen, HostAccess, Network};
 
 /// The port of the name service at gateways, as the tests configure it.
@@ -35,8 +36,12 @@ struct Pair {
     isolated: bool,
 }
 
-/// The name service within a container: whether another resolver is there, and the gateways that it stands in for.
-type Within = (bool, BTreeSet<(IpAddr, IpAddr)>);
+/// The name service within a container: the container, whether another resolver is there, and the gateways that it stands
+/// in for.
+type Within = (ContainerId, bool, BTreeSet<(IpAddr, IpAddr)>);
+
+/// What limits what an interface sends, or what it receives: network and container, the rate, and the MTU.
+type Limit = (NetworkName, ContainerName, Option<Rate>, u32);
 
 /// netd's part of the kernel, by the names under which a person finds it.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +54,9 @@ struct Parts {
     held: BTreeSet<HostPort>,
     /// The name server in each file.
     files: BTreeMap<String, String>,
-    limits: BTreeMap<IfName, (Bandwidth, u32)>,
+    limits: BTreeMap<IfName, Limit>,
+    /// Intermediate devices, by the interface that they limit and their name.
+    devices: BTreeMap<(IfName, String), Limit>,
     within: BTreeMap<u64, Within>,
 }
 
@@ -64,6 +71,7 @@ pub(crate) fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
     sets("held port", &wanted.held, &found.held, &mut lines);
     maps("resolv.conf", &wanted.files, &found.files, &mut lines);
     maps("limit", &wanted.limits, &found.limits, &mut lines);
+    maps("intermediate device", &wanted.devices, &found.devices, &mut lines);
     maps("name service within", &wanted.within, &found.within, &mut lines);
     if world.elements.is_none() {
         lines.push("the table is missing".into());
@@ -161,7 +169,11 @@ fn wanted(snapshot: &Snapshot, world: &World) -> Parts {
 fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
     let network = network_of(snapshot, endpoint);
     if let Some(bandwidth) = endpoint.bandwidth {
-        parts.limits.insert(endpoint.host_ifname.clone(), (bandwidth, network.mtu));
+        let limit = |rate| (network.name.clone(), endpoint.container.name.clone(), rate, network.mtu);
+        parts.limits.insert(endpoint.host_ifname.clone(), limit(bandwidth.ingress));
+        if bandwidth.egress.is_some() {
+            parts.devices.insert(device(&endpoint.host_ifname, None), limit(bandwidth.egress));
+        }
     }
     let Some(bridge) = network.own_bridge() else {
         if network.bridge().is_none() {
@@ -180,6 +192,18 @@ fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
         isolated: !bridge.icc,
     };
     parts.pairs.insert(endpoint.host_ifname.clone(), pair);
+}
+
+/// The place of an intermediate device: it is called after its interface. After one with a name of another program it
+/// has any name with the prefix.
+fn device(host_ifname: &IfName, found: Option<&IfName>) -> (IfName, String) {
+    let name = match (host_ifname.as_str().strip_prefix("ndv-"), found) {
+        (Some(rest), None) => format!("ndb-{rest}"),
+        (None, Some(found)) if !found.as_str().starts_with("ndb-") => found.to_string(),
+        (None, _) => "ndb-…".to_owned(),
+        (Some(_), Some(found)) => found.to_string(),
+    };
+    (host_ifname.clone(), name)
 }
 
 /// The first endpoint that leads out, for each address family.
@@ -253,7 +277,7 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
     };
     if within || (beside && endpoints.iter().any(leaves_choice)) {
         let reachable = endpoints.iter().filter(|e| !beside && at_gateway(network_of(snapshot, e)));
-        parts.within.insert(inode, (beside, reachable.flat_map(gateways).collect()));
+        parts.within.insert(inode, (container.id.clone(), beside, reachable.flat_map(gateways).collect()));
     }
     if let Ok(name) = container.netns.path.strip_prefix("/run/netns") {
         let at_gateways = endpoints.iter().map(gateways).find(|gateways| !gateways.is_empty()).unwrap_or_default();
@@ -320,6 +344,7 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
             isolated: *isolated,
         },
     };
+    let limit = |s: &Shaping, rate| (s.network.clone(), s.container.clone(), rate, s.mtu);
     let own = |inode: u64, ifname: &IfName| {
         let same = |e: &&Arc<Endpoint>| e.container.netns.id.inode == inode && e.ifname == *ifname;
         let mut links = world.links.values();
@@ -341,11 +366,23 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
         elements: world.elements.clone().unwrap_or_default(),
         held: world.held.clone(),
         files: world.resolv.clone(),
-        limits: world.shapings.iter().map(|(name, shaping)| (name.clone(), (shaping.bandwidth, shaping.mtu))).collect(),
+        limits: world
+            .shapings
+            .iter()
+            .map(|(name, shaping)| (name.clone(), limit(shaping, shaping.bandwidth.ingress)))
+            .collect(),
+        devices: world
+            .ifbs
+            .iter()
+            .map(|(name, s)| (device(&s.host_ifname, Some(name)), limit(s, s.bandwidth.egress)))
+            .collect(),
         within: world
             .inside
             .iter()
-            .map(|(inode, inside)| (*inode, (inside.beside, inside.gateways.iter().copied().collect())))
+            .map(|(inode, inside)| {
+                let gateways = inside.gateways.iter().copied().collect();
+                (*inode, (inside.container.clone(), inside.beside, gateways))
+            })
             .collect(),
     }
 }

@@ -39,8 +39,10 @@ pub struct World {
     pub found: BTreeMap<(u64, IfName), ObservedInterface>,
     /// Interfaces of other programs that were prepared.
     pub prepared: BTreeSet<IfName>,
-    /// Limits by the host's interface.
+    /// Limits on interfaces of the host, by the interface; gone with it.
     pub shapings: BTreeMap<IfName, Shaping>,
+    /// Intermediate devices by name, with the limits that they were made for; they stay when that interface is gone.
+    pub ifbs: BTreeMap<IfName, Shaping>,
     /// Default routes by namespace inode.
     pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
     /// The table's elements; `None`: no table.
@@ -145,6 +147,7 @@ impl Fake {
         if let Some(inode) = world.namespaces.remove(&Path::new("/run/netns").join(name)) {
             world.links.retain(|_, link| link.netns.id.inode != inode);
             world.found.retain(|(found, _), _| *found != inode);
+            world.forget_limits();
             world.routes.remove(&inode);
             world.inside.remove(&inode);
         }
@@ -180,8 +183,7 @@ impl Kernel for Fake {
     fn facts(&mut self) -> Result<HostFacts, KernelError> {
         let world = self.call("facts", None)?;
         let mut facts = world.facts.clone();
-        facts.interfaces.extend(world.bridges.keys().chain(world.links.keys()).cloned());
-        facts.interfaces.extend(world.ifbs().map(|shaping| shaping.ifb.clone()));
+        facts.interfaces.extend(world.bridges.keys().chain(world.links.keys()).chain(world.ifbs.keys()).cloned());
         facts.forwarding = world.forwarding;
         Ok(facts)
     }
@@ -212,8 +214,7 @@ impl Kernel for Fake {
 
     fn has_link(&mut self, name: &IfName) -> bool {
         self.call("has_link", None).is_ok_and(|world| {
-            let ifb = world.ifbs().any(|shaping| shaping.ifb == *name);
-            ifb || world.has_host_end(name) || world.bridges.contains_key(name)
+            world.has_host_end(name) || world.bridges.contains_key(name) || world.ifbs.contains_key(name)
         })
     }
 
@@ -232,7 +233,8 @@ impl Kernel for Fake {
         if !world.has_host_end(&shaping.host_ifname) {
             return Ok(Some(format!("interface {} is gone", shaping.host_ifname)));
         }
-        let same = world.shapings.get(&shaping.host_ifname) == Some(shaping);
+        let limited = world.shapings.get(&shaping.host_ifname) == Some(shaping);
+        let same = limited && world.ifbs.get(&shaping.ifb) == shaping.bandwidth.egress.map(|_| shaping);
         Ok((!same).then(|| format!("{} has other limits", shaping.host_ifname)))
     }
 

@@ -14,7 +14,7 @@ impl World {
     pub(super) fn observe(&self) -> Observed {
         let bridges = self.bridges.values().map(|there| (there.name.clone(), bridge(there)));
         let links = self.links.iter().map(|(name, there)| (name.clone(), link(there)));
-        let ifbs = self.ifbs().map(|shaping| (shaping.ifb.clone(), ifb(shaping)));
+        let ifbs = self.ifbs.iter().map(|(name, shaping)| (name.clone(), ifb(shaping)));
         Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
             limited: self.shapings.keys().filter(|name| self.has_host_end(name)).cloned().collect(),
@@ -37,11 +37,6 @@ impl World {
     pub(super) fn require(&self, netns: &Netns) -> Result<(), KernelError> {
         let gone = || KernelError::NoNetns { path: netns.path.clone(), why: "no such file".into() };
         self.is_alive(netns).then_some(()).ok_or_else(gone)
-    }
-
-    /// The limits that need an intermediate device, which remains when the limited interface is removed.
-    pub(super) fn ifbs(&self) -> impl Iterator<Item = &Shaping> {
-        self.shapings.values().filter(|shaping| shaping.bandwidth.egress.is_some())
     }
 
     /// Whether another program made an interface with that name: a bridge, or a host end.

@@ -3,6 +3,7 @@
 use super::{World, io};
 use crate::kernel::KernelError;
 use crate::model::address::Families;
+use crate::model::bandwidth::Shaping;
 use crate::model::host::step::{DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -41,8 +42,11 @@ impl World {
             Step::Shape(shaping) if !self.has_host_end(&shaping.host_ifname) => {
                 return Err(io("limit", &shaping.host_ifname, "no such device"));
             }
-            Step::Shape(shaping) => drop(self.shapings.insert(shaping.host_ifname.clone(), (**shaping).clone())),
-            Step::Unshape(shapings) => self.shapings.retain(|name, _| !shapings.iter().any(|s| s.host_ifname == *name)),
+            Step::Shape(shaping) => self.limit(shaping),
+            Step::Unshape(shapings) => {
+                self.shapings.retain(|name, _| !shapings.iter().any(|shaping| shaping.host_ifname == *name));
+                self.ifbs.retain(|name, _| !shapings.iter().any(|shaping| shaping.ifb == *name));
+            }
             Step::DefaultRoutes { netns, remove, add } => {
                 let routes = self.routes.entry(netns.id.inode).or_default();
                 routes.retain(|route| !remove.contains(route));
@@ -86,6 +90,8 @@ impl World {
             return Err(KernelError::NameTaken { ifname: link.ifname.clone(), within: link.container.to_string() });
         }
         self.add_default_routes(link);
+        // A new interface has no limits.
+        self.shapings.remove(host_ifname);
         self.links.insert(host_ifname.clone(), link.clone());
         Ok(())
     }
@@ -122,8 +128,22 @@ impl World {
     /// Deletes the link with that name, whatever it is.
     fn delete(&mut self, name: &IfName) {
         self.bridges.remove(name);
-        self.shapings.retain(|_, shaping| shaping.ifb != *name);
+        self.ifbs.remove(name);
         self.delete_pair(name);
+    }
+
+    fn limit(&mut self, shaping: &Shaping) {
+        self.shapings.insert(shaping.host_ifname.clone(), shaping.clone());
+        match shaping.bandwidth.egress {
+            Some(_) => self.ifbs.insert(shaping.ifb.clone(), shaping.clone()),
+            None => self.ifbs.remove(&shaping.ifb),
+        };
+    }
+
+    /// What limits an interface is deleted with it, except for the intermediate device.
+    pub(super) fn forget_limits(&mut self) {
+        let gone: Vec<IfName> = self.shapings.keys().filter(|name| !self.has_host_end(name)).cloned().collect();
+        gone.iter().for_each(|name| drop(self.shapings.remove(name)));
     }
 
     fn delete_pair(&mut self, host_ifname: &IfName) {
@@ -132,6 +152,7 @@ impl World {
         {
             routes.retain(|route| route.ifname != link.ifname);
         }
+        self.forget_limits();
     }
 
     pub(super) fn lead_inside(&mut self, inside: &Inside) -> Result<(), KernelError> {

@@ -58,7 +58,6 @@ pub(super) const ALL: &[Scenario] = &[
         prepare: connected,
         act: |lab| {
             lab.delete_link("ndv-pod1-net1");
-            lab.world().shapings.clear();
             lab.emit(&link("ndv-pod1-net1"));
             Ok(())
         },
@@ -68,7 +67,7 @@ pub(super) const ALL: &[Scenario] = &[
         kind: Repair,
         prepare: connected,
         act: |lab| {
-            lab.world().shapings.clear();
+            lab.world().ifbs.clear();
             lab.emit(&link("ndb-pod1-net1"));
             Ok(())
         },
