@@ -70,6 +70,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Takes commands until it gets a stop command or every handle is dropped.
     pub(crate) fn run(mut self, mut mailbox: mpsc::Receiver<Command>) {
         let mut waiting: VecDeque<Command> = VecDeque::new();
+        self.probe_all();
         loop {
             if waiting.is_empty() {
                 let Some(command) = mailbox.blocking_recv() else { return };
@@ -103,11 +104,21 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
                     self.firewall_changed();
                 }
-                Command::Kernel(KernelEvent::Tick) => self.foreign_tick(),
+                Command::Kernel(KernelEvent::Tick) => self.tick(),
                 Command::Kernel(KernelEvent::MonitorStopped { monitor, why }) => self.monitor_stopped(monitor, &why),
                 Command::Kernel(KernelEvent::MonitorRuns(monitor)) => self.monitor_runs(monitor),
                 command => self.one(command),
             }
+        }
+    }
+
+    /// Checks what the kernel does not report, and tries again what could not be tried.
+    fn tick(&mut self) {
+        self.foreign_tick();
+        let problems = self.problems.clone();
+        self.probe_again();
+        if self.problems != problems {
+            self.publish();
         }
     }
 

@@ -187,8 +187,8 @@ pub trait Kernel: Send + 'static {
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError>;
 
     /// For each container and gateway: whether a question reaches the name service and the answer returns, over UDP and
-    /// TCP; `None` if it could not be tried. Takes a quarter of a second if one fails.
-    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>>;
+    /// TCP; an error if it could not be tried. Takes a quarter of a second if one gets no answer.
+    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Result<bool, KernelError>>;
 
     /// Signs the files that this daemon writes from now on, so that another daemon neither replaces nor removes them.
     /// `instance` identifies this daemon.

@@ -60,6 +60,8 @@ impl Lab {
             }
         });
         self.engine = Some(engine);
+        // Refused after the engine's own first work.
+        let _ = self.capacity("?");
         Ok(())
     }
 

@@ -239,3 +239,34 @@ fn a_change_that_the_store_refused_to_take_back_is_written_before_the_next_one()
     let ifnames: Vec<String> = lab.snapshot().desired.endpoints().map(|endpoint| endpoint.ifname.to_string()).collect();
     assert_eq!((ifnames, problems(&lab)), (vec!["eth1".to_owned()], vec![]));
 }
+
+/// Nobody learned that it was not known whether names are answered, and nothing asked again.
+#[test]
+fn a_gateway_that_could_not_be_asked_is_a_problem_and_is_asked_again() {
+    let lab = lab(net1);
+    lab.world().drops_questions = true;
+    let ask_in_vain = || {
+        lab.world().faults = Faults::call_of("reaches", 0);
+        lab.connect("net1", "web", &[]).unwrap();
+        let said = "cannot check whether containers of network net1 reach their gateway: ";
+        assert!(problems(&lab)[0].starts_with(said), "{:?}", problems(&lab));
+    };
+    ask_in_vain();
+    lab.disconnect("net1", "web").unwrap();
+    assert_eq!(problems(&lab), Vec::<String>::new(), "no container asks");
+    ask_in_vain();
+    lab.emit(&KernelEvent::Tick);
+    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
+    assert!(!lab.world().inside.is_empty(), "its questions are dropped at the gateway");
+}
+
+/// They asked it in vain until the firewall changed, or another container was connected.
+#[test]
+fn containers_whose_gateway_a_killed_daemon_had_not_asked_are_served_within_by_the_next_start() {
+    let mut lab = lab(net1);
+    lab.world().drops_questions = true;
+    lab.store.set_fault(Some((0, Fault::DiesAfter)));
+    lab.connect("net1", "web", &[]).unwrap_err();
+    lab.restart();
+    assert!(!lab.world().inside.is_empty());
+}

@@ -263,7 +263,7 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
     let at_gateway = |network: &Network| network.own_bridge().is_none_or(|bridge| !bridge.isolated);
     let asks_within = |endpoint: &Arc<Endpoint>| {
         let network = network_of(snapshot, endpoint);
-        let blocked = snapshot.gateway_blocked.contains(&network.name) && network.dns.listen == DnsListen::Auto;
+        let blocked = network.dns.listen == DnsListen::Auto && is_blocked(snapshot, world, network);
         let isolated = !at_gateway(network) && network.dns.listen != DnsListen::Container;
         network.dns.listen == DnsListen::Container || blocked || isolated
     };
@@ -289,6 +289,16 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
         let text = format!("# Written by netd\n{server}{search}options ndots:0\n");
         parts.files.insert(name.display().to_string(), text);
     }
+}
+
+/// Whether the host's firewall drops what the network's containers ask their gateway. This is tried from a container that
+/// has a gateway.
+fn is_blocked(snapshot: &Snapshot, world: &World, network: &Network) -> bool {
+    let has_gateway = |endpoint: &Arc<Endpoint>| {
+        let of_subnet = |address: &IpNetwork| network.subnets.iter().any(|s| s.subnet.contains(address.ip()));
+        endpoint.network == network.name && endpoint.addresses.iter().any(of_subnet)
+    };
+    world.drops_questions && snapshot.desired.endpoints().any(has_gateway)
 }
 
 fn elements_of_network(network: &Network) -> BTreeSet<Element> {

@@ -189,6 +189,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let errors = self.remove(&transaction, |worker| {
             let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
             containers.into_iter().for_each(|id| worker.serve_inside(id));
+            worker.end_probe_problems();
             strayed = gone.iter().any(|(endpoint, _)| worker.has_strayed(endpoint));
         })?;
         for (endpoint, cause) in &gone {

@@ -1,16 +1,19 @@
 //! Probes whether the host's own firewall lets containers reach the name service at their gateway. netd sends a
-//! question from one container of each network, for the network's first container and again after each firewall change.
-//! If the probe fails, the network's containers are served within their namespaces for as long as the network exists.
+//! question from one container of each network, for the network's first container, at a start, and after each firewall
+//! change.
+//! If it gets no answer, the network's containers are served within their namespaces for as long as the network exists.
+//! A question that could not be sent is a problem, and is sent with the next repair or tick.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use crate::engine::listener::Listening;
 use crate::engine::state::State;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelError};
 use crate::logic::target;
 use crate::model::endpoint::Netns;
 use crate::model::names::NetworkName;
@@ -34,11 +37,29 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.publish();
         }
         self.reached.clear();
+        self.probe_all();
+    }
+
+    /// Probes from every network. Also at a start: the daemon before may have been killed before it did, and the firewall
+    /// may have changed since.
+    pub(crate) fn probe_all(&mut self) {
         self.try_gateways(self.state.used.keys().cloned().collect());
     }
 
     /// Probes from one container of each network whose containers are not served within their namespaces yet.
-    fn try_gateways(&mut self, mut names: Vec<NetworkName>) {
+    fn try_gateways(&mut self, names: Vec<NetworkName>) {
+        let problems = self.problems.clone();
+        let refused = self.refused(names);
+        if !refused.is_empty() {
+            self.ask_within(&refused);
+        } else if self.problems != problems {
+            self.publish();
+        }
+    }
+
+    /// Probes from one container of each of these networks. Returns those whose questions are dropped, each with its
+    /// gateway.
+    fn refused(&mut self, mut names: Vec<NetworkName>) -> Vec<(NetworkName, IpAddr)> {
         let mut refused = Vec::new();
         // An unanswered probe is repeated once the name service has confirmed that it serves; it may not have started
         // yet.
@@ -47,16 +68,66 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 names.iter().filter_map(|name| Some((name.clone(), self.client(name)?))).collect();
             let asks: Vec<(Netns, IpAddr)> = asked.values().cloned().collect();
             let answers = self.kernel.reaches(&asks);
-            let outcomes = asked.into_iter().zip(answers).filter_map(|(asked, answer)| Some((asked, answer?)));
-            let (reached, silent): (Vec<_>, Vec<_>) = outcomes.partition(|(_, answered)| *answered);
+            let outcomes: Vec<_> = asked
+                .into_iter()
+                .zip(answers)
+                .filter_map(|(asked, answer)| self.probed(&asked.0, answer).map(|answered| (asked, answered)))
+                .collect();
+            let (reached, silent): (Vec<_>, Vec<_>) = outcomes.into_iter().partition(|(_, answered)| *answered);
             self.reached.extend(reached.into_iter().map(|((name, _), _)| name));
-            if silent.is_empty() || (!last && !self.is_name_service_there()) {
-                return;
-            }
             names = silent.iter().map(|((name, _), _)| name.clone()).collect();
+            if names.is_empty() {
+                return Vec::new();
+            }
+            if !last && !self.is_name_service_there() {
+                names.iter().for_each(|name| self.not_known(name, "the name service does not confirm that it serves"));
+                return Vec::new();
+            }
             refused = silent.into_iter().map(|((name, (_, gateway)), _)| (name, gateway)).collect();
         }
-        self.ask_within(&refused);
+        refused
+    }
+
+    /// Whether the question from the network was answered; `None` if it was not sent.
+    fn probed(&mut self, network: &NetworkName, answer: Result<bool, KernelError>) -> Option<bool> {
+        let subject = Subject::GatewayProbe(network.clone());
+        match answer {
+            Ok(answered) => {
+                self.problems.clear(&subject);
+                Some(answered)
+            }
+            // The container is about to be released.
+            Err(KernelError::NoNetns { .. }) => None,
+            Err(error) => {
+                self.not_known(network, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn not_known(&mut self, network: &NetworkName, why: &str) {
+        let message = format!("cannot check whether containers of network {network} reach their gateway: {why}");
+        self.problem(Subject::GatewayProbe(network.clone()), message);
+    }
+
+    /// Sends the questions that could not be sent before.
+    pub(crate) fn probe_again(&mut self) {
+        self.end_probe_problems();
+        let unknown = |name: &&NetworkName| self.problems.has(&Subject::GatewayProbe((*name).clone()));
+        let names: Vec<NetworkName> = self.state.used.keys().filter(unknown).cloned().collect();
+        if !names.is_empty() {
+            self.try_gateways(names);
+        }
+    }
+
+    /// Ends the problems of networks that no container can ask from any more.
+    pub(crate) fn end_probe_problems(&mut self) {
+        if !self.problems.any(|subject| matches!(subject, Subject::GatewayProbe(_))) {
+            return;
+        }
+        let asked: BTreeSet<NetworkName> =
+            self.state.used.keys().filter(|name| self.client(name).is_some()).cloned().collect();
+        self.problems.retain(|subject| !matches!(subject, Subject::GatewayProbe(name) if !asked.contains(name)));
     }
 
     /// A container of the network, and the gateway that it would query.
@@ -95,6 +166,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// A removed network that is created again is probed again.
     pub(crate) fn forget_gateway(&mut self, name: &NetworkName) {
         self.reached.remove(name);
+        self.problems.clear(&Subject::GatewayProbe(name.clone()));
         if self.state.gateway_blocked.contains(name) {
             let mut blocked = target::Blocked::clone(&self.state.gateway_blocked);
             blocked.remove(name);

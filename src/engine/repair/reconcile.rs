@@ -44,6 +44,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.hold_ports(&observed);
         self.repair_files();
         self.look_at_foreign();
+        self.probe_again();
         self.publish();
         self.initial_sync = false;
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::model::host::foreign_firewall::Note;
 use crate::model::ids::ContainerId;
-use crate::model::names::IfName;
+use crate::model::names::{IfName, NetworkName};
 
 /// What a problem is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +25,8 @@ pub(crate) enum Subject {
     Gateway(IpAddr),
     /// The name service has no socket within this container.
     WithinContainer(ContainerId),
+    /// It is not known whether the containers of this network reach the name service at their gateway.
+    GatewayProbe(NetworkName),
     /// Forwarding is off.
     Forwarding,
     /// An interface that netd left behind, or one that must be made or changed: a bridge, or the host end of a pair.
@@ -66,7 +68,8 @@ impl Subject {
             | Self::Monitor(_)
             | Self::HostResolver
             | Self::Gateway(_)
-            | Self::WithinContainer(_) => false,
+            | Self::WithinContainer(_)
+            | Self::GatewayProbe(_) => false,
             Self::Observation
             | Self::Forwarding
             | Self::Interface(_)

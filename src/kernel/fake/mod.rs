@@ -270,10 +270,13 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
-        let Ok(world) = self.call("reaches", None) else { return vec![None; asked.len()] };
-        let drops = world.drops_questions;
-        asked.iter().map(|(netns, _)| world.is_alive(netns).then_some(!drops)).collect()
+    /// One call for all of them.
+    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Result<bool, KernelError>> {
+        let world = match self.call("reaches", None) {
+            Ok(world) => world,
+            Err(_) => return asked.iter().map(|_| Err(io("ask from", &"a container", "told to fail"))).collect(),
+        };
+        asked.iter().map(|(netns, _)| world.require(netns).map(|()| !world.drops_questions)).collect()
     }
 
     /// Cannot fail.

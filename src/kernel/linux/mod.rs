@@ -185,7 +185,7 @@ impl Kernel for Linux {
         }
     }
 
-    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Option<bool>> {
+    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Result<bool, KernelError>> {
         probe::reaches(asked)
     }
 
