@@ -270,3 +270,40 @@ fn containers_whose_gateway_a_killed_daemon_had_not_asked_are_served_within_by_t
     lab.restart();
     assert!(!lab.world().inside.is_empty());
 }
+
+fn a_firewall_drops(lab: &mut Lab) {
+    lab.world().iptables = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\nCOMMIT\n".into();
+    lab.emit(&KernelEvent::FirewallChanged);
+}
+
+/// The problem vanished with the next repair, and the rules stayed.
+#[test]
+fn rules_in_another_firewall_that_could_not_be_removed_are_removed_later() {
+    for event in [KernelEvent::Changed, KernelEvent::Tick] {
+        let mut lab = lab(a_firewall_drops);
+        net1(&mut lab);
+        lab.world().faults = Faults::call_of("Foreign", 0).for_good();
+        lab.remove("net1").unwrap();
+        lab.emit(&event);
+        assert!(problems(&lab)[0].contains("cannot remove netd's accept rule"), "{:?}", problems(&lab));
+        lab.world().faults = Faults::default();
+        lab.emit(&event);
+        assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]), "{event:?}");
+    }
+}
+
+/// It was only in the list of other programs' firewalls.
+#[test]
+fn a_firewall_that_cannot_be_told_to_accept_questions_is_a_problem() {
+    let mut lab = lab(a_firewall_drops);
+    // The change of the chain for forwarded traffic comes first.
+    lab.world().faults = Faults::call_of("Foreign", 1);
+    net1(&mut lab);
+    assert!(
+        problems(&lab)[0].contains("chain INPUT") && problems(&lab)[0].contains("told to fail"),
+        "{:?}",
+        problems(&lab)
+    );
+    lab.emit(&KernelEvent::Tick);
+    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
+}

@@ -1,6 +1,11 @@
 //! What the kernel must have for the networks and endpoints of a snapshot, computed without the product's `target`, and
 //! what the fake kernel has. Tests compare the two.
 
+#[path = "firewalls.rs"]
+mod firewalls;
+#[path = "limits.rs"]
+mod limits;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::net::IpAddr;
@@ -10,13 +15,15 @@ use ipnetwork::IpNetwork;
 use netd::engine::Snapshot;
 use netd::kernel::fake::World;
 use netd::model::address::{Family, Mac};
-use netd::model::bandwidth::{Rate, Shaping};
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
 use netd::model::host::step::{EndpointLink, HostPort, LinkKind, VethPair};
 use netd::model::ids::ContainerId;
-use netd::model::names::{ContainerName, IfName, NetworkName};
+use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
+
+use firewalls::{is_at_gateway, is_blocked};
+use limits::Limits;
 
 /// The port of the name service at gateways, as the tests configure it.
 const DNS_PORT: u16 = 53;
@@ -40,9 +47,6 @@ struct Pair {
 /// in for.
 type Within = (ContainerId, bool, BTreeSet<(IpAddr, IpAddr)>);
 
-/// What limits what an interface sends, or what it receives: network and container, the rate, and the MTU.
-type Limit = (NetworkName, ContainerName, Option<Rate>, u32);
-
 /// netd's part of the kernel, by the names under which a person finds it.
 #[derive(Debug, Clone, Default)]
 struct Parts {
@@ -54,10 +58,10 @@ struct Parts {
     held: BTreeSet<HostPort>,
     /// The name server in each file.
     files: BTreeMap<String, String>,
-    limits: BTreeMap<IfName, Limit>,
-    /// Intermediate devices, by the interface that they limit and their name.
-    devices: BTreeMap<(IfName, String), Limit>,
+    limits: Limits,
     within: BTreeMap<u64, Within>,
+    /// netd's rules in another program's firewall.
+    accepts: BTreeSet<String>,
 }
 
 /// The differences between what the snapshot says and what the fake kernel has, one line each; none if they match.
@@ -70,9 +74,10 @@ pub(crate) fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
     sets("element", &wanted.elements, &found.elements, &mut lines);
     sets("held port", &wanted.held, &found.held, &mut lines);
     maps("resolv.conf", &wanted.files, &found.files, &mut lines);
-    maps("limit", &wanted.limits, &found.limits, &mut lines);
-    maps("intermediate device", &wanted.devices, &found.devices, &mut lines);
+    maps("limit", &wanted.limits.interfaces, &found.limits.interfaces, &mut lines);
+    maps("intermediate device", &wanted.limits.devices, &found.limits.devices, &mut lines);
     maps("name service within", &wanted.within, &found.within, &mut lines);
+    sets("rule in another firewall", &wanted.accepts, &found.accepts, &mut lines);
     if world.elements.is_none() {
         lines.push("the table is missing".into());
     }
@@ -148,7 +153,7 @@ fn network_of<'a>(snapshot: &'a Snapshot, endpoint: &Endpoint) -> &'a Network {
 }
 
 fn wanted(snapshot: &Snapshot, world: &World) -> Parts {
-    let mut parts = Parts::default();
+    let mut parts = Parts { accepts: firewalls::wanted(snapshot, world), ..Parts::default() };
     for network in snapshot.desired.networks() {
         if let Some(bridge) = network.own_bridge() {
             let gateways = network.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway));
@@ -168,13 +173,7 @@ fn wanted(snapshot: &Snapshot, world: &World) -> Parts {
 
 fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
     let network = network_of(snapshot, endpoint);
-    if let Some(bandwidth) = endpoint.bandwidth {
-        let limit = |rate| (network.name.clone(), endpoint.container.name.clone(), rate, network.mtu);
-        parts.limits.insert(endpoint.host_ifname.clone(), limit(bandwidth.ingress));
-        if bandwidth.egress.is_some() {
-            parts.devices.insert(device(&endpoint.host_ifname, None), limit(bandwidth.egress));
-        }
-    }
+    limits::add(network, endpoint, &mut parts.limits);
     let Some(bridge) = network.own_bridge() else {
         if network.bridge().is_none() {
             parts.elements.insert(Element::Direct(endpoint.host_ifname.clone()));
@@ -192,18 +191,6 @@ fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
         isolated: !bridge.icc,
     };
     parts.pairs.insert(endpoint.host_ifname.clone(), pair);
-}
-
-/// The place of an intermediate device: it is called after its interface. After one with a name of another program it
-/// has any name with the prefix.
-fn device(host_ifname: &IfName, found: Option<&IfName>) -> (IfName, String) {
-    let name = match (host_ifname.as_str().strip_prefix("ndv-"), found) {
-        (Some(rest), None) => format!("ndb-{rest}"),
-        (None, Some(found)) if !found.as_str().starts_with("ndb-") => found.to_string(),
-        (None, _) => "ndb-…".to_owned(),
-        (Some(_), Some(found)) => found.to_string(),
-    };
-    (host_ifname.clone(), name)
 }
 
 /// The first endpoint that leads out, for each address family.
@@ -260,11 +247,10 @@ fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
 fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
     let container = &endpoints[0].container;
     let inode = container.netns.id.inode;
-    let at_gateway = |network: &Network| network.own_bridge().is_none_or(|bridge| !bridge.isolated);
     let asks_within = |endpoint: &Arc<Endpoint>| {
         let network = network_of(snapshot, endpoint);
         let blocked = network.dns.listen == DnsListen::Auto && is_blocked(snapshot, world, network);
-        let isolated = !at_gateway(network) && network.dns.listen != DnsListen::Container;
+        let isolated = !is_at_gateway(network) && network.dns.listen != DnsListen::Container;
         network.dns.listen == DnsListen::Container || blocked || isolated
     };
     let leaves_choice = |endpoint: &Arc<Endpoint>| network_of(snapshot, endpoint).dns.listen == DnsListen::Auto;
@@ -276,7 +262,7 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
         endpoint.addresses.iter().filter_map(|address| of(address.ip())).collect::<Vec<_>>()
     };
     if within || (beside && endpoints.iter().any(leaves_choice)) {
-        let reachable = endpoints.iter().filter(|e| !beside && at_gateway(network_of(snapshot, e)));
+        let reachable = endpoints.iter().filter(|e| !beside && is_at_gateway(network_of(snapshot, e)));
         parts.within.insert(inode, (container.id.clone(), beside, reachable.flat_map(gateways).collect()));
     }
     if let Ok(name) = container.netns.path.strip_prefix("/run/netns") {
@@ -289,16 +275,6 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
         let text = format!("# Written by netd\n{server}{search}options ndots:0\n");
         parts.files.insert(name.display().to_string(), text);
     }
-}
-
-/// Whether the host's firewall drops what the network's containers ask their gateway. This is tried from a container that
-/// has a gateway.
-fn is_blocked(snapshot: &Snapshot, world: &World, network: &Network) -> bool {
-    let has_gateway = |endpoint: &Arc<Endpoint>| {
-        let of_subnet = |address: &IpNetwork| network.subnets.iter().any(|s| s.subnet.contains(address.ip()));
-        endpoint.network == network.name && endpoint.addresses.iter().any(of_subnet)
-    };
-    world.drops_questions && snapshot.desired.endpoints().any(has_gateway)
 }
 
 fn elements_of_network(network: &Network) -> BTreeSet<Element> {
@@ -354,7 +330,6 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
             isolated: *isolated,
         },
     };
-    let limit = |s: &Shaping, rate| (s.network.clone(), s.container.clone(), rate, s.mtu);
     let own = |inode: u64, ifname: &IfName| {
         let same = |e: &&Arc<Endpoint>| e.container.netns.id.inode == inode && e.ifname == *ifname;
         let mut links = world.links.values();
@@ -366,6 +341,7 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
         routes.iter().map(|route| (*inode, route.ifname.clone(), route.gateway, route.metric))
     });
     Parts {
+        accepts: firewalls::found(world),
         bridges: world
             .bridges
             .values()
@@ -376,16 +352,7 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
         elements: world.elements.clone().unwrap_or_default(),
         held: world.held.clone(),
         files: world.resolv.clone(),
-        limits: world
-            .shapings
-            .iter()
-            .map(|(name, shaping)| (name.clone(), limit(shaping, shaping.bandwidth.ingress)))
-            .collect(),
-        devices: world
-            .ifbs
-            .iter()
-            .map(|(name, s)| (device(&s.host_ifname, Some(name)), limit(s, s.bandwidth.egress)))
-            .collect(),
+        limits: limits::found(world),
         within: world
             .inside
             .iter()

@@ -13,7 +13,7 @@ use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::firewall::foreign::{Plan, Planned, plan};
 use crate::logic::target;
-use crate::model::host::foreign_firewall::{Bridge, Note};
+use crate::model::host::foreign_firewall::{Bridge, ForeignChange, Hook, Note};
 use crate::model::host::step::Step;
 use crate::store::Store;
 
@@ -43,7 +43,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Handles a possible firewall change by another program. Returns true if the snapshot must be published.
     pub(crate) fn look_at_foreign(&mut self) -> bool {
         self.foreign.observed = None;
-        let nothing_there = self.foreign.notes.is_empty() && !self.problems.any(Subject::is_foreign_firewall);
+        let nothing_there = self.foreign.notes.is_empty() && !self.foreign.unsettled;
         if self.state.desired.counts().0 == 0 && nothing_there && !self.initial_sync {
             return false;
         }
@@ -52,9 +52,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         notes != self.foreign.notes || problems != self.problems
     }
 
-    /// Periodic check: `iptables-legacy` notifies nobody of its changes, and the host's outgoing interfaces change.
+    /// Periodic check: `iptables-legacy` notifies nobody of its changes, the host's outgoing interfaces change, and what
+    /// failed is tried again.
     pub(crate) fn foreign_tick(&mut self) {
-        if self.state.desired.counts().0 == 0 || (self.foreign.notes.is_empty() && !self.kernel.has_silent_tables()) {
+        let networks = self.state.desired.counts().0 > 0;
+        let looks = networks && (!self.foreign.notes.is_empty() || self.kernel.has_silent_tables());
+        if !looks && !self.foreign.unsettled {
             return;
         }
         let before = self.foreign.observed.clone();
@@ -71,6 +74,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn settle_foreign(&mut self, cause: Cause) {
         let bridges = target::foreign_bridges(&self.state.desired, &self.state.gateway_blocked, &self.dns_listeners);
+        self.foreign.unsettled = true;
         let Some(first) = self.plan_foreign(&bridges) else { return };
         let mut failures = BTreeMap::new();
         let notes = if first.changes.is_empty() {
@@ -85,12 +89,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let Some(second) = self.plan_foreign(&bridges) else { return };
             judged(second, &failures)
         };
-        self.note_foreign(notes);
+        self.foreign.unsettled = !failures.is_empty();
         // Removals have no note that would report the failure.
-        let removals = first.changes.iter().filter(|planned| planned.note.is_none());
-        for why in removals.filter_map(|planned| failures.get(&planned.change.on)) {
-            self.problem(Subject::ForeignRemoval, format!("cannot remove netd's accept rule: {why}"));
-        }
+        let mut removals = first.changes.iter().filter(|planned| planned.note.is_none());
+        let removal = removals.find_map(|planned| failures.get(&planned.change.on));
+        let removal = removal.map(|why| format!("cannot remove netd's accept rule: {why}"));
+        self.note_foreign(notes, &failures, removal);
     }
 
     /// Plans the changes from the last observed tables.
@@ -146,14 +150,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         *count <= TRIES
     }
 
-    /// Stores the notes and reports dropped traffic. If DNS questions are dropped, containers are served within their
-    /// namespaces.
-    fn note_foreign(&mut self, notes: Vec<Note>) {
+    /// Stores the notes and reports dropped traffic. DNS questions that are meant to be dropped are no problem:
+    /// containers are then served within their namespaces.
+    fn note_foreign(&mut self, notes: Vec<Note>, failures: &BTreeMap<String, String>, removal: Option<String>) {
         let is_problem = |note: &&Note| {
-            note.accepted_in.is_none() && note.hook == crate::model::host::foreign_firewall::Hook::Forward
+            let failed = failures.contains_key(&ForeignChange::place(&note.table, note.hook));
+            note.accepted_in.is_none() && (note.hook == Hook::Forward || failed)
         };
-        let problems: BTreeMap<Subject, String> =
-            notes.iter().filter(is_problem).map(|note| (Subject::of_note(note), note.complaint())).collect();
+        let dropping = notes.iter().filter(is_problem).map(|note| (Subject::of_note(note), note.complaint()));
+        let removal = removal.map(|message| (Subject::ForeignRemoval, message));
+        let problems: BTreeMap<Subject, String> = dropping.chain(removal).collect();
         let is_chain = |subject: &Subject| subject.is_foreign_firewall() && *subject != Subject::ForeignTables;
         self.problems.retain(|known| !is_chain(known) || problems.contains_key(known));
         for (subject, message) in problems {

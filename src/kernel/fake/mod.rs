@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::faults::Faults;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent};
+use crate::logic::firewall::foreign::save;
 use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
-use crate::model::host::foreign_firewall::{Foreign, ForeignChange};
+use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
 use crate::model::ids::NetnsId;
@@ -69,10 +70,10 @@ pub struct World {
     pub inside: BTreeMap<u64, Inside>,
     /// Whether the host's firewall drops containers' questions to their gateways.
     pub drops_questions: bool,
-    /// Other programs' firewall tables.
-    pub foreign: Foreign,
-    /// The changes made to them.
-    pub foreign_changes: Vec<ForeignChange>,
+    /// Other programs' IPv4 firewall, as `iptables-save` prints it.
+    pub iptables: String,
+    /// The interfaces through which packets leave the host.
+    pub ways: Vec<IfName>,
     /// Content of each `/etc/netns/NAME/resolv.conf`.
     pub resolv: BTreeMap<String, String>,
     /// The facts of the host, to which links and forwarding are added.
@@ -283,7 +284,9 @@ impl Kernel for Fake {
     fn sign(&mut self, _: &str) {}
 
     fn foreign(&mut self) -> Result<Foreign, KernelError> {
-        Ok(self.call("foreign", None)?.foreign.clone())
+        let world = self.call("foreign", None)?;
+        let tables = save::tables(Tool::IptablesNft, TableFamily::Ip, &world.iptables);
+        Ok(Foreign { tables, ways: world.ways.clone(), bridged: Families::default() })
     }
 
     /// Cannot fail: there are none.

@@ -2,6 +2,7 @@
 
 use super::{World, io};
 use crate::kernel::KernelError;
+use crate::logic::firewall::foreign::save;
 use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
 use crate::model::host::step::{DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
@@ -62,7 +63,10 @@ impl World {
                 self.elements = Some(elements.iter().cloned().collect());
                 self.structure_differs = false;
             }
-            Step::Foreign(change) => self.foreign_changes.push(change.clone()),
+            Step::Foreign(change) => {
+                let refused = |line: String| io("change", &change.on, &format!("refused: {line}"));
+                self.iptables = save::restored(&self.iptables, &change.script).map_err(refused)?;
+            }
             Step::Hold(ports) => self.hold(ports)?,
             Step::CheckPortsFree { ports, .. } => self.vacant(ports)?,
             Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),

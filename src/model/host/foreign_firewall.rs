@@ -301,8 +301,15 @@ pub struct ForeignChange {
     pub program: Vec<String>,
     /// The program's input.
     pub script: String,
-    /// The table, for messages.
+    /// Table and hook, for messages.
     pub on: String,
+}
+
+impl ForeignChange {
+    /// Where a change is made, as in [`ForeignChange::on`].
+    pub fn place(table: &TableId, hook: Hook) -> String {
+        format!("{table} at hook {}", hook.as_str())
+    }
 }
 
 /// What netd did about another program's chain, or could not do.

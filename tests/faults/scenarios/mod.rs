@@ -3,6 +3,7 @@
 mod attachments;
 mod connects;
 mod events;
+mod firewalls;
 mod networks;
 mod starts;
 
@@ -10,5 +11,5 @@ use crate::drive::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    [networks::ALL, connects::ALL, attachments::ALL, events::ALL, starts::ALL].concat()
+    [networks::ALL, connects::ALL, attachments::ALL, events::ALL, firewalls::ALL, starts::ALL].concat()
 }

@@ -35,6 +35,40 @@ const PASSING: &[&str] = &[
     "TEE",
 ];
 
+/// What iptables-save prints after `iptables-restore --noflush` has carried out the script, as far as netd's scripts go;
+/// the error is a line that it refuses. For the fake kernel and tests.
+///
+/// # Errors
+/// The rule that the script deletes and that is not there.
+pub fn restored(text: &str, script: &str) -> Result<String, String> {
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    for line in script.lines() {
+        let end = lines.iter().position(|line| line == "COMMIT").ok_or("no table")?;
+        if let Some(rule) = line.strip_prefix("-I ") {
+            let mut words = rule.splitn(3, ' ');
+            let (Some(chain), Some(number), Some(rest)) = (words.next(), words.next(), words.next()) else {
+                return Err(line.to_owned());
+            };
+            let of: Vec<usize> = (0..end).filter(|i| lines[*i].starts_with(&format!("-A {chain} "))).collect();
+            let number: usize = number.parse().map_err(|_| line.to_owned())?;
+            let at = of.get(number.saturating_sub(1)).copied().unwrap_or(end);
+            lines.insert(at, format!("-A {chain} {rest}"));
+        } else if let Some(rule) = line.strip_prefix("-D ") {
+            let there = lines.iter().position(|line| *line == format!("-A {rule}")).ok_or(line)?;
+            lines.remove(there);
+        } else if let Some(chain) = line.strip_prefix(':') {
+            let name = chain.split(' ').next().unwrap_or_default();
+            lines.retain(|line| !line.starts_with(&format!("-A {name} ")) && *line != format!(":{chain}"));
+            lines.insert(1, format!(":{chain}"));
+        } else if let Some(name) = line.strip_prefix("-X ") {
+            lines.retain(|line| !line.starts_with(&format!(":{name} ")));
+        } else if line.starts_with("-A ") {
+            lines.insert(end, line.to_owned());
+        }
+    }
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+}
+
 /// The tables in the text that filter at one of the hooks.
 pub fn tables(tool: Tool, family: TableFamily, text: &str) -> Vec<Table> {
     let mut tables: Vec<Table> = Vec::new();

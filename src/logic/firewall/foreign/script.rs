@@ -39,7 +39,7 @@ impl Change<'_> {
             (Tool::IptablesLegacy, _) => (&["iptables-legacy-restore", "-w", LOCK, "--noflush"], self.iptables()),
         };
         let program = program.iter().map(|word| (*word).to_owned()).collect();
-        ForeignChange { program, script, on: format!("{id} at hook {}", self.hook.as_str()) }
+        ForeignChange { program, script, on: ForeignChange::place(id, self.hook) }
     }
 
     fn iptables(&self) -> String {

@@ -33,28 +33,7 @@ fn planned(text: &str) -> Plan {
 
 /// What iptables-save would print after the script.
 fn after(text: &str, change: &ForeignChange) -> String {
-    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
-    for line in change.script.lines() {
-        let end = lines.iter().position(|line| line == "COMMIT").unwrap();
-        if let Some(rule) = line.strip_prefix("-I ") {
-            let mut words = rule.splitn(3, ' ');
-            let (chain, number, rest) = (words.next().unwrap(), words.next().unwrap(), words.next().unwrap());
-            let of: Vec<usize> = (0..lines.len()).filter(|i| lines[*i].starts_with(&format!("-A {chain} "))).collect();
-            let at = of.get(number.parse::<usize>().unwrap() - 1).copied().unwrap_or(end);
-            lines.insert(at, format!("-A {chain} {rest}"));
-        } else if let Some(rule) = line.strip_prefix("-D ") {
-            lines.retain(|line| *line != format!("-A {rule}"));
-        } else if let Some(chain) = line.strip_prefix(':') {
-            let name = chain.split(' ').next().unwrap();
-            lines.retain(|line| !line.starts_with(&format!("-A {name} ")) && *line != format!(":{chain}"));
-            lines.insert(1, format!(":{chain}"));
-        } else if let Some(name) = line.strip_prefix("-X ") {
-            lines.retain(|line| !line.starts_with(&format!(":{name} ")));
-        } else if line.starts_with("-A ") {
-            lines.insert(end, line.to_owned());
-        }
-    }
-    lines.join("\n")
+    save::restored(text, &change.script).unwrap()
 }
 
 #[test]
