@@ -7,7 +7,7 @@ use super::*;
 
 /// Connects `container` with these aliases as a user; the error is its kind and message.
 fn connect(world: &World, network: &str, container: &str, aliases: &[&str]) -> Result<(), String> {
-    let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
+    let aliases = aliases.iter().map(|alias| alias.parse().unwrap()).collect();
     let request = Connect { container: container.into(), aliases, ..Connect::default() };
     let done = world.runtime.block_on(world.engine.handle.connect(request.into_spec(network).unwrap()));
     done.map(drop).map_err(|error| format!("{}: {error}", error.kind().as_str()))

@@ -8,6 +8,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{CreateNetwork, Endpoint, PortRequest};
+use crate::model::address::Mac;
+use crate::model::exposure::Exposure;
+use crate::model::names::Alias;
+use crate::model::upstream::Upstream;
 
 mod spec;
 
@@ -31,7 +35,8 @@ pub struct Attach {
     /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that no container
     /// has literally.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub aliases: Vec<Alias>,
     /// Who makes the interface and chooses its addresses.
     #[serde(default)]
     pub interface: Interface,
@@ -46,14 +51,16 @@ pub struct Attach {
     pub routes: Vec<Route>,
     /// The interface's MAC address; absent: derived from its IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub mac: Option<Mac>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
     /// Ports that it serves without publishing them, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS announces them (SRV) like
     /// published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub expose: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub expose: Vec<Exposure>,
     /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
@@ -62,7 +69,8 @@ pub struct Attach {
     pub bandwidth: Option<Bandwidth>,
     /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dns: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<Upstream>,
 }
 
 /// Who makes an attachment's interface and chooses its addresses.

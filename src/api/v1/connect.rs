@@ -11,9 +11,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::parse;
+use crate::model::address::Mac;
+use crate::model::exposure::Exposure;
 use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::{PortRange, PortSpec, Protocol};
 use crate::model::request::{AddressSpec, ContainerRef, EndpointSpec, NetnsRef, PersonRequest, Requester};
+use crate::model::upstream::Upstream;
 use crate::model::{Invalid, publication};
 
 /// A container to connect to a network.
@@ -40,28 +43,33 @@ pub struct Connect {
     pub ip6: Option<String>,
     /// A fixed MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub mac: Option<Mac>,
     /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that no container
     /// has literally. `localhost`, the host's names, and `NAME.NETWORK` of another container are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aliases: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub aliases: Vec<Alias>,
     /// The interface in the container; absent: the first free of eth0, eth1, …; of nd0, nd1, … in a container of
     /// another engine (Docker, Podman), which numbers its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ifname: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub ifname: Option<IfName>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
     /// Ports that it serves without publishing them, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS announces them (SRV) like
     /// published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub expose: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub expose: Vec<Exposure>,
     /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
     /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dns: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<Upstream>,
 }
 
 /// A port to publish: `"[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/tcp|udp|sctp]"`, Docker's long form
@@ -121,12 +129,12 @@ impl Connect {
         Ok(EndpointSpec {
             addresses: addresses.collect(),
             ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
-            mac: self.mac.map(|mac| mac.parse()).transpose()?,
-            aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
-            ifname: self.ifname.map(|name| name.parse::<IfName>().and_then(IfName::for_new)).transpose()?,
-            exposed: parse::exposed(&self.expose)?,
+            mac: self.mac,
+            aliases: self.aliases,
+            ifname: self.ifname.map(IfName::for_new).transpose()?,
+            exposed: self.expose,
             labels: parse::labels(self.labels)?,
-            upstreams: parse::upstreams(&self.dns)?,
+            upstreams: parse::upstreams(self.dns)?,
             ..EndpointSpec::of(Requester::Person(person))
         })
     }

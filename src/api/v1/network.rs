@@ -126,7 +126,8 @@ pub struct CreateNetwork {
     /// Upstreams for external names, at most 16: `IP`, `IP:PORT`, `tls://IP[:PORT][#NAME]` or
     /// `https://IP[:PORT][/PATH][#NAME]`; empty: those of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub dns: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    pub dns: Vec<Upstream>,
     /// What its containers may reach on the host, besides the name service: `none`, `ports` that are published, `all`;
     /// absent: `none` on an internal network, else `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -235,7 +236,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             isolated,
             labels: request.labels,
             dns: network::NetworkDns {
-                upstreams: servers(&request.dns, options.servers)?,
+                upstreams: servers(request.dns, options.servers)?,
                 listen: options.listen.unwrap_or_default(),
             },
             host_access: request.host_access.map(|access| host_access(&access, request.internal)).transpose()?,
@@ -246,7 +247,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
 }
 
 /// Name servers, given as a field or as an option, but not differently as both.
-fn servers(field: &[String], option: Option<Vec<Upstream>>) -> Result<Vec<Upstream>, Invalid> {
+fn servers(field: Vec<Upstream>, option: Option<Vec<Upstream>>) -> Result<Vec<Upstream>, Invalid> {
     let field = parse::upstreams(field)?;
     match option {
         Some(option) if !field.is_empty() && field != option => {

@@ -70,8 +70,8 @@ pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Options, Invali
             "masquerade" => read.masquerade = Some(boolean(key, value)?),
             "dns.listen" => read.listen = Some(value.parse()?),
             "dns.servers" => {
-                let servers: Vec<String> = value.split(',').map(str::to_owned).collect();
-                read.servers = Some(parse::upstreams(&servers)?);
+                let servers = value.split(',').map(str::parse).collect::<Result<_, _>>()?;
+                read.servers = Some(parse::upstreams(servers)?);
             }
             "gateway_mode" => {
                 let isolated = isolated(key, value)?;

@@ -5,7 +5,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::Invalid;
 use crate::model::address::Subnet;
-use crate::model::exposure::Exposure;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, DnsName, NetworkName};
 use crate::model::question::RecordType;
@@ -20,16 +19,10 @@ const UPSTREAMS_MAX: usize = 16;
 /// The labels of one endpoint together, in bytes: all of them are told in one answer of DNS, which has 64 KiB.
 const LABELS_MAX: usize = 16 << 10;
 
-/// Ports that a container serves (`--expose`).
-pub(super) fn exposed(texts: &[String]) -> Result<Vec<Exposure>, Invalid> {
-    texts.iter().map(|text| text.parse()).collect()
-}
-
 /// Name servers (`--dns`), in this order; one that is said again counts once.
-pub(super) fn upstreams(texts: &[String]) -> Result<Vec<Upstream>, Invalid> {
+pub(super) fn upstreams(said: Vec<Upstream>) -> Result<Vec<Upstream>, Invalid> {
     let mut upstreams = Vec::new();
-    for text in texts {
-        let upstream = text.parse()?;
+    for upstream in said {
         if !upstreams.contains(&upstream) {
             upstreams.push(upstream);
         }
@@ -186,12 +179,12 @@ mod tests {
 
     #[test]
     fn name_servers_keep_their_order_and_their_number_is_bounded() {
-        let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let read = upstreams(&texts(&["9.9.9.9", "tls://1.1.1.1#one.one", "9.9.9.9:53"])).unwrap();
+        let all = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<Upstream>>();
+        let read = upstreams(all(&["9.9.9.9", "tls://1.1.1.1#one.one", "9.9.9.9:53"])).unwrap();
         assert_eq!(read.iter().map(ToString::to_string).collect::<Vec<_>>(), ["9.9.9.9", "tls://1.1.1.1#one.one"]);
-        let many: Vec<String> = (1..=17).map(|number| format!("10.0.0.{number}")).collect();
-        assert!(upstreams(&many[..16]).is_ok());
-        assert!(upstreams(&many).unwrap_err().to_string().contains("10.0.0.17"));
+        let many: Vec<Upstream> = (1..=17).map(|number| format!("10.0.0.{number}").parse().unwrap()).collect();
+        assert!(upstreams(many[..16].to_vec()).is_ok());
+        assert!(upstreams(many).unwrap_err().to_string().contains("10.0.0.17"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{AddressRange, AddressRequest, Attach, Bandwidth, CheckAttachment, In
 use crate::api::v1::parse;
 use crate::model::address::Subnet;
 use crate::model::bandwidth::Rate;
-use crate::model::names::{Alias, IfName, NetworkName};
+use crate::model::names::{IfName, NetworkName};
 use crate::model::request::{
     AddressSpec, AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, Requester, RuntimeRequest,
 };
@@ -53,16 +53,16 @@ impl Attach {
         Ok(EndpointSpec {
             requester: Requester::Runtime(Box::new(request)),
             ifname,
-            aliases: self.aliases.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>()?,
+            aliases: self.aliases,
             addresses,
             ranges: self.ranges.iter().map(range).collect::<Result<_, _>>()?,
             routes: self.routes.iter().map(Route::parse).collect::<Result<_, _>>()?,
-            mac: self.mac.map(|mac| mac.parse()).transpose()?,
+            mac: self.mac,
             ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
-            exposed: parse::exposed(&self.expose)?,
+            exposed: self.expose,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
-            upstreams: parse::upstreams(&self.dns)?,
+            upstreams: parse::upstreams(self.dns)?,
         })
     }
 }

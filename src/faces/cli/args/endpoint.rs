@@ -46,12 +46,12 @@ pub struct ConnectArgs {
     #[arg(long, value_name = "IP", value_parser = v1::ipv6)]
     pub ip6: Option<Ipv6Addr>,
     /// A fixed MAC address
-    #[arg(long, value_parser = checked::<Mac>)]
-    pub mac: Option<String>,
+    #[arg(long)]
+    pub mac: Option<Mac>,
     /// The interface in the container [default: the first free of eth0, eth1, …; of nd0, nd1, … in a container of
     /// another engine]
-    #[arg(long, value_name = "NAME", value_parser = checked::<IfName>)]
-    pub ifname: Option<String>,
+    #[arg(long, value_name = "NAME")]
+    pub ifname: Option<IfName>,
     /// The path of its network namespace
     #[arg(long, value_name = "PATH", conflicts_with = "pid")]
     pub netns: Option<PathBuf>,
@@ -73,20 +73,20 @@ pub struct EndpointArgs {
     #[arg(short = 'p', long = "publish", value_name = "SPEC")]
     pub ports: Vec<PortSpec>,
     /// A further DNS name on this network, or `*.NAME` for all names below NAME; repeat for more
-    #[arg(long = "alias", value_name = "NAME", value_parser = checked::<Alias>)]
-    pub aliases: Vec<String>,
+    #[arg(long = "alias", value_name = "NAME")]
+    pub aliases: Vec<Alias>,
     /// A fixed IPv4 address
     #[arg(long, value_name = "IP", value_parser = v1::ipv4)]
     pub ip: Option<Ipv4Addr>,
     /// A port that it serves without publishing it, announced in DNS (SRV), as in 8080/tcp=http; repeat for more
-    #[arg(long, value_name = "PORT", value_parser = checked::<Exposure>)]
-    pub expose: Vec<String>,
+    #[arg(long, value_name = "PORT")]
+    pub expose: Vec<Exposure>,
     /// A label, announced in DNS (TXT); repeat for more
     #[arg(long, value_name = "K=V", value_parser = label)]
     pub label: Vec<(String, String)>,
     /// An upstream for external names, asked before those of the network; as in `netd network create`; repeat for more
-    #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
-    pub dns: Vec<String>,
+    #[arg(long, value_name = "SERVER", value_delimiter = ',')]
+    pub dns: Vec<Upstream>,
 }
 
 /// `netd run`.

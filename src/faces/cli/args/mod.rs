@@ -349,8 +349,8 @@ pub struct CreateArgs {
     pub mtu: Option<u32>,
     /// An upstream for external names: `IP[:PORT]`, `tls://IP[:PORT][#NAME]` or `https://IP[:PORT][/PATH][#NAME]`;
     /// repeat for more [default: those of the daemon]
-    #[arg(long, value_name = "SERVER", value_delimiter = ',', value_parser = checked::<Upstream>)]
-    pub dns: Vec<String>,
+    #[arg(long, value_name = "SERVER", value_delimiter = ',')]
+    pub dns: Vec<Upstream>,
     /// What its containers may reach on the host, besides the name service: none, published ports, or all [default:
     /// none with --internal, else all]
     #[arg(long, value_name = "none|ports|all", value_parser = checked::<HostAccess>)]

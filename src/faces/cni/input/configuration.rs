@@ -176,11 +176,10 @@ impl<'a> Configuration<'a> {
 }
 
 /// The upstreams for names that are not local. Errors name their key.
-fn upstreams(fields: &Fields<'_>) -> Result<Vec<String>, Failure> {
+fn upstreams(fields: &Fields<'_>) -> Result<Vec<Upstream>, Failure> {
     let upstreams = fields.text_or_texts("upstreams")?;
     let wrong = |invalid: Invalid| fields.wrong("upstreams", format!("{:?}: {}", invalid.value, invalid.why));
-    upstreams.iter().try_for_each(|text| text.parse::<Upstream>().map(drop)).map_err(wrong)?;
-    Ok(upstreams)
+    upstreams.iter().map(|text| text.parse()).collect::<Result<_, _>>().map_err(wrong)
 }
 
 /// Each is `"10.77.0.0/24"`, or an object with gateway and range.

@@ -13,7 +13,7 @@ use crate::api::v1::{
 };
 use crate::faces::cni::failure::{Failure, INVALID_CONFIGURATION};
 use crate::model::address::{Family, Mac, Subnet};
-use crate::model::names::ContainerName;
+use crate::model::names::{Alias, ContainerName};
 use crate::model::publication::Protocol;
 
 /// The capabilities that netd supports.
@@ -69,24 +69,31 @@ pub(crate) fn ignored(conf: &Configuration<'_>) -> Result<Vec<String>, Failure> 
     Ok(ignored)
 }
 
-type Names = (Option<String>, Option<String>, Vec<String>);
+type Names = (Option<String>, Option<String>, Vec<Alias>);
 
 /// The container's name, its scope, and its other names.
 fn names(conf: &Configuration<'_>, dynamic: [Option<&Fields<'_>>; 2], arguments: &Arguments) -> Result<Names, Failure> {
-    let mut aliases: Vec<String> = Vec::new();
+    let mut given: Vec<String> = Vec::new();
     for source in dynamic.into_iter().flatten().chain([&conf.fields]) {
         for alias in source_aliases(source, conf.name.as_str())? {
-            push_new(&mut aliases, alias);
+            push_new(&mut given, alias);
         }
     }
+    let aliases = |given: &[String]| {
+        let aliases = given.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>();
+        aliases.map_err(|invalid| Failure::new(INVALID_CONFIGURATION, invalid.to_string()))
+    };
     if let Some(pod) = &arguments.pod {
         let scope = arguments.pod_namespace.as_ref().map(ToString::to_string);
-        return Ok((Some(pod.to_string()), scope, aliases));
+        return Ok((Some(pod.to_string()), scope, aliases(&given)?));
     }
     // Not every DNS name is a valid container name.
-    let first = aliases.first().is_some_and(|alias| alias.parse::<ContainerName>().is_ok());
-    let name = first.then(|| aliases.remove(0));
-    Ok((name, None, aliases))
+    match given.split_first() {
+        Some((first, rest)) if first.parse::<ContainerName>().is_ok() => {
+            Ok((Some(first.clone()), None, aliases(rest)?))
+        }
+        _ => Ok((None, None, aliases(&given)?)),
+    }
 }
 
 /// A list, as in the convention, or a list per network, as Podman sends it.
@@ -118,17 +125,13 @@ fn with_gateway(address: String, gateways: &[IpAddr]) -> AddressRequest {
     AddressRequest { address, gateway }
 }
 
-fn mac(
-    runtime: Option<&Fields<'_>>,
-    args: Option<&Fields<'_>>,
-    arguments: &Arguments,
-) -> Result<Option<String>, Failure> {
+fn mac(runtime: Option<&Fields<'_>>, args: Option<&Fields<'_>>, arguments: &Arguments) -> Result<Option<Mac>, Failure> {
     for source in [runtime, args].into_iter().flatten() {
-        if let Some(mac) = source.parse::<Mac>("mac")? {
-            return Ok(Some(mac.to_string()));
+        if let Some(mac) = source.parse("mac")? {
+            return Ok(Some(mac));
         }
     }
-    Ok(arguments.mac.map(|mac| mac.to_string()))
+    Ok(arguments.mac)
 }
 
 /// `ipRanges`: a list of pools for each address. netd gives one address of each family, so each family has one pool. A
