@@ -49,17 +49,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Opens and closes the sockets only; the caller applies the elements.
     pub(crate) fn open_and_close(&mut self) {
-        let wants = target::gateways(&self.state.desired);
+        let gateways = target::gateways(&self.state.desired);
         let stale: Vec<IpAddr> =
-            self.dns_listeners.keys().filter(|address| !wants.contains(address)).copied().collect();
+            self.dns_listeners.keys().filter(|address| !gateways.contains(address)).copied().collect();
         for address in stale {
             self.dns_listeners.remove(&address);
             self.close(address);
         }
         // Also of gateways at which no socket could be opened.
-        let stays = |subject: &Subject| !matches!(subject, Subject::Gateway(address) if !wants.contains(address));
+        let stays = |subject: &Subject| !matches!(subject, Subject::Gateway(address) if !gateways.contains(address));
         self.problems.retain(stays);
-        for address in wants {
+        for address in gateways {
             if self.dns_listeners.contains_key(&address) {
                 continue;
             }
@@ -87,18 +87,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn serve_inside(&mut self, id: &ContainerId) {
         let beside = self.has_resolver(id);
         let (desired, blocked) = (&self.state.desired, &self.state.gateway_blocked);
-        let wants = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
+        let needed = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
         let there = self.in_container.get(id).cloned();
-        let outcome = match (there, wants) {
+        let outcome = match (there, needed) {
             (None, None) => self.end_redirection(id),
-            (Some((there, _)), Some(wants)) if there == wants => return,
-            (Some((there, port)), Some(wants)) if there.netns == wants.netns && there.beside == wants.beside => self
+            (Some((there, _)), Some(needed)) if there == needed => return,
+            (Some((there, port)), Some(needed)) if there.netns == needed.netns && there.beside == needed.beside => self
                 .kernel
-                .lead_inside(&wants, port)
-                .map(|()| drop(self.in_container.insert(id.clone(), (wants, port)))),
-            (there, wants) => {
+                .lead_inside(&needed, port)
+                .map(|()| drop(self.in_container.insert(id.clone(), (needed, port)))),
+            (there, needed) => {
                 let closed = there.map_or(Ok(()), |(there, _)| self.close_inside(&there));
-                wants.map_or(closed, |wants| self.open_inside(wants))
+                needed.map_or(closed, |needed| self.open_inside(needed))
             }
         };
         match outcome {
@@ -147,11 +147,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn open_inside(&mut self, wants: Inside) -> Result<(), KernelError> {
-        let (port, sockets) = self.kernel.open_inside(&wants)?;
+    fn open_inside(&mut self, inside: Inside) -> Result<(), KernelError> {
+        let (port, sockets) = self.kernel.open_inside(&inside)?;
         let _ = sockets.map(|sockets| self.listening.send(Listening::Serve(sockets)));
-        self.redirected.remove(&wants.container);
-        self.in_container.insert(wants.container.clone(), (wants, port));
+        self.redirected.remove(&inside.container);
+        self.in_container.insert(inside.container.clone(), (inside, port));
         Ok(())
     }
 
