@@ -98,8 +98,7 @@ pub struct Listeners {
 impl Listeners {
     /// Reads the certificates of the API over TCP, and binds the configured sockets. A socket file without a listener is replaced.
     pub fn bind(config: &Config) -> Result<Self, AppError> {
-        let read = |api: &Api| Tls::read(&api.cert, &api.key, &api.client_ca);
-        let tls = config.api.as_ref().map(read).transpose()?;
+        let tls = config.api.as_ref().map(Api::tls).transpose()?;
         let api = socket::bind(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
             look: match source.kind() {

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
+use crate::faces::dns::Roots;
+use crate::faces::shared::server::tls::{Tls, TlsError};
 use crate::kernel::dns::sockets;
 use crate::model::address::{Pool, Subnet};
 use crate::model::host::foreign_firewall::Policy;
@@ -68,6 +70,13 @@ pub struct Api {
     pub key: PathBuf,
     /// The certificates of the authorities that sign those of clients, in PEM form.
     pub client_ca: PathBuf,
+}
+
+impl Api {
+    /// Reads the certificates and the key.
+    pub fn tls(&self) -> Result<Tls, TlsError> {
+        Tls::read(&self.cert, &self.key, &self.client_ca)
+    }
 }
 
 /// The source of automatic subnets.
@@ -252,11 +261,25 @@ pub fn journal_stream() -> Option<String> {
     std::env::var("JOURNAL_STREAM").ok()
 }
 
+/// Whether the certificates and keys that the settings name can be read and belong together. The daemon reads them when it
+/// starts.
+fn check_files(config: &Config) -> Result<(), String> {
+    config.api.iter().try_for_each(|api| api.tls().map(drop)).map_err(|error| format!("[api] {error}"))?;
+    let ca_file = config.dns.ca_file.iter();
+    ca_file
+        .map(|file| Roots::read(file))
+        .try_for_each(|read| read.map(drop))
+        .map_err(|why| format!("[dns] ca_file: {why}"))
+}
+
 /// `netd config`: returns the text to print, or the error.
 pub fn command(verb: &ConfigVerb, socket: Option<&Path>) -> Result<String, String> {
     match verb {
         ConfigVerb::Check { file } => {
-            file::read(file).map(|_| format!("{} is good\n", file.display())).map_err(|error| error.to_string())
+            let config = file::read(file).map_err(|error| error.to_string())?;
+            let wrong = |why: String| format!("{} names a file that cannot be used: {why}", file.display());
+            check_files(&config).map_err(wrong)?;
+            Ok(format!("{} is good\n", file.display()))
         }
         ConfigVerb::Show { daemon, format } => {
             let config = load(daemon, socket).map_err(|error| error.to_string())?;

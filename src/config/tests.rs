@@ -145,3 +145,37 @@ fn check_and_show_say_one_thing_each() {
     let shown = command(&ConfigVerb::Show { daemon, format: crate::faces::cli::Format::default() }, None).unwrap();
     assert!(shown.contains("log = \"warn\"") && shown.contains("[pools]"), "{shown}");
 }
+
+#[test]
+fn check_reads_the_certificates_and_keys_that_the_file_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    for name in ["a", "b"] {
+        let own = rcgen::generate_simple_self_signed([format!("{name}.example")]).unwrap();
+        std::fs::write(path(&format!("{name}.pem")), own.cert.pem()).unwrap();
+        std::fs::write(path(&format!("{name}.key")), own.signing_key.serialize_pem()).unwrap();
+    }
+    std::fs::write(path("text"), "no PEM").unwrap();
+    let file = path("netd.toml");
+    let check = |[cert, key, client_ca, ca_file]: [&str; 4]| {
+        let [cert, key, client_ca, ca_file] = [cert, key, client_ca, ca_file].map(path);
+        let text = format!(
+            "[api]\nlisten = \"127.0.0.1:9443\"\ncert = {cert:?}\nkey = {key:?}\nclient_ca = {client_ca:?}\n\
+             [dns]\nca_file = {ca_file:?}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        command(&ConfigVerb::Check { file: file.clone() }, None)
+    };
+    assert_eq!(check(["a.pem", "a.key", "b.pem", "b.pem"]), Ok(format!("{} is good\n", file.display())));
+    for (files, setting, words) in [
+        (["none", "a.key", "b.pem", "b.pem"], "[api] cert", "No such file"),
+        (["a.pem", "b.key", "b.pem", "b.pem"], "[api] key", "not the key of the first certificate"),
+        (["a.pem", "text", "b.pem", "b.pem"], "[api] key", "no private key"),
+        (["a.pem", "a.key", "text", "b.pem"], "[api] client_ca", "no certificate"),
+        (["a.pem", "a.key", "b.pem", "text"], "[dns] ca_file", "there is none"),
+    ] {
+        let error = check(files).unwrap_err();
+        assert!(error.starts_with(&format!("{} names a file", file.display())), "{error}");
+        assert!(error.contains(setting) && error.contains(words) && !error.contains('\n'), "{files:?}: {error}");
+    }
+}

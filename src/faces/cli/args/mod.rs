@@ -94,7 +94,7 @@ pub struct DaemonArgs {
 /// `netd config`.
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
-    /// Check a configuration file
+    /// Check a configuration file, and the certificates and keys that it names
     #[command(after_help = "Examples:\n  netd config check /etc/netd/netd.toml")]
     Check {
         /// The file
