@@ -46,6 +46,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_millis(200);
 /// The TLS handshake, the head of the first request, and that of each further one must arrive within this time each.
 const HEAD: Duration = Duration::from_secs(20);
+/// A connection whose client reads nothing for this long is closed.
+const STUCK: Duration = Duration::from_secs(30);
 /// Bytes of a request's head, and of a reply that waits to be written.
 const BUFFER: usize = 64 * 1024;
 /// Connections of one client, and of all clients.
@@ -75,6 +77,8 @@ struct Server {
     hosts: Hosts,
     /// What TLS is spoken with, if it is.
     tls: Option<Tls>,
+    /// How long a client may read nothing.
+    stuck: Duration,
 }
 
 enum Listener {
@@ -195,6 +199,7 @@ impl Server {
             capacity,
             hosts,
             tls: None,
+            stuck: STUCK,
         }
     }
 
@@ -223,7 +228,7 @@ impl Server {
 
     /// Serves one connection until it ends. During the handshake it counts as idle.
     async fn converse(self, socket: Arc<Socket>, admitted: Admitted<Client>) {
-        let wire = Wire::new(socket.clone());
+        let wire = Wire::new(socket.clone(), self.stuck);
         let Some(tls) = self.tls.clone() else { return self.answer(wire, socket, admitted).await };
         let stream = tokio::select! {
             stream = tls.accept(wire, HEAD) => stream,
@@ -309,3 +314,6 @@ impl HttpBody for Held {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,9 +12,6 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
 
-/// A connection whose client reads nothing for this long is closed.
-const STUCK: Duration = Duration::from_secs(30);
-
 /// After this many seconds without data, the kernel asks whether the other end of a TCP connection is there.
 const KEEP_ALIVE_AFTER: u32 = 60;
 /// The seconds between such probes, and how many may remain unanswered before the connection is closed.
@@ -32,6 +29,8 @@ pub(super) enum Socket {
 #[derive(Debug)]
 pub(super) struct Wire {
     socket: Arc<Socket>,
+    /// How long the client may read nothing while something waits to be written.
+    patience: Duration,
     /// Expires when the client has read nothing for too long. `None` if nothing waits to be written.
     stuck: Option<Pin<Box<Sleep>>>,
 }
@@ -101,8 +100,8 @@ impl AsRawFd for Socket {
 }
 
 impl Wire {
-    pub(super) fn new(socket: Arc<Socket>) -> Self {
-        Self { socket, stuck: None }
+    pub(super) fn new(socket: Arc<Socket>, patience: Duration) -> Self {
+        Self { socket, patience, stuck: None }
     }
 }
 
@@ -135,7 +134,8 @@ impl AsyncWrite for Wire {
                 }
             }
         }
-        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(STUCK)));
+        let patience = self.patience;
+        let stuck = self.stuck.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(stuck.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }

@@ -153,7 +153,7 @@ mod tests {
         fs::write(&key, signing_key.serialize_pem()).unwrap();
         let tls = Tls::read(&cert, &key, &cert).unwrap();
         let (ours, mut theirs) = tokio::net::UnixStream::pair().unwrap();
-        let wire = Wire::new(Arc::new(Socket::Unix(ours)));
+        let wire = Wire::new(Arc::new(Socket::Unix(ours)), PARTING);
         let accepted = timeout(Duration::from_secs(10), tls.accept(wire, Duration::from_millis(1))).await;
         assert!(accepted.unwrap().is_none());
         assert_eq!(theirs.read(&mut [0; 1]).await.unwrap(), 0, "it is closed");
