@@ -93,6 +93,20 @@ needs_rust() {
     return 1
 }
 
+# needs_deny: cargo-deny, which is compiled if it is missing.
+needs_deny() {
+    ! cargo deny --version >/dev/null 2>&1 || return 0
+    if [ "${NETD_NO_INSTALL:-}" = 1 ]; then
+        echo "cargo-deny is missing (cargo install --locked cargo-deny): NETD_NO_INSTALL=1 forbids to install it" >&2
+        return 1
+    fi
+    echo "installing: cargo-deny (cargo install --locked cargo-deny); this takes minutes, because it is compiled"
+    cargo install --locked --quiet cargo-deny || true
+    ! cargo deny --version >/dev/null 2>&1 || return 0
+    echo "cargo-deny is missing, and cargo install --locked cargo-deny failed: see above" >&2
+    return 1
+}
+
 # rust_at_least VERSION: whether there is such a cargo; puts it first in PATH.
 rust_at_least() {
     local folder have

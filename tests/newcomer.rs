@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 /// Real programs that the script uses.
-const TOOLS: &str = "bash sh sed sort head cut grep mkdir ln rm chmod cat env";
+const TOOLS: &str = "bash sh sed sort head cut grep mkdir ln rm chmod cat env readlink dirname timeout";
 
 const SCRIPT: &str = "set -euo pipefail; . scripts/needs.sh; install_silently() { apt-get install \"$@\"; }; needs_rust; \
                       cargo --version";
@@ -82,8 +82,12 @@ impl Machine {
     /// `needs_rust`, then the version of the cargo that a script would use. `install_silently` writes to the machine's
     /// /usr/sbin: here it only installs.
     fn needs_rust(&self, variables: &[(&str, &str)]) -> Output {
+        self.run(SCRIPT, variables)
+    }
+
+    fn run(&self, script: &str, variables: &[(&str, &str)]) -> Output {
         Command::new(self.path("bin/bash"))
-            .args(["-c", SCRIPT])
+            .args(["-c", script])
             .current_dir(self.path("project"))
             .env_clear()
             .env("PATH", self.path("bin"))
@@ -166,4 +170,44 @@ fn netd_no_install_forbids_every_installation_in_one_line() {
         "{output}"
     );
     assert!(!machine.calls().contains("apt-get"), "{}", machine.calls());
+}
+
+/// The gate up to its tests: continuous integration does not go on without cargo-deny, and a person is told.
+#[test]
+fn continuous_integration_compiles_cargo_deny_or_fails() {
+    let machine = Machine::new();
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    fs::copy(project.join("scripts/check"), machine.path("project/scripts/check")).unwrap();
+    let deny = machine.path("home/deny");
+    let cargo = |install: &str, fetch: &str| {
+        let script = format!(
+            "[ \"$1\" = --version ] && echo cargo 1.96.0\n\
+             [ \"$1\" != deny ] || [ -e {0} ] || exit 101\n\
+             case \"$*\" in *\"fetch db\"*) {fetch};; *install*) {install};; esac\nexit 0",
+            deny.display()
+        );
+        machine.program("cargo", &script);
+    };
+    let check = |variables: &[(&str, &str)]| text(&machine.run("bash scripts/check --no-tests", variables));
+
+    cargo("exit 1", "exit 1");
+    let (done, output) = check(&[]);
+    assert!(done && output.contains("cargo deny is not installed"), "{output}");
+    for (variable, words) in [("NETD_X", "cargo install --locked cargo-deny failed"), ("NETD_NO_INSTALL", "forbids")] {
+        let (done, output) = check(&[("NETD_CI", "1"), (variable, "1")]);
+        assert!(!done && output.contains(words), "{output}");
+    }
+    assert!(!machine.calls().contains("deny check"), "{}", machine.calls());
+
+    cargo(&format!(">{}", deny.display()), "echo no route; exit 1");
+    let (done, output) = check(&[("NETD_CI", "1")]);
+    assert!(done && output.contains("installing: cargo-deny") && output.contains("minutes"), "{output}");
+    assert!(output.contains("advisories are not checked: their database cannot be fetched (no route)"), "{output}");
+    assert!(machine.calls().contains("check bans licenses sources"), "{}", machine.calls());
+    assert!(!machine.calls().contains("advisories"), "{}", machine.calls());
+
+    cargo("exit 1", "exit 0");
+    let (done, output) = check(&[("NETD_CI", "1")]);
+    assert!(done && !output.contains("installing"), "it is there: {output}");
+    assert!(machine.calls().contains("--offline check advisories"), "{}", machine.calls());
 }
