@@ -66,6 +66,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         for last in [false, true] {
             let asked: BTreeMap<NetworkName, (Netns, IpAddr)> =
                 names.iter().filter_map(|name| Some((name.clone(), self.client(name)?))).collect();
+            if asked.is_empty() {
+                return Vec::new();
+            }
             let asks: Vec<(Netns, IpAddr)> = asked.values().cloned().collect();
             let answers = self.kernel.reaches(&asks);
             let outcomes: Vec<_> = asked
