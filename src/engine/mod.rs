@@ -8,7 +8,9 @@ pub mod event;
 mod execute;
 pub mod host;
 pub mod listener;
+mod mailbox;
 mod repair;
+mod report;
 pub mod state;
 pub mod telemetry;
 #[cfg(test)]
@@ -23,6 +25,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use crate::engine::error::{Error, ErrorKind};
 pub use crate::engine::event::Event;
+pub use crate::engine::report::{Difference, Planned, Request};
 pub use crate::engine::state::snapshot::Snapshot;
 
 use crate::engine::listener::ListeningReceiver;
@@ -71,6 +74,7 @@ pub(crate) enum Command {
     Check(Box<CheckSpec>, Reply<()>),
     Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Capacity(String, Reply<()>),
+    Diff(Reply<Vec<Difference>>),
     Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
     Report { subject: Subject, problem: Option<String> },
     Kernel(KernelEvent),
@@ -83,35 +87,6 @@ impl Command {
         let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
         matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
     }
-}
-
-/// A request to plan.
-#[derive(Debug, Clone)]
-pub enum Request {
-    /// Create a network.
-    CreateNetwork(Box<NetworkSpec>),
-    /// Remove a network, by name or id.
-    RemoveNetwork(String),
-    /// Remove every network without containers.
-    PruneNetworks,
-    /// Connect a container.
-    Connect(Box<EndpointSpec>),
-    /// Disconnect a container.
-    Disconnect {
-        /// Name or id of the network.
-        network: String,
-        /// Name or id of the container.
-        container: String,
-    },
-}
-
-/// A change that a request would make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Planned {
-    /// Its kind.
-    pub action: &'static str,
-    /// What it changes.
-    pub text: String,
 }
 
 /// How many commands may wait; further callers wait for a free slot.
@@ -185,6 +160,7 @@ pub fn start<K: Kernel, S: Store>(
         foreign: Default::default(),
         owed: Default::default(),
         problems: Default::default(),
+        agenda: Default::default(),
         initial_sync: true,
         planning: false,
         look_inside: true,
@@ -300,6 +276,11 @@ impl Handle {
             }
             (first, _) => first,
         }
+    }
+
+    /// Every difference between what netd made and what is there.
+    pub async fn diff(&self) -> Result<Vec<Difference>, Error> {
+        self.ask(Command::Diff).await
     }
 
     /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are removed.

@@ -13,7 +13,9 @@ use tokio::sync::{broadcast, mpsc};
 
 use super::event::{Change, Event};
 use super::listener::ListeningSender;
+use super::mailbox::{Mailbox, Next};
 use super::state::State;
+use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
 use super::telemetry::Telemetry;
@@ -55,6 +57,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) owed: Vec<Record>,
     /// What cannot be put right at the moment.
     pub(super) problems: Problems,
+    /// What must be looked at, and when.
+    pub(super) agenda: Agenda,
     /// True until the first reconcile is done: netd was not notified of what disappeared while no daemon ran.
     pub(super) initial_sync: bool,
     /// Whether interfaces may lack something within their containers: the next reconcile looks into all of them. True
@@ -67,18 +71,21 @@ pub(crate) struct Worker<K, S> {
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Takes commands until it gets a stop command or every handle is dropped.
-    pub(crate) fn run(mut self, mut mailbox: mpsc::Receiver<Command>) {
+    /// Takes commands until it gets a stop command or every handle is dropped, and repairs what is due in between.
+    pub(crate) fn run(mut self, mailbox: mpsc::Receiver<Command>) {
+        let mut mailbox = Mailbox::new(mailbox);
         let mut waiting: VecDeque<Command> = VecDeque::new();
         self.probe_all();
         loop {
+            self.repair_what_is_due();
             if waiting.is_empty() {
-                let Some(command) = mailbox.blocking_recv() else { return };
-                waiting.push_back(command);
+                match mailbox.next(self.agenda.next()) {
+                    Next::Command(command) => waiting.push_back(command),
+                    Next::Due => continue,
+                    Next::Closed => return,
+                }
             }
-            while let Ok(command) = mailbox.try_recv() {
-                waiting.push_back(command);
-            }
+            waiting.extend(std::iter::from_fn(|| mailbox.try_next()));
             let Some(command) = waiting.pop_front() else { continue };
             match command {
                 Command::Stop(done) => {
@@ -92,10 +99,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     }
                     self.disconnect_group(group);
                 }
-                Command::Kernel(KernelEvent::Changed) => {
-                    waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::Changed)));
-                    self.reconcile();
-                }
+                Command::Kernel(KernelEvent::Changed) => self.agenda.look_at_host(),
+                Command::Kernel(KernelEvent::ContainersChanged(ends)) => self.agenda.look_into(ends),
+                Command::Kernel(KernelEvent::ContainerTablesChanged(namespaces)) => self.tables_changed(&namespaces),
                 Command::Kernel(KernelEvent::LinksChanged) => {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::LinksChanged)));
                     self.serve_beside();
@@ -109,16 +115,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 Command::Kernel(KernelEvent::MonitorRuns(monitor)) => self.monitor_runs(monitor),
                 command => self.one(command),
             }
-        }
-    }
-
-    /// Checks what the kernel does not report, and tries again what could not be tried.
-    fn tick(&mut self) {
-        self.foreign_tick();
-        let problems = self.problems.clone();
-        self.probe_again();
-        if self.problems != problems {
-            self.publish();
+            self.after_command();
         }
     }
 
@@ -135,6 +132,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),
+            Command::Diff(reply) => drop(reply.send(self.diff())),
             Command::Plan(request, foreign, reply) => drop(reply.send(self.plan(&request, foreign))),
             Command::Report { subject, problem } => self.report(subject, problem),
             Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
@@ -156,13 +154,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Replaces the snapshot: from now on every reader sees the current state.
+    /// Replaces the snapshot, if something changed: from now on every reader sees the current state.
     pub(super) fn publish(&mut self) {
-        self.revision += 1;
         let mut snapshot = Snapshot {
             desired: self.state.desired.clone(),
-            revision: self.revision,
-            zone_revision: self.revision,
+            revision: self.revision + 1,
+            zone_revision: self.revision + 1,
             problems: self.problems.messages(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
@@ -171,8 +168,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         };
         let before = self.snapshot.load();
         if snapshot.answers_like(&before) {
+            if self.revision > 0 && snapshot.is_like(&before) {
+                return;
+            }
             snapshot.zone_revision = before.zone_revision;
         }
+        self.revision += 1;
         self.snapshot.store(Arc::new(snapshot));
         self.telemetry.log.keep(&self.state.desired);
     }

@@ -15,6 +15,7 @@ pub mod tc;
 #[cfg(test)]
 mod testing;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
 
@@ -96,8 +97,14 @@ pub enum KernelEvent {
     LinksChanged,
     /// Sent periodically, for checks of changes without notifications.
     Tick,
-    /// Another program changed netd's table, or notifications were lost: reconcile everything.
+    /// Another program changed netd's table or a link of netd, or notifications were lost: reconcile everything.
     Changed,
+    /// Another program changed the container's end of a pair, its addresses or its routes, or took `lo` down: the host
+    /// ends of the pairs.
+    ContainersChanged(BTreeSet<IfName>),
+    /// Another program may have changed netd's firewall table within containers: the numbers of their namespaces; none if
+    /// notifications were lost: any container.
+    ContainerTablesChanged(BTreeSet<i32>),
     /// A monitor stopped: until it runs again, some changes are not reported.
     MonitorStopped {
         /// What it reads: "link", "namespace" or "firewall".
@@ -145,6 +152,10 @@ pub trait Kernel: Send + 'static {
     /// Whether that very namespace is still at its path.
     fn netns_alive(&mut self, netns: &Netns) -> bool;
 
+    /// That very namespace at another path, if a process, a mount or a descriptor still holds it. `None` for one that
+    /// has ended, or that only sockets keep alive.
+    fn find_netns(&mut self, netns: &Netns) -> Option<Netns>;
+
     /// Whether another engine made that namespace for its own container, and may add interfaces later.
     fn is_of_engine(&mut self, netns: &Netns) -> bool;
 
@@ -162,6 +173,10 @@ pub trait Kernel: Send + 'static {
     /// Names of namespaces with a resolv.conf that this daemon wrote; of those that no longer exist, also if another
     /// netd wrote it. Empty if they cannot be read.
     fn written_files(&mut self) -> Vec<String>;
+
+    /// Whether the resolv.conf of a named namespace is not as this daemon writes it with that content; `None`: there must
+    /// be none. A file that this daemon did not write does not differ.
+    fn file_differs(&mut self, netns: &str, content: Option<&str>) -> Result<bool, KernelError>;
 
     /// Describes how the limits of an interface differ from the target; `None` if they match.
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError>;
@@ -181,6 +196,12 @@ pub trait Kernel: Send + 'static {
 
     /// Redirects a container's questions to the inner sockets on this port, replacing the former redirection.
     fn lead_inside(&mut self, inside: &Inside, port: u16) -> Result<(), KernelError>;
+
+    /// Whether a container's questions are redirected to the inner sockets on this port.
+    fn is_led_inside(&mut self, inside: &Inside, port: u16) -> Result<bool, KernelError>;
+
+    /// The host ends of the pairs that lead to the namespaces with these numbers.
+    fn ends_into(&mut self, namespaces: &BTreeSet<i32>) -> Result<BTreeSet<IfName>, KernelError>;
 
     /// Removes the redirection of a container's questions, after its sockets are closed. A missing namespace is no
     /// error.

@@ -49,6 +49,11 @@ impl Sysctl {
         }
     }
 
+    /// Whether the setting exists and is not 0.
+    pub fn is_on(&self, path: &[&str]) -> Result<bool, KernelError> {
+        Ok(self.get(path)?.is_some_and(|value| value != "0"))
+    }
+
     /// Writes the value.
     pub fn set(&self, path: &[&str], value: &str) -> Result<(), KernelError> {
         fs::write(self.file(path), value).map_err(failed("set sysctl", format!("{} to {value}", name(path)), LOOK))
@@ -71,10 +76,9 @@ impl Sysctl {
 
     /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`.
     pub fn forwarding(&self) -> Result<Families, KernelError> {
-        let on = |value: Option<String>| value.is_some_and(|value| value != "0");
         Ok(Families {
-            v4: on(self.get(&["ipv4", "ip_forward"])?),
-            v6: on(self.get(&["ipv6", "conf", "all", "forwarding"])?),
+            v4: self.is_on(&["ipv4", "ip_forward"])?,
+            v6: self.is_on(&["ipv6", "conf", "all", "forwarding"])?,
         })
     }
 

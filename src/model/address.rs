@@ -1,10 +1,10 @@
 //! Addresses: subnets with no host bits, MAC addresses, and the pools automatic subnets are cut from.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv6Network};
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
@@ -199,6 +199,15 @@ impl Mac {
         Self(bytes)
     }
 
+    /// The link-local address that the kernel makes for an interface with this address (RFC 4291, appendix A), with its
+    /// prefix.
+    pub fn link_local(self) -> Ipv6Network {
+        let [a, b, c, d, e, f] = self.0.map(u16::from);
+        let address = Ipv6Addr::new(0xfe80, 0, 0, 0, (a ^ 2) << 8 | b, c << 8 | 0xff, 0xfe00 | d, e << 8 | f);
+        #[expect(clippy::expect_used, reason = "64 is a prefix length of IPv6")]
+        Ipv6Network::new(address, 64).expect("a prefix length")
+    }
+
     /// `None` for bytes that cannot be an interface's address: multicast or all zero.
     pub fn from_bytes(bytes: [u8; 6]) -> Option<Self> {
         (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
@@ -303,6 +312,8 @@ mod tests {
         assert!("01:00:5e:00:00:01".parse::<Mac>().is_err());
         assert!("02:42:ac:11:00".parse::<Mac>().is_err());
         assert_eq!("02-42-AC-11-00-02".parse::<Mac>().unwrap().to_string(), "02:42:ac:11:00:02");
-        assert_eq!(Mac::for_address("10.77.0.2".parse().unwrap()).to_string(), "02:6e:0a:4d:00:02");
+        let mac = Mac::for_address("10.77.0.2".parse().unwrap());
+        assert_eq!(mac.to_string(), "02:6e:0a:4d:00:02");
+        assert_eq!(mac.link_local().to_string(), "fe80::6e:aff:fe4d:2/64");
     }
 }

@@ -1,5 +1,5 @@
-//! System calls without a safe wrapper: namespace descriptors and cookies, the carrier of an interface, process and
-//! inherited descriptors, limits of children, a private procfs.
+//! System calls without a safe wrapper: namespace descriptors and cookies, notifications of other namespaces, the
+//! carrier of an interface, process and inherited descriptors, limits of children, a private procfs.
 #![allow(unsafe_code)]
 
 use std::io;
@@ -64,6 +64,42 @@ pub fn netns_cookie(socket: impl AsFd) -> Option<u64> {
         )
     };
     (result == 0 && length as usize == size_of::<u64>()).then_some(cookie)
+}
+
+/// Receives a datagram of a netlink socket that listens to all namespaces (`NETLINK_LISTEN_ALL_NSID`, netlink(7)), into
+/// the buffer's capacity and without waiting. Returns the number by which the socket's namespace knows the one that the
+/// datagram came from; `None`: its own.
+pub fn receive_with_netns(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result<Option<i32>> {
+    buffer.clear();
+    // Aligned for a struct cmsghdr, with room for two small messages.
+    let mut control = [0u64; 8];
+    let spare = buffer.spare_capacity_mut();
+    let mut part = libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len() };
+    // SAFETY: all bytes zero is a valid msghdr: null pointers and lengths of 0.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the header refers to live buffers of the lengths that it states; the descriptor is open while it is
+    // borrowed.
+    let received = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut message, libc::MSG_DONTWAIT) };
+    let Ok(length) = usize::try_from(received) else { return Err(io::Error::last_os_error()) };
+    // SAFETY: the kernel has initialised that many bytes, at most those of the spare capacity.
+    unsafe { buffer.set_len(length) };
+    // SAFETY: the header is as recvmsg(2) left it; the macros stay within the control buffer, which is aligned.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: the pointer came from the macros and is not null.
+        let (level, kind) = unsafe { ((*header).cmsg_level, (*header).cmsg_type) };
+        if (level, kind) == (libc::SOL_NETLINK, libc::NETLINK_LISTEN_ALL_NSID) {
+            // SAFETY: this message carries an int (netlink_cmsg_listen_all_nsid, net/netlink/af_netlink.c).
+            return Ok(Some(unsafe { libc::CMSG_DATA(header).cast::<i32>().read_unaligned() }));
+        }
+        // SAFETY: as for the first one.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    Ok(None)
 }
 
 /// Makes a socket drop every packet before it is queued (`SO_ATTACH_FILTER` with the classic BPF program `ret 0`).

@@ -7,6 +7,8 @@ pub(crate) fn found(world: &World, inode: u64, address: &str) {
     let interface = ObservedInterface {
         mac: Some(Mac::for_address([10, 22, 0, 5].into())),
         up: true,
+        loopback_up: true,
+        link_local: true,
         mtu: 1500,
         addresses: vec![address.parse().unwrap()],
         routes: Vec::new(),

@@ -56,12 +56,19 @@ fn a_second_name_for_a_namespace_is_refused_with_the_first_name() {
 }
 
 #[test]
-fn a_container_whose_path_is_gone_is_released() {
+fn a_container_whose_path_is_gone_lives_as_long_as_its_namespace() {
     let world = world();
     world.connect_at("net1", "base", "/proc/812/ns/net").unwrap();
     world.fake.world().namespaces.remove(&PathBuf::from("/proc/812/ns/net"));
-    world.connect_at("net2", "side", "/run/netns/x").unwrap();
-    assert_eq!(world.names().iter().filter(|name| *name == "base").count(), 0);
+    let text = world.connect_at("net2", "side", "/run/netns/x").unwrap_err().to_string();
+    assert!(text.contains("is the network namespace of container base"), "{text}");
+    let snapshot = world.engine.handle.snapshot();
+    let base = snapshot.desired.containers().find(|attached| attached.container.name.as_str() == "base").unwrap();
+    assert_eq!(base.container.netns.path, PathBuf::from("/run/netns/x"), "it is known by the path that is left");
+    world.fake.world().namespaces.clear();
+    world.fake.add_namespace("y");
+    world.connect_at("net2", "base", "/run/netns/y").unwrap();
+    assert_eq!(world.names().iter().filter(|name| *name == "base").count(), 1, "the former one has ended");
 }
 
 #[test]

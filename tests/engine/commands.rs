@@ -152,6 +152,8 @@ impl World {
         let seen = ObservedInterface {
             mac: Some(netd::model::address::Mac::for_address(at.ip)),
             up: true,
+            loopback_up: true,
+            link_local: true,
             mtu: 1500,
             addresses: vec![IpNetwork::new(at.ip, 16).unwrap()],
             routes: Vec::new(),

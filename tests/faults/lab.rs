@@ -252,6 +252,8 @@ impl Lab {
         let seen = ObservedInterface {
             mac: Some(Mac::for_address(address.ip())),
             up: true,
+            loopback_up: true,
+            link_local: true,
             mtu: 1500,
             addresses: vec![address],
             routes: Vec::new(),

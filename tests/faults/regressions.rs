@@ -108,7 +108,7 @@ fn what_a_start_could_not_repair_within_a_container_is_tried_by_the_next_repair(
     let mut lab = lab(web_on_two_networks);
     lab.end();
     lab.world().links.values_mut().for_each(|link| link.addresses.clear());
-    lab.world().faults = Faults::call_of("Address", 0).for_good();
+    lab.world().faults = Faults::call_of("Restore", 0).for_good();
     lab.start().unwrap();
     assert_eq!(problems(&lab).len(), 2);
     lab.emit(&KernelEvent::Changed);

@@ -17,7 +17,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     ]
 }
 
-fn set_up(lab: &Lab) -> Server {
+pub(crate) fn set_up(lab: &Lab) -> Server {
     lab.start_daemon();
     lab.netd("network create net1 --ipv6").ok();
     lab.connected("net1", "web", "-p 4000:80 -p 4000:80/udp");
@@ -28,7 +28,7 @@ fn set_up(lab: &Lab) -> Server {
 }
 
 /// Waits until names and ports work and netd reports no problem.
-fn works(lab: &Lab) {
+pub(crate) fn works(lab: &Lab) {
     let answers = || {
         [HOST4, HOST6].iter().all(|host| {
             let reply = echo::answers("outside", Proto::Tcp, (*host, 4000));

@@ -18,6 +18,7 @@ mod foreign_networks;
 #[path = "../support/harness.rs"]
 mod harness;
 mod heal;
+mod heal_kinds;
 mod host_access;
 mod inside;
 mod internal_ports;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         telemetry::trials(),
         resolvers::trials(),
         run::trials(),
+        heal_kinds::trials(),
         restart::trials(),
         heal::trials(),
         files::trials(),

@@ -1,4 +1,4 @@
-//! What `--dry-run` asks for and gets.
+//! What `--dry-run` and `netd diff` ask for and get.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,6 +29,18 @@ pub enum PlanRequest {
         /// Name or id of the container.
         container: String,
     },
+}
+
+/// A difference between what netd made and what is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Difference {
+    /// The kind of object: `bridge`, `interface`, `table`, `element`, `port`, `limits`, `forwarding`, `file`,
+    /// `namespace`, `stray`.
+    pub kind: String,
+    /// The object, as `nd-net1` or `web/eth0`.
+    pub object: String,
+    /// The difference, for people.
+    pub text: String,
 }
 
 /// A change that a request would make to the host, in the order in which they would be made.

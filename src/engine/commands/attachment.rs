@@ -81,7 +81,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<Option<Arc<Endpoint>>, Error> {
         let (container, ifname) = (endpoint.container.name.clone(), endpoint.ifname.clone());
         if endpoint.container.netns.id != netns.id {
-            if self.kernel.netns_alive(&endpoint.container.netns) {
+            if self.is_alive(&endpoint.container.netns) {
                 let what = "its network namespace";
                 return Err(Refusal::AttachedOtherwise { container, ifname, what }.into());
             }
@@ -172,7 +172,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 let alias = name.filter(|name| *name != known.name).as_ref().and_then(alias);
                 return Ok(Identity { alias, ..known.into() });
             }
-            if self.kernel.netns_alive(&known.netns) {
+            if self.is_alive(&known.netns) {
                 return Err(Refusal::ContainerNameTaken { name: known.name, id: id.short().to_owned() }.into());
             }
             self.release_container(id);
@@ -203,7 +203,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(holder) = self.state.desired.exact_container(name.as_str()).map(|a| a.container.clone()) else {
             return true;
         };
-        if self.kernel.netns_alive(&holder.netns) {
+        if self.is_alive(&holder.netns) {
             return false;
         }
         self.release_container(&holder.id);

@@ -53,11 +53,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             return Ok(Some(format!("interface {} is gone", endpoint.ifname)));
         };
         let all = self.state.endpoints_of(&endpoint.container.id);
-        let pair = drift::interface(&network, endpoint, spec, &observed)
-            .or_else(|| drift::addresses(endpoint, &spec.addresses, &observed))
-            .or_else(|| drift::routes(&network, endpoint, &all, &observed))
-            .or_else(|| drift::host_end(&network, endpoint, observed.host_end.as_ref()));
-        if let Some(drift) = pair {
+        let mut pair = drift::interface(&network, endpoint, spec, &observed);
+        pair.extend(drift::addresses(endpoint, &spec.addresses, &observed));
+        pair.extend(drift::routes(&network, endpoint, &all, &observed));
+        pair.extend(drift::host_end(&network, endpoint, observed.host_end.as_ref()));
+        if let Some(drift) = pair.first() {
             return Ok(Some(drift.to_string()));
         }
         if let Some(shaping) = target::shaping(&network, endpoint)
@@ -68,12 +68,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let observed = self.kernel.observe()?;
         let elements = target::container_elements(&self.state.desired, &all);
         let elements = &(&elements | &target::network_elements(&network));
-        let drift = target::bridge_link(&network)
-            .and_then(|bridge| drift::bridge(&bridge, &observed))
-            .or_else(|| drift::table(&observed))
-            .or_else(|| drift::elements(elements, &observed))
-            .or_else(|| drift::host_ports(&target::host_ports(&all), &observed));
-        Ok(drift.map(|drift| drift.to_string()))
+        let bridge = target::bridge_link(&network);
+        let mut drift = bridge.map_or_else(Vec::new, |bridge| drift::bridge(&bridge, &observed));
+        drift.extend(drift::table(&observed));
+        drift.extend(drift::elements(elements, &observed));
+        drift.extend(drift::host_ports(&target::host_ports(&all), &observed));
+        Ok(drift.first().map(ToString::to_string))
     }
 
     /// Checks the name service's answers to the container itself.

@@ -62,7 +62,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let endpoint = match self.decide_endpoint(network, &identity, requested, (&choice, &facts)) {
                 // The connected container has ended but its end has not been reported yet; another may have taken its
                 // name.
-                Err(Refusal::AlreadyConnected { .. }) if !self.kernel.netns_alive(&container.netns) => {
+                Err(Refusal::AlreadyConnected { .. }) if !self.is_alive(&container.netns) => {
                     self.release_container(&container.id);
                     continue;
                 }
@@ -135,7 +135,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             _ => None,
         };
         let Some(holder) = holder.cloned() else { return false };
-        if self.kernel.netns_alive(&holder.netns) {
+        if self.is_alive(&holder.netns) {
             return false;
         }
         self.release_container(&holder.id);
@@ -225,7 +225,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let known = by_id.or_else(|| desired.exact_container(name.as_str())).map(|attached| attached.container.clone());
         match known {
             Some(known) if known.netns.id == netns.id => Ok(known),
-            Some(known) if self.kernel.netns_alive(&known.netns) => {
+            Some(known) if self.is_alive(&known.netns) => {
                 Err(Refusal::ContainerNameTaken { name, id: known.id.short().to_owned() }.into())
             }
             known => {
@@ -252,7 +252,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut last = None;
         while let Some(holder) = self.state.container_in(netns).cloned() {
             // A container that cannot be released, because the store fails, stays.
-            if last.as_ref() == Some(&holder.id) || self.kernel.netns_alive(&holder.netns) {
+            if last.as_ref() == Some(&holder.id) || self.is_alive(&holder.netns) {
                 return Some(holder);
             }
             self.release_container(&holder.id);

@@ -210,6 +210,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Whether the interface has another name by now: it is found by its mark only.
     fn has_strayed(&mut self, endpoint: &Endpoint) -> bool {
         let ours = self.state.desired.network(&endpoint.network).is_some_and(|network| network.makes_interfaces());
-        ours && !self.kernel.has_link(&endpoint.host_ifname) && self.kernel.netns_alive(&endpoint.container.netns)
+        ours && !self.kernel.has_link(&endpoint.host_ifname) && self.is_alive(&endpoint.container.netns)
     }
 }

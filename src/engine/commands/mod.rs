@@ -3,6 +3,7 @@
 pub(super) mod attachment;
 pub(super) mod check;
 pub(super) mod connect;
+pub(super) mod diff;
 pub(super) mod disconnect;
 pub(super) mod network;
 pub(super) mod plan;

@@ -67,7 +67,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let facts = self.facts_for(requested)?;
         let choice = Choice { random: rand::random(), ..Choice::default() };
         let mut container = self.container(&request.container)?;
-        if self.state.desired.container(&container.id).is_some() && !self.kernel.netns_alive(&container.netns) {
+        if self.state.desired.container(&container.id).is_some() && !self.is_alive(&container.netns) {
             self.release_container(&container.id);
             container = self.container(&request.container)?;
         }

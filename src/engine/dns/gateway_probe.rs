@@ -159,7 +159,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.write_files();
         self.publish();
         for (name, gateway) in networks {
-            self.repaired(&format!(
+            self.repaired("container", &format!(
                 "the host's firewall drops DNS queries from network {name} to {gateway}: netd serves DNS inside its \
                  containers, at 127.0.0.11 (see `nft list ruleset` and `iptables -S INPUT`)"
             ));

@@ -193,14 +193,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn endpoints_gone_with(&mut self, path: &Path) -> Vec<EndpointKey> {
         let held = self.in_container.values().map(|(inside, _)| inside).filter(|inside| inside.netns.path == path);
         let held: Vec<Inside> = held.cloned().collect();
-        let gone = held.into_iter().filter(|inside| !self.kernel.netns_alive(&inside.netns)).collect::<Vec<_>>();
+        let gone = held.into_iter().filter(|inside| !self.is_alive(&inside.netns)).collect::<Vec<_>>();
         gone.iter().flat_map(|inside| self.state.endpoints_of(&inside.container)).map(|e| e.key()).collect()
     }
 
     /// Whether the container's namespace has ended, and only the name service's sockets keep its interfaces alive.
     pub(crate) fn is_kept_for_nothing(&mut self, id: &ContainerId) -> bool {
         let inside = self.in_container.get(id).map(|(inside, _)| inside.netns.clone());
-        inside.is_some_and(|netns| !self.kernel.netns_alive(&netns))
+        inside.is_some_and(|netns| !self.is_alive(&netns))
     }
 }
 

@@ -132,7 +132,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match (again, cause) {
             // The rule exists and must cover one network more or less.
             (true, Cause::Networks) => {}
-            (true, Cause::Others) => self.repaired(&format!("netd's accept rule in {on} was missing or outdated")),
+            (true, Cause::Others) => {
+                self.repaired("foreign_firewall", &format!("netd's accept rule in {on} was missing or outdated"));
+            }
             (false, _) => {
                 tracing::warn!("{}", planned.says);
                 self.tell(Change::HostChanged(planned.says.clone()));

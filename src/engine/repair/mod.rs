@@ -1,6 +1,9 @@
 //! Repair: restores the desired state in the kernel, and keeps other programs' firewalls from dropping netd's traffic.
 
 pub(super) mod container_end;
+pub(super) mod due;
 pub(super) mod foreign_firewalls;
+mod links;
+mod liveness;
 pub(super) mod monitors;
 pub(super) mod reconcile;

@@ -3,6 +3,7 @@
 //! It changes through records only (`State::apply`), the same that the store commits; the functions behind it keep the
 //! indices consistent with the desired state.
 
+pub(super) mod agenda;
 pub(super) mod foreign_tables;
 pub(super) mod instance;
 pub(super) mod problems;

@@ -91,6 +91,56 @@ impl Subject {
         self.is_found_by_repair() && !self.is_foreign_firewall()
     }
 
+    /// The kind under which its repair is counted (`telemetry::repairs`).
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Forwarding => "forwarding",
+            Self::Interface(_) => "interface",
+            Self::ContainerEnd(_) | Self::WithinContainer(_) => "container",
+            Self::Limits(_) => "limits",
+            Self::Table => "table",
+            Self::Ports(_) | Self::StalePorts => "ports",
+            Self::ResolvConf(_) => "resolv_conf",
+            Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
+            Self::Observation
+            | Self::Store
+            | Self::Descriptors
+            | Self::Monitor(_)
+            | Self::HostResolver
+            | Self::Gateway(_)
+            | Self::GatewayProbe(_)
+            | Self::Release => "",
+        }
+    }
+
+    /// Whether a later repair may end the problem by itself: the cause may pass, as a full disk or a taken port does.
+    pub(crate) fn is_tried_again(&self) -> bool {
+        match self {
+            Self::Store
+            | Self::Observation
+            | Self::Gateway(_)
+            | Self::WithinContainer(_)
+            | Self::Forwarding
+            | Self::Interface(_)
+            | Self::ContainerEnd(_)
+            | Self::Limits(_)
+            | Self::Table
+            | Self::Release
+            | Self::StalePorts
+            | Self::Ports(_)
+            | Self::ResolvConf(_)
+            | Self::ForeignTables
+            | Self::ForeignRemoval => true,
+            // Others end these: the administrator, the monitor itself, the link to systemd-resolved. A chain that drops
+            // traffic is looked at whenever firewalls change, and a gateway is asked again with the next tick.
+            Self::Descriptors
+            | Self::Monitor(_)
+            | Self::HostResolver
+            | Self::GatewayProbe(_)
+            | Self::ForeignChain(..) => false,
+        }
+    }
+
     /// Whether it is about other programs' firewall tables.
     pub(crate) fn is_foreign_firewall(&self) -> bool {
         matches!(self, Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..))
@@ -148,6 +198,11 @@ impl Problems {
     /// Whether there is a problem with such a subject.
     pub(crate) fn any(&self, which: impl Fn(&Subject) -> bool) -> bool {
         self.current.keys().any(which)
+    }
+
+    /// The number of problems with such a subject.
+    pub(crate) fn count(&self, which: impl Fn(&Subject) -> bool) -> usize {
+        self.current.keys().filter(|subject| which(subject)).count()
     }
 
     /// One line each.

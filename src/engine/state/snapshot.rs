@@ -44,6 +44,12 @@ impl Snapshot {
         self.desired.is_same(&other.desired) && self.domain == other.domain && self.search == other.search
     }
 
+    /// Whether both are equal but for the revisions, given that they answer alike.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (&self.problems, &self.gateway_blocked, &self.firewall)
+            == (&other.problems, &other.gateway_blocked, &other.firewall)
+    }
+
     /// The zone's answer.
     pub fn resolve(&self, client: Client, name: &str, kind: RecordType) -> Answer {
         self.zone().answer(client, name, kind)

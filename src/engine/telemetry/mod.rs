@@ -1,15 +1,17 @@
-//! Telemetry of the name service: counters and query logs. The name service writes them, other faces read them, and the
+//! Telemetry: the counters and query logs of the name service, and the number of repairs. The name service writes them, other faces read them, and the
 //! engine removes those of containers that no longer exist.
 //!
 //! Writers never wait: counters are atomics, and the list of logged containers is replaced as a whole.
 
 pub mod log;
 pub mod meter;
+pub mod repairs;
 
 use std::net::SocketAddr;
 
 pub use log::{Entry, Logged, QueryLog};
 pub use meter::{Meter, NetworkCounts};
+pub use repairs::Repairs;
 
 /// The only owner of telemetry; created with the engine.
 #[derive(Debug, Default)]
@@ -18,6 +20,8 @@ pub struct Telemetry {
     pub meter: Meter,
     /// The logged containers and their entries.
     pub log: QueryLog,
+    /// What the engine has repaired.
+    pub repairs: Repairs,
 }
 
 /// The origin of a reply.

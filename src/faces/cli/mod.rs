@@ -117,6 +117,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         }
         ClientVerb::Dns(verb) => dns::run(session, verb),
         ClientVerb::Events { format } => state::events(session, format),
+        ClientVerb::Diff { format } => state::diff(session, format),
         ClientVerb::Dump { format } => state::dump(session, format),
         ClientVerb::Version { format } => state::version(session, format),
         ClientVerb::Completions { shell } => generate::completions(session, shell),

@@ -1,11 +1,11 @@
-//! The daemon's own state: `status`, `events`, `dump`, `version`.
+//! The daemon's own state: `status`, `diff`, `events`, `dump`, `version`.
 
 use std::time::Duration;
 
 use super::Session;
 use super::args::Format;
 use super::output::{Failure, json, objects};
-use crate::api::v1::{Dump, Event, Status, Version};
+use crate::api::v1::{Difference, Dump, Event, Status, Version};
 use crate::base::deadline::Deadline;
 
 /// The polling interval while the daemon is not ready. It is short compared to its start of about ten milliseconds.
@@ -51,6 +51,20 @@ pub(super) fn events(session: &mut Session<'_>, format: Format) -> Result<(), Fa
         session.out.flush()?;
     }
     Ok(())
+}
+
+/// Fails if there is a difference, as diff(1) does.
+pub(super) fn diff(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
+    let attempt = "compare what netd made with what is there";
+    let found: Vec<Difference> = session.client.get("/v1/diff").map_err(|error| Failure::of(attempt, error))?;
+    if format.json {
+        json(session.out, &found)?;
+    } else {
+        for Difference { object, text, .. } in &found {
+            writeln!(session.out, "{object}: {text}")?;
+        }
+    }
+    if found.is_empty() { Ok(()) } else { Err(Failure::Told) }
 }
 
 pub(super) fn dump(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {

@@ -12,8 +12,10 @@ use axum::response::IntoResponse;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::text::Family;
 use super::Shared;
 use crate::engine::Snapshot;
+use crate::engine::telemetry::Repairs;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(metrics))
@@ -24,12 +26,12 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
     responses((status = 200, body = String, content_type = "text/plain", description = "Exposition format 0.0.4")))]
 async fn metrics(State(shared): State<Shared>) -> impl IntoResponse {
     let snapshot = shared.handle.snapshot();
-    let mut text = render(&snapshot, shared.is_ready());
+    let mut text = render(&snapshot, &shared.handle.telemetry().repairs, shared.is_ready());
     dns::render(&mut text, &snapshot.desired, &shared.handle.telemetry().meter, shared.names.as_ref());
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
-fn render(snapshot: &Snapshot, ready: bool) -> String {
+fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     let (networks, containers, endpoints) = snapshot.desired.counts();
     let publications = snapshot.desired.containers().flat_map(|attached| attached.publications());
     let ports: u64 = publications.map(|(_, publication)| u64::from(publication.host.count())).sum();
@@ -44,7 +46,14 @@ fn render(snapshot: &Snapshot, ready: bool) -> String {
     gauge("netd_endpoints", "Containers on networks.", endpoints as u64);
     gauge("netd_published_ports", "Host ports that are forwarded to a container; each port of a range counts.", ports);
     gauge("netd_problems", "Current problems.", snapshot.problems.len() as u64);
+    let help = "Objects that differ from what netd made and could not be repaired at the last try.";
+    gauge("netd_drift", help, repairs.drift());
     gauge("netd_revision", "Changes since the daemon started.", snapshot.revision);
+    let help = "What netd repaired because another program had changed it.";
+    let mut family = Family::new(&mut text, "netd_repairs_total", "counter", help);
+    for (kind, count) in repairs.counts() {
+        family.add("", &[("kind", kind)], count);
+    }
     let name = "netd_build_info";
     let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");
     let _ = writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));

@@ -1,4 +1,4 @@
-//! `/v1/plan`.
+//! `/v1/plan` and `/v1/diff`.
 
 use axum::Json;
 use axum::extract::State;
@@ -6,14 +6,24 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use crate::api::v1::{ErrorBody, PlanRequest, PlannedStep};
-use crate::engine::{Planned, Request};
+use crate::api::v1::{self, ErrorBody, PlanRequest, PlannedStep};
+use crate::engine::{Difference, Planned, Request};
 use crate::faces::shared::server::extract::Body;
 use crate::faces::shared::server::problem::Problem;
 use crate::model::request::NetworkSpec;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(plan))
+    OpenApiRouter::new().routes(routes!(plan)).routes(routes!(diff))
+}
+
+/// Lists the differences between what netd made and what is there. Changes nothing; netd repairs by itself. While it
+/// looks into each container, which takes about half a millisecond, other requests wait.
+#[utoipa::path(get, path = "/v1/diff", tag = "plan",
+    responses((status = 200, body = [v1::Difference], description = "Every difference; empty if there is none")))]
+async fn diff(State(shared): State<Shared>) -> Result<Json<Vec<v1::Difference>>, Problem> {
+    let found = shared.handle.diff().await?.into_iter();
+    let shown = found.map(|Difference { kind, object, text }| v1::Difference { kind: kind.into(), object, text });
+    Ok(Json(shown.collect()))
 }
 
 /// Plans a request without carrying it out. Addresses, IPv6 prefixes, names and ports that netd chooses may differ when

@@ -128,6 +128,25 @@ impl Files {
         names.filter(is_ours).collect()
     }
 
+    /// Whether the file is not as this daemon writes it with that content (`None`: no file), and may be changed.
+    pub fn differs(&self, netns: &str, content: Option<&str>) -> Result<bool, KernelError> {
+        let file = self.root.join(netns).join(NAME);
+        let folder = match Folder::open(&self.root).and_then(|root| root.sub(netns)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(content.is_some()),
+            // A link or a file in its place is not netd's.
+            Err(error) if is_no_folder(&error) => return Ok(false),
+            folder => folder.map_err(failed("open", file.display(), LOOK))?,
+        };
+        match self.whose(&folder, netns).map_err(failed("read", file.display(), LOOK))? {
+            Whose::Nobody | Whose::Unsigned(_) | Whose::Void => Ok(content.is_some()),
+            Whose::Stranger | Whose::Other(_) => Ok(false),
+            Whose::Own => match (folder.read(NAME).map_err(failed("read", file.display(), LOOK))?, content) {
+                (There::File(bytes), Some(content)) => Ok(bytes != self.text(netns, content).as_bytes()),
+                _ => Ok(true),
+            },
+        }
+    }
+
     fn make_root(&self) -> io::Result<Folder> {
         let (Some(parent), Some(name)) = (self.root.parent(), self.root.file_name().and_then(|name| name.to_str()))
         else {
@@ -166,14 +185,20 @@ impl Files {
 
     fn write(&self, folder: &Folder, netns: &str, content: &str) -> io::Result<()> {
         self.remove_drafts(folder)?;
+        let text = self.text(netns, content);
+        let draft = format!("{}{:016x}", self.draft(), rand::random::<u64>());
+        folder.replace(NAME, text.as_bytes(), MODE, &draft)
+    }
+
+    /// The whole file.
+    fn text(&self, netns: &str, content: &str) -> String {
         let mut text = MARKER.to_owned();
         if !self.instance.is_empty() {
             let place = self.place(netns).unwrap_or_else(|| "none".to_owned());
             text.push_str(&format!("{SIGNATURE}{} for {place}\n", self.instance));
         }
         text.push_str(content);
-        let draft = format!("{}{:016x}", self.draft(), rand::random::<u64>());
-        folder.replace(NAME, text.as_bytes(), MODE, &draft)
+        text
     }
 
     /// Removes the file, and the folder too if it is then empty.

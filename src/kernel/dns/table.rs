@@ -7,7 +7,9 @@
 use std::io;
 use std::net::Ipv4Addr;
 
-use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST};
+use netlink_packet_core::{
+    DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST,
+};
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, ExpressionAttribute, Expressions, Hook, InetHookNumber, ListAttribute,
     NfTablesMessage, RuleAttribute, RuleMessage, TableAttribute, TableFlags, TableMessage,
@@ -16,7 +18,8 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 
 use crate::kernel::netlink::netfilter::{Batch, Netfilter};
 
-const TABLE: &str = "netd_dns";
+/// The table's name.
+pub(in crate::kernel) const TABLE: &str = "netd_dns";
 const CHAIN: &str = "output";
 /// Before connection tracking (-200).
 const PRIORITY: i32 = -300;
@@ -97,6 +100,15 @@ fn new_table(leads: &Leads<'_>, flags: TableFlags, exclusive: u16, mut batch: Ba
         batch.push(message(NfTablesMessage::NewRule(rule)), NLM_F_REQUEST | NLM_F_CREATE | NLM_F_APPEND, None);
     }
     batch
+}
+
+/// Whether the calling thread's namespace has the table with as many rules as netd writes.
+pub(in crate::kernel) fn is_written(leads: &Leads<'_>) -> io::Result<bool> {
+    let of_table = RuleMessage { attributes: vec![RuleAttribute::Table(TABLE.to_owned())] };
+    match Netfilter::open()?.ask(&message(NfTablesMessage::GetRule(of_table)), NLM_F_DUMP) {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        found => Ok(found?.len() == rules(leads).len()),
+    }
 }
 
 /// Removes the table from the calling thread's namespace; a missing table is no error, and costs no deletion.

@@ -129,5 +129,8 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::Release(_) => "Release",
         Step::ForgetFlows(_) => "ForgetFlows",
         Step::Resolv { .. } => "Resolv",
+        Step::Rename { .. } => "Rename",
+        Step::RestorePorts(_) => "RestorePorts",
+        Step::Restore { .. } => "Restore",
     }
 }

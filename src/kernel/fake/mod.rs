@@ -40,6 +40,10 @@ pub struct World {
     pub found: BTreeMap<(u64, IfName), ObservedInterface>,
     /// Interfaces of other programs that were prepared.
     pub prepared: BTreeSet<IfName>,
+    /// Bridges and host ends that are down.
+    pub down: BTreeSet<IfName>,
+    /// The host ends of the container's ends that are down.
+    pub down_inside: BTreeSet<IfName>,
     /// Limits on interfaces of the host, by the interface; gone with it.
     pub shapings: BTreeMap<IfName, Shaping>,
     /// Intermediate devices by name, with the limits that they were made for; they stay when that interface is gone.
@@ -205,6 +209,12 @@ impl Kernel for Fake {
         self.call("netns_alive", None).map_or(true, |world| world.is_alive(netns))
     }
 
+    fn find_netns(&mut self, netns: &Netns) -> Option<Netns> {
+        let world = self.call("find_netns", None).ok()?;
+        let (path, _) = world.namespaces.iter().find(|(_, inode)| **inode == netns.id.inode)?;
+        Some(Netns { path: path.clone(), id: netns.id })
+    }
+
     fn is_of_engine(&mut self, netns: &Netns) -> bool {
         self.call("is_of_engine", None).is_ok_and(|world| world.of_engines.contains(&netns.id.inode))
     }
@@ -227,6 +237,10 @@ impl Kernel for Fake {
 
     fn written_files(&mut self) -> Vec<String> {
         self.call("written_files", None).map(|world| world.resolv.keys().cloned().collect()).unwrap_or_default()
+    }
+
+    fn file_differs(&mut self, netns: &str, content: Option<&str>) -> Result<bool, KernelError> {
+        Ok(self.call("file_differs", None)?.resolv.get(netns).map(String::as_str) != content)
     }
 
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
@@ -262,6 +276,16 @@ impl Kernel for Fake {
         world.lead_inside(inside)?;
         self.changed(world, "lead_inside", None);
         Ok(())
+    }
+
+    fn is_led_inside(&mut self, inside: &Inside, _: u16) -> Result<bool, KernelError> {
+        let world = self.call("is_led_inside", None)?;
+        world.require(&inside.netns)?;
+        Ok(world.inside.get(&inside.netns.id.inode) == Some(inside))
+    }
+
+    fn ends_into(&mut self, _: &BTreeSet<i32>) -> Result<BTreeSet<IfName>, KernelError> {
+        Ok(self.call("ends_into", None)?.links.keys().cloned().collect())
     }
 
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {

@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::kernel::KernelError;
-use crate::model::address::{Family, Subnet};
+use crate::model::address::{Family, Mac, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure};
@@ -12,8 +12,8 @@ use crate::model::route::Route;
 
 impl World {
     pub(super) fn observe(&self) -> Observed {
-        let bridges = self.bridges.values().map(|there| (there.name.clone(), bridge(there)));
-        let links = self.links.iter().map(|(name, there)| (name.clone(), link(there)));
+        let bridges = self.bridges.iter().map(|(name, there)| (name.clone(), self.bridge(name, there)));
+        let links = self.links.iter().map(|(name, there)| (name.clone(), self.link(name, there)));
         let ifbs = self.ifbs.iter().map(|(name, shaping)| (name.clone(), ifb(shaping)));
         Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
@@ -52,8 +52,8 @@ impl World {
     }
 
     pub(super) fn interface(&self, inode: u64, ifname: &IfName) -> Option<ObservedInterface> {
-        let ours = self.links.values().find(|link| link.netns.id.inode == inode && link.ifname == *ifname);
-        let Some(link) = ours else { return self.found.get(&(inode, ifname.clone())).cloned() };
+        let ours = self.links.iter().find(|(_, link)| link.netns.id.inode == inode && link.ifname == *ifname);
+        let Some((name, link)) = ours else { return self.found.get(&(inode, ifname.clone())).cloned() };
         let all: &[DefaultRoute] = self.routes.get(&inode).map_or(&[], Vec::as_slice);
         let (over_this, elsewhere): (Vec<&DefaultRoute>, _) = all.iter().partition(|route| route.ifname == *ifname);
         let everywhere = |route: &DefaultRoute| {
@@ -61,7 +61,9 @@ impl World {
         };
         Some(ObservedInterface {
             mac: Some(link.mac),
-            up: true,
+            up: !self.down_inside.contains(name),
+            loopback_up: true,
+            link_local: true,
             mtu: link.mtu,
             addresses: link.addresses.clone(),
             routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
@@ -70,38 +72,44 @@ impl World {
                 LinkKind::Veth(VethPair { bridge, host_ifname, isolated }) => Some(HostEnd {
                     name: host_ifname.clone(),
                     bridge: Some(bridge.clone()),
-                    up: true,
+                    up: !self.down.contains(host_ifname),
                     isolated: *isolated,
                 }),
             },
         })
     }
-}
 
-fn bridge(bridge: &BridgeLink) -> ObservedLink {
-    ObservedLink {
-        kind: ObservedKind::Bridge,
-        master: None,
-        up: true,
-        mtu: bridge.mtu,
-        isolated: false,
-        addresses: bridge.addresses.clone(),
-        ours: true,
-        finished: true,
+    fn bridge(&self, name: &IfName, bridge: &BridgeLink) -> ObservedLink {
+        ObservedLink {
+            kind: ObservedKind::Bridge,
+            master: None,
+            up: !self.down.contains(name),
+            mtu: bridge.mtu,
+            isolated: false,
+            addresses: bridge.addresses.clone(),
+            ours: true,
+            finished: true,
+            alias: Some(bridge.alias()),
+            mac: bridge.addresses.first().map(|gateway| Mac::for_address(gateway.ip())),
+            bridge: None,
+        }
     }
-}
 
-fn link(link: &EndpointLink) -> ObservedLink {
-    let LinkKind::Veth(VethPair { bridge, isolated, .. }) = &link.kind;
-    ObservedLink {
-        kind: ObservedKind::Veth,
-        master: Some(bridge.clone()),
-        up: true,
-        mtu: link.mtu,
-        isolated: *isolated,
-        addresses: Vec::new(),
-        ours: true,
-        finished: true,
+    fn link(&self, name: &IfName, link: &EndpointLink) -> ObservedLink {
+        let LinkKind::Veth(VethPair { bridge, isolated, .. }) = &link.kind;
+        ObservedLink {
+            kind: ObservedKind::Veth,
+            master: Some(bridge.clone()).filter(|bridge| self.bridges.contains_key(bridge)),
+            up: !self.down.contains(name),
+            mtu: link.mtu,
+            isolated: *isolated,
+            addresses: Vec::new(),
+            ours: true,
+            finished: true,
+            alias: Some(link.alias()),
+            mac: Some(link.mac.of_host_end()),
+            bridge: None,
+        }
     }
 }
 
@@ -115,5 +123,8 @@ fn ifb(shaping: &Shaping) -> ObservedLink {
         addresses: Vec::new(),
         ours: true,
         finished: true,
+        alias: None,
+        mac: None,
+        bridge: None,
     }
 }

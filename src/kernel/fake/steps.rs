@@ -5,7 +5,7 @@ use crate::kernel::KernelError;
 use crate::logic::firewall::foreign::save;
 use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
-use crate::model::host::step::{DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
@@ -31,7 +31,16 @@ impl World {
                 let on = self.forwarding;
                 self.forwarding = Families::which(|family| on.has(family) || families.has(family));
             }
-            Step::AddBridge(bridge) => drop(self.bridges.insert(bridge.name.clone(), bridge.clone())),
+            Step::AddBridge(bridge) => {
+                self.down.remove(&bridge.name);
+                self.bridges.insert(bridge.name.clone(), bridge.clone());
+            }
+            Step::Rename { from, to } => self.rename(from, to)?,
+            Step::RestorePorts(links) => links.iter().try_for_each(|link| self.restore_port(link))?,
+            Step::Restore { link, .. } => {
+                self.address(link)?;
+                self.down_inside.remove(host_end(link));
+            }
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(host_end(link))),
@@ -97,6 +106,39 @@ impl World {
         // A new interface has no limits.
         self.shapings.remove(host_ifname);
         self.links.insert(host_ifname.clone(), link.clone());
+        Ok(())
+    }
+
+    fn rename(&mut self, from: &IfName, to: &IfName) -> Result<(), KernelError> {
+        if self.bridges.contains_key(to) || self.links.contains_key(to) {
+            return Err(io("rename", from, "the name exists"));
+        }
+        if let Some(bridge) = self.bridges.remove(from) {
+            for link in self.links.values_mut() {
+                let LinkKind::Veth(pair) = &mut link.kind;
+                if pair.bridge == *from {
+                    pair.bridge = to.clone();
+                }
+            }
+            self.bridges.insert(to.clone(), BridgeLink { name: to.clone(), ..bridge });
+        } else if let Some(mut link) = self.links.remove(from) {
+            let LinkKind::Veth(pair) = &mut link.kind;
+            pair.host_ifname = to.clone();
+            self.links.insert(to.clone(), link);
+        } else {
+            return Err(io("rename", from, "no such device"));
+        }
+        Ok(())
+    }
+
+    fn restore_port(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        let LinkKind::Veth(VethPair { bridge, host_ifname, .. }) = &link.kind;
+        if !self.bridges.contains_key(bridge) {
+            return Err(io("join", bridge, "no such device"));
+        }
+        let there = self.links.get_mut(host_ifname).ok_or_else(|| io("join", host_ifname, "no such device"))?;
+        (there.kind, there.mtu) = (link.kind.clone(), link.mtu);
+        self.down.remove(host_ifname);
         Ok(())
     }
 

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnetwork::IpNetwork;
+
 use crate::kernel::link::{Link, address, route};
 use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
-use crate::model::host::observed::{HostFacts, ObservedKind, ObservedLink};
+use crate::model::host::observed::{HostFacts, ObservedBridge, ObservedKind, ObservedLink};
 use crate::model::names::IfName;
 use crate::model::publication::PortRange;
 
@@ -48,24 +50,47 @@ fn name_of(names: &BTreeMap<u32, IfName>, index: Option<u32>) -> Option<IfName> 
 }
 
 /// netd's links and every bridge, by name.
-pub fn links(netlink: &mut Netlink) -> Result<BTreeMap<IfName, ObservedLink>, KernelError> {
+pub fn links(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<BTreeMap<IfName, ObservedLink>, KernelError> {
     let links = link::list(netlink)?;
     let addresses = address::list(netlink, None)?;
     let names: BTreeMap<u32, IfName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
-    let listed: BTreeSet<u32> =
-        links.iter().filter(|link| link.ours() || link.kind == ObservedKind::Bridge).map(|link| link.index).collect();
+    let listed: BTreeSet<u32> = links.iter().filter(|link| is_observed(link)).map(|link| link.index).collect();
     let mut observed: BTreeMap<u32, ObservedLink> = links
         .into_iter()
         .filter(|link| listed.contains(&link.index))
         .map(|link| (link.index, observed(link, &names)))
         .collect();
-    for at in addresses.iter().filter(|at| !address::link_local(at.address.ip())) {
-        if let Some(link) = observed.get_mut(&at.index) {
+    let mut with_link_local = BTreeSet::new();
+    for at in addresses {
+        if address::link_local(at.address.ip()) {
+            with_link_local.insert(at.index);
+        } else if let Some(link) = observed.get_mut(&at.index) {
             link.addresses.push(at.address);
         }
     }
+    let is_own_bridge = |link: &ObservedLink| link.kind == ObservedKind::Bridge && link.ours;
+    if observed.values().any(is_own_bridge) {
+        let connected = route::connected(netlink)?;
+        for (index, link) in observed.iter_mut().filter(|(_, link)| is_own_bridge(link)) {
+            let Some(name) = names.get(index) else { continue };
+            let is_connected =
+                |address: &&IpNetwork| connected.contains(&(*index, address.network(), address.prefix()));
+            link.bridge = Some(ObservedBridge {
+                route_localnet: sysctl.is_on(&["ipv4", "conf", name.as_str(), "route_localnet"])?,
+                ipv6: !sysctl.is_on(&["ipv6", "conf", name.as_str(), "disable_ipv6"])?,
+                link_local: with_link_local.contains(index),
+                connected: link.addresses.iter().filter(is_connected).copied().collect(),
+            });
+        }
+    }
     Ok(observed.into_iter().filter_map(|(index, link)| Some((names.get(&index)?.clone(), link))).collect())
+}
+
+/// netd's links, also those whose link group another program changed, and every bridge.
+fn is_observed(link: &Link) -> bool {
+    let has_alias = || link.alias.as_ref().is_some_and(|alias| alias.starts_with("netd: "));
+    link.ours() || link.kind == ObservedKind::Bridge || has_alias()
 }
 
 fn observed(link: Link, names: &BTreeMap<u32, IfName>) -> ObservedLink {
@@ -77,6 +102,9 @@ fn observed(link: Link, names: &BTreeMap<u32, IfName>) -> ObservedLink {
         addresses: Vec::new(),
         ours: link.ours(),
         finished: link.group != link::UNFINISHED_GROUP,
+        alias: link.alias,
+        mac: link.mac,
+        bridge: None,
         kind: link.kind,
     }
 }

@@ -9,7 +9,6 @@ use super::{address, route};
 use crate::kernel::netlink::socket::{Netlink, Request, failed};
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
-use crate::model::address::Mac;
 use crate::model::host::observed::ObservedKind;
 use crate::model::host::step::BridgeLink;
 
@@ -20,7 +19,7 @@ const LOOK: &str = "see `ip -d link`, `ip address` and `dmesg`";
 pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Result<(), KernelError> {
     let taken = || KernelError::NameTaken { ifname: bridge.name.clone(), within: "the host".into() };
     let created = match link::get(netlink, &bridge.name)? {
-        Some(found) if found.ours() && found.kind == ObservedKind::Bridge => false,
+        Some(found) if found.kind == ObservedKind::Bridge && is_ours(&found, bridge) => false,
         Some(_) => return Err(taken()),
         None => match netlink.one(create(bridge)) {
             Ok(_) => true,
@@ -38,6 +37,11 @@ pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Resul
     done
 }
 
+/// Whether netd made it: another program may have changed its link group, but not its alias too.
+fn is_ours(found: &link::Link, bridge: &BridgeLink) -> bool {
+    found.ours() || found.alias.as_ref() == Some(&bridge.alias())
+}
+
 /// Deletes the bridge; one that does not exist or is not netd's is no error.
 pub fn delete(netlink: &mut Netlink, bridge: &BridgeLink) -> Result<(), KernelError> {
     link::delete(netlink, &[&bridge.name])
@@ -48,8 +52,8 @@ fn create(bridge: &BridgeLink) -> Request {
     let mut message = LinkMessageBuilder::<LinkBridge>::new(bridge.name.as_str())
         .stp_state(BridgeStpState::Disabled)
         .link_group(link::LINK_GROUP);
-    if let Some(gateway) = bridge.addresses.first() {
-        message = message.address(Mac::for_address(gateway.ip()).bytes().to_vec());
+    if let Some(mac) = bridge.mac() {
+        message = message.address(mac.bytes().to_vec());
     }
     Request::create(RouteNetlinkMessage::NewLink(message.build()))
 }
@@ -59,18 +63,28 @@ fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Res
     sysctl.prepare_bridge(bridge.name.as_str(), v6)?;
     let index = link::index(&bridge.name)?;
     let present = address::list(netlink, Some(index))?;
-    let foreign = present.iter().filter(|found| !address::link_local(found.address.ip()));
-    let foreign = foreign.filter(|found| !bridge.addresses.contains(&found.address));
+    let present: Vec<IpNetwork> = present.into_iter().map(|found| found.address).collect();
     // The MTU is set by a separate change: one given at creation would follow the smallest port's.
-    let change = LinkUnspec::new_with_index(index)
-        .mtu(bridge.mtu)
-        .alias(format!("netd network {}", bridge.network))
-        .link_group(link::LINK_GROUP)
-        .up();
-    let mut requests: Vec<Request> = foreign.map(|found| address::remove(index, found.address)).collect();
+    let was_up = link::get_by_index(netlink, index)?.is_some_and(|link| link.up);
+    let mut change =
+        LinkUnspec::new_with_index(index).mtu(bridge.mtu).alias(bridge.alias()).link_group(link::LINK_GROUP).up();
+    if let Some(mac) = bridge.mac() {
+        change = change.address(mac.bytes().to_vec());
+    }
+    let global: Vec<IpNetwork> = present.iter().filter(|address| !address::link_local(address.ip())).copied().collect();
+    let in_the_way = bridge.in_the_way(&global);
+    let mut requests: Vec<Request> = in_the_way.map(|address| address::remove(index, *address)).collect();
     requests.push(Request::plain(RouteNetlinkMessage::SetLink(change.build())));
     requests.extend(bridge.addresses.iter().map(|gateway| address::add(index, *gateway)));
+    // The kernel makes one when the bridge comes up, and not again.
+    let has_link_local = present.iter().any(|address| address::link_local(address.ip()));
+    let link_local = bridge.link_local().filter(|_| was_up && !has_link_local);
+    requests.extend(link_local.map(|address| address::add(index, address)));
     netlink.all(&requests).map_err(failed("set up bridge", &bridge.name, LOOK))?;
     bridge.addresses.iter().for_each(|gateway| route::settle_address(netlink, index, gateway.ip()));
-    Ok(())
+    let routes: Vec<Request> = bridge.addresses.iter().map(|gateway| route::connect(index, *gateway)).collect();
+    let outcomes = netlink.send(&routes).map_err(failed("route to bridge", &bridge.name, LOOK))?;
+    // The kernel has made the route with the address, unless another program removed it.
+    let refused = outcomes.into_iter().filter_map(Result::err).find(|error| error.errno != libc::EEXIST);
+    refused.map_or(Ok(()), Err).map_err(failed("route to bridge", &bridge.name, LOOK))
 }

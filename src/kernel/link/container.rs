@@ -2,7 +2,9 @@
 //! `Step::Attach`.
 
 use ipnetwork::IpNetwork;
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::net::if_::if_nametoindex;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::{address, container_route, route};
 use crate::kernel::netlink::socket::{Netlink, NetlinkError, Outcome, Request, failed};
@@ -12,6 +14,8 @@ use crate::kernel::{KernelError, netns};
 use crate::model::host::step::EndpointLink;
 
 const LOOK: &str = "see `ip address` and `ip route show table all` in the container";
+/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
+pub(super) const LOOPBACK: u32 = 1;
 /// `ESRCH`: the route no longer exists. The others: the address or the interface no longer exists.
 const GONE: [i32; 3] = [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
 
@@ -28,6 +32,15 @@ struct ContainerLink {
 pub fn add(link: &EndpointLink) -> Result<(), KernelError> {
     enter(link, |link, inside| match inside {
         Some(mut inside) => inside.add(),
+        None => Err(failed("look up interface", on(link), LOOK)(std::io::Error::from_raw_os_error(libc::ENODEV))),
+    })
+}
+
+/// Makes the existing interface match: `lo` and the interface up, addresses and routes; with `link_layer` its MAC address
+/// and MTU too. What a failed restore has added stays: the next one continues.
+pub fn restore(link: &EndpointLink, link_layer: bool) -> Result<(), KernelError> {
+    enter(link, move |link, inside| match inside {
+        Some(mut inside) => inside.restore(link_layer),
         None => Err(failed("look up interface", on(link), LOOK)(std::io::Error::from_raw_os_error(libc::ENODEV))),
     })
 }
@@ -74,6 +87,31 @@ impl ContainerLink {
             self.take_back(&undo, !had_v6);
         }
         done
+    }
+
+    fn restore(&mut self, link_layer: bool) -> Result<(), KernelError> {
+        let v6 = self.link.addresses.iter().any(IpNetwork::is_ipv6);
+        let mut interface = LinkUnspec::new_with_index(self.index).up();
+        if link_layer {
+            interface = interface.address(self.link.mac.bytes().to_vec()).mtu(self.link.mtu);
+        }
+        let set = |link: LinkMessageBuilder<LinkUnspec>| Request::plain(RouteNetlinkMessage::SetLink(link.build()));
+        let requests = [set(LinkUnspec::new_with_index(LOOPBACK).up()), set(interface)];
+        let refused = self.send(&requests)?.into_iter().find_map(Result::err);
+        refused.map_or(Ok(()), Err).map_err(failed("set up interface", on(&self.link), LOOK))?;
+        self.try_add(v6, &mut Vec::new())?;
+        if v6 { self.restore_link_local() } else { Ok(()) }
+    }
+
+    /// The kernel makes a link-local address when the interface comes up, and not again.
+    fn restore_link_local(&mut self) -> Result<(), KernelError> {
+        let there = address::list(&mut self.netlink, Some(self.index))?;
+        if there.iter().any(|found| address::link_local(found.address.ip())) {
+            return Ok(());
+        }
+        let address = IpNetwork::from(self.link.mac.link_local());
+        let added = self.netlink.all(&[address::add(self.index, address)]);
+        added.map_err(failed("add address", format!("{address} to {}", on(&self.link)), LOOK))
     }
 
     fn speaks_ipv6(&self) -> Result<bool, KernelError> {

@@ -2,6 +2,9 @@
 
 use std::fs::File;
 
+use ipnetwork::IpNetwork;
+
+use super::container::LOOPBACK;
 use super::route::HostRoute;
 use super::{Link, address, container_route, route};
 use crate::kernel::netlink::socket::{Netlink, failed};
@@ -27,12 +30,15 @@ pub fn interface(host: &mut Netlink, netns: &Netns, ifname: &IfName) -> Result<O
         return Err(netns::another(netns));
     }
     let Some(link) = link::get(&mut inside, ifname)? else { return Ok(None) };
-    let addresses = address::list(&mut inside, Some(link.index))?.into_iter().map(|found| found.address);
+    let addresses: Vec<IpNetwork> =
+        address::list(&mut inside, Some(link.index))?.into_iter().map(|found| found.address).collect();
     Ok(Some(ObservedInterface {
         mac: link.mac,
         up: link.up,
+        loopback_up: link::get_by_index(&mut inside, LOOPBACK)?.is_some_and(|loopback| loopback.up),
         mtu: link.mtu,
-        addresses: addresses.filter(|address| !address::link_local(address.ip())).collect(),
+        link_local: addresses.iter().any(|address| address::link_local(address.ip())),
+        addresses: addresses.into_iter().filter(|address| !address::link_local(address.ip())).collect(),
         routes: container_route::list(&mut inside, link.index)?,
         default_elsewhere: default_elsewhere(&mut inside, link.index)?,
         host_end: host_end(host, &namespace, &link)?,

@@ -2,6 +2,7 @@
 
 pub mod address;
 pub mod bridge;
+mod changes;
 pub mod container;
 pub mod container_route;
 pub mod inspect;
@@ -52,6 +53,8 @@ pub struct Link {
     pub kind: ObservedKind,
     /// Link group.
     pub group: u32,
+    /// `IFLA_IFALIAS`.
+    pub alias: Option<String>,
     /// Index of the bridge it is a port of.
     pub master: Option<u32>,
     /// Administratively up.
@@ -82,6 +85,7 @@ impl Link {
             name: String::new(),
             kind: ObservedKind::Hardware,
             group: 0,
+            alias: None,
             master: None,
             up: message.header.flags.contains(LinkFlags::Up),
             mtu: 0,
@@ -94,6 +98,7 @@ impl Link {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
                 LinkAttribute::Group(group) => link.group = *group,
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
                 LinkAttribute::Controller(master) => link.master = Some(*master),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::Address(bytes) => {
@@ -186,6 +191,21 @@ pub fn netns_number(netlink: &mut Netlink, namespace: &File) -> Result<Option<i3
         NsidAttribute::Id(number) if *number >= 0 => Some(*number),
         _ => None,
     }))
+}
+
+/// Renames a link.
+pub fn rename(netlink: &mut Netlink, from: &IfName, to: &IfName) -> Result<(), KernelError> {
+    let index = index(from)?;
+    let change = || LinkUnspec::new_with_index(index);
+    let set = |link: LinkMessageBuilder<LinkUnspec>| Request::plain(RouteNetlinkMessage::SetLink(link.build()));
+    let renamed = match netlink.one(set(change().name(to.as_str()))) {
+        // Before Linux 6.2 a link that is up keeps its name.
+        Err(error) if error.errno == libc::EBUSY => {
+            netlink.all(&[set(change().down()), set(change().name(to.as_str())), set(change().up())])
+        }
+        outcome => outcome.map(drop),
+    };
+    renamed.map_err(failed("rename interface", format!("{from} to {to}"), LOOK))
 }
 
 /// Every link.

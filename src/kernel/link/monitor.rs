@@ -1,27 +1,31 @@
-//! Reports when a link of netd, or one that netd may use, disappears, and when veth pairs of other programs appear or
-//! change: the monitor of the kernel's link notifications. Another thread sends ticks, for checks of what the kernel
-//! sends no notifications of.
+//! The monitor of rtnetlink notifications, of the host and of the containers: reports when a link disappears that netd
+//! made or may use, when another program changes what netd made, and when veth pairs of other programs appear or change.
+//! Another thread sends ticks, for checks of what the kernel sends no notifications of.
+//!
+//! A second socket on the host receives the notifications of all namespaces that a veth pair connects to the host
+//! (`NETLINK_LISTEN_ALL_NSID`). A socket within a container would keep its namespace alive, and a container that changes
+//! its routes all the time must not fill the receive buffer of the host's notifications.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::Link;
+use super::changes::Changes;
 use crate::base::deadline::Deadline;
+use crate::kernel::link;
 use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
-use crate::kernel::netlink::socket::{Parts, ask_for_buffer, failed, parsed};
+use crate::kernel::netlink::socket::{Netlink, ask_for_buffer, failed};
 use crate::kernel::{KernelError, KernelEvent, Tell};
-use crate::model::host::observed::ObservedKind;
+use crate::os::sys;
 
-/// `RTNLGRP_LINK` (linux/rtnetlink.h).
-const GROUP_LINK: u32 = 1;
-/// `RTM_NEWLINK`, which also reports changes of a link, and `RTM_DELLINK`.
-const CHANGED: u16 = 16;
-const DELETED: u16 = 17;
+/// Multicast groups (`RTNLGRP_…`, linux/rtnetlink.h): links, queueing disciplines, addresses and routes of both
+/// families, and their configuration (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`).
+const HOST_GROUPS: [u32; 8] = [1, 4, 5, 7, 9, 11, 24, 25];
+/// Links, addresses and routes.
+const CONTAINER_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
 /// Changes within this time are reported together: an engine changes a pair several times while making it.
 const TOGETHER: Duration = Duration::from_millis(100);
 /// How often checks run for changes without notifications.
@@ -32,10 +36,10 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 const DATAGRAM: usize = 64 << 10;
 
 /// Calls `tell` for every link of netd, and every pair and bridge of other programs, that is removed from the calling
-/// thread's network namespace, whoever deleted it, and once for a group of pairs of other programs that appear or
-/// change.
+/// thread's network namespace, whoever deleted it; and once for a group of changes that another program made to links of
+/// netd, or to pairs of its own.
 pub(in crate::kernel) fn watch(tell: Tell) -> Result<Running, KernelError> {
-    start(Links { buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
+    start(Links { changes: Changes::default(), buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
         "listen to",
         "link notifications",
         "see `dmesg` and `ulimit -u`",
@@ -55,73 +59,90 @@ pub fn tick(tell: Tell) -> Result<Sender<()>, KernelError> {
     Ok(stop)
 }
 
+/// The sockets, both on the host.
+struct Source {
+    host: Socket,
+    containers: Socket,
+}
+
 /// The monitor.
 struct Links {
+    changes: Changes,
     buffer: Vec<u8>,
 }
 
 impl Monitor for Links {
-    type Source = Socket;
+    type Source = Source;
     const NAME: &'static str = "link";
 
-    fn subscribe(&mut self) -> io::Result<Socket> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
-        socket.bind_auto()?;
-        ask_for_buffer(&socket, RECEIVE_BUFFER);
-        socket.add_membership(GROUP_LINK)?;
-        Ok(socket)
+    fn subscribe(&mut self) -> io::Result<Source> {
+        let socket = || -> io::Result<Socket> {
+            let mut socket = Socket::new(NETLINK_ROUTE)?;
+            socket.bind_auto()?;
+            ask_for_buffer(&socket, RECEIVE_BUFFER);
+            Ok(socket)
+        };
+        let (host, containers) = (socket()?, socket()?);
+        containers.set_listen_all_namespaces(true)?;
+        for group in HOST_GROUPS {
+            host.add_membership(group)?;
+        }
+        for group in CONTAINER_GROUPS {
+            containers.add_membership(group)?;
+        }
+        // After the subscription, so that no link is missed.
+        let links = link::list(&mut Netlink::open()?).map_err(io::Error::other)?;
+        self.changes = Changes::of_settled(&links);
+        Ok(Source { host, containers })
     }
 
-    fn listen(&mut self, socket: &mut Socket, stop: BorrowedFd<'_>, tell: &Tell) -> io::Result<()> {
-        // When a pending change is to be reported.
-        let mut changed: Option<Deadline> = None;
+    fn listen(&mut self, source: &mut Source, stop: BorrowedFd<'_>, tell: &Tell) -> io::Result<()> {
+        // When pending changes are to be reported.
+        let mut pending: Option<Deadline> = None;
         loop {
-            match wait(&[stop, socket.as_fd()], changed)? {
+            match wait(&[stop, source.host.as_fd(), source.containers.as_fd()], pending)? {
                 Woken::By(0) => return Ok(()),
-                Woken::By(_) => {}
+                Woken::By(1) => self.read_host(source, tell)?,
+                Woken::By(_) => self.read_containers(source)?,
                 Woken::Passed => {
-                    changed = None;
-                    tell(KernelEvent::LinksChanged);
+                    pending = None;
+                    self.changes.settle().into_iter().for_each(|event| tell(event));
                     continue;
                 }
                 Woken::Interrupted => continue,
             }
-            self.buffer.clear();
-            match received(socket.recv(&mut self.buffer, libc::MSG_DONTWAIT))? {
-                Received::Datagram(_) => {
-                    deleted(&self.buffer).for_each(|event| tell(event));
-                    if changed.is_none() && has_changed(&self.buffer) {
-                        changed = Some(Deadline::after(TOGETHER));
-                    }
-                }
-                Received::Lost => tell(KernelEvent::Changed),
-                Received::Nothing => {}
+            if pending.is_none() && self.changes.is_pending() {
+                pending = Some(Deadline::after(TOGETHER));
             }
         }
     }
 }
 
-/// Whether a pair of another program appeared or changed.
-fn has_changed(datagram: &[u8]) -> bool {
-    let mut parts = Parts(datagram).flatten().filter(|part| part.message_type() == CHANGED);
-    parts.any(|part| match parsed(part.message_type(), part.payload()) {
-        Some(RouteNetlinkMessage::NewLink(message)) => {
-            let link = Link::read(&message);
-            link.kind == ObservedKind::Veth && !link.ours()
+impl Links {
+    fn read_host(&mut self, source: &Source, tell: &Tell) -> io::Result<()> {
+        self.buffer.clear();
+        match received(source.host.recv(&mut self.buffer, libc::MSG_DONTWAIT))? {
+            Received::Datagram(_) => self.changes.hear_host(&self.buffer).into_iter().for_each(|event| tell(event)),
+            Received::Lost => tell(KernelEvent::Changed),
+            Received::Nothing => {}
         }
-        _ => false,
-    })
-}
+        Ok(())
+    }
 
-fn deleted(datagram: &[u8]) -> impl Iterator<Item = KernelEvent> {
-    let parts = Parts(datagram).flatten().filter(|part| part.message_type() == DELETED);
-    parts.filter_map(|part| match parsed(part.message_type(), part.payload())? {
-        RouteNetlinkMessage::DelLink(message) => {
-            let link = Link::read(&message);
-            // When a bridge loses a port, the kernel sends a message without kind and group.
-            let matters = link.ours() || matches!(link.kind, ObservedKind::Veth | ObservedKind::Bridge);
-            matters.then(|| link.name.parse().ok().map(KernelEvent::LinkGone)).flatten()
+    /// Reads them after those of the host ([`wait`] returns the first descriptor that is ready), which say what number a
+    /// container's namespace has.
+    fn read_containers(&mut self, source: &Source) -> io::Result<()> {
+        let mut netns = None;
+        let read = sys::receive_with_netns(&source.containers, &mut self.buffer).map(|from| {
+            netns = from;
+            self.buffer.len()
+        });
+        match (received(read)?, netns) {
+            (Received::Datagram(_), Some(netns)) => self.changes.hear_container(&self.buffer, netns),
+            (Received::Lost, _) => self.changes.lost(),
+            // The host's own, which the other socket receives too.
+            (Received::Datagram(_), None) | (Received::Nothing, _) => {}
         }
-        _ => None,
-    })
+        Ok(())
+    }
 }

@@ -1,8 +1,10 @@
 //! Routes: default routes in containers, and the contents of the host's tables.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -20,6 +22,9 @@ const SETTLE_SPINS: usize = 50;
 const SETTLE_STEP: Duration = Duration::from_millis(1);
 /// The longest wait. The address becomes usable later all the same.
 const SETTLE_MAX: Duration = Duration::from_secs(1);
+
+/// The metric that the kernel gives IPv6 routes (`IP6_RT_PRIO_ADDRCONF`, net/ipv6/addrconf.c).
+const CONNECTED_METRIC: u32 = 256;
 
 /// A route of any table, including those that forbid a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,34 @@ fn default(index: u32, gateway: IpAddr, metric: Option<u32>) -> RouteMessage {
     message
 }
 
+/// Adds the route that the kernel makes for an address of the host; `EEXIST` if it exists.
+pub fn connect(index: u32, address: IpNetwork) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address.ip());
+    message.header.destination_prefix_length = address.prefix();
+    message.header.table = RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Kernel;
+    message.header.kind = RouteType::Unicast;
+    message.attributes = vec![RouteAttribute::Destination(address.network().into()), RouteAttribute::Oif(index)];
+    if address.is_ipv4() {
+        message.header.scope = RouteScope::Link;
+        message.attributes.push(RouteAttribute::PrefSource(address.ip().into()));
+    } else {
+        message.attributes.push(RouteAttribute::Priority(CONNECTED_METRIC));
+    }
+    Request::create(RouteNetlinkMessage::NewRoute(message))
+}
+
+/// The subnets to which the kernel made a route for an address of the host, each with the interface.
+pub fn connected(netlink: &mut Netlink) -> Result<BTreeSet<(u32, IpAddr, u8)>, KernelError> {
+    let mut filter = RouteHeader { table: RouteHeader::RT_TABLE_MAIN, ..RouteHeader::default() };
+    filter.protocol = RouteProtocol::Kernel;
+    let messages = dump_some(netlink, &filter)?;
+    let of_kernel = messages.iter().filter(|message| message.header.protocol == RouteProtocol::Kernel);
+    let read = of_kernel.filter_map(read);
+    Ok(read.filter_map(|r| Some((r.interface?, r.destination.network(), r.destination.prefix()))).collect())
+}
+
 pub(in crate::kernel) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
@@ -63,9 +96,15 @@ pub fn list(netlink: &mut Netlink) -> Result<Vec<HostRoute>, KernelError> {
 
 /// The kernel's messages about all routes of all tables, IPv4 and IPv6.
 pub(in crate::kernel) fn dump(netlink: &mut Netlink) -> Result<Vec<RouteMessage>, KernelError> {
+    dump_some(netlink, &RouteHeader::default())
+}
+
+/// Those routes that match what the filter sets, where the kernel filters (Linux 4.20).
+fn dump_some(netlink: &mut Netlink, filter: &RouteHeader) -> Result<Vec<RouteMessage>, KernelError> {
     let mut routes = Vec::new();
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {
         let mut message = RouteMessage::default();
+        message.header = filter.clone();
         message.header.address_family = family;
         let messages = match netlink.dump(&RouteNetlinkMessage::GetRoute(message)) {
             // A kernel without IPv6.

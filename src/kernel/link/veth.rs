@@ -17,18 +17,17 @@ use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use rtnetlink::{LinkBridgePort, LinkMessageBuilder, LinkUnspec, LinkVeth};
 
+use super::container::LOOPBACK;
 use super::{address, container, route};
 use crate::kernel::netlink::socket::{Netlink, Outcome, Request, failed};
 use crate::kernel::netns::Visit;
 use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link, netns};
 use crate::model::endpoint::Netns;
-use crate::model::host::step::{DefaultRoute, EndpointLink, VethPair};
+use crate::model::host::step::{DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::names::IfName;
 use crate::os::sys;
 
-/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
-const LOOPBACK: u32 = 1;
 const LOOK: &str = "see `ip -d link` on the host and in the container, and `dmesg`";
 
 /// Creates the veth pair, assigns its addresses and brings it up; deletes it again on failure.
@@ -109,16 +108,61 @@ fn visit_container(link: &EndpointLink, namespace: File) -> Result<Visit<(Netlin
 fn set_up_port(host: &mut Netlink, sysctl: &Sysctl, link: &EndpointLink, pair: &VethPair) -> Result<(), KernelError> {
     let name = pair.host_ifname.as_str();
     sysctl.prepare_port(name)?;
-    // The kernel applies the port's settings before the flags (rtnl_changelink, net/core/rtnetlink.c).
+    host.all(&[port(link, pair)]).map_err(failed("set up bridge port", name, LOOK))
+}
+
+/// The kernel applies the port's settings before the flags (rtnl_changelink, net/core/rtnetlink.c).
+fn port(link: &EndpointLink, pair: &VethPair) -> Request {
     let port = LinkMessageBuilder::<LinkBridgePort>::default()
         .set_port_kind(InfoPortKind::Bridge)
         .hairpin(true)
         .isolated(pair.isolated)
-        .name(name)
-        .alias(format!("netd: {} on {}", link.container, link.network))
+        .name(pair.host_ifname.as_str())
+        .alias(link.alias())
         .up()
         .build();
-    host.all(&[Request::plain(RouteNetlinkMessage::NewLink(port))]).map_err(failed("set up bridge port", name, LOOK))
+    Request::plain(RouteNetlinkMessage::NewLink(port))
+}
+
+/// Restores host ends that exist, all in a few sends. Continues after an error and reports the first one.
+pub fn restore_ports(host: &mut Netlink, sysctl: &Sysctl, links: &[EndpointLink]) -> Result<(), KernelError> {
+    let mut requests = Vec::new();
+    let mut first_error = None;
+    let mut pairs = Vec::new();
+    for link in links {
+        let LinkKind::Veth(pair) = &link.kind;
+        let bridge = sysctl.prepare_port(pair.host_ifname.as_str()).and_then(|()| link::index(&pair.bridge));
+        match bridge {
+            Ok(bridge) => {
+                requests.extend([rejoin(link, pair, bridge), port(link, pair)]);
+                pairs.push(pair);
+            }
+            Err(error) => first_error = first_error.or(Some(error)),
+        }
+    }
+    let outcomes = host.send(&requests).map_err(failed("restore", "bridge ports", LOOK))?;
+    for (place, outcome) in outcomes.into_iter().enumerate() {
+        if let Err(error) = outcome {
+            let name = pairs.get(place / 2).map_or("a bridge port", |pair| pair.host_ifname.as_str());
+            first_error = first_error.or(Some(failed("restore bridge port", name, LOOK)(error)));
+        }
+    }
+    for pair in pairs {
+        settle(host, &pair.host_ifname);
+    }
+    first_error.map_or(Ok(()), Err)
+}
+
+/// Makes the link a port of the bridge, with the address, MTU and group that netd gave it.
+fn rejoin(link: &EndpointLink, pair: &VethPair, bridge: u32) -> Request {
+    let link = LinkMessageBuilder::<LinkUnspec>::new()
+        .name(pair.host_ifname.as_str())
+        .controller(bridge)
+        .address(link.mac.of_host_end().bytes().to_vec())
+        .mtu(link.mtu)
+        .link_group(link::LINK_GROUP)
+        .build();
+    Request::plain(RouteNetlinkMessage::SetLink(link))
 }
 
 fn set_up_container(inside: &mut Netlink, link: &EndpointLink, index: u32) -> Result<(), KernelError> {

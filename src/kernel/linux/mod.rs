@@ -1,6 +1,6 @@
 //! The real kernel: [`Linux`] passes each step to the module that implements it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -14,6 +14,7 @@ use super::link::{bridge, container, inspect, monitor, veth};
 use super::monitor::Running;
 use super::netlink::socket::{Netlink, failed};
 use super::netns::engines;
+use super::netns::find::Holders;
 use super::netns::monitor::NetnsWatch;
 use super::nft::{Nft, conntrack};
 use super::sysctl::Sysctl;
@@ -43,6 +44,8 @@ pub struct Linux {
     namespaces: Option<NetnsWatch>,
     /// The owners of the tables in namespaces with another resolver, by path.
     owners: BTreeMap<PathBuf, in_container::Owner>,
+    /// Where namespaces are whose paths are gone.
+    holders: Holders,
     /// The monitor of links, once the engine watches for changes.
     links: Option<Running>,
     /// Stops the ticks when it is dropped.
@@ -61,6 +64,7 @@ impl Linux {
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
             owners: BTreeMap::new(),
+            holders: Holders::default(),
             links: None,
             ticking: None,
         })
@@ -73,7 +77,7 @@ impl Kernel for Linux {
     }
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
-        let links = facts::links(&mut self.netlink)?;
+        let links = facts::links(&mut self.netlink, &self.sysctl)?;
         let limited = tc::limited(&mut self.netlink)?;
         let (structure, elements) = self.nft.observe()?;
         let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held());
@@ -86,6 +90,10 @@ impl Kernel for Linux {
 
     fn netns_alive(&mut self, netns: &Netns) -> bool {
         netns::alive(netns)
+    }
+
+    fn find_netns(&mut self, netns: &Netns) -> Option<Netns> {
+        self.holders.find(netns)
     }
 
     fn is_of_engine(&mut self, netns: &Netns) -> bool {
@@ -108,6 +116,10 @@ impl Kernel for Linux {
         self.files.written()
     }
 
+    fn file_differs(&mut self, netns: &str, content: Option<&str>) -> Result<bool, KernelError> {
+        self.files.differs(netns, content)
+    }
+
     fn shaping_differs(&mut self, shaping: &Shaping) -> Result<Option<String>, KernelError> {
         tc::differs(&mut self.netlink, shaping)
     }
@@ -120,6 +132,9 @@ impl Kernel for Linux {
             Step::Attach(link) => match &link.kind {
                 LinkKind::Veth(pair) => veth::attach(&mut self.netlink, &self.sysctl, link, pair),
             },
+            Step::Rename { from, to } => link::rename(&mut self.netlink, from, to),
+            Step::RestorePorts(links) => veth::restore_ports(&mut self.netlink, &self.sysctl, links),
+            Step::Restore { link, link_layer } => container::restore(link, *link_layer),
             Step::Detach(links) => {
                 let names = links.iter().map(|link| match &link.kind {
                     LinkKind::Veth(pair) => &pair.host_ifname,
@@ -172,6 +187,16 @@ impl Kernel for Linux {
 
     fn lead_inside(&mut self, inside: &Inside, port: u16) -> Result<(), KernelError> {
         in_container::lead(inside, port)
+    }
+
+    fn is_led_inside(&mut self, inside: &Inside, port: u16) -> Result<bool, KernelError> {
+        in_container::is_led(inside, port)
+    }
+
+    fn ends_into(&mut self, namespaces: &BTreeSet<i32>) -> Result<BTreeSet<IfName>, KernelError> {
+        let links = link::list(&mut self.netlink)?;
+        let leads = |link: &&link::Link| link.peer_netns.is_some_and(|number| namespaces.contains(&number));
+        Ok(links.iter().filter(leads).filter_map(|link| link.name.parse().ok()).collect())
     }
 
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError> {

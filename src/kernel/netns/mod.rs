@@ -1,6 +1,7 @@
 //! Network namespaces: identity, existence, and jobs on a thread that enters a namespace and ends there.
 
 pub(super) mod engines;
+pub(in crate::kernel) mod find;
 pub mod monitor;
 pub mod sandbox;
 

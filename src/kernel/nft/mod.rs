@@ -4,6 +4,7 @@
 //! An [`Nft`] works in the network namespace of the thread that created it, and is used from that thread.
 
 pub mod conntrack;
+mod containers;
 pub(super) mod fingerprint;
 pub(super) mod monitor;
 #[cfg(test)]
@@ -44,13 +45,22 @@ pub struct Nft {
     expected: Option<Vec<u8>>,
     own: Arc<Own>,
     watch: Option<Running>,
+    /// The monitor of netd's tables in containers.
+    containers: Option<Running>,
 }
 
 impl Nft {
     /// Opens the socket. Changes nothing.
     pub fn new() -> Result<Self, KernelError> {
         let netfilter = Netfilter::open().map_err(failed("open", "the netfilter socket"))?;
-        Ok(Self { netfilter, destroy: Some(DESTROY), expected: None, own: Arc::default(), watch: None })
+        Ok(Self {
+            netfilter,
+            destroy: Some(DESTROY),
+            expected: None,
+            own: Arc::default(),
+            watch: None,
+            containers: None,
+        })
     }
 
     /// Replaces the whole table, structure and elements, in one transaction.
@@ -200,6 +210,8 @@ impl Nft {
 
     /// Calls `tell` from a separate thread whenever another program changed netd's table, until this `Nft` is dropped.
     pub fn watch(&mut self, tell: Tell) -> Result<(), KernelError> {
+        let inner = containers::watch(tell.clone());
+        self.containers = Some(inner.map_err(failed("watch", "the firewall of containers"))?);
         let watch = watch(Arc::clone(&self.own), self.netfilter.port(), tell);
         self.watch = Some(watch.map_err(failed("watch", "the firewall"))?);
         Ok(())

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::element::{Element, NameServer, Published, PublishedRange};
 use super::step::{EndpointLink, Flows, HostPort, LinkKind, Step, VethPair};
+use crate::model::names::IfName;
 
 /// Items separated by a comma and a space.
 struct List<'a, T>(&'a [T]);
@@ -24,6 +25,9 @@ impl Step {
             Self::Forwarding(_) => "forwarding",
             Self::AddBridge(_) => "add-bridge",
             Self::DeleteBridge(_) => "delete-bridge",
+            Self::Rename { .. } => "rename-interface",
+            Self::RestorePorts(_) => "restore-ports",
+            Self::Restore { .. } => "restore-interface",
             Self::Attach(_) => "add-interface",
             Self::Detach(_) | Self::DeleteStray(_) => "delete-interfaces",
             Self::Address(_) => "add-addresses",
@@ -58,11 +62,15 @@ impl fmt::Display for Step {
             Self::DeleteBridge(bridge) => write!(f, "delete bridge {}", bridge.name),
             Self::Attach(link) => attach(f, link),
             Self::Detach(links) => {
-                let names = links.iter().map(|link| match &link.kind {
-                    LinkKind::Veth(pair) => &pair.host_ifname,
-                });
-                write!(f, "delete interfaces {}", List(&names.collect::<Vec<_>>()))
+                let names: Vec<_> = links.iter().map(host_end).collect();
+                write!(f, "delete interfaces {}", List(&names))
             }
+            Self::Rename { from, to } => write!(f, "rename interface {from} to {to}"),
+            Self::RestorePorts(links) => {
+                let names: Vec<_> = links.iter().map(host_end).collect();
+                write!(f, "restore bridge ports {}", List(&names))
+            }
+            Self::Restore { link, .. } => write!(f, "restore interface {} in {}", link.ifname, link.container),
             Self::DeleteStray(name) => write!(f, "delete interface {name}"),
             Self::Address(link) => write!(f, "add {} to {} in {}", List(&link.addresses), link.ifname, link.container),
             Self::RemoveAddresses(link) => {
@@ -99,6 +107,13 @@ impl fmt::Display for Step {
             Self::Resolv { netns, now: Some(_), .. } => write!(f, "write /etc/netns/{netns}/resolv.conf"),
             Self::Resolv { netns, now: None, .. } => write!(f, "remove /etc/netns/{netns}/resolv.conf"),
         }
+    }
+}
+
+/// The name by which a link is known on the host.
+fn host_end(link: &EndpointLink) -> &IfName {
+    match &link.kind {
+        LinkKind::Veth(pair) => &pair.host_ifname,
     }
 }
 

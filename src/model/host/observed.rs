@@ -86,6 +86,25 @@ pub struct ObservedLink {
     pub ours: bool,
     /// Whether netd finished making it.
     pub finished: bool,
+    /// Its alias, which shows that netd made it even if its name or group was changed.
+    pub alias: Option<String>,
+    /// `None` if it has no address of six bytes.
+    pub mac: Option<Mac>,
+    /// For a bridge of netd; `None` for other links.
+    pub bridge: Option<ObservedBridge>,
+}
+
+/// What only a bridge has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ObservedBridge {
+    /// `net.ipv4.conf.IF.route_localnet`: ports published on 127.0.0.1 can be routed through it.
+    pub route_localnet: bool,
+    /// Whether IPv6 is enabled (`net.ipv6.conf.IF.disable_ipv6` is 0).
+    pub ipv6: bool,
+    /// Whether it has an IPv6 link-local address.
+    pub link_local: bool,
+    /// Those of its addresses whose subnet has the route that the kernel makes for it.
+    pub connected: Vec<IpNetwork>,
 }
 
 /// The state of the table's chains, rules, set and map declarations.
@@ -123,6 +142,10 @@ pub struct ObservedInterface {
     pub mac: Option<Mac>,
     /// Administratively up.
     pub up: bool,
+    /// Whether `lo` is up there.
+    pub loopback_up: bool,
+    /// Whether it has an IPv6 link-local address.
+    pub link_local: bool,
     /// MTU in bytes.
     pub mtu: u32,
     /// Its addresses, without link-local ones.

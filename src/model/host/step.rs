@@ -28,6 +28,30 @@ pub struct BridgeLink {
     pub mtu: u32,
 }
 
+impl BridgeLink {
+    /// The alias of the link (`ip link show`), which shows that netd made it even if its name or group was changed.
+    pub fn alias(&self) -> String {
+        format!("netd network {}", self.network)
+    }
+
+    /// The MAC address: it stays the same as ports come and go. `None` for a bridge without addresses.
+    pub fn mac(&self) -> Option<Mac> {
+        self.addresses.first().map(|gateway| Mac::for_address(gateway.ip()))
+    }
+
+    /// The link-local address, if the network has IPv6.
+    pub fn link_local(&self) -> Option<IpNetwork> {
+        let v6 = self.addresses.iter().any(IpNetwork::is_ipv6);
+        self.mac().filter(|_| v6).map(|mac| mac.link_local().into())
+    }
+
+    /// Those of the bridge's addresses that are in the way of containers: netd may give them to one.
+    pub fn in_the_way<'a>(&'a self, observed: &'a [IpNetwork]) -> impl Iterator<Item = &'a IpNetwork> {
+        let is_ours = |address: &IpNetwork| self.addresses.iter().any(|gateway| gateway.contains(address.ip()));
+        observed.iter().filter(move |address| !self.addresses.contains(address) && is_ours(address))
+    }
+}
+
 /// The target of a container's interface that netd makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointLink {
@@ -73,6 +97,13 @@ pub struct VethPair {
     pub isolated: bool,
 }
 
+impl EndpointLink {
+    /// The alias of the host end (`ip link show`).
+    pub fn alias(&self) -> String {
+        format!("netd: {} on {}", self.container, self.network)
+    }
+}
+
 /// A default route in a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DefaultRoute {
@@ -106,6 +137,13 @@ pub enum Step {
     AddBridge(BridgeLink),
     /// Delete the bridge; a missing one is no error.
     DeleteBridge(BridgeLink),
+    /// Give a link of the host that another program renamed its name back.
+    Rename {
+        /// Its name now.
+        from: IfName,
+        /// The name that netd gave it.
+        to: IfName,
+    },
     /// Create the interface, assign its addresses and bring it up. Fails, changing nothing, if an interface with that
     /// name exists in the container, or with the other end's name on the host.
     Attach(Box<EndpointLink>),
@@ -113,6 +151,16 @@ pub enum Step {
     Detach(Vec<EndpointLink>),
     /// Delete a link of netd that belongs to no network and no endpoint; a missing one is no error.
     DeleteStray(IfName),
+    /// Make the existing host ends match: bridge, hairpin mode, isolation, MAC address, MTU, up. Continues after an error
+    /// and reports the first one.
+    RestorePorts(Vec<EndpointLink>),
+    /// Make the container's existing interface match: up, addresses, routes; `lo` up.
+    Restore {
+        /// The target.
+        link: Box<EndpointLink>,
+        /// Whether its MAC address and MTU must match too: a later plugin of a chain may have set others.
+        link_layer: bool,
+    },
     /// Add the link's addresses and routes to its existing interface; existing ones are no error.
     Address(Box<EndpointLink>),
     /// Remove the addresses, and with them their routes, from the interface; a missing namespace is no error.
@@ -184,7 +232,7 @@ impl Step {
     pub fn is_noop(&self) -> bool {
         match self {
             Self::Forwarding(families) => families.is_empty(),
-            Self::Detach(links) => links.is_empty(),
+            Self::Detach(links) | Self::RestorePorts(links) => links.is_empty(),
             Self::DefaultRoutes { remove, add, .. } => remove.is_empty() && add.is_empty(),
             Self::Elements { remove, add } => remove.is_empty() && add.is_empty(),
             Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => ports.is_empty(),
@@ -192,6 +240,8 @@ impl Step {
             Self::Unshape(interfaces) => interfaces.is_empty(),
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
+            | Self::Rename { .. }
+            | Self::Restore { .. }
             | Self::Attach(_)
             | Self::DeleteStray(_)
             | Self::Address(_)
@@ -211,6 +261,9 @@ impl Step {
             | Self::ForgetFlows(_)
             | Self::Table(_)
             | Self::Adopt(_)
+            | Self::Rename { .. }
+            | Self::RestorePorts(_)
+            | Self::Restore { .. }
             | Self::CheckPortsFree { .. } => None,
             // The changes needed in other programs' tables are planned again.
             Self::Foreign(_) => None,

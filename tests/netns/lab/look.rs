@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::command::run;
 use super::space;
+use super::wait::holds_within;
 
 /// `ip -j` in a namespace.
 #[track_caller]
@@ -45,6 +47,19 @@ pub(crate) fn elements() -> String {
     let objects = objects["nftables"].as_array().expect("an array").clone();
     let sets = objects.iter().flat_map(|object| [&object["set"], &object["map"]]).filter(|set| set["table"] == "netd");
     sets.map(|set| format!("{} {}\n", set["name"], set["elem"])).collect()
+}
+
+/// Returns when what is looked at is as before; fails, showing the lines that differ, when it is not within twenty seconds.
+#[track_caller]
+pub(crate) fn until_same(what: &str, before: &str, mut look: impl FnMut() -> String) {
+    let mut now = look();
+    let is_same = || {
+        now = look();
+        now == before
+    };
+    if !holds_within(Duration::from_secs(20), is_same) {
+        same(&format!("({what})\n{before}"), &now);
+    }
 }
 
 /// Fails, showing the lines that differ, unless the two texts have the same lines, in any order.

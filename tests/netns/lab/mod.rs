@@ -25,7 +25,7 @@ use libtest_mimic::{Completion, Failed, Trial};
 pub(crate) use command::{Out, run};
 pub(crate) use echo::{Proto, Server, ask, ask_from};
 pub(crate) use look::{Dig, addresses, ip_json};
-pub(crate) use wait::until;
+pub(crate) use wait::{until, until_within};
 
 use daemon::Daemon;
 

@@ -16,15 +16,40 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     until_some(what, || holds().then_some(()));
 }
 
+/// The same for what takes longer by design.
+#[track_caller]
+pub(crate) fn until_within(seconds: u64, what: &str, mut holds: impl FnMut() -> bool) {
+    some_within(Duration::from_secs(seconds), what, || holds().then_some(()));
+}
+
 /// The first `Some` within five seconds; fails, naming what was waited for.
 #[track_caller]
-pub(crate) fn until_some<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub(crate) fn until_some<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    some_within(PATIENCE, what, look)
+}
+
+/// Whether the condition holds within that time.
+pub(crate) fn holds_within(patience: Duration, mut holds: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        if holds() {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        thread::park_timeout(LOOK_AGAIN);
+    }
+}
+
+#[track_caller]
+fn some_within<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {PATIENCE:?} without success until {what}");
+        assert!(Instant::now() < deadline, "waited {patience:?} without success until {what}");
         thread::park_timeout(LOOK_AGAIN);
     }
 }

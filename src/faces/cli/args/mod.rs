@@ -222,6 +222,16 @@ Examples:
         #[command(flatten)]
         format: Format,
     },
+    /// Compare what netd made with what is there
+    ///
+    /// Prints nothing if all is as it must be; otherwise one line for each difference, and the exit status is 1. netd
+    /// repairs differences by itself, most of them within a second.
+    #[command(after_help = "Examples:\n  netd diff\n  netd diff --json")]
+    Diff {
+        /// Output format
+        #[command(flatten)]
+        format: Format,
+    },
     /// Print the whole state, sorted
     #[command(after_help = "Examples:\n  netd dump\n  netd dump --json > state.json")]
     Dump {

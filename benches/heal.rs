@@ -1,0 +1,226 @@
+//! `scripts/bench heal`: how long after another program's change everything is as before, for each kind of change, and
+//! how many probes of a published port, one every 10 ms, failed meanwhile. Then a bridge with 1,023 ports is deleted.
+//! Fails when a bound is missed.
+#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::print_stdout, reason = "its output is the measurement")]
+
+#[path = "../tests/netns/lab/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
+mod lab;
+
+use std::net::{SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use lab::command::run_words;
+use lab::{HOST4, Lab, Server};
+
+/// What changes, the command that makes the change, and what shows that it is undone: a command and its expected output.
+/// `END` is the host end of the container.
+const KINDS: &[(&str, &str, &str)] = &[
+    ("bridge renamed", "ip -n host link set nd-net1 name br9", "ip -n host -o link show nd-net1"),
+    ("bridge down", "ip -n host link set nd-net1 down", "ip -n host -o address show nd-net1"),
+    (
+        "bridge MTU 576",
+        "ip -n host link set nd-net1 mtu 576",
+        "ip -n host -o address show nd-net1; ip -n host -o link show nd-net1",
+    ),
+    ("bridge MAC address", "ip -n host link set nd-net1 address 02:00:00:00:00:99", "ip -n host -o link show nd-net1"),
+    ("bridge in another group", "ip -n host link set nd-net1 group default", "ip -n host -o link show nd-net1"),
+    (
+        "bridge deleted",
+        "ip -n host link delete nd-net1",
+        "ip -n host -br link show nd-net1; ip -n host -br link show END",
+    ),
+    (
+        "address of a container on the bridge",
+        "ip -n host address add 10.77.0.9/24 dev nd-net1",
+        "ip -n host -o address show nd-net1",
+    ),
+    (
+        "gateway address removed",
+        "ip -n host address del 10.77.0.1/24 dev nd-net1",
+        "ip -n host -o address show nd-net1",
+    ),
+    (
+        "IPv6 disabled on the bridge",
+        "ip netns exec host sysctl -qw net.ipv6.conf.nd-net1.disable_ipv6=1",
+        "ip -n host -o address show nd-net1",
+    ),
+    (
+        "IPv4 forwarding off",
+        "ip netns exec host sysctl -qw net.ipv4.ip_forward=0",
+        "ip netns exec host sysctl net.ipv4.ip_forward",
+    ),
+    (
+        "IPv6 forwarding off",
+        "ip netns exec host sysctl -qw net.ipv6.conf.all.forwarding=0",
+        "ip netns exec host sysctl net.ipv6.conf.all.forwarding",
+    ),
+    (
+        "route to the subnet removed",
+        "ip -n host route del 10.77.0.0/24 dev nd-net1",
+        "ip -n host route show dev nd-net1",
+    ),
+    ("host end renamed", "ip -n host link set END name veth9", "ip -n host -br link show END"),
+    ("host end off its bridge", "ip -n host link set END nomaster", "ip -n host -o link show END"),
+    ("host end down", "ip -n host link set END down", "ip -n host -o link show END"),
+    (
+        "host end isolated",
+        "ip netns exec host bridge link set dev END isolated on",
+        "ip netns exec host bridge -d link show dev END",
+    ),
+    ("host end deleted", "ip -n host link delete END", "ip -n web -br address show eth0"),
+    ("firewall flushed", "ip netns exec host nft flush ruleset", "ip netns exec host nft -s list table inet netd"),
+    ("default route removed", "ip -n web route del default", "ip -n web route show"),
+    ("addresses flushed", "ip -n web address flush dev eth0", "ip -n web -o address show eth0; ip -n web route show"),
+    ("eth0 down", "ip -n web link set eth0 down", "ip -n web -o address show eth0; ip -n web route show"),
+    (
+        "eth0 down and up",
+        "ip netns exec web sh -c 'ip link set eth0 down; ip link set eth0 up'",
+        "ip -n web -o address show eth0; ip -n web route show",
+    ),
+    ("lo down", "ip -n web link set lo down", "ip -n web -o link show lo"),
+    ("eth0 MAC address", "ip -n web link set eth0 address 02:00:00:00:00:97", "ip -n web -o link show eth0"),
+    ("eth0 MTU", "ip -n web link set eth0 mtu 1300", "ip -n web -o link show eth0"),
+];
+/// How often each change is made.
+const TIMES: usize = 100;
+/// Between two changes: netd leaves alone what is changed more often than twice a second.
+const PACE: Duration = Duration::from_millis(550);
+/// The bounds.
+const P99_MAX: Duration = Duration::from_secs(1);
+const REBUILD_MAX: Duration = Duration::from_secs(1);
+/// The ports of a Linux bridge.
+const PORTS: usize = 1023;
+const PROBE: Duration = Duration::from_millis(10);
+
+fn main() -> ExitCode {
+    if let Err(why) = lab::space::leave_the_machine() {
+        println!("no namespaces of its own: {why}");
+        return ExitCode::FAILURE;
+    }
+    let times = std::env::var("NETD_HEAL_TIMES").ok().and_then(|text| text.parse().ok()).unwrap_or(TIMES);
+    let mut held = table(times);
+    let rebuilt = rebuild();
+    println!("a bridge with {PORTS} ports deleted: all are ports again after {rebuilt:.2?} (at most {REBUILD_MAX:?})");
+    held &= rebuilt <= REBUILD_MAX;
+    println!("{}", if held { "bounds held" } else { "BOUNDS MISSED" });
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Measures each kind; returns whether the bound held.
+fn table(times: usize) -> bool {
+    let lab = Lab::new();
+    lab.start_daemon();
+    lab.netd("network create net1 --ipv6").ok();
+    lab.connected("net1", "web", "-p 4000:80");
+    let _server = Server::start("web", "web", 80);
+    let end = lab.endpoint("net1", "web")["host_ifname"].as_str().expect("a name").to_owned();
+    let probe = Probe::start();
+    println!("{times} times each, milliseconds until all is as before; failed probes, one every 10 ms");
+    println!("{:40} {:>8} {:>8} {:>8} {:>14}", "change", "p50", "p99", "max", "failed probes");
+    let mut held = true;
+    for (what, change, shown) in KINDS {
+        let (change, shown) = (change.replace("END", &end), shown.replace("END", &end));
+        let look = || normal(&shell(&shown));
+        let before = look();
+        let failed = probe.failed();
+        let mut spans: Vec<Duration> = (0..times).map(|_| once(what, &change, &before, look)).collect();
+        spans.sort();
+        let at = |part: usize| spans[(spans.len() * part / 100).min(spans.len() - 1)];
+        held &= at(99) <= P99_MAX;
+        let ms = |span: Duration| format!("{:.0}", span.as_secs_f64() * 1e3);
+        let failed = probe.failed() - failed;
+        println!("{what:40} {:>8} {:>8} {:>8} {failed:>14}", ms(at(50)), ms(at(99)), ms(at(100)));
+    }
+    held
+}
+
+/// Makes the change and waits until all is as before.
+fn once(what: &str, change: &str, before: &str, look: impl Fn() -> String) -> Duration {
+    let start = Instant::now();
+    shell(change);
+    loop {
+        let now = look();
+        if now == before {
+            break;
+        }
+        assert!(start.elapsed() < Duration::from_secs(30), "{what}: not as before: {now}\nbut {before}");
+    }
+    let took = start.elapsed();
+    std::thread::park_timeout(PACE.saturating_sub(took));
+    took
+}
+
+/// The output without what moves by itself: times, and indices of links that were made anew.
+fn normal(text: &str) -> String {
+    let words = text.split_whitespace().filter(|word| *word != "nodad" && *word != "linkdown");
+    let words =
+        words.map(|word| word.trim_start_matches(|c: char| c.is_ascii_digit()).split('@').next().unwrap_or_default());
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn shell(line: &str) -> String {
+    run_words(&["sh", "-c", line]).stdout
+}
+
+/// Opens a connection to the published port from outside every 10 ms.
+struct Probe {
+    failed: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Probe {
+    fn start() -> Self {
+        let (failed, stop): (Arc<AtomicU64>, Arc<AtomicBool>) = Default::default();
+        let (count, end) = (failed.clone(), stop.clone());
+        let to: SocketAddr = SocketAddr::new(HOST4.parse().expect("an address"), 4000);
+        std::thread::spawn(move || {
+            lab::space::inside("outside", || {
+                while !end.load(Ordering::Relaxed) {
+                    let start = Instant::now();
+                    if TcpStream::connect_timeout(&to, Duration::from_millis(200)).is_err() {
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    std::thread::park_timeout(PROBE.saturating_sub(start.elapsed()));
+                }
+            });
+        });
+        Self { failed, stop }
+    }
+
+    fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Deletes a bridge with as many ports as a bridge can have, and measures until all are ports again.
+fn rebuild() -> Duration {
+    let lab = Lab::new();
+    lab.start_daemon();
+    lab.netd("network create big --subnet 10.88.0.0/16").ok();
+    for number in 0..PORTS {
+        let name = format!("box{number}");
+        lab::run(&format!("ip netns add {name}")).ok();
+        lab::daemon::call("POST", "/v1/networks/big/endpoints", &format!(r#"{{"container":"{name}"}}"#));
+    }
+    let ports = || shell("ip -n host -o link show master nd-big | wc -l").trim().parse::<usize>().unwrap_or(0);
+    assert_eq!(ports(), PORTS, "ports of the bridge");
+    // Once the notifications of the connects are over.
+    std::thread::park_timeout(Duration::from_secs(1));
+    let start = Instant::now();
+    shell("ip -n host link delete nd-big");
+    while ports() != PORTS {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} ports after a minute", ports());
+    }
+    start.elapsed()
+}

@@ -1,0 +1,44 @@
+//! What the engine reports without changing anything: planned changes, and differences from the target.
+
+use crate::model::request::{EndpointSpec, NetworkSpec};
+
+/// A request to plan.
+#[derive(Debug, Clone)]
+pub enum Request {
+    /// Create a network.
+    CreateNetwork(Box<NetworkSpec>),
+    /// Remove a network, by name or id.
+    RemoveNetwork(String),
+    /// Remove every network without containers.
+    PruneNetworks,
+    /// Connect a container.
+    Connect(Box<EndpointSpec>),
+    /// Disconnect a container.
+    Disconnect {
+        /// Name or id of the network.
+        network: String,
+        /// Name or id of the container.
+        container: String,
+    },
+}
+
+/// A change that a request would make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Planned {
+    /// Its kind.
+    pub action: &'static str,
+    /// What it changes.
+    pub text: String,
+}
+
+/// A difference between what netd made and what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// The kind of object: `bridge`, `interface`, `table`, `element`, `port`, `limits`, `forwarding`, `file`,
+    /// `namespace`, `stray`.
+    pub kind: &'static str,
+    /// The object, as `nd-net1` or `web/eth0`.
+    pub object: String,
+    /// The difference, for people.
+    pub text: String,
+}
