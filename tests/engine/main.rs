@@ -34,6 +34,7 @@ mod of_engines;
 mod sticky;
 #[path = "../support/engine.rs"]
 mod support;
+mod tampering;
 mod zone;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];
@@ -80,6 +81,8 @@ enum Action {
     Restart,
     /// Another program deletes every element and every link.
     Vandal,
+    /// Another program changes one object while the daemon runs: which kind of change, and of which object.
+    Tamper(usize, usize),
 }
 
 /// A runtime's request: the source of its addresses, a port, and bandwidth limits of the pod.
@@ -133,6 +136,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => pod.prop_map(Action::Dies),
         1 => Just(Action::Restart),
         1 => Just(Action::Vandal),
+        4 => (0..tampering::KINDS, 0..8usize).prop_map(|(kind, which)| Action::Tamper(kind, which)),
     ]
 }
 
@@ -269,6 +273,7 @@ impl World {
                 self.attach((*pod, 0), requested, None)?;
             }
             Action::Reborn(_) | Action::Restart | Action::Vandal => self.disturb(action),
+            Action::Tamper(kind, which) => self.tamper(*kind, *which)?,
         }
         self.fake.world().faults = Faults::default();
         self.invariants()
@@ -364,7 +369,11 @@ proptest! {
         for (action, fail_in) in &actions {
             // Faults are injected into constructive commands only: repair completes deletions, and a start is no
             // command.
-            let fail_in = fail_in.filter(|_| !matches!(action, Action::Reborn(_) | Action::Dies(_) | Action::Restart | Action::Vandal));
+            let outside = matches!(
+                action,
+                Action::Reborn(_) | Action::Dies(_) | Action::Restart | Action::Vandal | Action::Tamper(..)
+            );
+            let fail_in = fail_in.filter(|_| !outside);
             world.act(action, fail_in)?;
         }
     }
