@@ -294,7 +294,9 @@ fn only_limits_of_netd_are_seen() {
         ip("link add ifb9 type ifb");
         tc("qdisc add dev ndv-2 root tbf rate 8mbit burst 100kb latency 25ms");
         tc("qdisc add dev ndv-2 ingress");
-        tc("filter add dev ndv-2 parent ffff: u32 match u32 0 0 action mirred egress redirect dev ifb9");
+        // As netd's own, but to a device of another program.
+        let filter = "protocol all prio 1 u32 match u32 0 0 action mirred egress redirect dev ifb9";
+        tc(&format!("filter add dev ndv-2 parent ffff: {filter}"));
         assert_eq!(limited(&mut lab.netlink).unwrap(), BTreeSet::new(), "another program's");
         tc("qdisc del dev ndv-2 root");
         tc("qdisc del dev ndv-2 ingress");
