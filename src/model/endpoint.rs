@@ -13,8 +13,8 @@ use super::exposure::Exposure;
 use super::ids::{ContainerId, NetnsId};
 use super::names::{Alias, ContainerName, IfName, NetworkName};
 use super::publication::Publication;
+use super::publication::skipped::Skipped;
 use super::route::Route;
-use super::skipped::Skipped;
 use super::upstream::Upstream;
 
 /// A network namespace: its identity, and its last known path.

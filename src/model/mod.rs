@@ -17,7 +17,6 @@ pub mod publication;
 pub mod question;
 pub mod request;
 pub mod route;
-pub mod skipped;
 pub mod subnets;
 pub mod upstream;
 

@@ -10,8 +10,8 @@ use utoipa::ToSchema;
 
 use crate::model::desired::Attached;
 use crate::model::endpoint;
+use crate::model::publication::skipped::Skipped;
 use crate::model::publication::{PortRange, PortSpec, Publication};
-use crate::model::skipped::Skipped;
 
 /// A container's id and name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

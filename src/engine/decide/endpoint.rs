@@ -18,9 +18,9 @@ use crate::model::host::observed::HostFacts;
 use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, IfName};
 use crate::model::network::{Driver, Network};
+use crate::model::publication::skipped::{Skipped, Unpublishable};
 use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::EndpointSpec;
-use crate::model::skipped::{Skipped, Unpublishable};
 
 /// How many ports a bridge can have: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
 const BRIDGE_PORTS: usize = 1023;

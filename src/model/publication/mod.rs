@@ -1,6 +1,7 @@
 //! Published ports: the `-p` grammar ([`PortSpec`]) and the result ([`Publication`]).
 
 mod long_form;
+pub mod skipped;
 
 use std::fmt;
 use std::net::IpAddr;

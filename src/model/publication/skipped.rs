@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::publication::PortSpec;
+use super::PortSpec;
 
 /// A port that a runtime requested on a network that cannot have it. Runtimes such as Podman pass a container's ports
 /// to each of its networks: another network publishes it.
