@@ -1,5 +1,6 @@
 //! Floor 3: the only owner of state. Every change goes through [`Handle`]; every reader loads a [`Snapshot`].
 
+mod command;
 mod commands;
 mod decide;
 pub mod dns;
@@ -28,12 +29,13 @@ pub use crate::engine::event::Event;
 pub use crate::engine::report::{Difference, Planned, Request};
 pub use crate::engine::state::snapshot::Snapshot;
 
+use crate::engine::command::{Command, Gone, MAILBOX, Reply};
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::state::State;
 pub(crate) use crate::engine::state::problems::Subject;
 use crate::engine::telemetry::Telemetry;
 use crate::engine::worker::Worker;
-use crate::kernel::{Kernel, KernelError, KernelEvent, PortOwner, find_port_owners};
+use crate::kernel::{Kernel, KernelError, PortOwner, find_port_owners};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
 use crate::model::endpoint::Endpoint;
@@ -48,49 +50,6 @@ use crate::model::request::{
 };
 use crate::runtimes::Runtimes;
 use crate::store::Store;
-
-/// The reply to a command, sent after all readers can see its effects.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
-
-/// Reports whether the caller has disconnected.
-#[derive(Clone)]
-pub(crate) struct Gone(Arc<dyn Fn() -> bool + Send + Sync>);
-
-impl std::fmt::Debug for Gone {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Gone").field(&(self.0)()).finish()
-    }
-}
-
-/// A command: the only input of the engine.
-#[derive(Debug)]
-pub(crate) enum Command {
-    CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
-    RemoveNetwork(String, Reply<Arc<Network>>),
-    PruneNetworks(Reply<Vec<NetworkName>>),
-    Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
-    Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
-    Detach(Box<AttachmentKey>, Reply<()>),
-    Check(Box<CheckSpec>, Reply<()>),
-    Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
-    Capacity(String, Reply<()>),
-    Diff(Reply<Vec<Difference>>),
-    Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
-    Report { subject: Subject, problem: Option<String> },
-    Kernel(KernelEvent),
-    Stop(oneshot::Sender<()>),
-}
-
-impl Command {
-    /// Whether the command removes endpoints. Such commands are carried out together.
-    fn disconnects(&self) -> bool {
-        let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
-        matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
-    }
-}
-
-/// How many commands may wait; further callers wait for a free slot.
-pub(crate) const MAILBOX: usize = 1024;
 
 /// How many events a slow receiver may lag behind before it loses some.
 const EVENTS: usize = 1024;
@@ -230,7 +189,7 @@ impl Handle {
         mut spec: EndpointSpec,
         gone: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Result<Arc<Endpoint>, Error> {
-        let gone = Gone(Arc::new(gone));
+        let gone = Gone::new(gone);
         let command = |spec: &EndpointSpec, foreign, reply| Command::Connect {
             spec: Box::new(spec.clone()),
             foreign,

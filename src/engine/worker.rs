@@ -125,7 +125,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
-            Command::Connect { gone, .. } if (gone.0)() => {
+            Command::Connect { gone, .. } if gone.is_gone() => {
                 tracing::info!("request cancelled: the caller disconnected");
             }
             Command::Connect { spec, foreign, reply, .. } => drop(reply.send(self.endpoint(&spec, foreign))),

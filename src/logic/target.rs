@@ -4,26 +4,28 @@
 //! networks they were published with: a reply that leaves through another network than the request came in would not
 //! pass connection tracking and the source guard.
 
+mod ports;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
 use super::alloc::interfaces;
-use crate::model::address::{Families, Family};
+use crate::model::address::Families;
 use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
-use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
+use crate::model::host::element::{Element, NameServer};
 use crate::model::host::foreign_firewall::Bridge;
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, LinkKind, VethPair};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{DnsListen, Driver, HostAccess, Network};
-use crate::model::publication::Publication;
+use ports::{FAMILIES, publish, targets, way_out};
+pub use ports::{host_ports, unheld_ports};
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// The metric of default routes in containers of another engine. Docker's have the kernel's default (0, for IPv6 1024),
 /// Podman's have 100.
 const BEHIND_THE_ENGINE: u32 = 2048;
@@ -168,30 +170,6 @@ pub fn container_elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> BTr
     elements
 }
 
-/// The host ports that netd holds for a container's publications. Those of runtimes' attachments are left out: a
-/// runtime may hold its containers' ports itself (Podman does), and would find them taken.
-pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
-    ports_of(endpoints, |endpoint| endpoint.owner.is_none())
-}
-
-/// The host ports of a container's publications that netd does not hold.
-pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
-    ports_of(endpoints, |endpoint| endpoint.owner.is_some())
-}
-
-fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> BTreeSet<HostPort> {
-    let mut ports = BTreeSet::new();
-    for publication in endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications) {
-        for to in targets(publication, endpoints) {
-            let every = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-            let address: IpAddr = publication.only_on().unwrap_or(every);
-            let protocol = publication.protocol;
-            ports.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
-        }
-    }
-    ports
-}
-
 /// The addresses of the name service on the host.
 pub fn gateways(desired: &Desired) -> BTreeSet<IpAddr> {
     desired.networks().flat_map(|network| gateways_of(network)).collect()
@@ -272,28 +250,6 @@ pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
 /// The address families for which forwarding is needed.
 pub fn forwarding(desired: &Desired) -> Families {
     Families::which(|family| desired.networks().any(|network| !network.internal && network.has(family)))
-}
-
-fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {
-    endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some())
-}
-
-/// The targets of a publication: per address family that it covers, the container's address on the network of its
-/// default route.
-fn targets(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = IpAddr> {
-    let covered = FAMILIES.into_iter().filter(|family| publication.covers(*family));
-    covered.filter_map(|family| way_out(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()
-}
-
-fn publish(publication: &Publication, to: IpAddr, elements: &mut BTreeSet<Element>) {
-    let (host_ip, protocol) = (publication.only_on(), publication.protocol);
-    if publication.host == publication.container && publication.host.count() > 1 {
-        elements.insert(Element::PublishRange(PublishedRange { host_ip, protocol, ports: publication.host, to }));
-        return;
-    }
-    for (port, to_port) in publication.host.ports().zip(publication.container.ports()) {
-        elements.insert(Element::Publish(Published { host_ip, protocol, port, to, to_port }));
-    }
 }
 
 #[cfg(test)]

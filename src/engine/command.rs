@@ -1,0 +1,69 @@
+//! Commands: what the handle sends to the engine's thread.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use super::error::Error;
+use super::report::{Difference, Planned, Request};
+use super::state::problems::Subject;
+use crate::kernel::KernelEvent;
+use crate::model::endpoint::Endpoint;
+use crate::model::host::observed::ForeignNetwork;
+use crate::model::ids::ContainerId;
+use crate::model::names::{IfName, NetworkName};
+use crate::model::network::Network;
+use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec};
+
+/// The reply to a command, sent after all readers can see its effects.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Reports whether the caller has disconnected.
+#[derive(Clone)]
+pub(crate) struct Gone(Arc<dyn Fn() -> bool + Send + Sync>);
+
+impl Gone {
+    pub(crate) fn new(gone: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(gone))
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Gone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Gone").field(&self.is_gone()).finish()
+    }
+}
+
+/// A command: the only input of the engine.
+#[derive(Debug)]
+pub(crate) enum Command {
+    CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
+    RemoveNetwork(String, Reply<Arc<Network>>),
+    PruneNetworks(Reply<Vec<NetworkName>>),
+    Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
+    Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
+    Detach(Box<AttachmentKey>, Reply<()>),
+    Check(Box<CheckSpec>, Reply<()>),
+    Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
+    Capacity(String, Reply<()>),
+    Diff(Reply<Vec<Difference>>),
+    Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
+    Report { subject: Subject, problem: Option<String> },
+    Kernel(KernelEvent),
+    Stop(oneshot::Sender<()>),
+}
+
+impl Command {
+    /// Whether the command removes endpoints. Such commands are carried out together.
+    pub(crate) fn disconnects(&self) -> bool {
+        let gone = |event: &KernelEvent| matches!(event, KernelEvent::LinkGone(_) | KernelEvent::NetnsGone(_));
+        matches!(self, Self::Disconnect { .. } | Self::Detach(..)) || matches!(self, Self::Kernel(event) if gone(event))
+    }
+}
+
+/// How many commands may wait; further callers wait for a free slot.
+pub(crate) const MAILBOX: usize = 1024;

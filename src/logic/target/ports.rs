@@ -1,0 +1,69 @@
+//! Where published ports lead, and which host ports netd holds for them.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use crate::model::address::Family;
+use crate::model::endpoint::Endpoint;
+use crate::model::host::element::{Element, Published, PublishedRange};
+use crate::model::host::step::HostPort;
+use crate::model::publication::Publication;
+
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// The host ports that netd holds for a container's publications. Those of runtimes' attachments are left out: a
+/// runtime may hold its containers' ports itself (Podman does), and would find them taken.
+pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    ports_of(endpoints, |endpoint| endpoint.owner.is_none())
+}
+
+/// The host ports of a container's publications that netd does not hold.
+pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+    ports_of(endpoints, |endpoint| endpoint.owner.is_some())
+}
+
+fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> BTreeSet<HostPort> {
+    let publications = endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications);
+    let leads = |family| way_out(endpoints, family).is_some_and(|endpoint| endpoint.address(family).is_some());
+    publications.flat_map(|publication| bound(publication, leads)).collect()
+}
+
+/// The host ports that a publication needs, where its container can be reached in the families for which `leads`
+/// returns true.
+fn bound(publication: &Publication, leads: impl Fn(Family) -> bool) -> Vec<HostPort> {
+    let families = FAMILIES.into_iter().filter(|family| publication.covers(*family) && leads(*family));
+    let at = |family| {
+        let every: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let (address, protocol) = (publication.only_on().unwrap_or(every), publication.protocol);
+        publication.host.ports().map(move |port| HostPort { address, protocol, port })
+    };
+    families.flat_map(at).collect()
+}
+
+/// The endpoint with the container's default route in that family.
+pub(super) fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {
+    endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some())
+}
+
+/// The targets of a publication: per address family that it covers, the container's address on the network of its
+/// default route.
+pub(super) fn targets(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> impl Iterator<Item = IpAddr> {
+    let covered = FAMILIES.into_iter().filter(|family| publication.covers(*family));
+    covered.filter_map(|family| way_out(endpoints, family)?.address(family)).collect::<Vec<_>>().into_iter()
+}
+
+/// Adds the elements that lead the publication to the address.
+pub(super) fn publish(publication: &Publication, to: IpAddr, elements: &mut BTreeSet<Element>) {
+    let (host_ip, protocol) = (publication.only_on(), publication.protocol);
+    if publication.host == publication.container && publication.host.count() > 1 {
+        elements.insert(Element::PublishRange(PublishedRange { host_ip, protocol, ports: publication.host, to }));
+        return;
+    }
+    for (port, to_port) in publication.host.ports().zip(publication.container.ports()) {
+        elements.insert(Element::Publish(Published { host_ip, protocol, port, to, to_port }));
+    }
+}
