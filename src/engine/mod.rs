@@ -89,13 +89,8 @@ pub fn start<K: Kernel, S: Store>(
 ) -> Result<Engine, Error> {
     let stored = store.load()?;
     state::instance::sign(&mut kernel, &mut store, &stored);
-    let stale = State::stale_records(&stored);
-    if !stale.is_empty()
-        && let Err(error) = store.commit(&stale)
-    {
-        // They are left out, and the next start tries again.
-        tracing::warn!("cannot remove records of networks that no longer exist: {error}");
-    }
+    // The first repair writes them. Until then they are left out.
+    let owed = State::stale_records(&stored);
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
     let (events, _) = broadcast::channel(EVENTS);
@@ -117,7 +112,7 @@ pub fn start<K: Kernel, S: Store>(
         resolvers: Default::default(),
         reached: Default::default(),
         foreign: Default::default(),
-        owed: Default::default(),
+        owed,
         problems: Default::default(),
         agenda: Default::default(),
         initial_sync: true,
