@@ -13,7 +13,8 @@ use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec};
+use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec, ReservationSpec};
+use crate::model::reservation::Reservation;
 
 /// The reply to a command, sent after all readers can see its effects.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -44,6 +45,8 @@ pub(crate) enum Command {
     CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
     RemoveNetwork(String, Reply<Arc<Network>>),
     PruneNetworks(Reply<Vec<NetworkName>>),
+    Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
+    ReleaseReservation(String, Reply<Arc<Reservation>>),
     Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
     Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),

@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::model::endpoint::Endpoint;
 use crate::model::network::Network;
+use crate::model::reservation::Reservation;
 
 /// A change and its time.
 #[derive(Debug, Clone)]
@@ -22,6 +23,10 @@ pub enum Change {
     NetworkCreated(Arc<Network>),
     /// A network was removed.
     NetworkRemoved(Arc<Network>),
+    /// Something was reserved.
+    Reserved(Arc<Reservation>),
+    /// A reservation was released. One that a container consumes is told by [`Change::Connected`].
+    Released(Arc<Reservation>),
     /// A container was connected.
     Connected(Arc<Endpoint>),
     /// A container was disconnected, on request or because its namespace no longer exists.

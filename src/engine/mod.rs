@@ -46,8 +46,9 @@ use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::model::request::{
     AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef, NetworkSpec, Requester,
-    RuntimeRequest,
+    ReservationSpec, RuntimeRequest,
 };
+use crate::model::reservation::Reservation;
 use crate::runtimes::Runtimes;
 use crate::store::Store;
 
@@ -157,12 +158,12 @@ impl Handle {
         self.ask(|reply| Command::CreateNetwork(Box::new(spec), foreign, reply)).await
     }
 
-    /// Removes a network without containers, by name or id.
+    /// Removes a network without containers and reservations, by name or id.
     pub async fn remove_network(&self, network: &str) -> Result<Arc<Network>, Error> {
         self.ask(|reply| Command::RemoveNetwork(network.to_owned(), reply)).await
     }
 
-    /// Removes every network without containers.
+    /// Removes every network without containers and reservations.
     pub async fn prune_networks(&self) -> Result<Vec<NetworkName>, Error> {
         self.ask(Command::PruneNetworks).await
     }
@@ -241,6 +242,16 @@ impl Handle {
     pub async fn disconnect(&self, network: &str, container: &str) -> Result<Arc<Endpoint>, Error> {
         let (network, container) = (network.to_owned(), container.to_owned());
         self.ask(|reply| Command::Disconnect { network, container, reply }).await
+    }
+
+    /// Reserves addresses, a MAC address and host ports. From now on nobody else gets them.
+    pub async fn reserve(&self, spec: ReservationSpec) -> Result<Arc<Reservation>, Error> {
+        self.ask(|reply| Command::Reserve(Box::new(spec), reply)).await
+    }
+
+    /// Releases the reservation with this id.
+    pub async fn release_reservation(&self, id: &str) -> Result<Arc<Reservation>, Error> {
+        self.ask(|reply| Command::ReleaseReservation(id.to_owned(), reply)).await
     }
 
     /// The networks of other programs, if the attachment creates its network. The runtime's own definition of that

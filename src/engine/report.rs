@@ -1,6 +1,6 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
-use crate::model::request::{EndpointSpec, NetworkSpec};
+use crate::model::request::{EndpointSpec, NetworkSpec, ReservationSpec};
 
 /// A request to plan.
 #[derive(Debug, Clone)]
@@ -9,7 +9,7 @@ pub enum Request {
     CreateNetwork(Box<NetworkSpec>),
     /// Remove a network, by name or id.
     RemoveNetwork(String),
-    /// Remove every network without containers.
+    /// Remove every network without containers and reservations.
     PruneNetworks,
     /// Connect a container.
     Connect(Box<EndpointSpec>),
@@ -20,6 +20,10 @@ pub enum Request {
         /// Name or id of the container.
         container: String,
     },
+    /// Reserve.
+    Reserve(Box<ReservationSpec>),
+    /// Release the reservation with this id.
+    ReleaseReservation(String),
 }
 
 /// A change that a request would make.

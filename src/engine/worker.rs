@@ -125,6 +125,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
+            Command::Reserve(spec, reply) => drop(reply.send(self.reserve(&spec))),
+            Command::ReleaseReservation(id, reply) => drop(reply.send(self.release_reservation(&id))),
             Command::Connect { gone, .. } if gone.is_gone() => {
                 tracing::info!("request cancelled: the caller disconnected");
             }

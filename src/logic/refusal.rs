@@ -1,11 +1,12 @@
 //! Refusals: the reasons for which netd rejects a request before anything is changed.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use crate::model::Invalid;
 use crate::model::address::{Mac, Subnet};
 use crate::model::ids::ContainerId;
-use crate::model::names::{ContainerName, IfName, NetworkName};
+use crate::model::names::{ContainerName, IfName, NetworkName, ReservationId};
 use crate::model::publication::Publication;
 
 /// The class of a refusal; each face maps it once (HTTP status, exit code, CNI code).
@@ -21,6 +22,37 @@ pub enum RefusalKind {
     Exhausted,
     /// The existing object differs from what netd made.
     Changed,
+}
+
+/// Who has what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenBy {
+    /// The network itself.
+    Gateway,
+    /// The container with that name.
+    Container(String),
+    /// The reservation.
+    Reservation(ReservationId),
+}
+
+impl TakenBy {
+    /// The container's name, if it is one.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Container(name) => Some(name),
+            Self::Gateway | Self::Reservation(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for TakenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("the gateway"),
+            Self::Container(name) => write!(f, "container {name}"),
+            Self::Reservation(id) => write!(f, "reservation {id}"),
+        }
+    }
 }
 
 /// A request that cannot be carried out as given; the caller can fix it.
@@ -45,13 +77,15 @@ pub enum Refusal {
         /// The number of matches.
         count: usize,
     },
-    /// Containers are connected to the network.
-    #[error("network {network} is in use by {}: disconnect them first", .holders.join(", "))]
+    /// Containers are connected to the network, or something is reserved on it.
+    #[error("network {network} is in use by {}", users(.containers, .reservations))]
     NetworkInUse {
         /// The network.
         network: NetworkName,
         /// The names of the containers.
-        holders: Vec<String>,
+        containers: Vec<String>,
+        /// The reservations.
+        reservations: Vec<ReservationId>,
     },
     /// A subnet overlaps another network or the host.
     #[error("subnet {subnet} overlaps with {with}: choose another with --subnet")]
@@ -86,8 +120,8 @@ pub enum Refusal {
         address: IpAddr,
         /// The network.
         network: NetworkName,
-        /// "container web", "the gateway".
-        holder: String,
+        /// Who has it.
+        holder: TakenBy,
     },
     /// All addresses are in use.
     #[error("no free IP address is left on network {network} ({subnets})")]
@@ -98,34 +132,34 @@ pub enum Refusal {
         subnets: String,
     },
     /// The kernel's limit of ports per bridge.
-    #[error("network {network} is full: its bridge has {used} of {limit} ports in use")]
+    #[error("network {network} is full: its bridge has {used} of {limit} ports in use or reserved")]
     BridgeFull {
         /// The network.
         network: NetworkName,
-        /// Ports in use.
+        /// Ports in use or reserved.
         used: usize,
         /// `BR_MAX_PORTS` - 1.
         limit: usize,
     },
     /// A MAC address is in use.
-    #[error("MAC address {mac} on network {network} is taken by container {holder}")]
+    #[error("MAC address {mac} on network {network} is taken by {holder}")]
     MacTaken {
         /// The address.
         mac: Mac,
         /// The network.
         network: NetworkName,
-        /// The container that has it.
-        holder: ContainerName,
+        /// Who has it.
+        holder: TakenBy,
     },
-    /// Another container publishes that port.
-    #[error("port {asked} is already published by container {owner} ({held}): see `netd port {owner}`")]
+    /// Another container publishes that port, or it is reserved.
+    #[error("port {asked} is already {}", taken(.held, .owner))]
     PortTaken {
         /// The requested publication.
         asked: Publication,
         /// The conflicting publication.
         held: Publication,
-        /// The name of the container that publishes it.
-        owner: String,
+        /// Who has it.
+        owner: TakenBy,
     },
     /// No free host port was found.
     #[error("no free host port for {0}: see `ss -lntu` and net.ipv4.ip_local_port_range")]
@@ -203,6 +237,22 @@ pub enum Refusal {
         /// The part and its difference.
         part: String,
     },
+    /// A reservation with that id exists.
+    #[error("reservation {0} already exists: see `netd reservation ls`")]
+    ReservationExists(ReservationId),
+    /// No such reservation, or no longer.
+    #[error("no reservation {0:?}: see `netd reservation ls`")]
+    NoSuchReservation(String),
+    /// The reservation is on another network.
+    #[error("reservation {id} is on network {on}, not on {network}")]
+    ReservedElsewhere {
+        /// The reservation.
+        id: ReservationId,
+        /// Its network.
+        on: NetworkName,
+        /// The network of the request.
+        network: NetworkName,
+    },
     /// The container is not connected to that network.
     #[error("container {container:?} is not connected to network {network}: see `netd ps`")]
     NotConnected {
@@ -266,6 +316,7 @@ impl Refusal {
             | Self::Ambiguous { .. } => RefusalKind::Invalid,
             Self::NoSuchNetwork(_)
             | Self::NoSuchContainer { .. }
+            | Self::NoSuchReservation(_)
             | Self::NotConnected { .. }
             | Self::NoAttachment { .. } => RefusalKind::NotFound,
             Self::Changed { .. } => RefusalKind::Changed,
@@ -274,6 +325,8 @@ impl Refusal {
             | Self::SubnetOverlap { .. }
             | Self::AddressTaken { .. }
             | Self::MacTaken { .. }
+            | Self::ReservationExists(_)
+            | Self::ReservedElsewhere { .. }
             | Self::PortTaken { .. }
             | Self::IfNameTaken { .. }
             | Self::AlreadyConnected { .. }
@@ -287,5 +340,26 @@ impl Refusal {
                 RefusalKind::Exhausted
             }
         }
+    }
+}
+
+/// Who uses a network, and what to do about it.
+fn users(containers: &[String], reservations: &[ReservationId]) -> String {
+    let reserved: Vec<&str> = reservations.iter().map(ReservationId::as_str).collect();
+    let (containers, reserved) = (containers.join(", "), reserved.join(", "));
+    match (containers.is_empty(), reserved.is_empty()) {
+        (_, true) => format!("{containers}: disconnect them first"),
+        (true, false) => format!("the reservations {reserved}: release them first (`netd reservation rm`)"),
+        (false, false) => format!(
+            "{containers} and the reservations {reserved}: disconnect and release them first (`netd reservation rm`)"
+        ),
+    }
+}
+
+/// Who has a port.
+fn taken(held: &Publication, owner: &TakenBy) -> String {
+    match owner {
+        TakenBy::Container(name) => format!("published by {owner} ({held}): see `netd port {name}`"),
+        TakenBy::Reservation(_) | TakenBy::Gateway => format!("held by {owner} ({held}): see `netd reservation ls`"),
     }
 }

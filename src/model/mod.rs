@@ -16,6 +16,7 @@ pub mod network;
 pub mod publication;
 pub mod question;
 pub mod request;
+pub mod reservation;
 pub mod route;
 pub mod subnets;
 pub mod upstream;

@@ -79,6 +79,11 @@ name!(
     ContainerName, "container name", container
 );
 name!(
+    /// The id of a reservation, chosen by who reserves: the form of a container's name, so that a container's name or id
+    /// can be one. Unique on the host, compared as it is.
+    ReservationId, "reservation id", container
+);
+name!(
     /// The name of a network interface: 1 to 15 bytes, no `/`, `:` or white space, not `.` or `..`
     /// (`dev_valid_name`, net/core/dev.c).
     IfName, "interface name", interface

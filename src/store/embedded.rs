@@ -1,10 +1,13 @@
 //! The embedded store: two redb files with different lifetimes.
 //!
 //! `netd.redb` in the state directory contains networks, sticky addresses and settings, committed with fsync.
-//! `endpoints.redb` in the runtime directory contains endpoints and released addresses; it is stamped with the boot id
-//! and discarded if that differs. Its commits reach the page cache only, because a power failure removes what they
-//! describe as well, and a killed process does not lose the page cache. Each value is one byte of schema version,
+//! `endpoints.redb` in the runtime directory contains endpoints, reservations and released addresses; it is stamped with
+//! the boot id and discarded if that differs. Its commits reach the page cache only, because a power failure removes what
+//! they describe as well, and a killed process does not lose the page cache. Each value is one byte of schema version,
 //! followed by JSON.
+//!
+//! A reservation is in the same file as the endpoint that consumes it, because one transaction must replace the one by
+//! the other.
 
 use std::net::IpAddr;
 use std::ops::Bound;
@@ -28,6 +31,7 @@ const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("network
 const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
 const STICKY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sticky");
 const ENDPOINTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("endpoints");
+const RESERVATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("reservations");
 const RELEASED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("released");
 const BOOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("boot");
 
@@ -63,8 +67,9 @@ impl Store for Embedded {
         let (path, database) = &self.until_boot;
         let endpoints: Vec<Endpoint> = values(database, ENDPOINTS).map_err(failed("read", path, look))?;
         rekey(database, &endpoints).map_err(failed("write", path, look))?;
+        let reservations = values(database, RESERVATIONS).map_err(failed("read", path, look))?;
         let released = values(database, RELEASED).map_err(failed("read", path, look))?;
-        Ok(Stored { networks, endpoints, released, sticky, settings: settings.into_iter().collect() })
+        Ok(Stored { networks, endpoints, reservations, released, sticky, settings: settings.into_iter().collect() })
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
@@ -85,9 +90,12 @@ fn is_durable(record: &Record) -> bool {
         | Record::PutSticky(..)
         | Record::DeleteSticky(..)
         | Record::PutSetting(..) => true,
-        Record::PutEndpoint(_) | Record::DeleteEndpoint(_) | Record::PutReleased(..) | Record::DeleteReleased(..) => {
-            false
-        }
+        Record::PutEndpoint(_)
+        | Record::DeleteEndpoint(_)
+        | Record::PutReservation(_)
+        | Record::DeleteReservation(_)
+        | Record::PutReleased(..)
+        | Record::DeleteReleased(..) => false,
     }
 }
 
@@ -122,6 +130,10 @@ fn write(database: &Database, records: &[&Record]) -> Result<(), Cause> {
             Record::PutSetting(name, value) => put(SETTINGS, name, encode(&(name, value)))?,
             Record::PutEndpoint(endpoint) => put(ENDPOINTS, &key(&endpoint.key()), encode(endpoint))?,
             Record::DeleteEndpoint(endpoint) => delete(ENDPOINTS, &key(endpoint))?,
+            Record::PutReservation(reservation) => {
+                put(RESERVATIONS, reservation.id.as_str(), encode(reservation))?;
+            }
+            Record::DeleteReservation(id) => delete(RESERVATIONS, id.as_str())?,
             Record::PutReleased(network, address, order) => {
                 put(RELEASED, &address_key(network, *address), encode(&(network, address, order)))?;
             }

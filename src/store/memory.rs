@@ -114,6 +114,11 @@ fn put(stored: &mut Stored, record: Record) {
             stored.endpoints.push(*endpoint);
         }
         Record::DeleteEndpoint(key) => stored.endpoints.retain(|endpoint| endpoint.key() != key),
+        Record::PutReservation(reservation) => {
+            stored.reservations.retain(|other| other.id != reservation.id);
+            stored.reservations.push(*reservation);
+        }
+        Record::DeleteReservation(id) => stored.reservations.retain(|reservation| reservation.id != id),
         Record::PutReleased(network, address, order) => {
             stored.released.retain(|(n, a, _)| (n, a) != (&network, &address));
             stored.released.push((network, address, order));

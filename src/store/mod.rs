@@ -6,8 +6,9 @@ pub mod memory;
 use std::net::IpAddr;
 
 use crate::model::endpoint::{Endpoint, EndpointKey};
-use crate::model::names::{ContainerName, NetworkName};
+use crate::model::names::{ContainerName, NetworkName, ReservationId};
 use crate::model::network::Network;
+use crate::model::reservation::Reservation;
 
 /// One change to the stored data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,10 @@ pub enum Record {
     PutEndpoint(Box<Endpoint>),
     /// Delete an endpoint. A missing one is no error.
     DeleteEndpoint(EndpointKey),
+    /// Add or replace a reservation (until the next boot: page cache).
+    PutReservation(Box<Reservation>),
+    /// Delete a reservation. A missing one is no error.
+    DeleteReservation(ReservationId),
     /// Store that an address of a network was the `order`th to be released: it is reused last (until the next boot).
     PutReleased(NetworkName, IpAddr, u64),
     /// The address is in use again, or its network no longer exists.
@@ -39,6 +44,8 @@ pub struct Stored {
     pub networks: Vec<Network>,
     /// By network and container; empty after a reboot.
     pub endpoints: Vec<Endpoint>,
+    /// By id; empty after a reboot.
+    pub reservations: Vec<Reservation>,
     /// (network, address, order of its release); empty after a reboot.
     pub released: Vec<(NetworkName, IpAddr, u64)>,
     /// (network, address, name of the container that it is kept for).

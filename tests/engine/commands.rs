@@ -1,8 +1,25 @@
 //! The commands that people and runtimes give, and what the reference model says of their answers.
 
+use super::reservations::is_taken;
 use super::*;
 
 impl World {
+    pub(crate) fn remove(&mut self, network: usize, fail_in: Option<usize>) -> Result<(), TestCaseError> {
+        let name = NETWORKS[network];
+        let done = self.runtime.block_on(self.handle().remove_network(name)).map(drop);
+        let may = self.reference.networks.contains(name) && self.reference.used(name).0 == 0;
+        // A deletion whose kernel step failed is stored nevertheless.
+        let gone = done.is_ok() || done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Kernel);
+        self.check(done, may, fail_in)?;
+        if gone && may {
+            self.reference.networks.remove(name);
+            if network == sticky::STICKY {
+                self.reference.kept.forget();
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn connect(
         &mut self,
         container: usize,
@@ -23,8 +40,7 @@ impl World {
             addresses: asked.map(|ip| AddressSpec { ip, prefix: None, gateway: None }).into_iter().collect(),
             ..person(NETWORKS[network], container_ref)
         };
-        let taken = asked
-            .is_some_and(|ip| snapshot.desired.at_address(ip).is_some() || snapshot.desired.at_gateway(ip).is_some());
+        let taken = asked.is_some_and(|ip| is_taken(&snapshot, ip) || snapshot.desired.at_gateway(ip).is_some());
         let may = self.reference.networks.contains(NETWORKS[network])
             && !self.reference.endpoints.contains_key(&(container, network))
             && !port.is_some_and(|port| self.reference.ports_collide(port, None))
@@ -58,7 +74,7 @@ impl World {
         let snapshot = handle.snapshot();
         let name = requested.network(network);
         let address = self.address_for(pod, network, requested);
-        let is_free = address.is_some_and(|at| snapshot.desired.at_address(at.ip).is_none());
+        let is_free = address.is_some_and(|at| !is_taken(&snapshot, at.ip));
         let before = self.reference.attachments.get(&(pod, network)).copied();
         let there = snapshot.attachment(&key(pod, network)).filter(|_| before.is_some());
         let has = |at: AddressSpec| there.as_ref().is_some_and(|e| e.addresses.iter().any(|has| has.ip() == at.ip));

@@ -8,6 +8,7 @@ use netd::kernel::fake;
 use netd::model::endpoint::Endpoint;
 use proptest::prelude::*;
 
+use super::reservations::{IDS, is_taken};
 use super::{CONTAINERS, NETWORKS, PODS, World, model};
 
 impl World {
@@ -42,8 +43,13 @@ impl World {
         let stored: BTreeSet<_> = self.store.stored().endpoints.iter().map(Endpoint::key).collect();
         let expected: BTreeSet<_> = snapshot.desired.endpoints().map(|e| e.key()).collect();
         prop_assert_eq!(stored, expected, "stored endpoints");
+        let reserved: BTreeSet<String> = snapshot.desired.reservations().map(|one| one.id.to_string()).collect();
+        let meant: BTreeSet<String> = self.reference.reservations.keys().map(|id| IDS[*id].to_owned()).collect();
+        prop_assert_eq!(&reserved, &meant, "reservations");
+        let stored: BTreeSet<String> = self.store.stored().reservations.iter().map(|one| one.id.to_string()).collect();
+        prop_assert_eq!(&stored, &reserved, "stored reservations");
         let released = self.store.stored().released;
-        let both = released.iter().find(|(_, ip, _)| snapshot.desired.at_address(*ip).is_some());
+        let both = released.iter().find(|(_, ip, _)| is_taken(&snapshot, *ip));
         prop_assert_eq!(both, None, "an address is held and released");
         Ok(())
     }

@@ -4,7 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
@@ -23,6 +23,7 @@ use netd::model::request::{
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use proptest::prelude::*;
+use reference::Reference;
 
 mod commands;
 mod dry_run;
@@ -31,6 +32,8 @@ mod invariants;
 mod model;
 mod monitors;
 mod of_engines;
+mod reference;
+mod reservations;
 mod sticky;
 #[path = "../support/engine.rs"]
 mod support;
@@ -71,6 +74,21 @@ enum Action {
     /// GC of a runtime's network: only this container is valid.
     Collect {
         keep: usize,
+        network: usize,
+    },
+    Reserve {
+        id: usize,
+        network: usize,
+        port: Option<usize>,
+        /// An address, and that from which the requested MAC address is derived.
+        ip: Option<u8>,
+        mac: Option<u8>,
+    },
+    Release(usize),
+    /// Connects a container with a reservation.
+    Take {
+        id: usize,
+        container: usize,
         network: usize,
     },
     /// The container's namespace is recreated while no daemon runs.
@@ -121,15 +139,22 @@ fn action() -> impl Strategy<Value = Action> {
     let (network, container) = (0..NETWORKS.len(), 0..CONTAINERS.len());
     let port = proptest::option::of(0..PORTS.len());
     let pod = 0..PODS.len();
+    let last = || proptest::option::weighted(0.3, 1u8..7);
+    let id = 0..reservations::IDS.len();
+    let reserve = (id.clone(), network.clone(), port.clone(), last(), last());
+    let take = (id.clone(), container.clone(), network.clone());
     let attach = (pod.clone(), network.clone(), requested());
     let (detach, collect) = ((pod.clone(), network.clone()), (pod.clone(), network.clone()));
-    let connect = (container.clone(), network.clone(), port, proptest::option::weighted(0.3, 1u8..7));
+    let connect = (container.clone(), network.clone(), port, last());
     prop_oneof![
         2 => network.clone().prop_map(Action::Create),
         1 => network.clone().prop_map(Action::Remove),
         8 => connect.prop_map(|(container, network, port, ip)| Action::Connect { container, network, port, ip }),
         5 => (container.clone(), network).prop_map(|(container, network)| Action::Disconnect { container, network }),
         6 => attach.prop_map(|(pod, network, requested)| Action::Attach { pod, network, requested }),
+        4 => reserve.prop_map(|(id, network, port, ip, mac)| Action::Reserve { id, network, port, ip, mac }),
+        1 => id.prop_map(Action::Release),
+        3 => take.prop_map(|(id, container, network)| Action::Take { id, container, network }),
         2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
         1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
         1 => (0..CONTAINERS.len() + PODS.len()).prop_map(Action::Reborn),
@@ -138,41 +163,6 @@ fn action() -> impl Strategy<Value = Action> {
         1 => Just(Action::Vandal),
         4 => (0..tampering::KINDS, 0..8usize).prop_map(|(kind, which)| Action::Tamper(kind, which)),
     ]
-}
-
-/// The reference model: networks and their containers. It alone determines the outcome of a command.
-#[derive(Debug, Default)]
-struct Reference {
-    networks: BTreeSet<&'static str>,
-    /// (container, network) to (port, requested static address).
-    endpoints: BTreeMap<(usize, usize), (Option<usize>, Option<u8>)>,
-    /// On the network that keeps addresses.
-    kept: sticky::Kept,
-    /// (pod, network) to what was asked for, and whether it has its address.
-    attachments: BTreeMap<(usize, usize), (AttachChoice, bool)>,
-}
-
-impl Reference {
-    /// Whether another container has the port; a pod may request its own port for its other network as well.
-    fn ports_collide(&self, asked: usize, of_pod: Option<usize>) -> bool {
-        // 4000:80 and the range share 4000; the range and 127.0.0.1:4001 share 4001.
-        let collides = |held: usize| held == asked || held == 1 || asked == 1;
-        let same = |pod: usize, port: Option<usize>| Some(pod) == of_pod && port == Some(asked);
-        let attached = self.attachments.iter().map(|((pod, _), (requested, _))| (*pod, requested.port));
-        let attached = attached.filter(|(pod, port)| !same(*pod, *port)).map(|(_, port)| port);
-        self.endpoints.values().map(|(port, _)| *port).chain(attached).flatten().any(collides)
-    }
-
-    /// The number of containers on the network, and of used addresses.
-    fn used(&self, network: &str) -> (usize, usize) {
-        let by_hand = self.endpoints.keys().filter(|(_, on)| NETWORKS[*on] == network).count();
-        let on_it = self.attachments.iter().filter(|((_, on), (requested, _))| requested.network(*on) == network);
-        let (all, addressed): (Vec<bool>, usize) = on_it.fold((Vec::new(), 0), |(mut all, n), (_, (_, has))| {
-            all.push(*has);
-            (all, n + usize::from(*has))
-        });
-        (by_hand + all.len(), by_hand + addressed)
-    }
 }
 
 struct World {
@@ -225,20 +215,7 @@ impl World {
                     self.reference.networks.insert(NETWORKS[*network]);
                 }
             }
-            Action::Remove(network) => {
-                let name = NETWORKS[*network];
-                let done = self.runtime.block_on(handle.remove_network(name)).map(drop);
-                let may = self.reference.networks.contains(name) && self.reference.used(name).0 == 0;
-                // A deletion whose kernel step failed is stored nevertheless.
-                let gone = done.is_ok() || done.as_ref().is_err_and(|error| error.kind() == ErrorKind::Kernel);
-                self.check(done, may, fail_in)?;
-                if gone && may {
-                    self.reference.networks.remove(name);
-                    if *network == sticky::STICKY {
-                        self.reference.kept.forget();
-                    }
-                }
-            }
+            Action::Remove(network) => self.remove(*network, fail_in)?,
             Action::Connect { container, network, port, ip } => {
                 self.connect(*container, *network, (*port, *ip), fail_in)?;
             }
@@ -257,6 +234,11 @@ impl World {
                 self.reference.attachments.remove(&(*pod, *network));
                 self.remove_adoptable();
             }
+            Action::Reserve { id, network, port, ip, mac } => {
+                self.reserve((*id, *network), *port, (*ip, *mac), fail_in)?;
+            }
+            Action::Release(id) => self.release(*id, fail_in)?,
+            Action::Take { id, container, network } => self.take(*id, (*container, *network), fail_in)?,
             Action::Collect { keep, network } => {
                 let valid = key(*keep, *network);
                 let done = self.runtime.block_on(handle.gc(valid.owner, vec![(valid.container, valid.ifname)]));
@@ -336,7 +318,7 @@ fn attach_spec(
 
 /// What a person asks for.
 fn person(network: &str, container: ContainerRef) -> EndpointSpec {
-    EndpointSpec::of(Requester::Person(PersonRequest { network: network.into(), container }))
+    EndpointSpec::of(Requester::Person(PersonRequest { network: network.into(), container, reservation: None }))
 }
 
 /// How a runtime knows the attachment: its networks have other names than netd's.

@@ -7,11 +7,12 @@ use netd::engine::Snapshot;
 use proptest::prelude::*;
 
 use super::NETWORKS;
+use super::reservations::is_taken;
 
 /// The network that keeps addresses.
 pub(super) const STICKY: usize = 1;
 
-/// The name that each address is reserved for.
+/// The name that each address is kept for.
 #[derive(Debug, Default)]
 pub(super) struct Kept(BTreeMap<IpAddr, &'static str>);
 
@@ -23,7 +24,7 @@ impl Kept {
         after: &Snapshot,
         (name, got, asked): (Option<&'static str>, IpAddr, bool),
     ) -> Result<(), TestCaseError> {
-        let free = |ip: &IpAddr| before.desired.at_address(*ip).is_none() && before.desired.at_gateway(*ip).is_none();
+        let free = |ip: &IpAddr| !is_taken(before, *ip) && before.desired.at_gateway(*ip).is_none();
         let subnet = after.desired.network(&NETWORKS[STICKY].parse().unwrap()).unwrap().subnets[0].subnet;
         let usable = (1..7u128).filter_map(|number| subnet.address(subnet.bounds().0 + number));
         let own: Vec<IpAddr> =

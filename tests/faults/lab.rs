@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnetwork::IpNetwork;
-use netd::api::v1::{Attach, Connect, PortRequest, attachment_key};
+use netd::api::v1::{Attach, Connect, PortRequest, Reserve, attachment_key};
 use netd::engine::listener::Listening;
 use netd::engine::{self, Engine, Error, Snapshot};
 use netd::kernel::KernelEvent;
@@ -154,6 +154,21 @@ impl Lab {
         self.runtime.block_on(self.handle().connect(spec)).map(drop)
     }
 
+    pub(crate) fn reserve(&self, network: &str, id: &str, ports: &[&str]) -> Answer {
+        let ports = ports.iter().map(|port| PortRequest::Spec(port.parse().unwrap())).collect();
+        let spec = Reserve { ports, ..Reserve::named(id.parse().unwrap()) }.into_spec(network).unwrap();
+        self.runtime.block_on(self.handle().reserve(spec)).map(drop)
+    }
+
+    pub(crate) fn release(&self, id: &str) -> Answer {
+        self.runtime.block_on(self.handle().release_reservation(id)).map(drop)
+    }
+
+    /// Connects the container with a reservation.
+    pub(crate) fn connect_reserved(&self, network: &str, container: &str, id: &str) -> Answer {
+        self.connect_with(network, container, |spec| spec.reservation = Some(id.parse().unwrap()))
+    }
+
     pub(crate) fn disconnect(&self, network: &str, container: &str) -> Answer {
         self.runtime.block_on(self.handle().disconnect(network, container)).map(drop)
     }
@@ -209,6 +224,7 @@ impl Lab {
     pub(crate) fn reboot(&mut self) {
         let stored = self.store.stored();
         let mut records: Vec<Record> = stored.endpoints.iter().map(|e| Record::DeleteEndpoint(e.key())).collect();
+        records.extend(stored.reservations.iter().map(|reserved| Record::DeleteReservation(reserved.id.clone())));
         let released = stored.released.into_iter();
         records.extend(released.map(|(network, address, _)| Record::DeleteReleased(network, address)));
         self.store.commit(&records).unwrap();
@@ -228,6 +244,11 @@ impl Lab {
         let of_container = endpoints.iter().filter(|endpoint| endpoint.container.name.as_str() == container);
         let records: Vec<Record> = of_container.map(|endpoint| Record::DeleteEndpoint(endpoint.key())).collect();
         self.store.commit(&records).unwrap();
+    }
+
+    /// The record of the network is lost.
+    pub(crate) fn forget_network(&mut self, network: &str) {
+        self.store.commit(&[Record::DeleteNetwork(network.parse().unwrap())]).unwrap();
     }
 
     /// Another program deletes the pair, and with it the routes over it and its limits.

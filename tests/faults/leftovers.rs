@@ -38,8 +38,9 @@ pub(crate) fn all_can_be_assigned(lab: &mut Lab, judge: &mut Judge) -> Result<()
 
 fn addresses(lab: &Lab, subnet: Subnet) -> usize {
     let snapshot = lab.snapshot();
-    let all = snapshot.desired.endpoints().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip));
-    all.filter(|address| subnet.contains(*address)).count()
+    let all = snapshot.desired.endpoints().flat_map(|endpoint| &endpoint.addresses);
+    let all = all.chain(snapshot.desired.reservations().flat_map(|reservation| &reservation.addresses));
+    all.map(IpNetwork::ip).filter(|address| subnet.contains(*address)).count()
 }
 
 /// Everything can be removed, and nothing stays.
@@ -53,9 +54,18 @@ pub(crate) fn all_can_be_removed(lab: &mut Lab, judge: &mut Judge) -> Result<(),
         };
         removed.map_err(|error| format!("{} cannot be removed: {error}", endpoint.host_ifname))?;
     }
+    let reservations: Vec<_> = lab.snapshot().desired.reservations().cloned().collect();
+    for reservation in reservations {
+        let released = lab.release(reservation.id.as_str());
+        released.map_err(|error| format!("reservation {} cannot be released: {error}", reservation.id))?;
+    }
     lab.prune().map_err(|error| format!("the networks cannot be removed: {error}"))?;
     judge.none("without networks", crate::drive::differences_and_problems(lab))?;
     let stored = lab.store.stored();
     let left = (stored.networks.len(), stored.endpoints.len(), stored.released.len(), stored.sticky.len());
-    if left == (0, 0, 0, 0) { Ok(()) } else { Err(format!("left in the store: {left:?}")) }
+    if left == (0, 0, 0, 0) && stored.reservations.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("left in the store: {left:?}"))
+    }
 }

@@ -1,34 +1,39 @@
-//! What a user sees of networks and endpoints, without what is drawn at random.
+//! What a user sees of networks, endpoints and reservations, without what is drawn at random.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use netd::engine::Snapshot;
 use netd::model::endpoint::Endpoint;
+use netd::model::names::NetworkName;
 use netd::model::network::Network;
+use netd::model::reservation::Reservation;
 use netd::store::Stored;
 
-/// A network, or an endpoint: network, container, and interface.
+/// A network; or an endpoint: network, container, and interface; or a reservation: network, its id, and nothing.
 type Name = (String, Option<(String, String)>);
 
 /// What an object has: what was asked for, and what was assigned.
 type Content = (String, String);
 
-/// Networks and endpoints by name.
+/// Networks, endpoints and reservations by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View(BTreeMap<Name, Content>);
 
 impl View {
     pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Self {
-        let networks = snapshot.desired.networks().map(|other| network(other));
-        Self(networks.chain(snapshot.desired.endpoints().map(|other| endpoint(other))).collect())
+        let desired = &snapshot.desired;
+        let networks = desired.networks().map(|other| network(other));
+        let reservations = desired.reservations().map(|other| reservation(other));
+        Self(networks.chain(desired.endpoints().map(|other| endpoint(other))).chain(reservations).collect())
     }
 
-    /// Endpoints of networks that no longer exist do not count.
+    /// Endpoints and reservations of networks that no longer exist do not count.
     pub(crate) fn of_store(stored: &Stored) -> Self {
-        let is_there = |endpoint: &&Endpoint| stored.networks.iter().any(|network| network.name == endpoint.network);
-        let endpoints = stored.endpoints.iter().filter(is_there).map(endpoint);
-        Self(stored.networks.iter().map(network).chain(endpoints).collect())
+        let is_there = |name: &NetworkName| stored.networks.iter().any(|network| network.name == *name);
+        let endpoints = stored.endpoints.iter().filter(|endpoint| is_there(&endpoint.network)).map(endpoint);
+        let reservations = stored.reservations.iter().filter(|other| is_there(&other.network)).map(reservation);
+        Self(stored.networks.iter().map(network).chain(endpoints).chain(reservations).collect())
     }
 
     /// Why this is not the other; nothing if it is.
@@ -85,6 +90,13 @@ fn endpoint(endpoint: &Endpoint) -> (Name, Content) {
     let gateways: Vec<_> = endpoint.gateways.iter().map(|gateway| drawn(*gateway)).collect();
     let place = Some((container.name.to_string(), ifname.to_string()));
     ((network.to_string(), place), (asked, format!("{addresses:?} {gateways:?}")))
+}
+
+fn reservation(reservation: &Reservation) -> (Name, Content) {
+    let Reservation { id, network, addresses, mac, publications, .. } = reservation;
+    let addresses: Vec<_> = addresses.iter().map(|address| drawn(address.ip())).collect();
+    let name = (network.to_string(), Some((id.to_string(), String::new())));
+    (name, (format!("{publications:?} {}", addresses.len()), format!("{addresses:?} {mac}")))
 }
 
 /// Without the random part of a unique local address.

@@ -1,4 +1,4 @@
-//! What the kernel must have for the networks and endpoints of a snapshot, computed without the product's `target`, and
+//! What the kernel must have for the networks, endpoints and reservations of a snapshot, computed without the product's `target`, and
 //! what the fake kernel has. Tests compare the two.
 
 #[path = "firewalls.rs"]
@@ -21,6 +21,7 @@ use netd::model::host::step::{EndpointLink, HostPort, LinkKind, VethPair};
 use netd::model::ids::ContainerId;
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
+use netd::model::publication::Publication;
 
 use firewalls::{is_at_gateway, is_blocked};
 use limits::Limits;
@@ -99,20 +100,30 @@ pub(crate) fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
 fn held_twice(snapshot: &Snapshot) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let mut lines = Vec::new();
+    let mut see = |what: String| lines.extend((!seen.insert(what.clone())).then_some(what));
     for endpoint in snapshot.desired.endpoints() {
-        let addresses = endpoint.addresses.iter().map(|address| format!("address {}", address.ip()));
-        let host = [format!("host interface {}", endpoint.host_ifname)];
-        let inside = [format!("interface {} in {}", endpoint.ifname, endpoint.container.netns.id.inode)];
-        lines.extend(addresses.chain(host).chain(inside).filter(|what| !seen.insert(what.clone())));
+        endpoint.addresses.iter().for_each(|address| see(format!("address {}", address.ip())));
+        see(format!("host interface {}", endpoint.host_ifname));
+        see(format!("interface {} in {}", endpoint.ifname, endpoint.container.netns.id.inode));
+        see(format!("{} on {}", endpoint.mac, endpoint.network));
+    }
+    for reservation in snapshot.desired.reservations() {
+        reservation.addresses.iter().for_each(|address| see(format!("address {}", address.ip())));
+        see(format!("{} on {}", reservation.mac, reservation.network));
+        ports(&reservation.publications).into_iter().for_each(&mut see);
     }
     for container in containers(snapshot) {
-        let ports = container.iter().flat_map(|endpoint| &endpoint.publications).flat_map(|publication| {
-            publication.host.ports().map(move |port| (publication.host_ip, publication.protocol, port))
-        });
-        let ports: BTreeSet<String> = ports.map(|port| format!("port {port:?}")).collect();
-        lines.extend(ports.into_iter().filter(|what| !seen.insert(what.clone())));
+        let all: BTreeSet<String> = container.iter().flat_map(|endpoint| ports(&endpoint.publications)).collect();
+        all.into_iter().for_each(&mut see);
     }
     lines.iter().map(|what| format!("{what} is held twice")).collect()
+}
+
+fn ports(publications: &[Publication]) -> BTreeSet<String> {
+    let each = publications.iter().flat_map(|publication| {
+        publication.host.ports().map(move |port| (publication.host_ip, publication.protocol, port))
+    });
+    each.map(|port| format!("port {port:?}")).collect()
 }
 
 fn maps<K: Ord + Debug, V: PartialEq + Debug>(
@@ -168,7 +179,24 @@ fn wanted(snapshot: &Snapshot, world: &World) -> Parts {
         add_ports(&endpoints, &mut parts);
         add_names(snapshot, world, &endpoints, &mut parts);
     }
+    for reservation in snapshot.desired.reservations() {
+        let network = snapshot.desired.network(&reservation.network).unwrap();
+        for address in reservation.addresses.iter().map(IpNetwork::ip).filter(|_| !network.internal) {
+            reservation.publications.iter().for_each(|publication| add_held(publication, address, &mut parts.held));
+        }
+    }
     parts
+}
+
+/// The ports with which netd holds a publication that leads to an address of this family.
+fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPort>) {
+    if publication.host_ip.is_some_and(|ip| ip.is_ipv4() != to.is_ipv4()) {
+        return;
+    }
+    let everywhere: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
+    let address = publication.host_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(everywhere);
+    let protocol = publication.protocol;
+    held.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
 }
 
 fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
@@ -221,7 +249,9 @@ fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
         for endpoint in endpoints {
             let of_family = |ip: &IpAddr| ip.is_ipv4() == v4;
             for publication in endpoint.publications.iter().filter(|p| p.host_ip.as_ref().is_none_or(of_family)) {
-                let everywhere: IpAddr = if v4 { [0; 4].into() } else { [0; 16].into() };
+                if endpoint.owner.is_none() {
+                    add_held(publication, to, &mut parts.held);
+                }
                 let only = publication.host_ip.filter(|ip| !ip.is_unspecified());
                 let (host, inner) = (publication.host, publication.container);
                 if host == inner && host.count() > 1 {
@@ -233,9 +263,6 @@ fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
                     if host != inner || host.count() == 1 {
                         let one = Published { host_ip: only, protocol, port, to, to_port };
                         parts.elements.insert(Element::Publish(one));
-                    }
-                    if endpoint.owner.is_none() {
-                        parts.held.insert(HostPort { address: only.unwrap_or(everywhere), protocol, port });
                     }
                 }
             }

@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 use super::parse;
 use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
-use crate::model::names::{Alias, ContainerName, IfName};
+use crate::model::names::{Alias, ContainerName, IfName, ReservationId};
 use crate::model::publication::{PortRange, PortSpec, Protocol};
-use crate::model::request::{AddressSpec, ContainerRef, EndpointSpec, NetnsRef, PersonRequest, Requester};
+use crate::model::request::{ContainerRef, EndpointSpec, NetnsRef, PersonRequest, Requester};
 use crate::model::upstream::Upstream;
 use crate::model::{Invalid, publication};
 
@@ -35,6 +35,11 @@ pub struct Connect {
     /// A process in its network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+    /// The id of a reservation on this network. The endpoint takes its place, with its addresses, MAC address and ports;
+    /// therefore without `ip`, `ip6`, `mac` and `ports`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub reservation: Option<ReservationId>,
     /// A fixed IPv4 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
@@ -121,13 +126,16 @@ impl Connect {
             return Err(Invalid::new("container id", id, "give netns or pid with it"));
         }
         let id = self.id.map(|id| id.parse()).transpose()?;
-        let ip = self.ip.map(|ip| parse::ipv4(&ip).map(IpAddr::V4)).transpose()?;
-        let ip6 = self.ip6.map(|ip| parse::ipv6(&ip).map(IpAddr::V6)).transpose()?;
-        let addresses = ip.into_iter().chain(ip6).map(|ip| AddressSpec { ip, prefix: None, gateway: None });
+        let has_own = self.ip.is_some() || self.ip6.is_some() || self.mac.is_some() || !self.ports.is_empty();
+        if let Some(id) = self.reservation.as_ref().filter(|_| has_own) {
+            let why = "it determines addresses, MAC address and ports: leave out ip, ip6, mac and ports";
+            return Err(Invalid::new("reservation", id.as_str(), why));
+        }
         let container = ContainerRef { name: container, netns, id };
-        let person = PersonRequest { network: parse::network_reference(network)?, container };
+        let network = parse::network_reference(network)?;
+        let person = PersonRequest { network, container, reservation: self.reservation };
         Ok(EndpointSpec {
-            addresses: addresses.collect(),
+            addresses: parse::addresses(self.ip, self.ip6)?,
             ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
             mac: self.mac,
             aliases: self.aliases,
@@ -276,6 +284,7 @@ mod tests {
                 "dns":["9.9.9.9"]}"#,
         )
         .unwrap();
+        assert_eq!(spec.reservation(), None);
         let Requester::Person(PersonRequest { container, .. }) = spec.requester else { panic!("not a person") };
         assert_eq!(container.netns, Some(NetnsRef::Pid(7)));
         assert_eq!(container.id.unwrap().as_str(), "abc");
@@ -284,6 +293,13 @@ mod tests {
         assert_eq!((spec.aliases.len(), spec.ifname.unwrap().as_str()), (2, "net0"));
         assert_eq!((spec.exposed[0].port, spec.labels["tier"].as_str()), (8080, "front"));
         assert_eq!(spec.upstreams[0].to_string(), "9.9.9.9");
+    }
+
+    #[test]
+    fn a_reservation_comes_without_what_it_determines() {
+        let spec = spec(r#"{"container":"web","reservation":"r1","aliases":["www"]}"#).unwrap();
+        assert_eq!((spec.reservation().unwrap().as_str(), spec.aliases.len()), ("r1", 1));
+        assert!(spec.addresses.is_empty() && spec.ports.is_empty() && spec.mac.is_none());
     }
 
     #[test]
@@ -315,6 +331,9 @@ mod tests {
             (r#"{"container":"web","pid":0}"#, "process id"),
             (r#"{"container":"web","pid":-1}"#, "invalid value"),
             (r#"{"container":"web","id":"abc"}"#, "give netns or pid"),
+            (r#"{"container":"web","reservation":"a b"}"#, "invalid reservation id"),
+            (r#"{"container":"web","reservation":"r1","ip":"10.0.0.5"}"#, "it determines addresses"),
+            (r#"{"container":"web","reservation":"r1","ports":["80"]}"#, "it determines addresses"),
             (r#"{"container":"web","ip":"10.0.0.256"}"#, "invalid IP address"),
             (r#"{"container":"web","ip6":"10.0.0.1"}"#, "that is IPv4"),
             (r#"{"container":"web","mac":"01:00:00:00:00:01"}"#, "invalid MAC address"),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Visitor};
@@ -17,7 +18,7 @@ use crate::model::network::HostAccess;
 use crate::model::request::NetworkSpec;
 use crate::model::subnets::{SubnetSpec, Subnets};
 use crate::model::upstream::Upstream;
-use crate::model::{Invalid, address, network};
+use crate::model::{Invalid, address, network, reservation};
 
 /// The only driver that can be asked for.
 const DRIVER: &str = "bridge";
@@ -62,6 +63,9 @@ pub struct Network {
     /// Whether a container that returns under the same name gets the same address if that is free.
     #[serde(default)]
     pub sticky: bool,
+    /// The ids of the reservations on it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<String>,
 }
 
 /// How the name service answers a network's containers.
@@ -165,8 +169,12 @@ pub struct SubnetObject {
     pub ip_range: Option<String>,
 }
 
-impl From<&network::Network> for Network {
-    fn from(network: &network::Network) -> Self {
+impl Network {
+    /// The network with the reservations on it.
+    pub fn new<'a>(
+        network: &network::Network,
+        reservations: impl Iterator<Item = &'a Arc<reservation::Reservation>>,
+    ) -> Self {
         Self {
             name: network.name.to_string(),
             id: network.id.to_string(),
@@ -182,6 +190,7 @@ impl From<&network::Network> for Network {
             dns: (&network.dns).into(),
             host_access: network.host_access.as_str().into(),
             sticky: network.sticky,
+            reservations: reservations.map(|reservation| reservation.id.to_string()).collect(),
         }
     }
 }

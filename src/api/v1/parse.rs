@@ -8,6 +8,7 @@ use crate::model::address::Subnet;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, DnsName, NetworkName};
 use crate::model::question::RecordType;
+use crate::model::request::AddressSpec;
 use crate::model::upstream::Upstream;
 
 /// Longest network id: 64 hex digits.
@@ -95,6 +96,14 @@ pub fn ipv6(text: &str) -> Result<Ipv6Addr, Invalid> {
     })?;
     unicast(address.into(), text)?;
     Ok(address)
+}
+
+/// Fixed addresses, at most one of each family.
+pub(super) fn addresses(ip: Option<String>, ip6: Option<String>) -> Result<Vec<AddressSpec>, Invalid> {
+    let ip = ip.map(|ip| ipv4(&ip).map(IpAddr::V4)).transpose()?;
+    let ip6 = ip6.map(|ip| ipv6(&ip).map(IpAddr::V6)).transpose()?;
+    let both = ip.into_iter().chain(ip6);
+    Ok(both.map(|ip| AddressSpec { ip, prefix: None, gateway: None }).collect())
 }
 
 fn unicast(address: IpAddr, text: &str) -> Result<(), Invalid> {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Connect, CreateNetwork};
+use super::{Connect, CreateNetwork, Reserve};
 
 /// A request to plan without carrying it out.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -13,7 +13,7 @@ pub enum PlanRequest {
     CreateNetwork(Box<CreateNetwork>),
     /// Remove the network with this name or id.
     RemoveNetwork(String),
-    /// Remove every network without containers; the value is ignored.
+    /// Remove every network without containers and reservations; the value is ignored.
     PruneNetworks(bool),
     /// Connect a container.
     Connect {
@@ -29,6 +29,15 @@ pub enum PlanRequest {
         /// Name or id of the container.
         container: String,
     },
+    /// Reserve.
+    Reserve {
+        /// Name or id of the network.
+        network: String,
+        /// What to reserve.
+        reservation: Box<Reserve>,
+    },
+    /// Release the reservation with this id.
+    ReleaseReservation(String),
 }
 
 /// A difference between what netd made and what is there.

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use super::endpoint::{Container, ContainerRef, Endpoint};
 use super::network::Network;
+use super::reservation::Reservation;
 use crate::model::host::foreign_firewall::Note;
 
 /// The state of the daemon: readiness, counts, problems.
@@ -22,6 +23,9 @@ pub struct Status {
     pub endpoints: usize,
     /// The number of publications; a range counts once.
     pub publications: usize,
+    /// The number of reservations.
+    #[serde(default)]
+    pub reservations: usize,
     /// Current problems, one line each.
     pub problems: Vec<String>,
     /// Chains of other programs that drop traffic of netd's networks, or would without netd's accept rule.
@@ -100,6 +104,12 @@ pub enum EventType {
     /// A network was removed.
     #[serde(rename = "network.remove")]
     NetworkRemove,
+    /// Something was reserved.
+    #[serde(rename = "reserve")]
+    Reserve,
+    /// A reservation was released. The event of a container that is connected with one is `connect`.
+    #[serde(rename = "release")]
+    Release,
     /// A container was connected.
     #[serde(rename = "connect")]
     Connect,
@@ -126,6 +136,8 @@ impl EventType {
         match self {
             Self::NetworkCreate => "network.create",
             Self::NetworkRemove => "network.remove",
+            Self::Reserve => "reserve",
+            Self::Release => "release",
             Self::Connect => "connect",
             Self::Disconnect => "disconnect",
             Self::Name => "name",
@@ -184,6 +196,9 @@ pub struct Dump {
     pub containers: Vec<Container>,
     /// By network and container name.
     pub endpoints: Vec<Endpoint>,
+    /// By id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservations: Vec<Reservation>,
     /// Current problems.
     pub problems: Vec<String>,
 }
@@ -211,7 +226,7 @@ mod tests {
 
     #[test]
     fn the_json_of_an_event_type_is_its_name() {
-        for kind in [EventType::NetworkCreate, EventType::NetworkRemove, EventType::Connect, EventType::Host] {
+        for kind in [EventType::NetworkCreate, EventType::Reserve, EventType::Release, EventType::Host] {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
     }

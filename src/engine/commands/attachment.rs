@@ -258,7 +258,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         };
         let endpoint = self.decided(|state| endpoint::adopt(state, &network, identity.clone(), spec, &found));
-        let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint));
+        let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint, None));
         if attached.is_err() && is_new {
             self.forget_network(&network);
         }

@@ -8,6 +8,7 @@ use crate::engine::decide::endpoint::{Choice, Identity};
 use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
 use crate::engine::state::State;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, netns_of_process};
 use crate::logic::dns::claims;
@@ -16,13 +17,14 @@ use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::ids::ContainerId;
-use crate::model::names::ContainerName;
+use crate::model::names::{ContainerName, ReservationId};
 use crate::model::network::Network;
+use crate::model::publication::PortSpec;
 use crate::model::request::{ContainerRef, EndpointSpec, NetnsRef, Requester};
 use crate::store::Store;
 
-/// How often a connect retries with another free name or port before it fails.
-const TRIES: usize = 64;
+/// How often a command retries with another free name or port before it fails.
+pub(super) const TRIES: usize = 64;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Creates the endpoint that a person or a runtime asks for. `foreign`: the networks of other programs, if a runtime's
@@ -53,7 +55,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // The kernel reports deletions, but not renames.
             self.reconcile();
         }
-        let facts = self.facts_for(requested)?;
+        let facts = self.facts_for(&requested.ports)?;
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
@@ -68,7 +70,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 }
                 decided => decided?,
             };
-            match self.attach(network, endpoint) {
+            match self.attach(network, endpoint, requested.reservation()) {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(Error::Kernel { error, undo }) => {
                     if !self.choose_again(&mut choice, requested, &container, &error) {
@@ -101,8 +103,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// The facts that choosing free ports requires.
-    pub(crate) fn facts_for(&mut self, requested: &EndpointSpec) -> Result<HostFacts, Error> {
-        let chooses_port = requested.ports.iter().any(|port| port.host.is_none());
+    pub(crate) fn facts_for(&mut self, ports: &[PortSpec]) -> Result<HostFacts, Error> {
+        let chooses_port = ports.iter().any(|port| port.host.is_none());
         if chooses_port { self.facts() } else { Ok(HostFacts::default()) }
     }
 
@@ -125,9 +127,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let desired = &self.state.desired;
         let holder = match refusal {
             Refusal::AddressTaken { address, .. } => desired.at_address(*address).map(|holder| &holder.container),
-            Refusal::MacTaken { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
             Refusal::NameOfAnother { holder, .. } => desired.exact_container(holder.as_str()).map(|a| &a.container),
-            Refusal::PortTaken { owner, .. } => desired.exact_container(owner).map(|a| &a.container),
+            Refusal::MacTaken { holder, .. } | Refusal::PortTaken { owner: holder, .. } => {
+                holder.container().and_then(|name| desired.exact_container(name)).map(|a| &a.container)
+            }
             Refusal::IfNameTaken { ifname, .. } => {
                 let holder = self.state.host_ifnames.get(ifname).and_then(|key| desired.endpoint(key));
                 holder.map(|holder| &holder.container)
@@ -164,13 +167,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             KernelError::NameTaken { ifname, .. } if requested.ifname.is_none() => {
                 choice.ifnames.insert(ifname.clone())
             }
-            KernelError::PortTaken { port, .. } => {
-                let chosen = |asked: &crate::model::publication::PortSpec| {
-                    let free = asked.host.is_none_or(|host| host.count() != asked.container.count());
-                    free && asked.protocol == port.protocol
-                };
-                requested.ports.iter().any(chosen) && choice.ports.insert((port.protocol, port.port))
-            }
+            KernelError::PortTaken { port, .. } => choice.avoid_port(port, &requested.ports),
             // The container that had this name has ended, and another may have taken its place.
             KernelError::NoNetns { .. } if self.state.desired.container(&container.id).is_some() => {
                 self.release_container(&container.id);
@@ -261,10 +258,22 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         None
     }
 
-    pub(crate) fn attach(&mut self, network: &Network, endpoint: Endpoint) -> Result<Arc<Endpoint>, Error> {
+    /// Attaches the endpoint, which takes the place of the reservation that it consumes.
+    pub(crate) fn attach(
+        &mut self,
+        network: &Network,
+        endpoint: Endpoint,
+        consumed: Option<&ReservationId>,
+    ) -> Result<Arc<Endpoint>, Error> {
         let endpoint = Arc::new(endpoint);
-        let transaction = transaction::attach(&self.state, network, &endpoint, &|all| self.resolv_conf(all));
+        let transaction = {
+            let consumed = self.consumed(consumed);
+            transaction::attach(&self.state, network, &endpoint, consumed, &|all| self.resolv_conf(all))
+        };
         self.execute(&transaction)?;
+        if let Some(id) = consumed {
+            self.problems.clear(&Subject::ReservedPorts(id.clone()));
+        }
         self.keep_addresses(std::slice::from_ref(&endpoint));
         self.serve_inside(&endpoint.container.id);
         self.publish();

@@ -1,4 +1,4 @@
-//! The commands that change networks and endpoints, and the one that checks an attachment.
+//! The commands that change networks, endpoints and reservations, and the one that checks an attachment.
 
 pub(super) mod attachment;
 pub(super) mod check;
@@ -7,3 +7,4 @@ pub(super) mod diff;
 pub(super) mod disconnect;
 pub(super) mod network;
 pub(super) mod plan;
+pub(super) mod reservation;

@@ -13,7 +13,7 @@ use crate::model::Invalid;
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::host::step::Step;
 use crate::model::network::Network;
-use crate::model::request::{EndpointSpec, Requester};
+use crate::model::request::{EndpointSpec, Requester, ReservationSpec};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -51,6 +51,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 let keys = decide::find_endpoints(&self.state, &network.name, container)?;
                 transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all)).steps
             }
+            Request::Reserve(spec) => return self.plan_reserve(spec),
+            Request::ReleaseReservation(id) => return self.plan_release(id),
         };
         Ok(planned(&steps))
     }
@@ -64,7 +66,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         };
         let network = self.find_network(&request.network)?;
-        let facts = self.facts_for(requested)?;
+        let facts = self.facts_for(&requested.ports)?;
         let choice = Choice { random: rand::random(), ..Choice::default() };
         let mut container = self.container(&request.container)?;
         if self.state.desired.container(&container.id).is_some() && !self.is_alive(&container.netns) {
@@ -72,7 +74,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             container = self.container(&request.container)?;
         }
         let endpoint = Arc::new(self.decide_endpoint(&network, &container.into(), requested, (&choice, &facts))?);
-        Ok(transaction::attach(&self.state, &network, &endpoint, &|all| self.resolv_conf(all)).steps)
+        let consumed = self.consumed(requested.reservation());
+        Ok(transaction::attach(&self.state, &network, &endpoint, consumed, &|all| self.resolv_conf(all)).steps)
+    }
+
+    fn plan_reserve(&mut self, requested: &ReservationSpec) -> Result<Vec<Planned>, Error> {
+        let network = self.find_network(&requested.network)?;
+        let facts = self.facts_for(&requested.ports)?;
+        let choice = Choice { random: rand::random(), ..Choice::default() };
+        let reservation = self.decide_reservation(&network, requested, (&choice, &facts))?;
+        let steps = transaction::reserve(&self.state, &network, &reservation).steps;
+        let text = format!("reserve {reservation}");
+        Ok([Planned { action: "reserve", text }].into_iter().chain(planned(&steps)).collect())
+    }
+
+    fn plan_release(&self, id: &str) -> Result<Vec<Planned>, Error> {
+        let reservation = decide::find_reservation(&self.state, id)?;
+        let network = self.find_network(reservation.network.as_str())?;
+        let steps = transaction::unreserve(&self.state, &network, &reservation).steps;
+        let text = format!("release {reservation}");
+        Ok([Planned { action: "release-reservation", text }].into_iter().chain(planned(&steps)).collect())
     }
 }
 

@@ -1,4 +1,5 @@
-//! Chooses the addresses of an endpoint (requested, sticky or next free), their gateways, and the MAC address.
+//! Chooses the addresses of an endpoint or a reservation (requested, sticky or next free), their gateways, and the MAC
+//! address.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -8,11 +9,11 @@ use ipnetwork::IpNetwork;
 use crate::engine::state::State;
 use crate::logic::alloc::ipam;
 use crate::logic::alloc::ipam::Ipam;
-use crate::logic::refusal::Refusal;
+use crate::logic::refusal::{Refusal, TakenBy};
 use crate::model::address::{Family, Mac, number};
 use crate::model::names::ContainerName;
 use crate::model::network::{Network, NetworkSubnet};
-use crate::model::request::{AddressRange, AddressSpec, EndpointSpec};
+use crate::model::request::{AddressRange, AddressSpec, EndpointSpec, ReservationSpec};
 
 /// The part of a request that concerns addresses.
 #[derive(Clone, Copy)]
@@ -25,6 +26,12 @@ pub(crate) struct Requested<'a> {
 impl<'a> From<&'a EndpointSpec> for Requested<'a> {
     fn from(spec: &'a EndpointSpec) -> Self {
         Self { addresses: &spec.addresses, ranges: &spec.ranges, exact: spec.has_exact_addresses() }
+    }
+}
+
+impl<'a> From<&'a ReservationSpec> for Requested<'a> {
+    fn from(spec: &'a ReservationSpec) -> Self {
+        Self { addresses: &spec.addresses, ranges: &[], exact: false }
     }
 }
 
@@ -89,7 +96,9 @@ fn sparing<T>(
     mut find: impl FnMut(&mut Ipam, &dyn Fn(IpAddr) -> bool) -> Option<T>,
 ) -> Option<T> {
     let State { desired, ipam, sticky, .. } = state;
-    let held = |ip: IpAddr| desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some();
+    let held = |ip: IpAddr| {
+        desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some() || desired.reserved_at(ip).is_some()
+    };
     let spared = |ip: IpAddr| held(ip) || sticky.is_anothers(&network.name, ip, name);
     if network.sticky
         && let Some(found) = find(ipam, &spared)
@@ -165,12 +174,15 @@ fn asked_address(state: &State, network: &Network, asked: &AddressSpec) -> Resul
 
 /// Checks that the address is not in use.
 pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<(), Refusal> {
-    let taken = |holder: String| Refusal::AddressTaken { address: ip, network: network.name.clone(), holder };
+    let taken = |holder| Err(Refusal::AddressTaken { address: ip, network: network.name.clone(), holder });
     if network.subnets.iter().any(|subnet| subnet.gateway == ip) {
-        return Err(taken("the gateway".into()));
+        return taken(TakenBy::Gateway);
+    }
+    if let Some(reservation) = state.desired.reserved_at(ip) {
+        return taken(TakenBy::Reservation(reservation.id.clone()));
     }
     match state.desired.at_address(ip) {
-        Some(holder) => Err(taken(format!("container {}", holder.container.name))),
+        Some(holder) => taken(TakenBy::Container(holder.container.name.to_string())),
         None => Ok(()),
     }
 }
@@ -184,7 +196,8 @@ pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], spec: &Endpoi
     addresses.iter().filter(|_| !network.internal).filter_map(gateway).collect()
 }
 
-/// The requested MAC address, else one derived from the first IP address, else a random one.
+/// The requested MAC address, else one derived from the first IP address, else a random one. A derived one that somebody
+/// requested explicitly is replaced by a random one.
 pub(super) fn mac(
     state: &State,
     network: &Network,
@@ -192,13 +205,15 @@ pub(super) fn mac(
     first: Option<IpAddr>,
     random: u32,
 ) -> Result<Mac, Refusal> {
+    let holder = |mac: Mac| state.macs.get(&(network.name.clone(), mac)).and_then(|holders| holders.first());
     let Some(mac) = asked else {
-        return Ok(first.map_or_else(|| Mac::random(random), Mac::for_address));
+        let derived = first.map(Mac::for_address).filter(|mac| holder(*mac).is_none());
+        return Ok(derived.unwrap_or_else(|| Mac::random(random)));
     };
-    let holders = state.macs.get(&(network.name.clone(), mac));
-    match holders.and_then(|holders| state.desired.endpoint(holders.first()?)) {
+    match holder(mac) {
         Some(holder) => {
-            Err(Refusal::MacTaken { mac, network: network.name.clone(), holder: holder.container.name.clone() })
+            let holder = super::taken_by(state, holder);
+            Err(Refusal::MacTaken { mac, network: network.name.clone(), holder })
         }
         None => Ok(mac),
     }

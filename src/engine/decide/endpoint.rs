@@ -13,8 +13,9 @@ use crate::logic::alloc::{interfaces, ports};
 use crate::logic::refusal::Refusal;
 use crate::model::Invalid;
 use crate::model::address::Family;
-use crate::model::endpoint::{Container, Endpoint, EndpointKey};
+use crate::model::endpoint::{Container, Endpoint};
 use crate::model::host::observed::HostFacts;
+use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, IfName};
 use crate::model::network::{Driver, Network};
@@ -32,6 +33,18 @@ pub(crate) struct Choice {
     pub(crate) host_ifnames: BTreeSet<IfName>,
     pub(crate) ports: BTreeSet<(crate::model::publication::Protocol, u16)>,
     pub(crate) random: u32,
+}
+
+impl Choice {
+    /// Leaves out the port, which turned out to be taken. Returns whether netd has chosen it for one of these ports, and
+    /// can choose another.
+    pub(crate) fn avoid_port(&mut self, taken: &HostPort, ports: &[PortSpec]) -> bool {
+        let chosen = |asked: &PortSpec| {
+            let free = asked.host.is_none_or(|host| host.count() != asked.container.count());
+            free && asked.protocol == taken.protocol
+        };
+        ports.iter().any(chosen) && self.ports.insert((taken.protocol, taken.port))
+    }
 }
 
 /// The container of a new endpoint.
@@ -68,9 +81,19 @@ pub(crate) fn connect(
     if requested.owner().is_none() && others.iter().any(|endpoint| endpoint.network == network.name) {
         return Err(Refusal::AlreadyConnected { container: container.name, network: network.name.clone() });
     }
-    has_room(state, network)?;
-    let addresses = address::choose(state, network, requested.into(), Some(&container.name))?;
+    let reserved = requested.reservation().map(|id| super::reserved_on(state, network, id)).transpose()?;
+    let addresses = match &reserved {
+        Some(reserved) => reserved.addresses.clone(),
+        None => {
+            has_room(state, network)?;
+            address::choose(state, network, requested.into(), Some(&container.name))?
+        }
+    };
     let first = addresses.first().map(IpNetwork::ip);
+    let mac = match &reserved {
+        Some(reserved) => reserved.mac,
+        None => address::mac(state, network, requested.mac, first, choice.random)?,
+    };
     let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
     let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
         .ok_or_else(|| Invalid::new("container name", container.name.as_str(), "no interface name is free for it"))?;
@@ -80,7 +103,7 @@ pub(crate) fn connect(
         ifname: container_ifname(&container, &others, requested, choice)?,
         host_ifname,
         gateways: address::gateways(network, &addresses, requested),
-        mac: address::mac(state, network, requested.mac, first, choice.random)?,
+        mac,
         addresses,
         aliases: requested.aliases.iter().cloned().chain(alias).collect(),
         publications: Vec::new(),
@@ -94,7 +117,10 @@ pub(crate) fn connect(
         upstreams: requested.upstreams.clone(),
         container,
     };
-    (endpoint.publications, endpoint.skipped) = publications(state, network, &endpoint, requested, (choice, facts))?;
+    (endpoint.publications, endpoint.skipped) = match reserved {
+        Some(reserved) => (reserved.publications.clone(), Vec::new()),
+        None => publications(state, network, &endpoint, requested, (choice, facts))?,
+    };
     Ok(endpoint)
 }
 
@@ -114,7 +140,7 @@ pub(crate) fn adopt(
     }
     let host_end = &found.host_end.name;
     if let Some(holder) = state.host_ifnames.get(host_end) {
-        let holder = format!("container {}", owner_name(state, holder));
+        let holder = format!("container {}", super::owner_name(state, holder));
         return Err(Refusal::IfNameTaken { ifname: host_end.clone(), holder });
     }
     let mut endpoint = Endpoint {
@@ -213,25 +239,38 @@ fn publications(
                 return Err(Refusal::CannotPublish { ports, network, why });
             }
             None => {
-                for group in ports::candidates(port, facts, choice.random) {
-                    chosen.push(first_free(state, endpoint, group, port, (&chosen, choice))?);
-                }
+                let of_runtime = endpoint.owner.as_ref().map(|_| &endpoint.container.id);
+                publish(state, of_runtime, port, &mut chosen, (choice, facts))?;
             }
         }
     }
     Ok((chosen, skipped))
 }
 
+/// Adds the publications that the port becomes. `of_runtime`: the container, if a runtime asks for its port.
+pub(super) fn publish(
+    state: &State,
+    of_runtime: Option<&ContainerId>,
+    port: &PortSpec,
+    chosen: &mut Vec<Publication>,
+    (choice, facts): (&Choice, &HostFacts),
+) -> Result<(), Refusal> {
+    for group in ports::candidates(port, facts, choice.random) {
+        let free = first_free(state, of_runtime, group, port, (chosen, choice))?;
+        chosen.push(free);
+    }
+    Ok(())
+}
+
 /// The first publication of the group that is free; for a group of one, the refusal names the holder.
 fn first_free(
     state: &State,
-    endpoint: &Endpoint,
+    of_runtime: Option<&ContainerId>,
     group: Vec<Publication>,
     spec: &PortSpec,
     (chosen, choice): (&[Publication], &Choice),
 ) -> Result<Publication, Refusal> {
     let single = group.len() == 1;
-    let of_runtime = endpoint.owner.as_ref().map(|_| &endpoint.container.id);
     for publication in group {
         let own = chosen.iter().find(|other| other.conflicts(&publication));
         match (own, state.ports.conflict(&publication, of_runtime)) {
@@ -239,8 +278,8 @@ fn first_free(
                 let why = format!("its host port is given twice, also by {own}");
                 return Err(Invalid::new("port", spec.to_string(), why).into());
             }
-            (None, Some((held, key))) if single => {
-                let owner = owner_name(state, key);
+            (None, Some((held, holder))) if single => {
+                let owner = super::taken_by(state, holder);
                 return Err(Refusal::PortTaken { asked: publication, held: held.clone(), owner });
             }
             (Some(_), _) | (_, Some(_)) => {}
@@ -249,11 +288,6 @@ fn first_free(
         }
     }
     Err(Refusal::NoFreePort(spec.to_string()))
-}
-
-fn owner_name(state: &State, key: &EndpointKey) -> String {
-    let holder = state.desired.endpoint(key);
-    holder.map_or_else(|| key.container.short().to_owned(), |endpoint| endpoint.container.name.to_string())
 }
 
 /// Why a port at that host address cannot be published for the endpoint. An internal network cannot be reached from
@@ -274,11 +308,18 @@ fn unpublishable(
         // The addresses come later, and with them the gateways that decide.
         return None;
     }
-    let reachable = |family| {
-        let covers = host_ip.is_none_or(|ip| Family::of(ip) == family);
-        covers && endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some())
-    };
-    if reachable(Family::V4) || reachable(Family::V6) {
+    unreachable(network, host_ip, |family| endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some()))
+}
+
+/// Why a port at that host address leads nowhere if there is a way out in the families for which `leads` returns true;
+/// `None` if it leads somewhere.
+pub(super) fn unreachable(
+    network: &Network,
+    host_ip: Option<IpAddr>,
+    leads: impl Fn(Family) -> bool,
+) -> Option<Unpublishable> {
+    let covers = |family: &Family| host_ip.is_none_or(|ip| Family::of(ip) == *family);
+    if [Family::V4, Family::V6].into_iter().filter(covers).any(leads) {
         return None;
     }
     Some(match host_ip {

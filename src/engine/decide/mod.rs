@@ -6,16 +6,18 @@ pub(super) mod attachment;
 pub(super) mod endpoint;
 pub(super) mod names;
 pub(super) mod network;
+pub(super) mod reservation;
 pub(super) mod transaction;
 
 use std::sync::Arc;
 
 use super::state::State;
-use crate::logic::refusal::Refusal;
+use crate::logic::refusal::{Refusal, TakenBy};
 use crate::model::desired::Lookup;
 use crate::model::endpoint::EndpointKey;
-use crate::model::names::NetworkName;
+use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::Network;
+use crate::model::reservation::{Holder, Reservation};
 
 /// Returns the endpoints of a container on a network, at least one; otherwise the reason why there is none.
 pub(crate) fn find_endpoints(
@@ -41,5 +43,35 @@ pub(crate) fn find_network(state: &State, text: &str) -> Result<Arc<Network>, Re
         Lookup::One(network) => Ok(network),
         Lookup::None => Err(Refusal::NoSuchNetwork(text.to_owned())),
         Lookup::Ambiguous(count) => Err(Refusal::Ambiguous { what: "network", text: text.to_owned(), count }),
+    }
+}
+
+/// Returns the reservation with this id.
+pub(crate) fn find_reservation(state: &State, text: &str) -> Result<Arc<Reservation>, Refusal> {
+    let found = text.parse().ok().and_then(|id| state.desired.reservation(&id));
+    found.cloned().ok_or_else(|| Refusal::NoSuchReservation(text.to_owned()))
+}
+
+/// Returns the reservation, which must be on the network.
+fn reserved_on(state: &State, network: &Network, id: &ReservationId) -> Result<Arc<Reservation>, Refusal> {
+    let found = find_reservation(state, id.as_str())?;
+    if found.network != network.name {
+        let (on, network) = (found.network.clone(), network.name.clone());
+        return Err(Refusal::ReservedElsewhere { id: id.clone(), on, network });
+    }
+    Ok(found)
+}
+
+/// The name of the container that has the endpoint.
+fn owner_name(state: &State, key: &EndpointKey) -> String {
+    let holder = state.desired.endpoint(key);
+    holder.map_or_else(|| key.container.short().to_owned(), |endpoint| endpoint.container.name.to_string())
+}
+
+/// The holder, for a refusal.
+fn taken_by(state: &State, holder: &Holder) -> TakenBy {
+    match holder {
+        Holder::Endpoint(key) => TakenBy::Container(owner_name(state, key)),
+        Holder::Reservation(id) => TakenBy::Reservation(id.clone()),
     }
 }

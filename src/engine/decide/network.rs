@@ -99,10 +99,12 @@ fn network_subnet(SubnetSpec { subnet, gateway, range }: SubnetSpec) -> NetworkS
 /// Checks that a network can be removed.
 pub(crate) fn remove_network(state: &State, text: &str) -> Result<Arc<Network>, Refusal> {
     let network = super::find_network(state, text)?;
-    let holders: Vec<String> =
-        state.desired.endpoints_of(&network.name).map(|endpoint| endpoint.container.name.to_string()).collect();
-    if holders.is_empty() {
+    let desired = &state.desired;
+    let containers: Vec<String> =
+        desired.endpoints_of(&network.name).map(|endpoint| endpoint.container.name.to_string()).collect();
+    let reservations: Vec<_> = desired.reservations_of(&network.name).map(|reserved| reserved.id.clone()).collect();
+    if containers.is_empty() && reservations.is_empty() {
         return Ok(network);
     }
-    Err(Refusal::NetworkInUse { network: network.name.clone(), holders })
+    Err(Refusal::NetworkInUse { network: network.name.clone(), containers, reservations })
 }

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use crate::engine::state::State;
 use crate::logic::plan::endpoint::Detached;
 use crate::logic::plan::{self, Change, ResolvConf};
+use crate::logic::target;
 use crate::model::address::Subnet;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::step::Step;
 use crate::model::ids::ContainerId;
 use crate::model::network::Network;
+use crate::model::reservation::Reservation;
 use crate::store::Record;
 
 /// Everything that a command changes.
@@ -41,22 +43,46 @@ pub(crate) fn create_network(network: &Network, ula: Option<Subnet>) -> Transact
     }
 }
 
-/// Removes a network without endpoints.
+/// Removes a network without endpoints and reservations.
 pub(crate) fn remove_network(network: &Network) -> Transaction {
     let records = vec![Record::DeleteNetwork(network.name.clone())];
     Transaction { records, steps: plan::network::remove(network), rollback: Vec::new() }
 }
 
-/// Attaches a new endpoint.
+/// A reservation that an endpoint consumes.
+#[derive(Clone, Copy)]
+pub(crate) struct Consumed<'a> {
+    pub(crate) reservation: &'a Reservation,
+    /// Whether netd holds its ports: another process may have taken one while no daemon ran.
+    pub(crate) is_held: bool,
+}
+
+/// Attaches a new endpoint, which takes the place of the reservation that it consumes.
 pub(crate) fn attach(
     state: &State,
     network: &Network,
     endpoint: &Arc<Endpoint>,
+    consumed: Option<Consumed<'_>>,
     render: RenderResolvConf<'_>,
 ) -> Transaction {
-    put(state, endpoint, render, |change, resolv_conf| {
-        plan::endpoint::attach(&state.desired, network, endpoint, change, resolv_conf)
+    let held = consumed.filter(|consumed| consumed.is_held).map(|consumed| consumed.reservation);
+    let reserved = held.map(|held| target::reserved_ports(network, held)).unwrap_or_default();
+    let consumed = consumed.map(|consumed| consumed.reservation);
+    put(state, (endpoint, consumed), render, |change, resolv_conf| {
+        plan::endpoint::attach(&state.desired, network, endpoint, (change, &reserved), resolv_conf)
     })
+}
+
+/// Reserves.
+pub(crate) fn reserve(state: &State, network: &Network, reservation: &Reservation) -> Transaction {
+    let (records, rollback) = state.reserve_records(reservation);
+    Transaction { records, steps: plan::reservation::reserve(network, reservation), rollback }
+}
+
+/// Releases a reservation.
+pub(crate) fn unreserve(state: &State, network: &Network, reservation: &Reservation) -> Transaction {
+    let records = state.unreserve_records(reservation);
+    Transaction { records, steps: plan::reservation::release(network, reservation), rollback: Vec::new() }
 }
 
 /// Assigns addresses to an endpoint that exists without them.
@@ -66,14 +92,14 @@ pub(crate) fn address(
     endpoint: &Arc<Endpoint>,
     render: RenderResolvConf<'_>,
 ) -> Transaction {
-    put(state, endpoint, render, |change, resolv_conf| {
+    put(state, (endpoint, None), render, |change, resolv_conf| {
         plan::endpoint::address(&state.desired, network, endpoint, change, resolv_conf)
     })
 }
 
 fn put(
     state: &State,
-    endpoint: &Arc<Endpoint>,
+    (endpoint, consumed): (&Arc<Endpoint>, Option<&Reservation>),
     render: RenderResolvConf<'_>,
     plan: impl FnOnce(Change<'_>, ResolvConf) -> Vec<Step>,
 ) -> Transaction {
@@ -82,7 +108,7 @@ fn put(
     let mut after: Vec<Arc<Endpoint>> = before.iter().filter(|other| other.key() != key).cloned().collect();
     let place = after.partition_point(|other| other.sequence < endpoint.sequence);
     after.insert(place, endpoint.clone());
-    let (records, rollback) = state.put_records(endpoint);
+    let (records, rollback) = state.put_records(endpoint, consumed);
     let steps = plan(Change { before: &before, after: &after }, resolv_confs(&before, &after, render));
     Transaction { records, steps, rollback }
 }

@@ -12,9 +12,10 @@ use crate::logic::drift;
 use crate::logic::target;
 use crate::model::desired::Attached;
 use crate::model::host::observed::{Observed, ObservedKind, ObservedLink};
-use crate::model::host::step::Step;
+use crate::model::host::step::{HostPort, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
+use crate::model::reservation::Reservation;
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -125,32 +126,45 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair(&step, Subject::Table, &what);
     }
 
-    /// Binds the published ports. A port that another process took while netd was down is a problem, and stays
-    /// published.
+    /// Binds the published and the reserved ports. A port that another process took while netd was down is a problem, and
+    /// stays published or reserved.
     fn hold_ports(&mut self, observed: &Observed) {
-        let attached: Vec<_> = self.state.desired.containers().cloned().collect();
-        let ports: BTreeSet<_> = attached.iter().flat_map(|attached| target::host_ports(&attached.endpoints)).collect();
+        let wanted = self.ports_to_hold();
+        let ports: BTreeSet<HostPort> = wanted.iter().flat_map(|(.., ports)| ports).copied().collect();
         let stale: Vec<_> = observed.held.difference(&ports).copied().collect();
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held that are not published");
         }
         let mut failures = Vec::new();
-        for Attached { container, endpoints } in attached.iter().map(|attached| &**attached) {
-            let ports: Vec<_> = target::host_ports(endpoints).into_iter().collect();
-            if let Err(error) = self.kernel.apply(&Step::Hold(ports)) {
-                failures.push((container, error));
+        for (subject, whose, ports) in wanted {
+            if let Err(error) = self.kernel.apply(&Step::Hold(ports.into_iter().collect())) {
+                failures.push((subject, whose, error));
             }
         }
         // One search for all of them.
-        let owners = failures.iter_mut().filter_map(|(_, error)| match error {
+        let owners = failures.iter_mut().filter_map(|(.., error)| match error {
             KernelError::PortTaken { owner, .. } => Some(owner),
             _ => None,
         });
         find_port_owners(&mut owners.collect::<Vec<_>>());
-        for (container, error) in failures {
-            let message = format!("cannot hold the ports of {}: {error}", container.name);
-            self.problem(Subject::Ports(container.id.clone()), message);
+        for (subject, whose, error) in failures {
+            self.problem(subject, format!("cannot hold the ports of {whose}: {error}"));
         }
+    }
+
+    /// The ports of each container and each reservation.
+    pub(crate) fn ports_to_hold(&self) -> Vec<(Subject, String, BTreeSet<HostPort>)> {
+        let desired = &self.state.desired;
+        let of_container = |attached: &Arc<Attached>| {
+            let Attached { container, endpoints } = attached.as_ref();
+            (Subject::Ports(container.id.clone()), container.name.to_string(), target::host_ports(endpoints))
+        };
+        let of_reservation = |reservation: &Arc<Reservation>| {
+            let ports = target::reserved_ports(desired.network(&reservation.network)?, reservation);
+            let id = reservation.id.clone();
+            Some((Subject::ReservedPorts(id), format!("reservation {}", reservation.id), ports))
+        };
+        desired.containers().map(of_container).chain(desired.reservations().filter_map(of_reservation)).collect()
     }
 
     fn repair_files(&mut self) {

@@ -7,6 +7,7 @@ pub(super) mod agenda;
 pub(super) mod foreign_tables;
 pub(super) mod instance;
 pub(super) mod problems;
+mod records;
 pub mod snapshot;
 
 use std::collections::{BTreeMap, HashMap};
@@ -15,17 +16,19 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use crate::logic::alloc::interfaces;
 use crate::logic::alloc::ipam::Ipam;
 use crate::logic::alloc::ports::PortTable;
 use crate::logic::alloc::sticky::Sticky;
-use crate::logic::alloc::{interfaces, sticky};
 use crate::logic::target::Blocked;
 use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
 use crate::model::ids::NetnsId;
-use crate::model::names::{IfName, NetworkName};
+use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
+use crate::model::publication::Publication;
+use crate::model::reservation::{Holder, Reservation};
 use crate::store::{Record, Stored};
 
 /// The key of the random ULA prefix in the store.
@@ -45,11 +48,11 @@ pub(crate) struct State {
     pub(crate) host_ifnames: HashMap<IfName, EndpointKey>,
     /// The device that limits what an endpoint sends, to endpoint.
     pub(crate) limited: HashMap<IfName, EndpointKey>,
-    /// The endpoints with a MAC address on a network: one, except where another program assigns the addresses.
-    pub(crate) macs: HashMap<(NetworkName, Mac), Vec<EndpointKey>>,
+    /// Who has a MAC address on a network: one, except where another program assigns the addresses.
+    pub(crate) macs: HashMap<(NetworkName, Mac), Vec<Holder>>,
     /// The endpoints in a namespace: those of one container, except where an earlier release took it for two.
     pub(crate) namespaces: HashMap<NetnsId, Vec<EndpointKey>>,
-    /// Number of endpoints per network.
+    /// Number of endpoints and reservations per network.
     pub(crate) used: BTreeMap<NetworkName, usize>,
     /// The last sequence number assigned.
     pub(crate) sequence: u64,
@@ -60,7 +63,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Builds the state from the store. Endpoints of networks that no longer exist are left out.
+    /// Builds the state from the store. Endpoints and reservations of networks that no longer exist are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
         let mut state = Self::default();
         for (key, value) in &stored.settings {
@@ -77,61 +80,20 @@ impl State {
                 state.put_endpoint(endpoint);
             }
         }
+        for reservation in stored.reservations {
+            if state.desired.network(&reservation.network).is_some() {
+                state.put_reservation(reservation);
+            }
+        }
         for (network, address, name) in stored.sticky {
             if state.desired.network(&network).is_some_and(|network| network.sticky) {
                 state.sticky.keep(&network, address, &name);
-                if state.desired.at_address(address).is_none() && state.ipam.released(&network, address).is_none() {
+                if !state.is_held(address) && state.ipam.released(&network, address).is_none() {
                     state.ipam.release(&network, address, 0);
                 }
             }
         }
         state
-    }
-
-    /// The deletion of all records of networks that no longer exist: a daemon that was killed while removing a network
-    /// leaves them.
-    pub(crate) fn stale_records(stored: &Stored) -> Vec<Record> {
-        let is_gone = |name: &NetworkName| !stored.networks.iter().any(|network| network.name == *name);
-        let endpoints = stored.endpoints.iter().filter(|endpoint| is_gone(&endpoint.network));
-        let released = stored.released.iter().filter(|(network, ..)| is_gone(network));
-        let released = released.map(|(network, address, _)| Record::DeleteReleased(network.clone(), *address));
-        endpoints.map(|endpoint| Record::DeleteEndpoint(endpoint.key())).chain(released).collect()
-    }
-
-    /// The records that make an endpoint's addresses sticky for the next container of its name, if the network has the
-    /// option. A container whose only name is its id never returns.
-    pub(crate) fn sticky_records(&self, endpoint: &Endpoint) -> Vec<Record> {
-        let (network, name) = (&endpoint.network, &endpoint.container.name);
-        let keeps = self.desired.network(network).is_some_and(|network| network.sticky && network.assigns_addresses());
-        if !keeps || name.as_str() == endpoint.container.id.as_str() {
-            return Vec::new();
-        }
-        let mut records = Vec::new();
-        let mut count = self.sticky.of_network(network).len();
-        let kept = self.sticky.addresses(network, name);
-        for address in endpoint.addresses.iter().map(IpNetwork::ip) {
-            if !kept.contains(&address) {
-                records.push(Record::PutSticky(network.clone(), address, name.clone()));
-                count += usize::from(!self.sticky.of_network(network).any(|other| other == address));
-            }
-            // One of each address family, except where a container has several interfaces on the network.
-            let own = |other: &IpAddr| {
-                self.desired.at_address(*other).is_some_and(|holder| holder.container.id == endpoint.container.id)
-            };
-            let old = kept.iter().filter(|other| other.is_ipv4() == address.is_ipv4() && !own(other));
-            records.extend(old.map(|old| Record::DeleteSticky(network.clone(), *old)));
-        }
-        if count > sticky::MOST {
-            records.extend(self.longest_free(network).map(|old| Record::DeleteSticky(network.clone(), old)));
-        }
-        records
-    }
-
-    /// The sticky address that has been free for longest.
-    fn longest_free(&self, network: &NetworkName) -> Option<IpAddr> {
-        let kept = self.sticky.of_network(network);
-        let free = kept.filter_map(|address| Some((self.ipam.released(network, address)?, address)));
-        free.min().map(|(_, address)| address)
     }
 
     /// The record of the host's ULA prefix.
@@ -145,49 +107,6 @@ impl State {
         Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "))
     }
 
-    /// The records that add the endpoint, or replace the one with its key, and those that revert them. An address that
-    /// was released before is in use again, and one that the replaced endpoint loses is released.
-    pub(crate) fn put_records(&self, endpoint: &Endpoint) -> (Vec<Record>, Vec<Record>) {
-        let before = self.desired.endpoint(&endpoint.key());
-        let network = &endpoint.network;
-        let (mut records, mut rollback) = (Vec::new(), Vec::new());
-        let mut order = self.ipam.last_release();
-        for address in before.iter().flat_map(|before| &before.addresses).filter(|a| !endpoint.addresses.contains(a)) {
-            order += 1;
-            records.push(Record::PutReleased(network.clone(), address.ip(), order));
-            rollback.push(Record::DeleteReleased(network.clone(), address.ip()));
-        }
-        let is_new = |address: &&IpNetwork| !before.is_some_and(|before| before.addresses.contains(address));
-        for address in endpoint.addresses.iter().filter(is_new) {
-            if self.ipam.released(network, address.ip()).is_some() {
-                records.push(Record::DeleteReleased(network.clone(), address.ip()));
-            }
-            // A failed attempt counts as a use: the address goes to the end of the queue.
-            order += 1;
-            rollback.push(Record::PutReleased(network.clone(), address.ip(), order));
-        }
-        records.push(Record::PutEndpoint(Box::new(endpoint.clone())));
-        let revert = match before {
-            Some(before) => Record::PutEndpoint(Box::new(before.as_ref().clone())),
-            None => Record::DeleteEndpoint(endpoint.key()),
-        };
-        rollback.insert(0, revert);
-        (records, rollback)
-    }
-
-    /// The records that remove the endpoints and release their addresses.
-    pub(crate) fn release_records(&self, endpoints: &[Arc<Endpoint>]) -> Vec<Record> {
-        let mut order = self.ipam.last_release();
-        let mut records: Vec<Record> = endpoints.iter().map(|gone| Record::DeleteEndpoint(gone.key())).collect();
-        for endpoint in endpoints {
-            for address in &endpoint.addresses {
-                order += 1;
-                records.push(Record::PutReleased(endpoint.network.clone(), address.ip(), order));
-            }
-        }
-        records
-    }
-
     /// Carries out committed records. The state is always what a start would load from the store.
     pub(crate) fn apply(&mut self, records: &[Record]) {
         for record in records {
@@ -196,6 +115,8 @@ impl State {
                 Record::DeleteNetwork(name) => self.drop_network(name),
                 Record::PutEndpoint(endpoint) => self.put_endpoint(endpoint.as_ref().clone()),
                 Record::DeleteEndpoint(key) => self.drop_endpoint(key),
+                Record::PutReservation(reservation) => self.put_reservation(reservation.as_ref().clone()),
+                Record::DeleteReservation(id) => self.drop_reservation(id),
                 Record::PutReleased(network, address, order) => self.ipam.release(network, *address, *order),
                 Record::DeleteReleased(network, address) => self.ipam.take(network, *address),
                 Record::PutSticky(network, address, name) => drop(self.sticky.keep(network, *address, name)),
@@ -230,28 +151,19 @@ impl State {
     fn put_endpoint(&mut self, endpoint: Endpoint) {
         let key = endpoint.key();
         self.drop_endpoint(&key);
-        for address in &endpoint.addresses {
-            self.ipam.take(&endpoint.network, address.ip());
-        }
-        for publication in &endpoint.publications {
-            self.ports.insert(publication, &key);
-        }
+        self.hold(&endpoint.network, (&endpoint.addresses, endpoint.mac, &endpoint.publications), &holder(&key));
         if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
             self.limited.insert(interfaces::limiter(&endpoint.host_ifname), key.clone());
         }
-        self.macs.entry((endpoint.network.clone(), endpoint.mac)).or_default().push(key.clone());
         self.namespaces.entry(endpoint.container.netns.id).or_default().push(key.clone());
         self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
-        *self.used.entry(endpoint.network.clone()).or_default() += 1;
         self.sequence = self.sequence.max(endpoint.sequence);
         self.desired.insert_endpoint(endpoint);
     }
 
     fn drop_endpoint(&mut self, key: &EndpointKey) {
         let Some(endpoint) = self.desired.remove_endpoint(key) else { return };
-        for publication in &endpoint.publications {
-            self.ports.remove(publication, key);
-        }
+        self.unhold(&endpoint.network, (endpoint.mac, &endpoint.publications), &holder(key));
         for (index, name) in [
             (&mut self.host_ifnames, &endpoint.host_ifname),
             (&mut self.limited, &interfaces::limiter(&endpoint.host_ifname)),
@@ -261,14 +173,56 @@ impl State {
                 index.remove(name);
             }
         }
-        forget(&mut self.macs, &(endpoint.network.clone(), endpoint.mac), key);
         forget(&mut self.namespaces, &endpoint.container.netns.id, key);
-        if let Some(used) = self.used.get_mut(&key.network) {
+    }
+
+    fn put_reservation(&mut self, reservation: Reservation) {
+        self.drop_reservation(&reservation.id);
+        let holder = Holder::Reservation(reservation.id.clone());
+        let Reservation { network, addresses, mac, publications, .. } = &reservation;
+        self.hold(network, (addresses, *mac, publications), &holder);
+        self.desired.insert_reservation(reservation);
+    }
+
+    fn drop_reservation(&mut self, id: &ReservationId) {
+        let Some(reservation) = self.desired.remove_reservation(id) else { return };
+        let holder = Holder::Reservation(id.clone());
+        self.unhold(&reservation.network, (reservation.mac, &reservation.publications), &holder);
+    }
+
+    /// Enters what an endpoint or a reservation has into the indices.
+    fn hold(
+        &mut self,
+        network: &NetworkName,
+        (addresses, mac, publications): (&[IpNetwork], Mac, &[Publication]),
+        holder: &Holder,
+    ) {
+        for address in addresses {
+            self.ipam.take(network, address.ip());
+        }
+        for publication in publications {
+            self.ports.insert(publication, holder);
+        }
+        self.macs.entry((network.clone(), mac)).or_default().push(holder.clone());
+        *self.used.entry(network.clone()).or_default() += 1;
+    }
+
+    fn unhold(&mut self, network: &NetworkName, (mac, publications): (Mac, &[Publication]), holder: &Holder) {
+        for publication in publications {
+            self.ports.remove(publication, holder);
+        }
+        forget(&mut self.macs, &(network.clone(), mac), holder);
+        if let Some(used) = self.used.get_mut(network) {
             *used -= 1;
             if *used == 0 {
-                self.used.remove(&key.network);
+                self.used.remove(network);
             }
         }
+    }
+
+    /// Whether an endpoint or a reservation has the address.
+    pub(crate) fn is_held(&self, address: IpAddr) -> bool {
+        self.desired.at_address(address).is_some() || self.desired.reserved_at(address).is_some()
     }
 
     /// The container that has a namespace; the first one if there are two.
@@ -283,10 +237,14 @@ impl State {
     }
 }
 
+fn holder(key: &EndpointKey) -> Holder {
+    Holder::Endpoint(key.clone())
+}
+
 /// Removes a holder from an index.
-fn forget<T: Eq + std::hash::Hash>(index: &mut HashMap<T, Vec<EndpointKey>>, of: &T, key: &EndpointKey) {
+fn forget<T: Eq + std::hash::Hash, H: Eq>(index: &mut HashMap<T, Vec<H>>, of: &T, gone: &H) {
     if let Some(holders) = index.get_mut(of) {
-        holders.retain(|holder| holder != key);
+        holders.retain(|holder| holder != gone);
         if holders.is_empty() {
             index.remove(of);
         }

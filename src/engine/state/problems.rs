@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use crate::model::host::foreign_firewall::Note;
 use crate::model::ids::ContainerId;
-use crate::model::names::{IfName, NetworkName};
+use crate::model::names::{IfName, NetworkName, ReservationId};
 
 /// What a problem is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,10 +39,12 @@ pub(crate) enum Subject {
     Table,
     /// Containers that have ended cannot be released.
     Release,
-    /// Ports that no container has any more are still bound.
+    /// Ports that no container and no reservation has any more are still bound.
     StalePorts,
     /// The published ports of this container are not bound.
     Ports(ContainerId),
+    /// The ports of this reservation are not bound.
+    ReservedPorts(ReservationId),
     /// The resolv.conf of this named namespace.
     ResolvConf(String),
     /// Other programs' firewall tables cannot be read.
@@ -79,6 +81,7 @@ impl Subject {
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
+            | Self::ReservedPorts(_)
             | Self::ResolvConf(_)
             | Self::ForeignTables
             | Self::ForeignRemoval
@@ -99,7 +102,7 @@ impl Subject {
             Self::ContainerEnd(_) | Self::WithinContainer(_) => "container",
             Self::Limits(_) => "limits",
             Self::Table => "table",
-            Self::Ports(_) | Self::StalePorts => "ports",
+            Self::Ports(_) | Self::ReservedPorts(_) | Self::StalePorts => "ports",
             Self::ResolvConf(_) => "resolv_conf",
             Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
             Self::Observation
@@ -128,6 +131,7 @@ impl Subject {
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
+            | Self::ReservedPorts(_)
             | Self::ResolvConf(_)
             | Self::ForeignTables
             | Self::ForeignRemoval => true,

@@ -33,6 +33,7 @@ pub(super) fn connect(session: &mut Session<'_>, args: ConnectArgs) -> Result<()
     let request = Connect {
         netns,
         pid: args.pid,
+        reservation: args.reservation,
         ip6: args.ip6.map(|ip| ip.to_string()),
         mac: args.mac,
         ifname: args.ifname,

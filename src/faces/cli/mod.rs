@@ -11,6 +11,7 @@ mod misuse;
 mod network;
 mod output;
 mod plan;
+mod reservation;
 mod run;
 mod state;
 mod table;
@@ -24,7 +25,7 @@ use clap::Parser as _;
 
 pub use args::{
     Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, DaemonArgs, DnsVerb, EndpointArgs, Format,
-    LogVerb, NetworkVerb, RunArgs, Verb,
+    LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RunArgs, Verb,
 };
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
@@ -109,6 +110,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         ClientVerb::Disconnect { network, container, dry_run } => {
             container::disconnect(session, network, container, dry_run)
         }
+        ClientVerb::Reservation(verb) => reservation::run(session, verb),
         ClientVerb::Ps { format } => container::ps(session, format),
         ClientVerb::Port { container, format } => container::port(session, &container, format),
         ClientVerb::Inspect { names, format } => container::inspect(session, names, format),

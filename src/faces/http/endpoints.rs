@@ -42,7 +42,7 @@ async fn network_endpoints(
     responses(
         (status = 201, body = Endpoint, description = "Connected"),
         (status = 400, body = ErrorBody, description = "Invalid request"),
-        (status = 404, body = ErrorBody, description = "No such network or container"),
+        (status = 404, body = ErrorBody, description = "No such network, container or reservation"),
         (status = 409, body = ErrorBody, description = "An address, port or name is taken, or the network is full")))]
 async fn connect(
     State(shared): State<Shared>,

@@ -15,7 +15,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use crate::api::v1::{ContainerRef, Endpoint, Event, EventType};
+use crate::api::v1::{ContainerRef, Endpoint, Event, EventType, Reservation};
 use crate::engine;
 use crate::engine::event::{Cause, Change};
 use crate::faces::shared::server::budget::Stopping;
@@ -90,6 +90,14 @@ fn publish(event: &engine::Event) -> Event {
         Change::NetworkRemoved(network) => {
             let message = format!("network {} removed", network.name);
             Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }
+        }
+        Change::Reserved(reservation) => {
+            let message = Reservation::from(reservation.as_ref()).summary();
+            Event { network: Some(reservation.network.to_string()), ..plain(EventType::Reserve, message) }
+        }
+        Change::Released(reservation) => {
+            let message = format!("reservation {} on {} released", reservation.id, reservation.network);
+            Event { network: Some(reservation.network.to_string()), ..plain(EventType::Release, message) }
         }
         Change::Connected(endpoint) => of(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary()),
         Change::Disconnected { endpoint, cause } => {

@@ -8,6 +8,7 @@ use crate::faces::shared::server::problem::Problem;
 use crate::model::desired::{Attached, Lookup};
 use crate::model::endpoint::Endpoint;
 use crate::model::network::Network;
+use crate::model::reservation::Reservation;
 
 fn one<T>(found: Lookup<T>, what: &str, text: &str, see: &str) -> Result<T, Problem> {
     match found {
@@ -21,6 +22,23 @@ fn one<T>(found: Lookup<T>, what: &str, text: &str, see: &str) -> Result<T, Prob
 
 pub(super) fn network(snapshot: &Snapshot, text: &str) -> Result<Arc<Network>, Problem> {
     one(snapshot.desired.find_network(text), "network", text, "netd network ls")
+}
+
+/// The network as it is shown.
+pub(super) fn shown(snapshot: &Snapshot, network: &Network) -> v1::Network {
+    v1::Network::new(network, snapshot.desired.reservations_of(&network.name))
+}
+
+/// Every network as it is shown, by name.
+pub(super) fn networks(snapshot: &Snapshot) -> Vec<v1::Network> {
+    snapshot.desired.networks().map(|network| shown(snapshot, network)).collect()
+}
+
+/// By id.
+pub(super) fn reservation(snapshot: &Snapshot, text: &str) -> Result<Arc<Reservation>, Problem> {
+    let found = text.parse().ok().and_then(|id| snapshot.desired.reservation(&id));
+    let missing = || Problem::new(ErrorKind::NotFound, format!("no reservation {text:?}: see `netd reservation ls`"));
+    found.cloned().ok_or_else(missing)
 }
 
 pub(super) fn container(snapshot: &Snapshot, text: &str) -> Result<Arc<Attached>, Problem> {

@@ -44,6 +44,7 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     gauge("netd_networks", "Networks.", networks as u64);
     gauge("netd_containers", "Containers with at least one endpoint.", containers as u64);
     gauge("netd_endpoints", "Containers on networks.", endpoints as u64);
+    gauge("netd_reservations", "Reservations.", snapshot.desired.reservations().len() as u64);
     gauge("netd_published_ports", "Host ports that are forwarded to a container; each port of a range counts.", ports);
     gauge("netd_problems", "Current problems.", snapshot.problems.len() as u64);
     let help = "Objects that differ from what netd made and could not be repaired at the last try.";

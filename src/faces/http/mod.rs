@@ -13,6 +13,7 @@ mod metrics;
 mod networks;
 mod plan;
 mod querylog;
+mod reservations;
 mod resolve;
 mod state;
 
@@ -56,6 +57,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(networks::routes())
         .merge(endpoints::routes())
         .merge(attachments::routes())
+        .merge(reservations::routes())
         .merge(plan::routes())
         .merge(state::routes())
         .merge(events::routes())

@@ -30,7 +30,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[utoipa::path(get, path = "/v1/networks", tag = "networks",
     responses((status = 200, body = [Network], description = "Sorted by name")))]
 async fn list_networks(State(shared): State<Shared>) -> Json<Vec<Network>> {
-    Json(shared.handle.snapshot().desired.networks().map(|network| network.as_ref().into()).collect())
+    Json(find::networks(&shared.handle.snapshot()))
 }
 
 /// Creates a network.
@@ -44,7 +44,7 @@ async fn create_network(
     Body(request): Body<CreateNetwork>,
 ) -> Result<(StatusCode, Json<Network>), Problem> {
     let network = shared.handle.create_network(NetworkSpec::try_from(request)?).await?;
-    Ok((StatusCode::CREATED, Json(network.as_ref().into())))
+    Ok((StatusCode::CREATED, Json(Network::new(&network, [].into_iter()))))
 }
 
 /// One network.
@@ -54,7 +54,9 @@ async fn create_network(
         (status = 200, body = Network, description = "The network"),
         (status = 404, body = ErrorBody, description = "No such network")))]
 async fn network(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<Json<Network>, Problem> {
-    Ok(Json(find::network(&shared.handle.snapshot(), &name)?.as_ref().into()))
+    let snapshot = shared.handle.snapshot();
+    let network = find::network(&snapshot, &name)?;
+    Ok(Json(find::shown(&snapshot, &network)))
 }
 
 /// Checks whether another container can be connected.
@@ -69,19 +71,19 @@ async fn room(State(shared): State<Shared>, Segments(name): Segments<String>) ->
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes a network without containers.
+/// Removes a network without containers and reservations.
 #[utoipa::path(delete, path = "/v1/networks/{name}", tag = "networks",
     params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 204, description = "Gone"),
         (status = 404, body = ErrorBody, description = "No such network"),
-        (status = 409, body = ErrorBody, description = "Containers are connected")))]
+        (status = 409, body = ErrorBody, description = "Containers are connected, or something is reserved on it")))]
 async fn remove_network(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<StatusCode, Problem> {
     shared.handle.remove_network(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Removes every network without containers.
+/// Removes every network without containers and reservations.
 #[utoipa::path(post, path = "/v1/networks/prune", tag = "networks",
     responses((status = 200, body = Pruned, description = "The removed networks")))]
 async fn prune_networks(State(shared): State<Shared>) -> Result<Json<Pruned>, Problem> {

@@ -32,7 +32,7 @@ async fn diff(State(shared): State<Shared>) -> Result<Json<Vec<v1::Difference>>,
     responses(
         (status = 200, body = [PlannedStep], description = "The changes that the request would make, in order"),
         (status = 400, body = ErrorBody, description = "Invalid request"),
-        (status = 404, body = ErrorBody, description = "No such network or container"),
+        (status = 404, body = ErrorBody, description = "No such network, container or reservation"),
         (status = 409, body = ErrorBody, description = "The request would be refused")))]
 async fn plan(
     State(shared): State<Shared>,
@@ -44,6 +44,8 @@ async fn plan(
         PlanRequest::PruneNetworks(_) => Request::PruneNetworks,
         PlanRequest::Connect { network, endpoint } => Request::Connect(Box::new(endpoint.into_spec(&network)?)),
         PlanRequest::Disconnect { network, container } => Request::Disconnect { network, container },
+        PlanRequest::Reserve { network, reservation } => Request::Reserve(Box::new(reservation.into_spec(&network)?)),
+        PlanRequest::ReleaseReservation(id) => Request::ReleaseReservation(id),
     };
     let planned = shared.handle.plan(request).await?.into_iter();
     Ok(Json(planned.map(|Planned { action, text }| PlannedStep { action: action.into(), text }).collect()))

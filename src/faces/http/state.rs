@@ -25,6 +25,7 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
         containers,
         endpoints,
         publications: snapshot.desired.containers().map(|attached| attached.publications().count()).sum(),
+        reservations: snapshot.desired.reservations().len(),
         problems: snapshot.problems.clone(),
         firewall: snapshot.firewall.iter().map(Into::into).collect(),
     })
@@ -39,9 +40,10 @@ async fn dump(State(shared): State<Shared>) -> Json<Dump> {
     problems.sort();
     Json(Dump {
         revision: snapshot.revision,
-        networks: snapshot.desired.networks().map(|network| network.as_ref().into()).collect(),
+        networks: find::networks(&snapshot),
         containers: find::sorted_containers(&snapshot),
         endpoints: find::sorted_endpoints(snapshot.desired.endpoints()),
+        reservations: snapshot.desired.reservations().map(|reservation| reservation.as_ref().into()).collect(),
         problems,
     })
 }

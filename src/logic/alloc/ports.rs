@@ -1,32 +1,32 @@
-//! Host ports: which endpoint publishes which port, and which port is free.
+//! Host ports: which endpoint or reservation has which port, and which port is free.
 
 use std::collections::HashMap;
 
-use crate::model::endpoint::EndpointKey;
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::ContainerId;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
+use crate::model::reservation::Holder;
 
-/// All published ports with their holders; a check costs one lookup per port.
+/// All published and reserved ports with their holders; a check costs one lookup per port.
 #[derive(Debug, Clone, Default)]
 pub struct PortTable {
-    ports: HashMap<(Protocol, u16), Vec<(Publication, EndpointKey)>>,
+    ports: HashMap<(Protocol, u16), Vec<(Publication, Holder)>>,
 }
 
 impl PortTable {
     /// Adds a publication.
-    pub fn insert(&mut self, publication: &Publication, key: &EndpointKey) {
+    pub fn insert(&mut self, publication: &Publication, holder: &Holder) {
         for port in publication.host.ports() {
             let holders = self.ports.entry((publication.protocol, port)).or_default();
-            holders.push((publication.clone(), key.clone()));
+            holders.push((publication.clone(), holder.clone()));
         }
     }
 
     /// Removes a publication.
-    pub fn remove(&mut self, publication: &Publication, key: &EndpointKey) {
+    pub fn remove(&mut self, publication: &Publication, holder: &Holder) {
         for port in publication.host.ports() {
             if let Some(holders) = self.ports.get_mut(&(publication.protocol, port)) {
-                holders.retain(|(held, holder)| held != publication || holder != key);
+                holders.retain(|(held, other)| held != publication || other != holder);
                 if holders.is_empty() {
                     self.ports.remove(&(publication.protocol, port));
                 }
@@ -40,19 +40,21 @@ impl PortTable {
         &self,
         publication: &Publication,
         container: Option<&ContainerId>,
-    ) -> Option<&(Publication, EndpointKey)> {
+    ) -> Option<&(Publication, Holder)> {
         let holders = |port| self.ports.get(&(publication.protocol, port));
-        let same = |held: &Publication, key: &EndpointKey| held == publication && Some(&key.container) == container;
+        let of_container =
+            |holder: &Holder| container.is_some() && holder.endpoint().map(|key| &key.container) == container;
+        let same = |held: &Publication, holder: &Holder| held == publication && of_container(holder);
         let mut all = publication.host.ports().filter_map(holders).flatten();
-        all.find(|(held, key)| held.conflicts(publication) && !same(held, key))
+        all.find(|(held, holder)| held.conflicts(publication) && !same(held, holder))
     }
 
-    /// The number of published ports with their holders.
+    /// The number of ports with their holders.
     pub fn len(&self) -> usize {
         self.ports.values().map(Vec::len).sum()
     }
 
-    /// Whether nothing is published.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.ports.is_empty()
     }

@@ -1,5 +1,6 @@
 //! Plans that attach endpoints, assign addresses later, and detach endpoints.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Change, Difference, ResolvConf};
@@ -22,20 +23,23 @@ pub struct Detached {
     pub resolv_conf: ResolvConf,
 }
 
-/// Makes the endpoint's interface, or adopts it, and publishes its names and ports.
+/// Makes the endpoint's interface, or adopts it, and publishes its names and ports. `reserved`: the ports that netd holds
+/// already, for the reservation that the endpoint consumes. They stay held if a step fails and the others are undone.
 pub fn attach(
     desired: &Desired,
     network: &Network,
     endpoint: &Arc<Endpoint>,
-    change: Change<'_>,
+    (change, reserved): (Change<'_>, &BTreeSet<HostPort>),
     resolv_conf: ResolvConf,
 ) -> Vec<Step> {
     let difference = Difference::of(desired, change);
     let vacant: Vec<HostPort> =
         target::unheld_ports(change.after).difference(&target::unheld_ports(change.before)).copied().collect();
     let changed = difference.hold.iter().chain(&vacant).filter(|port| port.protocol != Protocol::Tcp);
+    // What arrived at a reserved port has an entry without translation.
     let stale = changed.map(|port| Flows::To(*port)).collect();
-    let mut steps = ports(endpoint, vacant, difference.hold);
+    let hold = difference.hold.into_iter().filter(|port| !reserved.contains(port)).collect();
+    let mut steps = ports(endpoint, vacant, hold);
     steps.push(match target::interface(network, endpoint, change.after) {
         Interface::Own(link) => Step::Attach(link),
         // Done each time, because another program may have recreated its interface since.

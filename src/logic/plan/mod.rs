@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod network;
+pub mod reservation;
 
 use std::sync::Arc;
 

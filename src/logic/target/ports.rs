@@ -8,7 +8,9 @@ use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Published, PublishedRange};
 use crate::model::host::step::HostPort;
+use crate::model::network::Network;
 use crate::model::publication::Publication;
+use crate::model::reservation::Reservation;
 
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -21,6 +23,13 @@ pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
 /// The host ports of a container's publications that netd does not hold.
 pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
     ports_of(endpoints, |endpoint| endpoint.owner.is_some())
+}
+
+/// The host ports that netd holds for a reservation: those of the container's publications as long as this is its only
+/// network. Another one can only add an address family.
+pub fn reserved_ports(network: &Network, reservation: &Reservation) -> BTreeSet<HostPort> {
+    let leads = |family| reservation.has_gateway(network, family);
+    reservation.publications.iter().flat_map(|publication| bound(publication, leads)).collect()
 }
 
 fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> BTreeSet<HostPort> {

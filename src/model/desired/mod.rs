@@ -6,6 +6,7 @@
 //! them.
 
 mod names;
+mod reservations;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::network::Network;
 use super::publication::Publication;
 use super::request::AttachmentKey;
 use names::Names;
+use reservations::Reservations;
 
 /// A container and its endpoints in the order in which they were connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,7 +75,7 @@ struct Holder {
 #[derive(Debug, Clone, Default)]
 struct Version(Arc<()>);
 
-/// Networks and endpoints, with their indices.
+/// Networks, endpoints and reservations, with their indices.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     version: Version,
@@ -95,6 +97,7 @@ pub struct Desired {
     own_addresses: Map<IpAddr, ContainerId>,
     /// Containers by the other ids under which runtimes attached them.
     attached_as: Map<ContainerId, ContainerId>,
+    reservations: Reservations,
 }
 
 impl Desired {
@@ -248,7 +251,7 @@ impl Desired {
         network
     }
 
-    /// Removes the network. Its endpoints must have been removed before.
+    /// Removes the network. Its endpoints and reservations must have been removed before.
     pub fn remove_network(&mut self, name: &NetworkName) -> Option<Arc<Network>> {
         let network = self.networks.get(name)?.clone();
         self.networks.remove_mut(name);

@@ -9,7 +9,7 @@ use crate::model::address::{Mac, Subnet};
 use crate::model::bandwidth::Bandwidth;
 use crate::model::exposure::Exposure;
 use crate::model::ids::ContainerId;
-use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
+use crate::model::names::{Alias, ContainerName, IfName, NetworkName, ReservationId};
 use crate::model::publication::PortSpec;
 use crate::model::route::Route;
 use crate::model::upstream::Upstream;
@@ -61,6 +61,8 @@ pub struct PersonRequest {
     pub network: String,
     /// The container.
     pub container: ContainerRef,
+    /// The reservation that the endpoint consumes. It determines addresses, MAC address and ports.
+    pub reservation: Option<ReservationId>,
 }
 
 /// The attachment that a runtime asks for.
@@ -105,6 +107,14 @@ impl EndpointSpec {
         match &self.requester {
             Requester::Person(_) => None,
             Requester::Runtime(runtime) => Some(&runtime.key.owner),
+        }
+    }
+
+    /// The reservation that the endpoint consumes.
+    pub fn reservation(&self) -> Option<&ReservationId> {
+        match &self.requester {
+            Requester::Person(person) => person.reservation.as_ref(),
+            Requester::Runtime(_) => None,
         }
     }
 

@@ -2,9 +2,11 @@
 
 mod endpoint;
 mod network;
+mod reservation;
 
 pub use endpoint::{
     AddressRange, AddressSpec, AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef,
     PersonRequest, Requester, RuntimeRequest,
 };
 pub use network::NetworkSpec;
+pub use reservation::ReservationSpec;

@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::logic::samples;
+use crate::model::address::Mac;
 use crate::model::network::{HostAccess, Network};
+use crate::model::reservation::Reservation;
 
 fn filled(state: &Path, runtime: &Path) -> (Network, Endpoint) {
     let network = samples::network("net1", &["10.0.0.0/24"]);
@@ -12,12 +14,26 @@ fn filled(state: &Path, runtime: &Path) -> (Network, Endpoint) {
     let records = [
         Record::PutNetwork(network.clone()),
         Record::PutEndpoint(Box::new(endpoint.clone())),
+        Record::PutReservation(Box::new(reservation(&network))),
         Record::PutReleased(network.name.clone(), address, 7),
         Record::PutSticky(network.name.clone(), address, "db".parse().unwrap()),
         Record::PutSetting("ula-prefix".into(), "fd00::/48".into()),
     ];
     store.commit(&records).unwrap();
     (network, endpoint)
+}
+
+fn reservation(network: &Network) -> Reservation {
+    let address: IpAddr = "10.0.0.5".parse().unwrap();
+    let ports = samples::endpoint(network, "web", 1, &["10.0.0.2"], &["4001:80"]).publications;
+    Reservation {
+        id: "r1".parse().unwrap(),
+        network: network.name.clone(),
+        addresses: vec![network.subnets[0].subnet.interface(address)],
+        mac: Mac::for_address(address),
+        publications: ports,
+        created: 7,
+    }
 }
 
 #[test]
@@ -27,7 +43,7 @@ fn what_was_committed_is_there_after_reopening() {
     let (network, endpoint) = filled(&state, &runtime);
     let stored = Embedded::open(&state, &runtime, "boot-1").unwrap().load().unwrap();
     assert_eq!(stored.networks, std::slice::from_ref(&network));
-    assert_eq!(stored.endpoints, [endpoint]);
+    assert_eq!((stored.endpoints, stored.reservations), (vec![endpoint], vec![reservation(&network)]));
     let address = "10.0.0.9".parse().unwrap();
     assert_eq!(stored.released, [(network.name.clone(), address, 7)]);
     assert_eq!(stored.sticky, [(network.name, address, "db".parse().unwrap())]);
@@ -35,14 +51,28 @@ fn what_was_committed_is_there_after_reopening() {
 }
 
 #[test]
-fn a_reboot_keeps_networks_and_forgets_endpoints() {
+fn a_reboot_keeps_networks_and_forgets_endpoints_and_reservations() {
     let folder = tempfile::tempdir().unwrap();
     let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
     let (network, _) = filled(&state, &runtime);
     let stored = Embedded::open(&state, &runtime, "boot-2").unwrap().load().unwrap();
     assert_eq!(stored.networks, [network]);
-    assert!(stored.endpoints.is_empty() && stored.released.is_empty());
+    assert!(stored.endpoints.is_empty() && stored.reservations.is_empty() && stored.released.is_empty());
     assert_eq!(stored.sticky.len(), 1);
+}
+
+#[test]
+fn an_endpoint_takes_the_place_of_its_reservation_in_one_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let (network, _) = filled(folder.path(), folder.path());
+    let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+    let endpoint = samples::endpoint(&network, "db", 2, &["10.0.0.5"], &["4001:80"]);
+    let (delete, put) =
+        (Record::DeleteReservation("r1".parse().unwrap()), Record::PutEndpoint(Box::new(endpoint.clone())));
+    assert!(!is_durable(&delete) && !is_durable(&put), "both are in one file");
+    store.commit(&[delete, put]).unwrap();
+    let stored = store.load().unwrap();
+    assert!(stored.reservations.is_empty() && stored.endpoints.contains(&endpoint));
 }
 
 #[test]

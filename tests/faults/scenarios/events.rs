@@ -13,6 +13,7 @@ fn connected(lab: &mut Lab) {
     lab.connect("net1", "web", &["4000:80"]).unwrap();
     lab.connect("net2", "web", &["4001:80"]).unwrap();
     lab.connect("net1", "db", &["4002:80"]).unwrap();
+    lab.reserve("net2", "r1", &["4020:80"]).unwrap();
     let limits = serde_json::json!({"bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
     lab.attach("net1", "pod1", &limits).unwrap();
 }

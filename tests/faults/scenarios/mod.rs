@@ -5,11 +5,14 @@ mod connects;
 mod events;
 mod firewalls;
 mod networks;
+mod reservations;
 mod starts;
 
 use crate::drive::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    [networks::ALL, connects::ALL, attachments::ALL, events::ALL, firewalls::ALL, starts::ALL].concat()
+    let all =
+        [networks::ALL, connects::ALL, reservations::ALL, attachments::ALL, events::ALL, firewalls::ALL, starts::ALL];
+    all.concat()
 }

@@ -11,6 +11,7 @@ fn all_kinds(lab: &mut Lab) {
     lab.connect("net1", "web", &["4000:80", "4001:81/udp"]).unwrap();
     lab.connect("net2", "web", &["4002:80"]).unwrap();
     lab.connect("net1", "db", &[]).unwrap();
+    lab.reserve("net2", "r1", &["4020:80", "4021:81/udp"]).unwrap();
     let limits = serde_json::json!({"ports": ["4003:80"], "routes": [{"destination": "10.9.0.0/16"}],
         "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
     lab.attach("net1", "pod1", &limits).unwrap();

@@ -47,7 +47,7 @@ fn fields_and_options_mean_the_same() {
 #[test]
 fn what_was_asked_for_is_shown() {
     let mut network = crate::logic::samples::network("n", &["10.1.0.0/24"]);
-    let shown = |network: &network::Network| serde_json::to_value(Network::from(network)).unwrap();
+    let shown = |network: &network::Network| serde_json::to_value(Network::new(network, [].into_iter())).unwrap();
     let plain = shown(&network);
     assert_eq!(plain["dns"], serde_json::json!({ "servers": [], "listen": "auto" }));
     assert_eq!((&plain["host_access"], &plain["sticky"]), (&"all".into(), &false.into()));

@@ -11,7 +11,7 @@ use super::{DryRun, Format};
 use crate::api::v1;
 use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
-use crate::model::names::{Alias, ContainerName, IfName};
+use crate::model::names::{Alias, ContainerName, IfName, ReservationId};
 use crate::model::publication::PortSpec;
 use crate::model::upstream::Upstream;
 
@@ -31,7 +31,8 @@ Examples:
   netd connect net1 db --pid 4711 --ip 10.77.0.9 --alias postgres
   netd connect net1 proxy --alias '*.app' --expose 8080=http --label tier=front
   netd connect net1 dns --netns /run/netns/dns -p 127.0.0.1:5300:53/udp
-  netd connect net1 web -p 4000:80 --dry-run")]
+  netd connect net1 web -p 4000:80 --dry-run
+  netd connect net1 web --reservation web      as `netd reservation create` reserved it")]
 pub struct ConnectArgs {
     /// Name or id of the network
     #[arg(value_parser = v1::network_reference)]
@@ -42,6 +43,9 @@ pub struct ConnectArgs {
     /// Ports, names, address
     #[command(flatten)]
     pub endpoint: EndpointArgs,
+    /// Take the place of this reservation, with its addresses, MAC address and ports
+    #[arg(long, value_name = "ID", conflicts_with_all = ["ip", "ip6", "mac", "ports"])]
+    pub reservation: Option<ReservationId>,
     /// A fixed IPv6 address
     #[arg(long, value_name = "IP", value_parser = v1::ipv6)]
     pub ip6: Option<Ipv6Addr>,

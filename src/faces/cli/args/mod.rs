@@ -3,6 +3,7 @@
 
 mod dns;
 mod endpoint;
+mod reservation;
 mod values;
 
 use std::net::IpAddr;
@@ -18,6 +19,7 @@ use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
+pub use reservation::{ReservationVerb, ReserveArgs};
 use values::checked;
 
 /// The daemon's default socket.
@@ -161,6 +163,9 @@ pub enum ClientVerb {
         #[command(flatten)]
         dry_run: DryRun,
     },
+    /// Reserve addresses and ports for a container to come, list and release reservations
+    #[command(subcommand)]
+    Reservation(ReservationVerb),
     /// Run a command in a fresh network namespace on a network
     Run(RunArgs),
     /// List containers: networks, addresses, published ports
@@ -283,7 +288,7 @@ pub enum NetworkVerb {
         #[command(flatten)]
         format: Format,
     },
-    /// Remove networks without containers
+    /// Remove networks without containers and reservations
     #[command(alias = "remove", after_help = "Examples:\n  netd network rm net1 net2")]
     Rm {
         /// Names or ids
@@ -293,7 +298,7 @@ pub enum NetworkVerb {
         #[command(flatten)]
         dry_run: DryRun,
     },
-    /// Remove every network without containers
+    /// Remove every network without containers and reservations
     #[command(after_help = "Examples:\n  netd network prune\n  netd network prune --dry-run")]
     Prune {
         /// Dry run

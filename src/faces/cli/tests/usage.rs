@@ -23,7 +23,7 @@ fn the_definitions_hold_together_and_each_verb_shows_examples() {
 
 #[test]
 fn wrong_usage_is_one_clear_line_and_code_2() {
-    for (line, words) in [
+    expect_misuse(&[
         ("", "a command is missing"),
         ("nonsense", "unrecognized subcommand 'nonsense'"),
         ("network", "netd: network: a command is missing: see `netd network -h`"),
@@ -70,7 +70,27 @@ fn wrong_usage_is_one_clear_line_and_code_2() {
         ("dns log", "netd: dns log: a command is missing: see `netd dns log -h`"),
         ("help nonsense", "unrecognized subcommand 'nonsense'"),
         ("ps --socket", "a value is required for '--socket <PATH>'"),
-    ] {
+    ]);
+}
+
+#[test]
+fn wrong_usage_of_reservations_is_one_clear_line_and_code_2() {
+    expect_misuse(&[
+        ("connect net1 web --reservation a/b", "--reservation <ID>: invalid reservation id \"a/b\""),
+        ("connect net1 web --reservation r1 -p 80", "cannot be used with"),
+        ("connect net1 web --reservation r1 --ip 10.0.0.5", "cannot be used with"),
+        ("reservation", "netd: reservation: a command is missing: see `netd reservation -h`"),
+        ("reservation create net1", "not provided: <ID>: see `netd reservation create -h`"),
+        ("reservation create net1 a/b", "<ID>: invalid reservation id \"a/b\""),
+        ("reservation create net1 r1 --mac 02:00", "invalid MAC address"),
+        ("reservation rm", "not provided: <ID>..."),
+        ("reservation ls --network a/b", "invalid network name \"a/b\""),
+    ]);
+}
+
+/// Each line is refused with these words.
+fn expect_misuse(lines: &[(&str, &str)]) {
+    for (line, words) in lines {
         let misuse = parse(args(line)).expect_err(line);
         let first = misuse.text.lines().next().unwrap();
         assert!(first.starts_with("netd: ") && first.contains(words), "{line}\n{first}");

@@ -187,6 +187,40 @@ fn a_query_log_is_switched_listed_and_shown() {
 }
 
 #[test]
+fn a_reservation_is_made_listed_used_and_released() {
+    let daemon = Daemon::start(true);
+    daemon.ok("network create net1");
+    let what = "10.77.0.2/24, 02:6e:0a:4d:00:02, *:4000->80/tcp";
+    assert_eq!(
+        daemon.ok("reservation create net1 r1 -p 4000:80 --dry-run"),
+        format!("reserve {what} on network net1 as r1\nbind 0.0.0.0:4000/tcp\n")
+    );
+    assert_eq!(daemon.ok("reservation create net1 r1 -p 4000:80"), format!("r1 reserved on net1: {what}\n"));
+    daemon.ok("reservation create net1 r2 --ip 10.77.0.9 --mac 02:00:00:00:00:01");
+    let table = daemon.ok("reservation ls --network net1");
+    let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().take(5).collect()).collect();
+    assert_eq!(rows[0], ["ID", "NETWORK", "ADDRESSES", "MAC", "PORTS"]);
+    assert_eq!(rows[1], ["r1", "net1", "10.77.0.2/24", "02:6e:0a:4d:00:02", "*:4000->80/tcp"]);
+    assert_eq!(rows[2], ["r2", "net1", "10.77.0.9/24", "02:00:00:00:00:01", "-"]);
+    assert_eq!(daemon.json("reservation ls --json").as_array().map(Vec::len), Some(2));
+    let shown = daemon.ok("network inspect net1");
+    let line = shown.lines().find(|line| line.starts_with("reservations")).unwrap();
+    assert!(line.ends_with("   r1, r2"), "{line}");
+    let (code, out, err) = daemon.netd("network rm net1");
+    let line = "netd: remove network net1: network net1 is in use by the reservations r1, r2: release them first \
+                (`netd reservation rm`)\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (1, "", line));
+    assert_eq!(
+        daemon.ok("connect net1 web --netns /run/netns/there --reservation r1"),
+        "web connected to net1: eth0 10.77.0.2/24, *:4000->80/tcp\n"
+    );
+    assert!(daemon.ok("reservation rm r2 --dry-run").starts_with("release 10.77.0.9/24, 02:00:00:00:00:01 on network"));
+    let (code, out, err) = daemon.netd("reservation rm r1 r2");
+    let line = "netd: release reservation r1: no reservation \"r1\": see `netd reservation ls`\n";
+    assert_eq!((code, out.as_str(), err.as_str()), (1, "r2\n", line));
+}
+
+#[test]
 fn json_of_listing_verbs_is_an_array_and_of_the_others_an_object() {
     let daemon = Daemon::start(true);
     assert_eq!(daemon.json("network create net1 --json")["bridge"], "nd-net1");
