@@ -36,6 +36,7 @@ mod one_namespace;
 mod port_shown;
 mod port_specs;
 mod publishing;
+mod reservations;
 mod resolved;
 mod resolvers;
 mod restart;
@@ -75,6 +76,7 @@ fn main() -> ExitCode {
         runtimes::trials(),
         foreign_networks::trials(),
         publishing::trials(),
+        reservations::trials(),
         port_shown::trials(),
         port_specs::trials(),
         names::trials(),
