@@ -11,7 +11,7 @@ use crate::kernel::KernelEvent;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
-use crate::model::names::{IfName, NetworkName};
+use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec, ReservationSpec};
 use crate::model::reservation::Reservation;
@@ -47,7 +47,7 @@ pub(crate) enum Command {
     PruneNetworks(Reply<Vec<NetworkName>>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),
-    Disconnect { network: String, container: String, reply: Reply<Arc<Endpoint>> },
+    Disconnect { network: String, container: String, keep: Option<ReservationId>, reply: Reply<Arc<Endpoint>> },
     Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),

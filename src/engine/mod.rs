@@ -42,7 +42,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::host::foreign_firewall::Policy;
 use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
-use crate::model::names::{IfName, NetworkName};
+use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::request::{
     AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef, NetworkSpec, Requester,
@@ -240,8 +240,19 @@ impl Handle {
 
     /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are removed.
     pub async fn disconnect(&self, network: &str, container: &str) -> Result<Arc<Endpoint>, Error> {
+        self.disconnect_keeping(network, container, None).await
+    }
+
+    /// Like [`Self::disconnect`], but its addresses, MAC address and ports become a reservation with the id `keep`, if
+    /// there is one: nobody else can get them in between.
+    pub async fn disconnect_keeping(
+        &self,
+        network: &str,
+        container: &str,
+        keep: Option<ReservationId>,
+    ) -> Result<Arc<Endpoint>, Error> {
         let (network, container) = (network.to_owned(), container.to_owned());
-        self.ask(|reply| Command::Disconnect { network, container, reply }).await
+        self.ask(|reply| Command::Disconnect { network, container, keep, reply }).await
     }
 
     /// Reserves addresses, a MAC address and host ports. From now on nobody else gets them.

@@ -1,5 +1,6 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
+use crate::model::names::ReservationId;
 use crate::model::request::{EndpointSpec, NetworkSpec, ReservationSpec};
 
 /// A request to plan.
@@ -19,6 +20,8 @@ pub enum Request {
         network: String,
         /// Name or id of the container.
         container: String,
+        /// The id of the reservation that it becomes; `None`: what it had is released.
+        keep: Option<ReservationId>,
     },
     /// Reserve.
     Reserve(Box<ReservationSpec>),

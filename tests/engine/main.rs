@@ -85,6 +85,12 @@ enum Action {
         mac: Option<u8>,
     },
     Release(usize),
+    /// Disconnects a container and keeps a reservation.
+    Keep {
+        id: usize,
+        container: usize,
+        network: usize,
+    },
     /// Connects a container with a reservation.
     Take {
         id: usize,
@@ -143,6 +149,7 @@ fn action() -> impl Strategy<Value = Action> {
     let id = 0..reservations::IDS.len();
     let reserve = (id.clone(), network.clone(), port.clone(), last(), last());
     let take = (id.clone(), container.clone(), network.clone());
+    let keep = take.clone();
     let attach = (pod.clone(), network.clone(), requested());
     let (detach, collect) = ((pod.clone(), network.clone()), (pod.clone(), network.clone()));
     let connect = (container.clone(), network.clone(), port, last());
@@ -154,6 +161,7 @@ fn action() -> impl Strategy<Value = Action> {
         6 => attach.prop_map(|(pod, network, requested)| Action::Attach { pod, network, requested }),
         4 => reserve.prop_map(|(id, network, port, ip, mac)| Action::Reserve { id, network, port, ip, mac }),
         1 => id.prop_map(Action::Release),
+        2 => keep.prop_map(|(id, container, network)| Action::Keep { id, container, network }),
         3 => take.prop_map(|(id, container, network)| Action::Take { id, container, network }),
         2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
         1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
@@ -238,6 +246,7 @@ impl World {
                 self.reserve((*id, *network), *port, (*ip, *mac), fail_in)?;
             }
             Action::Release(id) => self.release(*id, fail_in)?,
+            Action::Keep { id, container, network } => self.keep(*id, (*container, *network), fail_in)?,
             Action::Take { id, container, network } => self.take(*id, (*container, *network), fail_in)?,
             Action::Collect { keep, network } => {
                 let valid = key(*keep, *network);

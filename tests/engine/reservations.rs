@@ -70,6 +70,32 @@ impl World {
         Ok(())
     }
 
+    /// Disconnects a container: the reservation has exactly what it had.
+    pub(super) fn keep(
+        &mut self,
+        id: usize,
+        (container, network): (usize, usize),
+        fail_in: Option<usize>,
+    ) -> Result<(), TestCaseError> {
+        let handle = self.handle();
+        let keep = Some(IDS[id].parse().unwrap());
+        let done = handle.disconnect_keeping(NETWORKS[network], CONTAINERS[container], keep);
+        let done = self.runtime.block_on(done);
+        let had = self.reference.endpoints.get(&(container, network)).copied();
+        let may = had.is_some() && !self.reference.reservations.contains_key(&id);
+        if let Ok(had) = &done {
+            let after = handle.snapshot();
+            let kept = after.desired.reservation(&IDS[id].parse().unwrap()).unwrap();
+            prop_assert_eq!((&had.addresses, had.mac), (&kept.addresses, kept.mac));
+        }
+        self.check(done.map(drop), may, fail_in)?;
+        if let Some((port, _)) = had.filter(|_| may) {
+            self.reference.endpoints.remove(&(container, network));
+            self.reference.reservations.insert(id, (network, port));
+        }
+        Ok(())
+    }
+
     /// Connects a container with a reservation: it has exactly what was reserved.
     pub(super) fn take(
         &mut self,

@@ -173,6 +173,12 @@ impl Lab {
         self.runtime.block_on(self.handle().disconnect(network, container)).map(drop)
     }
 
+    /// Its reservation is the one with this id afterwards.
+    pub(crate) fn disconnect_keeping(&self, network: &str, container: &str, id: &str) -> Answer {
+        let keep = Some(id.parse().unwrap());
+        self.runtime.block_on(self.handle().disconnect_keeping(network, container, keep)).map(drop)
+    }
+
     /// The two requests wait together, so that the engine carries them out together.
     pub(crate) fn disconnect_both(&self, one: (&str, &str), two: (&str, &str)) -> Answer {
         let handle = self.handle();

@@ -15,7 +15,7 @@ use crate::lab::{HOST4, HOST6, Lab, OUTSIDE4, Proto, Server, addresses, ask, ech
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("reservation: nobody else gets it, and the container that comes with it has it", main_job),
-        trial("reservation: the ports are held without a gap, also when a connect fails", no_gap),
+        trial("reservation: the ports are held without a gap, when a connect fails and between two connects", no_gap),
         trial("reservation: a UDP client that asked before the container came is answered then", early_client),
         trial("reservation: a restart keeps it, and a reboot ends it", restart),
         trial("reservation: kill -9 right after a reply loses none, and brings none back", right_after_a_reply),
@@ -124,6 +124,10 @@ fn no_gap(lab: &Lab) {
         assert!(line.contains("interface lo"), "{line}");
         assert_eq!((ids(lab), links("web")), (vec!["r1".to_owned()], vec!["lo".to_owned()]));
         lab.netd("connect net1 web --reservation r1").ok();
+        lab.netd("disconnect net1 web --keep r2").ok();
+        assert_eq!((ids(lab), links("web")), (vec!["r2".to_owned()], vec!["lo".to_owned()]));
+        echo::expect_no_answer("outside", Proto::Tcp, (HOST4, 4000));
+        lab.netd("connect net1 web --reservation r2").ok();
         end.store(true, Ordering::Relaxed);
     });
     assert!(!bound.load(Ordering::Relaxed), "another process got the port in between");

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{Connect, CreateNetwork, Reserve};
+use crate::model::names::ReservationId;
 
 /// A request to plan without carrying it out.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -28,6 +29,10 @@ pub enum PlanRequest {
         network: String,
         /// Name or id of the container.
         container: String,
+        /// The id of the reservation that keeps its addresses, MAC address and ports; absent: they are released.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<String>)]
+        keep: Option<ReservationId>,
     },
     /// Reserve.
     Reserve {

@@ -12,6 +12,8 @@ use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::ids::ContainerId;
+use crate::model::names::ReservationId;
+use crate::model::reservation::Reservation;
 use crate::store::Store;
 
 /// An endpoint to remove, and why.
@@ -19,15 +21,17 @@ use crate::store::Store;
 pub(crate) struct Removal {
     key: EndpointKey,
     cause: Cause,
+    /// The reservation that it becomes.
+    keep: Option<Arc<Reservation>>,
 }
 
 impl Removal {
     pub(crate) fn requested(key: EndpointKey) -> Self {
-        Self { key, cause: Cause::Requested }
+        Self { key, cause: Cause::Requested, keep: None }
     }
 
     pub(crate) fn because_gone(key: EndpointKey) -> Self {
-        Self { key, cause: Cause::Gone }
+        Self { key, cause: Cause::Gone, keep: None }
     }
 }
 
@@ -48,6 +52,11 @@ struct Batch {
 impl Batch {
     fn has(&self, key: &EndpointKey) -> bool {
         self.removals.iter().any(|removal| removal.key == *key)
+    }
+
+    /// Whether another request makes a reservation with that id.
+    fn keeps(&self, id: &ReservationId) -> bool {
+        self.removals.iter().filter_map(|removal| removal.keep.as_ref()).any(|kept| kept.id == *id)
     }
 
     fn add(&mut self, removal: Removal) {
@@ -80,8 +89,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut batch = Batch::default();
         for command in group {
             match command {
-                Command::Disconnect { network, container, reply } => {
-                    self.add_disconnect(&mut batch, &network, container, reply);
+                Command::Disconnect { network, container, keep, reply } => {
+                    self.add_disconnect(&mut batch, &network, (container, keep), reply);
                 }
                 Command::Detach(key, reply) => match self.find_attachment(&key).map(|endpoint| endpoint.key()) {
                     Some(key) => {
@@ -111,21 +120,42 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         batch.reply(&result);
     }
 
-    fn add_disconnect(&self, batch: &mut Batch, network: &str, container: String, reply: Reply<Arc<Endpoint>>) {
+    fn add_disconnect(
+        &self,
+        batch: &mut Batch,
+        network: &str,
+        (container, keep): (String, Option<ReservationId>),
+        reply: Reply<Arc<Endpoint>>,
+    ) {
         let mut found = match self.find_attached(network, &container) {
             Ok(found) => found,
             Err(refusal) => return drop(reply.send(Err(refusal.into()))),
         };
         let network = found[0].network.clone();
+        let keep = match keep.map(|id| self.kept(batch, &found, &id)).transpose() {
+            Ok(keep) => keep,
+            Err(refusal) => return drop(reply.send(Err(refusal.into()))),
+        };
         found.retain(|key| !batch.has(key));
         match found.first().cloned() {
             // Two requests for the same endpoint in one group: the second finds nothing.
             None => drop(reply.send(Err(Refusal::NotConnected { container, network }.into()))),
             Some(first) => {
                 batch.waiting.push((first, Client::Person(reply)));
-                found.into_iter().for_each(|key| batch.add(Removal::requested(key)));
+                for key in found {
+                    batch.add(Removal { keep: keep.clone(), ..Removal::requested(key) });
+                }
             }
         }
+    }
+
+    /// The reservation that the endpoints of a container become.
+    fn kept(&self, batch: &Batch, keys: &[EndpointKey], id: &ReservationId) -> Result<Arc<Reservation>, Refusal> {
+        if batch.keeps(id) {
+            return Err(Refusal::ReservationExists(id.clone()));
+        }
+        let created = crate::base::clock::unix_seconds();
+        decide::reservation::keep(&self.state, keys, id, created).map(Arc::new)
     }
 
     /// Makes a deleted interface again, and shows a problem if that fails. Returns false if its container has ended.
@@ -171,15 +201,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Removes the endpoints together; returns those that existed.
     pub(crate) fn disconnect(&mut self, removals: &[Removal]) -> Result<Vec<Arc<Endpoint>>, Error> {
-        let gone: Vec<(Arc<Endpoint>, Cause)> = removals
-            .iter()
-            .filter_map(|Removal { key, cause }| Some((self.state.desired.endpoint(key)?.clone(), *cause)))
-            .collect();
+        let found = |removal: &Removal| Some((self.state.desired.endpoint(&removal.key)?.clone(), removal.clone()));
+        let gone: Vec<(Arc<Endpoint>, Removal)> = removals.iter().filter_map(found).collect();
         if gone.is_empty() {
             return Ok(Vec::new());
         }
         let keys: Vec<EndpointKey> = gone.iter().map(|(endpoint, _)| endpoint.key()).collect();
-        let transaction = transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all));
+        let kept: Vec<&Reservation> = gone.iter().filter_map(|(_, removal)| removal.keep.as_deref()).collect();
+        let transaction = transaction::detach(&self.state, &keys, &kept, &|all| self.resolv_conf(all));
         if self.planning {
             self.state.apply(&transaction.records);
             return Ok(gone.into_iter().map(|(endpoint, _)| endpoint).collect());
@@ -191,12 +220,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             containers.into_iter().for_each(|id| worker.serve_inside(id));
             worker.end_probe_problems();
             strayed = gone.iter().any(|(endpoint, _)| worker.has_strayed(endpoint));
+            // Ports that are not held do not become so by themselves.
+            let lacks = |id: &ContainerId| worker.problems.has(&Subject::Ports(id.clone()));
+            strayed |= gone.iter().any(|(endpoint, gone)| gone.keep.is_some() && lacks(&endpoint.container.id));
         })?;
-        for (endpoint, cause) in &gone {
+        for (endpoint, Removal { cause, keep, .. }) in &gone {
             let (network, container) = (&endpoint.network, &endpoint.container.name);
             tracing::info!(%network, %container, ?cause, "disconnected");
             if !endpoint.addresses.is_empty() {
                 self.tell(Change::Disconnected { endpoint: endpoint.clone(), cause: *cause });
+            }
+            if let Some(kept) = keep {
+                self.tell(Change::Reserved(kept.clone()));
             }
         }
         if strayed {

@@ -12,8 +12,10 @@ use crate::logic::target;
 use crate::model::Invalid;
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::host::step::Step;
+use crate::model::names::ReservationId;
 use crate::model::network::Network;
 use crate::model::request::{EndpointSpec, Requester, ReservationSpec};
+use crate::model::reservation::Reservation;
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -46,10 +48,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 unused.iter().flat_map(|network| transaction::remove_network(network).steps).collect()
             }
             Request::Connect(spec) => self.plan_connect(spec)?,
-            Request::Disconnect { network, container } => {
-                let network = self.find_network(network)?;
-                let keys = decide::find_endpoints(&self.state, &network.name, container)?;
-                transaction::detach(&self.state, &keys, &|all| self.resolv_conf(all)).steps
+            Request::Disconnect { network, container, keep } => {
+                return self.plan_disconnect(network, container, keep.as_ref());
             }
             Request::Reserve(spec) => return self.plan_reserve(spec),
             Request::ReleaseReservation(id) => return self.plan_release(id),
@@ -78,14 +78,28 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(transaction::attach(&self.state, &network, &endpoint, consumed, &|all| self.resolv_conf(all)).steps)
     }
 
+    fn plan_disconnect(
+        &self,
+        network: &str,
+        container: &str,
+        keep: Option<&ReservationId>,
+    ) -> Result<Vec<Planned>, Error> {
+        let network = self.find_network(network)?;
+        let keys = decide::find_endpoints(&self.state, &network.name, container)?;
+        let created = crate::base::clock::unix_seconds();
+        let kept = keep.map(|id| decide::reservation::keep(&self.state, &keys, id, created)).transpose()?;
+        let all: Vec<&Reservation> = kept.iter().collect();
+        let steps = transaction::detach(&self.state, &keys, &all, &|all| self.resolv_conf(all)).steps;
+        Ok(kept.iter().map(reserve).chain(planned(&steps)).collect())
+    }
+
     fn plan_reserve(&mut self, requested: &ReservationSpec) -> Result<Vec<Planned>, Error> {
         let network = self.find_network(&requested.network)?;
         let facts = self.facts_for(&requested.ports)?;
         let choice = Choice { random: rand::random(), ..Choice::default() };
         let reservation = self.decide_reservation(&network, requested, (&choice, &facts))?;
         let steps = transaction::reserve(&self.state, &network, &reservation).steps;
-        let text = format!("reserve {reservation}");
-        Ok([Planned { action: "reserve", text }].into_iter().chain(planned(&steps)).collect())
+        Ok([reserve(&reservation)].into_iter().chain(planned(&steps)).collect())
     }
 
     fn plan_release(&self, id: &str) -> Result<Vec<Planned>, Error> {
@@ -99,6 +113,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
 fn planned(steps: &[Step]) -> Vec<Planned> {
     steps.iter().map(|step| Planned { action: step.action(), text: step.to_string() }).collect()
+}
+
+fn reserve(reservation: &Reservation) -> Planned {
+    Planned { action: "reserve", text: format!("reserve {reservation}") }
 }
 
 /// The name service opens its sockets outside of transactions.

@@ -4,8 +4,10 @@ use super::address;
 use super::endpoint::{Choice, has_room, publish, unreachable};
 use crate::engine::state::State;
 use crate::logic::refusal::Refusal;
+use crate::model::Invalid;
+use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::observed::HostFacts;
-use crate::model::names::ContainerName;
+use crate::model::names::{ContainerName, ReservationId};
 use crate::model::network::{Driver, Network};
 use crate::model::request::ReservationSpec;
 use crate::model::reservation::Reservation;
@@ -43,6 +45,28 @@ pub(crate) fn reserve(
         publish(state, None, port, &mut reservation.publications, (choice, facts))?;
     }
     Ok(reservation)
+}
+
+/// The reservation that an endpoint becomes: it has exactly what the endpoint has. `keys`: the endpoints of the container
+/// on the network, of which there can be several only if a runtime has attached it.
+pub(crate) fn keep(
+    state: &State,
+    keys: &[EndpointKey],
+    id: &ReservationId,
+    created: u64,
+) -> Result<Reservation, Refusal> {
+    if state.desired.reservation(id).is_some() {
+        return Err(Refusal::ReservationExists(id.clone()));
+    }
+    let endpoint = match keys {
+        [key] => state.desired.endpoint(key).filter(|endpoint| endpoint.owner.is_none()),
+        _ => None,
+    };
+    let attached =
+        || Invalid::new("reservation", id.as_str(), "a runtime attached the container: disconnect it as it is");
+    let endpoint = endpoint.ok_or_else(attached)?;
+    let Endpoint { network, addresses, mac, publications, .. } = endpoint.as_ref().clone();
+    Ok(Reservation { id: id.clone(), network, addresses, mac, publications, created })
 }
 
 #[cfg(test)]

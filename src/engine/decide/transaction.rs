@@ -120,8 +120,13 @@ fn resolv_confs(before: &[Arc<Endpoint>], after: &[Arc<Endpoint>], render: Rende
     ResolvConf { before: render(before), after: render(after) }
 }
 
-/// Removes endpoints, also of several containers, together.
-pub(crate) fn detach(state: &State, keys: &[EndpointKey], render: RenderResolvConf<'_>) -> Transaction {
+/// Removes endpoints, also of several containers, together. `kept`: the reservations that some of them become.
+pub(crate) fn detach(
+    state: &State,
+    keys: &[EndpointKey],
+    kept: &[&Reservation],
+    render: RenderResolvConf<'_>,
+) -> Transaction {
     let endpoints: Vec<Arc<Endpoint>> = keys.iter().filter_map(|key| state.desired.endpoint(key)).cloned().collect();
     let mut ids: Vec<&ContainerId> = Vec::new();
     for endpoint in &endpoints {
@@ -137,6 +142,8 @@ pub(crate) fn detach(state: &State, keys: &[EndpointKey], render: RenderResolvCo
         Detached { before, after, resolv_conf }
     };
     let containers = ids.into_iter().map(detached).collect();
-    let steps = plan::endpoint::detach(&state.desired, containers, &endpoints);
-    Transaction { records: state.release_records(&endpoints), steps, rollback: Vec::new() }
+    let held = |kept: &&Reservation| Some(target::reserved_ports(state.desired.network(&kept.network)?, kept));
+    let reserved = kept.iter().filter_map(held).flatten().collect();
+    let steps = plan::endpoint::detach(&state.desired, containers, &endpoints, &reserved);
+    Transaction { records: state.release_records(&endpoints, kept), steps, rollback: Vec::new() }
 }

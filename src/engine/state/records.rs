@@ -122,11 +122,15 @@ impl State {
         (records, rollback)
     }
 
-    /// The records that remove the endpoints and release their addresses.
-    pub(crate) fn release_records(&self, endpoints: &[Arc<Endpoint>]) -> Vec<Record> {
+    /// The records that remove the endpoints and release their addresses, except those that reservations keep.
+    pub(crate) fn release_records(&self, endpoints: &[Arc<Endpoint>], kept: &[&Reservation]) -> Vec<Record> {
         let records = endpoints.iter().map(|gone| Record::DeleteEndpoint(gone.key()));
         let addresses = endpoints.iter().flat_map(|gone| gone.addresses.iter().map(|address| (&gone.network, address)));
-        records.chain(self.released_records(addresses)).collect()
+        let is_kept =
+            |(_, address): &(&NetworkName, &IpNetwork)| kept.iter().any(|kept| kept.addresses.contains(address));
+        let released = self.released_records(addresses.filter(|address| !is_kept(address)));
+        let kept = kept.iter().map(|kept| Record::PutReservation(Box::new((*kept).clone())));
+        records.chain(released).chain(kept).collect()
     }
 
     /// The records that remove the reservation and release its addresses.

@@ -12,6 +12,7 @@ use super::plan;
 use super::table::table;
 use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, PlanRequest, Port, PortRequest, Status};
 use crate::faces::shared::client::{ClientError, segment};
+use crate::model::names::ReservationId;
 
 /// The request of both `connect` and `run`.
 pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
@@ -60,18 +61,20 @@ fn absolute(path: &Path) -> Result<String, String> {
 
 pub(super) fn disconnect(
     session: &mut Session<'_>,
-    network: String,
-    container: String,
+    (network, container): (String, String),
+    keep: Option<ReservationId>,
     DryRun { dry_run }: DryRun,
 ) -> Result<(), Failure> {
     let attempt = format!("disconnect {container} from network {network}");
     if dry_run {
-        let request = PlanRequest::Disconnect { network, container };
+        let request = PlanRequest::Disconnect { network, container, keep };
         return plan::show(session, &attempt, &request, Format::default());
     }
-    let path = format!("/v1/networks/{}/endpoints/{}", segment(&network), segment(&container));
+    let query = keep.as_ref().map(|id| format!("?keep={}", segment(id.as_str()))).unwrap_or_default();
+    let path = format!("/v1/networks/{}/endpoints/{}{query}", segment(&network), segment(&container));
     session.client.delete(&path).map_err(|error| Failure::of(attempt, error))?;
-    Ok(writeln!(session.out, "{container} disconnected from {network}")?)
+    let kept = keep.map(|id| format!(", kept as reservation {id}")).unwrap_or_default();
+    Ok(writeln!(session.out, "{container} disconnected from {network}{kept}")?)
 }
 
 pub(super) fn ps(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {

@@ -107,8 +107,8 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         ClientVerb::Status { wait, format } => state::status(session, wait, format),
         ClientVerb::Network(verb) => network::run(session, verb),
         ClientVerb::Connect(args) => container::connect(session, args),
-        ClientVerb::Disconnect { network, container, dry_run } => {
-            container::disconnect(session, network, container, dry_run)
+        ClientVerb::Disconnect { network, container, keep, dry_run } => {
+            container::disconnect(session, (network, container), keep, dry_run)
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
         ClientVerb::Ps { format } => container::ps(session, format),

@@ -3,12 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
 use crate::api::v1::{Connect, Container, Endpoint, ErrorBody, Files};
-use crate::faces::shared::server::extract::{Body, Segments};
+use crate::faces::shared::server::extract::{Body, Params, Segments};
 use crate::faces::shared::server::problem::Problem;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -68,19 +70,34 @@ async fn endpoint(
     Ok(Json(find::endpoint(&shared.handle.snapshot(), &name, &container)?.as_ref().into()))
 }
 
-/// Disconnects a container. When the reply arrives, name, ports, interface and addresses are gone.
+/// How a container is disconnected.
+#[derive(Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+struct Keep {
+    /// The id of the reservation that keeps its addresses, MAC address and ports; absent: they are released.
+    keep: Option<String>,
+}
+
+/// Disconnects a container. When the reply arrives, name, ports, interface and addresses are gone; with `keep`, the host
+/// ports stay held, and nobody else gets the addresses.
 #[utoipa::path(delete, path = "/v1/networks/{name}/endpoints/{container}", tag = "endpoints",
     params(
         ("name" = String, Path, description = "Name, id or unique beginning of the id"),
-        ("container" = String, Path, description = "Name, id or unique beginning of the id")),
+        ("container" = String, Path, description = "Name, id or unique beginning of the id"),
+        Keep),
     responses(
         (status = 204, description = "Gone"),
-        (status = 404, body = ErrorBody, description = "No such network, or the container is not on it")))]
+        (status = 400, body = ErrorBody, description = "A runtime attached the container: it cannot be kept"),
+        (status = 404, body = ErrorBody, description = "No such network, or the container is not on it"),
+        (status = 409, body = ErrorBody, description = "A reservation with that id exists")))]
 async fn disconnect(
     State(shared): State<Shared>,
     Segments((name, container)): Segments<(String, String)>,
+    Params(Keep { keep }): Params<Keep>,
 ) -> Result<StatusCode, Problem> {
-    shared.handle.disconnect(&name, &container).await?;
+    let keep = keep.map(|id| id.parse()).transpose()?;
+    shared.handle.disconnect_keeping(&name, &container, keep).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

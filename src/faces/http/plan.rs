@@ -43,7 +43,7 @@ async fn plan(
         PlanRequest::RemoveNetwork(network) => Request::RemoveNetwork(network),
         PlanRequest::PruneNetworks(_) => Request::PruneNetworks,
         PlanRequest::Connect { network, endpoint } => Request::Connect(Box::new(endpoint.into_spec(&network)?)),
-        PlanRequest::Disconnect { network, container } => Request::Disconnect { network, container },
+        PlanRequest::Disconnect { network, container, keep } => Request::Disconnect { network, container, keep },
         PlanRequest::Reserve { network, reservation } => Request::Reserve(Box::new(reservation.into_spec(&network)?)),
         PlanRequest::ReleaseReservation(id) => Request::ReleaseReservation(id),
     };

@@ -91,14 +91,20 @@ fn ports(endpoint: &Endpoint, vacant: Vec<HostPort>, hold: Vec<HostPort>) -> Vec
     vec![Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(hold)]
 }
 
-/// Removes what belongs to the `gone` endpoints, of all these containers together.
-pub fn detach(desired: &Desired, containers: Vec<Detached>, gone: &[Arc<Endpoint>]) -> Vec<Step> {
+/// Removes what belongs to the `gone` endpoints, of all these containers together. `reserved`: the ports that stay held,
+/// for the reservations that some of them become.
+pub fn detach(
+    desired: &Desired,
+    containers: Vec<Detached>,
+    gone: &[Arc<Endpoint>],
+    reserved: &BTreeSet<HostPort>,
+) -> Vec<Step> {
     let (mut all, mut last) = (Difference::default(), Vec::new());
     for Detached { before, after, resolv_conf } in containers {
         let difference = Difference::of(desired, Change { before: &before, after: &after });
         all.remove.extend(difference.remove);
         all.add.extend(difference.add);
-        all.release.extend(difference.release);
+        all.release.extend(difference.release.into_iter().filter(|port| !reserved.contains(port)));
         all.hold.extend(difference.hold);
         last.extend(default_routes(desired, &before, &after, gone));
         last.extend(resolv_conf.step(before.first()));

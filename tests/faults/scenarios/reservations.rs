@@ -74,6 +74,18 @@ pub(super) const ALL: &[Scenario] = &[
         },
         act: |lab| lab.disconnect("net1", "web"),
     },
+    Scenario {
+        name: "disconnect, keeping a reservation",
+        kind: Removal,
+        prepare: |lab| {
+            lab.create("net1", |_| {}).unwrap();
+            lab.create("net2", |spec| spec.ipv6 = true).unwrap();
+            lab.connect("net1", "web", PORTS).unwrap();
+            // It adds a family to the ports, which ends with the endpoint.
+            lab.connect("net2", "web", &["6000:80"]).unwrap();
+        },
+        act: |lab| lab.disconnect_keeping("net1", "web", "r1"),
+    },
     Scenario { name: "release a reservation", kind: Removal, prepare: reserved, act: |lab| lab.release("web") },
     Scenario {
         name: "a start with reservations, whose ports nobody holds",

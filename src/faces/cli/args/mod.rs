@@ -14,7 +14,7 @@ use clap_complete::Shell;
 
 use crate::api::v1;
 use crate::model::address::Subnet;
-use crate::model::names::NetworkName;
+use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
 pub use dns::{DnsVerb, LogVerb};
@@ -151,7 +151,11 @@ pub enum ClientVerb {
     /// Connect a container to a network
     Connect(ConnectArgs),
     /// Disconnect a container from a network
-    #[command(after_help = "Examples:\n  netd disconnect net1 web\n  netd disconnect net1 web --dry-run")]
+    #[command(after_help = "\
+Examples:
+  netd disconnect net1 web
+  netd disconnect net1 web --keep web    it can come again by `netd connect net1 web --reservation web`
+  netd disconnect net1 web --dry-run")]
     Disconnect {
         /// Name or id of the network
         #[arg(value_parser = v1::network_reference)]
@@ -159,6 +163,9 @@ pub enum ClientVerb {
         /// Name, id or beginning of the id of the container
         #[arg(value_parser = v1::container_reference)]
         container: String,
+        /// Keep its addresses, MAC address and ports as a reservation with this id
+        #[arg(long, value_name = "ID")]
+        keep: Option<ReservationId>,
         /// Dry run
         #[command(flatten)]
         dry_run: DryRun,

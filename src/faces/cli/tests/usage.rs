@@ -79,6 +79,7 @@ fn wrong_usage_of_reservations_is_one_clear_line_and_code_2() {
         ("connect net1 web --reservation a/b", "--reservation <ID>: invalid reservation id \"a/b\""),
         ("connect net1 web --reservation r1 -p 80", "cannot be used with"),
         ("connect net1 web --reservation r1 --ip 10.0.0.5", "cannot be used with"),
+        ("disconnect net1 web --keep a/b", "--keep <ID>: invalid reservation id \"a/b\""),
         ("reservation", "netd: reservation: a command is missing: see `netd reservation -h`"),
         ("reservation create net1", "not provided: <ID>: see `netd reservation create -h`"),
         ("reservation create net1 a/b", "<ID>: invalid reservation id \"a/b\""),

@@ -214,6 +214,12 @@ fn a_reservation_is_made_listed_used_and_released() {
         daemon.ok("connect net1 web --netns /run/netns/there --reservation r1"),
         "web connected to net1: eth0 10.77.0.2/24, *:4000->80/tcp\n"
     );
+    let planned = daemon.ok("disconnect net1 web --keep r3 --dry-run");
+    assert!(planned.starts_with(&format!("reserve {what} on network net1 as r3\n")), "{planned}");
+    assert!(!planned.contains("release"), "{planned}");
+    let kept = "web disconnected from net1, kept as reservation r3\n";
+    assert_eq!(daemon.ok("disconnect net1 web --keep r3"), kept);
+    assert!(daemon.ok("reservation ls").contains("r3   net1"));
     assert!(daemon.ok("reservation rm r2 --dry-run").starts_with("release 10.77.0.9/24, 02:00:00:00:00:01 on network"));
     let (code, out, err) = daemon.netd("reservation rm r1 r2");
     let line = "netd: release reservation r1: no reservation \"r1\": see `netd reservation ls`\n";
