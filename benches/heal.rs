@@ -155,12 +155,11 @@ fn once(what: &str, change: &str, before: &str, look: impl Fn() -> String) -> Du
     took
 }
 
-/// The output without what moves by itself: times, and indices of links that were made anew.
+/// The output without what moves by itself: the indices of links that were made anew, and flags of addresses.
 fn normal(text: &str) -> String {
-    let words = text.split_whitespace().filter(|word| *word != "nodad" && *word != "linkdown");
-    let words =
-        words.map(|word| word.trim_start_matches(|c: char| c.is_ascii_digit()).split('@').next().unwrap_or_default());
-    words.collect::<Vec<_>>().join(" ")
+    let is_index = |word: &str| word.strip_suffix(':').is_some_and(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+    let words = text.split_whitespace().filter(|word| !is_index(word) && !matches!(*word, "nodad" | "linkdown"));
+    words.map(|word| word.split("@if").next().unwrap_or_default()).collect::<Vec<_>>().join(" ")
 }
 
 fn shell(line: &str) -> String {
@@ -207,7 +206,7 @@ impl Drop for Probe {
 fn rebuild() -> Duration {
     let lab = Lab::new();
     lab.start_daemon();
-    lab.netd("network create big --subnet 10.88.0.0/16").ok();
+    lab.netd("network create big --subnet 10.99.0.0/16").ok();
     for number in 0..PORTS {
         let name = format!("box{number}");
         lab::run(&format!("ip netns add {name}")).ok();
