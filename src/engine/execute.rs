@@ -21,9 +21,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Commits and applies the transaction, or changes nothing.
     pub(crate) fn execute(&mut self, transaction: &Transaction) -> Result<(), Error> {
         let Transaction { records, steps, rollback } = transaction;
+        let before = self.state.desired.clone();
         self.commit(records)?;
         let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, steps) else { return Ok(()) };
         self.compensate(rollback);
+        self.state.desired.settle_as(&before);
         self.after_undo(&undo);
         Err(Error::Kernel { error, undo })
     }

@@ -312,3 +312,15 @@ fn a_firewall_that_cannot_be_told_to_accept_questions_is_a_problem() {
     lab.emit(&KernelEvent::Tick);
     assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
 }
+
+/// A connect that the kernel refused left the state as it was, and the next repair counted it as a change all the same.
+#[test]
+fn a_command_that_was_undone_is_no_change() {
+    let lab = lab(net1);
+    let before = lab.snapshot();
+    lab.world().faults = Faults::call_of("Attach", 0);
+    lab.connect("net1", "web", &["4000:80"]).unwrap_err();
+    lab.emit(&KernelEvent::Changed);
+    let now = lab.snapshot();
+    assert_eq!((now.revision, now.zone_revision), (before.revision, before.zone_revision));
+}

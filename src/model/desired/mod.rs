@@ -107,6 +107,17 @@ impl Desired {
         Arc::ptr_eq(&self.version.0, &other.version.0)
     }
 
+    /// Makes this state the same as the earlier one again ([`Self::is_same`]), if a change was undone since and both have
+    /// the same networks, endpoints and reservations.
+    pub fn settle_as(&mut self, earlier: &Self) {
+        let has_same_content = self.networks == earlier.networks
+            && self.endpoints == earlier.endpoints
+            && self.reservations().eq(earlier.reservations());
+        if has_same_content {
+            *self = earlier.clone();
+        }
+    }
+
     /// Every network, by name.
     pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
         self.networks.values()
