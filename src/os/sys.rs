@@ -102,24 +102,6 @@ pub fn receive_with_netns(socket: impl AsFd, buffer: &mut Vec<u8>) -> io::Result
     Ok(None)
 }
 
-/// Makes a socket drop every packet before it is queued (`SO_ATTACH_FILTER` with the classic BPF program `ret 0`).
-pub fn drop_everything(socket: impl AsFd) -> io::Result<()> {
-    let mut program = [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
-    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
-    // SAFETY: the option takes a struct sock_fprog, of which the kernel copies `len` instructions from `filter` during
-    // the call; both live until it returns.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const filter).cast(),
-            size_of::<libc::sock_fprog>() as libc::socklen_t,
-        )
-    };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Makes the kernel process a change of the interface's carrier now, instead of on its work queue a moment later: only
 /// then does the interface send, and its bridge port forward (`__ethtool_get_link` calls `linkwatch_sync_dev`,
 /// net/core/link_watch.c). `socket`: any socket of the interface's namespace. Returns whether there is a carrier.

@@ -13,6 +13,8 @@ use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{AttachReusePortCbpf, ReusePort};
 
+use crate::os::bpf;
+
 /// Maximum number of address-selected shards per gateway, if there are plenty of descriptors. Addresses are assigned
 /// consecutively, so up to this many containers of a network have a shard each.
 const SHARDS_MAX: usize = 16;
@@ -83,34 +85,20 @@ fn program(v4: bool, shards: u32, quarantined: &[IpAddr]) -> Vec<sock_filter> {
             program.push(load(offset));
             // Jumps to the next address, over the rest of this one's words and its return.
             let rest = u8::try_from(2 * (count - 1 - place) + 1).unwrap_or(u8::MAX);
-            program.push(sock_filter {
-                code: code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K),
-                jt: 0,
-                jf: rest,
-                k: word,
-            });
+            program.push(bpf::if_equal(word, 0, rest));
         }
-        program.push(statement(libc::BPF_RET | libc::BPF_K, shards));
+        program.push(bpf::returns(shards));
     }
     program.push(load(if v4 { SOURCE4[0] } else { SOURCE6[3] }));
-    program.push(statement(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, shards.max(1)));
-    program.push(statement(libc::BPF_RET | libc::BPF_A, 0));
+    program.push(bpf::statement(libc::BPF_ALU | libc::BPF_MOD | libc::BPF_K, shards.max(1)));
+    program.push(bpf::statement(libc::BPF_RET | libc::BPF_A, 0));
     program
 }
 
 fn load(offset: u32) -> sock_filter {
     // Relative to the network header, wherever the packet's data begin (linux/filter.h).
     let from_header = (libc::SKF_NET_OFF as u32).wrapping_add(offset);
-    statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, from_header)
-}
-
-fn statement(what: u32, k: u32) -> sock_filter {
-    sock_filter { code: code(what), jt: 0, jf: 0, k }
-}
-
-/// Codes have eight bits.
-fn code(what: u32) -> u16 {
-    what as u16
+    bpf::statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, from_header)
 }
 
 #[cfg(test)]

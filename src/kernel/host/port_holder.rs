@@ -21,7 +21,7 @@ use crate::kernel::netlink::socket::failed;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
-use crate::os::sys;
+use crate::os::bpf;
 
 /// Any port (RFC 863); nothing is sent there.
 const DISCARD: u16 = 9;
@@ -135,7 +135,7 @@ fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
     if port.protocol == Protocol::Udp || over_ended {
-        sys::drop_everything(&socket).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
+        bpf::drop_everything(&socket).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
     }
     if over_ended && port.protocol == Protocol::Tcp {
         setsockopt(&socket, ReuseAddr, &true)?;

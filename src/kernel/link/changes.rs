@@ -1,10 +1,11 @@
 //! Interprets rtnetlink notifications: which of them show that another program changed what netd made.
 //!
-//! A link of netd is *settled* at the end of the window in which its first notification came: what happens to it before
-//! is how netd makes it, and what happens to it later is the work of another program, or a repair by netd. The engine
-//! looks at what is reported, so a report too many costs one look and changes nothing.
+//! A link of netd is *settled* at the end of the first window that ends [`MAKING`] or longer after its first notification:
+//! what happens to it before is how netd makes it, and what happens to it later is the work of another program, or a
+//! repair by netd. The engine looks at what is reported, so a report too many costs one look and changes nothing.
 
 use std::collections::{BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{Nla as _, NlasIterator};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
@@ -14,6 +15,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::container::LOOPBACK;
 use super::{LINK_GROUP, Link, address};
+use crate::base::monotonic;
 use crate::kernel::KernelEvent;
 use crate::kernel::netlink::socket::{Parts, parsed};
 use crate::model::address::Mac;
@@ -28,6 +30,21 @@ const DEL_ROUTE: u16 = 25;
 /// `RTM_NEWQDISC`, `RTM_DELQDISC`, `RTM_NEWTFILTER`, `RTM_DELTFILTER`.
 const LIMITS: [u16; 4] = [36, 37, 44, 45];
 const NEW_CONFIGURATION: u16 = 80;
+/// The types that [`Changes::hear_host`] reads.
+pub(super) const HOST_TYPES: [u16; 10] = [
+    NEW_LINK,
+    DEL_LINK,
+    NEW_ADDRESS,
+    DEL_ADDRESS,
+    DEL_ROUTE,
+    LIMITS[0],
+    LIMITS[1],
+    LIMITS[2],
+    LIMITS[3],
+    NEW_CONFIGURATION,
+];
+/// The types that [`Changes::hear_container`] reads: what a container adds concerns nobody.
+pub(super) const CONTAINER_TYPES: [u16; 3] = [NEW_LINK, DEL_ADDRESS, DEL_ROUTE];
 /// `NETCONFA_FORWARDING` (linux/netconf.h).
 const FORWARDING: u16 = 2;
 /// `sizeof(struct netconfmsg)`, padded.
@@ -35,6 +52,9 @@ const CONFIGURATION_HEADER: usize = 4;
 /// `IFLA_BRPORT_MODE` (hairpin) and `IFLA_BRPORT_ISOLATED` (linux/if_link.h).
 const PORT_HAIRPIN: u16 = 4;
 const PORT_ISOLATED: u16 = 33;
+
+/// netd makes an endpoint within this time, unless the machine is very busy.
+const MAKING: Duration = Duration::from_millis(20);
 
 /// What a link's messages say about it, as far as netd sets it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +71,8 @@ struct Shape {
 #[derive(Debug)]
 struct OwnLink {
     now: Shape,
+    /// When its first message was read.
+    since: Instant,
     /// At the end of the last window; `None` until the link is settled.
     settled: Option<Shape>,
     /// Hairpin mode and isolation, once a message mentions them.
@@ -123,10 +145,15 @@ impl Changes {
     /// Ends the window, and returns what it reports.
     pub(super) fn settle(&mut self) -> Vec<KernelEvent> {
         let Window { touched, containers, mut host, pairs } = std::mem::take(&mut self.window);
+        let now = monotonic::now();
         for index in touched {
             let Some(link) = self.links.get_mut(&index) else { continue };
             // Links in the other groups are being made or deleted.
             if link.now.group != LINK_GROUP && link.settled.is_none() {
+                continue;
+            }
+            if link.settled.is_none() && now.duration_since(link.since) < MAKING {
+                self.window.touched.insert(index);
                 continue;
             }
             host |= match &link.settled {
@@ -219,7 +246,10 @@ impl Changes {
             let before = std::mem::replace(&mut known.peer, peer);
             self.move_peer(link.index, before, peer);
         } else {
-            self.links.insert(link.index, OwnLink { now, settled: None, port: None, peer, inside: None });
+            self.links.insert(
+                link.index,
+                OwnLink { now, since: monotonic::now(), settled: None, port: None, peer, inside: None },
+            );
             self.move_peer(link.index, None, peer);
         }
         self.window.touched.insert(link.index);

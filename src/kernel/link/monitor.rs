@@ -13,10 +13,11 @@ use std::time::Duration;
 
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
-use super::changes::Changes;
+use super::changes::{CONTAINER_TYPES, Changes, HOST_TYPES};
 use crate::base::deadline::Deadline;
 use crate::kernel::link;
 use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start, wait};
+use crate::kernel::netlink::filter::keep_types;
 use crate::kernel::netlink::socket::{Netlink, ask_for_buffer, failed};
 use crate::kernel::{KernelError, KernelEvent, Tell};
 use crate::os::sys;
@@ -26,8 +27,13 @@ use crate::os::sys;
 const HOST_GROUPS: [u32; 8] = [1, 4, 5, 7, 9, 11, 24, 25];
 /// Links, addresses and routes.
 const CONTAINER_GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+/// After the first notification, this much time passes before any is read: making an endpoint sends some twenty, and
+/// each would otherwise wake this thread while the engine needs the processor.
+const GATHER: Duration = Duration::from_millis(10);
 /// Changes within this time are reported together: an engine changes a pair several times while making it.
-const TOGETHER: Duration = Duration::from_millis(100);
+const TOGETHER: Duration = Duration::from_millis(90);
+/// How many notifications are read from one socket before the other's turn.
+const READ_AT_ONCE: usize = 4096;
 /// How often checks run for changes without notifications.
 const TICK: Duration = Duration::from_secs(10);
 /// Bytes: some thousand links may be deleted at once.
@@ -83,6 +89,8 @@ impl Monitor for Links {
             Ok(socket)
         };
         let (host, containers) = (socket()?, socket()?);
+        keep_types(&host, &HOST_TYPES)?;
+        keep_types(&containers, &CONTAINER_TYPES)?;
         containers.set_listen_all_namespaces(true)?;
         for group in HOST_GROUPS {
             host.add_membership(group)?;
@@ -102,12 +110,16 @@ impl Monitor for Links {
         loop {
             match wait(&[stop, source.host.as_fd(), source.containers.as_fd()], pending)? {
                 Woken::By(0) => return Ok(()),
-                Woken::By(1) => self.read_host(source, tell)?,
-                Woken::By(_) => self.read_containers(source)?,
+                Woken::By(_) => {
+                    if let Woken::By(_) = wait(&[stop], Some(Deadline::after(GATHER)))? {
+                        return Ok(());
+                    }
+                    self.read(source, tell)?;
+                }
                 Woken::Passed => {
                     pending = None;
+                    self.read(source, tell)?;
                     self.changes.settle().into_iter().for_each(|event| tell(event));
-                    continue;
                 }
                 Woken::Interrupted => continue,
             }
@@ -119,19 +131,34 @@ impl Monitor for Links {
 }
 
 impl Links {
-    fn read_host(&mut self, source: &Source, tell: &Tell) -> io::Result<()> {
-        self.buffer.clear();
-        match received(source.host.recv(&mut self.buffer, libc::MSG_DONTWAIT))? {
-            Received::Datagram(_) => self.changes.hear_host(&self.buffer).into_iter().for_each(|event| tell(event)),
-            Received::Lost => tell(KernelEvent::Changed),
-            Received::Nothing => {}
+    /// Reads what has arrived: first from the host, whose notifications say what number a container's namespace has.
+    fn read(&mut self, source: &Source, tell: &Tell) -> io::Result<()> {
+        for _ in 0..READ_AT_ONCE {
+            if !self.read_host(source, tell)? {
+                break;
+            }
+        }
+        for _ in 0..READ_AT_ONCE {
+            if !self.read_containers(source)? {
+                break;
+            }
         }
         Ok(())
     }
 
-    /// Reads them after those of the host ([`wait`] returns the first descriptor that is ready), which say what number a
-    /// container's namespace has.
-    fn read_containers(&mut self, source: &Source) -> io::Result<()> {
+    /// Returns false if there was nothing to read.
+    fn read_host(&mut self, source: &Source, tell: &Tell) -> io::Result<bool> {
+        self.buffer.clear();
+        match received(source.host.recv(&mut self.buffer, libc::MSG_DONTWAIT))? {
+            Received::Datagram(_) => self.changes.hear_host(&self.buffer).into_iter().for_each(|event| tell(event)),
+            Received::Lost => tell(KernelEvent::Changed),
+            Received::Nothing => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Returns false if there was nothing to read.
+    fn read_containers(&mut self, source: &Source) -> io::Result<bool> {
         let mut netns = None;
         let read = sys::receive_with_netns(&source.containers, &mut self.buffer).map(|from| {
             netns = from;
@@ -141,8 +168,9 @@ impl Links {
             (Received::Datagram(_), Some(netns)) => self.changes.hear_container(&self.buffer, netns),
             (Received::Lost, _) => self.changes.lost(),
             // The host's own, which the other socket receives too.
-            (Received::Datagram(_), None) | (Received::Nothing, _) => {}
+            (Received::Datagram(_), None) => {}
+            (Received::Nothing, _) => return Ok(false),
         }
-        Ok(())
+        Ok(true)
     }
 }
