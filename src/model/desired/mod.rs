@@ -7,6 +7,7 @@
 
 mod names;
 mod reservations;
+mod version;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use super::publication::Publication;
 use super::request::AttachmentKey;
 use names::Names;
 use reservations::Reservations;
+use version::Version;
 
 /// A container and its endpoints in the order in which they were connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,10 +73,6 @@ struct Holder {
     attached: Arc<Attached>,
 }
 
-/// Identifies a state: each change makes another one, and clones of the state share it.
-#[derive(Debug, Clone, Default)]
-struct Version(Arc<()>);
-
 /// Networks, endpoints and reservations, with their indices.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
@@ -101,23 +99,6 @@ pub struct Desired {
 }
 
 impl Desired {
-    /// Whether one is a clone of the other, and neither was changed since. Two states that were changed apart are
-    /// different even if they have the same content.
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.version.0, &other.version.0)
-    }
-
-    /// Makes this state the same as the earlier one again ([`Self::is_same`]), if a change was undone since and both have
-    /// the same networks, endpoints and reservations.
-    pub fn settle_as(&mut self, earlier: &Self) {
-        let has_same_content = self.networks == earlier.networks
-            && self.endpoints == earlier.endpoints
-            && self.reservations().eq(earlier.reservations());
-        if has_same_content {
-            *self = earlier.clone();
-        }
-    }
-
     /// Every network, by name.
     pub fn networks(&self) -> impl Iterator<Item = &Arc<Network>> {
         self.networks.values()
