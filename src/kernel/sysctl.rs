@@ -74,6 +74,11 @@ impl Sysctl {
         self.file(&["ipv6", "conf", "all"]).exists()
     }
 
+    /// Whether the interface has settings for IPv6: the kernel supports it, and its MTU is large enough.
+    pub fn has_ipv6_on(&self, ifname: &str) -> bool {
+        self.file(&["ipv6", "conf", ifname]).exists()
+    }
+
     /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`.
     pub fn forwarding(&self) -> Result<Families, KernelError> {
         Ok(Families {

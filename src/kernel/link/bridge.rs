@@ -60,8 +60,15 @@ fn create(bridge: &BridgeLink) -> Request {
 
 fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Result<(), KernelError> {
     let v6 = bridge.addresses.iter().any(IpNetwork::is_ipv6);
-    sysctl.prepare_bridge(bridge.name.as_str(), v6)?;
     let index = link::index(&bridge.name)?;
+    if v6 && !sysctl.has_ipv6_on(bridge.name.as_str()) {
+        // Another program set an MTU below 1280, and IPv6 left the bridge. It comes back with the MTU and with settings
+        // by default; on a bridge that is up it would check its link-local address for seconds.
+        let change = LinkUnspec::new_with_index(index).down().mtu(bridge.mtu).build();
+        let changed = netlink.one(Request::plain(RouteNetlinkMessage::SetLink(change)));
+        changed.map_err(failed("set the MTU of bridge", &bridge.name, LOOK))?;
+    }
+    sysctl.prepare_bridge(bridge.name.as_str(), v6)?;
     let present = address::list(netlink, Some(index))?;
     let present: Vec<IpNetwork> = present.into_iter().map(|found| found.address).collect();
     // The MTU is set by a separate change: one given at creation would follow the smallest port's.
