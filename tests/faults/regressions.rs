@@ -313,6 +313,19 @@ fn a_firewall_that_cannot_be_told_to_accept_questions_is_a_problem() {
     assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
 }
 
+/// The path by which a container was known went, its namespace stayed, and only the next command noticed.
+#[test]
+fn a_container_is_followed_to_where_its_namespace_is_now() {
+    let lab = lab(web_on_two_networks);
+    let known = || lab.snapshot().desired.containers().next().unwrap().container.netns.path.clone();
+    let before = known();
+    let inode = lab.world().namespaces.remove(&before).unwrap();
+    lab.world().namespaces.insert("/proc/7/ns/net".into(), inode);
+    lab.emit(&KernelEvent::Tick);
+    assert_eq!(known(), std::path::Path::new("/proc/7/ns/net"));
+    assert_eq!(lab.snapshot().desired.counts().2, 2);
+}
+
 /// A connect that the kernel refused left the state as it was, and the next repair counted it as a change all the same.
 #[test]
 fn a_command_that_was_undone_is_no_change() {

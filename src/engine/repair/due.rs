@@ -36,6 +36,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn tick(&mut self) {
         self.foreign_tick();
         self.probe_again();
+        self.follow_paths();
         if self.state.desired.counts().0 > 0 {
             self.agenda.look_at_host();
         }

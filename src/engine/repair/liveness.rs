@@ -30,6 +30,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         true
     }
 
+    /// From time to time: the path by which a container is known may have gone while its namespace stays, such as that of
+    /// a process that has ended; nothing reports this.
+    pub(crate) fn follow_paths(&mut self) {
+        let containers: Vec<Netns> =
+            self.state.desired.containers().map(|attached| attached.container.netns.clone()).collect();
+        for netns in containers {
+            // The kernel reports the end of one that is found nowhere.
+            self.is_alive(&netns);
+        }
+    }
+
     /// Records the path at which a namespace is now.
     fn moved(&mut self, netns: &Netns) {
         let keys = self.state.namespaces.get(&netns.id).cloned().unwrap_or_default();
