@@ -12,6 +12,7 @@ pub(crate) fn found(world: &World, inode: u64, address: &str) {
         mtu: 1500,
         addresses: vec![address.parse().unwrap()],
         routes: Vec::new(),
+        unrouted: Vec::new(),
         default_elsewhere: Vec::new(),
         host_end: Some(HostEnd {
             name: format!("veth{inode}").parse().unwrap(),

@@ -173,6 +173,7 @@ impl World {
             mtu: 1500,
             addresses: vec![IpNetwork::new(at.ip, 16).unwrap()],
             routes: Vec::new(),
+            unrouted: Vec::new(),
             default_elsewhere: Vec::new(),
             host_end: Some(HostEnd {
                 name: format!("veth{pod}{network}").parse().unwrap(),

@@ -284,6 +284,7 @@ impl Lab {
             mtu: 1500,
             addresses: vec![address],
             routes: Vec::new(),
+            unrouted: Vec::new(),
             default_elsewhere: Vec::new(),
             host_end: Some(HostEnd { name: host, bridge, up: true, isolated: false }),
         };

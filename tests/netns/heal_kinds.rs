@@ -45,6 +45,9 @@ const ON_HOST: &[Broken] = &[
 const INSIDE: &[Broken] = &[
     Broken { what: "the container has no default route", by: "ip -n web route del default" },
     Broken { what: "the container has no IPv6 default route", by: "ip -n web -6 route del default" },
+    Broken { what: "the container has no route to its subnet", by: "ip -n web route del 10.77.0.0/24" },
+    Broken { what: "the container has no routes", by: "ip -n web route flush table main" },
+    Broken { what: "the container has no IPv6 routes", by: "ip -n web -6 route flush table main" },
     Broken { what: "the container has no addresses", by: "ip -n web address flush dev eth0" },
     Broken { what: "eth0 is down", by: "ip -n web link set eth0 down" },
     Broken {

@@ -44,6 +44,8 @@ pub struct World {
     pub down: BTreeSet<IfName>,
     /// The host ends of the container's ends that are down.
     pub down_inside: BTreeSet<IfName>,
+    /// The host ends of the interfaces whose subnets have no route.
+    pub unrouted_inside: BTreeSet<IfName>,
     /// Limits on interfaces of the host, by the interface; gone with it.
     pub shapings: BTreeMap<IfName, Shaping>,
     /// Intermediate devices by name, with the limits that they were made for; they stay when that interface is gone.

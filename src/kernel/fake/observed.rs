@@ -67,6 +67,7 @@ impl World {
             mtu: link.mtu,
             addresses: link.addresses.clone(),
             routes: over_this.into_iter().filter_map(everywhere).chain(link.routes.iter().cloned()).collect(),
+            unrouted: if self.unrouted_inside.contains(name) { link.addresses.clone() } else { Vec::new() },
             default_elsewhere: elsewhere.into_iter().map(|route| Family::of(route.gateway)).collect(),
             host_end: match &link.kind {
                 LinkKind::Veth(VethPair { bridge, host_ifname, isolated }) => Some(HostEnd {

@@ -37,10 +37,7 @@ impl World {
             }
             Step::Rename { from, to } => self.rename(from, to)?,
             Step::RestorePorts(links) => links.iter().try_for_each(|link| self.restore_port(link))?,
-            Step::Restore { link, .. } => {
-                self.address(link)?;
-                self.down_inside.remove(host_end(link));
-            }
+            Step::Restore { link, .. } => self.restore(link)?,
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(host_end(link))),
@@ -128,6 +125,13 @@ impl World {
         } else {
             return Err(io("rename", from, "no such device"));
         }
+        Ok(())
+    }
+
+    fn restore(&mut self, link: &EndpointLink) -> Result<(), KernelError> {
+        self.address(link)?;
+        self.down_inside.remove(host_end(link));
+        self.unrouted_inside.remove(host_end(link));
         Ok(())
     }
 

@@ -82,7 +82,7 @@ impl ContainerLink {
         let v6 = self.link.addresses.iter().any(IpNetwork::is_ipv6);
         let had_v6 = !v6 || self.speaks_ipv6()?;
         let mut undo = Vec::new();
-        let done = self.try_add(v6, &mut undo);
+        let done = self.try_add(v6, false, &mut undo);
         if done.is_err() {
             self.take_back(&undo, !had_v6);
         }
@@ -99,7 +99,7 @@ impl ContainerLink {
         let requests = [set(LinkUnspec::new_with_index(LOOPBACK).up()), set(interface)];
         let refused = self.send(&requests)?.into_iter().find_map(Result::err);
         refused.map_or(Ok(()), Err).map_err(failed("set up interface", on(&self.link), LOOK))?;
-        self.try_add(v6, &mut Vec::new())?;
+        self.try_add(v6, true, &mut Vec::new())?;
         if v6 { self.restore_link_local() } else { Ok(()) }
     }
 
@@ -119,8 +119,22 @@ impl ContainerLink {
         Ok(value.as_deref() == Some("0"))
     }
 
-    /// `undo` collects the requests that revert what was done, in the order in which it was done.
-    fn try_add(&mut self, v6: bool, undo: &mut Vec<Request>) -> Result<(), KernelError> {
+    /// Adds the routes that the kernel makes with the addresses, if another program removed them: without them, the
+    /// gateways are unreachable.
+    fn connect(&mut self) -> Result<(), KernelError> {
+        let there = address::list(&mut self.netlink, Some(self.index))?;
+        let ours = |address: &IpNetwork| self.link.addresses.contains(address) || address::link_local(address.ip());
+        let addresses = there.iter().map(|found| found.address).filter(|address| ours(address));
+        let addresses = addresses.filter(route::has_subnet);
+        let requests: Vec<Request> = addresses.map(|address| route::connect(self.index, address)).collect();
+        let refused =
+            self.send(&requests)?.into_iter().filter_map(Result::err).find(|error| error.errno != libc::EEXIST);
+        refused.map_or(Ok(()), Err).map_err(failed("add the route to the subnet of", on(&self.link), LOOK))
+    }
+
+    /// `undo` collects the requests that revert what was done, in the order in which it was done. `connects`: also adds
+    /// the routes of addresses that are there already.
+    fn try_add(&mut self, v6: bool, connects: bool, undo: &mut Vec<Request>) -> Result<(), KernelError> {
         if v6 {
             // An interface that was attached without addresses has IPv6 disabled.
             self.sysctl.prepare_container(self.link.ifname.as_str(), true)?;
@@ -133,6 +147,9 @@ impl ContainerLink {
         for (address, outcome) in missing.iter().zip(outcomes) {
             outcome.map_err(failed("add address", format!("{address} to {}", on(&self.link)), LOOK))?;
             undo.push(address::remove(self.index, *address));
+        }
+        if connects {
+            self.connect()?;
         }
         let outcomes = self.send(&routes(self.index, &self.link))?;
         let taken = outcomes.iter().zip(route_removals(self.index, &self.link));

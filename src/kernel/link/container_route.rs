@@ -66,7 +66,12 @@ fn next_hop(destination: IpAddr, gateway: IpAddr) -> RouteAttribute {
 /// The unicast routes of all tables on that interface, each in normal form, without those that the kernel made for
 /// addresses. A route with several next hops belongs to no interface.
 pub fn list(netlink: &mut Netlink, index: u32) -> Result<Vec<Route>, KernelError> {
-    Ok(dump(netlink)?.iter().filter_map(|message| read(message, index)).collect())
+    Ok(of(&dump(netlink)?, index))
+}
+
+/// Those among these routes.
+pub fn of(all: &[RouteMessage], index: u32) -> Vec<Route> {
+    all.iter().filter_map(|message| read(message, index)).collect()
 }
 
 fn read(message: &RouteMessage, index: u32) -> Option<Route> {

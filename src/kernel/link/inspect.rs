@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use ipnetwork::IpNetwork;
+use netlink_packet_route::route::RouteMessage;
 
 use super::container::LOOPBACK;
 use super::route::HostRoute;
@@ -32,28 +33,38 @@ pub fn interface(host: &mut Netlink, netns: &Netns, ifname: &IfName) -> Result<O
     let Some(link) = link::get(&mut inside, ifname)? else { return Ok(None) };
     let addresses: Vec<IpNetwork> =
         address::list(&mut inside, Some(link.index))?.into_iter().map(|found| found.address).collect();
+    let routes = route::dump(&mut inside)?;
     Ok(Some(ObservedInterface {
         mac: link.mac,
         up: link.up,
         loopback_up: link::get_by_index(&mut inside, LOOPBACK)?.is_some_and(|loopback| loopback.up),
         mtu: link.mtu,
         link_local: addresses.iter().any(|address| address::link_local(address.ip())),
+        unrouted: unrouted(&addresses, link.index, &routes),
         addresses: addresses.into_iter().filter(|address| !address::link_local(address.ip())).collect(),
-        routes: container_route::list(&mut inside, link.index)?,
-        default_elsewhere: default_elsewhere(&mut inside, link.index)?,
+        default_elsewhere: default_elsewhere(&routes, link.index),
+        routes: container_route::of(&routes, link.index),
         host_end: host_end(host, &namespace, &link)?,
     }))
 }
 
+/// The addresses whose subnet has no route over the interface.
+fn unrouted(addresses: &[IpNetwork], index: u32, routes: &[RouteMessage]) -> Vec<IpNetwork> {
+    let connected = route::connected_of(routes);
+    let lacks = |address: &&IpNetwork| !connected.contains(&(index, address.network(), address.prefix()));
+    let has_subnet = addresses.iter().filter(|address| route::has_subnet(address));
+    has_subnet.filter(|address| !address::link_local(address.ip())).filter(lacks).copied().collect()
+}
+
 /// The address families with a default route on another interface.
-fn default_elsewhere(inside: &mut Netlink, index: u32) -> Result<Vec<Family>, KernelError> {
+fn default_elsewhere(routes: &[RouteMessage], index: u32) -> Vec<Family> {
     let elsewhere =
-        |found: &HostRoute| found.destination.prefix() == 0 && found.interface.is_some_and(|it| it != index);
+        |found: &&HostRoute| found.destination.prefix() == 0 && found.interface.is_some_and(|it| it != index);
     let mut families: Vec<Family> =
-        route::list(inside)?.iter().filter(|found| elsewhere(found)).map(|found| found.destination.family()).collect();
+        route::of(routes).iter().filter(elsewhere).map(|found| found.destination.family()).collect();
     families.sort_unstable();
     families.dedup();
-    Ok(families)
+    families
 }
 
 /// The other end of the pair, if it is on the host. The container's end describes it by an index and a namespace

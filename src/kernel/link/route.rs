@@ -79,10 +79,14 @@ pub fn connect(index: u32, address: IpNetwork) -> Request {
 pub fn connected(netlink: &mut Netlink) -> Result<BTreeSet<(u32, IpAddr, u8)>, KernelError> {
     let mut filter = RouteHeader { table: RouteHeader::RT_TABLE_MAIN, ..RouteHeader::default() };
     filter.protocol = RouteProtocol::Kernel;
-    let messages = dump_some(netlink, &filter)?;
-    let of_kernel = messages.iter().filter(|message| message.header.protocol == RouteProtocol::Kernel);
+    Ok(connected_of(&dump_some(netlink, &filter)?))
+}
+
+/// The connected subnets among these routes.
+pub(in crate::kernel) fn connected_of(all: &[RouteMessage]) -> BTreeSet<(u32, IpAddr, u8)> {
+    let of_kernel = all.iter().filter(|message| message.header.protocol == RouteProtocol::Kernel);
     let read = of_kernel.filter_map(read);
-    Ok(read.filter_map(|r| Some((r.interface?, r.destination.network(), r.destination.prefix()))).collect())
+    read.filter_map(|r| Some((r.interface?, r.destination.network(), r.destination.prefix()))).collect()
 }
 
 pub(in crate::kernel) fn family(address: IpAddr) -> AddressFamily {
@@ -91,7 +95,17 @@ pub(in crate::kernel) fn family(address: IpAddr) -> AddressFamily {
 
 /// The routes of every table, IPv4 and IPv6, including default routes: a VPN keeps its own in a separate table.
 pub fn list(netlink: &mut Netlink) -> Result<Vec<HostRoute>, KernelError> {
-    Ok(dump(netlink)?.iter().filter_map(read).collect())
+    Ok(of(&dump(netlink)?))
+}
+
+/// Those among these messages.
+pub(in crate::kernel) fn of(all: &[RouteMessage]) -> Vec<HostRoute> {
+    all.iter().filter_map(read).collect()
+}
+
+/// Whether the kernel makes a route to the subnet of an address of the host.
+pub(in crate::kernel) fn has_subnet(address: &IpNetwork) -> bool {
+    address.prefix() < if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// The kernel's messages about all routes of all tables, IPv4 and IPv6.

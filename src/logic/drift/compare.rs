@@ -149,8 +149,21 @@ pub fn interface(
 pub fn inside(network: &Network, endpoint: &Endpoint, all: &[Arc<Endpoint>], seen: &ObservedInterface) -> Vec<Drift> {
     let mut drift = made_interface(network, endpoint, seen);
     drift.extend(addresses(endpoint, &[], seen));
+    drift.extend(subnet_routes(endpoint, seen));
     drift.extend(routes(network, endpoint, all, seen));
     drift
+}
+
+/// The missing routes to the subnets of its addresses; only if no runtime requested the endpoint, because a later plugin
+/// of its chain may have moved them to another table.
+fn subnet_routes(endpoint: &Endpoint, seen: &ObservedInterface) -> Vec<Drift> {
+    let is_ours = |address: &&IpNetwork| endpoint.owner.is_none() && endpoint.addresses.contains(address);
+    let lost = seen.unrouted.iter().filter(|_| seen.up).filter(is_ours);
+    lost.map(|address| Drift::Route {
+        ifname: endpoint.ifname.clone(),
+        destination: format!("{}/{}", address.network(), address.prefix()),
+    })
+    .collect()
 }
 
 /// Compares the container's interface with what netd made, for repair: MAC address and MTU only if no runtime requested

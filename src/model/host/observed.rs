@@ -153,6 +153,8 @@ pub struct ObservedInterface {
     /// The unicast routes on it in all tables, default routes included, without those that the kernel makes for its
     /// addresses.
     pub routes: Vec<Route>,
+    /// Those of its addresses whose subnet lost the route that the kernel makes with the address.
+    pub unrouted: Vec<IpNetwork>,
     /// The address families with a default route on another interface.
     pub default_elsewhere: Vec<Family>,
     /// The other end of a veth pair, if it is in the host's namespace.
