@@ -9,6 +9,7 @@ mod api;
 mod bad_input;
 mod claims;
 mod cni;
+mod crash_points;
 mod dry_run;
 mod endpoints;
 mod files;
@@ -45,6 +46,7 @@ mod runtimes;
 mod self_test;
 mod service;
 mod sticky;
+mod storm;
 mod strangers;
 mod telemetry;
 
@@ -81,8 +83,10 @@ fn main() -> ExitCode {
         port_specs::trials(),
         names::trials(),
         claims::trials(),
+        crash_points::trials(),
         name_service::trials(),
         listening::trials(),
+        storm::trials(),
         strangers::trials(),
         inside::trials(),
         of_engines::trials(),
