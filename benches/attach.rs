@@ -1,16 +1,11 @@
 //! `scripts/bench attach`: what connecting a container with one published port costs, over the API's unix socket, on
 //! an empty host and with 2,000 endpoints already there. Fails when a bound is missed.
-#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
-
-#[path = "../tests/netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
-mod lab;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use lab::Lab;
+use netd_testing::lab::{self, Lab};
 
 /// Endpoints measured in each round.
 const MEASURED: usize = 300;
@@ -22,7 +17,7 @@ const P50_MAX: Duration = Duration::from_millis(6);
 const RATIO_MAX: f64 = 1.3;
 
 fn main() -> ExitCode {
-    if let Err(why) = lab::space::leave_the_machine() {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
         return ExitCode::FAILURE;
     }

@@ -1,19 +1,15 @@
 //! `scripts/bench cni`: what the CNI plugin itself costs: its size, VERSION as a whole process, and ADD through it
 //! against the same attachment asked of the API, turn by turn in one run. Fails when a bound is missed.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
-
-#[path = "../tests/netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
-mod lab;
 
 use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use lab::Lab;
+use netd_testing::lab::{self, Lab};
 
-const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
+const PLUGIN: &str = netd_testing::programs!().plugin;
 /// Turns of each kind.
 const MEASURED: usize = 300;
 /// The bounds on a machine with two cores.
@@ -22,7 +18,7 @@ const VERSION_MAX: Duration = Duration::from_millis(3);
 const ADD_MORE_MAX: Duration = Duration::from_millis(4);
 
 fn main() -> ExitCode {
-    if let Err(why) = lab::space::leave_the_machine() {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
         return ExitCode::FAILURE;
     }

@@ -5,12 +5,8 @@
 //! Each part is a process in a session of its own, as a service and containers are: Linux shares processors between
 //! sessions first (sched(7), autogroup). The time of an answer is taken by the kernel, when it comes to the client's
 //! socket: how long the client waits for a processor then is not the name service's doing.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
-
-#[path = "../tests/netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
-mod lab;
 
 use std::io::{IoSliceMut, Read as _};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -20,15 +16,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RecordType};
+use netd_testing::lab::space::inside;
+use netd_testing::lab::{self, Lab};
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimestampns};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
 use nix::sys::time::TimeSpec;
 use nix::unistd::{Pid, setsid};
-
-use lab::Lab;
-use lab::space::inside;
 
 const NETWORK: &str = "net1";
 const FLOODER: &str = "flooder";
@@ -56,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn measure() -> ExitCode {
-    if let Err(why) = lab::space::leave_the_machine() {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
         return ExitCode::FAILURE;
     }

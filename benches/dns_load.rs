@@ -1,23 +1,16 @@
 //! `scripts/bench dns-load`: what a container's names cost it while others make trouble: another one has 20,000 names
 //! under way to a resolver that never answers, and then 500 containers come and go. Fails when a bound is missed.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::expect_used, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
-
-#[path = "../tests/netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
-mod lab;
-#[path = "dns/zone.rs"]
-#[allow(dead_code, reason = "the other benchmark uses more of it")]
-mod zone;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use lab::Lab;
-use lab::load::{Load, Pace, Question, Tally};
-use zone::{CLIENT, NAMES, NETWORK, Zone};
+use netd_testing::lab::load::{Load, Pace, Question, Tally};
+use netd_testing::lab::{self, Lab};
+use netd_testing::zone::{self, CLIENT, NAMES, NETWORK, Zone};
 
 /// Times that it is measured without the outstanding questions, and with them, turn by turn.
 const ROUNDS: usize = 5;
@@ -38,7 +31,7 @@ const THREADS: usize = 8;
 const ASKED_MEANWHILE: Pace = Pace { rate: 5000, window: 5000 };
 
 fn main() -> ExitCode {
-    if let Err(why) = lab::space::leave_the_machine() {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
         return ExitCode::FAILURE;
     }

@@ -1,12 +1,8 @@
 //! `scripts/bench heal`: how long after another program's change everything is as before, for each kind of change, and
 //! how many probes of a published port, one every 10 ms, failed meanwhile. Then a bridge with 1,023 ports is deleted.
 //! Fails when a bound is missed.
-#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::expect_used, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
-
-#[path = "../tests/netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
-mod lab;
 
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
@@ -14,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use lab::command::run_words;
-use lab::{HOST4, Lab, Server};
+use netd_testing::lab::command::run_words;
+use netd_testing::lab::{self, HOST4, Lab, Server};
 
 /// What changes, the command that makes the change, and what shows that it is undone: a command and its expected output.
 /// `END` is the host end of the container.
@@ -98,7 +94,7 @@ const PORTS: usize = 1023;
 const PROBE: Duration = Duration::from_millis(10);
 
 fn main() -> ExitCode {
-    if let Err(why) = lab::space::leave_the_machine() {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
         return ExitCode::FAILURE;
     }

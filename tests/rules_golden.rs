@@ -4,9 +4,6 @@
 //! listing differs between releases of nft, so it is compared only with the release that wrote it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
 
-#[path = "support/harness.rs"]
-mod harness;
-
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
@@ -16,6 +13,7 @@ use netd::logic::firewall;
 use netd::model::address::Subnet;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
 use netd::model::publication::{PortRange, Protocol};
+use netd_testing::harness;
 
 type Elements = BTreeSet<Element>;
 

@@ -69,7 +69,7 @@ impl Running {
     pub(crate) fn start_in_background(words: &[&str], pid_file: &str) -> Self {
         let status = spawn(words).wait().expect("it was started");
         assert!(status.success(), "{words:?}: {status}");
-        super::lab::until(&format!("{pid_file} is there"), || pid_in(pid_file).is_some());
+        netd_testing::lab::until(&format!("{pid_file} is there"), || pid_in(pid_file).is_some());
         Self(pid_in(pid_file).expect("it is there"))
     }
 
@@ -100,5 +100,5 @@ fn pid_in(file: &str) -> Option<Pid> {
 
 /// Moves every thread of a running process to a processor.
 pub(crate) fn pin(pid: Pid, cpu: usize) {
-    super::lab::run(&format!("taskset -a -c -p {cpu} {pid}")).ok();
+    netd_testing::lab::run(&format!("taskset -a -c -p {cpu} {pid}")).ok();
 }

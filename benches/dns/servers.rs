@@ -6,11 +6,11 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use netd::engine::listener::{Batch, Poller};
+use netd_testing::lab::{self, Lab};
+use netd_testing::zone::{self, Zone};
 use nix::unistd::Pid;
 
-use super::lab::{self, Lab};
 use super::process::{self, Running};
-use super::zone::Zone;
 
 /// Where Debian has it.
 const AARDVARK: &str = "/usr/lib/podman/aardvark-dns";
@@ -44,7 +44,7 @@ pub(crate) fn start(lab: &Lab, zone: &Zone) -> Vec<Server> {
     let servers: Vec<Server> = std::iter::once(netd).chain(peers).collect();
     for server in &servers {
         let (name, address) = zone.names.first().expect("names");
-        let asked = format!("ip netns exec {} dig +short +tries=1 +time=1", super::zone::CLIENT);
+        let asked = format!("ip netns exec {} dig +short +tries=1 +time=1", zone::CLIENT);
         let asked = format!("{asked} -p {} @{} {name}", server.port, zone.gateway);
         lab::until(&format!("{} answers", server.name), || {
             let said = lab::run(&asked);
@@ -118,7 +118,7 @@ fn aardvark(zone: &Zone, port: u16) -> Running {
         format!("{number:064x} {address}  {}\n", names.join(","))
     };
     let lines: String = containers.iter().enumerate().map(line).collect();
-    fs::write(format!("{folder}/{}", super::zone::NETWORK), format!("{}\n{lines}", zone.gateway)).expect("a file");
+    fs::write(format!("{folder}/{}", zone::NETWORK), format!("{}\n{lines}", zone.gateway)).expect("a file");
     let port = port.to_string();
     Running::start_in_background(
         &[AARDVARK, "--config", folder, "--port", &port, "run"],

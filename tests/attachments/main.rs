@@ -19,6 +19,7 @@ use netd::model::question::{Answer, Client, RecordType};
 use netd::model::request::{AttachmentKey, CheckSpec, EndpointSpec};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
+use netd_testing::engine as support;
 use serde_json::{Value, json};
 
 mod adopted;
@@ -27,8 +28,6 @@ mod claims;
 mod failures;
 mod namespaces;
 mod ports;
-#[path = "../support/engine.rs"]
-mod support;
 
 struct World {
     fake: Fake,

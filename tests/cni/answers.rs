@@ -1,8 +1,9 @@
 //! Replies of the daemon as CNI error codes; and calls without a daemon.
 
+use netd_testing::cni::{Daemon, configuration, netns, script, status};
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Daemon, configuration, netns, script, status};
+use crate::call;
 
 /// The result of an earlier ADD.
 fn previous() -> Value {
@@ -30,10 +31,10 @@ fn each_error_code_of_the_daemon_has_its_cni_code() {
         let daemon = Daemon::start();
         daemon.refuses("", status, code);
         let words = format!("the daemon says {code}");
-        Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(add, &words);
+        call("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(add, &words);
         let conf = configuration(&daemon, "1.1.0", keys());
         for (command, code) in [("DEL", del), ("CHECK", check), ("GC", gc), ("STATUS", 50)] {
-            Call::new(command, &conf).run().failed(code, &words);
+            call(command, &conf).run().failed(code, &words);
         }
     }
 }
@@ -47,7 +48,7 @@ fn without_a_daemon_the_error_is_try_again() {
         if command == "ADD" {
             keys = json!({});
         }
-        let answer = Call::new(command, &configuration(&daemon, "1.1.0", keys)).run();
+        let answer = call(command, &configuration(&daemon, "1.1.0", keys)).run();
         answer.failed(code, &format!("cannot reach netd at {}", daemon.socket().display()));
         answer.failed(code, "systemctl status netd");
     }
@@ -62,14 +63,14 @@ fn check_compares_the_addresses_of_its_own_interface() {
                                                "sandbox": netns()}]);
     keys["prevResult"]["ips"] = json!([{"address": "10.1.0.5/16", "interface": 1}, {"address": "10.2.0.5/16",
                                         "interface": 2}, {"address": "fd00:1::5/64"}]);
-    assert!(Call::new("CHECK", &configuration(&daemon, "0.4.0", keys.clone())).run().good().is_null());
+    assert!(call("CHECK", &configuration(&daemon, "0.4.0", keys.clone())).run().good().is_null());
     let asked = daemon.asked();
     assert_eq!(asked[0].path, "/v1/attachments/dbnet/c1/eth0/check");
     assert_eq!(asked[0].body, json!({"netns": netns(), "addresses": ["10.1.0.5/16", "fd00:1::5/64"]}));
-    Call::new("CHECK", &configuration(&daemon, "1.1.0", json!({}))).run().failed(7, "missing \"prevResult\"");
+    call("CHECK", &configuration(&daemon, "1.1.0", json!({}))).run().failed(7, "missing \"prevResult\"");
     keys["prevResult"]["interfaces"] = json!([{"name": "eth0"}]);
     let conf = configuration(&daemon, "1.1.0", keys);
-    Call::new("CHECK", &conf).run().failed(7, "no interface \"eth0\" with a sandbox");
+    call("CHECK", &conf).run().failed(7, "no interface \"eth0\" with a sandbox");
     assert_eq!(daemon.calls(), [""; 0]);
 }
 
@@ -77,7 +78,7 @@ fn check_compares_the_addresses_of_its_own_interface() {
 fn deleting_twice_is_fine() {
     let daemon = Daemon::start();
     for _ in 0..2 {
-        let answer = Call::new("DEL", &configuration(&daemon, "1.1.0", keys())).run();
+        let answer = call("DEL", &configuration(&daemon, "1.1.0", keys())).run();
         assert_eq!((answer.code, answer.json, answer.stderr.as_str()), (0, Value::Null, ""));
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
@@ -94,7 +95,7 @@ fn gc_passes_on_the_valid_attachments() {
         json!({"cni.dev/attachments": valid}),
         json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": []}),
     ] {
-        assert!(Call::new("GC", &configuration(&daemon, "1.1.0", keys)).run().good().is_null());
+        assert!(call("GC", &configuration(&daemon, "1.1.0", keys)).run().good().is_null());
         let asked = daemon.asked();
         assert_eq!((asked[0].path.as_str(), &asked[0].body), ("/v1/attachments/dbnet/gc", &stay));
     }
@@ -104,25 +105,25 @@ fn gc_passes_on_the_valid_attachments() {
 fn status_covers_the_daemon_and_the_network() {
     let daemon = Daemon::start();
     let conf = configuration(&daemon, "1.1.0", json!({"network": "net1"}));
-    assert!(Call::new("STATUS", &conf).run().good().is_null());
+    assert!(call("STATUS", &conf).run().good().is_null());
     assert_eq!(daemon.calls(), ["GET /v1/status", "GET /v1/networks/net1/room"]);
     daemon.refuses("GET /v1/networks", 404, "not_found");
-    Call::new("STATUS", &conf).run().good();
+    call("STATUS", &conf).run().good();
     daemon.refuses("GET /v1/networks", 409, "exhausted");
-    Call::new("STATUS", &conf).run().failed(50, "the daemon says exhausted");
+    call("STATUS", &conf).run().failed(50, "the daemon says exhausted");
     daemon.answers("GET /v1/status", 200, status(false, &[]));
-    Call::new("STATUS", &conf).run().failed(50, "not finished the repair at its start");
+    call("STATUS", &conf).run().failed(50, "not finished the repair at its start");
     daemon.answers("GET /v1/status", 200, status(false, &["bridge nd-net1 is gone"]));
-    Call::new("STATUS", &conf).run().failed(51, "bridge nd-net1 is gone");
+    call("STATUS", &conf).run().failed(51, "bridge nd-net1 is gone");
     daemon.answers("GET /v1/networks", 204, Value::Null);
     daemon.answers("GET /v1/status", 200, status(true, &["port 80 is taken"]));
-    Call::new("STATUS", &conf).run().good();
+    call("STATUS", &conf).run().good();
 }
 
 #[test]
 fn skipped_ports_are_reported_on_standard_error() {
     let daemon = Daemon::start();
-    let mut answer = crate::lab::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "back"}}));
+    let mut answer = netd_testing::cni::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "back"}}));
     answer["endpoint"]["skipped_ports"] = json!([{"host_ip": null, "host_port": 8080, "container_port": 80,
                                                   "protocol": "tcp", "why": "it is internal"}]);
     daemon.answers("PUT", 200, answer);
@@ -130,7 +131,7 @@ fn skipped_ports_are_reported_on_standard_error() {
     let line = "netd-cni: port *:8080->80/tcp is not published on network back: it is internal\n";
     let ipam = json!({"ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}});
     for keys in [json!({}), json!({"prevResult": previous()}), ipam] {
-        let mut call = Call::new("ADD", &configuration(&daemon, "1.1.0", keys.clone()));
+        let mut call = call("ADD", &configuration(&daemon, "1.1.0", keys.clone()));
         let answer = call.set("CNI_PATH", daemon.folder.path().to_str().unwrap()).run();
         assert_eq!((answer.code, answer.stderr.as_str()), (0, line), "{keys}");
     }
@@ -140,5 +141,5 @@ fn skipped_ports_are_reported_on_standard_error() {
 fn a_malformed_reply_of_the_daemon_is_an_error() {
     let daemon = Daemon::start();
     daemon.answers("PUT", 200, json!({"endpoint": 7}));
-    Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(11, "no reply from the daemon");
+    call("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(11, "no reply from the daemon");
 }

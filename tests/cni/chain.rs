@@ -1,8 +1,9 @@
 //! netd after another interface plugin.
 
+use netd_testing::cni::{Daemon, configuration, netns};
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Daemon, configuration, netns};
+use crate::call;
 
 /// The result of the `bridge` plugin in the spec's example, with unknown fields.
 fn previous(version: &str) -> Value {
@@ -27,7 +28,7 @@ fn an_adopted_interface_is_passed_to_the_daemon_and_its_result_passed_on() {
         if version < "1.0.0" {
             keys["prevResult"]["ips"][0]["version"] = json!("4");
         }
-        let result = Call::new("ADD", &configuration(&daemon, version, keys.clone())).run().good();
+        let result = call("ADD", &configuration(&daemon, version, keys.clone())).run().good();
         let mut expected = keys["prevResult"].clone();
         expected["dns"] = json!({"nameservers": ["10.1.0.1", "9.9.9.9", "7.7.7.7", "8.8.8.8"], "domain": "internal",
                                  "search": ["internal", "corp.example", "prev.example"], "options": ["ndots:1"]});
@@ -47,7 +48,7 @@ fn the_result_has_the_configurations_version() {
     newer["routes"][0]["priority"] = json!(7);
     let older = |version: &str| {
         let keys = json!({"prevResult": newer});
-        Call::new("ADD", &configuration(&daemon, version, keys)).run().good()
+        call("ADD", &configuration(&daemon, version, keys)).run().good()
     };
     let result = older("0.4.0");
     assert_eq!((&result["cniVersion"], &result["ips"][0]["version"]), (&json!("0.4.0"), &json!("4")));
@@ -56,7 +57,7 @@ fn the_result_has_the_configurations_version() {
     assert_eq!((&result["interfaces"][2]["mtu"], &result["routes"][0]["priority"]), (&json!(1500), &json!(7)));
     let mut old = previous("0.4.0");
     old["ips"][0]["version"] = json!("4");
-    let result = Call::new("ADD", &configuration(&daemon, "1.0.0", json!({"prevResult": old}))).run().good();
+    let result = call("ADD", &configuration(&daemon, "1.0.0", json!({"prevResult": old}))).run().good();
     assert_eq!((&result["cniVersion"], &result["ips"][0]["version"]), (&json!("1.0.0"), &Value::Null));
 }
 
@@ -76,13 +77,13 @@ fn a_previous_result_without_the_interface_is_refused() {
         let mut previous = previous("1.0.0");
         *previous.pointer_mut(pointer).unwrap() = value;
         let conf = configuration(&daemon, "1.0.0", json!({"prevResult": previous}));
-        Call::new("ADD", &conf).run().failed(7, words);
+        call("ADD", &conf).run().failed(7, words);
         // An error that prevents ADD must not prevent DEL.
-        Call::new("DEL", &conf).run().good();
+        call("DEL", &conf).run().good();
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
     let conf = configuration(&daemon, "1.0.0", json!({"prevResult": []}));
-    Call::new("ADD", &conf).run().failed(7, "\"prevResult\": []");
+    call("ADD", &conf).run().failed(7, "\"prevResult\": []");
 }
 
 #[test]
@@ -91,10 +92,10 @@ fn check_passes_on_the_mac_address_and_mtu_set_by_later_plugins() {
     let mut tuned = previous("1.1.0");
     tuned["interfaces"][2]["mac"] = json!("02:00:00:00:00:99");
     tuned["interfaces"][2]["mtu"] = json!(1400);
-    Call::new("CHECK", &configuration(&daemon, "1.1.0", json!({"prevResult": tuned}))).run().good();
+    call("CHECK", &configuration(&daemon, "1.1.0", json!({"prevResult": tuned}))).run().good();
     let asked = daemon.asked().remove(0).body;
     assert_eq!((&asked["mac"], &asked["mtu"]), (&json!("02:00:00:00:00:99"), &json!(1400)));
     let keys = json!({"prevResult": previous("0.4.0")});
-    Call::new("CHECK", &configuration(&daemon, "0.4.0", keys)).run().good();
+    call("CHECK", &configuration(&daemon, "0.4.0", keys)).run().good();
     assert_eq!(daemon.asked().remove(0).body["mtu"], Value::Null, "an unknown value is not compared");
 }

@@ -1,8 +1,9 @@
 //! Environment variables: required ones, valid values, and errors for missing ones.
 
+use netd_testing::cni::{Daemon, configuration};
 use serde_json::json;
 
-use crate::lab::{Call, Daemon, configuration};
+use crate::call;
 
 #[test]
 fn every_missing_variable_is_named() {
@@ -11,7 +12,7 @@ fn every_missing_variable_is_named() {
     for (command, needed) in [("ADD", &all[..]), ("CHECK", &all), ("DEL", &["CNI_CONTAINERID", "CNI_IFNAME"])] {
         let conf = configuration(&daemon, "1.1.0", json!({}));
         for set in 1..(1 << needed.len()) {
-            let mut call = Call::new(command, &conf);
+            let mut call = call(command, &conf);
             let missing = |(index, _): &(usize, &&str)| set & (1 << index) != 0;
             let missing: Vec<&str> = needed.iter().enumerate().filter(missing).map(|(_, name)| *name).collect();
             for (index, name) in missing.iter().enumerate() {
@@ -43,11 +44,11 @@ fn malformed_variables_are_named_with_their_value() {
             ("CNI_IFNAME", "a:b"),
             ("CNI_IFNAME", "a b"),
         ] {
-            Call::new(command, &conf).set(name, value).run().failed(4, &format!("invalid {name} {value:?}"));
+            call(command, &conf).set(name, value).run().failed(4, &format!("invalid {name} {value:?}"));
         }
     }
     for command in ["add", "ADDED", "INIT"] {
-        Call::new(command, &conf).run().failed(4, &format!("unknown CNI_COMMAND: {command}"));
+        call(command, &conf).run().failed(4, &format!("unknown CNI_COMMAND: {command}"));
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -56,7 +57,7 @@ fn malformed_variables_are_named_with_their_value() {
 fn variables_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStrExt as _;
     let daemon = Daemon::start();
-    let call = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({})));
+    let call = call("ADD", &configuration(&daemon, "1.1.0", json!({})));
     let mut command = call.command();
     command.env("CNI_CONTAINERID", std::ffi::OsStr::from_bytes(b"\xff"));
     let child = command.spawn().unwrap();
@@ -67,7 +68,9 @@ fn variables_that_are_not_utf_8_are_refused() {
 
 #[test]
 fn without_a_command_the_plugin_prints_its_version() {
-    let answer = Call { environment: Vec::new(), stdin: Vec::new() }.run();
+    let mut call = call("", &json!(null));
+    (call.environment, call.stdin) = Default::default();
+    let answer = call.run();
     assert_eq!((answer.code, answer.json.is_null()), (0, true));
     let lines: Vec<&str> = answer.stderr.lines().collect();
     let about = format!("CNI plugin netd-cni v{}", env!("CARGO_PKG_VERSION"));
@@ -78,15 +81,15 @@ fn without_a_command_the_plugin_prints_its_version() {
 fn the_namespace_must_exist_and_not_be_the_plugins() {
     let daemon = Daemon::start();
     let conf = configuration(&daemon, "1.1.0", json!({}));
-    Call::new("ADD", &conf).set("CNI_NETNS", "/nowhere/x").run().failed(3, "open the network namespace \"/nowhere/x\"");
-    Call::new("ADD", &conf).set("CNI_NETNS", "/proc/self/ns/net").run().failed(8, "should not be the same");
+    call("ADD", &conf).set("CNI_NETNS", "/nowhere/x").run().failed(3, "open the network namespace \"/nowhere/x\"");
+    call("ADD", &conf).set("CNI_NETNS", "/proc/self/ns/net").run().failed(8, "should not be the same");
     assert_eq!(daemon.calls(), [""; 0]);
     for yes in ["1", "true", "TRUE"] {
-        let mut call = Call::new("ADD", &conf);
+        let mut call = call("ADD", &conf);
         call.set("CNI_NETNS", "/proc/self/ns/net").set("CNI_NETNS_OVERRIDE", yes).run().good();
         assert_eq!(daemon.put()["netns"], "/proc/self/ns/net");
     }
-    Call::new("ADD", &conf)
+    call("ADD", &conf)
         .set("CNI_NETNS", "/proc/self/ns/net")
         .set("CNI_NETNS_OVERRIDE", "0")
         .run()
@@ -98,10 +101,10 @@ fn a_container_is_deleted_without_its_namespace() {
     let daemon = Daemon::start();
     let conf = configuration(&daemon, "1.1.0", json!({}));
     for netns in ["", "/nowhere/x", "/proc/self/ns/net"] {
-        assert!(Call::new("DEL", &conf).set("CNI_NETNS", netns).run().good().is_null());
+        assert!(call("DEL", &conf).set("CNI_NETNS", netns).run().good().is_null());
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
-    assert!(Call::new("DEL", &conf).unset("CNI_NETNS").run().good().is_null());
+    assert!(call("DEL", &conf).unset("CNI_NETNS").run().good().is_null());
 }
 
 #[test]
@@ -120,17 +123,17 @@ fn arguments_are_read_as_libcni_does() {
         ("K8S_POD_NAME=a b", "K8S_POD_NAME \"a b\""),
         ("K8S_POD_NAME=a;K8S_POD_NAMESPACE=a/b", "K8S_POD_NAMESPACE \"a/b\""),
     ] {
-        let answer = Call::new("ADD", &conf).set("CNI_ARGS", arguments).run();
+        let answer = call("ADD", &conf).set("CNI_ARGS", arguments).run();
         answer.failed(4, "CNI_ARGS");
         answer.failed(4, words);
         // An error that prevents ADD must not prevent DEL.
-        Call::new("DEL", &conf).set("CNI_ARGS", arguments).run().good();
+        call("DEL", &conf).set("CNI_ARGS", arguments).run().good();
     }
     daemon.asked();
     for arguments in
         ["", ";", "IgnoreUnknown=1;FOO=bar;", "IgnoreUnknown=True;a=b", "K8S_POD_INFRA_CONTAINER_ID=x;K8S_POD_UID=y"]
     {
-        Call::new("ADD", &conf).set("CNI_ARGS", arguments).run().good();
+        call("ADD", &conf).set("CNI_ARGS", arguments).run().good();
         assert_eq!(daemon.put()["addresses"], serde_json::Value::Null);
     }
 }

@@ -1,8 +1,9 @@
 //! Standard input: malformed configurations and invalid values.
 
+use netd_testing::cni::{Daemon, configuration};
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Daemon, configuration};
+use crate::call;
 
 const COMMANDS: [&str; 5] = ["ADD", "DEL", "CHECK", "GC", "STATUS"];
 
@@ -30,7 +31,7 @@ fn every_command_refuses_input_that_is_not_a_configuration() {
             ("{\"cniVersion\":\"1.1\",\"name\":\"n\"}", 1, "config is \"1.1\""),
             ("{\"cniVersion\":1.1,\"name\":\"n\"}", 6, "\"cniVersion\""),
         ] {
-            let mut call = Call::new(command, &Value::Null);
+            let mut call = call(command, &Value::Null);
             call.stdin = stdin.into();
             // CHECK and GC check their additional keys first.
             if stdin.contains("socket") && ["CHECK", "GC"].contains(&command) {
@@ -79,7 +80,7 @@ fn an_invalid_value_is_named_with_its_key_and_not_sent() {
         (json!({"args": {"cni": {"mac": "x"}}}), "\"args.cni.mac\": \"x\""),
         (json!({"bandwidth": {"ingressRate": 8000}}), "\"bandwidth.ingressRate\": 8000: it needs ingressBurst"),
     ] {
-        Call::new("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+        call("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -116,7 +117,7 @@ fn an_invalid_value_of_a_runtime_is_named_with_its_key_and_not_sent() {
         (port(json!({"hostPort": 80, "containerPort": 80, "hostIP": "x"})), "hostIP\": \"x\""),
         (port(json!(7)), "\"runtimeConfig.portMappings[0]\": 7"),
     ] {
-        Call::new("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+        call("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -133,13 +134,13 @@ fn keys_that_would_be_ignored_are_refused() {
         (json!({"bandwidth": {"ingress": 7}}), "\"bandwidth.ingress\": 7"),
     ] {
         let conf = configuration(&daemon, "1.1.0", keys);
-        Call::new("ADD", &conf).run().failed(2, &format!("unsupported field {words}"));
+        call("ADD", &conf).run().failed(2, &format!("unsupported field {words}"));
         assert_eq!(daemon.calls(), [""; 0]);
         // An error that prevents ADD must not prevent DEL.
-        Call::new("DEL", &conf).run().good();
+        call("DEL", &conf).run().good();
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
-    Call::new("STATUS", &configuration(&daemon, "1.1.0", json!({"internl": true}))).run().failed(2, "internl");
+    call("STATUS", &configuration(&daemon, "1.1.0", json!({"internl": true}))).run().failed(2, "internl");
     assert_eq!(daemon.calls(), [""; 0]);
 }
 
@@ -152,9 +153,9 @@ fn keys_of_the_protocol_and_of_other_programs_are_ignored() {
         "args": {"cni": {"labels": [{"key": "app", "value": "x"}], "sysctl": {}}, "org.example": 1}, "dns": null,
         "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {}, "mac": null}, "prevResult": null, "ipam": {}
     });
-    Call::new("ADD", &configuration(&daemon, "1.1.0", keys)).run().good();
+    call("ADD", &configuration(&daemon, "1.1.0", keys)).run().good();
     let plain = daemon.put();
-    Call::new("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().good();
+    call("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().good();
     assert_eq!(plain, daemon.put());
 }
 
@@ -170,7 +171,7 @@ fn gc_requires_the_list_of_valid_attachments() {
         (json!({key: [{"ifname": "eth0"}]}), "containerID"),
         (json!({key: [{"containerID": "c1"}]}), "ifname"),
     ] {
-        Call::new("GC", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+        call("GC", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use netd_testing::cni::{Answer, Call, Daemon, configuration, merge, netns, script};
 use serde_json::{Value, json};
 
-use crate::lab::{Answer, Call, Daemon, configuration, merge, netns, script};
+use crate::call;
 
 /// What the spec's example has host-local answer.
 const LEASE: &str = r#"{"ips":[{"address":"10.1.0.5/16","gateway":"10.1.0.1"}],"routes":[{"dst":"0.0.0.0/0"}],
@@ -38,7 +39,7 @@ impl Lab {
     }
 
     fn call(&self, command: &str, more: Value) -> Call {
-        let mut call = Call::new(command, &self.conf(more));
+        let mut call = call(command, &self.conf(more));
         call.set("CNI_PATH", &format!("/nowhere:{}", self.folder().display())).set("TRACEPARENT", "00-1-2-3");
         call
     }
@@ -171,7 +172,7 @@ fn an_attachment_of_a_killed_add_is_replaced() {
     let none = json!({"error": {"code": "not_found", "message": "no attachment"}});
     let taken = json!({"error": {"code": "conflict", "message": "this request differs in its addresses"}});
     lab.daemon.answers_once("GET /v1/att", 404, none);
-    lab.daemon.answers_once("GET /v1/att", 200, crate::lab::attachment("/v1/attachments/dbnet/c1/eth0", &there));
+    lab.daemon.answers_once("GET /v1/att", 200, netd_testing::cni::attachment("/v1/attachments/dbnet/c1/eth0", &there));
     lab.daemon.answers_once("PUT", 409, taken);
     let result = lab.run("ADD", json!({})).good();
     assert_eq!(result["ips"][0]["address"], "10.1.0.5/16");
@@ -185,7 +186,7 @@ fn an_existing_attachment_keeps_its_lease() {
     let lab = Lab::new("host-local", "exit 1");
     let there = json!({"addresses": [{"address": "10.1.0.7/16", "gateway": "10.1.0.1"}],
         "routes": [{"destination": "10.9.0.0/16", "gateway": "10.1.0.9"}]});
-    let mut attachment = crate::lab::attachment("/v1/attachments/dbnet/c1/eth0", &there);
+    let mut attachment = netd_testing::cni::attachment("/v1/attachments/dbnet/c1/eth0", &there);
     attachment["endpoint"]["network"] = json!("dbnet");
     attachment["endpoint"]["netns"] = json!("/run/netns/c1");
     lab.daemon.answers("GET /v1/att", 200, attachment);

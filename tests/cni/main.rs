@@ -15,8 +15,12 @@ mod input;
 #[cfg(test)]
 mod ipam;
 #[cfg(test)]
-mod lab;
-#[cfg(test)]
 mod request;
 #[cfg(test)]
 mod versions;
+
+/// A call of the plugin with this on its standard input.
+#[cfg(test)]
+fn call(command: &str, stdin: &serde_json::Value) -> netd_testing::cni::Call {
+    netd_testing::cni::Call::new(netd_testing::programs!().plugin, command, stdin)
+}

@@ -2,9 +2,10 @@
 
 use std::process::Stdio;
 
+use netd_testing::cni::{Daemon, configuration, netns};
 use serde_json::{Value, json};
 
-use crate::lab::{Call, Daemon, configuration, netns};
+use crate::call;
 
 const VERSIONS: [&str; 5] = ["0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0"];
 
@@ -18,7 +19,7 @@ fn version_ignores_standard_input() {
         ("{\"cniVersion\":\"0.4.0\"}", "0.4.0"),
         ("{\"cniVersion\":\"1.1.0\"}", "1.1.0"),
     ] {
-        let mut call = Call::new("VERSION", &Value::Null);
+        let mut call = call("VERSION", &Value::Null);
         call.stdin = stdin.into();
         assert_eq!(call.run().good(), json!({"cniVersion": version, "supportedVersions": supported}));
     }
@@ -30,13 +31,13 @@ fn each_version_has_its_commands() {
     for (number, version) in VERSIONS.into_iter().enumerate() {
         let mut more = json!({"cni.dev/valid-attachments": []});
         let conf = configuration(&daemon, version, more.clone());
-        more["prevResult"] = Call::new("ADD", &conf).run().good();
+        more["prevResult"] = call("ADD", &conf).run().good();
         assert_eq!(more["prevResult"]["cniVersion"], version);
         let checked = configuration(&daemon, version, more);
-        assert!(Call::new("DEL", &checked).run().good().is_null());
+        assert!(call("DEL", &checked).run().good().is_null());
         for (command, conf, since) in [("CHECK", &checked, 2), ("GC", &conf, 4), ("STATUS", &conf, 4)] {
             daemon.asked();
-            let answer = Call::new(command, conf).run();
+            let answer = call(command, conf).run();
             if number >= since {
                 assert!(answer.good().is_null());
                 assert_ne!(daemon.calls(), [""; 0]);
@@ -80,7 +81,7 @@ fn expected(version: &str) -> Value {
 fn each_version_has_its_result() {
     let daemon = Daemon::start();
     for version in VERSIONS {
-        let result = Call::new("ADD", &configuration(&daemon, version, json!({}))).run().good();
+        let result = call("ADD", &configuration(&daemon, version, json!({}))).run().good();
         assert_eq!(result, expected(version), "{version}");
         assert_eq!(daemon.calls(), ["PUT /v1/attachments/dbnet/c1/eth0"]);
     }
@@ -91,7 +92,7 @@ fn routes_have_more_fields_since_1_1_0() {
     let daemon = Daemon::start();
     let more = json!({"destination": "10.9.0.0/16", "gateway": "10.1.0.9", "mtu": 1400, "advmss": 1360, "priority": 7,
                       "table": 100, "scope": 0});
-    let mut answer = crate::lab::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "dbnet"}}));
+    let mut answer = netd_testing::cni::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "dbnet"}}));
     answer["routes"] = json!([more]);
     daemon.answers("PUT", 200, answer);
     for version in VERSIONS {
@@ -100,7 +101,7 @@ fn routes_have_more_fields_since_1_1_0() {
             route = json!({"dst": "10.9.0.0/16", "gw": "10.1.0.9", "mtu": 1400, "advmss": 1360, "priority": 7,
                            "table": 100, "scope": 0});
         }
-        let result = Call::new("ADD", &configuration(&daemon, version, json!({}))).run().good();
+        let result = call("ADD", &configuration(&daemon, version, json!({}))).run().good();
         assert_eq!(result["routes"], json!([route]), "{version}");
     }
 }
@@ -108,10 +109,10 @@ fn routes_have_more_fields_since_1_1_0() {
 #[test]
 fn an_internal_network_has_no_gateway() {
     let daemon = Daemon::start();
-    let mut answer = crate::lab::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "dbnet"}}));
+    let mut answer = netd_testing::cni::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "dbnet"}}));
     (answer["routes"], answer["endpoint"]["gateways"]) = (json!([]), json!([]));
     daemon.answers("PUT", 200, answer);
-    let result = Call::new("ADD", &configuration(&daemon, "1.0.0", json!({"internal": "true"}))).run().good();
+    let result = call("ADD", &configuration(&daemon, "1.0.0", json!({"internal": "true"}))).run().good();
     assert_eq!(daemon.put()["network"]["internal"], true);
     assert_eq!(result["ips"][0], json!({"address": "10.1.0.5/16", "interface": 2}));
     assert_eq!(result["routes"], json!([]));
@@ -120,7 +121,7 @@ fn an_internal_network_has_no_gateway() {
 #[test]
 fn a_closed_output_is_no_panic() {
     for command in ["VERSION", ""] {
-        let mut call = Call::new("VERSION", &Value::Null);
+        let mut call = call("VERSION", &Value::Null);
         call.set("CNI_COMMAND", command);
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);

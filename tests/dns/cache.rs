@@ -9,8 +9,7 @@ use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::telemetry::Origin;
 use netd::faces::dns::Config;
-
-use super::lab::{Lab, Upstream, addresses, plain, query, record, state};
+use netd_testing::dns::{Lab, Upstream, addresses, plain, query, record, state};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
@@ -200,7 +199,7 @@ async fn clients_with_other_upstreams_do_not_share_cached_answers() {
     let mut desired = state();
     for (name, upstream) in [("net1", &of_net1), ("net2", &of_net2)] {
         let mut network = (**desired.network(&name.parse().unwrap()).unwrap()).clone();
-        network.dns.upstreams = super::lab::to(&[upstream.address]);
+        network.dns.upstreams = netd_testing::dns::to(&[upstream.address]);
         desired.insert_network(network);
     }
     let lab = Lab::with(plain(&[]), desired).await;

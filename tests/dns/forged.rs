@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::rdata::{A, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use netd_testing::dns::{Lab, Upstream, addresses};
 use tokio::net::UdpSocket;
-
-use super::lab::{Lab, Upstream, addresses};
 
 const WEB: &str = "127.1.0.2";
 

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::{A, CNAME, SOA, TXT};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
+use netd_testing::dns::{Lab, Upstream, addresses, query, read, record, write};
 use tokio::net::UdpSocket;
-
-use super::lab::{Lab, Upstream, addresses, query, read, record, write};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

@@ -9,8 +9,7 @@ use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use netd::engine::Snapshot;
 use netd::engine::listener::Listening;
 use netd::model::names::NetworkName;
-
-use super::lab::{Lab, Upstream, add, addresses, query, read, record, write};
+use netd_testing::dns::{Lab, Upstream, add, addresses, query, read, record, write};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

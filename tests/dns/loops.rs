@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 use netd::faces::dns::Config;
+use netd_testing::dns::{Lab, Upstream, addresses, plain, state};
 use tokio::net::UdpSocket;
-
-use super::lab::{Lab, Upstream, addresses, plain, state};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

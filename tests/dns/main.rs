@@ -8,11 +8,6 @@ mod forged;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
-#[path = "../support/harness.rs"]
-mod harness;
-#[cfg(test)]
-mod lab;
-#[cfg(test)]
 mod local;
 #[cfg(test)]
 mod loops;

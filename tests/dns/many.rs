@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
-
-use super::lab::{Lab, Upstream, addresses, query, record};
+use netd_testing::dns::{Lab, Upstream, addresses, query, record};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
+use netd_testing::dns::{Lab, Upstream, addresses, query, record};
 use tokio::net::UdpSocket;
-
-use super::lab::{Lab, Upstream, addresses, query, record};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::RecordType;
+use netd_testing::dns::{Lab, Upstream, addresses, query, read, write};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-use super::lab::{Lab, Upstream, addresses, query, read, write};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

@@ -9,9 +9,8 @@ use netd::engine::listener::Listening;
 use netd::engine::telemetry::{Entry, Origin};
 use netd::model::desired::Lookup;
 use netd::model::endpoint::Container;
+use netd_testing::dns::{Lab, Upstream, query, record};
 use tokio::sync::broadcast::Receiver;
-
-use super::lab::{Lab, Upstream, query, record};
 
 /// The gateway of net1, which is the network that queries there are counted for.
 const GATEWAY: &str = "127.1.0.1";

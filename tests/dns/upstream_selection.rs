@@ -9,9 +9,8 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, Record, RecordType};
 use netd::faces::dns::Config;
 use netd::model::desired::Desired;
+use netd_testing::dns::{Lab, Upstream, addresses, plain, state, to};
 use tokio::net::UdpSocket;
-
-use super::lab::{Lab, Upstream, addresses, plain, state, to};
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
@@ -151,7 +150,7 @@ async fn the_next_question_uses_the_changed_resolv_conf() {
     let (one, two, three) =
         (at_port_53("127.53.0.1", 1).await, at_port_53("127.53.0.2", 2).await, at_port_53("127.0.53.53", 3).await);
     if one.and(two).and(three).is_none() {
-        return crate::harness::report_not_run("port 53 of the loopback cannot be bound");
+        return netd_testing::harness::report_not_run("port 53 of the loopback cannot be bound");
     }
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);

@@ -22,21 +22,18 @@ use netd::model::request::{
 };
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
+use netd_testing::{engine as support, model};
 use proptest::prelude::*;
 use reference::Reference;
 
 mod commands;
 mod dry_run;
 mod invariants;
-#[path = "../support/model.rs"]
-mod model;
 mod monitors;
 mod of_engines;
 mod reference;
 mod reservations;
 mod sticky;
-#[path = "../support/engine.rs"]
-mod support;
 mod tampering;
 mod zone;
 

@@ -1,5 +1,5 @@
 //! Ring 2: every command, event and start of the engine, with every single fault and at every crash point. A model of
-//! the tests (`tests/support/model.rs`) judges what is left.
+//! the tests (`tests/support/src/model.rs`) judges what is left.
 //!
 //! `FAULTS=TEXT` runs the scenarios whose name contains the text.
 
@@ -9,16 +9,14 @@ mod drive;
 mod judge;
 mod lab;
 mod leftovers;
-#[path = "../support/model.rs"]
-mod model;
 mod regressions;
 mod reservations;
 mod scenarios;
-#[path = "../support/engine.rs"]
-mod support;
 mod view;
 
 use std::collections::BTreeSet;
+
+use netd_testing::{engine as support, model};
 
 use drive::Course;
 use judge::KNOWN;

@@ -61,19 +61,17 @@ const LINES_MAX: usize = 400;
 
 #[test]
 fn imports_go_down_only() {
-    report(&sources(), imports);
+    report(&without_tests(), imports);
 }
 
 #[test]
 fn effects_occur_only_in_their_modules() {
-    report(&sources(), effects);
+    report(&without_tests(), effects);
 }
 
 #[test]
 fn every_file_starts_with_module_docs_and_stays_short() {
-    let mut files = sources();
-    files.extend(rust_files("tests"));
-    files.extend(rust_files("benches"));
+    let files: Vec<PathBuf> = ["src", "tests", "benches"].into_iter().flat_map(rust_files).collect();
     report(&files, |path, text| {
         let mut wrong = Vec::new();
         if !text.starts_with("//!") {
@@ -84,6 +82,15 @@ fn every_file_starts_with_module_docs_and_stays_short() {
             wrong.push(format!("{path}: {lines} lines, at most {LINES_MAX}"));
         }
         wrong
+    });
+}
+
+#[test]
+fn what_tests_share_is_in_their_crate() {
+    let files: Vec<PathBuf> = ["src", "tests", "benches"].into_iter().flat_map(rust_files).collect();
+    report(&files, |path, text| {
+        let is_included = halves(text).0.contains("#[path");
+        is_included.then(|| format!("{path}: includes a file by its path; see tests/support")).into_iter().collect()
     });
 }
 
@@ -118,10 +125,16 @@ fn paths_named_in_the_documents_exist() {
     }
 }
 
+/// The sources without those that only tests have.
+fn without_tests() -> Vec<PathBuf> {
+    let files = sources();
+    let tests = test_files(&files);
+    files.into_iter().filter(|file| !tests.contains(file)).collect()
+}
+
 fn report(files: &[PathBuf], rule: impl Fn(&str, &str) -> Vec<String>) {
-    let tests = test_files(files);
     let mut wrong = Vec::new();
-    for file in files.iter().filter(|file| !tests.contains(*file)) {
+    for file in files {
         let text = fs::read_to_string(file).unwrap();
         wrong.extend(rule(&file.strip_prefix(root()).unwrap().to_string_lossy(), &text));
     }

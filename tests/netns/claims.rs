@@ -36,7 +36,8 @@ fn claims(lab: &Lab) {
     Dig::expect("client", "web.net1", &[&web]);
 
     let log = "/run/lab/events";
-    let events = format!("nsenter --net=/run/netns/host -- {} events >{log} 2>&1 & echo $!", crate::lab::daemon::NETD);
+    let events =
+        format!("nsenter --net=/run/netns/host -- {} events >{log} 2>&1 & echo $!", crate::lab::daemon::netd());
     let pid = crate::lab::command::run_words(&["sh", "-c", &events]).ok().stdout.trim().to_owned();
     until("the events are followed", || {
         // Events before the reader was there are not repeated.

@@ -287,5 +287,5 @@ fn many(lab: &Lab) {
 
 /// As [`Lab::netd`], from a thread of its own (a [`Lab`] stays on its thread).
 fn lab_free_netd(words: &str) {
-    run(&format!("nsenter --net=/run/netns/host -- {} {words}", crate::lab::daemon::NETD)).ok();
+    run(&format!("nsenter --net=/run/netns/host -- {} {words}", crate::lab::daemon::netd())).ok();
 }

@@ -7,9 +7,8 @@ use std::process::{Child, Command};
 
 use libtest_mimic::Trial;
 
-use crate::lab::daemon::{NETD, SOCKET};
-use crate::lab::wait::until_some;
-use crate::lab::{Lab, run, trial, until};
+use crate::lab::daemon::{SOCKET, netd};
+use crate::lab::{Lab, run, trial, until, until_some};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -72,7 +71,7 @@ pub(crate) struct Second(pub(crate) Child);
 impl Second {
     fn start(host: &str, socket: &str, state: &str) -> Self {
         let mut command = Command::new("nsenter");
-        command.args([&format!("--net=/run/netns/{host}"), "--", NETD, "daemon", "--socket", socket]);
+        command.args([&format!("--net=/run/netns/{host}"), "--", netd(), "daemon", "--socket", socket]);
         command.args(["--state-dir", state, "--runtime-dir", &format!("{state}/run")]);
         Self(command.stderr(fs::File::create("/run/lab/second.log").unwrap()).spawn().expect("a second daemon"))
     }
@@ -84,7 +83,7 @@ impl Second {
     }
 
     fn netd(words: &str) {
-        let line = format!("nsenter --net=/run/netns/host2 -- {NETD} --socket /run/lab/2.sock {words}");
+        let line = format!("nsenter --net=/run/netns/host2 -- {} --socket /run/lab/2.sock {words}", netd());
         run(&line).ok();
     }
 }

@@ -285,7 +285,16 @@ fn netd_run(lab: &Lab) {
     let shown = lab.netd_words(&words).stdout;
     assert!(shown.contains("nameserver 127.0.0.11\n") && shown.contains(&web), "{shown}");
     let mut command = Command::new("nsenter");
-    command.args(["--net=/run/netns/host", "--", daemon::NETD, "run", "--socket", daemon::SOCKET, "--name", "killed"]);
+    command.args([
+        "--net=/run/netns/host",
+        "--",
+        daemon::netd(),
+        "run",
+        "--socket",
+        daemon::SOCKET,
+        "--name",
+        "killed",
+    ]);
     command.args(["--network", "net1", "--", "sleep", "600"]).stdin(Stdio::null());
     let mut child = command.spawn().expect("netd run");
     until("it is connected", || lab.netd("ps").ok().stdout.contains("killed"));

@@ -142,7 +142,7 @@ fn few_descriptors(lab: &Lab) {
     let line = format!(
         "ulimit -S -n 64; ulimit -H -n 256; exec nsenter --net=/run/netns/host -- {} daemon --socket {SOCKET} \
          --state-dir /run/lab/few --runtime-dir /run/lab/few",
-        crate::lab::daemon::NETD
+        crate::lab::daemon::netd()
     );
     let daemon = Second(std::process::Command::new("sh").args(["-c", &line]).spawn().expect("a shell"));
     lab.netd("status --wait 10");

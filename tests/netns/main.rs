@@ -16,15 +16,12 @@ mod files;
 mod firewall;
 mod foreign;
 mod foreign_networks;
-#[path = "../support/harness.rs"]
-mod harness;
 mod heal;
 mod heal_kinds;
 mod host_access;
 mod inside;
 mod internal_ports;
 mod isolation;
-mod lab;
 mod limits;
 mod listening;
 mod main_job;
@@ -53,13 +50,14 @@ mod telemetry;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use netd_testing::{harness, lab};
 
 fn main() -> ExitCode {
     if let Some(file) = std::env::var_os(lab::resolve1::CALLS) {
         return lab::resolve1::serve(file.as_ref());
     }
     let arguments = Arguments::from_args();
-    let entered = lab::space::leave_the_machine();
+    let entered = lab::space::leave_the_machine(netd_testing::programs!());
     let trials = [
         self_test::trials(),
         main_job::trials(),

@@ -101,14 +101,14 @@ fn what_is_shown(lab: &Lab) {
     assert_eq!(lab.netd("dump").ok().stdout, lab.netd("dump").ok().stdout);
     let metrics = lab.http("GET", "/metrics", "");
     assert!(metrics.0 == 200 && metrics.1.contains("# TYPE"), "{metrics:?}");
-    let closed = lab.shell("host", &format!("{} ps | true", daemon::NETD));
+    let closed = lab.shell("host", &format!("{} ps | true", daemon::netd()));
     assert!(closed.stderr.is_empty(), "a closed pipe is success: {closed:?}");
 }
 
 fn events(lab: &Lab) {
     lab.start_daemon();
     let mut command = Command::new("nsenter");
-    command.args(["--net=/run/netns/host", "--", daemon::NETD, "events", "--json", "--socket", daemon::SOCKET]);
+    command.args(["--net=/run/netns/host", "--", daemon::netd(), "events", "--json", "--socket", daemon::SOCKET]);
     let mut child = command.stdout(Stdio::piped()).spawn().expect("netd events");
     let lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
     let (sender, receiver) = channel();
@@ -177,7 +177,7 @@ fn two_daemons(lab: &Lab) {
     lab.netd("network create net1").ok();
     run("ip -n outside route add 10.77.0.0/16 via 192.0.2.1").ok();
     let mut command = Command::new("nsenter");
-    command.args(["--net=/run/netns/outside", "--", daemon::NETD, "daemon", "--socket", "/run/lab/two.sock"]);
+    command.args(["--net=/run/netns/outside", "--", daemon::netd(), "daemon", "--socket", "/run/lab/two.sock"]);
     command.args(["--state-dir", "/run/lab/two-state", "--runtime-dir", "/run/lab/two"]);
     let mut child = command.stderr(Stdio::null()).spawn().expect("a second daemon");
     let two = |words: &str| lab.netd(&format!("{words} --socket /run/lab/two.sock"));

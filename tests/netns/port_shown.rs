@@ -42,7 +42,7 @@ fn shown(lab: &Lab) {
     let full = lab.netd("ps").ok().stdout;
     assert_eq!((full.lines().count(), full.matches("*:4000->80/tcp").count()), (2, 1), "a row is a line: {full}");
     for columns in [80, 120] {
-        let netd = crate::lab::daemon::NETD;
+        let netd = crate::lab::daemon::netd();
         let line = format!("script -qec 'stty cols {columns}; {netd} ps' /dev/null");
         let text = lab.shell("host", &line).ok().stdout.replace('\r', "");
         assert!(

@@ -86,7 +86,7 @@ fn churn(lab: &Lab) {
 
 /// `netd` from a thread: a [`Lab`] belongs to its test's own.
 fn lab_free_netd(words: &str) {
-    run(&format!("nsenter --net=/run/netns/host -- {} {words}", crate::lab::daemon::NETD)).ok();
+    run(&format!("nsenter --net=/run/netns/host -- {} {words}", crate::lab::daemon::netd())).ok();
 }
 
 fn other_types(lab: &Lab) {

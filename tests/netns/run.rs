@@ -26,7 +26,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// `netd run` in the background.
 fn start(words: &[&str]) -> Child {
     let mut command = Command::new("nsenter");
-    command.args(["--net=/run/netns/host", "--", daemon::NETD, "run", "--socket", daemon::SOCKET]).args(words);
+    command.args(["--net=/run/netns/host", "--", daemon::netd(), "run", "--socket", daemon::SOCKET]).args(words);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("netd run")
 }
 

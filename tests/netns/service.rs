@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::lab::daemon::NETD;
+use crate::lab::daemon::netd;
 use crate::lab::{Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -30,7 +30,7 @@ fn journal(_: &Lab) {
     };
     let stream = file.metadata().map(|file| format!("{}:{}", file.dev(), file.ino())).unwrap();
     let mut daemon = Command::new("nsenter");
-    daemon.args(["--net=/run/netns/host", "--", NETD, "daemon"]).args(PLACES).stdin(Stdio::null());
+    daemon.args(["--net=/run/netns/host", "--", netd(), "daemon"]).args(PLACES).stdin(Stdio::null());
     daemon.stdout(Stdio::null()).stderr(file.try_clone().unwrap()).env("JOURNAL_STREAM", &stream);
     let mut daemon = daemon.spawn().unwrap();
     until("it is ready", || log().contains("ready"));
@@ -41,7 +41,7 @@ fn journal(_: &Lab) {
     assert!(text.lines().all(|line| line.starts_with('<')), "a priority in front of each line:\n{text}");
 
     // An error at the start has a priority as well.
-    let mut failed = Command::new(NETD);
+    let mut failed = Command::new(netd());
     failed.args(["daemon", "--config", "/nonexistent"]).stdin(Stdio::null()).stdout(Stdio::null());
     let mut failed = failed.stderr(file).env("JOURNAL_STREAM", &stream).spawn().unwrap();
     assert!(!failed.wait().unwrap().success());
@@ -51,7 +51,7 @@ fn journal(_: &Lab) {
 
 fn rights(_: &Lab) {
     for drop in ["--bounding-set=-net_admin --inh-caps=-net_admin", "--reuid=65534 --clear-groups"] {
-        let line = format!("nsenter --net=/run/netns/host -- setpriv {drop} {NETD} daemon {}", PLACES.join(" "));
+        let line = format!("nsenter --net=/run/netns/host -- setpriv {drop} {} daemon {}", netd(), PLACES.join(" "));
         let out = run(&line).refused();
         assert!(out.contains("CAP_NET_ADMIN is missing") && out.contains("run netd as root"), "{out}");
     }

@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use netd::engine::Snapshot;
 
 use crate::block_on;
-use crate::dns_lab::{Lab, Upstream, add, record, state};
-use crate::harness::trial;
+use netd_testing::dns::{Lab, Upstream, add, record, state};
+use netd_testing::harness::trial;
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";

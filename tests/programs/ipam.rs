@@ -6,8 +6,8 @@ use std::path::Path;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
-use crate::cni_lab::{Call, Daemon, configuration};
-use crate::harness::trial;
+use netd_testing::cni::{Call, Daemon, configuration};
+use netd_testing::harness::trial;
 
 /// Where Debian puts containernetworking-plugins.
 const DEBIANS: &str = "/usr/lib/cni";
@@ -30,7 +30,7 @@ fn installed(kind: &str) -> Result<(), String> {
 
 /// Debian's plugins speak up to 1.0.0.
 fn debian_call(daemon: &Daemon, command: &str, more: Value) -> Call {
-    let mut call = Call::new(command, &configuration(daemon, "1.0.0", more));
+    let mut call = Call::new(netd_testing::programs!().plugin, command, &configuration(daemon, "1.0.0", more));
     call.set("CNI_PATH", DEBIANS);
     call
 }
@@ -61,7 +61,8 @@ fn debians_host_local_gives_and_takes_back() -> Result<(), String> {
         name == "lock" || name.to_string_lossy().starts_with("last_reserved_ip")
     }));
     // It is too old for what it would be told with 1.1.0, and says so.
-    let mut call = Call::new("ADD", &configuration(&daemon, "1.1.0", json!({"ipam": ipam})));
+    let mut call =
+        Call::new(netd_testing::programs!().plugin, "ADD", &configuration(&daemon, "1.1.0", json!({"ipam": ipam})));
     call.set("CNI_PATH", DEBIANS).run().failed(1, "host-local: incompatible CNI versions");
     Ok(())
 }

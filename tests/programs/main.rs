@@ -1,17 +1,9 @@
 //! Ring 2 with foreign programs: the CNI plugin with Debian's IPAM plugins, and the name service with dig, kdig and
 //! unbound. A test whose program is not installed is ignored, but failed where `CI=true` promises that it runs.
 //! Nothing here needs privileges or leaves the machine.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
-#[path = "../cni/lab.rs"]
-#[allow(dead_code, reason = "the laboratory of tests/cni, of which a part is needed here")]
-mod cni_lab;
 mod dig;
-#[path = "../dns/lab.rs"]
-#[allow(dead_code, reason = "the laboratory of tests/dns, of which a part is needed here")]
-mod dns_lab;
-#[path = "../support/harness.rs"]
-mod harness;
 mod ipam;
 mod unbound;
 

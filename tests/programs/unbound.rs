@@ -10,8 +10,8 @@ use libtest_mimic::Trial;
 use netd::faces::dns::{Config, Roots};
 
 use crate::block_on;
-use crate::dns_lab::{Lab, addresses, plain, state};
-use crate::harness::trial;
+use netd_testing::dns::{Lab, addresses, plain, state};
+use netd_testing::harness::trial;
 
 const WEB: &str = "127.1.0.2";
 

@@ -15,12 +15,7 @@ mod driver;
 mod firewalls;
 mod foreign_networks;
 mod grpc;
-#[path = "../support/harness.rs"]
-mod harness;
 mod install;
-#[path = "../netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "ring 3's laboratory, of which this ring needs a part")]
-mod lab;
 mod libcni;
 mod machine;
 mod podman;
@@ -29,6 +24,7 @@ mod world;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
+use netd_testing::{harness, lab};
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();

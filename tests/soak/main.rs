@@ -7,11 +7,6 @@
 
 mod chance;
 mod damage;
-#[path = "../support/harness.rs"]
-mod harness;
-#[path = "../netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests of ring 3 use more of the laboratory")]
-mod lab;
 mod look;
 mod steps;
 mod world;
@@ -21,8 +16,9 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
+use netd_testing::lab::Lab;
+use netd_testing::{harness, lab};
 
-use lab::Lab;
 use world::World;
 
 /// How long it lasts, and its seed, unless `NETD_SOAK_SECONDS` and `NETD_SOAK_SEED` say otherwise.
@@ -32,7 +28,7 @@ const SEED: u64 = 11;
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let name = "soak: nothing is lost, nothing leaks";
-    let trial = match lab::space::leave_the_machine() {
+    let trial = match lab::space::leave_the_machine(netd_testing::programs!()) {
         Ok(()) => lab::trial(name, soak),
         Err(why) => {
             Trial::ignorable_test(name, move || harness::cannot_run(&format!("no namespaces of its own: {why}")))

@@ -6,8 +6,7 @@ use std::time::Duration;
 use crate::chance::Chance;
 use crate::damage;
 use crate::lab::command::{Out, run_words};
-use crate::lab::daemon::NETD;
-use crate::lab::run;
+use crate::lab::{daemon, run};
 use crate::look::port;
 use crate::world::{CONTAINERS, NETWORKS, World, end, sleeper};
 
@@ -59,7 +58,7 @@ impl Command {
 
 /// `netd` on the host, from any thread of the laboratory.
 fn netd(line: &str) -> Out {
-    let words = format!("nsenter --net=/run/netns/host -- {NETD} {line}");
+    let words = format!("nsenter --net=/run/netns/host -- {} {line}", daemon::netd());
     run_words(&words.split_whitespace().collect::<Vec<_>>())
 }
 

@@ -221,8 +221,9 @@ fn is_local(address: IpAddr) -> bool {
 mod tests {
     use std::time::Instant;
 
+    use netd_testing::harness::{VERSION, report_not_run};
+
     use super::*;
-    use crate::kernel::testing::harness::{VERSION, report_not_run};
     use crate::kernel::testing::throwaway::{in_netns, run};
 
     /// Entries as `conntrack` lists them: "udp 10.0.0.1:1>10.0.0.2:2", sorted.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use netd_testing::harness::report_not_run;
+
 use super::Nft;
 use crate::kernel::KernelEvent;
-use crate::kernel::testing::harness::report_not_run;
 use crate::kernel::testing::throwaway::{attempt, in_netns, run};
 use crate::logic::{firewall, samples};
 use crate::model::host::element::{Element, NameServer, Published, PublishedRange};

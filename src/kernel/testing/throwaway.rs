@@ -3,9 +3,8 @@
 
 use std::process::Command;
 
+use netd_testing::harness::report_not_run;
 use nix::sched::{CloneFlags, unshare};
-
-use super::harness::report_not_run;
 
 /// Runs the test in a fresh network namespace with `lo` up; without one, the test is not run.
 pub(in crate::kernel) fn in_netns(test: impl FnOnce() + Send) {

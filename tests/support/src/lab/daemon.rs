@@ -11,27 +11,32 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// The program under test.
-pub(crate) const NETD: &str = env!("CARGO_BIN_EXE_netd");
+use crate::programs;
+
 /// The socket of a laboratory's daemon.
-pub(crate) const SOCKET: &str = "/run/lab/netd.sock";
+pub const SOCKET: &str = "/run/lab/netd.sock";
 /// The configuration file, which a test may write before it starts the daemon.
-pub(crate) const CONFIG: &str = "/run/lab/netd.toml";
+pub const CONFIG: &str = "/run/lab/netd.toml";
 const LOG: &str = "/run/lab/netd.log";
 
+/// The program under test.
+pub fn netd() -> &'static str {
+    programs::current().netd
+}
+
 /// A running daemon.
-pub(crate) struct Daemon {
+pub struct Daemon {
     pid: Pid,
     ended: Receiver<ExitStatus>,
 }
 
 impl Daemon {
     /// Starts it; it is not ready yet.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         let log = || OpenOptions::new().create(true).append(true).open(LOG).expect("a log file");
         let mut command = Command::new("nsenter");
         // `nsenter` replaces itself with the daemon, so the child's process id is the daemon's.
-        command.args(["--net=/run/netns/host", "--", NETD, "daemon", "--socket", SOCKET]);
+        command.args(["--net=/run/netns/host", "--", netd(), "daemon", "--socket", SOCKET]);
         command.args(["--state-dir", "/run/lab/state", "--runtime-dir", "/run/lab/runtime"]);
         if fs::exists(CONFIG).unwrap_or(false) {
             command.args(["--config", CONFIG]);
@@ -54,13 +59,12 @@ impl Daemon {
     }
 
     /// Its process id.
-    #[allow(dead_code, reason = "for a benchmark")]
-    pub(crate) fn pid(&self) -> Pid {
+    pub fn pid(&self) -> Pid {
         self.pid
     }
 
     /// Kills it with SIGKILL.
-    pub(crate) fn kill(self) {
+    pub fn kill(self) {
         if self.ended.try_recv().is_err() {
             // It may have ended on its own in this moment.
             let _ = kill(self.pid, Signal::SIGKILL);
@@ -69,7 +73,7 @@ impl Daemon {
     }
 
     /// Sends SIGTERM, and asserts that it exits with success.
-    pub(crate) fn stop(self) {
+    pub fn stop(self) {
         kill(self.pid, Signal::SIGTERM).expect("the daemon runs");
         let status = self.ended.recv_timeout(Duration::from_secs(10)).expect("the daemon ends within 10 s of SIGTERM");
         assert!(status.success(), "the daemon ended with {status} after SIGTERM");
@@ -77,16 +81,15 @@ impl Daemon {
 }
 
 /// The last 60 lines of the log of this laboratory's daemons.
-pub(crate) fn log() -> String {
+pub fn log() -> String {
     let text = File::open(LOG).and_then(std::io::read_to_string).unwrap_or_default();
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
 /// One request to the daemon's API, on a connection of its own as programs make it; it must succeed.
-#[allow(dead_code, reason = "for benchmarks")]
 #[track_caller]
-pub(crate) fn call(method: &str, path: &str, body: &str) {
+pub fn call(method: &str, path: &str, body: &str) {
     let request = format!(
         "{method} {path} HTTP/1.1\r\nHost: netd\r\nConnection: close\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\n\r\n{body}",

@@ -1,26 +1,19 @@
 //! `scripts/bench dns`: what an answer for a name of ours costs, against other servers with the same 1,000 names, asked
 //! by `dnsperf` from a container's namespace, turn by turn in one run. Fails when a bound is missed.
-#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::expect_used, clippy::panic, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
-#[path = "../tests/netns/lab/mod.rs"]
-#[allow(dead_code, unused_imports, reason = "the tests use more of the laboratory")]
-mod lab;
-#[path = "dns/process.rs"]
 mod process;
-#[path = "dns/servers.rs"]
 mod servers;
-#[path = "dns/zone.rs"]
-#[allow(dead_code, reason = "the other benchmark uses more of it")]
-mod zone;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
-use lab::Lab;
+use netd_testing::lab::{self, Lab};
+use netd_testing::zone::{self, Zone};
+
 use process::Spent;
 use servers::Server;
-use zone::Zone;
 
 /// Turns of every server at every load; the medians are compared.
 const ROUNDS: usize = 5;
@@ -60,7 +53,7 @@ fn main() -> ExitCode {
         let error = servers::be_the_echo(address);
         panic!("{error:?}");
     }
-    if let Err(why) = lab::space::leave_the_machine() {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
         return ExitCode::FAILURE;
     }

@@ -4,26 +4,27 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::lab::{self, Lab};
+use crate::lab::{self, Lab};
 
 /// Names in the zone.
-pub(crate) const NAMES: usize = 1000;
+pub const NAMES: usize = 1000;
 /// Who asks.
-pub(crate) const CLIENT: &str = "client";
+pub const CLIENT: &str = "client";
 /// The network.
-pub(crate) const NETWORK: &str = "net1";
+pub const NETWORK: &str = "net1";
 
 /// What the zone holds.
-pub(crate) struct Zone {
+pub struct Zone {
     /// The address at which netd answers.
-    pub(crate) gateway: IpAddr,
+    pub gateway: IpAddr,
     /// Each name and its only address.
-    pub(crate) names: Vec<(String, Ipv4Addr)>,
+    pub names: Vec<(String, Ipv4Addr)>,
 }
 
 impl Zone {
     /// Makes it in a laboratory whose daemon runs.
-    pub(crate) fn make(lab: &Lab) -> Self {
+    #[expect(clippy::print_stdout, reason = "a benchmark says what takes long")]
+    pub fn make(lab: &Lab) -> Self {
         lab.netd(&format!("network create {NETWORK} --subnet 10.100.0.0/16")).ok();
         println!("making {} containers", NAMES / 2);
         lab.connected(NETWORK, CLIENT, "");
@@ -49,7 +50,7 @@ impl Zone {
     }
 
     /// One line for each name.
-    pub(crate) fn lines(&self, line: impl Fn(&str, Ipv4Addr) -> String) -> String {
+    pub fn lines(&self, line: impl Fn(&str, Ipv4Addr) -> String) -> String {
         self.names.iter().fold(String::new(), |mut text, (name, address)| {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "{}", line(name, *address));
@@ -59,12 +60,12 @@ impl Zone {
 }
 
 /// Connects a container over HTTP, on a connection of its own, as the command line does.
-pub(crate) fn connect(container: &str, alias: &str) {
+pub fn connect(container: &str, alias: &str) {
     call("POST", "", &format!(r#"{{"container":"{container}","aliases":["{alias}"]}}"#));
 }
 
 /// Disconnects it.
-pub(crate) fn disconnect(container: &str) {
+pub fn disconnect(container: &str) {
     call("DELETE", &format!("/{container}"), "");
 }
 

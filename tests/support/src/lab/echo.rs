@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Proto {
+pub enum Proto {
     /// TCP.
     Tcp,
     /// UDP.
@@ -30,27 +30,27 @@ pub(crate) enum Proto {
 
 /// What a server answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Reply {
+pub struct Reply {
     /// The name of the server.
-    pub(crate) who: String,
+    pub who: String,
     /// The client's address as the server saw it.
-    pub(crate) saw: IpAddr,
+    pub saw: IpAddr,
 }
 
 /// A server on one port, TCP and UDP, IPv4 and IPv6; it ends when dropped.
-pub(crate) struct Server {
+pub struct Server {
     end: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
     /// Starts it in a namespace; it answers when this returns.
-    pub(crate) fn start(ns: &str, who: &str, port: u16) -> Self {
+    pub fn start(ns: &str, who: &str, port: u16) -> Self {
         Self::at(ns, who, SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)))
     }
 
     /// Starts it at one address.
-    pub(crate) fn at(ns: &str, who: &str, at: SocketAddr) -> Self {
+    pub fn at(ns: &str, who: &str, at: SocketAddr) -> Self {
         let (tcp, udp) = inside(ns, || (TcpListener::bind(at), UdpSocket::bind(at)));
         let tcp = tcp.unwrap_or_else(|error| panic!("listen on {at} in {ns}: {error}"));
         let udp = udp.unwrap_or_else(|error| panic!("bind {at} in {ns}: {error}"));
@@ -101,33 +101,27 @@ fn answer(who: &str, peer: SocketAddr) -> String {
 
 /// Asks the server at an address from inside a namespace; an answer must come within three seconds.
 #[track_caller]
-pub(crate) fn ask(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Reply {
+pub fn ask(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Reply {
     let to = socket_address(to);
     ask_from(ns, None, proto, to, PATIENCE)
         .unwrap_or_else(|error| panic!("{ns} does not reach {to} over {proto:?}: {error}"))
 }
 
 /// The answer, if one comes in time.
-pub(crate) fn answers(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Option<Reply> {
+pub fn answers(ns: &str, proto: Proto, to: (impl ToString, u16)) -> Option<Reply> {
     ask_from(ns, None, proto, socket_address(to), SILENCE).ok()
 }
 
 /// Fails if the server answers.
 #[track_caller]
-pub(crate) fn expect_no_answer(ns: &str, proto: Proto, to: (impl ToString, u16)) {
+pub fn expect_no_answer(ns: &str, proto: Proto, to: (impl ToString, u16)) {
     let to = socket_address(to);
     let reply = ask_from(ns, None, proto, to, SILENCE);
     assert!(reply.is_err(), "{ns} must not reach {to} over {proto:?}: {reply:?}");
 }
 
 /// Asks from a given source address.
-pub(crate) fn ask_from(
-    ns: &str,
-    from: Option<IpAddr>,
-    proto: Proto,
-    to: SocketAddr,
-    patience: Duration,
-) -> io::Result<Reply> {
+pub fn ask_from(ns: &str, from: Option<IpAddr>, proto: Proto, to: SocketAddr, patience: Duration) -> io::Result<Reply> {
     let text = inside(ns, || match proto {
         Proto::Tcp => ask_stream(to, patience),
         Proto::Udp => ask_datagram(from, to, patience),

@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::space::inside;
 
 /// What it answers to every A question.
-pub(crate) const ANSWER: [u8; 4] = [198, 51, 100, 7];
+pub const ANSWER: [u8; 4] = [198, 51, 100, 7];
 /// Bytes before the first question (RFC 1035, 4.1.1).
 const HEADER: usize = 12;
 
 /// The resolver; it ends when dropped.
-pub(crate) struct Upstream {
+pub struct Upstream {
     asked: Arc<Mutex<Vec<String>>>,
     end: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -23,12 +23,12 @@ pub(crate) struct Upstream {
 
 impl Upstream {
     /// Starts it in a namespace; it answers when this returns.
-    pub(crate) fn start(ns: &str, at: SocketAddr) -> Self {
+    pub fn start(ns: &str, at: SocketAddr) -> Self {
         Self::answering(ns, at, ANSWER)
     }
 
     /// One that answers another address.
-    pub(crate) fn answering(ns: &str, at: SocketAddr, answer: [u8; 4]) -> Self {
+    pub fn answering(ns: &str, at: SocketAddr, answer: [u8; 4]) -> Self {
         let socket = inside(ns, || UdpSocket::bind(at)).unwrap_or_else(|error| panic!("bind {at} in {ns}: {error}"));
         socket.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -44,7 +44,7 @@ impl Upstream {
     }
 
     /// The names it was asked for, in lower case.
-    pub(crate) fn asked(&self) -> Vec<String> {
+    pub fn asked(&self) -> Vec<String> {
         self.asked.lock().expect("no server panicked").clone()
     }
 }

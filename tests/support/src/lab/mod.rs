@@ -4,17 +4,17 @@
 //! Because `/run` and `/etc` are private, every test may call its container `web`. Everything ends with the test: the
 //! daemon by its process id, the namespaces with the last reference to them.
 
-pub(crate) mod cni;
-pub(crate) mod command;
-pub(crate) mod daemon;
-pub(crate) mod echo;
-pub(crate) mod load;
-pub(crate) mod look;
-pub(crate) mod resolve1;
-pub(crate) mod resolved;
-pub(crate) mod space;
-pub(crate) mod upstream;
-pub(crate) mod wait;
+pub mod cni;
+pub mod command;
+pub mod daemon;
+pub mod echo;
+pub mod load;
+pub mod look;
+mod panics;
+pub mod resolve1;
+pub mod resolved;
+pub mod space;
+pub mod upstream;
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,29 +22,29 @@ use std::thread;
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-pub(crate) use command::{Out, run};
-pub(crate) use echo::{Proto, Server, ask, ask_from};
-pub(crate) use look::{Dig, addresses, ip_json};
-pub(crate) use wait::{until, until_within};
+pub use crate::wait::{until, until_some, until_within};
+pub use command::{Out, run};
+pub use echo::{Proto, Server, ask, ask_from};
+pub use look::{Dig, addresses, ip_json};
 
 use daemon::Daemon;
 
 /// The host's addresses on the link to the outside.
-pub(crate) const HOST4: &str = "192.0.2.1";
+pub const HOST4: &str = "192.0.2.1";
 /// See [`HOST4`].
-pub(crate) const HOST6: &str = "2001:db8::1";
+pub const HOST6: &str = "2001:db8::1";
 /// The outside's addresses on the link to the host.
-pub(crate) const OUTSIDE4: &str = "192.0.2.2";
+pub const OUTSIDE4: &str = "192.0.2.2";
 /// See [`OUTSIDE4`].
-pub(crate) const OUTSIDE6: &str = "2001:db8::2";
+pub const OUTSIDE6: &str = "2001:db8::2";
 
 /// The laboratory of one test.
-pub(crate) struct Lab {
+pub struct Lab {
     daemon: RefCell<Option<Daemon>>,
 }
 
 /// A test without special requirements.
-pub(crate) fn trial(name: &'static str, test: fn(&Lab)) -> Trial {
+pub fn trial(name: &'static str, test: fn(&Lab)) -> Trial {
     skippable(name, move |lab| {
         test(lab);
         Completion::Completed
@@ -52,7 +52,7 @@ pub(crate) fn trial(name: &'static str, test: fn(&Lab)) -> Trial {
 }
 
 /// A test that may be skipped at run time, for example for lack of a kernel feature.
-pub(crate) fn skippable<F>(name: &'static str, test: F) -> Trial
+pub fn skippable<F>(name: &'static str, test: F) -> Trial
 where
     F: FnOnce(&Lab) -> Completion + Send + 'static,
 {
@@ -63,13 +63,13 @@ where
 }
 
 fn in_a_lab(test: impl FnOnce(&Lab) -> Completion) -> Result<Completion, Failed> {
-    wait::remember_panics();
+    panics::remember();
     let lab = match catch_unwind(Lab::new) {
         Ok(lab) => lab,
-        Err(_) => return Err(format!("no laboratory: {}", wait::last_panic()).into()),
+        Err(_) => return Err(format!("no laboratory: {}", panics::last()).into()),
     };
     catch_unwind(AssertUnwindSafe(|| test(&lab))).map_err(|_| {
-        let failure = wait::last_panic();
+        let failure = panics::last();
         let log = daemon::log();
         let look = space::stop_for_inspection();
         format!("{failure}\n--- the daemon's log\n{log}\n--- to look inside\n{look}").into()
@@ -78,7 +78,8 @@ fn in_a_lab(test: impl FnOnce(&Lab) -> Completion) -> Result<Completion, Failed>
 
 impl Lab {
     /// Host and outside, joined by a cable; no daemon yet.
-    pub(crate) fn new() -> Self {
+    #[expect(clippy::new_without_default, reason = "it changes the thread's namespaces: nothing to do by default")]
+    pub fn new() -> Self {
         space::private_run_and_etc();
         run("ip netns add host").ok();
         run("ip netns add outside").ok();
@@ -98,53 +99,52 @@ impl Lab {
     }
 
     /// Host and outside with a running daemon.
-    pub(crate) fn start_daemon(&self) {
+    pub fn start_daemon(&self) {
         let daemon = Daemon::start();
         assert!(self.daemon.replace(Some(daemon)).is_none(), "a daemon was running");
         self.netd("status --wait 10").ok();
     }
 
     /// The daemon's process id.
-    #[allow(dead_code, reason = "for a benchmark")]
-    pub(crate) fn daemon_pid(&self) -> nix::unistd::Pid {
+    pub fn daemon_pid(&self) -> nix::unistd::Pid {
         self.daemon.borrow().as_ref().expect("a daemon runs").pid()
     }
 
     /// Ends the daemon as a crash would: SIGKILL.
-    pub(crate) fn kill_daemon(&self) {
+    pub fn kill_daemon(&self) {
         self.daemon.take().expect("a daemon runs").kill();
     }
 
     /// Ends the daemon as a service manager would: SIGTERM, and it must go within ten seconds, with success.
-    pub(crate) fn stop_daemon(&self) {
+    pub fn stop_daemon(&self) {
         self.daemon.take().expect("a daemon runs").stop();
     }
 
     /// The daemon's log so far.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         daemon::log()
     }
 
     /// `netd` with these words (split at white space) as a user on the host.
-    pub(crate) fn netd(&self, words: &str) -> Out {
+    pub fn netd(&self, words: &str) -> Out {
         self.netd_words(&words.split_whitespace().collect::<Vec<_>>())
     }
 
     /// `netd` with exactly these arguments.
-    pub(crate) fn netd_words(&self, words: &[&str]) -> Out {
-        let mut line = vec!["nsenter", "--net=/run/netns/host", "--", daemon::NETD];
+    pub fn netd_words(&self, words: &[&str]) -> Out {
+        let mut line = vec!["nsenter", "--net=/run/netns/host", "--", daemon::netd()];
         line.extend(words);
         command::run_words(&line)
     }
 
     /// A container: a named network namespace with its loopback up.
-    pub(crate) fn container(&self, name: &str) {
+    pub fn container(&self, name: &str) {
         run(&format!("ip netns add {name}")).ok();
         run(&format!("ip -n {name} link set lo up")).ok();
     }
 
     /// A container on the network, with these further arguments.
-    pub(crate) fn connected(&self, network: &str, name: &str, more: &str) {
+    pub fn connected(&self, network: &str, name: &str, more: &str) {
         if !std::path::Path::new("/run/netns").join(name).exists() {
             self.container(name);
         }
@@ -152,23 +152,23 @@ impl Lab {
     }
 
     /// A network and a container on it.
-    pub(crate) fn connected_to_new(&self, network: &str, name: &str) {
+    pub fn connected_to_new(&self, network: &str, name: &str) {
         self.netd(&format!("network create {network}")).ok();
         self.connected(network, name, "");
     }
 
     /// A program in a namespace, as `ip netns exec` starts it (so `/etc/netns/NAME` counts).
-    pub(crate) fn exec(&self, ns: &str, line: &str) -> Out {
+    pub fn exec(&self, ns: &str, line: &str) -> Out {
         run(&format!("ip netns exec {ns} {line}"))
     }
 
     /// A shell line in a namespace.
-    pub(crate) fn shell(&self, ns: &str, line: &str) -> Out {
+    pub fn shell(&self, ns: &str, line: &str) -> Out {
         command::run_words(&["ip", "netns", "exec", ns, "sh", "-c", line])
     }
 
     /// The daemon's API: `curl` with a method, a path and a body; the reply's status and body.
-    pub(crate) fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+    pub fn http(&self, method: &str, path: &str, body: &str) -> (u16, String) {
         let url = format!("http://netd{path}");
         let mut line = vec!["curl", "-sS", "--max-time", "10", "--unix-socket", daemon::SOCKET, "-X", method];
         if !body.is_empty() {
@@ -181,7 +181,7 @@ impl Lab {
     }
 
     /// The endpoint of a container on a network, as the API shows it.
-    pub(crate) fn endpoint(&self, network: &str, container: &str) -> serde_json::Value {
+    pub fn endpoint(&self, network: &str, container: &str) -> serde_json::Value {
         let (status, body) = self.http("GET", &format!("/v1/networks/{network}/endpoints"), "");
         assert_eq!(status, 200, "{body}");
         let endpoints: Vec<serde_json::Value> = serde_json::from_str(&body).expect("a JSON array");
@@ -190,7 +190,7 @@ impl Lab {
     }
 
     /// The container's addresses on a network, without prefix lengths.
-    pub(crate) fn address(&self, network: &str, container: &str) -> Vec<std::net::IpAddr> {
+    pub fn address(&self, network: &str, container: &str) -> Vec<std::net::IpAddr> {
         let endpoint = self.endpoint(network, container);
         let addresses = endpoint["addresses"].as_array().expect("an array");
         let ip = |text: &serde_json::Value| text.as_str()?.split('/').next()?.parse().ok();
@@ -198,20 +198,20 @@ impl Lab {
     }
 
     /// One network as `netd network inspect` shows it.
-    pub(crate) fn network(&self, name: &str) -> serde_json::Value {
+    pub fn network(&self, name: &str) -> serde_json::Value {
         let shown = self.netd(&format!("network inspect {name} --json")).ok().json();
         shown.as_array().expect("an array")[0].clone()
     }
 
     /// Everything a refused command must leave as it was: rules, links, addresses and routes of all namespaces here,
     /// settings, files, and netd's own state.
-    pub(crate) fn everything(&self) -> String {
+    pub fn everything(&self) -> String {
         look::everything() + &self.netd("dump").ok().stdout
     }
 
     /// Fails, showing the difference, unless [`Lab::everything`] is as it was.
     #[track_caller]
-    pub(crate) fn unchanged_since(&self, before: &str) {
+    pub fn unchanged_since(&self, before: &str) {
         look::same(before, &self.everything());
     }
 }

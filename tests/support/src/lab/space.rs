@@ -9,9 +9,12 @@ use std::thread;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use crate::programs::{self, Programs};
+
 /// Leaves the machine's network and mount namespace; must be called while the process has one thread. Without root it
-/// takes a user namespace as well, in which it is root.
-pub(crate) fn leave_the_machine() -> Result<(), String> {
+/// takes a user namespace as well, in which it is root. From now on the laboratories run these programs.
+pub fn leave_the_machine(programs: Programs) -> Result<(), String> {
+    programs::set(programs);
     let (user, group) = (nix::unistd::geteuid(), nix::unistd::getegid());
     let mut flags = CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET;
     if !user.is_root() {
@@ -42,7 +45,7 @@ fn keep_mounts_here() -> nix::Result<()> {
 }
 
 /// Gives the calling thread, and what it starts, a mount namespace with a `/run` and a copy of `/etc` of its own.
-pub(crate) fn private_run_and_etc() {
+pub fn private_run_and_etc() {
     unshare(CloneFlags::CLONE_NEWNS).expect("a mount namespace");
     keep_mounts_here().expect("private mounts");
     mount(Some("lab"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).expect("a tmpfs on /run");
@@ -58,7 +61,7 @@ pub(crate) fn private_run_and_etc() {
 }
 
 /// Runs the closure on a thread that has entered the named network namespace and dies in it.
-pub(crate) fn inside<T: Send>(ns: &str, work: impl FnOnce() -> T + Send) -> T {
+pub fn inside<T: Send>(ns: &str, work: impl FnOnce() -> T + Send) -> T {
     let path = format!("/run/netns/{ns}");
     thread::scope(|scope| {
         let thread = scope.spawn(|| {
@@ -71,20 +74,20 @@ pub(crate) fn inside<T: Send>(ns: &str, work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Sets a setting ("net/ipv4/ip_forward") in a namespace.
-pub(crate) fn sysctl(ns: &str, key: &str, value: &str) {
+pub fn sysctl(ns: &str, key: &str, value: &str) {
     let path = format!("/proc/sys/{key}");
     let written = inside(ns, || fs::write(&path, value));
     written.unwrap_or_else(|error| panic!("write {value} to {path} in {ns}: {error}"));
 }
 
 /// Reads a setting in a namespace; `None` when the kernel does not have it.
-pub(crate) fn setting(ns: &str, key: &str) -> Option<String> {
+pub fn setting(ns: &str, key: &str) -> Option<String> {
     inside(ns, || fs::read_to_string(format!("/proc/sys/{key}"))).ok().map(|text| text.trim().to_owned())
 }
 
 /// Whether the host's bridges show their frames to iptables and nftables (`net.bridge.bridge-nf-call-iptables`, "0" or
 /// "1"); fails where the kernel has no such setting.
-pub(crate) fn bridge_netfilter(value: &str) -> Result<(), String> {
+pub fn bridge_netfilter(value: &str) -> Result<(), String> {
     for key in ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"] {
         if setting("host", key).is_none() {
             return Err(format!("the kernel has no {key} (modprobe br_netfilter)"));
@@ -96,10 +99,10 @@ pub(crate) fn bridge_netfilter(value: &str) -> Result<(), String> {
 
 /// Names the mount of the machine's own `/proc`, where the tests have a process namespace of their own: processes are
 /// then known to users by other ids.
-pub(crate) const MACHINE_PROC: &str = "NETD_TESTS_MACHINE_PROC";
+pub const MACHINE_PROC: &str = "NETD_TESTS_MACHINE_PROC";
 
 /// How to enter the laboratory of a failed test; with `LAB_KEEP=1` it stops here until Enter is pressed.
-pub(crate) fn stop_for_inspection() -> String {
+pub fn stop_for_inspection() -> String {
     let proc = std::env::var(MACHINE_PROC).unwrap_or_else(|_| "/proc".to_owned());
     // "PROCESS/task/THREAD", in the ids of that mount.
     let thread = fs::read_link(Path::new(&proc).join("thread-self")).unwrap_or_else(|_| "self".into());

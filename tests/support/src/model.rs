@@ -1,9 +1,7 @@
 //! What the kernel must have for the networks, endpoints and reservations of a snapshot, computed without the product's `target`, and
 //! what the fake kernel has. Tests compare the two.
 
-#[path = "firewalls.rs"]
 mod firewalls;
-#[path = "limits.rs"]
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,7 +64,7 @@ struct Parts {
 }
 
 /// The differences between what the snapshot says and what the fake kernel has, one line each; none if they match.
-pub(crate) fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
+pub fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
     let (wanted, found) = (wanted(snapshot, world), found(snapshot, world));
     let mut lines = Vec::new();
     maps("bridge", &wanted.bridges, &found.bridges, &mut lines);

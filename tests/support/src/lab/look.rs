@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use super::command::run;
 use super::space;
-use super::wait::holds_within;
+use crate::wait::holds_within;
 
 /// `ip -j` in a namespace.
 #[track_caller]
-pub(crate) fn ip_json(ns: &str, words: &str) -> Vec<serde_json::Value> {
+pub fn ip_json(ns: &str, words: &str) -> Vec<serde_json::Value> {
     let out = run(&format!("ip -n {ns} -j {words}")).ok();
     if out.stdout.trim().is_empty() { Vec::new() } else { out.json().as_array().expect("an array").clone() }
 }
 
 /// Names of the interfaces in a namespace.
-pub(crate) fn links(ns: &str) -> Vec<String> {
+pub fn links(ns: &str) -> Vec<String> {
     ip_json(ns, "link show").iter().map(|link| link["ifname"].as_str().expect("a name").to_owned()).collect()
 }
 
 /// The global addresses of an interface; none when there is no such interface.
-pub(crate) fn addresses(ns: &str, ifname: &str) -> Vec<IpAddr> {
+pub fn addresses(ns: &str, ifname: &str) -> Vec<IpAddr> {
     let all = ip_json(ns, "address show");
     let link = all.iter().find(|link| link["ifname"] == ifname);
     let addresses = link.and_then(|link| link["addr_info"].as_array().cloned()).unwrap_or_default();
@@ -30,19 +30,19 @@ pub(crate) fn addresses(ns: &str, ifname: &str) -> Vec<IpAddr> {
 }
 
 /// The default routes of a namespace: (gateway, interface), IPv4 or IPv6.
-pub(crate) fn default_routes(ns: &str, family: u8) -> Vec<(String, String)> {
+pub fn default_routes(ns: &str, family: u8) -> Vec<(String, String)> {
     let text = |route: &serde_json::Value, key: &str| route[key].as_str().unwrap_or_default().to_owned();
     let routes = ip_json(ns, &format!("-{family} route show default"));
     routes.iter().map(|route| (text(route, "gateway"), text(route, "dev"))).collect()
 }
 
 /// The host's whole ruleset without counters.
-pub(crate) fn ruleset() -> String {
+pub fn ruleset() -> String {
     run("ip netns exec host nft -s list ruleset").ok().stdout
 }
 
 /// The elements of netd's sets and maps, in nft's JSON, as text.
-pub(crate) fn elements() -> String {
+pub fn elements() -> String {
     let objects = run("ip netns exec host nft -j list ruleset").ok().json();
     let objects = objects["nftables"].as_array().expect("an array").clone();
     let sets = objects.iter().flat_map(|object| [&object["set"], &object["map"]]).filter(|set| set["table"] == "netd");
@@ -51,7 +51,7 @@ pub(crate) fn elements() -> String {
 
 /// Returns when what is looked at is as before; fails, showing the lines that differ, when it is not within twenty seconds.
 #[track_caller]
-pub(crate) fn until_same(what: &str, before: &str, mut look: impl FnMut() -> String) {
+pub fn until_same(what: &str, before: &str, mut look: impl FnMut() -> String) {
     let mut now = look();
     let is_same = || {
         now = look();
@@ -64,7 +64,7 @@ pub(crate) fn until_same(what: &str, before: &str, mut look: impl FnMut() -> Str
 
 /// Fails, showing the lines that differ, unless the two texts have the same lines, in any order.
 #[track_caller]
-pub(crate) fn same(before: &str, after: &str) {
+pub fn same(before: &str, after: &str) {
     let sorted = |text: &str| {
         let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
         lines.sort();
@@ -78,12 +78,12 @@ pub(crate) fn same(before: &str, after: &str) {
 }
 
 /// A dump without the count of changes since the daemon started.
-pub(crate) fn without_revision(dump: &str) -> String {
+pub fn without_revision(dump: &str) -> String {
     dump.lines().filter(|line| !line.starts_with("revision")).map(|line| format!("{line}\n")).collect()
 }
 
 /// Rules, and the links, addresses, routes and forwarding of all namespaces, and netd's files for them.
-pub(crate) fn everything() -> String {
+pub fn everything() -> String {
     let mut text = ruleset();
     let mut names: Vec<String> = fs::read_dir("/run/netns").expect("namespaces").map(name_of).collect();
     names.sort();
@@ -118,20 +118,20 @@ fn name_of(entry: std::io::Result<fs::DirEntry>) -> String {
 
 /// The reply that `dig` got.
 #[derive(Debug, Clone)]
-pub(crate) struct Dig {
+pub struct Dig {
     /// "NOERROR", "NXDOMAIN", …; empty when there was no reply.
-    pub(crate) status: String,
+    pub status: String,
     /// The data of the answer section.
-    pub(crate) answers: Vec<String>,
+    pub answers: Vec<String>,
     /// The owner names and types of the authority section.
-    pub(crate) authority: Vec<String>,
+    pub authority: Vec<String>,
     /// Its whole output.
-    pub(crate) text: String,
+    pub text: String,
 }
 
 impl Dig {
     /// Asks the name server in the container's own resolv.conf.
-    pub(crate) fn ask(container: &str, words: &str) -> Self {
+    pub fn ask(container: &str, words: &str) -> Self {
         let line = format!("ip netns exec {container} dig +tries=1 +time=3 {words}");
         let text = run(&line).stdout;
         let status = text.split_once("status: ").and_then(|(_, rest)| rest.split(',').next()).unwrap_or_default();
@@ -150,7 +150,7 @@ impl Dig {
 
     /// Fails unless the answer is exactly this, in any order.
     #[track_caller]
-    pub(crate) fn expect(container: &str, words: &str, answers: &[&str]) {
+    pub fn expect(container: &str, words: &str, answers: &[&str]) {
         let mut dig = Self::ask(container, words);
         dig.answers.sort();
         let mut expected = answers.to_vec();
@@ -160,7 +160,7 @@ impl Dig {
 
     /// Fails unless the status is this one and there is no answer.
     #[track_caller]
-    pub(crate) fn expect_none(container: &str, words: &str, status: &str) {
+    pub fn expect_none(container: &str, words: &str, status: &str) {
         let dig = Self::ask(container, words);
         assert!(dig.status == status && dig.answers.is_empty(), "{container}: dig {words}: {}", dig.text);
     }

@@ -23,40 +23,39 @@ const SHOWN: usize = 5;
 
 /// A question for an IPv4 address.
 #[derive(Debug, Clone)]
-pub(crate) struct Question {
+pub struct Question {
     /// Without the final dot.
-    pub(crate) name: String,
+    pub name: String,
     /// The only right answer; `None`: any reply will do.
-    pub(crate) expected: Option<Ipv4Addr>,
+    pub expected: Option<Ipv4Addr>,
 }
 
 /// The rate of questions.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pace {
+pub struct Pace {
     /// Questions in a second, at most.
-    pub(crate) rate: u32,
+    pub rate: u32,
     /// Questions that wait for their answers, at most.
-    pub(crate) window: usize,
+    pub window: usize,
 }
 
 /// The result.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub struct Tally {
     /// Questions that were sent.
-    pub(crate) asked: u64,
+    pub asked: u64,
     /// Answers as expected.
-    pub(crate) right: u64,
+    pub right: u64,
     /// Answers that are not, the first few.
-    pub(crate) wrong: Vec<String>,
+    pub wrong: Vec<String>,
     /// Questions without an answer.
-    pub(crate) lost: Vec<String>,
+    pub lost: Vec<String>,
     /// From each question to its right answer.
-    #[allow(dead_code, reason = "for a benchmark")]
-    pub(crate) times: Vec<Duration>,
+    pub times: Vec<Duration>,
 }
 
 /// The client, on a thread of its own; it stops when dropped.
-pub(crate) struct Load {
+pub struct Load {
     end: Arc<AtomicBool>,
     /// Questions that wait for their answers.
     waiting: Arc<AtomicU64>,
@@ -66,12 +65,7 @@ pub(crate) struct Load {
 
 impl Load {
     /// Asks the server from inside a namespace until it is told to end; the question for each number from 0 on.
-    pub(crate) fn start(
-        ns: &str,
-        server: IpAddr,
-        pace: Pace,
-        question: impl FnMut(u64) -> Question + Send + 'static,
-    ) -> Self {
+    pub fn start(ns: &str, server: IpAddr, pace: Pace, question: impl FnMut(u64) -> Question + Send + 'static) -> Self {
         let socket = inside(ns, || UdpSocket::bind("0.0.0.0:0")).expect("a socket");
         // Without privileges it is less, which is enough for moderate loads.
         let _ = setsockopt(&socket, RcvBufForce, &(8 << 20));
@@ -92,18 +86,17 @@ impl Load {
     }
 
     /// How many questions wait for their answers now.
-    #[allow(dead_code, reason = "for a benchmark")]
-    pub(crate) fn waiting(&self) -> u64 {
+    pub fn waiting(&self) -> u64 {
         self.waiting.load(Ordering::Relaxed)
     }
 
     /// How many answers there have been.
-    pub(crate) fn answered(&self) -> u64 {
+    pub fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }
 
     /// Stops asking, waits for outstanding answers, and returns the result.
-    pub(crate) fn finish(mut self) -> Tally {
+    pub fn finish(mut self) -> Tally {
         self.end.store(true, Ordering::Relaxed);
         self.thread.take().expect("it was started").join().expect("the client")
     }

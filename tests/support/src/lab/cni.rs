@@ -6,15 +6,14 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use super::daemon::SOCKET;
+use crate::programs;
 
-/// The plugin under test.
-pub(crate) const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
 /// The directory of Debian's reference plugins.
-pub(crate) const REFERENCE: &str = "/usr/lib/cni";
+pub const REFERENCE: &str = "/usr/lib/cni";
 
 /// A call that a runtime makes.
 #[derive(Clone)]
-pub(crate) struct Call {
+pub struct Call {
     command: &'static str,
     container: String,
     netns: String,
@@ -25,24 +24,24 @@ pub(crate) struct Call {
 
 /// The plugin's output.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// Its exit code.
-    pub(crate) code: Option<i32>,
+    pub code: Option<i32>,
     /// Standard output as JSON; `Null` when it is empty.
-    pub(crate) json: Value,
+    pub json: Value,
 }
 
 impl Answer {
     /// Success: its result.
     #[track_caller]
-    pub(crate) fn ok(self) -> Value {
+    pub fn ok(self) -> Value {
         assert!(self.code == Some(0), "{self:#}");
         self.json
     }
 
     /// An error of that code; its message.
     #[track_caller]
-    pub(crate) fn error(self, code: u64) -> String {
+    pub fn error(self, code: u64) -> String {
         assert!(self.code == Some(1) && self.json["code"] == code, "no error {code}: {self:#}");
         let text = |key: &str| self.json[key].as_str().unwrap_or_default().to_owned();
         format!("{} {}", text("msg"), text("details"))
@@ -56,7 +55,7 @@ impl std::fmt::Display for Answer {
 }
 
 /// A call for the container in the namespace of that name, which is its id as well; interface eth0; network net1.
-pub(crate) fn call(command: &'static str, container: &str) -> Call {
+pub fn call(command: &'static str, container: &str) -> Call {
     Call {
         command,
         container: container.to_owned(),
@@ -70,37 +69,37 @@ pub(crate) fn call(command: &'static str, container: &str) -> Call {
 impl Call {
     /// Other keys of the configuration.
     #[allow(clippy::needless_pass_by_value, reason = "callers write it with json!")]
-    pub(crate) fn with(mut self, keys: Value) -> Self {
+    pub fn with(mut self, keys: Value) -> Self {
         let keys = keys.as_object().expect("an object").clone();
         self.configuration.as_object_mut().expect("an object").extend(keys);
         self
     }
 
     /// Another namespace path.
-    pub(crate) fn netns(mut self, path: &str) -> Self {
+    pub fn netns(mut self, path: &str) -> Self {
         path.clone_into(&mut self.netns);
         self
     }
 
     /// Another interface.
-    pub(crate) fn ifname(mut self, ifname: &str) -> Self {
+    pub fn ifname(mut self, ifname: &str) -> Self {
         ifname.clone_into(&mut self.ifname);
         self
     }
 
     /// `CNI_ARGS`.
-    pub(crate) fn args(mut self, args: &str) -> Self {
+    pub fn args(mut self, args: &str) -> Self {
         args.clone_into(&mut self.args);
         self
     }
 
     /// Starts the plugin on the host and gives it its input.
-    pub(crate) fn start(&self) -> Child {
-        self.start_program(PLUGIN)
+    pub fn start(&self) -> Child {
+        self.start_program(programs::current().plugin)
     }
 
     /// Starts any plugin with this call.
-    pub(crate) fn start_program(&self, program: &str) -> Child {
+    pub fn start_program(&self, program: &str) -> Child {
         let mut command = Command::new("nsenter");
         command.args(["--net=/run/netns/host", "--", program]).env_clear();
         command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("CNI_COMMAND", self.command);
@@ -116,12 +115,12 @@ impl Call {
     }
 
     /// Calls the plugin.
-    pub(crate) fn run(&self) -> Answer {
-        self.run_program(PLUGIN)
+    pub fn run(&self) -> Answer {
+        self.run_program(programs::current().plugin)
     }
 
     /// Calls any plugin.
-    pub(crate) fn run_program(&self, program: &str) -> Answer {
+    pub fn run_program(&self, program: &str) -> Answer {
         let output = self.start_program(program).wait_with_output().expect("its output");
         let json = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
         Answer { code: output.status.code(), json }
@@ -129,7 +128,7 @@ impl Call {
 }
 
 /// The path of Debian's reference plugin of that name, if it is installed.
-pub(crate) fn reference(name: &str) -> Option<String> {
+pub fn reference(name: &str) -> Option<String> {
     let path = format!("{REFERENCE}/{name}");
     std::path::Path::new(&path).exists().then_some(path)
 }

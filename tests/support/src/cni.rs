@@ -12,18 +12,21 @@ use tempfile::TempDir;
 
 /// A request of the plugin.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Asked {
-    pub(crate) method: String,
-    pub(crate) path: String,
+pub struct Asked {
+    /// As in the request line.
+    pub method: String,
+    /// As in the request line.
+    pub path: String,
     /// `null`: no body.
-    pub(crate) body: Value,
+    pub body: Value,
 }
 
 type Answers = Arc<Mutex<Vec<(String, u16, Value)>>>;
 
 /// A thread behind a unix socket that records requests and gives fixed answers.
-pub(crate) struct Daemon {
-    pub(crate) folder: TempDir,
+pub struct Daemon {
+    /// Contains the socket.
+    pub folder: TempDir,
     asked: Arc<Mutex<Vec<Asked>>>,
     answers: Answers,
     /// Answers that are used once.
@@ -32,7 +35,8 @@ pub(crate) struct Daemon {
 }
 
 impl Daemon {
-    pub(crate) fn start() -> Self {
+    /// Starts it with the answers of a healthy daemon.
+    pub fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(folder.path().join("netd.sock")).unwrap();
         let asked = Arc::<Mutex<Vec<Asked>>>::default();
@@ -50,32 +54,33 @@ impl Daemon {
         Self { folder, asked, answers, once, thread: Some(thread) }
     }
 
-    pub(crate) fn socket(&self) -> PathBuf {
+    /// Its path.
+    pub fn socket(&self) -> PathBuf {
         self.folder.path().join("netd.sock")
     }
 
     /// From now on answers requests that contain this text (`PUT /v1/att`, `"interface":"given"`) in this way.
-    pub(crate) fn answers(&self, request: &str, status: u16, body: Value) {
+    pub fn answers(&self, request: &str, status: u16, body: Value) {
         self.answers.lock().unwrap().insert(0, (request.to_owned(), status, body));
     }
 
     /// Answers the next request that contains this text in this way; several answers are used in order.
-    pub(crate) fn answers_once(&self, request: &str, status: u16, body: Value) {
+    pub fn answers_once(&self, request: &str, status: u16, body: Value) {
         self.once.lock().unwrap().push((request.to_owned(), status, body));
     }
 
     /// Refuses requests that contain this text.
-    pub(crate) fn refuses(&self, request: &str, status: u16, code: &str) {
+    pub fn refuses(&self, request: &str, status: u16, code: &str) {
         self.answers(request, status, json!({"error": {"code": code, "message": format!("the daemon says {code}")}}));
     }
 
     /// The requests since the last time.
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.asked.lock().unwrap())
     }
 
     /// The methods and paths of the same, without lookups of attachments.
-    pub(crate) fn calls(&self) -> Vec<String> {
+    pub fn calls(&self) -> Vec<String> {
         let question = |asked: &Asked| asked.method == "GET" && asked.path.starts_with("/v1/attachments/");
         self.asked()
             .into_iter()
@@ -85,7 +90,7 @@ impl Daemon {
     }
 
     /// The body of the only PUT request.
-    pub(crate) fn put(&self) -> Value {
+    pub fn put(&self) -> Value {
         let mut asked = self.asked();
         asked.retain(|asked| asked.method != "GET");
         assert_eq!(asked.len(), 1, "{asked:?}");
@@ -149,13 +154,14 @@ fn usual(method: &str, path: &str, body: &Value) -> (u16, Value) {
     }
 }
 
-pub(crate) fn status(ready: bool, problems: &[&str]) -> Value {
+/// The answer of `GET /v1/status`.
+pub fn status(ready: bool, problems: &[&str]) -> Value {
     json!({"ready": ready, "version": "0.1.0", "networks": 0, "containers": 0, "endpoints": 0, "publications": 0,
            "problems": problems})
 }
 
 /// An attachment as requested; without requested addresses it has those of the spec's example.
-pub(crate) fn attachment(path: &str, body: &Value) -> Value {
+pub fn attachment(path: &str, body: &Value) -> Value {
     let texts = |key: &str| -> Vec<Value> {
         let list = body["addresses"].as_array().cloned().unwrap_or_default();
         list.iter().map(|address| address[key].clone()).filter(|value| !value.is_null()).collect()
@@ -184,29 +190,34 @@ pub(crate) fn attachment(path: &str, body: &Value) -> Value {
 }
 
 /// A call of the plugin, valid until changed.
-pub(crate) struct Call {
-    pub(crate) environment: Vec<(String, String)>,
-    pub(crate) stdin: Vec<u8>,
+pub struct Call {
+    plugin: &'static str,
+    /// The whole environment but for `PATH`.
+    pub environment: Vec<(String, String)>,
+    /// The configuration, or what a test replaces it with.
+    pub stdin: Vec<u8>,
 }
 
 /// The outcome of a call.
 #[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: i32,
-    /// `null`: no output.
-    pub(crate) json: Value,
-    pub(crate) stderr: String,
+pub struct Answer {
+    /// Its exit code.
+    pub code: i32,
+    /// Its standard output; `null`: none.
+    pub json: Value,
+    /// Its standard error.
+    pub stderr: String,
 }
 
 /// A configuration of that version for that daemon, with more keys.
-pub(crate) fn configuration(daemon: &Daemon, version: &str, more: Value) -> Value {
+pub fn configuration(daemon: &Daemon, version: &str, more: Value) -> Value {
     let mut all = json!({"cniVersion": version, "name": "dbnet", "type": "netd-cni", "socket": daemon.socket()});
     merge(&mut all, more);
     all
 }
 
 /// Adds keys, or replaces them.
-pub(crate) fn merge(all: &mut Value, more: Value) {
+pub fn merge(all: &mut Value, more: Value) {
     match (all, more) {
         (Value::Object(all), Value::Object(more)) => all.extend(more),
         (all, more) => panic!("{all} and {more} are no objects"),
@@ -214,9 +225,9 @@ pub(crate) fn merge(all: &mut Value, more: Value) {
 }
 
 impl Call {
-    /// The command with every required variable.
-    pub(crate) fn new(command: &str, configuration: &Value) -> Self {
-        let mut call = Self { environment: Vec::new(), stdin: configuration.to_string().into_bytes() };
+    /// The command of this plugin with every required variable.
+    pub fn new(plugin: &'static str, command: &str, configuration: &Value) -> Self {
+        let mut call = Self { plugin, environment: Vec::new(), stdin: configuration.to_string().into_bytes() };
         call.set("CNI_COMMAND", command);
         if ["ADD", "DEL", "CHECK"].contains(&command) {
             call.set("CNI_CONTAINERID", "c1");
@@ -226,25 +237,29 @@ impl Call {
         call
     }
 
-    pub(crate) fn set(&mut self, name: &str, value: &str) -> &mut Self {
+    /// Sets a variable.
+    pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
         self.unset(name);
         self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    pub(crate) fn unset(&mut self, name: &str) -> &mut Self {
+    /// Removes a variable.
+    pub fn unset(&mut self, name: &str) -> &mut Self {
         self.environment.retain(|(other, _)| other != name);
         self
     }
 
-    pub(crate) fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_netd-cni"));
+    /// The command to spawn.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(self.plugin);
         command.env_clear().env("PATH", "/usr/bin:/bin").envs(self.environment.iter().cloned());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    pub(crate) fn run(&self) -> Answer {
+    /// Runs it to its end.
+    pub fn run(&self) -> Answer {
         let mut child = self.command().spawn().unwrap();
         // The plugin may end without reading its input.
         let _ = child.stdin.take().unwrap().write_all(&self.stdin);
@@ -259,13 +274,13 @@ impl Call {
 
 impl Answer {
     /// Asserts success and returns the result.
-    pub(crate) fn good(self) -> Value {
+    pub fn good(self) -> Value {
         assert_eq!(self.code, 0, "{self:?}");
         self.json
     }
 
     /// Asserts a failure with this code and these words.
-    pub(crate) fn failed(&self, code: u32, words: &str) {
+    pub fn failed(&self, code: u32, words: &str) {
         assert_eq!(self.code, 1, "{self:?}");
         assert_eq!(self.json["code"], code, "{self:?}, expected: {words}");
         let text =
@@ -277,13 +292,13 @@ impl Answer {
 }
 
 /// A namespace file that is not the plugin's network namespace. Nothing enters it here, so it may be of any type.
-pub(crate) fn netns() -> &'static str {
+pub fn netns() -> &'static str {
     "/proc/self/ns/uts"
 }
 
 /// A program of that name with these shell lines. Another process writes it: a thread that forks meanwhile would keep
 /// the file open for writing, and running it would fail (ETXTBSY).
-pub(crate) fn script(folder: &Path, name: &str, lines: &str) {
+pub fn script(folder: &Path, name: &str, lines: &str) {
     let mut shell = Command::new("sh");
     shell.args(["-c", "cat >\"$0\" && chmod 755 \"$0\""]).arg(folder.join(name)).stdin(Stdio::piped());
     let mut child = shell.spawn().unwrap();

@@ -9,24 +9,24 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::resolved::{Process, on_the_host, start};
-use super::wait::until;
+use crate::wait::until;
 
 /// Names the file of the calls; its presence makes this program the stand-in.
-pub(crate) const CALLS: &str = "NETD_TESTS_RESOLVE1_CALLS";
+pub const CALLS: &str = "NETD_TESTS_RESOLVE1_CALLS";
 const FILE: &str = "/run/lab/resolve1.calls";
 
 /// The running stand-in; it ends when dropped.
-pub(crate) struct StandIn(#[expect(dead_code, reason = "kept until the end")] Process);
+pub struct StandIn(#[expect(dead_code, reason = "kept until the end")] Process);
 
 impl StandIn {
     /// Starts it in the namespace that represents the host; it owns the name when this returns. Records of an earlier
     /// one are deleted.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_as(on_the_host(&own_program()))
     }
 
     /// Starts it outside of the host's network.
-    pub(crate) fn start_elsewhere() -> Self {
+    pub fn start_elsewhere() -> Self {
         Self::start_as(std::process::Command::new(own_program()))
     }
 
@@ -43,12 +43,12 @@ fn own_program() -> PathBuf {
 }
 
 /// The calls so far.
-pub(crate) fn calls() -> Vec<String> {
+pub fn calls() -> Vec<String> {
     fs::read_to_string(FILE).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
 /// Is the stand-in, until it is killed.
-pub(crate) fn serve(file: &Path) -> ExitCode {
+pub fn serve(file: &Path) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let manager = Manager { file: file.to_owned() };

@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use super::command::{Out, run_words};
-use super::wait::until;
+use crate::wait::until;
 
 /// Where `scripts/test` unpacks Debian's package, and where an installed one is.
-const PLACES: [&str; 2] = [concat!(env!("CARGO_MANIFEST_DIR"), "/target/systemd-resolved"), ""];
+const PLACES: [&str; 2] = [concat!(env!("CARGO_MANIFEST_DIR"), "/../../target/systemd-resolved"), ""];
 /// The well-known place of the system bus (D-Bus specification, "Well-known Message Bus Instances").
 const BUS: &str = "/run/dbus/system_bus_socket";
 const LOG: &str = "/run/lab/resolved.log";
 
 /// A process that ends when this is dropped.
-pub(crate) struct Process(Child);
+pub struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
@@ -42,7 +42,7 @@ pub(super) fn start(command: &mut Command) -> Process {
 }
 
 /// Starts a system bus with a permissive policy; it answers when this returns.
-pub(crate) fn start_bus() -> Process {
+pub fn start_bus() -> Process {
     let allow = ["own=\"*\"", "send_type=\"method_call\"", "send_type=\"signal\"", "send_requested_reply=\"true\""];
     let received = ["method_call", "signal", "method_return", "error"].map(|kind| format!("receive_type=\"{kind}\""));
     let allow = ["user=\"*\""].into_iter().chain(allow).map(str::to_owned).chain(received);
@@ -68,21 +68,21 @@ pub(crate) fn start_bus() -> Process {
 }
 
 /// The real systemd-resolved of a host.
-pub(crate) struct Resolved {
+pub struct Resolved {
     process: Option<Process>,
     program: PathBuf,
 }
 
 impl Resolved {
     /// Why it cannot be started here.
-    pub(crate) fn missing() -> Option<&'static str> {
+    pub fn missing() -> Option<&'static str> {
         let found = program("lib/systemd/systemd-resolved").is_some() && resolvectl_program().is_some();
         (!found).then_some("no systemd-resolved: scripts/test fetches it where it can")
     }
 
     /// Starts it as the host's resolver: its stub is the one server in `/etc/resolv.conf`, its default server is
     /// `server`. It answers when this returns.
-    pub(crate) fn start(server: &str) -> Self {
+    pub fn start(server: &str) -> Self {
         let users = fs::read_to_string("/etc/passwd").expect("/etc/passwd");
         let others = users.lines().filter(|line| !line.starts_with("systemd-resolve:"));
         // It changes to its own user, which need not exist here; a user namespace has but one.
@@ -117,7 +117,7 @@ impl Resolved {
     }
 
     /// Restarts it, without its state of links.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.process = None;
         let _ = fs::remove_dir_all("/run/systemd/resolve");
         self.run();
@@ -125,7 +125,7 @@ impl Resolved {
 }
 
 /// `resolvectl` on the host, with these words.
-pub(crate) fn resolvectl(words: &str) -> Out {
+pub fn resolvectl(words: &str) -> Out {
     let program = resolvectl_program().expect("looked for before");
     let mut line = vec!["nsenter", "--net=/run/netns/host", "--", program.to_str().expect("text"), "--no-pager"];
     line.extend(words.split_whitespace());

@@ -9,15 +9,15 @@ const LIMIT_SECONDS: &str = "40";
 
 /// The output and the end of a program.
 #[derive(Clone)]
-pub(crate) struct Out {
+pub struct Out {
     /// The command line.
-    pub(crate) line: String,
+    pub line: String,
     /// The exit code; `None` when a signal ended it.
-    pub(crate) code: Option<i32>,
+    pub code: Option<i32>,
     /// Its standard output.
-    pub(crate) stdout: String,
+    pub stdout: String,
     /// Its standard error.
-    pub(crate) stderr: String,
+    pub stderr: String,
 }
 
 impl fmt::Debug for Out {
@@ -30,14 +30,14 @@ impl fmt::Debug for Out {
 impl Out {
     /// Asserts that the program succeeded.
     #[track_caller]
-    pub(crate) fn ok(self) -> Self {
+    pub fn ok(self) -> Self {
         assert!(self.code == Some(0), "{self:#?}");
         self
     }
 
     /// Asserts that netd refused the command (exit code 1), and returns the one line of its message.
     #[track_caller]
-    pub(crate) fn refused(self) -> String {
+    pub fn refused(self) -> String {
         assert!(self.code == Some(1), "it should have been refused: {self:#?}");
         let lines: Vec<&str> = self.stderr.lines().collect();
         assert!(lines.len() == 1 && lines[0].starts_with("netd: "), "not one clear line: {self:#?}");
@@ -46,24 +46,24 @@ impl Out {
 
     /// Its output as JSON.
     #[track_caller]
-    pub(crate) fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("not JSON ({error}): {self:#?}"))
     }
 }
 
 /// Runs a line, split at white space.
-pub(crate) fn run(line: &str) -> Out {
+pub fn run(line: &str) -> Out {
     run_words(&line.split_whitespace().collect::<Vec<_>>())
 }
 
 /// Runs a program with exactly these arguments; the daemon's socket is in its environment.
-pub(crate) fn run_words(words: &[&str]) -> Out {
+pub fn run_words(words: &[&str]) -> Out {
     let output = limited(words).stdin(Stdio::null()).output();
     finish(words, &output.unwrap_or_else(|error| panic!("start {words:?}: {error}")))
 }
 
 /// Runs a program with an input.
-pub(crate) fn run_with_input(words: &[&str], input: &str) -> Out {
+pub fn run_with_input(words: &[&str], input: &str) -> Out {
     let mut command = limited(words);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap_or_else(|error| panic!("start {words:?}: {error}"));
@@ -73,7 +73,7 @@ pub(crate) fn run_with_input(words: &[&str], input: &str) -> Out {
 }
 
 /// `ip -batch` in a namespace.
-pub(crate) fn ip_batch(ns: &str, commands: &str) {
+pub fn ip_batch(ns: &str, commands: &str) {
     run_with_input(&["ip", "-n", ns, "-batch", "-"], commands).ok();
 }
 

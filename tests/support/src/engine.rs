@@ -1,18 +1,17 @@
 //! The engine over the fake kernel, for every test program that runs it.
-#![allow(dead_code, reason = "a test program uses the part that it needs")]
 
 use netd::engine::Config;
 use netd::kernel::fake::World;
 use netd::model::address::Pool;
 
 /// Automatic subnets have prefixes of this length.
-pub(crate) fn config(size: u8) -> Config {
+pub fn config(size: u8) -> Config {
     let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size };
     Config { pools: vec![pool], ula: true, domain: "internal".into(), dns_port: 53, foreign: Default::default() }
 }
 
 /// Other programs remove all that netd made.
-pub(crate) fn wipe(world: &mut World) {
+pub fn wipe(world: &mut World) {
     world.elements = None;
     world.links.clear();
     world.bridges.clear();

@@ -26,27 +26,33 @@ const PATIENCE: Duration = Duration::from_secs(8);
 const LANES: usize = 16;
 
 /// The server under test.
-pub(crate) struct Lab {
-    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(crate) server: SocketAddr,
-    pub(crate) names: Arc<dyn Names>,
-    pub(crate) listening: ListeningSender,
-    pub(crate) seen: Arc<Telemetry>,
+pub struct Lab {
+    /// What it answers from; a test may replace it.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Where it listens, over UDP and TCP.
+    pub server: SocketAddr,
+    /// What other faces ask it.
+    pub names: Arc<dyn Names>,
+    /// What the engine tells it.
+    pub listening: ListeningSender,
+    /// What it has counted and logged.
+    pub seen: Arc<Telemetry>,
     _stop: tokio_util::sync::DropGuard,
 }
 
 impl Lab {
     /// Serves the state of `state` on IPv4, forwarding to `upstreams`.
-    pub(crate) async fn start(upstreams: Vec<SocketAddr>) -> Self {
+    pub async fn start(upstreams: Vec<SocketAddr>) -> Self {
         Self::at("127.0.0.1", upstreams).await
     }
 
-    pub(crate) async fn at(address: &str, upstreams: Vec<SocketAddr>) -> Self {
+    /// The same at another address.
+    pub async fn at(address: &str, upstreams: Vec<SocketAddr>) -> Self {
         Self::serve(address, plain(&upstreams), state()).await
     }
 
     /// Serves that state on IPv4.
-    pub(crate) async fn with(config: Config, desired: Desired) -> Self {
+    pub async fn with(config: Config, desired: Desired) -> Self {
         Self::serve("127.0.0.1", config, desired).await
     }
 
@@ -68,21 +74,22 @@ impl Lab {
     }
 
     /// The answer of the forwarder to other faces, for addresses of a name.
-    pub(crate) async fn lookup(&self, client: &str, name: &str) -> Asked {
+    pub async fn lookup(&self, client: &str, name: &str) -> Asked {
         self.names.ask(Some(client.parse().unwrap()), name, "A").await
     }
 
     /// Asks over UDP with EDNS.
-    pub(crate) async fn ask(&self, from: &str, name: &str, kind: RecordType) -> Message {
+    pub async fn ask(&self, from: &str, name: &str, kind: RecordType) -> Message {
         self.udp(from, &query(name, kind)).await
     }
 
-    pub(crate) async fn udp(&self, from: &str, message: &Message) -> Message {
+    /// Sends a message over UDP, and returns the answer.
+    pub async fn udp(&self, from: &str, message: &Message) -> Message {
         Message::from_vec(&self.datagram(from, &message.to_vec().unwrap()).await.expect("no answer")).unwrap()
     }
 
     /// Sends any bytes over UDP; `None`: no answer.
-    pub(crate) async fn datagram(&self, from: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    pub async fn datagram(&self, from: &str, bytes: &[u8]) -> Option<Vec<u8>> {
         let socket = UdpSocket::bind((from, 0)).await.unwrap();
         socket.connect(self.server).await.unwrap();
         socket.send(bytes).await.unwrap();
@@ -92,13 +99,15 @@ impl Lab {
         Some(buffer)
     }
 
-    pub(crate) async fn connect(&self, from: &str) -> TcpStream {
+    /// A TCP connection from that address.
+    pub async fn connect(&self, from: &str) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(from.parse().unwrap(), 0)).unwrap();
         socket.connect(self.server).await.unwrap()
     }
 
-    pub(crate) async fn tcp(&self, from: &str, message: &Message) -> Message {
+    /// Sends a message over a TCP connection of its own, and returns the answer.
+    pub async fn tcp(&self, from: &str, message: &Message) -> Message {
         let mut stream = self.connect(from).await;
         write(&mut stream, message).await;
         timeout(PATIENCE, read(&mut stream)).await.unwrap().unwrap()
@@ -106,19 +115,19 @@ impl Lab {
 }
 
 /// A configuration that forwards to these upstreams only.
-pub(crate) fn plain(upstreams: &[SocketAddr]) -> Config {
+pub fn plain(upstreams: &[SocketAddr]) -> Config {
     // "/dev/null" is a resolv.conf without name servers.
     Config { upstreams: to(upstreams), resolv_conf: "/dev/null".into(), ..Config::default() }
 }
 
 /// The upstreams as in a configuration.
-pub(crate) fn to(upstreams: &[SocketAddr]) -> Vec<netd::model::upstream::Upstream> {
+pub fn to(upstreams: &[SocketAddr]) -> Vec<netd::model::upstream::Upstream> {
     upstreams.iter().copied().map(netd::model::upstream::Upstream::plain).collect()
 }
 
 /// Networks net1 (127.1.0.0/24, fd01::/64), net2 (127.2.0.0/24) and the internal inner (127.3.0.0/24). Containers web
 /// (net1), db (net1, net2), far (net2), loop (net2, at ::1), alone (inner), and p0 to p99 on net1 with the alias `pool`.
-pub(crate) fn state() -> Desired {
+pub fn state() -> Desired {
     let mut desired = Desired::default();
     for (name, n) in [("net1", 1), ("net2", 2), ("inner", 3)] {
         let network = json!({
@@ -142,7 +151,7 @@ pub(crate) fn state() -> Desired {
 }
 
 /// Connects a container.
-pub(crate) fn add(desired: &mut Desired, container: &str, network: &str, addresses: &[&str], alias: &str) {
+pub fn add(desired: &mut Desired, container: &str, network: &str, addresses: &[&str], alias: &str) {
     let endpoint = json!({
         "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
         "container": {"id": format!("{container}-0123456789abcdef"), "name": container, "netns": {
@@ -153,7 +162,7 @@ pub(crate) fn add(desired: &mut Desired, container: &str, network: &str, address
 }
 
 /// A question with RD and EDNS.
-pub(crate) fn query(name: &str, kind: RecordType) -> Message {
+pub fn query(name: &str, kind: RecordType) -> Message {
     let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
     message.add_query(Query::query(Name::from_ascii(format!("{name}.")).unwrap(), kind));
@@ -164,7 +173,7 @@ pub(crate) fn query(name: &str, kind: RecordType) -> Message {
 }
 
 /// The addresses in an answer, in their order.
-pub(crate) fn addresses(message: &Message) -> Vec<String> {
+pub fn addresses(message: &Message) -> Vec<String> {
     let ip = |record: &Record| match &record.data {
         RData::A(a) => Some(IpAddr::from(a.0).to_string()),
         RData::AAAA(aaaa) => Some(IpAddr::from(aaaa.0).to_string()),
@@ -173,26 +182,26 @@ pub(crate) fn addresses(message: &Message) -> Vec<String> {
     message.answers.iter().filter_map(ip).collect()
 }
 
-pub(crate) fn record(name: &str, ttl: u32, data: RData) -> Record {
+/// A record of that name, which has no final dot here.
+pub fn record(name: &str, ttl: u32, data: RData) -> Record {
     Record::from_rdata(Name::from_ascii(format!("{name}.")).unwrap(), ttl, data)
 }
 
 /// An upstream with answers of the test; it records its queries.
-pub(crate) struct Upstream {
-    pub(crate) address: SocketAddr,
+pub struct Upstream {
+    /// Where it listens, over UDP and TCP.
+    pub address: SocketAddr,
     asked: Arc<Mutex<Vec<Message>>>,
 }
 
 impl Upstream {
     /// `say` gets the query, whether it came over TCP, and an empty reply to fill in; `None`: no reply.
-    pub(crate) async fn start(
-        say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn start(say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static) -> Self {
         Self::late(Duration::ZERO, say).await
     }
 
     /// The same, but its datagrams leave only after `delay`.
-    pub(crate) async fn late(
+    pub async fn late(
         delay: Duration,
         say: impl Fn(&Message, bool, Message) -> Option<Message> + Send + Sync + 'static,
     ) -> Self {
@@ -237,7 +246,7 @@ impl Upstream {
     }
 
     /// Gives every query the same answer.
-    pub(crate) async fn saying(fill: impl Fn(&mut Message) + Send + Sync + 'static) -> Self {
+    pub async fn saying(fill: impl Fn(&mut Message) + Send + Sync + 'static) -> Self {
         Self::start(move |_, _, mut reply| {
             fill(&mut reply);
             Some(reply)
@@ -246,7 +255,7 @@ impl Upstream {
     }
 
     /// The queries so far.
-    pub(crate) fn asked(&self) -> Vec<Message> {
+    pub fn asked(&self) -> Vec<Message> {
         self.asked.lock().unwrap().clone()
     }
 }
@@ -276,7 +285,7 @@ async fn both(address: &str) -> (UdpSocket, TcpListener) {
 }
 
 /// Reads a message from a TCP stream; `None`: it is closed.
-pub(crate) async fn read(stream: &mut TcpStream) -> Option<Message> {
+pub async fn read(stream: &mut TcpStream) -> Option<Message> {
     let length = stream.read_u16().await.ok()?;
     let mut buffer = vec![0; length.into()];
     stream.read_exact(&mut buffer).await.ok()?;
@@ -284,7 +293,7 @@ pub(crate) async fn read(stream: &mut TcpStream) -> Option<Message> {
 }
 
 /// Writes a message to a TCP stream.
-pub(crate) async fn write(stream: &mut TcpStream, message: &Message) {
+pub async fn write(stream: &mut TcpStream, message: &Message) {
     let bytes = message.to_vec().unwrap();
     stream.write_u16(u16::try_from(bytes.len()).unwrap()).await.unwrap();
     stream.write_all(&bytes).await.unwrap();
