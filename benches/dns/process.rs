@@ -69,8 +69,7 @@ impl Running {
     pub(crate) fn start_in_background(words: &[&str], pid_file: &str) -> Self {
         let status = spawn(words).wait().expect("it was started");
         assert!(status.success(), "{words:?}: {status}");
-        netd_testing::lab::until(&format!("{pid_file} is there"), || pid_in(pid_file).is_some());
-        Self(pid_in(pid_file).expect("it is there"))
+        Self(netd_testing::lab::until(&format!("{pid_file} is there"), || pid_in(pid_file)))
     }
 
     pub(crate) fn pid(&self) -> Pid {

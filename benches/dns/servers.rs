@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 
 use netd::engine::listener::{Batch, Poller};
 use netd_testing::lab::{self, Lab};
+use netd_testing::wait::seen;
 use netd_testing::zone::{self, Zone};
 use nix::unistd::Pid;
 
@@ -47,8 +48,8 @@ pub(crate) fn start(lab: &Lab, zone: &Zone) -> Vec<Server> {
         let asked = format!("ip netns exec {} dig +short +tries=1 +time=1", zone::CLIENT);
         let asked = format!("{asked} -p {} @{} {name}", server.port, zone.gateway);
         lab::until(&format!("{} answers", server.name), || {
-            let said = lab::run(&asked);
-            said.code == Some(0) && (server.name == ECHO_NAME || said.stdout.trim() == address.to_string())
+            let right = |answer: &str| server.name == ECHO_NAME || answer.trim() == address.to_string();
+            seen(lab::run(&asked), |said| said.code == Some(0) && right(&said.stdout))
         });
     }
     servers

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::seen;
 
 use crate::lab::command::run_words;
 use crate::lab::daemon::CONFIG;
@@ -108,7 +109,7 @@ fn silent(lab: &Lab) {
     held[0].set_read_timeout(Some(Duration::from_secs(10))).expect("a limit");
     // Sooner than a handshake must be complete.
     assert_eq!(held[0].read(&mut [0; 1]).expect("closed in order"), 0, "the first has gone");
-    until("no more than 512 are open", || descriptors() <= before + 520);
+    until("no more than 512 are open", || seen(descriptors(), |open| *open <= before + 520));
     let (code, body) = curl_with(PKI, &[&format!("https://{HOST4}:{PORT}/v1/status")]);
     assert_eq!(code, "200", "{body}");
     lab.netd("status").ok();

@@ -3,6 +3,7 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::contains;
 
 use crate::lab::{Dig, Lab, run, trial, until};
 
@@ -43,7 +44,7 @@ fn claims(lab: &Lab) {
         // Events before the reader was there are not repeated.
         lab.netd("network create probe").ok();
         lab.netd("network rm probe").ok();
-        fs::read_to_string(log).is_ok_and(|text| text.contains("probe"))
+        contains(fs::read_to_string(log).unwrap_or_default(), "probe")
     });
     lab.netd("connect net2 evil --alias late.net1").ok();
     let evil = lab.address("net2", "evil")[0].to_string();
@@ -51,8 +52,7 @@ fn claims(lab: &Lab) {
     lab.netd("connect net1 late").ok();
     Dig::expect("client", "late.net1", &[&lab.address("net1", "late")[0].to_string()]);
     until("an event says that the alias lost", || {
-        let text = fs::read_to_string(log).unwrap_or_default();
-        text.lines().any(|line| line.contains("late.net1 does not resolve to container evil"))
+        contains(fs::read_to_string(log).unwrap_or_default(), "late.net1 does not resolve to container evil")
     });
     run(&format!("kill {pid}")).ok();
 }

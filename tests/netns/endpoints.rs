@@ -1,8 +1,10 @@
 //! Endpoints: interfaces and default routes inside containers, addresses, and the lookup of containers.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
+use netd_testing::wait::seen;
 
 use crate::lab::look::{default_routes, links};
 use crate::lab::{Lab, Proto, Server, addresses, ask, ip_json, run, trial};
@@ -147,8 +149,8 @@ fn ways_to_name(lab: &Lab) {
         .expect("a process");
     let pid = sleeper.id();
     crate::lab::until("the process is in its namespace", || {
-        std::fs::read_link(format!("/proc/{pid}/exe"))
-            .is_ok_and(|exe| exe.ends_with("sleep") || exe.ends_with("coreutils"))
+        let is_sleep = |exe: &Path| exe.ends_with("sleep") || exe.ends_with("coreutils");
+        seen(std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default(), |exe| is_sleep(exe))
     });
     lab.netd("connect net1 named").ok();
     lab.netd("connect net1 bypath --netns /run/elsewhere/ns").ok();

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::process::{Child, Command};
 
 use libtest_mimic::Trial;
+use netd_testing::wait::is;
 
 use crate::lab::daemon::{SOCKET, netd};
-use crate::lab::{Lab, run, trial, until, until_some};
+use crate::lab::{Lab, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -79,7 +80,7 @@ impl Second {
     /// Waits until it ends by itself; whether it ended well.
     #[track_caller]
     fn ends_well(&mut self) -> bool {
-        until_some("it ends", || self.0.try_wait().expect("a child")).success()
+        until("it ends", || self.0.try_wait().expect("a child")).success()
     }
 
     fn netd(words: &str) {
@@ -125,7 +126,7 @@ fn two_daemons(lab: &Lab) {
     lab.kill_daemon();
     lab.start_daemon();
     lab.netd("disconnect net1 web").ok();
-    until("the first removes its own, also after a crash", || !Path::new("/etc/netns/web").exists());
+    until("the first removes its own, also after a crash", || is(fs::exists("/etc/netns/web").unwrap(), &false));
     Second::netd("connect net2 web");
     assert!(shown().contains("nameserver 10.99.0.1"), "{}", shown());
 }

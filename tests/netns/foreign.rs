@@ -3,6 +3,7 @@
 use std::fs;
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::{contains, seen};
 use serde_json::Value;
 
 use crate::lab::command::{run_with_input, run_words};
@@ -57,7 +58,7 @@ fn all_works() {
 }
 
 fn works_at_last() {
-    until("the published port answers", || answers("outside", Proto::Tcp, (HOST4, 4000)).is_some());
+    until("the published port answers", || answers("outside", Proto::Tcp, (HOST4, 4000)));
     all_works();
 }
 
@@ -92,7 +93,7 @@ fn nothing_left() {
             all.lines().filter(|line| line.contains("netd: ") || line.contains("NETD-") || line.contains("netd_"));
         other.map(str::to_owned).collect::<Vec<_>>()
     };
-    until("other tables contain no rules of netd", || left().is_empty());
+    until("other tables contain no rules of netd", || seen(left(), Vec::is_empty));
 }
 
 fn has(tool: &str) -> Result<(), Completion> {
@@ -185,8 +186,10 @@ fn docker_user(lab: &Lab) -> Completion {
     works_at_last();
     until("the accept rule is in DOCKER-USER", || {
         let user = host("iptables-nft -S DOCKER-USER");
-        let rules: Vec<&str> = user.lines().skip(1).collect();
-        matches!(rules.as_slice(), [ours, last] if ours.contains("netd: ") && last.ends_with("-j RETURN"))
+        seen(user, |user| {
+            let rules: Vec<&str> = user.lines().skip(1).collect();
+            matches!(rules.as_slice(), [ours, last] if ours.contains("netd: ") && last.ends_with("-j RETURN"))
+        })
     });
     assert!(!host("iptables-nft -S FORWARD").contains("netd"), "the accept rule is also in FORWARD");
     let web = lab.address("net1", "web")[0];
@@ -224,7 +227,7 @@ fn chain_of_nft(lab: &Lab) {
         "{reason}: {rules}"
     );
     nft("delete table inet fw\n");
-    until("nothing needs adapting", || firewall(lab).is_empty());
+    until("nothing needs adapting", || seen(firewall(lab), Vec::is_empty));
     all_works();
 }
 
@@ -236,11 +239,11 @@ fn lost_and_needless(lab: &Lab) {
     assert_eq!(firewall(lab), ["adapted inet fw f"]);
     nft(&format!("flush table inet fw\n{REJECTS}"));
     works_at_last();
-    until("netd logs it", || lab.log().contains("netd's accept rule in table inet fw at hook forward was missing"));
+    until("netd logs it", || contains(lab.log(), "netd's accept rule in table inet fw at hook forward was missing"));
     let events = lab.log();
     assert!(events.contains("chain f of table inet fw (reject with handle"), "{events}");
     nft("flush chain inet fw own\n");
-    until("nothing needs adapting", || firewall(lab).is_empty());
+    until("nothing needs adapting", || seen(firewall(lab), Vec::is_empty));
     nothing_left();
     all_works();
 }
@@ -269,7 +272,7 @@ fn report(lab: &Lab) {
     assert_eq!(ask("host", Proto::Tcp, ("127.0.0.1", 4000)).who, "web");
     nft("delete table inet fw\n");
     until("the port is reachable again", || {
-        lab.netd("port web").ok().stdout.contains("every host that reaches this one")
+        contains(lab.netd("port web").ok().stdout, "every host that reaches this one")
     });
     assert_eq!(status(lab)["problems"], serde_json::json!([]));
 }
@@ -298,7 +301,9 @@ fn again_and_again(lab: &Lab) {
         nft(&format!("flush table inet fw\n{REJECTS}"));
         until("the rule is restored, or netd gives up", || {
             let after = lab.log().matches("netd's accept rule in table inet fw at hook forward was missing").count();
-            after > before || status(lab)["problems"].to_string().contains("keeps removing netd's accept rule")
+            let problems = status(lab)["problems"].to_string();
+            let gives_up = problems.contains("keeps removing netd's accept rule");
+            seen((after, problems), |(after, _)| *after > before || gives_up)
         });
     }
     assert!(tries > 1, "netd restored it at first");
@@ -345,7 +350,7 @@ fn within(lab: &Lab) -> Completion {
     let two = lab.address("quiet", "two")[0];
     assert_eq!(ask("one", Proto::Tcp, (two, 80)).who, "two");
     nft("table ip fw { chain f { type filter hook forward priority 10; policy drop; }; }\n");
-    until("they reach each other again", || answers("one", Proto::Tcp, (two, 80)).is_some());
+    until("they reach each other again", || answers("one", Proto::Tcp, (two, 80)));
     assert_eq!(firewall(lab), ["adapted ip fw f"]);
     assert_eq!(status(lab)["firewall"][0]["traffic"], serde_json::json!(["within"]));
     Completion::Completed

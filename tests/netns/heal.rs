@@ -1,6 +1,7 @@
 //! Repair while the daemon runs: another program flushes the firewall or deletes links, and netd restores traffic.
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{is, lacks, seen};
 
 use crate::lab::look::{links, ruleset};
 use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, addresses, ask, echo, run, trial, until};
@@ -30,19 +31,17 @@ pub(crate) fn set_up(lab: &Lab) -> Server {
 /// Waits until names and ports work and netd reports no problem.
 pub(crate) fn works(lab: &Lab) {
     let answers = || {
-        [HOST4, HOST6].iter().all(|host| {
-            let reply = echo::answers("outside", Proto::Tcp, (*host, 4000));
-            reply.is_some_and(|reply| reply.who == "web")
-        })
+        let replies = [HOST4, HOST6].map(|host| echo::answers("outside", Proto::Tcp, (host, 4000)));
+        seen(replies, |replies| replies.iter().all(|reply| reply.as_ref().is_some_and(|reply| reply.who == "web")))
     };
     until("the published port answers", answers);
     for address in lab.address("net1", "web") {
-        let answers = || echo::answers("client", Proto::Tcp, (address, 80)).is_some_and(|reply| reply.who == "web");
-        until("the peer answers", answers);
+        let answers = || echo::answers("client", Proto::Tcp, (address, 80)).map(|reply| reply.who);
+        until("the peer answers", || is(answers(), &Some("web".to_owned())));
         assert_eq!(ask("client", Proto::Udp, (address, 80)).who, "web");
     }
     let address = lab.address("net1", "web")[0].to_string();
-    until("the name answers", || Dig::ask("client", "web").answers == [address.clone()]);
+    until("the name answers", || is(Dig::ask("client", "web").answers, &[address.as_str()]));
 }
 
 fn flushed(lab: &Lab) {
@@ -50,7 +49,7 @@ fn flushed(lab: &Lab) {
     let before = ruleset();
     for _ in 0..3 {
         run("ip netns exec host nft flush ruleset").ok();
-        until("the table is back", || ruleset() == before);
+        until("the table is back", || is(ruleset(), &before));
         works(lab);
     }
     let dump = lab.netd("status").ok().stdout;
@@ -61,7 +60,7 @@ fn table_deleted(lab: &Lab) {
     let _server = set_up(lab);
     let before = ruleset();
     run("ip netns exec host nft delete table inet netd").ok();
-    until("the table is back", || ruleset() == before);
+    until("the table is back", || is(ruleset(), &before));
     works(lab);
 }
 
@@ -76,14 +75,14 @@ fn one_rule(lab: &Lab) {
         .find(|chain| chain["table"] == "netd" && chain["hook"] == "prerouting" && chain["type"] == "nat");
     let chain = chain.expect("a nat chain in prerouting")["name"].as_str().unwrap().to_owned();
     run(&format!("ip netns exec host nft flush chain inet netd {chain}")).ok();
-    until("the rules are back", || ruleset() == before);
+    until("the rules are back", || is(ruleset(), &before));
     works(lab);
 }
 
 fn bridge_deleted(lab: &Lab) {
     let _server = set_up(lab);
     run("ip -n host link delete nd-net1").ok();
-    until("the bridge is back", || links("host").contains(&"nd-net1".to_owned()));
+    until("the bridge is back", || seen(links("host"), |links| links.contains(&"nd-net1".to_owned())));
     works(lab);
 }
 
@@ -92,10 +91,10 @@ fn veth_deleted(lab: &Lab) {
     let address = addresses("web", "eth0");
     let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
     run(&format!("ip -n host link delete {host_ifname}")).ok();
-    until("the interface is back, with its address", || addresses("web", "eth0") == address);
+    until("the interface is back, with its address", || is(addresses("web", "eth0"), &address));
     works(lab);
     run("ip -n web link delete eth0").ok();
-    until("the interface is back, with its address", || addresses("web", "eth0") == address);
+    until("the interface is back, with its address", || is(addresses("web", "eth0"), &address));
     works(lab);
 }
 
@@ -103,7 +102,7 @@ fn namespace_goes(lab: &Lab) {
     let server = set_up(lab);
     drop(server);
     run("ip netns delete web").ok();
-    until("it is released", || !lab.netd("ps").ok().stdout.contains("web"));
+    until("it is released", || lacks(lab.netd("ps").ok().stdout, "web"));
     Dig::expect_none("client", "web", "NXDOMAIN");
     assert!(!ruleset().contains("4000"), "{}", ruleset());
     lab.connected("net1", "other", "-p 4000:80");

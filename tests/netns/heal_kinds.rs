@@ -1,7 +1,10 @@
 //! Repair of what another program changes without deleting it: links, addresses, routes, settings and files, on the host
 //! and within containers. After each change everything looks as before, and traffic and names work.
 
+use std::time::Duration;
+
 use libtest_mimic::Trial;
+use netd_testing::wait::{contains, is, lacks, seen};
 
 use crate::heal::{set_up, works};
 use crate::lab::command::{Out, run_words};
@@ -119,8 +122,8 @@ fn redirection(lab: &Lab) {
     assert!(before.contains("chain output"), "{before}");
     for change in ["nft flush ruleset", "nft delete table ip netd_dns", "nft flush chain ip netd_dns output"] {
         run(&format!("ip netns exec client {change}")).ok();
-        until("the redirection is back", || table() == before);
-        until("the name answers", || Dig::ask("client", "web").answers == [address.clone()]);
+        until("the redirection is back", || is(table(), &before));
+        until("the name answers", || is(Dig::ask("client", "web").answers, &[address.as_str()]));
     }
 }
 
@@ -138,7 +141,8 @@ fn additions_stay(lab: &Lab) {
         run(line).ok();
     }
     works(lab);
-    until_within(10, "eth0 has its MTU", || run("ip -n web link show eth0").ok().stdout.contains("mtu 1500"));
+    let shown = || run("ip -n web link show eth0").ok().stdout;
+    until_within(Duration::from_secs(10), "eth0 has its MTU", || contains(shown(), "mtu 1500"));
     assert!(run("ip -n host address show nd-net1").ok().stdout.contains("192.0.2.7"));
     assert!(run("ip -n web address show eth0").ok().stdout.contains("192.0.2.8"));
     assert!(run("ip -n web route show").ok().stdout.contains("198.51.100.0/24"));
@@ -149,13 +153,12 @@ fn fought(lab: &Lab) {
     let fighter = "while ip -n host link set nd-net1 mtu 1400; do \
                    until ip -n host link show nd-net1 | grep -q 'mtu 1500'; do :; done; done";
     let mut fighter = std::process::Command::new("sh").args(["-c", fighter]).spawn().unwrap();
-    let complains = || {
-        let status = lab.netd("status").stdout;
-        status.contains("nd-net1") && status.contains("again and again")
-    };
-    until_within(30, "netd status names what another program fights about", complains);
+    let complains = |status: &String| status.contains("nd-net1") && status.contains("again and again");
+    let patience = Duration::from_secs(30);
+    let what = "netd status names what another program fights about";
+    until_within(patience, what, || seen(lab.netd("status").stdout, complains));
     fighter.kill().unwrap();
     fighter.wait().unwrap();
-    until_within(30, "the problem is over", || !lab.netd("status").stdout.contains("again and again"));
+    until_within(patience, "the problem is over", || lacks(lab.netd("status").stdout, "again and again"));
     works(lab);
 }

@@ -195,7 +195,7 @@ fn link_local(lab: &Lab) {
 
 /// The link-local address of an interface, once duplicate address detection has finished.
 fn own_link_local(ns: &str, ifname: &str) -> Ipv6Addr {
-    crate::lab::until_some(&format!("{ifname} has a link-local address"), || {
+    crate::lab::until(&format!("{ifname} has a link-local address"), || {
         let shown = ip_json(ns, &format!("-6 address show dev {ifname} scope link -tentative"));
         let addresses = shown.iter().filter_map(|link| link["addr_info"].as_array()).flatten();
         let mut addresses = addresses.filter_map(|address| address["local"].as_str()?.parse::<Ipv6Addr>().ok());

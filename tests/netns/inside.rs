@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::{contains, is, lacks, seen};
 
 use crate::lab::look::links;
 use crate::lab::upstream::{ANSWER, Upstream};
@@ -127,7 +128,7 @@ fn policy_later(lab: &Lab) {
     assert_ne!(gateway, "127.0.0.11");
     resolves("client", "", "web", &web);
     close_the_host();
-    until("netd has detected it", || name_server("client") == "127.0.0.11");
+    until("netd has detected it", || is(name_server("client"), "127.0.0.11"));
     resolves("client", "", "web", &web);
     // A container whose runtime wrote its resolv.conf keeps using the gateway.
     resolves("client", &format!("@{gateway}"), "web", &web);
@@ -227,8 +228,9 @@ fn sleeper() -> Child {
         Command::new("unshare").args(["--net", "--", "sleep", "600"]).stdin(Stdio::null()).spawn().expect("unshare");
     let own = fs::read_link("/proc/self/ns/net").expect("a namespace");
     until("it has its namespace", || {
-        let is_sleep = fs::read_to_string(format!("/proc/{}/comm", child.id())).is_ok_and(|name| name == "sleep\n");
-        is_sleep && fs::read_link(format!("/proc/{}/ns/net", child.id())).is_ok_and(|theirs| theirs != own)
+        let name = fs::read_to_string(format!("/proc/{}/comm", child.id())).unwrap_or_default();
+        let namespace = fs::read_link(format!("/proc/{}/ns/net", child.id())).unwrap_or_default();
+        seen((name, namespace), |(name, namespace)| name == "sleep\n" && *namespace != own)
     });
     child
 }
@@ -267,9 +269,9 @@ fn ends(lab: &Lab) {
     run("umount /run/lab/podman/netns-1").ok();
     fs::remove_file(folder.join("netns-1")).unwrap();
     for name in ["named", "process", "mounted"] {
-        until(&format!("{name} is released"), || Dig::ask("client", name).status == "NXDOMAIN");
+        until(&format!("{name} is released"), || is(Dig::ask("client", name).status, "NXDOMAIN"));
         let witness = format!("/sys/class/net/w-{name}");
-        until(&format!("the kernel lets go of {name}"), || !Path::new(&witness).exists());
+        until(&format!("the kernel lets go of {name}"), || is(Path::new(&witness).exists(), &false));
     }
     lab.netd("disconnect net1 client").ok();
     assert_eq!(links("host"), before);
@@ -297,9 +299,9 @@ fn netd_run(lab: &Lab) {
     ]);
     command.args(["--network", "net1", "--", "sleep", "600"]).stdin(Stdio::null());
     let mut child = command.spawn().expect("netd run");
-    until("it is connected", || lab.netd("ps").ok().stdout.contains("killed"));
+    until("it is connected", || contains(lab.netd("ps").ok().stdout, "killed"));
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::Signal::SIGTERM)
         .unwrap();
     child.wait().unwrap();
-    until("it is released", || !lab.netd("ps").ok().stdout.contains("killed"));
+    until("it is released", || lacks(lab.netd("ps").ok().stdout, "killed"));
 }

@@ -7,6 +7,7 @@ use std::sync::Barrier;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{contains, seen};
 
 use crate::files::Second;
 use crate::lab::daemon::SOCKET;
@@ -48,7 +49,7 @@ fn idle(lab: &Lab) {
     let before = descriptors(lab);
     let mut held = connections(300, "");
     // A connection of `netd` may have counted before.
-    until("all are accepted", || descriptors(lab) >= before + 290);
+    until("all are accepted", || seen(descriptors(lab), |open| *open >= before + 290));
     assert!(descriptors(lab) < before + 350, "{} for 300 connections: one each", descriptors(lab) - before);
     // These exceed the limit of one user: the connections that were idle for longest are closed.
     held.extend(connections(700, "GET /v1/status HTTP/1.1\r\nHost: netd\r\n"));
@@ -62,7 +63,7 @@ fn idle(lab: &Lab) {
     held[0].set_read_timeout(Some(Duration::from_secs(5))).expect("a limit");
     assert_eq!(held[0].read(&mut end).expect("closed in order"), 0, "the first connection was closed");
     drop(held);
-    until("they are closed", || descriptors(lab) < before + 50);
+    until("they are closed", || seen(descriptors(lab), |open| *open < before + 50));
 }
 
 fn half_sent(lab: &Lab) {
@@ -164,12 +165,12 @@ fn no_descriptors(lab: &Lab) {
     let limit = |soft: &str| run(&format!("prlimit --pid {} --nofile={soft}:", lab.daemon_pid())).ok();
     limit("3");
     run("ip -n host link delete ndv-web-net1").ok();
-    until("the daemon has noticed", || lab.log().contains("Too many open files"));
+    until("the daemon has noticed", || contains(lab.log(), "Too many open files"));
     limit("1024");
     assert!(lab.netd("ps").ok().stdout.contains("web"), "{}", lab.log());
     assert!(!lab.log().contains("disconnected"), "{}", lab.log());
     // The next start repairs what could not be repaired.
     lab.stop_daemon();
     lab.start_daemon();
-    until("the interface is back", || run("ip -n host link show ndv-web-net1").code == Some(0));
+    until("the interface is back", || run("ip -n host link show ndv-web-net1").succeeded());
 }

@@ -3,6 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
+use netd_testing::wait::is;
 
 use crate::lab::{Dig, HOST4, Lab, run, trial, until};
 
@@ -29,9 +30,8 @@ impl Dnsmasq {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("dnsmasq");
         let started = Self(child);
         until("dnsmasq answers", || {
-            ["+notcp", "+tcp"]
-                .iter()
-                .all(|how| Dig::ask(ns, &format!("{how} @127.0.0.1 taken.example")).answers == [TAKEN])
+            let ask = |how| Dig::ask(ns, &format!("{how} @127.0.0.1 taken.example")).answers;
+            is(["+notcp", "+tcp"].map(ask), &[[TAKEN]; 2])
         });
         started
     }
@@ -58,7 +58,7 @@ fn set_up(lab: &Lab) -> String {
 fn resolves(lab: &Lab, web: &str) {
     let network = lab.network("net1");
     for how in ["+notcp", "+tcp"] {
-        until("names resolve", || Dig::ask("client", &format!("{how} web")).answers == [web]);
+        until("names resolve", || is(Dig::ask("client", &format!("{how} web")).answers, &[web]));
         for subnet in network["subnets"].as_array().unwrap() {
             Dig::expect("client", &format!("{how} @{} web", subnet["gateway"].as_str().unwrap()), &[web]);
         }
@@ -116,7 +116,7 @@ fn published(lab: &Lab) {
     let holds = || {
         resolves(lab, &web);
         until("the published server answers", || {
-            Dig::ask("outside", &format!("@{HOST4} taken.example")).answers == [TAKEN]
+            is(Dig::ask("outside", &format!("@{HOST4} taken.example")).answers, &[TAKEN])
         });
         other_answers(HOST4);
     };

@@ -4,6 +4,7 @@
 use std::thread;
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::seen;
 
 use crate::lab::{HOST4, HOST6, Lab, OUTSIDE4, OUTSIDE6, Proto, Server, ask, echo, run, skippable, space, trial};
 
@@ -152,7 +153,8 @@ fn udp_moves(lab: &Lab) {
             let mut buffer = [0; 64];
             // Refusals of the moment without a publication may still be queued on the socket.
             let heard = client.send(b"who").and_then(|_| client.recv(&mut buffer));
-            heard.is_ok_and(|length| String::from_utf8_lossy(&buffer[..length]).starts_with(name))
+            let heard = heard.map(|length| String::from_utf8_lossy(&buffer[..length]).into_owned());
+            seen(heard.unwrap_or_else(|error| error.to_string()), |who| who.starts_with(name))
         });
         lab.netd(&format!("disconnect net1 {name}")).ok();
         assert!(client.send(b"who").and_then(|_| client.recv(&mut [0; 64])).is_err(), "the port is closed");

@@ -4,6 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::is;
 
 use crate::lab::upstream::{ANSWER, Upstream};
 use crate::lab::{Dig, Lab, Proto, Server, ask, trial, until};
@@ -154,7 +155,7 @@ fn resolv_conf_changes(lab: &Lab) {
     let _upstream = Upstream::start("host", SocketAddr::from(([127, 0, 0, 7], 53)));
     fs::write("/etc/resolv.conf", "nameserver 127.0.0.7\n").unwrap();
     let answer = std::net::Ipv4Addr::from(ANSWER).to_string();
-    until("the new resolver is asked", || Dig::ask("client", "www.example.com").answers == [answer.clone()]);
+    until("the new resolver is asked", || is(Dig::ask("client", "www.example.com").answers, &[answer.as_str()]));
 }
 
 fn no_upstream(lab: &Lab) {

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::is;
 
 use crate::lab::command::run_words;
 use crate::lab::look::default_routes;
@@ -158,7 +159,7 @@ fn comes_later(lab: &Lab) {
     for container in [CONTAINER, "netns-2"] {
         let answers = |name: &str| Dig::ask(container, &format!("@127.0.0.11 +time=1 {name}")).answers;
         until(&format!("{container} finds names of both"), || {
-            answers("web") == [web.as_str()] && answers("theirs") == [theirs.as_str()]
+            is((answers("web"), answers("theirs")), &(vec![web.clone()], vec![theirs.clone()]))
         });
     }
     expect_inside("netns-3", "web", &theirs);

@@ -142,7 +142,7 @@ fn taken_by_process(lab: &Lab) {
     let mut command = Command::new("nsenter");
     command.args(["--net=/run/netns/host", "--", "busybox", "httpd", "-f", "-p", "4000"]).stdin(Stdio::null());
     let mut process = command.spawn().expect("a server of the host");
-    until("it listens", || space::inside("host", || TcpStream::connect("127.0.0.1:4000")).is_ok());
+    until("it listens", || space::inside("host", || TcpStream::connect("127.0.0.1:4000")));
     let before = lab.everything();
     for spec in ["4000:80", "127.0.0.1:4000:80", "192.0.2.1:4000:80", "3999-4001:80-82"] {
         let line = lab.netd(&format!("connect net1 web -p {spec}")).refused();

@@ -149,7 +149,7 @@ fn early_client(lab: &Lab) {
     lab.netd("connect net1 web --reservation r1").ok();
     let _server = Server::start("web", "web", 80);
     let mut reply = [0; 64];
-    until("the same client is answered", || client.send(b"who").is_ok() && client.recv(&mut reply).is_ok());
+    until("the same client is answered", || client.send(b"who").and_then(|_| client.recv(&mut reply)));
     assert!(reply.starts_with(b"web "), "{reply:?}");
 }
 
@@ -216,7 +216,7 @@ fn ports_of_processes(lab: &Lab) {
     let mut command = Command::new("nsenter");
     command.args(["--net=/run/netns/host", "--", "busybox", "httpd", "-f", "-p", "4000"]).stdin(Stdio::null());
     let mut process = command.spawn().expect("a server of the host");
-    until("it listens", || space::inside("host", || TcpStream::connect("127.0.0.1:4000")).is_ok());
+    until("it listens", || space::inside("host", || TcpStream::connect("127.0.0.1:4000")));
     let before = lab.everything();
     let line = lab.netd("reservation create net1 r1 -p 5000:80 -p 4000:80").refused();
     assert!(line.contains("port 4000/tcp") && line.contains("busybox"), "{line}");

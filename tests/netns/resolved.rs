@@ -6,6 +6,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::{is, seen};
 
 use crate::lab::daemon::CONFIG;
 use crate::lab::resolve1::{StandIn, calls};
@@ -66,7 +67,7 @@ fn host_finds(name: &str) -> Option<String> {
 
 #[track_caller]
 fn until_found(name: &str, address: &str) {
-    until(&format!("the host finds {name}"), || host_finds(name).as_deref() == Some(address));
+    until(&format!("the host finds {name}"), || is(host_finds(name), &Some(address.to_owned())));
 }
 
 /// The status of all links except netd's.
@@ -164,7 +165,7 @@ fn split_dns(lab: &Lab) {
     let corp = Upstream::answering("outside", SocketAddr::from(([198, 18, 0, 2], 53)), CORP);
     let _resolved = Resolved::start(OUTSIDE4);
     for words in ["dns tun0 198.18.0.2", "domain tun0 ~corp", "default-route tun0 false"] {
-        until("resolved knows the link", || resolvectl(words).code == Some(0));
+        until("resolved knows the link", || resolvectl(words).succeeded());
     }
     start_daemon(lab);
     lab.connected_to_new("net1", "web");
@@ -180,7 +181,7 @@ fn split_dns(lab: &Lab) {
     // The tunnel is removed: the next question uses the changed servers.
     run("ip -n host link delete tun0").ok();
     let outside = Ipv4Addr::from(ANSWER).to_string();
-    until("the container follows", || Dig::ask("web", "y.corp").answers == [outside.clone()]);
+    until("the container follows", || is(Dig::ask("web", "y.corp").answers, &[outside.as_str()]));
 }
 
 fn index(ifname: &str) -> String {
@@ -205,22 +206,22 @@ fn told_once(lab: &Lab) {
         "dns 10.77.0.1 fd00:1::1",
     ]
     .map(|call| format!("{net1} {call}"));
-    until("net1 is configured", || calls() == of_net1);
+    until("net1 is configured", || is(calls(), &of_net1));
     lab.connected("net1", "web", "");
     lab.netd("network create net2 --subnet 10.77.4.0/23").ok();
     let net2 = index("nd-net2");
     let domains = format!("{net2} domains ~net2.internal ~4.77.10.in-addr.arpa ~5.77.10.in-addr.arpa");
-    until("net2 is configured", || calls().len() == 2 * of_net1.len());
+    until("net2 is configured", || seen(calls(), |calls| calls.len() == 2 * of_net1.len()));
     assert!(calls()[..of_net1.len()] == of_net1 && calls().contains(&domains), "{:#?}", calls());
     lab.netd("network rm net2").ok();
-    until("net2 is forgotten", || calls().last() == Some(&format!("{net2} revert")));
+    until("net2 is forgotten", || seen(calls(), |calls| calls.last() == Some(&format!("{net2} revert"))));
 
     drop(resolved);
     let _resolved = StandIn::start();
-    until("the next one is configured", || calls() == of_net1);
+    until("the next one is configured", || is(calls(), &of_net1));
     lab.kill_daemon();
     lab.start_daemon();
-    until("the next netd tells it", || calls() == [&of_net1[..], &of_net1].concat());
+    until("the next netd tells it", || is(calls(), &[&of_net1[..], &of_net1].concat()));
     lab.stop_daemon();
     assert_eq!(calls()[2 * of_net1.len()..], [format!("{net1} revert")], "netd reverts the settings at its end");
 }
@@ -235,20 +236,23 @@ fn no_bus(lab: &Lab) {
     start_daemon(lab);
     lab.connected_to_new("net1", "web");
     Dig::expect("web", "web", &[&lab.address("net1", "web")[0].to_string()]);
-    let has = |part: &str| problems(lab).iter().filter(|problem| problem.contains(part)).count() == 1;
+    let has = |part: &str| {
+        seen(problems(lab), |problems| problems.iter().filter(|problem| problem.contains(part)).count() == 1)
+    };
     until("netd reports it", || has("the host cannot resolve netd's names: the system bus: "));
     let bus = start_bus();
     until("netd reports it", || {
         has("the host cannot resolve netd's names: systemd-resolved is not on the system bus: ")
     });
     let resolved = StandIn::start();
-    until("resolved is configured", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
-    until("there are no problems", || problems(lab).is_empty());
+    let told = || seen(calls(), |calls| calls.iter().any(|call| call.ends_with("dns 10.77.0.1")));
+    until("resolved is configured", told);
+    until("there are no problems", || is(problems(lab), &[""; 0]));
     drop((bus, resolved));
     until("netd reports it", || has("the host cannot resolve netd's names: the system bus: "));
     let _bus = start_bus();
     let _resolved = StandIn::start();
-    until("resolved is configured again", || calls().iter().any(|call| call.ends_with("dns 10.77.0.1")));
+    until("resolved is configured again", told);
     let lines = lab.log().lines().filter(|line| line.contains("the host cannot resolve netd's names")).count();
     assert!(lines <= 5, "each problem is logged once:\n{}", lab.log());
 }
@@ -259,7 +263,7 @@ fn elsewhere(lab: &Lab) {
     start_daemon(lab);
     lab.connected_to_new("net1", "web");
     until("netd reports it", || {
-        problems(lab).iter().any(|problem| problem.contains("another network namespace than netd"))
+        seen(problems(lab), |problems| problems.iter().any(|p| p.contains("another network namespace than netd")))
     });
     assert_eq!(calls(), [""; 0]);
 }

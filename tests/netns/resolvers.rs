@@ -6,6 +6,7 @@ use std::process::Command;
 use std::thread;
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::seen;
 
 use crate::lab::load::{Load, Pace, Question};
 use crate::lab::upstream::{ANSWER, Upstream};
@@ -66,7 +67,7 @@ fn churn(lab: &Lab) {
         let (name, address) = known[usize::try_from(number).unwrap() % known.len()].clone();
         Question { name, expected: Some(address) }
     });
-    until("names are being asked for", || load.answered() > 100);
+    until("names are being asked for", || seen(load.answered(), |answered| *answered > 100));
     let begun = load.answered();
     thread::scope(|scope| {
         for first in 0..THREADS {

@@ -1,6 +1,7 @@
 //! Restart: kill the daemon with SIGKILL, start it again, and everything works.
 
 use libtest_mimic::Trial;
+use netd_testing::wait::lacks;
 
 use crate::lab::look::{elements, links, ruleset, same, without_revision};
 use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, echo, run, trial, until};
@@ -86,7 +87,7 @@ fn namespace_gone(lab: &Lab) {
     run("ip netns delete web").ok();
     lab.start_daemon();
     // The kernel destroys a namespace some time after its last user: until then its interface exists.
-    until("it is released", || !lab.netd("ps").ok().stdout.contains("web"));
+    until("it is released", || lacks(lab.netd("ps").ok().stdout, "web"));
     Dig::expect_none("client", "web", "NXDOMAIN");
     assert!(!links("host").contains(&host_ifname));
     assert!(!elements().contains("4000") && !elements().contains(&address), "{}", elements());

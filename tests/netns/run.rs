@@ -6,6 +6,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{is, seen};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -85,7 +86,8 @@ fn while_it_runs(lab: &Lab) {
     let words = ["--name", "x", "--network", "net1", "-p", "4000:80", "--alias", "front", "--", "sh", "-c", server];
     let child = start(&words);
     let url = format!("http://{HOST4}:4000/");
-    until("the page is served", || lab.exec("outside", &format!("curl -sS --max-time 2 {url}")).stdout == "hello\n");
+    let fetch = || lab.exec("outside", &format!("curl -sS --max-time 2 {url}"));
+    until("the page is served", || seen(fetch(), |page| page.stdout == "hello\n"));
     let address = lab.address("net1", "x")[0].to_string();
     Dig::expect("client", "x", &[&address]);
     Dig::expect("client", "front.net1", &[&address]);
@@ -102,7 +104,7 @@ fn sigterm(lab: &Lab) {
     lab.netd("network create net1").ok();
     let line = "trap 'exit 42' TERM; touch /run/lab/trapped; while :; do sleep 0.1; done";
     let child = start(&["--name", "x", "--network", "net1", "--", "sh", "-c", line]);
-    until("the trap is set", || fs::exists("/run/lab/trapped").unwrap());
+    until("the trap is set", || fs::metadata("/run/lab/trapped"));
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
     assert_eq!(end(child), Some(42));
     assert_eq!(lab.netd("ps --json").ok().json(), serde_json::json!([]));
@@ -115,13 +117,13 @@ fn killed(lab: &Lab) {
     let line = ": > /run/lab/begun; until [ -e /run/lab/end ]; do sleep 0.1; done";
     let child = start(&["--name", "x", "--network", "net1", "-p", "4000:80", "--", "sh", "-c", line]);
     // Before that the command ends with `netd run`.
-    until("it runs", || std::path::Path::new("/run/lab/begun").exists());
+    until("it runs", || fs::metadata("/run/lab/begun"));
     assert!(lab.netd("ps").ok().stdout.contains("4000"));
     kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGKILL).unwrap();
     end(child);
     assert!(lab.netd("ps").ok().stdout.contains("4000"), "a running container stays connected");
     fs::write("/run/lab/end", "").unwrap();
-    until("its endpoint is released", || lab.netd("ps --json").ok().json() == serde_json::json!([]));
+    until("its endpoint is released", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
     assert_eq!(links("host"), before);
     lab.connected("net1", "web", "-p 4000:80");
     assert!(!addresses("web", "eth0").is_empty());

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::seen;
 
 use crate::lab::look::links;
 use crate::lab::{Lab, addresses, trial, until};
@@ -85,7 +86,7 @@ fn sleeper(ns: &str) -> Child {
     let child = command.spawn().expect("a process");
     let own = || std::fs::read_link(format!("/proc/{}/ns/net", child.id())).ok();
     let ours = std::fs::read_link("/proc/self/ns/net").ok();
-    until("the process is in its namespace", || own() != ours);
+    until("the process is in its namespace", || seen(own(), |own| *own != ours));
     child
 }
 

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::seen;
 
 use crate::lab::look::links;
 use crate::lab::upstream::Upstream;
@@ -27,7 +28,9 @@ pub(crate) fn trials() -> Vec<Trial> {
                 let server = Server::start("web", "web", 80);
                 drop(server);
                 run("ip netns delete web").ok();
-                crate::lab::until("the pair went with its namespace", || !links("host").contains(&"probe".to_owned()));
+                crate::lab::until("the pair went with its namespace", || {
+                    seen(links("host"), |links| !links.contains(&"probe".to_owned()))
+                });
             }
         }),
         trial("lab: laboratories do not see each other", |lab| {

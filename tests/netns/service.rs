@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
+use netd_testing::wait::contains;
 
 use crate::lab::daemon::netd;
 use crate::lab::{Lab, run, trial, until};
@@ -33,7 +34,7 @@ fn journal(_: &Lab) {
     daemon.args(["--net=/run/netns/host", "--", netd(), "daemon"]).args(PLACES).stdin(Stdio::null());
     daemon.stdout(Stdio::null()).stderr(file.try_clone().unwrap()).env("JOURNAL_STREAM", &stream);
     let mut daemon = daemon.spawn().unwrap();
-    until("it is ready", || log().contains("ready"));
+    until("it is ready", || contains(log(), "ready"));
     daemon.kill().unwrap();
     daemon.wait().unwrap();
     let text = log();

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{is, seen};
 use serde_json::Value;
 
 use crate::lab::daemon::{CONFIG, SOCKET};
@@ -112,7 +113,7 @@ fn query_log(lab: &Lab) {
     Dig::ask("client", "web");
     Dig::ask("web", "client");
     Dig::ask("web", "+tcp www.example.com");
-    until("both are written", || shown(lab, "web") == ["client", "www.example.com"]);
+    until("both are written", || is(shown(lab, "web"), &["client", "www.example.com"]));
     let text = lab.netd("dns log show web").ok().stdout;
     let client = lab.address("net1", "client")[0].to_string();
     let lines: Vec<&str> = text.lines().collect();
@@ -142,7 +143,7 @@ fn query_log(lab: &Lab) {
     });
     until("new queries are followed", || {
         Dig::ask("web", "followed");
-        !shown(lab, "web").is_empty()
+        seen(shown(lab, "web"), |shown| !shown.is_empty())
     });
     // The log ends with the container, and the stream with the log.
     lab.netd("disconnect net1 web").ok();

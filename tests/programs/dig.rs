@@ -8,10 +8,11 @@ use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
 use libtest_mimic::Trial;
 use netd::engine::Snapshot;
+use netd::model::endpoint::Endpoint;
+use netd_testing::dns::{Lab, Upstream, add, endpoint, insert, record, state};
+use netd_testing::harness::trial;
 
 use crate::block_on;
-use netd_testing::dns::{Lab, Upstream, add, record, state};
-use netd_testing::harness::trial;
 
 const WEB: &str = "127.1.0.2";
 const DB: &str = "127.1.0.3";
@@ -96,17 +97,14 @@ async fn clients_with_ipv6_are_known_too() -> Result<(), String> {
 fn with_services(lab: &Lab) {
     let mut desired = lab.snapshot.load().desired.clone();
     for (network, address, labels) in [
-        ("net1", "127.1.0.60/24", serde_json::json!({"tier": "front", "long": "x".repeat(600)})),
-        ("net2", "127.2.0.60/24", serde_json::json!({"side": "back"})),
+        ("net1", "127.1.0.60/24", vec![("tier", "front".to_owned()), ("long", "x".repeat(600))]),
+        ("net2", "127.2.0.60/24", vec![("side", "back".to_owned())]),
     ] {
-        let endpoint = serde_json::json!({
-            "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
-            "container": {"id": "api-0123456789abcdef", "name": "API", "netns": {
-                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-            "addresses": [address], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": ["*.api"],
-            "publications": [], "exposed": ["8080/tcp=http", "9/udp"], "labels": labels,
-        });
-        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        let aliases = vec!["*.api".parse().unwrap()];
+        let exposed = ["8080/tcp=http", "9/udp"].map(|exposure| exposure.parse().unwrap()).into();
+        let labels = labels.into_iter().map(|(key, value)| (key.to_owned(), value)).collect();
+        let api = Endpoint { aliases, exposed, labels, ..endpoint("API", network, &[address]) };
+        insert(&mut desired, api);
     }
     lab.snapshot.store(Arc::new(Snapshot { desired, domain: "internal".into(), ..Snapshot::default() }));
 }

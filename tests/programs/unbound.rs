@@ -3,15 +3,17 @@
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::rr::RecordType;
 use libtest_mimic::Trial;
 use netd::faces::dns::{Config, Roots};
 
-use crate::block_on;
 use netd_testing::dns::{Lab, addresses, plain, state};
 use netd_testing::harness::trial;
+use netd_testing::wait::{seen, until_within};
+
+use crate::block_on;
 
 const WEB: &str = "127.1.0.2";
 
@@ -94,14 +96,12 @@ fn unbound() -> Result<Unbound, String> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let process = command.spawn().map_err(|error| not_installed("unbound", &error))?;
     let mut unbound = Unbound { process, folder, tls, https };
-    let started = Instant::now();
-    while [tls, https].iter().any(|address| TcpStream::connect(address).is_err()) {
+    // It cannot tell when it listens.
+    until_within(Duration::from_secs(20), "unbound listens", || {
         let log = std::fs::read_to_string(unbound.folder.path().join("log")).unwrap();
         assert!(unbound.process.try_wait().unwrap().is_none(), "unbound ended: {log}");
-        assert!(started.elapsed() < Duration::from_secs(20), "unbound does not listen: {log}");
-        // It cannot tell when it listens.
-        std::thread::park_timeout(Duration::from_millis(20));
-    }
+        seen(log, |_| [tls, https].iter().all(|address| TcpStream::connect(address).is_ok()))
+    });
     Ok(unbound)
 }
 

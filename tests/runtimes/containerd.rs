@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{contains, is, lacks};
 
 use crate::lab::command::Out;
 use crate::lab::{Lab, until};
@@ -51,7 +52,7 @@ path = "/run/lab/containerd/opt"
         command.args(["--net=/run/netns/host", "--", "containerd", "--config", "/run/lab/containerd.toml"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn();
         let containerd = Self(child.expect("containerd starts"));
-        until("containerd answers", || ctr("version").code == Some(0));
+        until("containerd answers", || ctr("version").succeeded());
         let image = docker_archive(IMAGE);
         ctr(&format!("--namespace {namespace} image import --snapshotter native {image}")).ok();
         containerd
@@ -101,17 +102,17 @@ fn tasks(lab: &Lab) {
 
     let traces = Traces::of(lab, "netd", "default-web", &[]);
     ctr("task kill -s KILL web").ok();
-    until("the task has ended", || ctr("task ls").ok().stdout.contains("STOPPED"));
+    until("the task has ended", || contains(ctr("task ls").ok().stdout, "STOPPED"));
     // Its exit code is the task's.
     ctr("task rm web");
     ctr("container rm web").ok();
-    until("netd released it", || !lab.netd("ps --json").ok().stdout.contains("default-web"));
+    until("netd released it", || lacks(lab.netd("ps --json").ok().stdout, "default-web"));
     traces.are_gone(lab);
     let looked_up = exec("client", &format!("nslookup default-web {gateway}"));
     assert!(looked_up.code != Some(0), "the name outlives its container: {looked_up:?}");
     ctr("task rm -f client");
     ctr("container rm client").ok();
-    until("netd released the other", || lab.netd("ps --json").ok().stdout.trim() == "[]");
+    until("netd released the other", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
     nothing_left(lab);
 }
 

@@ -72,8 +72,9 @@ fn ready(lab: &Lab) -> Containerd {
     std::os::unix::fs::symlink(format!("{REFERENCE_DIR}/loopback"), format!("{PLUGIN_DIR}/loopback")).expect("a link");
     let containerd = containerd();
     until("the network is ready", || {
-        let conditions = cri("Status", &Message::default()).map(|answer| answer.one(1).all(1)).unwrap_or_default();
-        conditions.iter().any(|condition| condition.one(1).as_text() == "NetworkReady" && condition.is(2))
+        let conditions = cri("Status", &Message::default()).map(|answer| answer.one(1).all(1))?;
+        let ready = |condition: &Message| condition.one(1).as_text() == "NetworkReady" && condition.is(2);
+        conditions.iter().any(ready).then_some(()).ok_or(format!("{conditions:?}"))
     });
     containerd
 }

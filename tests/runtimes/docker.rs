@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{contains, is};
 
 use crate::dockerd::{Dockerd, NEEDS, docker, in_sandbox, serve};
 use crate::lab::look::default_routes;
@@ -122,7 +123,7 @@ fn later(lab: &Lab) {
     let (plain, first) = (address(lab, "net1", "plain"), docker_address("first", "theirs"));
     docker("network connect theirs client").ok();
     until("the client finds names of both", || {
-        resolved("client", "plain") == [plain.as_str()] && resolved("client", "first") == [first.as_str()]
+        is((resolved("client", "plain"), resolved("client", "first")), &(vec![plain.clone()], vec![first.clone()]))
     });
     // Docker gives out an address again, and its resolver says so at once.
     docker("rm -f first").ok();
@@ -146,8 +147,8 @@ fn default_bridge(lab: &Lab) {
     serve("first", "--network theirs");
     docker("network connect theirs asks").ok();
     until("names of both", || {
-        resolved("asks", "first") == [docker_address("first", "theirs")]
-            && resolved("asks", "plain") == [address(lab, "net1", "plain")]
+        let expected = (vec![docker_address("first", "theirs")], vec![address(lab, "net1", "plain")]);
+        is((resolved("asks", "first"), resolved("asks", "plain")), &expected)
     });
     let asked = upstream.asked().len();
     assert_eq!(resolved("asks", "www.example.com"), [std::net::Ipv4Addr::from(ANSWER).to_string()]);
@@ -210,9 +211,9 @@ fn restarted(lab: &Lab) {
         lab.netd("connect net1 web -p 4000:80").ok();
         Dig::expect("plain", "web", &[&address(lab, "net1", "web")]);
         restart();
-        until(&format!("it is released after {what}"), || Dig::ask("plain", "web").status == "NXDOMAIN");
+        until(&format!("it is released after {what}"), || is(Dig::ask("plain", "web").status, "NXDOMAIN"));
         assert!(!lab.netd("ps").ok().stdout.contains("web"), "{what}");
-        until("it runs", || docker("inspect -f {{.State.Running}} web").stdout.trim() == "true");
+        until("it runs", || contains(docker("inspect -f {{.State.Running}} web").stdout, "true"));
     }
     lab.netd("connect net1 web -p 4000:80").ok();
     Dig::expect("plain", "web", &[&address(lab, "net1", "web")]);

@@ -7,9 +7,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use netd_testing::wait::{Look, until_within, within};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -63,7 +63,7 @@ impl Dockerd {
         command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default()));
         command.env_remove("DOCKER_HOST").stdin(Stdio::null()).stdout(log()).stderr(log());
         self.process = Some(command.spawn().expect("dockerd starts"));
-        patiently("dockerd answers", || docker("version").code == Some(0));
+        patiently("dockerd answers", || docker("version").succeeded());
     }
 
     /// Ends it as a service manager would; its containers end too.
@@ -90,7 +90,7 @@ impl Dockerd {
 
     fn wait(&mut self) {
         let mut process = self.process.take().expect("dockerd runs");
-        patiently("dockerd ends", || process.try_wait().expect("a child").is_some());
+        patiently("dockerd ends", || process.try_wait().expect("a child"));
     }
 }
 
@@ -109,7 +109,7 @@ impl Drop for Dockerd {
             docker(&format!("kill {id}"));
         }
         let _ = kill(id_of(&process), Signal::SIGTERM);
-        let ended = holds_soon(|| process.try_wait().is_ok_and(|ended| ended.is_some()));
+        let ended = within(PATIENCE, || process.try_wait().ok().flatten()).is_ok();
         if !ended {
             let _ = process.kill();
             let _ = process.wait();
@@ -121,21 +121,13 @@ fn id_of(process: &Child) -> Pid {
     Pid::from_raw(i32::try_from(process.id()).expect("a process id"))
 }
 
-/// Fails, with what dockerd wrote, when it does not hold within the time that a busy machine may need.
-#[track_caller]
-fn patiently(what: &str, holds: impl FnMut() -> bool) {
-    assert!(holds_soon(holds), "waited without success until {what}; log of dockerd:\n{}", log());
-}
+/// The time that a busy machine may need.
+const PATIENCE: Duration = Duration::from_secs(30);
 
-fn holds_soon(mut holds: impl FnMut() -> bool) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !holds() {
-        if Instant::now() > deadline {
-            return false;
-        }
-        thread::park_timeout(Duration::from_millis(20));
-    }
-    true
+/// Waits, and shows what dockerd wrote if that takes too long.
+#[track_caller]
+fn patiently<L: Look>(what: &str, mut look: impl FnMut() -> L) {
+    until_within(PATIENCE, what, || look().judge().map_err(|there| format!("{there}\nlog of dockerd:\n{}", log())));
 }
 
 /// The last 40 lines of dockerd's log.

@@ -4,6 +4,7 @@
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::Trial;
+use netd_testing::wait::{contains, is, lacks, seen};
 
 use crate::dockerd::{Dockerd, NEEDS, docker, in_sandbox, sandbox, serve};
 use crate::lab::resolved::start_bus;
@@ -33,12 +34,12 @@ fn netd_works(lab: &Lab) -> Vec<Server> {
 /// Asserts that ports, names and outgoing connections work.
 #[track_caller]
 fn all_works(lab: &Lab) {
-    until("the published port answers", || crate::lab::echo::answers("outside", Proto::Tcp, (HOST4, 4000)).is_some());
-    until("outgoing connections work", || crate::lab::echo::answers("net", Proto::Tcp, (OUTSIDE4, 9000)).is_some());
+    until("the published port answers", || crate::lab::echo::answers("outside", Proto::Tcp, (HOST4, 4000)));
+    until("outgoing connections work", || crate::lab::echo::answers("net", Proto::Tcp, (OUTSIDE4, 9000)));
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "net");
     assert_eq!(ask("host", Proto::Tcp, (HOST4, 4000)).who, "net");
     let address = lab.address("net1", "net")[0].to_string();
-    until("names are answered", || Dig::ask("net", "net").answers == [address.clone()]);
+    until("names are answered", || is(Dig::ask("net", "net").answers, &[address.as_str()]));
     assert_eq!(lab.netd("status --json").ok().json()["problems"], serde_json::json!([]));
 }
 
@@ -122,7 +123,9 @@ fn ufw(lab: &Lab) {
     all_works(lab);
     on_host("ufw --force enable").ok();
     let holds = || {
-        until("netd has adapted", || !lab.netd("status --json").ok().json()["firewall"].as_array().unwrap().is_empty());
+        until("netd has adapted", || {
+            seen(lab.netd("status --json").ok().json(), |status| !status["firewall"].as_array().unwrap().is_empty())
+        });
         all_works(lab);
     };
     holds();
@@ -132,7 +135,7 @@ fn ufw(lab: &Lab) {
     lab.start_daemon();
     holds();
     on_host("ufw disable").ok();
-    until("nothing of netd is left", || !on_host("iptables-save").ok().stdout.contains("NETD"));
+    until("nothing of netd is left", || lacks(on_host("iptables-save").ok().stdout, "NETD"));
     all_works(lab);
 }
 
@@ -159,7 +162,7 @@ impl Firewalld {
                 break;
             }
         }
-        until("firewalld runs", || on_host("firewall-cmd --state").stdout.contains("running"));
+        until("firewalld runs", || contains(on_host("firewall-cmd --state").stdout, "running"));
         started
     }
 }
@@ -181,14 +184,14 @@ fn firewalld(lab: &Lab) {
     lab.start_daemon();
     let _servers = netd_works(lab);
     let holds = || {
-        until("netd has adapted", || lab.netd("status --json").ok().stdout.contains("filter_FORWARD"));
+        until("netd has adapted", || contains(lab.netd("status --json").ok().stdout, "filter_FORWARD"));
         all_works(lab);
     };
     holds();
     on_host("firewall-cmd --reload").ok();
     holds();
     drop(first);
-    until("nothing needs adapting", || !lab.netd("status --json").ok().stdout.contains("filter_FORWARD"));
+    until("nothing needs adapting", || lacks(lab.netd("status --json").ok().stdout, "filter_FORWARD"));
     all_works(lab);
     let _again = Firewalld::start();
     holds();

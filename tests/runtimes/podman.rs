@@ -3,6 +3,7 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::is;
 
 use crate::lab::command::Out;
 use crate::lab::{HOST4, Lab, Proto, Server, ask, until};
@@ -168,7 +169,7 @@ fn connected_besides(lab: &Lab) {
     page_comes_to("two", "web");
     podman("rm -t 0 -f web").ok();
     // The endpoint that Podman did not request ends with the namespace.
-    until("netd released it", || lab.netd("ps --json").ok().stdout.trim() == "[]");
+    until("netd released it", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
     nothing_left(lab);
 }
 
@@ -284,7 +285,7 @@ fn restarted(lab: &Lab) {
     let traces = Traces::of(lab, "podman", "web", &[4000]);
     // The container ends without a podman command, and conmon starts the cleanup.
     podman("kill -s KILL web").ok();
-    until("the killed container has gone from netd", || lab.netd("ps --json").ok().stdout.trim() == "[]");
+    until("the killed container has gone from netd", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
     traces.are_gone(lab);
     podman("start web").ok();
     page_comes_to("podman", "web");
@@ -303,7 +304,7 @@ fn while_dead(lab: &Lab) {
     podman("rm -t 0 -f -a");
     assert_eq!(podman("ps -a -q").ok().stdout, "");
     lab.start_daemon();
-    until("netd released it", || lab.netd("ps --json").ok().stdout.trim() == "[]");
+    until("netd released it", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
     traces.are_gone(lab);
     podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
     fetches_the_page("outside", &format!("{HOST4}:4000"));

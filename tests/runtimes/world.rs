@@ -6,6 +6,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::is;
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
@@ -129,7 +130,7 @@ pub(crate) fn fetch(ns: &str, address: &str) -> String {
 /// Waits until the page of `web` comes from there.
 #[track_caller]
 pub(crate) fn fetches_the_page(ns: &str, address: &str) {
-    until(&format!("{ns} gets the page from {address}"), || fetch(ns, address) == PAGE);
+    until(&format!("{ns} gets the page from {address}"), || is(fetch(ns, address), PAGE));
 }
 
 /// A root file system of busybox with a page to serve; its path.

@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::Duration;
 
+use netd_testing::wait::is;
+
 use crate::chance::Chance;
 use crate::damage;
 use crate::lab::command::{Out, run_words};
@@ -245,7 +247,7 @@ fn loses_its_path(world: &mut World<'_>) {
     let stays = sleeper(&["nsenter", &format!("--net={}", guest.path), "--"]);
     let path = format!("/proc/{}/ns/net", stays.id());
     let namespace = inode(&guest.path);
-    crate::lab::until("the process is in the namespace", || inode(&path) == namespace);
+    crate::lab::until("the process is in the namespace", || is(inode(&path), &namespace));
     for process in &mut guest.holders {
         end(process);
     }

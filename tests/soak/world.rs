@@ -5,6 +5,7 @@ use std::fmt;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use netd_testing::wait::seen;
 use serde_json::Value;
 
 use crate::chance::Chance;
@@ -134,7 +135,9 @@ impl<'a> World<'a> {
             let process = sleeper(&["unshare", "--net", "--"]);
             let path = format!("/proc/{}/ns/net", process.id());
             let ours = std::fs::read_link("/proc/self/ns/net").expect("a namespace");
-            until("the process has a namespace", || std::fs::read_link(&path).is_ok_and(|link| link != ours));
+            until("the process has a namespace", || {
+                seen(std::fs::read_link(&path).ok(), |link| link.as_ref().is_some_and(|link| *link != ours))
+            });
             (path, vec![process])
         };
         inside(&path, &["ip", "link", "set", "lo", "up"]).ok();

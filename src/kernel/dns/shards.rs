@@ -104,12 +104,11 @@ fn load(offset: u32) -> sock_filter {
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsFd as _;
-    use std::time::Duration;
 
+    use netd_testing::wait::{is, until};
     use nix::poll::{PollFd, PollFlags, poll};
 
     use super::*;
-    use crate::base::deadline::Deadline;
     use crate::kernel::dns::sockets;
     use crate::kernel::link::route::settle_address;
     use crate::kernel::netlink::socket::Netlink;
@@ -194,10 +193,7 @@ mod tests {
             assert!(sockets::open_exactly(address, first.port, 4).is_err());
             drop(first.udp);
             // Until it executes its program, a child that another test starts has copies of the sockets.
-            let deadline = Deadline::after(Duration::from_secs(10));
-            while sockets::open(address, sockets::PORT, 4).unwrap().port != sockets::PORT {
-                assert!(deadline.pause(Duration::from_millis(1)), "the port is free and not taken");
-            }
+            until("the port is taken", || is(sockets::open(address, sockets::PORT, 4).unwrap().port, &sockets::PORT));
         });
     }
 }

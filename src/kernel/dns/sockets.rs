@@ -102,12 +102,12 @@ fn bound(kind: SockType, at: SocketAddr, shared: bool) -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use netd_testing::wait::{is, until};
+
     use super::*;
-    use crate::base::deadline::Deadline;
     use crate::kernel::netlink::socket::Netlink;
     use crate::kernel::testing::lab::{in_own_netns, ip};
     use std::io::{Read as _, Write as _};
-    use std::time::Duration;
 
     #[test]
     fn a_burst_waits_until_it_is_taken() {
@@ -159,10 +159,7 @@ mod tests {
             assert_eq!(open(address, PORT, 4).unwrap().port, PORT + 2, "neither UDP nor TCP alone");
             drop((udp, tcp));
             // Until it executes its program, a child that another test starts has copies of the sockets.
-            let deadline = Deadline::after(Duration::from_secs(10));
-            while open(address, 53, 4).unwrap().port != 53 {
-                assert!(deadline.pause(Duration::from_millis(1)), "port 53 is free and not taken");
-            }
+            until("port 53 is taken", || is(open(address, 53, 4).unwrap().port, &53));
         });
     }
 }

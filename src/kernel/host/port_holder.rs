@@ -152,6 +152,8 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::process::{Command, Stdio};
 
+    use netd_testing::wait::until;
+
     use super::*;
     use crate::kernel::testing::lab::{in_own_netns, ip};
 
@@ -221,10 +223,7 @@ mod tests {
 
     /// Programs that other tests start have copies of these sockets between fork and exec.
     fn freed<T>(bind: impl Fn() -> io::Result<T>) {
-        let deadline = crate::base::deadline::Deadline::after(std::time::Duration::from_secs(5));
-        while let Err(error) = bind() {
-            assert!(deadline.pause(std::time::Duration::from_millis(1)), "{error}");
-        }
+        until("the port is free", bind);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use netd_testing::harness::report_not_run;
+use netd_testing::wait::{contains, until};
 
 use super::Nft;
 use crate::kernel::KernelEvent;
@@ -208,10 +209,7 @@ fn counting_changes_nothing() {
         run("ip addr add 192.0.2.1/32 dev lo");
         let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
         socket.send_to(b"dropped", "127.0.0.1:9").unwrap();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while !run("nft list chain inet netd guard").contains("counter packets 1 ") {
-            assert!(Instant::now() < deadline, "nothing was counted");
-        }
+        until("the packet is counted", || contains(run("nft list chain inet netd guard"), "counter packets 1 "));
         assert_eq!(nft.observe().unwrap().0, Structure::Intact);
     });
 }

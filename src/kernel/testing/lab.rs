@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
 
+use netd_testing::wait::{PATIENCE, is, within};
 use nix::sched::{CloneFlags, unshare};
 
 use crate::kernel::netns::identify;
@@ -67,9 +68,7 @@ impl Drop for Parked {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
             // The kernel wakes the joining thread a moment before this thread leaves /proc.
-            while self.path.exists() {
-                std::thread::yield_now();
-            }
+            let _ = within(PATIENCE, || is(self.path.exists(), &false));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! CHECK: one part is changed, and the message names it. What netd repairs immediately may go unreported.
 
 use libtest_mimic::Trial;
+use netd_testing::wait::seen;
 use serde_json::{Value, json};
 
 use crate::lab::cni::{Call, call};
@@ -38,7 +39,7 @@ fn named(check: &Call, breaking: &str, mending: &str, part: &str) {
     assert!(is_repaired || (answer.code == Some(1) && message.contains(part)), "{breaking}: {answer}");
     // netd may be faster here too.
     mending.lines().for_each(|line| drop(run(line.trim())));
-    crate::lab::until("CHECK succeeds again", || check.run().code == Some(0));
+    crate::lab::until("CHECK succeeds again", || seen(check.run(), |answer| answer.code == Some(0)));
 }
 
 fn inside(lab: &Lab) {
@@ -109,7 +110,7 @@ fn healed(lab: &Lab) {
         let message = answer.json["msg"].as_str().unwrap_or_default().to_owned();
         // netd may have repaired it before the check.
         assert!(answer.code == Some(0) || message.contains(part), "{breaking}: {answer}");
-        crate::lab::until("the repair is complete", || check.run().code == Some(0));
+        crate::lab::until("the repair is complete", || seen(check.run(), |answer| answer.code == Some(0)));
     }
 }
 

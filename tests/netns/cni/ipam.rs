@@ -113,7 +113,7 @@ fn dhcp(lab: &Lab) -> Completion {
     };
     let mut server = spawn("server", &["busybox", "udhcpd", "-f", "-S", "/run/lab/udhcpd.conf"]);
     let mut daemon = spawn("host", &[&program, "daemon", "-socketpath", "/run/lab/dhcp.sock"]);
-    until("the DHCP client listens", || fs::exists("/run/lab/dhcp.sock").unwrap());
+    until("the DHCP client listens", || fs::metadata("/run/lab/dhcp.sock"));
     lab.container("web");
     let before = traces(lab);
     let ipam = json!({"type": "dhcp", "daemonSocketPath": "/run/lab/dhcp.sock"});

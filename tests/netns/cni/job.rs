@@ -3,6 +3,7 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::is;
 use serde_json::json;
 
 use super::traces;
@@ -210,7 +211,8 @@ fn limits(lab: &Lab) {
     let message = changed.json["msg"].as_str().unwrap_or_default();
     // netd may have repaired it before the check.
     assert!(changed.code == Some(0) || message.contains("limits"), "{changed}");
-    until("the limit is back", || check.run().code == Some(0) && tbf(&host_end) == Some(json!(1_000_000)));
+    let healed = (Some(0), Some(json!(1_000_000)));
+    until("the limit is back", || is((check.run().code, tbf(&host_end)), &healed));
     call("DEL", "web").with(limits).run().ok();
     assert_eq!(traces(lab), before);
     let half = json!({"runtimeConfig": {"bandwidth": {"ingressRate": 8_000_000}}});

@@ -14,14 +14,15 @@ use netd::engine::telemetry::Telemetry;
 use netd::faces::dns::{Config, Server};
 use netd::kernel::dns::sockets;
 use netd::model::desired::Desired;
-use serde_json::json;
+use netd::model::endpoint::{Container, Endpoint, Netns};
+use netd::model::ids::{NetnsId, NetworkId};
+use netd::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// The time limit of an answer: above the limit of all upstreams together.
-const PATIENCE: Duration = Duration::from_secs(8);
+use crate::wait::{in_time, seen, until_async};
+
 /// The number of shards of a gateway.
 const LANES: usize = 16;
 
@@ -85,18 +86,18 @@ impl Lab {
 
     /// Sends a message over UDP, and returns the answer.
     pub async fn udp(&self, from: &str, message: &Message) -> Message {
-        Message::from_vec(&self.datagram(from, &message.to_vec().unwrap()).await.expect("no answer")).unwrap()
+        Message::from_vec(&self.datagram(from, &message.to_vec().unwrap()).await).unwrap()
     }
 
-    /// Sends any bytes over UDP; `None`: no answer.
-    pub async fn datagram(&self, from: &str, bytes: &[u8]) -> Option<Vec<u8>> {
+    /// Sends any bytes over UDP, and returns the answer.
+    pub async fn datagram(&self, from: &str, bytes: &[u8]) -> Vec<u8> {
         let socket = UdpSocket::bind((from, 0)).await.unwrap();
         socket.connect(self.server).await.unwrap();
         socket.send(bytes).await.unwrap();
         let mut buffer = vec![0; 65_535];
-        let length = timeout(PATIENCE, socket.recv(&mut buffer)).await.ok()?.unwrap();
+        let length = in_time("an answer", socket.recv(&mut buffer)).await.unwrap();
         buffer.truncate(length);
-        Some(buffer)
+        buffer
     }
 
     /// A TCP connection from that address.
@@ -110,7 +111,7 @@ impl Lab {
     pub async fn tcp(&self, from: &str, message: &Message) -> Message {
         let mut stream = self.connect(from).await;
         write(&mut stream, message).await;
-        timeout(PATIENCE, read(&mut stream)).await.unwrap().unwrap()
+        read(&mut stream).await.unwrap()
     }
 }
 
@@ -130,13 +131,7 @@ pub fn to(upstreams: &[SocketAddr]) -> Vec<netd::model::upstream::Upstream> {
 pub fn state() -> Desired {
     let mut desired = Desired::default();
     for (name, n) in [("net1", 1), ("net2", 2), ("inner", 3)] {
-        let network = json!({
-            "name": name, "id": format!("{n:064}"), "internal": n == 3, "mtu": 1500, "labels": {}, "created": 0,
-            "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
-            "subnets": [{"subnet": format!("127.{n}.0.0/24"), "gateway": format!("127.{n}.0.1")},
-                {"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}],
-        });
-        desired.insert_network(serde_json::from_value(network).unwrap());
+        desired.insert_network(network(name, n));
     }
     add(&mut desired, "web", "net1", &["127.1.0.2/24", "fd01::2/64"], "www");
     add(&mut desired, "db", "net1", &["127.1.0.3/24"], "store");
@@ -152,13 +147,70 @@ pub fn state() -> Desired {
 
 /// Connects a container.
 pub fn add(desired: &mut Desired, container: &str, network: &str, addresses: &[&str], alias: &str) {
-    let endpoint = json!({
-        "network": network, "sequence": desired.counts().2, "ifname": "eth0", "host_ifname": "v0",
-        "container": {"id": format!("{container}-0123456789abcdef"), "name": container, "netns": {
-            "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-        "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [alias], "publications": [],
-    });
-    desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    let aliases = vec![alias.parse().unwrap()];
+    insert(desired, Endpoint { aliases, ..endpoint(container, network, addresses) });
+}
+
+/// Connects a container with all that its endpoint says.
+pub fn insert(desired: &mut Desired, endpoint: Endpoint) {
+    let sequence = desired.counts().2 as u64;
+    desired.insert_endpoint(Endpoint { sequence, ..endpoint });
+}
+
+fn network(name: &str, n: u8) -> Network {
+    let subnet = |prefix: String, gateway: String| NetworkSubnet {
+        subnet: prefix.parse().unwrap(),
+        gateway: gateway.parse().unwrap(),
+        range: None,
+    };
+    let bridge = format!("nd{n}").parse().unwrap();
+    Network {
+        name: name.parse().unwrap(),
+        id: NetworkId::from_random([n; 32]),
+        driver: Driver::Bridge(Bridge { name: bridge, icc: true, masquerade: true, isolated: false }),
+        subnets: vec![
+            subnet(format!("127.{n}.0.0/24"), format!("127.{n}.0.1")),
+            subnet(format!("fd0{n}::/64"), format!("fd0{n}::1")),
+        ],
+        internal: n == 3,
+        mtu: 1500,
+        labels: Default::default(),
+        created: 0,
+        dns: Default::default(),
+        host_access: HostAccess::All,
+        sticky: false,
+    }
+}
+
+/// A container on a network, with its id made of its name.
+pub fn endpoint(container: &str, network: &str, addresses: &[&str]) -> Endpoint {
+    let netns = Netns { path: "/run/netns/x".into(), id: NetnsId { device: 4, inode: 1, cookie: None } };
+    Endpoint {
+        network: network.parse().unwrap(),
+        container: Container {
+            id: format!("{}-0123456789abcdef", container.to_lowercase()).parse().unwrap(),
+            name: container.parse().unwrap(),
+            netns,
+            scope: None,
+            of_engine: false,
+        },
+        sequence: 0,
+        ifname: "eth0".parse().unwrap(),
+        host_ifname: "v0".parse().unwrap(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        gateways: Vec::new(),
+        mac: "02:00:00:00:00:01".parse().unwrap(),
+        aliases: Vec::new(),
+        publications: Vec::new(),
+        skipped: Vec::new(),
+        exposed: Vec::new(),
+        labels: Default::default(),
+        owner: None,
+        attached_as: None,
+        routes: Vec::new(),
+        bandwidth: None,
+        upstreams: Vec::new(),
+    }
 }
 
 /// A question with RD and EDNS.
@@ -225,7 +277,10 @@ impl Upstream {
                 let Some(reply) = say(&buffer[..length], false) else { continue };
                 let udp = udp.clone();
                 tokio::spawn(async move {
-                    tokio::time::sleep(delay).await;
+                    // A timer ends a moment later even if it has no time to wait, and never while the clock is stopped.
+                    if !delay.is_zero() {
+                        tokio::time::sleep(delay).await;
+                    }
                     udp.send_to(&reply.to_vec().unwrap(), from).await.unwrap();
                 });
             }
@@ -234,7 +289,7 @@ impl Upstream {
             while let Ok((mut stream, _)) = tcp.accept().await {
                 let say = over_tcp.clone();
                 tokio::spawn(async move {
-                    while let Some(query) = read(&mut stream).await {
+                    while let Some(query) = next(&mut stream).await {
                         if let Some(reply) = say(&query.to_vec().unwrap(), true) {
                             write(&mut stream, &reply).await;
                         }
@@ -254,6 +309,14 @@ impl Upstream {
         .await
     }
 
+    /// Waits until it has been asked that often.
+    pub async fn is_asked(&self, times: usize) {
+        until_async(&format!("the upstream is asked {times} times"), async || {
+            seen(self.asked().len(), |asked| *asked >= times)
+        })
+        .await;
+    }
+
     /// The queries so far.
     pub fn asked(&self) -> Vec<Message> {
         self.asked.lock().unwrap().clone()
@@ -263,29 +326,31 @@ impl Upstream {
 /// The server's sockets on a free port, as the engine opens them at a gateway. Without privileges their queues are
 /// shorter.
 async fn sockets(address: &str) -> DnsSockets {
-    loop {
+    // Another test may have bound the port meanwhile.
+    until_async("the server's sockets are open", async || {
         let (udp, tcp) = both(address).await;
         let at = udp.local_addr().unwrap();
         drop((udp, tcp));
-        // Another test may have bound it meanwhile.
-        if let Ok(sockets) = sockets::open_exactly(at.ip(), at.port(), LANES) {
-            return sockets;
-        }
-    }
+        sockets::open_exactly(at.ip(), at.port(), LANES)
+    })
+    .await
 }
 
 /// A UDP socket and a TCP listener on the same free port.
 async fn both(address: &str) -> (UdpSocket, TcpListener) {
-    loop {
+    until_async("a port is free for UDP and TCP", async || {
         let udp = UdpSocket::bind((address, 0)).await.unwrap();
-        if let Ok(tcp) = TcpListener::bind(udp.local_addr().unwrap()).await {
-            return (udp, tcp);
-        }
-    }
+        TcpListener::bind(udp.local_addr().unwrap()).await.map(|tcp| (udp, tcp))
+    })
+    .await
 }
 
-/// Reads a message from a TCP stream; `None`: it is closed.
+/// Reads a message that is to come on a TCP stream; `None`: it is closed.
 pub async fn read(stream: &mut TcpStream) -> Option<Message> {
+    in_time("a message, or the end of the connection", next(stream)).await
+}
+
+async fn next(stream: &mut TcpStream) -> Option<Message> {
     let length = stream.read_u16().await.ok()?;
     let mut buffer = vec![0; length.into()];
     stream.read_exact(&mut buffer).await.ok()?;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
+use crate::wait::seen;
+
 /// Longest run of any program a test starts and waits for.
 const LIMIT_SECONDS: &str = "40";
 
@@ -33,6 +35,11 @@ impl Out {
     pub fn ok(self) -> Self {
         assert!(self.code == Some(0), "{self:#?}");
         self
+    }
+
+    /// Whether the program succeeded, for a wait.
+    pub fn succeeded(self) -> Result<Self, Self> {
+        seen(self, |out| out.code == Some(0))
     }
 
     /// Asserts that netd refused the command (exit code 1), and returns the one line of its message.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::command::run;
 use super::space;
-use crate::wait::holds_within;
+use crate::wait::within;
 
 /// `ip -j` in a namespace.
 #[track_caller]
@@ -52,12 +52,12 @@ pub fn elements() -> String {
 /// Returns when what is looked at is as before; fails, showing the lines that differ, when it is not within twenty seconds.
 #[track_caller]
 pub fn until_same(what: &str, before: &str, mut look: impl FnMut() -> String) {
-    let mut now = look();
+    let mut now = String::new();
     let is_same = || {
         now = look();
-        now == before
+        (now == before).then_some(())
     };
-    if !holds_within(Duration::from_secs(20), is_same) {
+    if within(Duration::from_secs(20), is_same).is_err() {
         same(&format!("({what})\n{before}"), &now);
     }
 }

@@ -22,7 +22,7 @@ use std::thread;
 
 use libtest_mimic::{Completion, Failed, Trial};
 
-pub use crate::wait::{until, until_some, until_within};
+pub use crate::wait::{until, until_within};
 pub use command::{Out, run};
 pub use echo::{Proto, Server, ask, ask_from};
 pub use look::{Dig, addresses, ip_json};

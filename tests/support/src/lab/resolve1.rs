@@ -33,7 +33,7 @@ impl StandIn {
     fn start_as(mut command: std::process::Command) -> Self {
         let _ = fs::remove_file(FILE);
         let process = start(command.env(CALLS, FILE));
-        until("the stand-in has its name", || fs::exists(FILE).unwrap_or(false));
+        until("the stand-in has its name", || fs::metadata(FILE));
         Self(process)
     }
 }

@@ -111,7 +111,7 @@ impl Resolved {
         until("systemd-resolved answers", || {
             let ended = process.0.try_wait().expect("its state");
             assert!(ended.is_none(), "it ended: {}", fs::read_to_string(LOG).unwrap_or_default());
-            resolvectl("status").code == Some(0)
+            resolvectl("status").succeeded()
         });
         self.process = Some(process);
     }
