@@ -1,6 +1,8 @@
-//! A deadline for retries. The monotonic clock is read here.
+//! A deadline for retries.
 
 use std::time::{Duration, Instant};
+
+use super::monotonic;
 
 /// A point in time, counted on the monotonic clock.
 #[derive(Debug, Clone, Copy)]
@@ -9,14 +11,14 @@ pub struct Deadline(Option<Instant>);
 impl Deadline {
     /// The point in time after `span` from now; a span that is too long for the clock never ends.
     pub fn after(span: Duration) -> Self {
-        Self(Instant::now().checked_add(span))
+        Self(monotonic::now().checked_add(span))
     }
 
     /// The remaining time; `None` if the deadline has passed.
     pub fn remaining(self) -> Option<Duration> {
         match self.0 {
             None => Some(Duration::MAX),
-            Some(end) => end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()),
+            Some(end) => end.checked_duration_since(monotonic::now()).filter(|left| !left.is_zero()),
         }
     }
 

@@ -133,10 +133,14 @@ pub fn start<K: Kernel, S: Store>(
         let _ = doorbell.upgrade().map(|commands| commands.blocking_send(Command::Kernel(event)));
     }))?;
     worker.reconcile();
-    let thread =
-        std::thread::Builder::new().name("engine".into()).spawn(move || worker.run(mailbox)).map_err(|source| {
-            KernelError::Io { attempted: "start", on: "the engine's thread".into(), source, look: "ulimit -u" }
-        })?;
+    let runtime = tokio::runtime::Handle::try_current().ok();
+    let thread = std::thread::Builder::new().name("engine".into());
+    let thread = thread.spawn(move || worker.run(mailbox, runtime.as_ref())).map_err(|source| KernelError::Io {
+        attempted: "start",
+        on: "the engine's thread".into(),
+        source,
+        look: "ulimit -u",
+    })?;
     Ok(Engine { handle: Handle { commands, snapshot, telemetry, events, runtimes }, listening, thread })
 }
 

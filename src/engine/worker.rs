@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 
 use super::event::{Change, Event};
@@ -71,8 +72,10 @@ pub(crate) struct Worker<K, S> {
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Takes commands until it gets a stop command or every handle is dropped, and repairs what is due in between.
-    pub(crate) fn run(mut self, mailbox: mpsc::Receiver<Command>) {
+    /// Takes commands until it gets a stop command or every handle is dropped, and repairs what is due in between. The
+    /// thread has the clock of the runtime (`base::monotonic`).
+    pub(crate) fn run(mut self, mailbox: mpsc::Receiver<Command>, runtime: Option<&Handle>) {
+        let _clock = runtime.map(Handle::enter);
         let mut mailbox = Mailbox::new(mailbox);
         let mut waiting: VecDeque<Command> = VecDeque::new();
         self.probe_all();

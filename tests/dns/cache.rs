@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::{A, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use netd::engine::telemetry::Origin;
 use netd::faces::dns::Config;
+use netd_testing::clock::Clock;
 use netd_testing::dns::{Lab, Upstream, addresses, plain, query, record, state};
 
 const WEB: &str = "127.1.0.2";
@@ -33,23 +34,16 @@ fn ttls(message: &Message) -> Vec<u32> {
     message.answers.iter().map(|record| record.ttl).collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_answer_is_cached_and_its_ttl_counts_down() {
+    let clock = Clock::stop();
     let upstream = answering(60).await;
     let lab = Lab::start(vec![upstream.address]).await;
     let first = lab.ask(WEB, "www.example", RecordType::A).await;
     assert_eq!(ttls(&first), [300, 60]);
-    let started = Instant::now();
-    let response = loop {
-        let response = lab.ask(WEB, "WWW.Example", RecordType::A).await;
-        if ttls(&response) != [300, 60] {
-            break response;
-        }
-        assert!(started.elapsed() < Duration::from_secs(10), "the TTL does not count down");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    };
-    let ttl = ttls(&response);
-    assert!(ttl[1] < 60 && ttl[0] == ttl[1] + 240, "{ttl:?}");
+    clock.jump(Duration::from_secs(7)).await;
+    let response = lab.ask(WEB, "WWW.Example", RecordType::A).await;
+    assert_eq!(ttls(&response), [293, 53]);
     assert_eq!(response.answers[0].name.to_string(), "WWW.Example.", "the client's case");
     assert!(response.edns.is_some() && response.metadata.recursion_available && !response.metadata.authoritative);
     // The slow path (TCP takes the fast one too; two namespaces of names do not) replies like the fast path.
@@ -65,6 +59,11 @@ async fn an_answer_is_cached_and_its_ttl_counts_down() {
         "another client with the same question"
     );
     assert_eq!(upstream.asked().len(), 1);
+    clock.jump(Duration::from_millis(52_999)).await;
+    assert_eq!(ttls(&lab.ask(WEB, "www.example", RecordType::A).await), [241, 1], "in its last second");
+    clock.jump(Duration::from_millis(1)).await;
+    assert_eq!(ttls(&lab.ask(WEB, "www.example", RecordType::A).await), [300, 60], "asked for again");
+    assert_eq!(upstream.asked().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,27 +140,34 @@ async fn answers_too_long_for_udp_are_cached_whole() {
     assert_eq!(upstream.asked().len(), 2, "once over UDP, once over TCP");
 }
 
-/// Asks until the answer is an expired one.
-async fn until_stale(lab: &Lab) -> Message {
-    let started = Instant::now();
-    loop {
-        let response = lab.ask(WEB, "www.example", RecordType::A).await;
-        assert_eq!(addresses(&response), ["192.0.2.1"]);
-        if ttls(&response) == [30, 30] {
-            return response;
-        }
-        assert!(started.elapsed() < Duration::from_secs(15), "{response}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// How long a stale answer may be renewed before it is served, how long all upstreams have, and how long no renewal is
+/// attempted after they gave none.
+const RENEWED_WITHIN: Duration = Duration::from_millis(1800);
+const UPSTREAMS: Duration = Duration::from_millis(4400);
+const RENEW_AFTER: Duration = Duration::from_secs(5);
+/// More than the inaccuracy of timers.
+const MOMENT: Duration = Duration::from_millis(50);
+
+/// Asks for the name, and moves the clock by that time when the upstream has been asked.
+async fn ask_for(lab: &Lab, upstream: &Upstream, name: &str, clock: &Clock, wait: Duration) -> Message {
+    let times = upstream.asked().len() + 1;
+    let move_clock = async {
+        upstream.is_asked(times).await;
+        clock.advance(wait).await;
+    };
+    tokio::join!(lab.ask(WEB, name, RecordType::A), move_clock).0
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_expired_answer_is_served_while_no_upstream_answers() {
+    let clock = Clock::stop();
     for silent in [false, true] {
         let down = Arc::new(AtomicBool::new(false));
         let is_down = down.clone();
-        let upstream = Upstream::start(move |_, _, mut reply| {
-            reply.add_answer(record("www.example", 1, RData::CNAME(CNAME(Name::from_ascii("e.example.").unwrap()))));
+        let upstream = Upstream::start(move |query, _, mut reply| {
+            let name = query.queries[0].name().to_lowercase();
+            let alias = CNAME(Name::from_ascii("e.example.").unwrap());
+            reply.add_answer(Record::from_rdata(name, 1, RData::CNAME(alias)));
             reply.add_answer(record("e.example", 1, RData::A(A::new(192, 0, 2, 1))));
             match (is_down.load(Ordering::Relaxed), silent) {
                 (false, _) => Some(reply),
@@ -177,12 +183,25 @@ async fn an_expired_answer_is_served_while_no_upstream_answers() {
         let lab = Lab::start(vec![upstream.address]).await;
         lab.ask(WEB, "www.example", RecordType::A).await;
         down.store(true, Ordering::Relaxed);
-        until_stale(&lab).await;
-        let response = lab.lookup(WEB, "www.example").await;
-        assert_eq!(response.origin, Origin::Stale);
-        assert_eq!(response.answers.len(), 2);
-        let other = lab.ask(WEB, "new.example", RecordType::A).await;
+        clock.jump(Duration::from_secs(1)).await;
+        let of_silent = |time: Duration| if silent { time } else { Duration::ZERO };
+        for _ in 0..2 {
+            let response = ask_for(&lab, &upstream, "www.example", &clock, of_silent(RENEWED_WITHIN + MOMENT)).await;
+            assert_eq!((ttls(&response), addresses(&response)), (vec![30, 30], vec!["192.0.2.1".to_owned()]));
+            clock.advance(of_silent(UPSTREAMS - RENEWED_WITHIN)).await;
+            let asked = upstream.asked().len();
+            clock.jump(RENEW_AFTER - 2 * MOMENT).await;
+            let response = lab.lookup(WEB, "www.example").await;
+            assert_eq!((response.origin, response.answers.len()), (Origin::Stale, 2));
+            assert_eq!(upstream.asked().len(), asked, "not asked again so soon");
+            clock.jump(2 * MOMENT).await;
+        }
+        let patience = of_silent(UPSTREAMS + MOMENT);
+        let other = ask_for(&lab, &upstream, "new.example", &clock, patience).await;
         assert_eq!(other.response_code, ResponseCode::ServFail, "nothing is cached for other names");
+        clock.jump(Duration::from_secs(86_400)).await;
+        let late = ask_for(&lab, &upstream, "www.example", &clock, patience).await;
+        assert_eq!(late.response_code, ResponseCode::ServFail, "a day later it is too old");
     }
 }
 

@@ -22,4 +22,6 @@ mod tcp;
 #[cfg(test)]
 mod telemetry;
 #[cfg(test)]
+mod time;
+#[cfg(test)]
 mod upstream_selection;

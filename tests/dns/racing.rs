@@ -1,14 +1,15 @@
 //! Several upstreams: which one is asked if one is silent or slow, and whose answer counts.
 
 use std::collections::{BTreeSet, HashSet};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::rdata::A;
 use hickory_proto::rr::{RData, RecordType};
+use netd_testing::clock::Clock;
 use netd_testing::dns::{Lab, Upstream, addresses, query, record};
+use netd_testing::wait::{in_time, seen, until_async};
 use tokio::net::UdpSocket;
 
 const WEB: &str = "127.1.0.2";
@@ -35,65 +36,80 @@ async fn silent() -> Upstream {
 #[tokio::test(flavor = "multi_thread")]
 async fn answered_questions_do_not_keep_waiting_for_a_silent_upstream() {
     const QUESTIONS: usize = 2000;
+    const WINDOW: usize = 400;
     let (silent, good) = (silent().await, answering(1).await);
     let lab = Arc::new(Lab::start(vec![silent.address, good.address]).await);
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
     let before = tasks();
     let socket = Arc::new(UdpSocket::bind((WEB, 0)).await.unwrap());
     socket.connect(lab.server).await.unwrap();
-    let asking = socket.clone();
-    tokio::spawn(async move {
-        for n in 0..QUESTIONS {
-            asking.send(&query(&format!("x{n}.example"), RecordType::A).to_vec().unwrap()).await.unwrap();
-            // As fast as the queues accept them.
-            if n % 50 == 0 {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
-        }
-    });
     let mut buffer = [0; 512];
+    let mut sent = 0;
     for n in 0..QUESTIONS {
-        let answer = tokio::time::timeout(Duration::from_secs(8), socket.recv(&mut buffer)).await;
-        answer.unwrap_or_else(|_| panic!("{n} answers")).unwrap();
+        // Not more than the queues accept.
+        while sent < QUESTIONS.min(n + WINDOW) {
+            socket.send(&query(&format!("x{sent}.example"), RecordType::A).to_vec().unwrap()).await.unwrap();
+            sent += 1;
+        }
+        in_time(&format!("answer {n}"), socket.recv(&mut buffer)).await.unwrap();
     }
     // The tasks of the server's sockets, and a few that still wait.
     let more = tasks().saturating_sub(before);
     assert!(more < 400, "{more} tasks are left");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+/// After how long an upstream that has never answered is late, and counts as silent, having been asked three times; for
+/// how long it then comes last.
+const LATE: Duration = Duration::from_millis(150);
+const SILENCE: Duration = Duration::from_millis(450 + 1000 + 2000);
+const PENALTY: Duration = Duration::from_secs(5);
+/// How long all upstreams together have.
+const UPSTREAMS: Duration = Duration::from_millis(4400);
+/// More than the inaccuracy of timers.
+const MOMENT: Duration = Duration::from_millis(50);
+
+#[tokio::test]
 async fn clients_do_not_wait_for_a_silent_first_upstream() {
+    let clock = Clock::stop();
     let (silent, good) = (silent().await, answering(1).await);
-    let lab = Arc::new(Lab::start(vec![silent.address, good.address]).await);
-    let first = tokio::time::timeout(Duration::from_secs(2), async {
-        let ask = |n| {
-            let lab = lab.clone();
-            async move { lab.ask(WEB, &format!("x{n}.example"), RecordType::A).await }
-        };
-        futures_util::future::join_all((0..50).map(ask)).await
-    });
-    // Far above the expected time, but below the time limit of the first upstream.
-    for response in first.await.expect("the second upstream is asked long before the first times out") {
+    let lab = Lab::start(vec![silent.address, good.address]).await;
+    let names = |first: char| (0..50).map(move |n| format!("{first}{n}.example"));
+    let late = async {
+        silent.is_asked(50).await;
+        clock.advance(LATE - MOMENT).await;
+        assert_eq!(good.asked().len(), 0, "the first has its time");
+        clock.advance(2 * MOMENT).await;
+    };
+    let asked: Vec<String> = names('x').collect();
+    let all = futures_util::future::join_all(asked.iter().map(|name| lab.ask(WEB, name, RecordType::A)));
+    for response in tokio::join!(all, late).0 {
         assert_eq!(addresses(&response), ["192.0.2.1"]);
     }
-    // Once netd knows that it is silent, it asks it only occasionally.
-    // It may know before all of the fifty have asked it, where the machine is busy.
-    let silent_one = silent.address.to_string();
-    let known = || lab.names.upstreams().iter().any(|server| !server.healthy && server.server == silent_one);
-    let found_out = tokio::time::timeout(Duration::from_secs(30), async {
-        while !known() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    found_out.await.expect("netd knows that it is silent");
+    let is_known = || lab.names.upstreams().iter().any(|s| !s.healthy && s.server == silent.address.to_string());
+    clock.advance(SILENCE - LATE - 2 * MOMENT).await;
+    assert!(!is_known());
+    clock.advance(2 * MOMENT).await;
+    assert!(is_known());
     let before = silent.asked().len();
-    for n in 0..50 {
-        assert_eq!(addresses(&lab.ask(WEB, &format!("y{n}.example"), RecordType::A).await), ["192.0.2.1"]);
+    for name in names('y') {
+        assert_eq!(addresses(&lab.ask(WEB, &name, RecordType::A).await), ["192.0.2.1"]);
     }
-    assert!(silent.asked().len() <= before + 3, "{before} and then {}", silent.asked().len());
+    assert_eq!(silent.asked().len(), before, "the good one comes first");
     let health = lab.names.upstreams();
-    let good = health.iter().find(|server| server.server == good.address.to_string()).unwrap();
-    assert!(good.healthy && good.answered >= 100 && good.rtt.is_some(), "{good:?}");
+    let good_one = health.iter().find(|server| server.server == good.address.to_string()).unwrap();
+    assert!(good_one.healthy && good_one.answered >= 100 && good_one.rtt.is_some(), "{good_one:?}");
+    // One question finds out whether it is back.
+    clock.advance(PENALTY).await;
+    let late = async {
+        silent.is_asked(before + 1).await;
+        clock.advance(LATE + MOMENT).await;
+    };
+    let trial = tokio::join!(lab.ask(WEB, "trial.example", RecordType::A), late).0;
+    assert_eq!(addresses(&trial), ["192.0.2.1"]);
+    for name in names('z') {
+        assert_eq!(addresses(&lab.ask(WEB, &name, RecordType::A).await), ["192.0.2.1"]);
+    }
+    assert_eq!(silent.asked().len(), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,25 +122,37 @@ async fn the_order_is_kept_while_the_first_answers() {
     assert_eq!(first.asked().len(), 30);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn nxdomain_of_a_later_upstream_does_not_override_the_first() {
-    let slow = Upstream::late(Duration::from_millis(220), |_, _, mut reply| {
+    let clock = Clock::stop();
+    let slow = Upstream::late(LATE + 2 * MOMENT, |_, _, mut reply| {
         fill(&mut reply, 1);
         Some(reply)
     })
     .await;
     let second = denying().await;
     let lab = Lab::start(vec![slow.address, second.address]).await;
-    let response = lab.ask(WEB, "www.corp.example", RecordType::A).await;
+    let both = async |first: &Upstream, times| {
+        first.is_asked(1).await;
+        clock.advance(LATE + MOMENT).await;
+        second.is_asked(times).await;
+        clock.advance(2 * MOMENT).await;
+    };
+    let response = tokio::join!(lab.ask(WEB, "www.corp.example", RecordType::A), both(&slow, 1)).0;
     assert_eq!((response.response_code, addresses(&response)), (ResponseCode::NoError, vec!["192.0.2.1".to_owned()]));
-    assert_eq!(second.asked().len(), 1, "netd asked it meanwhile");
-    let lab = Lab::start(vec![silent().await.address, second.address]).await;
-    let response = lab.ask(WEB, "www.corp.example", RecordType::A).await;
+    let silent = silent().await;
+    let lab = Lab::start(vec![silent.address, second.address]).await;
+    let precedence = async {
+        both(&silent, 2).await;
+        clock.advance(Duration::from_millis(200)).await;
+    };
+    let response = tokio::join!(lab.ask(WEB, "www.corp.example", RecordType::A), precedence).0;
     assert_eq!(response.response_code, ResponseCode::NXDomain, "the first had time to answer");
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn a_lost_datagram_is_sent_again() {
+    let clock = Clock::stop();
     let seen = Arc::new(Mutex::new(0));
     let lossy = Upstream::start(move |_, _, mut reply| {
         let mut seen = seen.lock().unwrap();
@@ -134,17 +162,25 @@ async fn a_lost_datagram_is_sent_again() {
     })
     .await;
     let lab = Lab::start(vec![lossy.address]).await;
-    assert_eq!(addresses(&lab.ask(WEB, "www.example", RecordType::A).await), ["192.0.2.1"]);
+    let wait = async {
+        lossy.is_asked(1).await;
+        clock.advance(3 * LATE - MOMENT).await;
+        assert_eq!(lossy.asked().len(), 1);
+        clock.advance(2 * MOMENT).await;
+    };
+    let response = tokio::join!(lab.ask(WEB, "www.example", RecordType::A), wait).0;
+    assert_eq!(addresses(&response), ["192.0.2.1"]);
     assert_eq!(lossy.asked().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_thousand_questions_to_a_dead_upstream_do_not_affect_others() {
     const QUESTIONS: u64 = 20_000;
+    const WINDOW: u64 = 200;
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let lab = Lab::start(vec![dead.local_addr().unwrap()]).await;
-    let seen: Arc<Mutex<(BTreeSet<u16>, HashSet<u16>)>> = Arc::default();
-    let log = seen.clone();
+    let ports_and_ids: Arc<Mutex<(BTreeSet<u16>, HashSet<u16>)>> = Arc::default();
+    let log = ports_and_ids.clone();
     tokio::spawn(async move {
         let mut buffer = vec![0; 1500];
         while let Ok((_, from)) = dead.recv_from(&mut buffer).await {
@@ -156,26 +192,20 @@ async fn twenty_thousand_questions_to_a_dead_upstream_do_not_affect_others() {
     let flood = UdpSocket::bind((WEB, 0)).await.unwrap();
     flood.connect(lab.server).await.unwrap();
     let asked = || lab.names.upstreams().first().map_or(0, |server| server.asked);
-    let (mut sent, started) = (0, Instant::now());
-    while asked() < QUESTIONS {
-        assert!(started.elapsed() < Duration::from_secs(60), "{} of {sent} reached the upstream", asked());
-        while sent < QUESTIONS && sent < asked() + 200 {
-            flood.send(&query(&format!("x{sent}.black.hole"), RecordType::A).to_vec().unwrap()).await.unwrap();
-            sent += 1;
-            if sent % 1000 == 0 {
-                assert_eq!(addresses(&lab.ask(DB, "web", RecordType::A).await), [WEB], "local names of others");
-                assert_eq!(
-                    addresses(&lab.ask(WEB, "db", RecordType::A).await),
-                    [DB],
-                    "local names of the flooding client"
-                );
-            }
+    for sent in 0..QUESTIONS {
+        // Not more than the queues accept.
+        until_async("the upstream is asked", async || seen(asked(), |asked| sent < asked + WINDOW)).await;
+        flood.send(&query(&format!("x{sent}.black.hole"), RecordType::A).to_vec().unwrap()).await.unwrap();
+        if sent % 1000 == 0 {
+            assert_eq!(addresses(&lab.ask(DB, "web", RecordType::A).await), [WEB], "local names of others");
+            let own = lab.ask(WEB, "db", RecordType::A).await;
+            assert_eq!(addresses(&own), [DB], "local names of the flooding client");
         }
-        tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    let seen = seen.lock().unwrap();
-    assert!(seen.0.len() < 100, "{} sockets", seen.0.len());
-    assert!(seen.1.len() > 5_000, "{} IDs", seen.1.len());
+    until_async("all questions reach the upstream", async || seen(asked(), |asked| *asked == QUESTIONS)).await;
+    let (ports, ids) = &*ports_and_ids.lock().unwrap();
+    assert!(ports.len() < 100, "{} sockets", ports.len());
+    assert!(ids.len() > 5_000, "{} IDs", ids.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -198,11 +228,17 @@ async fn a_flood_to_a_dead_name_leaves_other_names_alone() {
     assert_eq!(addresses(&lab.ask(WEB, "db", RecordType::A).await), [DB]);
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn dead_upstreams_give_servfail_before_the_client_times_out() {
-    let dead: Vec<SocketAddr> = vec![silent().await.address, silent().await.address, silent().await.address];
-    let lab = Lab::start(dead).await;
-    let started = Instant::now();
-    assert_eq!(lab.ask(WEB, "www.example", RecordType::A).await.response_code, ResponseCode::ServFail);
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}: clients ask again after 5 s", started.elapsed());
+    let clock = Clock::stop();
+    let dead = [silent().await, silent().await, silent().await];
+    let lab = Lab::start(dead.iter().map(|upstream| upstream.address).collect()).await;
+    let wait = async {
+        dead[0].is_asked(1).await;
+        // Clients ask again after 5 s.
+        clock.advance(UPSTREAMS + MOMENT).await;
+    };
+    let response = tokio::join!(lab.ask(WEB, "www.example", RecordType::A), wait).0;
+    assert_eq!(response.response_code, ResponseCode::ServFail);
+    assert!(dead.iter().all(|upstream| !upstream.asked().is_empty()));
 }

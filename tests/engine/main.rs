@@ -28,11 +28,13 @@ use reference::Reference;
 
 mod commands;
 mod dry_run;
+mod foreign;
 mod invariants;
 mod monitors;
 mod of_engines;
 mod reference;
 mod reservations;
+mod retries;
 mod sticky;
 mod tampering;
 mod zone;
@@ -189,6 +191,8 @@ impl World {
     }
 
     fn start(&mut self) {
+        // The engine has the clock of this runtime.
+        let _runtime = self.runtime.enter();
         let started = engine::start(support::config(29), self.fake.clone(), self.store.clone(), Arc::new(NoRuntimes));
         let mut engine = started.map_err(|error| error.to_string()).unwrap();
         // No name service runs that would report closed sockets.

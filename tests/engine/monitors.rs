@@ -5,7 +5,7 @@ use netd::kernel::KernelEvent;
 use super::*;
 
 /// The problems after everything that was sent to the engine before.
-fn problems(world: &World) -> Vec<String> {
+pub(super) fn problems(world: &World) -> Vec<String> {
     let handle = world.handle();
     let _ = world.runtime.block_on(handle.capacity("no-such-network"));
     handle.snapshot().problems.clone()

@@ -136,10 +136,12 @@ impl Agenda {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
-    #[test]
-    fn what_is_reported_is_due_at_once_and_after_long_repairs_with_a_rest() {
+    #[tokio::test(start_paused = true)]
+    async fn what_is_reported_is_due_at_once_and_after_long_repairs_with_a_rest() {
         let mut agenda = Agenda::default();
         assert!(agenda.next().is_none() && agenda.take_due().is_none());
         agenda.look_into(["nd1".parse().unwrap()].into());
@@ -147,41 +149,44 @@ mod tests {
         assert_eq!(agenda.next().unwrap().remaining(), None);
         assert_eq!(agenda.take_due(), Some(Due::Everything));
         assert_eq!(agenda.take_due(), Some(Due::Containers(["nd1".parse().unwrap()].into())));
-        let ago = |seconds| monotonic::now().checked_sub(Duration::from_secs(seconds)).unwrap();
         agenda.took(monotonic::now());
         agenda.look_at_host();
         assert_eq!(agenda.take_due(), Some(Due::Everything), "a short one needs no rest");
-        agenda.took(ago(2));
+        let start = monotonic::now();
+        advance(Duration::from_secs(2)).await;
+        agenda.took(start);
         agenda.look_at_host();
         assert_eq!(agenda.take_due(), None);
-        let rest = agenda.next().unwrap().remaining().unwrap().as_secs_f64();
-        assert!((7.0..8.0).contains(&rest), "a fifth of the time beyond half a second: {rest}");
-        agenda.counted = Some(ago(8));
+        let rest = Duration::from_millis(7500);
+        assert_eq!(agenda.next().unwrap().remaining(), Some(rest), "a fifth of the time beyond half a second");
+        advance(rest).await;
         assert_eq!(agenda.take_due(), Some(Due::Everything));
     }
 
-    #[test]
-    fn a_failed_repair_is_tried_again_after_longer_and_longer_pauses() {
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_repair_is_tried_again_after_longer_and_longer_pauses() {
         let mut agenda = Agenda::default();
-        let mut pauses = Vec::new();
-        for _ in 0..8 {
+        for pause in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
             agenda.retry_if(true, true);
             agenda.retry_if(true, false);
-            pauses.push(agenda.retry.unwrap().1.as_secs());
+            assert_eq!((agenda.next().unwrap().remaining(), agenda.take_due()), (Some(pause), None));
+            advance(pause).await;
+            assert_eq!(agenda.take_due(), Some(Due::Everything));
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
         agenda.retry_if(false, true);
         assert!(agenda.next().is_none());
     }
 
-    #[test]
-    fn another_program_that_fights_back_wins_for_a_while() {
+    #[tokio::test(start_paused = true)]
+    async fn another_program_that_fights_back_wins_for_a_while() {
         let mut agenda = Agenda::default();
         let (one, other) = (Subject::Table, Subject::Forwarding);
         assert!((0..REPAIRS).all(|_| agenda.may_repair(&one)));
         assert!(!agenda.may_repair(&one));
         assert!(agenda.may_repair(&other), "each on its own");
-        agenda.repairs.get_mut(&one).unwrap().1 = Deadline::after(Duration::ZERO);
+        advance(SPAN - Duration::from_millis(1)).await;
+        assert!(!agenda.may_repair(&one));
+        advance(Duration::from_millis(1)).await;
         assert!(agenda.may_repair(&one), "the span is over");
     }
 }

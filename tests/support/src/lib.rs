@@ -3,6 +3,7 @@
 //! A test program takes what it needs with `use netd_testing::…`; what only one program needs is in its own folder.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 
+pub mod clock; // a clock that the test moves
 pub mod cni; // the CNI plugin as a process, and a thread that plays the daemon
 pub mod dns; // the name service on loopback sockets, and upstreams
 pub mod engine; // the engine over the fake kernel

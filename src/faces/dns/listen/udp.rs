@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
@@ -94,7 +95,10 @@ impl UdpLoop {
             packet_cache: PacketCache::new(),
         };
         tokio::spawn(take_jobs(handler.clone(), waiting));
+        let runtime = Handle::current();
         std::thread::Builder::new().name("dns".into()).spawn(move || {
+            // It shares the clock of the tasks (`base::monotonic`).
+            let _clock = runtime.enter();
             let _alive: oneshot::Sender<()> = alive;
             // Every client waits while this thread waits for a CPU.
             let (precedence, claimed) = Precedence::claim();

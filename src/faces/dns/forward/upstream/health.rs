@@ -131,6 +131,8 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
     #[test]
@@ -150,16 +152,26 @@ mod tests {
         assert_eq!(report.rtt, Some(Duration::from_millis(20)));
     }
 
-    #[test]
-    fn one_query_tries_a_server_whose_time_is_over() {
+    #[tokio::test(start_paused = true)]
+    async fn one_query_tries_a_server_whose_time_is_over() {
+        const MOMENT: Duration = Duration::from_millis(1);
         let health = Health::default();
-        health.silent(monotonic::now());
-        health.state().out_until = Some(monotonic::now());
-        assert!(health.has_turn(), "the trial");
-        assert!(!health.has_turn(), "the others wait for its outcome");
-        health.silent(monotonic::now());
-        let left = health.state().out_until.unwrap() - monotonic::now();
-        assert!(left > PENALTY, "longer than the first time: {left:?}");
+        let mut penalty = PENALTY;
+        for _ in 0..6 {
+            health.silent(monotonic::now());
+            advance(penalty - MOMENT).await;
+            assert!(!health.has_turn(), "within {penalty:?}");
+            advance(MOMENT).await;
+            assert!(health.has_turn(), "the trial");
+            assert!(!health.has_turn(), "the others wait for its outcome");
+            penalty = (penalty * 2).min(PENALTY_MAX);
+        }
+        advance(TRIAL).await;
+        assert!(health.has_turn(), "the outcome of the trial never came: another one");
+        health.heard(None, true);
+        health.silent(monotonic::now() + MOMENT);
+        advance(PENALTY).await;
+        assert!(health.has_turn(), "the first penalty again after an answer");
     }
 
     #[test]
