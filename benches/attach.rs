@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use netd_testing::lab::{self, Lab};
+use netd_testing::request;
 
 /// Endpoints measured in each round.
 const MEASURED: usize = 300;
@@ -84,7 +85,10 @@ fn round(network: &str, containers: &[String], port: usize) -> Times {
 
 /// Connects over HTTP on a connection of its own, as the command line does.
 fn connect(network: &str, container: &str, port: Option<usize>) {
-    let ports = port.map_or_else(String::new, |port| format!(r#","ports":["{port}:80"]"#));
-    let body = format!(r#"{{"container":"{container}"{ports}}}"#);
-    lab::daemon::call("POST", &format!("/v1/networks/{network}/endpoints"), &body);
+    let bare = request::connect(network, container);
+    let request = match port {
+        Some(port) => bare.publish(&format!("{port}:80")),
+        None => bare,
+    };
+    lab::daemon::call("POST", &request.path(), &request.body());
 }

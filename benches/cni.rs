@@ -7,7 +7,10 @@ use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
+use netd_testing::conf::conf;
 use netd_testing::lab::{self, Lab};
+use netd_testing::request::attach;
+use serde_json::json;
 
 const PLUGIN: &str = netd_testing::programs!().plugin;
 /// Turns of each kind.
@@ -58,12 +61,13 @@ fn timed(work: impl FnOnce()) -> Duration {
     begin.elapsed()
 }
 
+fn port(number: usize) -> u16 {
+    10_000 + u16::try_from(number).expect("some hundred containers")
+}
+
 fn configuration(number: usize) -> String {
-    let ports = format!(r#"[{{"hostPort":{},"containerPort":80,"protocol":"tcp"}}]"#, 10_000 + number);
-    let socket = lab::daemon::SOCKET;
-    format!(
-        r#"{{"cniVersion":"1.0.0","name":"net1","type":"netd-cni","socket":"{socket}","capabilities":{{"portMappings":true}},"runtimeConfig":{{"portMappings":{ports}}}}}"#
-    )
+    let conf = conf("net1", lab::daemon::SOCKET.as_ref()).version("1.0.0");
+    conf.key("capabilities", json!({"portMappings": true})).port(port(number), 80).to_string()
 }
 
 /// The plugin as a runtime calls it.
@@ -86,7 +90,6 @@ fn plugin(command: &str, number: usize, stdin: &str) {
 
 /// The same attachment over HTTP, on a connection of its own, as the plugin asks for it.
 fn api(number: usize) {
-    let port = 10_000 + number;
-    let body = format!(r#"{{"netns":"/run/netns/box{number}","network":{{"name":"net1"}},"ports":["{port}:80"]}}"#);
-    lab::daemon::call("PUT", &format!("/v1/attachments/net1/box{number}/eth0"), &body);
+    let request = attach("net1", &format!("box{number}")).publish(&format!("{}:80", port(number)));
+    lab::daemon::call("PUT", &format!("/v1/attachments/net1/box{number}/eth0"), &request.body());
 }

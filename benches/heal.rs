@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use netd_testing::lab::command::run_words;
 use netd_testing::lab::{self, HOST4, Lab, Server};
+use netd_testing::request;
 
 /// What changes, the command that makes the change, and what shows that it is undone: a command and its expected output.
 /// `END` is the host end of the container.
@@ -206,7 +207,8 @@ fn rebuild() -> Duration {
     for number in 0..PORTS {
         let name = format!("box{number}");
         lab::run(&format!("ip netns add {name}")).ok();
-        lab::daemon::call("POST", "/v1/networks/big/endpoints", &format!(r#"{{"container":"{name}"}}"#));
+        let request = request::connect("big", &name);
+        lab::daemon::call("POST", &request.path(), &request.body());
     }
     let ports = || shell("ip -n host -o link show master nd-big | wc -l").trim().parse::<usize>().unwrap_or(0);
     assert_eq!(ports(), PORTS, "ports of the bridge");

@@ -19,9 +19,7 @@ fn a_check_names_the_changed_part() {
     ];
     for (vandal, part) in cases {
         let world = World::new(&["c1"]);
-        let requested = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
-            "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
-        world.attach(&key, on("net1", "c1", requested)).unwrap();
+        world.attach(&key, with_everything()).unwrap();
         assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
         vandal(&mut world.fake.world());
         let error = world.check(&key, "/run/netns/c1").unwrap_err();
@@ -33,7 +31,7 @@ fn a_check_names_the_changed_part() {
 fn an_unknown_attachment_fails_a_check_and_may_be_detached() {
     let world = World::new(&["c1", "c2"]);
     let attached = key("podman", "c1", "eth0");
-    world.attach(&attached, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&attached, attach("net1", "c1")).unwrap();
     for other in [key("podman", "c2", "eth0"), key("podman", "c1", "eth1"), key("other", "c1", "eth0")] {
         assert!(world.check(&other, "/run/netns/c1").unwrap_err().contains("no attachment"));
         world.runtime.block_on(world.engine.handle.detach(other)).unwrap();
@@ -51,7 +49,7 @@ fn gc_removes_exactly_the_other_attachments_of_its_network() {
         ("podman", "c2", "eth0", "c2"),
         ("other", "c3", "eth0", "c3"),
     ] {
-        world.attach(&key(owner, container, ifname), on("net1", netns, json!({}))).unwrap();
+        world.attach(&key(owner, container, ifname), attach("net1", netns)).unwrap();
     }
     world.connect("net1", "hand");
     let valid = vec![("c1".parse().unwrap(), "eth1".parse().unwrap())];
@@ -70,7 +68,7 @@ fn gc_removes_exactly_the_other_attachments_of_its_network() {
 fn a_check_accepts_changes_of_later_plugins() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&key, attach("net1", "c1")).unwrap();
     let (netns, tuned) = ("/run/netns/c1", "02:00:00:00:00:99");
     link(&mut world.fake.world()).mac = tuned.parse().unwrap();
     link(&mut world.fake.world()).mtu = 1400;

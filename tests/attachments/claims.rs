@@ -1,15 +1,14 @@
 //! Names that DNS uses otherwise: users are refused; a runtime's container starts without them.
 
 use netd::engine::event::Change;
-use serde_json::json;
+use netd_testing::request;
 
 use super::*;
 
 /// Connects `container` with these aliases as a user; the error is its kind and message.
 fn connect(world: &World, network: &str, container: &str, aliases: &[&str]) -> Result<(), String> {
-    let aliases = aliases.iter().map(|alias| alias.parse().unwrap()).collect();
-    let request = Connect { container: container.into(), aliases, ..Connect::default() };
-    let done = world.runtime.block_on(world.engine.handle.connect(request.into_spec(network).unwrap()));
+    let request = aliases.iter().fold(request::connect(network, container), |request, alias| request.alias(alias));
+    let done = world.runtime.block_on(world.engine.handle.connect(request.spec()));
     done.map(drop).map_err(|error| format!("{}: {error}", error.kind().as_str()))
 }
 
@@ -89,8 +88,8 @@ fn a_runtimes_container_starts_even_if_its_name_is_refused() {
         }
         name_events
     };
-    let requested = json!({"name": "localhost", "aliases": ["www", "host.docker.internal"]});
-    let first = world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested.clone())).unwrap();
+    let requested = || attach("net1", "c1").name("localhost").alias("www").alias("host.docker.internal");
+    let first = world.attach(&key("x", "c1", "eth0"), requested()).unwrap();
     assert_eq!(first.container.name.as_str(), "c1", "it is named by its id");
     assert_eq!(first.aliases.iter().map(ToString::to_string).collect::<Vec<_>>(), ["www"]);
     let left_out = name_events();
@@ -98,13 +97,13 @@ fn a_runtimes_container_starts_even_if_its_name_is_refused() {
         left_out.len() == 2 && left_out[0].contains("\"localhost\"") && left_out[1].contains("host.docker"),
         "{left_out:?}"
     );
-    assert_eq!(world.attach(&key("x", "c1", "eth0"), on("net1", "c1", requested)).unwrap(), first, "asked again");
+    assert_eq!(world.attach(&key("x", "c1", "eth0"), requested()).unwrap(), first, "asked again");
     assert!(name_events().is_empty(), "and reported once");
 
-    let second = world.attach(&key("x", "c2", "eth0"), on("net2", "c2", json!({"name": "host", "scope": "internal"})));
+    let second = world.attach(&key("x", "c2", "eth0"), attach("net2", "c2").name("host").scope("internal"));
     assert_eq!(second.unwrap().container.name.as_str(), "c2");
-    let third = json!({"name": "web", "scope": "net1", "aliases": ["web.net1.internal"]});
-    let third = world.attach(&key("x", "c3", "eth0"), on("net2", "c3", third)).unwrap();
+    let third = attach("net2", "c3").name("web").scope("net1").alias("web.net1.internal");
+    let third = world.attach(&key("x", "c3", "eth0"), third).unwrap();
     assert_eq!(third.container.name.as_str(), "web.net1", "it has the name, which resolves to another container");
     let client = world.engine.handle.snapshot().desired.exact_container("client").unwrap().endpoints[0].clone();
     let web = world.engine.handle.snapshot().desired.exact_container("web").unwrap().endpoints[0].addresses[0].ip();

@@ -8,34 +8,30 @@ use netd::engine::event::Change;
 use netd::kernel::fake::faults::Faults;
 use netd::model::host::element::Element;
 use netd::model::request::CheckSpec;
-use serde_json::{Value, json};
+use netd_testing::request::{Attach, attach};
 
-use super::adopted::found;
-use super::{World, key, link, on};
+use super::adopted::{behind, found};
+use super::{World, key, link};
 
-fn behind(ip: &str) -> Value {
-    json!({"interface": "found", "addresses": [{"address": ip, "gateway": "10.22.0.1"}]})
+fn bare() -> Attach {
+    attach("net1", "c1").unaddressed().publish("4000:80/udp")
 }
 
-fn bare() -> Value {
-    json!({"interface": "unaddressed", "ports": ["4000:80/udp"]})
-}
-
-fn given(address: &str) -> Value {
-    json!({"interface": "given", "ports": ["4000:80/udp"], "addresses": [{"address": address}]})
+fn given(address: &str) -> Attach {
+    attach("net1", "c1").given(address).publish("4000:80/udp")
 }
 
 #[test]
 fn a_repeated_attach_fails_if_the_interface_cannot_be_made() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&key, attach("net1", "c1")).unwrap();
     world.fake.world().links.clear();
     world.fake.world().foreign_ifnames.insert((1, "eth0".parse().unwrap()));
-    let error = world.attach(&key, on("net1", "c1", json!({}))).unwrap_err();
+    let error = world.attach(&key, attach("net1", "c1")).unwrap_err();
     assert!(error.to_string().contains("eth0 already exists"), "{error}");
     world.fake.world().foreign_ifnames.clear();
-    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&key, attach("net1", "c1")).unwrap();
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
 }
 
@@ -43,10 +39,10 @@ fn a_repeated_attach_fails_if_the_interface_cannot_be_made() {
 fn a_repeated_attach_adds_addresses_that_a_killed_daemon_only_stored() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", bare())).unwrap();
-    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    world.attach(&key, bare()).unwrap();
+    world.attach(&key, given("10.0.0.50")).unwrap();
     link(&mut world.fake.world()).addresses.clear();
-    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    world.attach(&key, given("10.0.0.50")).unwrap();
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
 }
 
@@ -54,8 +50,8 @@ fn a_repeated_attach_adds_addresses_that_a_killed_daemon_only_stored() {
 fn a_start_repairs_inside_containers() {
     let world = World::new(&["c1", "c2"]);
     let (one, two) = (key("podman", "c1", "eth0"), key("podman", "c2", "eth0"));
-    world.attach(&one, on("net1", "c1", json!({"routes": [{"destination": "10.9.0.0/16"}]}))).unwrap();
-    world.attach(&two, on("net1", "c2", json!({}))).unwrap();
+    world.attach(&one, attach("net1", "c1").route("10.9.0.0/16")).unwrap();
+    world.attach(&two, attach("net1", "c2")).unwrap();
     for link in world.fake.world().links.values_mut() {
         link.addresses.clear();
         link.routes.clear();
@@ -72,16 +68,14 @@ fn an_adopted_container_that_ended_without_a_detach_is_released() {
     for (inode, ip) in [(1, "10.22.0.5/16"), (2, "10.22.0.5/16"), (3, "10.22.0.6/16")] {
         found(&world, inode, ip);
     }
-    let mut spec = behind("10.22.0.5/16");
-    spec["ports"] = json!(["4000:80"]);
-    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", spec.clone())).unwrap();
+    world.attach(&key("chain", "c1", "eth0"), behind("c1", "10.22.0.5/16").publish("4000:80")).unwrap();
     world.fake.delete_namespace("c1");
     // Its IPAM plugin has assigned the address again meanwhile.
-    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", spec.clone())).unwrap();
+    world.attach(&key("chain", "c2", "eth0"), behind("c2", "10.22.0.5/16").publish("4000:80")).unwrap();
     assert_eq!(world.names(), ["c2"]);
     world.fake.delete_namespace("c2");
     // This makes netd observe the host.
-    world.attach(&key("chain", "c3", "eth0"), on("net1", "c3", behind("10.22.0.6/16"))).unwrap();
+    world.attach(&key("chain", "c3", "eth0"), behind("c3", "10.22.0.6/16")).unwrap();
     world.runtime.block_on(world.engine.handle.disconnect("net1", "c3")).unwrap();
     let world = world.again();
     assert_eq!(world.names(), Vec::<String>::new());
@@ -91,7 +85,7 @@ fn an_adopted_container_that_ended_without_a_detach_is_released() {
 fn a_new_namespace_under_the_same_name_is_a_new_container() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c2", "eth0");
-    world.attach(&key, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&key, attach("net1", "c1")).unwrap();
     world.runtime.block_on(world.engine.handle.detach(key)).unwrap();
     let first = world.connect("net1", "c1");
     world.fake.delete_namespace("c1");
@@ -104,12 +98,12 @@ fn a_new_namespace_under_the_same_name_is_a_new_container() {
 #[test]
 fn the_port_of_a_container_that_ended_without_a_detach_is_free() {
     let world = World::new(&["c1", "c2"]);
-    let ports = json!({"ports": ["4000:80"], "addresses": [{"address": "10.0.0.9"}], "mac": "02:00:00:00:00:09"});
-    world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", ports.clone())).unwrap();
-    let held = world.attach(&key("podman", "c2", "eth0"), on("net1", "c2", ports.clone())).unwrap_err();
+    let requested = |netns| attach("net1", netns).publish("4000:80").address("10.0.0.9").mac("02:00:00:00:00:09");
+    world.attach(&key("podman", "c1", "eth0"), requested("c1")).unwrap();
+    let held = world.attach(&key("podman", "c2", "eth0"), requested("c2")).unwrap_err();
     assert_eq!(held.kind(), ErrorKind::Conflict, "{held}");
     world.fake.delete_namespace("c1");
-    world.attach(&key("podman", "c2", "eth0"), on("net1", "c2", ports)).unwrap();
+    world.attach(&key("podman", "c2", "eth0"), requested("c2")).unwrap();
     assert_eq!(world.names(), ["c2"]);
 }
 
@@ -118,14 +112,14 @@ fn an_interface_recreated_by_another_program_is_adopted_again() {
     let world = World::new(&["c1"]);
     found(&world, 1, "10.22.0.5/16");
     let key = key("chain", "c1", "eth0");
-    let first = world.attach(&key, on("net1", "c1", behind("10.22.0.5/16"))).unwrap();
-    assert_eq!(world.attach(&key, on("net1", "c1", behind("10.22.0.5/16"))).unwrap(), first);
+    let first = world.attach(&key, behind("c1", "10.22.0.5/16")).unwrap();
+    assert_eq!(world.attach(&key, behind("c1", "10.22.0.5/16")).unwrap(), first);
     let mut seen = world.fake.world().found.values().next().unwrap().clone();
     seen.mac = Some("02:00:00:00:00:77".parse().unwrap());
     seen.addresses = vec!["10.22.0.7/16".parse().unwrap()];
     seen.host_end.as_mut().unwrap().name = "veth77".parse().unwrap();
     world.fake.world().found.insert((1, "eth0".parse().unwrap()), seen);
-    let second = world.attach(&key, on("net1", "c1", behind("10.22.0.7/16"))).unwrap();
+    let second = world.attach(&key, behind("c1", "10.22.0.7/16")).unwrap();
     assert_eq!(second.host_ifname.as_str(), "veth77");
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (1, 1, 1));
@@ -137,12 +131,12 @@ fn a_bridge_recreated_by_another_program_is_prepared_again() {
     found(&world, 1, "10.22.0.5/16");
     found(&world, 2, "10.22.0.6/16");
     let prepared = |world: &World| world.fake.world().prepared.iter().map(ToString::to_string).collect::<Vec<_>>();
-    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", behind("10.22.0.5/16"))).unwrap();
+    world.attach(&key("chain", "c1", "eth0"), behind("c1", "10.22.0.5/16")).unwrap();
     assert_eq!(prepared(&world), ["cni0"]);
     world.detach(&key("chain", "c1", "eth0"));
     world.fake.world().prepared.clear();
     let world = world.again();
-    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", behind("10.22.0.6/16"))).unwrap();
+    world.attach(&key("chain", "c2", "eth0"), behind("c2", "10.22.0.6/16")).unwrap();
     assert_eq!(prepared(&world), ["cni0"], "the settings were lost with the old bridge");
     // Without a bridge, the host end itself is prepared.
     found(&world, 3, "10.23.0.5/24");
@@ -151,8 +145,8 @@ fn a_bridge_recreated_by_another_program_is_prepared_again() {
     seen.host_end.as_mut().unwrap().bridge = None;
     fake.facts.addresses.push(("10.23.0.1/32".parse().unwrap(), "veth3".parse().unwrap()));
     drop(fake);
-    let spec = json!({"interface": "found", "addresses": [{"address": "10.23.0.5/24", "gateway": "10.23.0.1"}]});
-    world.attach(&key("ptp", "c3", "eth0"), on("net3", "c3", spec)).unwrap();
+    let requested = attach("net3", "c3").found("10.23.0.5/24", "10.23.0.1");
+    world.attach(&key("ptp", "c3", "eth0"), requested).unwrap();
     assert_eq!(prepared(&world), ["cni0", "veth3"]);
 }
 
@@ -160,15 +154,15 @@ fn a_bridge_recreated_by_another_program_is_prepared_again() {
 fn an_address_of_a_failed_attach_counts_as_released() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", json!({"addresses": [{"address": "10.0.0.50"}]}))).unwrap();
+    world.attach(&key, attach("net1", "c1").address("10.0.0.50")).unwrap();
     world.detach(&key);
     let released = |world: &World| world.store.stored().released.iter().map(|(_, ip, _)| *ip).collect::<Vec<_>>();
     assert_eq!(released(&world), [IpAddr::from([10, 0, 0, 50])]);
-    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    world.attach(&key, bare()).unwrap();
     world.fake.world().faults = Faults::call_of("apply", 1);
-    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap_err();
+    world.attach(&key, given("10.0.0.50")).unwrap_err();
     assert_eq!(released(&world), [IpAddr::from([10, 0, 0, 50])]);
-    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    world.attach(&key, given("10.0.0.50")).unwrap();
     assert_eq!(released(&world), Vec::<IpAddr>::new());
 }
 
@@ -176,21 +170,17 @@ fn an_address_of_a_failed_attach_counts_as_released() {
 fn a_request_with_addresses_must_match_the_earlier_request() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", bare())).unwrap();
-    let mut other = given("10.0.0.50");
-    other["ports"] = json!(["4001:80"]);
-    for spec in [other, json!({"interface": "unaddressed"})] {
-        let error = world.attach(&key, on("net1", "c1", spec)).unwrap_err();
+    world.attach(&key, bare()).unwrap();
+    let base = || attach("net1", "c1");
+    for other in [base().given("10.0.0.50").publish("4001:80"), base().unaddressed()] {
+        let error = world.attach(&key, other).unwrap_err();
         assert!(error.to_string().contains("its ports"), "{error}");
     }
-    let mut deaf = given("10.0.0.50");
-    deaf["ports"] = json!(["[::1]:4000:80"]);
     world.detach(&key);
-    let mut first = bare();
-    first["ports"] = deaf["ports"].clone();
-    world.attach(&key, on("net1", "c1", first)).unwrap();
+    let deaf = || base().publish("[::1]:4000:80");
+    world.attach(&key, deaf().unaddressed()).unwrap();
     // Another network of the container may publish the port; this one cannot.
-    let endpoint = world.attach(&key, on("net1", "c1", deaf)).unwrap();
+    let endpoint = world.attach(&key, deaf().given("10.0.0.50")).unwrap();
     let why: Vec<String> = endpoint.skipped.iter().map(|skipped| skipped.why.to_string()).collect();
     assert!(endpoint.publications.is_empty() && why.len() == 1 && why[0].contains("no IPv6 address"), "{why:?}");
 }
@@ -199,9 +189,9 @@ fn a_request_with_addresses_must_match_the_earlier_request() {
 fn the_first_interface_gets_the_default_route_when_its_address_arrives_late() {
     let world = World::new(&["c1"]);
     let (eth0, eth1) = (key("podman", "c1", "eth0"), key("podman", "c1", "eth1"));
-    world.attach(&eth0, on("net1", "c1", bare())).unwrap();
-    world.attach(&eth1, on("net2", "c1", json!({}))).unwrap();
-    let address = world.attach(&eth0, on("net1", "c1", given("10.0.0.50"))).unwrap().addresses[0].ip();
+    world.attach(&eth0, bare()).unwrap();
+    world.attach(&eth1, attach("net2", "c1")).unwrap();
+    let address = world.attach(&eth0, given("10.0.0.50")).unwrap().addresses[0].ip();
     let routes: Vec<String> =
         world.fake.world().routes[&1].iter().map(|r| format!("{} {}", r.ifname, r.gateway)).collect();
     assert_eq!(routes, ["eth0 10.0.0.1"]);
@@ -216,9 +206,9 @@ fn only_the_first_container_of_an_adopted_network_observes_the_host() {
     let world = World::new(&["c1", "c2"]);
     found(&world, 1, "10.22.0.5/16");
     found(&world, 2, "10.22.0.6/16");
-    world.attach(&key("chain", "c1", "eth0"), on("net1", "c1", behind("10.22.0.5/16"))).unwrap();
+    world.attach(&key("chain", "c1", "eth0"), behind("c1", "10.22.0.5/16")).unwrap();
     world.fake.world().facts.addresses.clear();
-    world.attach(&key("chain", "c2", "eth0"), on("net1", "c2", behind("10.22.0.6/16"))).unwrap();
+    world.attach(&key("chain", "c2", "eth0"), behind("c2", "10.22.0.6/16")).unwrap();
 }
 
 #[test]
@@ -226,11 +216,11 @@ fn a_connection_is_reported_once() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
     let mut events = world.engine.handle.events();
-    world.attach(&key, on("net1", "c1", bare())).unwrap();
-    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
-    world.attach(&key, on("net1", "c1", given("10.0.0.50"))).unwrap();
+    world.attach(&key, bare()).unwrap();
+    world.attach(&key, given("10.0.0.50")).unwrap();
+    world.attach(&key, given("10.0.0.50")).unwrap();
     world.detach(&key);
-    world.attach(&key, on("net1", "c1", bare())).unwrap();
+    world.attach(&key, bare()).unwrap();
     world.detach(&key);
     let mut changes = Vec::new();
     while let Ok(event) = events.try_recv() {
@@ -247,12 +237,13 @@ fn a_connection_is_reported_once() {
 fn a_repeated_attach_keeps_its_free_ports() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    let spec = json!({"ports": ["80-82", "8000-8002:90"]});
-    let first = world.attach(&key, on("net1", "c1", spec.clone())).unwrap();
+    let requested = |ports: &[&str]| ports.iter().fold(attach("net1", "c1"), |request, port| request.publish(port));
+    let both = ["80-82", "8000-8002:90"];
+    let first = world.attach(&key, requested(&both)).unwrap();
     assert_eq!(first.publications.len(), 4);
-    assert_eq!(world.attach(&key, on("net1", "c1", spec)).unwrap(), first);
-    for other in [json!(["80-81", "8000-8002:90"]), json!(["80-82", "8001-8002:90"]), json!(["80-82"])] {
-        world.attach(&key, on("net1", "c1", json!({"ports": other}))).unwrap_err();
+    assert_eq!(world.attach(&key, requested(&both)).unwrap(), first);
+    for other in [&["80-81", "8000-8002:90"][..], &["80-82", "8001-8002:90"], &["80-82"]] {
+        world.attach(&key, requested(other)).unwrap_err();
     }
 }
 
@@ -260,8 +251,8 @@ fn a_repeated_attach_keeps_its_free_ports() {
 fn a_disconnect_and_a_concurrent_detach_remove_both_endpoints() {
     let world = World::new(&["c1"]);
     let (eth0, eth1) = (key("podman", "c1", "eth0"), key("podman", "c1", "eth1"));
-    world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();
-    world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
+    world.attach(&eth0, attach("net1", "c1")).unwrap();
+    world.attach(&eth1, attach("net1", "c1")).unwrap();
     let handle = world.engine.handle.clone();
     let check = CheckSpec { key: eth1, netns: "/run/netns/c1".into(), addresses: Vec::new(), mac: None, mtu: None };
     // The kernel blocks the engine until both commands are in its mailbox, so that it takes them together.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use netd::api::v1::{Attach, Connect, attachment_key};
+use netd::api::v1::attachment_key;
 use netd::engine;
 use netd::engine::{Engine, ErrorKind};
 use netd::kernel::fake::Fake;
@@ -16,11 +16,11 @@ use netd::model::endpoint::Endpoint;
 use netd::model::host::element::Element;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::question::{Answer, Client, RecordType};
-use netd::model::request::{AttachmentKey, CheckSpec, EndpointSpec};
+use netd::model::request::{AttachmentKey, CheckSpec};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use netd_testing::engine as support;
-use serde_json::{Value, json};
+use netd_testing::request::{Attach, attach, connect, network};
 
 mod adopted;
 mod checks;
@@ -61,8 +61,8 @@ impl World {
         self.runtime.block_on(self.engine.handle.detach(key.clone())).unwrap();
     }
 
-    fn attach(&self, key: &AttachmentKey, request: Value) -> Result<Arc<Endpoint>, engine::Error> {
-        self.runtime.block_on(self.engine.handle.connect(spec(key, request)))
+    fn attach(&self, key: &AttachmentKey, request: Attach) -> Result<Arc<Endpoint>, engine::Error> {
+        self.runtime.block_on(self.engine.handle.connect(request.spec(key.clone())))
     }
 
     fn check(&self, key: &AttachmentKey, netns: &str) -> Result<(), String> {
@@ -77,8 +77,7 @@ impl World {
     }
 
     fn connect(&self, network: &str, container: &str) -> Arc<Endpoint> {
-        let spec = by_name(network, container);
-        self.runtime.block_on(self.engine.handle.connect(spec)).unwrap()
+        self.runtime.block_on(self.engine.handle.connect(connect(network, container).spec())).unwrap()
     }
 
     /// The addresses that the container `from` gets for a name.
@@ -99,21 +98,9 @@ fn key(owner: &str, container: &str, ifname: &str) -> AttachmentKey {
     attachment_key(owner, container, ifname).unwrap()
 }
 
-/// A person's requested: nothing but the network and the container.
-fn by_name(network: &str, container: &str) -> EndpointSpec {
-    Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap()
-}
-
-fn spec(key: &AttachmentKey, request: Value) -> EndpointSpec {
-    serde_json::from_value::<Attach>(request).unwrap().into_spec(key.clone()).unwrap()
-}
-
-fn on(network: &str, netns: &str, more: Value) -> Value {
-    let mut request = json!({"netns": format!("/run/netns/{netns}"), "network": {"name": network}});
-    if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
-        request.extend(more);
-    }
-    request
+/// A request with a part of every kind that a check looks at.
+fn with_everything() -> Attach {
+    attach("net1", "c1").publish("4000:80").route_via("10.9.0.0/16", "10.0.0.1").limit_in(8000)
 }
 
 fn link(world: &mut netd::kernel::fake::World) -> &mut netd::model::host::step::EndpointLink {
@@ -134,20 +121,19 @@ fn elements(world: &mut netd::kernel::fake::World) -> &mut std::collections::BTr
 fn a_repeated_attach_changes_nothing_and_a_different_one_is_refused() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    let requested = json!({"ports": ["4000:80"], "aliases": ["www"], "mac": "02:00:00:00:00:07"});
-    let first = world.attach(&key, on("net1", "c1", requested.clone())).unwrap();
-    assert_eq!(world.attach(&key, on("net1", "c1", requested.clone())).unwrap(), first);
-    for (change, what) in [
-        (json!({"ports": ["4001:80"]}), "its ports"),
-        (json!({"aliases": ["www", "other"]}), "its aliases"),
-        (json!({"mac": "02:00:00:00:00:08"}), "its MAC address"),
-        (json!({"addresses": [{"address": "10.0.0.77"}]}), "its addresses"),
-        (json!({"bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}}), "its limits"),
-        (json!({"network": {"name": "net2"}}), "its network"),
+    let bare = || attach("net1", "c1").alias("www").mac("02:00:00:00:00:07");
+    let requested = || bare().publish("4000:80");
+    let first = world.attach(&key, requested()).unwrap();
+    assert_eq!(world.attach(&key, requested()).unwrap(), first);
+    for (changed, what) in [
+        (bare().publish("4001:80"), "its ports"),
+        (requested().alias("other"), "its aliases"),
+        (requested().mac("02:00:00:00:00:08"), "its MAC address"),
+        (requested().address("10.0.0.77"), "its addresses"),
+        (requested().limit_in(8000), "its limits"),
+        (requested().to(network("net2")), "its network"),
     ] {
-        let mut changed = requested.clone();
-        changed.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
-        let error = world.attach(&key, on("net1", "c1", changed)).unwrap_err();
+        let error = world.attach(&key, changed).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
         assert!(error.to_string().contains(what), "{error}");
     }
@@ -158,8 +144,8 @@ fn a_repeated_attach_changes_nothing_and_a_different_one_is_refused() {
 fn a_container_may_be_on_a_network_twice() {
     let world = World::new(&["c1"]);
     let (eth0, eth1) = (key("a", "c1", "eth0"), key("a", "c1", "eth1"));
-    let first = world.attach(&eth0, on("net1", "c1", json!({}))).unwrap();
-    let second = world.attach(&eth1, on("net1", "c1", json!({}))).unwrap();
+    let first = world.attach(&eth0, attach("net1", "c1")).unwrap();
+    let second = world.attach(&eth1, attach("net1", "c1")).unwrap();
     let both: Vec<IpAddr> = [&first, &second].iter().map(|e| e.addresses[0].ip()).collect();
     assert_eq!(world.resolve(&first, "c1"), both);
     world.runtime.block_on(world.engine.handle.detach(eth0)).unwrap();
@@ -169,12 +155,12 @@ fn a_container_may_be_on_a_network_twice() {
 
 #[test]
 fn a_failure_at_any_step_is_undone_completely() {
-    let requested = json!({"ports": ["4000:80"], "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
     for fail_in in 0.. {
         let world = World::new(&["c1"]);
         let before = world.fake.world().elements.clone();
         world.fake.world().faults = Faults::call_of("apply", fail_in);
-        let attached = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", requested.clone()));
+        let requested = attach("net1", "c1").publish("4000:80").limit_out(8000);
+        let attached = world.attach(&key("podman", "c1", "eth0"), requested);
         if attached.is_ok() {
             if !world.fake.world().faults.hits().is_empty() {
                 // The elements of the name service are repaired immediately after a failure: both are present.
@@ -198,10 +184,10 @@ fn a_failure_at_any_step_is_undone_completely() {
 fn a_container_may_publish_the_same_ports_on_each_of_its_networks() {
     let world = World::new(&["c1", "c2"]);
     let (one, two) = (key("podman", "c1", "eth0"), key("two", "c1", "eth1"));
-    let ports = json!({"ports": ["4000:80"]});
-    let first = world.attach(&one, on("net1", "c1", ports.clone())).unwrap();
-    let second = world.attach(&two, on("net2", "c1", ports.clone())).unwrap();
-    let other = world.attach(&key("podman", "c2", "eth0"), on("net1", "c2", ports)).unwrap_err();
+    let requested = |network, netns| attach(network, netns).publish("4000:80");
+    let first = world.attach(&one, requested("net1", "c1")).unwrap();
+    let second = world.attach(&two, requested("net2", "c1")).unwrap();
+    let other = world.attach(&key("podman", "c2", "eth0"), requested("net1", "c2")).unwrap_err();
     assert!(other.to_string().contains("already published by container c1"), "{other}");
     let leads_to = || {
         let table = world.fake.world().elements.clone().unwrap();
@@ -228,9 +214,9 @@ fn a_port_of_an_attachment_is_checked_but_not_held() {
     };
     world.fake.world().foreign_ports.insert(port);
     let key = key("podman", "c1", "eth0");
-    let error = world.attach(&key, on("net1", "c1", json!({"ports": ["4000:80"]}))).unwrap_err();
+    let error = world.attach(&key, attach("net1", "c1").publish("4000:80")).unwrap_err();
     assert!(error.to_string().contains("in use by sshd"), "{error}");
-    world.attach(&key, on("net1", "c1", json!({"ports": ["4001:80"]}))).unwrap();
+    world.attach(&key, attach("net1", "c1").publish("4001:80")).unwrap();
     assert!(world.fake.world().held.is_empty());
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
 }
@@ -240,7 +226,7 @@ fn a_foreign_interface_is_an_error_that_changes_nothing() {
     let world = World::new(&["c1"]);
     let inode = world.fake.world().last_inode;
     world.fake.world().foreign_ifnames.insert((inode, "eth0".parse().unwrap()));
-    let error = world.attach(&key("podman", "c1", "eth0"), on("net1", "c1", json!({}))).unwrap_err();
+    let error = world.attach(&key("podman", "c1", "eth0"), attach("net1", "c1")).unwrap_err();
     assert!(error.to_string().contains("eth0 already exists"), "{error}");
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
 }
@@ -264,12 +250,10 @@ fn a_repeated_attach_restores_missing_parts() {
     ];
     for (number, vandal) in vandals.into_iter().enumerate() {
         let world = World::new(&["c1"]);
-        let requested = json!({"ports": ["4000:80"], "routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.1"}],
-            "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000}});
-        let first = world.attach(&key, on("net1", "c1", requested.clone())).unwrap();
+        let first = world.attach(&key, with_everything()).unwrap();
         let before = world.fake.world().clone();
         vandal(&mut world.fake.world());
-        assert_eq!(world.attach(&key, on("net1", "c1", requested)).unwrap(), first);
+        assert_eq!(world.attach(&key, with_everything()).unwrap(), first);
         let after = world.fake.world().clone();
         let kept = |world: &netd::kernel::fake::World| {
             (world.links.clone(), world.bridges.clone(), world.elements.clone(), world.shapings.clone())
@@ -281,7 +265,7 @@ fn a_repeated_attach_restores_missing_parts() {
 #[test]
 fn an_attach_is_cancelled_if_its_caller_disconnected() {
     let world = World::new(&["c1"]);
-    let spec = spec(&key("podman", "c1", "eth0"), on("net1", "c1", json!({})));
+    let spec = attach("net1", "c1").spec(key("podman", "c1", "eth0"));
     world.runtime.block_on(world.engine.handle.connect_unless(spec, || true)).unwrap_err();
     assert_eq!(world.engine.handle.snapshot().desired.counts(), (0, 0, 0));
     assert!(world.fake.world().links.is_empty());
@@ -291,10 +275,10 @@ fn an_attach_is_cancelled_if_its_caller_disconnected() {
 fn a_recreated_namespace_is_attached_again() {
     let world = World::new(&["c1"]);
     let key = key("podman", "c1", "eth0");
-    world.attach(&key, on("net1", "c1", json!({"ports": ["4000:80"]}))).unwrap();
+    world.attach(&key, attach("net1", "c1").publish("4000:80")).unwrap();
     world.fake.delete_namespace("c1");
     world.fake.add_namespace("c1");
-    let again = world.attach(&key, on("net1", "c1", json!({"ports": ["4000:81"]}))).unwrap();
+    let again = world.attach(&key, attach("net1", "c1").publish("4000:81")).unwrap();
     assert_eq!(again.container.netns.id.inode, world.fake.world().last_inode);
     assert_eq!(world.fake.world().links.len(), 1);
 }
@@ -303,8 +287,7 @@ fn a_recreated_namespace_is_attached_again() {
 fn names_have_scopes() {
     let world = World::new(&["a", "b", "c", "d"]);
     let pod = |id: &str, name: &str, scope: &str| {
-        let requested = json!({"name": name, "scope": scope});
-        world.attach(&key("k8s", id, "eth0"), on("net1", id, requested)).unwrap()
+        world.attach(&key("k8s", id, "eth0"), attach("net1", id).name(name).scope(scope)).unwrap()
     };
     let (web_prod, web_test, db_prod) = (pod("a", "web", "prod"), pod("b", "web", "test"), pod("c", "db", "prod"));
     let address = |endpoint: &Endpoint| vec![endpoint.addresses[0].ip()];
@@ -322,13 +305,13 @@ fn names_have_scopes() {
 #[test]
 fn a_taken_name_becomes_an_alias() {
     let world = World::new(&["a", "b"]);
-    let first = world.attach(&key("x", "a", "eth0"), on("net1", "a", json!({"name": "web"}))).unwrap();
-    let second = world.attach(&key("x", "b", "eth0"), on("net1", "b", json!({"name": "web"}))).unwrap();
+    let first = world.attach(&key("x", "a", "eth0"), attach("net1", "a").name("web")).unwrap();
+    let second = world.attach(&key("x", "b", "eth0"), attach("net1", "b").name("web")).unwrap();
     assert_eq!((first.container.name.as_str(), second.container.name.as_str()), ("web", "b"));
     assert_eq!(world.resolve(&first, "web").len(), 2);
     world.fake.delete_namespace("a");
     world.fake.add_namespace("c");
-    let third = world.attach(&key("x", "c", "eth0"), on("net1", "c", json!({"name": "web"}))).unwrap();
+    let third = world.attach(&key("x", "c", "eth0"), attach("net1", "c").name("web")).unwrap();
     assert_eq!(third.container.name.as_str(), "web", "a dead container holds no name");
 }
 
@@ -336,7 +319,7 @@ fn a_taken_name_becomes_an_alias() {
 fn an_id_of_64_digits_is_a_name_that_dns_cannot_resolve() {
     let world = World::new(&["c1"]);
     let id = "4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e6d7c8b9a4f5e";
-    let endpoint = world.attach(&key("x", id, "eth0"), on("net1", "c1", json!({}))).unwrap();
+    let endpoint = world.attach(&key("x", id, "eth0"), attach("net1", "c1")).unwrap();
     assert_eq!(endpoint.container.name.as_str(), id);
     assert_eq!(world.resolve(&endpoint, &id[..12]), [endpoint.addresses[0].ip()]);
 }
@@ -344,37 +327,34 @@ fn an_id_of_64_digits_is_a_name_that_dns_cannot_resolve() {
 #[test]
 fn ranges_are_tried_in_order_and_refused_outside_of_the_network() {
     let world = World::new(&["a", "b", "c", "d"]);
-    let ranges = json!([{"subnet": "10.0.0.0/24", "first": "10.0.0.9", "last": "10.0.0.9"},
-        {"subnet": "10.0.0.0/24", "first": "10.0.0.200"}]);
-    let attach = |id: &str, ranges: &Value| {
-        world.attach(&key("x", id, "eth0"), on("net1", id, json!({ "ranges": ranges }))).map(|e| e.addresses[0].ip())
-    };
-    assert_eq!(attach("a", &ranges).unwrap(), IpAddr::from([10, 0, 0, 9]));
-    assert_eq!(attach("b", &ranges).unwrap(), IpAddr::from([10, 0, 0, 200]));
-    let full = attach("c", &json!([ranges[0]])).unwrap_err();
+    let one = |id| attach("net1", id).range("10.0.0.0/24", Some("10.0.0.9"), Some("10.0.0.9"));
+    let both = |id| one(id).range("10.0.0.0/24", Some("10.0.0.200"), None);
+    let first = |id, request| world.attach(&key("x", id, "eth0"), request).map(|e| e.addresses[0].ip());
+    assert_eq!(first("a", both("a")).unwrap(), IpAddr::from([10, 0, 0, 9]));
+    assert_eq!(first("b", both("b")).unwrap(), IpAddr::from([10, 0, 0, 200]));
+    let full = first("c", one("c")).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::Exhausted, "{full}");
-    let outside = attach("d", &json!([{"subnet": "10.7.0.0/24"}])).unwrap_err().to_string();
+    let outside = first("d", attach("net1", "d").range("10.7.0.0/24", None, None)).unwrap_err().to_string();
     assert!(outside.contains("10.7.0.0/24") && outside.contains("none of the subnets"), "{outside}");
     world.runtime.block_on(world.engine.handle.detach(key("x", "a", "eth0"))).unwrap();
-    assert_eq!(attach("c", &json!([ranges[0]])).unwrap(), IpAddr::from([10, 0, 0, 9]), "released");
+    assert_eq!(first("c", one("c")).unwrap(), IpAddr::from([10, 0, 0, 9]), "released");
 }
 
 #[test]
 fn addresses_may_come_after_the_interface() {
     let world = World::new(&["c1"]);
     let key = key("x", "c1", "eth0");
-    let bare = json!({"interface": "unaddressed", "ports": ["4000:80"]});
-    let endpoint = world.attach(&key, on("net1", "c1", bare.clone())).unwrap();
+    let request = || attach("net1", "c1").publish("4000:80");
+    let endpoint = world.attach(&key, request().unaddressed()).unwrap();
     assert!(endpoint.addresses.is_empty());
-    assert_eq!(world.attach(&key, on("net1", "c1", bare)).unwrap(), endpoint);
-    let given = json!({"interface": "given", "ports": ["4000:80"],
-        "addresses": [{"address": "10.0.0.50/24", "gateway": "10.0.0.254"}]});
+    assert_eq!(world.attach(&key, request().unaddressed()).unwrap(), endpoint);
+    let given = || request().given_via("10.0.0.50/24", "10.0.0.254");
     world.fake.world().faults = Faults::call_of("apply", 1);
-    world.attach(&key, on("net1", "c1", given.clone())).unwrap_err();
+    world.attach(&key, given()).unwrap_err();
     assert!(world.fake.world().links.values().all(|link| link.addresses.is_empty()), "undone");
-    let endpoint = world.attach(&key, on("net1", "c1", given.clone())).unwrap();
+    let endpoint = world.attach(&key, given()).unwrap();
     assert_eq!(endpoint.gateways, [IpAddr::from([10, 0, 0, 254])]);
-    assert_eq!(world.attach(&key, on("net1", "c1", given)).unwrap(), endpoint);
+    assert_eq!(world.attach(&key, given()).unwrap(), endpoint);
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
     assert_eq!(world.resolve(&endpoint, "c1"), [IpAddr::from([10, 0, 0, 50])]);
     world.runtime.block_on(world.engine.handle.detach(key)).unwrap();
@@ -384,10 +364,10 @@ fn addresses_may_come_after_the_interface() {
 #[test]
 fn a_full_network_has_no_capacity() {
     let world = World::new(&["c1"]);
-    let small = json!({"network": {"name": "net1", "subnets": ["10.1.0.0/30"]}});
+    let small = attach("net1", "c1").to(network("net1").subnet("10.1.0.0/30"));
     let room = || world.runtime.block_on(world.engine.handle.capacity("net1"));
     assert_eq!(room().unwrap_err().kind(), ErrorKind::NotFound);
-    world.attach(&key("x", "c1", "eth0"), on("net1", "c1", small)).unwrap();
+    world.attach(&key("x", "c1", "eth0"), small).unwrap();
     assert_eq!(room().unwrap_err().kind(), ErrorKind::Exhausted);
     world.runtime.block_on(world.engine.handle.detach(key("x", "c1", "eth0"))).unwrap();
     room().unwrap();

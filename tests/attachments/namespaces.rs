@@ -3,13 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use netd::api::v1::Connect;
 use netd::engine;
 use netd::model::endpoint::Endpoint;
 use netd::store::{Record, Store as _};
-use serde_json::json;
+use netd_testing::request::{attach, connect};
 
-use super::{World, key, on};
+use super::{World, key};
 
 impl World {
     /// Another path to the namespace of that name.
@@ -20,8 +19,7 @@ impl World {
     }
 
     fn connect_at(&self, network: &str, name: &str, netns: &str) -> Result<Arc<Endpoint>, engine::Error> {
-        let request = Connect { container: name.into(), netns: Some(netns.into()), ..Connect::default() };
-        self.runtime.block_on(self.engine.handle.connect(request.into_spec(network).unwrap()))
+        self.runtime.block_on(self.engine.handle.connect(connect(network, name).netns(netns).spec()))
     }
 }
 
@@ -30,7 +28,7 @@ fn world() -> World {
     let world = World::new(&["x", "other"]);
     for network in ["net1", "net2"] {
         let key = key("cni", "other", if network == "net1" { "eth0" } else { "eth1" });
-        world.attach(&key, on(network, "other", json!({}))).unwrap();
+        world.attach(&key, attach(network, "other")).unwrap();
     }
     world.also_at("/proc/812/ns/net", "x");
     world
@@ -46,7 +44,7 @@ fn a_second_name_for_a_namespace_is_refused_with_the_first_name() {
     };
     expected(world.connect_at("net2", "side", "/run/netns/x").unwrap_err());
     expected(world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err());
-    expected(world.runtime.block_on(world.engine.handle.connect(super::by_name("net2", "x"))).unwrap_err());
+    expected(world.runtime.block_on(world.engine.handle.connect(connect("net2", "x").spec())).unwrap_err());
     let world = world.again();
     expected(world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err());
     assert!(!world.names().contains(&"side".to_owned()), "{:?}", world.names());
@@ -76,21 +74,21 @@ fn a_runtimes_container_in_a_known_namespace_is_that_container_with_an_alias() {
     let world = world();
     let base = world.connect_at("net1", "base", "/run/netns/x").unwrap();
     let key1 = key("podman", "c0ffee", "eth1");
-    let spec = json!({"name": "web", "ports": ["8080:80"]});
-    let attached = world.attach(&key1, on("net2", "x", spec.clone())).unwrap();
+    let requested = || attach("net2", "x").name("web").publish("8080:80");
+    let attached = world.attach(&key1, requested()).unwrap();
     assert_eq!(attached.container, base.container);
     assert_eq!(world.engine.handle.snapshot().desired.counts().1, 2);
     let probe = world.engine.handle.snapshot().attachment(&key("cni", "other", "eth1")).unwrap();
     assert_eq!(world.resolve(&probe, "web"), [attached.addresses[0].ip()]);
     assert!(world.resolve(&probe, "base").contains(&attached.addresses[0].ip()));
     // The runtime's id identifies it: in a repeated attach, a check, after a restart, and in a detach.
-    assert_eq!(world.attach(&key1, on("net2", "x", spec.clone())).unwrap(), attached);
+    assert_eq!(world.attach(&key1, requested()).unwrap(), attached);
     world.check(&key1, "/run/netns/x").unwrap();
     let key2 = key("podman", "c0ffee", "eth2");
-    let second = world.attach(&key2, on("net2", "x", json!({"name": "web"}))).unwrap();
+    let second = world.attach(&key2, attach("net2", "x").name("web")).unwrap();
     assert_eq!(second.container, base.container);
     let world = world.again();
-    assert_eq!(world.attach(&key1, on("net2", "x", spec)).unwrap(), attached);
+    assert_eq!(world.attach(&key1, requested()).unwrap(), attached);
     let found = world.engine.handle.snapshot().desired.exact_container("c0ffee").map(|a| a.container.clone());
     assert_eq!(found, Some(base.container.clone()));
     let valid = vec![(key1.container.clone(), key1.ifname.clone())];
@@ -106,7 +104,7 @@ fn a_runtimes_container_in_a_known_namespace_is_that_container_with_an_alias() {
 #[test]
 fn a_user_connects_a_runtimes_container_by_its_name() {
     let world = world();
-    world.attach(&key("podman", "c0ffee", "eth0"), on("net1", "x", json!({"name": "web"}))).unwrap();
+    world.attach(&key("podman", "c0ffee", "eth0"), attach("net1", "x").name("web")).unwrap();
     let error = world.connect_at("net2", "side", "/proc/812/ns/net").unwrap_err().to_string();
     assert!(error.contains("is the network namespace of container web"), "{error}");
     world.connect_at("net2", "web", "/proc/812/ns/net").unwrap();

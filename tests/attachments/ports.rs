@@ -1,12 +1,11 @@
 //! Ports that a runtime requests on each network of a container, some of which cannot publish them.
 
 use netd::api::v1;
-use netd::api::v1::Connect;
 use netd::engine::ErrorKind;
 use netd::model::host::element::Element;
-use serde_json::json;
+use netd_testing::request::{attach, connect, network};
 
-use super::{World, key, on};
+use super::{World, key};
 
 impl World {
     /// The published host ports with their destination addresses.
@@ -20,12 +19,8 @@ impl World {
     }
 
     fn connect_with(&self, network: &str, container: &str, port: &str) -> Result<v1::Endpoint, String> {
-        let request = Connect {
-            container: container.into(),
-            ports: vec![v1::PortRequest::Spec(port.parse().unwrap())],
-            ..Connect::default()
-        };
-        let connected = self.runtime.block_on(self.engine.handle.connect(request.into_spec(network).unwrap()));
+        let request = connect(network, container).publish(port);
+        let connected = self.runtime.block_on(self.engine.handle.connect(request.spec()));
         connected.map(|endpoint| v1::Endpoint::from(endpoint.as_ref())).map_err(|error| error.to_string())
     }
 }
@@ -35,13 +30,9 @@ fn a_port_is_published_on_the_network_that_can_publish_it_in_any_order() {
     for internal_first in [true, false] {
         let world = World::new(&["c1"]);
         let (front, back) = (key("front", "c1", "eth0"), key("back", "c1", "eth1"));
-        let ports = json!({"ports": ["8080:80"]});
-        let on_front = || world.attach(&front, on("front", "c1", ports.clone())).unwrap();
-        let internal = json!({"name": "back", "internal": true});
-        let on_back = || {
-            let request = on("back", "c1", json!({"ports": ["8080:80"], "network": internal}));
-            world.attach(&back, request).unwrap()
-        };
+        let on_front = || world.attach(&front, attach("front", "c1").publish("8080:80")).unwrap();
+        let request = |port| attach("back", "c1").to(network("back").internal()).publish(port);
+        let on_back = || world.attach(&back, request("8080:80")).unwrap();
         let (front_endpoint, back_endpoint) = if internal_first {
             let back = on_back();
             assert_eq!(world.published(), []);
@@ -60,7 +51,6 @@ fn a_port_is_published_on_the_network_that_can_publish_it_in_any_order() {
         // A repeated attach changes nothing, also after a restart; other ports are refused.
         assert_eq!(on_back(), back_endpoint);
         let world = world.again();
-        let request = |port| on("back", "c1", json!({"ports": [port], "network": internal}));
         assert_eq!(world.attach(&back, request("8080:80")).unwrap(), back_endpoint);
         let error = world.attach(&back, request("8081:80")).unwrap_err();
         assert!(error.kind() == ErrorKind::Conflict && error.to_string().contains("its ports"), "{error}");
@@ -75,34 +65,31 @@ fn a_port_is_published_on_the_network_that_can_publish_it_in_any_order() {
 fn a_port_of_another_family_is_skipped_as_well() {
     let world = World::new(&["c1"]);
     let (six, four) = (key("six", "c1", "eth0"), key("four", "c1", "eth1"));
-    let network = json!({"name": "six", "subnets": ["fd00:6::/64"]});
-    let ports = json!(["127.0.0.1:8080:80", "8081:81"]);
-    let first = world.attach(&six, on("six", "c1", json!({"network": network, "ports": ports}))).unwrap();
+    let requested = |name| attach(name, "c1").publish("127.0.0.1:8080:80").publish("8081:81");
+    let first = world.attach(&six, requested("six").to(network("six").subnet("fd00:6::/64"))).unwrap();
     assert_eq!((first.skipped.len(), first.publications.len()), (1, 1));
-    let second = world.attach(&four, on("four", "c1", json!({"ports": ports}))).unwrap();
+    let second = world.attach(&four, requested("four")).unwrap();
     assert_eq!((second.skipped.len(), second.publications.len()), (0, 2));
     let to = second.addresses[0].ip().to_string();
     assert!(world.published().contains(&(8080, to)), "{:?}", world.published());
     // The addresses, and thereby the families, become known later.
     let world = World::new(&["c2"]);
     let key = key("dhcp", "c2", "eth0");
-    let request = |more| on("net1", "c2", more);
-    let bare = json!({"interface": "unaddressed", "ports": ["[::1]:8080:80", "8081:81"]});
-    assert_eq!(world.attach(&key, request(bare)).unwrap().publications.len(), 2);
-    let given = json!({"interface": "given", "addresses": [{"address": "10.0.0.9/24"}],
-                       "ports": ["[::1]:8080:80", "8081:81"]});
-    let endpoint = world.attach(&key, request(given.clone())).unwrap();
+    let request = || attach("net1", "c2").publish("[::1]:8080:80").publish("8081:81");
+    assert_eq!(world.attach(&key, request().unaddressed()).unwrap().publications.len(), 2);
+    let given = || request().given("10.0.0.9/24");
+    let endpoint = world.attach(&key, given()).unwrap();
     assert_eq!((endpoint.skipped.len(), endpoint.publications.len()), (1, 1));
-    assert_eq!(world.attach(&key, request(given)).unwrap(), endpoint);
+    assert_eq!(world.attach(&key, given()).unwrap(), endpoint);
 }
 
 #[test]
 fn a_users_port_is_refused_only_if_no_network_of_the_container_can_publish_it() {
     let world = World::new(&["web"]);
-    let internal = json!({"netns": "/run/netns/other", "network": {"name": "back", "internal": true}});
+    let internal = attach("back", "other").to(network("back").internal());
     world.fake.add_namespace("other");
     world.attach(&key("cni", "other", "eth0"), internal).unwrap();
-    world.attach(&key("cni", "other", "eth1"), on("front", "other", json!({}))).unwrap();
+    world.attach(&key("cni", "other", "eth1"), attach("front", "other")).unwrap();
     let why = world.connect_with("back", "web", "8080:80").unwrap_err();
     assert_eq!(
         why,

@@ -1,6 +1,6 @@
 //! Replies of the daemon as CNI error codes; and calls without a daemon.
 
-use netd_testing::cni::{Daemon, configuration, netns, script, status};
+use netd_testing::cni::{Daemon, conf, netns, script, status};
 use serde_json::{Value, json};
 
 use crate::call;
@@ -31,8 +31,8 @@ fn each_error_code_of_the_daemon_has_its_cni_code() {
         let daemon = Daemon::start();
         daemon.refuses("", status, code);
         let words = format!("the daemon says {code}");
-        call("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(add, &words);
-        let conf = configuration(&daemon, "1.1.0", keys());
+        call("ADD", &conf(&daemon)).run().failed(add, &words);
+        let conf = conf(&daemon).with(keys());
         for (command, code) in [("DEL", del), ("CHECK", check), ("GC", gc), ("STATUS", 50)] {
             call(command, &conf).run().failed(code, &words);
         }
@@ -48,7 +48,7 @@ fn without_a_daemon_the_error_is_try_again() {
         if command == "ADD" {
             keys = json!({});
         }
-        let answer = call(command, &configuration(&daemon, "1.1.0", keys)).run();
+        let answer = call(command, &conf(&daemon).with(keys)).run();
         answer.failed(code, &format!("cannot reach netd at {}", daemon.socket().display()));
         answer.failed(code, "systemctl status netd");
     }
@@ -63,13 +63,13 @@ fn check_compares_the_addresses_of_its_own_interface() {
                                                "sandbox": netns()}]);
     keys["prevResult"]["ips"] = json!([{"address": "10.1.0.5/16", "interface": 1}, {"address": "10.2.0.5/16",
                                         "interface": 2}, {"address": "fd00:1::5/64"}]);
-    assert!(call("CHECK", &configuration(&daemon, "0.4.0", keys.clone())).run().good().is_null());
+    assert!(call("CHECK", &conf(&daemon).version("0.4.0").with(keys.clone())).run().good().is_null());
     let asked = daemon.asked();
     assert_eq!(asked[0].path, "/v1/attachments/dbnet/c1/eth0/check");
     assert_eq!(asked[0].body, json!({"netns": netns(), "addresses": ["10.1.0.5/16", "fd00:1::5/64"]}));
-    call("CHECK", &configuration(&daemon, "1.1.0", json!({}))).run().failed(7, "missing \"prevResult\"");
+    call("CHECK", &conf(&daemon)).run().failed(7, "missing \"prevResult\"");
     keys["prevResult"]["interfaces"] = json!([{"name": "eth0"}]);
-    let conf = configuration(&daemon, "1.1.0", keys);
+    let conf = conf(&daemon).with(keys);
     call("CHECK", &conf).run().failed(7, "no interface \"eth0\" with a sandbox");
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -78,7 +78,7 @@ fn check_compares_the_addresses_of_its_own_interface() {
 fn deleting_twice_is_fine() {
     let daemon = Daemon::start();
     for _ in 0..2 {
-        let answer = call("DEL", &configuration(&daemon, "1.1.0", keys())).run();
+        let answer = call("DEL", &conf(&daemon).with(keys())).run();
         assert_eq!((answer.code, answer.json, answer.stderr.as_str()), (0, Value::Null, ""));
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
@@ -95,7 +95,7 @@ fn gc_passes_on_the_valid_attachments() {
         json!({"cni.dev/attachments": valid}),
         json!({"cni.dev/valid-attachments": valid, "cni.dev/attachments": []}),
     ] {
-        assert!(call("GC", &configuration(&daemon, "1.1.0", keys)).run().good().is_null());
+        assert!(call("GC", &conf(&daemon).with(keys)).run().good().is_null());
         let asked = daemon.asked();
         assert_eq!((asked[0].path.as_str(), &asked[0].body), ("/v1/attachments/dbnet/gc", &stay));
     }
@@ -104,7 +104,7 @@ fn gc_passes_on_the_valid_attachments() {
 #[test]
 fn status_covers_the_daemon_and_the_network() {
     let daemon = Daemon::start();
-    let conf = configuration(&daemon, "1.1.0", json!({"network": "net1"}));
+    let conf = conf(&daemon).with(json!({"network": "net1"}));
     assert!(call("STATUS", &conf).run().good().is_null());
     assert_eq!(daemon.calls(), ["GET /v1/status", "GET /v1/networks/net1/room"]);
     daemon.refuses("GET /v1/networks", 404, "not_found");
@@ -131,7 +131,7 @@ fn skipped_ports_are_reported_on_standard_error() {
     let line = "netd-cni: port *:8080->80/tcp is not published on network back: it is internal\n";
     let ipam = json!({"ipam": {"type": "host-local", "subnet": "10.1.0.0/16"}});
     for keys in [json!({}), json!({"prevResult": previous()}), ipam] {
-        let mut call = call("ADD", &configuration(&daemon, "1.1.0", keys.clone()));
+        let mut call = call("ADD", &conf(&daemon).with(keys.clone()));
         let answer = call.set("CNI_PATH", daemon.folder.path().to_str().unwrap()).run();
         assert_eq!((answer.code, answer.stderr.as_str()), (0, line), "{keys}");
     }
@@ -141,5 +141,5 @@ fn skipped_ports_are_reported_on_standard_error() {
 fn a_malformed_reply_of_the_daemon_is_an_error() {
     let daemon = Daemon::start();
     daemon.answers("PUT", 200, json!({"endpoint": 7}));
-    call("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().failed(11, "no reply from the daemon");
+    call("ADD", &conf(&daemon)).run().failed(11, "no reply from the daemon");
 }

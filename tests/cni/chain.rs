@@ -1,6 +1,6 @@
 //! netd after another interface plugin.
 
-use netd_testing::cni::{Daemon, configuration, netns};
+use netd_testing::cni::{Daemon, conf, netns};
 use serde_json::{Value, json};
 
 use crate::call;
@@ -28,7 +28,7 @@ fn an_adopted_interface_is_passed_to_the_daemon_and_its_result_passed_on() {
         if version < "1.0.0" {
             keys["prevResult"]["ips"][0]["version"] = json!("4");
         }
-        let result = call("ADD", &configuration(&daemon, version, keys.clone())).run().good();
+        let result = call("ADD", &conf(&daemon).version(version).with(keys.clone())).run().good();
         let mut expected = keys["prevResult"].clone();
         expected["dns"] = json!({"nameservers": ["10.1.0.1", "9.9.9.9", "7.7.7.7", "8.8.8.8"], "domain": "internal",
                                  "search": ["internal", "corp.example", "prev.example"], "options": ["ndots:1"]});
@@ -48,7 +48,7 @@ fn the_result_has_the_configurations_version() {
     newer["routes"][0]["priority"] = json!(7);
     let older = |version: &str| {
         let keys = json!({"prevResult": newer});
-        call("ADD", &configuration(&daemon, version, keys)).run().good()
+        call("ADD", &conf(&daemon).version(version).with(keys)).run().good()
     };
     let result = older("0.4.0");
     assert_eq!((&result["cniVersion"], &result["ips"][0]["version"]), (&json!("0.4.0"), &json!("4")));
@@ -57,7 +57,7 @@ fn the_result_has_the_configurations_version() {
     assert_eq!((&result["interfaces"][2]["mtu"], &result["routes"][0]["priority"]), (&json!(1500), &json!(7)));
     let mut old = previous("0.4.0");
     old["ips"][0]["version"] = json!("4");
-    let result = call("ADD", &configuration(&daemon, "1.0.0", json!({"prevResult": old}))).run().good();
+    let result = call("ADD", &conf(&daemon).version("1.0.0").prev_result(&old)).run().good();
     assert_eq!((&result["cniVersion"], &result["ips"][0]["version"]), (&json!("1.0.0"), &Value::Null));
 }
 
@@ -76,13 +76,13 @@ fn a_previous_result_without_the_interface_is_refused() {
     ] {
         let mut previous = previous("1.0.0");
         *previous.pointer_mut(pointer).unwrap() = value;
-        let conf = configuration(&daemon, "1.0.0", json!({"prevResult": previous}));
+        let conf = conf(&daemon).version("1.0.0").prev_result(&previous);
         call("ADD", &conf).run().failed(7, words);
         // An error that prevents ADD must not prevent DEL.
         call("DEL", &conf).run().good();
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
-    let conf = configuration(&daemon, "1.0.0", json!({"prevResult": []}));
+    let conf = conf(&daemon).version("1.0.0").with(json!({"prevResult": []}));
     call("ADD", &conf).run().failed(7, "\"prevResult\": []");
 }
 
@@ -92,10 +92,10 @@ fn check_passes_on_the_mac_address_and_mtu_set_by_later_plugins() {
     let mut tuned = previous("1.1.0");
     tuned["interfaces"][2]["mac"] = json!("02:00:00:00:00:99");
     tuned["interfaces"][2]["mtu"] = json!(1400);
-    call("CHECK", &configuration(&daemon, "1.1.0", json!({"prevResult": tuned}))).run().good();
+    call("CHECK", &conf(&daemon).prev_result(&tuned)).run().good();
     let asked = daemon.asked().remove(0).body;
     assert_eq!((&asked["mac"], &asked["mtu"]), (&json!("02:00:00:00:00:99"), &json!(1400)));
     let keys = json!({"prevResult": previous("0.4.0")});
-    call("CHECK", &configuration(&daemon, "0.4.0", keys)).run().good();
+    call("CHECK", &conf(&daemon).version("0.4.0").with(keys)).run().good();
     assert_eq!(daemon.asked().remove(0).body["mtu"], Value::Null, "an unknown value is not compared");
 }

@@ -1,6 +1,6 @@
 //! Environment variables: required ones, valid values, and errors for missing ones.
 
-use netd_testing::cni::{Daemon, configuration};
+use netd_testing::cni::{Daemon, conf};
 use serde_json::json;
 
 use crate::call;
@@ -10,7 +10,7 @@ fn every_missing_variable_is_named() {
     let daemon = Daemon::start();
     let all = ["CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME"];
     for (command, needed) in [("ADD", &all[..]), ("CHECK", &all), ("DEL", &["CNI_CONTAINERID", "CNI_IFNAME"])] {
-        let conf = configuration(&daemon, "1.1.0", json!({}));
+        let conf = conf(&daemon);
         for set in 1..(1 << needed.len()) {
             let mut call = call(command, &conf);
             let missing = |(index, _): &(usize, &&str)| set & (1 << index) != 0;
@@ -32,7 +32,7 @@ fn every_missing_variable_is_named() {
 #[test]
 fn malformed_variables_are_named_with_their_value() {
     let daemon = Daemon::start();
-    let conf = configuration(&daemon, "1.1.0", json!({}));
+    let conf = conf(&daemon);
     for command in ["ADD", "CHECK", "DEL"] {
         for (name, value) in [
             ("CNI_CONTAINERID", "../x"),
@@ -57,7 +57,7 @@ fn malformed_variables_are_named_with_their_value() {
 fn variables_that_are_not_utf_8_are_refused() {
     use std::os::unix::ffi::OsStrExt as _;
     let daemon = Daemon::start();
-    let call = call("ADD", &configuration(&daemon, "1.1.0", json!({})));
+    let call = call("ADD", &conf(&daemon));
     let mut command = call.command();
     command.env("CNI_CONTAINERID", std::ffi::OsStr::from_bytes(b"\xff"));
     let child = command.spawn().unwrap();
@@ -80,7 +80,7 @@ fn without_a_command_the_plugin_prints_its_version() {
 #[test]
 fn the_namespace_must_exist_and_not_be_the_plugins() {
     let daemon = Daemon::start();
-    let conf = configuration(&daemon, "1.1.0", json!({}));
+    let conf = conf(&daemon);
     call("ADD", &conf).set("CNI_NETNS", "/nowhere/x").run().failed(3, "open the network namespace \"/nowhere/x\"");
     call("ADD", &conf).set("CNI_NETNS", "/proc/self/ns/net").run().failed(8, "should not be the same");
     assert_eq!(daemon.calls(), [""; 0]);
@@ -99,7 +99,7 @@ fn the_namespace_must_exist_and_not_be_the_plugins() {
 #[test]
 fn a_container_is_deleted_without_its_namespace() {
     let daemon = Daemon::start();
-    let conf = configuration(&daemon, "1.1.0", json!({}));
+    let conf = conf(&daemon);
     for netns in ["", "/nowhere/x", "/proc/self/ns/net"] {
         assert!(call("DEL", &conf).set("CNI_NETNS", netns).run().good().is_null());
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
@@ -110,7 +110,7 @@ fn a_container_is_deleted_without_its_namespace() {
 #[test]
 fn arguments_are_read_as_libcni_does() {
     let daemon = Daemon::start();
-    let conf = configuration(&daemon, "1.1.0", json!({}));
+    let conf = conf(&daemon);
     for (arguments, words) in [
         ("IP", "\"IP\" is not KEY=VALUE"),
         ("FOO=bar", "\"FOO\" is not known"),

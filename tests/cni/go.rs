@@ -1,6 +1,6 @@
 //! The bytes that runtimes send, and Go's way to decode them: keys without regard to case, `null` as absent.
 
-use netd_testing::cni::{Daemon, configuration, netns};
+use netd_testing::cni::{Daemon, conf, netns};
 use serde_json::{Value, json};
 
 use crate::call;
@@ -71,7 +71,7 @@ fn the_input_of_crio_is_accepted() {
 
 /// The body of the PUT request for a configuration with these keys.
 fn asked(daemon: &Daemon, keys: Value) -> Value {
-    call("ADD", &configuration(daemon, "1.1.0", keys)).run().good();
+    call("ADD", &conf(daemon).with(keys)).run().good();
     daemon.put()
 }
 
@@ -106,9 +106,9 @@ fn keys_have_no_case_and_the_exact_one_counts() {
 #[test]
 fn a_misspelt_key_of_the_configuration_is_refused_in_any_case() {
     let daemon = Daemon::start();
-    let conf = configuration(&daemon, "1.1.0", json!({"Internl": true}));
-    call("ADD", &conf).run().failed(2, "unsupported field \"Internl\": true");
-    let wrong = configuration(&daemon, "1.1.0", json!({"runtimeConfig": {"PortMappings": [{"HostPort": "80"}]}}));
+    let misspelt = conf(&daemon).key("Internl", true);
+    call("ADD", &misspelt).run().failed(2, "unsupported field \"Internl\": true");
+    let wrong = conf(&daemon).with(json!({"runtimeConfig": {"PortMappings": [{"HostPort": "80"}]}}));
     call("ADD", &wrong).run().failed(7, "\"runtimeConfig.PortMappings[0].HostPort\": \"80\"");
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -137,7 +137,7 @@ fn unknown_keys_of_a_runtime_are_ignored_with_a_message() {
             "io.kubernetes.cri.pod-annotations": {}
         }
     });
-    let answer = call("ADD", &configuration(&daemon, "1.1.0", keys)).run();
+    let answer = call("ADD", &conf(&daemon).with(keys)).run();
     let line = "netd-cni: ignored unknown keys: args.more, args.cni.labels, runtimeConfig.infinibandGUID, \
                 runtimeConfig.portMappings[0].HostInterface, runtimeConfig.bandwidth.ingress, \
                 runtimeConfig.dns.domain, runtimeConfig.ipRanges[0][0].vlan\n";
@@ -157,8 +157,8 @@ fn a_previous_result_and_an_error_are_read_in_any_case() {
         "IPs": [{"Address": "10.1.0.5/16", "Gateway": "10.1.0.1", "Interface": 0, "Version": "4"}],
         "DNS": {"Nameservers": ["7.7.7.7"]}, "more": 1
     });
-    let conf = configuration(&daemon, "1.0.0", json!({"PrevResult": previous}));
-    let result = call("ADD", &conf).run().good();
+    let chained = conf(&daemon).version("1.0.0").key("PrevResult", previous);
+    let result = call("ADD", &chained).run().good();
     assert_eq!(daemon.put()["addresses"], json!([{"address": "10.1.0.5/16", "gateway": "10.1.0.1"}]));
     let mut keys: Vec<&String> = result.as_object().unwrap().keys().collect();
     keys.sort_unstable();
@@ -166,6 +166,6 @@ fn a_previous_result_and_an_error_are_read_in_any_case() {
     assert_eq!((&result["dns"]["nameservers"], &result["more"]), (&json!(["10.1.0.1", "7.7.7.7"]), &json!(1)));
     assert_eq!(result["ips"][0]["Version"], Value::Null, "{result}");
     let valid = json!({"CNI.dev/valid-attachments": [{"ContainerID": "c1", "IfName": "eth0"}]});
-    call("GC", &configuration(&daemon, "1.1.0", valid)).run().good();
+    call("GC", &conf(&daemon).with(valid)).run().good();
     assert_eq!(daemon.asked()[0].body, json!({"valid": [{"container": "c1", "ifname": "eth0"}]}));
 }

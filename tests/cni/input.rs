@@ -1,6 +1,6 @@
 //! Standard input: malformed configurations and invalid values.
 
-use netd_testing::cni::{Daemon, configuration};
+use netd_testing::cni::{Daemon, conf};
 use serde_json::{Value, json};
 
 use crate::call;
@@ -80,7 +80,7 @@ fn an_invalid_value_is_named_with_its_key_and_not_sent() {
         (json!({"args": {"cni": {"mac": "x"}}}), "\"args.cni.mac\": \"x\""),
         (json!({"bandwidth": {"ingressRate": 8000}}), "\"bandwidth.ingressRate\": 8000: it needs ingressBurst"),
     ] {
-        call("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+        call("ADD", &conf(&daemon).with(keys)).run().failed(7, words);
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -117,7 +117,7 @@ fn an_invalid_value_of_a_runtime_is_named_with_its_key_and_not_sent() {
         (port(json!({"hostPort": 80, "containerPort": 80, "hostIP": "x"})), "hostIP\": \"x\""),
         (port(json!(7)), "\"runtimeConfig.portMappings[0]\": 7"),
     ] {
-        call("ADD", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+        call("ADD", &conf(&daemon).with(keys)).run().failed(7, words);
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }
@@ -133,14 +133,14 @@ fn keys_that_would_be_ignored_are_refused() {
         (json!({"dns": {"servers": []}}), "\"dns.servers\": []"),
         (json!({"bandwidth": {"ingress": 7}}), "\"bandwidth.ingress\": 7"),
     ] {
-        let conf = configuration(&daemon, "1.1.0", keys);
+        let conf = conf(&daemon).with(keys);
         call("ADD", &conf).run().failed(2, &format!("unsupported field {words}"));
         assert_eq!(daemon.calls(), [""; 0]);
         // An error that prevents ADD must not prevent DEL.
         call("DEL", &conf).run().good();
         assert_eq!(daemon.calls(), ["DELETE /v1/attachments/dbnet/c1/eth0"]);
     }
-    call("STATUS", &configuration(&daemon, "1.1.0", json!({"internl": true}))).run().failed(2, "internl");
+    call("STATUS", &conf(&daemon).with(json!({"internl": true}))).run().failed(2, "internl");
     assert_eq!(daemon.calls(), [""; 0]);
 }
 
@@ -153,9 +153,9 @@ fn keys_of_the_protocol_and_of_other_programs_are_ignored() {
         "args": {"cni": {"labels": [{"key": "app", "value": "x"}], "sysctl": {}}, "org.example": 1}, "dns": null,
         "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {}, "mac": null}, "prevResult": null, "ipam": {}
     });
-    call("ADD", &configuration(&daemon, "1.1.0", keys)).run().good();
+    call("ADD", &conf(&daemon).with(keys)).run().good();
     let plain = daemon.put();
-    call("ADD", &configuration(&daemon, "1.1.0", json!({}))).run().good();
+    call("ADD", &conf(&daemon)).run().good();
     assert_eq!(plain, daemon.put());
 }
 
@@ -171,7 +171,7 @@ fn gc_requires_the_list_of_valid_attachments() {
         (json!({key: [{"ifname": "eth0"}]}), "containerID"),
         (json!({key: [{"containerID": "c1"}]}), "ifname"),
     ] {
-        call("GC", &configuration(&daemon, "1.1.0", keys)).run().failed(7, words);
+        call("GC", &conf(&daemon).with(keys)).run().failed(7, words);
     }
     assert_eq!(daemon.calls(), [""; 0]);
 }

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use netd_testing::cni::{Answer, Call, Daemon, configuration, merge, netns, script};
+use netd_testing::cni::{Answer, Call, Daemon, conf, netns, script};
+use netd_testing::conf::Conf;
 use serde_json::{Value, json};
 
 use crate::call;
@@ -32,20 +33,22 @@ impl Lab {
         self.daemon.folder.path()
     }
 
-    fn conf(&self, more: Value) -> Value {
-        let mut keys = json!({"ipam": {"type": self.kind, "subnet": "10.1.0.0/16"}, "cni.dev/valid-attachments": []});
-        merge(&mut keys, more);
-        configuration(&self.daemon, "1.1.0", keys)
+    fn conf(&self) -> Conf {
+        conf(&self.daemon).key("ipam", json!({"type": self.kind, "subnet": "10.1.0.0/16"})).valid(&[])
     }
 
-    fn call(&self, command: &str, more: Value) -> Call {
-        let mut call = call(command, &self.conf(more));
+    fn call(&self, command: &str, conf: &Conf) -> Call {
+        let mut call = call(command, conf);
         call.set("CNI_PATH", &format!("/nowhere:{}", self.folder().display())).set("TRACEPARENT", "00-1-2-3");
         call
     }
 
-    fn run(&self, command: &str, more: Value) -> Answer {
-        self.call(command, more).run()
+    fn run(&self, command: &str) -> Answer {
+        self.run_with(command, &self.conf())
+    }
+
+    fn run_with(&self, command: &str, conf: &Conf) -> Answer {
+        self.call(command, conf).run()
     }
 
     /// The commands of the IPAM plugin's calls since the last time.
@@ -60,7 +63,8 @@ impl Lab {
 #[test]
 fn the_daemon_assigns_the_leased_address_and_the_result_contains_it() {
     let lab = Lab::new("host-local", &format!("echo a word >&2; echo '{LEASE}'"));
-    let answer = lab.run("ADD", json!({"runtimeConfig": {"ips": ["10.1.0.5"], "mac": "02:00:00:00:00:01"}}));
+    let conf = lab.conf().runtime("ips", json!(["10.1.0.5"])).runtime("mac", "02:00:00:00:00:01");
+    let answer = lab.run_with("ADD", &conf);
     assert_eq!(answer.stderr, "a word\n");
     let result = answer.good();
     assert_eq!(result["ips"], json!([{"address": "10.1.0.5/16", "gateway": "10.1.0.1", "interface": 2}]));
@@ -79,10 +83,10 @@ fn the_daemon_assigns_the_leased_address_and_the_result_contains_it() {
 #[test]
 fn the_ipam_plugin_gets_the_same_environment_and_input() {
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
-    let more = json!({"prevResult": {"interfaces": [{"name": "eth0", "sandbox": netns()}],
-                                     "ips": [{"address": "10.1.0.5/16"}]}});
+    let previous = json!({"interfaces": [{"name": "eth0", "sandbox": netns()}], "ips": [{"address": "10.1.0.5/16"}]});
     for command in ["ADD", "CHECK", "DEL", "GC", "STATUS"] {
-        let call = lab.call(command, if command == "ADD" { json!({}) } else { more.clone() });
+        let conf = lab.conf();
+        let call = lab.call(command, &if command == "ADD" { conf } else { conf.prev_result(&previous) });
         call.run().good();
         assert_eq!(lab.calls(), [command]);
         assert_eq!(fs::read(lab.folder().join(format!("stdin.{command}"))).unwrap(), call.stdin);
@@ -104,7 +108,7 @@ fn leased_routes_keep_their_gateways_and_netd_sets_the_default_route() {
         ]
     });
     let lab = Lab::new("static", &format!("echo '{routes}'"));
-    lab.run("ADD", json!({"subnets": ["10.0.0.0/8"]})).good();
+    lab.run_with("ADD", &lab.conf().key("subnets", json!(["10.0.0.0/8"]))).good();
     let asked = lab.daemon.put();
     assert_eq!(asked["network"]["subnets"], json!(["10.0.0.0/8"]));
     let addresses = json!([{"address": "10.1.0.5/16", "gateway": "10.1.0.9"}, {"address": "fd00:1::5/64"}]);
@@ -131,7 +135,7 @@ fn errors_of_the_ipam_plugin_are_passed_on_and_its_lease_is_released() {
         (r#"echo '{"ips":[]}'"#, 7, "gave no address"),
     ] {
         let lab = Lab::new("host-local", &format!("[ $CNI_COMMAND = DEL ] && exit 0\n{lines}"));
-        lab.run("ADD", json!({})).failed(code, words);
+        lab.run("ADD").failed(code, words);
         // The plugin is called once more, unless its error is "try again later".
         let calls = if code == 11 { &["ADD", "DEL"][..] } else { &["ADD", "DEL", "ADD", "DEL"] };
         assert_eq!((lab.calls(), lab.daemon.calls()), (calls.iter().map(ToString::to_string).collect(), Vec::new()));
@@ -142,12 +146,11 @@ fn errors_of_the_ipam_plugin_are_passed_on_and_its_lease_is_released() {
 fn a_lease_is_released_if_the_daemon_refuses() {
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     lab.daemon.refuses("PUT", 409, "conflict");
-    lab.run("ADD", json!({})).failed(100, "the daemon says conflict");
+    lab.run("ADD").failed(100, "the daemon says conflict");
     assert_eq!(lab.calls(), ["ADD", "DEL"]);
     let lab = Lab::new("host-local", &format!("[ $CNI_COMMAND = DEL ] && exit 1\necho '{LEASE}'"));
     lab.daemon.refuses("PUT", 409, "exhausted");
-    lab.run("ADD", json!({}))
-        .failed(101, "the daemon says exhausted; IPAM plugin host-local ended with code 1 during DEL");
+    lab.run("ADD").failed(101, "the daemon says exhausted; IPAM plugin host-local ended with code 1 during DEL");
 }
 
 #[test]
@@ -155,12 +158,12 @@ fn a_lease_is_kept_while_the_outcome_is_unknown() {
     // The daemon may have made the attachment before it was killed: an address in use must not be assigned again.
     let lab = Lab::new("host-local", &format!("echo '{LEASE}'"));
     lab.daemon.refuses("PUT", 503, "unavailable");
-    lab.run("ADD", json!({})).failed(11, "the daemon says unavailable");
+    lab.run("ADD").failed(11, "the daemon says unavailable");
     assert_eq!(lab.calls(), ["ADD"]);
     lab.daemon.answers("PUT", 200, json!("cut off"));
-    lab.run("ADD", json!({})).failed(11, "no reply from the daemon");
+    lab.run("ADD").failed(11, "no reply from the daemon");
     assert_eq!(lab.calls(), ["ADD"]);
-    lab.run("DEL", json!({})).good();
+    lab.run("DEL").good();
     assert_eq!(lab.calls(), ["DEL"], "it is released with the attachment");
 }
 
@@ -174,7 +177,7 @@ fn an_attachment_of_a_killed_add_is_replaced() {
     lab.daemon.answers_once("GET /v1/att", 404, none);
     lab.daemon.answers_once("GET /v1/att", 200, netd_testing::cni::attachment("/v1/attachments/dbnet/c1/eth0", &there));
     lab.daemon.answers_once("PUT", 409, taken);
-    let result = lab.run("ADD", json!({})).good();
+    let result = lab.run("ADD").good();
     assert_eq!(result["ips"][0]["address"], "10.1.0.5/16");
     assert_eq!(lab.calls(), ["ADD"]);
     let methods: Vec<String> = lab.daemon.asked().into_iter().map(|asked| asked.method).collect();
@@ -190,7 +193,7 @@ fn an_existing_attachment_keeps_its_lease() {
     attachment["endpoint"]["network"] = json!("dbnet");
     attachment["endpoint"]["netns"] = json!("/run/netns/c1");
     lab.daemon.answers("GET /v1/att", 200, attachment);
-    let result = lab.run("ADD", json!({})).good();
+    let result = lab.run("ADD").good();
     assert_eq!(result["ips"][0]["address"], "10.1.0.7/16");
     let put = lab.daemon.put();
     assert_eq!(
@@ -209,7 +212,7 @@ fn a_lease_of_a_killed_add_is_released_first() {
     );
     let lab = Lab::new("host-local", &plugin);
     std::fs::write(lab.folder().join("held"), "").unwrap();
-    lab.run("ADD", json!({})).good();
+    lab.run("ADD").good();
     assert_eq!(lab.calls(), ["ADD", "DEL", "ADD"]);
 }
 
@@ -218,7 +221,7 @@ fn dhcp_works_through_the_interface() {
     let put = "PUT /v1/attachments/dbnet/c1/eth0";
     let delete = "DELETE /v1/attachments/dbnet/c1/eth0";
     let lab = Lab::new("dhcp", &format!("echo '{LEASE}'"));
-    lab.run("ADD", json!({})).good();
+    lab.run("ADD").good();
     let mut asked = lab.daemon.asked();
     asked.retain(|asked| asked.method == "PUT");
     let interfaces: Vec<&Value> = asked.iter().map(|asked| &asked.body["interface"]).collect();
@@ -230,18 +233,18 @@ fn dhcp_works_through_the_interface() {
     assert_eq!(lab.calls(), ["ADD"]);
     // The address cannot be set: lease and interface are removed.
     lab.daemon.refuses("\"interface\":\"given\"", 409, "conflict");
-    lab.run("ADD", json!({})).failed(100, "conflict");
+    lab.run("ADD").failed(100, "conflict");
     assert_eq!(
         (lab.calls(), lab.daemon.calls()),
         (vec!["ADD".into(), "DEL".into()], vec![put.into(), put.into(), delete.into()])
     );
     // Without an interface, no address is requested.
     lab.daemon.refuses("PUT", 409, "conflict");
-    lab.run("ADD", json!({})).failed(100, "conflict");
+    lab.run("ADD").failed(100, "conflict");
     assert_eq!((lab.calls(), lab.daemon.calls()), (Vec::new(), vec![put.to_owned()]));
     // Without an address, the interface is removed again.
     let lab = Lab::new("dhcp", "[ $CNI_COMMAND = DEL ] || exit 1");
-    lab.run("ADD", json!({})).failed(999, "dhcp ended with code 1");
+    lab.run("ADD").failed(999, "dhcp ended with code 1");
     assert_eq!((lab.calls(), lab.daemon.calls()), (vec!["ADD".into(), "DEL".into()], vec![put.into(), delete.into()]));
 }
 
@@ -249,12 +252,12 @@ fn dhcp_works_through_the_interface() {
 fn del_runs_both_parts_and_reports_both_errors() {
     let lab = Lab::new("host-local", r#"echo '{"code":11,"msg":"no luck"}'; exit 1"#);
     let delete = ["DELETE /v1/attachments/dbnet/c1/eth0"];
-    lab.run("DEL", json!({})).failed(11, "IPAM plugin host-local: no luck");
+    lab.run("DEL").failed(11, "IPAM plugin host-local: no luck");
     assert_eq!((lab.calls(), lab.daemon.calls()), (vec!["DEL".to_owned()], delete.map(str::to_owned).to_vec()));
     lab.daemon.refuses("DELETE", 500, "failed");
-    lab.run("DEL", json!({})).failed(999, "the daemon says failed; IPAM plugin host-local: no luck");
+    lab.run("DEL").failed(999, "the daemon says failed; IPAM plugin host-local: no luck");
     assert_eq!(lab.calls(), ["DEL"]);
-    lab.run("GC", json!({})).failed(11, "no luck");
+    lab.run("GC").failed(11, "no luck");
     assert_eq!(lab.daemon.calls().len(), 2);
 }
 
@@ -262,7 +265,7 @@ fn del_runs_both_parts_and_reports_both_errors() {
 fn status_includes_the_ipam_plugin() {
     for (code, expected) in [(4, 50), (50, 50), (51, 51)] {
         let lab = Lab::new("host-local", &format!(r#"echo '{{"code":{code},"msg":"no luck"}}'; exit 1"#));
-        lab.run("STATUS", json!({})).failed(expected, "IPAM plugin host-local: no luck");
+        lab.run("STATUS").failed(expected, "IPAM plugin host-local: no luck");
         // netd's own free addresses do not matter then.
         assert_eq!(lab.daemon.calls(), ["GET /v1/status"]);
     }
@@ -273,12 +276,12 @@ fn a_missing_ipam_plugin_is_named_with_the_search_path() {
     let lab = Lab::new("host-local", "");
     for command in ["ADD", "DEL", "GC", "STATUS"] {
         let code = |code| if command == "STATUS" { 50 } else { code };
-        let answer = lab.call(command, json!({})).unset("CNI_PATH").run();
+        let answer = lab.call(command, &lab.conf()).unset("CNI_PATH").run();
         answer.failed(code(4), "required env variables [CNI_PATH] missing");
         let words = "no IPAM plugin \"nowhere\" in CNI_PATH";
-        lab.run(command, json!({"ipam": {"type": "nowhere"}})).failed(code(7), words);
+        lab.run_with(command, &lab.conf().key("ipam", json!({"type": "nowhere"}))).failed(code(7), words);
     }
     assert_eq!(lab.calls(), [""; 0]);
     fs::set_permissions(lab.folder().join("host-local"), std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
-    lab.run("ADD", json!({})).failed(5, "run the IPAM plugin");
+    lab.run("ADD").failed(5, "run the IPAM plugin");
 }

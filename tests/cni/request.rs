@@ -1,13 +1,13 @@
 //! The request to the daemon: the settings of configuration, runtime and arguments, in order of precedence.
 
-use netd_testing::cni::{Daemon, configuration, netns};
+use netd_testing::cni::{Daemon, conf, netns};
 use serde_json::{Value, json};
 
 use crate::call;
 
 /// The body of the PUT request for these keys and arguments.
 fn put(daemon: &Daemon, keys: Value, arguments: &str) -> Value {
-    call("ADD", &configuration(daemon, "1.1.0", keys)).set("CNI_ARGS", arguments).run().good();
+    call("ADD", &conf(daemon).with(keys)).set("CNI_ARGS", arguments).run().good();
     daemon.put()
 }
 
@@ -132,7 +132,7 @@ fn dns_lists_netd_then_the_configuration_then_the_runtime() {
         "runtimeConfig": {"dns": {"servers": ["8.8.8.8", "9.9.9.9"], "searches": ["internal", "x.example"],
                                   "options": ["ndots:5", "edns0"]}}
     });
-    let result = call("ADD", &configuration(&daemon, "1.0.0", keys)).run().good();
+    let result = call("ADD", &conf(&daemon).version("1.0.0").with(keys)).run().good();
     let dns = json!({
         "nameservers": ["10.1.0.1", "9.9.9.9", "8.8.8.8"], "domain": "db.example",
         "search": ["internal", "corp.example", "db.example", "x.example"], "options": ["ndots:1", "ndots:5", "edns0"]
@@ -144,7 +144,7 @@ fn dns_lists_netd_then_the_configuration_then_the_runtime() {
 fn a_relative_netns_is_made_absolute_and_the_result_keeps_the_original() {
     let daemon = Daemon::start();
     let relative = format!("../..{}", netns());
-    let mut call = call("ADD", &configuration(&daemon, "1.0.0", json!({})));
+    let mut call = call("ADD", &conf(&daemon).version("1.0.0"));
     call.set("CNI_NETNS", &relative);
     let mut command = call.command();
     command.current_dir("/usr/bin");

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use netd_testing::cni::{Daemon, configuration, netns};
+use netd_testing::cni::{Daemon, conf, netns};
 use serde_json::{Value, json};
 
 use crate::call;
@@ -29,11 +29,10 @@ fn version_ignores_standard_input() {
 fn each_version_has_its_commands() {
     let daemon = Daemon::start();
     for (number, version) in VERSIONS.into_iter().enumerate() {
-        let mut more = json!({"cni.dev/valid-attachments": []});
-        let conf = configuration(&daemon, version, more.clone());
-        more["prevResult"] = call("ADD", &conf).run().good();
-        assert_eq!(more["prevResult"]["cniVersion"], version);
-        let checked = configuration(&daemon, version, more);
+        let conf = conf(&daemon).version(version).valid(&[]);
+        let result = call("ADD", &conf).run().good();
+        assert_eq!(result["cniVersion"], version);
+        let checked = conf.clone().prev_result(&result);
         assert!(call("DEL", &checked).run().good().is_null());
         for (command, conf, since) in [("CHECK", &checked, 2), ("GC", &conf, 4), ("STATUS", &conf, 4)] {
             daemon.asked();
@@ -81,7 +80,7 @@ fn expected(version: &str) -> Value {
 fn each_version_has_its_result() {
     let daemon = Daemon::start();
     for version in VERSIONS {
-        let result = call("ADD", &configuration(&daemon, version, json!({}))).run().good();
+        let result = call("ADD", &conf(&daemon).version(version)).run().good();
         assert_eq!(result, expected(version), "{version}");
         assert_eq!(daemon.calls(), ["PUT /v1/attachments/dbnet/c1/eth0"]);
     }
@@ -101,7 +100,7 @@ fn routes_have_more_fields_since_1_1_0() {
             route = json!({"dst": "10.9.0.0/16", "gw": "10.1.0.9", "mtu": 1400, "advmss": 1360, "priority": 7,
                            "table": 100, "scope": 0});
         }
-        let result = call("ADD", &configuration(&daemon, version, json!({}))).run().good();
+        let result = call("ADD", &conf(&daemon).version(version)).run().good();
         assert_eq!(result["routes"], json!([route]), "{version}");
     }
 }
@@ -112,7 +111,7 @@ fn an_internal_network_has_no_gateway() {
     let mut answer = netd_testing::cni::attachment("/eth0", &json!({"netns": netns(), "network": {"name": "dbnet"}}));
     (answer["routes"], answer["endpoint"]["gateways"]) = (json!([]), json!([]));
     daemon.answers("PUT", 200, answer);
-    let result = call("ADD", &configuration(&daemon, "1.0.0", json!({"internal": "true"}))).run().good();
+    let result = call("ADD", &conf(&daemon).version("1.0.0").with(json!({"internal": "true"}))).run().good();
     assert_eq!(daemon.put()["network"]["internal"], true);
     assert_eq!(result["ips"][0], json!({"address": "10.1.0.5/16", "interface": 2}));
     assert_eq!(result["routes"], json!([]));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnetwork::IpNetwork;
-use netd::api::v1::{Attach, Connect, PortRequest, Reserve, attachment_key};
+use netd::api::v1::attachment_key;
 use netd::engine::listener::Listening;
 use netd::engine::{self, Engine, Error, Snapshot};
 use netd::kernel::KernelEvent;
@@ -17,7 +17,7 @@ use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec, Requ
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use netd::store::{Record, Store as _};
-use serde_json::{Value, json};
+use netd_testing::request::{Attach, connect, reserve};
 
 use crate::model;
 use crate::view::View;
@@ -134,30 +134,21 @@ impl Lab {
     }
 
     pub(crate) fn connect(&self, network: &str, container: &str, ports: &[&str]) -> Answer {
-        self.connect_with(network, container, |spec| {
-            spec.ports = ports.iter().map(|port| PortRequest::Spec(port.parse().unwrap())).collect();
-        })
-    }
-
-    pub(crate) fn connect_with(&self, network: &str, container: &str, change: impl FnOnce(&mut Connect)) -> Answer {
-        let mut request = Connect { container: container.into(), ..Connect::default() };
-        change(&mut request);
-        let spec = request.into_spec(network).unwrap();
-        self.runtime.block_on(self.handle().connect(spec)).map(drop)
+        let request = ports.iter().fold(connect(network, container), |request, port| request.publish(port));
+        self.runtime.block_on(self.handle().connect(request.spec())).map(drop)
     }
 
     /// Connects a container that another engine made.
     pub(crate) fn connect_docked(&self, network: &str, container: &str, pid: u32) -> Answer {
-        let mut spec = Connect { container: container.into(), ..Connect::default() }.into_spec(network).unwrap();
-        let Requester::Person(request) = &mut spec.requester else { unreachable!("made by Connect") };
+        let mut spec = connect(network, container).spec();
+        let Requester::Person(request) = &mut spec.requester else { unreachable!("a person's request") };
         request.container.netns = Some(NetnsRef::OfEngine(pid));
         self.runtime.block_on(self.handle().connect(spec)).map(drop)
     }
 
     pub(crate) fn reserve(&self, network: &str, id: &str, ports: &[&str]) -> Answer {
-        let ports = ports.iter().map(|port| PortRequest::Spec(port.parse().unwrap())).collect();
-        let spec = Reserve { ports, ..Reserve::named(id.parse().unwrap()) }.into_spec(network).unwrap();
-        self.runtime.block_on(self.handle().reserve(spec)).map(drop)
+        let request = ports.iter().fold(reserve(network, id), |request, port| request.publish(port));
+        self.runtime.block_on(self.handle().reserve(request.spec())).map(drop)
     }
 
     pub(crate) fn release(&self, id: &str) -> Answer {
@@ -166,7 +157,7 @@ impl Lab {
 
     /// Connects the container with a reservation.
     pub(crate) fn connect_reserved(&self, network: &str, container: &str, id: &str) -> Answer {
-        self.connect_with(network, container, |spec| spec.reservation = Some(id.parse().unwrap()))
+        self.runtime.block_on(self.handle().connect(connect(network, container).reservation(id).spec())).map(drop)
     }
 
     pub(crate) fn disconnect(&self, network: &str, container: &str) -> Answer {
@@ -195,17 +186,13 @@ impl Lab {
     }
 
     /// Attaches the namespace as the container of the same name, with its `eth0`.
-    pub(crate) fn attach(&self, network: &str, netns: &str, more: &Value) -> Answer {
-        self.attach_at(network, netns, "eth0", more)
+    pub(crate) fn attach(&self, request: Attach) -> Answer {
+        self.attach_at("eth0", request)
     }
 
-    pub(crate) fn attach_at(&self, network: &str, netns: &str, ifname: &str, more: &Value) -> Answer {
-        let mut request = json!({"netns": format!("/run/netns/{netns}"), "network": {"name": network}});
-        if let (Value::Object(request), Value::Object(more)) = (&mut request, more) {
-            request.extend(more.clone());
-        }
-        let spec = serde_json::from_value::<Attach>(request).unwrap().into_spec(key(netns, ifname)).unwrap();
-        self.runtime.block_on(self.handle().connect(spec)).map(drop)
+    pub(crate) fn attach_at(&self, ifname: &str, request: Attach) -> Answer {
+        let key = key(request.netns(), ifname);
+        self.runtime.block_on(self.handle().connect(request.spec(key))).map(drop)
     }
 
     pub(crate) fn detach(&self, key: AttachmentKey) -> Answer {

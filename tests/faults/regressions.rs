@@ -3,7 +3,7 @@
 use netd::kernel::KernelEvent;
 use netd::kernel::fake::faults::Faults;
 use netd::store::memory::Fault;
-use serde_json::json;
+use netd_testing::request::attach;
 
 use crate::lab::{Lab, key, within};
 
@@ -85,9 +85,7 @@ fn the_resolv_conf_of_a_disconnected_container_goes_with_the_next_repair() {
 fn an_adopted_interface_that_a_killed_daemon_had_not_prepared_is_prepared_by_the_next_start() {
     let mut lab = lab(|lab| lab.make_found("pod1", "10.22.0.5", Some("cni0")));
     lab.store.set_fault(Some((1, Fault::DiesAfter)));
-    let found = json!({"interface": "found", "ports": ["127.0.0.1:4000:80"],
-        "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
-    lab.attach("found", "pod1", &found).unwrap_err();
+    lab.attach(attach("found", "pod1").found("10.22.0.5", "10.22.0.1").publish("127.0.0.1:4000:80")).unwrap_err();
     lab.restart();
     assert_eq!((lab.snapshot().desired.counts().2, lab.differences()), (1, vec![]));
 }
@@ -122,11 +120,10 @@ fn what_a_start_could_not_repair_within_a_container_is_tried_by_the_next_repair(
 #[test]
 fn an_address_that_could_not_be_taken_back_goes_with_the_next_repair() {
     let lab = lab(net1);
-    lab.attach("net1", "pod1", &json!({"interface": "unaddressed"})).unwrap();
-    let given = json!({"interface": "given", "addresses": [{"address": "10.0.0.5"}]});
+    lab.attach(attach("net1", "pod1").unaddressed()).unwrap();
     // The first step succeeds, the third fails, and the undoing of the first.
     lab.world().faults = Faults::call(2).for_good();
-    lab.attach("net1", "pod1", &given).unwrap_err();
+    lab.attach(attach("net1", "pod1").given("10.0.0.5")).unwrap_err();
     lab.world().faults = Faults::default();
     assert_ne!(lab.differences(), Vec::<String>::new());
     lab.emit(&KernelEvent::Changed);
@@ -137,9 +134,8 @@ fn an_address_that_could_not_be_taken_back_goes_with_the_next_repair() {
 #[test]
 fn limits_that_a_killed_daemon_left_on_an_adopted_interface_go_with_the_next_start() {
     let mut lab = lab(|lab| lab.make_found("pod1", "10.22.0.5", Some("cni0")));
-    let found = json!({"interface": "found", "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}],
-        "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000, "egress_rate": 8000, "egress_burst": 8000}});
-    lab.attach("found", "pod1", &found).unwrap();
+    let request = attach("found", "pod1").found("10.22.0.5", "10.22.0.1").limit_in(8000).limit_out(8000);
+    lab.attach(request).unwrap();
     lab.store.set_fault(Some((0, Fault::DiesAfter)));
     lab.detach(key("pod1", "eth0")).unwrap_err();
     // One lock for both: the world cannot be locked twice at a time.
@@ -220,7 +216,7 @@ fn a_problem_of_the_name_service_ends_with_its_network_or_container() {
     assert_eq!(problems(&lab), Vec::<String>::new());
     lab.create("net2", within).unwrap();
     lab.world().faults = Faults::call_of("open_inside", 0);
-    lab.attach("net2", "pod1", &json!({})).unwrap();
+    lab.attach(attach("net2", "pod1")).unwrap();
     assert_eq!(problems(&lab).len(), 1);
     lab.detach(key("pod1", "eth0")).unwrap();
     assert_eq!(problems(&lab), Vec::<String>::new());

@@ -1,5 +1,7 @@
 //! Reservations that do not get what they had, or not at once.
 
+use netd_testing::request::attach;
+
 use crate::lab::Lab;
 
 /// On `net1`, with the port 4000.
@@ -79,7 +81,7 @@ fn what_is_kept_of_a_container_comes_again() {
 #[test]
 fn an_attachment_of_a_runtime_is_not_kept() {
     let lab = Lab::new();
-    lab.attach("net1", "pod1", &serde_json::json!({"ports": ["4000:80"]})).unwrap();
+    lab.attach(attach("net1", "pod1").publish("4000:80")).unwrap();
     let refused = lab.disconnect_keeping("net1", "pod1", "r1").unwrap_err().to_string();
     assert!(refused.contains("a runtime attached the container"), "{refused}");
     assert_eq!((lab.snapshot().desired.counts().2, lab.differences()), (1, vec![]));

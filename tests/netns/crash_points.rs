@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::is;
 
 use crate::lab::look::{everything, same};
 use crate::lab::{Lab, cni, skippable, until};
@@ -196,7 +197,7 @@ impl Killer {
         // A command that failed without a word from the daemon was cut off by its death.
         let killed = is_dead() || lab.netd("status").code != Some(0);
         if killed {
-            until("the daemon is dead", is_dead);
+            until("the daemon is dead", || is(is_dead(), &true));
         }
         // It may have ended with the daemon.
         let _ = self.0.kill();

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 
 use libtest_mimic::Trial;
+use netd_testing::request::{attach, network};
 
 use crate::lab::daemon::CONFIG;
 use crate::lab::{Lab, trial};
@@ -63,11 +64,11 @@ fn defined(lab: &Lab) {
 
     // The runtime's configuration of that name defines this very network.
     lab.container("web");
-    let request = r#"{"netns":"/run/netns/web","network":{"name":"k8s","subnets":["10.61.2.0/24"]}}"#;
-    let (status, body) = lab.http("PUT", "/v1/attachments/k8s/0123456789abcdef/eth0", request);
+    let request = attach("k8s", "web").to(network("k8s").subnet("10.61.2.0/24"));
+    let (status, body) = lab.http("PUT", "/v1/attachments/k8s/0123456789abcdef/eth0", &request.body());
     assert!(status < 300, "{status} {body}");
-    let request = r#"{"netns":"/run/netns/web","network":{"name":"other","subnets":["10.61.1.0/24"]}}"#;
-    let (status, body) = lab.http("PUT", "/v1/attachments/other/0123456789abcdef/eth1", request);
+    let request = attach("other", "web").to(network("other").subnet("10.61.1.0/24"));
+    let (status, body) = lab.http("PUT", "/v1/attachments/other/0123456789abcdef/eth1", &request.body());
     assert!(status == 409 && body.contains("Podman's network pod"), "{status} {body}");
 }
 

@@ -2,6 +2,7 @@
 //! tables fit a terminal.
 
 use libtest_mimic::Trial;
+use netd_testing::request;
 use serde_json::{Value, json};
 
 use crate::lab::{Lab, trial};
@@ -12,10 +13,9 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Requests the port on both networks, as Podman does.
 fn attach(lab: &Lab, network: &str, ifname: &str) {
-    let request = json!({"netns": "/run/netns/web", "network": {"name": network}, "name": "web",
-        "ports": ["4000:80", "127.0.0.1:5000:53/udp"]});
+    let request = request::attach(network, "web").name("web").publish("4000:80").publish("127.0.0.1:5000:53/udp");
     let path = format!("/v1/attachments/{network}/0123456789abcdef/{ifname}");
-    let (status, body) = lab.http("PUT", &path, &request.to_string());
+    let (status, body) = lab.http("PUT", &path, &request.body());
     assert!(status < 300, "{status} {body}");
 }
 

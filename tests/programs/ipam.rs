@@ -4,10 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
-
-use netd_testing::cni::{Call, Daemon, configuration};
+use netd_testing::cni::{Call, Daemon, conf};
 use netd_testing::harness::trial;
+use serde_json::{Value, json};
 
 /// Where Debian puts containernetworking-plugins.
 const DEBIANS: &str = "/usr/lib/cni";
@@ -30,7 +29,7 @@ fn installed(kind: &str) -> Result<(), String> {
 
 /// Debian's plugins speak up to 1.0.0.
 fn debian_call(daemon: &Daemon, command: &str, more: Value) -> Call {
-    let mut call = Call::new(netd_testing::programs!().plugin, command, &configuration(daemon, "1.0.0", more));
+    let mut call = Call::new(netd_testing::programs!().plugin, command, &conf(daemon).version("1.0.0").with(more));
     call.set("CNI_PATH", DEBIANS);
     call
 }
@@ -61,8 +60,7 @@ fn debians_host_local_gives_and_takes_back() -> Result<(), String> {
         name == "lock" || name.to_string_lossy().starts_with("last_reserved_ip")
     }));
     // It is too old for what it would be told with 1.1.0, and says so.
-    let mut call =
-        Call::new(netd_testing::programs!().plugin, "ADD", &configuration(&daemon, "1.1.0", json!({"ipam": ipam})));
+    let mut call = Call::new(netd_testing::programs!().plugin, "ADD", &conf(&daemon).with(json!({"ipam": ipam})));
     call.set("CNI_PATH", DEBIANS).run().failed(1, "host-local: incompatible CNI versions");
     Ok(())
 }

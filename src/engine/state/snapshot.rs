@@ -141,25 +141,19 @@ impl Snapshot {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::logic::samples;
 
     /// A container that is first on an internal network, then on one with IPv6 before IPv4.
     fn snapshot() -> Snapshot {
         let mut desired = Desired::default();
-        for (n, name) in ["inner", "net1"].into_iter().enumerate() {
-            let subnets = json!([{"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")},
-                {"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.254")}]);
-            let network = json!({"name": name, "id": "0", "internal": n == 0, "mtu": 1500, "labels": {}, "created": 0,
-                "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true}, "subnets": subnets});
-            desired.insert_network(serde_json::from_value(network).unwrap());
-            let addresses = json!([format!("fd0{n}::2/64"), format!("10.{n}.0.2/24")]);
-            let endpoint = json!({"network": name, "sequence": n, "ifname": "eth0", "host_ifname": "v0",
-                "container": {"id": "abc", "name": "web", "netns": {"path": "/run/netns/web",
-                    "id": {"device": 4, "inode": 1, "cookie": null}}},
-                "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [], "publications": []});
-            desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        for (n, name) in [(0, "inner"), (1u8, "net1")] {
+            let mut network = samples::network(name, &[&format!("fd0{n}::/64"), &format!("10.{n}.0.0/24")]);
+            (network.internal, network.subnets[1].gateway) = (n == 0, [10, n, 0, 254].into());
+            let addresses = [format!("fd0{n}::2"), format!("10.{n}.0.2")];
+            let addresses = addresses.each_ref().map(String::as_str);
+            desired.insert_endpoint(samples::endpoint(&network, "web", n.into(), &addresses, &[]));
+            desired.insert_network(network);
         }
         Snapshot { desired, search: vec!["corp.example".into(), "lan".into()], ..Snapshot::default() }
     }

@@ -172,13 +172,17 @@ impl Logged {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use serde_json::json;
-
     use super::*;
+    use crate::logic::samples;
+    use crate::model::endpoint::Endpoint;
+
+    fn endpoint(container: &str) -> Endpoint {
+        let network = samples::network("net1", &["10.0.0.0/24"]);
+        samples::endpoint(&network, container, 1, &["10.0.0.2"], &[])
+    }
 
     fn container(name: &str) -> Container {
-        let netns = json!({"path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}});
-        serde_json::from_value(json!({"id": format!("{name}-0123"), "name": name, "netns": netns})).unwrap()
+        endpoint(name).container
     }
 
     fn entry(name: &str) -> Entry {
@@ -228,14 +232,11 @@ mod tests {
     #[test]
     fn a_log_goes_with_its_container() {
         let (log, mut desired) = (QueryLog::default(), Desired::default());
-        let endpoint = json!({"network": "net1", "sequence": 1, "ifname": "eth0", "host_ifname": "v0",
-            "container": container("web"), "addresses": ["10.0.0.2/24"], "gateways": [], "mac": "02:00:00:00:00:01",
-            "aliases": [], "publications": []});
-        let endpoint = desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        let endpoint = desired.insert_endpoint(endpoint("web"));
         log.switch_on(&container("web"), UNIX_EPOCH);
         log.switch_on(&container("gone"), UNIX_EPOCH);
         log.keep(&desired);
-        assert_eq!(log.now().keys().map(ContainerId::as_str).collect::<Vec<_>>(), ["web-0123"]);
+        assert_eq!(log.now().keys().collect::<Vec<_>>(), [&endpoint.container.id]);
         desired.remove_endpoint(&endpoint.key());
         log.keep(&desired);
         assert!(log.now().is_empty());

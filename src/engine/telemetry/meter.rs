@@ -244,15 +244,12 @@ impl Histogram {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::logic::samples;
 
     fn network(name: &str, id: u8) -> Network {
-        let network = json!({"name": name, "id": format!("{id:064}"), "internal": false, "mtu": 1500, "labels": {},
-            "created": 0, "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true},
-            "subnets": [{"subnet": format!("10.{id}.0.0/24"), "gateway": format!("10.{id}.0.1")}]});
-        serde_json::from_value(network).unwrap()
+        let network = samples::network(name, &[&format!("10.{id}.0.0/24")]);
+        Network { id: NetworkId::from_random([id; 32]), ..network }
     }
 
     #[test]

@@ -77,32 +77,22 @@ fn reverse_zones(subnet: Subnet) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    fn network(name: &str, driver: &serde_json::Value, subnets: &[(&str, &str)]) -> Network {
-        let subnets: Vec<_> = subnets.iter().map(|(net, gateway)| json!({"subnet": net, "gateway": gateway})).collect();
-        let network = json!({"name": name, "id": "0", "internal": false, "mtu": 1500, "labels": {}, "created": 0,
-            "driver": driver, "subnets": subnets});
-        serde_json::from_value(network).unwrap()
-    }
-
-    fn bridge(name: &str) -> serde_json::Value {
-        json!({"driver": "bridge", "name": name, "icc": true, "masquerade": true})
-    }
+    use crate::logic::samples::network;
+    use crate::model::network::{Adopted, Bridge, Driver};
 
     #[test]
     fn each_bridge_has_its_gateways_and_its_own_names() {
         let mut snapshot = Snapshot { domain: "internal".into(), ..Snapshot::default() };
-        let subnets = [("10.77.0.0/24", "10.77.0.1"), ("fd00:1::/64", "fd00:1::1")];
-        snapshot.desired.insert_network(network("Net1", &bridge("nd-net1"), &subnets));
-        let isolated = json!({"driver": "bridge", "name": "nd-2", "icc": true, "masquerade": true, "isolated": true});
-        snapshot.desired.insert_network(network("isolated", &isolated, &[("10.77.1.0/24", "10.77.1.1")]));
-        let adopted = json!({"driver": "adopted", "bridge": null, "icc": true, "masquerade": true});
-        snapshot.desired.insert_network(network("routed", &adopted, &[("10.77.2.0/24", "10.77.2.1")]));
+        snapshot.desired.insert_network(network("Net1", &["10.77.0.0/24", "fd00:1::/64"]));
+        let bridge = Bridge { name: "nd-2".parse().unwrap(), icc: true, masquerade: true, isolated: true };
+        let isolated = Network { driver: Driver::Bridge(bridge), ..network("isolated", &["10.77.1.0/24"]) };
+        snapshot.desired.insert_network(isolated);
+        let adopted = Adopted { bridge: None, icc: true, masquerade: true };
+        let routed = Network { driver: Driver::Adopted(adopted), ..network("routed", &["10.77.2.0/24"]) };
+        snapshot.desired.insert_network(routed);
         let all = target(&snapshot);
-        assert_eq!(all.keys().map(IfName::as_str).collect::<Vec<_>>(), ["nd-net1"], "only where a gateway answers");
+        assert_eq!(all.keys().map(IfName::as_str).collect::<Vec<_>>(), ["nd-Net1"], "only where a gateway answers");
         let settings = all.values().next().unwrap();
         assert_eq!(settings.servers, ["10.77.0.1".parse::<IpAddr>().unwrap(), "fd00:1::1".parse().unwrap()]);
         let reverse = "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa";
@@ -112,7 +102,7 @@ mod tests {
     #[test]
     fn a_domain_of_ours_is_ours_whole() {
         let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
-        snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &[("10.0.0.0/8", "10.0.0.1")]));
+        snapshot.desired.insert_network(network("net1", &["10.0.0.0/8"]));
         let domains = |snapshot: &Snapshot| target(snapshot).into_values().next().unwrap().domains;
         assert_eq!(domains(&snapshot), ["net1.netd", "netd", "10.in-addr.arpa"]);
         snapshot.domain = ["d"; 126].join(".");
@@ -133,9 +123,7 @@ mod tests {
     #[test]
     fn resolved_is_not_told_more_than_it_takes() {
         let mut snapshot = Snapshot { domain: "netd".into(), ..Snapshot::default() };
-        let subnets: Vec<_> = (0..3).map(|n| (format!("10.{n}.0.0/25"), format!("10.{n}.0.1"))).collect();
-        let subnets: Vec<_> = subnets.iter().map(|(net, gateway)| (net.as_str(), gateway.as_str())).collect();
-        snapshot.desired.insert_network(network("net1", &bridge("nd-1"), &subnets));
+        snapshot.desired.insert_network(network("net1", &["10.0.0.0/25", "10.1.0.0/25", "10.2.0.0/25"]));
         let domains = &target(&snapshot).into_values().next().unwrap().domains;
         assert_eq!((domains.len(), domains[0].as_str(), domains[1].as_str()), (256, "net1.netd", "netd"));
     }

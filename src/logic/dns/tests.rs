@@ -1,9 +1,12 @@
 //! Tables of questions over one small state, and properties over any question.
 
 use proptest::prelude::*;
-use serde_json::json;
 
 use super::*;
+use crate::logic::samples;
+use crate::model::endpoint::Endpoint;
+use crate::model::names::Alias;
+use crate::model::network::Network;
 use crate::model::question::Service;
 
 mod foreign;
@@ -18,53 +21,54 @@ fn state() -> Desired {
     let networks = [("net1", 1, true, false), ("net2", 2, false, false), ("my.net", 3, false, false)];
     for (name, n, v6, internal) in networks.into_iter().chain([("secret", 4, false, true), ("Upper", 5, false, false)])
     {
-        let mut subnets = vec![json!({"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")})];
-        if v6 {
-            subnets.push(json!({"subnet": format!("fd0{n}::/64"), "gateway": format!("fd0{n}::1")}));
-        }
-        let network = json!({
-            "name": name, "id": "0".repeat(64), "internal": internal, "mtu": 1500, "labels": {}, "created": 0,
-            "driver": {"driver": "bridge", "name": format!("nd{n}"), "icc": true, "masquerade": true},
-            "subnets": subnets,
-        });
-        desired.insert_network(serde_json::from_value(network).unwrap());
+        let (four, six) = (format!("10.{n}.0.0/24"), format!("fd0{n}::/64"));
+        let subnets = if v6 { &[four.as_str(), &six][..] } else { &[four.as_str()] };
+        desired.insert_network(Network { internal, ..samples::network(name, subnets) });
     }
     for (sequence, (container, network, addresses, aliases)) in [
-        ("web", "net1", &["10.1.0.2/24", "fd01::2/64"][..], &["www", "API.example.com"][..]),
-        ("db", "net1", &["10.1.0.3/24"], &["store"]),
-        ("db", "net2", &["10.2.0.3/24"], &["store"]),
-        ("cache", "net2", &["10.2.0.4/24"], &["store", "host", "*.App"]),
-        ("a.b", "my.net", &["10.3.0.2/24"], &["x.net1"]),
-        ("a.b", "net1", &["10.1.0.5/24"], &[]),
-        ("hidden", "secret", &["10.4.0.2/24"], &[]),
-        ("Caps", "Upper", &["10.5.0.2/24"], &["LOUD"]),
+        ("web", "net1", &["10.1.0.2", "fd01::2"][..], &["www", "API.example.com"][..]),
+        ("db", "net1", &["10.1.0.3"], &["store"]),
+        ("db", "net2", &["10.2.0.3"], &["store"]),
+        ("cache", "net2", &["10.2.0.4"], &["store", "host", "*.App"]),
+        ("a.b", "my.net", &["10.3.0.2"], &["x.net1"]),
+        ("a.b", "net1", &["10.1.0.5"], &[]),
+        ("hidden", "secret", &["10.4.0.2"], &[]),
+        ("Caps", "Upper", &["10.5.0.2"], &["LOUD"]),
     ]
     .into_iter()
     .enumerate()
     {
-        let id = format!("{}{}", container.replace('.', "-"), "0123456789abcdef");
         let (ports, exposed, labels) = match sequence {
-            0 => (
-                json!([
-                    {"host_ip": null, "host": {"first": 4000, "last": 4000}, "container": {"first": 80, "last": 80}, "protocol": "tcp"},
-                    {"host_ip": null, "host": {"first": 9000, "last": 9009}, "container": {"first": 9000, "last": 9009}, "protocol": "udp"},
-                ]),
-                json!([]),
-                json!({"tier": "front", "note": "a b"}),
-            ),
-            1 => (json!([]), json!(["5432/tcp", "8080/tcp=HTTP"]), json!({"on": "net1"})),
-            2 => (json!([]), json!([]), json!({"on": "net2"})),
-            _ => (json!([]), json!([]), json!({})),
+            0 => (&["4000:80", "9000-9009:9000-9009/udp"][..], &[][..], &[("tier", "front"), ("note", "a b")][..]),
+            1 => (&[][..], &["5432/tcp", "8080/tcp=HTTP"][..], &[("on", "net1")][..]),
+            2 => (&[][..], &[][..], &[("on", "net2")][..]),
+            _ => (&[][..], &[][..], &[][..]),
         };
-        let endpoint = json!({
-            "network": network, "sequence": sequence, "ifname": "eth0", "host_ifname": format!("v{sequence}"),
-            "container": {"id": id, "name": container, "netns": {
-                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-            "addresses": addresses, "gateways": [], "mac": "02:00:00:00:00:01", "aliases": aliases, "publications": ports, "exposed": exposed, "labels": labels,
-        });
-        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        let exposed = exposed.iter().map(|exposure| exposure.parse().unwrap()).collect();
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let endpoint = endpoint(&desired, network, container, sequence as u64, addresses, ports);
+        desired.insert_endpoint(Endpoint { aliases: parsed(aliases), exposed, labels, ..endpoint });
     }
     desired
+}
+
+/// A container on one of these networks, with its id made of its name.
+fn endpoint(
+    desired: &Desired,
+    network: &str,
+    container: &str,
+    sequence: u64,
+    addresses: &[&str],
+    ports: &[&str],
+) -> Endpoint {
+    let network = desired.network(&network.parse().unwrap()).unwrap();
+    let mut endpoint = samples::endpoint(network, container, sequence, addresses, ports);
+    endpoint.container.id = format!("{}0123456789abcdef", container.replace('.', "-")).parse().unwrap();
+    endpoint
+}
+
+fn parsed(aliases: &[&str]) -> Vec<Alias> {
+    aliases.iter().map(|alias| alias.parse().unwrap()).collect()
 }
 
 fn ask(client: &str, name: &str, kind: RecordType) -> Answer {
@@ -261,14 +265,9 @@ fn a_container_on_five_networks_sees_these_in_its_order() {
         [(5, "Upper"), (2, "net2"), (4, "secret"), (1, "net1"), (3, "my.net")].into_iter().enumerate()
     {
         for (name, host, sequence) in [("many", 77, 100 + sequence), (&*format!("peer{n}"), 78, 200 + sequence)] {
-            let endpoint = json!({
-                "network": network, "sequence": sequence, "ifname": format!("eth{sequence}"), "host_ifname": format!("v{sequence}"),
-                "container": {"id": format!("{name}-0123456789abcdef"), "name": name, "netns": {
-                    "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-                "addresses": [format!("10.{n}.0.{host}/24")], "gateways": [], "mac": "02:00:00:00:00:01",
-                "aliases": ["all"], "publications": [],
-            });
-            desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+            let (ifname, aliases) = (format!("eth{sequence}").parse().unwrap(), parsed(&["all"]));
+            let endpoint = endpoint(&desired, network, name, sequence as u64, &[&format!("10.{n}.0.{host}")], &[]);
+            desired.insert_endpoint(Endpoint { ifname, aliases, ..endpoint });
         }
     }
     let ask = |client: &str, name: &str| {

@@ -1,41 +1,40 @@
 //! Attachments of runtimes.
 
 use netd::engine::ErrorKind;
-use serde_json::{Value, json};
+use netd_testing::request::{Attach, attach};
 
 use super::Scenario;
 use crate::drive::Kind::{Command, Removal, Replacement};
 use crate::lab::{Lab, key};
 
 /// The network is the first of its pool, so that its addresses are known before it is made.
-fn made() -> Value {
-    json!({"ports": ["4000:80", "4001:81/udp"], "routes": [{"destination": "10.9.0.0/16"}],
-           "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000, "egress_rate": 8000, "egress_burst": 8000}})
+fn made(netns: &str) -> Attach {
+    let request = attach("net1", netns).publish("4000:80").publish("4001:81/udp").route("10.9.0.0/16");
+    request.limit_in(8000).limit_out(8000)
 }
 
-fn bare() -> Value {
-    json!({"interface": "unaddressed", "ports": ["4000:80/udp"]})
+fn bare() -> Attach {
+    attach("net1", "pod1").unaddressed().publish("4000:80/udp")
 }
 
-fn given() -> Value {
-    json!({"interface": "given", "ports": ["4000:80/udp"], "addresses": [{"address": "10.0.0.5"}]})
+fn given() -> Attach {
+    attach("net1", "pod1").given("10.0.0.5").publish("4000:80/udp")
 }
 
-fn found(address: &str) -> Value {
-    json!({"interface": "found", "ports": ["127.0.0.1:4000:80"],
-           "addresses": [{"address": address, "gateway": "10.22.0.1"}],
-           "bandwidth": {"ingress_rate": 8000, "ingress_burst": 8000, "egress_rate": 8000, "egress_burst": 8000}})
+fn found(address: &str) -> Attach {
+    let request = attach("found", "pod1").found(address, "10.22.0.1").publish("127.0.0.1:4000:80");
+    request.limit_in(8000).limit_out(8000)
 }
 
 fn adopted(lab: &mut Lab) {
     lab.make_found("pod1", "10.22.0.5", Some("cni0"));
-    lab.attach("found", "pod1", &found("10.22.0.5")).unwrap();
+    lab.attach(found("10.22.0.5")).unwrap();
 }
 
 fn two_pods(lab: &mut Lab) {
-    lab.attach("net1", "pod1", &made()).unwrap();
-    lab.attach_at("net2", "pod1", "eth1", &json!({})).unwrap();
-    lab.attach("net1", "pod2", &json!({"ports": ["4002:80"]})).unwrap();
+    lab.attach(made("pod1")).unwrap();
+    lab.attach_at("eth1", attach("net2", "pod1")).unwrap();
+    lab.attach(attach("net1", "pod2").publish("4002:80")).unwrap();
 }
 
 pub(super) const ALL: &[Scenario] = &[
@@ -43,50 +42,50 @@ pub(super) const ALL: &[Scenario] = &[
         name: "attach, with a new network",
         kind: Command,
         prepare: |_| {},
-        act: |lab| lab.attach("net1", "pod1", &made()),
+        act: |lab| lab.attach(made("pod1")),
     },
     Scenario {
         name: "attach to a second network",
         kind: Command,
         prepare: |lab| {
             lab.create("net2", |_| {}).unwrap();
-            lab.attach("net1", "pod1", &made()).unwrap();
+            lab.attach(made("pod1")).unwrap();
         },
-        act: |lab| lab.attach_at("net2", "pod1", "eth1", &json!({"ports": ["4000:80", "4001:81/udp"]})),
+        act: |lab| lab.attach_at("eth1", attach("net2", "pod1").publish("4000:80").publish("4001:81/udp")),
     },
     Scenario {
         name: "attach without addresses",
         kind: Command,
         prepare: |lab| lab.create("net1", |_| {}).unwrap(),
-        act: |lab| lab.attach("net1", "pod1", &bare()),
+        act: |lab| lab.attach(bare()),
     },
     Scenario {
         name: "attach, giving the addresses",
         kind: Command,
         prepare: |lab| {
             lab.create("net1", |_| {}).unwrap();
-            lab.attach("net1", "pod1", &bare()).unwrap();
-            lab.attach_at("net2", "pod1", "eth1", &json!({})).unwrap();
+            lab.attach(bare()).unwrap();
+            lab.attach_at("eth1", attach("net2", "pod1")).unwrap();
         },
-        act: |lab| lab.attach("net1", "pod1", &given()),
+        act: |lab| lab.attach(given()),
     },
     Scenario {
         name: "attach with given addresses at once",
         kind: Command,
         prepare: |lab| lab.create("net1", |_| {}).unwrap(),
-        act: |lab| lab.attach("net1", "pod1", &given()),
+        act: |lab| lab.attach(given()),
     },
     Scenario {
         name: "attach an interface of another program",
         kind: Command,
         prepare: |lab| lab.make_found("pod1", "10.22.0.5", Some("cni0")),
-        act: |lab| lab.attach("found", "pod1", &found("10.22.0.5")),
+        act: |lab| lab.attach(found("10.22.0.5")),
     },
     Scenario {
         name: "attach an interface of another program without a bridge",
         kind: Command,
         prepare: |lab| lab.make_found("pod1", "10.22.0.5", None),
-        act: |lab| lab.attach("found", "pod1", &found("10.22.0.5")),
+        act: |lab| lab.attach(found("10.22.0.5")),
     },
     Scenario {
         name: "attach where the other program has another bridge now",
@@ -96,7 +95,7 @@ pub(super) const ALL: &[Scenario] = &[
             lab.detach(key("pod1", "eth0")).unwrap();
             lab.make_found("pod1", "10.22.0.5", Some("cni1"));
         },
-        act: |lab| lab.attach("found", "pod1", &found("10.22.0.5")),
+        act: |lab| lab.attach(found("10.22.0.5")),
     },
     Scenario {
         name: "attach again what another program made anew",
@@ -105,36 +104,36 @@ pub(super) const ALL: &[Scenario] = &[
             adopted(lab);
             lab.make_found("pod1", "10.22.0.6", Some("cni0"));
         },
-        act: |lab| lab.attach("found", "pod1", &found("10.22.0.6")),
+        act: |lab| lab.attach(found("10.22.0.6")),
     },
     Scenario {
         name: "attach again",
         kind: Command,
-        prepare: |lab| lab.attach("net1", "pod1", &made()).unwrap(),
-        act: |lab| lab.attach("net1", "pod1", &made()),
+        prepare: |lab| lab.attach(made("pod1")).unwrap(),
+        act: |lab| lab.attach(made("pod1")),
     },
     Scenario {
         name: "attach again where the interface is gone",
         kind: Command,
         prepare: |lab| {
-            lab.attach("net1", "pod1", &made()).unwrap();
+            lab.attach(made("pod1")).unwrap();
             let mut world = lab.world();
             world.links.clear();
             world.routes.clear();
         },
-        act: |lab| lab.attach("net1", "pod1", &made()),
+        act: |lab| lab.attach(made("pod1")),
     },
     Scenario {
         name: "attach again where addresses and limits are gone",
         kind: Command,
         prepare: |lab| {
-            lab.attach("net1", "pod1", &made()).unwrap();
+            lab.attach(made("pod1")).unwrap();
             let mut world = lab.world();
             world.links.values_mut().for_each(|link| link.addresses.clear());
             world.routes.clear();
             world.shapings.clear();
         },
-        act: |lab| lab.attach("net1", "pod1", &made()),
+        act: |lab| lab.attach(made("pod1")),
     },
     Scenario {
         name: "attach again where the bridge and the table are gone",
@@ -145,7 +144,7 @@ pub(super) const ALL: &[Scenario] = &[
             world.bridges.clear();
             world.elements = None;
         },
-        act: |lab| lab.attach("net1", "pod1", &made()),
+        act: |lab| lab.attach(made("pod1")),
     },
     Scenario {
         name: "attach a container that came again, without word of its end",
@@ -155,16 +154,16 @@ pub(super) const ALL: &[Scenario] = &[
             lab.fake.delete_namespace("pod1");
             lab.fake.add_namespace("pod1");
         },
-        act: |lab| lab.attach("net1", "pod1", &made()),
+        act: |lab| lab.attach(made("pod1")),
     },
     Scenario {
         name: "attach where a container that ended without word has the port",
         kind: Replacement,
         prepare: |lab| {
-            lab.attach("net1", "pod1", &made()).unwrap();
+            lab.attach(made("pod1")).unwrap();
             lab.fake.delete_namespace("pod1");
         },
-        act: |lab| lab.attach("net1", "pod2", &made()),
+        act: |lab| lab.attach(made("pod2")),
     },
     Scenario { name: "detach", kind: Removal, prepare: two_pods, act: |lab| lab.detach(key("pod1", "eth0")) },
     Scenario {

@@ -1,6 +1,7 @@
 //! What other programs do to netd's part of the kernel, and the kernel reports.
 
 use netd::kernel::KernelEvent;
+use netd_testing::request::attach;
 
 use super::Scenario;
 use crate::drive::Kind::Repair;
@@ -14,8 +15,7 @@ fn connected(lab: &mut Lab) {
     lab.connect("net2", "web", &["4001:80"]).unwrap();
     lab.connect("net1", "db", &["4002:80"]).unwrap();
     lab.reserve("net2", "r1", &["4020:80"]).unwrap();
-    let limits = serde_json::json!({"bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
-    lab.attach("net1", "pod1", &limits).unwrap();
+    lab.attach(attach("net1", "pod1").limit_out(8000)).unwrap();
 }
 
 fn link(name: &str) -> KernelEvent {

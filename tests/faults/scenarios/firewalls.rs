@@ -2,6 +2,7 @@
 
 use netd::kernel::KernelEvent;
 use netd::kernel::fake::World;
+use netd_testing::request::attach;
 
 use super::Scenario;
 use crate::drive::Kind::{Command, Removal, Repair};
@@ -59,7 +60,7 @@ pub(super) const ALL: &[Scenario] = &[
         name: "attach, with a new network, where a firewall drops",
         kind: Command,
         prepare: one_network,
-        act: |lab| lab.attach("net2", "pod1", &serde_json::json!({"ports": ["4000:80"]})),
+        act: |lab| lab.attach(attach("net2", "pod1").publish("4000:80")),
     },
     Scenario {
         name: "remove one of two networks where a firewall drops",

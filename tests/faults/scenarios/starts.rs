@@ -1,5 +1,7 @@
 //! Starts, after what happened while no netd ran.
 
+use netd_testing::request::attach;
+
 use super::Scenario;
 use crate::drive::Kind::Repair;
 use crate::lab::{Lab, within};
@@ -12,13 +14,9 @@ fn all_kinds(lab: &mut Lab) {
     lab.connect("net2", "web", &["4002:80"]).unwrap();
     lab.connect("net1", "db", &[]).unwrap();
     lab.reserve("net2", "r1", &["4020:80", "4021:81/udp"]).unwrap();
-    let limits = serde_json::json!({"ports": ["4003:80"], "routes": [{"destination": "10.9.0.0/16"}],
-        "bandwidth": {"egress_rate": 8000, "egress_burst": 8000}});
-    lab.attach("net1", "pod1", &limits).unwrap();
+    lab.attach(attach("net1", "pod1").publish("4003:80").route("10.9.0.0/16").limit_out(8000)).unwrap();
     lab.make_found("pod2", "10.22.0.5", Some("cni0"));
-    let found = serde_json::json!({"interface": "found", "ports": ["4004:80"],
-        "addresses": [{"address": "10.22.0.5", "gateway": "10.22.0.1"}]});
-    lab.attach("found", "pod2", &found).unwrap();
+    lab.attach(attach("found", "pod2").found("10.22.0.5", "10.22.0.1").publish("4004:80")).unwrap();
 }
 
 pub(super) const ALL: &[Scenario] = &[

@@ -24,7 +24,11 @@ fn bridge(call: Call) -> Call {
 }
 
 fn ours(call: Call, previous: &Value) -> Call {
-    call.with(json!({"cniVersion": "1.0.0", "prevResult": previous}))
+    call.conf(|conf| conf.version("1.0.0").prev_result(previous))
+}
+
+fn published(call: Call, name: &str) -> Call {
+    if name == "web" { call.port(4000, 80) } else { call }
 }
 
 fn behind_bridge(lab: &Lab) -> Completion {
@@ -36,17 +40,13 @@ fn behind_bridge(lab: &Lab) -> Completion {
     for name in ["web", "client"] {
         lab.container(name);
         let previous = bridge(call("ADD", name)).run_program(&program).ok();
-        let ports = match name {
-            "web" => json!([{"hostPort": 4000, "containerPort": 80}]),
-            _ => json!([]),
-        };
-        let add = ours(call("ADD", name), &previous).with(json!({"runtimeConfig": {"portMappings": ports}}));
+        let add = published(ours(call("ADD", name), &previous), name);
         let result = add.run().ok();
         assert_eq!(result["interfaces"], previous["interfaces"]);
         assert_eq!(result["ips"], previous["ips"]);
         assert_eq!(result["dns"]["nameservers"], json!(["10.22.0.1"]));
         assert_eq!(add.run().ok(), result, "again");
-        results.push((name, result, ports));
+        results.push((name, result));
     }
     let address = results[0].1["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap().to_owned();
     let _server = Server::start("web", "web", 80);
@@ -59,13 +59,12 @@ fn behind_bridge(lab: &Lab) -> Completion {
     assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
     run(&format!("ip -n outside route add 10.22.0.0/16 via {HOST4}")).ok();
     assert!(crate::lab::echo::answers("outside", Proto::Tcp, (&address, 80)).is_none(), "an unpublished port");
-    for (name, result, ports) in &results {
-        let check = ours(call("CHECK", name), result).with(json!({"runtimeConfig": {"portMappings": ports}}));
-        check.run().ok();
+    for (name, result) in &results {
+        published(ours(call("CHECK", name), result), name).run().ok();
     }
-    for (name, result, _) in &results {
+    for (name, result) in &results {
         ours(call("DEL", name), result).run().ok();
-        bridge(call("DEL", name)).with(json!({"prevResult": result})).run_program(&program).ok();
+        bridge(call("DEL", name)).prev_result(result).run_program(&program).ok();
     }
     assert_eq!(lab.netd("ps --json").ok().json(), json!([]));
     assert!(!traces(lab).contains("4000"), "{}", traces(lab));
@@ -82,7 +81,7 @@ fn before_tuning(lab: &Lab) -> Completion {
     };
     lab.start_daemon();
     lab.container("web");
-    let made = call("ADD", "web").with(json!({"cniVersion": "1.0.0"})).run().ok();
+    let made = call("ADD", "web").conf(|conf| conf.version("1.0.0")).run().ok();
     let tune = |previous: &Value| {
         let keys = json!({"type": "tuning", "mac": "02:aa:bb:cc:dd:ee", "mtu": 1400});
         ours(call("ADD", "web").with(keys), previous)

@@ -22,9 +22,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn with_everything(command: &'static str) -> Call {
     let limit = 8_000_000;
-    call(command, "web").with(json!({"subnets": "10.1.0.0/24", "ipv6": true, "runtimeConfig": {
-        "portMappings": [{"hostPort": 4000, "containerPort": 80}, {"hostPort": 4000, "containerPort": 80, "protocol": "udp"}],
-        "bandwidth": {"ingressRate": limit, "ingressBurst": limit, "egressRate": limit, "egressBurst": limit}}}))
+    let limits = json!({"ingressRate": limit, "ingressBurst": limit, "egressRate": limit, "egressBurst": limit});
+    call(command, "web").conf(|conf| {
+        let conf = conf.key("subnets", "10.1.0.0/24").key("ipv6", true);
+        conf.port(4000, 80).udp_port(4000, 80).runtime("bandwidth", limits)
+    })
 }
 
 fn killed(lab: &Lab) {
@@ -41,7 +43,7 @@ fn killed(lab: &Lab) {
         add.wait_with_output().expect("it ends");
         lab.start_daemon();
         let result = with_everything("ADD").run().ok();
-        with_everything("CHECK").with(json!({"prevResult": result})).run().ok();
+        with_everything("CHECK").prev_result(&result).run().ok();
         with_everything("DEL").run().ok();
         assert_eq!(traces(lab), before, "moment {moment}");
         assert_eq!(links("web"), ["lo"]);
@@ -62,7 +64,7 @@ fn half_made(lab: &Lab) {
     lab.start_daemon();
     assert_eq!((addresses("web", "eth0"), default_routes("web", 4)), (address, routes));
     assert_eq!(ip_json("host", &format!("link show {host_end}"))[0]["group"], "28260");
-    with_everything("CHECK").with(json!({"prevResult": result})).run().ok();
+    with_everything("CHECK").prev_result(&result).run().ok();
 }
 
 fn renamed(lab: &Lab) {
@@ -83,7 +85,7 @@ fn renamed(lab: &Lab) {
 
     rename("nd-net1", "elsewhere");
     let result = with_everything("ADD").run().ok();
-    with_everything("CHECK").with(json!({"prevResult": result})).run().ok();
+    with_everything("CHECK").prev_result(&result).run().ok();
     with_everything("DEL").run().ok();
     assert_eq!(traces(lab), before);
 }
@@ -94,8 +96,8 @@ fn long_list(lab: &Lab) {
         lab.container(name);
         call("ADD", name).run().ok();
     }
-    let mut valid: Vec<_> = (0..20_000).map(|n| json!({"containerID": format!("{n:064}"), "ifname": "eth0"})).collect();
-    valid.push(json!({"containerID": "web", "ifname": "eth0"}));
-    call("GC", "").with(json!({"cni.dev/valid-attachments": valid})).run().ok();
+    let others: Vec<String> = (0..20_000).map(|n| format!("{n:064}")).collect();
+    let valid: Vec<_> = others.iter().map(String::as_str).chain(["web"]).map(|id| (id, "eth0")).collect();
+    call("GC", "").conf(|conf| conf.valid(&valid)).run().ok();
     assert_eq!((links("web").len(), links("gone").len()), (2, 1));
 }

@@ -5,7 +5,6 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
-use serde_json::{Value, json};
 
 use super::traces;
 use crate::lab::cni::call;
@@ -44,8 +43,7 @@ fn crowd(lab: &Lab) {
     let gateway = lab.network("net1")["subnets"][0]["gateway"].as_str().unwrap().to_owned();
     let added = all_at_once(|number| {
         let name = format!("box{number}");
-        let ports = json!([{"hostPort": 10_000 + number, "containerPort": 80}]);
-        let answer = call("ADD", &name).with(json!({"runtimeConfig": {"portMappings": ports}})).run();
+        let answer = call("ADD", &name).port(10_000 + number as u16, 80).run();
         let resolved = Dig::ask("watcher", &format!("@{gateway} {name}")).answers;
         (answer, resolved)
     });
@@ -66,12 +64,10 @@ fn killed(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1").ok();
     let before = traces(lab);
-    let empty = json!({"cni.dev/valid-attachments": []});
     for moment in 0..60u32 {
         let name = format!("box{moment}");
         lab.container(&name);
-        let ports = json!([{"hostPort": 4000, "containerPort": 80}]);
-        let mut plugin = call("ADD", &name).with(json!({"runtimeConfig": {"portMappings": ports}})).start();
+        let mut plugin = call("ADD", &name).port(4000, 80).start();
         // This sleep is no wait: it varies the moment of the kill.
         thread::park_timeout(Duration::from_micros(u64::from(moment) * 150));
         plugin.kill().expect("it was started");
@@ -79,7 +75,7 @@ fn killed(lab: &Lab) {
         if moment % 2 == 0 {
             call("DEL", &name).run().ok();
         } else {
-            call("GC", "").with(empty.clone()).run().ok();
+            call("GC", "").conf(|conf| conf.valid(&[])).run().ok();
         }
         // A request in transit was handled before this, or is cancelled.
         assert_eq!(traces(lab), before, "moment {moment}");
@@ -97,13 +93,9 @@ fn collected(lab: &Lab) {
     }
     call("ADD", "a").ifname("net0").run().ok();
     lab.container("other");
-    call("ADD", "other").with(json!({"name": "other", "network": "net1"})).run().ok();
+    call("ADD", "other").conf(|conf| conf.key("name", "other").key("network", "net1")).run().ok();
     run("ip netns delete gone").ok();
-    let valid = |list: &Value| json!({ "cni.dev/valid-attachments": list });
-    call("GC", "")
-        .with(valid(&json!([{"containerID": "a", "ifname": "net0"}, {"containerID": "b", "ifname": "eth0"}])))
-        .run()
-        .ok();
+    call("GC", "").conf(|conf| conf.valid(&[("a", "net0"), ("b", "eth0")])).run().ok();
     let names = |lab: &Lab| -> Vec<String> {
         let shown = lab.netd("dump --json").ok().json();
         let shown = if shown.is_array() { shown[0].clone() } else { shown };
@@ -116,6 +108,6 @@ fn collected(lab: &Lab) {
         names
     };
     assert_eq!(names(lab), ["a net0", "b eth0", "hand eth0", "other eth0"]);
-    call("GC", "").with(valid(&json!([]))).run().ok();
+    call("GC", "").conf(|conf| conf.valid(&[])).run().ok();
     assert_eq!(names(lab), ["hand eth0", "other eth0"]);
 }

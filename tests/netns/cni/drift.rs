@@ -2,7 +2,7 @@
 
 use libtest_mimic::Trial;
 use netd_testing::wait::seen;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::lab::cni::{Call, call};
 use crate::lab::{Lab, run, trial};
@@ -20,9 +20,8 @@ fn attached(lab: &Lab) -> (Call, Value) {
     lab.start_daemon();
     lab.netd("network create net1 --subnet 10.1.0.0/24").ok();
     lab.container("web");
-    let ports = json!({"runtimeConfig": {"portMappings": [{"hostPort": 4000, "containerPort": 80}]}});
-    let result = call("ADD", "web").with(ports.clone()).run().ok();
-    let check = call("CHECK", "web").with(ports).with(json!({"prevResult": result}));
+    let result = call("ADD", "web").port(4000, 80).run().ok();
+    let check = call("CHECK", "web").port(4000, 80).prev_result(&result);
     check.run().ok();
     (check, result)
 }
@@ -124,5 +123,5 @@ fn other_default(lab: &Lab) {
     run("ip -n web link set up1 up").ok();
     run("ip -n web route add default via 198.51.100.1").ok();
     let result = call("ADD", "web").run().ok();
-    call("CHECK", "web").with(json!({"prevResult": result})).run().ok();
+    call("CHECK", "web").prev_result(&result).run().ok();
 }

@@ -22,7 +22,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 const MISSING: &str = "containernetworking-plugins is not installed";
 
 fn with_ipam(call: Call, ipam: &Value) -> Call {
-    call.with(json!({"ipam": ipam, "cniVersion": "1.0.0"}))
+    call.conf(|conf| conf.version("1.0.0").key("ipam", ipam.clone()))
 }
 
 fn leases() -> Vec<String> {
@@ -50,7 +50,7 @@ fn host_local(lab: &Lab) -> Completion {
     assert!(result["routes"].as_array().unwrap().contains(&json!({"dst": "10.99.0.0/16", "gw": "10.23.0.7"})));
     with_ipam(call("ADD", "client"), &ipam).run().ok();
     Dig::expect("client", "@10.23.0.1 web", &["10.23.0.50"]);
-    with_ipam(call("CHECK", "web"), &ipam).with(json!({"prevResult": result})).run().ok();
+    with_ipam(call("CHECK", "web"), &ipam).prev_result(&result).run().ok();
 
     // A failed attachment releases its address.
     lab.container("late");
@@ -84,7 +84,7 @@ fn from_static(lab: &Lab) -> Completion {
     assert_eq!(default_routes("web", 4), [("10.24.0.254".to_owned(), "eth0".to_owned())]);
     assert_eq!(default_routes("web", 6)[0].0, "fd00:24::1");
     assert_eq!(result["dns"]["nameservers"], json!(["10.24.0.1", "192.0.2.53"]));
-    with_ipam(call("CHECK", "web"), &ipam).with(json!({"prevResult": result})).run().ok();
+    with_ipam(call("CHECK", "web"), &ipam).prev_result(&result).run().ok();
     with_ipam(call("DEL", "web"), &ipam).run().ok();
     assert_eq!(traces(lab), before);
     let outside = json!({"type": "static", "addresses": [{"address": "10.25.0.9/24"}]});
@@ -124,7 +124,7 @@ fn dhcp(lab: &Lab) -> Completion {
         assert!(address.starts_with("10.26.0.10"), "{result:#}");
         assert_eq!(addresses("web", "eth0"), [address.parse::<std::net::IpAddr>().unwrap()]);
         Dig::expect("server", "@10.26.0.1 web", &[&address]);
-        with_ipam(call("CHECK", "web"), &ipam).with(json!({"prevResult": result})).run().ok();
+        with_ipam(call("CHECK", "web"), &ipam).prev_result(&result).run().ok();
     }
     with_ipam(call("DEL", "web"), &ipam).run().ok();
     for child in [&mut server, &mut daemon] {

@@ -3,6 +3,7 @@
 use std::fs;
 
 use libtest_mimic::Trial;
+use netd_testing::conf::Conf;
 use netd_testing::wait::is;
 use serde_json::json;
 
@@ -38,9 +39,10 @@ fn ready(lab: &Lab) {
 fn the_job(lab: &Lab) {
     ready(lab);
     let before = traces(lab);
-    let ports = json!({"capabilities": {"portMappings": true, "aliases": true}, "runtimeConfig": {
-        "portMappings": [{"hostPort": 4000, "containerPort": 80, "protocol": "tcp"}], "aliases": ["www"]}});
-    let result = call("ADD", "web").with(ports.clone()).run().ok();
+    let capabilities = json!({"portMappings": true, "aliases": true});
+    let of_web = |conf: Conf| conf.key("capabilities", capabilities.clone()).runtime("aliases", json!(["www"]));
+    let web = |command| call(command, "web").port(4000, 80).conf(of_web);
+    let result = web("ADD").run().ok();
     let client = call("ADD", "client").run().ok();
     let _server = Server::start("web", "web", 80);
 
@@ -66,10 +68,10 @@ fn the_job(lab: &Lab) {
     }
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
     assert_eq!(ask("client", Proto::Udp, (&address, 80)).who, "web");
-    call("CHECK", "web").with(ports.clone()).with(json!({"prevResult": result})).run().ok();
+    web("CHECK").prev_result(&result).run().ok();
 
-    call("DEL", "web").with(ports).with(json!({"prevResult": result})).run().ok();
-    call("DEL", "client").with(json!({"prevResult": client})).run().ok();
+    web("DEL").prev_result(&result).run().ok();
+    call("DEL", "client").prev_result(&client).run().ok();
     assert_eq!(traces(lab), before);
     assert_eq!(links("web"), ["lo"]);
 }
@@ -77,8 +79,7 @@ fn the_job(lab: &Lab) {
 fn repeated(lab: &Lab) {
     ready(lab);
     let before = traces(lab);
-    let add = call("ADD", "web").with(json!({"runtimeConfig": {
-        "portMappings": [{"hostPort": 4000, "containerPort": 80}]}}));
+    let add = call("ADD", "web").port(4000, 80);
     let first = add.run().ok();
     let attached = traces(lab);
     assert_eq!(add.run().ok(), first);
@@ -93,8 +94,7 @@ fn foreign_interface(lab: &Lab) {
     ready(lab);
     run("ip -n web link add eth0 type veth peer name other").ok();
     let before = without_revision(&lab.everything());
-    let add = call("ADD", "web").with(json!({"name": "new", "runtimeConfig": {
-        "portMappings": [{"hostPort": 4000, "containerPort": 80}]}}));
+    let add = call("ADD", "web").conf(|conf| conf.key("name", "new").port(4000, 80));
     let answer = add.run();
     assert_eq!(answer.code, Some(1), "{answer}");
     assert!(answer.json["msg"].as_str().unwrap().contains("eth0 already exists"), "{answer}");
@@ -106,11 +106,7 @@ fn no_namespace(lab: &Lab) {
     let before = traces(lab);
     for path in ["", "/run/netns/web"] {
         lab.container("gone");
-        call("ADD", "gone")
-            .with(json!({"runtimeConfig": {
-            "portMappings": [{"hostPort": 4000, "containerPort": 80}]}}))
-            .run()
-            .ok();
+        call("ADD", "gone").port(4000, 80).run().ok();
         if path.is_empty() {
             // The namespace still exists; the runtime lost its path and passes none.
             call("DEL", "gone").netns("").run().ok();
@@ -204,7 +200,7 @@ fn limits(lab: &Lab) {
     let ifb = ip_json("host", "link show type ifb");
     let ifb = ifb[0]["ifname"].as_str().unwrap();
     assert_eq!(tbf(ifb), Some(json!(2_000_000)));
-    let check = call("CHECK", "web").with(limits.clone()).with(json!({"prevResult": result}));
+    let check = call("CHECK", "web").with(limits.clone()).prev_result(&result);
     check.run().ok();
     run(&format!("ip netns exec host tc qdisc del dev {host_end} root")).ok();
     let changed = check.run();
@@ -294,7 +290,7 @@ fn restarted(lab: &Lab) {
     fs::remove_file("/run/lab/netd.sock").unwrap();
     lab.start_daemon();
     assert_eq!(call("ADD", "web").run().ok(), result);
-    call("CHECK", "web").with(json!({"prevResult": result})).run().ok();
+    call("CHECK", "web").prev_result(&result).run().ok();
     lab.kill_daemon();
     run("ip netns delete web").ok();
     fs::remove_file("/run/lab/netd.sock").unwrap();

@@ -10,6 +10,8 @@ use std::thread::JoinHandle;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::conf::Conf;
+
 /// A request of the plugin.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Asked {
@@ -209,19 +211,9 @@ pub struct Answer {
     pub stderr: String,
 }
 
-/// A configuration of that version for that daemon, with more keys.
-pub fn configuration(daemon: &Daemon, version: &str, more: Value) -> Value {
-    let mut all = json!({"cniVersion": version, "name": "dbnet", "type": "netd-cni", "socket": daemon.socket()});
-    merge(&mut all, more);
-    all
-}
-
-/// Adds keys, or replaces them.
-pub fn merge(all: &mut Value, more: Value) {
-    match (all, more) {
-        (Value::Object(all), Value::Object(more)) => all.extend(more),
-        (all, more) => panic!("{all} and {more} are no objects"),
-    }
+/// A configuration for that daemon, named `dbnet`.
+pub fn conf(daemon: &Daemon) -> Conf {
+    crate::conf::conf("dbnet", &daemon.socket())
 }
 
 impl Call {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::lab::{self, Lab};
+use crate::request;
 
 /// Names in the zone.
 pub const NAMES: usize = 1000;
@@ -61,14 +62,11 @@ impl Zone {
 
 /// Connects a container over HTTP, on a connection of its own, as the command line does.
 pub fn connect(container: &str, alias: &str) {
-    call("POST", "", &format!(r#"{{"container":"{container}","aliases":["{alias}"]}}"#));
+    let request = request::connect(NETWORK, container).alias(alias);
+    lab::daemon::call("POST", &request.path(), &request.body());
 }
 
 /// Disconnects it.
 pub fn disconnect(container: &str) {
-    call("DELETE", &format!("/{container}"), "");
-}
-
-fn call(method: &str, path: &str, body: &str) {
-    lab::daemon::call(method, &format!("/v1/networks/{NETWORK}/endpoints{path}"), body);
+    lab::daemon::call("DELETE", &format!("/v1/networks/{NETWORK}/endpoints/{container}"), "");
 }

@@ -2,18 +2,17 @@
 
 use hickory_proto::rr::rdata::{CNAME, TXT};
 use hickory_proto::rr::{Name, RData};
-use serde_json::json;
 
 use super::*;
+use crate::logic::samples;
 use crate::model::endpoint::Endpoint;
+use crate::model::ids::NetworkId;
+use crate::model::network::Network;
 
 fn snapshot() -> Snapshot {
     let mut snapshot = Snapshot::default();
-    let endpoint = json!({"network": "net1", "sequence": 1, "ifname": "eth0", "host_ifname": "v0",
-        "container": {"id": "web-0123", "name": "web", "netns": {"path": "/run/netns/x",
-            "id": {"device": 4, "inode": 1, "cookie": null}}},
-        "addresses": ["10.0.0.2/24"], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [], "publications": []});
-    snapshot.desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+    let network = samples::network("net1", &["10.0.0.0/24"]);
+    snapshot.desired.insert_endpoint(samples::endpoint(&network, "web", 1, &["10.0.0.2"], &[]));
     snapshot
 }
 
@@ -43,10 +42,8 @@ fn a_place_within_a_container_counts_for_its_first_network() {
     let mut snapshot = snapshot();
     let telemetry = Arc::new(Telemetry::default());
     for n in 1..=2 {
-        let network = json!({"name": format!("net{n}"), "id": format!("{n:064}"), "internal": false, "mtu": 1500,
-            "labels": {}, "created": 0, "driver": {"driver": "bridge", "name": "nd", "icc": true, "masquerade": true},
-            "subnets": [{"subnet": format!("10.{n}.0.0/24"), "gateway": format!("10.{n}.0.1")}]});
-        snapshot.desired.insert_network(serde_json::from_value(network).unwrap());
+        let network = samples::network(&format!("net{n}"), &[&format!("10.{n}.0.0/24")]);
+        snapshot.desired.insert_network(Network { id: NetworkId::from_random([n; 32]), ..network });
     }
     let first = snapshot.desired.endpoints().next().unwrap().clone();
     let second = Endpoint { network: "net2".parse().unwrap(), sequence: 2, addresses: vec![], ..(*first).clone() };

@@ -28,14 +28,8 @@ fn an_exact_name_wins_over_a_wildcard_and_a_longer_wildcard_over_a_shorter() {
         (1, "net1", "deep", &["*.z.app"]),
         (2, "net2", "all", &["*.internal", "*.web"]),
     ] {
-        let endpoint = json!({
-            "network": network, "sequence": 50, "ifname": "eth9", "host_ifname": "v9",
-            "container": {"id": format!("{name}-0123456789abcdef"), "name": name, "netns": {
-                "path": "/run/netns/x", "id": {"device": 4, "inode": 1, "cookie": null}}},
-            "addresses": [format!("10.{n}.0.{}/24", 90 + name.len())], "gateways": [], "mac": "02:00:00:00:00:01",
-            "aliases": aliases, "publications": [],
-        });
-        desired.insert_endpoint(serde_json::from_value(endpoint).unwrap());
+        let endpoint = endpoint(&desired, network, name, 50, &[&format!("10.{n}.0.{}", 90 + name.len())], &[]);
+        desired.insert_endpoint(Endpoint { aliases: parsed(aliases), ..endpoint });
     }
     let ask = |name: &str, kind| answer(&desired, "internal", Client::Address(DB.parse().unwrap()), name, kind);
     let host = |name| ask(name, RecordType::A);

@@ -1,11 +1,13 @@
 //! The CNI plugin as a runtime calls it: environment, standard input, and result.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::daemon::SOCKET;
+use crate::conf::{Conf, conf};
 use crate::programs;
 
 /// The directory of Debian's reference plugins.
@@ -19,7 +21,7 @@ pub struct Call {
     netns: String,
     ifname: String,
     args: String,
-    configuration: Value,
+    conf: Conf,
 }
 
 /// The plugin's output.
@@ -62,17 +64,29 @@ pub fn call(command: &'static str, container: &str) -> Call {
         netns: format!("/run/netns/{container}"),
         ifname: "eth0".to_owned(),
         args: String::new(),
-        configuration: json!({"cniVersion": "1.1.0", "name": "net1", "type": "netd-cni", "socket": SOCKET}),
+        conf: conf("net1", Path::new(SOCKET)),
     }
 }
 
 impl Call {
+    /// Another configuration.
+    pub fn conf(self, change: impl FnOnce(Conf) -> Conf) -> Self {
+        Self { conf: change(self.conf), ..self }
+    }
+
     /// Other keys of the configuration.
-    #[allow(clippy::needless_pass_by_value, reason = "callers write it with json!")]
-    pub fn with(mut self, keys: Value) -> Self {
-        let keys = keys.as_object().expect("an object").clone();
-        self.configuration.as_object_mut().expect("an object").extend(keys);
-        self
+    pub fn with(self, keys: Value) -> Self {
+        self.conf(|conf| conf.with(keys))
+    }
+
+    /// The result of an earlier call or plugin.
+    pub fn prev_result(self, result: &Value) -> Self {
+        self.conf(|conf| conf.prev_result(result))
+    }
+
+    /// A port of the host that leads to one of the container.
+    pub fn port(self, host: u16, container: u16) -> Self {
+        self.conf(|conf| conf.port(host, container))
     }
 
     /// Another namespace path.
@@ -110,7 +124,7 @@ impl Call {
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the plugin starts");
         // A plugin that is killed immediately does not read it.
-        let _ = child.stdin.take().expect("a pipe").write_all(self.configuration.to_string().as_bytes());
+        let _ = child.stdin.take().expect("a pipe").write_all(self.conf.to_string().as_bytes());
         child
     }
 
@@ -130,5 +144,5 @@ impl Call {
 /// The path of Debian's reference plugin of that name, if it is installed.
 pub fn reference(name: &str) -> Option<String> {
     let path = format!("{REFERENCE}/{name}");
-    std::path::Path::new(&path).exists().then_some(path)
+    Path::new(&path).exists().then_some(path)
 }
