@@ -105,6 +105,7 @@ fn cannot_run(why: &str) -> Completion {
 }
 
 fn each_point(lab: &Lab, case: &Case) {
+    lab.differs("the daemon is killed in the middle of a command");
     lab.start_daemon();
     lab.container("web");
     case.prepare.iter().for_each(|line| drop(lab.netd(line).ok()));

@@ -72,7 +72,6 @@ fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Res
     let present = address::list(netlink, Some(index))?;
     let present: Vec<IpNetwork> = present.into_iter().map(|found| found.address).collect();
     // The MTU is set by a separate change: one given at creation would follow the smallest port's.
-    let was_up = link::get_by_index(netlink, index)?.is_some_and(|link| link.up);
     let mut change =
         LinkUnspec::new_with_index(index).mtu(bridge.mtu).alias(bridge.alias()).link_group(link::LINK_GROUP).up();
     if let Some(mac) = bridge.mac() {
@@ -83,9 +82,9 @@ fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Res
     let mut requests: Vec<Request> = in_the_way.map(|address| address::remove(index, *address)).collect();
     requests.push(Request::plain(RouteNetlinkMessage::SetLink(change.build())));
     requests.extend(bridge.addresses.iter().map(|gateway| address::add(index, *gateway)));
-    // The kernel makes one when the bridge comes up, and not again.
+    // The kernel makes one when the bridge has its first port, and not again.
     let has_link_local = present.iter().any(|address| address::link_local(address.ip()));
-    let link_local = bridge.link_local().filter(|_| was_up && !has_link_local);
+    let link_local = bridge.link_local().filter(|_| !has_link_local);
     requests.extend(link_local.map(|address| address::add(index, address)));
     netlink.all(&requests).map_err(failed("set up bridge", &bridge.name, LOOK))?;
     bridge.addresses.iter().for_each(|gateway| route::settle_address(netlink, index, gateway.ip()));

@@ -76,7 +76,8 @@ fn renamed(lab: &Lab) {
     let rename = |from: &str, to: &str| {
         run(&format!("ip -n host link set {from} down")).ok();
         run(&format!("ip -n host link set {from} name {to}")).ok();
-        run(&format!("ip -n host link set {to} up")).ok();
+        // netd may have given it its name back.
+        run(&format!("ip -n host link set {to} up"));
     };
     let result = with_everything("ADD").run().ok();
     rename(result["interfaces"][1]["name"].as_str().unwrap(), "elsewhere");

@@ -66,13 +66,12 @@ fn inside(lab: &Lab) {
         &format!("ip -n web link set eth0 up\nip -n web {route}"),
         "eth0 is down",
     );
-    let rename = |from: &str, to: &str| {
-        format!("ip -n web link set {from} down\nip -n web link set {from} name {to}\nip -n web link set {to} up")
-    };
+    let rename = |from: &str, to: &str| format!("ip -n web link set {from} down\nip -n web link set {from} name {to}");
+    // Not up as well: netd may have made another eth0 by then.
     named(
         &check,
         &rename("eth0", "moved"),
-        &(rename("moved", "eth0") + &format!("\nip -n web {route}")),
+        &(rename("moved", "eth0") + &format!("\nip -n web link set eth0 up\nip -n web {route}")),
         "interface eth0 is gone",
     );
     lab.netd("disconnect net1 web").ok();

@@ -16,12 +16,13 @@ pub mod resolved;
 pub mod space;
 pub mod upstream;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use libtest_mimic::{Completion, Failed, Trial};
 
+use crate::wait;
 pub use crate::wait::{until, until_within};
 pub use command::{Out, run};
 pub use echo::{Proto, Server, ask, ask_from};
@@ -41,6 +42,15 @@ pub const OUTSIDE6: &str = "2001:db8::2";
 /// The laboratory of one test.
 pub struct Lab {
     daemon: RefCell<Option<Daemon>>,
+    /// Why something differs that netd made, while it does.
+    differs: Cell<Option<&'static str>>,
+}
+
+/// Whether a command with these words changes what netd makes.
+fn changes(words: &[&str]) -> bool {
+    let is_plan = words.contains(&"--dry-run");
+    !is_plan
+        && matches!(words, ["connect" | "disconnect", ..] | ["network" | "reservation", "create" | "rm" | "prune", ..])
 }
 
 /// A test without special requirements.
@@ -95,7 +105,7 @@ impl Lab {
         }
         run(&format!("ip -n host route add default via {OUTSIDE4}")).ok();
         run(&format!("ip -n host -6 route add default via {OUTSIDE6}")).ok();
-        Self { daemon: RefCell::new(None) }
+        Self { daemon: RefCell::new(None), differs: Cell::new(None) }
     }
 
     /// Host and outside with a running daemon.
@@ -134,7 +144,30 @@ impl Lab {
     pub fn netd_words(&self, words: &[&str]) -> Out {
         let mut line = vec!["nsenter", "--net=/run/netns/host", "--", daemon::netd()];
         line.extend(words);
-        command::run_words(&line)
+        let out = command::run_words(&line);
+        if out.code == Some(0) && changes(words) {
+            self.no_drift();
+        }
+        out
+    }
+
+    /// From now on something differs that netd made, for this reason, and is not to be compared after each command.
+    pub fn differs(&self, why: &'static str) {
+        self.differs.set(Some(why));
+    }
+
+    /// After each command that changed something: all that netd makes is there, and nothing else (`netd diff`).
+    #[track_caller]
+    fn no_drift(&self) {
+        if self.differs.get().is_none() && self.daemon.borrow().is_some() {
+            wait::until("netd diff is empty", || wait::is(self.diff(), ""));
+        }
+    }
+
+    /// What `netd diff` prints.
+    pub fn diff(&self) -> String {
+        let out = command::run_words(&["nsenter", "--net=/run/netns/host", "--", daemon::netd(), "diff"]);
+        out.stdout + &out.stderr
     }
 
     /// A container: a named network namespace with its loopback up.
