@@ -66,6 +66,11 @@ impl Folder {
         }
     }
 
+    /// Gives the entry with that name another one, which must be unpredictable: it replaces what has it.
+    pub(crate) fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(renameat(&self.0, from, &self.0, to)?)
+    }
+
     /// Reads the entry with that name.
     pub(crate) fn read(&self, name: &str) -> io::Result<There> {
         // Otherwise opening a pipe without a writer would block.
@@ -109,11 +114,20 @@ impl Folder {
 
     /// Deletes the files and links whose names match.
     pub(crate) fn remove_all(&self, such: impl Fn(&str) -> bool) -> io::Result<()> {
+        self.names()?.iter().filter(|name| such(name)).try_for_each(|name| self.remove(name))
+    }
+
+    /// Whether no other name is in the folder.
+    pub(crate) fn has_only(&self, name: &str) -> io::Result<bool> {
+        Ok(self.names()?.iter().all(|there| there == name))
+    }
+
+    /// What is in the folder; a name that is not UTF-8 with replacement characters.
+    fn names(&self) -> io::Result<Vec<String>> {
         let mut listed = Dir::openat(&self.0, ".", FOLDER, Mode::empty())?;
         let entries = listed.iter().filter_map(Result::ok);
-        let names: Vec<String> =
-            entries.filter_map(|entry| Some(entry.file_name().to_str().ok()?.to_owned())).collect();
-        names.iter().filter(|name| such(name)).try_for_each(|name| self.remove(name))
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        Ok(names.filter(|name| name != "." && name != "..").collect())
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Stdio};
 
 use libtest_mimic::{Completion, Trial};
 use netd_testing::wait::is;
@@ -13,9 +13,17 @@ use crate::lab::look::{everything, same};
 use crate::lab::{Lab, cni, skippable, until};
 
 /// What the engine changes something by: netlink, files, the store, ports, threads that enter a container.
-const CALLS: &str = "sendto,sendmsg,pwrite64,fdatasync,renameat,renameat2,unlinkat,mkdirat,bind,clone3";
-/// More than any command makes.
-const POINTS: usize = 400;
+const CALLS: [&str; 9] =
+    ["sendto", "sendmsg", "pwrite64", "fdatasync", "renameat", "unlinkat", "mkdirat", "bind", "clone3"];
+/// Each command has at least so many points.
+const LEAST: usize = 5;
+
+/// A command and its inverse.
+struct Command<'a> {
+    name: &'a str,
+    does: &'a dyn Fn() -> Result<(), String>,
+    reverts: &'a dyn Fn(),
+}
 
 /// One command, and how to make the state before it and after it.
 struct Case {
@@ -89,7 +97,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Runs the test if `strace` may trace here.
 fn with_strace(test: impl FnOnce()) -> Completion {
-    let tries = Command::new("strace").args(["-o", "/dev/null", "true"]).stdin(Stdio::null()).output();
+    let tries = process::Command::new("strace").args(["-o", "/dev/null", "true"]).stdin(Stdio::null()).output();
     match tries {
         Ok(out) if out.status.success() => {
             test();
@@ -113,7 +121,8 @@ fn each_point(lab: &Lab, case: &Case) {
         let out = lab.netd(case.does);
         if out.code == Some(0) { Ok(()) } else { Err(format!("{out:?}")) }
     };
-    kill_at_each(lab, case.name, &does, &|| drop(lab.netd(case.reverts).ok()));
+    let reverts = || drop(lab.netd(case.reverts).ok());
+    kill_at_each(lab, &Command { name: case.name, does: &does, reverts: &reverts });
 }
 
 /// A runtime calls again after a failure; here it gives up, and DEL must remove what ADD left.
@@ -125,61 +134,78 @@ fn plugin(lab: &Lab) {
         let answer = cni::call(command, "web").args("IP=10.91.0.9").run();
         if answer.code == Some(0) { Ok(()) } else { Err(answer.to_string()) }
     };
-    kill_at_each(lab, "ADD", &|| call("ADD"), &|| call("DEL").expect("DEL succeeds"));
-    call("ADD").expect("ADD succeeds");
-    kill_at_each(lab, "DEL", &|| call("DEL"), &|| call("ADD").expect("ADD succeeds"));
+    let (add, delete) = (|| call("ADD").expect("ADD succeeds"), || call("DEL").expect("DEL succeeds"));
+    kill_at_each(lab, &Command { name: "ADD", does: &|| call("ADD"), reverts: &delete });
+    add();
+    kill_at_each(lab, &Command { name: "DEL", does: &|| call("DEL"), reverts: &add });
 }
 
 /// What foreign programs see, and the reservations.
 fn look(lab: &Lab) -> String {
-    everything() + &lab.netd("reservation ls").ok().stdout
+    let reservations = lab.netd("reservation ls --json").ok().json();
+    let all = reservations.as_array().expect("an array").iter();
+    let lines = all.map(|one| format!("{} {} {} {}\n", one["id"], one["addresses"], one["mac"], one["ports"]));
+    everything() + &lines.collect::<String>()
 }
 
 /// Kills the daemon at every point of the command, one after the other.
-fn kill_at_each(lab: &Lab, name: &str, does: &dyn Fn() -> Result<(), String>, reverts: &dyn Fn()) {
+fn kill_at_each(lab: &Lab, command: &Command<'_>) {
+    let Command { name, does, reverts } = command;
     let before = look(lab);
     does().expect("it succeeds");
     let after = look(lab);
     assert!(before != after, "{name} changes nothing");
     reverts();
     same(&before, &look(lab));
-    for point in 1..=POINTS {
-        let mut killer = Killer::at(lab, point);
-        let answer = does();
-        if !killer.has_killed(lab) {
-            answer.expect("nobody hinders it");
-            assert!(point > 3, "{name} has only {point} points");
-            return;
-        }
-        lab.kill_daemon();
-        lab.start_daemon();
-        let now = look(lab);
-        let is_done = now == after;
-        if !is_done {
-            let told = format!("({name}, killed at point {point}, {answer:?})\n");
-            same(&format!("{told}{before}"), &format!("{told}{now}"));
-        }
-        assert!(is_done || answer.is_err(), "{name}, point {point}: answered with success, and not done");
-        let diff = lab.netd("diff");
-        assert_eq!((diff.code, diff.stdout.as_str()), (Some(0), ""), "{name}, point {point}");
-        assert_eq!(lab.netd("status --json").ok().json()["problems"], serde_json::json!([]), "{name}, point {point}");
-        if is_done {
-            reverts();
-        }
+    let killed = |call: &str, number| is_killed_at(lab, (&before, &after), (call, number), command);
+    let points: usize = CALLS.iter().map(|call| (1..).take_while(|number| killed(call, *number)).count()).sum();
+    assert!(points >= LEAST, "{name} has only {points} points");
+}
+
+/// Kills the daemon with the engine's system call of that name and number, and judges what is there after a new start.
+/// Returns false if the command ends before.
+fn is_killed_at(
+    lab: &Lab,
+    (before, after): (&str, &str),
+    (call, number): (&str, usize),
+    command: &Command<'_>,
+) -> bool {
+    let Command { name, does, reverts } = command;
+    let what = format!("{name}, killed at {call} {number}");
+    let mut killer = Killer::at(lab, call, number);
+    let answer = does();
+    if !killer.has_killed(lab) {
+        answer.expect("nobody hinders it");
+        reverts();
+        return false;
     }
-    panic!("{name} has more than {POINTS} points");
+    lab.kill_daemon();
+    lab.start_daemon();
+    let now = look(lab);
+    let is_done = now == after;
+    // Then it never happened.
+    if !is_done {
+        same(&format!("({what}: {answer:?})\n{before}"), &format!("({what}: {answer:?})\n{now}"));
+    }
+    assert!(is_done || answer.is_err(), "{what}: answered with success, and not done");
+    assert_eq!(lab.diff(), "", "{what}");
+    assert_eq!(lab.netd("status --json").ok().json()["problems"], serde_json::json!([]), "{what}");
+    if is_done {
+        reverts();
+    }
+    true
 }
 
 /// `strace` on the engine's thread.
 struct Killer(Child);
 
 impl Killer {
-    /// Kills the daemon with the engine's system call of that number from now on.
-    fn at(lab: &Lab, point: usize) -> Self {
+    /// Kills the daemon with the engine's system call of that name and number, counted from now on.
+    fn at(lab: &Lab, call: &str, number: usize) -> Self {
         let engine = engine(lab.daemon_pid().as_raw());
-        let inject = format!("inject={CALLS}:signal=KILL:when={point}");
-        let trace = format!("trace={CALLS}");
-        let mut command = Command::new("strace");
+        let inject = format!("inject={call}:signal=KILL:when={number}");
+        let trace = format!("trace={call}");
+        let mut command = process::Command::new("strace");
         command.args(["-e", &trace, "-e", &inject, "-o", "/dev/null", "-p", &engine.to_string()]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("strace starts");
@@ -195,14 +221,14 @@ impl Killer {
             let state = fs::read_to_string(format!("/proc/{}/stat", lab.daemon_pid())).unwrap_or_default();
             state.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with(['Z', 'X']))
         };
-        // A command that failed without a word from the daemon was cut off by its death.
+        // It may have ended with the daemon.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+        // The daemon may be dying.
         let killed = is_dead() || lab.netd("status").code != Some(0);
         if killed {
             until("the daemon is dead", || is(is_dead(), &true));
         }
-        // It may have ended with the daemon.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
         killed
     }
 }

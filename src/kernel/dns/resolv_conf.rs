@@ -23,6 +23,8 @@ const SIGNATURE: &str = "# By netd ";
 const NAME: &str = "resolv.conf";
 /// The temporary name that earlier releases gave to an incomplete file.
 const EARLIER_DRAFT: &str = ".resolv.conf.netd";
+/// Prefix of the name that a folder has while it is deleted.
+const LEAVING: &str = ".netd-leaving-";
 const LOOK: &str = "is /etc writable, and is there space left?";
 /// Every process in the namespace must be able to read it, whatever the umask of the daemon.
 const MODE: Mode = Mode::from_bits_truncate(0o644);
@@ -120,7 +122,8 @@ impl Files {
         let is_ours = |name: &String| {
             let whose = root.sub(name).and_then(|folder| self.whose(&folder, name));
             whose.is_ok_and(|whose| match whose {
-                Whose::Nobody | Whose::Stranger => false,
+                Whose::Nobody => name.starts_with(LEAVING),
+                Whose::Stranger => false,
                 Whose::Own => true,
                 Whose::Unsigned(_) | Whose::Other(_) | Whose::Void => !self.is_there(name),
             })
@@ -201,11 +204,20 @@ impl Files {
         text
     }
 
-    /// Removes the file, and the folder too if it is then empty.
+    /// Removes the file, and the folder too if it has nothing else. The folder gets another name before, so that what a
+    /// killed daemon leaves is known as netd's.
     fn remove(&self, root: &Folder, folder: &Folder, netns: &str) -> io::Result<()> {
-        folder.remove(NAME)?;
         self.remove_drafts(folder)?;
-        root.remove_sub_if_empty(netns)
+        let leaving = format!("{LEAVING}{:016x}", rand::random::<u64>());
+        // An overlay file system may refuse to rename a folder of its lower layer.
+        let is_renamed = !netns.starts_with(LEAVING) && folder.has_only(NAME)? && root.rename(netns, &leaving).is_ok();
+        if is_renamed && !folder.has_only(NAME)? {
+            // Another program wrote a file at that moment.
+            root.rename(&leaving, netns)?;
+            return folder.remove(NAME);
+        }
+        folder.remove(NAME)?;
+        root.remove_sub_if_empty(if is_renamed { &leaving } else { netns })
     }
 
     /// The prefix of the names of this daemon's incomplete files.
