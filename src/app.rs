@@ -1,4 +1,5 @@
-//! Floor 6: the assembly. Binds all sockets, then serves; a socket that is already taken is a start error.
+//! Floor 6: the assembly. Takes the locks that keep a second daemon away, binds all sockets, then serves; a lock or socket
+//! that is already taken is a start error.
 //!
 //! Tasks: the API on the unix socket (and on TCP with TLS if configured), the metrics if configured, the name service, and the
 //! registration with the host's systemd-resolved if configured. The drain's token stops each of them; a command stops
@@ -6,6 +7,7 @@
 //! are.
 
 mod memory;
+mod owner;
 pub mod plugins;
 pub mod sandbox;
 mod socket;
@@ -37,7 +39,9 @@ use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
-use crate::store::embedded::Embedded;
+use crate::store::embedded::{Embedded, Folders};
+
+use self::owner::Owner;
 
 /// How long requests in progress may take after the stop signal.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -47,6 +51,9 @@ const IPV6_SUBNET: u8 = 64;
 /// Why the daemon did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
+    /// Another daemon works in this network namespace.
+    #[error("start: {0}")]
+    Owned(String),
     /// A socket cannot be bound.
     #[error("listen on {on}: {source} ({look})")]
     Listen {
@@ -87,6 +94,8 @@ pub enum AppError {
 /// The bound sockets, before any of them serves.
 #[derive(Debug)]
 pub struct Listeners {
+    /// The lock of the network namespace.
+    owner: Owner,
     /// The API's unix socket. Dropping it removes its file.
     api: socket::ApiSocket,
     /// The API over TCP, with mutual TLS.
@@ -97,7 +106,7 @@ pub struct Listeners {
 
 impl Listeners {
     /// Reads the certificates of the API over TCP, and binds the configured sockets. A socket file without a listener is replaced.
-    pub fn bind(config: &Config) -> Result<Self, AppError> {
+    fn bind(config: &Config, owner: Owner) -> Result<Self, AppError> {
         let tls = config.api.as_ref().map(Api::tls).transpose()?;
         let api = socket::bind(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
@@ -118,7 +127,7 @@ impl Listeners {
             address.map(|address| listen(address).map_err(failed(address))).transpose()
         };
         let api_tcp = tcp(config.api.as_ref().map(|api| api.listen))?;
-        Ok(Self { api, api_tls: api_tcp.zip(tls), metrics: tcp(config.metrics.listen)? })
+        Ok(Self { owner, api, api_tls: api_tcp.zip(tls), metrics: tcp(config.metrics.listen)? })
     }
 }
 
@@ -218,7 +227,8 @@ impl Bound {
             let served = async move { serve::serve_public(tcp, &hosts, router, capacity, stopped).await };
             tasks.spawn(ended("the metrics", served));
         }
-        let tidy = tokio::spawn(memory::give_back(names.clone()));
+        // Dropping it ends them.
+        let _beside = beside(listeners.owner, names.clone(), &handle);
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
         handle.report(engine::Subject::Descriptors, too_few(descriptors)).await;
         ready.store(true, Ordering::Release);
@@ -231,7 +241,6 @@ impl Bound {
             Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
             _ = engine_ended => Err(AppError::Ended("the engine")),
         };
-        tidy.abort();
         tell_systemd(&[sd_notify::NotifyState::Stopping]);
         ready.store(false, Ordering::Release);
         stop.cancel();
@@ -241,6 +250,14 @@ impl Bound {
         handle.stop().await;
         outcome
     }
+}
+
+/// Starts what only ends with the daemon: dropping the set ends it.
+fn beside(owner: Owner, names: Arc<dyn engine::dns::names::Names>, handle: &engine::Handle) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(memory::give_back(names));
+    tasks.spawn(owner.keep(handle.clone()));
+    tasks
 }
 
 /// Describes the problem if the limit of open files is too low.
@@ -273,9 +290,12 @@ pub fn daemon(config: &Config) -> Result<(), AppError> {
     // Files that other users may read get their mode explicitly.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let descriptors = descriptors::raise().map_err(AppError::Descriptors)?;
-    let listeners = Listeners::bind(config)?;
+    // A second daemon is refused by one of these, in this order, before anything has changed.
+    let owner = Owner::claim().map_err(AppError::Owned)?;
+    let folders = Folders::claim(&config.state_dir, &config.runtime_dir)?;
+    let listeners = Listeners::bind(config, owner)?;
     let boot = crate::kernel::sysctl::boot_id()?;
-    let store = Embedded::open(&config.state_dir, &config.runtime_dir, &boot)?;
+    let store = Embedded::open(folders, &boot)?;
     let bound = build(config, Linux::new()?, store, Arc::new(Sockets::default()), listeners, descriptors)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
     runtime.block_on(async {

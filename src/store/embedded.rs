@@ -9,6 +9,8 @@
 //! A reservation is in the same file as the endpoint that consumes it, because one transaction must replace the one by
 //! the other.
 
+mod folders;
+
 use std::net::IpAddr;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -16,6 +18,8 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use self::folders::Folders;
 
 use super::{Record, Store, StoreError, Stored};
 use crate::base::private;
@@ -42,18 +46,20 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 pub struct Embedded {
     durable: (PathBuf, Database),
     until_boot: (PathBuf, Database),
+    _folders: Folders,
 }
 
 impl Embedded {
-    /// Opens or creates `state_dir/netd.redb` and `runtime_dir/endpoints.redb`; the latter is recreated if it was
-    /// written in another boot. Fails if another netd has them open.
-    pub fn open(state_dir: &Path, runtime_dir: &Path, boot_id: &str) -> Result<Self, StoreError> {
-        let durable = state_dir.join("netd.redb");
-        let until_boot = runtime_dir.join("endpoints.redb");
+    /// Opens or creates `netd.redb` in the state directory and `endpoints.redb` in the runtime directory; the latter is
+    /// recreated if it was written in another boot. Fails if another netd has them open.
+    pub fn open(mut folders: Folders, boot_id: &str) -> Result<Self, StoreError> {
+        folders.make()?;
+        let durable = folders.state.join("netd.redb");
+        let until_boot = folders.runtime.join("endpoints.redb");
         let look = "another netd with the same directories? missing permissions? a full disk?";
         let durable = open(&durable, true).map(|db| (durable.clone(), db)).map_err(failed("open", &durable, look))?;
         let database = open_of_this_boot(&until_boot, boot_id).map_err(failed("open", &until_boot, look))?;
-        Ok(Self { durable, until_boot: (until_boot, database) })
+        Ok(Self { durable, until_boot: (until_boot, database), _folders: folders })
     }
 }
 
@@ -217,9 +223,6 @@ fn values<T: DeserializeOwned>(
 }
 
 fn open(path: &Path, sync: bool) -> Result<Database, Cause> {
-    if let Some(folder) = path.parent() {
-        private::folder(folder)?;
-    }
     let file = private::file(path)?;
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE);

@@ -66,7 +66,7 @@ fn links(lab: &Lab) {
     lab.netd("disconnect net1 api").ok();
 }
 
-/// A second daemon, in a namespace that represents another host; it ends when dropped.
+/// A second daemon, or another process; it ends when dropped.
 pub(crate) struct Second(pub(crate) Child);
 
 impl Second {
@@ -97,15 +97,15 @@ impl Drop for Second {
 }
 
 fn refused(lab: &Lab) {
-    lab.start_daemon();
-    let mut second = Second::start("host", "/run/lab/other/netd.sock", "/run/lab/state");
-    assert!(!second.ends_well(), "two daemons with one state");
+    // It has its socket before it opens its files.
+    fs::create_dir_all("/run/lab/state/netd.redb").unwrap();
+    let mut failed = Second::start("host", "/run/lab/other/netd.sock", "/run/lab/state");
+    assert!(!failed.ends_well(), "a directory in place of its file");
     let log = fs::read_to_string("/run/lab/second.log").unwrap();
     assert!(log.contains("netd.redb"), "{log}");
     assert!(!Path::new("/run/lab/other/netd.sock").exists(), "its socket still exists");
-    let mut second = Second::start("host", SOCKET, "/run/lab/state2");
-    assert!(!second.ends_well(), "two daemons on one socket");
-    lab.netd("status").ok();
+    fs::remove_dir("/run/lab/state/netd.redb").unwrap();
+    lab.start_daemon();
 }
 
 fn two_daemons(lab: &Lab) {

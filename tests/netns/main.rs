@@ -31,6 +31,7 @@ mod names;
 mod networks;
 mod of_engines;
 mod one_namespace;
+mod owners;
 mod port_shown;
 mod port_specs;
 mod publishing;
@@ -55,6 +56,9 @@ use netd_testing::{harness, lab};
 fn main() -> ExitCode {
     if let Some(file) = std::env::var_os(lab::resolve1::CALLS) {
         return lab::resolve1::serve(file.as_ref());
+    }
+    if std::env::var_os(owners::SQUATTER).is_some() {
+        return owners::squat();
     }
     let arguments = Arguments::from_args();
     let entered = lab::space::leave_the_machine(netd_testing::programs!());
@@ -96,6 +100,7 @@ fn main() -> ExitCode {
         restart::trials(),
         heal::trials(),
         files::trials(),
+        owners::trials(),
         limits::trials(),
         api::trials(),
         bad_input::trials(),

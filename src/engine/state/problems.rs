@@ -17,6 +17,8 @@ pub(crate) enum Subject {
     Store,
     /// The daemon may open too few files.
     Descriptors,
+    /// Another process has what tells a second daemon in this network namespace that it is one.
+    Owner,
     /// A monitor of the kernel's notifications does not run.
     Monitor(&'static str),
     /// The host's resolver is not configured with netd's name service.
@@ -67,6 +69,7 @@ impl Subject {
         match self {
             Self::Store
             | Self::Descriptors
+            | Self::Owner
             | Self::Monitor(_)
             | Self::HostResolver
             | Self::Gateway(_)
@@ -108,6 +111,7 @@ impl Subject {
             Self::Observation
             | Self::Store
             | Self::Descriptors
+            | Self::Owner
             | Self::Monitor(_)
             | Self::HostResolver
             | Self::Gateway(_)
@@ -138,6 +142,7 @@ impl Subject {
             // Others end these: the administrator, the monitor itself, the link to systemd-resolved. A chain that drops
             // traffic is looked at whenever firewalls change, and a gateway is asked again with the next tick.
             Self::Descriptors
+            | Self::Owner
             | Self::Monitor(_)
             | Self::HostResolver
             | Self::GatewayProbe(_)

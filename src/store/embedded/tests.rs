@@ -6,10 +6,14 @@ use crate::model::address::Mac;
 use crate::model::network::{HostAccess, Network};
 use crate::model::reservation::Reservation;
 
+fn open_in(state: &Path, runtime: &Path, boot: &str) -> Result<Embedded, StoreError> {
+    Embedded::open(Folders::claim(state, runtime)?, boot)
+}
+
 fn filled(state: &Path, runtime: &Path) -> (Network, Endpoint) {
     let network = samples::network("net1", &["10.0.0.0/24"]);
     let endpoint = samples::endpoint(&network, "web", 1, &["10.0.0.2"], &["4000:80"]);
-    let mut store = Embedded::open(state, runtime, "boot-1").unwrap();
+    let mut store = open_in(state, runtime, "boot-1").unwrap();
     let address = "10.0.0.9".parse().unwrap();
     let records = [
         Record::PutNetwork(network.clone()),
@@ -41,7 +45,7 @@ fn what_was_committed_is_there_after_reopening() {
     let folder = tempfile::tempdir().unwrap();
     let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
     let (network, endpoint) = filled(&state, &runtime);
-    let stored = Embedded::open(&state, &runtime, "boot-1").unwrap().load().unwrap();
+    let stored = open_in(&state, &runtime, "boot-1").unwrap().load().unwrap();
     assert_eq!(stored.networks, std::slice::from_ref(&network));
     assert_eq!((stored.endpoints, stored.reservations), (vec![endpoint], vec![reservation(&network)]));
     let address = "10.0.0.9".parse().unwrap();
@@ -55,7 +59,7 @@ fn a_reboot_keeps_networks_and_forgets_endpoints_and_reservations() {
     let folder = tempfile::tempdir().unwrap();
     let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
     let (network, _) = filled(&state, &runtime);
-    let stored = Embedded::open(&state, &runtime, "boot-2").unwrap().load().unwrap();
+    let stored = open_in(&state, &runtime, "boot-2").unwrap().load().unwrap();
     assert_eq!(stored.networks, [network]);
     assert!(stored.endpoints.is_empty() && stored.reservations.is_empty() && stored.released.is_empty());
     assert_eq!(stored.sticky.len(), 1);
@@ -79,7 +83,7 @@ fn an_endpoint_takes_the_place_of_its_reservation_in_one_transaction() {
 fn a_network_takes_along_the_addresses_that_it_keeps_and_no_others() {
     let folder = tempfile::tempdir().unwrap();
     let (network, _) = filled(folder.path(), folder.path());
-    let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+    let mut store = open_in(folder.path(), folder.path(), "boot-1").unwrap();
     let longer: NetworkName = "net1-b".parse().unwrap();
     let kept = |network: &NetworkName| Record::PutSticky(network.clone(), [10, 0, 0, 2].into(), "web".parse().unwrap());
     store.commit(&[kept(&network.name), kept(&longer)]).unwrap();
@@ -92,7 +96,7 @@ fn a_network_takes_along_the_addresses_that_it_keeps_and_no_others() {
 #[test]
 fn a_network_of_the_first_release_is_as_it_was() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+    let mut store = open_in(folder.path(), folder.path(), "boot-1").unwrap();
     let json = format!(
         r#"{{"name":"db","id":"{}","driver":{{"driver":"bridge","name":"nd-db","icc":true,"masquerade":true}},
             "subnets":[{{"subnet":"10.0.0.0/24","gateway":"10.0.0.1","range":null}}],"internal":true,"mtu":1500,
@@ -113,8 +117,8 @@ fn a_network_of_the_first_release_is_as_it_was() {
 fn a_second_daemon_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (state, runtime) = (folder.path().join("state"), folder.path().join("run"));
-    let _first = Embedded::open(&state, &runtime, "boot-1").unwrap();
-    let error = Embedded::open(&state, &runtime, "boot-1").unwrap_err().to_string();
+    let _first = open_in(&state, &runtime, "boot-1").unwrap();
+    let error = open_in(&state, &runtime, "boot-1").unwrap_err().to_string();
     assert!(error.contains("another netd"), "{error}");
 }
 
@@ -122,7 +126,7 @@ fn a_second_daemon_is_refused() {
 fn an_endpoint_of_the_first_release_can_be_deleted() {
     let folder = tempfile::tempdir().unwrap();
     let (_, endpoint) = filled(folder.path(), folder.path());
-    let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+    let mut store = open_in(folder.path(), folder.path(), "boot-1").unwrap();
     let transaction = store.until_boot.1.begin_write().unwrap();
     {
         let mut table = transaction.open_table(ENDPOINTS).unwrap();
@@ -139,7 +143,7 @@ fn an_endpoint_of_the_first_release_can_be_deleted() {
 #[test]
 fn a_record_of_a_later_schema_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
-    let mut store = Embedded::open(folder.path(), folder.path(), "boot-1").unwrap();
+    let mut store = open_in(folder.path(), folder.path(), "boot-1").unwrap();
     let transaction = store.durable.1.begin_write().unwrap();
     transaction.open_table(NETWORKS).unwrap().insert("net1", [SCHEMA + 1, b'{'].as_slice()).unwrap();
     transaction.commit().unwrap();
