@@ -39,7 +39,7 @@ use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
-use crate::store::embedded::{Embedded, Folders};
+use crate::store::embedded::{Embedded, Folders, Opening};
 
 use self::owner::Owner;
 
@@ -284,8 +284,8 @@ fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Runs the daemon in the foreground until SIGTERM or SIGINT; a second signal ends it at once.
-pub fn daemon(config: &Config) -> Result<(), AppError> {
+/// Runs the daemon in the foreground until SIGTERM or SIGINT; a second signal ends it at once. `rebuild`: see [`Opening`].
+pub fn daemon(config: &Config, rebuild: bool) -> Result<(), AppError> {
     crate::kernel::host::capability::check()?;
     // Files that other users may read get their mode explicitly.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
@@ -295,7 +295,7 @@ pub fn daemon(config: &Config) -> Result<(), AppError> {
     let folders = Folders::claim(&config.state_dir, &config.runtime_dir)?;
     let listeners = Listeners::bind(config, owner)?;
     let boot = crate::kernel::sysctl::boot_id()?;
-    let store = Embedded::open(folders, &boot)?;
+    let store = Embedded::open(folders, Opening { boot_id: &boot, rebuild })?;
     let bound = build(config, Linux::new()?, store, Arc::new(Sockets::default()), listeners, descriptors)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
     runtime.block_on(async {

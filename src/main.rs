@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use netd::app::sandbox::Sandboxes;
 use netd::base::telemetry;
 use netd::faces::cli;
-use netd::faces::cli::{DaemonArgs, Verb};
+use netd::faces::cli::{Daemon, Verb};
 use netd::kernel::netns::sandbox;
 use netd::os::sys;
 use netd::{app, config, faces};
@@ -25,18 +25,18 @@ fn main() -> ExitCode {
     };
     let socket = cli.socket();
     match cli.verb {
-        Verb::Daemon(args) => daemon(&args, cli.socket.as_deref()),
+        Verb::Daemon(verb) => daemon(&verb, cli.socket.as_deref()),
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
         Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, sys::terminal_width(std::io::stdout())),
     }
 }
 
-fn daemon(args: &DaemonArgs, socket: Option<&Path>) -> ExitCode {
+fn daemon(verb: &Daemon, socket: Option<&Path>) -> ExitCode {
     let journal = telemetry::is_journal(config::journal_stream().as_deref());
     let run = || {
-        let config = config::load(args, socket).map_err(|error| error.to_string())?;
+        let config = config::load(&verb.config, socket).map_err(|error| error.to_string())?;
         telemetry::start(&config.log, faces::dns::LOG_DIRECTIVES, journal)?;
-        app::daemon(&config).map(|()| String::new()).map_err(|error| error.to_string())
+        app::daemon(&config, verb.rebuild).map(|()| String::new()).map_err(|error| error.to_string())
     };
     match run() {
         Err(error) if journal => {

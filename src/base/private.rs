@@ -1,14 +1,12 @@
 //! Files and folders that only the daemon's user may read, whatever the umask.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::{
-    DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
-};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 /// Mode of files.
-const FILE: u32 = 0o600;
+pub(crate) const FILE: u32 = 0o600;
 /// Mode of folders.
 const FOLDER: u32 = 0o700;
 /// Mode of a folder that contains a socket: other users may reach the socket, whose own mode decides, but cannot list
@@ -16,8 +14,10 @@ const FOLDER: u32 = 0o700;
 const FOLDER_OF_SOCKET: u32 = 0o711;
 /// Mode of the parent folders: that of the system's folders.
 const ABOVE: u32 = 0o755;
-/// The suffixes of the files that netd keeps in its folders. A folder with any other file is not netd's alone.
+/// What the names of the files end in that netd keeps in its folders. A folder with any other file is not netd's alone.
 const OWN: [&str; 2] = [".redb", ".sock"];
+/// What the names of files contain that netd makes or has set aside.
+const OWN_BESIDE: [&str; 2] = [".redb.new", ".redb.damaged-"];
 
 /// Creates the folder and its parents. An existing folder with no files of other programs loses access for other users.
 pub fn folder(path: &Path) -> io::Result<()> {
@@ -27,7 +27,7 @@ pub fn folder(path: &Path) -> io::Result<()> {
         let entry = entry?;
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if !OWN.iter().any(|end| name.ends_with(end)) {
+        if !OWN.iter().any(|end| name.ends_with(end)) && !OWN_BESIDE.iter().any(|part| name.contains(part)) {
             return Ok(());
         }
         if entry.file_type()?.is_socket() {
@@ -42,13 +42,12 @@ pub fn folder_of_socket(path: &Path) -> io::Result<()> {
     make(path, FOLDER_OF_SOCKET)
 }
 
-/// Opens a file for reading and writing, creates it if necessary, and removes access for other users.
-pub fn file(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(FILE).open(path)?;
+/// Removes access for other users from a file.
+pub fn file(file: &File) -> io::Result<()> {
     if file.metadata()?.mode() & 0o7777 != FILE {
         file.set_permissions(Permissions::from_mode(FILE))?;
     }
-    Ok(file)
+    Ok(())
 }
 
 fn make(path: &Path, mode: u32) -> io::Result<()> {
@@ -94,7 +93,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         fs::set_permissions(&state, Permissions::from_mode(0o755)).unwrap();
-        file(&path).unwrap();
+        file(&File::open(&path).unwrap()).unwrap();
         folder(&state).unwrap();
         assert_eq!((mode(&path), mode(&state)), (0o600, 0o700));
         let _socket = UnixListener::bind(state.join("netd.sock")).unwrap();

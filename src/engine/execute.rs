@@ -38,14 +38,32 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         before: impl FnOnce(&mut Self),
     ) -> Result<Vec<KernelError>, Error> {
         self.commit(&transaction.records)?;
-        self.publish();
-        before(self);
-        Ok(best_effort(&mut self.kernel, &transaction.steps))
+        Ok(self.remove_committed(transaction, before))
     }
 
-    /// Commits the records; the state follows.
+    /// Like [`Self::remove`], for what has ended whatever the store says.
+    pub(crate) fn remove_ended(
+        &mut self,
+        transaction: &Transaction,
+        before: impl FnOnce(&mut Self),
+    ) -> Vec<KernelError> {
+        self.compensate(&transaction.records);
+        self.remove_committed(transaction, before)
+    }
+
+    fn remove_committed(&mut self, transaction: &Transaction, before: impl FnOnce(&mut Self)) -> Vec<KernelError> {
+        self.publish();
+        before(self);
+        best_effort(&mut self.kernel, &transaction.steps)
+    }
+
+    /// Commits the records; the state follows. A refusal is published.
     pub(crate) fn commit(&mut self, records: &[Record]) -> Result<(), Error> {
-        self.write(records)?;
+        let written = self.write(records);
+        if written.is_err() {
+            self.publish();
+        }
+        written?;
         self.state.apply(records);
         Ok(())
     }
@@ -77,29 +95,69 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// Writes the records, after those that the store owes.
+    /// Writes the records, after those that the store owes. A refusal is a problem until the store accepts a change.
     fn write(&mut self, records: &[Record]) -> Result<(), StoreError> {
+        if !records.is_empty() || !self.owed.is_empty() {
+            let written = self.write_all(records);
+            match &written {
+                // A full disk may accept this change and refuse the next.
+                Ok(()) if self.problems.has(&Subject::Store) && self.store.trouble().is_none() => {
+                    self.problems.clear(&Subject::Store);
+                }
+                Ok(()) => {}
+                Err(error) => self.problem(Subject::Store, refusal(error)),
+            }
+            return written;
+        }
+        Ok(())
+    }
+
+    fn write_all(&mut self, records: &[Record]) -> Result<(), StoreError> {
         if !self.owed.is_empty() {
             self.store.commit(&self.owed)?;
             self.owed.clear();
-            self.problems.clear(&Subject::Store);
         }
         if records.is_empty() { Ok(()) } else { self.store.commit(records) }
     }
 
-    /// Writes the records of a change that is made whatever the store says, such as the end of a failed command. If the
-    /// store refuses, this is reported, and they are written before the next change or with the next repair. Until then
-    /// an intent may remain that a start carries out or drops.
+    /// Writes the records of a change that is made whatever the store says, such as the end of a container, or of a failed
+    /// command. If the store refuses, this is reported, and they are written before the next change or when the store
+    /// accepts changes again. Until then an intent may remain that a start carries out or drops.
     pub(crate) fn compensate(&mut self, records: &[Record]) {
         self.state.apply(records);
-        if let Err(error) = self.write(records) {
-            self.problem(
-                Subject::Store,
-                format!("cannot store a change (netd tries again with the next one): {error}"),
-            );
+        if self.write(records).is_err() {
             self.owed.extend_from_slice(records);
         }
     }
+
+    /// Looks at the files of the store, and tries again what it refused.
+    pub(crate) fn look_at_store(&mut self) {
+        let complaints = self.store.set_aside();
+        self.problems.retain(|subject| !matches!(subject, Subject::SetAside(line) if !complaints.contains(line)));
+        for line in complaints {
+            self.problem(Subject::SetAside(line.clone()), line);
+        }
+        if let Some(error) = self.store.trouble() {
+            return self.problem(Subject::Store, refusal(&error));
+        }
+        let was_refused = self.problems.has(&Subject::Store);
+        if self.owed.is_empty() && !was_refused {
+            return;
+        }
+        match self.store.commit(&self.owed) {
+            Ok(()) if was_refused => {
+                self.owed.clear();
+                self.problems.clear(&Subject::Store);
+                tracing::info!("the store accepts changes again");
+            }
+            Ok(()) => self.owed.clear(),
+            Err(error) => self.problem(Subject::Store, refusal(&error)),
+        }
+    }
+}
+
+fn refusal(error: &StoreError) -> String {
+    format!("cannot store changes (netd keeps trying): {error}")
 }
 
 /// Applies every step. If one fails, undoes the steps before it.

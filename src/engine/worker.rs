@@ -53,8 +53,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) reached: BTreeSet<NetworkName>,
     /// What other programs' firewall tables do, and what was done about it.
     pub(super) foreign: ForeignTables,
-    /// Records of changes that were made although the store refused them, so at most those of a few commands, and at the
-    /// start those of networks that no longer exist: they are written before any other.
+    /// Records of changes that were made although the store refused them: the end of a few commands, and of each container
+    /// at most; at the start those of networks that no longer exist. They are written before any other.
     pub(super) owed: Vec<Record>,
     /// What cannot be put right at the moment.
     pub(super) problems: Problems,

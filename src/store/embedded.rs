@@ -1,108 +1,153 @@
 //! The embedded store: two redb files with different lifetimes.
 //!
 //! `netd.redb` in the state directory contains networks, sticky addresses and settings, committed with fsync.
-//! `endpoints.redb` in the runtime directory contains endpoints, reservations and released addresses; it is stamped with
-//! the boot id and discarded if that differs. Its commits reach the page cache only, because a power failure removes what
-//! they describe as well, and a killed process does not lose the page cache. Each value is one byte of schema version,
-//! followed by JSON.
+//! `endpoints.redb` in the runtime directory contains endpoints, reservations and released addresses, and a copy of the
+//! other file; it is stamped with the boot id and made anew if that differs. Its commits reach the page cache only, because
+//! a power failure removes what they describe as well, and a killed process does not lose the page cache. The rows of both
+//! are also in memory: a file that was lost or damaged meanwhile is written again from them.
 //!
 //! A reservation is in the same file as the endpoint that consumes it, because one transaction must replace the one by
 //! the other.
 
+mod aside;
+mod backend;
+mod check;
+mod copy;
+mod create;
+mod database;
+mod decide;
+mod file;
 mod folders;
+mod gate;
+mod meta;
+mod open;
+mod rows;
 
-use std::net::IpAddr;
-use std::ops::Bound;
-use std::path::{Path, PathBuf};
-
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use std::io;
+use std::path::Path;
 
 pub use self::folders::Folders;
+pub use self::open::Opening;
 
+use self::file::StoreFile;
+use self::gate::Gate;
+use self::rows::{Change, ENDPOINTS, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, endpoint_key, values};
 use super::{Record, Store, StoreError, Stored};
-use crate::base::private;
-use crate::model::endpoint::{Endpoint, EndpointKey};
-use crate::model::names::NetworkName;
+use crate::model::endpoint::Endpoint;
 
-/// The schema version of every record; a later netd writes higher ones.
-const SCHEMA: u8 = 1;
-/// Size of redb's page cache in bytes: netd stores little.
-const CACHE: usize = 4 << 20;
-
-const NETWORKS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("networks");
-const SETTINGS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("settings");
-const STICKY: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sticky");
-const ENDPOINTS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("endpoints");
-const RESERVATIONS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("reservations");
-const RELEASED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("released");
-const BOOT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("boot");
+/// The durable file, in the state directory.
+const DURABLE: &str = "netd.redb";
+/// The file of this boot, in the runtime directory.
+const UNTIL_BOOT: &str = "endpoints.redb";
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
-/// Both files, open and locked.
+/// Both files, locked.
 #[derive(Debug)]
 pub struct Embedded {
-    durable: (PathBuf, Database),
-    until_boot: (PathBuf, Database),
+    durable: StoreFile,
+    until_boot: StoreFile,
     _folders: Folders,
 }
 
 impl Embedded {
-    /// Opens or creates `netd.redb` in the state directory and `endpoints.redb` in the runtime directory; the latter is
-    /// recreated if it was written in another boot. Fails if another netd has them open.
-    pub fn open(mut folders: Folders, boot_id: &str) -> Result<Self, StoreError> {
-        folders.make()?;
-        let durable = folders.state.join("netd.redb");
-        let until_boot = folders.runtime.join("endpoints.redb");
-        let look = "another netd with the same directories? missing permissions? a full disk?";
-        let durable = open(&durable, true).map(|db| (durable.clone(), db)).map_err(failed("open", &durable, look))?;
-        let database = open_of_this_boot(&until_boot, boot_id).map_err(failed("open", &until_boot, look))?;
-        Ok(Self { durable, until_boot: (until_boot, database), _folders: folders })
+    /// Opens or makes both files. Fails if another netd has them open, or if the start would lose something.
+    pub fn open(folders: Folders, opening: Opening<'_>) -> Result<Self, StoreError> {
+        open::open(folders, opening, &Gate::default())
+    }
+
+    /// Opens files that could not be opened or are missing, and brings the copy up to date.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        // Without an id there is no telling what the copy is of: a file of an earlier version gets one.
+        let has_id = meta::state(self.durable.rows()).is_some();
+        let opened = if has_id { self.durable.ready() } else { self.durable.commit(Vec::new()) };
+        opened.map_err(|error| refused(self.durable.path(), error))?;
+        let changes = copy::changes(self.durable.rows(), self.until_boot.rows());
+        let copied = if changes.is_empty() { self.until_boot.ready() } else { self.until_boot.commit(changes) };
+        copied.map_err(|error| refused(self.until_boot.path(), error))
     }
 }
 
 impl Store for Embedded {
     fn load(&mut self) -> Result<Stored, StoreError> {
-        let look = "a file written by a later netd, or damaged: move it away to start with an empty store";
-        let (path, database) = &self.durable;
-        let networks = values(database, NETWORKS).map_err(failed("read", path, look))?;
-        let sticky = values(database, STICKY).map_err(failed("read", path, look))?;
-        let settings = values(database, SETTINGS).map_err(failed("read", path, look))?;
-        let (path, database) = &self.until_boot;
-        let endpoints: Vec<Endpoint> = values(database, ENDPOINTS).map_err(failed("read", path, look))?;
-        rekey(database, &endpoints).map_err(failed("write", path, look))?;
-        let reservations = values(database, RESERVATIONS).map_err(failed("read", path, look))?;
-        let released = values(database, RELEASED).map_err(failed("read", path, look))?;
-        Ok(Stored { networks, endpoints, reservations, released, sticky, settings: settings.into_iter().collect() })
+        let path = self.until_boot.path().to_owned();
+        let renamed = old_keys(self.until_boot.rows()).map_err(failed("read", &path, "a bug of netd"))?;
+        if !renamed.is_empty() {
+            self.until_boot.commit(renamed).map_err(|error| refused(&path, error))?;
+        }
+        stored(self.durable.rows(), self.until_boot.rows()).map_err(failed("read", &path, "a bug of netd"))
     }
 
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError> {
-        let (durable, until_boot): (Vec<&Record>, Vec<&Record>) = records.iter().partition(|record| is_durable(record));
-        for ((path, database), records) in [(&self.durable, durable), (&self.until_boot, until_boot)] {
-            if !records.is_empty() {
-                write(database, &records).map_err(failed("commit to", path, "is the disk full?"))?;
-            }
+        let (durable, until_boot): (Vec<&Record>, Vec<&Record>) =
+            records.iter().partition(|record| rows::is_durable(record));
+        let path = self.durable.path().to_owned();
+        if !durable.is_empty() || records.is_empty() {
+            let changes =
+                rows::changes(self.durable.rows(), &durable).map_err(failed("commit to", &path, "a bug of netd"))?;
+            self.durable.commit(changes).map_err(|error| refused(&path, error))?;
         }
-        Ok(())
+        let path = self.until_boot.path().to_owned();
+        let mut changes = copy::changes(self.durable.rows(), self.until_boot.rows());
+        let own =
+            rows::changes(self.until_boot.rows(), &until_boot).map_err(failed("commit to", &path, "a bug of netd"))?;
+        changes.extend(own);
+        match self.until_boot.commit(changes) {
+            // The durable file has all of it; the copy follows.
+            Err(error) if until_boot.is_empty() && !durable.is_empty() => {
+                tracing::warn!("{}", refused(&path, error));
+                Ok(())
+            }
+            done => done.map_err(|error| refused(&path, error)),
+        }
+    }
+
+    fn complete(&mut self) -> Result<(), StoreError> {
+        if !meta::is_incomplete(self.until_boot.rows()) {
+            return Ok(());
+        }
+        let path = self.until_boot.path().to_owned();
+        self.until_boot.commit(vec![meta::put_incomplete(false)]).map_err(|error| refused(&path, error))
+    }
+
+    fn trouble(&mut self) -> Option<StoreError> {
+        let full =
+            [&mut self.durable, &mut self.until_boot].map(|file| file.is_full().map(|why| refused(file.path(), why)));
+        full.into_iter().flatten().next().or_else(|| self.settle().err())
+    }
+
+    fn set_aside(&self) -> Vec<String> {
+        let files = [&self.durable, &self.until_boot];
+        files.iter().flat_map(|file| aside::complaints(file.path(), file.rows())).collect()
     }
 }
 
-fn is_durable(record: &Record) -> bool {
-    match record {
-        Record::PutNetwork(_)
-        | Record::DeleteNetwork(_)
-        | Record::PutSticky(..)
-        | Record::DeleteSticky(..)
-        | Record::PutSetting(..) => true,
-        Record::PutEndpoint(_)
-        | Record::DeleteEndpoint(_)
-        | Record::PutReservation(_)
-        | Record::DeleteReservation(_)
-        | Record::PutReleased(..)
-        | Record::DeleteReleased(..) => false,
+fn stored(durable: &Rows, until_boot: &Rows) -> Result<Stored, Cause> {
+    Ok(Stored {
+        networks: values(durable, NETWORKS)?,
+        sticky: values(durable, STICKY)?,
+        settings: values::<(String, String)>(durable, SETTINGS)?.into_iter().collect(),
+        endpoints: values(until_boot, ENDPOINTS)?,
+        reservations: values(until_boot, RESERVATIONS)?,
+        released: values(until_boot, RELEASED)?,
+        incomplete: meta::is_incomplete(until_boot),
+    })
+}
+
+/// Migrates old keys. Endpoints were stored under network and container alone before a container could have several
+/// interfaces on one network; a record left under such a key would outlive its endpoint.
+fn old_keys(rows: &Rows) -> Result<Vec<Change>, Cause> {
+    let Some(table) = rows.get(ENDPOINTS) else { return Ok(Vec::new()) };
+    let endpoints: Vec<Endpoint> = values(rows, ENDPOINTS)?;
+    let mut changes = Vec::new();
+    for endpoint in endpoints {
+        let old = format!("{}/{}", endpoint.network, endpoint.container.id);
+        if table.contains_key(&old) {
+            changes.push(Change::delete(ENDPOINTS, &old));
+            changes.push(Change::put(ENDPOINTS, &endpoint_key(&endpoint.key()), &endpoint)?);
+        }
     }
+    Ok(changes)
 }
 
 fn failed(attempted: &'static str, path: &Path, look: &'static str) -> impl Fn(Cause) -> StoreError {
@@ -110,200 +155,23 @@ fn failed(attempted: &'static str, path: &Path, look: &'static str) -> impl Fn(C
     move |source| StoreError { attempted, path: path.clone(), source, look }
 }
 
-fn write(database: &Database, records: &[&Record]) -> Result<(), Cause> {
-    let transaction = database.begin_write()?;
-    for record in records {
-        let put = |table, key: &str, value: Result<Vec<u8>, Cause>| -> Result<(), Cause> {
-            transaction.open_table(table)?.insert(key, value?.as_slice())?;
-            Ok(())
-        };
-        let delete = |table, key: &str| -> Result<(), Cause> {
-            transaction.open_table(table)?.remove(key)?;
-            Ok(())
-        };
-        match record {
-            Record::PutNetwork(network) => put(NETWORKS, network.name.as_str(), encode(network))?,
-            Record::DeleteNetwork(name) => {
-                delete(NETWORKS, name.as_str())?;
-                // '0' is the character after '/'.
-                let (first, end) = (format!("{name}/"), format!("{name}0"));
-                transaction.open_table(STICKY)?.retain_in(first.as_str()..end.as_str(), |_, _| false)?;
-            }
-            Record::PutSticky(network, address, name) => {
-                put(STICKY, &address_key(network, *address), encode(&(network, address, name)))?;
-            }
-            Record::DeleteSticky(network, address) => delete(STICKY, &address_key(network, *address))?,
-            Record::PutSetting(name, value) => put(SETTINGS, name, encode(&(name, value)))?,
-            Record::PutEndpoint(endpoint) => put(ENDPOINTS, &key(&endpoint.key()), encode(endpoint))?,
-            Record::DeleteEndpoint(endpoint) => delete(ENDPOINTS, &key(endpoint))?,
-            Record::PutReservation(reservation) => {
-                put(RESERVATIONS, reservation.id.as_str(), encode(reservation))?;
-            }
-            Record::DeleteReservation(id) => delete(RESERVATIONS, id.as_str())?,
-            Record::PutReleased(network, address, order) => {
-                put(RELEASED, &address_key(network, *address), encode(&(network, address, order)))?;
-            }
-            Record::DeleteReleased(network, address) => delete(RELEASED, &address_key(network, *address))?,
-        }
-    }
-    transaction.commit()?;
-    Ok(())
+/// The error of a change that a file did not accept.
+fn refused(path: &Path, error: Cause) -> StoreError {
+    let look = look_for(&error);
+    failed("commit to", path, look)(error)
 }
 
-/// Neither names nor ids can contain a slash.
-fn key(key: &EndpointKey) -> String {
-    format!("{}/{}/{}", key.network, key.container, key.ifname)
-}
-
-/// Migrates old keys. Endpoints were stored under network and container alone before a container could have several
-/// interfaces on one network; a record left under such a key would outlive its endpoint.
-fn rekey(database: &Database, endpoints: &[Endpoint]) -> Result<(), Cause> {
-    let old = |endpoint: &Endpoint| format!("{}/{}", endpoint.network, endpoint.container.id);
-    let stale: Vec<&Endpoint> = {
-        let transaction = database.begin_read()?;
-        let table = match transaction.open_table(ENDPOINTS) {
-            Ok(table) => table,
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
-        let is_old = |endpoint: &&Endpoint| table.get(old(endpoint).as_str()).map(|found| found.is_some());
-        endpoints.iter().map(|endpoint| Ok((is_old(&endpoint)?, endpoint))).collect::<Result<Vec<_>, Cause>>()?
-    }
-    .into_iter()
-    .filter_map(|(stale, endpoint)| stale.then_some(endpoint))
-    .collect();
-    if stale.is_empty() {
-        return Ok(());
-    }
-    let transaction = database.begin_write()?;
-    {
-        let mut table = transaction.open_table(ENDPOINTS)?;
-        for endpoint in stale {
-            table.remove(old(endpoint).as_str())?;
-            table.insert(key(&endpoint.key()).as_str(), encode(endpoint)?.as_slice())?;
-        }
-    }
-    transaction.commit()?;
-    Ok(())
-}
-
-fn address_key(network: &NetworkName, address: IpAddr) -> String {
-    format!("{network}/{address}")
-}
-
-fn encode(value: &impl Serialize) -> Result<Vec<u8>, Cause> {
-    let mut bytes = vec![SCHEMA];
-    serde_json::to_writer(&mut bytes, value)?;
-    Ok(bytes)
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Cause> {
-    match bytes.split_first() {
-        Some((&SCHEMA, json)) => Ok(serde_json::from_slice(json)?),
-        Some((version, _)) => Err(format!("a record has schema {version}, this netd knows {SCHEMA}").into()),
-        None => Err("an empty record".into()),
-    }
-}
-
-fn values<T: DeserializeOwned>(
-    database: &Database,
-    table: TableDefinition<'_, &'static str, &'static [u8]>,
-) -> Result<Vec<T>, Cause> {
-    let transaction = database.begin_read()?;
-    let table = match transaction.open_table(table) {
-        Ok(table) => table,
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
-    let mut values = Vec::new();
-    for entry in table.iter()? {
-        values.push(decode(entry?.1.value())?);
-    }
-    Ok(values)
-}
-
-fn open(path: &Path, sync: bool) -> Result<Database, Cause> {
-    let file = private::file(path)?;
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE);
-    let backend = PageCache { file: redb::backends::FileBackend::new(file)?, sync };
-    Ok(builder.create_with_backend(backend)?)
-}
-
-/// Opens the file if it was written in this boot; otherwise recreates it.
-fn open_of_this_boot(path: &Path, boot_id: &str) -> Result<Database, Cause> {
-    let database = open(path, false)?;
-    let boots: Vec<String> = values(&database, BOOT)?;
-    if boots.first().map(String::as_str) == Some(boot_id) {
-        return Ok(database);
-    }
-    let database = if boots.is_empty() {
-        database
-    } else {
-        drop(database);
-        std::fs::remove_file(path)?;
-        open(path, false)?
-    };
-    let transaction = database.begin_write()?;
-    transaction.open_table(BOOT)?.insert("id", encode(&boot_id)?.as_slice())?;
-    transaction.commit()?;
-    Ok(database)
-}
-
-/// A file whose commits need not reach the disk if `sync` is false.
-#[derive(Debug)]
-struct PageCache {
-    file: redb::backends::FileBackend,
-    sync: bool,
-}
-
-impl redb::StorageBackend for PageCache {
-    fn len(&self) -> Result<u64, std::io::Error> {
-        self.file.len()
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), std::io::Error> {
-        self.file.read(offset, out)
-    }
-
-    fn set_len(&self, len: u64) -> Result<(), std::io::Error> {
-        self.file.set_len(len)
-    }
-
-    fn sync_data(&self) -> Result<(), std::io::Error> {
-        if self.sync { self.file.sync_data() } else { Ok(()) }
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> Result<(), std::io::Error> {
-        self.file.write(offset, data)
-    }
-
-    fn close(&self) -> Result<(), std::io::Error> {
-        self.file.close()
-    }
-
-    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
-        self.file.try_lock_range(start, end)
-    }
-
-    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
-        self.file.try_lock_shared_range(start, end)
-    }
-
-    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
-        self.file.lock_range(start, end)
-    }
-
-    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
-        self.file.lock_shared_range(start, end)
-    }
-
-    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), redb::BackendError> {
-        self.file.unlock_range(start, end)
-    }
-
-    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, redb::BackendError> {
-        self.file.query_lock_range(start, end)
+/// What to look at, by the kernel's error.
+fn look_for(error: &Cause) -> &'static str {
+    use io::ErrorKind;
+    let Some(error) = error.downcast_ref::<io::Error>() else { return "another netd? damage?" };
+    match (error.kind(), error.raw_os_error()) {
+        (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => "make room on its file system: see `df`",
+        (ErrorKind::ReadOnlyFilesystem, _) => "mount its file system for writing",
+        (ErrorKind::PermissionDenied, _) => "missing permissions?",
+        (_, Some(libc::EMFILE | libc::ENFILE)) => "too many open files: see LimitNOFILE in systemd.exec(5)",
+        (_, Some(libc::EIO)) => "an error of the disk: see `dmesg`",
+        _ => "is its file system in order? see `dmesg`",
     }
 }
 

@@ -51,6 +51,14 @@ impl Memory {
         self.lock().commits
     }
 
+    /// Loses the records until the next boot, and those of these networks, as damaged files do.
+    pub fn lose(&self, networks: &[&str]) {
+        let stored = &mut self.lock().stored;
+        stored.networks.retain(|network| !networks.contains(&network.name.as_str()));
+        (stored.endpoints, stored.released) = Default::default();
+        stored.incomplete = true;
+    }
+
     /// The stored records.
     pub fn stored(&self) -> Stored {
         self.lock().stored.clone()
@@ -87,6 +95,22 @@ impl Store for Memory {
             return Err(refused("the process is dead"));
         }
         Ok(())
+    }
+
+    fn complete(&mut self) -> Result<(), StoreError> {
+        if self.dead.load(Ordering::SeqCst) {
+            return Err(refused("the process is dead"));
+        }
+        self.lock().stored.incomplete = false;
+        Ok(())
+    }
+
+    fn trouble(&mut self) -> Option<StoreError> {
+        None
+    }
+
+    fn set_aside(&self) -> Vec<String> {
+        Vec::new()
     }
 }
 

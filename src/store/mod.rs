@@ -52,6 +52,9 @@ pub struct Stored {
     pub sticky: Vec<(NetworkName, IpAddr, ContainerName)>,
     /// By name.
     pub settings: std::collections::BTreeMap<String, String>,
+    /// Whether endpoints of this boot may be missing, because their file is new or was lost: an interface in the kernel
+    /// without an endpoint is not necessarily left over.
+    pub incomplete: bool,
 }
 
 /// The store could not be opened, read or written.
@@ -76,9 +79,18 @@ pub struct StoreError {
 /// returns the records, and after a power failure the durable ones. When it returns an error, nothing of a
 /// single-lifetime transaction was written. Records until the next boot are discarded if the boot id has changed.
 pub trait Store: Send + 'static {
-    /// Loads all stored data. Called once, before the first commit.
+    /// Loads all stored data.
     fn load(&mut self) -> Result<Stored, StoreError>;
 
-    /// Writes the records in order.
+    /// Writes the records in order. Without records it tries whether the store can be written.
     fn commit(&mut self, records: &[Record]) -> Result<(), StoreError>;
+
+    /// Notes that no endpoints of this boot are missing any more ([`Stored::incomplete`]).
+    fn complete(&mut self) -> Result<(), StoreError>;
+
+    /// Why the store cannot be written at the moment, if that is known without a change. Tries to open and mend its files.
+    fn trouble(&mut self) -> Option<StoreError>;
+
+    /// A sentence for each file that was set aside because it could not be used.
+    fn set_aside(&self) -> Vec<String>;
 }

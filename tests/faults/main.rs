@@ -12,6 +12,7 @@ mod leftovers;
 mod regressions;
 mod reservations;
 mod scenarios;
+mod store;
 mod view;
 
 use std::collections::BTreeSet;

@@ -49,18 +49,6 @@ fn an_interface_that_cannot_be_made_again_is_a_problem() {
     assert!(problems(&lab)[0].contains("repair failed"), "{:?}", problems(&lab));
 }
 
-/// Nobody waits for this answer, and the container stayed without word.
-#[test]
-fn a_container_that_has_ended_and_cannot_be_released_is_a_problem() {
-    let lab = lab(web_on_two_networks);
-    lab.fake.delete_namespace("web");
-    lab.store.set_fault(Some((0, Fault::Fails)));
-    lab.emit(&KernelEvent::LinkGone("ndv-web-net1".parse().unwrap()));
-    assert!(problems(&lab)[0].contains("cannot release container"), "{:?}", problems(&lab));
-    lab.emit(&KernelEvent::Changed);
-    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
-}
-
 /// Its namespace lives on, so the file was nobody's for good, and named a server that is gone.
 #[test]
 fn the_resolv_conf_of_a_disconnected_container_goes_with_the_next_repair() {

@@ -44,6 +44,7 @@ mod runtimes;
 mod self_test;
 mod service;
 mod sticky;
+mod store;
 mod storm;
 mod strangers;
 mod telemetry;
@@ -101,6 +102,7 @@ fn main() -> ExitCode {
         heal::trials(),
         files::trials(),
         owners::trials(),
+        store::trials(),
         limits::trials(),
         api::trials(),
         bad_input::trials(),

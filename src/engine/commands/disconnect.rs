@@ -168,8 +168,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Nobody waits for the release of a container that has ended: if it fails, that is a problem.
     fn disconnect_or_tell(&mut self, removals: &[Removal]) -> Result<Vec<Arc<Endpoint>>, Error> {
         let gone = self.disconnect(removals);
-        let unasked = removals.iter().find(|removal| removal.cause == Cause::Gone);
-        if let (Err(error), Some(Removal { key, .. })) = (&gone, unasked) {
+        let ended: Vec<Removal> = removals.iter().filter(|removal| removal.cause == Cause::Gone).cloned().collect();
+        let failure = match &gone {
+            Ok(_) => None,
+            // What was requested stays as it is, but the store keeps no container that has ended.
+            Err(Error::Store(_)) => self.disconnect(&ended).err().map(|error| error.to_string()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let (Some(error), Some(Removal { key, .. })) = (failure, ended.first()) {
             let why = format!("cannot release container {}, which has ended: {error}", key.container);
             self.problem(Subject::Release, why);
             self.publish();
@@ -215,7 +221,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let problems = self.problems.clone();
         let mut strayed = false;
-        let errors = self.remove(&transaction, |worker| {
+        let before = |worker: &mut Self| {
             let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
             containers.into_iter().for_each(|id| worker.serve_inside(id));
             worker.end_probe_problems();
@@ -223,7 +229,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // Ports that are not held do not become so by themselves.
             let lacks = |id: &ContainerId| worker.problems.has(&Subject::Ports(id.clone()));
             strayed |= gone.iter().any(|(endpoint, gone)| gone.keep.is_some() && lacks(&endpoint.container.id));
-        })?;
+        };
+        let errors = if gone.iter().all(|(_, removal)| removal.cause == Cause::Gone) {
+            self.remove_ended(&transaction, before)
+        } else {
+            self.remove(&transaction, before)?
+        };
         for (endpoint, Removal { cause, keep, .. }) in &gone {
             let (network, container) = (&endpoint.network, &endpoint.container.name);
             tracing::info!(%network, %container, ?cause, "disconnected");

@@ -35,6 +35,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// tables of `iptables-legacy`, the host's outgoing interfaces.
     pub(crate) fn tick(&mut self) {
         self.foreign_tick();
+        self.look_at_store();
         self.probe_again();
         self.follow_paths();
         if self.state.desired.counts().0 > 0 {

@@ -23,8 +23,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn reconcile(&mut self) {
         let Some(mut observed) = self.observe() else { return };
         self.problems.begin_repair();
-        // What the store refused.
-        self.compensate(&[]);
+        self.look_at_store();
         let look_inside = std::mem::take(&mut self.look_inside);
         if self.rename_back(&observed) {
             let Some(anew) = self.observe() else { return };

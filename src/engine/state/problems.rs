@@ -15,6 +15,8 @@ pub(crate) enum Subject {
     Observation,
     /// The store refuses changes.
     Store,
+    /// A file of the store was set aside; the sentence about it.
+    SetAside(String),
     /// The daemon may open too few files.
     Descriptors,
     /// Another process has what tells a second daemon in this network namespace that it is one.
@@ -68,6 +70,7 @@ impl Subject {
     fn is_found_by_repair(&self) -> bool {
         match self {
             Self::Store
+            | Self::SetAside(_)
             | Self::Descriptors
             | Self::Owner
             | Self::Monitor(_)
@@ -110,6 +113,7 @@ impl Subject {
             Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
             Self::Observation
             | Self::Store
+            | Self::SetAside(_)
             | Self::Descriptors
             | Self::Owner
             | Self::Monitor(_)
@@ -141,7 +145,8 @@ impl Subject {
             | Self::ForeignRemoval => true,
             // Others end these: the administrator, the monitor itself, the link to systemd-resolved. A chain that drops
             // traffic is looked at whenever firewalls change, and a gateway is asked again with the next tick.
-            Self::Descriptors
+            Self::SetAside(_)
+            | Self::Descriptors
             | Self::Owner
             | Self::Monitor(_)
             | Self::HostResolver

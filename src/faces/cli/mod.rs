@@ -24,8 +24,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::{
-    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, DaemonArgs, DnsVerb, EndpointArgs, Format,
-    LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RunArgs, Verb,
+    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb, EndpointArgs,
+    Format, LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RunArgs, Verb,
 };
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};

@@ -32,13 +32,15 @@ impl Folders {
         Ok(folders)
     }
 
-    /// Creates and locks those that do not exist.
-    pub(super) fn make(&mut self) -> Result<(), StoreError> {
+    /// Creates and locks those that did not exist. Returns whether there were any.
+    pub(super) fn make(&mut self) -> Result<bool, StoreError> {
+        let locks = self.locks.len();
         let look = "missing permissions? a full or read-only file system?";
         for path in [&self.state, &self.runtime] {
             private::folder(path).map_err(|error| failed("create", path, look)(error.into()))?;
         }
-        self.lock_all(true)
+        self.lock_all(true)?;
+        Ok(self.locks.len() > locks)
     }
 
     /// `exist`: whether both are there.

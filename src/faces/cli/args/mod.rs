@@ -1,6 +1,7 @@
 //! The command line as data: verbs, flags, and the examples that their help shows. Completions and man pages are
 //! generated from here.
 
+mod daemon;
 mod dns;
 mod endpoint;
 mod reservation;
@@ -17,6 +18,7 @@ use crate::model::address::Subnet;
 use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
+pub use daemon::{Daemon, DaemonArgs};
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 pub use reservation::{ReservationVerb, ReserveArgs};
@@ -60,37 +62,13 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 pub enum Verb {
     /// Run the daemon in the foreground
-    Daemon(DaemonArgs),
+    Daemon(Daemon),
     /// Check a configuration file, or show the effective configuration
     #[command(subcommand)]
     Config(ConfigVerb),
     /// Verbs that use a running daemon, or none.
     #[command(flatten)]
     Client(ClientVerb),
-}
-
-/// `netd daemon`.
-#[derive(Debug, Default, Args)]
-#[command(after_help = "\
-It works in the network namespace it is started in, logs to stderr, and leaves networks and
-traffic standing when it stops. When it is ready it tells systemd, and `netd status` says so.
-
-Examples:
-  netd daemon
-  netd daemon --socket /tmp/n/netd.sock --state-dir /tmp/n/state --runtime-dir /tmp/n/run")]
-pub struct DaemonArgs {
-    /// Configuration file [default: /etc/netd/netd.toml, where it exists]
-    #[arg(long, env = "NETD_CONFIG", hide_env_values = true, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// The directory of networks, kept across reboots [default: /var/lib/netd]
-    #[arg(long, env = "NETD_STATE_DIR", hide_env_values = true, value_name = "DIR")]
-    pub state_dir: Option<PathBuf>,
-    /// The directory of endpoints, valid until the next boot [default: /run/netd]
-    #[arg(long, env = "NETD_RUNTIME_DIR", hide_env_values = true, value_name = "DIR")]
-    pub runtime_dir: Option<PathBuf>,
-    /// Log filter: error, warn, info, debug or trace, or TARGET=LEVEL,… [default: info]
-    #[arg(long, env = "NETD_LOG", hide_env_values = true, value_name = "FILTER")]
-    pub log: Option<String>,
 }
 
 /// `netd config`.

@@ -1,0 +1,260 @@
+//! The daemon's store on full, read-only, damaged and missing files: traffic goes on, nothing acknowledged is lost, and
+//! what passes does not become permanent.
+
+use std::fs;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use libtest_mimic::Trial;
+use netd_testing::wait::{contains, lacks};
+
+use crate::files::Second;
+use crate::lab::daemon::{SOCKET, netd};
+use crate::lab::look::{same, without_revision};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, trial, until};
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("store: a full disk refuses changes, keeps traffic, releases who ended, and passes", full),
+        trial("store: a read-only state directory is a problem until it is writable", read_only),
+        trial("store: a first start that was killed at any time is followed by one that works", killed),
+        trial("store: a damaged netd.redb is set aside and made again from its copy", damaged_definitions),
+        trial("store: an empty state directory is refused while containers are connected", unmounted),
+        trial("store: a file of a later netd is refused and left as it is", later),
+    ]
+}
+
+const STATE: &str = "/run/lab/state";
+const RUNTIME: &str = "/run/lab/runtime";
+
+/// A container with a published port, and one that asks for its name.
+fn set_up(lab: &Lab) -> (Server, String) {
+    lab.start_daemon();
+    lab.netd("network create net1").ok();
+    lab.connected("net1", "web", "-p 4000:80");
+    lab.connected("net1", "client", "");
+    let server = Server::start("web", "web", 80);
+    let address = lab.address("net1", "web")[0].to_string();
+    works(&address);
+    (server, address)
+}
+
+fn works(address: &str) {
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
+    Dig::expect("client", "web", &[address]);
+}
+
+/// Everything but the problems.
+fn everything(lab: &Lab) -> String {
+    let all = without_revision(&lab.everything());
+    let lines = all.lines().filter(|line| !line.starts_with("problems") && !line.contains(".damaged-"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Traffic that needs no daemon.
+fn flows(address: &str) {
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
+}
+
+fn status(lab: &Lab) -> String {
+    lab.netd("status").stdout
+}
+
+/// Makes netd look at everything at once: another program's change.
+fn disturb() {
+    run("ip netns exec host nft delete table inet netd").ok();
+}
+
+/// Starts the daemon, which must end by itself with one line.
+fn refused(more: &str) -> String {
+    let places = format!("--socket {SOCKET} --state-dir {STATE} --runtime-dir {RUNTIME} {more}");
+    run(&format!("timeout 10 nsenter --net=/run/netns/host -- {} daemon {places}", netd())).refused()
+}
+
+/// Takes all the room of a file system.
+fn fill(folder: &str) {
+    let file = fs::File::create(format!("{folder}/filler")).unwrap();
+    let mut at = 0;
+    for size in [1 << 16, 4096, 1] {
+        while file.write_at(&vec![1; size], at).is_ok_and(|written| written > 0) {
+            at = file.metadata().unwrap().len();
+        }
+    }
+}
+
+fn full(lab: &Lab) {
+    for folder in [STATE, RUNTIME] {
+        fs::create_dir_all(folder).unwrap();
+        run(&format!("mount -t tmpfs -o size=4m,mode=0700 small {folder}")).ok();
+    }
+    let (_server, address) = set_up(lab);
+    for number in 0..40 {
+        lab.container(&format!("c{number}"));
+    }
+    fill(RUNTIME);
+    // Some changes need no further room.
+    let mut made = Vec::new();
+    let line = (0..40).find_map(|number| {
+        let out = lab.netd(&format!("connect net1 c{number}"));
+        if out.code == Some(0) {
+            made.push(format!("c{number}"));
+        }
+        (out.code != Some(0)).then(|| out.refused())
+    });
+    let line = line.expect("a refusal");
+    assert!(line.contains(&format!("{RUNTIME}/endpoints.redb")) && line.contains("No space left"), "{line}");
+    assert!(status(lab).contains("endpoints.redb: No space left"), "{}", status(lab));
+    works(&address);
+    run("ip netns delete client").ok();
+    until("who has ended is released", || lacks(&lab.netd("ps").ok().stdout, "client"));
+    disturb();
+    until("the table is back", || contains(crate::lab::look::elements(), &address));
+    assert!(status(lab).contains("No space left"), "it lasts: {}", status(lab));
+    lab.kill_daemon();
+    lab.start_daemon();
+    let shown = lab.netd("ps").ok().stdout;
+    assert!(made.iter().all(|name| shown.contains(name.as_str())), "acknowledged: {made:?}, {shown}");
+    assert!(shown.contains("web") && !shown.contains("client"), "{shown}");
+    fs::remove_file(format!("{RUNTIME}/filler")).unwrap();
+    lab.netd("connect net1 c39").ok();
+    until("the problem is over", || lacks(status(lab), "No space left"));
+
+    fill(STATE);
+    let line = (0..200).find_map(|number| {
+        let out = lab.netd(&format!("network create n{number}"));
+        (out.code != Some(0)).then(|| out.refused())
+    });
+    let line = line.expect("a refusal");
+    assert!(line.contains(&format!("{STATE}/netd.redb")) && line.contains("No space left"), "{line}");
+    lab.netd("disconnect net1 c39").ok();
+    let before = lab.netd("network ls").ok().stdout;
+    lab.kill_daemon();
+    lab.start_daemon();
+    assert_eq!(lab.netd("network ls").ok().stdout, before);
+    fs::remove_file(format!("{STATE}/filler")).unwrap();
+    lab.netd("network create last").ok();
+    until("the problem is over", || lacks(status(lab), "No space left"));
+}
+
+fn read_only(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    lab.stop_daemon();
+    run(&format!("mount --bind {STATE} {STATE}")).ok();
+    run(&format!("mount -o remount,bind,ro {STATE}")).ok();
+    lab.start_daemon();
+    works(&address);
+    assert!(status(lab).contains("netd.redb: Read-only file system"), "{}", status(lab));
+    let line = lab.netd("network create net2").refused();
+    assert!(line.contains("netd.redb: Read-only file system") && line.contains("mount"), "{line}");
+    lab.container("other");
+    lab.netd("connect net1 other").ok();
+    run(&format!("mount -o remount,bind,rw {STATE}")).ok();
+    lab.netd("network create net2").ok();
+    until("the problem is over", || lacks(status(lab), "Read-only"));
+    lab.kill_daemon();
+    lab.start_daemon();
+    assert!(lab.netd("network ls").ok().stdout.contains("net2"));
+    works(&address);
+    // There is nothing to read.
+    lab.stop_daemon();
+    run(&format!("umount {STATE}")).ok();
+    fs::remove_dir_all(STATE).unwrap();
+    fs::remove_dir_all(RUNTIME).unwrap();
+    fs::create_dir(STATE).unwrap();
+    run(&format!("mount -t tmpfs -o ro none {STATE}")).ok();
+    let line = refused("");
+    assert!(line.contains(STATE) && line.contains("Read-only file system"), "{line}");
+}
+
+fn killed(lab: &Lab) {
+    for number in 0u64..60 {
+        let _ = fs::remove_dir_all(STATE);
+        let _ = fs::remove_dir_all(RUNTIME);
+        let mut command = Command::new("nsenter");
+        command.args(["--net=/run/netns/host", "--", netd(), "daemon", "--socket", SOCKET, "--state-dir", STATE]);
+        command.args(["--runtime-dir", RUNTIME]).stdout(Stdio::null()).stderr(Stdio::null());
+        let daemon = Second(command.spawn().expect("a daemon"));
+        std::thread::park_timeout(std::time::Duration::from_micros(700 * number));
+        drop(daemon);
+        lab.start_daemon();
+        assert!(!status(lab).contains(".damaged"), "{}", status(lab));
+        lab.kill_daemon();
+    }
+}
+
+fn damaged_definitions(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    lab.netd("network create kept --sticky --ipv6").ok();
+    let before = everything(lab);
+    let path = format!("{STATE}/netd.redb");
+    let bytes = fs::read(&path).unwrap();
+    for (number, damage) in
+        [b"not a database".to_vec(), bytes[..bytes.len() / 2].to_vec(), Vec::new()].iter().enumerate()
+    {
+        lab.kill_daemon();
+        fs::write(&path, damage).unwrap();
+        lab.start_daemon();
+        same(&before, &everything(lab));
+        works(&address);
+        let aside = format!("{path}.damaged-{}", number + 1);
+        assert!(status(lab).contains(&aside) && status(lab).contains("2 networks"), "{}", status(lab));
+        assert_eq!(&fs::read(&aside).unwrap(), damage);
+    }
+    assert!(lab.log().contains("netd.redb.damaged-3"), "{}", lab.log());
+    for number in 1..=3 {
+        fs::remove_file(format!("{path}.damaged-{number}")).unwrap();
+    }
+    disturb();
+    until("the problem is over", || lacks(status(lab), ".damaged"));
+}
+
+fn unmounted(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    let before = without_revision(&lab.everything());
+    lab.kill_daemon();
+    run(&format!("mount -t tmpfs none {STATE}")).ok();
+    let line = refused("");
+    for part in ["/run/lab/state/netd.redb", "is missing", "1 networks and 2 endpoints", "mount", "--rebuild"] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+    assert_eq!(fs::read_dir(STATE).unwrap().count(), 0, "nothing was made");
+    flows(&address);
+    run(&format!("umount {STATE}")).ok();
+    lab.start_daemon();
+    same(&before, &without_revision(&lab.everything()));
+    lab.kill_daemon();
+    fs::remove_dir_all(STATE).unwrap();
+    refused("");
+    assert!(!Path::new(STATE).exists(), "nothing was made");
+    let places = format!("--socket {SOCKET} --state-dir {STATE} --runtime-dir {RUNTIME} --rebuild");
+    let mut command = Command::new("nsenter");
+    command.args(["--net=/run/netns/host", "--", netd(), "daemon"]).args(places.split(' '));
+    let daemon = Second(command.stderr(Stdio::null()).spawn().expect("a daemon"));
+    lab.netd("status --wait 10").ok();
+    same(&before, &without_revision(&lab.everything()));
+    works(&address);
+    drop(daemon);
+    lab.start_daemon();
+    same(&before, &without_revision(&lab.everything()));
+}
+
+fn later(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    lab.stop_daemon();
+    let path = format!("{STATE}/netd.redb");
+    let database = redb::Database::create(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    let table = |name| redb::TableDefinition::<&str, &[u8]>::new(name);
+    transaction.open_table(table("networks")).unwrap().insert("new", b"\x02{}".as_slice()).unwrap();
+    transaction.open_table(table("meta")).unwrap().insert("version", b"\x01\"7.0.0\"".as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let before = fs::read(&path).unwrap();
+    let line = refused("");
+    assert!(line.contains("written by netd 7.0.0") && line.contains("move the file away"), "{line}");
+    assert_eq!(fs::read(&path).unwrap(), before);
+    flows(&address);
+}
