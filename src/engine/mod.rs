@@ -33,6 +33,7 @@ use crate::engine::command::{Command, Gone, MAILBOX, Reply};
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::state::State;
 pub(crate) use crate::engine::state::problems::Subject;
+use crate::engine::state::unexplained::Unexplained;
 use crate::engine::telemetry::Telemetry;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, PortOwner, find_port_owners};
@@ -92,6 +93,7 @@ pub fn start<K: Kernel, S: Store>(
     state::instance::sign(&mut kernel, &mut store, &stored);
     // The first repair writes them. Until then they are left out.
     let owed = State::stale_records(&stored);
+    let unexplained = if stored.incomplete { Unexplained::Unknown } else { Unexplained::Nothing };
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
     let (events, _) = broadcast::channel(EVENTS);
@@ -114,6 +116,7 @@ pub fn start<K: Kernel, S: Store>(
         reached: Default::default(),
         foreign: Default::default(),
         owed,
+        unexplained,
         problems: Default::default(),
         agenda: Default::default(),
         initial_sync: true,

@@ -19,6 +19,7 @@ use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
+use super::state::unexplained::Unexplained;
 use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
@@ -56,6 +57,8 @@ pub(crate) struct Worker<K, S> {
     /// Records of changes that were made although the store refused them: the end of a few commands, and of each container
     /// at most; at the start those of networks that no longer exist. They are written before any other.
     pub(super) owed: Vec<Record>,
+    /// Links of netd that belong to nothing because records were lost.
+    pub(super) unexplained: Unexplained,
     /// What cannot be put right at the moment.
     pub(super) problems: Problems,
     /// What must be looked at, and when.

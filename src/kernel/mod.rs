@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
-use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::step::{HostPort, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -169,6 +169,9 @@ pub trait Kernel: Send + 'static {
     /// The interface with that name in the container; `None` if there is none. Fails with `NoNetns` if that very
     /// namespace no longer exists.
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError>;
+
+    /// The finished interfaces of netd whose containers can be found, in the order in which they were made.
+    fn trace(&mut self) -> Result<Vec<Traced>, KernelError>;
 
     /// Names of namespaces with a resolv.conf that this daemon wrote; of those that no longer exist, also if another
     /// netd wrote it. Empty if they cannot be read.

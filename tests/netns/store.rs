@@ -11,7 +11,7 @@ use netd_testing::wait::{contains, lacks};
 
 use crate::files::Second;
 use crate::lab::daemon::{SOCKET, netd};
-use crate::lab::look::{same, without_revision};
+use crate::lab::look::{links, same, without_revision};
 use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -20,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("store: a read-only state directory is a problem until it is writable", read_only),
         trial("store: a first start that was killed at any time is followed by one that works", killed),
         trial("store: a damaged netd.redb is set aside and made again from its copy", damaged_definitions),
+        trial("store: damaged or missing endpoints are found in the kernel", lost_endpoints),
         trial("store: an empty state directory is refused while containers are connected", unmounted),
         trial("store: a file of a later netd is refused and left as it is", later),
     ]
@@ -209,6 +210,51 @@ fn damaged_definitions(lab: &Lab) {
     }
     disturb();
     until("the problem is over", || lacks(status(lab), ".damaged"));
+}
+
+fn lost_endpoints(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    lab.netd("network create net2").ok();
+    lab.netd("connect net2 web").ok();
+    // A namespace that only a process has.
+    lab.connected("net1", "db", "-p 127.0.0.1:5000-5002:5000-5002/udp");
+    let holder = Command::new("ip").args(["netns", "exec", "db", "busybox", "sleep", "1000"]).spawn();
+    let holder = Second(holder.expect("a process"));
+    let pid = holder.0.id().to_string();
+    until("it is there", || contains(&run("ip netns pids db").ok().stdout, &pid));
+    run("ip netns delete db").ok();
+    let endpoint = |network: &str, name: &str| {
+        let mut endpoint = lab.endpoint(network, name);
+        // What only the record had, and which of several paths leads to it.
+        endpoint.as_object_mut().unwrap().remove("netns");
+        endpoint["container"].as_object_mut().unwrap().retain(|key, _| key == "name");
+        endpoint
+    };
+    let seen = || [("net1", "web"), ("net2", "web"), ("net1", "db")].map(|(network, name)| endpoint(network, name));
+    let (before, links_before) = (seen(), links("host"));
+    let lose: [fn(); 3] = [
+        || fs::remove_dir_all(RUNTIME).unwrap(),
+        || fs::write(format!("{RUNTIME}/endpoints.redb"), "damage").unwrap(),
+        || fs::write(format!("{RUNTIME}/endpoints.redb"), vec![0; 1 << 20]).unwrap(),
+    ];
+    for lose in lose {
+        lab.kill_daemon();
+        lose();
+        lab.start_daemon();
+        assert_eq!(seen(), before);
+        assert_eq!(links("host"), links_before, "no interface was made again");
+        works(&address);
+        Dig::expect("web", "db", &[&lab.address("net1", "db")[0].to_string()]);
+        assert!(lab.log().contains("the record of web on net1 was lost"), "{}", lab.log());
+    }
+    assert!(status(lab).contains("endpoints.redb.damaged-2"), "{}", status(lab));
+    // They are endpoints like others.
+    drop(holder);
+    until("db is released", || lacks(&lab.netd("ps").ok().stdout, "db"));
+    lab.netd("disconnect net1 web").ok();
+    assert_eq!(links("web"), ["lo", "eth1"]);
+    lab.netd("connect net1 web -p 4000:80").ok();
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
 }
 
 fn unmounted(lab: &Lab) {

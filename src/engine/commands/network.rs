@@ -8,10 +8,10 @@ use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
+use crate::logic::alloc::interfaces;
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Families, Pool, Subnet};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
-use crate::model::host::step::Step;
 use crate::model::ids::NetworkId;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
@@ -36,8 +36,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         facts: &HostFacts,
     ) -> Result<(Network, Option<Subnet>), Refusal> {
         let (pools, ula) = self.pools(spec);
+        let bridge = spec.bridge.clone().or_else(|| interfaces::bridge(spec.name.as_str(), |_| false));
         let choice = decide::network::NetworkChoice {
-            facts,
+            facts: &self.unexplained.facts_for(bridge.as_ref(), facts),
             pools: &pools,
             id: NetworkId::from_random(rand::random()),
             created: crate::base::clock::unix_seconds(),
@@ -52,17 +53,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         ula: Option<Subnet>,
         facts: &HostFacts,
     ) -> Result<Arc<Network>, Error> {
-        let transaction = transaction::create_network(network, ula);
-        let forwarding = transaction.steps.first().cloned();
+        let mut transaction = transaction::create_network(network, ula);
+        self.unexplained.spare(&mut transaction.steps);
         self.execute(&transaction)?;
         let network = self.find_network(network.name.as_str())?;
         self.search.clone_from(&facts.search);
         self.listen();
         self.adapt_foreign();
-        self.publish();
-        if let Some(Step::Forwarding(families)) = forwarding {
-            self.forwarding_event(families.without(facts.forwarding), network.name.as_str());
-        }
+        self.explain();
+        self.turned_on(&network, facts);
         let bridge = network.bridge().map(ToString::to_string).unwrap_or_default();
         tracing::info!(network = %network.name, bridge, "network created");
         self.tell(Change::NetworkCreated(network.clone()));
@@ -119,7 +118,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.state.desired.networks().filter(unused).cloned().collect()
     }
 
-    fn forwarding_event(&self, enabled: Families, why: &str) {
+    /// Tells which settings of the host a new network has changed.
+    pub(super) fn turned_on(&self, network: &Network, facts: &HostFacts) {
+        let needed = Families::which(|family| !network.internal && network.has(family));
+        let (enabled, why) = (needed.without(facts.forwarding), network.name.as_str());
         let changed = [(enabled.v4, "net.ipv4.ip_forward"), (enabled.v6, "net.ipv6.conf.all.forwarding")];
         for (_, sysctl) in changed.into_iter().filter(|(changed, _)| *changed) {
             tracing::info!(sysctl, network = why, "forwarding turned on");

@@ -7,3 +7,4 @@ mod links;
 mod liveness;
 pub(super) mod monitors;
 pub(super) mod reconcile;
+pub(super) mod recover;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::engine::event::Change;
 use crate::engine::state::problems::Subject;
+use crate::engine::state::unexplained::Unexplained;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, find_port_owners};
 use crate::logic::drift;
@@ -29,6 +30,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let Some(anew) = self.observe() else { return };
             observed = anew;
         }
+        self.recover(&observed);
         self.repair_forwarding(&observed);
         let freed = self.remove_stray_limits(&observed);
         self.remove_strays(&observed, &freed);
@@ -71,7 +73,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut freed = BTreeSet::new();
         for name in &observed.limited {
             let endpoint = self.state.host_ifnames.get(name).and_then(|key| self.state.desired.endpoint(key));
-            if endpoint.is_some_and(|endpoint| endpoint.bandwidth.is_some()) {
+            if self.unexplained.contains(name) || endpoint.is_some_and(|endpoint| endpoint.bandwidth.is_some()) {
                 continue;
             }
             let limited = target::limited_interface(name);
@@ -85,6 +87,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Removes links that carry netd's mark but belong to no object: a killed daemon left them unfinished.
     fn remove_strays(&mut self, observed: &Observed, freed: &BTreeSet<IfName>) {
         for name in self.strays(observed).into_iter().filter(|name| !freed.contains(name)) {
+            if self.unexplained.contains(&name) {
+                self.report_unexplained(&name);
+                continue;
+            }
             let step = Step::DeleteStray(name.clone());
             if !self.repair(&step, Subject::Interface(name.clone()), &format!("stray interface {name}")) {
                 // Its default route may stand in the way of another one.
@@ -114,7 +120,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Some(drift) => (Step::Table(elements.into_iter().collect()), drift.to_string()),
             None => {
                 let add: Vec<_> = elements.difference(&observed.elements).cloned().collect();
-                let remove: Vec<_> = observed.elements.difference(&elements).cloned().collect();
+                // Links that belong to nothing have elements that belong to nothing.
+                let are_strays = self.unexplained == Unexplained::Nothing;
+                let excess = observed.elements.difference(&elements).filter(|_| are_strays);
+                let remove: Vec<_> = excess.cloned().collect();
                 if add.is_empty() && remove.is_empty() {
                     return;
                 }

@@ -9,6 +9,7 @@ pub(super) mod instance;
 pub(super) mod problems;
 mod records;
 pub mod snapshot;
+pub(super) mod unexplained;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

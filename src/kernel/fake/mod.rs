@@ -20,7 +20,7 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
-use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
@@ -235,6 +235,22 @@ impl Kernel for Fake {
         let world = self.call("interface", None)?;
         world.require(netns)?;
         Ok(world.interface(netns.id.inode, ifname))
+    }
+
+    fn trace(&mut self) -> Result<Vec<Traced>, KernelError> {
+        let world = self.call("trace", None)?;
+        let alive = world.links.iter().filter(|(_, link)| world.is_alive(&link.netns));
+        let traced = alive.filter_map(|(name, link)| {
+            Some(Traced {
+                container: link.container.clone(),
+                network: link.network.clone(),
+                netns: link.netns.clone(),
+                ifname: link.ifname.clone(),
+                host_ifname: name.clone(),
+                inside: world.interface(link.netns.id.inode, &link.ifname)?,
+            })
+        });
+        Ok(traced.collect())
     }
 
     fn written_files(&mut self) -> Vec<String> {

@@ -8,6 +8,7 @@ pub mod container_route;
 pub mod inspect;
 pub mod monitor;
 pub mod route;
+pub mod trace;
 pub mod veth;
 
 use std::fs::File;

@@ -10,7 +10,7 @@ use super::dns::resolv_conf::Files;
 use super::dns::{in_container, probe, resolver, sockets};
 use super::host::port_holder::Ports;
 use super::host::{facts, foreign_firewalls};
-use super::link::{bridge, container, inspect, monitor, veth};
+use super::link::{bridge, container, inspect, monitor, trace, veth};
 use super::monitor::Running;
 use super::netlink::socket::{Netlink, failed};
 use super::netns::engines;
@@ -22,7 +22,7 @@ use super::{DnsSockets, Kernel, KernelError, KernelEvent, Tell, link, netns, tc}
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
-use crate::model::host::observed::{HostFacts, Observed, ObservedInterface};
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::step::{LinkKind, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -110,6 +110,10 @@ impl Kernel for Linux {
 
     fn interface(&mut self, netns: &Netns, ifname: &IfName) -> Result<Option<ObservedInterface>, KernelError> {
         inspect::interface(&mut self.netlink, netns, ifname)
+    }
+
+    fn trace(&mut self) -> Result<Vec<Traced>, KernelError> {
+        trace::all(&mut self.netlink, Path::new(NAMESPACES))
     }
 
     fn written_files(&mut self) -> Vec<String> {

@@ -45,8 +45,8 @@ impl Holders {
     }
 }
 
-/// Every namespace that something holds. Processes come first: their paths say best who it is.
-fn search() -> HashMap<u64, PathBuf> {
+/// Every namespace that something holds, by its inode. Processes come first: their paths say best who it is.
+pub(in crate::kernel) fn search() -> HashMap<u64, PathBuf> {
     let mut found = HashMap::new();
     let processes = processes();
     for process in &processes {

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::element::Element;
 use super::step::HostPort;
 use crate::model::address::{Families, Family, Mac, Subnet};
-use crate::model::names::IfName;
+use crate::model::endpoint::Netns;
+use crate::model::names::{ContainerName, IfName, NetworkName};
 use crate::model::publication::PortRange;
 use crate::model::route::Route;
 
@@ -172,4 +173,21 @@ pub struct HostEnd {
     pub up: bool,
     /// Bridge port isolation.
     pub isolated: bool,
+}
+
+/// An interface that netd made in a container, found by its host end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traced {
+    /// The name of the container that it was made for.
+    pub container: ContainerName,
+    /// The network that it was made for.
+    pub network: NetworkName,
+    /// The namespace that it is in.
+    pub netns: Netns,
+    /// Its name there.
+    pub ifname: IfName,
+    /// The name of its host end.
+    pub host_ifname: IfName,
+    /// What it is like.
+    pub inside: ObservedInterface,
 }

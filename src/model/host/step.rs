@@ -52,6 +52,9 @@ impl BridgeLink {
     }
 }
 
+/// The beginning of the alias of a host end.
+const ALIAS: &str = "netd: ";
+
 /// The target of a container's interface that netd makes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointLink {
@@ -98,9 +101,15 @@ pub struct VethPair {
 }
 
 impl EndpointLink {
-    /// The alias of the host end (`ip link show`).
+    /// The alias of the host end (`ip link show`): the trace that a lost record leaves.
     pub fn alias(&self) -> String {
-        format!("netd: {} on {}", self.container, self.network)
+        format!("{ALIAS}{} on {}", self.container, self.network)
+    }
+
+    /// Container and network of the host end with this alias.
+    pub fn read_alias(alias: &str) -> Option<(ContainerName, NetworkName)> {
+        let (container, network) = alias.strip_prefix(ALIAS)?.rsplit_once(" on ")?;
+        Some((container.parse().ok()?, network.parse().ok()?))
     }
 }
 

@@ -40,6 +40,19 @@ pub(super) const ALL: &[Scenario] = &[
         act: Lab::start,
     },
     Scenario {
+        name: "a start where the records of endpoints are lost",
+        kind: Repair,
+        prepare: |lab| {
+            lab.create("net1", |spec| spec.sticky = true).unwrap();
+            lab.create("net2", within).unwrap();
+            lab.connect("net1", "web", &["4000:80"]).unwrap();
+            lab.connect("net2", "web", &[]).unwrap();
+            lab.end();
+            lab.store.lose(&[]);
+        },
+        act: Lab::start,
+    },
+    Scenario {
         name: "a start where all of netd's is gone",
         kind: Repair,
         prepare: |lab| {
