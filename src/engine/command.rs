@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::error::Error;
-use super::report::{Difference, Planned, Request};
+use super::report::{Difference, Planned, Request, Restored};
 use super::state::problems::Subject;
 use crate::kernel::KernelEvent;
+use crate::model::backup::Backup;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
@@ -54,6 +55,8 @@ pub(crate) enum Command {
     Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
     Capacity(String, Reply<()>),
     Diff(Reply<Vec<Difference>>),
+    Backup(Reply<Backup>),
+    Restore(Box<Backup>, Vec<ForeignNetwork>, Reply<Restored>),
     Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
     Report { subject: Subject, problem: Option<String> },
     Kernel(KernelEvent),

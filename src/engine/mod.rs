@@ -26,7 +26,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use crate::engine::error::{Error, ErrorKind};
 pub use crate::engine::event::Event;
-pub use crate::engine::report::{Difference, Planned, Request};
+pub use crate::engine::report::{Difference, Planned, Request, Restored};
 pub use crate::engine::state::snapshot::Snapshot;
 
 use crate::engine::command::{Command, Gone, MAILBOX, Reply};
@@ -39,6 +39,7 @@ use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, PortOwner, find_port_owners};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
+use crate::model::backup::Backup;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::foreign_firewall::Policy;
 use crate::model::host::observed::ForeignNetwork;
@@ -243,6 +244,17 @@ impl Handle {
     /// Every difference between what netd made and what is there.
     pub async fn diff(&self) -> Result<Vec<Difference>, Error> {
         self.ask(Command::Diff).await
+    }
+
+    /// The definitions of the host.
+    pub async fn backup(&self) -> Result<Backup, Error> {
+        self.ask(Command::Backup).await
+    }
+
+    /// Restores definitions: all or none.
+    pub async fn restore(&self, backup: Backup) -> Result<Restored, Error> {
+        let foreign = self.runtimes.networks().await;
+        self.ask(|reply| Command::Restore(Box::new(backup), foreign, reply)).await
     }
 
     /// Disconnects a container from a network. When it returns, name, ports, interface and addresses are removed.

@@ -1,6 +1,6 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
-use crate::model::names::ReservationId;
+use crate::model::names::{NetworkName, ReservationId};
 use crate::model::request::{EndpointSpec, NetworkSpec, ReservationSpec};
 
 /// A request to plan.
@@ -36,6 +36,15 @@ pub struct Planned {
     pub action: &'static str,
     /// What it changes.
     pub text: String,
+}
+
+/// What was restored from a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restored {
+    /// The networks that were created.
+    pub networks: Vec<NetworkName>,
+    /// The networks that were there already, as the backup has them.
+    pub unchanged: Vec<NetworkName>,
 }
 
 /// A difference between what netd made and what is there.

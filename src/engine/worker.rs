@@ -141,6 +141,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),
             Command::Diff(reply) => drop(reply.send(self.diff())),
+            Command::Backup(reply) => drop(reply.send(Ok(self.backup()))),
+            Command::Restore(backup, foreign, reply) => drop(reply.send(self.restore(&backup, foreign))),
             Command::Plan(request, foreign, reply) => drop(reply.send(self.plan(&request, foreign))),
             Command::Report { subject, problem } => self.report(subject, problem),
             Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}

@@ -64,6 +64,9 @@ pub enum Refusal {
     /// A network with that name exists.
     #[error("network {0} already exists: see `netd network inspect {0}`")]
     NetworkExists(NetworkName),
+    /// A network of a backup exists, with other settings.
+    #[error("network {0} is not as the backup has it, and would have to be replaced: see `netd network inspect {0}`")]
+    DefinedOtherwise(NetworkName),
     /// No such network.
     #[error("no network {0:?}: see `netd network ls`")]
     NoSuchNetwork(String),
@@ -321,6 +324,7 @@ impl Refusal {
             | Self::NoAttachment { .. } => RefusalKind::NotFound,
             Self::Changed { .. } => RefusalKind::Changed,
             Self::NetworkExists(_)
+            | Self::DefinedOtherwise(_)
             | Self::NetworkInUse { .. }
             | Self::SubnetOverlap { .. }
             | Self::AddressTaken { .. }

@@ -4,6 +4,7 @@
 //! and is not checked again later.
 
 pub mod address;
+pub mod backup;
 pub mod bandwidth;
 pub mod desired;
 pub mod endpoint;

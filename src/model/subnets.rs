@@ -51,6 +51,11 @@ impl Subnets {
         Ok(Self(specs))
     }
 
+    /// Those of a network that exists.
+    pub fn of_network(specs: Vec<SubnetSpec>) -> Self {
+        Self(specs)
+    }
+
     /// All of them, in the given order.
     pub fn as_slice(&self) -> &[SubnetSpec] {
         &self.0

@@ -10,6 +10,7 @@ use netd::engine::{self, Engine, Error, Snapshot};
 use netd::kernel::KernelEvent;
 use netd::kernel::fake::{Fake, World};
 use netd::model::address::Mac;
+use netd::model::backup::Backup;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
@@ -131,6 +132,14 @@ impl Lab {
 
     pub(crate) fn prune(&self) -> Answer {
         self.runtime.block_on(self.handle().prune_networks()).map(drop)
+    }
+
+    pub(crate) fn backup(&self) -> Backup {
+        self.runtime.block_on(self.handle().backup()).unwrap()
+    }
+
+    pub(crate) fn restore(&self, backup: Backup) -> Answer {
+        self.runtime.block_on(self.handle().restore(backup)).map(drop)
     }
 
     pub(crate) fn connect(&self, network: &str, container: &str, ports: &[&str]) -> Answer {

@@ -2,6 +2,7 @@
 
 use netd::kernel::KernelEvent;
 use netd::kernel::fake::faults::Faults;
+use netd::model::request::NetworkSpec;
 
 use crate::lab::Lab;
 
@@ -14,6 +15,12 @@ fn lab() -> Lab {
     lab.connect("net2", "web", &[]).unwrap();
     lab.connect("net2", "db", &["4004:81"]).unwrap();
     lab.end();
+    lab
+}
+
+fn lab_running() -> Lab {
+    let mut lab = lab();
+    lab.start().unwrap();
     lab
 }
 
@@ -106,4 +113,62 @@ fn what_is_left_of_a_network_that_was_lost_stays_until_it_is_removed() {
     lab.emit(&KernelEvent::Changed);
     assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
     assert!(!lab.store.stored().incomplete);
+}
+
+/// The bridge that stands is in nobody's way, and what is on it comes back with the network.
+#[test]
+fn a_network_that_was_lost_comes_back_by_its_backup() {
+    let mut lab = lab();
+    lab.start().unwrap();
+    let (before, backup) = (seen(&lab), lab.backup());
+    lab.end();
+    lab.store.lose(&["net2"]);
+    lab.start().unwrap();
+    let bridges = format!("{:?}", lab.world().bridges);
+    // The kernel refuses something of it: nothing was restored, and what stood still stands.
+    lab.world().faults = Faults::call_of("Elements", 0);
+    lab.restore(backup.clone()).unwrap_err();
+    assert_eq!((lab.snapshot().desired.counts().0, format!("{:?}", lab.world().bridges)), (1, bridges));
+    lab.restore(backup).unwrap();
+    assert_eq!(seen(&lab), before);
+    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
+}
+
+#[test]
+fn a_restore_is_all_or_nothing_and_destroys_nothing() {
+    let lab = lab_running();
+    let backup = lab.backup();
+    lab.restore(backup.clone()).unwrap();
+    assert_eq!(lab.backup(), backup, "what is there as the backup has it stays as it is");
+    // One network is there otherwise.
+    lab.disconnect("net2", "web").unwrap();
+    lab.disconnect("net2", "db").unwrap();
+    for change in [|spec: &mut NetworkSpec| spec.internal = true, |spec: &mut NetworkSpec| spec.mtu = Some(1400)] {
+        let mut other = backup.clone();
+        change(&mut other.networks[1].spec);
+        lab.remove("net2").unwrap();
+        lab.restore(other).unwrap();
+        let error = lab.restore(backup.clone()).unwrap_err().to_string();
+        assert!(error.starts_with("network net2 is not as the backup has it"), "{error}");
+    }
+    // Another has its subnet; the first network of the backup is missing.
+    lab.remove("net2").unwrap();
+    lab.restore(backup.clone()).unwrap();
+    let subnet = backup.networks[1].spec.subnets.clone();
+    lab.remove("net2").unwrap();
+    lab.create("other", |spec| spec.subnets = subnet).unwrap();
+    lab.disconnect("net1", "web").unwrap();
+    lab.remove("net1").unwrap();
+    let error = lab.restore(backup.clone()).unwrap_err().to_string();
+    assert!(error.contains("overlaps with network other"), "{error}");
+    assert_eq!(lab.backup().networks.len(), 1, "nothing was restored");
+    lab.remove("other").unwrap();
+    lab.restore(backup.clone()).unwrap();
+    assert_eq!(lab.backup(), backup, "with the addresses that are kept");
+    assert_eq!((problems(&lab), lab.differences()), (vec![], vec![]));
+    // Its address is kept.
+    lab.connect("net1", "db", &[]).unwrap();
+    lab.connect("net1", "web", &[]).unwrap();
+    let kept = backup.networks[0].sticky[0].0;
+    assert_eq!(lab.snapshot().desired.at_address(kept).unwrap().container.name.as_str(), "web");
 }

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("store: damaged or missing endpoints are found in the kernel", lost_endpoints),
         trial("store: an empty state directory is refused while containers are connected", unmounted),
         trial("store: a file of a later netd is refused and left as it is", later),
+        trial("store: a backup brings back a host whose files are all lost, while its traffic flows", all_lost),
     ]
 }
 
@@ -287,6 +288,48 @@ fn unmounted(lab: &Lab) {
     same(&before, &without_revision(&lab.everything()));
 }
 
+fn all_lost(lab: &Lab) {
+    let (_server, address) = set_up(lab);
+    lab.netd("network create other --sticky --ipv6").ok();
+    let file = "/run/lab/backup.json";
+    lab.netd(&format!("backup {file}")).ok();
+    let seen = || {
+        let mut web = lab.endpoint("net1", "web");
+        web["container"].as_object_mut().unwrap().remove("id");
+        (web, lab.netd("network ls --json").ok().json(), links("host"))
+    };
+    let without_time = |(web, mut networks, links): (_, serde_json::Value, _)| {
+        networks.as_array_mut().unwrap().iter_mut().for_each(|network| drop(network["created"].take()));
+        (web, networks, links)
+    };
+    let before = without_time(seen());
+    lab.kill_daemon();
+    for folder in [STATE, RUNTIME] {
+        fs::remove_dir_all(folder).unwrap();
+    }
+    lab.start_daemon();
+    flows(&address);
+    assert!(status(lab).contains("ndv-web-net1") && status(lab).contains("nd-net1"), "{}", status(lab));
+    assert_eq!(links("host"), before.2, "nothing was removed");
+    lab.differs("interfaces stay that belong to nothing, because the records were lost");
+    disturb_nothing(lab);
+    flows(&address);
+    assert_eq!(lab.netd(&format!("restore {file}")).ok().stdout, "net1 created\nother created\n");
+    assert_eq!(without_time(seen()), before);
+    works(&address);
+    assert!(!status(lab).contains("ndv-"), "{}", status(lab));
+    lab.kill_daemon();
+    lab.start_daemon();
+    assert_eq!(without_time(seen()), before);
+    works(&address);
+}
+
+/// Makes netd look at everything, and waits for it.
+fn disturb_nothing(lab: &Lab) {
+    lab.netd("network create passing").ok();
+    lab.netd("network rm passing").ok();
+}
+
 fn later(lab: &Lab) {
     let (_server, address) = set_up(lab);
     lab.stop_daemon();
@@ -300,7 +343,7 @@ fn later(lab: &Lab) {
     drop(database);
     let before = fs::read(&path).unwrap();
     let line = refused("");
-    assert!(line.contains("written by netd 7.0.0") && line.contains("move the file away"), "{line}");
+    assert!(line.contains("written by netd 7.0.0") && line.contains("netd backup"), "{line}");
     assert_eq!(fs::read(&path).unwrap(), before);
     flows(&address);
 }

@@ -3,6 +3,7 @@
 //! Requests refuse unknown fields by name; replies may grow, so a reader must skip what it does not know.
 
 mod attach;
+mod backup;
 mod connect;
 mod dns;
 mod endpoint;
@@ -18,6 +19,7 @@ pub use attach::{
     AddressRange, AddressRequest, Attach, Attachment, AttachmentRef, Bandwidth, CheckAttachment, Collected, Dns,
     Interface, KeepAttachments, Route, attachment_key,
 };
+pub use backup::{Backup, NetworkBackup, Restored, StickyAddress};
 pub use connect::{Connect, PortObject, PortRequest};
 pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};

@@ -1,6 +1,7 @@
-//! The commands that change networks, endpoints and reservations, and the one that checks an attachment.
+//! The commands that change networks, endpoints and reservations, and those that look at all of them or at one.
 
 pub(super) mod attachment;
+pub(super) mod backup;
 pub(super) mod check;
 pub(super) mod connect;
 pub(super) mod diff;

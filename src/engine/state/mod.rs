@@ -11,7 +11,7 @@ mod records;
 pub mod snapshot;
 pub(super) mod unexplained;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -86,15 +86,25 @@ impl State {
                 state.put_reservation(reservation);
             }
         }
+        let mut sticky = BTreeSet::new();
         for (network, address, name) in stored.sticky {
             if state.desired.network(&network).is_some_and(|network| network.sticky) {
                 state.sticky.keep(&network, address, &name);
-                if !state.is_held(address) && state.ipam.released(&network, address).is_none() {
-                    state.ipam.release(&network, address, 0);
-                }
+                sticky.insert(network);
             }
         }
+        sticky.iter().for_each(|network| state.release_kept(network));
         state
+    }
+
+    /// Counts the sticky addresses of a network as released, those first, except those that are in use.
+    pub(crate) fn release_kept(&mut self, network: &NetworkName) {
+        let kept: Vec<IpAddr> = self.sticky.of_network(network).collect();
+        for address in kept {
+            if !self.is_held(address) && self.ipam.released(network, address).is_none() {
+                self.ipam.release(network, address, 0);
+            }
+        }
     }
 
     /// The record of the host's ULA prefix.

@@ -4,6 +4,7 @@
 //! is one line on stderr: `netd: what was attempted, on what, why, and what to check`.
 
 mod args;
+mod backup;
 mod container;
 mod dns;
 mod generate;
@@ -24,8 +25,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::{
-    Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb, EndpointArgs,
-    Format, LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RunArgs, Verb,
+    BackupArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb,
+    EndpointArgs, Format, LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, Verb,
 };
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
@@ -121,6 +122,8 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         ClientVerb::Events { format } => state::events(session, format),
         ClientVerb::Diff { format } => state::diff(session, format),
         ClientVerb::Dump { format } => state::dump(session, format),
+        ClientVerb::Backup(args) => backup::back_up(session, &args),
+        ClientVerb::Restore(args) => backup::restore(session, &args),
         ClientVerb::Version { format } => state::version(session, format),
         ClientVerb::Completions { shell } => generate::completions(session, shell),
         ClientVerb::Man { directory } => generate::man(&directory),

@@ -1,5 +1,6 @@
 //! Tests of the command line: which arguments are accepted, how others are rejected, and what verbs print with a served
 //! API.
 
+mod backup;
 mod usage;
 mod verbs;

@@ -5,6 +5,7 @@
 //! an attachment whose caller had ended before the engine began with it.
 
 mod attachments;
+mod backup;
 mod endpoints;
 mod events;
 mod explain;
@@ -60,6 +61,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(reservations::routes())
         .merge(plan::routes())
         .merge(state::routes())
+        .merge(backup::routes())
         .merge(events::routes())
         .merge(querylog::routes())
         .merge(resolve::routes())

@@ -75,6 +75,12 @@ impl Sticky {
         self.networks.get(network).map(|entry| entry.names.keys().copied()).unwrap_or_default()
     }
 
+    /// All sticky addresses of a network, with the names for which they are kept.
+    pub fn named(&self, network: &NetworkName) -> impl Iterator<Item = (IpAddr, ContainerName)> {
+        let kept = self.networks.get(network).into_iter().flat_map(|entry| &entry.names);
+        kept.filter_map(|(address, name)| Some((*address, name.parse().ok()?)))
+    }
+
     fn name_of(&self, network: &NetworkName, address: IpAddr) -> Option<&str> {
         self.networks.get(network)?.names.get(&address).map(String::as_str)
     }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::names::{IfName, NetworkName};
-use crate::model::network::{HostAccess, NetworkDns};
-use crate::model::subnets::Subnets;
+use crate::model::network::{Driver, HostAccess, Network, NetworkDns, NetworkSubnet};
+use crate::model::subnets::{SubnetSpec, Subnets};
 
 /// A network to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,5 +55,29 @@ impl NetworkSpec {
             host_access: None,
             sticky: false,
         }
+    }
+
+    /// The request that creates the network as it is; `None` for an adopted one, which nobody requests.
+    pub fn of(network: &Network) -> Option<Self> {
+        let Driver::Bridge(bridge) = &network.driver else { return None };
+        let subnet = |subnet: &NetworkSubnet| {
+            let NetworkSubnet { subnet, gateway, range } = *subnet;
+            SubnetSpec { subnet, gateway: Some(gateway), range }
+        };
+        Some(Self {
+            name: network.name.clone(),
+            subnets: Subnets::of_network(network.subnets.iter().map(subnet).collect()),
+            ipv6: false,
+            internal: network.internal,
+            icc: bridge.icc,
+            masquerade: bridge.masquerade,
+            mtu: Some(network.mtu),
+            bridge: Some(bridge.name.clone()),
+            isolated: bridge.isolated,
+            labels: network.labels.clone(),
+            dns: network.dns.clone(),
+            host_access: Some(network.host_access),
+            sticky: network.sticky,
+        })
     }
 }

@@ -140,7 +140,8 @@ impl<'a> Boot<'a> {
         let says = match &self.copied {
             Some(_) => self.copied_again(),
             None => format!(
-                "there is no copy of it, and {} of its networks could still be read: create the others again",
+                "there is no copy of it, and {} of its networks could still be read: create the others again, or restore \
+                 them (`netd restore`)",
                 left.get(NETWORKS).map_or(0, BTreeMap::len)
             ),
         };

@@ -98,8 +98,8 @@ fn look_at(path: &Path, gate: &Gate) -> Result<Looked, StoreError> {
         Verdict::Readable => Ok(Looked { storage: Some(storage), rows, damage: None }),
         Verdict::Damaged(why) => Ok(Looked { storage: Some(storage), rows, damage: Some(why) }),
         Verdict::Later(wrote) => {
-            let look = "it was not changed: start that netd or a later one, or move the file \
-                        away to start without it";
+            let look = "it was not changed: start that netd or a later one; to go back, make a backup with it (`netd \
+                        backup`), move the file away and restore the backup";
             Err(failed("read", path, look)(
                 format!("it was written by netd {wrote}; this is netd {}", meta::OWN_VERSION).into(),
             ))

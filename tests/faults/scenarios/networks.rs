@@ -1,7 +1,24 @@
 //! Networks: made, removed, pruned.
 
+use netd::model::address::Subnet;
+use netd::model::backup::Definition;
+use netd::model::ids::NetworkId;
+use netd::model::request::NetworkSpec;
+use netd::model::subnets::Subnets;
+
 use super::Scenario;
 use crate::drive::Kind::{Command, Removal};
+
+/// A network in a backup, which keeps its third address for `web`.
+fn definition(name: &str, subnet: &str) -> Definition {
+    let subnet: Subnet = subnet.parse().unwrap();
+    let mut spec = NetworkSpec::named(name.parse().unwrap());
+    spec.subnets = Subnets::new(vec![subnet.into()], &[], &[]).unwrap();
+    (spec.sticky, spec.mtu) = (true, Some(1400));
+    let address = subnet.address(subnet.bounds().0 + 3).unwrap();
+    let id = NetworkId::from_random([subnet.prefix(); 32]);
+    Definition { id, spec, sticky: vec![(address, "web".parse().unwrap())] }
+}
 
 pub(super) const ALL: &[Scenario] = &[
     Scenario { name: "create a network", kind: Command, prepare: |_| {}, act: |lab| lab.create("net1", |_| {}) },
@@ -16,6 +33,16 @@ pub(super) const ALL: &[Scenario] = &[
         kind: Command,
         prepare: |_| {},
         act: |lab| lab.create("net1", |spec| (spec.internal, spec.isolated) = (true, true)),
+    },
+    Scenario {
+        name: "restore two networks beside one that is there",
+        kind: Command,
+        prepare: |lab| lab.create("net2", |_| {}).unwrap(),
+        act: |lab| {
+            let mut backup = lab.backup();
+            backup.networks.extend([definition("net1", "10.200.0.0/29"), definition("net3", "fd00:3::/64")]);
+            lab.restore(backup)
+        },
     },
     Scenario {
         name: "remove a network",

@@ -1,6 +1,7 @@
 //! The command line as data: verbs, flags, and the examples that their help shows. Completions and man pages are
 //! generated from here.
 
+mod backup;
 mod daemon;
 mod dns;
 mod endpoint;
@@ -18,6 +19,7 @@ use crate::model::address::Subnet;
 use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
+pub use backup::{BackupArgs, RestoreArgs};
 pub use daemon::{Daemon, DaemonArgs};
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
@@ -229,6 +231,10 @@ Examples:
         #[command(flatten)]
         format: Format,
     },
+    /// Back up the definitions: networks, and the addresses that they keep for names
+    Backup(BackupArgs),
+    /// Restore the definitions of a backup: all or none
+    Restore(RestoreArgs),
     /// Print the versions of this program and of the daemon
     #[command(after_help = "Examples:\n  netd version")]
     Version {

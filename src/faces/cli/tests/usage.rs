@@ -40,6 +40,8 @@ fn wrong_usage_is_one_clear_line_and_code_2() {
         ("network create n -o mtu", "use KEY=VALUE"),
         ("network create n --nope", "unexpected argument '--nope'"),
         ("network rm", "not provided: <NAME>..."),
+        ("backup", "not provided: <FILE>"),
+        ("restore", "not provided: <FILE>"),
         ("network rm -x", "unexpected argument '-x'"),
         ("connect net1", "not provided: <CONTAINER>"),
         ("connect net1 a/b", "invalid container name \"a/b\""),

@@ -16,14 +16,14 @@ use crate::faces::http;
 use crate::faces::shared::server::serve;
 
 /// A served API. Dropping it ends it.
-struct Daemon {
+pub(super) struct Daemon {
     directory: tempfile::TempDir,
     handle: Handle,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Daemon {
-    fn start(ready: bool) -> Self {
+    pub(super) fn start(ready: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let socket = directory.path().join("netd.sock");
@@ -37,7 +37,7 @@ impl Daemon {
     }
 
     /// Runs a command line. Returns exit code, stdout and stderr.
-    fn netd(&self, line: &str) -> (u8, String, String) {
+    pub(super) fn netd(&self, line: &str) -> (u8, String, String) {
         self.netd_in(line, &Fake::default())
     }
 
@@ -58,13 +58,13 @@ impl Daemon {
         Client::new(self.directory.path().join("netd.sock"))
     }
 
-    fn ok(&self, line: &str) -> String {
+    pub(super) fn ok(&self, line: &str) -> String {
         let (code, out, err) = self.netd(line);
         assert_eq!((code, err.as_str()), (0, ""), "{line}");
         out
     }
 
-    fn json(&self, line: &str) -> Value {
+    pub(super) fn json(&self, line: &str) -> Value {
         serde_json::from_str(&self.ok(line)).unwrap()
     }
 }

@@ -132,7 +132,7 @@ fn a_record_that_cannot_be_read_costs_only_itself() {
     assert_eq!(stored.networks.len(), before.networks.len() - 1);
     assert_eq!(stored.settings, before.settings);
     let said = store.set_aside().join("\n");
-    assert!(said.contains("\"net3\"") && said.contains("create the others again"), "{said}");
+    assert!(said.contains("\"net3\"") && said.contains("netd restore"), "{said}");
 }
 
 #[test]

@@ -136,5 +136,5 @@ fn both_files_lost() {
     let mut store = place.open();
     assert!(store.load().unwrap().incomplete);
     let said = store.set_aside().join("\n");
-    assert!(said.contains("create the others again") && said.contains("looked for in the kernel"), "{said}");
+    assert!(said.contains("netd restore") && said.contains("looked for in the kernel"), "{said}");
 }

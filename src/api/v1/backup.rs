@@ -1,0 +1,207 @@
+//! Backups: the definitions of a host, and what became of them when they were restored.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::network::{CreateNetwork, SubnetObject, SubnetRequest};
+use super::time::rfc3339;
+use crate::model::backup::Definition;
+use crate::model::ids::NetworkId;
+use crate::model::names::ContainerName;
+use crate::model::request::NetworkSpec;
+use crate::model::subnets::SubnetSpec;
+use crate::model::{Invalid, backup};
+
+/// The version of the document. A later one has what this netd would not restore.
+const FORMAT: u32 = 1;
+
+/// The definitions of a host: its networks, with the addresses that they keep for names. Not its containers and
+/// reservations, which end with the boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Backup {
+    /// The version of this document: 1.
+    pub format: u32,
+    /// The version of the netd that made it.
+    pub version: String,
+    /// When, in RFC 3339, UTC, to the second.
+    pub time: String,
+    /// The host's prefix of unique local addresses, from which networks get IPv6 subnets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ula_prefix: Option<String>,
+    /// Sorted by name.
+    pub networks: Vec<NetworkBackup>,
+}
+
+/// A network in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkBackup {
+    /// Its id, 64 hex digits, which it keeps.
+    pub id: String,
+    /// The request that creates it as it is.
+    pub network: CreateNetwork,
+    /// The addresses that it keeps for names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sticky_addresses: Vec<StickyAddress>,
+}
+
+/// An address that a network keeps for the container that had it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StickyAddress {
+    /// The address.
+    #[schema(value_type = String)]
+    pub address: IpAddr,
+    /// The container's name.
+    #[schema(value_type = String)]
+    pub name: ContainerName,
+}
+
+/// What was restored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Restored {
+    /// The networks that were created.
+    pub networks: Vec<String>,
+    /// The networks that were there already, as the backup has them.
+    pub unchanged: Vec<String>,
+}
+
+impl Backup {
+    /// The document for these definitions. `version`: of this netd; `now`: in seconds since the Unix epoch.
+    pub fn new(backup: backup::Backup, version: &str, now: u64) -> Self {
+        Self {
+            format: FORMAT,
+            version: version.to_owned(),
+            time: rfc3339(now),
+            ula_prefix: backup.ula.map(|prefix| prefix.to_string()),
+            networks: backup.networks.into_iter().map(NetworkBackup::from).collect(),
+        }
+    }
+}
+
+impl TryFrom<Backup> for backup::Backup {
+    type Error = Invalid;
+    fn try_from(document: Backup) -> Result<Self, Invalid> {
+        if document.format != FORMAT {
+            let why = format!("netd {} wrote it, and this netd knows {FORMAT}: use that netd", document.version);
+            return Err(Invalid::new("format of the backup", document.format.to_string(), why));
+        }
+        Ok(Self {
+            ula: document.ula_prefix.map(|prefix| prefix.parse()).transpose()?,
+            networks: document.networks.into_iter().map(Definition::try_from).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl From<Definition> for NetworkBackup {
+    fn from(definition: Definition) -> Self {
+        let sticky = definition.sticky.into_iter().map(|(address, name)| StickyAddress { address, name });
+        Self { id: definition.id.to_string(), network: definition.spec.into(), sticky_addresses: sticky.collect() }
+    }
+}
+
+impl TryFrom<NetworkBackup> for Definition {
+    type Error = Invalid;
+    fn try_from(network: NetworkBackup) -> Result<Self, Invalid> {
+        let sticky = network.sticky_addresses.into_iter().map(|kept| (kept.address, kept.name));
+        Ok(Self { id: network.id.parse::<NetworkId>()?, spec: network.network.try_into()?, sticky: sticky.collect() })
+    }
+}
+
+impl From<NetworkSpec> for CreateNetwork {
+    fn from(spec: NetworkSpec) -> Self {
+        let bridge = spec.bridge.map(|name| ("bridge".to_owned(), name.to_string()));
+        let listen = ("dns.listen".to_owned(), spec.dns.listen.as_str().to_owned());
+        let isolated = spec.isolated.then(|| ("gateway_mode".to_owned(), "isolated".to_owned()));
+        Self {
+            name: spec.name.to_string(),
+            driver: None,
+            subnets: spec.subnets.as_slice().iter().map(SubnetRequest::from).collect(),
+            gateways: Vec::new(),
+            ip_ranges: Vec::new(),
+            ipv6: spec.ipv6,
+            internal: spec.internal,
+            icc: Some(spec.icc),
+            masquerade: Some(spec.masquerade),
+            mtu: spec.mtu,
+            labels: spec.labels,
+            dns: spec.dns.upstreams,
+            host_access: spec.host_access.map(|access| access.as_str().to_owned()),
+            sticky: Some(spec.sticky),
+            options: bridge.into_iter().chain([listen]).chain(isolated).collect::<BTreeMap<_, _>>(),
+        }
+    }
+}
+
+impl From<&SubnetSpec> for SubnetRequest {
+    fn from(spec: &SubnetSpec) -> Self {
+        Self::Object(SubnetObject {
+            subnet: spec.subnet.to_string(),
+            gateway: spec.gateway.map(|gateway| gateway.to_string()),
+            ip_range: spec.range.map(|range| range.to_string()),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+    use crate::model::network::{Driver, HostAccess, Network};
+
+    fn definition(network: &Network) -> Definition {
+        let spec = NetworkSpec::of(network).unwrap();
+        Definition { id: network.id.clone(), spec, sticky: vec![([10, 0, 0, 9].into(), "web".parse().unwrap())] }
+    }
+
+    #[test]
+    fn a_definition_passes_through_the_document_as_it_is() {
+        let mut networks = vec![samples::network("net1", &["10.0.0.0/24", "fd00:1::/64"])];
+        networks[0].subnets[0].gateway = [10, 0, 0, 254].into();
+        networks[0].subnets[0].range = Some("10.0.0.128/25".parse().unwrap());
+        networks[0].labels.insert("a".into(), "b".into());
+        networks[0].dns.upstreams = vec!["tls://1.1.1.1#one.one".parse().unwrap()];
+        networks[0].dns.listen = crate::model::network::DnsListen::Container;
+        networks[0].sticky = true;
+        networks[0].host_access = HostAccess::Ports;
+        networks.push(Network { internal: true, ..samples::network("net2", &["10.1.0.0/24"]) });
+        networks[1].host_access = HostAccess::None;
+        if let Driver::Bridge(bridge) = &mut networks[1].driver {
+            (bridge.icc, bridge.masquerade, bridge.isolated) = (false, false, true);
+        }
+        let networks = networks.iter().map(definition).collect();
+        let backup = backup::Backup { ula: Some("fd00:1::/48".parse().unwrap()), networks };
+        let document = Backup::new(backup.clone(), "0.1.0", 7);
+        let json = serde_json::to_string(&document).unwrap();
+        let read: Backup = serde_json::from_str(&json).unwrap();
+        assert_eq!(backup::Backup::try_from(read).unwrap(), backup);
+    }
+
+    #[test]
+    fn what_cannot_be_restored_as_it_was_is_refused() {
+        let network = samples::network("net1", &["10.0.0.0/24"]);
+        let backup = backup::Backup { ula: None, networks: vec![definition(&network)] };
+        let document = serde_json::to_value(Backup::new(backup, "0.1.0", 7)).unwrap();
+        let change = |path: &str, value: serde_json::Value| {
+            let mut changed = document.clone();
+            *changed.pointer_mut(path).unwrap() = value;
+            let read: Backup = serde_json::from_value(changed).map_err(|error| error.to_string())?;
+            backup::Backup::try_from(read).map_err(|error| error.to_string())
+        };
+        assert!(change("/time", "later".into()).is_ok());
+        for (path, value, words) in [
+            ("/format", 2.into(), "this netd knows 1"),
+            ("/networks/0/id", "abc".into(), "64 hex digits"),
+            ("/networks/0/network/name", "a b".into(), "invalid network name"),
+            ("/networks/0/sticky_addresses/0/name", "a b".into(), "invalid container name"),
+            ("/networks/0/network", serde_json::json!({ "name": "a", "vlan": 7 }), "unknown field `vlan`"),
+        ] {
+            let error = change(path, value).unwrap_err();
+            assert!(error.contains(words), "{path}: {error}");
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Backs up the definitions of the host, and restores them: all or none, and nothing that is there is changed.
+
+use std::sync::Arc;
+
+use crate::engine::decide::network::{NetworkChoice, create_network};
+use crate::engine::decide::transaction::{self, Transaction};
+use crate::engine::event::Change;
+use crate::engine::state::State;
+use crate::engine::worker::Worker;
+use crate::engine::{Error, Restored};
+use crate::kernel::Kernel;
+use crate::logic::alloc::sticky;
+use crate::logic::refusal::Refusal;
+use crate::model::Invalid;
+use crate::model::backup::{Backup, Definition};
+use crate::model::host::observed::{ForeignNetwork, HostFacts};
+use crate::model::names::NetworkName;
+use crate::model::network::Network;
+use crate::model::request::NetworkSpec;
+use crate::store::{Record, Store};
+
+/// What becomes of a backup.
+struct Decided {
+    transaction: Transaction,
+    /// The networks that the transaction creates.
+    created: Vec<Arc<Network>>,
+    /// Those that are there already.
+    unchanged: Vec<NetworkName>,
+}
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// The definitions.
+    pub(crate) fn backup(&self) -> Backup {
+        let definition = |network: &Arc<Network>| {
+            let spec = NetworkSpec::of(network)?;
+            Some(Definition { id: network.id.clone(), spec, sticky: self.state.sticky.named(&network.name).collect() })
+        };
+        Backup { ula: self.state.ula, networks: self.state.desired.networks().filter_map(definition).collect() }
+    }
+
+    /// Restores the definitions in one transaction. A network that is there as the backup has it stays as it is; one that
+    /// is there otherwise, or whose name or subnet is taken, is a refusal.
+    pub(crate) fn restore(&mut self, backup: &Backup, foreign: Vec<ForeignNetwork>) -> Result<Restored, Error> {
+        let facts = HostFacts { foreign, ..self.facts()? };
+        let Decided { transaction, created, unchanged } = self.decide_restore(backup, &facts)?;
+        self.execute(&transaction)?;
+        for network in &created {
+            self.state.release_kept(&network.name);
+            self.turned_on(network, &facts);
+            tracing::info!(network = %network.name, "network restored");
+            self.tell(Change::NetworkCreated(network.clone()));
+        }
+        self.search.clone_from(&facts.search);
+        self.listen();
+        self.adapt_foreign();
+        self.explain();
+        Ok(Restored { networks: created.iter().map(|network| network.name.clone()).collect(), unchanged })
+    }
+
+    /// Decides each network in the state that has those before it.
+    fn decide_restore(&self, backup: &Backup, facts: &HostFacts) -> Result<Decided, Refusal> {
+        let mut state = self.state.clone();
+        let mut all = Transaction { records: Vec::new(), steps: Vec::new(), rollback: Vec::new() };
+        if let Some(ula) = backup.ula.filter(|_| state.ula.is_none()) {
+            all.records.push(State::ula_record(ula));
+        }
+        let (mut created, mut unchanged) = (Vec::new(), Vec::new());
+        for definition in &backup.networks {
+            if let Some(there) = state.desired.network(&definition.spec.name) {
+                if NetworkSpec::of(there).as_ref() != Some(&definition.spec) {
+                    return Err(Refusal::DefinedOtherwise(there.name.clone()));
+                }
+                unchanged.push(there.name.clone());
+                continue;
+            }
+            let facts = self.unexplained.facts_for(definition.spec.bridge.as_ref(), facts);
+            let (network, sticky) = decide(&state, definition, &facts)?;
+            let mut one = transaction::create_network(&network, None);
+            self.unexplained.spare(&mut one.steps);
+            one.records.extend(sticky);
+            state.apply(&one.records);
+            all.records.extend(one.records);
+            all.steps.extend(one.steps);
+            all.rollback.extend(one.rollback);
+            created.push(Arc::new(network));
+        }
+        Ok(Decided { transaction: all, created, unchanged })
+    }
+}
+
+/// The network that a definition describes, and the records of the addresses that it keeps.
+fn decide(state: &State, definition: &Definition, facts: &HostFacts) -> Result<(Network, Vec<Record>), Refusal> {
+    let Definition { id, spec, sticky } = definition;
+    if spec.subnets.as_slice().is_empty() {
+        return Err(Invalid::new("network of the backup", spec.name.as_str(), "it has no subnet").into());
+    }
+    let id = match state.desired.networks().find(|network| network.id == *id) {
+        Some(other) => {
+            let why = format!("network {} has that id", other.name);
+            return Err(Invalid::new("network of the backup", spec.name.as_str(), why).into());
+        }
+        None => id.clone(),
+    };
+    let choice = NetworkChoice { facts, pools: &[], id, created: crate::base::clock::unix_seconds() };
+    let network = create_network(state, spec, choice)?;
+    if sticky.len() > sticky::MOST || (!network.sticky && !sticky.is_empty()) {
+        let why = format!("it keeps addresses for names: with --sticky, at most {}", sticky::MOST);
+        return Err(Invalid::new("network of the backup", spec.name.as_str(), why).into());
+    }
+    if let Some((address, _)) = sticky.iter().find(|(address, _)| network.gateway_for(*address).is_none()) {
+        let subnets: Vec<String> = network.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
+        let (value, network) = (address.to_string(), network.name);
+        return Err(Refusal::Outside { what: "sticky address", value, network, subnets: subnets.join(", ") });
+    }
+    let kept = |(address, name): &(_, _)| Record::PutSticky(network.name.clone(), *address, Clone::clone(name));
+    let records = sticky.iter().map(kept).collect();
+    Ok((network, records))
+}
