@@ -4,6 +4,7 @@ mod damaged;
 mod failing;
 mod killed;
 mod lost;
+mod released;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
