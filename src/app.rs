@@ -2,51 +2,55 @@
 //! that is already taken is a start error.
 //!
 //! Tasks: the API on the unix socket (and on TCP with TLS if configured), the metrics if configured, the name service, and the
-//! registration with the host's systemd-resolved if configured. The drain's token stops each of them; a command stops
-//! the engine's thread. If any of them ends by itself, the daemon ends with an error. Networks and traffic stay as they
-//! are.
+//! registration with the host's systemd-resolved if configured. If any of them, or the engine's thread, ends by itself,
+//! the daemon ends with an error. Networks and traffic stay as they are.
 
 mod memory;
 mod owner;
 pub mod plugins;
 pub mod sandbox;
+mod serve;
 mod socket;
+pub mod teardown;
+mod watchdog;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::gethostname;
-use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::descriptors::Capacity;
-use crate::config::{Api, Config, Dns, Ipv6Pools};
+use crate::config::{self, Api, Config, Dns, Ipv6Pools, Others};
 use crate::engine;
 use crate::engine::Engine;
-use crate::faces::shared::server::serve;
+use crate::faces::dns;
+use crate::faces::shared::server::access::Access;
 use crate::faces::shared::server::tls::{Tls, TlsError};
-use crate::faces::{dns, http, resolved};
 use crate::kernel::Kernel;
+use crate::kernel::dns::kept::Kept;
+use crate::kernel::host::capability;
 use crate::kernel::linux::Linux;
 use crate::model::address::Pool;
 use crate::model::names::DnsName;
 use crate::os::descriptors;
+use crate::os::service::{self, Manager};
 use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
 use crate::store::embedded::{Embedded, Folders, Opening};
 
 use self::owner::Owner;
 
-/// How long requests in progress may take after the stop signal.
-const DRAIN: Duration = Duration::from_secs(10);
 /// Prefix length of IPv6 subnets (RFC 4291, section 2.5.4).
 const IPV6_SUBNET: u8 = 64;
+/// The names that the API's socket has if the service manager gives it: `FileDescriptorName=` of `dist/netd.socket`, and
+/// the default of systemd.
+const API_NAMES: [&str; 2] = ["api", "netd.socket"];
 
 /// Why the daemon did not start, or why it ended.
 #[derive(Debug, thiserror::Error)]
@@ -86,9 +90,21 @@ pub enum AppError {
     /// The limit of open files cannot be read or raised.
     #[error("raise the limit of open files (ulimit -n): {0}")]
     Descriptors(#[source] io::Error),
+    /// The descriptors of the service manager cannot be taken over.
+    #[error("take over the sockets of the service manager (LISTEN_FDS): {0}")]
+    Given(#[source] io::Error),
     /// The async runtime or a signal handler could not be created.
     #[error("start the runtime: {0}")]
     Runtime(#[source] io::Error),
+}
+
+/// Why the daemon ended without an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It was told to, by a signal.
+    Stopped,
+    /// Everything that netd made was removed (`netd teardown`): it must not be started again by itself.
+    TornDown,
 }
 
 /// The bound sockets, before any of them serves.
@@ -98,6 +114,8 @@ pub struct Listeners {
     owner: Owner,
     /// The API's unix socket. Dropping it removes its file.
     api: socket::ApiSocket,
+    /// Who may do what there.
+    access: Access,
     /// The API over TCP, with mutual TLS.
     api_tls: Option<(std::net::TcpListener, Tls)>,
     /// The metrics.
@@ -105,13 +123,22 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Reads the certificates of the API over TCP, and binds the configured sockets. A socket file without a listener is replaced.
-    fn bind(config: &Config, owner: Owner) -> Result<Self, AppError> {
+    /// Reads the certificates of the API over TCP, and binds the configured sockets. A socket file without a listener is
+    /// replaced. `given`: the API's unix socket, if the service manager has it.
+    fn bind(config: &Config, owner: Owner, given: Option<OwnedFd>) -> Result<Self, AppError> {
         let tls = config.api.as_ref().map(Api::tls).transpose()?;
-        let api = socket::bind(&config.socket, &config.socket_group).map_err(|source| AppError::Listen {
+        let (group, everyone) = (socket::group(&config.socket_group), config.socket_others == Others::Read);
+        let access = Access { group, group_name: config.socket_group.clone(), others_read: everyone, ..Access::own() };
+        let doors = socket::Doors { group, everyone };
+        let api = match given {
+            Some(given) => socket::given(given, &config.socket, doors),
+            None => socket::bind(&config.socket, doors),
+        };
+        let api = api.map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),
             look: match source.kind() {
                 io::ErrorKind::PermissionDenied => "run netd as root, or choose another path with --socket",
+                io::ErrorKind::InvalidInput => "see systemd.socket(5)",
                 _ => "another netd may run: `netd status`",
             },
             source,
@@ -127,7 +154,7 @@ impl Listeners {
             address.map(|address| listen(address).map_err(failed(address))).transpose()
         };
         let api_tcp = tcp(config.api.as_ref().map(|api| api.listen))?;
-        Ok(Self { owner, api, api_tls: api_tcp.zip(tls), metrics: tcp(config.metrics.listen)? })
+        Ok(Self { owner, api, access, api_tls: api_tcp.zip(tls), metrics: tcp(config.metrics.listen)? })
     }
 }
 
@@ -141,32 +168,44 @@ pub struct Bound {
     /// Names of this machine for clients of the metrics.
     hosts: Vec<DnsName>,
     socket: PathBuf,
-    /// The limit of open descriptors.
-    descriptors: u64,
+    process: Process,
 }
 
-/// Loads the state, makes the kernel match it, and starts the engine. `descriptors`: the limit of open descriptors.
+/// What this process was started with.
+#[derive(Debug, Clone, Default)]
+pub struct Process {
+    /// The service manager.
+    pub manager: Manager,
+    /// How often the service manager wants a sign of life, if it does.
+    pub watchdog: Option<Duration>,
+    /// The limit of open descriptors.
+    pub descriptors: u64,
+}
+
+/// Loads the state and starts the engine, which makes the kernel match it.
 pub fn build(
     config: &Config,
     kernel: impl Kernel,
     store: impl Store,
     runtimes: Arc<dyn Runtimes>,
     listeners: Listeners,
-    descriptors: u64,
+    process: Process,
 ) -> Result<Bound, AppError> {
-    let dns = dns::Config { capacity: Capacity::of(descriptors), ..name_service(&config.dns)? };
+    let dns = dns::Config { capacity: Capacity::of(process.descriptors), ..name_service(&config.dns)? };
+    let engine = engine::begin(engine_config(config), kernel, store, runtimes)?;
+    let (resolved, socket) = (config.dns.resolved, config.socket.clone());
+    let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
+    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, process })
+}
+
+fn engine_config(config: &Config) -> engine::Config {
     let mut pools = config.pools.ipv4.clone();
     if let Ipv6Pools::Subnets(subnets) = &config.pools.ipv6 {
         pools.extend(subnets.iter().map(|base| Pool { base: *base, size: IPV6_SUBNET }));
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    let engine_config =
-        engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign: config.firewall.foreign };
-    let engine = engine::start(engine_config, kernel, store, runtimes)?;
-    let (resolved, socket) = (config.dns.resolved, config.socket.clone());
-    let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
-    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, descriptors })
+    engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign: config.firewall.foreign }
 }
 
 /// The name of this machine that the kernel has (gethostname(2)), if it can be a DNS name.
@@ -186,132 +225,45 @@ fn name_service(config: &Dns) -> Result<dns::Config, AppError> {
     })
 }
 
-impl Bound {
-    /// Serves until `stop` is cancelled, then drains.
-    pub async fn serve(self, stop: CancellationToken) -> Result<(), AppError> {
-        let Self { engine: Engine { handle, listening, thread }, listeners, dns, resolved, hosts, socket, descriptors } =
-            self;
-        let capacity = dns.capacity;
-        let ready = Arc::new(AtomicBool::new(false));
-        let mut tasks: JoinSet<&'static str> = JoinSet::new();
-        let snapshots = handle.clone();
-        let server =
-            dns::Server::new(dns, Arc::new(move || snapshots.snapshot()), listening, handle.telemetry().clone());
-        let names = server.names();
-        let dns_stop = stop.clone();
-        tasks.spawn(async move {
-            server.run(dns_stop).await;
-            "the name service"
-        });
-        if resolved {
-            let (handle, stop) = (handle.clone(), stop.clone());
-            tasks.spawn(async move {
-                resolved::run(handle, stop).await;
-                "the link to systemd-resolved"
-            });
-        }
-        let router = http::router(handle.clone(), names.clone(), ready.clone());
-        // A stale file would only make the next client's error less clear.
-        let (api, _file) = (listeners.api.listener, listeners.api.file);
-        let api = tokio::net::UnixListener::from_std(api).map_err(AppError::Runtime)?;
-        tasks.spawn(ended("the API", serve::serve_unix(api, router.clone(), capacity, stop.clone().cancelled_owned())));
-        if let Some((tcp, tls)) = listeners.api_tls {
-            let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            let served = serve::serve_tls(tcp, tls, router, capacity, stop.clone().cancelled_owned());
-            tasks.spawn(ended("the API over TCP", served));
-        }
-        if let Some(tcp) = listeners.metrics {
-            let router = http::metrics_router(handle.clone(), names.clone(), ready.clone());
-            let tcp = TcpListener::from_std(tcp).map_err(AppError::Runtime)?;
-            let stopped = stop.clone().cancelled_owned();
-            let served = async move { serve::serve_public(tcp, &hosts, router, capacity, stopped).await };
-            tasks.spawn(ended("the metrics", served));
-        }
-        // Dropping it ends them.
-        let _beside = beside(listeners.owner, names.clone(), &handle);
-        let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
-        handle.report(engine::Subject::Descriptors, too_few(descriptors)).await;
-        ready.store(true, Ordering::Release);
-        tell_systemd(&[sd_notify::NotifyState::Ready]);
-        tracing::info!(socket = %socket.display(), "ready");
-        let outcome = tokio::select! {
-            // The same token stops the tasks, so its cancellation is checked first.
-            biased;
-            () = stop.cancelled() => Ok(()),
-            Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
-            _ = engine_ended => Err(AppError::Ended("the engine")),
-        };
-        tell_systemd(&[sd_notify::NotifyState::Stopping]);
-        ready.store(false, Ordering::Release);
-        stop.cancel();
-        if tokio::time::timeout(DRAIN, async { while tasks.join_next().await.is_some() {} }).await.is_err() {
-            tracing::warn!("requests were still in hand after {} s", DRAIN.as_secs());
-        }
-        handle.stop().await;
-        outcome
-    }
-}
-
-/// Starts what only ends with the daemon: dropping the set ends it.
-fn beside(owner: Owner, names: Arc<dyn engine::dns::names::Names>, handle: &engine::Handle) -> JoinSet<()> {
-    let mut tasks = JoinSet::new();
-    tasks.spawn(memory::give_back(names));
-    tasks.spawn(owner.keep(handle.clone()));
-    tasks
-}
-
-/// Describes the problem if the limit of open files is too low.
-fn too_few(limit: u64) -> Option<String> {
-    (limit < descriptors::ENOUGH).then(|| {
-        format!(
-            "netd may open only {limit} files (ulimit -Hn), and should {}: published ports and connections take one \
-             each; see LimitNOFILE in systemd.exec(5)",
-            descriptors::ENOUGH
-        )
-    })
-}
-
-async fn ended(what: &'static str, served: impl Future<Output = io::Result<()>>) -> &'static str {
-    if let Err(error) = served.await {
-        tracing::error!("{what}: {error}");
-    }
-    what
-}
-
-fn tell_systemd(states: &[sd_notify::NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
-        tracing::debug!(%error, "the service manager was not told");
-    }
-}
-
 /// Runs the daemon in the foreground until SIGTERM or SIGINT; a second signal ends it at once. `rebuild`: see [`Opening`].
-pub fn daemon(config: &Config, rebuild: bool) -> Result<(), AppError> {
-    crate::kernel::host::capability::check()?;
+pub fn daemon(config: &Config, rebuild: bool) -> Result<Ended, AppError> {
+    let service = config::service::environment();
+    let (manager, mut given) = (Manager::new(service.notify), service::take(service.given).map_err(AppError::Given)?);
+    capability::check()?;
+    capability::restrict()?;
     // Files that other users may read get their mode explicitly.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let descriptors = descriptors::raise().map_err(AppError::Descriptors)?;
     // A second daemon is refused by one of these, in this order, before anything has changed.
     let owner = Owner::claim().map_err(AppError::Owned)?;
     let folders = Folders::claim(&config.state_dir, &config.runtime_dir)?;
-    let listeners = Listeners::bind(config, owner)?;
+    let api = given.extract_if(.., |(name, _)| API_NAMES.contains(&name.as_str())).last();
+    let listeners = Listeners::bind(config, owner, api.map(|(_, api)| api))?;
+    let kernel = Linux::new()?.with_kept(Kept::new(manager.clone(), given));
     let boot = crate::kernel::sysctl::boot_id()?;
     let store = Embedded::open(folders, Opening { boot_id: &boot, rebuild })?;
-    let bound = build(config, Linux::new()?, store, Arc::new(Sockets::default()), listeners, descriptors)?;
+    let process = Process { manager, watchdog: service.watchdog, descriptors };
+    let bound = build(config, kernel, store, Arc::new(Sockets::default()), listeners, process)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(AppError::Runtime)?;
-    runtime.block_on(async {
-        let stop = CancellationToken::new();
-        let serving = bound.serve(stop.clone());
-        let mut signals = Signals::new().map_err(AppError::Runtime)?;
-        tokio::pin!(serving);
-        tokio::select! {
-            done = &mut serving => return done,
-            () = signals.next() => stop.cancel(),
-        }
-        tokio::select! {
-            done = &mut serving => done,
-            () = signals.next() => Ok(()),
-        }
-    })
+    let outcome = runtime.block_on(until_signal(bound));
+    // A thread that hangs must not keep the process from ending.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn until_signal(bound: Bound) -> Result<Ended, AppError> {
+    let stop = CancellationToken::new();
+    let serving = bound.serve(stop.clone());
+    let mut signals = Signals::new().map_err(AppError::Runtime)?;
+    tokio::pin!(serving);
+    tokio::select! {
+        done = &mut serving => return done,
+        () = signals.next() => stop.cancel(),
+    }
+    tokio::select! {
+        done = &mut serving => done,
+        () = signals.next() => Ok(Ended::Stopped),
+    }
 }
 
 struct Signals {

@@ -3,6 +3,7 @@
 
 pub mod cni;
 mod file;
+pub mod service;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -33,6 +34,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// The group that may connect to the daemon, besides root.
     pub socket_group: String,
+    /// What everyone else may do there: `nothing`, or `read`.
+    pub socket_others: Others,
     /// Where networks are stored across reboots.
     #[serde(deserialize_with = "file::path")]
     pub state_dir: PathBuf,
@@ -56,6 +59,17 @@ pub struct Config {
     pub firewall: Firewall,
     /// The metrics.
     pub metrics: Metrics,
+}
+
+/// What users may do at the API's unix socket who are neither root nor members of the group.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Others {
+    /// They cannot connect.
+    #[default]
+    Nothing,
+    /// They may read everything and change nothing.
+    Read,
 }
 
 /// The API over TCP, with mutual TLS. Every client whose certificate an authority of `client_ca` has signed has full
@@ -154,6 +168,7 @@ impl Default for Config {
         Self {
             socket: DEFAULT_SOCKET.into(),
             socket_group: "netd".into(),
+            socket_others: Others::Nothing,
             state_dir: "/var/lib/netd".into(),
             runtime_dir: "/run/netd".into(),
             log: telemetry::DEFAULT.into(),

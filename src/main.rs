@@ -4,13 +4,18 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
 
+use netd::app::Ended;
 use netd::app::sandbox::Sandboxes;
+use netd::app::teardown::Local;
 use netd::base::telemetry;
 use netd::faces::cli;
 use netd::faces::cli::{Daemon, Verb};
 use netd::kernel::netns::sandbox;
 use netd::os::sys;
 use netd::{app, config, faces};
+
+/// The exit code of a daemon after `netd teardown`; `dist/netd.service` does not restart it.
+const TORN_DOWN: u8 = 3;
 
 fn main() -> ExitCode {
     let args: Vec<OsString> = std::env::args_os().collect();
@@ -26,6 +31,10 @@ fn main() -> ExitCode {
     let socket = cli.socket();
     match cli.verb {
         Verb::Daemon(verb) => daemon(&verb, cli.socket.as_deref()),
+        Verb::Teardown(args) => {
+            let remover = Local { args: &args.daemon, socket: cli.socket.as_deref() };
+            cli::teardown(&args, socket, &remover)
+        }
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
         Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, sys::terminal_width(std::io::stdout())),
     }
@@ -36,16 +45,18 @@ fn daemon(verb: &Daemon, socket: Option<&Path>) -> ExitCode {
     let run = || {
         let config = config::load(&verb.config, socket).map_err(|error| error.to_string())?;
         telemetry::start(&config.log, faces::dns::LOG_DIRECTIVES, journal)?;
-        app::daemon(&config, verb.rebuild).map(|()| String::new()).map_err(|error| error.to_string())
+        app::daemon(&config, verb.rebuild).map_err(|error| error.to_string())
     };
     match run() {
+        Ok(Ended::Stopped) => ExitCode::SUCCESS,
+        Ok(Ended::TornDown) => ExitCode::from(TORN_DOWN),
         Err(error) if journal => {
             // Nothing was logged yet where the configuration is wrong.
             let _ = telemetry::start(telemetry::DEFAULT, faces::dns::LOG_DIRECTIVES, journal);
             tracing::error!("netd: {error}");
             ExitCode::FAILURE
         }
-        outcome => cli::finish(outcome),
+        Err(error) => cli::finish(Err(error)),
     }
 }
 

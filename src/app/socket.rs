@@ -1,5 +1,5 @@
 //! The API's unix socket and its file: no client can connect before owner, group and mode are set, and the file is
-//! removed when the daemon ends or fails to start.
+//! removed when the daemon ends or fails to start. A socket that the service manager gave (socket activation) stays with it.
 
 use std::fs;
 use std::io;
@@ -9,16 +9,19 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::sys::socket::sockopt::AcceptConn;
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as bind_to, connect, listen, socket,
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind as bind_to, connect, getsockname, getsockopt, listen,
+    socket,
 };
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Group, chown};
+use nix::unistd::{Gid, Group, chown};
 
 use crate::base::private;
 
-/// Owner and group may connect to the daemon.
-const MODE: u32 = 0o660;
+/// Who may connect to the daemon: owner and group, or everyone.
+const CLOSED: u32 = 0o660;
+const OPEN: u32 = 0o666;
 /// How many connections may wait to be accepted.
 const BACKLOG: i32 = 1024;
 
@@ -26,7 +29,43 @@ const BACKLOG: i32 = 1024;
 #[derive(Debug)]
 pub(super) struct ApiSocket {
     pub(super) listener: UnixListener,
-    pub(super) file: SocketFile,
+    /// `None` if the service manager gave it.
+    pub(super) file: Option<SocketFile>,
+}
+
+/// Who may connect.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Doors {
+    pub(super) group: Option<u32>,
+    pub(super) everyone: bool,
+}
+
+/// The id of a group; `None` if there is none of that name.
+pub(super) fn group(name: &str) -> Option<u32> {
+    Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
+}
+
+impl Doors {
+    fn open(self, path: &Path) -> io::Result<()> {
+        if let Some(group) = self.group {
+            chown(path, None, Some(Gid::from_raw(group)))?;
+        }
+        fs::set_permissions(path, fs::Permissions::from_mode(if self.everyone { OPEN } else { CLOSED }))
+    }
+}
+
+/// Uses the listening socket that the service manager gave, which must be at the path.
+pub(super) fn given(descriptor: OwnedFd, path: &Path, doors: Doors) -> io::Result<ApiSocket> {
+    let address: UnixAddr = getsockname(descriptor.as_raw_fd())?;
+    if address.path() != Some(path) || !getsockopt(&descriptor, AcceptConn)? {
+        let at = address.path().map_or("no path".to_owned(), |path| path.display().to_string());
+        let why = format!("the service manager gave a socket at {at}: make ListenStream= of netd.socket the same");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    let listener = UnixListener::from(descriptor);
+    listener.set_nonblocking(true)?;
+    doors.open(path)?;
+    Ok(ApiSocket { listener, file: None })
 }
 
 /// A file that this daemon made. Dropping this removes it, unless another file has its name by then.
@@ -38,7 +77,7 @@ pub(super) struct SocketFile {
 }
 
 /// Listens at the path. A file without a listener is replaced.
-pub(super) fn bind(path: &Path, group: &str) -> io::Result<ApiSocket> {
+pub(super) fn bind(path: &Path, doors: Doors) -> io::Result<ApiSocket> {
     if let Some(folder) = path.parent() {
         private::folder_of_socket(folder)?;
     }
@@ -62,12 +101,9 @@ pub(super) fn bind(path: &Path, group: &str) -> io::Result<ApiSocket> {
     bind_to(socket.as_raw_fd(), &address)?;
     let made = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()) };
-    if let Ok(Some(group)) = Group::from_name(group) {
-        chown(path, None, Some(group.gid))?;
-    }
-    fs::set_permissions(path, fs::Permissions::from_mode(MODE))?;
+    doors.open(path)?;
     listen(&socket, Backlog::new(BACKLOG)?)?;
-    Ok(ApiSocket { listener: socket.into(), file })
+    Ok(ApiSocket { listener: socket.into(), file: Some(file) })
 }
 
 fn stream() -> io::Result<OwnedFd> {
@@ -91,17 +127,34 @@ mod tests {
 
     use super::*;
 
+    const DOORS: Doors = Doors { group: None, everyone: false };
+
     #[test]
     fn the_file_is_closed_to_others_and_goes_with_the_daemon() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("run/netd.sock");
-        let first = bind(&path, "no such group").unwrap();
+        let first = bind(&path, DOORS).unwrap();
         let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o711));
-        assert_eq!(bind(&path, "").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&path, DOORS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         UnixStream::connect(&path).unwrap();
         drop(first);
         assert!(!path.exists());
+        let _open = bind(&path, Doors { everyone: true, ..DOORS }).unwrap();
+        assert_eq!(mode(&path), 0o666);
+    }
+
+    #[test]
+    fn a_given_socket_must_listen_at_the_path_and_its_file_stays() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("netd.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        let given_again = || given(listener.try_clone().unwrap().into(), &path, DOORS).unwrap();
+        drop(given_again());
+        UnixStream::connect(&path).unwrap();
+        let error = given(listener.try_clone().unwrap().into(), Path::new("/run/other"), DOORS).unwrap_err();
+        assert!(error.to_string().contains("ListenStream="), "{error}");
+        assert!(given(UnixStream::connect(&path).unwrap().into(), &path, DOORS).is_err());
     }
 
     #[test]
@@ -109,14 +162,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("netd.sock");
         drop(UnixListener::bind(&path).unwrap());
-        let first = bind(&path, "").unwrap();
+        let first = bind(&path, DOORS).unwrap();
         fs::remove_file(&path).unwrap();
-        let _second = bind(&path, "").unwrap();
+        let _second = bind(&path, DOORS).unwrap();
         drop(first);
         assert!(path.exists(), "it is the second's");
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(bind(&path, "").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&path, DOORS).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(path.exists());
     }
 
@@ -130,7 +183,7 @@ mod tests {
         listen(&busy, Backlog::new(1).unwrap()).unwrap();
         let waiting: Vec<OwnedFd> = (0..4).map(|_| stream().unwrap()).collect();
         assert!(waiting.iter().any(|one| connect(one.as_raw_fd(), &address) == Err(Errno::EAGAIN)));
-        assert_eq!(bind(&path, "").unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&path, DOORS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists());
     }
 }

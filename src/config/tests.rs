@@ -6,6 +6,7 @@ use super::*;
 const FULL: &str = r#"
 socket = "/run/netd/netd.sock"
 socket_group = "netd"            # who may talk to the daemon; root always
+socket_others = "nothing"        # "read": everyone else may read, but not change anything
 state_dir = "/var/lib/netd"
 runtime_dir = "/run/netd"
 log = "info"

@@ -1,6 +1,7 @@
 //! Commands: what the handle sends to the engine's thread.
 
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use tokio::sync::oneshot;
 
@@ -60,6 +61,8 @@ pub(crate) enum Command {
     Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
     Report { subject: Subject, problem: Option<String> },
     Kernel(KernelEvent),
+    Teardown { dry_run: bool, reply: Reply<Vec<Planned>> },
+    Alive(Sender<()>),
     Stop(oneshot::Sender<()>),
 }
 

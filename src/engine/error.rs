@@ -1,6 +1,6 @@
 //! Why a command failed: refused (the caller can fix it) or failed (the host or a bug).
 
-use crate::kernel::{KernelError, PortOwner};
+use crate::kernel::{KernelError, PortOwner, find_port_owners};
 use crate::logic::refusal::{Refusal, RefusalKind};
 use crate::store::StoreError;
 
@@ -25,9 +25,22 @@ pub enum Error {
     /// One failure that is returned to several callers.
     #[error(transparent)]
     Shared(std::sync::Arc<Error>),
+    /// Not everything could be removed.
+    #[error("tear down netd: {}: see the log, and repeat the command", standing(.left, .errors))]
+    Standing {
+        /// What is left.
+        left: Vec<String>,
+        /// What failed.
+        errors: Vec<String>,
+    },
     /// The daemon is stopping.
     #[error("netd is stopping: try again after its restart (`netd status --wait 10`)")]
     Stopped,
+}
+
+fn standing(left: &[String], errors: &[String]) -> String {
+    let left = left.iter().map(|left| format!("left to do: {left}"));
+    left.chain(errors.iter().cloned()).collect::<Vec<_>>().join("; ")
 }
 
 fn also(undo: &[KernelError]) -> String {
@@ -86,6 +99,19 @@ impl Error {
         }
     }
 
+    /// Names the process that has the port, if that is why a command failed. The search takes long on a large host and
+    /// therefore runs outside the engine's thread.
+    pub(super) async fn with_port_owner(mut self) -> Self {
+        if !matches!(self.port_owner(), Some(PortOwner::Socket(_))) {
+            return self;
+        }
+        let search = move || {
+            find_port_owners(&mut self.port_owner().into_iter().collect::<Vec<_>>());
+            self
+        };
+        tokio::task::spawn_blocking(search).await.unwrap_or(Self::Stopped)
+    }
+
     /// The class of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -103,6 +129,7 @@ impl Error {
                 KernelError::Io { .. } => ErrorKind::Kernel,
             },
             Self::Shared(error) => error.kind(),
+            Self::Standing { .. } => ErrorKind::Kernel,
             Self::Store(_) => ErrorKind::Failed,
             Self::Stopped => ErrorKind::Unavailable,
         }

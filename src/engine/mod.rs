@@ -8,11 +8,13 @@ pub mod error;
 pub mod event;
 mod execute;
 pub mod host;
+mod lifecycle;
 pub mod listener;
 mod mailbox;
 mod repair;
 mod report;
 pub mod state;
+mod stopping;
 pub mod telemetry;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
@@ -20,12 +22,14 @@ pub(crate) mod testing;
 mod worker;
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, channel};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 pub use crate::engine::error::{Error, ErrorKind};
 pub use crate::engine::event::Event;
+pub use crate::engine::lifecycle::{start, teardown};
 pub use crate::engine::report::{Difference, Planned, Request, Restored};
 pub use crate::engine::state::snapshot::Snapshot;
 
@@ -34,9 +38,10 @@ use crate::engine::listener::ListeningReceiver;
 use crate::engine::state::State;
 pub(crate) use crate::engine::state::problems::Subject;
 use crate::engine::state::unexplained::Unexplained;
+use crate::engine::stopping::Stopping;
 use crate::engine::telemetry::Telemetry;
-use crate::engine::worker::Worker;
-use crate::kernel::{Kernel, KernelError, PortOwner, find_port_owners};
+use crate::engine::worker::{Channels, Worker};
+use crate::kernel::{Kernel, KernelError};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
 use crate::model::backup::Backup;
@@ -53,9 +58,6 @@ use crate::model::request::{
 use crate::model::reservation::Reservation;
 use crate::runtimes::Runtimes;
 use crate::store::Store;
-
-/// How many events a slow receiver may lag behind before it loses some.
-const EVENTS: usize = 1024;
 
 /// The configuration of the engine.
 #[derive(Debug, Clone)]
@@ -80,11 +82,13 @@ pub struct Engine {
     pub listening: ListeningReceiver,
     /// Finishes when the engine has stopped.
     pub thread: std::thread::JoinHandle<()>,
+    /// Told twice: when the kernel matches the state on the host, and when it does within containers too.
+    pub converged: Receiver<()>,
 }
 
-/// Loads the state, makes the kernel match it, and starts the engine's thread. When it returns, everything that existed
-/// before a crash is restored.
-pub fn start<K: Kernel, S: Store>(
+/// Loads the state, opens the name service's sockets, and starts the engine's thread, which makes the kernel match the
+/// state before it takes the first command. From the start on readers see the state, and the name service can answer.
+pub fn begin<K: Kernel, S: Store>(
     config: Config,
     mut kernel: K,
     mut store: S,
@@ -97,35 +101,11 @@ pub fn start<K: Kernel, S: Store>(
     let unexplained = if stored.incomplete { Unexplained::Unknown } else { Unexplained::Nothing };
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
-    let (events, _) = broadcast::channel(EVENTS);
-    let (to_listener, listening) = mpsc::unbounded_channel();
-    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::default()));
-    let telemetry = Arc::new(Telemetry::default());
-    let mut worker = Worker {
-        kernel,
-        store,
-        state,
-        config,
-        snapshot: snapshot.clone(),
-        telemetry: telemetry.clone(),
-        events: events.clone(),
-        listening: to_listener,
-        dns_listeners: Default::default(),
-        in_container: Default::default(),
-        redirected: Default::default(),
-        resolvers: Default::default(),
-        reached: Default::default(),
-        foreign: Default::default(),
-        owed,
-        unexplained,
-        problems: Default::default(),
-        agenda: Default::default(),
-        initial_sync: true,
-        planning: false,
-        look_inside: true,
-        search: Vec::new(),
-        revision: 0,
-    };
+    let (channels, listening) = Channels::new();
+    let Channels { snapshot, telemetry, events, stopping, .. } = channels.clone();
+    let mut worker = Worker::new(kernel, store, state, config, channels);
+    worker.owed = owed;
+    worker.unexplained = unexplained;
     let facts = worker.facts()?;
     worker.search = facts.search;
     // A killed daemon may have made an endpoint without storing its addresses as sticky.
@@ -136,16 +116,21 @@ pub fn start<K: Kernel, S: Store>(
         // A full mailbox loses nothing: a full reconcile follows the commands in it.
         let _ = doorbell.upgrade().map(|commands| commands.blocking_send(Command::Kernel(event)));
     }))?;
-    worker.reconcile();
+    // The questions that arrive from now on wait for their answers.
+    worker.open_and_close();
+    worker.publish();
+    let (tell, converged) = channel();
     let runtime = tokio::runtime::Handle::try_current().ok();
     let thread = std::thread::Builder::new().name("engine".into());
-    let thread = thread.spawn(move || worker.run(mailbox, runtime.as_ref())).map_err(|source| KernelError::Io {
+    let thread = thread.spawn(move || worker.run(mailbox, runtime.as_ref(), &tell));
+    let thread = thread.map_err(|source| KernelError::Io {
         attempted: "start",
         on: "the engine's thread".into(),
         source,
         look: "ulimit -u",
     })?;
-    Ok(Engine { handle: Handle { commands, snapshot, telemetry, events, runtimes }, listening, thread })
+    let handle = Handle { commands, snapshot, telemetry, events, runtimes, stopping };
+    Ok(Engine { handle, listening, thread, converged })
 }
 
 /// A handle to the engine; cheap to clone.
@@ -156,6 +141,7 @@ pub struct Handle {
     telemetry: Arc<Telemetry>,
     events: broadcast::Sender<Arc<Event>>,
     runtimes: Arc<dyn Runtimes>,
+    stopping: Stopping,
 }
 
 impl Handle {
@@ -323,14 +309,6 @@ impl Handle {
         let _ = self.commands.send(Command::Report { subject, problem }).await;
     }
 
-    /// Stops the engine after the current command. Everything that it made stays as it is.
-    pub async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.commands.send(Command::Stop(done)).await.is_ok() {
-            let _ = stopped.await;
-        }
-    }
-
     /// The state as of the last reply.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
@@ -347,24 +325,14 @@ impl Handle {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        if self.stopping.is_set() {
+            return Err(Error::Stopped);
+        }
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).await.map_err(|_| Error::Stopped)?;
         match answer.await.map_err(|_| Error::Stopped)? {
-            Err(error) => Err(with_port_owner(error).await),
+            Err(error) => Err(error.with_port_owner().await),
             done => done,
         }
     }
-}
-
-/// Names the process that has the port, if that is why a command failed. The search takes long on a large host and
-/// therefore runs outside the engine's thread.
-async fn with_port_owner(mut error: Error) -> Error {
-    if !matches!(error.port_owner(), Some(PortOwner::Socket(_))) {
-        return error;
-    }
-    let search = move || {
-        find_port_owners(&mut error.port_owner().into_iter().collect::<Vec<_>>());
-        error
-    };
-    tokio::task::spawn_blocking(search).await.unwrap_or(Error::Stopped)
 }

@@ -7,19 +7,21 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 
 use super::event::{Change, Event};
-use super::listener::ListeningSender;
+use super::listener::{Listening, ListeningReceiver, ListeningSender};
 use super::mailbox::{Mailbox, Next};
 use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
 use super::state::unexplained::Unexplained;
+use super::stopping::Stopping;
 use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
@@ -31,6 +33,9 @@ use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
 use crate::store::{Record, Store};
+
+/// How many events a slow receiver may lag behind before it loses some.
+const EVENTS: usize = 1024;
 
 /// What the engine's thread owns.
 pub(crate) struct Worker<K, S> {
@@ -63,29 +68,102 @@ pub(crate) struct Worker<K, S> {
     pub(super) problems: Problems,
     /// What must be looked at, and when.
     pub(super) agenda: Agenda,
-    /// True until the first reconcile is done: netd was not notified of what disappeared while no daemon ran.
+    /// True during the first reconcile, before the daemon is ready: it leaves out what is within containers.
+    pub(super) adopting: bool,
+    /// True until the second reconcile is done: netd was not notified of what disappeared while no daemon ran.
     pub(super) initial_sync: bool,
     /// Whether interfaces may lack something within their containers: the next reconcile looks into all of them. True
     /// at the start, and after a step there failed.
     pub(super) look_inside: bool,
     /// True while a command is planned and not carried out.
     pub(super) planning: bool,
+    /// Set when no further command must be carried out.
+    pub(super) stopping: Stopping,
     pub(super) search: Vec<String>,
     pub(super) revision: u64,
 }
 
+/// What the worker shares with others.
+#[derive(Clone)]
+pub(crate) struct Channels {
+    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) events: broadcast::Sender<Arc<Event>>,
+    pub(super) listening: ListeningSender,
+    pub(super) stopping: Stopping,
+}
+
+impl Channels {
+    /// New ones, and the name service's end.
+    pub(super) fn new() -> (Self, ListeningReceiver) {
+        let (to_listener, listening) = mpsc::unbounded_channel();
+        let channels = Self {
+            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
+            telemetry: Arc::default(),
+            events: broadcast::channel(EVENTS).0,
+            listening: to_listener,
+            stopping: Stopping::default(),
+        };
+        (channels, listening)
+    }
+}
+
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Takes commands until it gets a stop command or every handle is dropped, and repairs what is due in between. The
-    /// thread has the clock of the runtime (`base::monotonic`).
-    pub(crate) fn run(mut self, mailbox: mpsc::Receiver<Command>, runtime: Option<&Handle>) {
+    /// A worker that has not looked at the kernel yet.
+    pub(crate) fn new(kernel: K, store: S, state: State, config: Config, channels: Channels) -> Self {
+        let Channels { snapshot, telemetry, events, listening, stopping } = channels;
+        Self {
+            kernel,
+            store,
+            state,
+            config,
+            snapshot,
+            telemetry,
+            events,
+            listening,
+            dns_listeners: Default::default(),
+            in_container: Default::default(),
+            redirected: Default::default(),
+            resolvers: Default::default(),
+            reached: Default::default(),
+            foreign: Default::default(),
+            owed: Default::default(),
+            unexplained: Unexplained::Nothing,
+            problems: Default::default(),
+            agenda: Default::default(),
+            adopting: true,
+            initial_sync: true,
+            planning: false,
+            look_inside: false,
+            stopping,
+            search: Vec::new(),
+            revision: 0,
+        }
+    }
+
+    /// Makes the kernel match the state, first on the host and then within containers, and tells `converged` after each.
+    /// Then takes commands until it gets a stop command or every handle is dropped, and repairs what is due in between.
+    /// The thread has the clock of the runtime (`base::monotonic`).
+    pub(crate) fn run(mut self, mailbox: mpsc::Receiver<Command>, runtime: Option<&Handle>, converged: &Sender<()>) {
         let _clock = runtime.map(Handle::enter);
         let mut mailbox = Mailbox::new(mailbox);
+        self.reconcile();
+        self.adopting = false;
+        // Nobody may wait for it.
+        let _ = converged.send(());
+        if !self.stopping.is_set() {
+            self.look_inside = true;
+            self.reconcile();
+        }
+        let _ = converged.send(());
         let mut waiting: VecDeque<Command> = VecDeque::new();
         self.probe_all();
         loop {
-            self.repair_what_is_due();
+            if !self.stopping.is_set() {
+                self.repair_what_is_due();
+            }
             if waiting.is_empty() {
-                match mailbox.next(self.agenda.next()) {
+                match mailbox.next(self.agenda.next().filter(|_| !self.stopping.is_set())) {
                     Next::Command(command) => waiting.push_back(command),
                     Next::Due => continue,
                     Next::Closed => return,
@@ -98,6 +176,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     let _ = done.send(());
                     return;
                 }
+                // Its caller learns from the dropped reply that the daemon is stopping.
+                _ if self.stopping.is_set() => {}
+                Command::Alive(tell) => drop(self.listening.send(Listening::Alive(tell))),
                 command if command.disconnects() => {
                     let mut group = vec![command];
                     while waiting.front().is_some_and(Command::disconnects) {
@@ -140,12 +221,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),
+            Command::Teardown { dry_run, reply } => drop(reply.send(self.teardown(dry_run))),
             Command::Diff(reply) => drop(reply.send(self.diff())),
             Command::Backup(reply) => drop(reply.send(Ok(self.backup()))),
             Command::Restore(backup, foreign, reply) => drop(reply.send(self.restore(&backup, foreign))),
             Command::Plan(request, foreign, reply) => drop(reply.send(self.plan(&request, foreign))),
             Command::Report { subject, problem } => self.report(subject, problem),
-            Command::Disconnect { .. } | Command::Detach(..) | Command::Kernel(_) | Command::Stop(_) => {}
+            Command::Disconnect { .. }
+            | Command::Detach(..)
+            | Command::Kernel(_)
+            | Command::Alive(_)
+            | Command::Stop(_) => {}
         }
     }
 

@@ -192,6 +192,10 @@ pub trait Kernel: Send + 'static {
     /// Returns the port; no sockets if there is no listener at all.
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
 
+    /// Has the service manager close the sockets that it keeps of any other gateway. Those of a gateway that netd does
+    /// not serve any more must be closed here before.
+    fn keep_dns_sockets(&mut self, _gateways: &BTreeSet<IpAddr>) {}
+
     /// Opens the name service's sockets within a container and redirects its questions to them. From now on the end of
     /// the namespace is reported ([`KernelEvent::NetnsGone`]). Returns the port, for `lead_inside`; no sockets if there
     /// is no listener at all. Fails with `NoNetns`, leaving nothing behind, if that very namespace no longer exists.

@@ -140,7 +140,7 @@ pub fn pidfd(child: u32) -> io::Result<OwnedFd> {
 ///
 /// # Safety
 /// Nothing else in this process may own one of them: the caller knows that the parent opened them for it.
-pub unsafe fn inherited<const N: usize>(descriptors: [RawFd; N]) -> io::Result<[OwnedFd; N]> {
+pub unsafe fn inherited(descriptors: &[RawFd]) -> io::Result<Vec<OwnedFd>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let twice = |(at, descriptor): (usize, &RawFd)| descriptors[..at].contains(descriptor);
     if descriptors.iter().any(|descriptor| *descriptor <= libc::STDERR_FILENO)
@@ -151,13 +151,13 @@ pub unsafe fn inherited<const N: usize>(descriptors: [RawFd; N]) -> io::Result<[
     }
     for descriptor in descriptors {
         // SAFETY: F_SETFD takes an integer and only asks the kernel about the number; a closed one is refused.
-        if unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        if unsafe { libc::fcntl(*descriptor, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
             return Err(io::Error::last_os_error());
         }
     }
     // SAFETY: each is open and named once (checked above), taken over once (`TAKEN`), and owned by nothing else (the
     // caller).
-    Ok(descriptors.map(|descriptor| unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    Ok(descriptors.iter().map(|descriptor| unsafe { OwnedFd::from_raw_fd(*descriptor) }).collect())
 }
 
 /// Passes the descriptors on to the process that the command becomes, and to no other that this program starts

@@ -50,6 +50,11 @@ pub struct Embedded {
     _folders: Folders,
 }
 
+/// Whether there is a file of a store in these directories.
+pub fn exists(state_dir: &Path, runtime_dir: &Path) -> bool {
+    [state_dir.join(DURABLE), runtime_dir.join(UNTIL_BOOT)].iter().any(|path| path.exists())
+}
+
 impl Embedded {
     /// Opens or makes both files. Fails if another netd has them open, or if the start would lose something.
     pub fn open(folders: Folders, opening: Opening<'_>) -> Result<Self, StoreError> {
@@ -119,6 +124,22 @@ impl Store for Embedded {
     fn set_aside(&self) -> Vec<String> {
         let files = [&self.durable, &self.until_boot];
         files.iter().flat_map(|file| aside::complaints(file.path(), file.rows())).collect()
+    }
+
+    fn files(&self) -> Vec<String> {
+        [&self.durable, &self.until_boot].map(|file| file.path().display().to_string()).into()
+    }
+
+    fn destroy(&mut self) -> Result<(), StoreError> {
+        for path in [self.durable.path(), self.until_boot.path()] {
+            let gone = std::fs::remove_file(path);
+            let gone =
+                gone.or_else(|error| if error.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(error) });
+            gone.map_err(|error| failed("remove", path, "missing permissions?")(error.into()))?;
+            // It stays if it has other files, or if the service manager has mounted it.
+            let _ = path.parent().map(std::fs::remove_dir);
+        }
+        Ok(())
     }
 }
 

@@ -112,6 +112,17 @@ impl Store for Memory {
     fn set_aside(&self) -> Vec<String> {
         Vec::new()
     }
+    fn files(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn destroy(&mut self) -> Result<(), StoreError> {
+        if self.dead.load(Ordering::SeqCst) {
+            return Err(refused("the process is dead"));
+        }
+        self.lock().stored = Stored::default();
+        Ok(())
+    }
 }
 
 fn refused(why: &str) -> StoreError {

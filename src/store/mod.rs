@@ -93,4 +93,9 @@ pub trait Store: Send + 'static {
 
     /// A sentence for each file that was set aside because it could not be used.
     fn set_aside(&self) -> Vec<String>;
+    /// The files that exist because of this store, for people.
+    fn files(&self) -> Vec<String>;
+
+    /// Removes everything, files included. The last call.
+    fn destroy(&mut self) -> Result<(), StoreError>;
 }

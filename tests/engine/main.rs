@@ -37,6 +37,7 @@ mod reservations;
 mod retries;
 mod sticky;
 mod tampering;
+mod teardown;
 mod zone;
 
 const NETWORKS: [&str; 2] = ["net1", "net2"];

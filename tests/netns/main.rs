@@ -5,6 +5,7 @@
 //! `/etc`. Assertions read what foreign programs see: `ip -j`, `nft`, `dig`, `curl`, sockets.
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 
+mod access;
 mod api;
 mod bad_input;
 mod claims;
@@ -16,6 +17,7 @@ mod files;
 mod firewall;
 mod foreign;
 mod foreign_networks;
+mod handover;
 mod heal;
 mod heal_kinds;
 mod host_access;
@@ -44,10 +46,14 @@ mod runtimes;
 mod self_test;
 mod service;
 mod sticky;
+mod stop;
 mod store;
 mod storm;
 mod strangers;
+mod teardown;
 mod telemetry;
+mod traffic;
+mod unit;
 
 use std::process::ExitCode;
 
@@ -63,7 +69,16 @@ fn main() -> ExitCode {
     }
     let arguments = Arguments::from_args();
     let entered = lab::space::leave_the_machine(netd_testing::programs!());
-    let trials = [
+    let trials = trials();
+    let trials = match entered {
+        Ok(()) => trials,
+        Err(why) => trials.into_iter().map(|trial| could_not_run(trial.name(), &why)).collect(),
+    };
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trials() -> Vec<Trial> {
+    let all = [
         self_test::trials(),
         main_job::trials(),
         matrix::trials(),
@@ -99,6 +114,12 @@ fn main() -> ExitCode {
         run::trials(),
         heal_kinds::trials(),
         restart::trials(),
+        handover::trials(),
+        access::trials(),
+        stop::trials(),
+        teardown::trials(),
+        traffic::trials(),
+        unit::trials(),
         heal::trials(),
         files::trials(),
         owners::trials(),
@@ -108,12 +129,7 @@ fn main() -> ExitCode {
         bad_input::trials(),
         cni::trials(),
     ];
-    let trials: Vec<Trial> = trials.into_iter().flatten().collect();
-    let trials = match entered {
-        Ok(()) => trials,
-        Err(why) => trials.into_iter().map(|trial| could_not_run(trial.name(), &why)).collect(),
-    };
-    libtest_mimic::run(&arguments, trials).exit_code()
+    all.into_iter().flatten().collect()
 }
 
 /// A test that has no laboratory: ignored with the reason, but failed where `CI=true` promises that it runs.

@@ -1,21 +1,66 @@
-//! The daemon as a service: log lines for the journal, and missing capabilities.
+//! The daemon as a service: log lines for the journal, missing capabilities and those that it gives up.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
-use netd_testing::wait::contains;
+use netd_testing::wait::{contains, is};
 
 use crate::lab::daemon::netd;
-use crate::lab::{Lab, run, trial, until};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("service: journal lines have priorities and no timestamp", journal),
         trial("service: without CAP_NET_ADMIN the daemon reports the missing capability", rights),
+        trial("service: the daemon gives up the capabilities that it does not need, and does its work", given_up),
     ]
+}
+
+/// The value of a line in each of the status files of a process's threads; they must agree.
+#[track_caller]
+fn of_all_threads(process: impl std::fmt::Display, line: &str) -> String {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap();
+    let mut values: Vec<String> = threads
+        .map(|thread| {
+            let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            status.lines().find_map(|text| text.strip_prefix(line)).unwrap().trim().to_owned()
+        })
+        .collect();
+    values.dedup();
+    assert_eq!(values.len(), 1, "{line} {values:?}");
+    values.remove(0)
+}
+
+/// Those of `dist/netd.service`, as /proc shows them.
+const NEEDED: &str = "0000000000a83c03";
+
+fn given_up(lab: &Lab) {
+    lab.start_daemon();
+    let daemon = lab.daemon_pid();
+    for line in ["CapBnd:", "CapPrm:", "CapEff:"] {
+        assert_eq!(of_all_threads(daemon, line), NEEDED, "{line}");
+    }
+    assert_eq!(of_all_threads(daemon, "NoNewPrivs:"), "1");
+    // A published port that only root may have, and the namespace of a process of another user.
+    lab.netd("network create net1").ok();
+    lab.connected("net1", "web", "-p 80:80");
+    let _server = Server::start("web", "web", 80);
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 80)).who, "web");
+    lab.container("foreign");
+    let mut other = Command::new("ip");
+    other.args(
+        "netns exec foreign setpriv --reuid=1000 --regid=1000 --clear-groups --inh-caps=-all sleep 60".split(' '),
+    );
+    let mut other = other.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let user = || fs::metadata(format!("/proc/{}", other.id())).unwrap().uid();
+    until("it belongs to another user", || is(user(), &1000));
+    lab.netd(&format!("connect net1 other --pid {}", other.id())).ok();
+    Dig::expect("web", "other.internal", &[&lab.address("net1", "other")[0].to_string()]);
+    other.kill().unwrap();
+    other.wait().unwrap();
 }
 
 const PLACES: [&str; 6] =

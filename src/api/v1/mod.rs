@@ -25,7 +25,7 @@ pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
 pub use network::{CreateNetwork, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
 pub use parse::{RecordName, container_reference, gateway, ipv4, ipv6, network_reference, record};
-pub use plan::{Difference, PlanRequest, PlannedStep};
+pub use plan::{Difference, PlanRequest, PlannedStep, Teardown};
 pub use reservation::{Reservation, Reserve};
 pub use state::{Dump, ErrorBody, ErrorDetail, Event, EventType, Files, ForeignChain, Pruned, Status, Version};
 pub use time::rfc3339;

@@ -57,6 +57,14 @@ pub struct Difference {
     pub text: String,
 }
 
+/// Removes everything that netd made.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Teardown {
+    /// Only say what would be removed. Must be given.
+    pub dry_run: bool,
+}
+
 /// A change that a request would make to the host, in the order in which they would be made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct PlannedStep {

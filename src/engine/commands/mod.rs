@@ -9,3 +9,4 @@ pub(super) mod disconnect;
 pub(super) mod network;
 pub(super) mod plan;
 pub(super) mod reservation;
+pub(super) mod teardown;

@@ -56,6 +56,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.dns_listeners.remove(&address);
             self.close(address);
         }
+        self.kernel.keep_dns_sockets(&gateways);
         // Also of gateways at which no socket could be opened.
         let stays = |subject: &Subject| !matches!(subject, Subject::Gateway(address) if !gateways.contains(address));
         self.problems.retain(stays);
@@ -166,6 +167,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// daemon left.
     fn end_redirection(&mut self, id: &ContainerId) -> Result<(), KernelError> {
         if self.initial_sync
+            && !self.adopting
             && let Some(netns) = self.state.desired.container(id).map(|attached| attached.container.netns.clone())
             // Another netd may serve the container.
             && !self.kernel.has_resolver(&netns, None)

@@ -98,7 +98,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Plans the changes from the last observed tables.
-    fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
+    pub(crate) fn plan_foreign(&mut self, bridges: &[Bridge]) -> Option<Plan> {
         if self.foreign.observed.is_none() {
             match self.kernel.foreign() {
                 Ok(observed) => self.foreign.observed = Some(observed),

@@ -32,20 +32,21 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.recover(&observed);
         self.repair_forwarding(&observed);
-        let freed = self.remove_stray_limits(&observed);
-        self.remove_strays(&observed, &freed);
+        self.remove_all_strays(&observed);
         self.repair_bridges(&observed);
         self.repair_links(&observed, look_inside);
         self.open_and_close();
         self.serve_all_inside();
         self.repair_elements(&observed);
         self.hold_ports(&observed);
-        self.repair_files();
+        if !self.adopting {
+            self.repair_files();
+        }
         self.look_at_foreign();
         self.probe_again();
         self.repairs_done();
         self.publish();
-        self.initial_sync = false;
+        self.initial_sync &= self.adopting;
     }
 
     fn observe(&mut self) -> Option<Observed> {
@@ -65,6 +66,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !missing.is_empty() {
             self.repair(&Step::Forwarding(missing), Subject::Forwarding, "forwarding was off");
         }
+    }
+
+    /// Removes what carries netd's mark but belongs to no object.
+    pub(crate) fn remove_all_strays(&mut self, observed: &Observed) {
+        let freed = self.remove_stray_limits(observed);
+        self.remove_strays(observed, &freed);
     }
 
     /// Removes limits that no endpoint needs: a killed daemon left them on interfaces of other programs. The

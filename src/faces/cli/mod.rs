@@ -16,9 +16,10 @@ mod reservation;
 mod run;
 mod state;
 mod table;
+mod teardown;
 
 use std::ffi::OsString;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufRead, BufWriter, IsTerminal as _, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,10 +27,11 @@ use clap::Parser as _;
 
 pub use args::{
     BackupArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb,
-    EndpointArgs, Format, LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, Verb,
+    EndpointArgs, Format, LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, TeardownArgs, Verb,
 };
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
+pub use teardown::Remover;
 
 use super::shared::client::Client;
 use output::Failure;
@@ -46,6 +48,17 @@ pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox, width: Opti
     let mut out = BufWriter::new(io::stdout().lock());
     let mut session = Session { client: Client::new(socket), width, out: &mut out, err: &mut io::stderr() };
     ExitCode::from(run_in(verb, &mut session, sandbox))
+}
+
+/// Carries out `netd teardown` with the daemon at `socket`, or with `remover` if none runs.
+pub fn teardown(args: &TeardownArgs, socket: PathBuf, remover: &dyn Remover) -> ExitCode {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut session = Session { client: Client::new(socket), width: None, out: &mut out, err: &mut io::stderr() };
+    let mut stdin = io::stdin().lock();
+    let terminal = stdin.is_terminal().then_some(&mut stdin as &mut dyn BufRead);
+    let done = teardown::teardown(&mut session, args, remover, terminal);
+    let flushed = session.out.flush().map_err(Failure::from);
+    ExitCode::from(exit(done.and(flushed).map(|()| 0), session.err))
 }
 
 /// Finishes a verb that is carried out elsewhere: the text goes to stdout or, as a one-line error, to stderr.

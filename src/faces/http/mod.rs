@@ -17,6 +17,7 @@ mod querylog;
 mod reservations;
 mod resolve;
 mod state;
+mod teardown;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,6 +63,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(plan::routes())
         .merge(state::routes())
         .merge(backup::routes())
+        .merge(teardown::routes())
         .merge(events::routes())
         .merge(querylog::routes())
         .merge(resolve::routes())

@@ -124,6 +124,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::DefaultRoutes { .. } => "DefaultRoutes",
         Step::Elements { .. } => "Elements",
         Step::Table(_) => "Table",
+        Step::DropTable => "DropTable",
         Step::Hold(_) => "Hold",
         Step::CheckPortsFree { .. } => "CheckPortsFree",
         Step::Release(_) => "Release",

@@ -66,9 +66,9 @@ impl World {
                 elements.extend(add.iter().cloned());
             }
             Step::Table(elements) => {
-                self.elements = Some(elements.iter().cloned().collect());
-                self.structure_differs = false;
+                (self.elements, self.structure_differs) = (Some(elements.iter().cloned().collect()), false);
             }
+            Step::DropTable => (self.elements, self.structure_differs) = (None, false),
             Step::Foreign(change) => {
                 let refused = |line: String| io("change", &change.on, &format!("refused: {line}"));
                 self.iptables = save::restored(&self.iptables, &change.script).map_err(refused)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::dns::kept::Kept;
 use super::dns::resolv_conf::Files;
 use super::dns::{in_container, probe, resolver, sockets};
 use super::host::port_holder::Ports;
@@ -50,6 +51,8 @@ pub struct Linux {
     links: Option<Running>,
     /// Stops the ticks when it is dropped.
     ticking: Option<Sender<()>>,
+    /// The sockets of gateways that the service manager has.
+    kept: Kept,
 }
 
 impl Linux {
@@ -67,7 +70,13 @@ impl Linux {
             holders: Holders::default(),
             links: None,
             ticking: None,
+            kept: Kept::default(),
         })
+    }
+
+    /// The same with sockets of the name service that the service manager has kept, and will keep.
+    pub fn with_kept(self, kept: Kept) -> Self {
+        Self { kept, ..self }
     }
 }
 
@@ -154,6 +163,7 @@ impl Kernel for Linux {
             Step::DefaultRoutes { netns, remove, add } => veth::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
             Step::Table(elements) => self.nft.replace_table(elements),
+            Step::DropTable => self.nft.delete_table(),
             Step::Foreign(change) => foreign_firewalls::change(change),
             Step::Hold(ports) => self.ports.hold(ports),
             Step::CheckPortsFree { ports, container } => self.ports.vacant(ports, container),
@@ -167,7 +177,16 @@ impl Kernel for Linux {
     }
 
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError> {
-        sockets::open_at_gateway(address, port).map(|sockets| (sockets.port, Some(sockets)))
+        if let Some(sockets) = self.kept.take(address, port) {
+            return Ok((port, Some(sockets)));
+        }
+        let sockets = sockets::open_at_gateway(address, port)?;
+        self.kept.keep(&sockets);
+        Ok((sockets.port, Some(sockets)))
+    }
+
+    fn keep_dns_sockets(&mut self, gateways: &BTreeSet<IpAddr>) {
+        self.kept.only(gateways);
     }
 
     fn open_inside(&mut self, inside: &Inside) -> Result<(u16, Option<DnsSockets>), KernelError> {

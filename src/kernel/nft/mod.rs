@@ -65,12 +65,23 @@ impl Nft {
 
     /// Replaces the whole table, structure and elements, in one transaction.
     pub fn replace_table(&mut self, elements: &[Element]) -> Result<(), KernelError> {
-        let table = firewall::json(&firewall::table(&elements.iter().cloned().collect()));
-        let failed = failed("load", "table inet netd");
+        self.run("load", &firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())
+    }
+
+    /// Deletes the table; a missing one is no error.
+    pub fn delete_table(&mut self) -> Result<(), KernelError> {
+        let table = serde_json::json!({"table": {"family": "inet", "name": firewall::TABLE}});
+        // Adding an existing table changes nothing.
+        self.run("delete", &serde_json::json!({"nftables": [{"add": table}, {"delete": table}]}).to_string())
+    }
+
+    /// Runs `nft` for one transaction.
+    fn run(&mut self, attempted: &'static str, json: &str) -> Result<(), KernelError> {
+        let failed = failed(attempted, "table inet netd");
         let own = Arc::clone(&self.own);
         let mut generations = own.lock();
         let before = self.generation().map_err(&failed)?;
-        run_nft(&table.to_string()).map_err(&failed)?;
+        run_nft(json).map_err(&failed)?;
         // Exactly one transaction happened, and it was netd's. Otherwise it is unknown which one was, and the watch
         // reports a change.
         let after = self.generation().map_err(&failed)?;

@@ -39,6 +39,7 @@ impl Step {
             Self::DefaultRoutes { .. } => "change-default-routes",
             Self::Elements { .. } => "change-elements",
             Self::Table(_) => "replace-table",
+            Self::DropTable => "delete-table",
             Self::Hold(_) => "hold-ports",
             Self::CheckPortsFree { .. } => "check-ports",
             Self::Release(_) => "release-ports",
@@ -100,6 +101,7 @@ impl fmt::Display for Step {
                 if add.is_empty() { Ok(()) } else { write!(f, "{and} add {}", List(add)) }
             }
             Self::Table(elements) => write!(f, "replace table inet netd, with {} elements", elements.len()),
+            Self::DropTable => f.write_str("delete table inet netd"),
             Self::Hold(ports) => write!(f, "bind {}", List(ports)),
             Self::CheckPortsFree { ports, .. } => write!(f, "check that no other process has {}", List(ports)),
             Self::Release(ports) => write!(f, "release {}", List(ports)),

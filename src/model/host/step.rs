@@ -202,6 +202,8 @@ pub enum Step {
     },
     /// Replace the whole table, structure and elements, in one transaction.
     Table(Vec<Element>),
+    /// Delete the whole table; a missing one is no error.
+    DropTable,
     /// Bind the ports, all or none; fails if another process has one.
     Hold(Vec<HostPort>),
     /// Fail if another process has one of the ports; netd does not hold them afterwards. Processes that a runtime
@@ -258,6 +260,7 @@ impl Step {
             | Self::Adopt(_)
             | Self::Shape(_)
             | Self::Table(_)
+            | Self::DropTable
             | Self::Foreign(_)
             | Self::Resolv { .. } => false,
         }
@@ -269,6 +272,7 @@ impl Step {
             Self::Forwarding(_)
             | Self::ForgetFlows(_)
             | Self::Table(_)
+            | Self::DropTable
             | Self::Adopt(_)
             | Self::Rename { .. }
             | Self::RestorePorts(_)

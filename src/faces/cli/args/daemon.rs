@@ -1,8 +1,10 @@
-//! The arguments of the daemon.
+//! The arguments of the daemon, and of the verb that does its work without it.
 
 use std::path::PathBuf;
 
 use clap::Args;
+
+use super::{DryRun, Format};
 
 /// `netd daemon`.
 #[derive(Debug, Default, Args)]
@@ -37,4 +39,30 @@ pub struct DaemonArgs {
     /// Log filter: error, warn, info, debug or trace, or TARGET=LEVEL,… [default: info]
     #[arg(long, env = "NETD_LOG", hide_env_values = true, value_name = "FILTER")]
     pub log: Option<String>,
+}
+
+/// `netd teardown`.
+#[derive(Debug, Default, Args)]
+#[command(after_help = "\
+Nothing else removes what netd made: stopping netd leaves networks and traffic as they are.
+A running daemon removes it and ends; without one, this does, as root. Forwarding stays on, since
+other programs may need it. What is there already is no error, so it can be repeated.
+
+Examples:
+  netd teardown --dry-run
+  netd teardown
+  netd teardown --yes")]
+pub struct TeardownArgs {
+    /// Do not ask; needed unless a person answers on a terminal
+    #[arg(long, short)]
+    pub yes: bool,
+    /// Dry run
+    #[command(flatten)]
+    pub dry_run: DryRun,
+    /// Output format
+    #[command(flatten)]
+    pub format: Format,
+    /// The flags that the daemon was started with, for when none runs
+    #[command(flatten)]
+    pub daemon: DaemonArgs,
 }

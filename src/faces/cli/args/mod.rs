@@ -20,7 +20,7 @@ use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::HostAccess;
 use crate::model::upstream::Upstream;
 pub use backup::{BackupArgs, RestoreArgs};
-pub use daemon::{Daemon, DaemonArgs};
+pub use daemon::{Daemon, DaemonArgs, TeardownArgs};
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 pub use reservation::{ReservationVerb, ReserveArgs};
@@ -68,6 +68,8 @@ pub enum Verb {
     /// Check a configuration file, or show the effective configuration
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Remove everything that netd made: networks, interfaces, firewall rules, files
+    Teardown(TeardownArgs),
     /// Verbs that use a running daemon, or none.
     #[command(flatten)]
     Client(ClientVerb),

@@ -13,6 +13,7 @@ use crate::engine::telemetry::{Entry, Origin};
 use crate::engine::{Handle, testing};
 use crate::faces::cli::*;
 use crate::faces::http;
+use crate::faces::shared::server::access::Access;
 use crate::faces::shared::server::serve;
 
 /// A served API. Dropping it ends it.
@@ -30,8 +31,9 @@ impl Daemon {
         let handle = testing::engine();
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+            let local = serve::Local { listener, access: Access::own(), inherited: false };
             let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
-            tokio::spawn(serve::serve_unix(listener, router, Capacity::default(), std::future::pending()));
+            tokio::spawn(serve::serve_unix(local, router, Capacity::default(), std::future::pending()));
         });
         Self { directory, handle, _runtime: runtime }
     }

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use crate::base::descriptors::Capacity;
 use crate::engine::{Handle, testing};
 use crate::faces::shared::client::{Client, Reply};
+use crate::faces::shared::server::access::Access;
 use crate::faces::shared::server::serve;
 
 /// A served API. `stop` shuts it down and checks that it stops.
@@ -35,12 +36,13 @@ fn serve() -> Api {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("netd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let local = serve::Local { listener, access: Access::own(), inherited: false };
     let ready = Arc::new(AtomicBool::new(true));
     let handle = testing::engine();
     let router = super::router(handle.clone(), testing::names(), ready.clone());
     let (stop, stopped) = oneshot::channel::<()>();
     let server =
-        tokio::spawn(serve::serve_unix(listener, router, Capacity::default(), async move { drop(stopped.await) }));
+        tokio::spawn(serve::serve_unix(local, router, Capacity::default(), async move { drop(stopped.await) }));
     Api { client: Client::new(&socket), ready, socket, stop, server, handle, _directory: directory }
 }
 

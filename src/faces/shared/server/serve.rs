@@ -6,9 +6,9 @@
 //! descriptors, which the daemon needs for its own work. A connection is closed if a handshake or a request head does
 //! not arrive, a body stalls, a reply is not read, or the client is silent; event streams may last.
 //!
-//! On shutdown the server accepts no more connections, streams end, requests in progress are answered, and incomplete
-//! requests are dropped at once. Requests that are not finished after `DRAIN` are dropped too, but the engine
-//! finishes every command that it has accepted.
+//! On shutdown streams end, requests in progress are answered, and incomplete requests are dropped at once. Requests that
+//! are not finished after [`DRAIN`] are dropped too. New connections get 503 until the process ends; those of a socket
+//! that the next daemon will have as well wait for it instead.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -30,18 +30,21 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
+use super::access::{Access, Rights};
 use super::budget::{Budget, Stopping, Weight};
 use super::caller::{Caller, Client};
 use super::check::{Hosts, check};
+use super::problem::Problem;
 use super::socket::{Socket, Wire};
 use super::tls::Tls;
 use crate::base::connections::{Admitted, Busy, Connections};
 use crate::base::descriptors::Capacity;
 use crate::base::shares::Shares;
+use crate::engine;
 use crate::model::names::DnsName;
 
 /// How long requests in progress may take after shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_secs(10);
 /// How long an idle connection may take to send what has been written to it.
 const LINGER: Duration = Duration::from_millis(200);
 /// The TLS handshake, the head of the first request, and that of each further one must arrive within this time each.
@@ -77,6 +80,10 @@ struct Server {
     hosts: Hosts,
     /// What TLS is spoken with, if it is.
     tls: Option<Tls>,
+    /// Who may do what, on a unix socket.
+    access: Option<Arc<Access>>,
+    /// Whether the service manager has the listener, and gives it to the next daemon too.
+    inherited: bool,
     /// How long a client may read nothing.
     stuck: Duration,
 }
@@ -98,14 +105,27 @@ impl Listener {
     }
 }
 
+/// A listening unix socket.
+#[derive(Debug)]
+pub struct Local {
+    /// The socket.
+    pub listener: UnixListener,
+    /// Who may do what.
+    pub access: Access,
+    /// Whether the service manager has the listener, and gives it to the next daemon too.
+    pub inherited: bool,
+}
+
 /// Serves on a unix socket until `shutdown` completes. Connections use no descriptors beyond `capacity`.
 pub async fn serve_unix(
-    listener: UnixListener,
+    local: Local,
     router: Router,
     capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    serve(Listener::Unix(listener), Server::new(router, capacity, Hosts::WithoutDot), shutdown).await
+    let Local { listener, access, inherited } = local;
+    let server = Server::new(router, capacity, Hosts::WithoutDot);
+    serve(Listener::Unix(listener), Server { access: Some(Arc::new(access)), inherited, ..server }, shutdown).await
 }
 
 /// Serves on a TCP socket with mutual TLS until `shutdown` completes.
@@ -158,13 +178,31 @@ async fn serve(listener: Listener, server: Server, shutdown: impl Future<Output 
             }
         }
     }
-    drop(listener);
     server.stopping.stop();
+    if !server.inherited {
+        tokio::spawn(refuse_all(listener, server));
+    }
     let drained = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!(seconds = DRAIN.as_secs(), "HTTP connections did not end in time and are closed");
     }
     Ok(())
+}
+
+/// Replies to every request with 503. Never completes.
+async fn refuse_all(listener: Listener, server: Server) {
+    let router = Router::new().fallback(|| std::future::ready(Problem::from(engine::Error::Stopped)));
+    let server = Server { router, stopping: Stopping::default(), ..server };
+    loop {
+        let Ok(socket) = listener.accept().await else {
+            tokio::time::sleep(BACK_OFF).await;
+            continue;
+        };
+        let socket = if server.capacity.has(socket.as_raw_fd()) { Ok(socket) } else { Err(Some(socket)) };
+        if let Some((socket, admitted)) = server.admit(socket) {
+            tokio::spawn(server.clone().converse(socket, admitted));
+        }
+    }
 }
 
 /// Dismisses an idle connection to make room for a new one, and waits until it or another one has closed its
@@ -199,6 +237,8 @@ impl Server {
             capacity,
             hosts,
             tls: None,
+            access: None,
+            inherited: false,
             stuck: STUCK,
         }
     }
@@ -247,12 +287,13 @@ impl Server {
     {
         let admitted = Arc::new(admitted);
         let budget = Budget { client: socket.client(), bodies: self.bodies, streams: self.streams };
+        let rights = self.access.as_deref().map_or(Rights::All, |access| access.of(&socket));
         let router = TowerToHyperService::new(self.router);
         let (hosts, caller, requests) = (self.hosts, Caller::new(socket), admitted.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let busy = requests.busy();
             let weight = Weight::default();
-            let refused = check(&request, &hosts).err();
+            let refused = rights.check(request.method()).and_then(|()| check(&request, &hosts)).err();
             let extensions = request.extensions_mut();
             extensions.insert(ConnectInfo(caller.clone()));
             extensions.insert(budget.clone());

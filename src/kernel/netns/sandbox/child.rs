@@ -76,8 +76,8 @@ pub fn child(arguments: &[OsString]) -> Result<Infallible, ChildFailure> {
 fn pipes(numbers: [&OsString; 2]) -> Option<[File; 2]> {
     let [ready, go] = numbers.map(|number| number.to_str().and_then(|number| number.parse().ok()));
     // SAFETY: `netd run` opened them for this process, which has opened nothing of its own yet.
-    let descriptors = unsafe { sys::inherited([ready?, go?]) };
-    descriptors.ok().map(|descriptors| descriptors.map(File::from))
+    let descriptors = unsafe { sys::inherited(&[ready?, go?]) }.ok()?;
+    descriptors.into_iter().map(File::from).collect::<Vec<_>>().try_into().ok()
 }
 
 /// Reads one text: its length, then its bytes.

@@ -32,17 +32,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Starts it; it is not ready yet.
-    pub fn start() -> Self {
-        let log = || OpenOptions::new().create(true).append(true).open(LOG).expect("a log file");
-        let mut command = Command::new("nsenter");
-        // `nsenter` replaces itself with the daemon, so the child's process id is the daemon's.
-        command.args(["--net=/run/netns/host", "--", netd(), "daemon", "--socket", SOCKET]);
-        command.args(["--state-dir", "/run/lab/state", "--runtime-dir", "/run/lab/runtime"]);
-        if fs::exists(CONFIG).unwrap_or(false) {
-            command.args(["--config", CONFIG]);
-        }
-        command.stdin(Stdio::null()).stdout(log()).stderr(log()).env("RUST_BACKTRACE", "1").env_remove("RUST_LOG");
-        command.env_remove("DBUS_SYSTEM_BUS_ADDRESS");
+    pub fn start(mut command: Command) -> Self {
         Self::watch(command.spawn().expect("the daemon starts"))
     }
 
@@ -72,12 +62,37 @@ impl Daemon {
         }
     }
 
-    /// Sends SIGTERM, and asserts that it exits with success.
-    pub fn stop(self) {
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
         kill(self.pid, Signal::SIGTERM).expect("the daemon runs");
-        let status = self.ended.recv_timeout(Duration::from_secs(10)).expect("the daemon ends within 10 s of SIGTERM");
-        assert!(status.success(), "the daemon ended with {status} after SIGTERM");
     }
+
+    /// Waits for its end, which must come soon.
+    pub fn ends(self) -> ExitStatus {
+        self.ended.recv_timeout(Duration::from_secs(15)).expect("the daemon ends within 15 s")
+    }
+}
+
+/// The command that starts this file of the program as the laboratory's daemon.
+pub fn command(program: &str) -> Command {
+    command_behind(&[], program)
+}
+
+/// The same, started by the program with these arguments.
+pub fn command_behind(starter: &[&str], program: &str) -> Command {
+    let log = || OpenOptions::new().create(true).append(true).open(LOG).expect("a log file");
+    // `nsenter` replaces itself with the daemon, as a starter must, so the child's process id is the daemon's.
+    let words = ["nsenter", "--net=/run/netns/host", "--", program, "daemon", "--socket", SOCKET];
+    let mut words = starter.iter().chain(&words);
+    let mut command = Command::new(words.next().expect("a program"));
+    command.args(words);
+    command.args(["--state-dir", "/run/lab/state", "--runtime-dir", "/run/lab/runtime"]);
+    if fs::exists(CONFIG).unwrap_or(false) {
+        command.args(["--config", CONFIG]);
+    }
+    command.stdin(Stdio::null()).stdout(log()).stderr(log()).env("RUST_BACKTRACE", "1").env_remove("RUST_LOG");
+    command.env_remove("DBUS_SYSTEM_BUS_ADDRESS").env_remove("NOTIFY_SOCKET");
+    command
 }
 
 /// The last 60 lines of the log of this laboratory's daemons.

@@ -10,7 +10,9 @@ pub mod daemon;
 pub mod echo;
 pub mod load;
 pub mod look;
+pub mod manager;
 mod panics;
+pub mod probe;
 pub mod resolve1;
 pub mod resolved;
 pub mod space;
@@ -110,9 +112,19 @@ impl Lab {
 
     /// Host and outside with a running daemon.
     pub fn start_daemon(&self) {
-        let daemon = Daemon::start();
-        assert!(self.daemon.replace(Some(daemon)).is_none(), "a daemon was running");
+        self.start_program(daemon::netd());
+    }
+
+    /// The same with another file of the program.
+    pub fn start_program(&self, program: &str) {
+        self.launch(daemon::command(program));
         self.netd("status --wait 10").ok();
+    }
+
+    /// Starts the daemon with this command; it need not be ready.
+    pub fn launch(&self, command: std::process::Command) {
+        let daemon = Daemon::start(command);
+        assert!(self.daemon.replace(Some(daemon)).is_none(), "a daemon was running");
     }
 
     /// The daemon's process id.
@@ -125,9 +137,26 @@ impl Lab {
         self.daemon.take().expect("a daemon runs").kill();
     }
 
-    /// Ends the daemon as a service manager would: SIGTERM, and it must go within ten seconds, with success.
+    /// Ends the daemon as a service manager would: SIGTERM, and it must end soon, with success.
     pub fn stop_daemon(&self) {
-        self.daemon.take().expect("a daemon runs").stop();
+        self.terminate_daemon();
+        self.daemon_ends();
+    }
+
+    /// Sends SIGTERM to the daemon.
+    pub fn terminate_daemon(&self) {
+        self.daemon.borrow().as_ref().expect("a daemon runs").terminate();
+    }
+
+    /// Waits until the daemon has ended, with success.
+    pub fn daemon_ends(&self) {
+        let code = self.daemon_status();
+        assert_eq!(code, Some(0), "the daemon's exit code");
+    }
+
+    /// Waits until the daemon has ended; its exit code.
+    pub fn daemon_status(&self) -> Option<i32> {
+        self.daemon.take().expect("a daemon runs").ends().code()
     }
 
     /// The daemon's log so far.
