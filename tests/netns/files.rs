@@ -98,13 +98,14 @@ impl Drop for Second {
 
 fn refused(lab: &Lab) {
     // It has its socket before it opens its files.
-    fs::create_dir_all("/run/lab/state/netd.redb").unwrap();
+    fs::create_dir_all("/run/lab/state").unwrap();
+    run("mount -t tmpfs -o ro none /run/lab/state").ok();
     let mut failed = Second::start("host", "/run/lab/other/netd.sock", "/run/lab/state");
-    assert!(!failed.ends_well(), "a directory in place of its file");
+    assert!(!failed.ends_well(), "a file that cannot be made");
     let log = fs::read_to_string("/run/lab/second.log").unwrap();
-    assert!(log.contains("netd.redb"), "{log}");
+    assert!(log.contains("/run/lab/state: Read-only"), "{log}");
     assert!(!Path::new("/run/lab/other/netd.sock").exists(), "its socket still exists");
-    fs::remove_dir("/run/lab/state/netd.redb").unwrap();
+    run("umount /run/lab/state").ok();
     lab.start_daemon();
 }
 

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::Trial;
+use netd_testing::wait::lacks;
 
 use crate::lab::look::links;
 use crate::lab::{HOST4, HOST6, Lab, OUTSIDE4, Proto, Server, addresses, ask, echo, ip_json, run, space, trial, until};
@@ -168,7 +169,7 @@ fn restart(lab: &Lab) {
     let line = lab.netd("connect net1 other --ip 10.7.0.2").refused();
     assert!(line.contains("reservation r1"), "{line}");
     lab.connected("net1", "web", "--reservation r1");
-    let _server = Server::start("web", "web", 80);
+    let server = Server::start("web", "web", 80);
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
     lab.kill_daemon();
     lab.start_daemon();
@@ -177,7 +178,9 @@ fn restart(lab: &Lab) {
 
     // A reboot removes the namespaces, the links and the files under /run.
     lab.kill_daemon();
+    drop(server);
     run("ip netns delete web").ok();
+    until("the container's interface is gone", || lacks(links("host").join(" "), "ndv-web"));
     run("ip -n host link delete nd-net1").ok();
     std::fs::remove_dir_all("/run/lab/runtime").unwrap();
     lab.start_daemon();
