@@ -110,11 +110,13 @@ impl Change {
         healed.push(start.elapsed());
     }
 
-    /// Sorted, and without what moves by itself: indices and order of links that were made anew, and what follows the
-    /// carrier.
+    /// Sorted, and without what moves by itself: indices and order of links and elements that were made anew, and what
+    /// follows the carrier.
     fn look(&self) -> String {
         let text = run_words(&["sh", "-c", &self.shown]).stdout;
-        let mut lines: Vec<String> = text.lines().map(normal).collect();
+        // One element a line, however nft breaks them.
+        let parts = text.lines().flat_map(|line| line.trim_start_matches("\t\telements = { ").split(", "));
+        let mut lines: Vec<String> = parts.map(normal).collect();
         lines.sort();
         lines.join("\n")
     }
@@ -122,7 +124,7 @@ impl Change {
 
 fn normal(line: &str) -> String {
     let moves = ["nodad", "linkdown", "tentative"];
-    let words = line.split_whitespace().filter(|word| !moves.contains(word));
+    let words = line.trim_end_matches([',', '}', ' ']).split_whitespace().filter(|word| !moves.contains(word));
     let words = words.map(|word| word.trim_start_matches(|c: char| c.is_ascii_digit()).split('@').next());
     words.map(Option::unwrap_or_default).collect::<Vec<_>>().join(" ")
 }
