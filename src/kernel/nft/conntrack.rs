@@ -18,7 +18,7 @@ use netlink_packet_netfilter::{
 };
 
 use crate::kernel::KernelError;
-use crate::kernel::netlink::netfilter::Netfilter;
+use crate::kernel::netlink::netfilter::{Netfilter, Reply};
 use crate::model::address::Family;
 use crate::model::host::step::{Flows, HostPort};
 use crate::model::publication::Protocol;
@@ -123,7 +123,11 @@ fn delete(netfilter: &mut Netfilter, family: Family, what: &[ConntrackAttribute]
 
 /// A message of that type with these attributes. Version 1 of the header makes the family count. The crate would lose
 /// the nested flag of attributes that it does not know, and without the flag the kernel accepts no filter.
-fn message(family: Family, kind: ConntrackMessageType, attributes: &[ConntrackAttribute]) -> NetfilterMessage {
+pub(super) fn message(
+    family: Family,
+    kind: ConntrackMessageType,
+    attributes: &[ConntrackAttribute],
+) -> NetfilterMessage {
     let family = match family {
         Family::V4 => NetfilterProtoFamily::IPv4,
         Family::V6 => NetfilterProtoFamily::IPv6,
@@ -150,19 +154,29 @@ fn sweep(
     flows: &[&Flows],
 ) -> io::Result<()> {
     let entries = netfilter.ask(&message(family, ConntrackMessageType::Get, filters), NLM_F_DUMP)?;
-    for entry in entries {
-        let attributes = ConntrackMessage::parse_with_param(entry.attributes.as_slice(), entry.kind);
-        let Ok(ConntrackMessage::New(attributes)) = attributes else { continue };
-        if flows.iter().any(|flow| belongs(flow, &attributes)) {
-            let name = attributes.into_iter().filter(|attribute| match attribute {
-                ConntrackAttribute::CtaTupleOrig(_) => true,
-                ConntrackAttribute::Other(other) => matches!(other.kind(), ID | ZONE),
-                _ => false,
-            });
-            delete(netfilter, family, &name.collect::<Vec<_>>())?;
-        }
+    for name in entries.iter().filter_map(|entry| name_of(entry, flows)) {
+        delete(netfilter, family, &name)?;
     }
     Ok(())
+}
+
+/// What identifies a dumped entry in a deletion, if it belongs to one of the flows.
+pub(super) fn name_of(entry: &Reply, flows: &[&Flows]) -> Option<Vec<ConntrackAttribute>> {
+    let attributes = ConntrackMessage::parse_with_param(entry.attributes.as_slice(), entry.kind);
+    let Ok(ConntrackMessage::New(mut attributes)) = attributes else { return None };
+    // Without the original tuple nothing would name the entry, and the kernel would delete all of them.
+    let is_named = attributes
+        .iter()
+        .any(|attribute| matches!(attribute, ConntrackAttribute::CtaTupleOrig(tuple) if !tuple.is_empty()));
+    if !is_named || !flows.iter().any(|flow| belongs(flow, &attributes)) {
+        return None;
+    }
+    attributes.retain(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(_) => true,
+        ConntrackAttribute::Other(other) => matches!(other.kind(), ID | ZONE),
+        _ => false,
+    });
+    Some(attributes)
 }
 
 /// Whether an entry belongs to a flow, as defined by [`Flows`].
@@ -321,6 +335,23 @@ mod tests {
         );
         let many: Vec<Flows> = (1..=40u8).map(|last| Flows::Of([10, 77, 0, last].into())).collect();
         assert_eq!(forgotten(&many).len(), 4);
+    }
+
+    /// A deletion that named no tuple would have deleted the whole table.
+    #[test]
+    fn an_entry_without_an_original_tuple_is_left_alone() {
+        let address: IpAddr = [10, 77, 0, 2].into();
+        let tuple = || vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
+        let name = |attributes: &[ConntrackAttribute]| {
+            let mut bytes = vec![0; attributes.buffer_len()];
+            attributes.emit(&mut bytes);
+            let entry = Reply { kind: 0, subsystem: 1, family: 2, port: 0, attributes: bytes };
+            name_of(&entry, &[&Flows::Of(address)])
+        };
+        let (original, reply) = (ConntrackAttribute::CtaTupleOrig(tuple()), ConntrackAttribute::CtaTupleReply(tuple()));
+        assert_eq!(name(&[original.clone(), reply.clone()]), Some(vec![original]));
+        assert_eq!(name(std::slice::from_ref(&reply)), None);
+        assert_eq!(name(&[ConntrackAttribute::CtaTupleOrig(Vec::new()), reply]), None);
     }
 
     #[test]
