@@ -46,7 +46,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
 fn key(text: &str, line: usize) -> Option<String> {
     let line = text.lines().nth(line - 1)?.trim();
     let key = line.split_once('=').map_or(line, |(key, _)| key).trim();
-    (!key.is_empty() && key.len() <= 64).then(|| key.to_owned())
+    (!key.is_empty() && key.len() <= 64 && !key.contains(char::is_control)).then(|| key.to_owned())
 }
 
 pub(super) fn path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

@@ -62,6 +62,7 @@ fn an_error_names_file_line_and_key() {
         ("\nsockett = \"/x\"", "line 2, sockett: ", "unknown field `sockett`"),
         ("[dns]\nttl = \"x\"", "line 2, ttl: ", "invalid type"),
         ("[dns]\n\nttl = 86401", "line 3, ttl: ", "0 to 86400"),
+        ("lo\u{1b}g = 5", "line 1: ", "invalid unquoted key"),
         (
             "[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"a b\" = [\"1.1.1.1\"]",
             "line 3, \"a b\": ",

@@ -20,7 +20,7 @@ pub(super) fn parts(text: &str) -> Result<Parts<'_>, String> {
             _ => return Err(format!("there is no key {key:?}: use {keys}")),
         };
         if place.replace(value.trim()).is_some() {
-            return Err(format!("{key} is given twice"));
+            return Err(format!("{} is given twice", key.trim()));
         }
     }
     match mode.map(str::to_ascii_lowercase).as_deref() {
@@ -71,6 +71,7 @@ mod tests {
             ("target=80,publish=90", "no key \"publish\""),
             ("target=80,90", "KEY=VALUE"),
             ("target=80,target=81", "target is given twice"),
+            ("target=80,target\n=81", ": target is given twice"),
             ("target=80,mode=ingress", "mode=ingress is for services"),
             ("target=80,mode=x", "the only mode is host"),
             ("target=80,protocol=icmp", "use tcp, udp or sctp"),
