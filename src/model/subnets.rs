@@ -23,6 +23,9 @@ impl From<Subnet> for SubnetSpec {
     }
 }
 
+/// Most subnets of one network; each is compared with all others, and with every route of the host.
+const SUBNETS_MAX: usize = 256;
+
 /// Subnets that a network can have. They do not overlap, and gateways and ranges lie in them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subnets(Vec<SubnetSpec>);
@@ -30,6 +33,10 @@ pub struct Subnets(Vec<SubnetSpec>);
 impl Subnets {
     /// Assigns each gateway and range to the subnet in which it lies.
     pub fn new(subnets: Vec<SubnetSpec>, gateways: &[IpAddr], ranges: &[Subnet]) -> Result<Self, Invalid> {
+        if let Some(spec) = subnets.get(SUBNETS_MAX) {
+            let why = format!("a network has at most {SUBNETS_MAX} subnets");
+            return Err(Invalid::new("subnet", spec.subnet.to_string(), why));
+        }
         let prefixes: Vec<Subnet> = subnets.iter().map(|spec| spec.subnet).collect();
         for (index, subnet) in prefixes.iter().enumerate() {
             suitable(*subnet)?;

@@ -24,14 +24,16 @@ const LABELS_MAX: usize = 16 << 10;
 pub(super) fn upstreams(said: Vec<Upstream>) -> Result<Vec<Upstream>, Invalid> {
     let mut upstreams = Vec::new();
     for upstream in said {
-        if !upstreams.contains(&upstream) {
-            upstreams.push(upstream);
+        if upstreams.contains(&upstream) {
+            continue;
         }
+        if upstreams.len() == UPSTREAMS_MAX {
+            let why = format!("at most {UPSTREAMS_MAX} are asked");
+            return Err(Invalid::new("name server", upstream.to_string(), why));
+        }
+        upstreams.push(upstream);
     }
-    match upstreams.get(UPSTREAMS_MAX) {
-        None => Ok(upstreams),
-        Some(one) => Err(Invalid::new("name server", one.to_string(), format!("at most {UPSTREAMS_MAX} are asked"))),
-    }
+    Ok(upstreams)
 }
 
 /// Labels of an endpoint.

@@ -70,7 +70,8 @@
 //! ```text
 //! 1    the version is not supported, or does not have the command      2   unsupported field
 //! 3    the network namespace does not exist                            4   environment
-//! 5    standard input cannot be read, the IPAM plugin cannot be run    6   not JSON; an invalid IPAM result
+//! 5    standard input cannot be read or has more than 8 MiB, the IPAM plugin cannot be run
+//! 6    not JSON; an invalid IPAM result
 //! 7    a wrong value of a key; the daemon's `invalid`; no such IPAM plugin
 //! 8    CNI_NETNS is the plugin's own namespace
 //! 11   the daemon does not reply, or replies `unavailable`: try again later
@@ -90,7 +91,7 @@ mod ipam;
 mod output;
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -100,6 +101,9 @@ use failure::{Failure, IO};
 use input::configuration::Configuration;
 use input::environment::{Command, Environment};
 use input::version::Version;
+
+/// The longest standard input, in bytes: twice what the daemon takes of the largest request, the list of `GC`.
+const STDIN_MAX: u64 = 8 << 20;
 
 /// The input of the plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -159,15 +163,28 @@ impl Call<'_> {
 /// The whole program: reads standard input if the command has some, and writes the outcome.
 pub fn main(environment: Vec<(OsString, OsString)>, programs: &dyn Programs) -> ExitCode {
     let mut invocation = Invocation { environment, stdin: Vec::new() };
-    let read = if reads_stdin(&invocation) { io::stdin().read_to_end(&mut invocation.stdin) } else { Ok(0) };
+    let read = if reads_stdin(&invocation) { whole(io::stdin()) } else { Ok(Vec::new()) };
     let outcome = match read {
-        Ok(_) => run(&invocation, programs),
+        Ok(stdin) => {
+            invocation.stdin = stdin;
+            run(&invocation, programs)
+        }
         Err(error) => failed(&Failure::new(IO, format!("read standard input: {error}")), Version::NEWEST, Vec::new()),
     };
     // Ignore the error: a runtime that has gone does not need the rest.
     let _ = io::stderr().write_all(&outcome.stderr);
     let written = io::stdout().write_all(&outcome.stdout).and_then(|()| io::stdout().flush());
     ExitCode::from(if written.is_err() { 1 } else { outcome.code })
+}
+
+/// Reads standard input to its end.
+fn whole(input: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    input.take(STDIN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > STDIN_MAX {
+        return Err(io::Error::other(format!("it has more than {} MiB", STDIN_MAX >> 20)));
+    }
+    Ok(bytes)
 }
 
 /// Whether to read standard input. A person who starts the program in a terminal must not have to end its input.

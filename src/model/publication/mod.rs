@@ -3,6 +3,7 @@
 mod long_form;
 pub mod skipped;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -65,9 +66,26 @@ impl fmt::Display for Protocol {
 
 /// One or more consecutive ports, both ends included, never 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "Ends")]
 pub struct PortRange {
     first: u16,
     last: u16,
+}
+
+/// A range as it is stored.
+#[derive(Deserialize)]
+struct Ends {
+    first: u16,
+    last: u16,
+}
+
+impl TryFrom<Ends> for PortRange {
+    type Error = Invalid;
+    fn try_from(Ends { first, last }: Ends) -> Result<Self, Invalid> {
+        let wrong =
+            || Invalid::new("port range", format!("{first}-{last}"), "use the lower port first, and none of them 0");
+        Self::new(first, last).ok_or_else(wrong)
+    }
 }
 
 impl PortRange {
@@ -121,7 +139,7 @@ impl fmt::Display for PortRange {
 /// A requested publication: `[[HOST_IP:][HOST_PORT[-END]]:]CONTAINER_PORT[-END][/PROTOCOL]` (Docker's grammar), or
 /// Docker's long form, `published=HOST_PORT,target=CONTAINER_PORT,protocol=tcp`. A missing or empty host port and 0
 /// mean "any free port". IPv6 host addresses are in brackets; an IPv4-mapped one means the IPv4 address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PortSpec {
     /// `None`: every local IPv4 and IPv6 address.
@@ -232,16 +250,10 @@ impl fmt::Display for PortSpec {
     }
 }
 
-/// The ports of a request, without repetitions.
+/// The ports of a request, without repetitions. A request may have tens of thousands.
 pub fn distinct(specs: impl IntoIterator<Item = Result<PortSpec, Invalid>>) -> Result<Vec<PortSpec>, Invalid> {
-    let mut all: Vec<PortSpec> = Vec::new();
-    for spec in specs {
-        let spec = spec?;
-        if !all.contains(&spec) {
-            all.push(spec);
-        }
-    }
-    Ok(all)
+    let mut seen = HashSet::new();
+    specs.into_iter().filter(|spec| spec.as_ref().map_or(true, |spec| seen.insert(spec.clone()))).collect()
 }
 
 /// Why no host can have the address; `None` for one that a host can have, and for the unspecified ones.

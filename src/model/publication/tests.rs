@@ -108,3 +108,16 @@ fn a_wildcard_conflicts_with_any_address_of_its_family() {
     assert!(!publication(Some("0.0.0.0"), 1).conflicts(&publication(Some("::"), 1)));
     assert!(!publication(Some("127.0.0.1"), 1).conflicts(&publication(Some("127.0.0.2"), 1)));
 }
+
+/// A record with a range that is none was read as it is, and the number of its ports overflowed.
+#[test]
+fn a_stored_range_is_one() {
+    let range = |first: u16, last: u16| serde_json::from_value(serde_json::json!({"first": first, "last": last}));
+    let stored: PortRange = range(80, 90).unwrap();
+    assert_eq!(Some(stored), PortRange::new(80, 90));
+    assert_eq!(serde_json::to_string(&stored).unwrap(), r#"{"first":80,"last":90}"#);
+    for (first, last) in [(0, 0), (0, 1), (2, 1)] {
+        let error = range(first, last).map(|range: PortRange| range.count()).unwrap_err().to_string();
+        assert!(error.contains("lower port first"), "{error}");
+    }
+}

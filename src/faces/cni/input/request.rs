@@ -3,6 +3,7 @@
 //! If several give the same parameter, `runtimeConfig` takes precedence over `args.cni`, that over `CNI_ARGS`, and that
 //! over the configuration's own keys (CNI's CONVENTIONS.md). Aliases are combined.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use super::configuration::Configuration;
@@ -74,10 +75,10 @@ type Names = (Option<String>, Option<String>, Vec<Alias>);
 /// The container's name, its scope, and its other names.
 fn names(conf: &Configuration<'_>, dynamic: [Option<&Fields<'_>>; 2], arguments: &Arguments) -> Result<Names, Failure> {
     let mut given: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
     for source in dynamic.into_iter().flatten().chain([&conf.fields]) {
-        for alias in source_aliases(source, conf.name.as_str())? {
-            push_new(&mut given, alias);
-        }
+        given
+            .extend(source_aliases(source, conf.name.as_str())?.into_iter().filter(|alias| seen.insert(alias.clone())));
     }
     let aliases = |given: &[String]| {
         let aliases = given.iter().map(|alias| alias.parse::<Alias>()).collect::<Result<_, _>>();
