@@ -3,6 +3,9 @@
 
 pub mod cni;
 mod file;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod service;
 
 use std::collections::BTreeMap;

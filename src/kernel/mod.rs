@@ -3,6 +3,9 @@
 
 pub mod dns;
 pub mod fake;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 pub mod link;
 pub mod linux;

@@ -9,6 +9,9 @@ pub mod bandwidth;
 pub mod desired;
 pub mod endpoint;
 pub mod exposure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod host;
 pub mod ids;
 pub mod inside;

@@ -18,6 +18,9 @@ mod database;
 mod decide;
 mod file;
 mod folders;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod meta;
 mod open;

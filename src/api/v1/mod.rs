@@ -7,6 +7,9 @@ mod backup;
 mod connect;
 mod dns;
 mod endpoint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod network;
 mod options;
 mod parse;

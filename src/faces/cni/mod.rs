@@ -86,6 +86,9 @@
 
 mod commands;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod input;
 mod ipam;
 mod output;

@@ -62,7 +62,7 @@ pub fn list(netlink: &mut Netlink, index: Option<u32>) -> Result<Vec<InterfaceAd
 }
 
 /// For a point-to-point address this is the local end, where `IFA_LOCAL` differs from `IFA_ADDRESS`.
-fn read(message: &AddressMessage) -> Option<InterfaceAddress> {
+pub(in crate::kernel) fn read(message: &AddressMessage) -> Option<InterfaceAddress> {
     let mut address: Option<IpAddr> = None;
     for attribute in &message.attributes {
         match attribute {

@@ -31,7 +31,7 @@ const DEL_ROUTE: u16 = 25;
 const LIMITS: [u16; 4] = [36, 37, 44, 45];
 const NEW_CONFIGURATION: u16 = 80;
 /// The types that [`Changes::hear_host`] reads.
-pub(super) const HOST_TYPES: [u16; 10] = [
+pub(in crate::kernel) const HOST_TYPES: [u16; 10] = [
     NEW_LINK,
     DEL_LINK,
     NEW_ADDRESS,
@@ -44,7 +44,7 @@ pub(super) const HOST_TYPES: [u16; 10] = [
     NEW_CONFIGURATION,
 ];
 /// The types that [`Changes::hear_container`] reads: what a container adds concerns nobody.
-pub(super) const CONTAINER_TYPES: [u16; 3] = [NEW_LINK, DEL_ADDRESS, DEL_ROUTE];
+pub(in crate::kernel) const CONTAINER_TYPES: [u16; 3] = [NEW_LINK, DEL_ADDRESS, DEL_ROUTE];
 /// `NETCONFA_FORWARDING` (linux/netconf.h).
 const FORWARDING: u16 = 2;
 /// `sizeof(struct netconfmsg)`, padded.
@@ -98,7 +98,7 @@ struct Window {
 
 /// The links of netd, and what changed about them.
 #[derive(Debug, Default)]
-pub(super) struct Changes {
+pub(in crate::kernel) struct Changes {
     links: HashMap<u32, OwnLink>,
     /// The host ends that lead to a namespace.
     by_netns: HashMap<i32, BTreeSet<u32>>,
@@ -107,7 +107,7 @@ pub(super) struct Changes {
 
 impl Changes {
     /// Knows these links, all settled.
-    pub(super) fn of_settled(links: &[Link]) -> Self {
+    pub(in crate::kernel) fn of_settled(links: &[Link]) -> Self {
         let mut changes = Self::default();
         for link in links.iter().filter(|link| link.ours()) {
             changes.learn(link);
@@ -120,30 +120,30 @@ impl Changes {
     }
 
     /// Whether there is something to report at the end of the window.
-    pub(super) fn is_pending(&self) -> bool {
+    pub(in crate::kernel) fn is_pending(&self) -> bool {
         let Window { touched, containers, host, pairs } = &self.window;
         !touched.is_empty() || !containers.is_empty() || *host || *pairs
     }
 
     /// Reads a datagram of the host. Returns what must be reported at once.
-    pub(super) fn hear_host(&mut self, datagram: &[u8]) -> Vec<KernelEvent> {
+    pub(in crate::kernel) fn hear_host(&mut self, datagram: &[u8]) -> Vec<KernelEvent> {
         Parts(datagram).flatten().filter_map(|part| self.host(part.message_type(), part.payload())).collect()
     }
 
     /// Reads a datagram of the container's namespace with this number.
-    pub(super) fn hear_container(&mut self, datagram: &[u8], number: i32) {
+    pub(in crate::kernel) fn hear_container(&mut self, datagram: &[u8], number: i32) {
         if self.by_netns.contains_key(&number) {
             Parts(datagram).flatten().for_each(|part| self.inside(number, part.message_type(), part.payload()));
         }
     }
 
     /// Notifications of containers were lost: something may have changed in each.
-    pub(super) fn lost(&mut self) {
+    pub(in crate::kernel) fn lost(&mut self) {
         self.window.containers.extend(self.by_netns.values().flatten());
     }
 
     /// Ends the window, and returns what it reports.
-    pub(super) fn settle(&mut self) -> Vec<KernelEvent> {
+    pub(in crate::kernel) fn settle(&mut self) -> Vec<KernelEvent> {
         let Window { touched, containers, mut host, pairs } = std::mem::take(&mut self.window);
         let now = monotonic::now();
         for index in touched {

@@ -2,7 +2,7 @@
 
 pub mod address;
 pub mod bridge;
-mod changes;
+pub(super) mod changes;
 pub mod container;
 pub mod container_route;
 pub mod inspect;

@@ -161,8 +161,8 @@ impl Client {
 
 /// The replies to one request, as far as they have come.
 #[derive(Debug)]
-struct Replies<T> {
-    list: Vec<T>,
+pub(in crate::kernel) struct Replies<T> {
+    pub(in crate::kernel) list: Vec<T>,
     /// The objects changed meanwhile: the replies do not fit together.
     torn: bool,
 }
@@ -176,7 +176,7 @@ impl<T> Default for Replies<T> {
 impl<T> Replies<T> {
     /// Adds the messages of a datagram that reply to the request of this sequence number. True at the end of the replies.
     /// Fails when the kernel refuses the request, or ends a dump because of an error.
-    fn add(
+    pub(in crate::kernel) fn add(
         &mut self,
         parts: Parts<'_>,
         sequence: u32,

@@ -67,6 +67,12 @@ pub(in crate::kernel) struct Batch {
 }
 
 impl Batch {
+    /// The messages, one after another.
+    #[cfg(any(test, fuzzing))]
+    pub(in crate::kernel) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Appends a message. `kind` replaces the low byte of its type, for messages that the crate does not know.
     pub(in crate::kernel) fn push(&mut self, message: NetfilterMessage, flags: u16, kind: Option<u8>) {
         let start = self.bytes.len();

@@ -81,7 +81,7 @@ impl Monitor for ContainerTables {
     }
 }
 
-fn is_about_table(datagram: &[u8]) -> bool {
+pub(super) fn is_about_table(datagram: &[u8]) -> bool {
     let mut replies = Parts(datagram).flatten().filter_map(|message| Reply::parse(&message));
     replies.any(|reply| {
         reply.subsystem == NFTABLES && reply.attribute(OBJECT_TABLE).is_some_and(|table| text(&table) == TABLE)

@@ -51,7 +51,7 @@ pub(in crate::kernel) fn shape(netfilter: &mut Netfilter) -> io::Result<Option<V
     Ok(Some(shape))
 }
 
-fn add(shape: &mut Vec<u8>, replies: &[Reply], kinds: &[u16]) {
+pub(super) fn add(shape: &mut Vec<u8>, replies: &[Reply], kinds: &[u16]) {
     put(shape, u16::MAX, &replies.len().to_be_bytes());
     for reply in replies {
         put(shape, u16::from(reply.kind), &[]);

@@ -6,6 +6,9 @@
 pub mod conntrack;
 mod containers;
 pub(super) mod fingerprint;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 pub(super) mod monitor;
 #[cfg(test)]
 pub(super) mod tests;

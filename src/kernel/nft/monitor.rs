@@ -131,23 +131,23 @@ fn earlier(one: Option<Deadline>, other: Option<Deadline>) -> Option<Deadline> {
     both.min_by_key(|until| until.remaining())
 }
 
-struct Listener {
-    own: Arc<Own>,
-    port: u32,
+pub(super) struct Listener {
+    pub(super) own: Arc<Own>,
+    pub(super) port: u32,
     /// The tables that the transaction being announced changes.
-    touched: Touched,
+    pub(super) touched: Touched,
 }
 
 /// Which tables are changed.
 #[derive(Debug, Default, Clone, Copy)]
-struct Touched {
-    ours: bool,
-    others: bool,
+pub(super) struct Touched {
+    pub(super) ours: bool,
+    pub(super) others: bool,
 }
 
 impl Listener {
     /// Returns what the completed foreign transactions in the datagram changed.
-    fn hear(&mut self, datagram: &[u8]) -> Touched {
+    pub(super) fn hear(&mut self, datagram: &[u8]) -> Touched {
         let mut foreign = Touched::default();
         for reply in Parts(datagram).flatten().filter_map(|message| Reply::parse(&message)) {
             if reply.subsystem != NFTABLES {

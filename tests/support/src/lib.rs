@@ -9,6 +9,7 @@ pub mod conf; // CNI configurations
 pub mod dns; // the name service on loopback sockets, and upstreams
 pub mod engine; // the engine over the fake kernel
 pub mod harness; // tests that cannot run here
+pub mod inputs; // seeds of the fuzzer and mutations of them
 pub mod lab; // the daemon and the kernel, in namespaces of a test
 pub mod model; // what the kernel must have
 pub mod programs; // netd and netd-cni as they were built

@@ -175,3 +175,11 @@ fn tells_of_nothing_foreign(reply: &Message, client: SocketAddr) {
         assert!(!(on_net1 && foreign) && client != "192.0.2.1", "{client} is told {record}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn packets_keep_their_promises() {
+        netd_testing::inputs::attack("packet", super::attack);
+    }
+}
