@@ -38,6 +38,7 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
             error.span().map(|span| text.as_bytes()[..span.start.min(text.len())].split(|b| *b == b'\n').count());
         let key = line.and_then(|line| key(text, line));
         let why = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+        let why = why.replace(char::is_control, "?");
         ConfigError::Wrong { file: file.to_owned(), line, key, why }
     })
 }
