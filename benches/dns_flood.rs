@@ -98,9 +98,9 @@ impl Process {
 
     /// What it said in the end.
     fn finish(mut self) -> String {
-        let mut said = String::new();
-        self.0.stdout.take().expect("a pipe").read_to_string(&mut said).expect("text");
-        said.trim().to_owned()
+        let mut output = String::new();
+        self.0.stdout.take().expect("a pipe").read_to_string(&mut output).expect("text");
+        output.trim().to_owned()
     }
 }
 

@@ -85,7 +85,7 @@ fn main() -> ExitCode {
 /// Asks one server for some seconds.
 fn turn(zone: &Zone, server: &Server, load: &Load, seconds: u32) -> Turn {
     let before = Spent::by(server.pid);
-    let said = lab::run(&format!(
+    let output = lab::run(&format!(
         "nsenter --net=/run/netns/{} -- taskset -c {} dnsperf -s {} -p {} -d {QUESTIONS} -l {seconds} -t 2 {}",
         zone::CLIENT,
         process::CLIENT_CPU,
@@ -96,12 +96,12 @@ fn turn(zone: &Zone, server: &Server, load: &Load, seconds: u32) -> Turn {
     .ok();
     let spent = Spent::by(server.pid).since(before);
     let number = |what: &str| -> f64 {
-        let rest = said.stdout.split_once(what).unwrap_or_else(|| panic!("no {what:?}: {said:?}")).1;
+        let rest = output.stdout.split_once(what).unwrap_or_else(|| panic!("no {what:?}: {output:?}")).1;
         rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
     };
     let answered = number("Queries completed:");
-    let codes = said.stdout.lines().find(|line| line.contains("Response codes:")).unwrap_or_default();
-    assert!(codes.contains("NOERROR") && codes.contains("(100.00%)"), "{}: {said:?}", server.name);
+    let codes = output.stdout.lines().find(|line| line.contains("Response codes:")).unwrap_or_default();
+    assert!(codes.contains("NOERROR") && codes.contains("(100.00%)"), "{}: {output:?}", server.name);
     let each = |spent: Duration| spent.as_secs_f64() * 1e6 / answered;
     Turn { user: each(spent.user), system: each(spent.system), rate: number("Queries per second:") }
 }

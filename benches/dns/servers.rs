@@ -49,7 +49,7 @@ pub(crate) fn start(lab: &Lab, zone: &Zone) -> Vec<Server> {
         let asked = format!("{asked} -p {} @{} {name}", server.port, zone.gateway);
         lab::until(&format!("{} answers", server.name), || {
             let right = |answer: &str| server.name == ECHO_NAME || answer.trim() == address.to_string();
-            seen(lab::run(&asked), |said| said.code == Some(0) && right(&said.stdout))
+            seen(lab::run(&asked), |output| output.code == Some(0) && right(&output.stdout))
         });
     }
     servers

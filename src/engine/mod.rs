@@ -112,7 +112,7 @@ pub fn begin<K: Kernel, S: Store>(
     let endpoints: Vec<Arc<Endpoint>> = worker.state.desired.endpoints().cloned().collect();
     worker.keep_addresses(&endpoints);
     let doorbell = commands.downgrade();
-    worker.kernel.watch(Box::new(move |event| {
+    worker.kernel.monitor(Box::new(move |event| {
         // A full mailbox loses nothing: a full reconcile follows the commands in it.
         let _ = doorbell.upgrade().map(|commands| commands.blocking_send(Command::Kernel(event)));
     }))?;

@@ -232,5 +232,5 @@ pub trait Kernel: Send + 'static {
     fn has_silent_tables(&mut self) -> bool;
 
     /// Calls `tell` for every foreign change from now on, from separate threads, which are restarted if they fail.
-    fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;
+    fn monitor(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;
 }

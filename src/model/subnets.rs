@@ -46,11 +46,11 @@ impl Subnets {
             }
         }
         let mut specs: Vec<SubnetSpec> = prefixes.iter().copied().map(SubnetSpec::from).collect();
-        for (spec, said) in specs.iter_mut().zip(subnets) {
+        for (spec, given) in specs.iter_mut().zip(subnets) {
             // What is said about one subnet must lie in that one.
             let own = &mut [*spec];
-            said.gateway.map_or(Ok(()), |gateway| set_gateway(own, gateway))?;
-            said.range.map_or(Ok(()), |range| set_range(own, range))?;
+            given.gateway.map_or(Ok(()), |gateway| set_gateway(own, gateway))?;
+            given.range.map_or(Ok(()), |range| set_range(own, range))?;
             *spec = own[0];
         }
         gateways.iter().try_for_each(|gateway| set_gateway(&mut specs, *gateway))?;

@@ -237,8 +237,8 @@ fn a_gateway_that_could_not_be_asked_is_a_problem_and_is_asked_again() {
     let ask_in_vain = || {
         lab.world().faults = Faults::call_of("reaches", 0);
         lab.connect("net1", "web", &[]).unwrap();
-        let said = "cannot check whether containers of network net1 reach their gateway: ";
-        assert!(problems(&lab)[0].starts_with(said), "{:?}", problems(&lab));
+        let message = "cannot check whether containers of network net1 reach their gateway: ";
+        assert!(problems(&lab)[0].starts_with(message), "{:?}", problems(&lab));
     };
     ask_in_vain();
     lab.disconnect("net1", "web").unwrap();

@@ -91,11 +91,17 @@ fn certificates(lab: &Lab) {
     make_certificates(other);
     let [cert, key] = ["pem", "key"].map(|end| format!("{other}/client.{end}"));
     for with in [&[][..], &["--cert", &cert, "--key", &key]] {
-        let said = curl(&[with, &[&status]].concat());
-        assert!(said.code != Some(0) && said.stdout == "\n000" && said.stderr.contains("alert"), "{said:?}");
+        let response = curl(&[with, &[&status]].concat());
+        assert!(
+            response.code != Some(0) && response.stdout == "\n000" && response.stderr.contains("alert"),
+            "{response:?}"
+        );
     }
-    let said = curl(&[&format!("http://{HOST4}:{PORT}/v1/status")]);
-    assert!(said.code != Some(0) && !said.stdout.contains("netd") && !said.stdout.contains("ready"), "{said:?}");
+    let response = curl(&[&format!("http://{HOST4}:{PORT}/v1/status")]);
+    assert!(
+        response.code != Some(0) && !response.stdout.contains("netd") && !response.stdout.contains("ready"),
+        "{response:?}"
+    );
     lab.stop_daemon();
 }
 
@@ -131,8 +137,8 @@ fn unusable(lab: &Lab) {
         (good.replace("ca.pem", "ca.key"), "[api] client_ca = \"/run/lab/pki/ca.key\": it contains no certificate"),
     ] {
         fs::write("/run/lab/bad.toml", &text).expect("a configuration");
-        let said = lab.netd("daemon --config /run/lab/bad.toml").refused();
-        assert!(said.contains(words), "{text}\n{said}");
+        let response = lab.netd("daemon --config /run/lab/bad.toml").refused();
+        assert!(response.contains(words), "{text}\n{response}");
         assert!(!fs::exists(crate::lab::daemon::SOCKET).expect("a folder"), "nothing was made");
     }
 }

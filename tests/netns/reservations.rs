@@ -54,9 +54,9 @@ fn ids(lab: &Lab) -> Vec<String> {
 fn main_job(lab: &Lab) {
     lab.start_daemon();
     lab.netd("network create net1 --ipv6 --subnet 10.7.0.0/24 --subnet fd07::/64").ok();
-    let said = lab.netd("reservation create net1 r1 -p 4000:80 -p 4001:80/udp").ok().stdout;
+    let message = lab.netd("reservation create net1 r1 -p 4000:80 -p 4001:80/udp").ok().stdout;
     assert_eq!(
-        said,
+        message,
         "r1 reserved on net1: 10.7.0.2/24, fd07::2/64, 02:6e:0a:07:00:02, *:4000->80/tcp, *:4001->80/udp\n"
     );
     expect_held(4000, Proto::Tcp);
@@ -266,8 +266,8 @@ fn full(lab: &Lab) {
     lab.netd("reservation create net1 r1").ok();
     lab.container("web");
     for line in ["connect net1 web", "reservation create net1 r2"] {
-        let said = lab.netd(line).refused();
-        assert!(said.contains("no free IP address is left on network net1"), "{said}");
+        let message = lab.netd(line).refused();
+        assert!(message.contains("no free IP address is left on network net1"), "{message}");
     }
     assert_eq!(lab.http("GET", "/v1/networks/net1/room", "").0, 409);
     lab.netd("connect net1 web --reservation r1").ok();

@@ -62,31 +62,31 @@ async fn dig_finds_every_form_over_udp_and_tcp() -> Result<(), String> {
     let lab = Lab::start(vec![]).await;
     for transport in ["+notcp", "+tcp"] {
         for name in ["web", "web.net1", "web.net1.internal", "www", "www.net1.internal", "web-01234567"] {
-            let said = dig(&lab, DB, &[transport, "+short", name]).await?;
-            assert_eq!(said, "127.1.0.2\n", "{name} {transport}");
+            let response = dig(&lab, DB, &[transport, "+short", name]).await?;
+            assert_eq!(response, "127.1.0.2\n", "{name} {transport}");
             assert_eq!(dig(&lab, DB, &[transport, "+short", name, "AAAA"]).await?, "fd01::2\n", "{name}");
         }
         let reverse = dig(&lab, DB, &[transport, "+short", "-x", WEB]).await?;
         assert_eq!(reverse, "web.\nweb.net1.internal.\n", "{transport}");
         assert_eq!(dig(&lab, DB, &[transport, "+short", "-x", "fd01::2"]).await?, reverse, "{transport}");
     }
-    let said = dig(&lab, DB, &["WeB.net1"]).await?;
-    assert!(said.contains("status: NOERROR") && said.contains("flags: qr aa rd ra;"), "{said}");
-    assert!(said.lines().any(|line| line.split_whitespace().eq(["WeB.net1.", "5", "IN", "A", WEB])), "{said}");
-    assert!(said.contains("EDNS: version: 0, flags:; udp: 1232"), "{said}");
-    let said = dig(&lab, DB, &["db", "AAAA"]).await?;
-    assert!(said.contains("status: NOERROR") && said.contains("ANSWER: 0, AUTHORITY: 1"), "{said}");
-    assert!(said.contains("SOA\thost.internal. hostmaster.internal. 7 3600 600 86400 5"), "{said}");
-    let said = dig(&lab, DB, &["nosuch.internal"]).await?;
-    assert!(said.contains("status: NXDOMAIN") && said.contains("internal.\t\t5\tIN\tSOA"), "{said}");
+    let response = dig(&lab, DB, &["WeB.net1"]).await?;
+    assert!(response.contains("status: NOERROR") && response.contains("flags: qr aa rd ra;"), "{response}");
+    assert!(response.lines().any(|line| line.split_whitespace().eq(["WeB.net1.", "5", "IN", "A", WEB])), "{response}");
+    assert!(response.contains("EDNS: version: 0, flags:; udp: 1232"), "{response}");
+    let response = dig(&lab, DB, &["db", "AAAA"]).await?;
+    assert!(response.contains("status: NOERROR") && response.contains("ANSWER: 0, AUTHORITY: 1"), "{response}");
+    assert!(response.contains("SOA\thost.internal. hostmaster.internal. 7 3600 600 86400 5"), "{response}");
+    let response = dig(&lab, DB, &["nosuch.internal"]).await?;
+    assert!(response.contains("status: NXDOMAIN") && response.contains("internal.\t\t5\tIN\tSOA"), "{response}");
     Ok(())
 }
 
 async fn clients_with_ipv6_are_known_too() -> Result<(), String> {
     let lab = Lab::at("::1", vec![]).await;
     for transport in ["+notcp", "+tcp"] {
-        let said = dig(&lab, "::1", &[transport, "+short", "far"]).await?;
-        assert_eq!(said, "127.2.0.4\n", "{transport}");
+        let response = dig(&lab, "::1", &[transport, "+short", "far"]).await?;
+        assert_eq!(response, "127.2.0.4\n", "{transport}");
         assert_eq!(dig(&lab, "::1", &[transport, "+short", "self.net2", "AAAA"]).await?, "::1\n", "{transport}");
         assert!(dig(&lab, "::1", &[transport, "web"]).await?.contains("status: NXDOMAIN"), "{transport}");
     }
@@ -112,17 +112,17 @@ fn with_services(lab: &Lab) {
 async fn dig_finds_services_with_their_addresses_and_labels() -> Result<(), String> {
     let lab = Lab::start(vec![]).await;
     with_services(&lab);
-    let said = dig(&lab, DB, &["_Http._tcp.api", "SRV"]).await?;
-    let lines: Vec<Vec<&str>> = said.lines().map(|line| line.split_whitespace().collect()).collect();
+    let response = dig(&lab, DB, &["_Http._tcp.api", "SRV"]).await?;
+    let lines: Vec<Vec<&str>> = response.lines().map(|line| line.split_whitespace().collect()).collect();
     for line in [
         "_Http._tcp.api. 5 IN SRV 0 1 8080 API.net1.internal.",
         "_Http._tcp.api. 5 IN SRV 1 1 8080 API.net2.internal.",
         "API.net1.internal. 5 IN A 127.1.0.60",
         "API.net2.internal. 5 IN A 127.2.0.60",
     ] {
-        assert!(lines.contains(&line.split(' ').collect()), "{line}: {said}");
+        assert!(lines.contains(&line.split(' ').collect()), "{line}: {response}");
     }
-    assert!(said.contains("ANSWER: 2, AUTHORITY: 0, ADDITIONAL: 3"), "{said}");
+    assert!(response.contains("ANSWER: 2, AUTHORITY: 0, ADDITIONAL: 3"), "{response}");
     assert_eq!(dig(&lab, WEB, &["+short", "_http._tcp.x.y.api", "SRV"]).await?, "0 1 8080 API.net1.internal.\n");
     assert_eq!(dig(&lab, WEB, &["+short", "_9._udp.api.net1", "SRV"]).await?, "0 1 9 API.net1.internal.\n");
     assert_eq!(dig(&lab, FAR, &["+short", "api", "TXT"]).await?, "\"side=back\"\n");
@@ -147,32 +147,32 @@ async fn two_hundred_addresses_by_dig_and_kdig() -> Result<(), String> {
     let lab = crowd().await;
     for (size, options) in [(512, &["+noedns"][..]), (512, &["+bufsize=512"]), (1232, &["+bufsize=1232"])] {
         let arguments = [&["+ignore", "+notcp", "crowd"], options].concat();
-        let said = dig(&lab, WEB, &arguments).await?;
-        assert!(said.contains("flags: qr aa tc rd ra;"), "{options:?}: {said}");
-        let (_, received) = said.split_once("MSG SIZE  rcvd: ").unwrap();
-        assert!(received.trim().parse::<usize>().unwrap() <= size, "{options:?}: {said}");
-        assert_eq!(said.contains("EDNS: version: 0"), options != ["+noedns"], "{said}");
+        let response = dig(&lab, WEB, &arguments).await?;
+        assert!(response.contains("flags: qr aa tc rd ra;"), "{options:?}: {response}");
+        let (_, received) = response.split_once("MSG SIZE  rcvd: ").unwrap();
+        assert!(received.trim().parse::<usize>().unwrap() <= size, "{options:?}: {response}");
+        assert_eq!(response.contains("EDNS: version: 0"), options != ["+noedns"], "{response}");
     }
-    let whole = |said: &str| said.lines().collect::<BTreeSet<_>>().len();
+    let whole = |response: &str| response.lines().collect::<BTreeSet<_>>().len();
     assert_eq!(whole(&dig(&lab, WEB, &["+tcp", "+short", "crowd"]).await?), 200);
     assert_eq!(whole(&dig(&lab, WEB, &["+short", "crowd"]).await?), 200, "it comes again over TCP by itself");
-    let said = kdig(&lab, WEB, &["+tcp", "+short", "crowd"]).await?;
-    assert_eq!(whole(&said), 200);
-    let said = kdig(&lab, WEB, &["+edns", "+bufsize=4096", "+dnssec", "+nsid", "+padding=128", "db"]).await?;
-    assert!(said.contains("Version: 0; flags: do; UDP size: 1232 B") && said.contains(DB), "{said}");
-    let said = kdig(&lab, WEB, &["+edns=1", "db"]).await?;
-    assert!(said.contains("status: BADVERS") && said.contains("Version: 0;"), "{said}");
+    let response = kdig(&lab, WEB, &["+tcp", "+short", "crowd"]).await?;
+    assert_eq!(whole(&response), 200);
+    let response = kdig(&lab, WEB, &["+edns", "+bufsize=4096", "+dnssec", "+nsid", "+padding=128", "db"]).await?;
+    assert!(response.contains("Version: 0; flags: do; UDP size: 1232 B") && response.contains(DB), "{response}");
+    let response = kdig(&lab, WEB, &["+edns=1", "db"]).await?;
+    assert!(response.contains("status: BADVERS") && response.contains("Version: 0;"), "{response}");
     Ok(())
 }
 
 async fn unknown_options_are_ignored_and_the_case_is_kept() -> Result<(), String> {
     let lab = Lab::start(vec![]).await;
-    let said =
+    let response =
         dig(&lab, WEB, &["+ednsopt=65001:0123456789", "+cookie", "+dnssec", "+bufsize=4096", "wEB.nET1"]).await?;
-    assert!(said.contains("EDNS: version: 0, flags: do; udp: 1232"), "{said}");
-    assert!(said.lines().any(|line| line.split_whitespace().eq([";wEB.nET1.", "IN", "A"])), "{said}");
-    assert!(said.lines().any(|line| line.split_whitespace().eq(["wEB.nET1.", "5", "IN", "A", WEB])), "{said}");
-    assert!(!said.contains("WARNING") && !said.contains("OPT=65001"), "{said}");
+    assert!(response.contains("EDNS: version: 0, flags: do; udp: 1232"), "{response}");
+    assert!(response.lines().any(|line| line.split_whitespace().eq([";wEB.nET1.", "IN", "A"])), "{response}");
+    assert!(response.lines().any(|line| line.split_whitespace().eq(["wEB.nET1.", "5", "IN", "A", WEB])), "{response}");
+    assert!(!response.contains("WARNING") && !response.contains("OPT=65001"), "{response}");
     Ok(())
 }
 
@@ -184,8 +184,8 @@ async fn an_answer_is_kept_for_dig_too() -> Result<(), String> {
     let lab = Lab::start(vec![upstream.address]).await;
     lab.ask(WEB, "www.example", RecordType::A).await;
     assert_eq!(upstream.asked().len(), 1);
-    let said = dig(&lab, WEB, &["www.example"]).await?;
-    assert!(said.contains("status: NOERROR") && said.contains("EDNS: version: 0"), "{said}");
+    let response = dig(&lab, WEB, &["www.example"]).await?;
+    assert!(response.contains("status: NOERROR") && response.contains("EDNS: version: 0"), "{response}");
     // dig sets AD, which makes it another question.
     assert_eq!(upstream.asked().len(), 2);
     let again = dig(&lab, WEB, &["www.example"]).await?;

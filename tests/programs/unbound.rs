@@ -120,9 +120,9 @@ async fn upstreams_over_tls_and_https_are_asked_and_their_certificates_checked()
         let roots = authority.map(|file| Roots::read(&unbound.folder.path().join(file)).unwrap()).unwrap_or_default();
         let config = Config { upstreams: vec![upstream.parse().unwrap()], roots, ..plain(&[]) };
         let lab = Lab::with(config, state()).await;
-        let said = lab.ask(WEB, "www.secure.example", RecordType::A).await;
-        let wanted: &[&str] = if answer { &["192.0.2.5"] } else { &[] };
-        assert_eq!(addresses(&said), wanted, "{upstream} {authority:?}: {said}");
+        let response = lab.ask(WEB, "www.secure.example", RecordType::A).await;
+        let expected: &[&str] = if answer { &["192.0.2.5"] } else { &[] };
+        assert_eq!(addresses(&response), expected, "{upstream} {authority:?}: {response}");
     }
     Ok(())
 }

@@ -21,9 +21,9 @@ const UPSTREAMS_MAX: usize = 16;
 const LABELS_MAX: usize = 16 << 10;
 
 /// Name servers (`--dns`), in this order; one that is said again counts once.
-pub(super) fn upstreams(said: Vec<Upstream>) -> Result<Vec<Upstream>, Invalid> {
+pub(super) fn upstreams(given: Vec<Upstream>) -> Result<Vec<Upstream>, Invalid> {
     let mut upstreams = Vec::new();
-    for upstream in said {
+    for upstream in given {
         if upstreams.contains(&upstream) {
             continue;
         }

@@ -73,9 +73,9 @@ fn elsewhere(mut document: Map<String, Value>) -> Vec<u8> {
 
 /// What the plugin writes is a result or an error as the specification demands, of bounded size.
 fn ended(command: &str, outcome: &super::Outcome, bound: usize) {
-    let said = String::from_utf8(outcome.stderr.clone()).expect("text");
-    assert!(said.lines().all(|line| line.starts_with("netd-cni: ")), "{said}");
-    assert!(outcome.stdout.len() + said.len() <= bound, "{} bytes", outcome.stdout.len());
+    let stderr = String::from_utf8(outcome.stderr.clone()).expect("text");
+    assert!(stderr.lines().all(|line| line.starts_with("netd-cni: ")), "{stderr}");
+    assert!(outcome.stdout.len() + stderr.len() <= bound, "{} bytes", outcome.stdout.len());
     let text = std::str::from_utf8(&outcome.stdout).expect("text");
     assert_eq!(text.matches('\n').count(), 1, "one line: {text:?}");
     let json: Value = serde_json::from_str(text).expect("JSON");

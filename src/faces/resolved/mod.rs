@@ -73,7 +73,7 @@ impl From<fdo::Error> for Trouble {
 
 /// Keeps resolved's settings current until `stop` is cancelled, then reverts them.
 pub async fn run(handle: Handle, stop: CancellationToken) {
-    let mut status = Status { handle, said: None };
+    let mut status = Status { handle, reported: None };
     while let Err(trouble) = session(&mut status, &stop).await {
         status.say(Some(&trouble)).await;
         tokio::select! {
@@ -87,14 +87,14 @@ pub async fn run(handle: Handle, stop: CancellationToken) {
 /// The problem that `netd status` reports.
 struct Status {
     handle: Handle,
-    said: Option<String>,
+    reported: Option<String>,
 }
 
 impl Status {
     async fn say(&mut self, trouble: Option<&Trouble>) {
         let sentence = trouble.map(|trouble| format!("the host cannot resolve netd's names: {trouble}"));
-        if self.said != sentence {
-            self.said.clone_from(&sentence);
+        if self.reported != sentence {
+            self.reported.clone_from(&sentence);
             self.handle.report(Subject::HostResolver, sentence).await;
         }
     }

@@ -336,7 +336,7 @@ impl Kernel for Fake {
         false
     }
 
-    fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
+    fn monitor(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         drop(self.call("watch", None)?);
         self.watcher.lock().unwrap_or_else(PoisonError::into_inner).0 = Some(tell);
         Ok(())

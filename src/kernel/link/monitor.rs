@@ -44,7 +44,7 @@ const DATAGRAM: usize = 64 << 10;
 /// Calls `tell` for every link of netd, and every pair and bridge of other programs, that is removed from the calling
 /// thread's network namespace, whoever deleted it; and once for a group of changes that another program made to links of
 /// netd, or to pairs of its own.
-pub(in crate::kernel) fn watch(tell: Tell) -> Result<Running, KernelError> {
+pub(in crate::kernel) fn monitor(tell: Tell) -> Result<Running, KernelError> {
     start(Links { changes: Changes::default(), buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
         "listen to",
         "link notifications",

@@ -249,14 +249,14 @@ impl Kernel for Linux {
         foreign_firewalls::is_legacy_there()
     }
 
-    fn watch(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
+    fn monitor(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {
         // Four threads send events; the mutex serializes them.
         let tell = Mutex::new(tell);
         let tell: Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
-        self.links = Some(monitor::watch(tell.clone())?);
+        self.links = Some(monitor::monitor(tell.clone())?);
         self.ticking = Some(monitor::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);
-        self.nft.watch(tell)
+        self.nft.monitor(tell)
     }
 }
 

@@ -271,7 +271,7 @@ fn a_link_that_another_program_deletes_causes_an_event() {
     in_own_netns(|| {
         let mut kernel = Linux::new().unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
-        kernel.watch(Box::new(move |event| sender.send(event).unwrap_or(()))).unwrap();
+        kernel.monitor(Box::new(move |event| sender.send(event).unwrap_or(()))).unwrap();
         kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
         ip("link add foreign type ifb");
         ip("link del foreign");

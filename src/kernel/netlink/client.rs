@@ -251,13 +251,15 @@ pub(super) fn refusal(part: &NetlinkBuffer<&[u8]>) -> Option<NetlinkError> {
     if code == 0 {
         return None;
     }
-    let text = (part.flags() & NLM_F_ACK_TLVS != 0).then(|| said(part.message_type(), part.flags(), payload)).flatten();
+    let text = (part.flags() & NLM_F_ACK_TLVS != 0)
+        .then(|| extended_message(part.message_type(), part.flags(), payload))
+        .flatten();
     Some(NetlinkError { errno: code.checked_neg().unwrap_or(libc::EIO), text })
 }
 
 /// The text attribute. In `NLMSG_ERROR` it follows the code and the header of the request, or the whole request if it
 /// is not capped; in `NLMSG_DONE` it follows the code.
-fn said(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
+fn extended_message(kind: u16, flags: u16, payload: &[u8]) -> Option<String> {
     let start = match kind {
         NLMSG_DONE => 4,
         _ if flags & NLM_F_CAPPED != 0 => 4 + HEADER,

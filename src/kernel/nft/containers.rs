@@ -28,7 +28,7 @@ const DATAGRAM: usize = 64 << 10;
 const TOGETHER: Duration = Duration::from_millis(100);
 
 /// Listens in the network namespace of the calling thread, to all namespaces that it has numbers for.
-pub(in crate::kernel) fn watch(tell: Tell) -> io::Result<Running> {
+pub(in crate::kernel) fn monitor(tell: Tell) -> io::Result<Running> {
     start(ContainerTables { buffer: Vec::with_capacity(DATAGRAM) }, tell)
 }
 

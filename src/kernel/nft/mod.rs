@@ -32,7 +32,7 @@ use crate::model::host::element::Element;
 use crate::model::host::observed::Structure;
 use crate::os::descriptors;
 use fingerprint::shape;
-use monitor::{Own, generation, watch};
+use monitor::{Own, generation};
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
@@ -223,11 +223,11 @@ impl Nft {
     }
 
     /// Calls `tell` from a separate thread whenever another program changed netd's table, until this `Nft` is dropped.
-    pub fn watch(&mut self, tell: Tell) -> Result<(), KernelError> {
-        let inner = containers::watch(tell.clone());
+    pub fn monitor(&mut self, tell: Tell) -> Result<(), KernelError> {
+        let inner = containers::monitor(tell.clone());
         self.containers = Some(inner.map_err(failed("watch", "the firewall of containers"))?);
-        let watch = watch(Arc::clone(&self.own), self.netfilter.port(), tell);
-        self.watch = Some(watch.map_err(failed("watch", "the firewall"))?);
+        let monitor = monitor::monitor(Arc::clone(&self.own), self.netfilter.port(), tell);
+        self.watch = Some(monitor.map_err(failed("watch", "the firewall"))?);
         Ok(())
     }
 }

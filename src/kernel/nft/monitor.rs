@@ -58,7 +58,7 @@ impl Own {
 }
 
 /// Listens in the network namespace of the calling thread. `port`: the socket whose changes are netd's own.
-pub(in crate::kernel) fn watch(own: Arc<Own>, port: u32, tell: Tell) -> io::Result<Running> {
+pub(in crate::kernel) fn monitor(own: Arc<Own>, port: u32, tell: Tell) -> io::Result<Running> {
     let listener = Listener { own, port, touched: Touched::default() };
     start(Firewall { listener, buffer: vec![0; DATAGRAM] }, tell)
 }

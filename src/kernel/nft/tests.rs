@@ -252,7 +252,7 @@ fn foreign_changes_are_told_and_of_other_tables_once_for_many() {
     in_netns(|| {
         let (tell, events) = channel();
         let mut nft = Nft::new().unwrap();
-        nft.watch(Arc::new(move |event| _ = tell.send(event))).unwrap();
+        nft.monitor(Arc::new(move |event| _ = tell.send(event))).unwrap();
         nft.replace_table(&every_kind()).unwrap();
         nft.change(&every_kind(), &every_kind()[..3]).unwrap();
         for _ in 0..10 {

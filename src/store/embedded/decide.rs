@@ -151,11 +151,11 @@ impl<'a> Boot<'a> {
     /// The rows of an intact file, with the networks of this boot's endpoints and reservations that are only in the copy.
     /// Networks that differ in both are a reason to refuse, or to take the copy.
     fn complete(&self, rows: &Rows, rebuild: bool) -> Result<(Rows, Option<String>), String> {
-        let said = |error: Cause| error.to_string();
+        let text = |error: Cause| error.to_string();
         let used = self.endpoints.iter().map(|endpoint| &endpoint.network);
         let used: BTreeSet<&NetworkName> =
             used.chain(self.reservations.iter().map(|reservation| &reservation.network)).collect();
-        let there: Vec<Network> = values(rows, NETWORKS).map_err(said)?;
+        let there: Vec<Network> = values(rows, NETWORKS).map_err(text)?;
         let mut complete = rows.clone();
         for copied in self.networks.iter().filter(|copied| used.contains(&copied.name)) {
             let conflict = there.iter().find(|network| conflict(network, copied));

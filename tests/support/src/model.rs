@@ -65,7 +65,7 @@ struct Parts {
 
 /// The differences between what the snapshot says and what the fake kernel has, one line each; none if they match.
 pub fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
-    let (wanted, found) = (wanted(snapshot, world), found(snapshot, world));
+    let (wanted, found) = (target(snapshot, world), found(snapshot, world));
     let mut lines = Vec::new();
     maps("bridge", &wanted.bridges, &found.bridges, &mut lines);
     maps("interface", &wanted.pairs, &found.pairs, &mut lines);
@@ -161,8 +161,8 @@ fn network_of<'a>(snapshot: &'a Snapshot, endpoint: &Endpoint) -> &'a Network {
     snapshot.desired.network(&endpoint.network).unwrap()
 }
 
-fn wanted(snapshot: &Snapshot, world: &World) -> Parts {
-    let mut parts = Parts { accepts: firewalls::wanted(snapshot, world), ..Parts::default() };
+fn target(snapshot: &Snapshot, world: &World) -> Parts {
+    let mut parts = Parts { accepts: firewalls::target(snapshot, world), ..Parts::default() };
     for network in snapshot.desired.networks() {
         if let Some(bridge) = network.own_bridge() {
             let gateways = network.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway));

@@ -168,7 +168,7 @@ async fn read_questions(
         let held = (admitted.busy(), free);
         let came = monotonic::now();
         let (bytes, origin) = match fast_path(handler, &question, source) {
-            Some(said) => said,
+            Some(reply) => reply,
             None => match handler.decide(&question, source, Transport::Tcp) {
                 Outcome::Reply(bytes) => {
                     let origin = telemetry::own(&bytes);

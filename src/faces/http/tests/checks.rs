@@ -39,9 +39,9 @@ async fn a_request_on_the_unix_socket_declares_its_body_and_comes_from_no_web_pa
         (format!("{JSON}Host: localhost\r\nSec-Fetch-Site: cross-site\r\n"), "403", "forbidden", "web pages"),
     ] {
         let reply = api.bytes(post("refused", &headers)).await;
-        let said = refusal(&reply);
-        assert_eq!((said.0, said.1.as_str()), (status, code), "{headers}");
-        assert!(said.2.contains(words), "{headers}: {}", said.2);
+        let response = refusal(&reply);
+        assert_eq!((response.0, response.1.as_str()), (status, code), "{headers}");
+        assert!(response.2.contains(words), "{headers}: {}", response.2);
     }
     assert_eq!(api.ask("GET", "/v1/networks", None).await, (200, json!([])), "nothing has changed");
     let hosts = ["localhost", "netd", "d", "", "api.moby.localhost", "127.0.0.1:80"];

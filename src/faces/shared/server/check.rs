@@ -190,8 +190,8 @@ mod tests {
             ("user@localhost", [421, 421, 421]),
             ("localhost, evil.example", [421, 421, 421]),
         ] {
-            let said = all.each_ref().map(|hosts| refused(hosts, "/v1/networks", &[("host", host)], ""));
-            assert_eq!(said, statuses, "{host:?}");
+            let refusals = all.each_ref().map(|hosts| refused(hosts, "/v1/networks", &[("host", host)], ""));
+            assert_eq!(refusals, statuses, "{host:?}");
         }
         for hosts in &all {
             assert_eq!(refused(hosts, "/", &[], ""), 400);
@@ -204,12 +204,12 @@ mod tests {
     #[test]
     fn a_web_page_may_fetch_public_content_only() {
         for (hosts, status) in [(Hosts::WithoutDot, 403), (of_certificate(), 403), (public(), 0)] {
-            let said = |name, value| refused(&hosts, "/", &[("host", "localhost"), (name, value)], "");
-            assert_eq!(said("origin", "http://localhost"), status);
-            assert_eq!(said("origin", "null"), status);
-            assert_eq!(said("sec-fetch-site", "cross-site"), status);
-            assert_eq!(said("sec-fetch-site", "same-site"), status);
-            assert_eq!(said("sec-fetch-site", "none"), 0, "the user typed the address");
+            let refusals = |name, value| refused(&hosts, "/", &[("host", "localhost"), (name, value)], "");
+            assert_eq!(refusals("origin", "http://localhost"), status);
+            assert_eq!(refusals("origin", "null"), status);
+            assert_eq!(refusals("sec-fetch-site", "cross-site"), status);
+            assert_eq!(refusals("sec-fetch-site", "same-site"), status);
+            assert_eq!(refusals("sec-fetch-site", "none"), 0, "the user typed the address");
         }
     }
 

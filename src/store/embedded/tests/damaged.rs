@@ -56,14 +56,14 @@ fn starts(which: fn(&Place) -> PathBuf, judge: impl Fn(&Stored, &Stored) -> bool
         std::fs::write(which(&place), &damaged).unwrap();
         let mut store = place.try_open().unwrap_or_else(|error| panic!("{name}: {error}"));
         let stored = store.load().unwrap();
-        let said = store.set_aside();
+        let messages = store.set_aside();
         let aside = PathBuf::from(format!("{}.damaged-1", which(&place).display()));
-        if said.is_empty() {
+        if messages.is_empty() {
             assert_eq!(stored, before, "{name}: nothing was said");
             assert!(!aside.exists());
             kept += 1;
         } else {
-            assert!(said.len() == 1 && said[0].contains(aside.to_str().unwrap()), "{name}: {said:?}");
+            assert!(messages.len() == 1 && messages[0].contains(aside.to_str().unwrap()), "{name}: {messages:?}");
             assert_eq!(std::fs::read(&aside).unwrap(), damaged, "{name}: it was changed");
             assert!(judge(&stored, &before), "{name}: {stored:?}");
             set_aside += 1;
@@ -73,7 +73,7 @@ fn starts(which: fn(&Place) -> PathBuf, judge: impl Fn(&Stored, &Stored) -> bool
         drop(store);
         let mut again = place.open();
         assert!(again.load().unwrap().networks.iter().any(|network| network.name.as_str() == "net99"), "{name}");
-        assert_eq!(again.set_aside(), said, "{name}: said until the file is gone");
+        assert_eq!(again.set_aside(), messages, "{name}: said until the file is gone");
         let _ = std::fs::remove_file(aside);
         assert_eq!(again.set_aside(), [""; 0], "{name}");
     }
@@ -105,8 +105,8 @@ fn what_is_no_file_is_set_aside() {
         std::fs::write(path.join("notes"), "theirs").unwrap();
         let mut store = place.open();
         assert_eq!(store.load().unwrap().networks, before.networks);
-        let said = store.set_aside().join("\n");
-        assert!(said.contains("directory") && said.contains(".damaged-1"), "{said}");
+        let messages = store.set_aside().join("\n");
+        assert!(messages.contains("directory") && messages.contains(".damaged-1"), "{messages}");
         assert_eq!(std::fs::read_to_string(format!("{}.damaged-1/notes", path.display())).unwrap(), "theirs");
     }
 }
@@ -118,8 +118,8 @@ fn another_programs_database_is_set_aside() {
     edit(&place.durable(), "cache", |table| drop(table.insert("a", b"b".as_slice()).unwrap()));
     let mut store = place.open();
     assert_eq!(store.load().unwrap().networks, [network]);
-    let said = store.set_aside().join("\n");
-    assert!(said.contains("another program's database"), "{said}");
+    let messages = store.set_aside().join("\n");
+    assert!(messages.contains("another program's database"), "{messages}");
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn a_record_that_cannot_be_read_costs_only_itself() {
     let stored = store.load().unwrap();
     assert_eq!(stored.networks.len(), before.networks.len() - 1);
     assert_eq!(stored.settings, before.settings);
-    let said = store.set_aside().join("\n");
-    assert!(said.contains("\"net3\"") && said.contains("netd restore"), "{said}");
+    let messages = store.set_aside().join("\n");
+    assert!(messages.contains("\"net3\"") && messages.contains("netd restore"), "{messages}");
 }
 
 #[test]

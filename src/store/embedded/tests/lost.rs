@@ -135,6 +135,6 @@ fn both_files_lost() {
     std::fs::write(place.durable(), "damage").unwrap();
     let mut store = place.open();
     assert!(store.load().unwrap().incomplete);
-    let said = store.set_aside().join("\n");
-    assert!(said.contains("netd restore") && said.contains("looked for in the kernel"), "{said}");
+    let message = store.set_aside().join("\n");
+    assert!(message.contains("netd restore") && message.contains("looked for in the kernel"), "{message}");
 }

@@ -30,7 +30,7 @@ pub(super) fn is_blocked(snapshot: &Snapshot, world: &World, network: &Network) 
 }
 
 /// The rules with which netd accepts its traffic where a chain drops what no rule accepts.
-pub(super) fn wanted(snapshot: &Snapshot, world: &World) -> BTreeSet<String> {
+pub(super) fn target(snapshot: &Snapshot, world: &World) -> BTreeSet<String> {
     let drops = |chain: &str| world.iptables.contains(&format!(":{chain} DROP "));
     let v4 = |network: &Network| network.subnets.iter().any(|subnet| subnet.gateway.is_ipv4());
     let all = snapshot.desired.networks().filter(|network| v4(network));
