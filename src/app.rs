@@ -129,10 +129,10 @@ impl Listeners {
         let tls = config.api.as_ref().map(Api::tls).transpose()?;
         let (group, everyone) = (socket::group(&config.socket_group), config.socket_others == Others::Read);
         let access = Access { group, group_name: config.socket_group.clone(), others_read: everyone, ..Access::own() };
-        let doors = socket::Doors { group, everyone };
+        let file_access = socket::SocketAccess { group, everyone };
         let api = match given {
-            Some(given) => socket::given(given, &config.socket, doors),
-            None => socket::bind(&config.socket, doors),
+            Some(given) => socket::given(given, &config.socket, file_access),
+            None => socket::bind(&config.socket, file_access),
         };
         let api = api.map_err(|source| AppError::Listen {
             on: config.socket.display().to_string(),

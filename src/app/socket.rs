@@ -35,7 +35,7 @@ pub(super) struct ApiSocket {
 
 /// Who may connect.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Doors {
+pub(super) struct SocketAccess {
     pub(super) group: Option<u32>,
     pub(super) everyone: bool,
 }
@@ -45,7 +45,7 @@ pub(super) fn group(name: &str) -> Option<u32> {
     Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw())
 }
 
-impl Doors {
+impl SocketAccess {
     fn open(self, path: &Path) -> io::Result<()> {
         if let Some(group) = self.group {
             chown(path, None, Some(Gid::from_raw(group)))?;
@@ -55,7 +55,7 @@ impl Doors {
 }
 
 /// Uses the listening socket that the service manager gave, which must be at the path.
-pub(super) fn given(descriptor: OwnedFd, path: &Path, doors: Doors) -> io::Result<ApiSocket> {
+pub(super) fn given(descriptor: OwnedFd, path: &Path, access: SocketAccess) -> io::Result<ApiSocket> {
     let address: UnixAddr = getsockname(descriptor.as_raw_fd())?;
     if address.path() != Some(path) || !getsockopt(&descriptor, AcceptConn)? {
         let at = address.path().map_or("no path".to_owned(), |path| path.display().to_string());
@@ -64,7 +64,7 @@ pub(super) fn given(descriptor: OwnedFd, path: &Path, doors: Doors) -> io::Resul
     }
     let listener = UnixListener::from(descriptor);
     listener.set_nonblocking(true)?;
-    doors.open(path)?;
+    access.open(path)?;
     Ok(ApiSocket { listener, file: None })
 }
 
@@ -77,7 +77,7 @@ pub(super) struct SocketFile {
 }
 
 /// Listens at the path. A file without a listener is replaced.
-pub(super) fn bind(path: &Path, doors: Doors) -> io::Result<ApiSocket> {
+pub(super) fn bind(path: &Path, access: SocketAccess) -> io::Result<ApiSocket> {
     if let Some(folder) = path.parent() {
         private::folder_of_socket(folder)?;
     }
@@ -101,7 +101,7 @@ pub(super) fn bind(path: &Path, doors: Doors) -> io::Result<ApiSocket> {
     bind_to(socket.as_raw_fd(), &address)?;
     let made = fs::symlink_metadata(path)?;
     let file = SocketFile { path: path.to_owned(), id: (made.dev(), made.ino()) };
-    doors.open(path)?;
+    access.open(path)?;
     listen(&socket, Backlog::new(BACKLOG)?)?;
     Ok(ApiSocket { listener: socket.into(), file: Some(file) })
 }
@@ -127,20 +127,20 @@ mod tests {
 
     use super::*;
 
-    const DOORS: Doors = Doors { group: None, everyone: false };
+    const CLOSED_TO_OTHERS: SocketAccess = SocketAccess { group: None, everyone: false };
 
     #[test]
     fn the_file_is_closed_to_others_and_goes_with_the_daemon() {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("run/netd.sock");
-        let first = bind(&path, DOORS).unwrap();
+        let first = bind(&path, CLOSED_TO_OTHERS).unwrap();
         let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o7777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o711));
-        assert_eq!(bind(&path, DOORS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&path, CLOSED_TO_OTHERS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         UnixStream::connect(&path).unwrap();
         drop(first);
         assert!(!path.exists());
-        let _open = bind(&path, Doors { everyone: true, ..DOORS }).unwrap();
+        let _open = bind(&path, SocketAccess { everyone: true, ..CLOSED_TO_OTHERS }).unwrap();
         assert_eq!(mode(&path), 0o666);
     }
 
@@ -149,12 +149,12 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("netd.sock");
         let listener = UnixListener::bind(&path).unwrap();
-        let given_again = || given(listener.try_clone().unwrap().into(), &path, DOORS).unwrap();
+        let given_again = || given(listener.try_clone().unwrap().into(), &path, CLOSED_TO_OTHERS).unwrap();
         drop(given_again());
         UnixStream::connect(&path).unwrap();
-        let error = given(listener.try_clone().unwrap().into(), Path::new("/run/other"), DOORS).unwrap_err();
+        let error = given(listener.try_clone().unwrap().into(), Path::new("/run/other"), CLOSED_TO_OTHERS).unwrap_err();
         assert!(error.to_string().contains("ListenStream="), "{error}");
-        assert!(given(UnixStream::connect(&path).unwrap().into(), &path, DOORS).is_err());
+        assert!(given(UnixStream::connect(&path).unwrap().into(), &path, CLOSED_TO_OTHERS).is_err());
     }
 
     #[test]
@@ -162,14 +162,14 @@ mod tests {
         let place = tempfile::tempdir().unwrap();
         let path = place.path().join("netd.sock");
         drop(UnixListener::bind(&path).unwrap());
-        let first = bind(&path, DOORS).unwrap();
+        let first = bind(&path, CLOSED_TO_OTHERS).unwrap();
         fs::remove_file(&path).unwrap();
-        let _second = bind(&path, DOORS).unwrap();
+        let _second = bind(&path, CLOSED_TO_OTHERS).unwrap();
         drop(first);
         assert!(path.exists(), "it is the second's");
         fs::remove_file(&path).unwrap();
         fs::write(&path, "").unwrap();
-        assert_eq!(bind(&path, DOORS).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(bind(&path, CLOSED_TO_OTHERS).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(path.exists());
     }
 
@@ -183,7 +183,7 @@ mod tests {
         listen(&busy, Backlog::new(1).unwrap()).unwrap();
         let waiting: Vec<OwnedFd> = (0..4).map(|_| stream().unwrap()).collect();
         assert!(waiting.iter().any(|one| connect(one.as_raw_fd(), &address) == Err(Errno::EAGAIN)));
-        assert_eq!(bind(&path, DOORS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind(&path, CLOSED_TO_OTHERS).unwrap_err().kind(), io::ErrorKind::AddrInUse);
         assert!(path.exists());
     }
 }
