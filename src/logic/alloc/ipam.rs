@@ -7,9 +7,17 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
+use super::sticky;
 use crate::model::address::{Family, Subnet, number};
 use crate::model::names::NetworkName;
 use crate::model::network::{Network, NetworkSubnet};
+
+/// So many released addresses of a subnet wait before the oldest is reused although fresh ones are left. Those that
+/// are kept for names come on top ([`sticky::MOST`]).
+const MOST_RELEASED: usize = 4096;
+
+/// Maximum number of pairs of bounds whose position a subnet remembers.
+const MOST_BOUNDS: usize = 256;
 
 /// The allocators of all subnets of all networks.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +31,8 @@ pub struct Ipam {
 struct Pool {
     /// Lowest and highest address that may be assigned automatically.
     bounds: (u128, u128),
+    /// With so many in `released` the oldest is reused.
+    limit: usize,
     /// Everything below was assigned at least once, or is held.
     next: u128,
     /// (order of release, address); those from before this boot all have order 0.
@@ -40,6 +50,7 @@ impl Ipam {
             let bounds = bounds(subnet);
             let pool = Pool {
                 bounds,
+                limit: MOST_RELEASED + if network.sticky { sticky::MOST } else { 0 },
                 next: bounds.0,
                 released: BTreeSet::new(),
                 orders: HashMap::new(),
@@ -70,6 +81,9 @@ impl Ipam {
     /// repeated calls return the same until [`Ipam::take`].
     pub fn peek(&mut self, network: &NetworkName, subnet: Subnet, held: impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
         let pool = self.pools.get_mut(&(network.clone(), subnet))?;
+        if let Some(oldest) = pool.long_released(subnet, pool.bounds, &held) {
+            return Some(oldest);
+        }
         while pool.next <= pool.bounds.1 {
             let address = subnet.address(pool.next)?;
             if !held(address) && !pool.orders.contains_key(&pool.next) {
@@ -77,8 +91,7 @@ impl Ipam {
             }
             pool.next += 1;
         }
-        let within = |(_, number): &&(u64, u128)| (pool.bounds.0..=pool.bounds.1).contains(number);
-        pool.released.iter().filter(within).find_map(|(_, number)| subnet.address(*number).filter(|ip| !held(*ip)))
+        pool.oldest(subnet, pool.bounds, &held)
     }
 
     /// The address that would be assigned next between two addresses (as numbers, both included) of the subnet,
@@ -91,7 +104,12 @@ impl Ipam {
         held: impl Fn(IpAddr) -> bool,
     ) -> Option<IpAddr> {
         let pool = self.pools.get_mut(&(network.clone(), subnet))?;
-        let free = |number: u128| subnet.address(number).filter(|ip| !held(*ip));
+        if let Some(oldest) = pool.long_released(subnet, (low, high), &held) {
+            return Some(oldest);
+        }
+        if pool.next_within.len() >= MOST_BOUNDS && !pool.next_within.contains_key(&(low, high)) {
+            pool.next_within.clear();
+        }
         let next = pool.next_within.entry((low, high)).or_insert(low);
         while *next <= high {
             // What is between the pool's bounds and its next address was assigned before.
@@ -99,13 +117,12 @@ impl Ipam {
                 *next = pool.next;
                 continue;
             }
-            match free(*next).filter(|_| !pool.orders.contains_key(next)) {
+            match subnet.address(*next).filter(|ip| !held(*ip) && !pool.orders.contains_key(next)) {
                 Some(address) => return Some(address),
                 None => *next += 1,
             }
         }
-        let within = |(_, number): &&(u64, u128)| (low..=high).contains(number);
-        pool.released.iter().filter(within).find_map(|(_, number)| free(*number))
+        pool.oldest(subnet, (low, high), &held)
     }
 
     /// Marks the address as in use.
@@ -142,6 +159,19 @@ impl Ipam {
     fn pool_of(&mut self, network: &NetworkName, address: IpAddr) -> Option<&mut Pool> {
         let of = self.pools.range_mut((network.clone(), lowest()?)..).take_while(|((name, _), _)| name == network);
         of.into_iter().find(|((_, subnet), _)| subnet.contains(address)).map(|(_, pool)| pool)
+    }
+}
+
+impl Pool {
+    /// The address between the bounds that was released first.
+    fn oldest(&self, subnet: Subnet, (low, high): (u128, u128), held: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        let within = |(_, number): &&(u64, u128)| (low..=high).contains(number);
+        self.released.iter().filter(within).find_map(|(_, number)| subnet.address(*number).filter(|ip| !held(*ip)))
+    }
+
+    /// The same, if more are released than a subnet keeps unused.
+    fn long_released(&self, subnet: Subnet, bounds: (u128, u128), held: &impl Fn(IpAddr) -> bool) -> Option<IpAddr> {
+        if self.released.len() < self.limit { None } else { self.oldest(subnet, bounds, held) }
     }
 }
 
@@ -234,6 +264,27 @@ mod tests {
         let last = subnet.address(low + 1).unwrap();
         let used_up = ipam.peek_within(&network.name, subnet, (low, low + 3), |ip| held.contains(&ip));
         assert_eq!(used_up, Some(last));
+    }
+
+    #[test]
+    fn a_large_subnet_reuses_addresses_once_enough_are_released() {
+        let network = samples::network("net1", &["fd00::/64"]);
+        let mut ipam = Ipam::default();
+        ipam.add_network(&network);
+        let mut held = BTreeSet::from([network.subnets[0].gateway]);
+        let mut assigned = BTreeSet::new();
+        for _ in 0..3 * MOST_RELEASED {
+            let address: IpAddr = take_next(&mut ipam, &network, &mut held).unwrap().parse().unwrap();
+            assigned.insert(address);
+            held.remove(&address);
+            let order = ipam.last_release() + 1;
+            ipam.release(&network.name, address, order);
+        }
+        assert_eq!(assigned.len(), MOST_RELEASED);
+        assert_eq!(ipam.all_released(&network).len(), MOST_RELEASED);
+        // Those that are kept for other names are passed over while fresh ones are left.
+        let kept = |ip: IpAddr| assigned.contains(&ip) || held.contains(&ip);
+        assert!(!assigned.contains(&ipam.peek(&network.name, network.subnets[0].subnet, kept).unwrap()));
     }
 
     #[test]
