@@ -97,8 +97,9 @@ impl fmt::Display for Upstream {
             Transport::Https { name, path } => ("https://", HTTPS_PORT, name, path.as_str()),
         };
         f.write_str(scheme)?;
+        let scoped = matches!(self.address, SocketAddr::V6(address) if address.scope_id() != 0);
         match self.address.ip() {
-            ip if self.address.port() != port => write!(f, "{}", SocketAddr::new(ip, self.address.port()))?,
+            _ if self.address.port() != port || scoped => write!(f, "{}", self.address)?,
             IpAddr::V6(ip) if !scheme.is_empty() => write!(f, "[{ip}]")?,
             ip => write!(f, "{ip}")?,
         }
@@ -133,6 +134,9 @@ mod tests {
             ("::1", "::1"),
             ("[::1]", "::1"),
             ("[::1]:54", "[::1]:54"),
+            // A link-local address is one of an interface.
+            ("[fe80::1%2]:53", "[fe80::1%2]:53"),
+            ("tls://[fe80::1%2]:85", "tls://[fe80::1%2]:85"),
             ("tls://1.1.1.1", "tls://1.1.1.1"),
             ("tls://[fd00::1]:853#dns.example", "tls://[fd00::1]#dns.example"),
             ("tls://1.1.1.1:8853", "tls://1.1.1.1:8853"),
