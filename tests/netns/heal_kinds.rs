@@ -34,6 +34,14 @@ const ON_HOST: &[Broken] = &[
         what: "route_localnet is off",
         by: "ip netns exec host sysctl -qw net.ipv4.conf.nd-net1.route_localnet=0",
     },
+    Broken {
+        what: "routers on the bridge may configure the host",
+        by: "ip netns exec host sysctl -qw net.ipv6.conf.nd-net1.accept_ra=2",
+    },
+    Broken {
+        what: "the bridge checks for duplicate addresses",
+        by: "ip netns exec host sysctl -qw net.ipv6.conf.nd-net1.accept_dad=1",
+    },
     Broken { what: "IPv4 forwarding is off", by: "ip netns exec host sysctl -qw net.ipv4.ip_forward=0" },
     Broken { what: "IPv6 forwarding is off", by: "ip netns exec host sysctl -qw net.ipv6.conf.all.forwarding=0" },
     Broken { what: "the subnet has no route", by: "ip -n host route del 10.77.0.0/24 dev nd-net1" },
@@ -77,6 +85,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn look(lab: &Lab) -> String {
     let shell = "ip -d link show nd-net1; ip -d link show END; bridge -d link show dev END; ip address show dev nd-net1; \
          ip route show dev nd-net1; ip -6 route show dev nd-net1 proto kernel; \
+         sysctl net.ipv6.conf.nd-net1.accept_ra net.ipv6.conf.nd-net1.accept_dad; \
          sysctl net.ipv4.conf.nd-net1.route_localnet net.ipv6.conf.nd-net1.disable_ipv6 net.ipv4.ip_forward \
          net.ipv6.conf.all.forwarding";
     let host = lab.shell("host", &shell.replace("END", &end(lab)));

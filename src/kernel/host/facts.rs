@@ -79,6 +79,8 @@ pub fn links(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<BTreeMap<IfName, 
             link.bridge = Some(ObservedBridge {
                 route_localnet: sysctl.is_on(&["ipv4", "conf", name.as_str(), "route_localnet"])?,
                 ipv6: !sysctl.is_on(&["ipv6", "conf", name.as_str(), "disable_ipv6"])?,
+                accept_ra: sysctl.is_on(&["ipv6", "conf", name.as_str(), "accept_ra"])?,
+                accept_dad: sysctl.is_on(&["ipv6", "conf", name.as_str(), "accept_dad"])?,
                 link_local: with_link_local.contains(index),
                 connected: link.addresses.iter().filter(is_connected).copied().collect(),
             });

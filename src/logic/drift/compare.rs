@@ -38,6 +38,11 @@ pub fn bridge(target: &BridgeLink, observed: &Observed) -> Vec<Drift> {
         if !bridge.route_localnet {
             drift.push(Drift::RouteLocalnet(target.name.clone()));
         }
+        for (setting, is_on) in [("accept_ra", bridge.accept_ra), ("accept_dad", bridge.accept_dad)] {
+            if is_on {
+                drift.push(Drift::SettingOn { bridge: target.name.clone(), setting });
+            }
+        }
         if !bridge.ipv6 && target.addresses.iter().any(IpNetwork::is_ipv6) {
             drift.push(Drift::Ipv6Off(target.name.clone()));
         }

@@ -60,6 +60,14 @@ pub enum Drift {
     Ipv6Off(IfName),
     /// `net.ipv4.conf.IF.route_localnet` is 0: ports published on 127.0.0.1 do not answer.
     RouteLocalnet(IfName),
+    /// A setting of a bridge that must be 0 is not: with `accept_ra` a container could configure the host, with
+    /// `accept_dad` gateway addresses are not usable at once.
+    SettingOn {
+        /// The bridge.
+        bridge: IfName,
+        /// Below `net.ipv6.conf.IF`.
+        setting: &'static str,
+    },
     /// The host has no route to this subnet over the bridge.
     SubnetRoute {
         /// The bridge.
@@ -161,6 +169,9 @@ impl fmt::Display for Drift {
                 write!(f, "bridge {bridge}: {address}, an address of its network that is not its gateway")
             }
             Self::Ipv6Off(bridge) => write!(f, "bridge {bridge}: IPv6 is disabled"),
+            Self::SettingOn { bridge, setting } => {
+                write!(f, "bridge {bridge}: net.ipv6.conf.{bridge}.{setting} is not 0")
+            }
             Self::RouteLocalnet(bridge) => write!(f, "bridge {bridge}: route_localnet is off"),
             Self::SubnetRoute { bridge, subnet } => write!(f, "route to {subnet} over {bridge} is gone"),
             Self::Group(link) => write!(f, "{link}: its link group was changed"),

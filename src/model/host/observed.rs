@@ -102,6 +102,13 @@ pub struct ObservedBridge {
     pub route_localnet: bool,
     /// Whether IPv6 is enabled (`net.ipv6.conf.IF.disable_ipv6` is 0).
     pub ipv6: bool,
+    /// Whether routers on it could configure the host (`net.ipv6.conf.IF.accept_ra` is not 0).
+    #[serde(default)]
+    pub accept_ra: bool,
+    /// Whether the kernel checks new addresses for duplicates, before which they are not usable
+    /// (`net.ipv6.conf.IF.accept_dad` is not 0).
+    #[serde(default)]
+    pub accept_dad: bool,
     /// Whether it has an IPv6 link-local address.
     pub link_local: bool,
     /// Those of its addresses whose subnet has the route that the kernel makes for it.
