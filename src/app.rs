@@ -35,6 +35,7 @@ use crate::faces::shared::server::tls::{Tls, TlsError};
 use crate::kernel::Kernel;
 use crate::kernel::dns::kept::Kept;
 use crate::kernel::host::capability;
+use crate::kernel::host::kept_ports::KeptPorts;
 use crate::kernel::linux::Linux;
 use crate::model::address::Pool;
 use crate::model::names::DnsName;
@@ -239,7 +240,8 @@ pub fn daemon(config: &Config, rebuild: bool) -> Result<Ended, AppError> {
     let folders = Folders::claim(&config.state_dir, &config.runtime_dir)?;
     let api = given.extract_if(.., |(name, _)| API_NAMES.contains(&name.as_str())).last();
     let listeners = Listeners::bind(config, owner, api.map(|(_, api)| api))?;
-    let kernel = Linux::new()?.with_kept(Kept::new(manager.clone(), given));
+    let ports = KeptPorts::new(manager.clone(), &mut given);
+    let kernel = Linux::new()?.with_kept(Kept::new(manager.clone(), given), ports);
     let boot = crate::kernel::sysctl::boot_id()?;
     let store = Embedded::open(folders, Opening { boot_id: &boot, rebuild })?;
     let process = Process { manager, watchdog: service.watchdog, descriptors };

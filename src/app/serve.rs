@@ -21,7 +21,7 @@ use crate::engine::dns::names::Names;
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::{Engine, Handle};
 use crate::faces::shared::server::serve;
-use crate::faces::{dns, http, resolved};
+use crate::faces::{dns, http, proxy, resolved};
 use crate::model::names::DnsName;
 use crate::os::descriptors;
 
@@ -36,7 +36,7 @@ impl Bound {
     pub async fn serve(self, stop: CancellationToken) -> Result<Ended, AppError> {
         let Self { engine, listeners, dns, resolved, hosts, socket, process } = self;
         let Process { manager, watchdog, descriptors } = process;
-        let Engine { handle, listening, thread, converged } = engine;
+        let Engine { handle, listening, proxying, thread, converged } = engine;
         let (ready, capacity) = (Arc::new(AtomicBool::new(false)), dns.capacity);
         let api_stop = CancellationToken::new();
         let (names, mut name_service) = spawn_name_service(&handle, dns, listening);
@@ -52,6 +52,7 @@ impl Bound {
             });
         }
         let aside = [
+            tokio::spawn(proxy::serve(proxying)),
             tokio::spawn(memory::give_back(names.clone())),
             tokio::spawn(owner.keep(handle.clone())),
             watchdog::start(&manager, watchdog, &handle),

@@ -35,7 +35,7 @@ pub fn teardown<K: Kernel, S: Store>(
 ) -> Result<Vec<Planned>, Error> {
     let stored = store.load()?;
     state::instance::sign(&mut kernel, &mut store, &stored);
-    let (channels, _listening) = Channels::new();
+    let (channels, _receivers) = Channels::new();
     Worker::new(kernel, store, State::from_stored(stored), config, channels).teardown(dry_run)
 }
 

@@ -11,6 +11,8 @@ pub mod host;
 mod lifecycle;
 pub mod listener;
 mod mailbox;
+mod proxied;
+pub mod proxy;
 mod repair;
 mod report;
 pub mod state;
@@ -35,12 +37,13 @@ pub use crate::engine::state::snapshot::Snapshot;
 
 use crate::engine::command::{Command, Gone, MAILBOX, Reply};
 use crate::engine::listener::ListeningReceiver;
+use crate::engine::proxy::ProxyingReceiver;
 use crate::engine::state::State;
 pub(crate) use crate::engine::state::problems::Subject;
 use crate::engine::state::unexplained::Unexplained;
 use crate::engine::stopping::Stopping;
 use crate::engine::telemetry::Telemetry;
-use crate::engine::worker::{Channels, Worker};
+use crate::engine::worker::{Channels, Receivers, Worker};
 use crate::kernel::{Kernel, KernelError};
 use crate::logic::refusal::Refusal;
 use crate::model::address::Pool;
@@ -80,6 +83,8 @@ pub struct Engine {
     pub handle: Handle,
     /// The addresses on which the name service must answer, from the first gateway on.
     pub listening: ListeningReceiver,
+    /// What the proxy must serve, from the first repair on.
+    pub proxying: ProxyingReceiver,
     /// Finishes when the engine has stopped.
     pub thread: std::thread::JoinHandle<()>,
     /// Told twice: when the kernel matches the state on the host, and when it does within containers too.
@@ -101,7 +106,7 @@ pub fn begin<K: Kernel, S: Store>(
     let unexplained = if stored.incomplete { Unexplained::Unknown } else { Unexplained::Nothing };
     let state = State::from_stored(stored);
     let (commands, mailbox) = mpsc::channel(MAILBOX);
-    let (channels, listening) = Channels::new();
+    let (channels, Receivers { listening, proxying }) = Channels::new();
     let Channels { snapshot, telemetry, events, stopping, .. } = channels.clone();
     let mut worker = Worker::new(kernel, store, state, config, channels);
     worker.owed = owed;
@@ -116,8 +121,9 @@ pub fn begin<K: Kernel, S: Store>(
         // A full mailbox loses nothing: a full reconcile follows the commands in it.
         let _ = doorbell.upgrade().map(|commands| commands.blocking_send(Command::Kernel(event)));
     }))?;
-    // The questions that arrive from now on wait for their answers.
+    // The questions that arrive from now on wait for their answers, and so do connections to published ports.
     worker.open_and_close();
+    worker.hold_at_start();
     worker.publish();
     let (tell, converged) = channel();
     let runtime = tokio::runtime::Handle::try_current().ok();
@@ -130,7 +136,7 @@ pub fn begin<K: Kernel, S: Store>(
         look: "ulimit -u",
     })?;
     let handle = Handle { commands, snapshot, telemetry, events, runtimes, stopping };
-    Ok(Engine { handle, listening, thread, converged })
+    Ok(Engine { handle, listening, proxying, thread, converged })
 }
 
 /// A handle to the engine; cheap to clone.

@@ -16,6 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::event::{Change, Event};
 use super::listener::{Listening, ListeningReceiver, ListeningSender};
 use super::mailbox::{Mailbox, Next};
+use super::proxy::{Proxied, ProxyingReceiver, ProxyingSender};
 use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
@@ -47,6 +48,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
+    pub(super) proxying: ProxyingSender,
+    pub(super) proxied: Proxied,
     /// Gateways at which the name service has sockets, and their port.
     pub(super) dns_listeners: BTreeMap<IpAddr, u16>,
     /// Containers within which the name service has sockets, and their port.
@@ -90,28 +93,37 @@ pub(crate) struct Channels {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
+    pub(super) proxying: ProxyingSender,
     pub(super) stopping: Stopping,
 }
 
+/// What the engine tells its faces.
+pub(crate) struct Receivers {
+    pub(super) listening: ListeningReceiver,
+    pub(super) proxying: ProxyingReceiver,
+}
+
 impl Channels {
-    /// New ones, and the name service's end.
-    pub(super) fn new() -> (Self, ListeningReceiver) {
+    /// New ones, and the other ends.
+    pub(super) fn new() -> (Self, Receivers) {
         let (to_listener, listening) = mpsc::unbounded_channel();
+        let (to_proxy, proxying) = mpsc::unbounded_channel();
         let channels = Self {
             snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
             telemetry: Arc::default(),
             events: broadcast::channel(EVENTS).0,
             listening: to_listener,
+            proxying: to_proxy,
             stopping: Stopping::default(),
         };
-        (channels, listening)
+        (channels, Receivers { listening, proxying })
     }
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// A worker that has not looked at the kernel yet.
     pub(crate) fn new(kernel: K, store: S, state: State, config: Config, channels: Channels) -> Self {
-        let Channels { snapshot, telemetry, events, listening, stopping } = channels;
+        let Channels { snapshot, telemetry, events, listening, proxying, stopping } = channels;
         Self {
             kernel,
             store,
@@ -121,6 +133,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             telemetry,
             events,
             listening,
+            proxying,
+            proxied: Default::default(),
             dns_listeners: Default::default(),
             in_container: Default::default(),
             redirected: Default::default(),

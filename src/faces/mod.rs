@@ -4,5 +4,6 @@ pub mod cli;
 pub mod cni;
 pub mod dns;
 pub mod http;
+pub mod proxy;
 pub mod resolved;
 pub mod shared;

@@ -141,6 +141,15 @@ pub struct DnsSockets {
     pub beside: Option<Resolver>,
 }
 
+/// A socket that holds a host port, and receives what the kernel did not translate.
+#[derive(Debug)]
+pub enum PortSocket {
+    /// Listening and non-blocking.
+    Tcp(TcpListener),
+    /// Bound and non-blocking; reports the address to which a datagram was sent (`IP_PKTINFO`, `IPV6_RECVPKTINFO`).
+    Udp(UdpSocket),
+}
+
 /// The kernel as the engine sees it. One thread calls it; calls block and are complete when they return.
 pub trait Kernel: Send + 'static {
     /// The facts about the host that decisions need.
@@ -194,6 +203,17 @@ pub trait Kernel: Send + 'static {
     /// Opens the name service's sockets at a gateway, UDP and TCP, on this port or on another one if it is taken.
     /// Returns the port; no sockets if there is no listener at all.
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
+
+    /// Makes the socket that holds the port receive what the kernel does not translate, and returns a duplicate of it;
+    /// `None` if netd does not hold the port, or the kernel lacks the protocol.
+    fn serve_port(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError>;
+
+    /// Makes the socket that holds the port refuse everything again, after all duplicates are closed. A port that netd
+    /// does not hold is no error.
+    fn idle_port(&mut self, port: &HostPort) -> Result<(), KernelError>;
+
+    /// Has the service manager close the sockets of ports that it gave to this daemon and that are not held.
+    fn release_given_ports(&mut self) {}
 
     /// Has the service manager close the sockets that it keeps of any other gateway. Those of a gateway that netd does
     /// not serve any more must be closed here before.

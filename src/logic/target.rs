@@ -5,6 +5,7 @@
 //! pass connection tracking and the source guard.
 
 mod ports;
+mod proxied;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -25,6 +26,7 @@ use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{DnsListen, Driver, HostAccess, Network};
 use ports::{FAMILIES, publish, targets, way_out};
 pub use ports::{host_ports, reserved_ports, unheld_ports};
+pub use proxied::proxied;
 
 /// The metric of default routes in containers of another engine. Docker's have the kernel's default (0, for IPv6 1024),
 /// Podman's have 100.
@@ -323,6 +325,7 @@ mod tests {
         let ports = ["10000-20000:10000-20000/udp", "7000-7001:8000-8001"];
         let endpoint = Arc::new(samples::endpoint(&network, "turn", 1, &["10.0.1.2"], &ports));
         assert_eq!(container_elements(&desired(&[&network]), std::slice::from_ref(&endpoint)).len(), 3);
-        assert_eq!(host_ports(&[endpoint]).len(), 10_003);
+        // Of a short range also those of the other family, which are proxied.
+        assert_eq!(host_ports(&[endpoint]).len(), 10_001 + 2 * 2);
     }
 }

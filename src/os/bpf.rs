@@ -40,6 +40,26 @@ pub fn attach(socket: impl AsFd, program: &mut [sock_filter]) -> io::Result<()> 
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Removes the program: the socket receives everything again. A socket without one is no error.
+pub fn detach(socket: impl AsFd) -> io::Result<()> {
+    // SAFETY: the option takes no value; the length is that of an int, as for all options of this level.
+    let result = unsafe {
+        let nothing: libc::c_int = 0;
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_DETACH_FILTER,
+            (&raw const nothing).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    match io::Error::last_os_error() {
+        _ if result == 0 => Ok(()),
+        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        error => Err(error),
+    }
+}
+
 /// Makes a socket drop every packet before it is queued.
 pub fn drop_everything(socket: impl AsFd) -> io::Result<()> {
     attach(socket, &mut [returns(0)])

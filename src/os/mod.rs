@@ -1,5 +1,6 @@
 //! Floor 1: Linux, except for the state of its network: system calls, sockets in batches, priorities, files, programs.
 
+pub mod addressed;
 pub mod bpf;
 pub mod datagrams;
 pub mod descriptors;

@@ -36,6 +36,7 @@ mod one_namespace;
 mod owners;
 mod port_shown;
 mod port_specs;
+mod proxy;
 mod publishing;
 mod reservations;
 mod resolved;
@@ -95,6 +96,7 @@ fn trials() -> Vec<Trial> {
         service::trials(),
         runtimes::trials(),
         foreign_networks::trials(),
+        proxy::trials(),
         publishing::trials(),
         reservations::trials(),
         port_shown::trials(),

@@ -273,6 +273,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let transaction = transaction::address(&self.state, &network, &endpoint, &|all| self.resolv_conf(all));
         self.execute(&transaction)?;
         self.serve_inside(&endpoint.container.id);
+        self.proxy(&endpoint.container.id);
         self.publish();
         self.tell_connected(&endpoint);
         self.try_gateway(&network);

@@ -276,6 +276,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.keep_addresses(std::slice::from_ref(&endpoint));
         self.serve_inside(&endpoint.container.id);
+        self.proxy(&endpoint.container.id);
         self.publish();
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
         self.tell_connected(&endpoint);

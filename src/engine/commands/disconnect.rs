@@ -223,7 +223,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut strayed = false;
         let before = |worker: &mut Self| {
             let containers: BTreeSet<&ContainerId> = keys.iter().map(|key| &key.container).collect();
-            containers.into_iter().for_each(|id| worker.serve_inside(id));
+            for id in containers {
+                worker.serve_inside(id);
+                worker.proxy(id);
+            }
             worker.end_probe_problems();
             strayed = gone.iter().any(|(endpoint, _)| worker.has_strayed(endpoint));
             // Ports that are not held do not become so by themselves.

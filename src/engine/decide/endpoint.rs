@@ -308,7 +308,12 @@ fn unpublishable(
         // The addresses come later, and with them the gateways that decide.
         return None;
     }
-    unreachable(network, host_ip, |family| endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some()))
+    let leads = |family| endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some());
+    if endpoint.owner.is_some() {
+        // netd holds no ports for a runtime, so it cannot proxy what comes in the other family.
+        return unreachable(network, host_ip, leads);
+    }
+    unreachable(network, None, leads)
 }
 
 /// Why a port at that host address leads nowhere if there is a way out in the families for which `leads` returns true;

@@ -38,7 +38,7 @@ pub(crate) fn reserve(
     let mut reservation = Reservation { id, network: network_name, addresses, mac, publications, created };
     for port in &requested.ports {
         // The container may have a way out on another network, but nobody knows the container as yet.
-        if let Some(why) = unreachable(network, port.host_ip, |family| reservation.has_gateway(network, family)) {
+        if let Some(why) = unreachable(network, None, |family| reservation.has_gateway(network, family)) {
             let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
             return Err(Refusal::CannotPublish { ports, network, why });
         }

@@ -39,6 +39,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.serve_all_inside();
         self.repair_elements(&observed);
         self.hold_ports(&observed);
+        self.proxy_all();
         if !self.adopting {
             self.repair_files();
         }
@@ -141,6 +142,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.repair(&step, Subject::Table, &what);
     }
 
+    /// Binds what can be bound, and serves it. The first repair binds the rest, and reports what cannot be bound.
+    pub(crate) fn hold_at_start(&mut self) {
+        for (.., ports) in self.ports_to_hold() {
+            if let Err(error) = self.kernel.apply(&Step::Hold(ports.into_iter().collect())) {
+                tracing::debug!(%error, "a published port is not held yet");
+            }
+        }
+        self.proxy_all();
+    }
+
     /// Binds the published and the reserved ports. A port that another process took while netd was down is a problem, and
     /// stays published or reserved.
     fn hold_ports(&mut self, observed: &Observed) {
@@ -156,6 +167,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 failures.push((subject, whose, error));
             }
         }
+        self.kernel.release_given_ports();
         // One search for all of them.
         let owners = failures.iter_mut().filter_map(|(.., error)| match error {
             KernelError::PortTaken { owner, .. } => Some(owner),

@@ -47,6 +47,8 @@ pub(crate) enum Subject {
     StalePorts,
     /// The published ports of this container are not bound.
     Ports(ContainerId),
+    /// netd does not receive what the kernel does not translate at published ports of this container.
+    Proxy(ContainerId),
     /// The ports of this reservation are not bound.
     ReservedPorts(ReservationId),
     /// The resolv.conf of this named namespace.
@@ -87,6 +89,7 @@ impl Subject {
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
+            | Self::Proxy(_)
             | Self::ReservedPorts(_)
             | Self::ResolvConf(_)
             | Self::ForeignTables
@@ -108,7 +111,7 @@ impl Subject {
             Self::ContainerEnd(_) | Self::WithinContainer(_) => "container",
             Self::Limits(_) => "limits",
             Self::Table => "table",
-            Self::Ports(_) | Self::ReservedPorts(_) | Self::StalePorts => "ports",
+            Self::Ports(_) | Self::Proxy(_) | Self::ReservedPorts(_) | Self::StalePorts => "ports",
             Self::ResolvConf(_) => "resolv_conf",
             Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
             Self::Observation
@@ -139,6 +142,7 @@ impl Subject {
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
+            | Self::Proxy(_)
             | Self::ReservedPorts(_)
             | Self::ResolvConf(_)
             | Self::ForeignTables

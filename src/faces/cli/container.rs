@@ -10,6 +10,7 @@ use super::args::{ConnectArgs, DryRun, EndpointArgs, Format};
 use super::output::{Failure, json, objects, sentence};
 use super::plan;
 use super::table::table;
+use super::ways::{Way, families, note, ways};
 use crate::api::v1::{Connect, Container, Endpoint, ForeignChain, Network, PlanRequest, Port, PortRequest, Status};
 use crate::faces::shared::client::{ClientError, segment};
 use crate::model::names::ReservationId;
@@ -101,26 +102,25 @@ struct Published {
     #[serde(flatten)]
     port: Port,
     reachable_by: String,
+    ways: Vec<Way>,
 }
 
 impl Published {
     /// The ports of a container on one of its networks, including those that the network cannot publish. `ways_in` says
     /// for which families, IPv4 and IPv6, the container is reachable from outside at all; `dropping` lists the chains
     /// that block access.
-    fn of(endpoint: Endpoint, ways_in: [bool; 2], dropping: &[&ForeignChain]) -> impl Iterator<Item = Self> {
-        let network = endpoint.network;
-        let skipped = endpoint.skipped_ports.into_iter().map({
-            let network = network.clone();
-            move |skipped| {
-                let reachable_by = format!("no host over {network}: {}", skipped.why);
-                Self { network: network.clone(), port: skipped.port, reachable_by }
-            }
+    fn of(endpoint: &Endpoint, ways_in: [bool; 2], dropping: &[&ForeignChain]) -> Vec<Self> {
+        let network = &endpoint.network;
+        let published = endpoint.ports.iter().map(|port| {
+            let ways = ways(port, endpoint, ways_in);
+            let reachable_by = reachable_by(port.host_ip, families(&ways), dropping);
+            Self { network: network.clone(), port: port.clone(), reachable_by, ways }
         });
-        let published = endpoint.ports.into_iter().map(move |port| {
-            let reachable_by = reachable_by(port.host_ip, ways_in, dropping);
-            Self { network: network.clone(), port, reachable_by }
+        let skipped = endpoint.skipped_ports.iter().map(|skipped| {
+            let reachable_by = format!("no host over {network}: {}", skipped.why);
+            Self { network: network.clone(), port: skipped.port.clone(), reachable_by, ways: Vec::new() }
         });
-        published.chain(skipped)
+        published.chain(skipped).collect()
     }
 }
 
@@ -134,13 +134,15 @@ pub(super) fn port(session: &mut Session<'_>, container: &str, format: Format) -
     let dropping = dropping(&status, &container);
     let gateways = || container.endpoints.iter().flat_map(|endpoint| &endpoint.gateways);
     let ways_in = [gateways().any(IpAddr::is_ipv4), gateways().any(IpAddr::is_ipv6)];
-    let endpoints = container.endpoints.into_iter();
+    let endpoints = container.endpoints.iter();
     let ports: Vec<Published> = endpoints.flat_map(|endpoint| Published::of(endpoint, ways_in, &dropping)).collect();
     if format.json {
         return json(session.out, &ports);
     }
+    let note = note(ports.iter().flat_map(|published| &published.ways));
     let row = |published: Published| [published.port.to_string(), published.network, published.reachable_by];
-    table(session, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))
+    table(session, ["PORT", "NETWORK", "REACHABLE BY"], ports.into_iter().map(row))?;
+    note.map_or(Ok(()), |note| Ok(writeln!(session.out, "{note}")?))
 }
 
 /// The chains of other programs that block access to the container's ports for all but this host.
@@ -185,7 +187,8 @@ fn reachable_by(host_ip: Option<IpAddr>, [v4, v6]: [bool; 2], dropping: &[&Forei
         return dropped.join("; ");
     }
     match host_ip {
-        None => "every host that reaches this one".into(),
+        None if v4 && v6 => "every host that reaches this one".into(),
+        None => format!("every host that reaches this one over {}", if v4 { "IPv4" } else { "IPv6" }),
         Some(ip) if ip.is_unspecified() => {
             format!("every host that reaches this one over {}", if ip.is_ipv4() { "IPv4" } else { "IPv6" })
         }

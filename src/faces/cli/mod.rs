@@ -17,6 +17,7 @@ mod run;
 mod state;
 mod table;
 mod teardown;
+mod ways;
 
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufWriter, IsTerminal as _, Write};

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::faults::Faults;
-use super::{DnsSockets, Kernel, KernelError, KernelEvent};
+use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket};
 use crate::logic::firewall::foreign::save;
 use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
@@ -275,6 +275,14 @@ impl Kernel for Fake {
         let mut world = self.call("apply", Some(step))?;
         world.apply(step)?;
         self.changed(world, "apply", Some(step));
+        Ok(())
+    }
+
+    fn serve_port(&mut self, _: &HostPort) -> Result<Option<PortSocket>, KernelError> {
+        Ok(None)
+    }
+
+    fn idle_port(&mut self, _: &HostPort) -> Result<(), KernelError> {
         Ok(())
     }
 

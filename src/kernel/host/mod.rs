@@ -3,5 +3,6 @@
 pub mod capability;
 pub mod facts;
 pub mod foreign_firewalls;
+pub mod kept_ports;
 pub mod port_holder;
 pub mod port_owner;

@@ -1,23 +1,26 @@
 //! Held host ports: a bound socket for each, so that netd and another process cannot use the same port unnoticed.
 //!
-//! A TCP port is bound without `SO_REUSEADDR` and without listening: a process that binds it gets EADDRINUSE, and a
-//! client that bypasses the firewall's translation (`[::1]`) gets a reset, as it would without the socket. A UDP socket
-//! drops everything that it receives.
+//! A TCP port is bound without `SO_REUSEADDR` and without listening: a process that binds it gets EADDRINUSE, and what
+//! the firewall does not translate (`[::1]`) gets a reset, as it would without the socket. A UDP socket drops everything
+//! that it receives. Where netd itself passes on what is not translated, the socket *serves* instead: TCP listens, UDP
+//! receives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
+use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt,
+    shutdown, socket,
 };
 
+use super::kept_ports::KeptPorts;
 use super::port_owner::{self, PortOwner, Tables};
-use crate::kernel::KernelError;
 use crate::kernel::netlink::socket::failed;
+use crate::kernel::{KernelError, PortSocket};
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
@@ -26,11 +29,14 @@ use crate::os::bpf;
 /// Any port (RFC 863); nothing is sent there.
 const DISCARD: u16 = 9;
 
+/// Connections that wait until netd accepts them.
+const BACKLOG: i32 = 1024;
+
 /// What holds a port.
 #[derive(Debug)]
 enum Hold {
     /// A bound socket.
-    Socket { _bound: OwnedFd },
+    Socket { bound: OwnedFd },
     /// Nothing: the kernel lacks the protocol, so no process can take the port.
     Nobody,
 }
@@ -39,14 +45,29 @@ enum Hold {
 #[derive(Debug, Default)]
 pub struct Ports {
     held: BTreeMap<HostPort, Hold>,
+    kept: KeptPorts,
 }
 
 impl Ports {
+    /// Holds nothing yet; the sockets that the service manager has kept become those of their ports.
+    pub fn new(kept: KeptPorts) -> Self {
+        Self { held: BTreeMap::new(), kept }
+    }
+
     /// Binds all ports or none; a port that is already held is no error.
     pub fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
-        let (mut fresh, mut tables) = (Vec::new(), Tables::default());
+        let (mut fresh, mut tables) = (BTreeMap::new(), Tables::default());
         for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
-            fresh.push((*port, hold(*port, &mut tables)?));
+            let held =
+                self.kept.take(port).map_or_else(|| hold(*port, &mut tables), |bound| Ok(Hold::Socket { bound }));
+            match held {
+                Ok(held) => _ = fresh.insert(*port, held),
+                Err(error) => {
+                    let closed: Vec<HostPort> = std::mem::take(&mut fresh).into_keys().collect();
+                    self.kept.forget(&closed);
+                    return Err(error);
+                }
+            }
         }
         self.held.extend(fresh);
         Ok(())
@@ -77,6 +98,37 @@ impl Ports {
         for port in ports {
             self.held.remove(port);
         }
+        self.kept.forget(ports);
+    }
+
+    /// Closes what the service manager gave to this daemon and no port needs.
+    pub fn release_given(&mut self) {
+        self.kept.forget_given();
+    }
+
+    /// Makes the port's socket receive, and returns a duplicate of it; `None` if no socket holds the port.
+    pub fn serve(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError> {
+        let Some(Hold::Socket { bound }) = self.held.get(port) else { return Ok(None) };
+        let on = || format!("{}/{} on {}", port.port, port.protocol, port.address);
+        let socket = serving(bound, port).map_err(|error| {
+            failed("receive what is not translated at port", on(), "see `ss -lntu` and `ulimit -n`")(error)
+        })?;
+        self.kept.keep(port, bound);
+        Ok(Some(socket))
+    }
+
+    /// Makes the port's socket refuse everything again.
+    pub fn idle(&mut self, port: &HostPort) -> Result<(), KernelError> {
+        let Some(Hold::Socket { bound }) = self.held.get(port) else { return Ok(()) };
+        let done = match port.protocol {
+            // A socket that listened stays bound (tcp_disconnect in the kernel's net/ipv4/tcp.c).
+            Protocol::Tcp => shutdown(bound.as_raw_fd(), Shutdown::Read)
+                .and_then(|()| setsockopt(bound, ReuseAddr, &false))
+                .map_err(io::Error::from),
+            Protocol::Udp | Protocol::Sctp => bpf::drop_everything(bound),
+        };
+        let on = format!("{}/{} on {}", port.port, port.protocol, port.address);
+        done.map_err(failed("stop receiving at port", on, "see `ss -lntu`"))
     }
 
     /// Every port that is held.
@@ -85,18 +137,46 @@ impl Ports {
     }
 }
 
+/// A duplicate of the bound socket, which receives from now on.
+fn serving(bound: &OwnedFd, port: &HostPort) -> io::Result<PortSocket> {
+    match port.protocol {
+        Protocol::Tcp => {
+            // What it accepts inherits this: ended connections must not keep the port from being bound again. While it
+            // listens, no other process can bind the port in spite of it.
+            setsockopt(bound, ReuseAddr, &true)?;
+            listen(bound, Backlog::new(BACKLOG)?)?;
+            // One that was bound over ended connections drops everything so far.
+            bpf::detach(bound)?;
+            let listener = TcpListener::from(bound.try_clone()?);
+            listener.set_nonblocking(true)?;
+            Ok(PortSocket::Tcp(listener))
+        }
+        Protocol::Udp => {
+            match port.address {
+                IpAddr::V4(_) => setsockopt(bound, Ipv4PacketInfo, &true)?,
+                IpAddr::V6(_) => setsockopt(bound, Ipv6RecvPacketInfo, &true)?,
+            }
+            bpf::detach(bound)?;
+            let socket = UdpSocket::from(bound.try_clone()?);
+            socket.set_nonblocking(true)?;
+            Ok(PortSocket::Udp(socket))
+        }
+        Protocol::Sctp => Err(Errno::EPROTONOSUPPORT.into()),
+    }
+}
+
 fn hold(port: HostPort, tables: &mut Tables) -> Result<Hold, KernelError> {
     match bound(port, false) {
         // The kernel permits the bind, but a broadcast address is not an address of a host.
         Ok(_) if is_broadcast(port.address) => Err(KernelError::NoAddress { address: port.address }),
-        Ok(_bound) => Ok(Hold::Socket { _bound }),
+        Ok(bound) => Ok(Hold::Socket { bound }),
         Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if port.protocol == Protocol::Sctp => Ok(Hold::Nobody),
         Err(Errno::EAFNOSUPPORT) => Ok(Hold::Nobody),
         Err(Errno::EADDRNOTAVAIL) => Err(KernelError::NoAddress { address: port.address }),
         Err(Errno::EADDRINUSE) => match tables.socket_of(port) {
             Some(inode) => Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }),
             // Only connections that have ended and are still in TIME_WAIT block the port.
-            None => bound(port, true).map(|_bound| Hold::Socket { _bound }).map_err(|_| {
+            None => bound(port, true).map(|bound| Hold::Socket { bound }).map_err(|_| {
                 let owner = PortOwner::Process("a process that netd cannot see".to_owned());
                 KernelError::PortTaken { port, owner }
             }),

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::dns::kept::Kept;
 use super::dns::resolv_conf::Files;
 use super::dns::{in_container, probe, resolver, sockets};
+use super::host::kept_ports::KeptPorts;
 use super::host::port_holder::Ports;
 use super::host::{facts, foreign_firewalls};
 use super::link::{bridge, container, inspect, monitor, trace, veth};
@@ -19,12 +20,12 @@ use super::netns::find::Holders;
 use super::netns::monitor::NetnsWatch;
 use super::nft::{Nft, conntrack};
 use super::sysctl::Sysctl;
-use super::{DnsSockets, Kernel, KernelError, KernelEvent, Tell, link, netns, tc};
+use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket, Tell, link, netns, tc};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
-use crate::model::host::step::{LinkKind, Step};
+use crate::model::host::step::{HostPort, LinkKind, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
@@ -74,9 +75,10 @@ impl Linux {
         })
     }
 
-    /// The same with sockets of the name service that the service manager has kept, and will keep.
-    pub fn with_kept(self, kept: Kept) -> Self {
-        Self { kept, ..self }
+    /// The same with sockets of the name service and of published ports that the service manager has kept, and will
+    /// keep.
+    pub fn with_kept(self, kept: Kept, ports: KeptPorts) -> Self {
+        Self { kept, ports: Ports::new(ports), ..self }
     }
 }
 
@@ -183,6 +185,18 @@ impl Kernel for Linux {
         let sockets = sockets::open_at_gateway(address, port)?;
         self.kept.keep(&sockets);
         Ok((sockets.port, Some(sockets)))
+    }
+
+    fn serve_port(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError> {
+        self.ports.serve(port)
+    }
+
+    fn release_given_ports(&mut self) {
+        self.ports.release_given();
+    }
+
+    fn idle_port(&mut self, port: &HostPort) -> Result<(), KernelError> {
+        self.ports.idle(port)
     }
 
     fn keep_dns_sockets(&mut self, gateways: &BTreeSet<IpAddr>) {

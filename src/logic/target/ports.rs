@@ -9,7 +9,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Published, PublishedRange};
 use crate::model::host::step::HostPort;
 use crate::model::network::Network;
-use crate::model::publication::Publication;
+use crate::model::publication::{PROXIED_MAX, Protocol, Publication};
 use crate::model::reservation::Reservation;
 
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -17,31 +17,47 @@ pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// The host ports that netd holds for a container's publications. Those of runtimes' attachments are left out: a
 /// runtime may hold its containers' ports itself (Podman does), and would find them taken.
 pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
-    ports_of(endpoints, |endpoint| endpoint.owner.is_none())
+    ports_of(endpoints, |endpoint| endpoint.owner.is_none(), bound)
 }
 
 /// The host ports of a container's publications that netd does not hold.
 pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
-    ports_of(endpoints, |endpoint| endpoint.owner.is_some())
+    ports_of(endpoints, |endpoint| endpoint.owner.is_some(), translated)
 }
 
 /// The host ports that netd holds for a reservation: those of the container's publications as long as this is its only
 /// network. Another one can only add an address family.
 pub fn reserved_ports(network: &Network, reservation: &Reservation) -> BTreeSet<HostPort> {
     let leads = |family| reservation.has_gateway(network, family);
-    reservation.publications.iter().flat_map(|publication| bound(publication, leads)).collect()
+    reservation.publications.iter().flat_map(|publication| bound(publication, &leads)).collect()
 }
 
-fn ports_of(endpoints: &[Arc<Endpoint>], which: impl Fn(&Endpoint) -> bool) -> BTreeSet<HostPort> {
+fn ports_of(
+    endpoints: &[Arc<Endpoint>],
+    which: impl Fn(&Endpoint) -> bool,
+    needed: impl Fn(&Publication, &dyn Fn(Family) -> bool) -> Vec<HostPort>,
+) -> BTreeSet<HostPort> {
     let publications = endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications);
     let leads = |family| way_out(endpoints, family).is_some_and(|endpoint| endpoint.address(family).is_some());
-    publications.flat_map(|publication| bound(publication, leads)).collect()
+    publications.flat_map(|publication| needed(publication, &leads)).collect()
 }
 
 /// The host ports that a publication needs, where its container can be reached in the families for which `leads`
-/// returns true.
-fn bound(publication: &Publication, leads: impl Fn(Family) -> bool) -> Vec<HostPort> {
-    let families = FAMILIES.into_iter().filter(|family| publication.covers(*family) && leads(*family));
+/// returns true. netd's proxy passes on what comes in the other family, except SCTP
+/// and long ranges.
+pub(super) fn bound(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPort> {
+    let can_be = publication.protocol != Protocol::Sctp && publication.host.count() <= PROXIED_MAX;
+    let proxied = can_be && FAMILIES.into_iter().any(leads);
+    of_families(publication, |family| leads(family) || proxied)
+}
+
+/// The same, of which the kernel translates at least some packets.
+fn translated(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPort> {
+    of_families(publication, leads)
+}
+
+fn of_families(publication: &Publication, which: impl Fn(Family) -> bool) -> Vec<HostPort> {
+    let families = FAMILIES.into_iter().filter(|family| publication.covers(*family) && which(*family));
     let at = |family| {
         let every: IpAddr = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),

@@ -287,6 +287,10 @@ fn range(text: &str) -> Result<Option<PortRange>, String> {
     }
 }
 
+/// Maximum number of ports of one publication at which netd passes on what the kernel does not translate: each takes a
+/// socket.
+pub const PROXIED_MAX: u32 = 64;
+
 /// A host address and port range that lead to the same number of container ports.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Publication {

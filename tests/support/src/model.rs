@@ -19,7 +19,7 @@ use netd::model::host::step::{EndpointLink, HostPort, LinkKind, VethPair};
 use netd::model::ids::ContainerId;
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
-use netd::model::publication::Publication;
+use netd::model::publication::{PROXIED_MAX, Protocol, Publication};
 
 use firewalls::{is_at_gateway, is_blocked};
 use limits::Limits;
@@ -186,15 +186,20 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
     parts
 }
 
-/// The ports with which netd holds a publication that leads to an address of this family.
+/// The ports with which netd holds a publication that leads to that address. What comes over the other family is
+/// proxied, except for SCTP and long ranges.
 fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPort>) {
-    if publication.host_ip.is_some_and(|ip| ip.is_ipv4() != to.is_ipv4()) {
-        return;
-    }
-    let everywhere: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0; 16].into() };
-    let address = publication.host_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(everywhere);
     let protocol = publication.protocol;
-    held.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
+    let proxied = protocol != Protocol::Sctp && publication.host.count() <= PROXIED_MAX;
+    for everywhere in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
+        let other = everywhere.is_ipv4() != to.is_ipv4();
+        let covered = publication.host_ip.is_none_or(|ip| ip.is_ipv4() == everywhere.is_ipv4());
+        if !covered || (other && !proxied) {
+            continue;
+        }
+        let address = publication.host_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(everywhere);
+        held.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
+    }
 }
 
 fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
@@ -246,10 +251,10 @@ fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
         let Some(to) = to.addresses.iter().map(IpNetwork::ip).find(|ip| ip.is_ipv4() == v4) else { continue };
         for endpoint in endpoints {
             let of_family = |ip: &IpAddr| ip.is_ipv4() == v4;
+            if endpoint.owner.is_none() {
+                endpoint.publications.iter().for_each(|publication| add_held(publication, to, &mut parts.held));
+            }
             for publication in endpoint.publications.iter().filter(|p| p.host_ip.as_ref().is_none_or(of_family)) {
-                if endpoint.owner.is_none() {
-                    add_held(publication, to, &mut parts.held);
-                }
                 let only = publication.host_ip.filter(|ip| !ip.is_unspecified());
                 let (host, inner) = (publication.host, publication.container);
                 if host == inner && host.count() > 1 {

@@ -195,7 +195,7 @@ fn a_reservation_is_made_listed_used_and_released() {
     let what = "10.77.0.2/24, 02:6e:0a:4d:00:02, *:4000->80/tcp";
     assert_eq!(
         daemon.ok("reservation create net1 r1 -p 4000:80 --dry-run"),
-        format!("reserve {what} on network net1 as r1\nbind 0.0.0.0:4000/tcp\n")
+        format!("reserve {what} on network net1 as r1\nbind 0.0.0.0:4000/tcp, [::]:4000/tcp\n")
     );
     assert_eq!(daemon.ok("reservation create net1 r1 -p 4000:80"), format!("r1 reserved on net1: {what}\n"));
     daemon.ok("reservation create net1 r2 --ip 10.77.0.9 --mac 02:00:00:00:00:01");

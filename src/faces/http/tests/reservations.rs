@@ -54,7 +54,7 @@ async fn a_reservation_and_its_release_are_events_and_can_be_planned() {
     let (status, steps) = api.ask("POST", "/v1/plan", Some(plan)).await;
     let text = "reserve 10.77.0.2/24, 02:6e:0a:4d:00:02, *:4000->80/tcp on network net1 as r1";
     assert_eq!((status, &steps[0]), (200, &json!({"action": "reserve", "text": text})));
-    assert_eq!(steps[1], json!({"action": "hold-ports", "text": "bind 0.0.0.0:4000/tcp"}));
+    assert_eq!(steps[1], json!({"action": "hold-ports", "text": "bind 0.0.0.0:4000/tcp, [::]:4000/tcp"}));
     assert_eq!(api.ask("GET", "/v1/reservations", None).await.1, json!([]), "only planned");
 
     let mut events = api.handle.events();

@@ -1,0 +1,81 @@
+//! Keeps the proxy in step with the containers' networks and held ports.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::proxy::Proxying;
+use super::state::problems::Subject;
+use super::worker::Worker;
+use crate::kernel::Kernel;
+use crate::logic::target;
+use crate::model::host::step::HostPort;
+use crate::model::ids::ContainerId;
+use crate::store::Store;
+
+/// How long closing sockets may take the proxy.
+const CLOSING: Duration = Duration::from_secs(1);
+
+impl<K: Kernel, S: Store> Worker<K, S> {
+    /// Makes the proxy match the container's networks and held ports.
+    pub(crate) fn proxy(&mut self, id: &ContainerId) {
+        let attached = self.state.desired.container(id);
+        let wanted = attached.map(|attached| target::proxied(&attached.endpoints)).unwrap_or_default();
+        let there = self.proxied.get(id);
+        let is_there = |port: &HostPort, to: &SocketAddr| there.is_some_and(|there| there.get(port) == Some(to));
+        let stale = there.into_iter().flatten().filter(|(port, to)| wanted.get(port) != Some(to));
+        let stale: Vec<HostPort> = stale.map(|(port, _)| *port).collect();
+        let new: Vec<_> = wanted.into_iter().filter(|(port, to)| !is_there(port, to)).collect();
+        self.stop_proxying(id, stale);
+        for (port, to) in new {
+            self.start_proxying(id, port, to);
+        }
+    }
+
+    /// The same for all containers.
+    pub(crate) fn proxy_all(&mut self) {
+        let mut all: BTreeSet<ContainerId> = self.proxied.keys().cloned().collect();
+        all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
+        all.iter().for_each(|id| self.proxy(id));
+    }
+
+    fn start_proxying(&mut self, id: &ContainerId, port: HostPort, to: SocketAddr) {
+        match self.kernel.serve_port(&port) {
+            Ok(Some(socket)) => {
+                if self.proxying.send(Proxying::Serve { port, socket, to }).is_ok() {
+                    self.proxied.entry(id.clone()).or_default().insert(port, to);
+                }
+            }
+            // Another process has it: that is a problem already, and the next repair tries again.
+            Ok(None) => {}
+            Err(error) => self.problem(
+                Subject::Proxy(id.clone()),
+                format!("cannot serve what the kernel does not translate: {error}"),
+            ),
+        }
+    }
+
+    /// Returns when the proxy has closed its sockets; what still holds the ports refuses again.
+    fn stop_proxying(&mut self, id: &ContainerId, ports: Vec<HostPort>) {
+        if ports.is_empty() {
+            return;
+        }
+        if let Some(there) = self.proxied.get_mut(id) {
+            there.retain(|port, _| !ports.contains(port));
+            if there.is_empty() {
+                self.proxied.remove(id);
+            }
+        }
+        let (closed, wait) = std::sync::mpsc::channel();
+        if self.proxying.send(Proxying::Stop { ports: ports.clone(), closed }).is_ok() {
+            // The channel closes when the sockets are closed; a proxy that hangs must not block the engine.
+            let _ = wait.recv_timeout(CLOSING);
+        }
+        self.problems.clear(&Subject::Proxy(id.clone()));
+        for port in ports {
+            if let Err(error) = self.kernel.idle_port(&port) {
+                self.problem(Subject::Proxy(id.clone()), error.to_string());
+            }
+        }
+    }
+}

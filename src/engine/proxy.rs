@@ -1,0 +1,44 @@
+//! What the engine sends to the proxy (`faces::proxy`): which ports to serve, and where to pass on what arrives there.
+//!
+//! The engine has the sockets, because they hold the ports; the proxy gets duplicates of them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use tokio::sync::mpsc;
+
+pub use crate::kernel::PortSocket;
+use crate::model::host::step::HostPort;
+use crate::model::ids::ContainerId;
+pub use crate::os::addressed;
+
+/// A change to what the proxy serves.
+#[derive(Debug)]
+pub enum Proxying {
+    /// Pass on what this socket receives.
+    Serve {
+        /// The port; none is served twice.
+        port: HostPort,
+        /// A duplicate of the socket that holds it.
+        socket: PortSocket,
+        /// The container's address and port.
+        to: SocketAddr,
+    },
+    /// Close these sockets and what they have accepted, then drop `closed`.
+    Stop {
+        /// A port that is not served is no error.
+        ports: Vec<HostPort>,
+        /// The engine waits until this is dropped, so that the ports can be bound again at once.
+        closed: std::sync::mpsc::Sender<()>,
+    },
+}
+
+/// The engine's end of the channel. Unbounded: one message for each change of a port, and the engine must not wait for a
+/// face.
+pub type ProxyingSender = mpsc::UnboundedSender<Proxying>;
+
+/// The proxy's end of the channel.
+pub type ProxyingReceiver = mpsc::UnboundedReceiver<Proxying>;
+
+/// What is proxied, by the container to which it is passed on.
+pub(crate) type Proxied = BTreeMap<ContainerId, BTreeMap<HostPort, SocketAddr>>;

@@ -1,0 +1,92 @@
+//! TCP: a connection to the container for each connection of a client.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
+use tokio::io::copy_bidirectional_with_sizes;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{sleep, timeout};
+
+use super::{Place, Tasks};
+use crate::base::shares::Shares;
+
+/// Bytes in each direction of a connection.
+pub(super) const BUFFER: usize = 8 << 10;
+/// How long the container may take to answer; a client gives up later.
+const CONNECT: Duration = Duration::from_secs(10);
+/// Before the next attempt to accept, when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+/// A peer that is gone without a word is found out after two minutes: seconds until the first probe, between two, and
+/// how many.
+const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
+
+/// Accepts connections, as long as the task runs.
+pub(super) async fn serve(listener: TcpListener, to: SocketAddr, places: Arc<Shares<IpAddr>>, tasks: Tasks) {
+    loop {
+        match listener.accept().await {
+            Ok((client, from)) => match places.take(from.ip(), 1) {
+                Some(place) => tasks.spawn(pass_on(client, to, place)),
+                None => {
+                    tracing::warn!(client = %from.ip(), "too many connections to published ports by way of netd");
+                    reset(&client);
+                }
+            },
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection to a published port");
+                sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+/// A client's connection and the container's. Both are reset unless both have ended by themselves: a client must not
+/// take half an answer for a whole one.
+struct Pair {
+    client: TcpStream,
+    server: TcpStream,
+    ended: bool,
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if !self.ended {
+            reset(&self.client);
+            reset(&self.server);
+        }
+    }
+}
+
+/// The client gets a reset if the container does not answer.
+async fn pass_on(client: TcpStream, to: SocketAddr, _place: Place) {
+    let connected = timeout(CONNECT, TcpStream::connect(to)).await;
+    let Ok(Ok(server)) = connected else { return reset(&client) };
+    let mut pair = Pair { client, server, ended: false };
+    for stream in [&pair.client, &pair.server] {
+        if let Err(error) = prepare(stream) {
+            tracing::debug!(%error, "cannot set up a connection to a published port");
+        }
+    }
+    let Pair { client, server, ended } = &mut pair;
+    *ended = copy_bidirectional_with_sizes(client, server, BUFFER, BUFFER).await.is_ok();
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    let (idle, interval, count) = KEEP_ALIVE;
+    stream.set_nodelay(true)?;
+    setsockopt(stream, TcpKeepIdle, &idle)?;
+    setsockopt(stream, TcpKeepInterval, &interval)?;
+    setsockopt(stream, TcpKeepCount, &count)?;
+    Ok(setsockopt(stream, KeepAlive, &true)?)
+}
+
+/// Closing the connection resets it.
+fn reset(stream: &TcpStream) {
+    if let Err(error) = stream.set_zero_linger() {
+        tracing::debug!(%error, "cannot reset a connection to a published port");
+    }
+}
