@@ -15,7 +15,8 @@ use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
-use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec, ReservationSpec};
+use crate::model::publication::Publication;
+use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec, PortChange, ReservationSpec};
 use crate::model::reservation::Reservation;
 
 /// The reply to a command, sent after all readers can see its effects.
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     PruneNetworks(Reply<Vec<NetworkName>>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),
+    ChangePort(Box<PortChange>, Reply<(Arc<Endpoint>, Vec<Publication>)>),
     Disconnect { network: String, container: String, keep: Option<ReservationId>, reply: Reply<Arc<Endpoint>> },
     Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
     Detach(Box<AttachmentKey>, Reply<()>),

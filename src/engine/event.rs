@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use crate::model::endpoint::Endpoint;
 use crate::model::network::Network;
+use crate::model::publication::Publication;
 use crate::model::reservation::Reservation;
 
 /// A change and its time.
@@ -35,6 +36,20 @@ pub enum Change {
         endpoint: Arc<Endpoint>,
         /// Why.
         cause: Cause,
+    },
+    /// Ports of a connected container were published.
+    Published {
+        /// The endpoint as it is now.
+        endpoint: Arc<Endpoint>,
+        /// What was added.
+        publications: Vec<Publication>,
+    },
+    /// Ports of a connected container are no longer published.
+    Unpublished {
+        /// The endpoint as it is now.
+        endpoint: Arc<Endpoint>,
+        /// What was removed.
+        publications: Vec<Publication>,
     },
     /// A requested name does not resolve to the container that requested it.
     Name {

@@ -54,9 +54,10 @@ use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
+use crate::model::publication::Publication;
 use crate::model::request::{
-    AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef, NetworkSpec, Requester,
-    ReservationSpec, RuntimeRequest,
+    AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef, NetworkSpec, PortChange,
+    Requester, ReservationSpec, RuntimeRequest,
 };
 use crate::model::reservation::Reservation;
 use crate::runtimes::Runtimes;
@@ -264,6 +265,12 @@ impl Handle {
     ) -> Result<Arc<Endpoint>, Error> {
         let (network, container) = (network.to_owned(), container.to_owned());
         self.ask(|reply| Command::Disconnect { network, container, keep, reply }).await
+    }
+
+    /// Publishes a port of a connected container, or stops publishing it. Returns the endpoint, and the publications that
+    /// were added or removed. When it returns, the port answers, or no longer does.
+    pub async fn change_port(&self, change: PortChange) -> Result<(Arc<Endpoint>, Vec<Publication>), Error> {
+        self.ask(|reply| Command::ChangePort(Box::new(change), reply)).await
     }
 
     /// Reserves addresses, a MAC address and host ports. From now on nobody else gets them.

@@ -1,7 +1,7 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
 use crate::model::names::{NetworkName, ReservationId};
-use crate::model::request::{EndpointSpec, NetworkSpec, ReservationSpec};
+use crate::model::request::{EndpointSpec, NetworkSpec, PortChange, ReservationSpec};
 
 /// A request to plan.
 #[derive(Debug, Clone)]
@@ -23,6 +23,8 @@ pub enum Request {
         /// The id of the reservation that it becomes; `None`: what it had is released.
         keep: Option<ReservationId>,
     },
+    /// Publish a port of a connected container, or stop publishing it.
+    ChangePort(Box<PortChange>),
     /// Reserve.
     Reserve(Box<ReservationSpec>),
     /// Release the reservation with this id.

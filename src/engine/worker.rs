@@ -21,6 +21,7 @@ use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
+use super::state::snapshot::TakenPorts;
 use super::state::unexplained::Unexplained;
 use super::stopping::Stopping;
 use super::telemetry::Telemetry;
@@ -29,6 +30,7 @@ use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::host::observed::HostFacts;
+use crate::model::host::step::Flows;
 use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
 use crate::model::names::NetworkName;
@@ -65,8 +67,12 @@ pub(crate) struct Worker<K, S> {
     /// Records of changes that were made although the store refused them: the end of a few commands, and of each container
     /// at most; at the start those of networks that no longer exist. They are written before any other.
     pub(super) owed: Vec<Record>,
+    /// Flows to ports that a repair published again, whose connection tracking entries could not be deleted yet.
+    pub(super) stale_flows: BTreeSet<Flows>,
     /// Links of netd that belong to nothing because records were lost.
     pub(super) unexplained: Unexplained,
+    /// Ports that the last repair could not hold, because other processes have them.
+    pub(super) taken_ports: Arc<TakenPorts>,
     /// What cannot be put right at the moment.
     pub(super) problems: Problems,
     /// What must be looked at, and when.
@@ -142,7 +148,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             reached: Default::default(),
             foreign: Default::default(),
             owed: Default::default(),
+            stale_flows: Default::default(),
             unexplained: Unexplained::Nothing,
+            taken_ports: Default::default(),
             problems: Default::default(),
             agenda: Default::default(),
             adopting: true,
@@ -228,6 +236,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Reserve(spec, reply) => drop(reply.send(self.reserve(&spec))),
             Command::ReleaseReservation(id, reply) => drop(reply.send(self.release_reservation(&id))),
+            Command::ChangePort(change, reply) => drop(reply.send(self.change_port(&change))),
             Command::Connect { gone, .. } if gone.is_gone() => {
                 tracing::info!("request cancelled: the caller disconnected");
             }
@@ -271,6 +280,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             revision: self.revision + 1,
             zone_revision: self.revision + 1,
             problems: self.problems.messages(),
+            taken_ports: self.taken_ports.clone(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),

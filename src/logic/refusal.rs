@@ -177,6 +177,29 @@ pub enum Refusal {
         /// The reason, and the remedy.
         why: String,
     },
+    /// The container does not publish that port.
+    #[error("container {container} does not publish {port} on {at}: it publishes {published}")]
+    NotPublished {
+        /// The container.
+        container: ContainerName,
+        /// The given port.
+        port: String,
+        /// "network net1", "any network".
+        at: String,
+        /// What it publishes there.
+        published: String,
+    },
+    /// A runtime attached the container, and decides its ports.
+    #[error(
+        "a runtime attached container {container} to network {network}, with its ports: change them there, or connect \
+         it to a further network (`netd connect`)"
+    )]
+    PortsOfRuntime {
+        /// The container.
+        container: ContainerName,
+        /// The network.
+        network: NetworkName,
+    },
     /// An interface name is taken.
     #[error("interface name {ifname} is taken by {holder}")]
     IfNameTaken {
@@ -316,11 +339,13 @@ impl Refusal {
             | Self::CannotPublish { .. }
             | Self::CannotAdopt { .. }
             | Self::Adopted(_)
+            | Self::PortsOfRuntime { .. }
             | Self::Ambiguous { .. } => RefusalKind::Invalid,
             Self::NoSuchNetwork(_)
             | Self::NoSuchContainer { .. }
             | Self::NoSuchReservation(_)
             | Self::NotConnected { .. }
+            | Self::NotPublished { .. }
             | Self::NoAttachment { .. } => RefusalKind::NotFound,
             Self::Changed { .. } => RefusalKind::Changed,
             Self::NetworkExists(_)

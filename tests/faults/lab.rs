@@ -14,7 +14,7 @@ use netd::model::backup::Backup;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
-use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec, Requester};
+use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec, PortAction, PortChange, Requester};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use netd::store::{Record, Store as _};
@@ -153,6 +153,12 @@ impl Lab {
         let Requester::Person(request) = &mut spec.requester else { unreachable!("a person's request") };
         request.container.netns = Some(NetnsRef::OfEngine(pid));
         self.runtime.block_on(self.handle().connect(spec)).map(drop)
+    }
+
+    /// Publishes a further port of the container, or stops publishing one.
+    pub(crate) fn change_port(&self, container: &str, port: &str, action: PortAction) -> Answer {
+        let change = PortChange { container: container.to_owned(), network: None, port: port.parse().unwrap(), action };
+        self.runtime.block_on(self.handle().change_port(change)).map(drop)
     }
 
     pub(crate) fn reserve(&self, network: &str, id: &str, ports: &[&str]) -> Answer {

@@ -15,7 +15,7 @@ fn reserved() -> Lab {
 /// Another process takes the port while no daemon runs.
 fn port_lost() -> Lab {
     let mut lab = reserved();
-    let port = *lab.world().held.first().unwrap();
+    let port = lab.world().held.first().unwrap().single().unwrap();
     lab.end();
     lab.world().foreign_ports.insert(port);
     lab.start().unwrap();
@@ -92,7 +92,7 @@ fn an_attachment_of_a_runtime_is_not_kept() {
 fn a_port_that_was_lost_before_is_a_problem_of_what_is_kept() {
     let mut lab = reserved();
     lab.connect_reserved("net1", "web", "r1").unwrap();
-    let port = *lab.world().held.first().unwrap();
+    let port = lab.world().held.first().unwrap().single().unwrap();
     lab.end();
     lab.world().foreign_ports.insert(port);
     lab.start().unwrap();

@@ -76,6 +76,18 @@ const CASES: &[Case] = &[
         reverts: "connect net1 web --ip 10.91.0.9 -p 4000:80 --alias www",
     },
     Case {
+        name: "port add",
+        prepare: &["network create net1 --subnet 10.91.0.0/24", "connect net1 web --ip 10.91.0.9 -p 4000:80"],
+        does: "port add web 5000:53/udp",
+        reverts: "port rm web 5000:53/udp",
+    },
+    Case {
+        name: "port rm",
+        prepare: &["network create net1 --subnet 10.91.0.0/24", "connect net1 web --ip 10.91.0.9 -p 5000:53/udp"],
+        does: "port rm web 5000:53/udp",
+        reverts: "port add web 5000:53/udp",
+    },
+    Case {
         name: "reservation create",
         prepare: &["network create net1 --subnet 10.91.0.0/24"],
         does: "reservation create net1 mail --ip 10.91.0.9 -p 2500:25",

@@ -34,6 +34,8 @@ mod networks;
 mod of_engines;
 mod one_namespace;
 mod owners;
+mod port_changes;
+mod port_ranges;
 mod port_shown;
 mod port_specs;
 mod proxy;
@@ -46,6 +48,7 @@ mod run;
 mod runtimes;
 mod self_test;
 mod service;
+mod steady_clients;
 mod sticky;
 mod stop;
 mod store;
@@ -92,6 +95,7 @@ fn trials() -> Vec<Trial> {
         dry_run::trials(),
         one_namespace::trials(),
         internal_ports::trials(),
+        steady_clients::trials(),
         sticky::trials(),
         service::trials(),
         runtimes::trials(),
@@ -99,6 +103,8 @@ fn trials() -> Vec<Trial> {
         proxy::trials(),
         publishing::trials(),
         reservations::trials(),
+        port_changes::trials(),
+        port_ranges::trials(),
         port_shown::trials(),
         port_specs::trials(),
         names::trials(),

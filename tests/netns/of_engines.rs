@@ -64,7 +64,8 @@ fn names_and_routes(lab: &Lab) {
     run(&format!("ip -n {CONTAINER} route delete default dev nd0")).ok();
     lab.kill_daemon();
     lab.start_daemon();
-    assert_eq!(default_routes(CONTAINER, 4), [behind], "restored at the start");
+    // It looks into containers once it is ready.
+    until("it is restored", || is(default_routes(CONTAINER, 4), std::slice::from_ref(&behind)));
     // A requested interface name is used.
     lab.netd(&format!("disconnect net2 {CONTAINER}")).ok();
     lab.connected("net2", CONTAINER, "--ifname eth7");

@@ -176,6 +176,11 @@ fn follows(lab: &Lab) {
     assert_eq!(ask("outside", Proto::Tcp, (HOST6, 5000)).who, "other");
     assert_eq!(ask("host", Proto::Tcp, ("::1", 5001)).who, "other");
     echo::expect_no_answer("host", Proto::Tcp, ("::1", 5000));
+    // A port that is published later, and no more.
+    lab.netd("port add web 6000:80").ok();
+    assert_eq!(ask("host", Proto::Tcp, ("::1", 6000)).who, "web");
+    lab.netd("port rm web 6000:80").ok();
+    assert_eq!(error("[::1]:6000"), ErrorKind::ConnectionRefused);
 }
 
 /// Opens a connection after the other, and counts those that were refused.

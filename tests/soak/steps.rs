@@ -22,6 +22,8 @@ enum Command {
     Remove(String),
     Connect((String, String), String),
     Disconnect((String, String)),
+    Publish((String, String)),
+    Unpublish((String, String)),
 }
 
 impl Command {
@@ -33,6 +35,8 @@ impl Command {
                 format!("connect {net} {}{options}", world.reference(container))
             }
             Self::Disconnect((net, container)) => format!("disconnect {net} {container}"),
+            Self::Publish(pair) => format!("port add {} {}:80 --network {}", pair.1, port_of(pair), pair.0),
+            Self::Unpublish(pair) => format!("port rm {} {}:80 --network {}", pair.1, port_of(pair), pair.0),
         }
     }
 
@@ -41,7 +45,7 @@ impl Command {
         match self {
             Self::Create(net, _) => world.acknowledge_net(net),
             Self::Remove(net) => drop(world.nets.remove(net)),
-            Self::Connect(pair, _) => world.acknowledge_end(pair),
+            Self::Connect(pair, _) | Self::Publish(pair) | Self::Unpublish(pair) => world.acknowledge_end(pair),
             Self::Disconnect(pair) => drop(world.ends.remove(pair)),
         }
     }
@@ -54,6 +58,8 @@ impl Command {
             Self::Remove(net) => !nets.contains_key(net),
             Self::Connect(pair, _) => ends.contains_key(pair),
             Self::Disconnect(pair) => !ends.contains_key(pair),
+            Self::Publish(pair) => ends.get(pair).is_some_and(|end| !end.ports.is_empty()),
+            Self::Unpublish(pair) => ends.get(pair).is_some_and(|end| end.ports.is_empty()),
         }
     }
 }
@@ -110,8 +116,14 @@ fn draw(world: &mut World<'_>, taken: &[Command]) -> Command {
         let pair = (net.clone(), container.clone());
         let drawn = if !world.nets.contains_key(&net) {
             create(world, &net)
-        } else if world.ends.contains_key(&pair) {
-            Command::Disconnect(pair)
+        } else if let Some(end) = world.ends.get(&pair) {
+            let is_published = !end.ports.is_empty();
+            let may_publish = is_published || !world.nets[&net].internal;
+            match (may_publish && world.chance.is(40), is_published) {
+                (true, true) => Command::Unpublish(pair),
+                (true, false) => Command::Publish(pair),
+                (false, _) => Command::Disconnect(pair),
+            }
         } else if world.ends.keys().all(|(of, _)| *of != net) && world.chance.is(20) {
             Command::Remove(net.clone())
         } else {
@@ -119,7 +131,10 @@ fn draw(world: &mut World<'_>, taken: &[Command]) -> Command {
         };
         let of = |command: &Command| match command {
             Command::Create(net, _) | Command::Remove(net) => (net.clone(), None),
-            Command::Connect(pair, _) | Command::Disconnect(pair) => (pair.0.clone(), Some(pair.1.clone())),
+            Command::Connect(pair, _)
+            | Command::Disconnect(pair)
+            | Command::Publish(pair)
+            | Command::Unpublish(pair) => (pair.0.clone(), Some(pair.1.clone())),
         };
         // The same pair twice, or a network and what is on it.
         let (drawn_net, drawn_container) = of(&drawn);
@@ -133,13 +148,17 @@ fn draw(world: &mut World<'_>, taken: &[Command]) -> Command {
     }
 }
 
+/// The host port that the container publishes on the network, if it does.
+fn port_of(pair: &(String, String)) -> u16 {
+    let index = |all: &[&str], name: &String| all.iter().position(|one| one == name).unwrap_or(0);
+    port(index(&NETWORKS, &pair.0), index(&CONTAINERS, &pair.1))
+}
+
 fn connect(world: &mut World<'_>, pair: &(String, String)) -> Command {
     world.guest(&pair.1);
-    let index = |all: &[&str], name: &String| all.iter().position(|one| one == name).unwrap_or(0);
-    let (net, container) = (index(&NETWORKS, &pair.0), index(&CONTAINERS, &pair.1));
     let mut options = String::new();
     if world.chance.is(60) && !world.nets[&pair.0].internal {
-        options += &format!(" -p {}:80", port(net, container));
+        options += &format!(" -p {}:80", port_of(pair));
     }
     if world.chance.is(30) {
         options += &format!(" --alias also-{}", pair.1);

@@ -177,7 +177,7 @@ fn netns(netns: Option<String>, pid: Option<u32>) -> Result<Option<NetnsRef>, In
 
 impl PortRequest {
     /// The port; checks what the fields of an object say together.
-    pub(super) fn spec(self) -> Result<PortSpec, Invalid> {
+    pub fn spec(self) -> Result<PortSpec, Invalid> {
         match self {
             Self::Spec(spec) => Ok(spec),
             Self::Object(port) => port.spec(),

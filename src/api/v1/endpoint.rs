@@ -10,6 +10,7 @@ use utoipa::ToSchema;
 
 use crate::model::desired::Attached;
 use crate::model::endpoint;
+use crate::model::host::step::HostPort;
 use crate::model::publication::skipped::Skipped;
 use crate::model::publication::{PortRange, PortSpec, Publication};
 
@@ -40,6 +41,10 @@ pub struct Port {
     pub container_port_end: Option<u16>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
+    /// Another process of the host that has one of the ports, as in `port 20005: nc (pid 812)`; only where containers are
+    /// listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken_by: Option<String>,
 }
 
 /// A port that a runtime requested on a network that cannot publish it.
@@ -128,6 +133,7 @@ impl From<&Publication> for Port {
             container_port: publication.container.first(),
             container_port_end: end(publication.container),
             protocol: publication.protocol.to_string(),
+            taken_by: None,
         }
     }
 }
@@ -143,6 +149,7 @@ impl From<&Skipped> for SkippedPort {
             container_port: container.first(),
             container_port_end: end(*container),
             protocol: protocol.to_string(),
+            taken_by: None,
         };
         Self { port, why: why.to_string() }
     }
@@ -204,6 +211,17 @@ impl Endpoint {
             line.push_str(&port.to_string());
         }
         line
+    }
+}
+
+impl Port {
+    /// Whether the host port is one of these.
+    pub fn has(&self, taken: &HostPort) -> bool {
+        let ports = self.host_port..=self.host_port_end.unwrap_or(self.host_port);
+        let only = self.host_ip.filter(|ip| !ip.is_unspecified());
+        self.protocol == taken.protocol.as_str()
+            && ports.contains(&taken.port)
+            && only.map_or(taken.address.is_unspecified(), |ip| ip == taken.address)
     }
 }
 

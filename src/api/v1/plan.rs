@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Connect, CreateNetwork, Reserve};
+use super::{Connect, CreateNetwork, PortRequest, Reserve};
 use crate::model::names::ReservationId;
 
 /// A request to plan without carrying it out.
@@ -33,6 +33,29 @@ pub enum PlanRequest {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         #[schema(value_type = Option<String>)]
         keep: Option<ReservationId>,
+    },
+    /// Publish a port of a connected container.
+    PublishPort {
+        /// Name, id or unique beginning of the id of the container.
+        container: String,
+        /// Name or id of one of its networks; absent: that of its default route.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<String>,
+        /// The port.
+        port: PortRequest,
+    },
+    /// Stop publishing a port.
+    UnpublishPort {
+        /// Name, id or unique beginning of the id of the container.
+        container: String,
+        /// Name or id of the network with which it is published; absent: any.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        network: Option<String>,
+        /// The port; what is left out of it means any.
+        port: PortRequest,
+        /// Whether existing flows stay.
+        #[serde(default)]
+        drain: bool,
     },
     /// Reserve.
     Reserve {

@@ -116,6 +116,12 @@ pub enum EventType {
     /// A container was disconnected, on request or because its namespace is gone.
     #[serde(rename = "disconnect")]
     Disconnect,
+    /// A port of a connected container was published.
+    #[serde(rename = "port.add")]
+    PortAdd,
+    /// A port of a connected container is no longer published.
+    #[serde(rename = "port.rm")]
+    PortRm,
     /// A name or alias does not resolve to the container that has it, because DNS uses the name otherwise.
     #[serde(rename = "name")]
     Name,
@@ -140,6 +146,8 @@ impl EventType {
             Self::Release => "release",
             Self::Connect => "connect",
             Self::Disconnect => "disconnect",
+            Self::PortAdd => "port.add",
+            Self::PortRm => "port.rm",
             Self::Name => "name",
             Self::Repair => "repair",
             Self::Problem => "problem",
@@ -162,7 +170,7 @@ pub struct Event {
     /// The affected container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerRef>,
-    /// The endpoint that was connected or disconnected.
+    /// The endpoint that was connected or disconnected, or whose ports were changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<Endpoint>,
     /// The event in one line of text.

@@ -8,5 +8,6 @@ pub(super) mod diff;
 pub(super) mod disconnect;
 pub(super) mod network;
 pub(super) mod plan;
+pub(super) mod port;
 pub(super) mod reservation;
 pub(super) mod teardown;

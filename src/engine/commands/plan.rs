@@ -51,6 +51,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Request::Disconnect { network, container, keep } => {
                 return self.plan_disconnect(network, container, keep.as_ref());
             }
+            Request::ChangePort(change) => self.plan_port(change)?,
             Request::Reserve(spec) => return self.plan_reserve(spec),
             Request::ReleaseReservation(id) => return self.plan_release(id),
         };

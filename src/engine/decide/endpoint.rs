@@ -293,7 +293,7 @@ fn first_free(
 /// Why a port at that host address cannot be published for the endpoint. An internal network cannot be reached from
 /// outside, but a container's ports are reachable through any of its networks that can; a user may therefore request
 /// them on an internal one.
-fn unpublishable(
+pub(super) fn unpublishable(
     state: &State,
     network: &Network,
     endpoint: &Endpoint,

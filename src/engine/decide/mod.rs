@@ -6,6 +6,7 @@ pub(super) mod attachment;
 pub(super) mod endpoint;
 pub(super) mod names;
 pub(super) mod network;
+pub(super) mod port;
 pub(super) mod reservation;
 pub(super) mod transaction;
 

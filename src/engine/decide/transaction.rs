@@ -97,6 +97,17 @@ pub(crate) fn address(
     })
 }
 
+/// Publishes further ports of an endpoint that exists.
+pub(crate) fn publish(state: &State, endpoint: &Arc<Endpoint>) -> Transaction {
+    put(state, (endpoint, None), &|_| None, |change, _| plan::port::publish(&state.desired, change))
+}
+
+/// Stops publishing ports of an endpoint. `drain`: existing flows stay.
+pub(crate) fn unpublish(state: &State, endpoint: &Arc<Endpoint>, drain: bool) -> Transaction {
+    let stop = |change: Change<'_>, _| plan::port::unpublish(&state.desired, change, drain);
+    Transaction { rollback: Vec::new(), ..put(state, (endpoint, None), &|_| None, stop) }
+}
+
 fn put(
     state: &State,
     (endpoint, consumed): (&Arc<Endpoint>, Option<&Reservation>),

@@ -10,10 +10,12 @@ use crate::engine::state::unexplained::Unexplained;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, find_port_owners};
 use crate::logic::drift;
+use crate::logic::plan::stale_flows;
 use crate::logic::target;
 use crate::model::desired::Attached;
+use crate::model::host::element::Element;
 use crate::model::host::observed::{Observed, ObservedKind, ObservedLink};
-use crate::model::host::step::{HostPort, Step};
+use crate::model::host::step::{Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
@@ -124,22 +126,45 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn repair_elements(&mut self, observed: &Observed) {
         let elements = self.wanted_elements();
-        let (step, what) = match drift::table(observed) {
+        let add: Vec<_> = elements.difference(&observed.elements).cloned().collect();
+        // Clients that sent while the ports were not published.
+        self.stale_flows.extend(stale_flows(&add));
+        if let Some((step, what)) = self.table_repair(observed, elements, add)
+            && !self.repair(&step, Subject::Table, &what)
+        {
+            return;
+        }
+        if self.stale_flows.is_empty() {
+            return;
+        }
+        let flows: Vec<Flows> = self.stale_flows.iter().cloned().collect();
+        match self.kernel.apply(&Step::ForgetFlows(flows)) {
+            Ok(()) => self.stale_flows.clear(),
+            Err(error) => self.problem(Subject::Table, error.to_string()),
+        }
+    }
+
+    /// The step that repairs the table, and what it repairs; `None` if the table is as wanted.
+    fn table_repair(
+        &self,
+        observed: &Observed,
+        elements: BTreeSet<Element>,
+        add: Vec<Element>,
+    ) -> Option<(Step, String)> {
+        Some(match drift::table(observed) {
             Some(drift) => (Step::Table(elements.into_iter().collect()), drift.to_string()),
             None => {
-                let add: Vec<_> = elements.difference(&observed.elements).cloned().collect();
                 // Links that belong to nothing have elements that belong to nothing.
                 let are_strays = self.unexplained == Unexplained::Nothing;
                 let excess = observed.elements.difference(&elements).filter(|_| are_strays);
                 let remove: Vec<_> = excess.cloned().collect();
                 if add.is_empty() && remove.is_empty() {
-                    return;
+                    return None;
                 }
                 let what = format!("table inet netd: {} elements missing, {} too many", add.len(), remove.len());
                 (Step::Elements { remove, add }, what)
             }
-        };
-        self.repair(&step, Subject::Table, &what);
+        })
     }
 
     /// Binds what can be bound, and serves it. The first repair binds the rest, and reports what cannot be bound.
@@ -156,7 +181,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// stays published or reserved.
     fn hold_ports(&mut self, observed: &Observed) {
         let wanted = self.ports_to_hold();
-        let ports: BTreeSet<HostPort> = wanted.iter().flat_map(|(.., ports)| ports).copied().collect();
+        let ports: BTreeSet<HostPorts> = wanted.iter().flat_map(|(.., ports)| ports).copied().collect();
         let stale: Vec<_> = observed.held.difference(&ports).copied().collect();
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held that are not published");
@@ -174,13 +199,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             _ => None,
         });
         find_port_owners(&mut owners.collect::<Vec<_>>());
+        let taken = failures.iter().filter_map(|(subject, _, error)| match (subject, error) {
+            (Subject::Ports(id), KernelError::PortTaken { port, owner }) => {
+                Some((id.clone(), (*port, owner.to_string())))
+            }
+            _ => None,
+        });
+        self.taken_ports = Arc::new(taken.collect());
         for (subject, whose, error) in failures {
             self.problem(subject, format!("cannot hold the ports of {whose}: {error}"));
         }
     }
 
     /// The ports of each container and each reservation.
-    pub(crate) fn ports_to_hold(&self) -> Vec<(Subject, String, BTreeSet<HostPort>)> {
+    pub(crate) fn ports_to_hold(&self) -> Vec<(Subject, String, BTreeSet<HostPorts>)> {
         let desired = &self.state.desired;
         let of_container = |attached: &Arc<Attached>| {
             let Attached { container, endpoints } = attached.as_ref();

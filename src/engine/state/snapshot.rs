@@ -1,5 +1,6 @@
 //! The snapshot: the view of all readers, replaced as a whole after each command.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,10 +12,15 @@ use crate::logic::target::Blocked;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::foreign_firewall::Note;
+use crate::model::host::step::HostPort;
+use crate::model::ids::ContainerId;
 use crate::model::inside;
 use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
+
+/// A host port of each container that another process has, and that process ("sshd (pid 812)").
+pub type TakenPorts = BTreeMap<ContainerId, (HostPort, String)>;
 
 /// An immutable view of the state.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +33,8 @@ pub struct Snapshot {
     pub zone_revision: u64,
     /// The current problems, one line each; empty if there are none.
     pub problems: Vec<String>,
+    /// Host ports that a container publishes and another process has, one for each container, with that process.
+    pub taken_ports: Arc<TakenPorts>,
     /// The domain of netd's names ("internal").
     pub domain: String,
     /// Search domains of the host, for resolv.conf.
@@ -46,8 +54,8 @@ impl Snapshot {
 
     /// Whether both are equal but for the revisions, given that they answer alike.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (&self.problems, &self.gateway_blocked, &self.firewall)
-            == (&other.problems, &other.gateway_blocked, &other.firewall)
+        (&self.problems, &self.taken_ports, &self.gateway_blocked, &self.firewall)
+            == (&other.problems, &other.taken_ports, &other.gateway_blocked, &other.firewall)
     }
 
     /// The zone's answer.

@@ -12,6 +12,7 @@ mod misuse;
 mod network;
 mod output;
 mod plan;
+mod port;
 mod reservation;
 mod run;
 mod state;
@@ -27,8 +28,9 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::{
-    BackupArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb,
-    EndpointArgs, Format, LogVerb, NetworkVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, TeardownArgs, Verb,
+    BackupArgs, ChangePortArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon,
+    DaemonArgs, DnsVerb, EndpointArgs, Format, LogVerb, NetworkVerb, PortArgs, PortVerb, ReservationVerb, ReserveArgs,
+    RestoreArgs, RunArgs, TeardownArgs, Verb,
 };
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
@@ -127,7 +129,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
         ClientVerb::Ps { format } => container::ps(session, format),
-        ClientVerb::Port { container, format } => container::port(session, &container, format),
+        ClientVerb::Port(args) => port::run(session, args),
         ClientVerb::Inspect { names, format } => container::inspect(session, names, format),
         ClientVerb::Resolve { name, kind, from, format } => {
             dns::resolve(session, &name, kind.as_deref(), from.as_deref(), format)

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 
 use crate::api::v1::{Endpoint, Port};
-use crate::model::publication::PROXIED_MAX;
+use crate::model::publication::BOUND_MAX;
 
 /// One way to a published port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -23,7 +23,7 @@ pub(super) struct Way {
 pub(super) fn ways(port: &Port, endpoint: &Endpoint, leads: [bool; 2]) -> Vec<Way> {
     let count = u32::from(port.host_port_end.unwrap_or(port.host_port) - port.host_port) + 1;
     // netd has no sockets at the ports of runtimes, which may hold them themselves.
-    let proxied = endpoint.owner.is_none() && port.protocol != "sctp" && count <= PROXIED_MAX && leads.contains(&true);
+    let proxied = endpoint.owner.is_none() && port.protocol != "sctp" && count <= BOUND_MAX && leads.contains(&true);
     let by_kernel = |addresses| Some(Way { addresses, by: "kernel", client_address: "kept" });
     let by_netd = |addresses| proxied.then_some(Way { addresses, by: "netd", client_address: "gateway" });
     let of = |v6: bool| if leads[usize::from(v6)] { by_kernel(name(v6)) } else { by_netd(name(v6)) };

@@ -122,7 +122,9 @@ async fn containers(State(shared): State<Shared>) -> Json<Vec<Container>> {
         (status = 200, body = Container, description = "The container"),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn container(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<Json<Container>, Problem> {
-    Ok(Json(find::container(&shared.handle.snapshot(), &name)?.as_ref().into()))
+    let snapshot = shared.handle.snapshot();
+    let attached = find::container(&snapshot, &name)?;
+    Ok(Json(find::shown_container(&snapshot, &attached)))
 }
 
 /// The files a container needs to use netd's DNS.

@@ -21,6 +21,7 @@ use crate::engine::event::{Cause, Change};
 use crate::faces::shared::server::budget::Stopping;
 use crate::faces::shared::server::extract::Stream;
 use crate::model::endpoint;
+use crate::model::publication::Publication;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(events))
@@ -108,9 +109,23 @@ fn publish(event: &engine::Event) -> Event {
             let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
             of(EventType::Disconnect, endpoint, message)
         }
+        Change::Published { endpoint, publications } => {
+            let message =
+                format!("{} on {} published {}", endpoint.container.name, endpoint.network, list(publications));
+            of(EventType::PortAdd, endpoint, message)
+        }
+        Change::Unpublished { endpoint, publications } => {
+            let (container, network) = (&endpoint.container.name, &endpoint.network);
+            let message = format!("{container} on {network} no longer publishes {}", list(publications));
+            of(EventType::PortRm, endpoint, message)
+        }
         Change::Name { endpoint, message } => of(EventType::Name, endpoint, message.clone()),
         Change::Repaired(what) => plain(EventType::Repair, what.clone()),
         Change::Problem(what) => plain(EventType::Problem, what.clone()),
         Change::HostChanged(what) => plain(EventType::Host, what.clone()),
     }
+}
+
+fn list(publications: &[Publication]) -> String {
+    publications.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

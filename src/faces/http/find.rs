@@ -66,5 +66,18 @@ pub(super) fn sorted_endpoints<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpo
 pub(super) fn sorted_containers(snapshot: &Snapshot) -> Vec<v1::Container> {
     let mut containers: Vec<&Arc<Attached>> = snapshot.desired.containers().collect();
     containers.sort_by_key(|attached| &attached.container.name);
-    containers.into_iter().map(|attached| attached.as_ref().into()).collect()
+    containers.into_iter().map(|attached| shown_container(snapshot, attached)).collect()
+}
+
+/// The container as it is shown.
+pub(super) fn shown_container(snapshot: &Snapshot, attached: &Attached) -> v1::Container {
+    let mut container = v1::Container::from(attached);
+    if let Some((taken, process)) = snapshot.taken_ports.get(&attached.container.id) {
+        for port in container.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.ports) {
+            if port.has(taken) {
+                port.taken_by = Some(format!("port {}: {process}", taken.port));
+            }
+        }
+    }
+    container
 }

@@ -13,6 +13,7 @@ mod find;
 mod metrics;
 mod networks;
 mod plan;
+mod ports;
 mod querylog;
 mod reservations;
 mod resolve;
@@ -58,6 +59,7 @@ fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::with_openapi(Description::openapi())
         .merge(networks::routes())
         .merge(endpoints::routes())
+        .merge(ports::routes())
         .merge(attachments::routes())
         .merge(reservations::routes())
         .merge(plan::routes())

@@ -6,11 +6,11 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use crate::api::v1::{self, ErrorBody, PlanRequest, PlannedStep};
+use crate::api::v1::{self, ErrorBody, PlanRequest, PlannedStep, port_change};
 use crate::engine::{Difference, Planned, Request};
 use crate::faces::shared::server::extract::Body;
 use crate::faces::shared::server::problem::Problem;
-use crate::model::request::NetworkSpec;
+use crate::model::request::{NetworkSpec, PortAction};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(plan)).routes(routes!(diff))
@@ -44,6 +44,14 @@ async fn plan(
         PlanRequest::PruneNetworks(_) => Request::PruneNetworks,
         PlanRequest::Connect { network, endpoint } => Request::Connect(Box::new(endpoint.into_spec(&network)?)),
         PlanRequest::Disconnect { network, container, keep } => Request::Disconnect { network, container, keep },
+        PlanRequest::PublishPort { container, network, port } => {
+            let change = port_change(&container, network.as_deref(), port.spec()?, PortAction::Publish)?;
+            Request::ChangePort(Box::new(change))
+        }
+        PlanRequest::UnpublishPort { container, network, port, drain } => {
+            let change = port_change(&container, network.as_deref(), port.spec()?, PortAction::Unpublish { drain })?;
+            Request::ChangePort(Box::new(change))
+        }
         PlanRequest::Reserve { network, reservation } => Request::Reserve(Box::new(reservation.into_spec(&network)?)),
         PlanRequest::ReleaseReservation(id) => Request::ReleaseReservation(id),
     };

@@ -240,6 +240,8 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
         Change::Disconnected { .. }
         | Change::Reserved(_)
         | Change::Released(_)
+        | Change::Published { .. }
+        | Change::Unpublished { .. }
         | Change::Name { .. }
         | Change::Problem(_)
         | Change::HostChanged(_) => false,

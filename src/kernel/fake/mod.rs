@@ -21,7 +21,7 @@ use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, Step};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, HostPorts, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -57,7 +57,7 @@ pub struct World {
     /// Whether the table's chains, rules or sets are not those that netd writes.
     pub structure_differs: bool,
     /// Ports that netd holds.
-    pub held: BTreeSet<HostPort>,
+    pub held: BTreeSet<HostPorts>,
     /// Ports that other processes hold.
     pub foreign_ports: BTreeSet<HostPort>,
     /// Interfaces that exist in containers besides netd's, by namespace inode.

@@ -25,7 +25,7 @@ impl World {
             },
             elements: self.elements.clone().unwrap_or_default(),
             forwarding: self.forwarding,
-            held: self.held.clone(),
+            held: self.held(),
         }
     }
 

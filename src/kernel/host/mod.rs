@@ -6,3 +6,4 @@ pub mod foreign_firewalls;
 pub mod kept_ports;
 pub mod port_holder;
 pub mod port_owner;
+mod port_range;

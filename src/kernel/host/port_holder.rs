@@ -1,4 +1,5 @@
-//! Held host ports: a bound socket for each, so that netd and another process cannot use the same port unnoticed.
+//! Held host ports: a bound socket for each, so that netd and another process cannot use the same port unnoticed. Long
+//! ranges have none: other processes' sockets are looked for when the range is taken, and each time the host is observed.
 //!
 //! A TCP port is bound without `SO_REUSEADDR` and without listening: a process that binds it gets EADDRINUSE, and what
 //! the firewall does not translate (`[::1]`) gets a reset, as it would without the socket. A UDP socket drops everything
@@ -19,11 +20,12 @@ use nix::sys::socket::{
 
 use super::kept_ports::KeptPorts;
 use super::port_owner::{self, PortOwner, Tables};
+use super::port_range;
 use crate::kernel::netlink::socket::failed;
 use crate::kernel::{KernelError, PortSocket};
-use crate::model::host::step::HostPort;
+use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::ids::ContainerId;
-use crate::model::publication::Protocol;
+use crate::model::publication::{PortRange, Protocol};
 use crate::os::bpf;
 
 /// Any port (RFC 863); nothing is sent there.
@@ -45,23 +47,29 @@ enum Hold {
 #[derive(Debug, Default)]
 pub struct Ports {
     held: BTreeMap<HostPort, Hold>,
+    /// The ranges in which nobody had a port when they were taken.
+    watched: BTreeSet<HostPorts>,
     kept: KeptPorts,
 }
 
 impl Ports {
     /// Holds nothing yet; the sockets that the service manager has kept become those of their ports.
     pub fn new(kept: KeptPorts) -> Self {
-        Self { held: BTreeMap::new(), kept }
+        Self { kept, ..Self::default() }
     }
 
-    /// Binds all ports or none; a port that is already held is no error.
-    pub fn hold(&mut self, ports: &[HostPort]) -> Result<(), KernelError> {
+    /// Takes all ports or none; what is already held is no error.
+    pub fn hold(&mut self, ports: &[HostPorts]) -> Result<(), KernelError> {
         let (mut fresh, mut tables) = (BTreeMap::new(), Tables::default());
-        for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
+        let ranges: Vec<HostPorts> = ranges(ports).filter(|range| !self.watched.contains(range)).collect();
+        if let Some((port, inode)) = in_ranges(&ranges)?.first() {
+            return Err(KernelError::PortTaken { port: *port, owner: PortOwner::Socket(*inode) });
+        }
+        for port in singles(ports).filter(|port| !self.held.contains_key(port)) {
             let held =
-                self.kept.take(port).map_or_else(|| hold(*port, &mut tables), |bound| Ok(Hold::Socket { bound }));
+                self.kept.take(&port).map_or_else(|| hold(port, &mut tables), |bound| Ok(Hold::Socket { bound }));
             match held {
-                Ok(held) => _ = fresh.insert(*port, held),
+                Ok(held) => _ = fresh.insert(port, held),
                 Err(error) => {
                     let closed: Vec<HostPort> = std::mem::take(&mut fresh).into_keys().collect();
                     self.kept.forget(&closed);
@@ -70,15 +78,17 @@ impl Ports {
             }
         }
         self.held.extend(fresh);
+        self.watched.extend(ranges);
         Ok(())
     }
 
     /// Fails if a process other than the container's own has one of the ports. Afterwards netd holds no more of them
     /// than before.
-    pub fn vacant(&self, ports: &[HostPort], container: &ContainerId) -> Result<(), KernelError> {
-        let (mut taken, mut tables) = (Vec::new(), Tables::default());
-        for port in ports.iter().filter(|port| !self.held.contains_key(port)) {
-            match hold(*port, &mut tables) {
+    pub fn vacant(&self, ports: &[HostPorts], container: &ContainerId) -> Result<(), KernelError> {
+        let ranges: Vec<HostPorts> = ranges(ports).filter(|range| !self.watched.contains(range)).collect();
+        let (mut taken, mut tables) = (in_ranges(&ranges)?, Tables::default());
+        for port in singles(ports).filter(|port| !self.held.contains_key(port)) {
+            match hold(port, &mut tables) {
                 Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }) => taken.push((port, inode)),
                 other => drop(other?),
             }
@@ -94,11 +104,14 @@ impl Ports {
     }
 
     /// Releases the ports; a port that is not held is no error.
-    pub fn release(&mut self, ports: &[HostPort]) {
-        for port in ports {
-            self.held.remove(port);
+    pub fn release(&mut self, ports: &[HostPorts]) {
+        for port in singles(ports) {
+            self.held.remove(&port);
         }
-        self.kept.forget(ports);
+        for range in ranges(ports) {
+            self.watched.remove(&range);
+        }
+        self.kept.forget(&singles(ports).collect::<Vec<_>>());
     }
 
     /// Closes what the service manager gave to this daemon and no port needs.
@@ -131,9 +144,18 @@ impl Ports {
         done.map_err(failed("stop receiving at port", on, "see `ss -lntu`"))
     }
 
-    /// Every port that is held.
-    pub fn held(&self) -> BTreeSet<HostPort> {
-        self.held.keys().copied().collect()
+    /// Everything that is held. A range in which another process has taken a port is not any more.
+    pub fn held(&mut self) -> Result<BTreeSet<HostPorts>, KernelError> {
+        if !self.watched.is_empty() {
+            let watched: Vec<HostPorts> = self.watched.iter().copied().collect();
+            let taken = port_range::users(&watched)?;
+            self.watched.retain(|range| !taken.iter().any(|(port, _)| port_range::contains(range, port)));
+        }
+        let single = |port: &HostPort| {
+            let HostPort { address, protocol, port } = *port;
+            Some(HostPorts { address, protocol, ports: PortRange::single(port)? })
+        };
+        Ok(self.held.keys().filter_map(single).chain(self.watched.iter().copied()).collect())
     }
 }
 
@@ -163,6 +185,28 @@ fn serving(bound: &OwnedFd, port: &HostPort) -> io::Result<PortSocket> {
         }
         Protocol::Sctp => Err(Errno::EPROTONOSUPPORT.into()),
     }
+}
+
+/// The ports that a socket each holds.
+fn singles(ports: &[HostPorts]) -> impl Iterator<Item = HostPort> {
+    ports.iter().filter_map(|ports| ports.single())
+}
+
+/// The ranges without sockets.
+fn ranges(ports: &[HostPorts]) -> impl Iterator<Item = HostPorts> {
+    ports.iter().filter(|ports| ports.single().is_none()).copied()
+}
+
+/// The ports of the ranges that other processes have. Fails if the host lacks one of the addresses.
+fn in_ranges(ranges: &[HostPorts]) -> Result<Vec<(HostPort, u64)>, KernelError> {
+    if ranges.is_empty() {
+        return Ok(Vec::new());
+    }
+    for HostPorts { address, protocol, .. } in ranges.iter().filter(|range| !range.address.is_unspecified()) {
+        // Any free port of the address.
+        hold(HostPort { address: *address, protocol: *protocol, port: 0 }, &mut Tables::default())?;
+    }
+    port_range::users(ranges)
 }
 
 fn hold(port: HostPort, tables: &mut Tables) -> Result<Hold, KernelError> {
@@ -228,126 +272,4 @@ fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::{TcpListener, TcpStream};
-    use std::process::{Command, Stdio};
-
-    use netd_testing::wait::until;
-
-    use super::*;
-    use crate::kernel::testing::lab::{in_own_netns, ip};
-
-    fn port(address: &str, protocol: Protocol, port: u16) -> HostPort {
-        HostPort { address: address.parse().unwrap(), protocol, port }
-    }
-
-    fn kind(error: &io::Error) -> io::ErrorKind {
-        error.kind()
-    }
-
-    #[test]
-    fn a_held_port_is_nobody_elses_until_it_is_released() {
-        in_own_netns(|| {
-            ip("link set lo up");
-            let mut ports = Ports::default();
-            let held = [port("0.0.0.0", Protocol::Tcp, 4000), port("::", Protocol::Udp, 4000)];
-            ports.hold(&held).unwrap();
-            ports.hold(&held).unwrap();
-            assert_eq!(kind(&TcpListener::bind("127.0.0.1:4000").unwrap_err()), io::ErrorKind::AddrInUse);
-            assert_eq!(kind(&UdpSocket::bind("[::1]:4000").unwrap_err()), io::ErrorKind::AddrInUse);
-            assert_eq!(kind(&TcpStream::connect("127.0.0.1:4000").unwrap_err()), io::ErrorKind::ConnectionRefused);
-            ports.release(&held);
-            freed(|| TcpListener::bind("127.0.0.1:4000"));
-            freed(|| UdpSocket::bind("[::1]:4000"));
-        });
-    }
-
-    fn owner(error: &mut KernelError) -> &mut PortOwner {
-        match error {
-            KernelError::PortTaken { owner, .. } => owner,
-            other => panic!("{other}"),
-        }
-    }
-
-    /// Who asks for many ports costs one search: the owner is named later, and not on the engine's thread.
-    #[test]
-    fn the_ports_of_the_containers_own_process_are_vacant_to_it() {
-        in_own_netns(|| {
-            ip("link set lo up");
-            let asked: Vec<HostPort> = (4010..4014).map(|number| port("127.0.0.1", Protocol::Tcp, number)).collect();
-            let listener = |port: &HostPort| TcpListener::bind((port.address, port.port)).unwrap();
-            let sockets = || asked[..3].iter().map(listener).map(|socket| Stdio::from(OwnedFd::from(socket)));
-            // A process that has them, as Podman's conmon does.
-            let mut command = Command::new("sh");
-            command.args(["-c", "kill -STOP $$", "conmon", "0123456789abcdef"]);
-            let mut sockets = sockets();
-            let mut next = || sockets.next().unwrap();
-            let mut process = command.stdin(next()).stdout(next()).stderr(next()).spawn().unwrap();
-            drop(command);
-            // Its command line is readable some time after the exec that `spawn` waits for.
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
-            nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).unwrap();
-            let vacant = |container: &str| Ports::default().vacant(&asked, &container.parse().unwrap());
-            let (own, others) = (vacant("0123456789abcdef"), vacant("fedcba9876543210"));
-            let mut error = others.unwrap_err();
-            assert!(matches!(owner(&mut error), PortOwner::Socket(_)), "not searched for as yet: {error}");
-            port_owner::find(&mut [owner(&mut error)]);
-            process.kill().unwrap();
-            process.wait().unwrap();
-            own.unwrap();
-            let error = error.to_string();
-            let named = error.starts_with("port 4010/tcp on 127.0.0.1 is in use by ") && error.contains(" (pid ");
-            assert!(named, "{error}");
-        });
-    }
-
-    /// Programs that other tests start have copies of these sockets between fork and exec.
-    fn freed<T>(bind: impl Fn() -> io::Result<T>) {
-        until("the port is free", bind);
-    }
-
-    #[test]
-    fn a_taken_port_names_its_owner_and_holds_none_of_the_others() {
-        in_own_netns(|| {
-            ip("link set lo up");
-            let _process = TcpListener::bind("127.0.0.1:4001").unwrap();
-            let _dual = UdpSocket::bind("[::]:4002").unwrap();
-            let mut ports = Ports::default();
-            let asked = [port("0.0.0.0", Protocol::Tcp, 4000), port("0.0.0.0", Protocol::Tcp, 4001)];
-            let mut first = ports.hold(&asked).unwrap_err();
-            let mut second = ports.hold(&[port("127.0.0.1", Protocol::Udp, 4002)]).unwrap_err();
-            assert!(!second.to_string().contains("(pid"), "no search as yet: {second}");
-            let mut owners = [owner(&mut first), owner(&mut second)];
-            port_owner::find(&mut owners);
-            let error = first.to_string();
-            let me = format!("(pid {})", std::process::id());
-            assert!(error.starts_with("port 4001/tcp on 0.0.0.0 is in use by ") && error.contains(&me), "{error}");
-            freed(|| TcpListener::bind("127.0.0.1:4000"));
-            assert!(second.to_string().contains(&me), "one search names both: {second}");
-            ip("link add up0 type bridge");
-            ip("address add 192.0.2.1/24 dev up0");
-            ip("link set up0 up");
-            for absent in ["192.0.2.77", "192.0.2.255"] {
-                let error = ports.hold(&[port(absent, Protocol::Tcp, 80)]).unwrap_err();
-                assert!(matches!(error, KernelError::NoAddress { .. }), "{error}");
-            }
-            ports.hold(&[port("192.0.2.1", Protocol::Tcp, 80)]).unwrap();
-        });
-    }
-
-    #[test]
-    fn ended_connections_do_not_stand_in_the_way() {
-        in_own_netns(|| {
-            ip("link set lo up");
-            let listener = TcpListener::bind("127.0.0.1:4003").unwrap();
-            let client = TcpStream::connect("127.0.0.1:4003").unwrap();
-            let (server, _) = listener.accept().unwrap();
-            // The side that closes first keeps the port in TIME_WAIT.
-            drop(server);
-            drop((client, listener));
-            let mut ports = Ports::default();
-            ports.hold(&[port("0.0.0.0", Protocol::Tcp, 4003)]).unwrap();
-            assert_eq!(kind(&TcpListener::bind("127.0.0.1:4003").unwrap_err()), io::ErrorKind::AddrInUse);
-        });
-    }
-}
+mod tests;

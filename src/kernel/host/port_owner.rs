@@ -8,12 +8,15 @@ use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::model::host::step::HostPort;
+use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::ids::ContainerId;
-use crate::model::publication::Protocol;
+use crate::model::publication::{PortRange, Protocol};
 
 /// `TCP_TIME_WAIT` (net/tcp_states.h): such a socket belongs to no process.
 const TIME_WAIT: &str = "06";
+/// `TCP_CLOSE`, `TCP_LISTEN`: a UDP socket without a peer, a TCP socket that listens.
+const CLOSE: &str = "07";
+const LISTEN: &str = "0A";
 
 /// A shorter id could occur in an unrelated command line.
 const ID_MIN: usize = 12;
@@ -86,7 +89,7 @@ fn pids() -> impl Iterator<Item = u32> {
 }
 
 /// The inode numbers of the process's sockets; none if it is not visible.
-fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
+pub(super) fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().filter_map(Result::ok);
     let links = descriptors.filter_map(|entry| fs::read_link(entry.path()).ok());
     links.filter_map(|link| link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok())
@@ -99,33 +102,57 @@ pub(super) struct Tables(BTreeMap<&'static str, String>);
 impl Tables {
     /// The inode number of the socket that prevents binding the port. `None` if there is none.
     pub(super) fn socket_of(&mut self, port: HostPort) -> Option<u64> {
-        let tables = match port.protocol {
-            Protocol::Tcp => ["tcp", "tcp6"],
-            Protocol::Udp => ["udp", "udp6"],
-            Protocol::Sctp => return None,
+        let HostPort { address, protocol, port } = port;
+        let range = HostPorts { address, protocol, ports: PortRange::single(port)? };
+        let is_ended = |state: &str| protocol == Protocol::Tcp && state == TIME_WAIT;
+        self.lines(protocol)
+            .find_map(|line| in_the_way(line, &range).filter(|found| !is_ended(found.state)))
+            .map(|found| found.inode)
+    }
+
+    /// The ports of the range that are received at, with the inode numbers of the sockets.
+    pub(super) fn sockets_of(&mut self, range: &HostPorts) -> Vec<(HostPort, u64)> {
+        let HostPorts { address, protocol, .. } = *range;
+        let receives = if protocol == Protocol::Tcp { LISTEN } else { CLOSE };
+        let found = self.lines(protocol).filter_map(|line| in_the_way(line, range));
+        let found = found.filter(|found| found.state == receives);
+        found.map(|found| (HostPort { address, protocol, port: found.port }, found.inode)).collect()
+    }
+
+    fn lines(&mut self, protocol: Protocol) -> impl Iterator<Item = &str> {
+        let tables: &[&'static str] = match protocol {
+            Protocol::Tcp => &["tcp", "tcp6"],
+            Protocol::Udp => &["udp", "udp6"],
+            Protocol::Sctp => &[],
         };
         let read = |table| fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap_or_default();
-        tables.into_iter().find_map(|table| {
-            let text = self.0.entry(table).or_insert_with(|| read(table));
-            text.lines().skip(1).find_map(|line| in_the_way(line, port))
-        })
+        for table in tables {
+            self.0.entry(table).or_insert_with(|| read(table));
+        }
+        tables.iter().filter_map(|table| self.0.get(table)).flat_map(|text| text.lines().skip(1))
     }
 }
 
-/// The inode of the socket in this line, if it conflicts with the port.
-fn in_the_way(line: &str, port: HostPort) -> Option<u64> {
+/// A socket in the way of a port.
+struct InTheWay<'a> {
+    port: u16,
+    inode: u64,
+    state: &'a str,
+}
+
+/// The socket in this line, if it conflicts with one of the ports.
+fn in_the_way<'a>(line: &'a str, range: &HostPorts) -> Option<InTheWay<'a>> {
     let mut fields = line.split_whitespace().skip(1);
     let (local, _, state) = (fields.next()?, fields.next()?, fields.next()?);
     let inode = fields.nth(5)?.parse().ok()?;
     let (address, number) = local.split_once(':')?;
     let address = address_from_hex(address)?;
-    let same_port = u16::from_str_radix(number, 16).ok()? == port.port;
+    let port = u16::from_str_radix(number, 16).ok()?;
     // A socket on [::] covers IPv4 too unless it is IPv6-only, which this table does not show.
-    let every = address.is_unspecified() && (address.is_ipv6() || port.address.is_ipv4());
+    let every = address.is_unspecified() && (address.is_ipv6() || range.address.is_ipv4());
     let meets =
-        every || address == port.address || (port.address.is_unspecified() && same_family(address, port.address));
-    let ended = port.protocol == Protocol::Tcp && state == TIME_WAIT;
-    (same_port && meets && !ended).then_some(inode)
+        every || address == range.address || (range.address.is_unspecified() && same_family(address, range.address));
+    (range.ports.contains(port) && meets).then_some(InTheWay { port, inode, state })
 }
 
 fn same_family(one: IpAddr, two: IpAddr) -> bool {

@@ -91,7 +91,7 @@ impl Kernel for Linux {
         let links = facts::links(&mut self.netlink, &self.sysctl)?;
         let limited = tc::limited(&mut self.netlink)?;
         let (structure, elements) = self.nft.observe()?;
-        let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held());
+        let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held()?);
         Ok(Observed { links, limited, structure, elements, forwarding, held })
     }
 

@@ -5,3 +5,4 @@ pub(super) mod client;
 pub(super) mod filter;
 pub(super) mod netfilter;
 pub mod socket;
+pub(super) mod sockets;

@@ -2,9 +2,9 @@
 //! linux/netfilter/nfnetlink_conntrack.h).
 //!
 //! The first packet of a flow determines its address translation, which is stored in the entry. Without the deletion,
-//! UDP from a fixed port would continue to reach a container that no longer exists, or never reach a new one. Walking
-//! the table costs about 15 ms even if it is empty; a deletion that the kernel filters costs 0.2 ms, so that is used if
-//! the filter can express it.
+//! UDP from a fixed port would continue to reach a container that no longer exists, or never reach a new one. Reading
+//! the table costs some milliseconds even if it is empty, so it is read once for all flows; a deletion that the kernel
+//! filters costs 0.2 ms, so that is used if the filter can express it.
 
 use std::io;
 use std::net::{IpAddr, UdpSocket};
@@ -20,8 +20,7 @@ use netlink_packet_netfilter::{
 use crate::kernel::KernelError;
 use crate::kernel::netlink::netfilter::{Netfilter, Reply};
 use crate::model::address::Family;
-use crate::model::host::step::{Flows, HostPort};
-use crate::model::publication::Protocol;
+use crate::model::host::step::Flows;
 
 /// `CTA_ID`, `CTA_ZONE`, `CTA_FILTER`.
 const ID: u16 = 12;
@@ -39,7 +38,7 @@ const PROTO_DST_PORT: u32 = 1 << 5;
 const MANY: usize = 32;
 
 /// Deletes the entries that the flows describe, in the network namespace of the calling thread. Entries of other ports,
-/// addresses or protocols stay. A host port over TCP describes none, because its connections end by themselves.
+/// addresses or protocols stay.
 pub fn forget(flows: &[Flows]) -> Result<(), KernelError> {
     let failed = |source| KernelError::Io {
         attempted: "delete entries of",
@@ -47,30 +46,36 @@ pub fn forget(flows: &[Flows]) -> Result<(), KernelError> {
         source,
         look: "see `conntrack -L`",
     };
-    let flows: Vec<&Flows> = flows.iter().filter(|flows| !is_tcp(flows)).collect();
     if flows.is_empty() {
         return Ok(());
     }
     let mut netfilter = Netfilter::open().map_err(failed)?;
-    forget_all(&mut netfilter, &flows).map_err(failed)
+    forget_all(&mut netfilter, flows).map_err(failed)
 }
 
-fn is_tcp(flows: &Flows) -> bool {
-    matches!(flows, Flows::To(HostPort { protocol: Protocol::Tcp, .. }))
-}
-
-fn forget_all(netfilter: &mut Netfilter, flows: &[&Flows]) -> io::Result<()> {
-    let filtered = if flows.len() <= MANY {
-        flows.iter().try_for_each(|flow| forget_filtered(netfilter, flow))
-    } else {
-        Err(io::Error::from_raw_os_error(libc::EINVAL))
-    };
-    match filtered {
-        // Too many flows, or an older kernel that takes a filter for an incomplete entry.
-        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-            sweep(netfilter, Family::V4, &[], flows).and_then(|()| sweep(netfilter, Family::V6, &[], flows))
+fn forget_all(netfilter: &mut Netfilter, flows: &[Flows]) -> io::Result<()> {
+    let (filtered, read): (Vec<&Flows>, Vec<&Flows>) = flows.iter().partition(|flow| is_one_filter(flow));
+    if filtered.len() > MANY {
+        return sweep(netfilter, &flows.iter().collect::<Vec<_>>());
+    }
+    for flow in filtered {
+        match forget_filtered(netfilter, flow) {
+            // An older kernel takes a filter for an incomplete entry.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
+                return sweep(netfilter, &flows.iter().collect::<Vec<_>>());
+            }
+            done => done?,
         }
-        done => done,
+    }
+    if read.is_empty() { Ok(()) } else { sweep(netfilter, &read) }
+}
+
+/// Whether the kernel can find the entries itself. No filter can express "any address of the host", and a filter with an
+/// IPv6 address finds every entry except those with that address (`ctnetlink_filter_match_tuple`, Linux 5.8 to 6.18).
+fn is_one_filter(flow: &Flows) -> bool {
+    match flow {
+        Flows::Of(address) => address.is_ipv4(),
+        Flows::To(ports) => ports.ports.count() == 1 && ports.address.is_ipv4() && !ports.address.is_unspecified(),
     }
 }
 
@@ -84,17 +89,13 @@ fn forget_filtered(netfilter: &mut Netfilter, flow: &Flows) -> io::Result<()> {
             delete(netfilter, Family::of(*address), &reply)
         }
         Flows::To(port) => {
-            let mut tuple = vec![Tuple::Proto(vec![
-                ProtoTuple::Protocol(port.protocol.number().into()),
-                ProtoTuple::DestinationPort(port.port),
-            ])];
-            if port.address.is_unspecified() {
-                // This concerns every local address, and no filter can express "local".
-                let filter = filter(PROTO_NUM | PROTO_DST_PORT, 0);
-                let filters = [ConntrackAttribute::CtaTupleOrig(tuple), filter];
-                return sweep(netfilter, Family::of(port.address), &filters, &[flow]);
-            }
-            tuple.insert(0, Tuple::Ip(vec![IPTuple::DestinationAddress(port.address)]));
+            let tuple = vec![
+                Tuple::Ip(vec![IPTuple::DestinationAddress(port.address)]),
+                Tuple::Proto(vec![
+                    ProtoTuple::Protocol(port.protocol.number().into()),
+                    ProtoTuple::DestinationPort(port.ports.first()),
+                ]),
+            ];
             let filter = filter(IP_DST | PROTO_NUM | PROTO_DST_PORT, 0);
             delete(netfilter, Family::of(port.address), &[ConntrackAttribute::CtaTupleOrig(tuple), filter])
         }
@@ -115,22 +116,23 @@ fn filter(orig: u32, reply: u32) -> ConntrackAttribute {
 ///
 /// Each request must name at least a part of an entry: one without any would delete the whole table.
 fn delete(netfilter: &mut Netfilter, family: Family, what: &[ConntrackAttribute]) -> io::Result<()> {
-    match netfilter.ask(&message(family, ConntrackMessageType::Delete, what), 0) {
+    match netfilter.ask(&message(Some(family), ConntrackMessageType::Delete, what), 0) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         done => done.map(drop),
     }
 }
 
-/// A message of that type with these attributes. Version 1 of the header makes the family count. The crate would lose
+/// A message of that type with these attributes; without a family, about both. Version 1 of the header makes the family count. The crate would lose
 /// the nested flag of attributes that it does not know, and without the flag the kernel accepts no filter.
 pub(super) fn message(
-    family: Family,
+    family: Option<Family>,
     kind: ConntrackMessageType,
     attributes: &[ConntrackAttribute],
 ) -> NetfilterMessage {
     let family = match family {
-        Family::V4 => NetfilterProtoFamily::IPv4,
-        Family::V6 => NetfilterProtoFamily::IPv6,
+        Some(Family::V4) => NetfilterProtoFamily::IPv4,
+        Some(Family::V6) => NetfilterProtoFamily::IPv6,
+        None => NetfilterProtoFamily::Unspec,
     };
     let raw = |attribute: &ConntrackAttribute| {
         let mut value = vec![0; attribute.value_len()];
@@ -146,55 +148,115 @@ pub(super) fn message(
     NetfilterMessage::new(NetfilterHeader::new(family, 1, 0), inner)
 }
 
-/// Reads the wanted entries (an older kernel returns all) and deletes those that belong to the flows.
-fn sweep(
-    netfilter: &mut Netfilter,
-    family: Family,
-    filters: &[ConntrackAttribute],
-    flows: &[&Flows],
-) -> io::Result<()> {
-    let entries = netfilter.ask(&message(family, ConntrackMessageType::Get, filters), NLM_F_DUMP)?;
-    for name in entries.iter().filter_map(|entry| name_of(entry, flows)) {
-        delete(netfilter, family, &name)?;
+/// Reads the entries, once for both families, and deletes those that belong to the flows.
+fn sweep(netfilter: &mut Netfilter, flows: &[&Flows]) -> io::Result<()> {
+    let mut families = flows.iter().map(|flow| flow.family());
+    let first = families.next();
+    let family = first.filter(|first| families.all(|other| other == *first));
+    let dump = |netfilter: &mut Netfilter, filters: &[ConntrackAttribute]| {
+        netfilter.ask(&message(family, ConntrackMessageType::Get, filters), NLM_F_DUMP)
+    };
+    // An older kernel returns all, whatever the filter.
+    let entries = match narrowed(flows) {
+        Some(filters) => dump(netfilter, &filters).or_else(|_| dump(netfilter, &[]))?,
+        None => dump(netfilter, &[])?,
+    };
+    let ports = Ports::of(flows);
+    for entry in &entries {
+        let family = if i32::from(entry.family) == libc::AF_INET6 { Family::V6 } else { Family::V4 };
+        if let Some(name) = name_among(entry, flows, &ports) {
+            delete(netfilter, family, &name)?;
+        }
     }
     Ok(())
 }
 
-/// What identifies a dumped entry in a deletion, if it belongs to one of the flows.
-pub(super) fn name_of(entry: &Reply, flows: &[&Flows]) -> Option<Vec<ConntrackAttribute>> {
-    let attributes = ConntrackMessage::parse_with_param(entry.attributes.as_slice(), entry.kind);
-    let Ok(ConntrackMessage::New(mut attributes)) = attributes else { return None };
-    // Without the original tuple nothing would name the entry, and the kernel would delete all of them.
-    let is_named = attributes
-        .iter()
-        .any(|attribute| matches!(attribute, ConntrackAttribute::CtaTupleOrig(tuple) if !tuple.is_empty()));
-    if !is_named || !flows.iter().any(|flow| belongs(flow, &attributes)) {
-        return None;
-    }
-    attributes.retain(|attribute| match attribute {
-        ConntrackAttribute::CtaTupleOrig(_) => true,
-        ConntrackAttribute::Other(other) => matches!(other.kind(), ID | ZONE),
-        _ => false,
+/// What all of the flows have in common, as a filter: the protocol, or also the port.
+fn narrowed(flows: &[&Flows]) -> Option<[ConntrackAttribute; 2]> {
+    let mut ports = flows.iter().map(|flow| match flow {
+        Flows::To(port) => Some(port),
+        Flows::Of(_) => None,
     });
-    Some(attributes)
+    let first = ports.next()??;
+    let mut is_one = first.ports.count() == 1;
+    let (mut tuple, mut fields) = (vec![ProtoTuple::Protocol(first.protocol.number().into())], PROTO_NUM);
+    for port in ports {
+        let port = port.filter(|port| port.protocol == first.protocol)?;
+        is_one &= port.ports == first.ports;
+    }
+    if is_one {
+        tuple.push(ProtoTuple::DestinationPort(first.ports.first()));
+        fields |= PROTO_DST_PORT;
+    }
+    Some([ConntrackAttribute::CtaTupleOrig(vec![Tuple::Proto(tuple)]), filter(fields, 0)])
 }
 
-/// Whether an entry belongs to a flow, as defined by [`Flows`].
-fn belongs(flow: &Flows, entry: &[ConntrackAttribute]) -> bool {
+/// The ports of many flows, so that an entry is compared with each of them only if it is to one of these.
+struct Ports {
+    /// Whether there are flows of addresses.
+    any: bool,
+    is_one: Vec<bool>,
+}
+
+impl Ports {
+    fn of(flows: &[&Flows]) -> Self {
+        let mut ports = Self { any: false, is_one: vec![false; usize::from(u16::MAX) + 1] };
+        for flow in flows {
+            match flow {
+                Flows::Of(_) => ports.any = true,
+                Flows::To(to) => to.ports.ports().for_each(|port| ports.is_one[usize::from(port)] = true),
+            }
+        }
+        ports
+    }
+
+    fn may_have(&self, original: &[Tuple]) -> bool {
+        let is_one = |field: &ProtoTuple| match field {
+            ProtoTuple::DestinationPort(port) => self.is_one[usize::from(*port)],
+            _ => false,
+        };
+        self.any || protocols(original).any(is_one)
+    }
+}
+
+/// What identifies a dumped entry in a deletion, if it belongs to one of the flows.
+#[cfg(any(test, fuzzing))]
+pub(super) fn name_of(entry: &Reply, flows: &[&Flows]) -> Option<Vec<ConntrackAttribute>> {
+    name_among(entry, flows, &Ports::of(flows))
+}
+
+fn name_among(entry: &Reply, flows: &[&Flows], ports: &Ports) -> Option<Vec<ConntrackAttribute>> {
+    let attributes = ConntrackMessage::parse_with_param(entry.attributes.as_slice(), entry.kind);
+    let Ok(ConntrackMessage::New(mut attributes)) = attributes else { return None };
     let (mut original, mut reply): (&[Tuple], &[Tuple]) = (&[], &[]);
-    for attribute in entry {
+    for attribute in &attributes {
         match attribute {
             ConntrackAttribute::CtaTupleOrig(tuple) => original = tuple,
             ConntrackAttribute::CtaTupleReply(tuple) => reply = tuple,
             _ => {}
         }
     }
+    // Without the original tuple nothing would name the entry, and the kernel would delete all of them.
+    if original.is_empty() || !ports.may_have(original) || !flows.iter().any(|flow| belongs(flow, original, reply)) {
+        return None;
+    }
+    attributes.retain(|attribute| match attribute {
+        ConntrackAttribute::CtaTupleOrig(tuple) => !tuple.is_empty(),
+        ConntrackAttribute::Other(other) => matches!(other.kind(), ID | ZONE),
+        _ => false,
+    });
+    Some(attributes)
+}
+
+/// Whether an entry with these tuples belongs to a flow, as defined by [`Flows`].
+fn belongs(flow: &Flows, original: &[Tuple], reply: &[Tuple]) -> bool {
     match flow {
         Flows::Of(address) => [original, reply].into_iter().any(|tuple| source(tuple) == Some(*address)),
         Flows::To(port) => {
             let protocol =
                 protocols(original).any(|field| *field == ProtoTuple::Protocol(port.protocol.number().into()));
-            let number = protocols(original).any(|field| *field == ProtoTuple::DestinationPort(port.port));
+            let is_one = |field: &ProtoTuple| matches!(field, ProtoTuple::DestinationPort(number) if port.ports.contains(*number));
+            let number = protocols(original).any(is_one);
             let any = port.address.is_unspecified();
             let here =
                 |to: IpAddr| to == port.address || (any && Family::of(to) == Family::of(port.address) && is_local(to));
@@ -232,143 +294,4 @@ fn is_local(address: IpAddr) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use netd_testing::harness::{VERSION, report_not_run};
-
-    use super::*;
-    use crate::kernel::testing::throwaway::{in_netns, run};
-
-    /// Entries as `conntrack` lists them: "udp 10.0.0.1:1>10.0.0.2:2", sorted.
-    fn entries() -> Vec<String> {
-        let listing = run("conntrack -L -f ipv4") + &run("conntrack -L -f ipv6");
-        let mut entries: Vec<String> = listing.lines().filter(|line| line.contains("src=")).map(entry).collect();
-        entries.sort();
-        entries
-    }
-
-    fn entry(line: &str) -> String {
-        let field = |name: &str| line.split(name).nth(1).unwrap().split_whitespace().next().unwrap();
-        let protocol = line.split_whitespace().next().unwrap();
-        format!("{protocol} {}>{}:{}", field("src="), field("dst="), field("dport="))
-    }
-
-    /// Creates entries as if their packets had been seen.
-    fn create(protocol: &str, source: &str, destination: &str, port: u16, reply: &str) {
-        let state = if protocol == "tcp" { " --state ESTABLISHED" } else { "" };
-        run(&format!(
-            "conntrack -I -p {protocol} -s {source} -d {destination} --sport 1{port} --dport {port} -r {reply} -q {source} \
-             --reply-port-src 80 --reply-port-dst 1{port} -t 100{state}"
-        ));
-    }
-
-    /// A host that publishes ports, and entries that must not be deleted.
-    fn with_entries(test: impl FnOnce() + Send) {
-        in_netns(|| {
-            run("ip addr add 192.0.2.1/24 dev lo");
-            run("ip addr add 192.0.2.2/24 dev lo");
-            run("ip addr add 2001:db8::1/64 dev lo nodad");
-            for (protocol, destination, port, reply) in [
-                ("udp", "192.0.2.1", 53, "10.77.0.2"),
-                ("udp", "192.0.2.1", 54, "10.77.0.2"),
-                ("udp", "192.0.2.2", 53, "192.0.2.2"),
-                ("udp", "198.51.100.1", 53, "198.51.100.1"),
-                ("tcp", "192.0.2.1", 53, "10.77.0.3"),
-            ] {
-                create(protocol, "192.0.2.9", destination, port, reply);
-            }
-            create("udp", "2001:db8::9", "2001:db8::1", 53, "fd00::2");
-            create("tcp", "10.77.0.2", "198.51.100.1", 443, "198.51.100.1");
-            assert_eq!(entries().len(), 7);
-            test();
-        });
-    }
-
-    fn to(address: &str, protocol: Protocol, port: u16) -> Flows {
-        Flows::To(HostPort { address: address.parse().unwrap(), protocol, port })
-    }
-
-    /// Deletes the entries, once as on this kernel and once as on an older one, and returns what was deleted.
-    fn forgotten(flows: &[Flows]) -> Vec<String> {
-        let gone = std::sync::Mutex::new(Vec::new());
-        for filtered in [true, false] {
-            with_entries(|| {
-                let before = entries();
-                if filtered {
-                    forget(flows).unwrap();
-                } else {
-                    let mut netfilter = Netfilter::open().unwrap();
-                    let all: Vec<&Flows> = flows.iter().filter(|flows| !is_tcp(flows)).collect();
-                    sweep(&mut netfilter, Family::V4, &[], &all).unwrap();
-                    sweep(&mut netfilter, Family::V6, &[], &all).unwrap();
-                }
-                let after = entries();
-                gone.lock()
-                    .unwrap()
-                    .push(before.into_iter().filter(|entry| !after.contains(entry)).collect::<Vec<_>>());
-            });
-        }
-        let mut gone = gone.into_inner().unwrap();
-        assert_eq!(gone.first(), gone.last());
-        gone.pop().unwrap_or_default()
-    }
-
-    #[test]
-    fn a_host_port_forgets_its_flows_to_local_addresses_only() {
-        assert_eq!(
-            forgotten(&[to("0.0.0.0", Protocol::Udp, 53)]),
-            ["udp 192.0.2.9>192.0.2.1:53", "udp 192.0.2.9>192.0.2.2:53"]
-        );
-        assert_eq!(forgotten(&[to("::", Protocol::Udp, 53)]), ["udp 2001:db8::9>2001:db8::1:53"]);
-        assert_eq!(forgotten(&[to("192.0.2.1", Protocol::Udp, 53)]), ["udp 192.0.2.9>192.0.2.1:53"]);
-        assert_eq!(forgotten(&[to("192.0.2.1", Protocol::Sctp, 53)]), Vec::<String>::new());
-        assert_eq!(forgotten(&[to("0.0.0.0", Protocol::Tcp, 53)]), Vec::<String>::new());
-        assert_eq!(forgotten(&[]), Vec::<String>::new());
-    }
-
-    #[test]
-    fn a_container_forgets_what_came_from_it_and_what_went_to_it() {
-        assert_eq!(
-            forgotten(&[Flows::Of("10.77.0.2".parse().unwrap())]),
-            ["tcp 10.77.0.2>198.51.100.1:443", "udp 192.0.2.9>192.0.2.1:53", "udp 192.0.2.9>192.0.2.1:54",]
-        );
-        let many: Vec<Flows> = (1..=40u8).map(|last| Flows::Of([10, 77, 0, last].into())).collect();
-        assert_eq!(forgotten(&many).len(), 4);
-    }
-
-    /// A deletion that named no tuple would have deleted the whole table.
-    #[test]
-    fn an_entry_without_an_original_tuple_is_left_alone() {
-        let address: IpAddr = [10, 77, 0, 2].into();
-        let tuple = || vec![Tuple::Ip(vec![IPTuple::SourceAddress(address)])];
-        let name = |attributes: &[ConntrackAttribute]| {
-            let mut bytes = vec![0; attributes.buffer_len()];
-            attributes.emit(&mut bytes);
-            let entry = Reply { kind: 0, subsystem: 1, family: 2, port: 0, attributes: bytes };
-            name_of(&entry, &[&Flows::Of(address)])
-        };
-        let (original, reply) = (ConntrackAttribute::CtaTupleOrig(tuple()), ConntrackAttribute::CtaTupleReply(tuple()));
-        assert_eq!(name(&[original.clone(), reply.clone()]), Some(vec![original]));
-        assert_eq!(name(std::slice::from_ref(&reply)), None);
-        assert_eq!(name(&[ConntrackAttribute::CtaTupleOrig(Vec::new()), reply]), None);
-    }
-
-    #[test]
-    fn the_kernel_takes_the_filters() {
-        let release = run("uname -r");
-        let mut version = release.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-        if (version.next(), version.next()) < (Some(6), Some(12)) {
-            return report_not_run(&format!("{VERSION}Linux {} may not filter deletions", release.trim_end()));
-        }
-        with_entries(|| {
-            let mut netfilter = Netfilter::open().unwrap();
-            let began = Instant::now();
-            forget_filtered(&mut netfilter, &Flows::Of("10.77.0.2".parse().unwrap())).unwrap();
-            forget_filtered(&mut netfilter, &to("192.0.2.1", Protocol::Udp, 53)).unwrap();
-            let filtered = began.elapsed();
-            forget_filtered(&mut netfilter, &to("0.0.0.0", Protocol::Udp, 53)).unwrap();
-            println!("a container and a port: {filtered:?}; a port on every address: {:?}", began.elapsed() - filtered);
-        });
-    }
-}
+mod tests;

@@ -14,8 +14,8 @@ use crate::kernel::netlink::netfilter::{Batch, Reply, attributes};
 use crate::kernel::netlink::socket::Parts;
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
 use crate::model::address::Family;
-use crate::model::host::step::{Flows, HostPort};
-use crate::model::publication::Protocol;
+use crate::model::host::step::{Flows, HostPorts};
+use crate::model::publication::{PortRange, Protocol};
 
 /// `CTA_TUPLE_ORIG`.
 const TUPLE_ORIG: u16 = 1;
@@ -82,7 +82,9 @@ fn heard(datagram: &[u8], replies: &[Reply]) {
 /// One run of the fuzzer with a dump of connection tracking. Panics if a promise is broken.
 pub fn conntrack(datagram: &[u8]) {
     let container: IpAddr = [10, 77, 0, 2].into();
-    let to = |address: IpAddr| Flows::To(HostPort { address, protocol: Protocol::Udp, port: 53 });
+    let to = |address: IpAddr| {
+        Flows::To(HostPorts { address, protocol: Protocol::Udp, ports: PortRange::single(53).unwrap() })
+    };
     let flows = [
         Flows::Of(container),
         Flows::Of("fd00::2".parse().unwrap()),
@@ -104,7 +106,7 @@ pub fn conntrack(datagram: &[u8]) {
 fn deletion(name: &[ConntrackAttribute], reply: &Reply) {
     let mut batch = Batch::default();
     for family in [Family::V4, Family::V6] {
-        batch.push(conntrack::message(family, ConntrackMessageType::Delete, name), NLM_F_REQUEST, None);
+        batch.push(conntrack::message(Some(family), ConntrackMessageType::Delete, name), NLM_F_REQUEST, None);
     }
     let requests = replies(batch.bytes());
     assert_eq!(requests.len(), 2);
@@ -118,7 +120,7 @@ fn deletion(name: &[ConntrackAttribute], reply: &Reply) {
 fn belongs(flow: &Flows, reply: &Reply) {
     let address = match flow {
         Flows::Of(address) => *address,
-        Flows::To(port) => port.address,
+        Flows::To(ports) => ports.address,
     };
     let octets = match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),

@@ -1,36 +1,46 @@
 //! Host ports: which endpoint or reservation has which port, and which port is free.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::ContainerId;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 use crate::model::reservation::Holder;
 
-/// All published and reserved ports with their holders; a check costs one lookup per port.
+/// The ports of one protocol at one host address, or at all of a family or of both: those of different publications are
+/// disjoint, because [`PortTable::conflict`] was asked before. By first and last port, each with its publications: several
+/// only if a runtime passes a container's ports to each of its networks.
+type Ranges = BTreeMap<(u16, u16), Vec<(Publication, Holder)>>;
+
+/// All published and reserved ports with their holders. A check costs a search per host address that is in question, however
+/// many ports a publication has.
 #[derive(Debug, Clone, Default)]
 pub struct PortTable {
-    ports: HashMap<(Protocol, u16), Vec<(Publication, Holder)>>,
+    ranges: BTreeMap<(Protocol, Option<IpAddr>), Ranges>,
 }
 
 impl PortTable {
     /// Adds a publication.
     pub fn insert(&mut self, publication: &Publication, holder: &Holder) {
-        for port in publication.host.ports() {
-            let holders = self.ports.entry((publication.protocol, port)).or_default();
-            holders.push((publication.clone(), holder.clone()));
-        }
+        let Publication { host_ip, host, protocol, .. } = *publication;
+        let ranges = self.ranges.entry((protocol, host_ip)).or_default();
+        ranges.entry((host.first(), host.last())).or_default().push((publication.clone(), holder.clone()));
     }
 
     /// Removes a publication.
     pub fn remove(&mut self, publication: &Publication, holder: &Holder) {
-        for port in publication.host.ports() {
-            if let Some(holders) = self.ports.get_mut(&(publication.protocol, port)) {
-                holders.retain(|(held, other)| held != publication || other != holder);
-                if holders.is_empty() {
-                    self.ports.remove(&(publication.protocol, port));
-                }
+        let Publication { host_ip, host, protocol, .. } = *publication;
+        let (at, ports) = ((protocol, host_ip), (host.first(), host.last()));
+        let Some(ranges) = self.ranges.get_mut(&at) else { return };
+        if let Some(holders) = ranges.get_mut(&ports) {
+            holders.retain(|(held, other)| held != publication || other != holder);
+            if holders.is_empty() {
+                ranges.remove(&ports);
             }
+        }
+        if ranges.is_empty() {
+            self.ranges.remove(&at);
         }
     }
 
@@ -41,23 +51,30 @@ impl PortTable {
         publication: &Publication,
         container: Option<&ContainerId>,
     ) -> Option<&(Publication, Holder)> {
-        let holders = |port| self.ports.get(&(publication.protocol, port));
         let of_container =
             |holder: &Holder| container.is_some() && holder.endpoint().map(|key| &key.container) == container;
         let same = |held: &Publication, holder: &Holder| held == publication && of_container(holder);
-        let mut all = publication.host.ports().filter_map(holders).flatten();
+        let mut all = self.at(publication).flat_map(|ranges| overlapping(ranges, publication.host));
         all.find(|(held, holder)| held.conflicts(publication) && !same(held, holder))
     }
 
-    /// The number of ports with their holders.
-    pub fn len(&self) -> usize {
-        self.ports.values().map(Vec::len).sum()
+    /// The ports of the protocol at each address at which the publication can meet another.
+    fn at(&self, publication: &Publication) -> impl Iterator<Item = &Ranges> {
+        const EVERY: [Option<IpAddr>; 3] =
+            [None, Some(IpAddr::V4(Ipv4Addr::UNSPECIFIED)), Some(IpAddr::V6(Ipv6Addr::UNSPECIFIED))];
+        let protocol = publication.protocol;
+        let one = publication.only_on().map(|ip| EVERY.into_iter().chain([Some(ip)]));
+        let few = one.into_iter().flatten().filter_map(move |at| self.ranges.get(&(protocol, at)));
+        let all = (publication.only_on().is_none()).then(|| self.ranges.range((protocol, None)..));
+        let all = all.into_iter().flatten().take_while(move |((other, _), _)| *other == protocol);
+        few.chain(all.map(|(_, ranges)| ranges))
     }
+}
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.ports.is_empty()
-    }
+/// Those of the disjoint ranges that share a port with this one, the last first.
+fn overlapping(ranges: &Ranges, ports: PortRange) -> impl Iterator<Item = &(Publication, Holder)> {
+    let before = ranges.range(..=(ports.last(), u16::MAX)).rev();
+    before.take_while(move |((_, last), _)| *last >= ports.first()).flat_map(|(_, holders)| holders)
 }
 
 /// The publications that a spec can become, in the order of trying them: one of each inner list is needed. `start` is
@@ -111,6 +128,34 @@ fn free_ports(facts: &HostFacts, start: u32) -> impl Iterator<Item = PortRange> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Compared with a look at each publication.
+    #[test]
+    fn whatever_shares_a_port_conflicts() {
+        let specs =
+            ["4000:80", "0.0.0.0:5000-5999:5000-5999", "[::]:5500-5600:1-101", "127.0.0.1:4500:80", "80-90:80-90"];
+        let others = ["192.0.2.1:6000-6010:6000-6010", "192.0.2.2:6005-6020:6005-6020", "4000:80/udp", "[::1]:4600:80"];
+        let publication = |spec: &str| {
+            let spec: PortSpec = spec.parse().unwrap();
+            candidates(&spec, &HostFacts::default(), 0)[0][0].clone()
+        };
+        let held: Vec<Publication> = specs.into_iter().chain(others).map(publication).collect();
+        let holder = |index: usize| Holder::Reservation(format!("r{index}").parse().unwrap());
+        let mut table = PortTable::default();
+        held.iter().enumerate().for_each(|(index, held)| table.insert(held, &holder(index)));
+        let addresses = ["", "0.0.0.0:", "[::]:", "127.0.0.1:", "192.0.2.1:", "192.0.2.2:", "[::1]:", "[2001:db8::1]:"];
+        for (address, protocol) in addresses.iter().flat_map(|a| [(a, "tcp"), (a, "udp"), (a, "sctp")]) {
+            for (first, last) in
+                [(3999, 4000), (4000, 4000), (4001, 4499), (1, 65535), (85, 85), (5999, 6000), (6008, 6008)]
+            {
+                let asked = publication(&format!("{address}{first}-{last}:{first}-{last}/{protocol}"));
+                let expected = held.iter().any(|held| held.conflicts(&asked));
+                assert_eq!(table.conflict(&asked, None).is_some(), expected, "{asked}");
+            }
+        }
+        held.iter().enumerate().for_each(|(index, held)| table.remove(held, &holder(index)));
+        assert!(table.ranges.is_empty());
+    }
 
     #[test]
     fn a_free_port_is_never_a_reserved_one() {

@@ -12,7 +12,7 @@ use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::Element;
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
-use crate::model::host::step::{BridgeLink, EndpointLink, HostPort};
+use crate::model::host::step::{BridgeLink, EndpointLink, HostPorts};
 use crate::model::network::{Driver, Network};
 use crate::model::request::CheckSpec;
 
@@ -243,6 +243,6 @@ pub fn elements(wants: &BTreeSet<Element>, observed: &Observed) -> Vec<Drift> {
 }
 
 /// The published ports that no socket holds.
-pub fn host_ports(wants: &BTreeSet<HostPort>, observed: &Observed) -> Vec<Drift> {
-    wants.difference(&observed.held).copied().map(Drift::HostPort).collect()
+pub fn host_ports(wants: &BTreeSet<HostPorts>, observed: &Observed) -> Vec<Drift> {
+    wants.difference(&observed.held).copied().map(Drift::HostPorts).collect()
 }

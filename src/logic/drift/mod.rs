@@ -12,7 +12,7 @@ pub use self::compare::{
 
 use crate::model::address::Mac;
 use crate::model::host::element::Element;
-use crate::model::host::step::HostPort;
+use crate::model::host::step::HostPorts;
 use crate::model::names::IfName;
 
 /// One difference; its text names the part, the observed value and the target value.
@@ -118,7 +118,7 @@ pub enum Drift {
     /// The firewall table lacks this element.
     Element(Element),
     /// No socket holds this published port.
-    HostPort(HostPort),
+    HostPorts(HostPorts),
 }
 
 /// A network interface, by its role in a network.
@@ -188,7 +188,7 @@ impl fmt::Display for Drift {
             Self::TableGone => f.write_str("nft: table inet netd is gone"),
             Self::TableChanged => f.write_str("nft: table inet netd is not as netd writes it"),
             Self::Element(element) => write!(f, "nft: an element of table inet netd is gone ({element:?})"),
-            Self::HostPort(port) => write!(f, "host port {}/{} is not held", port.port, port.protocol),
+            Self::HostPorts(ports) => write!(f, "host port {}/{} is not held", ports.ports, ports.protocol),
         }
     }
 }

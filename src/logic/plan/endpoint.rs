@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Change, Difference, ResolvConf};
+use super::{Change, Difference, ResolvConf, stale_flows};
 use crate::logic::target::{self, Interface};
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::step::{DefaultRoute, Flows, HostPort, Step};
+use crate::model::host::step::{DefaultRoute, Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
-use crate::model::publication::Protocol;
 
 /// A container that loses endpoints.
 #[derive(Debug)]
@@ -29,15 +28,13 @@ pub fn attach(
     desired: &Desired,
     network: &Network,
     endpoint: &Arc<Endpoint>,
-    (change, reserved): (Change<'_>, &BTreeSet<HostPort>),
+    (change, reserved): (Change<'_>, &BTreeSet<HostPorts>),
     resolv_conf: ResolvConf,
 ) -> Vec<Step> {
     let difference = Difference::of(desired, change);
-    let vacant: Vec<HostPort> =
+    let vacant: Vec<HostPorts> =
         target::unheld_ports(change.after).difference(&target::unheld_ports(change.before)).copied().collect();
-    let changed = difference.hold.iter().chain(&vacant).filter(|port| port.protocol != Protocol::Tcp);
-    // What arrived at a reserved port has an entry without translation.
-    let stale = changed.map(|port| Flows::To(*port)).collect();
+    let stale = stale_flows(&difference.add);
     let hold = difference.hold.into_iter().filter(|port| !reserved.contains(port)).collect();
     let mut steps = ports(endpoint, vacant, hold);
     steps.push(match target::interface(network, endpoint, change.after) {
@@ -62,12 +59,9 @@ pub fn address(
     resolv_conf: ResolvConf,
 ) -> Vec<Step> {
     let difference = Difference::of(desired, change);
-    let (held, unheld) = (target::host_ports(change.after), target::unheld_ports(change.after));
+    let unheld = target::unheld_ports(change.after);
     let vacant = unheld.difference(&target::unheld_ports(change.before)).copied().collect();
-    // Ports that led to an address on a later network now lead to the one on this network.
-    let moved = !difference.remove.is_empty() || !difference.add.is_empty();
-    let flows = held.union(&unheld).filter(|port| moved && port.protocol != Protocol::Tcp);
-    let flows = flows.map(|port| Flows::To(*port)).collect();
+    let flows = stale_flows(&difference.add);
     let mut steps = ports(endpoint, vacant, difference.hold);
     steps.extend(match target::interface(network, endpoint, change.after) {
         Interface::Own(link) => Some(Step::Address(link)),
@@ -87,7 +81,7 @@ pub fn address(
 }
 
 /// Takes the ports. Those of attachments are only checked: their runtime may bind them itself.
-fn ports(endpoint: &Endpoint, vacant: Vec<HostPort>, hold: Vec<HostPort>) -> Vec<Step> {
+fn ports(endpoint: &Endpoint, vacant: Vec<HostPorts>, hold: Vec<HostPorts>) -> Vec<Step> {
     vec![Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(hold)]
 }
 
@@ -97,7 +91,7 @@ pub fn detach(
     desired: &Desired,
     containers: Vec<Detached>,
     gone: &[Arc<Endpoint>],
-    reserved: &BTreeSet<HostPort>,
+    reserved: &BTreeSet<HostPorts>,
 ) -> Vec<Step> {
     let (mut all, mut last) = (Difference::default(), Vec::new());
     for Detached { before, after, resolv_conf } in containers {

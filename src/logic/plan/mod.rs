@@ -2,15 +2,18 @@
 
 pub mod endpoint;
 pub mod network;
+pub mod port;
 pub mod reservation;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::target;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::element::Element;
-use crate::model::host::step::{HostPort, Step};
+use crate::model::host::element::{Element, Published, PublishedRange};
+use crate::model::host::step::{Flows, HostPorts, Step};
+use crate::model::publication::{PortRange, Protocol};
 
 /// A container's endpoints before and after a change.
 #[derive(Debug, Clone, Copy)]
@@ -48,9 +51,9 @@ pub struct Difference {
     /// Elements to add.
     pub add: Vec<Element>,
     /// Ports to release.
-    pub release: Vec<HostPort>,
+    pub release: Vec<HostPorts>,
     /// Ports to hold.
-    pub hold: Vec<HostPort>,
+    pub hold: Vec<HostPorts>,
 }
 
 impl Difference {
@@ -66,4 +69,30 @@ impl Difference {
             hold: needed.difference(&held).copied().collect(),
         }
     }
+}
+
+/// The flows to the ports that these elements publish.
+pub fn flows_to(elements: &[Element]) -> Vec<Flows> {
+    let every = |to: &IpAddr| match to {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let published = elements.iter().filter_map(|element| match element {
+        Element::Publish(Published { host_ip, protocol, port, to, .. }) => {
+            Some((host_ip.unwrap_or_else(|| every(to)), *protocol, PortRange::single(*port)?))
+        }
+        Element::PublishRange(PublishedRange { host_ip, protocol, ports, to }) => {
+            Some((host_ip.unwrap_or_else(|| every(to)), *protocol, *ports))
+        }
+        _ => None,
+    });
+    published.map(|(address, protocol, ports)| Flows::To(HostPorts { address, protocol, ports })).collect()
+}
+
+/// The flows whose entries would keep them from the ports that these elements publish from now on: what arrived before
+/// has an entry without translation, or with that of another network. A new TCP connection replaces the entry of an
+/// ended one.
+pub fn stale_flows(add: &[Element]) -> Vec<Flows> {
+    let is_tcp = |flows: &Flows| matches!(flows, Flows::To(HostPorts { protocol: Protocol::Tcp, .. }));
+    flows_to(add).into_iter().filter(|flows| !is_tcp(flows)).collect()
 }

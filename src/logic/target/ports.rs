@@ -7,27 +7,27 @@ use std::sync::Arc;
 use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Published, PublishedRange};
-use crate::model::host::step::HostPort;
+use crate::model::host::step::HostPorts;
 use crate::model::network::Network;
-use crate::model::publication::{PROXIED_MAX, Protocol, Publication};
+use crate::model::publication::{BOUND_MAX, PortRange, Protocol, Publication};
 use crate::model::reservation::Reservation;
 
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// The host ports that netd holds for a container's publications. Those of runtimes' attachments are left out: a
 /// runtime may hold its containers' ports itself (Podman does), and would find them taken.
-pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+pub fn host_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPorts> {
     ports_of(endpoints, |endpoint| endpoint.owner.is_none(), bound)
 }
 
 /// The host ports of a container's publications that netd does not hold.
-pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPort> {
+pub fn unheld_ports(endpoints: &[Arc<Endpoint>]) -> BTreeSet<HostPorts> {
     ports_of(endpoints, |endpoint| endpoint.owner.is_some(), translated)
 }
 
 /// The host ports that netd holds for a reservation: those of the container's publications as long as this is its only
 /// network. Another one can only add an address family.
-pub fn reserved_ports(network: &Network, reservation: &Reservation) -> BTreeSet<HostPort> {
+pub fn reserved_ports(network: &Network, reservation: &Reservation) -> BTreeSet<HostPorts> {
     let leads = |family| reservation.has_gateway(network, family);
     reservation.publications.iter().flat_map(|publication| bound(publication, &leads)).collect()
 }
@@ -35,36 +35,40 @@ pub fn reserved_ports(network: &Network, reservation: &Reservation) -> BTreeSet<
 fn ports_of(
     endpoints: &[Arc<Endpoint>],
     which: impl Fn(&Endpoint) -> bool,
-    needed: impl Fn(&Publication, &dyn Fn(Family) -> bool) -> Vec<HostPort>,
-) -> BTreeSet<HostPort> {
+    needed: impl Fn(&Publication, &dyn Fn(Family) -> bool) -> Vec<HostPorts>,
+) -> BTreeSet<HostPorts> {
     let publications = endpoints.iter().filter(|endpoint| which(endpoint)).flat_map(|e| &e.publications);
     let leads = |family| way_out(endpoints, family).is_some_and(|endpoint| endpoint.address(family).is_some());
     publications.flat_map(|publication| needed(publication, &leads)).collect()
 }
 
 /// The host ports that a publication needs, where its container can be reached in the families for which `leads`
-/// returns true. netd's proxy passes on what comes in the other family, except SCTP
-/// and long ranges.
-pub(super) fn bound(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPort> {
-    let can_be = publication.protocol != Protocol::Sctp && publication.host.count() <= PROXIED_MAX;
+/// returns true. netd's proxy passes on what comes in the other family, except SCTP and
+/// long ranges.
+pub(super) fn bound(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPorts> {
+    let can_be = publication.protocol != Protocol::Sctp && publication.host.count() <= BOUND_MAX;
     let proxied = can_be && FAMILIES.into_iter().any(leads);
     of_families(publication, |family| leads(family) || proxied)
 }
 
 /// The same, of which the kernel translates at least some packets.
-fn translated(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPort> {
+fn translated(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPorts> {
     of_families(publication, leads)
 }
 
-fn of_families(publication: &Publication, which: impl Fn(Family) -> bool) -> Vec<HostPort> {
+fn of_families(publication: &Publication, which: impl Fn(Family) -> bool) -> Vec<HostPorts> {
     let families = FAMILIES.into_iter().filter(|family| publication.covers(*family) && which(*family));
+    let parts: Vec<PortRange> = match publication.host {
+        few if few.count() <= BOUND_MAX => few.ports().filter_map(PortRange::single).collect(),
+        many => vec![many],
+    };
     let at = |family| {
         let every: IpAddr = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
             Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
         };
         let (address, protocol) = (publication.only_on().unwrap_or(every), publication.protocol);
-        publication.host.ports().map(move |port| HostPort { address, protocol, port })
+        parts.iter().map(move |ports| HostPorts { address, protocol, ports: *ports })
     };
     families.flat_map(at).collect()
 }

@@ -10,12 +10,12 @@ use super::ports::{bound, way_out};
 use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::step::HostPort;
-use crate::model::publication::{PROXIED_MAX, Protocol, Publication};
+use crate::model::publication::{BOUND_MAX, Protocol, Publication};
 
 /// The held ports of a container at which netd receives what the kernel does not translate, and where it passes it on.
 pub fn proxied(endpoints: &[Arc<Endpoint>]) -> BTreeMap<HostPort, SocketAddr> {
     let publications = endpoints.iter().filter(|endpoint| endpoint.owner.is_none()).flat_map(|e| &e.publications);
-    let small = publications.filter(|publication| publication.host.count() <= PROXIED_MAX);
+    let small = publications.filter(|publication| publication.host.count() <= BOUND_MAX);
     small.flat_map(|publication| of(publication, endpoints)).collect()
 }
 
@@ -29,7 +29,7 @@ fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, 
         let to = own.or_else(|| address(family.other())).filter(|_| !translated && port.protocol != Protocol::Sctp)?;
         Some((port, SocketAddr::new(to, *to_port.get(&port.port)?)))
     };
-    bound(publication, &|family| address(family).is_some()).into_iter().filter_map(to).collect()
+    bound(publication, &|family| address(family).is_some()).into_iter().filter_map(|held| to(held.single()?)).collect()
 }
 
 /// Whether some packets to a port at this address are never translated (chain `publish` of the table).

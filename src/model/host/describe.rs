@@ -1,9 +1,10 @@
 //! The text of steps and elements, as `--dry-run` shows them.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use super::element::{Element, NameServer, Published, PublishedRange};
-use super::step::{EndpointLink, Flows, HostPort, LinkKind, Step, VethPair};
+use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, VethPair};
 use crate::model::names::IfName;
 
 /// Items separated by a comma and a space.
@@ -102,7 +103,7 @@ impl fmt::Display for Step {
             }
             Self::Table(elements) => write!(f, "replace table inet netd, with {} elements", elements.len()),
             Self::DropTable => f.write_str("delete table inet netd"),
-            Self::Hold(ports) => write!(f, "bind {}", List(ports)),
+            Self::Hold(ports) => hold(f, ports),
             Self::CheckPortsFree { ports, .. } => write!(f, "check that no other process has {}", List(ports)),
             Self::Release(ports) => write!(f, "release {}", List(ports)),
             Self::ForgetFlows(flows) => write!(f, "delete the conntrack entries {}", List(flows)),
@@ -110,6 +111,15 @@ impl fmt::Display for Step {
             Self::Resolv { netns, now: None, .. } => write!(f, "remove /etc/netns/{netns}/resolv.conf"),
         }
     }
+}
+
+fn hold(f: &mut fmt::Formatter<'_>, ports: &[HostPorts]) -> fmt::Result {
+    let (bound, watched): (Vec<HostPorts>, Vec<HostPorts>) = ports.iter().partition(|ports| ports.single().is_some());
+    if !bound.is_empty() {
+        write!(f, "bind {}", List(&bound))?;
+    }
+    let and = if bound.is_empty() || watched.is_empty() { "" } else { "; " };
+    if watched.is_empty() { Ok(()) } else { write!(f, "{and}check and watch {}", List(&watched)) }
 }
 
 /// The name by which a link is known on the host.
@@ -134,6 +144,15 @@ fn attach(f: &mut fmt::Formatter<'_>, link: &EndpointLink) -> fmt::Result {
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", std::net::SocketAddr::new(self.address, self.port), self.protocol)
+    }
+}
+
+impl fmt::Display for HostPorts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(ip) => write!(f, "{ip}:{}/{}", self.ports, self.protocol),
+            IpAddr::V6(ip) => write!(f, "[{ip}]:{}/{}", self.ports, self.protocol),
+        }
     }
 }
 

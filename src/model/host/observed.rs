@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::element::Element;
-use super::step::HostPort;
+use super::step::HostPorts;
 use crate::model::address::{Families, Family, Mac, Subnet};
 use crate::model::endpoint::Netns;
 use crate::model::names::{ContainerName, IfName, NetworkName};
@@ -139,8 +139,8 @@ pub struct Observed {
     pub elements: BTreeSet<Element>,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
     pub forwarding: Families,
-    /// Host ports that this process holds.
-    pub held: BTreeSet<HostPort>,
+    /// Host ports that this process holds, and ranges that it watches and in which no other process has a port.
+    pub held: BTreeSet<HostPorts>,
 }
 
 /// An interface in a container, and its other end.

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::element::Element;
 use super::foreign_firewall::ForeignChange;
-use crate::model::address::{Families, Mac};
+use crate::model::address::{Families, Family, Mac};
 use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::endpoint::Netns;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
-use crate::model::publication::Protocol;
+use crate::model::publication::{PortRange, Protocol};
 use crate::model::route::Route;
 
 /// The target of a bridge.
@@ -136,6 +136,26 @@ pub struct HostPort {
     pub port: u16,
 }
 
+/// Host ports at one address: one that a bound socket holds, or a longer range without sockets, which netd checks when
+/// it takes it and watches from then on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HostPorts {
+    /// As in [`HostPort::address`].
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The ports.
+    pub ports: PortRange,
+}
+
+impl HostPorts {
+    /// The port, if it is one, which a socket holds.
+    pub fn single(self) -> Option<HostPort> {
+        let Self { address, protocol, ports } = self;
+        (ports.count() == 1).then_some(HostPort { address, protocol, port: ports.first() })
+    }
+}
+
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
@@ -204,19 +224,19 @@ pub enum Step {
     Table(Vec<Element>),
     /// Delete the whole table; a missing one is no error.
     DropTable,
-    /// Bind the ports, all or none; fails if another process has one.
-    Hold(Vec<HostPort>),
+    /// Bind the ports, and watch the ranges, all or none; fails if another process has one.
+    Hold(Vec<HostPorts>),
     /// Fail if another process has one of the ports; netd does not hold them afterwards. Processes that a runtime
     /// started for the container may have them.
     CheckPortsFree {
         /// The ports.
-        ports: Vec<HostPort>,
+        ports: Vec<HostPorts>,
         /// The container.
         container: ContainerId,
     },
     /// Release the ports.
-    Release(Vec<HostPort>),
-    /// Delete the conntrack entries of a host port or an address: UDP flows follow their entry, not the map.
+    Release(Vec<HostPorts>),
+    /// Delete the conntrack entries of a host port or an address: flows follow their entry, not the map.
     ForgetFlows(Vec<Flows>),
     /// Write (`now`) or remove (`None`) `/etc/netns/NAME/resolv.conf`; a file that netd did not write stays.
     Resolv {
@@ -230,12 +250,22 @@ pub enum Step {
 }
 
 /// Conntrack entries to delete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Flows {
-    /// Entries whose original destination is this host port (unspecified address: any) over UDP or SCTP.
-    To(HostPort),
+    /// Entries whose original destination is one of these host ports (unspecified address: any of the host's).
+    To(HostPorts),
     /// Entries with this container address as original source or as reply source.
     Of(IpAddr),
+}
+
+impl Flows {
+    /// The address family of their entries.
+    pub fn family(&self) -> Family {
+        Family::of(match self {
+            Self::To(ports) => ports.address,
+            Self::Of(address) => *address,
+        })
+    }
 }
 
 impl Step {

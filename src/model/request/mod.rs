@@ -2,6 +2,7 @@
 
 mod endpoint;
 mod network;
+mod port;
 mod reservation;
 
 pub use endpoint::{
@@ -9,4 +10,5 @@ pub use endpoint::{
     PersonRequest, Requester, RuntimeRequest,
 };
 pub use network::NetworkSpec;
+pub use port::{PortAction, PortChange};
 pub use reservation::ReservationSpec;

@@ -5,6 +5,7 @@ mod connects;
 mod events;
 mod firewalls;
 mod networks;
+mod ports;
 mod reservations;
 mod starts;
 
@@ -12,7 +13,7 @@ use crate::drive::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    let all =
-        [networks::ALL, connects::ALL, reservations::ALL, attachments::ALL, events::ALL, firewalls::ALL, starts::ALL];
+    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, attachments::ALL];
+    let all = [commands.concat(), events::ALL.into(), firewalls::ALL.into(), starts::ALL.into()];
     all.concat()
 }

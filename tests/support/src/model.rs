@@ -15,11 +15,11 @@ use netd::kernel::fake::World;
 use netd::model::address::{Family, Mac};
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
-use netd::model::host::step::{EndpointLink, HostPort, LinkKind, VethPair};
+use netd::model::host::step::{EndpointLink, HostPorts, LinkKind, VethPair};
 use netd::model::ids::ContainerId;
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
-use netd::model::publication::{PROXIED_MAX, Protocol, Publication};
+use netd::model::publication::{BOUND_MAX, PortRange, Protocol, Publication};
 
 use firewalls::{is_at_gateway, is_blocked};
 use limits::Limits;
@@ -54,7 +54,7 @@ struct Parts {
     /// Namespace, interface, gateway, metric.
     default_routes: BTreeSet<(u64, IfName, IpAddr, Option<u32>)>,
     elements: BTreeSet<Element>,
-    held: BTreeSet<HostPort>,
+    held: BTreeSet<HostPorts>,
     /// The name server in each file.
     files: BTreeMap<String, String>,
     limits: Limits,
@@ -188,9 +188,9 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
 
 /// The ports with which netd holds a publication that leads to that address. What comes over the other family is
 /// proxied, except for SCTP and long ranges.
-fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPort>) {
+fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPorts>) {
     let protocol = publication.protocol;
-    let proxied = protocol != Protocol::Sctp && publication.host.count() <= PROXIED_MAX;
+    let proxied = protocol != Protocol::Sctp && publication.host.count() <= BOUND_MAX;
     for everywhere in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
         let other = everywhere.is_ipv4() != to.is_ipv4();
         let covered = publication.host_ip.is_none_or(|ip| ip.is_ipv4() == everywhere.is_ipv4());
@@ -198,7 +198,13 @@ fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPort>
             continue;
         }
         let address = publication.host_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(everywhere);
-        held.extend(publication.host.ports().map(|port| HostPort { address, protocol, port }));
+        // A socket each, or one range that is watched.
+        if publication.host.count() > BOUND_MAX {
+            held.insert(HostPorts { address, protocol, ports: publication.host });
+            continue;
+        }
+        let single = |port| HostPorts { address, protocol, ports: PortRange::single(port).unwrap() };
+        held.extend(publication.host.ports().map(single));
     }
 }
 

@@ -5,6 +5,7 @@ mod backup;
 mod daemon;
 mod dns;
 mod endpoint;
+mod port;
 mod reservation;
 mod values;
 
@@ -23,6 +24,7 @@ pub use backup::{BackupArgs, RestoreArgs};
 pub use daemon::{Daemon, DaemonArgs, TeardownArgs};
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
+pub use port::{ChangePortArgs, PortArgs, PortVerb};
 pub use reservation::{ReservationVerb, ReserveArgs};
 use values::checked;
 
@@ -164,16 +166,8 @@ Examples:
         #[command(flatten)]
         format: Format,
     },
-    /// List the published ports of a container, and the hosts that can reach them
-    #[command(after_help = "Examples:\n  netd port web")]
-    Port {
-        /// Name, id or beginning of the id
-        #[arg(value_parser = v1::container_reference)]
-        container: String,
-        /// Output format
-        #[command(flatten)]
-        format: Format,
-    },
+    /// List the published ports of a container, and the hosts that can reach them; publish further ones
+    Port(PortArgs),
     /// Show everything about containers or networks
     #[command(after_help = "Examples:\n  netd inspect web\n  netd inspect web net1 --json")]
     Inspect {

@@ -16,6 +16,7 @@ pub mod probe;
 pub mod resolve1;
 pub mod resolved;
 pub mod space;
+pub mod steady;
 pub mod upstream;
 
 use std::cell::{Cell, RefCell};
@@ -52,7 +53,12 @@ pub struct Lab {
 fn changes(words: &[&str]) -> bool {
     let is_plan = words.contains(&"--dry-run");
     !is_plan
-        && matches!(words, ["connect" | "disconnect", ..] | ["network" | "reservation", "create" | "rm" | "prune", ..])
+        && matches!(
+            words,
+            ["connect" | "disconnect", ..]
+                | ["network" | "reservation", "create" | "rm" | "prune", ..]
+                | ["port", "add" | "rm", ..]
+        )
 }
 
 /// A test without special requirements.
