@@ -21,9 +21,12 @@ fn parse(filter: &str) -> Result<EnvFilter, String> {
     let why = "use error, warn, info, debug or trace, or TARGET=LEVEL parts joined by commas";
     // The filter's own parser accepts any word as a target, and then logs nothing for it.
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    // Its parser also reads fields of spans, as patterns that take it minutes to compile; netd has no spans.
+    let is_target =
+        |target: &str| target.trim().bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_:-".contains(&byte));
     let known = |part: &str| {
-        let level = part.rsplit_once('=').map_or(part, |(_, level)| level).trim();
-        levels.iter().any(|known| known.eq_ignore_ascii_case(level))
+        let (target, level) = part.rsplit_once('=').unwrap_or(("", part));
+        is_target(target) && levels.iter().any(|known| known.eq_ignore_ascii_case(level.trim()))
     };
     if filter.split(',').any(|part| !known(part)) {
         return Err(format!("invalid log filter {filter:?}: {why}"));

@@ -32,14 +32,7 @@ pub(super) fn read(file: &Path) -> Result<Config, ConfigError> {
     parse(&name, &text)
 }
 
-/// No key has values within more brackets than this. The parser's time doubles with every bracket that is not closed.
-const NESTED_MAX: usize = 16;
-
 pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
-    if let Some(line) = too_deep(text) {
-        let (key, why) = (key(text, line), format!("values are nested more than {NESTED_MAX} deep"));
-        return Err(ConfigError::Wrong { file: file.to_owned(), line: Some(line), key, why });
-    }
     toml::from_str(text).map_err(|error| {
         let line =
             error.span().map(|span| text.as_bytes()[..span.start.min(text.len())].split(|b| *b == b'\n').count());
@@ -48,20 +41,6 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Config, ConfigError> {
         let why = why.replace(char::is_control, "?");
         ConfigError::Wrong { file: file.to_owned(), line, key, why }
     })
-}
-
-/// The number of the first line with too many brackets that are open, strings included.
-fn too_deep(text: &str) -> Option<usize> {
-    let mut depth = 0_usize;
-    let deep = text.bytes().position(|byte| {
-        depth = match byte {
-            b'[' | b'{' => depth + 1,
-            b']' | b'}' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        depth > NESTED_MAX
-    })?;
-    Some(text.as_bytes()[..deep].split(|byte| *byte == b'\n').count())
 }
 
 /// The text before the `=` of a line, or within its brackets.

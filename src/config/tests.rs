@@ -71,7 +71,7 @@ fn an_error_names_file_line_and_key() {
         ("[dns.split]\n\"a.b\" = [\"here\"]", "line 2, \"a.b\": ", "invalid name server \"here\""),
         ("[dns.split]\n\"a.b\" = []", "line 2, \"a.b\": ", "give at least one"),
         ("[dns.split]\n\"a.b\" = [\"1.1.1.1\"]\n\"A.b\" = [\"1.1.1.1\"]", "line ", "b has its servers already"),
-        ("\nlog = [[[[[[[[[[[[[[[[[[1]]]]]]]]]]]]]]]]]]", "line 2, log: ", "nested more than 16 deep"),
+        ("\nlog = \"netd[x{a=b}]=debug\"", "line 2, log: ", "use error, warn, info, debug or trace"),
         ("[dns]\nca_file = \"ca.pem\"", "line 2, ca_file: ", "give an absolute path"),
         ("[dns]\ncache_mib = 5000", "line 2, cache_mib: ", "0 to 4096"),
         ("[dns]\nttl = -1", "line 2, ttl: ", "invalid value"),

@@ -193,8 +193,7 @@ fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPorts
     let proxied = protocol != Protocol::Sctp && publication.host.count() <= BOUND_MAX;
     for everywhere in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
         let other = everywhere.is_ipv4() != to.is_ipv4();
-        let covered = publication.host_ip.is_none_or(|ip| ip.is_ipv4() == everywhere.is_ipv4());
-        if !covered || (other && !proxied) {
+        if publication.host_ip.is_some_and(|ip| ip.is_ipv4() != everywhere.is_ipv4()) || (other && !proxied) {
             continue;
         }
         let address = publication.host_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(everywhere);
