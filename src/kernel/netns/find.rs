@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::deadline::Deadline;
-use crate::kernel::netns::open_exactly;
+use crate::kernel::netns::alive;
 use crate::model::endpoint::Netns;
 
 /// How long a search is used. A namespace that nothing holds stays so: only a holder can give it to another process.
@@ -41,7 +41,7 @@ impl Holders {
 
     fn known(&self, netns: &Netns) -> Option<Netns> {
         let found = Netns { path: self.paths.get(&netns.id.inode)?.clone(), id: netns.id };
-        open_exactly(&found).is_ok().then_some(found)
+        alive(&found).then_some(found)
     }
 }
 
@@ -112,6 +112,7 @@ mod tests {
     use super::*;
     use crate::kernel::netns::identify;
     use crate::kernel::testing::lab::Parked;
+    use crate::model::ids::NetnsId;
 
     fn lost(container: &Parked) -> Netns {
         Netns { path: "/no/such/path".into(), ..identify(&container.path).unwrap() }
@@ -132,6 +133,21 @@ mod tests {
         other.wait().unwrap();
         assert_eq!(holders.find(&netns), None, "nothing holds it");
         assert_eq!(holders.find(&netns), None, "nor later");
+    }
+
+    /// The kernel uses the inode number of a namespace that has ended for the next one, which may be a stranger's.
+    #[test]
+    fn another_namespace_with_its_number_is_not_it() {
+        let container = Parked::new();
+        let netns = lost(&container);
+        let before =
+            Netns { id: NetnsId { cookie: netns.id.cookie.map(|cookie| cookie + 1), ..netns.id }, ..netns.clone() };
+        let held = File::open(&container.path).unwrap();
+        let mut other = std::process::Command::new("sleep").arg("60").stdin(held).spawn().unwrap();
+        let found = [&netns, &before].map(|netns| Holders::default().find(netns).is_some());
+        other.kill().unwrap();
+        other.wait().unwrap();
+        assert_eq!(found, [true, false]);
     }
 
     #[test]
