@@ -78,12 +78,14 @@ fn allowed() -> BTreeSet<String> {
     allowed
 }
 
-/// The name in a line of strace: "PID NAME(…" or "PID <... NAME resumed>…".
+/// The name in a line of strace: "PID NAME(…" or "PID <... NAME resumed>…". Of a thread that it begins to follow within a
+/// call, it takes the result for the number: an errno, which is negative.
 fn call(line: &str) -> Option<&str> {
     let (_, rest) = line.split_once(' ')?;
     let rest = rest.trim_start();
     let name = rest.strip_prefix("<... ").unwrap_or(rest).split(['(', ' ']).next()?;
-    name.starts_with(|first: char| first.is_ascii_lowercase()).then_some(name)
+    let is_errno = name.starts_with("syscall_0xffffffff");
+    (name.starts_with(|first: char| first.is_ascii_lowercase()) && !is_errno).then_some(name)
 }
 
 fn calls(lab: &Lab) -> Completion {
