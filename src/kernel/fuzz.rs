@@ -151,7 +151,7 @@ fn known() -> Vec<Link> {
 
 /// The monitor reports links that the messages name, at most one for each message, and containers that it knows.
 fn notifications(datagram: &[u8], messages: &[Message<'_>]) {
-    let mut changes = Changes::of_settled(&known());
+    let mut changes = Changes::of_settled(&known(), 1);
     let gone = changes.hear_host(datagram);
     assert!(gone.len() <= messages.len());
     assert!(gone.iter().all(|event| matches!(event, KernelEvent::LinkGone(_))), "{gone:?}");

@@ -47,6 +47,9 @@ pub(in crate::kernel) const HOST_TYPES: [u16; 10] = [
 pub(in crate::kernel) const CONTAINER_TYPES: [u16; 3] = [NEW_LINK, DEL_ADDRESS, DEL_ROUTE];
 /// `NETCONFA_FORWARDING` (linux/netconf.h).
 const FORWARDING: u16 = 2;
+/// `NETCONFA_IFINDEX`, and its value for the setting of the host. Each new interface sends its own, too.
+const INTERFACE: u16 = 1;
+const ALL_INTERFACES: i32 = -1;
 /// `sizeof(struct netconfmsg)`, padded.
 const CONFIGURATION_HEADER: usize = 4;
 /// `IFLA_BRPORT_MODE` (hairpin) and `IFLA_BRPORT_ISOLATED` (linux/if_link.h).
@@ -100,15 +103,18 @@ struct Window {
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Changes {
     links: HashMap<u32, OwnLink>,
+    /// The port id of the socket with which netd changes and reads limits: the kernel sends a notification to everybody
+    /// also when somebody reads them (`tc_get_qdisc`, net/sched/sch_api.c).
+    own: u32,
     /// The host ends that lead to a namespace.
     by_netns: HashMap<i32, BTreeSet<u32>>,
     window: Window,
 }
 
 impl Changes {
-    /// Knows these links, all settled.
-    pub(in crate::kernel) fn of_settled(links: &[Link]) -> Self {
-        let mut changes = Self::default();
+    /// Knows these links, all settled. `own`: the port id of netd's socket.
+    pub(in crate::kernel) fn of_settled(links: &[Link], own: u32) -> Self {
+        let mut changes = Self { own, ..Self::default() };
         for link in links.iter().filter(|link| link.ours()) {
             changes.learn(link);
         }
@@ -127,7 +133,10 @@ impl Changes {
 
     /// Reads a datagram of the host. Returns what must be reported at once.
     pub(in crate::kernel) fn hear_host(&mut self, datagram: &[u8]) -> Vec<KernelEvent> {
-        Parts(datagram).flatten().filter_map(|part| self.host(part.message_type(), part.payload())).collect()
+        let own = self.own;
+        let parts = Parts(datagram).flatten();
+        let parts = parts.filter(|part| !(LIMITS.contains(&part.message_type()) && part.port_number() == own));
+        parts.filter_map(|part| self.host(part.message_type(), part.payload())).collect()
     }
 
     /// Reads a datagram of the container's namespace with this number.
@@ -350,5 +359,9 @@ fn index_after_family(payload: &[u8]) -> Option<u32> {
 /// Whether a `RTM_NEWNETCONF` is about forwarding: it was switched on or off.
 fn mentions_forwarding(payload: &[u8]) -> bool {
     let Some(attributes) = payload.get(CONFIGURATION_HEADER..) else { return false };
-    NlasIterator::new(attributes).flatten().any(|attribute| attribute.kind() == FORWARDING)
+    let has = |kind: u16, value: Option<&[u8]>| {
+        let mut all = NlasIterator::new(attributes).flatten();
+        all.any(|attribute| attribute.kind() == kind && value.is_none_or(|value| attribute.value() == value))
+    };
+    has(FORWARDING, None) && has(INTERFACE, Some(&ALL_INTERFACES.to_ne_bytes()))
 }

@@ -43,9 +43,9 @@ const DATAGRAM: usize = 64 << 10;
 
 /// Calls `tell` for every link of netd, and every pair and bridge of other programs, that is removed from the calling
 /// thread's network namespace, whoever deleted it; and once for a group of changes that another program made to links of
-/// netd, or to pairs of its own.
-pub(in crate::kernel) fn monitor(tell: Tell) -> Result<Running, KernelError> {
-    start(Links { changes: Changes::default(), buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
+/// netd, or to pairs of its own. `own`: the port id of netd's socket, whose limits nobody else has changed.
+pub(in crate::kernel) fn monitor(own: u32, tell: Tell) -> Result<Running, KernelError> {
+    start(Links { own, changes: Changes::default(), buffer: Vec::with_capacity(DATAGRAM) }, tell).map_err(failed(
         "listen to",
         "link notifications",
         "see `dmesg` and `ulimit -u`",
@@ -73,6 +73,7 @@ struct Source {
 
 /// The monitor.
 struct Links {
+    own: u32,
     changes: Changes,
     buffer: Vec<u8>,
 }
@@ -100,7 +101,7 @@ impl Monitor for Links {
         }
         // After the subscription, so that no link is missed.
         let links = link::list(&mut Netlink::open()?).map_err(io::Error::other)?;
-        self.changes = Changes::of_settled(&links);
+        self.changes = Changes::of_settled(&links, self.own);
         Ok(Source { host, containers })
     }
 

@@ -267,7 +267,7 @@ impl Kernel for Linux {
         // Four threads send events; the mutex serializes them.
         let tell = Mutex::new(tell);
         let tell: Tell = Arc::new(move |event| tell.lock().unwrap_or_else(PoisonError::into_inner)(event));
-        self.links = Some(monitor::monitor(tell.clone())?);
+        self.links = Some(monitor::monitor(self.netlink.port(), tell.clone())?);
         self.ticking = Some(monitor::tick(tell.clone())?);
         self.namespaces = Some(NetnsWatch::start(tell.clone())?);
         self.nft.monitor(tell)

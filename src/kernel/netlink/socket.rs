@@ -96,6 +96,11 @@ impl Netlink {
         Ok(Self(client))
     }
 
+    /// The port id that identifies the socket in notifications.
+    pub fn port(&self) -> u32 {
+        self.0.port
+    }
+
     /// Sends the requests in order and returns the outcome of each; a refused one does not stop the others.
     pub fn send(&mut self, requests: &[Request]) -> io::Result<Vec<Outcome>> {
         let mut outcomes = Vec::with_capacity(requests.len());
