@@ -196,7 +196,8 @@ fn table(times: usize, kinds: &str) -> bool {
 /// Makes the change and waits until all is as before.
 fn once(what: &str, change: &str, before: &str, look: impl Fn() -> String) -> Duration {
     let start = Instant::now();
-    shell(change);
+    let out = run_words(&["sh", "-c", change]);
+    assert_eq!(out.code, Some(0), "{what}: {change}: {}", out.stderr);
     loop {
         let now = look();
         if now == before {
