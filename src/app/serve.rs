@@ -39,7 +39,11 @@ impl Bound {
         let Engine { handle, listening, proxying, thread, converged } = engine;
         let (ready, capacity) = (Arc::new(AtomicBool::new(false)), dns.capacity);
         let api_stop = CancellationToken::new();
-        let (names, mut name_service) = spawn_name_service(&handle, dns, listening);
+        let (names, mut data_plane) = spawn_name_service(&handle, dns, listening);
+        data_plane.spawn(async move {
+            proxy::serve(proxying).await;
+            "the proxy"
+        });
         let api = http::router(handle.clone(), names.clone(), ready.clone());
         let metrics = http::metrics_router(handle.clone(), names.clone(), ready.clone());
         let mut tasks = Tasks::new();
@@ -52,14 +56,13 @@ impl Bound {
             });
         }
         let aside = [
-            tokio::spawn(proxy::serve(proxying)),
             tokio::spawn(memory::give_back(names.clone())),
             tokio::spawn(owner.keep(handle.clone())),
             watchdog::start(&manager, watchdog, &handle),
         ];
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());
         let mut converged = tokio::task::spawn_blocking(move || converged.recv().is_ok());
-        let mut ended = Box::pin(ended(&stop, &handle, [&mut tasks, &mut name_service], engine_ended));
+        let mut ended = Box::pin(ended(&stop, &handle, [&mut tasks, &mut data_plane], engine_ended));
         let outcome = tokio::select! {
             biased;
             outcome = &mut ended => Some(outcome),
@@ -82,7 +85,7 @@ impl Bound {
         handle.refuse();
         api_stop.cancel();
         finish(&handle, tasks).await;
-        // The name service ends with the runtime.
+        // The name service and the proxy end with the runtime.
         outcome
     }
 }
@@ -104,14 +107,14 @@ fn spawn_name_service(handle: &Handle, config: dns::Config, listening: Listening
 async fn ended(
     stop: &CancellationToken,
     handle: &Handle,
-    [tasks, name_service]: [&mut Tasks; 2],
+    [tasks, data_plane]: [&mut Tasks; 2],
     engine: JoinHandle<bool>,
 ) -> Result<Ended, AppError> {
     tokio::select! {
         () = stop.cancelled() => Ok(Ended::Stopped),
         () = handle.torn_down() => Ok(Ended::TornDown),
         Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
-        Some(task) = name_service.join_next() => Err(AppError::Ended(task.unwrap_or("the name service"))),
+        Some(task) = data_plane.join_next() => Err(AppError::Ended(task.unwrap_or("the name service or the proxy"))),
         _ = engine => Err(AppError::Ended("the engine")),
     }
 }

@@ -65,7 +65,8 @@ pub fn send(socket: impl AsFd, datagram: &[u8], to: SocketAddr, from: Option<Loc
     sent.map(drop).map_err(io::Error::from)
 }
 
-fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+/// The address; `None` of another family than IPv4 and IPv6.
+pub fn socket_address(address: &SockaddrStorage) -> Option<SocketAddr> {
     match address.family()? {
         nix::sys::socket::AddressFamily::Inet => Some(SocketAddrV4::from(*address.as_sockaddr_in()?).into()),
         nix::sys::socket::AddressFamily::Inet6 => Some(SocketAddrV6::from(*address.as_sockaddr_in6()?).into()),

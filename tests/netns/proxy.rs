@@ -176,6 +176,12 @@ fn follows(lab: &Lab) {
     assert_eq!(ask("outside", Proto::Tcp, (HOST6, 5000)).who, "other");
     assert_eq!(ask("host", Proto::Tcp, ("::1", 5001)).who, "other");
     echo::expect_no_answer("host", Proto::Tcp, ("::1", 5000));
+    // What is neither translated nor proxied is refused.
+    lab.container("third");
+    for port in [format!("[{HOST6}]:7000-7016:80-96"), format!("[{HOST6}]:7000:80/sctp")] {
+        let refused = lab.netd(&format!("connect net1 third -p {port}")).refused();
+        assert!(refused.contains("no IPv6 address"), "{refused}");
+    }
     // A port that is published later, and no more.
     lab.netd("port add web 6000:80").ok();
     assert_eq!(ask("host", Proto::Tcp, ("::1", 6000)).who, "web");

@@ -181,7 +181,7 @@ pub(crate) fn addressed(
     // What cannot be published is already known: it depends on the host's address only.
     for port in &requested.ports {
         let known = endpoint.skipped.iter().any(|skipped| skipped.port == *port);
-        if let Some(why) = unpublishable(state, network, &endpoint, port.host_ip).filter(|_| !known) {
+        if let Some(why) = unpublishable(state, network, &endpoint, port).filter(|_| !known) {
             endpoint.publications.retain(|publication| publication.host_ip != port.host_ip);
             endpoint.skipped.push(Skipped { port: port.clone(), why });
         }
@@ -232,7 +232,7 @@ fn publications(
 ) -> Result<Ports, Refusal> {
     let (mut chosen, mut skipped) = (Vec::new(), Vec::new());
     for port in &requested.ports {
-        match unpublishable(state, network, endpoint, port.host_ip) {
+        match unpublishable(state, network, endpoint, port) {
             Some(why) if endpoint.owner.is_some() => skipped.push(Skipped { port: port.clone(), why }),
             Some(why) => {
                 let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
@@ -297,7 +297,7 @@ pub(super) fn unpublishable(
     state: &State,
     network: &Network,
     endpoint: &Endpoint,
-    host_ip: Option<IpAddr>,
+    port: &PortSpec,
 ) -> Option<Unpublishable> {
     if network.internal && endpoint.owner.is_some() {
         return Some(Unpublishable::Internal);
@@ -309,11 +309,9 @@ pub(super) fn unpublishable(
         return None;
     }
     let leads = |family| endpoints.iter().any(|endpoint| endpoint.gateway(family).is_some());
-    if endpoint.owner.is_some() {
-        // netd holds no ports for a runtime, so it cannot proxy what comes in the other family.
-        return unreachable(network, host_ip, leads);
-    }
-    unreachable(network, None, leads)
+    // netd holds no ports for a runtime, so it cannot proxy what comes in the other family.
+    let proxied = endpoint.owner.is_none() && port.can_be_proxied();
+    unreachable(network, port.host_ip.filter(|_| !proxied), leads)
 }
 
 /// Why a port at that host address leads nowhere if there is a way out in the families for which `leads` returns true;

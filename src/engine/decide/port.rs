@@ -44,7 +44,7 @@ pub(crate) fn add(state: &State, change: &PortChange, choice: (&Choice, &HostFac
     };
     let (endpoint, port) = (of_user(chosen)?, &change.port);
     let network = super::find_network(state, endpoint.network.as_str())?;
-    if let Some(why) = unpublishable(state, &network, endpoint, port.host_ip) {
+    if let Some(why) = unpublishable(state, &network, endpoint, port) {
         let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
         return Err(Refusal::CannotPublish { ports, network, why });
     }

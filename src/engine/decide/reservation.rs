@@ -37,8 +37,9 @@ pub(crate) fn reserve(
     let (network_name, publications) = (network.name.clone(), Vec::new());
     let mut reservation = Reservation { id, network: network_name, addresses, mac, publications, created };
     for port in &requested.ports {
+        let host_ip = port.host_ip.filter(|_| !port.can_be_proxied());
         // The container may have a way out on another network, but nobody knows the container as yet.
-        if let Some(why) = unreachable(network, None, |family| reservation.has_gateway(network, family)) {
+        if let Some(why) = unreachable(network, host_ip, |family| reservation.has_gateway(network, family)) {
             let (ports, network, why) = (port.to_string(), network.name.clone(), why.to_string());
             return Err(Refusal::CannotPublish { ports, network, why });
         }

@@ -54,3 +54,52 @@ pub(super) fn note<'a>(ways: impl IntoIterator<Item = &'a Way>) -> Option<String
     let at = by_netd.join(", ");
     (!at.is_empty()).then(|| format!("By way of netd ({at}) the container sees its gateway, not the client."))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(spec: &str, owner: Option<&str>, leads: [bool; 2]) -> String {
+        let web = serde_json::json!({
+            "network": "net1", "container": {"id": "c", "name": "web"}, "netns": "/run/netns/web", "ifname": "eth0",
+            "host_ifname": "ndv-web", "addresses": [], "gateways": [], "mac": "02:00:00:00:00:01", "aliases": [],
+            "ports": [serde_json::from_str::<serde_json::Value>(spec).unwrap()], "owner": owner});
+        let web: Endpoint = serde_json::from_value(web).unwrap();
+        let way = |way: &Way| format!("{} by {}, {}", way.addresses, way.by, way.client_address);
+        ways(&web.ports[0], &web, leads).iter().map(way).collect::<Vec<_>>().join("; ")
+    }
+
+    #[test]
+    fn each_way_says_who_passes_on_and_what_the_container_sees() {
+        let (v4, both) = ([true, false], [true, true]);
+        let local = "::1 and link-local by netd, gateway";
+        for (spec, owner, leads, expected) in [
+            (
+                r#"{"host_ip": null, "protocol": "tcp"}"#,
+                None,
+                v4,
+                "IPv4 by kernel, kept; IPv6 by netd, gateway".to_owned(),
+            ),
+            (
+                r#"{"host_ip": null, "protocol": "tcp"}"#,
+                None,
+                both,
+                format!("IPv4 by kernel, kept; IPv6 by kernel, kept; {local}"),
+            ),
+            (r#"{"host_ip": "::1", "protocol": "udp"}"#, None, v4, "IPv6 by netd, gateway".to_owned()),
+            (r#"{"host_ip": "192.0.2.1", "protocol": "tcp"}"#, None, both, "IPv4 by kernel, kept".to_owned()),
+            (r#"{"host_ip": null, "protocol": "sctp"}"#, None, v4, "IPv4 by kernel, kept".to_owned()),
+            (
+                r#"{"host_ip": null, "protocol": "udp", "host_port_end": 4016}"#,
+                None,
+                v4,
+                "IPv4 by kernel, kept".to_owned(),
+            ),
+            (r#"{"host_ip": null, "protocol": "tcp"}"#, Some("cni"), v4, "IPv4 by kernel, kept".to_owned()),
+            (r#"{"host_ip": null, "protocol": "tcp"}"#, None, [false, false], String::new()),
+        ] {
+            let spec = spec.replace('}', r#", "host_port": 4000, "container_port": 80}"#);
+            assert_eq!(shown(&spec, owner, leads), expected, "{spec} {owner:?}");
+        }
+    }
+}

@@ -90,3 +90,57 @@ fn reset(stream: &TcpStream) {
         tracing::debug!(%error, "cannot reset a connection to a published port");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    async fn echo() -> SocketAddr {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = server.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = server.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = client.split();
+                    tokio::io::copy(&mut from, &mut to).await
+                });
+            }
+        });
+        at
+    }
+
+    /// Whether the connection, which stays open, leads to the container.
+    async fn leads(to: SocketAddr) -> (bool, TcpStream) {
+        let mut client = TcpStream::connect(to).await.unwrap();
+        let answered = match client.write_all(b"x").await {
+            Ok(()) => client.read_exact(&mut [0]).await.is_ok(),
+            Err(_) => false,
+        };
+        (answered, client)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_client_has_a_share_of_the_connections_and_all_end_with_the_port() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (at, tasks, places) = (listener.local_addr().unwrap(), Tasks::default(), Shares::new(8, 3));
+        tasks.spawn(serve(listener, echo().await, places.clone(), tasks.clone()));
+        let mut open = Vec::new();
+        let refused = loop {
+            let (answered, client) = leads(at).await;
+            match answered {
+                true if open.len() < 9 => open.push(client),
+                _ => break open.len(),
+            }
+        };
+        assert!((4..8).contains(&refused), "{refused} of 8 for one client");
+        open.pop();
+        netd_testing::wait::until("its place is free", || netd_testing::wait::seen(places.taken(), |now| *now < 6));
+        tasks.end().await;
+        assert_eq!(places.taken(), 0);
+        let mut last = open.pop().unwrap();
+        assert!(last.read(&mut [0]).await.is_err(), "it is reset, not ended");
+        TcpStream::connect(at).await.unwrap_err();
+    }
+}

@@ -14,6 +14,7 @@ use nix::sys::socket::{SockType, SockaddrStorage, getsockname, getsockopt};
 
 use crate::model::host::step::HostPort;
 use crate::model::publication::Protocol;
+use crate::os::addressed::socket_address;
 use crate::os::service::Manager;
 use crate::os::sys;
 
@@ -93,10 +94,7 @@ fn is_bound(socket: &OwnedFd, port: &HostPort) -> bool {
         Protocol::Sctp => return false,
     };
     let here = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).map(sys::netns_cookie);
-    let at: Option<SocketAddr> = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok().and_then(|at| {
-        let v4 = at.as_sockaddr_in().map(|at| SocketAddr::V4((*at).into()));
-        v4.or_else(|| at.as_sockaddr_in6().map(|at| SocketAddr::V6((*at).into())))
-    });
+    let at = getsockname::<SockaddrStorage>(socket.as_raw_fd()).ok().as_ref().and_then(socket_address);
     at == Some(SocketAddr::new(port.address, port.port))
         && getsockopt(socket, Type).is_ok_and(|is| is == kind)
         && here.is_ok_and(|here| here == sys::netns_cookie(socket))

@@ -9,7 +9,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Published, PublishedRange};
 use crate::model::host::step::HostPorts;
 use crate::model::network::Network;
-use crate::model::publication::{BOUND_MAX, PortRange, Protocol, Publication};
+use crate::model::publication::{BOUND_MAX, PortRange, Publication};
 use crate::model::reservation::Reservation;
 
 pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
@@ -46,8 +46,7 @@ fn ports_of(
 /// returns true. netd's proxy passes on what comes in the other family, except SCTP and
 /// long ranges.
 pub(super) fn bound(publication: &Publication, leads: &dyn Fn(Family) -> bool) -> Vec<HostPorts> {
-    let can_be = publication.protocol != Protocol::Sctp && publication.host.count() <= BOUND_MAX;
-    let proxied = can_be && FAMILIES.into_iter().any(leads);
+    let proxied = publication.is_proxied() && FAMILIES.into_iter().any(leads);
     of_families(publication, |family| leads(family) || proxied)
 }
 

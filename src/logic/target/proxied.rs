@@ -10,13 +10,13 @@ use super::ports::{bound, way_out};
 use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::step::HostPort;
-use crate::model::publication::{BOUND_MAX, Protocol, Publication};
+use crate::model::publication::Publication;
 
 /// The held ports of a container at which netd receives what the kernel does not translate, and where it passes it on.
 pub fn proxied(endpoints: &[Arc<Endpoint>]) -> BTreeMap<HostPort, SocketAddr> {
     let publications = endpoints.iter().filter(|endpoint| endpoint.owner.is_none()).flat_map(|e| &e.publications);
-    let small = publications.filter(|publication| publication.host.count() <= BOUND_MAX);
-    small.flat_map(|publication| of(publication, endpoints)).collect()
+    let proxied = publications.filter(|publication| publication.is_proxied());
+    proxied.flat_map(|publication| of(publication, endpoints)).collect()
 }
 
 fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, SocketAddr)> {
@@ -26,7 +26,7 @@ fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, 
         let family = Family::of(port.address);
         let own = address(family);
         let translated = own.is_some() && !is_untranslatable(port.address);
-        let to = own.or_else(|| address(family.other())).filter(|_| !translated && port.protocol != Protocol::Sctp)?;
+        let to = own.or_else(|| address(family.other())).filter(|_| !translated)?;
         Some((port, SocketAddr::new(to, *to_port.get(&port.port)?)))
     };
     bound(publication, &|family| address(family).is_some()).into_iter().filter_map(|held| to(held.single()?)).collect()

@@ -154,6 +154,11 @@ pub struct PortSpec {
 }
 
 impl PortSpec {
+    /// Whether netd can pass on what arrives there in a family that the container has no address of.
+    pub fn can_be_proxied(&self) -> bool {
+        is_proxied(self.protocol, self.container.count())
+    }
+
     /// Refuses host addresses at which nothing can be published, and port ranges of different lengths.
     pub fn new(
         host_ip: Option<IpAddr>,
@@ -304,7 +309,16 @@ pub struct Publication {
     pub protocol: Protocol,
 }
 
+fn is_proxied(protocol: Protocol, ports: u32) -> bool {
+    protocol != Protocol::Sctp && ports <= BOUND_MAX
+}
+
 impl Publication {
+    /// Whether netd passes on what arrives there and the kernel does not translate.
+    pub fn is_proxied(&self) -> bool {
+        is_proxied(self.protocol, self.host.count())
+    }
+
     /// Whether it covers addresses of that family.
     pub fn covers(&self, family: Family) -> bool {
         self.host_ip.is_none_or(|ip| Family::of(ip) == family)
