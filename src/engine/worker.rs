@@ -33,7 +33,7 @@ use crate::model::host::observed::HostFacts;
 use crate::model::host::step::Flows;
 use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
-use crate::model::names::NetworkName;
+use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::store::{Record, Store};
 
@@ -73,6 +73,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) unexplained: Unexplained,
     /// Ports that the last repair could not hold, because other processes have them.
     pub(super) taken_ports: Arc<TakenPorts>,
+    /// Packets that containers sent from addresses that are not theirs, by host end.
+    pub(super) refused: Arc<BTreeMap<IfName, u64>>,
     /// What cannot be put right at the moment.
     pub(super) problems: Problems,
     /// What must be looked at, and when.
@@ -151,6 +153,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             stale_flows: Default::default(),
             unexplained: Unexplained::Nothing,
             taken_ports: Default::default(),
+            refused: Default::default(),
             problems: Default::default(),
             agenda: Default::default(),
             adopting: true,
@@ -281,6 +284,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             zone_revision: self.revision + 1,
             problems: self.problems.messages(),
             taken_ports: self.taken_ports.clone(),
+            refused: self.refused.clone(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),

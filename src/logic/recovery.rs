@@ -47,6 +47,7 @@ pub fn endpoint(
         attached_as: None,
         routes: Vec::new(),
         bandwidth: None,
+        trusted: false,
         upstreams: Vec::new(),
     })
 }

@@ -33,6 +33,7 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
         dns: Default::default(),
         host_access: HostAccess::All,
         sticky: false,
+        trusted: false,
     }
 }
 
@@ -78,6 +79,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         attached_as: None,
         routes: Vec::new(),
         bandwidth: None,
+        trusted: false,
         upstreams: Vec::new(),
     }
 }
@@ -94,6 +96,7 @@ fn value(kind: Kind) -> Value {
     let subnet = |text: &str| Value::Subnet(text.parse().unwrap());
     match kind {
         Kind::Interface => Value::Interface("nd-sample".parse().unwrap()),
+        Kind::Mac => Value::Mac(Mac::for_address("198.51.100.1".parse().unwrap())),
         Kind::Address(Family::V4) => address("198.51.100.1"),
         Kind::Address(Family::V6) => address("2001:db8:5::1"),
         Kind::Subnet(Family::V4) => subnet("198.51.100.0/24"),

@@ -4,6 +4,7 @@
 //! networks they were published with: a reply that leaves through another network than the request came in would not
 //! pass connection tracking and the source guard.
 
+mod guard;
 mod ports;
 mod proxied;
 
@@ -164,6 +165,7 @@ pub fn container_elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> BTr
     };
     let direct = endpoints.iter().filter(bare).map(|endpoint| Element::Direct(endpoint.host_ifname.clone()));
     let mut elements: BTreeSet<Element> = direct.collect();
+    elements.extend(guard::elements(desired, endpoints));
     for publication in endpoints.iter().flat_map(|endpoint| &endpoint.publications) {
         for to in targets(publication, endpoints) {
             publish(publication, to, &mut elements);
@@ -258,6 +260,7 @@ pub fn forwarding(desired: &Desired) -> Families {
 mod tests {
     use super::*;
     use crate::logic::samples;
+    use crate::model::host::element::Table;
     use crate::model::network::{Adopted, Driver};
 
     fn desired(networks: &[&Network]) -> Desired {
@@ -324,7 +327,8 @@ mod tests {
         let network = samples::network("net1", &["10.0.1.0/24"]);
         let ports = ["10000-20000:10000-20000/udp", "7000-7001:8000-8001"];
         let endpoint = Arc::new(samples::endpoint(&network, "turn", 1, &["10.0.1.2"], &ports));
-        assert_eq!(container_elements(&desired(&[&network]), std::slice::from_ref(&endpoint)).len(), 3);
+        let elements = container_elements(&desired(&[&network]), std::slice::from_ref(&endpoint));
+        assert_eq!(elements.iter().filter(|element| element.table() == Table::Inet).count(), 3);
         // A range, and two ports in both families: what comes over the other one is proxied.
         assert_eq!(host_ports(&[endpoint]).len(), 1 + 2 * 2);
     }

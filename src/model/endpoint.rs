@@ -110,6 +110,9 @@ pub struct Endpoint {
     /// Bandwidth limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+    /// It may send from addresses that are not its own, as routers and DHCP servers do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
     /// Upstreams for names that are not netd's, tried before those of the network; empty: only the network's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,

@@ -41,6 +41,9 @@ pub struct Network {
     /// Whether a container that returns under the same name gets the same address, as long as it is free.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sticky: bool,
+    /// Its containers may send from addresses that are not their own, as routers and DHCP servers do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
 }
 
 /// How the name service answers a network's containers.

@@ -21,7 +21,10 @@ pub(crate) const KNOWN: &[Known] = &[
     Known {
         scenario: "attach, giving the addresses",
         fault: |fault, hit| {
-            matches!((fault, hit), (Fault::Commit(0, DiesAfter), _) | (Fault::DeathAfter(_), "apply Address"))
+            matches!(
+                (fault, hit),
+                (Fault::Commit(0, DiesAfter), _) | (Fault::DeathAfter(_), "apply Elements" | "apply Address")
+            )
         },
         lines: &[
             "default route is missing: (3, IfName(\"eth0\")",
@@ -41,7 +44,7 @@ pub(crate) const KNOWN: &[Known] = &[
         scenario: "connect where a name is taken in the container, so that it is decided again",
         fault: |fault, hit| match fault {
             Fault::Commit(nth, died) => (nth, died) == (0, DiesAfter) || (nth, died) == (1, DiesBefore),
-            Fault::DeathAfter(_) => ["apply Hold", "apply Release"].contains(&hit),
+            Fault::DeathAfter(_) => ["apply Hold", "apply Release", "apply Elements"].contains(&hit),
             _ => false,
         },
         lines: &[

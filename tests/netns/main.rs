@@ -17,6 +17,7 @@ mod files;
 mod firewall;
 mod foreign;
 mod foreign_networks;
+mod guard;
 mod handover;
 mod heal;
 mod heal_kinds;
@@ -122,6 +123,7 @@ fn trials() -> Vec<Trial> {
         run::trials(),
         heal_kinds::trials(),
         restart::trials(),
+        guard::trials(),
         handover::trials(),
         access::trials(),
         stop::trials(),

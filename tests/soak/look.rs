@@ -51,6 +51,7 @@ fn differences(world: &World<'_>) -> Vec<Difference> {
         container(world, name, &guest.path, &mut found);
     }
     elements(world, &mut found);
+    guard(world, &mut found);
     files(world, &mut found);
     ports(world, &mut found);
     names(world, &mut found);
@@ -189,6 +190,35 @@ fn elements(world: &World<'_>, found: &mut Vec<Difference>) {
         let strange = words.iter().filter(of_somebody).filter(|word| !known.contains(*word));
         found.extend(strange.map(|word| Difference::Leaked(format!("{word} in {set} of table inet netd"))));
     }
+}
+
+/// The sets of `table bridge netd`: the host ends, and the MAC and IPv4 address of each, exactly.
+fn guard(world: &World<'_>, found: &mut Vec<Difference>) {
+    let out = run("ip netns exec host nft -j list table bridge netd");
+    let Ok(objects) = serde_json::from_str::<Value>(&out.stdout) else {
+        return found.push(Difference::Lost(format!("table bridge netd: {}", out.stderr)));
+    };
+    let objects = objects["nftables"].as_array().cloned().unwrap_or_default();
+    let of = |name: &str| -> BTreeSet<String> {
+        let set = objects.iter().map(|object| &object["set"]).find(|set| set["name"] == name);
+        let elements = set.and_then(|set| set["elem"].as_array()).cloned().unwrap_or_default();
+        let text = |element: &Value| match element["concat"].as_array() {
+            Some(fields) => fields.iter().map(text).collect::<Vec<_>>().join(" "),
+            None => text(&element["elem"]["val"]),
+        };
+        elements.iter().map(text).collect()
+    };
+    let ends = || world.ends.values().filter(|end| !end.addresses.is_empty());
+    compare("guarded host end", &ends().map(|end| end.host_ifname.clone()).collect(), &of("guarded"), found);
+    let macs = ends().map(|end| format!("{} {}", end.host_ifname, end.mac)).collect();
+    compare("guarded MAC address", &macs, &of("macs"), found);
+    let mut own = BTreeSet::new();
+    for (key, end) in world.ends.iter().filter(|(_, end)| !end.addresses.is_empty()) {
+        let of_container = world.ends.iter().filter(|(other, _)| other.1 == key.1);
+        let all = of_container.flat_map(|(_, end)| end.addresses.iter().map(|one| without_length(one)));
+        own.extend(all.filter(|one| !one.contains(':')).map(|one| format!("{} {one}", end.host_ifname)));
+    }
+    compare("guarded IPv4 address", &own, &of("sources4"), found);
 }
 
 /// All texts in it; a prefix is one text.

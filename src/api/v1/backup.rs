@@ -116,6 +116,7 @@ impl From<NetworkSpec> for CreateNetwork {
     fn from(spec: NetworkSpec) -> Self {
         let bridge = spec.bridge.map(|name| ("bridge".to_owned(), name.to_string()));
         let listen = ("dns.listen".to_owned(), spec.dns.listen.as_str().to_owned());
+        let trusted = spec.trusted.then(|| ("trusted".to_owned(), "true".to_owned()));
         let isolated = spec.isolated.then(|| ("gateway_mode".to_owned(), "isolated".to_owned()));
         Self {
             name: spec.name.to_string(),
@@ -132,7 +133,7 @@ impl From<NetworkSpec> for CreateNetwork {
             dns: spec.dns.upstreams,
             host_access: spec.host_access.map(|access| access.as_str().to_owned()),
             sticky: Some(spec.sticky),
-            options: bridge.into_iter().chain([listen]).chain(isolated).collect::<BTreeMap<_, _>>(),
+            options: bridge.into_iter().chain([listen]).chain(isolated).chain(trusted).collect::<BTreeMap<_, _>>(),
         }
     }
 }

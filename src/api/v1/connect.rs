@@ -71,6 +71,9 @@ pub struct Connect {
     /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// Whether it may send from addresses that are not its own, as routers and DHCP servers do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
     /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
@@ -142,6 +145,7 @@ impl Connect {
             ifname: self.ifname.map(IfName::for_new).transpose()?,
             exposed: self.expose,
             labels: parse::labels(self.labels)?,
+            trusted: self.trusted,
             upstreams: parse::upstreams(self.dns)?,
             ..EndpointSpec::of(Requester::Person(person))
         })

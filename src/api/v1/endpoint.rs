@@ -99,6 +99,13 @@ pub struct Endpoint {
     /// Bandwidth limits, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<super::Bandwidth>,
+    /// Whether it may send from addresses that are not its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
+    /// Packets from it that were dropped because it may not send them: their MAC or IP address is not its own, or they
+    /// are a router's or a DHCP server's. Counted within the last 10 s, since netd's table was loaded.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused_packets: u64,
     /// Upstreams for external names, asked before those of the network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub dns: Vec<String>,
@@ -174,6 +181,10 @@ impl fmt::Display for Port {
     }
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl From<&endpoint::Endpoint> for Endpoint {
     fn from(endpoint: &endpoint::Endpoint) -> Self {
         Self {
@@ -193,6 +204,8 @@ impl From<&endpoint::Endpoint> for Endpoint {
             owner: endpoint.owner.as_ref().map(ToString::to_string),
             attached_as: endpoint.attached_as.as_ref().map(ToString::to_string),
             bandwidth: endpoint.bandwidth.map(super::Bandwidth::from),
+            trusted: endpoint.trusted,
+            refused_packets: 0,
             dns: endpoint.upstreams.iter().map(ToString::to_string).collect(),
         }
     }

@@ -63,6 +63,9 @@ pub struct Network {
     /// Whether a container that returns under the same name gets the same address if that is free.
     #[serde(default)]
     pub sticky: bool,
+    /// Whether its containers may send from addresses that are not their own, as routers and DHCP servers do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub trusted: bool,
     /// The ids of the reservations on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<String>,
@@ -140,7 +143,7 @@ pub struct CreateNetwork {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<bool>,
     /// Options: `bridge`, `mtu`, `icc`, `masquerade`, `gateway_mode`, or Docker's names of the same; `dns.listen`,
-    /// `dns.servers` (joined by commas), `sticky`.
+    /// `dns.servers` (joined by commas), `sticky`, `trusted`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
 }
@@ -190,6 +193,7 @@ impl Network {
             dns: (&network.dns).into(),
             host_access: network.host_access.as_str().into(),
             sticky: network.sticky,
+            trusted: network.trusted,
             reservations: reservations.map(|reservation| reservation.id.to_string()).collect(),
         }
     }
@@ -250,6 +254,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             },
             host_access: request.host_access.map(|access| host_access(&access, request.internal)).transpose()?,
             sticky: once("sticky", request.sticky, options.sticky)?.unwrap_or(false),
+            trusted: options.trusted.unwrap_or(false),
             ..Self::named(name)
         })
     }

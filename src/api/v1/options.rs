@@ -25,13 +25,15 @@ pub(super) struct Options {
     pub(super) servers: Option<Vec<Upstream>>,
     /// Whether addresses are kept for those who had them.
     pub(super) sticky: Option<bool>,
+    /// Whether containers may send from addresses that are not their own.
+    pub(super) trusted: Option<bool>,
     /// Whether the host has no address on the network.
     pub(super) isolated: Option<bool>,
 }
 
 /// Short name and, where it has such an option, Docker's (moby, daemon/libnetwork/netlabel/labels.go and
 /// drivers/bridge/labels.go).
-const KEYS: [(&str, Option<&str>); 9] = [
+const KEYS: [(&str, Option<&str>); 10] = [
     ("bridge", Some("com.docker.network.bridge.name")),
     ("mtu", Some("com.docker.network.driver.mtu")),
     ("icc", Some("com.docker.network.bridge.enable_icc")),
@@ -39,6 +41,7 @@ const KEYS: [(&str, Option<&str>); 9] = [
     ("dns.listen", None),
     ("dns.servers", None),
     ("sticky", None),
+    ("trusted", None),
     ("gateway_mode", Some("com.docker.network.bridge.gateway_mode_ipv4")),
     ("gateway_mode", Some("com.docker.network.bridge.gateway_mode_ipv6")),
 ];
@@ -80,6 +83,7 @@ pub(super) fn read(options: &BTreeMap<String, String>) -> Result<Options, Invali
                 }
                 read.isolated = Some(isolated);
             }
+            "trusted" => read.trusted = Some(boolean(key, value)?),
             _ => read.sticky = Some(boolean(key, value)?),
         }
     }

@@ -70,7 +70,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let elements = &(&elements | &target::network_elements(&network));
         let bridge = target::bridge_link(&network);
         let mut drift = bridge.map_or_else(Vec::new, |bridge| drift::bridge(&bridge, &observed));
-        drift.extend(drift::table(&observed));
+        drift.extend(drift::tables(&observed).into_iter().map(|(_, drift)| drift));
         drift.extend(drift::elements(elements, &observed));
         drift.extend(drift::host_ports(&target::host_ports(&all), &observed));
         Ok(drift.first().map(ToString::to_string))

@@ -44,19 +44,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             all.push(Difference { kind: "stray", object: name.to_string(), text });
         }
         let elements = self.wanted_elements();
-        match drift::table(observed) {
-            Some(drift) => all.push(difference("table", "inet netd", &drift)),
-            None => {
-                let missing = drift::elements(&elements, observed);
-                all.extend(missing.iter().map(|drift| difference("element", "inet netd", drift)));
-                let extra = observed.elements.difference(&elements).map(|element| Difference {
-                    kind: "element",
-                    object: "inet netd".into(),
-                    text: format!("nft: an element of table inet netd is too many ({element:?})"),
-                });
-                all.extend(extra);
-            }
-        }
+        let tables = drift::tables(observed);
+        all.extend(tables.iter().map(|(table, drift)| difference("table", &table.to_string(), drift)));
+        let missing = drift::elements(&elements, observed);
+        all.extend(missing.iter().map(|drift| difference("element", "firewall", drift)));
+        let extra = observed.firewall.elements.difference(&elements).map(|element| Difference {
+            kind: "element",
+            object: "firewall".into(),
+            text: format!("nft: an element of {} is too many ({element:?})", element.table()),
+        });
+        all.extend(extra);
     }
 
     fn diff_endpoint(

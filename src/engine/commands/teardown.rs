@@ -8,6 +8,7 @@ use crate::engine::worker::Worker;
 use crate::engine::{Error, Planned};
 use crate::kernel::Kernel;
 use crate::model::endpoint::{Endpoint, Netns};
+use crate::model::host::element::Table;
 use crate::model::host::observed::{Observed, ObservedKind, Structure};
 use crate::model::host::step::Step;
 use crate::model::ids::ContainerId;
@@ -53,8 +54,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         standing.extend(self.redirected.values().map(|netns| {
             planned("remove-redirection", format!("remove the redirection of DNS queries in {}", netns.path.display()))
         }));
-        if observed.structure != Structure::Missing {
-            standing.push(planned(Step::DropTable.action(), Step::DropTable.to_string()));
+        if Table::ALL.iter().any(|table| observed.firewall.structure(*table) != Structure::Missing) {
+            standing.push(planned(Step::DropTables.action(), Step::DropTables.to_string()));
         }
         self.foreign.observed = None;
         let foreign = self.plan_foreign(&[]).map_or_else(Vec::new, |plan| plan.changes);
@@ -104,7 +105,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let files = self.kernel.written_files().into_iter();
         let files = files.map(|netns| Step::Resolv { netns, before: None, now: None });
-        for step in files.chain([Step::DropTable]) {
+        for step in files.chain([Step::DropTables]) {
             note(self.kernel.apply(&step).map_err(|error| error.to_string()));
         }
         self.adapt_foreign();

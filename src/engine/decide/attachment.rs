@@ -194,6 +194,7 @@ pub(crate) fn adopted_network(
         dns: spec.dns.clone(),
         host_access: access,
         sticky: spec.sticky,
+        trusted: spec.trusted,
     })
 }
 

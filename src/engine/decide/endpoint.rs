@@ -114,6 +114,7 @@ pub(crate) fn connect(
         attached_as,
         routes: requested.routes.clone(),
         bandwidth: requested.bandwidth,
+        trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
         container,
     };
@@ -160,6 +161,7 @@ pub(crate) fn adopt(
         attached_as,
         routes: Vec::new(),
         bandwidth: requested.bandwidth,
+        trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
         container,
     };

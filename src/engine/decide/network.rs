@@ -63,6 +63,7 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
         dns: spec.dns.clone(),
         host_access: host_access(spec),
         sticky: spec.sticky,
+        trusted: spec.trusted,
     })
 }
 

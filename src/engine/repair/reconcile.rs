@@ -9,17 +9,21 @@ use crate::engine::state::problems::Subject;
 use crate::engine::state::unexplained::Unexplained;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, find_port_owners};
-use crate::logic::drift;
+use crate::logic::drift::{self, Drift};
 use crate::logic::plan::stale_flows;
 use crate::logic::target;
 use crate::model::desired::Attached;
-use crate::model::host::element::Element;
-use crate::model::host::observed::{Observed, ObservedKind, ObservedLink};
+use crate::model::host::element::{Element, Table};
+use crate::model::host::observed::{Observed, ObservedKind, ObservedLink, Structure};
 use crate::model::host::step::{Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
 use crate::store::Store;
+
+/// The problem on a kernel without tables of the family bridge.
+const UNGUARDED: &str = "this kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE): a container can take the \
+                         address of another container of its network";
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Repairs all drift. What cannot be repaired is a problem, in `netd status` and an event.
@@ -125,14 +129,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn repair_elements(&mut self, observed: &Observed) {
+        if observed.firewall.unguarded {
+            self.problem(Subject::Guard, UNGUARDED.to_owned());
+        }
+        if *self.refused != observed.firewall.refused {
+            self.refused = Arc::new(observed.firewall.refused.clone());
+        }
         let elements = self.wanted_elements();
-        let add: Vec<_> = elements.difference(&observed.elements).cloned().collect();
+        let missing: Vec<_> = elements.difference(&observed.firewall.elements).cloned().collect();
         // Clients that sent while the ports were not published.
-        self.stale_flows.extend(stale_flows(&add));
-        if let Some((step, what)) = self.table_repair(observed, elements, add)
-            && !self.repair(&step, Subject::Table, &what)
-        {
-            return;
+        self.stale_flows.extend(stale_flows(&missing));
+        for (step, what) in self.table_repairs(observed, &elements, missing) {
+            if !self.repair(&step, Subject::Table, &what) {
+                return;
+            }
         }
         if self.stale_flows.is_empty() {
             return;
@@ -144,27 +154,29 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// The step that repairs the table, and what it repairs; `None` if the table is as wanted.
-    fn table_repair(
+    /// The steps that repair the tables, and what each repairs.
+    fn table_repairs(
         &self,
         observed: &Observed,
-        elements: BTreeSet<Element>,
-        add: Vec<Element>,
-    ) -> Option<(Step, String)> {
-        Some(match drift::table(observed) {
-            Some(drift) => (Step::Table(elements.into_iter().collect()), drift.to_string()),
-            None => {
-                // Links that belong to nothing have elements that belong to nothing.
-                let are_strays = self.unexplained == Unexplained::Nothing;
-                let excess = observed.elements.difference(&elements).filter(|_| are_strays);
-                let remove: Vec<_> = excess.cloned().collect();
-                if add.is_empty() && remove.is_empty() {
-                    return None;
-                }
-                let what = format!("table inet netd: {} elements missing, {} too many", add.len(), remove.len());
-                (Step::Elements { remove, add }, what)
-            }
-        })
+        elements: &BTreeSet<Element>,
+        missing: Vec<Element>,
+    ) -> Vec<(Step, String)> {
+        let replace = |(table, drift): (Table, Drift)| {
+            let elements = elements.iter().filter(|element| element.table() == table).cloned().collect();
+            (Step::Table(table, elements), drift.to_string())
+        };
+        let mut steps: Vec<_> = drift::tables(observed).into_iter().map(replace).collect();
+        let is_intact = |element: &Element| observed.firewall.structure(element.table()) == Structure::Intact;
+        let add: Vec<_> = missing.into_iter().filter(is_intact).collect();
+        // Links that belong to nothing have elements that belong to nothing.
+        let are_strays = self.unexplained == Unexplained::Nothing;
+        let excess = observed.firewall.elements.difference(elements).filter(|_| are_strays);
+        let remove: Vec<_> = excess.cloned().collect();
+        if !add.is_empty() || !remove.is_empty() {
+            let what = format!("firewall: {} elements missing, {} too many", add.len(), remove.len());
+            steps.push((Step::Elements { remove, add }, what));
+        }
+        steps
     }
 
     /// Binds what can be bound, and serves it. The first repair binds the rest, and reports what cannot be bound.

@@ -71,7 +71,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             },
         };
         let sequence = self.state.sequence + 1;
-        let endpoint = recovery::endpoint(&network, traced, container, sequence, &observed.elements)?;
+        let endpoint = recovery::endpoint(&network, traced, container, sequence, &observed.firewall.elements)?;
         let is_taken = |address: &ipnetwork::IpNetwork| self.state.desired.at_address(address.ip()).is_some();
         (!endpoint.addresses.iter().any(is_taken)).then_some(endpoint)
     }

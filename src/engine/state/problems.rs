@@ -39,8 +39,10 @@ pub(crate) enum Subject {
     ContainerEnd(IfName),
     /// The bandwidth limits of this host end.
     Limits(IfName),
-    /// `table inet netd`.
+    /// netd's tables.
     Table,
+    /// The kernel has no tables of the family bridge.
+    Guard,
     /// Containers that have ended cannot be released.
     Release,
     /// Ports that no container and no reservation has any more are still bound.
@@ -86,6 +88,7 @@ impl Subject {
             | Self::ContainerEnd(_)
             | Self::Limits(_)
             | Self::Table
+            | Self::Guard
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
@@ -100,7 +103,7 @@ impl Subject {
 
     /// Whether something that netd made differs from the target, and could not be repaired.
     pub(crate) fn is_about_what_netd_made(&self) -> bool {
-        self.is_found_by_repair() && !self.is_foreign_firewall()
+        self.is_found_by_repair() && !self.is_foreign_firewall() && *self != Self::Guard
     }
 
     /// The kind under which its repair is counted (`telemetry::repairs`).
@@ -123,6 +126,7 @@ impl Subject {
             | Self::HostResolver
             | Self::Gateway(_)
             | Self::GatewayProbe(_)
+            | Self::Guard
             | Self::Release => "",
         }
     }
@@ -155,6 +159,7 @@ impl Subject {
             | Self::Monitor(_)
             | Self::HostResolver
             | Self::GatewayProbe(_)
+            | Self::Guard
             | Self::ForeignChain(..) => false,
         }
     }

@@ -15,6 +15,7 @@ use crate::model::host::foreign_firewall::Note;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::inside;
+use crate::model::names::IfName;
 use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
@@ -35,6 +36,8 @@ pub struct Snapshot {
     pub problems: Vec<String>,
     /// Host ports that a container publishes and another process has, one for each container, with that process.
     pub taken_ports: Arc<TakenPorts>,
+    /// Packets that containers sent from addresses that are not theirs, by host end, as far as the last look found them.
+    pub refused: Arc<BTreeMap<IfName, u64>>,
     /// The domain of netd's names ("internal").
     pub domain: String,
     /// Search domains of the host, for resolv.conf.
@@ -54,8 +57,8 @@ impl Snapshot {
 
     /// Whether both are equal but for the revisions, given that they answer alike.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (&self.problems, &self.taken_ports, &self.gateway_blocked, &self.firewall)
-            == (&other.problems, &other.taken_ports, &other.gateway_blocked, &other.firewall)
+        (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall)
+            == (&other.problems, &other.taken_ports, &other.refused, &other.gateway_blocked, &other.firewall)
     }
 
     /// The zone's answer.

@@ -21,6 +21,7 @@ pub(super) fn request(container: String, args: EndpointArgs) -> Connect {
         aliases: args.aliases,
         ports: args.ports.into_iter().map(PortRequest::Spec).collect(),
         expose: args.expose,
+        trusted: args.trusted,
         labels: args.label.into_iter().collect(),
         dns: args.dns,
         ..Connect::default()

@@ -15,6 +15,7 @@
 //! upstreams      servers for names that are not local: "9.9.9.9", or a list; "tls://IP#NAME", "https://IP/PATH#NAME"
 //! dnsListen      where the name service listens: "auto", "gateway" or "container"
 //! hostAccess     what the containers reach of the host: "none", "ports" or "all"; default: "none" with `internal`
+//! trusted        true or false: its containers may send from addresses that are not theirs, as routers do
 //! sticky         true or false: a container that is attached again with its name gets its address again
 //! dns            {"nameservers", "domain", "search", "options"}, merged into the result
 //! ipam           another plugin that gives the addresses; if absent or {}, netd does

@@ -35,7 +35,7 @@ async fn network_endpoints(
 ) -> Result<Json<Vec<Endpoint>>, Problem> {
     let snapshot = shared.handle.snapshot();
     let network = find::network(&snapshot, &name)?;
-    Ok(Json(find::sorted_endpoints(snapshot.desired.endpoints_of(&network.name))))
+    Ok(Json(find::sorted_endpoints(&snapshot, snapshot.desired.endpoints_of(&network.name))))
 }
 
 /// Connects a container. When the reply arrives, its name resolves and its ports answer.
@@ -105,7 +105,8 @@ async fn disconnect(
 #[utoipa::path(get, path = "/v1/endpoints", tag = "endpoints",
     responses((status = 200, body = [Endpoint], description = "Sorted by network and container name")))]
 async fn endpoints(State(shared): State<Shared>) -> Json<Vec<Endpoint>> {
-    Json(find::sorted_endpoints(shared.handle.snapshot().desired.endpoints()))
+    let snapshot = shared.handle.snapshot();
+    Json(find::sorted_endpoints(&snapshot, snapshot.desired.endpoints()))
 }
 
 /// Every container.

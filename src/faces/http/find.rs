@@ -7,6 +7,7 @@ use crate::engine::{ErrorKind, Snapshot};
 use crate::faces::shared::server::problem::Problem;
 use crate::model::desired::{Attached, Lookup};
 use crate::model::endpoint::Endpoint;
+use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
 
@@ -56,10 +57,19 @@ pub(super) fn endpoint(snapshot: &Snapshot, on: &str, text: &str) -> Result<Arc<
 }
 
 /// Sorted by network and container name.
-pub(super) fn sorted_endpoints<'a>(endpoints: impl Iterator<Item = &'a Arc<Endpoint>>) -> Vec<v1::Endpoint> {
+pub(super) fn sorted_endpoints<'a>(
+    snapshot: &Snapshot,
+    endpoints: impl Iterator<Item = &'a Arc<Endpoint>>,
+) -> Vec<v1::Endpoint> {
     let mut endpoints: Vec<&Arc<Endpoint>> = endpoints.collect();
     endpoints.sort_by_key(|endpoint| (&endpoint.network, &endpoint.container.name));
-    endpoints.into_iter().map(|endpoint| endpoint.as_ref().into()).collect()
+    endpoints.into_iter().map(|endpoint| counted(snapshot, endpoint.as_ref().into())).collect()
+}
+
+/// With the packets that were refused.
+fn counted(snapshot: &Snapshot, endpoint: v1::Endpoint) -> v1::Endpoint {
+    let refused = endpoint.host_ifname.parse().ok().and_then(|end: IfName| snapshot.refused.get(&end).copied());
+    v1::Endpoint { refused_packets: refused.unwrap_or_default(), ..endpoint }
 }
 
 /// Sorted by name.
@@ -72,6 +82,7 @@ pub(super) fn sorted_containers(snapshot: &Snapshot) -> Vec<v1::Container> {
 /// The container as it is shown.
 pub(super) fn shown_container(snapshot: &Snapshot, attached: &Attached) -> v1::Container {
     let mut container = v1::Container::from(attached);
+    container.endpoints = container.endpoints.into_iter().map(|endpoint| counted(snapshot, endpoint)).collect();
     if let Some((taken, process)) = snapshot.taken_ports.get(&attached.container.id) {
         for port in container.endpoints.iter_mut().flat_map(|endpoint| &mut endpoint.ports) {
             if port.has(taken) {

@@ -55,6 +55,15 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     for (kind, count) in repairs.counts() {
         family.add("", &[("kind", kind)], count);
     }
+    let help = "Packets of a container that were dropped because they are not its to send: addresses of others, router \
+                advertisements, a DHCP server's answers.";
+    let mut family = Family::new(&mut text, "netd_refused_packets_total", "counter", help);
+    for endpoint in snapshot.desired.endpoints() {
+        if let Some(refused) = snapshot.refused.get(&endpoint.host_ifname) {
+            let labels = [("network", endpoint.network.as_str()), ("container", endpoint.container.name.as_str())];
+            family.add("", &labels, *refused);
+        }
+    }
     let name = "netd_build_info";
     let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");
     let _ = writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));

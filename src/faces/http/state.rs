@@ -42,7 +42,7 @@ async fn dump(State(shared): State<Shared>) -> Json<Dump> {
         revision: snapshot.revision,
         networks: find::networks(&snapshot),
         containers: find::sorted_containers(&snapshot),
-        endpoints: find::sorted_endpoints(snapshot.desired.endpoints()),
+        endpoints: find::sorted_endpoints(&snapshot, snapshot.desired.endpoints()),
         reservations: snapshot.desired.reservations().map(|reservation| reservation.as_ref().into()).collect(),
         problems,
     })

@@ -52,10 +52,14 @@ pub struct World {
     pub ifbs: BTreeMap<IfName, Shaping>,
     /// Default routes by namespace inode.
     pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
-    /// The table's elements; `None`: no table.
+    /// The elements of both tables; `None`: no tables.
     pub elements: Option<BTreeSet<Element>>,
-    /// Whether the table's chains, rules or sets are not those that netd writes.
+    /// Whether the chains, rules or sets of `table inet netd` are not those that netd writes.
     pub structure_differs: bool,
+    /// Packets that `table bridge netd` dropped, by host end.
+    pub refused: BTreeMap<IfName, u64>,
+    /// The kernel has no tables of the family bridge.
+    pub unguarded: bool,
     /// Ports that netd holds.
     pub held: BTreeSet<HostPorts>,
     /// Ports that other processes hold.

@@ -5,7 +5,9 @@ use crate::kernel::KernelError;
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
-use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure};
+use crate::model::host::observed::{
+    Firewall, HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure,
+};
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::names::IfName;
 use crate::model::route::Route;
@@ -18,15 +20,17 @@ impl World {
         Observed {
             links: bridges.chain(links).chain(ifbs).collect(),
             limited: self.shapings.keys().filter(|name| self.has_host_end(name)).cloned().collect(),
-            structure: match &self.elements {
-                None => Structure::Missing,
-                Some(_) if self.structure_differs => Structure::Different,
-                Some(_) => Structure::Intact,
-            },
-            elements: self.elements.clone().unwrap_or_default(),
+            firewall: self.firewall(),
             forwarding: self.forwarding,
             held: self.held(),
         }
+    }
+
+    fn firewall(&self) -> Firewall {
+        let Some(elements) = self.elements.clone() else { return Firewall::new(Structure::Missing) };
+        let inet = if self.structure_differs { Structure::Different } else { Structure::Intact };
+        let refused = self.refused.clone();
+        Firewall { inet, bridge: Structure::Intact, elements, refused, unguarded: self.unguarded }
     }
 
     pub(super) fn is_alive(&self, netns: &Netns) -> bool {

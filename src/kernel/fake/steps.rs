@@ -5,6 +5,7 @@ use crate::kernel::KernelError;
 use crate::logic::firewall::foreign::save;
 use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
+use crate::model::host::element::Table;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -65,10 +66,13 @@ impl World {
                 elements.retain(|element| !remove.contains(element));
                 elements.extend(add.iter().cloned());
             }
-            Step::Table(elements) => {
-                (self.elements, self.structure_differs) = (Some(elements.iter().cloned().collect()), false);
+            Step::Table(table, new) => {
+                let elements = self.elements.get_or_insert_default();
+                elements.retain(|element| element.table() != *table);
+                elements.extend(new.iter().filter(|element| element.table() == *table).cloned());
+                self.structure_differs &= *table != Table::Inet;
             }
-            Step::DropTable => (self.elements, self.structure_differs) = (None, false),
+            Step::DropTables => (self.elements, self.structure_differs) = (None, false),
             Step::Foreign(change) => {
                 let refused = |line: String| io("change", &change.on, &format!("refused: {line}"));
                 self.iptables = save::restored(&self.iptables, &change.script).map_err(refused)?;

@@ -206,7 +206,8 @@ impl Changes {
             }
             NEW_CONFIGURATION => self.window.host |= mentions_forwarding(payload) && !self.links.is_empty(),
             kind if LIMITS.contains(&kind) => {
-                self.window.host |= index_after_family(payload).is_some_and(|index| self.is_settled(index));
+                // Also while netd makes the link: its own socket is told apart.
+                self.window.host |= index_after_family(payload).is_some_and(|index| self.links.contains_key(&index));
             }
             _ => {}
         }

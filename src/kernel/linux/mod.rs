@@ -90,9 +90,9 @@ impl Kernel for Linux {
     fn observe(&mut self) -> Result<Observed, KernelError> {
         let links = facts::links(&mut self.netlink, &self.sysctl)?;
         let limited = tc::limited(&mut self.netlink)?;
-        let (structure, elements) = self.nft.observe()?;
+        let firewall = self.nft.observe()?;
         let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held()?);
-        Ok(Observed { links, limited, structure, elements, forwarding, held })
+        Ok(Observed { links, limited, firewall, forwarding, held })
     }
 
     fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {
@@ -164,8 +164,8 @@ impl Kernel for Linux {
             Step::Unshape(interfaces) => tc::unshape(&mut self.netlink, interfaces),
             Step::DefaultRoutes { netns, remove, add } => veth::change_default_routes(netns, remove, add),
             Step::Elements { remove, add } => self.nft.change(remove, add),
-            Step::Table(elements) => self.nft.replace_table(elements),
-            Step::DropTable => self.nft.delete_table(),
+            Step::Table(table, elements) => self.nft.replace_table(*table, elements),
+            Step::DropTables => self.nft.delete_tables(),
             Step::Foreign(change) => foreign_firewalls::change(change),
             Step::Hold(ports) => self.ports.hold(ports),
             Step::CheckPortsFree { ports, container } => self.ports.vacant(ports, container),

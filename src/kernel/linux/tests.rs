@@ -10,7 +10,7 @@ use crate::kernel::testing::lab::{
 use crate::model::address::Families;
 use crate::model::bandwidth::{Bandwidth, Rate, Shaping};
 use crate::model::host::observed::ObservedKind;
-use crate::model::host::step::DefaultRoute;
+use crate::model::host::step::{DefaultRoute, EndpointLink};
 
 #[test]
 fn a_bridge_is_made_and_put_right() {
@@ -308,15 +308,7 @@ fn reading_limits_is_no_event() {
         let container = Parked::new();
         let mut link = endpoint(&container, 2);
         kernel.apply(&attach(&link)).unwrap();
-        let rate = Rate::new("limit", Some(8_000_000), Some(800_000)).unwrap();
-        let shaping = Shaping {
-            network: link.network.clone(),
-            container: link.container.clone(),
-            host_ifname: pair(&mut link).host_ifname.clone(),
-            ifb: "ndi-2".parse().unwrap(),
-            mtu: link.mtu,
-            bandwidth: Bandwidth { ingress: rate, egress: None },
-        };
+        let shaping = limited(&mut link);
         kernel.apply(&Step::Shape(Box::new(shaping.clone()))).unwrap();
         let (sender, receiver) = std::sync::mpsc::channel();
         kernel.monitor(Box::new(move |event| sender.send(event).unwrap_or(()))).unwrap();
@@ -329,6 +321,36 @@ fn reading_limits_is_no_event() {
         tc(&format!("qdisc del dev {} root", shaping.host_ifname));
         assert_eq!(next(), KernelEvent::Changed, "another program changed them");
     });
+}
+
+/// Another program removed limits right after netd had set them, and they were missing for ten seconds.
+#[test]
+fn limits_that_vanish_while_the_pair_is_made_are_an_event() {
+    in_own_netns(|| {
+        let mut kernel = Linux::new().unwrap();
+        kernel.apply(&Step::AddBridge(bridge(&["10.77.0.1/24"]))).unwrap();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        kernel.monitor(Box::new(move |event| sender.send(event).unwrap_or(()))).unwrap();
+        let container = Parked::new();
+        let mut link = endpoint(&container, 2);
+        kernel.apply(&attach(&link)).unwrap();
+        let host_end = pair(&mut link).host_ifname.clone();
+        kernel.apply(&Step::Shape(Box::new(limited(&mut link)))).unwrap();
+        tc(&format!("qdisc del dev {host_end} root"));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(5)), Ok(KernelEvent::Changed));
+    });
+}
+
+fn limited(link: &mut EndpointLink) -> Shaping {
+    let rate = Rate::new("limit", Some(8_000_000), Some(800_000)).unwrap();
+    Shaping {
+        network: link.network.clone(),
+        container: link.container.clone(),
+        host_ifname: pair(link).host_ifname.clone(),
+        ifb: "ndi-2".parse().unwrap(),
+        mtu: link.mtu,
+        bandwidth: Bandwidth { ingress: rate, egress: None },
+    }
 }
 
 /// Prints the times that docs/performance.md states:

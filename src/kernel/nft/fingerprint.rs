@@ -1,4 +1,4 @@
-//! The shape of the table: chains, rules, set and map declarations as the kernel lists them, without what differs
+//! The shape of a table: chains, rules, set and map declarations as the kernel lists them, without what differs
 //! between loads (handles, counters, use counts). Two tables with equal shapes behave identically.
 
 use std::io;
@@ -11,6 +11,7 @@ use netlink_packet_netfilter::nftables::{
 use super::wire::message;
 use crate::kernel::netlink::netfilter::{Netfilter, Reply, attributes, text};
 use crate::logic::firewall::TABLE;
+use crate::model::host::element::Table;
 
 /// `NFTA_TABLE_FLAGS` (dormant, owned), `_USERDATA` (comment).
 const TABLE_SHAPE: [u16; 2] = [2, 6];
@@ -29,9 +30,10 @@ const RULE_EXPRESSIONS: u16 = 4;
 const EXPR_NAME: u16 = 1;
 const EXPR_DATA: u16 = 2;
 
-/// The shape of the table in the socket's network namespace; `None` if there is no such table.
-pub(in crate::kernel) fn shape(netfilter: &mut Netfilter) -> io::Result<Option<Vec<u8>>> {
+/// The shape of one of netd's tables in the socket's network namespace; `None` if there is no such table.
+pub(in crate::kernel) fn shape(netfilter: &mut Netfilter, of: Table) -> io::Result<Option<Vec<u8>>> {
     let name = || TABLE.to_owned();
+    let message = |kind| message(of, kind);
     let table = NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name())] });
     let tables = match netfilter.ask(&message(table), 0) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),

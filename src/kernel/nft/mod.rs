@@ -1,20 +1,23 @@
-//! The firewall in the kernel: one `nft` process loads the whole table, netlink batches change its elements (0.007 ms
-//! each), and both are read back by netlink.
+//! The firewall in the kernel: an `nft` process loads a whole table, netlink batches change elements (0.007 ms each),
+//! and both are read back by netlink.
 //!
 //! An [`Nft`] works in the network namespace of the thread that created it, and is used from that thread.
 
 pub mod conntrack;
 mod containers;
+mod counted;
 pub(super) mod fingerprint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+mod guard;
 pub(super) mod monitor;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -24,28 +27,30 @@ use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use nix::sched::{CloneFlags, unshare};
 
 use super::monitor::Running;
-use super::netlink::netfilter::{Batch, Netfilter, Refused};
+use super::netlink::netfilter::{Batch, Netfilter, Refused, Reply};
 use super::{KernelError, Tell};
 use crate::logic::firewall;
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
-use crate::model::host::element::Element;
-use crate::model::host::observed::Structure;
+use crate::model::host::element::{Element, Table};
+use crate::model::host::observed::{Firewall, Structure};
 use crate::os::descriptors;
 use fingerprint::shape;
 use monitor::{Own, generation};
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
-const LOOK: &str = "see `nft list table inet netd`";
+const LOOK: &str = "see `nft list table inet netd` and `nft list table bridge netd`";
 
-/// The table `inet netd`.
+/// The tables `inet netd` and `bridge netd`.
 #[derive(Debug)]
 pub struct Nft {
     netfilter: Netfilter,
     /// `NFT_MSG_DESTROYSETELEM`, unless the kernel is known to lack it (before Linux 6.3).
     destroy: Option<u8>,
-    /// The expected shape of the table, once it was needed.
-    expected: Option<Vec<u8>>,
+    /// The expected shape of each table, once it was needed.
+    expected: BTreeMap<Table, Vec<u8>>,
+    /// What `table bridge netd` would hold, on a kernel without such tables.
+    unguarded: Option<BTreeSet<Element>>,
     own: Arc<Own>,
     watch: Option<Running>,
     /// The monitor of netd's tables in containers.
@@ -59,32 +64,44 @@ impl Nft {
         Ok(Self {
             netfilter,
             destroy: Some(DESTROY),
-            expected: None,
+            expected: BTreeMap::new(),
+            unguarded: None,
             own: Arc::default(),
             watch: None,
             containers: None,
         })
     }
 
-    /// Replaces the whole table, structure and elements, in one transaction.
-    pub fn replace_table(&mut self, elements: &[Element]) -> Result<(), KernelError> {
-        self.run("load", &firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())
+    /// Replaces a whole table, structure and those of the elements that belong to it, in one transaction.
+    pub fn replace_table(&mut self, table: Table, elements: &[Element]) -> Result<(), KernelError> {
+        let replaced = self.run("load", table, &Input::of(table, elements));
+        match replaced {
+            Err(_) if table == Table::Bridge && !guard::is_possible() => {
+                self.unguarded = Some(of_table(elements, table));
+                Ok(())
+            }
+            replaced => replaced,
+        }
     }
 
-    /// Deletes the table; a missing one is no error.
-    pub fn delete_table(&mut self) -> Result<(), KernelError> {
-        let table = serde_json::json!({"table": {"family": "inet", "name": firewall::TABLE}});
-        // Adding an existing table changes nothing.
-        self.run("delete", &serde_json::json!({"nftables": [{"add": table}, {"delete": table}]}).to_string())
+    /// Deletes both tables; a missing one is no error.
+    pub fn delete_tables(&mut self) -> Result<(), KernelError> {
+        for table in Table::ALL {
+            if self.shape(table).map_err(failed("read", table))?.is_some() {
+                // Adding an existing table changes nothing, and a missing one can then be deleted.
+                self.run("delete", table, &Input::Text(format!("add {table}\ndelete {table}\n")))?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs `nft` for one transaction.
-    fn run(&mut self, attempted: &'static str, json: &str) -> Result<(), KernelError> {
-        let failed = failed(attempted, "table inet netd");
+    fn run(&mut self, attempted: &'static str, table: Table, input: &Input) -> Result<(), KernelError> {
+        let failed = failed(attempted, table);
         let own = Arc::clone(&self.own);
         let mut generations = own.lock();
         let before = self.generation().map_err(&failed)?;
-        run_nft(json).map_err(&failed)?;
+        run_nft(input).map_err(&failed)?;
         // Exactly one transaction happened, and it was netd's. Otherwise it is unknown which one was, and the watch
         // reports a change.
         let after = self.generation().map_err(&failed)?;
@@ -92,14 +109,21 @@ impl Nft {
             generations.insert(after);
         }
         // A different nft may produce a different table.
-        self.expected = None;
+        self.expected.remove(&table);
         Ok(())
     }
 
     /// Removes and adds elements in one transaction. Removing a missing element and adding an existing one are no
     /// errors; a host port that already leads elsewhere fails the transaction.
     pub fn change(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
-        let (remove, add) = (by_set(remove), by_set(add));
+        if let Some(elements) = &mut self.unguarded {
+            remove.iter().for_each(|element| _ = elements.remove(element));
+            elements.extend(of_table(add, Table::Bridge));
+        }
+        let present = |set: &Set| self.unguarded.is_none() || set.table() == Table::Inet;
+        let (mut remove, mut add) = (by_set(remove), by_set(add));
+        remove.retain(|set, _| present(set));
+        add.retain(|set, _| present(set));
         if remove.is_empty() && add.is_empty() {
             return Ok(());
         }
@@ -114,7 +138,7 @@ impl Nft {
         }
         let mut there = BTreeMap::new();
         for (set, entries) in remove {
-            let (present, _) = self.entries(set).map_err(failed("list", set.name()))?;
+            let (present, _) = self.entries(set).map_err(failed("list", set.table()))?;
             let present: BTreeSet<Entry> = present.into_iter().collect();
             there.insert(set, entries.into_iter().filter(|entry| present.contains(entry)).collect());
         }
@@ -148,77 +172,103 @@ impl Nft {
         })
     }
 
-    /// Removing elements from a missing table succeeds; any other failure is returned.
+    /// Removing elements from missing tables succeeds; any other failure is returned.
     fn outcome(
         &mut self,
         outcome: Result<(), (Option<Change>, Failed)>,
         add: &BTreeMap<Set, Vec<Entry>>,
     ) -> Result<(), KernelError> {
         let Err((_, Failed { place, error })) = outcome else { return Ok(()) };
-        if add.is_empty() && error.raw_os_error() == Some(libc::ENOENT) && matches!(self.shape(), Ok(None)) {
+        let mut gone = || Table::ALL.into_iter().any(|table| matches!(self.shape(table), Ok(None)));
+        if add.is_empty() && error.raw_os_error() == Some(libc::ENOENT) && gone() {
             return Ok(());
         }
+        let of = |set: Set| format!("{} of {}", set.name(), set.table());
         let (attempted, on) = match place {
-            Some((Change::Add, set)) => ("add to", format!("{} of table inet netd", set.name())),
-            Some((_, set)) => ("remove from", format!("{} of table inet netd", set.name())),
-            None => ("change", "table inet netd".to_owned()),
+            Some((Change::Add, set)) => ("add to", of(set)),
+            Some((_, set)) => ("remove from", of(set)),
+            None => ("change", "the firewall".to_owned()),
         };
         Err(KernelError::Io { attempted, on, source: error, look: LOOK })
     }
 
-    /// The kernel's state: whether the structure is as this netd writes it, and the elements. Entries that form no
-    /// element make the structure different and are not returned.
-    pub fn observe(&mut self) -> Result<(Structure, BTreeSet<Element>), KernelError> {
-        let failed = failed("read", "table inet netd");
-        let Some(shape) = self.shape().map_err(&failed)? else { return Ok((Structure::Missing, BTreeSet::new())) };
-        if &shape != self.expected()? {
-            return Ok((Structure::Different, BTreeSet::new()));
-        }
-        let (mut all, mut undecodable) = (Vec::new(), 0);
-        for set in Set::all() {
-            let (entries, undecoded) = self.entries(set).map_err(&failed)?;
-            all.extend(entries);
-            undecodable += undecoded;
-        }
-        let (elements, alone) = elements(all);
-        let structure = if undecodable + alone == 0 { Structure::Intact } else { Structure::Different };
-        Ok((structure, elements))
+    /// The kernel's state: whether the structure of each table is as this netd writes it, and the elements. Entries that
+    /// form no element make the structure different and are not returned.
+    pub fn observe(&mut self) -> Result<Firewall, KernelError> {
+        let mut firewall = Firewall::new(Structure::Missing);
+        firewall.inet = self.observe_table(Table::Inet, &mut firewall)?;
+        firewall.bridge = match &self.unguarded {
+            Some(elements) => {
+                firewall.elements.extend(elements.iter().cloned());
+                firewall.unguarded = true;
+                Structure::Intact
+            }
+            None => self.observe_table(Table::Bridge, &mut firewall)?,
+        };
+        Ok(firewall)
     }
 
-    fn shape(&mut self) -> io::Result<Option<Vec<u8>>> {
-        shape(&mut self.netfilter)
+    /// Adds the elements of the table, and what its sets count.
+    fn observe_table(&mut self, table: Table, firewall: &mut Firewall) -> Result<Structure, KernelError> {
+        let failed = failed("read", table);
+        let Some(shape) = self.shape(table).map_err(&failed)? else { return Ok(Structure::Missing) };
+        if &shape != self.expected(table)? {
+            return Ok(Structure::Different);
+        }
+        let (mut all, mut undecodable) = (Vec::new(), 0);
+        for set in Set::all().into_iter().filter(|set| set.table() == table) {
+            let replies = self.dump(set).map_err(&failed)?;
+            let (entries, undecoded) = decode(set, &replies);
+            all.extend(entries);
+            undecodable += undecoded;
+            if set == Set::Guarded {
+                firewall.refused = counted::by_interface(&replies);
+            }
+        }
+        let (elements, alone) = elements(all);
+        firewall.elements.extend(elements);
+        Ok(if undecodable + alone == 0 { Structure::Intact } else { Structure::Different })
+    }
+
+    fn shape(&mut self, table: Table) -> io::Result<Option<Vec<u8>>> {
+        shape(&mut self.netfilter, table)
     }
 
     /// What the kernel makes of netd's structure, tried in a temporary network namespace that ends with its thread.
     /// Thus it is known without a file that survives a restart, with any versions of nft and kernel.
-    fn expected(&mut self) -> Result<&Vec<u8>, KernelError> {
-        if self.expected.is_none() {
-            let load = || {
+    fn expected(&mut self, table: Table) -> Result<&Vec<u8>, KernelError> {
+        let failed = failed("try", table);
+        if !self.expected.contains_key(&table) {
+            let load = move || {
                 unshare(CloneFlags::CLONE_NEWNET)?;
-                run_nft(&firewall::json(&firewall::structure()).to_string())?;
-                shape(&mut Netfilter::open()?)
+                run_nft(&Input::of(table, &[]))?;
+                shape(&mut Netfilter::open()?, table)
             };
             let gone = || io::Error::other("the thread that tried it is gone");
             let thread = std::thread::Builder::new().name("nft-expected".into()).spawn(load);
             let shape = thread.and_then(|thread| thread.join().unwrap_or_else(|_| Err(gone())));
-            self.expected = shape.map_err(failed("try", "the structure of table inet netd"))?;
+            if let Some(shape) = shape.map_err(&failed)? {
+                self.expected.insert(table, shape);
+            }
         }
-        self.expected.as_ref().ok_or_else(|| {
-            let error = io::Error::other("nft loaded no table");
-            failed("try", "the structure of table inet netd")(error)
-        })
+        self.expected.get(&table).ok_or_else(|| failed(io::Error::other("nft loaded no table")))
     }
 
     fn entries(&mut self, set: Set) -> io::Result<(Vec<Entry>, usize)> {
+        Ok(decode(set, &self.dump(set)?))
+    }
+
+    fn dump(&mut self, set: Set) -> io::Result<Vec<Reply>> {
         match self.netfilter.ask(&list(set), NLM_F_DUMP) {
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok((Vec::new(), 0)),
-            replies => Ok(decode(set, &replies?)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Vec::new()),
+            replies => replies,
         }
     }
 
     fn generation(&mut self) -> io::Result<u32> {
-        let replies =
-            self.netfilter.ask(&message(NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() })), 0)?;
+        let replies = self
+            .netfilter
+            .ask(&message(Table::Inet, NfTablesMessage::GetGen(GenMessage { attributes: Vec::new() })), 0)?;
         replies.first().and_then(generation).ok_or_else(|| io::Error::other("the kernel told no generation"))
     }
 
@@ -238,8 +288,8 @@ struct Failed {
     error: io::Error,
 }
 
-fn failed(attempted: &'static str, on: &'static str) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::Io { attempted, on: on.to_owned(), source, look: LOOK }
+fn failed(attempted: &'static str, on: impl Display) -> impl Fn(io::Error) -> KernelError {
+    move |source| KernelError::Io { attempted, on: on.to_string(), source, look: LOOK }
 }
 
 fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
@@ -250,10 +300,36 @@ fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
     sets
 }
 
-/// Runs `nft -j -f -`. The helper of the nftables crate would discard nft's stderr.
-fn run_nft(json: &str) -> io::Result<()> {
+fn of_table(elements: &[Element], table: Table) -> BTreeSet<Element> {
+    elements.iter().filter(|element| element.table() == table).cloned().collect()
+}
+
+/// What `nft -f` reads.
+enum Input {
+    Json(String),
+    Text(String),
+}
+
+impl Input {
+    /// The transaction that replaces a table.
+    fn of(table: Table, elements: &[Element]) -> Self {
+        match table {
+            Table::Inet => {
+                Self::Json(firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())
+            }
+            Table::Bridge => Self::Text(firewall::guard::text(elements)),
+        }
+    }
+}
+
+/// Runs `nft -f -`. The helper of the nftables crate would discard nft's stderr.
+fn run_nft(input: &Input) -> io::Result<()> {
     let mut nft = Command::new("nft");
-    nft.args(["-j", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (options, input) = match input {
+        Input::Json(json) => (["-j", "-f", "-"].as_slice(), json),
+        Input::Text(text) => (["-f", "-"].as_slice(), text),
+    };
+    nft.args(options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     descriptors::give_back(&mut nft);
     let mut nft = nft.spawn().map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => io::Error::new(error.kind(), "the program nft is not installed"),
@@ -261,7 +337,7 @@ fn run_nft(json: &str) -> io::Result<()> {
     })?;
     // nft reads all input before it writes anything, so neither waits for the other. If it exited early, the pipe is
     // closed; its own message is then more useful.
-    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(json.as_bytes()));
+    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
     let output = nft.wait_with_output()?;
     if !output.status.success() {
         let lines = String::from_utf8_lossy(&output.stderr);

@@ -27,8 +27,8 @@ const GROUP: u32 = 7;
 /// `NFT_MSG_NEWGEN`, and its `NFTA_GEN_ID`.
 const NEW_GENERATION: u8 = 15;
 pub(in crate::kernel) const GENERATION_ID: u16 = 1;
-/// `NFPROTO_INET`.
-const INET: u8 = 1;
+/// `NFPROTO_INET`, `NFPROTO_BRIDGE`: the families of netd's tables.
+const FAMILIES: [u8; 2] = [1, 7];
 /// Receive buffer for the notifications of a large transaction, in bytes.
 const RECEIVE: usize = 8 * 1024 * 1024;
 /// The longest notification datagram that the kernel builds (`NLMSG_GOODSIZE`, at most 8 KiB), with reserve.
@@ -160,7 +160,7 @@ impl Listener {
                     foreign.others |= others;
                 }
             } else if let Some(table) = reply.attribute(OBJECT_TABLE) {
-                let is_ours = reply.family == INET && text(&table) == TABLE;
+                let is_ours = FAMILIES.contains(&reply.family) && text(&table) == TABLE;
                 self.touched.ours |= is_ours;
                 self.touched.others |= !is_ours;
             }

@@ -12,7 +12,7 @@ use super::Nft;
 use crate::kernel::KernelEvent;
 use crate::kernel::testing::throwaway::{attempt, in_netns, run};
 use crate::logic::{firewall, samples};
-use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
+use crate::model::host::element::{Element, NameServer, Published, PublishedRange, Table};
 use crate::model::host::observed::Structure;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -38,6 +38,8 @@ fn every_kind() -> Vec<Element> {
         Element::Isolated(name("nd-b")),
         Element::HostClosed(name("nd-a")),
         Element::PortsClosed(name("nd-b")),
+        Element::Guarded(name("fifteen-letters")),
+        Element::Mac(name("fifteen-letters"), "02:6e:0a:4d:00:02".parse().unwrap()),
         Element::Allowed(name("nd-a"), name("nd-a")),
         Element::Allowed(name("nd-a"), name("fifteen-letters")),
         publish(None, Protocol::Tcp, 4000, "10.77.0.2", 80),
@@ -51,6 +53,7 @@ fn every_kind() -> Vec<Element> {
         range(Some("192.0.2.1"), 5000, 5010, "10.77.0.2"),
     ];
     for gateway in ["10.77.0.1", "fd00::1"] {
+        elements.push(Element::Source(name("fifteen-letters"), gateway.parse().unwrap()));
         let server = NameServer { gateway: gateway.parse().unwrap(), port: 61053 };
         elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
     }
@@ -70,29 +73,40 @@ fn set(elements: &[Element]) -> BTreeSet<Element> {
 }
 
 fn listing() -> String {
-    run("nft -s list table inet netd")
+    run("nft -s list table inet netd") + &run("nft -s list table bridge netd")
+}
+
+fn replace(nft: &mut Nft, elements: &[Element]) {
+    Table::ALL.into_iter().for_each(|table| nft.replace_table(table, elements).unwrap());
+}
+
+/// The structure of the tables, of the first that is not intact if there is one, and the elements.
+fn observe(nft: &mut Nft) -> (Structure, BTreeSet<Element>) {
+    let firewall = nft.observe().unwrap();
+    let structure = if firewall.inet == Structure::Intact { firewall.bridge } else { firewall.inet };
+    (structure, firewall.elements)
 }
 
 #[test]
 fn elements_by_netlink_are_those_by_nft() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
-        assert_eq!(nft.observe().unwrap(), (Structure::Missing, BTreeSet::new()));
-        nft.replace_table(&every_kind()).unwrap();
+        assert_eq!(observe(&mut nft), (Structure::Missing, BTreeSet::new()));
+        replace(&mut nft, &every_kind());
         let by_nft = listing();
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
-        nft.replace_table(&[]).unwrap();
+        assert_eq!(observe(&mut nft), (Structure::Intact, set(&every_kind())));
+        replace(&mut nft, &[]);
         let empty = listing();
         nft.change(&[], &every_kind()).unwrap();
         assert_eq!(listing(), by_nft);
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+        assert_eq!(observe(&mut nft), (Structure::Intact, set(&every_kind())));
         // Adding existing elements and removing missing ones again is harmless.
         nft.change(&[], &every_kind()).unwrap();
         assert_eq!(listing(), by_nft);
         nft.change(&every_kind(), &[]).unwrap();
         assert_eq!(listing(), empty);
         nft.change(&every_kind(), &[]).unwrap();
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, BTreeSet::new()));
+        assert_eq!(observe(&mut nft), (Structure::Intact, BTreeSet::new()));
     });
 }
 
@@ -100,14 +114,14 @@ fn elements_by_netlink_are_those_by_nft() {
 fn elements_that_nft_loaded_are_removed_by_netlink_one_by_one() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
-        nft.replace_table(&[]).unwrap();
+        replace(&mut nft, &[]);
         let empty = listing();
-        nft.replace_table(&every_kind()).unwrap();
+        replace(&mut nft, &every_kind());
         let mut left = set(&every_kind());
         for element in every_kind() {
             nft.change(std::slice::from_ref(&element), &[]).unwrap();
             left.remove(&element);
-            assert_eq!(nft.observe().unwrap(), (Structure::Intact, left.clone()), "after {element:?}");
+            assert_eq!(observe(&mut nft), (Structure::Intact, left.clone()), "after {element:?}");
         }
         assert_eq!(listing(), empty);
     });
@@ -118,13 +132,13 @@ fn a_kernel_without_destroy_is_served_too() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
         nft.forget_destroy();
-        nft.replace_table(&every_kind()).unwrap();
+        replace(&mut nft, &every_kind());
         let gone = publish(None, Protocol::Tcp, 9, "10.77.0.2", 9);
         let mut remove = every_kind();
         remove.insert(0, gone);
         nft.change(&remove[..6], &[]).unwrap();
         nft.change(&remove, &[]).unwrap();
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, BTreeSet::new()));
+        assert_eq!(observe(&mut nft), (Structure::Intact, BTreeSet::new()));
     });
 }
 
@@ -134,13 +148,13 @@ fn a_port_moves_in_one_transaction_and_is_never_taken_silently() {
         let mut nft = Nft::new().unwrap();
         let here = publish(None, Protocol::Tcp, 4000, "10.77.0.2", 80);
         let there = publish(None, Protocol::Tcp, 4000, "10.77.0.3", 80);
-        nft.replace_table(std::slice::from_ref(&here)).unwrap();
+        replace(&mut nft, std::slice::from_ref(&here));
         let bridge = Element::Bridge("nd-a".parse().unwrap());
         let error = nft.change(&[], &[bridge, there.clone()]).unwrap_err().to_string();
         assert!(error.contains("publish4 of table inet netd") && error.contains("see `nft list"), "{error}");
-        assert_eq!(nft.observe().unwrap().1, set(std::slice::from_ref(&here)));
+        assert_eq!(observe(&mut nft).1, set(std::slice::from_ref(&here)));
         nft.change(&[here], std::slice::from_ref(&there)).unwrap();
-        assert_eq!(nft.observe().unwrap().1, set(&[there]));
+        assert_eq!(observe(&mut nft).1, set(&[there]));
     });
 }
 
@@ -168,23 +182,26 @@ fn whoever_changes_the_structure_is_noticed() {
             "add element inet netd publish4 { tcp . 4001 : 10.77.0.2 }",
             "add element inet netd masquerade4 { 10.1.0.0-10.1.0.9 }",
             "delete table inet netd",
+            "insert rule bridge netd guard accept",
+            "flush chain bridge netd known",
+            "delete table bridge netd",
             "flush ruleset",
         ];
         for change in changes {
-            nft.replace_table(&every_kind()).unwrap();
-            assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+            replace(&mut nft, &every_kind());
+            assert_eq!(observe(&mut nft), (Structure::Intact, set(&every_kind())));
             run(&format!("nft {change}"));
-            assert_ne!(nft.observe().unwrap().0, Structure::Intact, "{change}");
+            assert_ne!(observe(&mut nft).0, Structure::Intact, "{change}");
         }
         // An additional element is a difference in elements, not in structure.
-        nft.replace_table(&[]).unwrap();
+        replace(&mut nft, &[]);
         run("nft add element inet netd bridges { nd-x }");
         let bridge = Element::Bridge("nd-x".parse().unwrap());
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&[bridge])));
+        assert_eq!(observe(&mut nft), (Structure::Intact, set(&[bridge])));
         // Changes of other tables.
         run("nft add table inet other");
         run("nft add chain inet other netd");
-        assert_eq!(nft.observe().unwrap().0, Structure::Intact);
+        assert_eq!(observe(&mut nft).0, Structure::Intact);
     });
 }
 
@@ -192,12 +209,12 @@ fn whoever_changes_the_structure_is_noticed() {
 fn a_rule_that_is_replaced_in_its_place_is_noticed() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
-        nft.replace_table(&[]).unwrap();
+        replace(&mut nft, &[]);
         let rules = run("nft -a list chain inet netd forward");
         let last = rules.lines().rfind(|line| line.contains("unpublished port")).unwrap();
         let handle = last.rsplit(' ').next().unwrap();
         run(&format!("nft replace rule inet netd forward handle {handle} accept"));
-        assert_eq!(nft.observe().unwrap().0, Structure::Different);
+        assert_eq!(observe(&mut nft).0, Structure::Different);
     });
 }
 
@@ -205,12 +222,12 @@ fn a_rule_that_is_replaced_in_its_place_is_noticed() {
 fn counting_changes_nothing() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
-        nft.replace_table(&[Element::Bridge("lo".parse().unwrap())]).unwrap();
+        replace(&mut nft, &[Element::Bridge("lo".parse().unwrap())]);
         run("ip addr add 192.0.2.1/32 dev lo");
         let socket = std::net::UdpSocket::bind("192.0.2.1:0").unwrap();
         socket.send_to(b"dropped", "127.0.0.1:9").unwrap();
         until("the packet is counted", || contains(run("nft list chain inet netd guard"), "counter packets 1 "));
-        assert_eq!(nft.observe().unwrap().0, Structure::Intact);
+        assert_eq!(observe(&mut nft).0, Structure::Intact);
     });
 }
 
@@ -218,10 +235,10 @@ fn counting_changes_nothing() {
 fn a_daemon_that_starts_anew_recognises_its_table() {
     in_netns(|| {
         let began = Instant::now();
-        Nft::new().unwrap().replace_table(&every_kind()).unwrap();
+        replace(&mut Nft::new().unwrap(), &every_kind());
         let loaded = began.elapsed();
         let mut nft = Nft::new().unwrap();
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&every_kind())));
+        assert_eq!(observe(&mut nft), (Structure::Intact, set(&every_kind())));
         let known = began.elapsed();
         nft.observe().unwrap();
         println!("loaded: {loaded:?}, first look: {:?}, next: {:?}", known - loaded, began.elapsed() - known);
@@ -233,7 +250,7 @@ fn an_error_contains_what_nft_said() {
     in_netns(|| {
         let mut nft = Nft::new().unwrap();
         let twice = [range(None, 5000, 5010, "10.77.0.2"), range(None, 5005, 5020, "10.77.0.2")];
-        let error = nft.replace_table(&twice).unwrap_err().to_string();
+        let error = nft.replace_table(Table::Inet, &twice).unwrap_err().to_string();
         assert!(error.starts_with("load table inet netd: nft said: "), "{error}");
         assert!(!attempt("nft list table inet netd").1);
     });
@@ -253,26 +270,30 @@ fn foreign_changes_are_told_and_of_other_tables_once_for_many() {
         let (tell, events) = channel();
         let mut nft = Nft::new().unwrap();
         nft.monitor(Arc::new(move |event| _ = tell.send(event))).unwrap();
-        nft.replace_table(&every_kind()).unwrap();
+        replace(&mut nft, &every_kind());
         nft.change(&every_kind(), &every_kind()[..3]).unwrap();
         for _ in 0..10 {
             run("nft add table inet other");
             run("nft delete table inet other");
         }
-        nft.replace_table(&[]).unwrap();
+        replace(&mut nft, &[]);
         assert!(arrives(&events, &KernelEvent::FirewallChanged), "nothing of ours");
         assert!(events.try_recv().is_err(), "more than one");
+        replace(&mut nft, &every_kind());
         for foreign in [
             "add element inet netd bridges { nd-x }",
             "delete element inet netd bridges { nd-x }",
             "flush chain inet netd forward",
             "delete table inet netd",
+            "delete element bridge netd guarded { fifteen-letters }",
+            "flush chain bridge netd known",
+            "delete table bridge netd",
         ] {
             run(&format!("nft {foreign}"));
             assert!(arrives(&events, &KernelEvent::Changed), "{foreign}");
             assert!(events.try_recv().is_err(), "{foreign}: more than one");
         }
-        nft.replace_table(&[]).unwrap();
+        replace(&mut nft, &[]);
         run("nft flush ruleset");
         assert!(arrives(&events, &KernelEvent::Changed));
         assert!(events.try_recv().is_err());
@@ -285,22 +306,22 @@ fn ten_thousand_ports_are_one_transaction() {
         let mut nft = Nft::new().unwrap();
         let ports: Vec<Element> =
             (20000..=30000).map(|port| publish(None, Protocol::Tcp, port, "10.77.0.2", port + 1)).collect();
-        nft.replace_table(&[]).unwrap();
+        replace(&mut nft, &[]);
         let began = Instant::now();
         nft.change(&[], &ports).unwrap();
         let added = began.elapsed();
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, set(&ports)));
+        assert_eq!(observe(&mut nft), (Structure::Intact, set(&ports)));
         let began = Instant::now();
         nft.change(&ports, &[]).unwrap();
         println!("10,001 ports: added in {added:?}, removed in {:?}", began.elapsed());
-        assert_eq!(nft.observe().unwrap(), (Structure::Intact, BTreeSet::new()));
-        match nft.replace_table(&ports) {
+        assert_eq!(observe(&mut nft), (Structure::Intact, BTreeSet::new()));
+        match nft.replace_table(Table::Inet, &ports) {
             Err(error) if error.to_string().contains("Message too long") => {
                 return report_not_run("nft may not send 10,001 ports at once without privileges over the host");
             }
             done => {
                 done.unwrap();
-                assert_eq!(nft.observe().unwrap().1, set(&ports));
+                assert_eq!(observe(&mut nft).1, set(&ports));
             }
         }
         let began = Instant::now();

@@ -16,17 +16,18 @@ use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProto
 use crate::kernel::netlink::netfilter::{Batch, Reply, attributes};
 use crate::logic::firewall::TABLE;
 use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
-use crate::model::address::{Family, Subnet, address, number};
+use crate::model::address::{Family, Mac, Subnet, address, number};
+use crate::model::host::element::Table;
 use crate::model::publication::{PortRange, Protocol};
 
 /// `NFT_MSG_DESTROYSETELEM` (Linux 6.3): deletes, and ignores missing elements.
 pub(in crate::kernel) const DESTROY: u8 = 30;
 /// `NFTA_DATA_VALUE`.
-const DATA_VALUE: u16 = 1;
+pub(super) const DATA_VALUE: u16 = 1;
 /// `NFTA_SET_ELEM_LIST_ELEMENTS`.
-const LIST_ELEMENTS: u16 = 3;
+pub(super) const LIST_ELEMENTS: u16 = 3;
 /// `NFTA_SET_ELEM_KEY`, `_DATA`, `_FLAGS`, `_KEY_END`.
-const KEY: u16 = 1;
+pub(super) const KEY: u16 = 1;
 const DATA: u16 = 2;
 const FLAGS: u16 = 3;
 const KEY_END: u16 = 10;
@@ -76,7 +77,7 @@ impl SetElementMessageBuilder {
     fn build(self, kind: fn(SetElementMessage) -> NfTablesMessage) -> NetfilterMessage {
         let mut attributes = address_of(self.set);
         attributes.push(SetElementList::Elements(self.elements));
-        message(kind(SetElementMessage { attributes }))
+        message(self.set.table(), kind(SetElementMessage { attributes }))
     }
 }
 
@@ -84,14 +85,18 @@ fn address_of(set: Set) -> Vec<SetElementList> {
     vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.name().to_owned())]
 }
 
-/// A message in the family of netd's table.
-pub(in crate::kernel) fn message(message: NfTablesMessage) -> NetfilterMessage {
-    NetfilterMessage::new(NetfilterHeader::new(NetfilterProtoFamily::Inet, 0, 0), message)
+/// A message in the family of the table.
+pub(in crate::kernel) fn message(table: Table, message: NfTablesMessage) -> NetfilterMessage {
+    let family = match table {
+        Table::Inet => NetfilterProtoFamily::Inet,
+        Table::Bridge => NetfilterProtoFamily::Bridge,
+    };
+    NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
 }
 
 /// The request to dump a set.
 pub(in crate::kernel) fn list(set: Set) -> NetfilterMessage {
-    message(NfTablesMessage::GetSetElement(SetElementMessage { attributes: address_of(set) }))
+    message(set.table(), NfTablesMessage::GetSetElement(SetElementMessage { attributes: address_of(set) }))
 }
 
 /// Encodes one entry as one or two elements. Data is included only for adding; for a deletion it would have to match.
@@ -137,6 +142,7 @@ fn field(value: &Value) -> (Vec<u8>, Vec<u8>) {
             bytes.resize(IFNAMSIZ, 0);
             same(bytes)
         }
+        Value::Mac(mac) => same(mac.bytes().to_vec()),
         Value::Address(address) => same(octets(*address)),
         Value::Subnet(subnet) => {
             let (first, last) = subnet.bounds();
@@ -258,6 +264,7 @@ fn entry(set: Set, raw: &Raw) -> Option<Entry> {
 fn size(kind: Kind) -> usize {
     match kind {
         Kind::Interface => IFNAMSIZ,
+        Kind::Mac => 6,
         Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => 4,
         Kind::Address(Family::V6) | Kind::Subnet(Family::V6) => 16,
         Kind::Protocol => 1,
@@ -277,6 +284,7 @@ fn value(kind: Kind, low: &[u8], high: &[u8]) -> Option<Value> {
     let port = |bytes: &[u8]| bytes.first_chunk().map(|bytes| u16::from_be_bytes(*bytes));
     match kind {
         Kind::Interface => one(Value::Interface(crate::kernel::netlink::netfilter::text(low).parse().ok()?)),
+        Kind::Mac => one(Value::Mac(Mac::from_bytes(*low.first_chunk()?)?)),
         Kind::Address(_) => one(Value::Address(ip(low)?)),
         Kind::Protocol => one(Value::Protocol(Protocol::from_number(*low.first()?)?)),
         Kind::Port => one(Value::Port(port(low)?)),

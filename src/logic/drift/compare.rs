@@ -10,7 +10,7 @@ use super::{Drift, Link};
 use crate::logic::target;
 use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::element::Element;
+use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
 use crate::model::host::step::{BridgeLink, EndpointLink, HostPorts};
 use crate::model::network::{Driver, Network};
@@ -228,18 +228,21 @@ pub fn routes(network: &Network, endpoint: &Endpoint, all: &[Arc<Endpoint>], see
     defaults.chain(lost).collect()
 }
 
-/// Compares the structure of the firewall table; elements are compared only if this finds no difference.
-pub fn table(observed: &Observed) -> Option<Drift> {
-    match observed.structure {
-        Structure::Missing => Some(Drift::TableGone),
-        Structure::Different => Some(Drift::TableChanged),
+/// Compares the structure of the firewall tables. The elements of a table are compared only if this finds no difference.
+pub fn tables(observed: &Observed) -> Vec<(Table, Drift)> {
+    let drift = |table| match observed.firewall.structure(table) {
+        Structure::Missing => Some((table, Drift::TableGone(table))),
+        Structure::Different => Some((table, Drift::TableChanged(table))),
         Structure::Intact => None,
-    }
+    };
+    Table::ALL.into_iter().filter_map(drift).collect()
 }
 
-/// Those of these elements that the table lacks.
+/// Those of these elements that tables lack whose structure is as netd writes it.
 pub fn elements(wants: &BTreeSet<Element>, observed: &Observed) -> Vec<Drift> {
-    wants.difference(&observed.elements).cloned().map(Drift::Element).collect()
+    let is_intact = |element: &&Element| observed.firewall.structure(element.table()) == Structure::Intact;
+    let lost = wants.difference(&observed.firewall.elements).filter(is_intact);
+    lost.cloned().map(Drift::Element).collect()
 }
 
 /// The published ports that no socket holds.

@@ -7,11 +7,11 @@ use std::fmt;
 use std::net::IpAddr;
 
 pub use self::compare::{
-    addresses, bridge, elements, host_end, host_link, host_ports, inside, interface, routes, table,
+    addresses, bridge, elements, host_end, host_link, host_ports, inside, interface, routes, tables,
 };
 
 use crate::model::address::Mac;
-use crate::model::host::element::Element;
+use crate::model::host::element::{Element, Table};
 use crate::model::host::step::HostPorts;
 use crate::model::names::IfName;
 
@@ -112,9 +112,9 @@ pub enum Drift {
     /// The isolation of the bridge port was changed.
     Isolation(IfName),
     /// The firewall table does not exist.
-    TableGone,
+    TableGone(Table),
     /// The chains, rules or sets of the firewall table are not those that netd writes.
-    TableChanged,
+    TableChanged(Table),
     /// The firewall table lacks this element.
     Element(Element),
     /// No socket holds this published port.
@@ -185,9 +185,9 @@ impl fmt::Display for Drift {
                 write!(f, "bridge port {port}: its bridge is {} instead of {}", name(has), name(wants))
             }
             Self::Isolation(port) => write!(f, "bridge port {port}: its isolation was changed"),
-            Self::TableGone => f.write_str("nft: table inet netd is gone"),
-            Self::TableChanged => f.write_str("nft: table inet netd is not as netd writes it"),
-            Self::Element(element) => write!(f, "nft: an element of table inet netd is gone ({element:?})"),
+            Self::TableGone(table) => write!(f, "nft: {table} is gone"),
+            Self::TableChanged(table) => write!(f, "nft: {table} is not as netd writes it"),
+            Self::Element(element) => write!(f, "nft: an element of {} is gone ({element:?})", element.table()),
             Self::HostPorts(ports) => write!(f, "host port {}/{} is not held", ports.ports, ports.protocol),
         }
     }

@@ -1,10 +1,12 @@
-//! The firewall table `inet netd`: its structure, which never changes, and the representation of elements.
+//! netd's firewall tables: their structure, which never changes, and the representation of elements. This file and
+//! `chains` make `table inet netd`, `guard` makes `table bridge netd`.
 //!
 //! Everything that changes (networks, bridges, subnets, published ports) is an element of a set or map, so every lookup
 //! is O(1), a duplicate publication cannot exist, and creating a network needs no `nft` process.
 
 mod chains;
 pub mod foreign;
+pub mod guard;
 mod render;
 pub mod sets;
 
@@ -14,22 +16,22 @@ use nftables::schema::{NfCmd, NfListObject, NfObject, Nftables, Table};
 use nftables::types::NfFamily;
 use serde_json::Value as Json;
 
-use crate::model::host::element::Element;
+use crate::model::host::element::{Element, Table as OwnTable};
 use sets::{Entry, Set};
 
-/// The table's name; its family is `inet`.
+/// The name of both tables.
 pub const TABLE: &str = "netd";
 
-/// One transaction that replaces the table, without elements. The table is added before it is deleted, because deleting
+/// One transaction that replaces the table `inet netd`, without elements. The table is added before it is deleted, because deleting
 /// a missing table fails.
 pub fn structure() -> Nftables<'static> {
     Nftables { objects: commands().into() }
 }
 
-/// One transaction that replaces the table, structure and elements.
+/// One transaction that replaces the table `inet netd`, structure and elements. Elements of the other table are left out.
 pub fn table(elements: &BTreeSet<Element>) -> Nftables<'static> {
     let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
-    for entry in elements.iter().flat_map(sets::entries) {
+    for entry in elements.iter().filter(|element| element.table() == OwnTable::Inet).flat_map(sets::entries) {
         by_set.entry(entry.set).or_default().push(entry);
     }
     let mut commands = commands();
@@ -40,7 +42,8 @@ pub fn table(elements: &BTreeSet<Element>) -> Nftables<'static> {
 fn commands() -> Vec<NfObject<'static>> {
     let table = || NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None });
     let mut commands = vec![add(table()), NfObject::CmdObject(NfCmd::Delete(table())), add(table())];
-    commands.extend(Set::all().into_iter().map(render::declaration).map(add));
+    let sets = Set::all().into_iter().filter(|set| set.table() == OwnTable::Inet);
+    commands.extend(sets.map(render::declaration).map(add));
     commands.extend(chains::chains().into_iter().map(add));
     commands
 }

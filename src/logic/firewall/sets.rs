@@ -1,4 +1,4 @@
-//! The sets and maps of the table, described once: name, types of key and data, purpose, and the [`Element`] that is in
+//! The sets and maps of netd's tables, described once: name, types of key and data, purpose, and the [`Element`] that is in
 //! them. Everything else works from this description: the declarations, the entries of an element in both directions,
 //! JSON for `nft`, netlink attributes, and the samples of the tests.
 
@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use self::describe::describe;
-use crate::model::address::{Family, Subnet};
-use crate::model::host::element::{Element, NameServer, Published, PublishedRange};
+use crate::model::address::{Family, Mac, Subnet};
+use crate::model::host::element::{Element, NameServer, Published, PublishedRange, Table};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -43,6 +43,14 @@ describe! {
     Element::Allowed(from, to) as [Interface(from), Interface(to)], for Interfaces {
         /// (in, out) bridges between which traffic may be forwarded.
         Allowed "allowed";
+    }
+    Element::Guarded(interface) as [Interface(interface)], for Guard {
+        /// Host ends of containers that may send from their own addresses only.
+        Guarded "guarded";
+    }
+    Element::Mac(interface, mac) as [Interface(interface), Mac(mac)], for Guard {
+        /// (host end, MAC address of its container).
+        Macs "macs";
     }
 
     per family:
@@ -93,6 +101,10 @@ describe! {
         /// (gateway, port) from which the name service answers.
         DnsFrom "dns4_from" "dns6_from";
     }
+    Element::Source(interface, address) as [Interface(interface), Address(address)], of Family::of(address), for Guard {
+        /// (host end, address of its container).
+        Sources "sources4" "sources6";
+    }
 }
 
 /// What the rules use a set for.
@@ -108,6 +120,8 @@ enum Purpose {
     Published,
     /// Questions to the name service, and its answers.
     NameService,
+    /// What containers may send.
+    Guard,
 }
 
 /// The type of a key field or of a map's data.
@@ -115,6 +129,8 @@ enum Purpose {
 pub enum Kind {
     /// An interface name (nft `ifname`).
     Interface,
+    /// A MAC address (`ether_addr`).
+    Mac,
     /// One address (`ipv4_addr`, `ipv6_addr`).
     Address(Family),
     /// An interval of addresses that is a prefix.
@@ -139,6 +155,8 @@ impl Kind {
 pub enum Value {
     /// A value of [`Kind::Interface`].
     Interface(IfName),
+    /// A value of [`Kind::Mac`].
+    Mac(Mac),
     /// A value of [`Kind::Address`].
     Address(IpAddr),
     /// A value of [`Kind::Subnet`].
@@ -168,6 +186,14 @@ impl Set {
         let mut all = DESCRIBED.to_vec();
         all.sort_by_key(|set| (set.family(), set.purpose()));
         all
+    }
+
+    /// The table that it is in.
+    pub fn table(self) -> Table {
+        match self.purpose() {
+            Purpose::Guard => Table::Bridge,
+            _ => Table::Inet,
+        }
     }
 
     /// Whether it holds intervals.
@@ -239,11 +265,13 @@ mod tests {
 
     #[test]
     fn every_set_has_a_name_of_its_own_and_is_looked_up_by_a_rule() {
-        let structure = firewall::json(&firewall::structure()).to_string();
+        let inet = firewall::json(&firewall::structure()).to_string().replace('"', " ");
+        let bridge = firewall::guard::text([]);
         let mut names = BTreeSet::new();
         for set in Set::all() {
             assert!(names.insert(set.name()), "two sets have the name {}", set.name());
-            assert!(structure.contains(&format!("\"@{}\"", set.name())), "no rule looks up {}", set.name());
+            let structure = if set.table() == Table::Inet { &inet } else { &bridge };
+            assert!(structure.contains(&format!("@{} ", set.name())), "no rule looks up {}", set.name());
         }
     }
 }

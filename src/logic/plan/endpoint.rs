@@ -7,6 +7,7 @@ use super::{Change, Difference, ResolvConf, stale_flows};
 use crate::logic::target::{self, Interface};
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
+use crate::model::host::element::Table;
 use crate::model::host::step::{DefaultRoute, Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
@@ -37,13 +38,14 @@ pub fn attach(
     let stale = stale_flows(&difference.add);
     let hold = difference.hold.into_iter().filter(|port| !reserved.contains(port)).collect();
     let mut steps = ports(endpoint, vacant, hold);
+    // Before the interface: its first packets are checked, and none of them is dropped.
+    steps.push(Step::Elements { remove: difference.remove, add: difference.add });
     steps.push(match target::interface(network, endpoint, change.after) {
         Interface::Own(link) => Step::Attach(link),
         // Done each time, because another program may have recreated its interface since.
         Interface::Adopted(name) => Step::Adopt(name.clone()),
     });
     steps.extend(target::shaping(network, endpoint).map(|shaping| Step::Shape(Box::new(shaping))));
-    steps.push(Step::Elements { remove: difference.remove, add: difference.add });
     steps.push(Step::ForgetFlows(stale));
     steps.extend(resolv_conf.step(Some(endpoint)));
     steps.retain(|step| !step.is_noop());
@@ -63,6 +65,8 @@ pub fn address(
     let vacant = unheld.difference(&target::unheld_ports(change.before)).copied().collect();
     let flows = stale_flows(&difference.add);
     let mut steps = ports(endpoint, vacant, difference.hold);
+    // Before the addresses: packets from them are not dropped.
+    steps.push(Step::Elements { remove: difference.remove, add: difference.add });
     steps.extend(match target::interface(network, endpoint, change.after) {
         Interface::Own(link) => Some(Step::Address(link)),
         Interface::Adopted(_) => None,
@@ -73,7 +77,6 @@ pub fn address(
         remove: old.iter().filter(|route| !new.contains(route)).cloned().collect(),
         add: new.iter().filter(|route| !old.contains(route)).cloned().collect(),
     });
-    steps.push(Step::Elements { remove: difference.remove, add: difference.add });
     steps.push(Step::ForgetFlows(flows));
     steps.extend(resolv_conf.step(Some(endpoint)));
     steps.retain(|step| !step.is_noop());
@@ -110,8 +113,16 @@ pub fn detach(
         links.extend(target::interface(network, endpoint, &[]).own().map(|link| *link));
         limits.extend(target::shaping(network, endpoint).map(|shaping| shaping.interface()));
     }
-    let mut steps = vec![Step::Elements { remove: all.remove, add: all.add }, Step::Detach(links)];
-    let more = [Step::Unshape(limits), Step::Release(all.release), Step::Hold(all.hold), Step::ForgetFlows(flows)];
+    // An interface is guarded as long as it exists.
+    let (guard, remove) = all.remove.into_iter().partition(|element| element.table() == Table::Bridge);
+    let mut steps = vec![Step::Elements { remove, add: all.add }, Step::Detach(links)];
+    let more = [
+        Step::Elements { remove: guard, add: Vec::new() },
+        Step::Unshape(limits),
+        Step::Release(all.release),
+        Step::Hold(all.hold),
+        Step::ForgetFlows(flows),
+    ];
     steps.extend(more.into_iter().filter(|step| !step.is_noop()));
     steps.extend(last);
     steps

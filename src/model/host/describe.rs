@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::element::{Element, NameServer, Published, PublishedRange};
+use super::element::{Element, NameServer, Published, PublishedRange, Table};
 use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, VethPair};
 use crate::model::names::IfName;
 
@@ -39,8 +39,8 @@ impl Step {
             Self::Foreign(_) => "change-foreign-firewall",
             Self::DefaultRoutes { .. } => "change-default-routes",
             Self::Elements { .. } => "change-elements",
-            Self::Table(_) => "replace-table",
-            Self::DropTable => "delete-table",
+            Self::Table(..) => "replace-table",
+            Self::DropTables => "delete-table",
             Self::Hold(_) => "hold-ports",
             Self::CheckPortsFree { .. } => "check-ports",
             Self::Release(_) => "release-ports",
@@ -94,15 +94,18 @@ impl fmt::Display for Step {
                 write!(f, "in {}: remove default routes [{}], add [{}]", netns.path.display(), List(&old), List(&new))
             }
             Self::Elements { remove, add } => {
-                f.write_str("table inet netd:")?;
+                f.write_str("firewall:")?;
                 if !remove.is_empty() {
                     write!(f, " remove {}", List(remove))?;
                 }
                 let and = if remove.is_empty() || add.is_empty() { "" } else { ";" };
                 if add.is_empty() { Ok(()) } else { write!(f, "{and} add {}", List(add)) }
             }
-            Self::Table(elements) => write!(f, "replace table inet netd, with {} elements", elements.len()),
-            Self::DropTable => f.write_str("delete table inet netd"),
+            Self::Table(table, elements) => {
+                let count = elements.iter().filter(|element| element.table() == *table).count();
+                write!(f, "replace {table}, with {count} elements")
+            }
+            Self::DropTables => write!(f, "delete {} and {}", Table::Inet, Table::Bridge),
             Self::Hold(ports) => hold(f, ports),
             Self::CheckPortsFree { ports, .. } => write!(f, "check that no other process has {}", List(ports)),
             Self::Release(ports) => write!(f, "release {}", List(ports)),
@@ -191,6 +194,9 @@ impl fmt::Display for Element {
             }
             Self::AskAt(NameServer { gateway, port }) => write!(f, "dns {{ {gateway} : {port} }}"),
             Self::AnswerFrom(NameServer { gateway, port }) => write!(f, "dns_from {{ {gateway} . {port} }}"),
+            Self::Guarded(host_end) => write!(f, "guarded {{ {host_end} }}"),
+            Self::Mac(host_end, mac) => write!(f, "macs {{ {host_end} . {mac} }}"),
+            Self::Source(host_end, address) => write!(f, "sources {{ {host_end} . {address} }}"),
         }
     }
 }

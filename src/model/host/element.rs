@@ -1,12 +1,13 @@
-//! Elements: the members of the sets and maps of `table inet netd`, which change with networks, endpoints and ports.
+//! Elements: the members of the sets and maps of netd's tables, which change with networks, endpoints and ports.
 //!
 //! `logic::firewall` defines the structure around them, `kernel::nft` their wire format.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::address::Subnet;
+use crate::model::address::{Mac, Subnet};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -42,6 +43,45 @@ pub enum Element {
     AskAt(NameServer),
     /// `set dns4_from`/`dns6_from`: packets from there are answers, and get the source port 53.
     AnswerFrom(NameServer),
+    /// `set guarded` of `table bridge netd`: what arrives from this host end, and is not allowed below, is dropped.
+    Guarded(IfName),
+    /// `set macs` of `table bridge netd`: the host end's container may send from this MAC address.
+    Mac(IfName, Mac),
+    /// `set sources4`/`sources6` of `table bridge netd`: the host end's container may send from this address.
+    Source(IfName, IpAddr),
+}
+
+impl Element {
+    /// The table that it is in.
+    pub fn table(&self) -> Table {
+        match self {
+            Self::Guarded(_) | Self::Mac(..) | Self::Source(..) => Table::Bridge,
+            _ => Table::Inet,
+        }
+    }
+}
+
+/// One of netd's tables; both have the name `netd`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Table {
+    /// `table inet netd`: what the host receives, sends and forwards.
+    Inet,
+    /// `table bridge netd`: what containers send to their bridge.
+    Bridge,
+}
+
+impl Table {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inet => "table inet netd",
+            Self::Bridge => "table bridge netd",
+        })
+    }
 }
 
 /// The socket address of the name service at a gateway.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::element::Element;
+use super::element::{Element, Table};
 use super::step::HostPorts;
 use crate::model::address::{Families, Family, Mac, Subnet};
 use crate::model::endpoint::Netns;
@@ -115,7 +115,7 @@ pub struct ObservedBridge {
     pub connected: Vec<IpNetwork>,
 }
 
-/// The state of the table's chains, rules, set and map declarations.
+/// The state of a table's chains, rules, set and map declarations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Structure {
     /// As netd wrote it.
@@ -126,6 +126,38 @@ pub enum Structure {
     Missing,
 }
 
+/// netd's tables in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Firewall {
+    /// The structure of `table inet netd`.
+    pub inet: Structure,
+    /// The structure of `table bridge netd`. Intact on a kernel that has no such tables.
+    pub bridge: Structure,
+    /// The elements of the tables that are intact; those of `table bridge netd` as if it were there on a kernel that has
+    /// no such tables.
+    pub elements: BTreeSet<Element>,
+    /// Packets that `table bridge netd` dropped since it was loaded, by host end; without those that sent none.
+    pub refused: BTreeMap<IfName, u64>,
+    /// The kernel has no tables of the family bridge: containers of one bridge can take each other's addresses.
+    pub unguarded: bool,
+}
+
+impl Firewall {
+    /// Tables of this structure, without elements.
+    pub fn new(structure: Structure) -> Self {
+        let (elements, refused) = (BTreeSet::new(), BTreeMap::new());
+        Self { inet: structure, bridge: structure, elements, refused, unguarded: false }
+    }
+
+    /// The structure of this table.
+    pub fn structure(&self, table: Table) -> Structure {
+        match table {
+            Table::Inet => self.inet,
+            Table::Bridge => self.bridge,
+        }
+    }
+}
+
 /// What the kernel has of netd's objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
@@ -133,10 +165,8 @@ pub struct Observed {
     pub links: BTreeMap<IfName, ObservedLink>,
     /// Interfaces of the host that carry limits of netd, whichever program made them; without intermediate devices.
     pub limited: BTreeSet<IfName>,
-    /// The table's structure.
-    pub structure: Structure,
-    /// The table's elements; empty if the table is missing.
-    pub elements: BTreeSet<Element>,
+    /// netd's tables.
+    pub firewall: Firewall,
     /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
     pub forwarding: Families,
     /// Host ports that this process holds, and ranges that it watches and in which no other process has a port.

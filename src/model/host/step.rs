@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::element::Element;
+use super::element::{Element, Table};
 use super::foreign_firewall::ForeignChange;
 use crate::model::address::{Families, Family, Mac};
 use crate::model::bandwidth::{LimitedInterface, Shaping};
@@ -220,10 +220,10 @@ pub enum Step {
         /// Elements to add.
         add: Vec<Element>,
     },
-    /// Replace the whole table, structure and elements, in one transaction.
-    Table(Vec<Element>),
-    /// Delete the whole table; a missing one is no error.
-    DropTable,
+    /// Replace a whole table, structure and those of the elements that belong to it, in one transaction.
+    Table(Table, Vec<Element>),
+    /// Delete netd's tables; a missing one is no error.
+    DropTables,
     /// Bind the ports, and watch the ranges, all or none; fails if another process has one.
     Hold(Vec<HostPorts>),
     /// Fail if another process has one of the ports; netd does not hold them afterwards. Processes that a runtime
@@ -289,8 +289,8 @@ impl Step {
             | Self::RemoveAddresses(_)
             | Self::Adopt(_)
             | Self::Shape(_)
-            | Self::Table(_)
-            | Self::DropTable
+            | Self::Table(..)
+            | Self::DropTables
             | Self::Foreign(_)
             | Self::Resolv { .. } => false,
         }
@@ -301,8 +301,8 @@ impl Step {
         match self {
             Self::Forwarding(_)
             | Self::ForgetFlows(_)
-            | Self::Table(_)
-            | Self::DropTable
+            | Self::Table(..)
+            | Self::DropTables
             | Self::Adopt(_)
             | Self::Rename { .. }
             | Self::RestorePorts(_)

@@ -40,6 +40,8 @@ pub struct EndpointSpec {
     pub routes: Vec<Route>,
     /// Bandwidth limits.
     pub bandwidth: Option<Bandwidth>,
+    /// It may send from addresses that are not its own.
+    pub trusted: bool,
     /// Upstreams for names that are not netd's, tried before those of the network.
     pub upstreams: Vec<Upstream>,
 }
@@ -98,6 +100,7 @@ impl EndpointSpec {
             labels: BTreeMap::new(),
             routes: Vec::new(),
             bandwidth: None,
+            trusted: false,
             upstreams: Vec::new(),
         }
     }

@@ -35,6 +35,8 @@ pub struct NetworkSpec {
     pub host_access: Option<HostAccess>,
     /// Whether a container that returns under the same name gets the same address.
     pub sticky: bool,
+    /// Whether its containers may send from addresses that are not their own.
+    pub trusted: bool,
 }
 
 impl NetworkSpec {
@@ -54,6 +56,7 @@ impl NetworkSpec {
             dns: NetworkDns::default(),
             host_access: None,
             sticky: false,
+            trusted: false,
         }
     }
 
@@ -78,6 +81,7 @@ impl NetworkSpec {
             dns: network.dns.clone(),
             host_access: Some(network.host_access),
             sticky: network.sticky,
+            trusted: network.trusted,
         })
     }
 }

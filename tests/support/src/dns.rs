@@ -179,6 +179,7 @@ fn network(name: &str, n: u8) -> Network {
         dns: Default::default(),
         host_access: HostAccess::All,
         sticky: false,
+        trusted: false,
     }
 }
 
@@ -209,6 +210,7 @@ pub fn endpoint(container: &str, network: &str, addresses: &[&str]) -> Endpoint 
         attached_as: None,
         routes: Vec::new(),
         bandwidth: None,
+        trusted: false,
         upstreams: Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 //! what the fake kernel has. Tests compare the two.
 
 mod firewalls;
+mod guard;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -175,6 +176,7 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
         endpoints.iter().for_each(|endpoint| add_interface(snapshot, endpoint, &mut parts));
         add_routes(snapshot, &endpoints, &mut parts);
         add_ports(&endpoints, &mut parts);
+        guard::add(snapshot, &endpoints, &mut parts.elements);
         add_names(snapshot, world, &endpoints, &mut parts);
     }
     for reservation in snapshot.desired.reservations() {

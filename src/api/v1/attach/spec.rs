@@ -62,6 +62,7 @@ impl Attach {
             exposed: self.expose,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
+            trusted: false,
             upstreams: parse::upstreams(self.dns)?,
         })
     }

@@ -88,6 +88,9 @@ pub struct EndpointArgs {
     /// A label, announced in DNS (TXT); repeat for more
     #[arg(long, value_name = "K=V", value_parser = label)]
     pub label: Vec<(String, String)>,
+    /// Let it send from addresses that are not its own, as routers and DHCP servers do
+    #[arg(long)]
+    pub trusted: bool,
     /// An upstream for external names, asked before those of the network; as in `netd network create`; repeat for more
     #[arg(long, value_name = "SERVER", value_delimiter = ',')]
     pub dns: Vec<Upstream>,

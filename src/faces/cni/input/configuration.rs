@@ -17,7 +17,7 @@ use crate::model::upstream::Upstream;
 
 /// The keys of a network configuration that `ADD` and `STATUS` know: those of the protocol and of libcni, then netd's
 /// own.
-const KEYS: [&str; 29] = [
+const KEYS: [&str; 30] = [
     "cniVersion",
     "cniVersions",
     "name",
@@ -46,6 +46,7 @@ const KEYS: [&str; 29] = [
     "dnsListen",
     "hostAccess",
     "sticky",
+    "trusted",
     "socket",
 ];
 
@@ -139,7 +140,9 @@ impl<'a> Configuration<'a> {
     /// The network to create if netd has none of that name.
     pub(crate) fn network(&self) -> Result<CreateNetwork, Failure> {
         let fields = &self.fields;
-        let listen = fields.parse::<DnsListen>("dnsListen")?;
+        let listen = fields.parse::<DnsListen>("dnsListen")?.map(|listen| ("dns.listen", listen.as_str().to_owned()));
+        let trusted = fields.boolean("trusted")?.map(|trusted| ("trusted", trusted.to_string()));
+        let options = listen.into_iter().chain(trusted);
         Ok(CreateNetwork {
             name: self.network_name()?.to_string(),
             subnets: subnets(fields)?,
@@ -153,7 +156,7 @@ impl<'a> Configuration<'a> {
             dns: upstreams(fields)?,
             host_access: fields.parse::<HostAccess>("hostAccess")?.map(|access| access.as_str().to_owned()),
             sticky: fields.boolean("sticky")?,
-            options: listen.map(|listen| ("dns.listen".to_owned(), listen.as_str().to_owned())).into_iter().collect(),
+            options: options.map(|(key, value)| (key.to_owned(), value)).collect(),
             ..CreateNetwork::default()
         })
     }

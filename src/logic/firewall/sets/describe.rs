@@ -27,7 +27,7 @@ macro_rules! describe {
             $($(#[$doc_of:meta])* $set_of:ident $name4:literal $name6:literal $(: $data_of:ident($datum_of:ident))?;)+
         })*
     ) => {
-        /// A named set or map of `table inet netd`.
+        /// A named set or map of netd's tables.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Set {
             $($($(#[$doc])* $set,)+)*

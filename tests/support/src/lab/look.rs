@@ -36,9 +36,14 @@ pub fn default_routes(ns: &str, family: u8) -> Vec<(String, String)> {
     routes.iter().map(|route| (text(route, "gateway"), text(route, "dev"))).collect()
 }
 
-/// The host's whole ruleset without counters.
+/// The host's whole ruleset without counters, in the order of the tables' names: nft lists them in the order in which
+/// they were made.
 pub fn ruleset() -> String {
-    run("ip netns exec host nft -s list ruleset").ok().stdout
+    let tables = run("ip netns exec host nft list tables").ok().stdout;
+    let mut tables: Vec<&str> = tables.lines().collect();
+    tables.sort();
+    // A table that is deleted meanwhile has no rules.
+    tables.into_iter().map(|table| run(&format!("ip netns exec host nft -s list {table}")).stdout).collect()
 }
 
 /// The elements of netd's sets and maps, in nft's JSON, as text.
@@ -46,7 +51,9 @@ pub fn elements() -> String {
     let objects = run("ip netns exec host nft -j list ruleset").ok().json();
     let objects = objects["nftables"].as_array().expect("an array").clone();
     let sets = objects.iter().flat_map(|object| [&object["set"], &object["map"]]).filter(|set| set["table"] == "netd");
-    sets.map(|set| format!("{} {}\n", set["name"], set["elem"])).collect()
+    let mut lines: Vec<String> = sets.map(|set| format!("{} {}\n", set["name"], set["elem"])).collect();
+    lines.sort();
+    lines.concat()
 }
 
 /// Returns when what is looked at is as before; fails, showing the lines that differ, when it is not within twenty seconds.

@@ -8,6 +8,7 @@ pub mod cni;
 pub mod command;
 pub mod daemon;
 pub mod echo;
+pub mod frames;
 pub mod load;
 pub mod look;
 pub mod manager;

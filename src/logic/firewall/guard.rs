@@ -1,0 +1,122 @@
+//! The table `bridge netd`: a container sends from its own MAC and IP addresses only, whichever bridge it is on.
+//!
+//! It is text, because nft's JSON cannot declare `sources6`: the address to which a neighbour advertisement lends its
+//! link-layer address has no name in nft before 1.0.8, so the set has the type of that field's bits. Like the other
+//! table, its structure is the same on every host.
+//!
+//! `set guarded` counts what is dropped, for each host end. Interfaces that are not in it (an uplink that somebody put
+//! on the bridge, a trusted container's) are not restricted.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use super::TABLE;
+use super::sets::{Entry, Kind, Set, Value, entries};
+use crate::model::address::Family;
+use crate::model::host::element::{Element, Table};
+
+/// The chains. Before br_netfilter (0) and every other table.
+///
+/// Every rule names the protocol by `meta protocol`: otherwise nft compares bytes 12 and 13 of the frame, which are a
+/// VLAN tag's in a frame with tag 0, which hosts accept as if it had no tag. What is left of a second tag is dropped.
+///
+/// A DHCP server's answers, router advertisements and redirects are dropped from every address: they configure the
+/// neighbours. A fragment does not show its port or type, but its first part does, and the rest is useless without it.
+const CHAINS: &str = r#"
+  chain refused {
+    iifname @guarded drop comment "counted in the set"
+    drop
+  }
+  chain from4 {
+    udp sport 67 goto refused comment "DHCP server"
+    meta protocol ip icmp type redirect goto refused
+    meta protocol ip iifname . ip saddr @sources4 accept
+    meta protocol ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept comment "DHCP client"
+    meta protocol ip ip saddr 0.0.0.0 ip protocol igmp accept
+    goto refused
+  }
+  chain from6 {
+    udp sport 547 goto refused comment "DHCP server"
+    meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } goto refused
+    meta protocol ip6 icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @sources6 goto refused
+    meta protocol ip6 iifname . @nh,64,128 @sources6 accept
+    meta protocol ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @sources6 accept
+    meta protocol ip6 ip6 saddr :: icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report, nd-router-solicit } accept
+    goto refused
+  }
+  chain from_arp {
+    meta protocol arp iifname . arp saddr ether @macs iifname . arp saddr ip @sources4 accept
+    meta protocol arp iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept comment "is the address free?"
+    goto refused
+  }
+  chain known {
+    meta protocol vmap { ip : goto from4, ip6 : goto from6, arp : goto from_arp, 8021q : goto refused, 8021ad : goto refused }
+  }
+  chain guard {
+    type filter hook prerouting priority -300; policy accept;
+    iifname . ether saddr @macs goto known
+    iifname @guarded drop comment "the MAC address of another"
+  }
+"#;
+
+/// One transaction that replaces the table, with the elements that belong to it.
+pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>) -> String {
+    // The table is added before it is deleted, because deleting a missing table fails.
+    let mut text = format!("table bridge {TABLE}\ndelete table bridge {TABLE}\ntable bridge {TABLE} {{\n");
+    for set in Set::all().into_iter().filter(|set| set.table() == Table::Bridge) {
+        // Writing to a string cannot fail.
+        _ = writeln!(text, "  set {} {{ {}; }}", set.name(), declaration(set));
+    }
+    text.push_str(CHAINS);
+    text.push_str("}\n");
+    let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
+    for entry in elements.into_iter().filter(|element| element.table() == Table::Bridge).flat_map(entries) {
+        by_set.entry(entry.set).or_default().push(entry);
+    }
+    for (set, entries) in by_set {
+        let members: Vec<String> = entries.iter().map(member).collect();
+        _ = writeln!(text, "add element bridge {TABLE} {} {{ {} }}", set.name(), members.join(", "));
+    }
+    text
+}
+
+fn declaration(set: Set) -> String {
+    let kinds = set.key();
+    if kinds.contains(&Kind::Address(Family::V6)) {
+        return "typeof iifname . @nh,64,128".to_owned();
+    }
+    let types: Vec<&str> = kinds.iter().copied().map(name).collect();
+    let counted = if set == Set::Guarded { "; counter" } else { "" };
+    format!("type {}{counted}", types.join(" . "))
+}
+
+/// The kinds that the sets of this table have.
+fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Interface => "ifname",
+        Kind::Mac => "ether_addr",
+        Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => "ipv4_addr",
+        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) => "ipv6_addr",
+        Kind::Protocol => "inet_proto",
+        Kind::Port | Kind::Ports => "inet_service",
+    }
+}
+
+fn member(entry: &Entry) -> String {
+    let fields: Vec<String> = entry.key.iter().map(field).collect();
+    fields.join(" . ")
+}
+
+fn field(value: &Value) -> String {
+    match value {
+        Value::Interface(name) => format!("\"{name}\""),
+        Value::Mac(mac) => mac.to_string(),
+        Value::Address(IpAddr::V6(address)) => format!("{:#034x}", u128::from(*address)),
+        Value::Address(address) => address.to_string(),
+        Value::Subnet(subnet) => subnet.to_string(),
+        Value::Protocol(protocol) => protocol.as_str().to_owned(),
+        Value::Port(port) => port.to_string(),
+        Value::Ports(ports) => format!("{}-{}", ports.first(), ports.last()),
+    }
+}

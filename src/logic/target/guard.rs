@@ -1,0 +1,72 @@
+//! From which addresses a container may send: the elements of `table bridge netd`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnetwork::IpNetwork;
+
+use crate::model::desired::Desired;
+use crate::model::endpoint::Endpoint;
+use crate::model::host::element::Element;
+
+/// The elements of a container, from all of its endpoints. None for an endpoint without a bridge, a trusted one, and one
+/// whose addresses netd does not know.
+///
+/// Each of its host ends may send from each of its addresses: the reply to a connection that arrived over one network
+/// leaves over the network of the default route.
+pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<Element> {
+    let addresses: Vec<IpAddr> =
+        endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip)).collect();
+    let guarded = endpoints.iter().filter(|endpoint| {
+        let network = desired.network(&endpoint.network);
+        let on_bridge = network.is_some_and(|network| network.bridge().is_some() && !network.trusted);
+        on_bridge && !endpoint.trusted && !endpoint.addresses.is_empty()
+    });
+    let of = |endpoint: &Arc<Endpoint>| {
+        let (host_end, mac) = (endpoint.host_ifname.clone(), endpoint.mac);
+        // Neighbour discovery and multicast use it, also on a network without IPv6.
+        let link_local = IpAddr::V6(mac.link_local().ip());
+        let sources = addresses.iter().copied().chain([link_local]);
+        let mut elements: Vec<Element> = sources.map(|address| Element::Source(host_end.clone(), address)).collect();
+        elements.extend([Element::Guarded(host_end.clone()), Element::Mac(host_end, mac)]);
+        elements
+    };
+    guarded.flat_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::logic::samples;
+
+    /// The reply to what arrived over one network leaves over the other, from the address of the first one.
+    #[test]
+    fn each_host_end_may_send_from_every_address_of_its_container_and_from_no_other() {
+        let (mut one, two) = (samples::network("net1", &["10.0.1.0/24"]), samples::network("net2", &["fd00:2::/64"]));
+        let first = samples::endpoint(&one, "web", 1, &["10.0.1.2"], &[]);
+        let mut second = samples::endpoint(&two, "web", 2, &["fd00:2::2"], &[]);
+        let mut desired = Desired::default();
+        [&one, &two].into_iter().for_each(|network| drop(desired.insert_network(network.clone())));
+        let of = |desired: &Desired, endpoints: &[&Endpoint]| {
+            let endpoints: Vec<_> = endpoints.iter().map(|endpoint| Arc::new((*endpoint).clone())).collect();
+            elements(desired, &endpoints).into_iter().collect::<BTreeSet<_>>()
+        };
+        let wants = |endpoint: &Endpoint, addresses: &[&str]| {
+            let end = || endpoint.host_ifname.clone();
+            let own = addresses.iter().map(|address| Element::Source(end(), address.parse().unwrap()));
+            let link_local = Element::Source(end(), endpoint.mac.link_local().ip().into());
+            own.chain([link_local, Element::Guarded(end()), Element::Mac(end(), endpoint.mac)]).collect::<BTreeSet<_>>()
+        };
+        let all = ["10.0.1.2", "fd00:2::2"];
+        assert_eq!(of(&desired, &[&first, &second]), &wants(&first, &all) | &wants(&second, &all));
+        second.trusted = true;
+        assert_eq!(of(&desired, &[&first, &second]), wants(&first, &all));
+        let bare = Endpoint { addresses: Vec::new(), ..second.clone() };
+        assert_eq!(of(&desired, &[&bare]), BTreeSet::new());
+        one.trusted = true;
+        drop(desired.insert_network(one));
+        assert_eq!(of(&desired, &[&first]), BTreeSet::new());
+    }
+}
