@@ -26,7 +26,7 @@ use nix::unistd::gethostname;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::descriptors::Capacity;
-use crate::config::{self, Api, Config, Dns, Ipv6Pools, Others};
+use crate::config::{self, Api, Config, Dns, Firewall, Ipv6Pools, Others};
 use crate::engine;
 use crate::engine::Engine;
 use crate::faces::dns;
@@ -206,7 +206,8 @@ fn engine_config(config: &Config) -> engine::Config {
     }
     let ula = matches!(config.pools.ipv6, Ipv6Pools::Auto);
     let domain = config.dns.domain.key();
-    engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign: config.firewall.foreign }
+    let Firewall { foreign, forwarding } = config.firewall;
+    engine::Config { pools, ula, domain, dns_port: config.dns.port, foreign, forwarding }
 }
 
 /// The name of this machine that the kernel has (gethostname(2)), if it can be a DNS name.

@@ -22,6 +22,7 @@ use crate::faces::shared::server::tls::{Tls, TlsError};
 use crate::kernel::dns::sockets;
 use crate::model::address::{Pool, Subnet};
 use crate::model::host::foreign_firewall::Policy;
+use crate::model::host::routing::ForwardingFor;
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
 
@@ -58,7 +59,7 @@ pub struct Config {
     pub pools: Pools,
     /// The name service.
     pub dns: Dns,
-    /// How to treat other programs' firewalls.
+    /// How to treat other programs' firewalls, and what the host forwards.
     pub firewall: Firewall,
     /// The metrics.
     pub metrics: Metrics,
@@ -145,13 +146,16 @@ pub struct Dns {
     pub split: BTreeMap<DnsName, Vec<Upstream>>,
 }
 
-/// How to treat other programs' firewalls.
+/// The host's firewalls, and what it forwards.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Firewall {
     /// What to do if another program's chain drops traffic that netd's networks need: `adapt` adds an accept of netd to
     /// it, `report` only reports the chain.
     pub foreign: Policy,
+    /// For whom the host forwards where netd turned forwarding on: `netd`, for its networks, or `host`, for whoever uses
+    /// it as a router too.
+    pub forwarding: ForwardingFor,
 }
 
 /// The metrics.

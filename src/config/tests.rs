@@ -57,6 +57,15 @@ fn what_is_shown_can_be_read_again() {
 }
 
 #[test]
+fn for_whom_the_host_forwards_is_netd_or_the_host() {
+    let of = |text: &str| parse(text).map(|config| config.firewall.forwarding);
+    assert_eq!(of("[firewall]\nforeign = \"report\""), Ok(ForwardingFor::Netd));
+    assert_eq!(of("[firewall]\nforwarding = \"host\""), Ok(ForwardingFor::Host));
+    let error = of("[firewall]\nforwarding = true").unwrap_err();
+    assert!(error.starts_with("read the configuration netd.toml: line 2, forwarding: "), "{error}");
+}
+
+#[test]
 fn an_error_names_file_line_and_key() {
     for (text, place, words) in [
         ("\nsockett = \"/x\"", "line 2, sockett: ", "unknown field `sockett`"),

@@ -51,6 +51,7 @@ use crate::model::backup::Backup;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::foreign_firewall::Policy;
 use crate::model::host::observed::ForeignNetwork;
+use crate::model::host::routing::ForwardingFor;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
@@ -76,6 +77,8 @@ pub struct Config {
     pub dns_port: u16,
     /// The command if another program's firewall drops traffic that netd's networks need.
     pub foreign: Policy,
+    /// For whom the host forwards where netd turned forwarding on.
+    pub forwarding: ForwardingFor,
 }
 
 /// A running engine.

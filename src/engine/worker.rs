@@ -29,7 +29,9 @@ use super::{Command, Config, Error, Snapshot, decide};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, Netns};
+use crate::model::host::element::Element;
 use crate::model::host::observed::HostFacts;
+use crate::model::host::routing::Routing;
 use crate::model::host::step::Flows;
 use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
@@ -64,6 +66,10 @@ pub(crate) struct Worker<K, S> {
     pub(super) reached: BTreeSet<NetworkName>,
     /// What other programs' firewall tables do, and what was done about it.
     pub(super) foreign: ForeignTables,
+    /// Forwarding on the host, as netd saw it last.
+    pub(super) routing: Routing,
+    /// The elements that keep the host's interfaces apart, as the table has them.
+    pub(super) transit: BTreeSet<Element>,
     /// Records of changes that were made although the store refused them: the end of a few commands, and of each container
     /// at most; at the start those of networks that no longer exist. They are written before any other.
     pub(super) owed: Vec<Record>,
@@ -149,6 +155,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             resolvers: Default::default(),
             reached: Default::default(),
             foreign: Default::default(),
+            routing: Default::default(),
+            transit: Default::default(),
             owed: Default::default(),
             stale_flows: Default::default(),
             unexplained: Unexplained::Nothing,
@@ -218,6 +226,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::LinksChanged)));
                     self.serve_beside();
                 }
+                Command::Kernel(KernelEvent::UplinksChanged) => self.follow_forwarding(),
                 Command::Kernel(KernelEvent::FirewallChanged) => {
                     waiting.retain(|other| !matches!(other, Command::Kernel(KernelEvent::FirewallChanged)));
                     self.firewall_changed();

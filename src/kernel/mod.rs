@@ -26,6 +26,9 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::routing::Routing;
+#[cfg(doc)]
+use crate::model::host::routing::TurnedOn;
 use crate::model::host::step::{HostPort, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -98,6 +101,9 @@ pub enum KernelEvent {
     FirewallChanged,
     /// A link of another program appeared or changed; sent after a short delay, once for many changes.
     LinksChanged,
+    /// An interface of another program that may lead out of the host appeared, or its name, its bridge or its addresses
+    /// changed; sent after a short delay, once for many changes.
+    UplinksChanged,
     /// Sent periodically, for checks of changes without notifications.
     Tick,
     /// Another program changed netd's table or a link of netd, or notifications were lost: reconcile everything.
@@ -157,6 +163,12 @@ pub trait Kernel: Send + 'static {
 
     /// The observed state of what netd made.
     fn observe(&mut self) -> Result<Observed, KernelError>;
+
+    /// Forwarding on the host, and where its interfaces lead: a part of the observed state.
+    fn routing(&mut self) -> Result<Routing, KernelError>;
+
+    /// The interfaces that would ignore router advertisements if the host forwarded IPv6 ([`TurnedOn::accept_ra`]).
+    fn advertised(&mut self) -> Result<BTreeSet<IfName>, KernelError>;
 
     /// Opens the namespace file and identifies the namespace.
     fn netns(&mut self, path: &std::path::Path) -> Result<Netns, KernelError>;

@@ -1,5 +1,6 @@
 //! `/proc/sys/net`: the settings of a network namespace.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -8,6 +9,8 @@ use std::path::PathBuf;
 use super::KernelError;
 use super::netlink::socket::failed;
 use crate::model::address::Families;
+use crate::model::host::routing::TurnedOn;
+use crate::model::names::IfName;
 use crate::os::sys;
 
 const LOOK: &str = "is /proc/sys writable for root here?";
@@ -100,22 +103,50 @@ impl Sysctl {
         Ok(())
     }
 
-    /// A forwarding host ignores router advertisements if `accept_ra` is 1, and would lose its default route when it
-    /// expires; with 2 it accepts them all the same (Documentation/networking/ip-sysctl.rst).
-    fn keep_router_advertisements(&self) -> Result<(), KernelError> {
-        let directory = self.file(&["ipv6", "conf"]);
-        let entries = fs::read_dir(&directory).map_err(failed("list", "net.ipv6.conf", "is /proc mounted?"))?;
-        for entry in entries.flatten() {
-            let Ok(interface) = entry.file_name().into_string() else { continue };
-            if interface == "all" || interface == "default" {
-                continue;
-            }
-            let path = ["ipv6", "conf", interface.as_str(), "accept_ra"];
-            if self.get(&path)?.as_deref() == Some("1") {
-                self.set_where_present(&path, "2")?;
+    /// Disables forwarding for the address families. The kernel copies `net.ipv6.conf.all.forwarding` to every interface,
+    /// and `net.ipv4.ip_forward` too (`addrconf_fixup_forwarding`, net/ipv6/addrconf.c; `inet_forward_change`,
+    /// net/ipv4/devinet.c), so nothing is left of what enabling it changed.
+    pub fn stop_forwarding(&self, before: &TurnedOn) -> Result<(), KernelError> {
+        let TurnedOn { families, accept_ra } = before;
+        if families.v4 {
+            self.set(&["ipv4", "ip_forward"], "0")?;
+        }
+        if families.v6 {
+            self.set(&["ipv6", "conf", "all", "forwarding"], "0")?;
+            for interface in accept_ra {
+                let path = ["ipv6", "conf", interface.as_str(), "accept_ra"];
+                if self.get(&path)?.as_deref() == Some("2") {
+                    self.set_where_present(&path, "1")?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// A forwarding host ignores router advertisements if `accept_ra` is 1, and would lose its default route when it
+    /// expires; with 2 it accepts them all the same (Documentation/networking/ip-sysctl.rst).
+    fn keep_router_advertisements(&self) -> Result<(), KernelError> {
+        let advertised = self.advertised()?;
+        advertised
+            .iter()
+            .try_for_each(|name| self.set_where_present(&["ipv6", "conf", name.as_str(), "accept_ra"], "2"))
+    }
+
+    /// The interfaces whose `accept_ra` is 1.
+    pub fn advertised(&self) -> Result<BTreeSet<IfName>, KernelError> {
+        let directory = self.file(&["ipv6", "conf"]);
+        let mut advertised = BTreeSet::new();
+        if !self.has_ipv6() {
+            return Ok(advertised);
+        }
+        let entries = fs::read_dir(&directory).map_err(failed("list", "net.ipv6.conf", "is /proc mounted?"))?;
+        for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+            let is_interface = name != "all" && name != "default";
+            if is_interface && self.get(&["ipv6", "conf", name.as_str(), "accept_ra"])?.as_deref() == Some("1") {
+                advertised.extend(name.parse::<IfName>().ok());
+            }
+        }
+        Ok(advertised)
     }
 
     /// The settings of a bridge before it comes up: published ports are reachable at 127.0.0.1, addresses are usable at

@@ -7,6 +7,7 @@
 mod guard;
 mod ports;
 mod proxied;
+mod transit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -28,6 +29,7 @@ use crate::model::network::{DnsListen, Driver, HostAccess, Network};
 use ports::{FAMILIES, publish, targets, way_out};
 pub use ports::{host_ports, reserved_ports, unheld_ports};
 pub use proxied::proxied;
+pub use transit::transit;
 
 /// The metric of default routes in containers of another engine. Docker's have the kernel's default (0, for IPv6 1024),
 /// Podman's have 100.
@@ -253,7 +255,12 @@ pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
 
 /// The address families for which forwarding is needed.
 pub fn forwarding(desired: &Desired) -> Families {
-    Families::which(|family| desired.networks().any(|network| !network.internal && network.has(family)))
+    desired.networks().fold(Families::default(), |needed, network| needed.with(forwarding_of(network)))
+}
+
+/// The address families for which the network needs forwarding.
+pub fn forwarding_of(network: &Network) -> Families {
+    Families::which(|family| !network.internal && network.has(family))
 }
 
 #[cfg(test)]

@@ -64,9 +64,20 @@ impl Families {
         Self::which(|family| self.has(family) && !other.has(family))
     }
 
+    /// Those that are in one of the two sets.
+    pub fn with(self, other: Self) -> Self {
+        Self::which(|family| self.has(family) || other.has(family))
+    }
+
     /// Whether it is empty.
     pub fn is_empty(self) -> bool {
         self == Self::default()
+    }
+
+    /// The settings that turn forwarding on, as `sysctl` writes them.
+    pub fn forwarding_settings(self) -> Vec<&'static str> {
+        let settings = [(self.v4, "net.ipv4.ip_forward"), (self.v6, "net.ipv6.conf.all.forwarding")];
+        settings.into_iter().filter_map(|(is_in, setting)| is_in.then_some(setting)).collect()
     }
 }
 

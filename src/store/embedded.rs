@@ -34,7 +34,9 @@ pub use self::open::Opening;
 
 use self::file::StoreFile;
 use self::gate::Gate;
-use self::rows::{Change, ENDPOINTS, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, endpoint_key, values};
+use self::rows::{
+    Change, ENDPOINTS, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, TURNED_ON, endpoint_key, values,
+};
 use super::{Record, Store, StoreError, Stored};
 use crate::model::endpoint::Endpoint;
 
@@ -154,6 +156,7 @@ fn stored(durable: &Rows, until_boot: &Rows) -> Result<Stored, Cause> {
         endpoints: values(until_boot, ENDPOINTS)?,
         reservations: values(until_boot, RESERVATIONS)?,
         released: values(until_boot, RELEASED)?,
+        turned_on: values(until_boot, TURNED_ON)?.pop().unwrap_or_default(),
         incomplete: meta::is_incomplete(until_boot),
     })
 }

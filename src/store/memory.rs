@@ -55,7 +55,7 @@ impl Memory {
     pub fn lose(&self, networks: &[&str]) {
         let stored = &mut self.lock().stored;
         stored.networks.retain(|network| !networks.contains(&network.name.as_str()));
-        (stored.endpoints, stored.released) = Default::default();
+        (stored.endpoints, stored.released, stored.turned_on) = Default::default();
         stored.incomplete = true;
     }
 
@@ -161,6 +161,7 @@ fn put(stored: &mut Stored, record: Record) {
         Record::DeleteReleased(network, address) => {
             stored.released.retain(|(n, a, _)| (n, a) != (&network, &address));
         }
+        Record::PutTurnedOn(turned_on) => stored.turned_on = turned_on,
         Record::PutSetting(name, value) => drop(stored.settings.insert(name, value)),
     }
 }

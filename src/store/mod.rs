@@ -6,6 +6,7 @@ pub mod memory;
 use std::net::IpAddr;
 
 use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::host::routing::TurnedOn;
 use crate::model::names::{ContainerName, NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
@@ -33,6 +34,8 @@ pub enum Record {
     PutReleased(NetworkName, IpAddr, u64),
     /// The address is in use again, or its network no longer exists.
     DeleteReleased(NetworkName, IpAddr),
+    /// Replace what netd turned on (until the next boot).
+    PutTurnedOn(TurnedOn),
     /// A named value that must survive a reboot (such as the random ULA prefix; durable).
     PutSetting(String, String),
 }
@@ -48,6 +51,8 @@ pub struct Stored {
     pub reservations: Vec<Reservation>,
     /// (network, address, order of its release); empty after a reboot.
     pub released: Vec<(NetworkName, IpAddr, u64)>,
+    /// Forwarding that netd turned on; nothing after a reboot.
+    pub turned_on: TurnedOn,
     /// (network, address, name of the container that it is kept for).
     pub sticky: Vec<(NetworkName, IpAddr, ContainerName)>,
     /// By name.

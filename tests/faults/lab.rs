@@ -41,6 +41,7 @@ impl Lab {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let (fake, store) = (Fake::of_process(dead.clone()), Memory::of_process(dead.clone()));
         let mut lab = Self { fake, store, dead, engine: None, runtime };
+        lab.fake.world().ways = vec!["eth0".parse().unwrap()];
         ["web", "db", "pod1", "pod2"].iter().for_each(|name| lab.fake.add_namespace(name));
         lab.start().unwrap();
         lab

@@ -72,7 +72,8 @@ fn the_resolv_conf_of_a_disconnected_container_goes_with_the_next_repair() {
 #[test]
 fn an_adopted_interface_that_a_killed_daemon_had_not_prepared_is_prepared_by_the_next_start() {
     let mut lab = lab(|lab| lab.make_found("pod1", "10.22.0.5", Some("cni0")));
-    lab.store.set_fault(Some((1, Fault::DiesAfter)));
+    // After the commits of forwarding and of the network.
+    lab.store.set_fault(Some((2, Fault::DiesAfter)));
     lab.attach(attach("found", "pod1").found("10.22.0.5", "10.22.0.1").publish("127.0.0.1:4000:80")).unwrap_err();
     lab.restart();
     assert_eq!((lab.snapshot().desired.counts().2, lab.differences()), (1, vec![]));

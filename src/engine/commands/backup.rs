@@ -11,7 +11,9 @@ use crate::engine::{Error, Restored};
 use crate::kernel::Kernel;
 use crate::logic::alloc::sticky;
 use crate::logic::refusal::Refusal;
+use crate::logic::target;
 use crate::model::Invalid;
+use crate::model::address::Families;
 use crate::model::backup::{Backup, Definition};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::names::NetworkName;
@@ -43,10 +45,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn restore(&mut self, backup: &Backup, foreign: Vec<ForeignNetwork>) -> Result<Restored, Error> {
         let facts = HostFacts { foreign, ..self.facts()? };
         let Decided { transaction, created, unchanged } = self.decide_restore(backup, &facts)?;
-        self.execute(&transaction)?;
+        let needed = created.iter().map(|network| target::forwarding_of(network));
+        self.before_forwarding(needed.fold(Families::default(), Families::with))?;
+        if let Err(error) = self.execute(&transaction) {
+            self.follow_forwarding();
+            return Err(error);
+        }
         for network in &created {
             self.state.release_kept(&network.name);
-            self.turned_on(network, &facts);
+            self.forwarding_changed(network, &facts);
             tracing::info!(network = %network.name, "network restored");
             self.tell(Change::NetworkCreated(network.clone()));
         }

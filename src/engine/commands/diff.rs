@@ -30,10 +30,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Ok(all)
     }
 
-    fn diff_host(&self, observed: &Observed, all: &mut Vec<Difference>) {
-        let missing = target::forwarding(&self.state.desired).without(observed.forwarding);
+    fn diff_host(&mut self, observed: &Observed, all: &mut Vec<Difference>) {
+        self.routing = observed.routing.clone();
+        let needed = target::forwarding(&self.state.desired);
+        let missing = needed.without(self.routing.on);
         if !missing.is_empty() {
             all.push(Difference { kind: "forwarding", object: "host".into(), text: "forwarding is off".into() });
+        }
+        if self.stop_forwarding(needed).is_some() {
+            let text = "forwarding is on, and no network needs it any more".into();
+            all.push(Difference { kind: "forwarding", object: "host".into(), text });
         }
         for bridge in self.state.desired.networks().filter_map(|network| target::bridge_link(network)) {
             let drift = drift::bridge(&bridge, observed);

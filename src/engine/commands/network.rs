@@ -6,10 +6,12 @@ use std::sync::Arc;
 use crate::engine::Error;
 use crate::engine::decide::{self, transaction};
 use crate::engine::event::Change;
+use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::alloc::interfaces;
 use crate::logic::refusal::Refusal;
+use crate::logic::target;
 use crate::model::address::{Families, Pool, Subnet};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::ids::NetworkId;
@@ -55,13 +57,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<Arc<Network>, Error> {
         let mut transaction = transaction::create_network(network, ula);
         self.unexplained.spare(&mut transaction.steps);
-        self.execute(&transaction)?;
+        self.before_forwarding(target::forwarding_of(network))?;
+        if let Err(error) = self.execute(&transaction) {
+            self.follow_forwarding();
+            return Err(error);
+        }
         let network = self.find_network(network.name.as_str())?;
         self.search.clone_from(&facts.search);
         self.listen();
         self.adapt_foreign();
         self.explain();
-        self.turned_on(&network, facts);
+        self.forwarding_changed(&network, facts);
         let bridge = network.bridge().map(ToString::to_string).unwrap_or_default();
         tracing::info!(network = %network.name, bridge, "network created");
         self.tell(Change::NetworkCreated(network.clone()));
@@ -98,9 +104,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             worker.listen();
         })?;
         self.adapt_foreign();
+        self.follow_forwarding();
+        if errors.is_empty() && self.problems.has(&Subject::Forwarding) {
+            self.reconcile();
+        }
         self.publish();
         tracing::info!(network = %network.name, "network removed");
         self.tell(Change::NetworkRemoved(network.clone()));
+        self.tell_why_forwarding_stays(&network);
         self.finish(errors).map(|()| network)
     }
 
@@ -118,14 +129,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.state.desired.networks().filter(unused).cloned().collect()
     }
 
-    /// Tells which settings of the host a new network has changed.
-    pub(super) fn turned_on(&self, network: &Network, facts: &HostFacts) {
-        let needed = Families::which(|family| !network.internal && network.has(family));
-        let (enabled, why) = (needed.without(facts.forwarding), network.name.as_str());
-        let changed = [(enabled.v4, "net.ipv4.ip_forward"), (enabled.v6, "net.ipv6.conf.all.forwarding")];
-        for (_, sysctl) in changed.into_iter().filter(|(changed, _)| *changed) {
+    /// Tells which settings of the host a new network has changed. An adopted bridge is not kept apart any more.
+    pub(super) fn forwarding_changed(&mut self, network: &Network, facts: &HostFacts) {
+        self.follow_networks();
+        let enabled = target::forwarding_of(network).without(facts.forwarding);
+        let restricted = Families::which(|family| enabled.has(family) && self.restricted().has(family));
+        let why = network.name.as_str();
+        for sysctl in enabled.forwarding_settings() {
             tracing::info!(sysctl, network = why, "forwarding turned on");
-            self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} needs forwarding")));
+            let alone = "; between the host's other interfaces nothing is forwarded (netd.toml(5), forwarding)";
+            let alone = if restricted.forwarding_settings().contains(&sysctl) { alone } else { "" };
+            self.tell(Change::HostChanged(format!("{sysctl} set to 1: network {why} needs forwarding{alone}")));
         }
     }
 }

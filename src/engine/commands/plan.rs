@@ -41,11 +41,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             Request::RemoveNetwork(network) => {
                 let network = decide::network::remove_network(&self.state, network)?;
-                transaction::remove_network(&network).steps
+                let steps = transaction::remove_network(&network).steps;
+                steps.into_iter().chain(self.stop_forwarding_without(&[network])?).collect()
             }
             Request::PruneNetworks => {
                 let unused = self.unused_networks();
-                unused.iter().flat_map(|network| transaction::remove_network(network).steps).collect()
+                let steps = unused.iter().flat_map(|network| transaction::remove_network(network).steps);
+                let steps: Vec<Step> = steps.collect();
+                steps.into_iter().chain(self.stop_forwarding_without(&unused)?).collect()
             }
             Request::Connect(spec) => self.plan_connect(spec)?,
             Request::Disconnect { network, container, keep } => {

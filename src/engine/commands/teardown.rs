@@ -54,6 +54,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         standing.extend(self.redirected.values().map(|netns| {
             planned("remove-redirection", format!("remove the redirection of DNS queries in {}", netns.path.display()))
         }));
+        let networks: Vec<_> = self.state.desired.networks().cloned().collect();
+        let stop = self.stop_forwarding_without(&networks)?;
+        standing.extend(stop.iter().map(|step| planned(step.action(), step.to_string())));
         if Table::ALL.iter().any(|table| observed.firewall.structure(*table) != Structure::Missing) {
             standing.push(planned(Step::DropTables.action(), Step::DropTables.to_string()));
         }
@@ -100,7 +103,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         // What no endpoint and no network explains, such as the remains of a killed daemon with another store.
         match self.kernel.observe() {
-            Ok(observed) => self.remove_all_strays(&observed),
+            Ok(mut observed) => {
+                self.remove_all_strays(&observed);
+                self.claim_forwarding(&mut observed);
+            }
             Err(error) => note(Err(error.to_string())),
         }
         let files = self.kernel.written_files().into_iter();

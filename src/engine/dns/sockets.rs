@@ -44,6 +44,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn wanted_elements(&self) -> BTreeSet<Element> {
         let mut elements = target::all_elements(&self.state.desired);
         elements.extend(name_servers(&self.dns_listeners));
+        elements.extend(self.transit_elements());
         elements
     }
 

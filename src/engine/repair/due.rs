@@ -38,7 +38,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.look_at_store();
         self.probe_again();
         self.follow_paths();
-        if self.state.desired.counts().0 > 0 {
+        if self.state.desired.counts().0 > 0 || !self.state.turned_on.families.is_empty() {
             self.agenda.look_at_host();
         }
     }

@@ -3,6 +3,7 @@
 pub(super) mod container_end;
 pub(super) mod due;
 pub(super) mod foreign_firewalls;
+mod forwarding;
 mod links;
 mod liveness;
 pub(super) mod monitors;

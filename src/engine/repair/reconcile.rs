@@ -37,13 +37,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             observed = anew;
         }
         self.recover(&observed);
-        self.repair_forwarding(&observed);
+        self.claim_forwarding(&mut observed);
         self.remove_all_strays(&observed);
         self.repair_bridges(&observed);
         self.repair_links(&observed, look_inside);
         self.open_and_close();
         self.serve_all_inside();
         self.repair_elements(&observed);
+        self.repair_forwarding();
         self.hold_ports(&observed);
         self.proxy_all();
         if !self.adopting {
@@ -65,13 +66,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 self.publish();
                 None
             }
-        }
-    }
-
-    fn repair_forwarding(&mut self, observed: &Observed) {
-        let missing = target::forwarding(&self.state.desired).without(observed.forwarding);
-        if !missing.is_empty() {
-            self.repair(&Step::Forwarding(missing), Subject::Forwarding, "forwarding was off");
         }
     }
 

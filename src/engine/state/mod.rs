@@ -25,6 +25,7 @@ use crate::logic::target::Blocked;
 use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
+use crate::model::host::routing::TurnedOn;
 use crate::model::ids::NetnsId;
 use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
@@ -59,6 +60,8 @@ pub(crate) struct State {
     pub(crate) sequence: u64,
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
+    /// Forwarding that netd turned on.
+    pub(crate) turned_on: TurnedOn,
     /// Networks whose containers are served within their namespaces, because the host's firewall blocks their gateway.
     pub(crate) gateway_blocked: Arc<Blocked>,
 }
@@ -66,7 +69,7 @@ pub(crate) struct State {
 impl State {
     /// Builds the state from the store. Endpoints and reservations of networks that no longer exist are left out.
     pub(crate) fn from_stored(stored: Stored) -> Self {
-        let mut state = Self::default();
+        let mut state = Self { turned_on: stored.turned_on, ..Self::default() };
         for (key, value) in &stored.settings {
             state.set(key, value);
         }
@@ -132,6 +135,7 @@ impl State {
                 Record::DeleteReleased(network, address) => self.ipam.take(network, *address),
                 Record::PutSticky(network, address, name) => drop(self.sticky.keep(network, *address, name)),
                 Record::DeleteSticky(network, address) => self.sticky.forget(network, *address),
+                Record::PutTurnedOn(turned_on) => self.turned_on = turned_on.clone(),
                 Record::PutSetting(key, value) => self.set(key, value),
             }
         }

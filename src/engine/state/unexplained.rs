@@ -24,6 +24,15 @@ impl Unexplained {
         matches!(self, Self::Links(links) if links.contains(name))
     }
 
+    /// Whether there may be links of networks that are not known.
+    pub(crate) fn may_have_networks(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Unknown => true,
+            Self::Links(links) => !links.is_empty(),
+        }
+    }
+
     /// The facts of the host for a network with that bridge: if it is one of these links, it is not in the network's way,
     /// which comes back.
     pub(crate) fn facts_for<'a>(&self, bridge: Option<&IfName>, facts: &'a HostFacts) -> Cow<'a, HostFacts> {

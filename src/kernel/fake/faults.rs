@@ -110,6 +110,7 @@ fn called(method: &str, step: Option<&str>) -> String {
 pub(super) fn name(step: &Step) -> &'static str {
     match step {
         Step::Forwarding(_) => "Forwarding",
+        Step::StopForwarding(_) => "StopForwarding",
         Step::AddBridge(_) => "AddBridge",
         Step::DeleteBridge(_) => "DeleteBridge",
         Step::Attach(_) => "Attach",

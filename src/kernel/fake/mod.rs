@@ -21,6 +21,7 @@ use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::routing::Routing;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, HostPorts, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
@@ -72,6 +73,10 @@ pub struct World {
     pub last_inode: u64,
     /// Forwarding, per address family.
     pub forwarding: Families,
+    /// The address families for which the host's configuration asks.
+    pub asked: Families,
+    /// Bridges of other engines.
+    pub engines: BTreeSet<IfName>,
     /// Namespaces that other engines made, by inode.
     pub of_engines: BTreeSet<u64>,
     /// Namespaces in which another resolver answers at 127.0.0.11, by inode.
@@ -201,6 +206,16 @@ impl Kernel for Fake {
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
         Ok(self.call("observe", None)?.observe())
+    }
+
+    fn routing(&mut self) -> Result<Routing, KernelError> {
+        Ok(self.call("routing", None)?.routing())
+    }
+
+    /// None: it has no such settings.
+    fn advertised(&mut self) -> Result<BTreeSet<IfName>, KernelError> {
+        drop(self.call("advertised", None)?);
+        Ok(BTreeSet::new())
     }
 
     fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {

@@ -1,5 +1,7 @@
 //! The fake kernel as an observer sees it.
 
+use std::collections::BTreeSet;
+
 use super::World;
 use crate::kernel::KernelError;
 use crate::model::address::{Family, Mac, Subnet};
@@ -8,6 +10,7 @@ use crate::model::endpoint::Netns;
 use crate::model::host::observed::{
     Firewall, HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure,
 };
+use crate::model::host::routing::Routing;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::names::IfName;
 use crate::model::route::Route;
@@ -21,7 +24,7 @@ impl World {
             links: bridges.chain(links).chain(ifbs).collect(),
             limited: self.shapings.keys().filter(|name| self.has_host_end(name)).cloned().collect(),
             firewall: self.firewall(),
-            forwarding: self.forwarding,
+            routing: self.routing(),
             held: self.held(),
         }
     }
@@ -31,6 +34,16 @@ impl World {
         let inet = if self.structure_differs { Structure::Different } else { Structure::Intact };
         let refused = self.refused.clone();
         Firewall { inet, bridge: Structure::Intact, elements, refused, unguarded: self.unguarded }
+    }
+
+    pub(super) fn routing(&self) -> Routing {
+        Routing {
+            on: self.forwarding,
+            asked: self.asked,
+            uplinks: self.ways.iter().cloned().collect(),
+            bridges: BTreeSet::new(),
+            others: self.engines.clone(),
+        }
     }
 
     pub(super) fn is_alive(&self, netns: &Netns) -> bool {

@@ -3,7 +3,6 @@
 use super::{World, io};
 use crate::kernel::KernelError;
 use crate::logic::firewall::foreign::save;
-use crate::model::address::Families;
 use crate::model::bandwidth::Shaping;
 use crate::model::host::element::Table;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, Step, VethPair};
@@ -29,9 +28,9 @@ impl World {
     pub(super) fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::Forwarding(families) => {
-                let on = self.forwarding;
-                self.forwarding = Families::which(|family| on.has(family) || families.has(family));
+                self.forwarding = self.forwarding.with(*families);
             }
+            Step::StopForwarding(before) => self.forwarding = self.forwarding.without(before.families),
             Step::AddBridge(bridge) => {
                 self.down.remove(&bridge.name);
                 self.bridges.insert(bridge.name.clone(), bridge.clone());

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
+use super::interfaces::Interfaces;
 use crate::kernel::link::{Link, address, route};
 use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::sysctl::Sysctl;
@@ -50,9 +51,12 @@ fn name_of(names: &BTreeMap<u32, IfName>, index: Option<u32>) -> Option<IfName> 
 }
 
 /// netd's links and every bridge, by name.
-pub fn links(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<BTreeMap<IfName, ObservedLink>, KernelError> {
-    let links = link::list(netlink)?;
-    let addresses = address::list(netlink, None)?;
+pub fn links(
+    netlink: &mut Netlink,
+    sysctl: &Sysctl,
+    interfaces: Interfaces,
+) -> Result<BTreeMap<IfName, ObservedLink>, KernelError> {
+    let Interfaces { links, addresses, .. } = interfaces;
     let names: BTreeMap<u32, IfName> =
         links.iter().filter_map(|link| Some((link.index, link.name.parse().ok()?))).collect();
     let listed: BTreeSet<u32> = links.iter().filter(|link| is_observed(link)).map(|link| link.index).collect();

@@ -6,26 +6,20 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::Value as Json;
 
-use crate::kernel::link::{Link, address, route};
+use super::interfaces::Interfaces;
+use crate::kernel::KernelError;
 use crate::kernel::netlink::socket::Netlink;
 use crate::kernel::sysctl::Sysctl;
-use crate::kernel::{KernelError, link};
 use crate::logic::firewall::foreign::{ruleset, save};
 use crate::model::address::Families;
 use crate::model::host::foreign_firewall::{Foreign, ForeignChange, Table, TableFamily, Tool};
-use crate::model::host::observed::ObservedKind;
-use crate::model::names::IfName;
 use crate::os::limited;
 use crate::os::limited::Output;
 
 const LOOK: &str = "see `nft list ruleset` and `iptables -S`";
-/// Addresses that only a default route leads to; nothing is sent there.
-const OUTSIDE: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(1, 1, 1, 1)), IpAddr::V6(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111))];
 
 /// The tables of other programs, and the host properties that they depend on.
 pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelError> {
@@ -41,7 +35,7 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<Foreign, KernelErr
     }
     let shown = |key: &str| Ok(sysctl.get(&["bridge", key])?.is_some_and(|value| value == "1"));
     let bridged = Families { v4: shown("bridge-nf-call-iptables")?, v6: shown("bridge-nf-call-ip6tables")? };
-    Ok(Foreign { tables, ways: ways(netlink)?, bridged })
+    Ok(Foreign { tables, ways: Interfaces::read(netlink)?.ways(), bridged })
 }
 
 /// Makes the change.
@@ -116,37 +110,4 @@ fn plain(program: &str) -> Option<String> {
     let plain = program.replacen(kind, "", 1);
     let version = limited::run(&[&plain, "-V"], "").ok()?;
     String::from_utf8_lossy(&version.stdout).contains(shown).then_some(plain)
-}
-
-/// Whether it is of a kind that leads to containers and virtual machines of this host.
-fn is_inner(link: &Link) -> bool {
-    match link.kind {
-        ObservedKind::Veth | ObservedKind::Tun | ObservedKind::Netkit => true,
-        ObservedKind::Bridge | ObservedKind::Ifb | ObservedKind::Other(_) | ObservedKind::Hardware => false,
-    }
-}
-
-/// The interfaces through which packets leave the host.
-fn ways(netlink: &mut Netlink) -> Result<Vec<IfName>, KernelError> {
-    let links = link::list(netlink)?;
-    let addresses = address::list(netlink, None)?;
-    let uplinks: Vec<u32> = OUTSIDE.into_iter().filter_map(|to| route::interface_towards(netlink, to)).collect();
-    let bridges: Vec<u32> =
-        links.iter().filter(|link| link.kind == ObservedKind::Bridge).map(|link| link.index).collect();
-    let is_way = |link: &&Link| {
-        if link.ours() || link.name == "lo" || link.master.is_some_and(|master| bridges.contains(&master)) {
-            return false;
-        }
-        let has_address = addresses.iter().any(|at| at.index == link.index && !address::link_local(at.address.ip()));
-        let of_the_outside = || links.iter().any(|port| port.master == Some(link.index) && !is_inner(port));
-        uplinks.contains(&link.index)
-            || match link.kind {
-                // A bridge whose ports lead only to containers belongs to another engine.
-                ObservedKind::Bridge => of_the_outside(),
-                _ => !is_inner(link) || has_address,
-            }
-    };
-    // A name that contains `+` or `*` could match other interfaces too.
-    let plain = |link: &&Link| !link.name.contains(['+', '*', '"', '\\']);
-    Ok(links.iter().filter(is_way).filter(plain).filter_map(|link| link.name.parse().ok()).collect())
 }

@@ -1,8 +1,10 @@
 //! The host: facts about it, its settings, its ports, and firewalls of other programs.
 
+mod asked_forwarding;
 pub mod capability;
 pub mod facts;
 pub mod foreign_firewalls;
+pub mod interfaces;
 pub mod kept_ports;
 pub mod port_holder;
 pub mod port_owner;

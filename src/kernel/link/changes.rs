@@ -97,12 +97,16 @@ struct Window {
     host: bool,
     /// A pair of another program appeared or changed.
     pairs: bool,
+    /// An interface of another program that is no pair appeared or changed, or the addresses of one.
+    uplinks: bool,
 }
 
 /// The links of netd, and what changed about them.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Changes {
     links: HashMap<u32, OwnLink>,
+    /// Name and bridge of the links of other programs, except pairs.
+    others: HashMap<u32, (String, Option<u32>)>,
     /// The port id of the socket with which netd changes and reads limits: the kernel sends a notification to everybody
     /// also when somebody reads them (`tc_get_qdisc`, net/sched/sch_api.c).
     own: u32,
@@ -127,8 +131,8 @@ impl Changes {
 
     /// Whether there is something to report at the end of the window.
     pub(in crate::kernel) fn is_pending(&self) -> bool {
-        let Window { touched, containers, host, pairs } = &self.window;
-        !touched.is_empty() || !containers.is_empty() || *host || *pairs
+        let Window { touched, containers, host, pairs, uplinks } = &self.window;
+        !touched.is_empty() || !containers.is_empty() || *host || *pairs || *uplinks
     }
 
     /// Reads a datagram of the host. Returns what must be reported at once.
@@ -153,7 +157,7 @@ impl Changes {
 
     /// Ends the window, and returns what it reports.
     pub(in crate::kernel) fn settle(&mut self) -> Vec<KernelEvent> {
-        let Window { touched, containers, mut host, pairs } = std::mem::take(&mut self.window);
+        let Window { touched, containers, mut host, pairs, uplinks } = std::mem::take(&mut self.window);
         let now = monotonic::now();
         for index in touched {
             let Some(link) = self.links.get_mut(&index) else { continue };
@@ -177,6 +181,7 @@ impl Changes {
         events.extend(host.then_some(KernelEvent::Changed));
         events.extend((!containers.is_empty()).then_some(KernelEvent::ContainersChanged(containers)));
         events.extend(pairs.then_some(KernelEvent::LinksChanged));
+        events.extend(uplinks.then_some(KernelEvent::UplinksChanged));
         events
     }
 
@@ -191,18 +196,24 @@ impl Changes {
                         self.learn(&link);
                     } else if link.kind == ObservedKind::Veth {
                         self.window.pairs = true;
+                    } else {
+                        let now = (link.name, link.master);
+                        self.window.uplinks |= self.others.insert(link.index, now.clone()) != Some(now);
                     }
                 }
                 RouteNetlinkMessage::DelLink(message) if !is_of_bridge(&message) => {
                     let link = Link::read(&message);
                     self.forget(link.index);
+                    self.others.remove(&link.index);
                     let matters = link.ours() || matches!(link.kind, ObservedKind::Veth | ObservedKind::Bridge);
                     return matters.then(|| link.name.parse().ok().map(KernelEvent::LinkGone)).flatten();
                 }
                 _ => {}
             },
             NEW_ADDRESS | DEL_ADDRESS | DEL_ROUTE => {
-                self.window.host |= concerned(kind, payload).is_some_and(|index| self.is_settled(index));
+                let index = concerned(kind, payload)?;
+                self.window.host |= self.is_settled(index);
+                self.window.uplinks |= kind != DEL_ROUTE && !self.links.contains_key(&index);
             }
             NEW_CONFIGURATION => self.window.host |= mentions_forwarding(payload) && !self.links.is_empty(),
             kind if LIMITS.contains(&kind) => {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::dns::kept::Kept;
 use super::dns::resolv_conf::Files;
 use super::dns::{in_container, probe, resolver, sockets};
+use super::host::interfaces::Interfaces;
 use super::host::kept_ports::KeptPorts;
 use super::host::port_holder::Ports;
 use super::host::{facts, foreign_firewalls};
@@ -25,12 +26,15 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::routing::Routing;
 use crate::model::host::step::{HostPort, LinkKind, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
 /// Where `ip netns exec` expects the files of a namespace.
 const NETNS_FILES: &str = "/etc/netns";
+/// The folder with the host's configuration.
+const ROOT: &str = "/";
 /// Where `ip netns` keeps namespaces.
 const NAMESPACES: &str = "/run/netns";
 
@@ -88,11 +92,21 @@ impl Kernel for Linux {
     }
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
-        let links = facts::links(&mut self.netlink, &self.sysctl)?;
+        let interfaces = Interfaces::read(&mut self.netlink)?;
+        let routing = interfaces.routing(&self.sysctl, Path::new(ROOT))?;
+        let links = facts::links(&mut self.netlink, &self.sysctl, interfaces)?;
         let limited = tc::limited(&mut self.netlink)?;
         let firewall = self.nft.observe()?;
-        let (forwarding, held) = (self.sysctl.forwarding()?, self.ports.held()?);
-        Ok(Observed { links, limited, firewall, forwarding, held })
+        let held = self.ports.held()?;
+        Ok(Observed { links, limited, firewall, routing, held })
+    }
+
+    fn routing(&mut self) -> Result<Routing, KernelError> {
+        Interfaces::read(&mut self.netlink)?.routing(&self.sysctl, Path::new(ROOT))
+    }
+
+    fn advertised(&mut self) -> Result<BTreeSet<IfName>, KernelError> {
+        self.sysctl.advertised()
     }
 
     fn netns(&mut self, path: &Path) -> Result<Netns, KernelError> {
@@ -142,6 +156,7 @@ impl Kernel for Linux {
     fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::Forwarding(families) => self.sysctl.forward(*families),
+            Step::StopForwarding(before) => self.sysctl.stop_forwarding(before),
             Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
             Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
             Step::Attach(link) => match &link.kind {

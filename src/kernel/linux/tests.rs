@@ -10,6 +10,7 @@ use crate::kernel::testing::lab::{
 use crate::model::address::Families;
 use crate::model::bandwidth::{Bandwidth, Rate, Shaping};
 use crate::model::host::observed::ObservedKind;
+use crate::model::host::routing::TurnedOn;
 use crate::model::host::step::{DefaultRoute, EndpointLink};
 
 #[test]
@@ -261,11 +262,22 @@ fn forwarding_keeps_router_advertisements() {
         ip("link add up1 type bridge");
         Sysctl::open().set(&["ipv6", "conf", "up1", "accept_ra"], "0").unwrap();
         kernel.apply(&Step::Forwarding(Families { v4: true, v6: false })).unwrap();
-        assert_eq!(kernel.observe().unwrap().forwarding, Families { v4: true, v6: false });
+        assert_eq!(kernel.observe().unwrap().routing.on, Families { v4: true, v6: false });
+        let advertised = kernel.advertised().unwrap();
         kernel.apply(&Step::Forwarding(Families::ALL)).unwrap();
-        assert_eq!(kernel.observe().unwrap().forwarding, Families::ALL);
-        assert_eq!(sysctl_value("ipv6/conf/up0/accept_ra"), "2");
-        assert_eq!(sysctl_value("ipv6/conf/up1/accept_ra"), "0");
+        assert_eq!(kernel.observe().unwrap().routing.on, Families::ALL);
+        let accept_ra = || ["up0", "up1"].map(|name| sysctl_value(&format!("ipv6/conf/{name}/accept_ra")));
+        assert_eq!(accept_ra(), ["2", "0"]);
+        // Off again. What somebody else has set to 2 stays.
+        ip("link add up2 type bridge");
+        Sysctl::open().set(&["ipv6", "conf", "up2", "accept_ra"], "2").unwrap();
+        assert!(advertised.contains(&"up0".parse().unwrap()) && !advertised.contains(&"up1".parse().unwrap()));
+        let before = |families| Step::StopForwarding(TurnedOn { families, accept_ra: advertised.clone() });
+        kernel.apply(&before(Families { v4: true, v6: false })).unwrap();
+        assert_eq!((kernel.observe().unwrap().routing.on.v4, accept_ra()[0].as_str()), (false, "2"));
+        kernel.apply(&before(Families::ALL)).unwrap();
+        assert_eq!(kernel.routing().unwrap().on, Families::default());
+        assert_eq!((accept_ra(), sysctl_value("ipv6/conf/up2/accept_ra")), (["1".into(), "0".into()], "2".into()));
     });
 }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::kernel::host::facts;
+use crate::kernel::host::interfaces::Interfaces;
 use crate::kernel::testing::lab::{Parked, in_own_netns, ip, tc};
 use crate::model::bandwidth::{Bandwidth, Rate};
 
@@ -99,7 +100,10 @@ fn both_directions_are_limited_and_set_free() {
         assert_eq!(ifb[0]["ifalias"], "netd: web on net1 (limits)");
         assert!(ifb[0]["flags"].as_array().unwrap().contains(&"UP".into()));
         assert_eq!(ifb[0]["addr_info"].as_array().unwrap().len(), 0, "no address of its own");
-        let observed = facts::links(&mut lab.netlink, &lab.sysctl).unwrap();
+        let observed = {
+            let interfaces = Interfaces::read(&mut lab.netlink).unwrap();
+            facts::links(&mut lab.netlink, &lab.sysctl, interfaces).unwrap()
+        };
         let observed = &observed[&target.ifb];
         assert!(observed.ours && observed.up && observed.kind == ObservedKind::Ifb, "{observed:?}");
 

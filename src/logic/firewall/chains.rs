@@ -300,18 +300,27 @@ fn input() -> Vec<NfListObject<'static>> {
     vec![rule("input", vec![is(iifname(), of(Set::HostClosed)), jump("closed")], None)]
 }
 
-/// Filters forwarded traffic from and to netd's bridges; other traffic is accepted unchecked.
+/// Filters forwarded traffic from and to netd's bridges. Other traffic is accepted unchecked, unless it is forwarded only
+/// because netd turned forwarding on.
 fn forward() -> Vec<NfListObject<'static>> {
     let from_ours = || is(iifname(), of(Set::Bridges));
     let to_ours = || is(oifname(), of(Set::Bridges));
-    vec![
+    let mut rules = vec![
+        // iifname . oifname @allowed accept: before anything that depends on tracking, so that frames within a bridge
+        // pass whether the bridge shows them to us or not
+        rule("forward", vec![is(concat(vec![iifname(), oifname()]), of(Set::Allowed)), accept()], None),
+    ];
+    for (protocol, uplinks) in [("ipv4", Set::Uplinks4), ("ipv6", Set::Uplinks6)] {
+        // meta nfproto ipv4 iifname @uplinks4 oifname @uplinks4 counter drop: the host was no router before netd
+        let family = is(meta(MetaKey::Nfproto), text(protocol));
+        let between = vec![family, is(iifname(), of(uplinks)), is(oifname(), of(uplinks))];
+        rules.push(drop_rule("forward", between, "forwarding is on for netd's networks only"));
+    }
+    rules.extend([
         // iifname != @bridges oifname != @bridges accept
         rule("forward", vec![is_not(iifname(), of(Set::Bridges)), is_not(oifname(), of(Set::Bridges)), accept()], None),
         // ct state established,related accept
         rule("forward", vec![has(ct("state"), &["established", "related"]), accept()], None),
-        // iifname . oifname @allowed accept: before anything that depends on tracking, so that frames within a bridge
-        // pass whether the bridge shows them to us or not
-        rule("forward", vec![is(concat(vec![iifname(), oifname()]), of(Set::Allowed)), accept()], None),
         // iifname @bridges ct state invalid counter drop: it would leave with a container's address
         drop_rule("forward", vec![from_ours(), has(ct("state"), &["invalid"])], "untranslatable reply"),
         // iifname @internal counter drop
@@ -322,7 +331,8 @@ fn forward() -> Vec<NfListObject<'static>> {
         rule("forward", vec![has(ct("status"), &["dnat"]), to_ours(), accept()], None),
         // oifname @bridges counter drop
         drop_rule("forward", vec![to_ours()], "unpublished port"),
-    ]
+    ]);
+    rules
 }
 
 /// Source NAT: determines the address that the receiver sees.

@@ -53,6 +53,15 @@ describe! {
         Macs "macs";
     }
 
+    Element::Uplink(Family::V4, interface) as [Interface(interface)], for Interfaces {
+        /// Interfaces between which no IPv4 is forwarded.
+        Uplinks4 "uplinks4";
+    }
+    Element::Uplink(Family::V6, interface) as [Interface(interface)], for Interfaces {
+        /// Interfaces between which no IPv6 is forwarded.
+        Uplinks6 "uplinks6";
+    }
+
     per family:
 
     Element::Masquerade(subnet) as [Subnet(subnet)], of subnet.family(), for SourceNat {

@@ -1,17 +1,15 @@
 //! Plans for networks.
 
 use crate::logic::target;
-use crate::model::address::Families;
 use crate::model::host::step::Step;
 use crate::model::network::Network;
 
 /// The steps for a new network: forwarding (first, if the network needs it), its bridge, its elements.
 pub fn create(network: &Network) -> Vec<Step> {
-    let forwarding = Families::which(|family| !network.internal && network.has(family));
     let add = target::network_elements(network).into_iter().collect();
     let elements = Step::Elements { remove: Vec::new(), add };
     let bridge = target::bridge_link(network).map(Step::AddBridge);
-    let steps = [Step::Forwarding(forwarding)].into_iter().chain(bridge).chain([elements]);
+    let steps = [Step::Forwarding(target::forwarding_of(network))].into_iter().chain(bridge).chain([elements]);
     steps.filter(|step| !step.is_noop()).collect()
 }
 

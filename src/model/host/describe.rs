@@ -4,7 +4,9 @@ use std::fmt;
 use std::net::IpAddr;
 
 use super::element::{Element, NameServer, Published, PublishedRange, Table};
+use super::routing::TurnedOn;
 use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, VethPair};
+use crate::model::address::Family;
 use crate::model::names::IfName;
 
 /// Items separated by a comma and a space.
@@ -23,7 +25,7 @@ impl Step {
     /// The kind of the step, in the published JSON.
     pub fn action(&self) -> &'static str {
         match self {
-            Self::Forwarding(_) => "forwarding",
+            Self::Forwarding(_) | Self::StopForwarding(_) => "forwarding",
             Self::AddBridge(_) => "add-bridge",
             Self::DeleteBridge(_) => "delete-bridge",
             Self::Rename { .. } => "rename-interface",
@@ -54,9 +56,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Forwarding(families) => {
-                let sysctls = [(families.v4, "net.ipv4.ip_forward"), (families.v6, "net.ipv6.conf.all.forwarding")];
-                let on: Vec<&str> = sysctls.into_iter().filter_map(|(on, name)| on.then_some(name)).collect();
-                write!(f, "set {} to 1 unless it is", List(&on))
+                write!(f, "set {} to 1 unless it is", List(&families.forwarding_settings()))
+            }
+            Self::StopForwarding(TurnedOn { families, .. }) => {
+                write!(f, "set {} to 0", List(&families.forwarding_settings()))
             }
             Self::AddBridge(bridge) => {
                 write!(f, "add bridge {} with {} and MTU {}", bridge.name, List(&bridge.addresses), bridge.mtu)
@@ -177,6 +180,8 @@ impl fmt::Display for Element {
             Self::Internal(name) => write!(f, "internal {{ {name} }}"),
             Self::HostClosed(name) => write!(f, "host_closed {{ {name} }}"),
             Self::PortsClosed(name) => write!(f, "ports_closed {{ {name} }}"),
+            Self::Uplink(Family::V4, name) => write!(f, "uplinks4 {{ {name} }}"),
+            Self::Uplink(Family::V6, name) => write!(f, "uplinks6 {{ {name} }}"),
             Self::Isolated(name) => write!(f, "isolated {{ {name} }}"),
             Self::Allowed(from, to) => write!(f, "allowed {{ {from} . {to} }}"),
             Self::Masquerade(subnet) => write!(f, "masquerade {{ {subnet} }}"),

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::address::{Mac, Subnet};
+use crate::model::address::{Family, Mac, Subnet};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -30,6 +30,8 @@ pub enum Element {
     Isolated(IfName),
     /// `set allowed`: traffic may be forwarded from the first bridge to the second.
     Allowed(IfName, IfName),
+    /// `set uplinks4`/`uplinks6`: an interface of the host between which and others of this set nothing is forwarded.
+    Uplink(Family, IfName),
     /// `set masquerade4`/`masquerade6`: sources that get the host's address when their traffic leaves.
     Masquerade(Subnet),
     /// `set hairpin4`/`hairpin6`: (subnet, subnet): published traffic within one network gets the gateway's address,

@@ -4,4 +4,5 @@ mod describe;
 pub mod element;
 pub mod foreign_firewall;
 pub mod observed;
+pub mod routing;
 pub mod step;

@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::element::{Element, Table};
+use super::routing::Routing;
 use super::step::HostPorts;
 use crate::model::address::{Families, Family, Mac, Subnet};
 use crate::model::endpoint::Netns;
@@ -167,8 +168,8 @@ pub struct Observed {
     pub limited: BTreeSet<IfName>,
     /// netd's tables.
     pub firewall: Firewall,
-    /// `net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`.
-    pub forwarding: Families,
+    /// Forwarding, and where the host's interfaces lead.
+    pub routing: Routing,
     /// Host ports that this process holds, and ranges that it watches and in which no other process has a port.
     pub held: BTreeSet<HostPorts>,
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::element::{Element, Table};
 use super::foreign_firewall::ForeignChange;
+use super::routing::TurnedOn;
 use crate::model::address::{Families, Family, Mac};
 use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::endpoint::Netns;
@@ -159,9 +160,10 @@ impl HostPorts {
 /// One change to the kernel.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Enable forwarding for the address families (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`). Never disabled
-    /// again, because other programs may rely on it.
+    /// Enable forwarding for the address families (`net.ipv4.ip_forward`, `net.ipv6.conf.all.forwarding`).
     Forwarding(Families),
+    /// Disable it again, and accept router advertisements as before on these interfaces, where `accept_ra` is still 2.
+    StopForwarding(TurnedOn),
     /// Create the bridge, or make netd's existing one match.
     AddBridge(BridgeLink),
     /// Delete the bridge; a missing one is no error.
@@ -272,7 +274,7 @@ impl Step {
     /// Whether the step changes nothing, because its lists are empty.
     pub fn is_noop(&self) -> bool {
         match self {
-            Self::Forwarding(families) => families.is_empty(),
+            Self::Forwarding(families) | Self::StopForwarding(TurnedOn { families, .. }) => families.is_empty(),
             Self::Detach(links) | Self::RestorePorts(links) => links.is_empty(),
             Self::DefaultRoutes { remove, add, .. } => remove.is_empty() && add.is_empty(),
             Self::Elements { remove, add } => remove.is_empty() && add.is_empty(),
@@ -300,6 +302,7 @@ impl Step {
     pub fn inverse(&self) -> Option<Step> {
         match self {
             Self::Forwarding(_)
+            | Self::StopForwarding(_)
             | Self::ForgetFlows(_)
             | Self::Table(..)
             | Self::DropTables

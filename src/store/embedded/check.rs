@@ -5,8 +5,9 @@ use std::net::IpAddr;
 
 use super::Cause;
 use super::meta;
-use super::rows::{BOOT, ENDPOINTS, META, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, decode};
+use super::rows::{BOOT, ENDPOINTS, META, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, TURNED_ON, decode};
 use crate::model::endpoint::Endpoint;
+use crate::model::host::routing::TurnedOn;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
@@ -23,7 +24,7 @@ pub(super) enum Verdict {
 
 /// Judges the rows, and removes those that are damaged.
 pub(super) fn check(rows: &mut Rows) -> Verdict {
-    let known = [NETWORKS, SETTINGS, STICKY, ENDPOINTS, RESERVATIONS, RELEASED, BOOT, META];
+    let known = [NETWORKS, SETTINGS, STICKY, ENDPOINTS, RESERVATIONS, RELEASED, TURNED_ON, BOOT, META];
     if !rows.is_empty() && !rows.keys().any(|name| known.contains(&name.as_str())) {
         rows.clear();
         return Verdict::Damaged("it is another program's database".to_owned());
@@ -54,6 +55,7 @@ fn bad_rows(table: &str, rows: &BTreeMap<String, Vec<u8>>) -> Vec<(String, Strin
         ENDPOINTS => |value| decode::<Endpoint>(value).map(drop),
         RESERVATIONS => |value| decode::<Reservation>(value).map(drop),
         RELEASED => |value| decode::<(NetworkName, IpAddr, u64)>(value).map(drop),
+        TURNED_ON => |value| decode::<TurnedOn>(value).map(drop),
         BOOT => |value| decode::<String>(value).map(drop),
         // What is missing there is written again.
         META => |_| Ok(()),

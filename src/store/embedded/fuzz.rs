@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::rows::{SCHEMA, decode, encode};
 use crate::model::endpoint::Endpoint;
+use crate::model::host::routing::TurnedOn;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
@@ -17,13 +18,14 @@ use crate::model::reservation::Reservation;
 /// One run of the fuzzer. Panics if a promise is broken.
 pub fn attack(input: &[u8]) {
     let Some((table, record)) = input.split_first() else { return };
-    match table % 6 {
+    match table % 7 {
         0 => _ = read::<Network>(record).map(|network| network.bridge().map(ToString::to_string)),
         1 => _ = read::<Endpoint>(record).map(|endpoint| valid(&endpoint.publications)),
         2 => _ = read::<Reservation>(record).map(|reservation| valid(&reservation.publications)),
         3 => _ = read::<(NetworkName, IpAddr, u64)>(record),
         4 => _ = read::<(NetworkName, IpAddr, ContainerName)>(record),
-        _ => _ = read::<(String, String)>(record),
+        5 => _ = read::<(String, String)>(record),
+        _ => _ = read::<TurnedOn>(record),
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) const STICKY: &str = "sticky";
 pub(super) const ENDPOINTS: &str = "endpoints";
 pub(super) const RESERVATIONS: &str = "reservations";
 pub(super) const RELEASED: &str = "released";
+/// Forwarding that netd turned on: one row.
+pub(super) const TURNED_ON: &str = "turned-on";
 pub(super) const BOOT: &str = "boot";
 /// About the file itself ([`super::meta`]).
 pub(super) const META: &str = "meta";
@@ -96,6 +98,7 @@ pub(super) fn changes(rows: &Rows, records: &[&Record]) -> Result<Vec<Change>, C
             Record::PutReleased(network, address, order) => {
                 batch.put(RELEASED, &address_key(network, *address), &(network, address, order))?;
             }
+            Record::PutTurnedOn(turned_on) => batch.put(TURNED_ON, "forwarding", turned_on)?,
             Record::DeleteReleased(network, address) => batch.delete(RELEASED, &address_key(network, *address)),
         }
     }
@@ -115,7 +118,8 @@ pub(super) fn is_durable(record: &Record) -> bool {
         | Record::PutReservation(_)
         | Record::DeleteReservation(_)
         | Record::PutReleased(..)
-        | Record::DeleteReleased(..) => false,
+        | Record::DeleteReleased(..)
+        | Record::PutTurnedOn(_) => false,
     }
 }
 

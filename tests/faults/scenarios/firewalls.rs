@@ -14,7 +14,7 @@ const DROPS: &str = "*filter\n:INPUT DROP [0:0]\n:FORWARD DROP [0:0]\n-A FORWARD
 fn load(lab: &Lab) {
     change(lab, |world| {
         world.iptables = DROPS.into();
-        world.ways = vec!["eth7".parse().unwrap()];
+        world.ways = vec!["eth0".parse().unwrap()];
     });
 }
 

@@ -57,6 +57,30 @@ pub(super) const ALL: &[Scenario] = &[
         act: |lab| lab.remove("net1"),
     },
     Scenario {
+        name: "remove the last network that needs forwarding",
+        kind: Removal,
+        prepare: |lab| {
+            lab.create("net1", |spec| spec.ipv6 = true).unwrap();
+            lab.create("net2", |spec| spec.internal = true).unwrap();
+        },
+        act: |lab| lab.remove("net1"),
+    },
+    Scenario {
+        name: "remove the last network beside a bridge of another engine",
+        kind: Removal,
+        prepare: |lab| {
+            lab.world().engines.insert("docker0".parse().unwrap());
+            lab.create("net1", |_| {}).unwrap();
+        },
+        act: |lab| lab.remove("net1"),
+    },
+    Scenario {
+        name: "create a network where the host is configured to forward",
+        kind: Command,
+        prepare: |lab| lab.world().asked.v4 = true,
+        act: |lab| lab.create("net1", |spec| spec.ipv6 = true),
+    },
+    Scenario {
         name: "remove a network whose containers ask within",
         kind: Removal,
         prepare: |lab| {

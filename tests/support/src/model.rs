@@ -13,7 +13,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use netd::engine::Snapshot;
 use netd::kernel::fake::World;
-use netd::model::address::{Family, Mac};
+use netd::model::address::Mac;
 use netd::model::endpoint::Endpoint;
 use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
 use netd::model::host::step::{EndpointLink, HostPorts, LinkKind, VethPair};
@@ -84,10 +84,7 @@ pub fn differences(snapshot: &Snapshot, world: &World) -> Vec<String> {
     if world.structure_differs {
         lines.push("the table has another structure".into());
     }
-    let needs = |family| snapshot.desired.networks().any(|network| !network.internal && network.has(family));
-    if (needs(Family::V4) && !world.forwarding.v4) || (needs(Family::V6) && !world.forwarding.v6) {
-        lines.push("forwarding is off".into());
-    }
+    lines.extend(firewalls::forwarding(snapshot, world));
     for adopted in prepared(snapshot).difference(&world.prepared) {
         lines.push(format!("{adopted} is not prepared"));
     }
@@ -172,6 +169,7 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
         }
         parts.elements.extend(elements_of_network(network));
     }
+    parts.elements.extend(firewalls::elements_of_ways(world));
     for endpoints in containers(snapshot) {
         endpoints.iter().for_each(|endpoint| add_interface(snapshot, endpoint, &mut parts));
         add_routes(snapshot, &endpoints, &mut parts);

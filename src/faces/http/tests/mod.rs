@@ -232,7 +232,7 @@ async fn events_flow_until_the_server_stops() {
     api.server.await.unwrap().unwrap();
     let events = reader.await.unwrap();
     let types: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["host", "network.create", "connect", "disconnect", "network.remove"]);
+    assert_eq!(types, ["host", "network.create", "connect", "disconnect", "host", "network.remove"]);
     assert_eq!(events[2]["message"], "web connected to net1: eth0 10.77.0.2/24, *:4000->80/tcp");
     assert_eq!(events[2]["container"]["name"], "web");
     let time = events[0]["time"].as_str().unwrap();

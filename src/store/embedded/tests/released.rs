@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::host::routing::TurnedOn;
 
 fn folders() -> Vec<PathBuf> {
     let all = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/store")).unwrap();
@@ -22,9 +23,14 @@ fn boot_of(path: &Path) -> String {
 }
 
 fn shown(stored: &Stored) -> Value {
-    let Stored { networks, endpoints, reservations, released, sticky, settings, incomplete } = stored;
-    json!({ "networks": networks, "endpoints": endpoints, "reservations": reservations, "released": released,
-        "sticky": sticky, "settings": settings, "incomplete": incomplete })
+    let Stored { networks, endpoints, reservations, released, turned_on, sticky, settings, incomplete } = stored;
+    let mut shown = json!({ "networks": networks, "endpoints": endpoints, "reservations": reservations, "released": released,
+        "sticky": sticky, "settings": settings, "incomplete": incomplete });
+    // The first versions did not know it.
+    if *turned_on != TurnedOn::default() {
+        shown["turned_on"] = json!(turned_on);
+    }
+    shown
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use netd::engine::Snapshot;
 use netd::kernel::fake::World;
+use netd::model::address::{Families, Family};
 use netd::model::endpoint::Endpoint;
+use netd::model::host::element::Element;
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, Network};
 
@@ -86,4 +88,22 @@ pub(super) fn found(world: &World) -> BTreeSet<String> {
             _ => line.to_owned(),
         })
         .collect()
+}
+
+/// Only netd turns forwarding on here. The ways out of the host are kept apart, unless somebody asks for forwarding.
+pub(super) fn elements_of_ways(world: &World) -> impl Iterator<Item = Element> {
+    let apart = world.forwarding.without(world.asked);
+    let families = [Family::V4, Family::V6].into_iter().filter(move |family| apart.has(*family));
+    families.flat_map(|family| world.ways.iter().map(move |way| Element::Uplink(family, way.clone())))
+}
+
+/// What is wrong with forwarding, which only netd turns on here.
+pub(super) fn forwarding(snapshot: &Snapshot, world: &World) -> Option<String> {
+    let needs = |family| snapshot.desired.networks().any(|network| !network.internal && network.has(family));
+    let needed = Families::which(needs);
+    if !needed.without(world.forwarding).is_empty() {
+        return Some("forwarding is off".into());
+    }
+    let idle = world.forwarding.without(world.asked).without(needed);
+    (!idle.is_empty() && world.engines.is_empty()).then(|| "forwarding is on for nobody".into())
 }
