@@ -45,6 +45,7 @@ mod reservations;
 mod resolved;
 mod resolvers;
 mod restart;
+mod router;
 mod run;
 mod runtimes;
 mod self_test;
@@ -92,6 +93,7 @@ fn trials() -> Vec<Trial> {
         foreign::trials(),
         host_access::trials(),
         networks::trials(),
+        router::trials(),
         endpoints::trials(),
         dry_run::trials(),
         one_namespace::trials(),

@@ -54,6 +54,9 @@ pub fn private_run_and_etc() {
     let _ = Command::new("cp").args(["-a", "/etc", "/run/lab/etc"]).output().expect("cp");
     let _ = fs::remove_dir_all("/run/lab/etc/netns");
     let _ = fs::remove_dir_all("/run/lab/etc/netd");
+    // A machine that is a router asks for forwarding.
+    let _ = fs::remove_dir_all("/run/lab/etc/sysctl.d");
+    let _ = fs::remove_file("/run/lab/etc/sysctl.conf");
     fs::create_dir_all("/run/lab/etc/netns").expect("a folder");
     let _ = fs::remove_file("/run/lab/etc/resolv.conf");
     fs::write("/run/lab/etc/resolv.conf", "nameserver 127.0.0.1\n").expect("a resolv.conf");
