@@ -23,6 +23,7 @@ use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
 use super::state::snapshot::TakenPorts;
 use super::state::unexplained::Unexplained;
+use super::state::ways::Ways;
 use super::stopping::Stopping;
 use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, decide};
@@ -35,7 +36,7 @@ use crate::model::host::routing::Routing;
 use crate::model::host::step::Flows;
 use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
-use crate::model::names::{IfName, NetworkName};
+use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::store::{Record, Store};
 
@@ -62,8 +63,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) redirected: BTreeMap<ContainerId, Netns>,
     /// Containers in which another resolver was found at 127.0.0.11; engines do not remove theirs.
     pub(super) resolvers: BTreeSet<ContainerId>,
-    /// Networks from which a container has reached the name service at its gateway since the last firewall change.
-    pub(super) reached: BTreeSet<NetworkName>,
+    /// From which networks questions reach the name service at the gateway.
+    pub(super) ways: Ways,
     /// What other programs' firewall tables do, and what was done about it.
     pub(super) foreign: ForeignTables,
     /// Forwarding on the host, as netd saw it last.
@@ -153,7 +154,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             in_container: Default::default(),
             redirected: Default::default(),
             resolvers: Default::default(),
-            reached: Default::default(),
+            ways: Default::default(),
             foreign: Default::default(),
             routing: Default::default(),
             transit: Default::default(),

@@ -26,6 +26,7 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
 #[cfg(doc)]
 use crate::model::host::routing::TurnedOn;
@@ -249,9 +250,13 @@ pub trait Kernel: Send + 'static {
     /// error.
     fn leave_inside(&mut self, netns: &Netns) -> Result<(), KernelError>;
 
-    /// For each container and gateway: whether a question reaches the name service and the answer returns, over UDP and
-    /// TCP; an error if it could not be tried. Takes a quarter of a second if one gets no answer.
-    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Result<bool, KernelError>>;
+    /// The addresses of a bridge, and those of others that the host has seen there.
+    fn on_bridge(&mut self, bridge: &IfName) -> Result<OnBridge, KernelError>;
+
+    /// For each probe: the first gateway from which no answer returns, over UDP or TCP; `None` if each answers; an error
+    /// if it could not be tried. All run at once. Takes as long as the patience of a probe that gets no answer. Nobody has
+    /// the addresses of stand-ins when it returns, and nothing is left of them when the host is observed.
+    fn reaches(&mut self, probes: &[Probe]) -> Vec<Result<Option<IpAddr>, KernelError>>;
 
     /// Signs the files that this daemon writes from now on, so that another daemon neither replaces nor removes them.
     /// `instance` identifies this daemon.

@@ -49,6 +49,7 @@ pub fn endpoint(
         bandwidth: None,
         trusted: false,
         upstreams: Vec::new(),
+        told_inside: false,
     })
 }
 

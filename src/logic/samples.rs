@@ -81,6 +81,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         bandwidth: None,
         trusted: false,
         upstreams: Vec::new(),
+        told_inside: false,
     }
 }
 

@@ -187,7 +187,7 @@ pub fn gateways_of(network: &Network) -> Vec<IpAddr> {
     subnets.map(|subnet| subnet.gateway).collect()
 }
 
-/// Networks whose containers cannot reach their gateway's name service because of the host's firewall.
+/// Networks from which questions do not reach the name service at the gateway, because of a firewall.
 pub type Blocked = BTreeSet<NetworkName>;
 
 /// Whether the containers of a network are served within their namespaces, and not at their gateway.
@@ -200,14 +200,21 @@ pub fn asks_inside(network: &Network, blocked: &Blocked) -> bool {
     }
 }
 
+/// Whether a container that is connected to the network now is told to ask within itself because of a firewall.
+pub fn is_told_inside(network: &Network, blocked: &Blocked) -> bool {
+    network.dns.listen == DnsListen::Auto && blocked.contains(&network.name)
+}
+
 /// What a container needs for an inner name service, if one of its networks requires it; the inner name service answers
 /// for all of them. `beside`: another resolver answers in the container; then it is served there on every network that
 /// leaves the choice to netd.
 pub fn inside(desired: &Desired, blocked: &Blocked, attached: &Attached, beside: bool) -> Option<Inside> {
     let on = |endpoint: &Arc<Endpoint>| desired.network(&endpoint.network);
-    let wants =
-        |network: &Arc<Network>| asks_inside(network, blocked) || (beside && network.dns.listen == DnsListen::Auto);
-    if !attached.endpoints.iter().filter_map(on).any(wants) {
+    let wants = |endpoint: &Arc<Endpoint>| {
+        let may = |network: &Arc<Network>| network.dns.listen == DnsListen::Auto && (beside || endpoint.told_inside);
+        on(endpoint).is_some_and(|network| asks_inside(network, blocked) || may(network))
+    };
+    if !attached.endpoints.iter().any(wants) {
         return None;
     }
     // The other resolver may query a gateway itself, and these queries must not be redirected back.
@@ -229,10 +236,10 @@ pub fn name_server(gateway: IpAddr, port: u16) -> [Element; 2] {
 }
 
 /// netd's bridges from the perspective of other programs' firewalls. `served`: the port of the name service at each
-/// gateway.
-pub fn foreign_bridges(desired: &Desired, blocked: &Blocked, served: &BTreeMap<IpAddr, u16>) -> Vec<Bridge> {
+/// gateway. Questions to a gateway that is blocked are to be accepted too, so that it can be asked again.
+pub fn foreign_bridges(desired: &Desired, served: &BTreeMap<IpAddr, u16>) -> Vec<Bridge> {
     let bridge = |network: &Arc<Network>| {
-        let asked = !asks_inside(network, blocked);
+        let asked = !asks_inside(network, &Blocked::new());
         let gateways = network.subnets.iter().map(|subnet| subnet.gateway).filter(|_| asked);
         Some(Bridge {
             name: network.bridge()?.clone(),

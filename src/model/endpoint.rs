@@ -116,6 +116,11 @@ pub struct Endpoint {
     /// Upstreams for names that are not netd's, tried before those of the network; empty: only the network's.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub upstreams: Vec<Upstream>,
+    /// The container was told to ask within itself, at 127.0.0.11, because a firewall dropped its questions to the
+    /// gateway: it is answered there as long as this endpoint exists, whatever the firewall does later, because programs
+    /// read their resolv.conf once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told_inside: bool,
 }
 
 impl Endpoint {

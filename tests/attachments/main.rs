@@ -26,6 +26,7 @@ mod adopted;
 mod checks;
 mod claims;
 mod failures;
+mod gateways;
 mod namespaces;
 mod ports;
 

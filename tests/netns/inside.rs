@@ -31,21 +31,21 @@ fn answer() -> String {
 }
 
 /// The name server in the resolv.conf of the named namespace.
-fn name_server(name: &str) -> String {
+pub(crate) fn name_server(name: &str) -> String {
     let text = fs::read_to_string(format!("/etc/netns/{name}/resolv.conf")).unwrap_or_default();
     text.lines().filter_map(|line| line.strip_prefix("nameserver ")).collect()
 }
 
 /// Names resolve in the container over UDP and TCP; `at`: the server, as an argument of dig.
 #[track_caller]
-fn resolves(container: &str, at: &str, name: &str, address: &str) {
+pub(crate) fn resolves(container: &str, at: &str, name: &str, address: &str) {
     for how in ["+notcp", "+tcp"] {
         Dig::expect(container, &format!("{how} {at} {name}"), &[address]);
     }
 }
 
 /// Drops all input to the host except replies.
-fn close_the_host() {
+pub(crate) fn close_the_host() {
     run("ip netns exec host nft add table inet closed").ok();
     let chain = [
         "ip",
@@ -62,14 +62,14 @@ fn close_the_host() {
 }
 
 /// How often the log contains the text.
-fn times_logged(lab: &Lab, what: &str) -> usize {
+pub(crate) fn times_logged(lab: &Lab, what: &str) -> usize {
     lab.log().lines().filter(|line| line.contains(what)).count()
 }
 
-const DROPS: &str = "firewall drops DNS queries from network";
+pub(crate) const DROPS: &str = "firewall drops DNS queries from network";
 
 /// Configures netd not to add accept rules to other programs' chains.
-fn report_only() {
+pub(crate) fn report_only() {
     fs::write(daemon::CONFIG, "[firewall]\nforeign = \"report\"\n").expect("a configuration");
 }
 
@@ -223,7 +223,7 @@ fn changes(lab: &Lab) {
 }
 
 /// A sleeping process in its own network namespace.
-fn sleeper() -> Child {
+pub(crate) fn sleeper() -> Child {
     let child =
         Command::new("unshare").args(["--net", "--", "sleep", "600"]).stdin(Stdio::null()).spawn().expect("unshare");
     let own = fs::read_link("/proc/self/ns/net").expect("a namespace");

@@ -17,6 +17,7 @@ mod files;
 mod firewall;
 mod foreign;
 mod foreign_networks;
+mod gateway_probe;
 mod guard;
 mod handover;
 mod heal;
@@ -118,6 +119,7 @@ fn trials() -> Vec<Trial> {
         storm::trials(),
         strangers::trials(),
         inside::trials(),
+        gateway_probe::trials(),
         of_engines::trials(),
         resolved::trials(),
         telemetry::trials(),

@@ -276,7 +276,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.proxy(&endpoint.container.id);
         self.publish();
         self.tell_connected(&endpoint);
-        self.try_gateway(&network);
+        self.try_gateway(&network, &endpoint.key());
         Ok(endpoint)
     }
 

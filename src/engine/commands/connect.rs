@@ -13,6 +13,7 @@ use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError, netns_of_process};
 use crate::logic::dns::claims;
 use crate::logic::refusal::Refusal;
+use crate::logic::target;
 use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
@@ -265,7 +266,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         endpoint: Endpoint,
         consumed: Option<&ReservationId>,
     ) -> Result<Arc<Endpoint>, Error> {
-        let endpoint = Arc::new(endpoint);
+        let told_inside = target::is_told_inside(network, &self.state.gateway_blocked);
+        let endpoint = Arc::new(Endpoint { told_inside, ..endpoint });
         let transaction = {
             let consumed = self.consumed(consumed);
             transaction::attach(&self.state, network, &endpoint, consumed, &|all| self.resolv_conf(all))
@@ -281,7 +283,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         tracing::info!(network = %network.name, container = %endpoint.container.name, "connected");
         self.tell_connected(&endpoint);
         self.tell_names(&endpoint);
-        self.try_gateway(network);
+        self.try_gateway(network, &endpoint.key());
         Ok(endpoint)
     }
 

@@ -24,7 +24,7 @@ use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::EndpointSpec;
 
 /// How many ports a bridge can have: `BR_MAX_PORTS` - 1 (net/bridge/br_private.h; port 0 is not used).
-const BRIDGE_PORTS: usize = 1023;
+pub(crate) const BRIDGE_PORTS: usize = 1023;
 
 /// What turned out to be taken when it was applied, and a random number.
 #[derive(Debug, Default)]
@@ -116,6 +116,7 @@ pub(crate) fn connect(
         bandwidth: requested.bandwidth,
         trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
+        told_inside: false,
         container,
     };
     (endpoint.publications, endpoint.skipped) = match reserved {
@@ -163,6 +164,7 @@ pub(crate) fn adopt(
         bandwidth: requested.bandwidth,
         trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
+        told_inside: false,
         container,
     };
     let choice = (&Choice::default(), &HostFacts::default());

@@ -32,11 +32,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Looks from time to time at what the kernel does not report: settings, files, ports that another process held,
-    /// tables of `iptables-legacy`, the host's outgoing interfaces.
+    /// tables of `iptables-legacy`, the host's outgoing interfaces, gateways that did not answer.
     pub(crate) fn tick(&mut self) {
         self.foreign_tick();
         self.look_at_store();
-        self.probe_again();
+        self.probe_tick();
         self.follow_paths();
         if self.state.desired.counts().0 > 0 || !self.state.turned_on.families.is_empty() {
             self.agenda.look_at_host();

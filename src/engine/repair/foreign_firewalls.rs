@@ -73,7 +73,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn settle_foreign(&mut self, cause: Cause) {
-        let bridges = target::foreign_bridges(&self.state.desired, &self.state.gateway_blocked, &self.dns_listeners);
+        let bridges = target::foreign_bridges(&self.state.desired, &self.dns_listeners);
         self.foreign.unsettled = true;
         let Some(first) = self.plan_foreign(&bridges) else { return };
         let mut failures = BTreeMap::new();

@@ -10,6 +10,7 @@ pub(super) mod problems;
 mod records;
 pub mod snapshot;
 pub(super) mod unexplained;
+pub(super) mod ways;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -21,6 +22,7 @@ use crate::logic::alloc::interfaces;
 use crate::logic::alloc::ipam::Ipam;
 use crate::logic::alloc::ports::PortTable;
 use crate::logic::alloc::sticky::Sticky;
+use crate::logic::target;
 use crate::logic::target::Blocked;
 use crate::model::address::{Mac, Subnet};
 use crate::model::desired::Desired;
@@ -62,7 +64,7 @@ pub(crate) struct State {
     pub(crate) ula: Option<Subnet>,
     /// Forwarding that netd turned on.
     pub(crate) turned_on: TurnedOn,
-    /// Networks whose containers are served within their namespaces, because the host's firewall blocks their gateway.
+    /// Networks whose containers are served within their namespaces, because a firewall drops questions to their gateway.
     pub(crate) gateway_blocked: Arc<Blocked>,
 }
 
@@ -79,8 +81,10 @@ impl State {
         for (network, address, order) in stored.released {
             state.ipam.release(&network, address, order);
         }
-        for endpoint in stored.endpoints {
-            if state.desired.network(&endpoint.network).is_some() {
+        for mut endpoint in stored.endpoints {
+            if let Some(network) = state.desired.network(&endpoint.network) {
+                // Earlier releases did not note it. Those that were not told are answered within nevertheless.
+                endpoint.told_inside |= target::is_told_inside(network, &state.gateway_blocked);
                 state.put_endpoint(endpoint);
             }
         }
@@ -269,6 +273,7 @@ fn forget<T: Eq + std::hash::Hash, H: Eq>(index: &mut HashMap<T, Vec<H>>, of: &T
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::samples;
 
     /// Files that an earlier release wrote are read by these keys.
     #[test]
@@ -279,5 +284,18 @@ mod tests {
         let blocked: Vec<&str> = state.gateway_blocked.iter().map(NetworkName::as_str).collect();
         assert_eq!(blocked, ["net1", "net2"]);
         assert_eq!(state.ula.map(|prefix| prefix.to_string()).as_deref(), Some("fd12:3456:789a::/48"));
+    }
+
+    /// Earlier releases noted the networks only.
+    #[test]
+    fn containers_of_a_blocked_network_were_told_to_ask_within() {
+        let networks = [samples::network("net1", &["10.0.1.0/24"]), samples::network("net2", &["10.0.2.0/24"])];
+        let endpoints = [(0, "10.0.1.2"), (1, "10.0.2.2")]
+            .map(|(network, address)| samples::endpoint(&networks[network], "web", 1, &[address], &[]));
+        let settings = [("dns-blocked".to_owned(), "net1".to_owned())].into();
+        let stored = Stored { networks: networks.into(), endpoints: endpoints.into(), settings, ..Stored::default() };
+        let state = State::from_stored(stored);
+        let told = state.desired.endpoints().map(|endpoint| (endpoint.network.as_str(), endpoint.told_inside));
+        assert_eq!(told.collect::<Vec<_>>(), [("net1", true), ("net2", false)]);
     }
 }

@@ -42,7 +42,7 @@ pub struct Snapshot {
     pub domain: String,
     /// Search domains of the host, for resolv.conf.
     pub search: Vec<String>,
-    /// Networks whose containers cannot reach the name service at their gateway because of the host's firewall.
+    /// Networks from which questions do not reach the name service at the gateway, because of a firewall.
     pub gateway_blocked: Arc<Blocked>,
     /// What other programs' firewalls drop or would drop of netd's traffic, and what was done about it.
     pub firewall: Arc<Vec<Note>>,

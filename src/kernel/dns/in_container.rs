@@ -40,9 +40,9 @@ pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError>
         set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
         let at = IpAddr::V4(AT);
         let sockets = sockets::open(at, sockets::PORT, NO_SHARDS).map_err(io::Error::other)?;
-        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&target), passes: None };
+        let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&target), passes: resolver::MARK };
         if target.beside {
-            let owner = table::own(&Leads { passes: Some(resolver::MARK), ..leads })?;
+            let owner = table::own(&leads)?;
             return Ok((sockets, Some(Owner { _table: owner })));
         }
         match table::write(&leads) {
@@ -71,7 +71,7 @@ pub fn lead(inside: &Inside, port: u16) -> Result<(), KernelError> {
         if port == DNS_PORT || target.beside {
             return Ok(());
         }
-        table::write(&Leads { at: AT, port, gateways: &ipv4(&target), passes: None })
+        table::write(&Leads { at: AT, port, gateways: &ipv4(&target), passes: resolver::MARK })
     })
 }
 
@@ -82,7 +82,9 @@ pub fn is_led(inside: &Inside, port: u16) -> Result<bool, KernelError> {
         return Ok(true);
     }
     let target = inside.clone();
-    enter(&inside.netns, move || table::is_written(&Leads { at: AT, port, gateways: &ipv4(&target), passes: None }))
+    enter(&inside.netns, move || {
+        table::is_written(&Leads { at: AT, port, gateways: &ipv4(&target), passes: resolver::MARK })
+    })
 }
 
 /// Removes the redirection. A namespace that no longer exists is no error.

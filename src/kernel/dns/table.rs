@@ -53,7 +53,7 @@ pub(in crate::kernel) struct Leads<'a> {
     /// Addresses of the container, each with its gateway: questions to the gateway are answered within the container.
     pub(in crate::kernel) gateways: &'a [(Ipv4Addr, Ipv4Addr)],
     /// Packets with this mark bypass the table.
-    pub(in crate::kernel) passes: Option<u32>,
+    pub(in crate::kernel) passes: u32,
 }
 
 /// The socket that a table belongs to: the kernel removes the table when it closes.
@@ -159,7 +159,8 @@ fn rules(leads: &Leads<'_>) -> Vec<RuleMessage> {
     let mut rules = Vec::new();
     for (protocol, checksum) in PROTOCOLS {
         let asks = |address: Ipv4Addr| {
-            [is_protocol(protocol), is(NETWORK, DESTINATION, &address.octets()), is(TRANSPORT, DESTINATION_PORT, &DNS)]
+            let to = is(NETWORK, DESTINATION, &address.octets());
+            [is_not_marked(leads.passes), is_protocol(protocol), to, is(TRANSPORT, DESTINATION_PORT, &DNS)]
         };
         let answers = |to: &[u8]| {
             [
@@ -171,14 +172,12 @@ fn rules(leads: &Leads<'_>) -> Vec<RuleMessage> {
         };
         let put_port = |place, port: [u8; 2]| put(TRANSPORT, place, &port, (checksum, false));
         let put_address = |place, address: Ipv4Addr| put(NETWORK, place, &address.octets(), (HEADER_CHECKSUM, true));
-        // [meta mark != PASSES] ip daddr AT udp dport 53 udp dport set PORT notrack
-        let mut asks_here: Vec<Expression> = leads.passes.into_iter().flat_map(is_not_marked).collect();
-        asks_here.extend(asks(leads.at).concat());
-        rules.push(rule(asks_here, &[put_port(DESTINATION_PORT, port)]));
+        // meta mark != PASSES ip daddr AT udp dport 53 udp dport set PORT notrack
+        rules.push(rule(asks(leads.at).concat(), &[put_port(DESTINATION_PORT, port)]));
         // ip saddr AT udp sport PORT ip daddr 127.0.0.0/8 udp sport set 53 notrack
         rules.push(rule(answers(&[127]).concat(), &[put_port(SOURCE_PORT, DNS)]));
         for (own, gateway) in leads.gateways {
-            // ip daddr GATEWAY udp dport 53 udp dport set PORT ip daddr set AT notrack
+            // meta mark != PASSES ip daddr GATEWAY udp dport 53 udp dport set PORT ip daddr set AT notrack
             let changes = [put_port(DESTINATION_PORT, port), put_address(DESTINATION, leads.at)];
             rules.push(rule(asks(*gateway).concat(), &changes));
             // ip saddr AT udp sport PORT ip daddr OWN udp sport set 53 ip saddr set GATEWAY notrack

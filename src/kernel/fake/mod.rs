@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ipnetwork::IpNetwork;
+
 use self::faults::Faults;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket};
 use crate::logic::firewall::foreign::save;
@@ -21,6 +23,7 @@ use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, HostPorts, Step};
 use crate::model::ids::NetnsId;
@@ -85,6 +88,10 @@ pub struct World {
     pub inside: BTreeMap<u64, Inside>,
     /// Whether the host's firewall drops containers' questions to their gateways.
     pub drops_questions: bool,
+    /// Namespaces in which a firewall of their own drops questions, by inode.
+    pub own_firewalls: BTreeSet<u64>,
+    /// The addresses of bridges that other programs made.
+    pub gateways: BTreeMap<IfName, Vec<IpAddr>>,
     /// Other programs' IPv4 firewall, as `iptables-save` prints it.
     pub iptables: String,
     /// The interfaces through which packets leave the host.
@@ -340,13 +347,19 @@ impl Kernel for Fake {
         Ok(())
     }
 
+    fn on_bridge(&mut self, bridge: &IfName) -> Result<OnBridge, KernelError> {
+        let world = self.call("on_bridge", None)?;
+        let own = world.bridges.get(bridge).map(|made| made.addresses.iter().map(IpNetwork::ip).collect());
+        let of_others = || world.gateways.get(bridge).cloned().unwrap_or_default();
+        Ok(OnBridge { own: own.unwrap_or_else(of_others), neighbours: Vec::new() })
+    }
+
     /// One call for all of them.
-    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Result<bool, KernelError>> {
-        let world = match self.call("reaches", None) {
-            Ok(world) => world,
-            Err(_) => return asked.iter().map(|_| Err(io("ask from", &"a container", "told to fail"))).collect(),
-        };
-        asked.iter().map(|(netns, _)| world.require(netns).map(|()| !world.drops_questions)).collect()
+    fn reaches(&mut self, probes: &[Probe]) -> Vec<Result<Option<IpAddr>, KernelError>> {
+        match self.call("reaches", None) {
+            Ok(world) => probes.iter().map(|probe| world.silent(probe)).collect(),
+            Err(_) => probes.iter().map(|_| Err(io("ask from", &"a container", "told to fail"))).collect(),
+        }
     }
 
     /// Cannot fail.

@@ -1,8 +1,9 @@
 //! The fake kernel as an observer sees it.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use super::World;
+use super::{World, io};
 use crate::kernel::KernelError;
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::bandwidth::Shaping;
@@ -10,6 +11,7 @@ use crate::model::endpoint::Netns;
 use crate::model::host::observed::{
     Firewall, HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure,
 };
+use crate::model::host::probe::{Asker, Probe, StandIn};
 use crate::model::host::routing::Routing;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::names::IfName;
@@ -54,6 +56,26 @@ impl World {
     pub(super) fn require(&self, netns: &Netns) -> Result<(), KernelError> {
         let gone = || KernelError::NoNetns { path: netns.path.clone(), why: "no such file".into() };
         self.is_alive(netns).then_some(()).ok_or_else(gone)
+    }
+
+    /// The first gateway that does not answer; all answer, or none.
+    pub(super) fn silent(&self, probe: &Probe) -> Result<Option<IpAddr>, KernelError> {
+        let drops = match &probe.asker {
+            Asker::Container(netns) => {
+                self.require(netns)?;
+                self.own_firewalls.contains(&netns.id.inode)
+            }
+            Asker::StandIn(stand_in) => {
+                let StandIn { bridge, addresses, .. } = stand_in;
+                let holds = |link: &EndpointLink| link.addresses.iter().any(|address| addresses.contains(address));
+                let is_there = self.bridges.contains_key(bridge) || self.gateways.contains_key(bridge);
+                if !is_there || self.links.values().any(holds) {
+                    return Err(io("ask from", bridge, "no such bridge, or an address that a container has"));
+                }
+                false
+            }
+        };
+        Ok(probe.gateways.first().copied().filter(|_| drops || self.drops_questions))
     }
 
     /// Whether another program made an interface with that name: a bridge, or a host end.

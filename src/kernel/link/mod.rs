@@ -7,7 +7,9 @@ pub mod container;
 pub mod container_route;
 pub mod inspect;
 pub mod monitor;
+pub mod neighbour;
 pub mod route;
+pub mod stand_in;
 pub mod trace;
 pub mod veth;
 

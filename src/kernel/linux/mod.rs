@@ -13,7 +13,8 @@ use super::host::interfaces::Interfaces;
 use super::host::kept_ports::KeptPorts;
 use super::host::port_holder::Ports;
 use super::host::{facts, foreign_firewalls};
-use super::link::{bridge, container, inspect, monitor, trace, veth};
+use super::link::stand_in::Leaving;
+use super::link::{address, bridge, container, inspect, monitor, neighbour, trace, veth};
 use super::monitor::Running;
 use super::netlink::socket::{Netlink, failed};
 use super::netns::engines;
@@ -26,6 +27,7 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
 use crate::model::host::step::{HostPort, LinkKind, Step};
 use crate::model::inside::Inside;
@@ -58,6 +60,8 @@ pub struct Linux {
     ticking: Option<Sender<()>>,
     /// The sockets of gateways that the service manager has.
     kept: Kept,
+    /// What is being removed after a probe.
+    leaving: Leaving,
 }
 
 impl Linux {
@@ -76,6 +80,7 @@ impl Linux {
             links: None,
             ticking: None,
             kept: Kept::default(),
+            leaving: Leaving::default(),
         })
     }
 
@@ -92,6 +97,7 @@ impl Kernel for Linux {
     }
 
     fn observe(&mut self) -> Result<Observed, KernelError> {
+        self.leaving.wait();
         let interfaces = Interfaces::read(&mut self.netlink)?;
         let routing = interfaces.routing(&self.sysctl, Path::new(ROOT))?;
         let links = facts::links(&mut self.netlink, &self.sysctl, interfaces)?;
@@ -262,8 +268,14 @@ impl Kernel for Linux {
         }
     }
 
-    fn reaches(&mut self, asked: &[(Netns, IpAddr)]) -> Vec<Result<bool, KernelError>> {
-        probe::reaches(asked)
+    fn on_bridge(&mut self, bridge: &IfName) -> Result<OnBridge, KernelError> {
+        let index = link::index(bridge)?;
+        let own = address::list(&mut self.netlink, Some(index))?.into_iter().map(|found| found.address.ip()).collect();
+        Ok(OnBridge { own, neighbours: neighbour::list(&mut self.netlink, index)? })
+    }
+
+    fn reaches(&mut self, probes: &[Probe]) -> Vec<Result<Option<IpAddr>, KernelError>> {
+        probe::reaches(&mut self.netlink, &self.sysctl, probes, &mut self.leaving)
     }
 
     fn sign(&mut self, instance: &str) {

@@ -1,5 +1,5 @@
 //! Descriptive interface names: `nd-NETWORK` for bridges, `ndv-CONTAINER-NETWORK` on the host, `ethN` in the container,
-//! `ndN` in a container to which another engine adds interfaces too.
+//! `ndN` in a container to which another engine adds interfaces too, `ndp-NETWORK` where netd probes a gateway.
 
 use std::collections::BTreeSet;
 
@@ -19,6 +19,12 @@ pub fn bridge(network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> 
 /// The host end's name: `ndv-web-net1`, shortened with a hash if it is too long or taken.
 pub fn host_end(container: &str, network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
     named("ndv-", &[container, network], taken)
+}
+
+/// The name of the host end through which netd asks a network's gateway itself, for a moment: `ndp-net1`, shortened with
+/// a hash if it is too long or taken. No container's interface begins like that.
+pub fn stand_in(network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
+    named("ndp-", &[network], taken)
 }
 
 /// The name of the device that limits what an endpoint with this host end sends: `ndb-…`, derived from its name.

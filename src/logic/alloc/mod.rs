@@ -3,5 +3,6 @@
 pub mod interfaces;
 pub mod ipam;
 pub mod ports;
+pub mod spare;
 pub mod sticky;
 pub mod subnets;

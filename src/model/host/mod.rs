@@ -4,5 +4,6 @@ mod describe;
 pub mod element;
 pub mod foreign_firewall;
 pub mod observed;
+pub mod probe;
 pub mod routing;
 pub mod step;

@@ -124,6 +124,20 @@ pub(super) const ALL: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "a firewall lets questions pass again",
+        kind: Repair,
+        prepare: |lab| {
+            connected(lab);
+            lab.world().drops_questions = true;
+            lab.emit(&KernelEvent::FirewallChanged);
+        },
+        act: |lab| {
+            lab.world().drops_questions = false;
+            lab.emit(&KernelEvent::Tick);
+            Ok(())
+        },
+    },
+    Scenario {
         name: "an engine's container gets a resolver",
         kind: Repair,
         prepare: |lab| {

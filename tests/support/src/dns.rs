@@ -212,6 +212,7 @@ pub fn endpoint(container: &str, network: &str, addresses: &[&str]) -> Endpoint 
         bandwidth: None,
         trusted: false,
         upstreams: Vec::new(),
+        told_inside: false,
     }
 }
 

@@ -284,9 +284,9 @@ fn add_names(snapshot: &Snapshot, world: &World, endpoints: &[Arc<Endpoint>], pa
     let inode = container.netns.id.inode;
     let asks_within = |endpoint: &Arc<Endpoint>| {
         let network = network_of(snapshot, endpoint);
-        let blocked = network.dns.listen == DnsListen::Auto && is_blocked(snapshot, world, network);
+        let blocked = is_blocked(snapshot, world, network) || endpoint.told_inside;
         let isolated = !is_at_gateway(network) && network.dns.listen != DnsListen::Container;
-        network.dns.listen == DnsListen::Container || blocked || isolated
+        network.dns.listen == DnsListen::Container || (network.dns.listen == DnsListen::Auto && blocked) || isolated
     };
     let leaves_choice = |endpoint: &Arc<Endpoint>| network_of(snapshot, endpoint).dns.listen == DnsListen::Auto;
     let within = endpoints.iter().any(asks_within);

@@ -21,8 +21,8 @@ pub(super) fn is_at_gateway(network: &Network) -> bool {
     network.own_bridge().is_none_or(|bridge| !bridge.isolated)
 }
 
-/// Whether the host's firewall drops what the network's containers ask their gateway. This is tried from a container that
-/// has a gateway.
+/// Whether the host's firewall drops what the network's containers ask their gateway. This is tried once a container has a
+/// gateway.
 pub(super) fn is_blocked(snapshot: &Snapshot, world: &World, network: &Network) -> bool {
     let has_gateway = |endpoint: &Arc<Endpoint>| {
         let of_subnet = |address: &IpNetwork| network.subnets.iter().any(|s| s.subnet.contains(address.ip()));
@@ -42,10 +42,8 @@ pub(super) fn target(snapshot: &Snapshot, world: &World) -> BTreeSet<String> {
         let bridges: Vec<&IfName> = networks.iter().map(|(bridge, _)| *bridge).collect();
         forward(&bridges, &world.ways, &mut rules);
     }
-    let asked = networks.iter().filter(|(_, network)| {
-        let blocked = network.dns.listen == DnsListen::Auto && is_blocked(snapshot, world, network);
-        is_at_gateway(network) && network.dns.listen != DnsListen::Container && !blocked
-    });
+    let asked =
+        networks.iter().filter(|(_, network)| is_at_gateway(network) && network.dns.listen != DnsListen::Container);
     for (bridge, network) in asked.filter(|_| drops("INPUT")) {
         rules.insert(":NETD-INPUT - [0:0]".to_owned());
         rules.insert(jump("INPUT", "ask for names", "NETD-INPUT"));

@@ -1,0 +1,109 @@
+//! What is known about the way from networks to the name service at their gateway, since the firewall changed last.
+//!
+//! netd's own question decides for a network. Where netd cannot ask itself, containers ask, and each decides for itself
+//! only: its own firewall may drop the question, or answer it. At least two that agree, and are more than those that
+//! differ, decide for the network.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::model::ids::ContainerId;
+use crate::model::names::NetworkName;
+
+/// How many containers of one network are asked from, at most.
+pub(crate) const MOST_VOTES: usize = 8;
+/// See the module.
+const LEAST_VOTES: usize = 2;
+
+/// The ways of all networks.
+#[derive(Debug, Default)]
+pub(crate) struct Ways {
+    open: BTreeSet<NetworkName>,
+    /// Whether the questions of these containers were answered.
+    votes: BTreeMap<NetworkName, BTreeMap<ContainerId, bool>>,
+}
+
+/// What containers decide for their network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Questions are answered.
+    Open,
+    /// They are not.
+    Closed,
+    /// Each decides for itself.
+    Nothing,
+}
+
+impl Ways {
+    /// Whether it is known that questions from the network are answered.
+    pub(crate) fn is_open(&self, network: &NetworkName) -> bool {
+        self.open.contains(network)
+    }
+
+    /// Questions from the network are answered.
+    pub(crate) fn opened(&mut self, network: &NetworkName) {
+        self.open.insert(network.clone());
+    }
+
+    /// Whether the container has asked.
+    pub(crate) fn has_asked(&self, network: &NetworkName, container: &ContainerId) -> bool {
+        self.votes.get(network).is_some_and(|votes| votes.contains_key(container))
+    }
+
+    /// Counts what a container found, and returns what is decided for the network by now.
+    pub(crate) fn vote(&mut self, network: &NetworkName, container: &ContainerId, answered: bool) -> Verdict {
+        let votes = self.votes.entry(network.clone()).or_default();
+        votes.insert(container.clone(), answered);
+        let answered = votes.values().filter(|answered| **answered).count();
+        let silent = votes.len() - answered;
+        if votes.len() > 2 * MOST_VOTES {
+            votes.pop_first();
+        }
+        match answered.cmp(&silent) {
+            std::cmp::Ordering::Greater if answered >= LEAST_VOTES => Verdict::Open,
+            std::cmp::Ordering::Less if silent >= LEAST_VOTES => Verdict::Closed,
+            _ => Verdict::Nothing,
+        }
+    }
+
+    /// Whether more containers were answered than not.
+    pub(crate) fn are_most_answered(&self, network: &NetworkName) -> bool {
+        let votes = self.votes.get(network).map(BTreeMap::values).into_iter().flatten();
+        let (answered, silent): (Vec<bool>, Vec<bool>) = votes.partition(|answered| **answered);
+        answered.len() > silent.len()
+    }
+
+    /// Forgets what is known about a network.
+    pub(crate) fn forget(&mut self, network: &NetworkName) {
+        self.open.remove(network);
+        self.votes.remove(network);
+    }
+
+    /// Forgets everything: the firewall has changed.
+    pub(crate) fn forget_all(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_container_decides_for_others() {
+        let mut ways = Ways::default();
+        let network: NetworkName = "net1".parse().unwrap();
+        let mut vote = |id: u8, answered| {
+            let container = ContainerId::from_random([id; 32]);
+            ways.vote(&network, &container, answered)
+        };
+        assert_eq!(vote(1, false), Verdict::Nothing);
+        assert_eq!(vote(1, false), Verdict::Nothing, "the same one");
+        assert_eq!(vote(2, true), Verdict::Nothing, "one says so, one says the opposite");
+        assert_eq!(vote(3, false), Verdict::Closed);
+        assert_eq!(vote(4, true), Verdict::Nothing);
+        assert_eq!(vote(5, true), Verdict::Open);
+        assert!(ways.are_most_answered(&network));
+        ways.forget(&network);
+        assert!(!ways.are_most_answered(&network));
+    }
+}
