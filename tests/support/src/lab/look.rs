@@ -102,6 +102,10 @@ pub fn everything() -> String {
                 global.map(|address| format!("{}/{}", address["local"], address["prefixlen"])).collect()
             });
             let (name, master, mtu) = (&link["ifname"], &link["master"], &link["mtu"]);
+            // netd asks a gateway, for some milliseconds. `netd diff` shows one that stays.
+            if name.as_str().is_some_and(|name| name.starts_with("ndp-")) {
+                continue;
+            }
             text += &format!("{ns}: {name} {master} {mtu} {} {addresses:?}\n", link["address"]);
         }
         for family in [4, 6] {
