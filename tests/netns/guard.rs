@@ -2,13 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 use netd_testing::wait::{PATIENCE, contains, seen, until, until_within};
+use serde_json::json;
 
+use crate::lab::cni::{call, reference};
 use crate::lab::frames::{ARP, IPV4, IPV6, Mac, VLAN, Wire, arp_reply, frame, icmpv6, ipv4, ipv6, tagged, udp};
 use crate::lab::look::addresses;
 use crate::lab::space::bridge_netfilter;
-use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, trial};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, skippable, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -18,6 +20,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("guard: what is dropped is counted at its container", counted),
         trial("guard: replies of a container on two networks leave over either", two_networks),
         trial("guard: a network is trusted as a whole", trusted_network),
+        skippable("guard: the bridge of another CNI plugin is guarded as well", adopted),
     ]
 }
 
@@ -221,6 +224,29 @@ fn two_networks(lab: &Lab) {
             assert_eq!(ask(client, Proto::Udp, (address, 80)).who, "victim");
         }
     }
+}
+
+/// The bridge and the interfaces are the reference plugin's, netd is chained behind it.
+fn adopted(lab: &Lab) -> Completion {
+    let (Some(program), Some(_)) = (reference("bridge"), reference("host-local")) else {
+        return Completion::ignored_with("containernetworking-plugins is not installed");
+    };
+    alone();
+    lab.start_daemon();
+    let plugin = json!({"type": "bridge", "bridge": "cni0", "isGateway": true, "cniVersion": "1.0.0",
+        "ipam": {"type": "host-local", "dataDir": "/run/lab/ipam",
+            "ranges": [[{"subnet": "10.22.0.0/16"}], [{"subnet": "fd22::/64"}]]}});
+    for name in ["victim", "neighbour", "attacker"] {
+        lab.container(name);
+        let made = call("ADD", name).with(plugin.clone()).run_program(&program).ok();
+        call("ADD", name).conf(|conf| conf.version("1.0.0").prev_result(&made)).run().ok();
+    }
+    let all @ [victim, neighbour, me] = ["victim", "neighbour", "attacker"].map(|name| Who::of(lab, name));
+    let forged = forgeries(me, victim, neighbour);
+    let names: Vec<&str> = forged.iter().map(|(name, _)| *name).collect();
+    assert_eq!(lost(forged, all), names);
+    assert_eq!(lost(honest(me, victim), all), [""; 0]);
+    Completion::Completed
 }
 
 fn trusted_network(lab: &Lab) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::gateway_askers::{Question, Who};
 use super::gateway_found::Found;
+use crate::base::monotonic;
 use crate::engine::listener::Listening;
 use crate::engine::state::problems::Subject;
 use crate::engine::state::ways::Verdict;
@@ -41,8 +42,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if self.look_at_foreign() {
             self.publish();
         }
-        self.ways.forget_all();
-        self.probe_all();
+        self.ways.firewall_changed();
+        self.probe_after_change();
+    }
+
+    /// Asks from every network again after a firewall change; later, with a tick, if this was done just now.
+    fn probe_after_change(&mut self) {
+        if self.ways.begin_to_ask() {
+            let began = monotonic::now();
+            self.probe_all();
+            self.ways.asked(monotonic::now().duration_since(began));
+        }
     }
 
     /// Probes from every network. Also at a start: the daemon before may have been killed before it did, and the firewall
@@ -65,6 +75,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// The same, and asks again where nothing came back.
     pub(crate) fn probe_tick(&mut self) {
         self.probe_again();
+        self.probe_after_change();
         let blocked = |name: &&NetworkName| self.state.gateway_blocked.contains(*name);
         let names: Vec<NetworkName> = self.state.used.keys().filter(blocked).cloned().collect();
         if !names.is_empty() {

@@ -5,7 +5,9 @@
 //! differ, decide for the network.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use crate::base::deadline::Deadline;
 use crate::model::ids::ContainerId;
 use crate::model::names::NetworkName;
 
@@ -20,7 +22,14 @@ pub(crate) struct Ways {
     open: BTreeSet<NetworkName>,
     /// Whether the questions of these containers were answered.
     votes: BTreeMap<NetworkName, BTreeMap<ContainerId, bool>>,
+    /// The firewall has changed since all networks were asked.
+    is_stale: bool,
+    /// When all networks may be asked again.
+    rest: Option<Deadline>,
 }
+
+/// Asking from all networks takes at most one part in this of the time: on some hosts the firewall changes every second.
+const SHARE: u32 = 20;
 
 /// What containers decide for their network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +87,44 @@ impl Ways {
         self.votes.remove(network);
     }
 
-    /// Forgets everything: the firewall has changed.
-    pub(crate) fn forget_all(&mut self) {
-        *self = Self::default();
+    /// The firewall has changed: all networks must be asked again.
+    pub(crate) fn firewall_changed(&mut self) {
+        self.is_stale = true;
+    }
+
+    /// Whether to ask from all networks now, because the firewall has changed. If so, forgets what it knew.
+    pub(crate) fn begin_to_ask(&mut self) -> bool {
+        let begins = self.is_stale && self.rest.is_none_or(|rest| rest.remaining().is_none());
+        if begins {
+            *self = Self::default();
+        }
+        begins
+    }
+
+    /// All networks were asked, which took this long.
+    pub(crate) fn asked(&mut self, took: Duration) {
+        self.rest = Some(Deadline::after(took * SHARE));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_firewall_that_changes_all_the_time_does_not_keep_netd_asking() {
+        let mut ways = Ways::default();
+        let network: NetworkName = "net1".parse().unwrap();
+        assert!(!ways.begin_to_ask(), "nothing has changed");
+        ways.firewall_changed();
+        assert!(ways.begin_to_ask());
+        ways.opened(&network);
+        ways.asked(Duration::from_secs(60));
+        ways.firewall_changed();
+        assert!(!ways.begin_to_ask() && ways.is_open(&network), "it was asked just now");
+        ways.asked(Duration::ZERO);
+        assert!(ways.begin_to_ask() && !ways.is_open(&network));
+    }
 
     #[test]
     fn no_container_decides_for_others() {

@@ -16,6 +16,7 @@ pub(super) mod monitor;
 pub(super) mod tests;
 pub(super) mod wire;
 
+use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -234,24 +235,12 @@ impl Nft {
         shape(&mut self.netfilter, table)
     }
 
-    /// What the kernel makes of netd's structure, tried in a temporary network namespace that ends with its thread.
-    /// Thus it is known without a file that survives a restart, with any versions of nft and kernel.
+    /// What the kernel makes of netd's structure.
     fn expected(&mut self, table: Table) -> Result<&Vec<u8>, KernelError> {
-        let failed = failed("try", table);
-        if !self.expected.contains_key(&table) {
-            let load = move || {
-                unshare(CloneFlags::CLONE_NEWNET)?;
-                run_nft(&Input::of(table, &[]))?;
-                shape(&mut Netfilter::open()?, table)
-            };
-            let gone = || io::Error::other("the thread that tried it is gone");
-            let thread = std::thread::Builder::new().name("nft-expected".into()).spawn(load);
-            let shape = thread.and_then(|thread| thread.join().unwrap_or_else(|_| Err(gone())));
-            if let Some(shape) = shape.map_err(&failed)? {
-                self.expected.insert(table, shape);
-            }
+        match self.expected.entry(table) {
+            Occupied(known) => Ok(known.into_mut()),
+            Vacant(unknown) => Ok(unknown.insert(tried(table).map_err(failed("try", table))?)),
         }
-        self.expected.get(&table).ok_or_else(|| failed(io::Error::other("nft loaded no table")))
     }
 
     fn entries(&mut self, set: Set) -> io::Result<(Vec<Entry>, usize)> {
@@ -298,6 +287,19 @@ fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
         sets.entry(entry.set).or_default().push(entry);
     }
     sets
+}
+
+/// The shape of a table, tried in a temporary network namespace that ends with its thread. Thus it is known without a
+/// file that survives a restart, with any versions of nft and kernel.
+fn tried(table: Table) -> io::Result<Vec<u8>> {
+    let load = move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        run_nft(&Input::of(table, &[]))?;
+        shape(&mut Netfilter::open()?, table)
+    };
+    let thread = std::thread::Builder::new().name("nft-expected".into()).spawn(load)?;
+    let tried = thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it is gone")));
+    tried?.ok_or_else(|| io::Error::other("nft loaded no table"))
 }
 
 fn of_table(elements: &[Element], table: Table) -> BTreeSet<Element> {

@@ -96,14 +96,7 @@ impl fmt::Display for Step {
                 let (old, new) = (gateways(remove), gateways(add));
                 write!(f, "in {}: remove default routes [{}], add [{}]", netns.path.display(), List(&old), List(&new))
             }
-            Self::Elements { remove, add } => {
-                f.write_str("firewall:")?;
-                if !remove.is_empty() {
-                    write!(f, " remove {}", List(remove))?;
-                }
-                let and = if remove.is_empty() || add.is_empty() { "" } else { ";" };
-                if add.is_empty() { Ok(()) } else { write!(f, "{and} add {}", List(add)) }
-            }
+            Self::Elements { remove, add } => elements(f, remove, add),
             Self::Table(table, elements) => {
                 let count = elements.iter().filter(|element| element.table() == *table).count();
                 write!(f, "replace {table}, with {count} elements")
@@ -117,6 +110,15 @@ impl fmt::Display for Step {
             Self::Resolv { netns, now: None, .. } => write!(f, "remove /etc/netns/{netns}/resolv.conf"),
         }
     }
+}
+
+fn elements(f: &mut fmt::Formatter<'_>, remove: &[Element], add: &[Element]) -> fmt::Result {
+    f.write_str("firewall:")?;
+    if !remove.is_empty() {
+        write!(f, " remove {}", List(remove))?;
+    }
+    let and = if remove.is_empty() || add.is_empty() { "" } else { ";" };
+    if add.is_empty() { Ok(()) } else { write!(f, "{and} add {}", List(add)) }
 }
 
 fn hold(f: &mut fmt::Formatter<'_>, ports: &[HostPorts]) -> fmt::Result {

@@ -101,7 +101,7 @@ fn dhcp(lab: &Lab) -> Completion {
     }
     lab.start_daemon();
     lab.netd("network create net1 --subnet 10.26.0.0/24").ok();
-    lab.connected("net1", "server", "--ip 10.26.0.250");
+    lab.connected("net1", "server", "--ip 10.26.0.250 --trusted");
     let settings = "start 10.26.0.100\nend 10.26.0.109\ninterface eth0\nlease_file /run/lab/leases\n\
                     pidfile /run/lab/udhcpd.pid\noption subnet 255.255.255.0\noption router 10.26.0.1\noption lease 600\n";
     fs::write("/run/lab/udhcpd.conf", settings).unwrap();

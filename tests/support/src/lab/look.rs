@@ -15,9 +15,11 @@ pub fn ip_json(ns: &str, words: &str) -> Vec<serde_json::Value> {
     if out.stdout.trim().is_empty() { Vec::new() } else { out.json().as_array().expect("an array").clone() }
 }
 
-/// Names of the interfaces in a namespace.
+/// Names of the interfaces in a namespace, without those from which netd asks for a moment.
 pub fn links(ns: &str) -> Vec<String> {
-    ip_json(ns, "link show").iter().map(|link| link["ifname"].as_str().expect("a name").to_owned()).collect()
+    let names = ip_json(ns, "link show");
+    let names = names.iter().map(|link| link["ifname"].as_str().expect("a name").to_owned());
+    names.filter(|name| !name.starts_with("ndp-")).collect()
 }
 
 /// The global addresses of an interface; none when there is no such interface.
