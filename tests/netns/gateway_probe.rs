@@ -4,10 +4,10 @@
 use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
-use netd_testing::wait::{contains, is};
+use netd_testing::wait::{PATIENCE, contains, is, until_within};
 
 use crate::inside::{DROPS, close_the_host, name_server, report_only, resolves, sleeper, times_logged};
-use crate::lab::look::{ip_json, links};
+use crate::lab::look::ip_json;
 use crate::lab::{Dig, Lab, Proto, Server, ask, command, daemon, run, trial, until};
 
 const WITHIN: &str = "127.0.0.11";
@@ -87,7 +87,7 @@ fn passes_again(lab: &Lab) {
     lab.connected("net1", "during", "");
     assert_eq!(name_server("during"), WITHIN);
     open_the_host();
-    until("netd asks again", || is(times_logged(lab, "are answered again"), &1));
+    until_within(4 * PATIENCE, "netd asks again", || is(times_logged(lab, "are answered again"), &1));
     lab.connected("net1", "later", "");
     assert_eq!(name_server("later"), gateway);
     assert_eq!(lab.exec("later", "ss -Hlntu").ok().stdout, "");
@@ -143,6 +143,11 @@ fn is_not_remembered(lab: &Lab) {
     assert_eq!(ask("web", Proto::Tcp, ("10.9.0.254", 80)).who, "heir");
 }
 
+/// All interfaces, also those from which netd asks.
+fn links(ns: &str) -> Vec<String> {
+    ip_json(ns, "link show").iter().map(|link| link["ifname"].as_str().unwrap().to_owned()).collect()
+}
+
 fn killed(lab: &Lab) {
     report_only();
     lab.start_daemon();
@@ -190,7 +195,7 @@ fn full(lab: &Lab) {
     resolves("one", "", "two", &address(lab, "two"));
     lab.netd("disconnect net1 four").ok();
     open_the_host();
-    until("netd asks again", || is(times_logged(lab, "are answered again"), &1));
+    until_within(4 * PATIENCE, "netd asks again", || is(times_logged(lab, "are answered again"), &1));
     lab.connected("net1", "four", "");
     assert_eq!(name_server("four"), gateway);
     resolves("four", "", "one", &address(lab, "one"));

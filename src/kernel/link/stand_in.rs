@@ -6,7 +6,7 @@
 //! address and MTU, which follow its ports if nobody has set them, stay as they are.
 //!
 //! When the answers are there, nobody has the addresses any more. Removing a pair takes 20 ms, for which nobody waits
-//! but who looks at the host's links ([`Leaving`]).
+//! but who looks at the host's links (`Leaving`).
 
 use std::fs::File;
 use std::io;
