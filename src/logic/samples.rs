@@ -98,6 +98,7 @@ fn value(kind: Kind) -> Value {
     match kind {
         Kind::Interface => Value::Interface("nd-sample".parse().unwrap()),
         Kind::Mac => Value::Mac(Mac::for_address("198.51.100.1".parse().unwrap())),
+        Kind::Target => Value::Target("2001:db8:5::2".parse().unwrap()),
         Kind::Address(Family::V4) => address("198.51.100.1"),
         Kind::Address(Family::V6) => address("2001:db8:5::1"),
         Kind::Subnet(Family::V4) => subnet("198.51.100.0/24"),

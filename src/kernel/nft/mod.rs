@@ -31,6 +31,7 @@ use super::monitor::Running;
 use super::netlink::netfilter::{Batch, Netfilter, Refused, Reply};
 use super::{KernelError, Tell};
 use crate::logic::firewall;
+use crate::logic::firewall::guard::{Targets, text as guard_text};
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{Firewall, Structure};
@@ -90,19 +91,19 @@ impl Nft {
         for table in Table::ALL {
             if self.shape(table).map_err(failed("read", table))?.is_some() {
                 // Adding an existing table changes nothing, and a missing one can then be deleted.
-                self.run("delete", table, &Input::Text(format!("add {table}\ndelete {table}\n")))?;
+                self.run("delete", table, &[Input::Text(format!("add {table}\ndelete {table}\n"))])?;
             }
         }
         Ok(())
     }
 
     /// Runs `nft` for one transaction.
-    fn run(&mut self, attempted: &'static str, table: Table, input: &Input) -> Result<(), KernelError> {
+    fn run(&mut self, attempted: &'static str, table: Table, inputs: &[Input]) -> Result<(), KernelError> {
         let failed = failed(attempted, table);
         let own = Arc::clone(&self.own);
         let mut generations = own.lock();
         let before = self.generation().map_err(&failed)?;
-        run_nft(input).map_err(&failed)?;
+        run_first(inputs).map_err(&failed)?;
         // Exactly one transaction happened, and it was netd's. Otherwise it is unknown which one was, and the watch
         // reports a change.
         let after = self.generation().map_err(&failed)?;
@@ -294,7 +295,7 @@ fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
 fn tried(table: Table) -> io::Result<Vec<u8>> {
     let load = move || {
         unshare(CloneFlags::CLONE_NEWNET)?;
-        run_nft(&Input::of(table, &[]))?;
+        run_first(&Input::of(table, &[]))?;
         shape(&mut Netfilter::open()?, table)
     };
     let thread = std::thread::Builder::new().name("nft-expected".into()).spawn(load)?;
@@ -313,15 +314,29 @@ enum Input {
 }
 
 impl Input {
-    /// The transaction that replaces a table.
-    fn of(table: Table, elements: &[Element]) -> Self {
+    /// The transaction that replaces a table, for each version of nft.
+    fn of(table: Table, elements: &[Element]) -> Vec<Self> {
         match table {
             Table::Inet => {
-                Self::Json(firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())
+                vec![Self::Json(firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())]
             }
-            Table::Bridge => Self::Text(firewall::guard::text(elements)),
+            Table::Bridge => {
+                [Targets::Named, Targets::Numbers].map(|targets| Self::Text(guard_text(elements, targets))).into()
+            }
         }
     }
+}
+
+/// Runs the first of these transactions that this version of nft understands.
+fn run_first(inputs: &[Input]) -> io::Result<()> {
+    let mut outcome = Ok(());
+    for input in inputs {
+        outcome = run_nft(input);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
 
 /// Runs `nft -f -`. The helper of the nftables crate would discard nft's stderr.

@@ -218,6 +218,24 @@ fn a_rule_that_is_replaced_in_its_place_is_noticed() {
     });
 }
 
+/// `nft list ruleset >/etc/nftables.conf` is how people keep their rules: one line that nft does not read back, and at the
+/// next boot the host had no firewall.
+#[test]
+fn what_nft_lists_it_loads_again() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        replace(&mut nft, &every_kind());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), run("nft list ruleset")).unwrap();
+        run("nft flush ruleset");
+        run(&format!("nft -f {}", file.path().display()));
+        assert!(run("nft list table bridge netd").contains("fifteen-letters"));
+        // nft leaves out what it takes for implied, so netd replaces what was loaded this way.
+        replace(&mut nft, &every_kind());
+        assert_eq!(observe(&mut nft), (Structure::Intact, set(&every_kind())));
+    });
+}
+
 #[test]
 fn counting_changes_nothing() {
     in_netns(|| {

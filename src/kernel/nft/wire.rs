@@ -143,6 +143,7 @@ fn field(value: &Value) -> (Vec<u8>, Vec<u8>) {
             same(bytes)
         }
         Value::Mac(mac) => same(mac.bytes().to_vec()),
+        Value::Target(address) => same(address.octets().to_vec()),
         Value::Address(address) => same(octets(*address)),
         Value::Subnet(subnet) => {
             let (first, last) = subnet.bounds();
@@ -266,7 +267,7 @@ fn size(kind: Kind) -> usize {
         Kind::Interface => IFNAMSIZ,
         Kind::Mac => 6,
         Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => 4,
-        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) => 16,
+        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => 16,
         Kind::Protocol => 1,
         Kind::Port | Kind::Ports => 2,
     }
@@ -285,6 +286,7 @@ fn value(kind: Kind, low: &[u8], high: &[u8]) -> Option<Value> {
     match kind {
         Kind::Interface => one(Value::Interface(crate::kernel::netlink::netfilter::text(low).parse().ok()?)),
         Kind::Mac => one(Value::Mac(Mac::from_bytes(*low.first_chunk()?)?)),
+        Kind::Target => one(Value::Target(<[u8; 16]>::try_from(low).ok()?.into())),
         Kind::Address(_) => one(Value::Address(ip(low)?)),
         Kind::Protocol => one(Value::Protocol(Protocol::from_number(*low.first()?)?)),
         Kind::Port => one(Value::Port(port(low)?)),

@@ -1,15 +1,14 @@
 //! The table `bridge netd`: a container sends from its own MAC and IP addresses only, whichever bridge it is on.
 //!
-//! It is text, because nft's JSON cannot declare `sources6`: the address to which a neighbour advertisement lends its
-//! link-layer address has no name in nft before 1.0.8, so the set has the type of that field's bits. Like the other
-//! table, its structure is the same on every host.
+//! It is text, because nft's JSON cannot declare `targets6` for every version of nft: the target of neighbour discovery
+//! has no name before nft 1.0.8, so the set has the type of that field's bits there ([`Targets`]). What nft lists must be
+//! what nft loads: people keep their ruleset that way.
 //!
-//! `set guarded` counts what is dropped, for each host end. Interfaces that are not in it (an uplink that somebody put
+//! Like the other table, its structure is the same on every host with the same nft. `set guarded` counts what is dropped, for each host end. Interfaces that are not in it (an uplink that somebody put
 //! on the bridge, a trusted container's) are not restricted.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use super::TABLE;
 use super::sets::{Entry, Kind, Set, Value, entries};
@@ -39,9 +38,9 @@ const CHAINS: &str = r#"
   chain from6 {
     udp sport 547 goto refused comment "DHCP server"
     meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } goto refused
-    meta protocol ip6 icmpv6 type nd-neighbor-advert iifname . @th,64,128 != @sources6 goto refused
-    meta protocol ip6 iifname . @nh,64,128 @sources6 accept
-    meta protocol ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . @th,64,128 @sources6 accept
+    meta protocol ip6 icmpv6 type nd-neighbor-advert iifname . TARGET != @targets6 goto refused
+    meta protocol ip6 iifname . ip6 saddr @sources6 accept
+    meta protocol ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . TARGET @targets6 accept
     meta protocol ip6 ip6 saddr :: icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report, nd-router-solicit } accept
     goto refused
   }
@@ -60,31 +59,49 @@ const CHAINS: &str = r#"
   }
 "#;
 
+/// How nft knows the target of neighbour discovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Targets {
+    /// By its name (since nft 1.0.8).
+    Named,
+    /// As 16 bytes at their place.
+    Numbers,
+}
+
+impl Targets {
+    fn field(self) -> &'static str {
+        match self {
+            Self::Named => "icmpv6 taddr",
+            Self::Numbers => "@th,64,128",
+        }
+    }
+}
+
 /// One transaction that replaces the table, with the elements that belong to it.
-pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>) -> String {
+pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>, targets: Targets) -> String {
     // The table is added before it is deleted, because deleting a missing table fails.
     let mut text = format!("table bridge {TABLE}\ndelete table bridge {TABLE}\ntable bridge {TABLE} {{\n");
     for set in Set::all().into_iter().filter(|set| set.table() == Table::Bridge) {
         // Writing to a string cannot fail.
-        _ = writeln!(text, "  set {} {{ {}; }}", set.name(), declaration(set));
+        _ = writeln!(text, "  set {} {{ {}; }}", set.name(), declaration(set, targets));
     }
-    text.push_str(CHAINS);
+    text.push_str(&CHAINS.replace("TARGET", targets.field()));
     text.push_str("}\n");
     let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
     for entry in elements.into_iter().filter(|element| element.table() == Table::Bridge).flat_map(entries) {
         by_set.entry(entry.set).or_default().push(entry);
     }
     for (set, entries) in by_set {
-        let members: Vec<String> = entries.iter().map(member).collect();
+        let members: Vec<String> = entries.iter().map(|entry| member(entry, targets)).collect();
         _ = writeln!(text, "add element bridge {TABLE} {} {{ {} }}", set.name(), members.join(", "));
     }
     text
 }
 
-fn declaration(set: Set) -> String {
+fn declaration(set: Set, targets: Targets) -> String {
     let kinds = set.key();
-    if kinds.contains(&Kind::Address(Family::V6)) {
-        return "typeof iifname . @nh,64,128".to_owned();
+    if kinds.contains(&Kind::Target) && targets == Targets::Numbers {
+        return format!("typeof iifname . {}", targets.field());
     }
     let types: Vec<&str> = kinds.iter().copied().map(name).collect();
     let counted = if set == Set::Guarded { "; counter" } else { "" };
@@ -97,22 +114,23 @@ fn name(kind: Kind) -> &'static str {
         Kind::Interface => "ifname",
         Kind::Mac => "ether_addr",
         Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => "ipv4_addr",
-        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) => "ipv6_addr",
+        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => "ipv6_addr",
         Kind::Protocol => "inet_proto",
         Kind::Port | Kind::Ports => "inet_service",
     }
 }
 
-fn member(entry: &Entry) -> String {
-    let fields: Vec<String> = entry.key.iter().map(field).collect();
+fn member(entry: &Entry, targets: Targets) -> String {
+    let fields: Vec<String> = entry.key.iter().map(|value| field(value, targets)).collect();
     fields.join(" . ")
 }
 
-fn field(value: &Value) -> String {
+fn field(value: &Value, targets: Targets) -> String {
     match value {
         Value::Interface(name) => format!("\"{name}\""),
         Value::Mac(mac) => mac.to_string(),
-        Value::Address(IpAddr::V6(address)) => format!("{:#034x}", u128::from(*address)),
+        Value::Target(address) if targets == Targets::Numbers => format!("{:#034x}", u128::from(*address)),
+        Value::Target(address) => address.to_string(),
         Value::Address(address) => address.to_string(),
         Value::Subnet(subnet) => subnet.to_string(),
         Value::Protocol(protocol) => protocol.as_str().to_owned(),

@@ -165,7 +165,7 @@ fn set_type(kind: Kind) -> SetType {
         Kind::Interface => SetType::Ifname,
         Kind::Mac => SetType::EtherAddr,
         Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => SetType::Ipv4Addr,
-        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) => SetType::Ipv6Addr,
+        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => SetType::Ipv6Addr,
         Kind::Protocol => SetType::InetProto,
         Kind::Port | Kind::Ports => SetType::InetService,
     }
@@ -197,6 +197,7 @@ fn value(value: &Value) -> Expr {
     match value {
         Value::Interface(name) => text(name.as_str()),
         Value::Mac(mac) => text(mac.to_string()),
+        Value::Target(address) => text(address.to_string()),
         Value::Address(address) => text(address.to_string()),
         Value::Subnet(subnet) if subnet.prefix() == bits(subnet.network()) => text(subnet.network().to_string()),
         Value::Subnet(subnet) => prefix(&subnet.network().to_string(), u32::from(subnet.prefix())),

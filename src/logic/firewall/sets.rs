@@ -5,7 +5,7 @@
 mod describe;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use self::describe::describe;
 use crate::model::address::{Family, Mac, Subnet};
@@ -47,6 +47,10 @@ describe! {
     Element::Guarded(interface) as [Interface(interface)], for Guard {
         /// Host ends of containers that may send from their own addresses only.
         Guarded "guarded";
+    }
+    Element::Target(interface, address) as [Interface(interface), Target(address)], for Guard {
+        /// (host end, address of its container), for comparison with the target of neighbour discovery.
+        Targets "targets6";
     }
     Element::Mac(interface, mac) as [Interface(interface), Mac(mac)], for Guard {
         /// (host end, MAC address of its container).
@@ -140,6 +144,8 @@ pub enum Kind {
     Interface,
     /// A MAC address (`ether_addr`).
     Mac,
+    /// One IPv6 address, which older versions of nft know as a number only.
+    Target,
     /// One address (`ipv4_addr`, `ipv6_addr`).
     Address(Family),
     /// An interval of addresses that is a prefix.
@@ -166,6 +172,8 @@ pub enum Value {
     Interface(IfName),
     /// A value of [`Kind::Mac`].
     Mac(Mac),
+    /// A value of [`Kind::Target`].
+    Target(Ipv6Addr),
     /// A value of [`Kind::Address`].
     Address(IpAddr),
     /// A value of [`Kind::Subnet`].
@@ -275,7 +283,7 @@ mod tests {
     #[test]
     fn every_set_has_a_name_of_its_own_and_is_looked_up_by_a_rule() {
         let inet = firewall::json(&firewall::structure()).to_string().replace('"', " ");
-        let bridge = firewall::guard::text([]);
+        let bridge = firewall::guard::text([], firewall::guard::Targets::Named);
         let mut names = BTreeSet::new();
         for set in Set::all() {
             assert!(names.insert(set.name()), "two sets have the name {}", set.name());

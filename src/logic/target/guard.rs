@@ -28,6 +28,12 @@ pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<El
         let link_local = IpAddr::V6(mac.link_local().ip());
         let sources = addresses.iter().copied().chain([link_local]);
         let mut elements: Vec<Element> = sources.map(|address| Element::Source(host_end.clone(), address)).collect();
+        let targets = elements.iter().filter_map(|element| match element {
+            Element::Source(_, IpAddr::V6(address)) => Some(Element::Target(host_end.clone(), *address)),
+            _ => None,
+        });
+        let targets: Vec<Element> = targets.collect();
+        elements.extend(targets);
         elements.extend([Element::Guarded(host_end.clone()), Element::Mac(host_end, mac)]);
         elements
     };
@@ -56,8 +62,13 @@ mod tests {
         let wants = |endpoint: &Endpoint, addresses: &[&str]| {
             let end = || endpoint.host_ifname.clone();
             let own = addresses.iter().map(|address| Element::Source(end(), address.parse().unwrap()));
-            let link_local = Element::Source(end(), endpoint.mac.link_local().ip().into());
-            own.chain([link_local, Element::Guarded(end()), Element::Mac(end(), endpoint.mac)]).collect::<BTreeSet<_>>()
+            let link_local = endpoint.mac.link_local().ip();
+            let six = addresses.iter().filter_map(|address| address.parse().ok()).chain([link_local]);
+            let targets = six.map(|address| Element::Target(end(), address));
+            let link_local = Element::Source(end(), link_local.into());
+            own.chain(targets)
+                .chain([link_local, Element::Guarded(end()), Element::Mac(end(), endpoint.mac)])
+                .collect::<BTreeSet<_>>()
         };
         let all = ["10.0.1.2", "fd00:2::2"];
         assert_eq!(of(&desired, &[&first, &second]), &wants(&first, &all) | &wants(&second, &all));

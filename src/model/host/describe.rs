@@ -203,6 +203,7 @@ impl fmt::Display for Element {
             Self::AnswerFrom(NameServer { gateway, port }) => write!(f, "dns_from {{ {gateway} . {port} }}"),
             Self::Guarded(host_end) => write!(f, "guarded {{ {host_end} }}"),
             Self::Mac(host_end, mac) => write!(f, "macs {{ {host_end} . {mac} }}"),
+            Self::Target(host_end, address) => write!(f, "targets6 {{ {host_end} . {address} }}"),
             Self::Source(host_end, address) => write!(f, "sources {{ {host_end} . {address} }}"),
         }
     }

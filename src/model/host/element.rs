@@ -3,7 +3,7 @@
 //! `logic::firewall` defines the structure around them, `kernel::nft` their wire format.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
@@ -51,13 +51,15 @@ pub enum Element {
     Mac(IfName, Mac),
     /// `set sources4`/`sources6` of `table bridge netd`: the host end's container may send from this address.
     Source(IfName, IpAddr),
+    /// `set targets6` of `table bridge netd`: the host end's container may say that it has this address (RFC 4861).
+    Target(IfName, Ipv6Addr),
 }
 
 impl Element {
     /// The table that it is in.
     pub fn table(&self) -> Table {
         match self {
-            Self::Guarded(_) | Self::Mac(..) | Self::Source(..) => Table::Bridge,
+            Self::Guarded(_) | Self::Mac(..) | Self::Source(..) | Self::Target(..) => Table::Bridge,
             _ => Table::Inet,
         }
     }

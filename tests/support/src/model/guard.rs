@@ -22,6 +22,11 @@ pub(super) fn add(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], elements: &m
         elements.extend([Element::Guarded(host_end()), Element::Mac(host_end(), endpoint.mac)]);
         let all = endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip));
         let own = all.chain([IpAddr::V6(endpoint.mac.link_local().ip())]);
-        elements.extend(own.map(|address| Element::Source(host_end(), address)));
+        for address in own {
+            elements.insert(Element::Source(host_end(), address));
+            if let IpAddr::V6(address) = address {
+                elements.insert(Element::Target(host_end(), address));
+            }
+        }
     }
 }
