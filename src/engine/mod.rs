@@ -81,6 +81,20 @@ pub struct Config {
     pub forwarding: ForwardingFor,
 }
 
+/// As the daemon has it, without pools.
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            pools: Vec::new(),
+            ula: true,
+            domain: "internal".into(),
+            dns_port: 53,
+            foreign: Policy::default(),
+            forwarding: ForwardingFor::default(),
+        }
+    }
+}
+
 /// A running engine.
 pub struct Engine {
     /// The handle for sending commands.

@@ -22,14 +22,7 @@ pub(crate) fn engine() -> Handle {
     [1, 4711].into_iter().for_each(|pid| fake.add_namespace_at(crate::kernel::netns_of_process(pid)));
     fake.add_namespace("there");
     let pool = Pool { base: "10.77.0.0/16".parse().unwrap(), size: 24 };
-    let config = Config {
-        pools: vec![pool],
-        ula: true,
-        domain: "internal".into(),
-        dns_port: 53,
-        foreign: Default::default(),
-        forwarding: Default::default(),
-    };
+    let config = Config { pools: vec![pool], ..Config::default() };
     super::start(config, fake, Memory::default(), Arc::new(NoRuntimes)).unwrap().handle
 }
 

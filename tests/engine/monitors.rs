@@ -31,3 +31,20 @@ fn a_stopped_monitor_is_a_problem_and_its_restart_repairs_everything() {
     assert_eq!(problems(&world), [""; 0]);
     assert_eq!(world.fake.world().bridges, bridges, "the bridge is back");
 }
+
+/// Such a kernel lets a container take the address of another one; everything else works there.
+#[test]
+fn a_kernel_without_bridge_tables_is_a_problem_and_networks_work() {
+    let world = World::new();
+    world.fake.world().unguarded = true;
+    world.fake.world().refused = [("ndv-web-net1".parse().unwrap(), 3)].into();
+    let spec = NetworkSpec { dns: Default::default(), ..network_spec("net1") };
+    world.runtime.block_on(world.handle().create_network(spec)).unwrap();
+    world.fake.emit(&KernelEvent::Changed);
+    let found = problems(&world);
+    assert!(found.len() == 1 && found[0].contains("CONFIG_NF_TABLES_BRIDGE"), "{found:?}");
+    assert_eq!(*world.handle().snapshot().refused, world.fake.world().refused, "what was dropped is shown");
+    world.fake.world().unguarded = false;
+    world.fake.emit(&KernelEvent::Changed);
+    assert_eq!(problems(&world), [""; 0]);
+}

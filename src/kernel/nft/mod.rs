@@ -135,7 +135,7 @@ impl Nft {
                 Err((Some(Change::Destroy(_)), refused)) if refused.error.raw_os_error() == Some(libc::EINVAL) => {
                     self.destroy = None;
                 }
-                outcome => return self.outcome(outcome, &add),
+                outcome => return self.outcome(outcome, &remove, &add),
             }
         }
         let mut there = BTreeMap::new();
@@ -145,7 +145,7 @@ impl Nft {
             there.insert(set, entries.into_iter().filter(|entry| present.contains(entry)).collect());
         }
         let outcome = self.commit(Change::Delete, &there, &add);
-        self.outcome(outcome, &add)
+        self.outcome(outcome, &there, &add)
     }
 
     /// Behaves as on a kernel before Linux 6.3.
@@ -174,14 +174,16 @@ impl Nft {
         })
     }
 
-    /// Removing elements from missing tables succeeds; any other failure is returned.
+    /// Removing elements from missing tables succeeds; any other failure is returned. A transaction that failed for one
+    /// table has removed nothing from the other one either.
     fn outcome(
         &mut self,
         outcome: Result<(), (Option<Change>, Failed)>,
+        remove: &BTreeMap<Set, Vec<Entry>>,
         add: &BTreeMap<Set, Vec<Entry>>,
     ) -> Result<(), KernelError> {
         let Err((_, Failed { place, error })) = outcome else { return Ok(()) };
-        let mut gone = || Table::ALL.into_iter().any(|table| matches!(self.shape(table), Ok(None)));
+        let mut gone = || remove.keys().all(|set| matches!(self.shape(set.table()), Ok(None)));
         if add.is_empty() && error.raw_os_error() == Some(libc::ENOENT) && gone() {
             return Ok(());
         }

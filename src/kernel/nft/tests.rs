@@ -168,6 +168,20 @@ fn a_change_without_a_table_fails_unless_it_only_removes() {
     });
 }
 
+/// The transaction is undone as a whole, and must not count as done.
+#[test]
+fn a_removal_fails_if_only_one_of_its_tables_is_gone() {
+    in_netns(|| {
+        let mut nft = Nft::new().unwrap();
+        replace(&mut nft, &every_kind());
+        run("nft delete table bridge netd");
+        let error = nft.change(&every_kind(), &[]).unwrap_err().to_string();
+        assert!(error.contains("of table bridge netd"), "{error}");
+        let inet = every_kind().into_iter().filter(|element| element.table() == Table::Inet);
+        assert_eq!(nft.observe().unwrap().elements, inet.collect());
+    });
+}
+
 #[test]
 fn whoever_changes_the_structure_is_noticed() {
     in_netns(|| {

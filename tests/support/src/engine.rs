@@ -7,14 +7,7 @@ use netd::model::address::Pool;
 /// Automatic subnets have prefixes of this length.
 pub fn config(size: u8) -> Config {
     let pool = Pool { base: "10.0.0.0/16".parse().unwrap(), size };
-    Config {
-        pools: vec![pool],
-        ula: true,
-        domain: "internal".into(),
-        dns_port: 53,
-        foreign: Default::default(),
-        forwarding: Default::default(),
-    }
+    Config { pools: vec![pool], ..Config::default() }
 }
 
 /// Other programs remove all that netd made.
