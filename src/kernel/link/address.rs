@@ -48,17 +48,13 @@ fn message(index: u32, address: IpNetwork) -> AddressMessage {
 pub fn list(netlink: &mut Netlink, index: Option<u32>) -> Result<Vec<InterfaceAddress>, KernelError> {
     let mut message = AddressMessage::default();
     message.header.index = index.unwrap_or(0);
-    let messages = netlink.dump(&RouteNetlinkMessage::GetAddress(message)).map_err(failed(
-        "list",
-        "addresses",
-        "see `ip address`",
-    ))?;
-    let read = messages.iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewAddress(message) => read(message),
+    // Kernels before 4.20 ignore the filter.
+    let is_asked = |address: &InterfaceAddress| index.is_none_or(|index| address.index == index);
+    let addresses = netlink.dump(&RouteNetlinkMessage::GetAddress(message), |message| match message {
+        RouteNetlinkMessage::NewAddress(message) => read(&message).filter(is_asked),
         _ => None,
     });
-    // Kernels before 4.20 ignore the filter.
-    Ok(read.filter(|address| index.is_none_or(|index| address.index == index)).collect())
+    addresses.map_err(failed("list", "addresses", "see `ip address`"))
 }
 
 /// For a point-to-point address this is the local end, where `IFA_LOCAL` differs from `IFA_ADDRESS`.

@@ -149,16 +149,16 @@ fn get_request(link: LinkMessageBuilder<LinkUnspec>) -> Request {
     Request::plain(RouteNetlinkMessage::GetLink(link))
 }
 
-fn links(messages: &[RouteNetlinkMessage]) -> impl Iterator<Item = Link> {
-    messages.iter().filter_map(|message| match message {
+fn read(message: &RouteNetlinkMessage) -> Option<Link> {
+    match message {
         RouteNetlinkMessage::NewLink(link) => Some(Link::read(link)),
         _ => None,
-    })
+    }
 }
 
 fn found(outcome: Outcome) -> Result<Option<Link>, NetlinkError> {
     match outcome {
-        Ok(messages) => Ok(links(&messages).next()),
+        Ok(messages) => Ok(messages.iter().find_map(read)),
         Err(error) if error.errno == libc::ENODEV => Ok(None),
         Err(error) => Err(error),
     }
@@ -215,8 +215,8 @@ pub fn rename(netlink: &mut Netlink, from: &IfName, to: &IfName) -> Result<(), K
 pub fn list(netlink: &mut Netlink) -> Result<Vec<Link>, KernelError> {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    let messages = netlink.dump(&RouteNetlinkMessage::GetLink(message));
-    Ok(links(&messages.map_err(failed("list", "interfaces", LOOK))?).collect())
+    let links = netlink.dump(&RouteNetlinkMessage::GetLink(message), |message| read(&message));
+    links.map_err(failed("list", "interfaces", LOOK))
 }
 
 /// The index of an interface in the calling thread's namespace.

@@ -20,15 +20,15 @@ pub fn list(netlink: &mut Netlink, index: u32) -> Result<Vec<IpAddr>, KernelErro
         let mut message = NeighbourMessage::default();
         message.header = NeighbourHeader { family, ..NeighbourHeader::default() };
         message.attributes = vec![NeighbourAttribute::IfIndex(index)];
-        let messages = match netlink.dump(&RouteNetlinkMessage::GetNeighbour(message)) {
-            // A kernel without IPv6.
-            Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => continue,
-            outcome => outcome.map_err(failed("list", "neighbours", LOOK))?,
-        };
-        found.extend(messages.iter().filter_map(|message| match message {
-            RouteNetlinkMessage::NewNeighbour(message) if message.header.ifindex == index => read(message),
+        let of_link = |message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) if message.header.ifindex == index => read(&message),
             _ => None,
-        }));
+        };
+        match netlink.dump(&RouteNetlinkMessage::GetNeighbour(message), of_link) {
+            // A kernel without IPv6.
+            Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {}
+            outcome => found.extend(outcome.map_err(failed("list", "neighbours", LOOK))?),
+        }
     }
     Ok(found)
 }

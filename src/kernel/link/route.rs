@@ -120,15 +120,15 @@ fn dump_some(netlink: &mut Netlink, filter: &RouteHeader) -> Result<Vec<RouteMes
         let mut message = RouteMessage::default();
         message.header = filter.clone();
         message.header.address_family = family;
-        let messages = match netlink.dump(&RouteNetlinkMessage::GetRoute(message)) {
-            // A kernel without IPv6.
-            Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => continue,
-            outcome => outcome.map_err(failed("list", "routes", "see `ip route show table all`"))?,
-        };
-        routes.extend(messages.into_iter().filter_map(|message| match message {
+        let found = netlink.dump(&RouteNetlinkMessage::GetRoute(message), |message| match message {
             RouteNetlinkMessage::NewRoute(message) => Some(message),
             _ => None,
-        }));
+        });
+        match found {
+            // A kernel without IPv6.
+            Err(error) if matches!(error.errno, libc::EAFNOSUPPORT | libc::EOPNOTSUPP) => {}
+            outcome => routes.extend(outcome.map_err(failed("list", "routes", "see `ip route show table all`"))?),
+        }
     }
     Ok(routes)
 }

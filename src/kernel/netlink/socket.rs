@@ -122,9 +122,14 @@ impl Netlink {
         self.send(&[request])?.pop().unwrap_or_else(|| Ok(Vec::new()))
     }
 
-    /// Returns all objects of the message's kind. Repeated while the kernel reports that they changed meanwhile.
-    pub fn dump(&mut self, message: &RouteNetlinkMessage) -> Outcome {
-        self.0.ask(message, NLM_F_DUMP, |part| parsed(part.message_type(), part.payload()))
+    /// All objects of the message's kind that `read` takes. Repeated while the kernel reports that they changed meanwhile.
+    /// `read` gets one message at a time: that of a link takes 5 KiB here, and a host may have thousands.
+    pub fn dump<T>(
+        &mut self,
+        message: &RouteNetlinkMessage,
+        read: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, NetlinkError> {
+        self.0.ask(message, NLM_F_DUMP, |part| read(parsed(part.message_type(), part.payload())?))
     }
 
     /// Receives until each of the `count` requests from sequence number `first` on is acknowledged or refused.

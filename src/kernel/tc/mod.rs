@@ -108,13 +108,11 @@ fn qdisc(netlink: &mut Netlink, index: u32, place: TcHandle) -> Result<Option<Qd
 
 /// The number of filters for what the interface receives, and those that redirect.
 fn filters(netlink: &mut Netlink, index: u32) -> Result<(usize, Vec<Redirect>), KernelError> {
-    let messages = netlink.dump(&wire::get_filters(index));
-    let messages = messages.map_err(failed("list", format!("the filters of interface number {index}"), LOOK))?;
-    let found = messages.iter().filter_map(|message| match message {
-        RouteNetlinkMessage::NewTrafficFilter(message) => Some(Redirect::read(message)),
+    let found = netlink.dump(&wire::get_filters(index), |message| match message {
+        RouteNetlinkMessage::NewTrafficFilter(message) => Some(Redirect::read(&message)),
         _ => None,
     });
-    let found: Vec<Option<Redirect>> = found.collect();
+    let found = found.map_err(failed("list", format!("the filters of interface number {index}"), LOOK))?;
     Ok((found.len(), found.into_iter().flatten().collect()))
 }
 
@@ -299,22 +297,19 @@ fn unshape_one(netlink: &mut Netlink, limited: &LimitedInterface) -> Result<(), 
 
 /// The interfaces that carry limits of netd, whichever program made them; without intermediate devices.
 pub fn limited(netlink: &mut Netlink) -> Result<BTreeSet<IfName>, KernelError> {
-    let messages = match netlink.dump(&wire::get_all()) {
+    let relevant = netlink.dump(&wire::get_all(), |message| match message {
+        RouteNetlinkMessage::NewQueueDiscipline(message) => {
+            let receives = message.header.parent == TcHandle::INGRESS;
+            let relevant = receives || Qdisc::read(&message).ours();
+            relevant.then_some((message.header.index.cast_unsigned(), receives))
+        }
+        _ => None,
+    });
+    let relevant: Vec<(u32, bool)> = match relevant {
         // A kernel without traffic control.
         Err(error) if error.errno == libc::EOPNOTSUPP => return Ok(BTreeSet::new()),
         outcome => outcome.map_err(failed("list", "the queueing of all interfaces", LOOK))?,
     };
-    let relevant: Vec<(u32, Qdisc, bool)> = messages
-        .iter()
-        .filter_map(|message| match message {
-            RouteNetlinkMessage::NewQueueDiscipline(message) => {
-                let receives = message.header.parent == TcHandle::INGRESS;
-                Some((message.header.index.cast_unsigned(), Qdisc::read(message), receives))
-            }
-            _ => None,
-        })
-        .filter(|(_, qdisc, receives)| *receives || qdisc.ours())
-        .collect();
     if relevant.is_empty() {
         return Ok(BTreeSet::new());
     }
@@ -322,7 +317,7 @@ pub fn limited(netlink: &mut Netlink) -> Result<BTreeSet<IfName>, KernelError> {
     let is_ifb =
         |index: u32| links.iter().any(|link| link.index == index && link.ours() && link.kind == ObservedKind::Ifb);
     let mut limited = BTreeSet::new();
-    for (index, _, receives) in relevant.iter().filter(|(index, ..)| !is_ifb(*index)) {
+    for (index, receives) in relevant.iter().filter(|(index, _)| !is_ifb(*index)) {
         if !receives || filters(netlink, *index)?.1.iter().any(|redirect| is_ifb(redirect.to)) {
             let link = links.iter().find(|link| link.index == *index);
             limited.extend(link.and_then(|link| link.name.parse::<IfName>().ok()));
