@@ -129,8 +129,7 @@ pub fn begin<K: Kernel, S: Store>(
     let mut worker = Worker::new(kernel, store, state, config, channels);
     worker.owed = owed;
     worker.unexplained = unexplained;
-    let facts = worker.facts()?;
-    worker.search = facts.search;
+    worker.search = worker.kernel.search();
     // A killed daemon may have made an endpoint without storing its addresses as sticky.
     let endpoints: Vec<Arc<Endpoint>> = worker.state.desired.endpoints().cloned().collect();
     worker.keep_addresses(&endpoints);

@@ -159,6 +159,9 @@ pub enum PortSocket {
 
 /// The kernel as the engine sees it. One thread calls it; calls block and are complete when they return.
 pub trait Kernel: Send + 'static {
+    /// The search domains of the host: a part of the facts.
+    fn search(&mut self) -> Vec<String>;
+
     /// The facts about the host that decisions need.
     fn facts(&mut self) -> Result<HostFacts, KernelError>;
 

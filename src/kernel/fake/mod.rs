@@ -203,6 +203,10 @@ fn io(attempted: &'static str, on: &impl ToString, what: &str) -> KernelError {
 
 /// Methods that cannot report a failure answer as those of Linux do when they fail.
 impl Kernel for Fake {
+    fn search(&mut self) -> Vec<String> {
+        self.call("search", None).map(|world| world.facts.search.clone()).unwrap_or_default()
+    }
+
     fn facts(&mut self) -> Result<HostFacts, KernelError> {
         let world = self.call("facts", None)?;
         let mut facts = world.facts.clone();

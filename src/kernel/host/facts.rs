@@ -41,9 +41,14 @@ pub fn read(netlink: &mut Netlink, sysctl: &Sysctl) -> Result<HostFacts, KernelE
         reserved_ports: sysctl.get(&["ipv4", "ip_local_reserved_ports"])?.map_or_else(Vec::new, |text| ranges(&text)),
         forwarding: sysctl.forwarding()?,
         ipv6: sysctl.has_ipv6(),
-        search: fs::read_to_string("/etc/resolv.conf").map_or_else(|_| Vec::new(), |text| search(&text)),
+        search: search_domains(),
         foreign: Vec::new(),
     })
+}
+
+/// The search domains of the host's resolv.conf.
+pub fn search_domains() -> Vec<String> {
+    fs::read_to_string("/etc/resolv.conf").map_or_else(|_| Vec::new(), |text| search(&text))
 }
 
 fn name_of(names: &BTreeMap<u32, IfName>, index: Option<u32>) -> Option<IfName> {

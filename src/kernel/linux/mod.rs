@@ -68,10 +68,12 @@ impl Linux {
     /// Opens what every step needs; changes nothing.
     pub fn new() -> Result<Self, KernelError> {
         let netlink = Netlink::open().map_err(failed("open", "an rtnetlink socket", "netd needs root"))?;
+        let mut nft = Nft::new()?;
+        nft.prepare();
         Ok(Self {
             netlink,
             sysctl: Sysctl::open(),
-            nft: Nft::new()?,
+            nft,
             ports: Ports::default(),
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
@@ -92,6 +94,10 @@ impl Linux {
 }
 
 impl Kernel for Linux {
+    fn search(&mut self) -> Vec<String> {
+        facts::search_domains()
+    }
+
     fn facts(&mut self) -> Result<HostFacts, KernelError> {
         facts::read(&mut self.netlink, &self.sysctl)
     }

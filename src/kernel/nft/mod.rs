@@ -6,6 +6,7 @@
 pub mod conntrack;
 mod containers;
 mod counted;
+mod expected;
 pub(super) mod fingerprint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -16,16 +17,11 @@ pub(super) mod monitor;
 pub(super) mod tests;
 pub(super) mod wire;
 
-use std::collections::btree_map::Entry::{Occupied, Vacant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-
-use netlink_packet_core::NLM_F_DUMP;
-use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
-use nix::sched::{CloneFlags, unshare};
 
 use super::monitor::Running;
 use super::netlink::netfilter::{Batch, Netfilter, Refused, Reply};
@@ -36,8 +32,11 @@ use crate::logic::firewall::sets::{Entry, Set, elements, entries};
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{Firewall, Structure};
 use crate::os::descriptors;
+use expected::Expected;
 use fingerprint::shape;
 use monitor::{Own, generation};
+use netlink_packet_core::NLM_F_DUMP;
+use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
@@ -49,8 +48,7 @@ pub struct Nft {
     netfilter: Netfilter,
     /// `NFT_MSG_DESTROYSETELEM`, unless the kernel is known to lack it (before Linux 6.3).
     destroy: Option<u8>,
-    /// The expected shape of each table, once it was needed.
-    expected: BTreeMap<Table, Vec<u8>>,
+    expected: Expected,
     /// What `table bridge netd` would hold, on a kernel without such tables.
     unguarded: Option<BTreeSet<Element>>,
     own: Arc<Own>,
@@ -66,12 +64,17 @@ impl Nft {
         Ok(Self {
             netfilter,
             destroy: Some(DESTROY),
-            expected: BTreeMap::new(),
+            expected: Expected::default(),
             unguarded: None,
             own: Arc::default(),
             watch: None,
             containers: None,
         })
+    }
+
+    /// Begins what the first observation needs, beside the caller.
+    pub fn prepare(&mut self) {
+        self.expected.begin();
     }
 
     /// Replaces a whole table, structure and those of the elements that belong to it, in one transaction.
@@ -110,8 +113,7 @@ impl Nft {
         if after == before.wrapping_add(1) {
             generations.insert(after);
         }
-        // A different nft may produce a different table.
-        self.expected.remove(&table);
+        self.expected.forget(table);
         Ok(())
     }
 
@@ -216,7 +218,7 @@ impl Nft {
     fn observe_table(&mut self, table: Table, firewall: &mut Firewall) -> Result<Structure, KernelError> {
         let failed = failed("read", table);
         let Some(shape) = self.shape(table).map_err(&failed)? else { return Ok(Structure::Missing) };
-        if &shape != self.expected(table)? {
+        if shape != self.expected.of(table).map_err(self::failed("try", table))? {
             return Ok(Structure::Different);
         }
         let (mut all, mut undecodable) = (Vec::new(), 0);
@@ -236,14 +238,6 @@ impl Nft {
 
     fn shape(&mut self, table: Table) -> io::Result<Option<Vec<u8>>> {
         shape(&mut self.netfilter, table)
-    }
-
-    /// What the kernel makes of netd's structure.
-    fn expected(&mut self, table: Table) -> Result<&Vec<u8>, KernelError> {
-        match self.expected.entry(table) {
-            Occupied(known) => Ok(known.into_mut()),
-            Vacant(unknown) => Ok(unknown.insert(tried(table).map_err(failed("try", table))?)),
-        }
     }
 
     fn entries(&mut self, set: Set) -> io::Result<(Vec<Entry>, usize)> {
@@ -290,19 +284,6 @@ fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
         sets.entry(entry.set).or_default().push(entry);
     }
     sets
-}
-
-/// The shape of a table, tried in a temporary network namespace that ends with its thread. Thus it is known without a
-/// file that survives a restart, with any versions of nft and kernel.
-fn tried(table: Table) -> io::Result<Vec<u8>> {
-    let load = move || {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        run_first(&Input::of(table, &[]))?;
-        shape(&mut Netfilter::open()?, table)
-    };
-    let thread = std::thread::Builder::new().name("nft-expected".into()).spawn(load)?;
-    let tried = thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it is gone")));
-    tried?.ok_or_else(|| io::Error::other("nft loaded no table"))
 }
 
 fn of_table(elements: &[Element], table: Table) -> BTreeSet<Element> {

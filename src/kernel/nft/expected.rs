@@ -1,0 +1,60 @@
+//! What the kernel makes of netd's tables: the shape with which the tables of the host are compared.
+//!
+//! It is tried in a temporary network namespace that ends with its thread. Thus it is known without a file that survives
+//! a restart, with any versions of nft and kernel.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::thread::JoinHandle;
+
+use nix::sched::{CloneFlags, unshare};
+
+use super::fingerprint::shape;
+use super::{Input, Table, run_first};
+use crate::kernel::netlink::netfilter::Netfilter;
+
+/// The shapes, each tried when it is first needed or before.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    known: BTreeMap<Table, Vec<u8>>,
+    trying: BTreeMap<Table, JoinHandle<io::Result<Vec<u8>>>>,
+}
+
+impl Expected {
+    /// Begins to try all of them: an `nft` process takes 10 to 30 ms, in which the caller can do something else.
+    pub(super) fn begin(&mut self) {
+        for table in Table::ALL {
+            // If there is no thread for it now, `of` tries again.
+            self.trying.extend(begin(table).ok().map(|thread| (table, thread)));
+        }
+    }
+
+    /// The shape of this table.
+    pub(super) fn of(&mut self, table: Table) -> io::Result<&[u8]> {
+        if !self.known.contains_key(&table) {
+            let begun = self.trying.remove(&table).and_then(|thread| end(thread).ok());
+            let shape = begun.map_or_else(|| end(begin(table)?), Ok)?;
+            self.known.insert(table, shape);
+        }
+        self.known.get(&table).map(Vec::as_slice).ok_or_else(|| io::Error::other("no shape"))
+    }
+
+    /// Must be tried again: a different nft may produce a different table.
+    pub(super) fn forget(&mut self, table: Table) {
+        self.known.remove(&table);
+        self.trying.remove(&table);
+    }
+}
+
+fn begin(table: Table) -> io::Result<JoinHandle<io::Result<Vec<u8>>>> {
+    let load = move || {
+        unshare(CloneFlags::CLONE_NEWNET)?;
+        run_first(&Input::of(table, &[]))?;
+        shape(&mut Netfilter::open()?, table)?.ok_or_else(|| io::Error::other("nft loaded no table"))
+    };
+    std::thread::Builder::new().name("nft-expected".into()).spawn(load)
+}
+
+fn end(thread: JoinHandle<io::Result<Vec<u8>>>) -> io::Result<Vec<u8>> {
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread that tried it is gone")))
+}
