@@ -47,6 +47,7 @@ pub fn endpoint(
         attached_as: None,
         routes: Vec::new(),
         bandwidth: None,
+        learned_mac: None,
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,

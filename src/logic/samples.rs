@@ -79,6 +79,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         attached_as: None,
         routes: Vec::new(),
         bandwidth: None,
+        learned_mac: None,
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,

@@ -232,6 +232,11 @@ impl Mac {
         (bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(Self(bytes))
     }
 
+    /// Whether netd could give it to an interface ([`Self::random`], [`Self::for_address`], [`Self::of_host_end`]).
+    pub fn is_of_netd(self) -> bool {
+        matches!(self.0, [0x02 | 0x06, 0x6e | 0x6f, ..])
+    }
+
     /// The bytes, most significant first.
     pub fn bytes(self) -> [u8; 6] {
         self.0

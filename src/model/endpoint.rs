@@ -82,8 +82,11 @@ pub struct Endpoint {
     pub addresses: Vec<IpNetwork>,
     /// The bridge's address for each of `addresses`; empty on an internal network.
     pub gateways: Vec<IpAddr>,
-    /// MAC address of the interface in the container.
+    /// MAC address of the interface in the container, as netd made it.
     pub mac: Mac,
+    /// The one that a later plugin of the runtime's chain gave it instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_mac: Option<Mac>,
     /// Further names on this network.
     pub aliases: Vec<Alias>,
     /// Published ports.

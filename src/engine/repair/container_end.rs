@@ -32,6 +32,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(observed) = observed.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {
             return Ok(Condition::Broken);
         };
+        self.learn_mac(endpoint, observed.mac);
         if !self.initial_sync && endpoint.addresses.is_empty() && !observed.addresses.is_empty() {
             // netd gave it addresses for a command that failed, and could not take them away.
             return Ok(Condition::Broken);

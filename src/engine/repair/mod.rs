@@ -4,6 +4,7 @@ pub(super) mod container_end;
 pub(super) mod due;
 pub(super) mod foreign_firewalls;
 mod forwarding;
+mod learned_mac;
 mod links;
 mod liveness;
 pub(super) mod monitors;

@@ -241,6 +241,11 @@ impl Changes {
         for end in ends {
             let Some(link) = self.links.get_mut(end) else { continue };
             let is_settled = link.settled.is_some();
+            // netd makes it with its MAC address; the next plugin of a runtime's chain may change it at once.
+            let has_new_mac = match (&new, &link.inside) {
+                (Some(now), Some(before)) => index == link.peer.map(|(_, index)| index) && now.mac != before.mac,
+                _ => false,
+            };
             let changed = match (&new, index) {
                 (_, None) => false,
                 (Some(shape), Some(LOOPBACK)) => !shape.up,
@@ -252,7 +257,7 @@ impl Changes {
                 (Some(_), _) => false,
                 (None, index) => index == link.peer.map(|(_, index)| index),
             };
-            if is_settled && changed {
+            if (is_settled && changed) || has_new_mac {
                 self.window.containers.insert(*end);
             }
         }

@@ -23,10 +23,11 @@ pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<El
         on_bridge && !endpoint.trusted && !endpoint.addresses.is_empty()
     });
     let of = |endpoint: &Arc<Endpoint>| {
-        let (host_end, mac) = (endpoint.host_ifname.clone(), endpoint.mac);
-        // Neighbour discovery and multicast use it, also on a network without IPv6.
-        let link_local = IpAddr::V6(mac.link_local().ip());
-        let sources = addresses.iter().copied().chain([link_local]);
+        let host_end = endpoint.host_ifname.clone();
+        let macs = || [endpoint.mac].into_iter().chain(endpoint.learned_mac);
+        // Neighbour discovery and multicast use them, also on a network without IPv6.
+        let link_local = macs().map(|mac| IpAddr::V6(mac.link_local().ip()));
+        let sources = addresses.iter().copied().chain(link_local);
         let mut elements: Vec<Element> = sources.map(|address| Element::Source(host_end.clone(), address)).collect();
         let targets = elements.iter().filter_map(|element| match element {
             Element::Source(_, IpAddr::V6(address)) => Some(Element::Target(host_end.clone(), *address)),
@@ -34,7 +35,8 @@ pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<El
         });
         let targets: Vec<Element> = targets.collect();
         elements.extend(targets);
-        elements.extend([Element::Guarded(host_end.clone()), Element::Mac(host_end, mac)]);
+        elements.extend(macs().map(|mac| Element::Mac(host_end.clone(), mac)));
+        elements.push(Element::Guarded(host_end));
         elements
     };
     guarded.flat_map(of).collect()
@@ -72,6 +74,15 @@ mod tests {
         };
         let all = ["10.0.1.2", "fd00:2::2"];
         assert_eq!(of(&desired, &[&first, &second]), &wants(&first, &all) | &wants(&second, &all));
+        let tuned = Endpoint { learned_mac: Some("02:aa:bb:cc:dd:ee".parse().unwrap()), ..first.clone() };
+        let more = &of(&desired, &[&tuned, &second]) - &of(&desired, &[&first, &second]);
+        let (end, link_local) = (|| first.host_ifname.clone(), "fe80::aa:bbff:fecc:ddee");
+        let wanted = [
+            Element::Mac(end(), tuned.learned_mac.unwrap()),
+            Element::Source(end(), link_local.parse().unwrap()),
+            Element::Target(end(), link_local.parse().unwrap()),
+        ];
+        assert_eq!(more, BTreeSet::from(wanted), "a later plugin of the chain changed it");
         second.trusted = true;
         assert_eq!(of(&desired, &[&first, &second]), wants(&first, &all));
         let bare = Endpoint { addresses: Vec::new(), ..second.clone() };

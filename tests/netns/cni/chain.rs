@@ -1,12 +1,13 @@
 //! Behind another plugin: names, ports and firewall for an interface that the reference `bridge` plugin made.
 
 use libtest_mimic::{Completion, Trial};
+use netd_testing::wait::contains;
 use serde_json::{Value, json};
 
 use super::traces;
 use crate::lab::cni::{Call, call, reference};
 use crate::lab::look::links;
-use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, skippable, trial};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, skippable, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -91,7 +92,30 @@ fn before_tuning(lab: &Lab) -> Completion {
     ours(call("CHECK", "web"), &tuned).run().ok();
     let message = ours(call("CHECK", "web"), &made).run().error(102);
     assert!(message.contains("MAC address"), "a change that no result announced: {message}");
+    sends_with_its_new_address(lab, &made);
     Completion::Completed
+}
+
+/// The container sends from the MAC address that the later plugin gave it, also after a restart of netd; from that of a
+/// neighbour it does not.
+fn sends_with_its_new_address(lab: &Lab, made: &Value) {
+    lab.container("client");
+    let client = call("ADD", "client").conf(|conf| conf.version("1.0.0")).run().ok();
+    let address = made["ips"][0]["address"].as_str().unwrap().split('/').next().unwrap();
+    let _server = Server::start("web", "web", 80);
+    let elements = || run("ip netns exec host nft -j list table bridge netd").ok().stdout;
+    until("its new address may send", || contains(elements(), "02:aa:bb:cc:dd:ee"));
+    assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
+    lab.kill_daemon();
+    lab.start_daemon();
+    assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
+    assert!(elements().contains("02:aa:bb:cc:dd:ee"), "{}", elements());
+    let neighbour = client["interfaces"][2]["mac"].as_str().unwrap();
+    run(&format!("ip -n web link set eth0 address {neighbour}")).ok();
+    until("netd has seen it", || contains(lab.log(), "the MAC address of another one"));
+    assert!(crate::lab::echo::answers("client", Proto::Tcp, (address, 80)).is_none(), "{}", elements());
+    ours(call("DEL", "web"), made).run().ok();
+    assert!(!elements().contains("02:aa:bb:cc:dd:ee"), "{}", elements());
 }
 
 fn not_on_this(lab: &Lab) {

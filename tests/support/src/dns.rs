@@ -210,6 +210,7 @@ pub fn endpoint(container: &str, network: &str, addresses: &[&str]) -> Endpoint 
         attached_as: None,
         routes: Vec::new(),
         bandwidth: None,
+        learned_mac: None,
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
