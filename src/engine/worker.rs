@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
@@ -27,6 +28,7 @@ use super::state::ways::Ways;
 use super::stopping::Stopping;
 use super::telemetry::Telemetry;
 use super::{Command, Config, Error, Snapshot, decide};
+use crate::base::deadline::Deadline;
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, Netns};
@@ -181,24 +183,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn run(mut self, mailbox: mpsc::Receiver<Command>, runtime: Option<&Handle>, converged: &Sender<()>) {
         let _clock = runtime.map(Handle::enter);
         let mut mailbox = Mailbox::new(mailbox);
-        self.reconcile();
-        self.adopting = false;
-        // Nobody may wait for it.
-        let _ = converged.send(());
-        if !self.stopping.is_set() {
-            self.look_inside = true;
-            self.reconcile();
-        }
-        let _ = converged.send(());
+        self.converge(converged);
         let mut waiting: VecDeque<Command> = VecDeque::new();
-        self.probe_all();
         loop {
             if !self.stopping.is_set() {
                 self.repair_what_is_due();
             }
             if waiting.is_empty() {
-                match mailbox.next(self.agenda.next().filter(|_| !self.stopping.is_set())) {
+                match mailbox.next(self.next_due()) {
                     Next::Command(command) => waiting.push_back(command),
+                    Next::Due if self.ways.are_left() => {
+                        self.probe_next();
+                        continue;
+                    }
                     Next::Due => continue,
                     Next::Closed => return,
                 }
@@ -239,6 +236,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             self.after_command();
         }
+    }
+
+    /// The first repairs, and the first questions to the gateways.
+    fn converge(&mut self, converged: &Sender<()>) {
+        self.reconcile();
+        self.adopting = false;
+        // Nobody may wait for it.
+        let _ = converged.send(());
+        if !self.stopping.is_set() {
+            self.look_inside = true;
+            self.reconcile();
+        }
+        let _ = converged.send(());
+        self.probe_all();
+    }
+
+    /// When there is something to do even without a command.
+    fn next_due(&self) -> Option<Deadline> {
+        let due = if self.ways.are_left() { Some(Deadline::after(Duration::ZERO)) } else { self.agenda.next() };
+        due.filter(|_| !self.stopping.is_set())
     }
 
     fn one(&mut self, command: Command) {

@@ -89,3 +89,23 @@ fn netd_asks_itself_on_a_bridge_that_another_program_made() {
     world.fake.emit(&KernelEvent::FirewallChanged);
     assert_eq!(within(&world), (vec![1, 2, 3], true));
 }
+
+/// Asking from all networks at once would keep commands waiting: 1.2 s for 300 networks.
+#[test]
+fn many_networks_are_asked_from_some_at_a_time_and_all_in_the_end() {
+    let names: Vec<String> = (1..=20).map(|number| format!("c{number}")).collect();
+    let world = serving(World::new(&names.iter().map(String::as_str).collect::<Vec<_>>()));
+    for name in &names {
+        world.attach(&key("podman", name, "eth0"), attach(&format!("net-{name}"), name)).unwrap();
+    }
+    let asked = || world.fake.world().asked_at_once;
+    world.fake.world().drops_questions = true;
+    world.fake.world().asked_at_once = 0;
+    world.fake.emit(&KernelEvent::FirewallChanged);
+    let blocked = || {
+        world.runtime.block_on(world.engine.handle.diff()).unwrap();
+        world.engine.handle.snapshot().gateway_blocked.len()
+    };
+    netd_testing::wait::until("all were asked from", || netd_testing::wait::seen(blocked(), |count| *count == 20));
+    assert!((1..=8).contains(&asked()), "{} at once", asked());
+}

@@ -49,17 +49,23 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Asks from every network again after a firewall change; later, with a tick, if this was done just now.
     fn probe_after_change(&mut self) {
         if self.ways.begin_to_ask() {
-            let began = monotonic::now();
             self.probe_all();
-            self.ways.asked(monotonic::now().duration_since(began));
         }
     }
 
-    /// Probes from every network. Also at a start: the daemon before may have been killed before it did, and the firewall
-    /// may have changed since.
+    /// Probes from every network: from the first ones now, from the others between commands ([`Self::probe_next`]). Also
+    /// at a start: the daemon before may have been killed before it did, and the firewall may have changed since.
     pub(crate) fn probe_all(&mut self) {
-        let names: Vec<NetworkName> = self.state.used.keys().cloned().collect();
+        self.ways.ask(self.state.used.keys().cloned().collect());
+        self.probe_next();
+    }
+
+    /// Probes from some of the networks that are left.
+    pub(crate) fn probe_next(&mut self) {
+        let names = self.ways.take_next();
+        let began = monotonic::now();
         self.probe(&names, None);
+        self.ways.asked(monotonic::now().duration_since(began));
     }
 
     /// Sends the questions that could not be sent before.

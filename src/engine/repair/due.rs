@@ -23,8 +23,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.agenda.took(start);
     }
 
-    /// After each command: a repair that failed is tried again, and `netd status` says what is wrong.
+    /// After each command: asks from networks that have waited long enough; a repair that failed is tried again, and
+    /// `netd status` says what is wrong.
     pub(crate) fn after_command(&mut self) {
+        if self.ways.are_due() && !self.stopping.is_set() {
+            self.probe_next();
+        }
         self.agenda.retry_if(self.has_something_to_retry(), false);
         if self.problems.messages() != self.snapshot.load().problems {
             self.publish();

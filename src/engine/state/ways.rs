@@ -24,9 +24,20 @@ pub(crate) struct Ways {
     votes: BTreeMap<NetworkName, BTreeMap<ContainerId, bool>>,
     /// The firewall has changed since all networks were asked.
     is_stale: bool,
+    /// Networks that are still to be asked.
+    left: BTreeSet<NetworkName>,
+    /// How long asking has taken since it began.
+    took: Duration,
+    /// When some of them are asked although commands wait.
+    at_the_latest: Option<Deadline>,
     /// When all networks may be asked again.
     rest: Option<Deadline>,
 }
+
+/// How many networks are asked at once: commands wait meanwhile, some 4 ms for each.
+const AT_ONCE: usize = 8;
+/// While commands wait without end, some networks are asked this often.
+const BETWEEN: Duration = Duration::from_millis(200);
 
 /// Asking from all networks takes at most one part in this of the time: on some hosts the firewall changes every second.
 const SHARE: u32 = 20;
@@ -101,9 +112,33 @@ impl Ways {
         begins
     }
 
-    /// All networks were asked, which took this long.
+    /// These are to be asked.
+    pub(crate) fn ask(&mut self, networks: BTreeSet<NetworkName>) {
+        self.left = networks;
+        self.took = Duration::ZERO;
+    }
+
+    /// Whether some are still to be asked.
+    pub(crate) fn are_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// The same, and commands have come first for long enough.
+    pub(crate) fn are_due(&self) -> bool {
+        self.are_left() && self.at_the_latest.is_none_or(|at| at.remaining().is_none())
+    }
+
+    /// Takes those that are asked next, at most [`AT_ONCE`].
+    pub(crate) fn take_next(&mut self) -> Vec<NetworkName> {
+        let count = self.left.len().min(AT_ONCE);
+        std::iter::from_fn(|| self.left.pop_first()).take(count).collect()
+    }
+
+    /// Some were asked, which took this long.
     pub(crate) fn asked(&mut self, took: Duration) {
-        self.rest = Some(Deadline::after(took * SHARE));
+        self.took += took;
+        self.at_the_latest = Some(Deadline::after(BETWEEN));
+        self.rest = Some(Deadline::after(self.took * SHARE));
     }
 }
 
@@ -122,8 +157,19 @@ mod tests {
         ways.asked(Duration::from_secs(60));
         ways.firewall_changed();
         assert!(!ways.begin_to_ask() && ways.is_open(&network), "it was asked just now");
+        ways.ask(BTreeSet::new());
         ways.asked(Duration::ZERO);
         assert!(ways.begin_to_ask() && !ways.is_open(&network));
+    }
+
+    #[test]
+    fn many_networks_are_asked_some_at_a_time() {
+        let mut ways = Ways::default();
+        let all: BTreeSet<NetworkName> = (0..20).map(|number| format!("net{number}").parse().unwrap()).collect();
+        ways.ask(all.clone());
+        let slices: Vec<_> = std::iter::from_fn(|| ways.are_left().then(|| ways.take_next())).collect();
+        assert_eq!(slices.iter().map(Vec::len).collect::<Vec<_>>(), [8, 8, 4]);
+        assert_eq!(slices.concat().into_iter().collect::<BTreeSet<_>>(), all);
     }
 
     #[test]

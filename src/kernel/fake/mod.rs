@@ -88,6 +88,8 @@ pub struct World {
     pub inside: BTreeMap<u64, Inside>,
     /// Whether the host's firewall drops containers' questions to their gateways.
     pub drops_questions: bool,
+    /// The most questions that were sent at once.
+    pub asked_at_once: usize,
     /// Namespaces in which a firewall of their own drops questions, by inode.
     pub own_firewalls: BTreeSet<u64>,
     /// The addresses of bridges that other programs made.
@@ -361,7 +363,10 @@ impl Kernel for Fake {
     /// One call for all of them.
     fn reaches(&mut self, probes: &[Probe]) -> Vec<Result<Option<IpAddr>, KernelError>> {
         match self.call("reaches", None) {
-            Ok(world) => probes.iter().map(|probe| world.silent(probe)).collect(),
+            Ok(mut world) => {
+                world.asked_at_once = world.asked_at_once.max(probes.len());
+                probes.iter().map(|probe| world.silent(probe)).collect()
+            }
             Err(_) => probes.iter().map(|_| Err(io("ask from", &"a container", "told to fail"))).collect(),
         }
     }
