@@ -72,7 +72,7 @@ pub(crate) struct Worker<K, S> {
     /// Forwarding on the host, as netd saw it last.
     pub(super) routing: Routing,
     /// The elements that keep the host's interfaces apart, as the table has them.
-    pub(super) transit: BTreeSet<Element>,
+    pub(super) transit: Arc<BTreeSet<Element>>,
     /// Records of changes that were made although the store refused them: the end of a few commands, and of each container
     /// at most; at the start those of networks that no longer exist. They are written before any other.
     pub(super) owed: Vec<Record>,
@@ -316,6 +316,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
+            transit: self.transit.clone(),
         };
         let before = self.snapshot.load();
         if snapshot.answers_like(&before) {

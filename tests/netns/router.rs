@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Completion, Trial};
 use netd_testing::wait::{is, seen};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::lab::command::run_words;
 use crate::lab::echo::{answers, expect_no_answer};
@@ -151,6 +151,10 @@ fn no_router(lab: &Lab) {
     passes_not();
     assert!(dropped().iter().all(|count| *count > 0), "{:?}", dropped());
     assert!(lab.log().contains("ip_forward"), "{}", lab.log());
+    assert_eq!(
+        lab.netd("status --json").ok().json()["kept_apart"],
+        json!({"ipv4": ["lan0", "uplink"], "ipv6": ["lan0", "uplink"]})
+    );
     // One family alone.
     remove(lab);
     lab.netd("network create net2").ok();

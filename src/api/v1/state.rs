@@ -1,11 +1,15 @@
 //! The daemon's own state: status, events, the dump, and errors.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::endpoint::{Container, ContainerRef, Endpoint};
 use super::network::Network;
 use super::reservation::Reservation;
+use crate::model::address::Family;
+use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::Note;
 
 /// The state of the daemon: readiness, counts, problems.
@@ -31,6 +35,31 @@ pub struct Status {
     /// Chains of other programs that drop traffic of netd's networks, or would without netd's accept rule.
     #[serde(default)]
     pub firewall: Vec<ForeignChain>,
+    /// The host's interfaces between which nothing is forwarded, because netd turned forwarding on for its networks.
+    #[serde(default)]
+    pub kept_apart: KeptApart,
+}
+
+/// Interfaces between which nothing is forwarded.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct KeptApart {
+    /// For IPv4; empty if somebody else wants the host to forward.
+    pub ipv4: Vec<String>,
+    /// For IPv6.
+    pub ipv6: Vec<String>,
+}
+
+impl From<&BTreeSet<Element>> for KeptApart {
+    fn from(elements: &BTreeSet<Element>) -> Self {
+        let of = |family| {
+            let names = elements.iter().filter_map(|element| match element {
+                Element::Uplink(of, name) if *of == family => Some(name.to_string()),
+                _ => None,
+            });
+            names.collect()
+        };
+        Self { ipv4: of(Family::V4), ipv6: of(Family::V6) }
+    }
 }
 
 /// A base chain of another program that drops traffic of netd's networks, or would without netd's accept rule.

@@ -163,7 +163,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Adds and removes what has changed of them. Before the first repair there may be no table.
     pub(crate) fn apply_transit(&mut self) -> Result<(), Error> {
         let wanted = self.transit_elements();
-        if wanted == self.transit {
+        if wanted == *self.transit {
             return Ok(());
         }
         if !self.adopting {
@@ -172,7 +172,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let (remove, add) = (remove.cloned().collect(), wanted.difference(&self.transit).cloned().collect());
             self.kernel.apply(&Step::Elements { remove, add })?;
         }
-        self.transit = wanted;
+        self.transit = Arc::new(wanted);
         Ok(())
     }
 
@@ -191,7 +191,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.let_go();
         if observed.firewall.inet != Structure::Intact {
             // The table is made with them.
-            self.transit = self.transit_elements();
+            self.transit = Arc::new(self.transit_elements());
             return;
         }
         let before = self.transit.clone();

@@ -1,6 +1,6 @@
 //! The snapshot: the view of all readers, replaced as a whole after each command.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use crate::logic::target;
 use crate::logic::target::Blocked;
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
+use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::Note;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub gateway_blocked: Arc<Blocked>,
     /// What other programs' firewalls drop or would drop of netd's traffic, and what was done about it.
     pub firewall: Arc<Vec<Note>>,
+    /// The elements that keep the host's interfaces apart.
+    pub transit: Arc<BTreeSet<Element>>,
 }
 
 impl Snapshot {
@@ -57,8 +60,15 @@ impl Snapshot {
 
     /// Whether both are equal but for the revisions, given that they answer alike.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall)
-            == (&other.problems, &other.taken_ports, &other.refused, &other.gateway_blocked, &other.firewall)
+        (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall, &self.transit)
+            == (
+                &other.problems,
+                &other.taken_ports,
+                &other.refused,
+                &other.gateway_blocked,
+                &other.firewall,
+                &other.transit,
+            )
     }
 
     /// The zone's answer.

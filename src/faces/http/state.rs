@@ -28,6 +28,7 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
         reservations: snapshot.desired.reservations().len(),
         problems: snapshot.problems.clone(),
         firewall: snapshot.firewall.iter().map(Into::into).collect(),
+        kept_apart: snapshot.transit.as_ref().into(),
     })
 }
 
