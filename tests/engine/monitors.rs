@@ -48,3 +48,19 @@ fn a_kernel_without_bridge_tables_is_a_problem_and_networks_work() {
     world.fake.emit(&KernelEvent::Changed);
     assert_eq!(problems(&world), [""; 0]);
 }
+
+/// Both tables were counted as one object that is repaired: with two firewall reloads a second, the host was without
+/// them for ten seconds.
+#[test]
+fn a_ruleset_that_is_flushed_as_often_as_netd_takes_part_is_restored_each_time() {
+    let world = World::new();
+    let spec = NetworkSpec { dns: Default::default(), ..network_spec("net1") };
+    world.runtime.block_on(world.handle().create_network(spec)).unwrap();
+    let before = world.fake.world().elements.clone();
+    for flush in 1..20 {
+        world.fake.world().elements = None;
+        world.fake.emit(&KernelEvent::Changed);
+        assert_eq!(problems(&world), [""; 0], "flush {flush}");
+        assert_eq!(world.fake.world().elements, before, "flush {flush}");
+    }
+}

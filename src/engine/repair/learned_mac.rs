@@ -36,7 +36,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let remove = before.difference(&now).cloned().collect();
         let add = now.difference(&before).cloned().collect();
         if let Err(error) = self.kernel.apply(&Step::Elements { remove, add }) {
-            self.problem(Subject::Table, error.to_string());
+            self.problem(Subject::Elements, error.to_string());
         }
         tracing::info!(container = %endpoint.container.name, mac = %seen, "a later plugin changed the MAC address");
     }

@@ -133,8 +133,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let missing: Vec<_> = elements.difference(&observed.firewall.elements).cloned().collect();
         // Clients that sent while the ports were not published.
         self.stale_flows.extend(stale_flows(&missing));
-        for (step, what) in self.table_repairs(observed, &elements, missing) {
-            if !self.repair(&step, Subject::Table, &what) {
+        for (step, subject, what) in self.table_repairs(observed, &elements, missing) {
+            if !self.repair(&step, subject, &what) {
                 return;
             }
         }
@@ -144,7 +144,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let flows: Vec<Flows> = self.stale_flows.iter().cloned().collect();
         match self.kernel.apply(&Step::ForgetFlows(flows)) {
             Ok(()) => self.stale_flows.clear(),
-            Err(error) => self.problem(Subject::Table, error.to_string()),
+            Err(error) => self.problem(Subject::Elements, error.to_string()),
         }
     }
 
@@ -154,10 +154,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         observed: &Observed,
         elements: &BTreeSet<Element>,
         missing: Vec<Element>,
-    ) -> Vec<(Step, String)> {
+    ) -> Vec<(Step, Subject, String)> {
         let replace = |(table, drift): (Table, Drift)| {
             let elements = elements.iter().filter(|element| element.table() == table).cloned().collect();
-            (Step::Table(table, elements), drift.to_string())
+            (Step::Table(table, elements), Subject::Table(table), drift.to_string())
         };
         let mut steps: Vec<_> = drift::tables(observed).into_iter().map(replace).collect();
         let is_intact = |element: &Element| observed.firewall.structure(element.table()) == Structure::Intact;
@@ -168,7 +168,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let remove: Vec<_> = excess.cloned().collect();
         if !add.is_empty() || !remove.is_empty() {
             let what = format!("firewall: {} elements missing, {} too many", add.len(), remove.len());
-            steps.push((Step::Elements { remove, add }, what));
+            steps.push((Step::Elements { remove, add }, Subject::Elements, what));
         }
         steps
     }

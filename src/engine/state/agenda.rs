@@ -180,7 +180,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn another_program_that_fights_back_wins_for_a_while() {
         let mut agenda = Agenda::default();
-        let (one, other) = (Subject::Table, Subject::Forwarding);
+        let (one, other) = (Subject::Elements, Subject::Forwarding);
         assert!((0..REPAIRS).all(|_| agenda.may_repair(&one)));
         assert!(!agenda.may_repair(&one));
         assert!(agenda.may_repair(&other), "each on its own");

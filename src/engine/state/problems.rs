@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::model::host::element::Table;
 use crate::model::host::foreign_firewall::Note;
 use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName, ReservationId};
@@ -39,8 +40,10 @@ pub(crate) enum Subject {
     ContainerEnd(IfName),
     /// The bandwidth limits of this host end.
     Limits(IfName),
-    /// netd's tables.
-    Table,
+    /// One of netd's tables. Each by itself: what flushes the ruleset damages both at once.
+    Table(Table),
+    /// Elements of netd's tables.
+    Elements,
     /// The kernel has no tables of the family bridge.
     Guard,
     /// Containers that have ended cannot be released.
@@ -87,7 +90,8 @@ impl Subject {
             | Self::Interface(_)
             | Self::ContainerEnd(_)
             | Self::Limits(_)
-            | Self::Table
+            | Self::Table(_)
+            | Self::Elements
             | Self::Guard
             | Self::Release
             | Self::StalePorts
@@ -113,7 +117,7 @@ impl Subject {
             Self::Interface(_) => "interface",
             Self::ContainerEnd(_) | Self::WithinContainer(_) => "container",
             Self::Limits(_) => "limits",
-            Self::Table => "table",
+            Self::Table(_) | Self::Elements => "table",
             Self::Ports(_) | Self::Proxy(_) | Self::ReservedPorts(_) | Self::StalePorts => "ports",
             Self::ResolvConf(_) => "resolv_conf",
             Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
@@ -142,7 +146,8 @@ impl Subject {
             | Self::Interface(_)
             | Self::ContainerEnd(_)
             | Self::Limits(_)
-            | Self::Table
+            | Self::Table(_)
+            | Self::Elements
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
@@ -241,14 +246,14 @@ mod tests {
     #[test]
     fn a_problem_that_persists_is_reported_once() {
         let mut problems = Problems::default();
-        assert!(problems.add(Subject::Table, "nft failed"));
-        assert!(!problems.add(Subject::Table, "nft failed"));
+        assert!(problems.add(Subject::Elements, "nft failed"));
+        assert!(!problems.add(Subject::Elements, "nft failed"));
         problems.begin_repair();
-        assert!(!problems.has(&Subject::Table), "the repair finds it again");
-        assert!(!problems.add(Subject::Table, "nft failed"), "known from before the repair");
-        assert!(problems.add(Subject::Table, "nft is missing"), "another message");
-        problems.clear(&Subject::Table);
-        assert!(problems.add(Subject::Table, "nft is missing"), "it was over in between");
+        assert!(!problems.has(&Subject::Elements), "the repair finds it again");
+        assert!(!problems.add(Subject::Elements, "nft failed"), "known from before the repair");
+        assert!(problems.add(Subject::Elements, "nft is missing"), "another message");
+        problems.clear(&Subject::Elements);
+        assert!(problems.add(Subject::Elements, "nft is missing"), "it was over in between");
     }
 
     #[test]
