@@ -1,0 +1,183 @@
+//! `scripts/bench ports`: what published ports cost. A new TCP connection with 10,000 publications on the host against
+//! one, the throughput of a published port against the same way routed, and a connect with 206 ports. Fails when a bound
+//! is missed. `NETD_PORTS=connections`, `single` or `throughput`: only that.
+#![expect(clippy::expect_used, reason = "a benchmark ends at the first surprise")]
+#![expect(clippy::print_stdout, reason = "its output is the measurement")]
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use netd_testing::lab::command::run_words;
+use netd_testing::lab::{self, HOST4, Lab, run};
+use netd_testing::request;
+use netd_testing::wait::seen;
+
+/// Publications for the first measurement, IPv4 only because each family takes a descriptor, and the containers that
+/// have them.
+const PUBLICATIONS: usize = 10_000;
+const HOLDERS: usize = 20;
+/// Connections in a round, and rounds of each kind, in turns.
+const CONNECTIONS: usize = 1000;
+const ROUNDS: usize = 5;
+/// Seconds and rounds of each throughput measurement, in turns.
+const SECONDS: u32 = 3;
+const FLOWS: usize = 5;
+/// A Minecraft server with a voice chat, say: ports that do not form a range.
+const SINGLE: usize = 206;
+const TIMES: usize = 20;
+/// The bounds.
+const CONNECTION_MAX: f64 = 1.05;
+const THROUGHPUT_MIN: f64 = 0.95;
+const SINGLE_MAX: Duration = Duration::from_millis(5);
+
+fn main() -> ExitCode {
+    if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
+        println!("no namespaces of its own: {why}");
+        return ExitCode::FAILURE;
+    }
+    let lab = Lab::new();
+    lab.start_daemon();
+    lab.netd("network create net1 --subnet 10.77.0.0/16").ok();
+    lab.connected("net1", "web", "-p 4000:80 -p 5201:5201");
+    let only = std::env::var("NETD_PORTS").unwrap_or_default();
+    let kinds: [(&str, fn(&Lab) -> bool); 3] =
+        [("connections", connections), ("single", single_ports), ("throughput", throughput)];
+    let held: Vec<bool> =
+        kinds.iter().filter(|(name, _)| only.is_empty() || only == *name).map(|(_, measure)| measure(&lab)).collect();
+    let held = held.iter().all(|held| *held);
+    println!("{}", if held { "bounds held" } else { "BOUNDS MISSED" });
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A new connection to a published port, alone and among many.
+fn connections(lab: &Lab) -> bool {
+    std::thread::spawn(|| {
+        lab::space::inside("web", || {
+            let listener = TcpListener::bind(("0.0.0.0", 80)).expect("a listener");
+            listener.incoming().for_each(drop);
+        });
+    });
+    for number in 0..HOLDERS {
+        lab.container(&format!("holder{number}"));
+    }
+    let (mut alone, mut among) = (Vec::new(), Vec::new());
+    round(&mut Vec::new());
+    for _ in 0..ROUNDS {
+        round(&mut alone);
+        for number in 0..HOLDERS {
+            let each = PUBLICATIONS / HOLDERS;
+            let ports = (0..each).map(|port| format!("0.0.0.0:{}:80", 20_000 + number * each + port));
+            let bare = request::connect("net1", &format!("holder{number}"));
+            let request = ports.fold(bare, |request, port| request.publish(&port));
+            lab::daemon::call("POST", &request.path(), &request.body());
+        }
+        let there = lab.netd("status --json").ok().json()["publications"].clone();
+        assert_eq!(there, PUBLICATIONS + 2);
+        round(&mut among);
+        for number in 0..HOLDERS {
+            lab.netd(&format!("disconnect net1 holder{number}")).ok();
+        }
+    }
+    let (alone, among) = (median(&mut alone), median(&mut among));
+    let ratio = among.as_secs_f64() / alone.as_secs_f64();
+    println!(
+        "a new TCP connection, median of {}: {alone:.1?} with 2 publications, {among:.1?} with {PUBLICATIONS} more: \
+         {ratio:.3} (at most {CONNECTION_MAX})",
+        CONNECTIONS * ROUNDS
+    );
+    ratio <= CONNECTION_MAX
+}
+
+fn round(times: &mut Vec<Duration>) {
+    let to = SocketAddr::new(HOST4.parse().expect("an address"), 4000);
+    lab::space::inside("outside", || {
+        for _ in 0..CONNECTIONS {
+            let begin = Instant::now();
+            let connected = TcpStream::connect_timeout(&to, Duration::from_secs(5));
+            times.push(begin.elapsed());
+            drop(connected.expect("a connection"));
+        }
+    });
+}
+
+/// Connects a container with many ports that do not form a range.
+fn single_ports(lab: &Lab) -> bool {
+    lab.container("game");
+    let (mut tcp, mut udp) = (Vec::new(), Vec::new());
+    for _ in 0..TIMES {
+        for (times, protocol) in [(&mut tcp, "tcp"), (&mut udp, "udp")] {
+            let bare = request::connect("net1", "game");
+            let ports = (0..SINGLE).map(|port| format!("{}:{}/{protocol}", 20_000 + 2 * port, 1000 + port));
+            let request = ports.fold(bare, |request, port| request.publish(&port));
+            let (path, body) = (request.path(), request.body());
+            let begin = Instant::now();
+            lab::daemon::call("POST", &path, &body);
+            times.push(begin.elapsed());
+            lab.netd("disconnect net1 game").ok();
+        }
+    }
+    let (tcp, udp) = (median(&mut tcp), median(&mut udp));
+    println!(
+        "connect with {SINGLE} single ports, median of {TIMES}: TCP {tcp:.2?} (at most {SINGLE_MAX:?}), UDP {udp:.2?}"
+    );
+    tcp <= SINGLE_MAX
+}
+
+/// Sends to the container by its published port and, routed, by its address. The daemon has ended by then: it would
+/// remove the rule that lets the latter in.
+fn throughput(lab: &Lab) -> bool {
+    let address = lab.address("net1", "web")[0].to_string();
+    let _server = Server::start();
+    run(&format!("ip -n outside route add 10.77.0.0/16 via {HOST4}")).ok();
+    lab.stop_daemon();
+    run("ip netns exec host nft insert rule inet netd forward tcp dport 5201 accept").ok();
+    let rate = |to: &str| {
+        let command = format!("ip netns exec outside iperf3 -J -t {SECONDS} -c {to}");
+        let words: Vec<&str> = command.split(' ').collect();
+        let found: serde_json::Value = serde_json::from_str(&run_words(&words).stdout).expect("JSON of iperf3");
+        found["end"]["sum_received"]["bits_per_second"].as_f64().expect("a rate")
+    };
+    let (mut published, mut routed) = (Vec::new(), Vec::new());
+    for _ in 0..FLOWS {
+        published.push(rate(HOST4));
+        routed.push(rate(&address));
+    }
+    let middle = |rates: &mut Vec<f64>| {
+        rates.sort_by(f64::total_cmp);
+        rates[rates.len() / 2] / 1e9
+    };
+    let (published, routed) = (middle(&mut published), middle(&mut routed));
+    let ratio = published / routed;
+    println!(
+        "iperf3, median of {FLOWS}: {published:.2} Gbit/s published, {routed:.2} routed: {ratio:.3} (at least \
+         {THROUGHPUT_MIN})"
+    );
+    ratio >= THROUGHPUT_MIN
+}
+
+/// iperf3 in the container.
+struct Server(Child);
+
+impl Server {
+    fn start() -> Self {
+        let mut command = Command::new("ip");
+        let server = command.args(["netns", "exec", "web", "iperf3", "-s"]).stdout(Stdio::null()).spawn();
+        let server = Self(server.expect("iperf3"));
+        let listens = || run("ip netns exec web ss -Hltn sport = :5201").stdout;
+        lab::until("iperf3 listens", || seen(listens(), |lines| !lines.is_empty()));
+        server
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
