@@ -127,6 +127,11 @@ const SLOW: &[(&str, &str, &str)] = &[
         "ip netns exec host sysctl -qw net.ipv4.conf.nd-net1.route_localnet=0",
         "ip netns exec host sysctl net.ipv4.conf.nd-net1.route_localnet",
     ),
+    (
+        "IPv6 enabled on a host end",
+        "ip netns exec host sysctl -qw net.ipv6.conf.END.disable_ipv6=0",
+        "ip netns exec host sysctl net.ipv6.conf.END.disable_ipv6; ip -n host -o address show END",
+    ),
     ("resolv.conf deleted", "rm /etc/netns/web/resolv.conf", "cat /etc/netns/web/resolv.conf"),
 ];
 /// How often each change is made.

@@ -31,6 +31,9 @@ const CONNECTION_MAX: f64 = 1.05;
 const THROUGHPUT_MIN: f64 = 0.95;
 const SINGLE_MAX: Duration = Duration::from_millis(5);
 
+/// Prints what it measured; returns whether the bound held.
+type Measure = fn(&Lab) -> bool;
+
 fn main() -> ExitCode {
     if let Err(why) = lab::space::leave_the_machine(netd_testing::programs!()) {
         println!("no namespaces of its own: {why}");
@@ -41,7 +44,7 @@ fn main() -> ExitCode {
     lab.netd("network create net1 --subnet 10.77.0.0/16").ok();
     lab.connected("net1", "web", "-p 4000:80 -p 5201:5201");
     let only = std::env::var("NETD_PORTS").unwrap_or_default();
-    let kinds: [(&str, fn(&Lab) -> bool); 3] =
+    let kinds: [(&str, Measure); 3] =
         [("connections", connections), ("single", single_ports), ("throughput", throughput)];
     let held: Vec<bool> =
         kinds.iter().filter(|(name, _)| only.is_empty() || only == *name).map(|(_, measure)| measure(&lab)).collect();

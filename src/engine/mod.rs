@@ -118,6 +118,7 @@ pub fn begin<K: Kernel, S: Store>(
     runtimes: Arc<dyn Runtimes>,
 ) -> Result<Engine, Error> {
     let stored = store.load()?;
+    kernel.prepare();
     state::instance::sign(&mut kernel, &mut store, &stored);
     // The first repair writes them. Until then they are left out.
     let owed = State::stale_records(&stored);

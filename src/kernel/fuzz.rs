@@ -142,6 +142,7 @@ fn known() -> Vec<Link> {
         up: true,
         mtu: 1500,
         isolated: false,
+        ipv6: false,
         mac: None,
         peer: Some(2),
         peer_netns: Some(NETNS),

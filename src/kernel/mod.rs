@@ -159,6 +159,10 @@ pub enum PortSocket {
 
 /// The kernel as the engine sees it. One thread calls it; calls block and are complete when they return.
 pub trait Kernel: Send + 'static {
+    /// Begins, beside the caller, what the first observation takes long for. It runs programs, which have a copy of the
+    /// caller's locked files for a moment: the stores must be open.
+    fn prepare(&mut self) {}
+
     /// The search domains of the host: a part of the facts.
     fn search(&mut self) -> Vec<String>;
 

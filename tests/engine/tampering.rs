@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::World;
 
 /// The kinds of changes, drawn by their index.
-pub(super) const KINDS: usize = 18;
+pub(super) const KINDS: usize = 19;
 
 impl World {
     /// Changes one object, tells the engine as the kernel would, and expects the repair to leave nothing to repair.
@@ -98,6 +98,7 @@ fn change(world: &mut FakeWorld, kind: usize, which: usize) {
             let inode = world.inside.keys().nth(which % world.inside.len().max(1)).copied();
             _ = inode.map(|inode| world.inside.remove(&inode));
         }
+        (18, _, Some(end)) => _ = world.with_ipv6.insert(end),
         (17, _, Some(end)) => _ = world.unrouted_inside.insert(end),
         _ => {}
     }

@@ -50,6 +50,10 @@ const ON_HOST: &[Broken] = &[
     Broken { what: "the host end is down", by: "ip -n host link set END down" },
     Broken { what: "the host end has another MAC address", by: "ip -n host link set END address 02:00:00:00:00:98" },
     Broken { what: "the host end is in another group", by: "ip -n host link set END group default" },
+    Broken {
+        what: "IPv6 is enabled on the host end",
+        by: "ip netns exec host sysctl -qw net.ipv6.conf.END.disable_ipv6=0",
+    },
     Broken { what: "the host end is isolated", by: "ip netns exec host bridge link set dev END isolated on" },
 ];
 

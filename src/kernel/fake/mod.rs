@@ -44,6 +44,8 @@ pub struct World {
     pub found: BTreeMap<(u64, IfName), ObservedInterface>,
     /// Interfaces of other programs that were prepared.
     pub prepared: BTreeSet<IfName>,
+    /// Host ends on which another program has enabled IPv6.
+    pub with_ipv6: BTreeSet<IfName>,
     /// Bridges and host ends that are down.
     pub down: BTreeSet<IfName>,
     /// The host ends of the container's ends that are down.

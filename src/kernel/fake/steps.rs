@@ -146,6 +146,7 @@ impl World {
         let there = self.links.get_mut(host_ifname).ok_or_else(|| io("join", host_ifname, "no such device"))?;
         (there.kind, there.mtu) = (link.kind.clone(), link.mtu);
         self.down.remove(host_ifname);
+        self.with_ipv6.remove(host_ifname);
         Ok(())
     }
 

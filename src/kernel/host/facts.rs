@@ -110,6 +110,7 @@ fn observed(link: Link, names: &BTreeMap<u32, IfName>) -> ObservedLink {
         up: link.up,
         mtu: link.mtu,
         isolated: link.isolated,
+        ipv6: link.ipv6,
         addresses: Vec::new(),
         ours: link.ours(),
         finished: link.group != link::UNFINISHED_GROUP,

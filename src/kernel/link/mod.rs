@@ -18,7 +18,8 @@ use std::os::fd::AsRawFd as _;
 
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, InfoBridgePort, InfoKind, InfoPortData, LinkAttribute, LinkExtentMask, LinkFlags,
+    LinkInfo, LinkMessage,
 };
 use netlink_packet_route::nsid::{NsidAttribute, NsidMessage};
 use nix::net::if_::if_nametoindex;
@@ -66,6 +67,8 @@ pub struct Link {
     pub mtu: u32,
     /// Bridge port isolation.
     pub isolated: bool,
+    /// IPv6 is enabled on it.
+    pub ipv6: bool,
     /// `None` if it has no address of six bytes.
     pub mac: Option<Mac>,
     /// Index of the other end of a veth pair (`IFLA_LINK`).
@@ -93,6 +96,7 @@ impl Link {
             up: message.header.flags.contains(LinkFlags::Up),
             mtu: 0,
             isolated: false,
+            ipv6: false,
             mac: None,
             peer: None,
             peer_netns: None,
@@ -110,6 +114,7 @@ impl Link {
                 LinkAttribute::Link(peer) => link.peer = Some(*peer),
                 LinkAttribute::LinkNetNsId(id) => link.peer_netns = Some(*id),
                 LinkAttribute::LinkInfo(infos) => infos.iter().for_each(|info| link.read_info(info)),
+                LinkAttribute::AfSpecUnspec(families) => link.ipv6 = families.iter().any(enables_ipv6),
                 _ => {}
             }
         }
@@ -125,6 +130,11 @@ impl Link {
             _ => {}
         }
     }
+}
+
+fn enables_ipv6(family: &AfSpecUnspec) -> bool {
+    let AfSpecUnspec::Inet6(parts) = family else { return false };
+    parts.iter().any(|part| matches!(part, AfSpecInet6::DevConf(settings) if settings.disable_ipv6 == 0))
 }
 
 fn observed_kind(kind: &InfoKind) -> ObservedKind {

@@ -68,12 +68,10 @@ impl Linux {
     /// Opens what every step needs; changes nothing.
     pub fn new() -> Result<Self, KernelError> {
         let netlink = Netlink::open().map_err(failed("open", "an rtnetlink socket", "netd needs root"))?;
-        let mut nft = Nft::new()?;
-        nft.prepare();
         Ok(Self {
             netlink,
             sysctl: Sysctl::open(),
-            nft,
+            nft: Nft::new()?,
             ports: Ports::default(),
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
@@ -94,6 +92,10 @@ impl Linux {
 }
 
 impl Kernel for Linux {
+    fn prepare(&mut self) {
+        self.nft.prepare();
+    }
+
     fn search(&mut self) -> Vec<String> {
         facts::search_domains()
     }

@@ -97,6 +97,9 @@ pub fn host_link(
     if link.mac != Some(wants) {
         drift.push(Drift::Mac { link: name(), has: link.mac, wants });
     }
+    if link.ipv6 {
+        drift.push(Drift::Ipv6On(endpoint.host_ifname.clone()));
+    }
     drift
 }
 

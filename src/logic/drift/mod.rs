@@ -58,6 +58,8 @@ pub enum Drift {
     },
     /// IPv6 is disabled on the bridge.
     Ipv6Off(IfName),
+    /// IPv6 is enabled on the host end: containers reach the host at its link-local address.
+    Ipv6On(IfName),
     /// `net.ipv4.conf.IF.route_localnet` is 0: ports published on 127.0.0.1 do not answer.
     RouteLocalnet(IfName),
     /// A setting of a bridge that must be 0 is not: with `accept_ra` a container could configure the host, with
@@ -168,6 +170,7 @@ impl fmt::Display for Drift {
             Self::ForeignAddress { bridge, address } => {
                 write!(f, "bridge {bridge}: {address}, an address of its network that is not its gateway")
             }
+            Self::Ipv6On(end) => write!(f, "host end {end}: IPv6 is enabled"),
             Self::Ipv6Off(bridge) => write!(f, "bridge {bridge}: IPv6 is disabled"),
             Self::SettingOn { bridge, setting } => {
                 write!(f, "bridge {bridge}: net.ipv6.conf.{bridge}.{setting} is not 0")

@@ -82,6 +82,9 @@ pub struct ObservedLink {
     pub mtu: u32,
     /// Bridge port isolation (`IFLA_BRPORT_ISOLATED`).
     pub isolated: bool,
+    /// IPv6 is enabled on it.
+    #[serde(default)]
+    pub ipv6: bool,
     /// Its addresses, without link-local ones.
     pub addresses: Vec<IpNetwork>,
     /// Whether it is in one of netd's link groups.
