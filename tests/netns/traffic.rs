@@ -60,9 +60,10 @@ impl Traffic {
     }
 }
 
-/// netd's table with the handles of its chains, rules, sets and maps; without counters.
+/// netd's tables with the handles of their chains, rules, sets and maps; without counters.
 fn handles() -> String {
-    run("ip netns exec host nft -s -a list table inet netd").ok().stdout
+    let list = |family| run(&format!("ip netns exec host nft -s -a list table {family} netd")).ok().stdout;
+    ["inet", "bridge"].map(list).concat()
 }
 
 /// `restart` gets a function that waits until the clients have gone on.
