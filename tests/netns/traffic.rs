@@ -7,7 +7,7 @@ use netd_testing::wait::seen;
 
 use crate::lab::daemon::netd;
 use crate::lab::look::{ruleset, same};
-use crate::lab::probe::{ECHO, HTTP, Probe, Servers};
+use crate::lab::probe::{ECHO, HTTP, Probe, Servers, TALK};
 use crate::lab::{HOST4, Lab, run, trial, until};
 
 /// How many exchanges of each client there must be before, between and after the restarts.
@@ -24,14 +24,14 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 /// Clients outside and in a container, of one container.
 struct Traffic {
-    probes: [(&'static str, Probe); 4],
+    probes: [(&'static str, Probe); 5],
     _servers: Servers,
 }
 
 impl Traffic {
     fn start(lab: &Lab) -> Self {
         lab.netd("network create net1 --ipv6").ok();
-        lab.connected("net1", "web", &format!("-p 4000:{HTTP} -p 4007:{ECHO}"));
+        lab.connected("net1", "web", &format!("-p 4000:{HTTP} -p 4007:{ECHO} -p 4019:{TALK}"));
         lab.connected("net1", "client", "");
         let servers = Servers::start("web");
         let address = lab.address("net1", "web")[0];
@@ -39,6 +39,7 @@ impl Traffic {
             ("HTTP from outside to the published port", Probe::http("outside", (HOST4, 4000))),
             ("HTTP from a container to the published port", Probe::http("client", (HOST4, 4000))),
             ("a stream from outside", Probe::stream("outside", (HOST4, 4007))),
+            ("a stream to outside", Probe::listener("outside", (HOST4, 4019))),
             ("a stream between containers", Probe::stream("client", (address, ECHO))),
         ];
         let traffic = Self { probes, _servers: servers };

@@ -12,10 +12,12 @@ use nix::sys::time::TimeVal;
 
 use super::space::inside;
 
-/// The port of the HTTP server, and that of the server that sends back what it gets.
+/// The port of the HTTP server, that of the server that sends back what it gets, and that of the one that only sends.
 pub const HTTP: u16 = 80;
 /// See [`HTTP`].
 pub const ECHO: u16 = 7;
+/// See [`HTTP`].
+pub const TALK: u16 = 19;
 /// From one request or message to the next.
 const EVERY: Duration = Duration::from_millis(10);
 /// The kernel sends a lost packet again after this time (`TCP_TIMEOUT_INIT`): what takes as long has lost one.
@@ -25,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// How often a server checks whether it should end.
 const TICK: TimeVal = TimeVal::new(0, 50_000);
 
-/// The two servers in one container; they end when dropped.
+/// The three servers in one container; they end when dropped.
 pub struct Servers {
     end: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
@@ -48,7 +50,7 @@ impl Servers {
                 }
             })
         };
-        let threads = vec![start(HTTP, answer), start(ECHO, send_back)];
+        let threads = vec![start(HTTP, answer), start(ECHO, send_back), start(TALK, talk)];
         Self { end, threads }
     }
 }
@@ -79,6 +81,16 @@ fn send_back(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
+/// Sends numbers until the client has gone.
+fn talk(mut stream: TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    for number in 0_u64.. {
+        stream.write_all(&number.to_be_bytes())?;
+        thread::park_timeout(EVERY);
+    }
+    Ok(())
+}
+
 /// A client on a thread of its own; it stops when dropped.
 pub struct Probe {
     end: Arc<AtomicBool>,
@@ -95,16 +107,24 @@ impl Probe {
 
     /// Sends a message every 10 ms on one connection, and awaits it back.
     pub fn stream(ns: &str, to: (impl ToString, u16)) -> Self {
-        let to = socket_address(to);
-        let stream = inside(ns, || TcpStream::connect_timeout(&to, PATIENCE));
-        let mut stream = stream.unwrap_or_else(|error| panic!("{ns} does not reach {to}: {error}"));
-        stream.set_nodelay(true).expect("a setting");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a setting");
+        let mut stream = connected(ns, to);
         Self::start(ns, move |number| {
             let (sent, mut got) = (number.to_be_bytes(), [0; 8]);
             stream.write_all(&sent)?;
             stream.read_exact(&mut got)?;
             if got == sent { Ok(()) } else { Err(io::Error::other(format!("{got:?} came back for {sent:?}"))) }
+        })
+    }
+
+    /// Reads the numbers that the server sends every 10 ms on one connection. The client says nothing: the next packet is
+    /// always the server's.
+    pub fn listener(ns: &str, to: (impl ToString, u16)) -> Self {
+        let mut stream = connected(ns, to);
+        Self::start(ns, move |number| {
+            let mut got = [0; 8];
+            stream.read_exact(&mut got)?;
+            let number = number.to_be_bytes();
+            if got == number { Ok(()) } else { Err(io::Error::other(format!("{got:?} came instead of {number:?}"))) }
         })
     }
 
@@ -152,6 +172,15 @@ impl Drop for Probe {
     fn drop(&mut self) {
         self.end.store(true, Ordering::Relaxed);
     }
+}
+
+fn connected(ns: &str, to: (impl ToString, u16)) -> TcpStream {
+    let to = socket_address(to);
+    let stream = inside(ns, || TcpStream::connect_timeout(&to, PATIENCE));
+    let stream = stream.unwrap_or_else(|error| panic!("{ns} does not reach {to}: {error}"));
+    stream.set_nodelay(true).expect("a setting");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a setting");
+    stream
 }
 
 fn get(to: SocketAddr) -> io::Result<()> {
