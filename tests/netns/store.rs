@@ -87,27 +87,47 @@ fn fill(folder: &str) {
     }
 }
 
+/// Fills the file system of a file, and repeats a command, each time with the next name, until it is refused because of
+/// that. Returns the names before: some changes need no further room.
+fn until_refused(
+    lab: &Lab,
+    (folder, file): (&str, &str),
+    command: &str,
+    names: &mut impl Iterator<Item = String>,
+) -> Vec<String> {
+    fill(folder);
+    let mut made = Vec::new();
+    for name in names {
+        let out = lab.netd(&format!("{command} {name}"));
+        if out.code == Some(0) {
+            made.push(name);
+            continue;
+        }
+        let line = out.refused();
+        assert!(line.contains(&format!("{folder}/{file}")) && line.contains("No space left"), "{line}");
+        return made;
+    }
+    panic!("all was accepted: {made:?}");
+}
+
+/// There is room again.
+fn accepted(lab: &Lab, folder: &str, command: &str) {
+    fs::remove_file(format!("{folder}/filler")).unwrap();
+    lab.netd(command).ok();
+    until("the problem is over", || lacks(status(lab), "No space left"));
+}
+
 fn full(lab: &Lab) {
     for folder in [STATE, RUNTIME] {
         fs::create_dir_all(folder).unwrap();
         run(&format!("mount -t tmpfs -o size=4m,mode=0700 small {folder}")).ok();
     }
     let (_server, address) = set_up(lab);
-    for number in 0..40 {
-        lab.container(&format!("c{number}"));
-    }
-    fill(RUNTIME);
-    // Some changes need no further room.
-    let mut made = Vec::new();
-    let line = (0..40).find_map(|number| {
-        let out = lab.netd(&format!("connect net1 c{number}"));
-        if out.code == Some(0) {
-            made.push(format!("c{number}"));
-        }
-        (out.code != Some(0)).then(|| out.refused())
-    });
-    let line = line.expect("a refusal");
-    assert!(line.contains(&format!("{RUNTIME}/endpoints.redb")) && line.contains("No space left"), "{line}");
+    let names: Vec<String> = (0..80).map(|number| format!("c{number}")).collect();
+    names.iter().chain([&"next".to_owned(), &"last".to_owned()]).for_each(|name| lab.container(name));
+    let mut names = names.into_iter();
+    let mut connect = || until_refused(lab, (RUNTIME, "endpoints.redb"), "connect net1", &mut names);
+    let mut made = connect();
     assert!(status(lab).contains("endpoints.redb: No space left"), "{}", status(lab));
     works(&address);
     run("ip netns delete client").ok();
@@ -115,30 +135,32 @@ fn full(lab: &Lab) {
     disturb();
     until("the table is back", || contains(crate::lab::look::elements(), &address));
     assert!(status(lab).contains("No space left"), "it lasts: {}", status(lab));
+    // The daemon that refused changes, and then the next one, which began with a full disk.
+    accepted(lab, RUNTIME, "connect net1 next");
+    made.extend(connect());
     lab.kill_daemon();
     lab.start_daemon();
     let shown = lab.netd("ps").ok().stdout;
     assert!(made.iter().all(|name| shown.contains(name.as_str())), "acknowledged: {made:?}, {shown}");
-    assert!(shown.contains("web") && !shown.contains("client"), "{shown}");
-    fs::remove_file(format!("{RUNTIME}/filler")).unwrap();
-    lab.netd("connect net1 c39").ok();
-    until("the problem is over", || lacks(status(lab), "No space left"));
+    assert!(shown.contains("web") && shown.contains("next") && !shown.contains("client"), "{shown}");
+    accepted(lab, RUNTIME, "connect net1 last");
 
-    fill(STATE);
-    let line = (0..200).find_map(|number| {
-        let out = lab.netd(&format!("network create n{number}"));
-        (out.code != Some(0)).then(|| out.refused())
-    });
-    let line = line.expect("a refusal");
-    assert!(line.contains(&format!("{STATE}/netd.redb")) && line.contains("No space left"), "{line}");
-    lab.netd("disconnect net1 c39").ok();
+    let mut names = (0..400).map(|number| format!("n{number}"));
+    let mut create = || until_refused(lab, (STATE, "netd.redb"), "network create", &mut names);
+    create();
+    lab.netd("disconnect net1 last").ok();
+    assert!(
+        status(lab).contains("netd.redb: No space left"),
+        "what was accepted was in the other file: {}",
+        status(lab)
+    );
+    accepted(lab, STATE, "network create next");
+    create();
     let before = lab.netd("network ls").ok().stdout;
     lab.kill_daemon();
     lab.start_daemon();
     assert_eq!(lab.netd("network ls").ok().stdout, before);
-    fs::remove_file(format!("{STATE}/filler")).unwrap();
-    lab.netd("network create last").ok();
-    until("the problem is over", || lacks(status(lab), "No space left"));
+    accepted(lab, STATE, "network create last");
 }
 
 fn read_only(lab: &Lab) {
