@@ -2,6 +2,7 @@
 //! what passes does not become permanent.
 
 use std::fs;
+use std::net::Ipv6Addr;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -345,6 +346,17 @@ fn all_lost(lab: &Lab) {
     lab.start_daemon();
     assert_eq!(without_time(seen()), before);
     works(&address);
+    // The next network gets its subnet from the prefix that the host had.
+    lab.netd("network create next --ipv6").ok();
+    assert_eq!(ula(lab, "next"), ula(lab, "other"));
+}
+
+/// The first 48 bits of a network's IPv6 subnet.
+fn ula(lab: &Lab, network: &str) -> [u16; 3] {
+    let subnets = lab.network(network)["subnets"].as_array().unwrap().clone();
+    let addresses = subnets.iter().filter_map(|subnet| subnet["subnet"].as_str().unwrap().strip_suffix("/64"));
+    let first = addresses.map(|address| address.parse::<Ipv6Addr>().unwrap().segments()).next().unwrap();
+    [first[0], first[1], first[2]]
 }
 
 /// Makes netd look at everything, and waits for it.
