@@ -1,6 +1,7 @@
 //! `scripts/bench ports`: what published ports cost. A new TCP connection with 10,000 publications on the host against
-//! one, the throughput of a published port against the same way routed, and a connect with 206 ports. Fails when a bound
-//! is missed. `NETD_PORTS=connections`, `single` or `throughput`: only that.
+//! one, the throughput of a published port against the same way routed, a connect with 206 ports, and a connect on a host
+//! with 1,000 containers and those 10,000 publications. Fails when a bound is missed. `NETD_PORTS=connections`, `single`,
+//! `throughput` or `crowded`: only that.
 #![expect(clippy::expect_used, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
@@ -26,9 +27,13 @@ const FLOWS: usize = 5;
 /// A Minecraft server with a voice chat, say: ports that do not form a range.
 const SINGLE: usize = 206;
 const TIMES: usize = 20;
+/// Containers that are there, and connects that are measured before and after.
+const CROWD: usize = 1000;
+const MEASURED: usize = 200;
 /// The bounds.
 const CONNECTION_MAX: f64 = 1.05;
 const THROUGHPUT_MIN: f64 = 0.95;
+const CROWDED_MAX: f64 = 2.0;
 const SINGLE_MAX: Duration = Duration::from_millis(5);
 
 /// Prints what it measured; returns whether the bound held.
@@ -44,8 +49,13 @@ fn main() -> ExitCode {
     lab.netd("network create net1 --subnet 10.77.0.0/16").ok();
     lab.connected("net1", "web", "-p 4000:80 -p 5201:5201");
     let only = std::env::var("NETD_PORTS").unwrap_or_default();
-    let kinds: [(&str, Measure); 3] =
-        [("connections", connections), ("single", single_ports), ("throughput", throughput)];
+    let kinds: [(&str, Measure); 4] = [
+        ("connections", connections),
+        ("single", single_ports),
+        ("crowded", crowded),
+        // It ends the daemon.
+        ("throughput", throughput),
+    ];
     let held: Vec<bool> =
         kinds.iter().filter(|(name, _)| only.is_empty() || only == *name).map(|(_, measure)| measure(&lab)).collect();
     let held = held.iter().all(|held| *held);
@@ -61,22 +71,12 @@ fn connections(lab: &Lab) -> bool {
             listener.incoming().for_each(drop);
         });
     });
-    for number in 0..HOLDERS {
-        lab.container(&format!("holder{number}"));
-    }
+    holders(lab);
     let (mut alone, mut among) = (Vec::new(), Vec::new());
     round(&mut Vec::new());
     for _ in 0..ROUNDS {
         round(&mut alone);
-        for number in 0..HOLDERS {
-            let each = PUBLICATIONS / HOLDERS;
-            let ports = (0..each).map(|port| format!("0.0.0.0:{}:80", 20_000 + number * each + port));
-            let bare = request::connect("net1", &format!("holder{number}"));
-            let request = ports.fold(bare, |request, port| request.publish(&port));
-            lab::daemon::call("POST", &request.path(), &request.body());
-        }
-        let there = lab.netd("status --json").ok().json()["publications"].clone();
-        assert_eq!(there, PUBLICATIONS + 2);
+        publish_many(lab);
         round(&mut among);
         for number in 0..HOLDERS {
             lab.netd(&format!("disconnect net1 holder{number}")).ok();
@@ -90,6 +90,72 @@ fn connections(lab: &Lab) -> bool {
         CONNECTIONS * ROUNDS
     );
     ratio <= CONNECTION_MAX
+}
+
+fn holders(lab: &Lab) {
+    for number in 0..HOLDERS {
+        if !lab::run("ip netns").stdout.lines().any(|line| line.split(' ').next() == Some(&format!("holder{number}"))) {
+            lab.container(&format!("holder{number}"));
+        }
+    }
+}
+
+/// Publishes all of [`PUBLICATIONS`].
+fn publish_many(lab: &Lab) {
+    for number in 0..HOLDERS {
+        let each = PUBLICATIONS / HOLDERS;
+        let ports = (0..each).map(|port| format!("0.0.0.0:{}:80", 20_000 + number * each + port));
+        let bare = request::connect("net1", &format!("holder{number}"));
+        let request = ports.fold(bare, |request, port| request.publish(&port));
+        lab::daemon::call("POST", &request.path(), &request.body());
+    }
+    let there = lab.netd("status --json").ok().json()["publications"].clone();
+    assert_eq!(there, PUBLICATIONS + 2);
+}
+
+/// A connect with one port on a host with few containers, and on one with many and their ports.
+fn crowded(lab: &Lab) -> bool {
+    holders(lab);
+    let name = |number: usize| format!("box{number}");
+    for number in 0..CROWD + MEASURED {
+        run(&format!("ip netns add {}", name(number))).ok();
+    }
+    for network in ["few", "crowd", "many"] {
+        lab.netd(&format!("network create {network}")).ok();
+    }
+    let connect = |network: &str, number: usize, port: Option<usize>| {
+        let bare = request::connect(network, &name(number));
+        let request = match port {
+            Some(port) => bare.publish(&format!("{port}:80")),
+            None => bare,
+        };
+        let (path, body) = (request.path(), request.body());
+        let begin = Instant::now();
+        lab::daemon::call("POST", &path, &body);
+        begin.elapsed()
+    };
+    let mut few: Vec<Duration> = (0..MEASURED).map(|number| connect("few", number, Some(10_000 + number))).collect();
+    for number in 0..MEASURED {
+        lab.netd(&format!("disconnect few {}", name(number))).ok();
+    }
+    publish_many(lab);
+    for number in 0..CROWD {
+        connect("crowd", MEASURED + number, None);
+    }
+    let mut many: Vec<Duration> = (0..MEASURED).map(|number| connect("many", number, Some(10_000 + number))).collect();
+    few.sort();
+    many.sort();
+    let p99 = |times: &[Duration]| times[times.len() * 99 / 100];
+    let ratio = p99(&many).as_secs_f64() / p99(&few).as_secs_f64();
+    println!(
+        "connect with one port, {MEASURED} times: median {:.2?}, p99 {:.2?}; with {CROWD} containers and {PUBLICATIONS} \
+         publications more: median {:.2?}, p99 {:.2?}, ratio of p99 {ratio:.2} (at most {CROWDED_MAX})",
+        few[few.len() / 2],
+        p99(&few),
+        many[many.len() / 2],
+        p99(&many),
+    );
+    ratio <= CROWDED_MAX
 }
 
 fn round(times: &mut Vec<Duration>) {
