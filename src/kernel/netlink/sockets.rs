@@ -1,8 +1,9 @@
-//! Sockets that receive what nobody else does (linux/inet_diag.h): those that listen or are bound without a peer, of the
-//! calling thread's network namespace. One dump for each family and protocol.
+//! Sockets that receive what nobody else does (linux/inet_diag.h), of the calling thread's network namespace: all that
+//! listen or are bound without a peer, with one dump for each family and protocol; and whether one listens at an address.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_DUMP, NetlinkBuffer, NetlinkSerializable, NlasIterator};
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
@@ -19,6 +20,8 @@ const REQUEST: usize = 56;
 const REPLY: usize = 72;
 /// `INET_DIAG_SKV6ONLY`.
 const V6ONLY: u16 = 11;
+/// `INET_DIAG_NOCOOKIE`, twice: a socket with any cookie.
+const ANY_COOKIE: [u8; 8] = [0xff; 8];
 /// `TCP_CLOSE`, `TCP_LISTEN`, `TCP_BOUND_INACTIVE` (since Linux 6.8) as bits of `idiag_states`.
 const CLOSE: u32 = 1 << 7;
 const LISTEN: u32 = 1 << 10;
@@ -43,6 +46,74 @@ pub(in crate::kernel) fn bound(family: Family, protocol: Protocol) -> io::Result
     Ok(client.ask(&Request { family, protocol }, NLM_F_DUMP, read)?)
 }
 
+/// Looks for listeners in the network namespace of the thread that opened it.
+pub(in crate::kernel) struct Listeners(Client);
+
+impl AsFd for Listeners {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.socket.as_fd()
+    }
+}
+
+impl Listeners {
+    pub(in crate::kernel) fn open() -> io::Result<Self> {
+        Ok(Self(Client::open(NETLINK_SOCK_DIAG)?))
+    }
+
+    /// Whether a TCP socket gets the connections that arrive for this address and port on the interface with this
+    /// index. The kernel looks it up as for an arriving connection (`inet_lookup`), so sockets at every address count,
+    /// IPv6 ones with IPv4 too, and not those of another interface. A kernel that cannot look it up says that there is
+    /// none; where [`bound`] succeeds, it can.
+    pub(in crate::kernel) fn any_at(&mut self, at: SocketAddr, interface: u32) -> io::Result<bool> {
+        match self.0.ask(&Exactly { at, interface }, 0, |message| message.payload().get(1).copied()) {
+            Ok(states) => Ok(states.iter().any(|state| 1u32.checked_shl((*state).into()) == Some(LISTEN))),
+            Err(error) if error.errno == libc::ENOENT => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// Asks for the socket of a connection from nobody (address and port 0), which a listener only can have.
+#[derive(Debug, Clone, Copy)]
+struct Exactly {
+    at: SocketAddr,
+    interface: u32,
+}
+
+impl NetlinkSerializable for Exactly {
+    fn message_type(&self) -> u16 {
+        BY_FAMILY
+    }
+
+    fn buffer_len(&self) -> usize {
+        REQUEST
+    }
+
+    /// `struct inet_diag_req_v2`: family, protocol, 2 bytes, states; `struct inet_diag_sockid`: ports, addresses (16
+    /// bytes each), interface, cookie.
+    fn serialize(&self, buffer: &mut [u8]) {
+        head(buffer, Family::of(self.at.ip()), Protocol::Tcp, LISTEN);
+        buffer[8..10].copy_from_slice(&self.at.port().to_be_bytes());
+        match self.at.ip() {
+            IpAddr::V4(at) => buffer[12..16].copy_from_slice(&at.octets()),
+            IpAddr::V6(at) => buffer[12..28].copy_from_slice(&at.octets()),
+        }
+        buffer[44..48].copy_from_slice(&self.interface.to_ne_bytes());
+        buffer[48..56].copy_from_slice(&ANY_COOKIE);
+    }
+}
+
+/// Fills the part of a request that all have, and the rest with 0.
+fn head(buffer: &mut [u8], family: Family, protocol: Protocol, states: u32) {
+    buffer.fill(0);
+    buffer[0] = match family {
+        Family::V4 => libc::AF_INET as u8,
+        Family::V6 => libc::AF_INET6 as u8,
+    };
+    buffer[1] = protocol.number();
+    buffer[4..8].copy_from_slice(&states.to_ne_bytes());
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Request {
     family: Family,
@@ -64,13 +135,7 @@ impl NetlinkSerializable for Request {
             Protocol::Udp => CLOSE,
             Protocol::Sctp => LISTEN | CLOSE,
         };
-        buffer.fill(0);
-        buffer[0] = match self.family {
-            Family::V4 => libc::AF_INET as u8,
-            Family::V6 => libc::AF_INET6 as u8,
-        };
-        buffer[1] = self.protocol.number();
-        buffer[4..8].copy_from_slice(&states.to_ne_bytes());
+        head(buffer, self.family, self.protocol, states);
     }
 }
 

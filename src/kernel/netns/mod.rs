@@ -2,11 +2,13 @@
 
 pub(super) mod engines;
 pub(in crate::kernel) mod find;
+pub mod listening;
 pub mod monitor;
 pub mod sandbox;
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread::{Builder, JoinHandle};
@@ -110,7 +112,7 @@ pub fn another(netns: &Netns) -> KernelError {
 }
 
 /// Whether a socket in the namespace reports the cookie that the namespace had, as far as both are known.
-pub fn same_cookie(netns: &Netns, socket: &Netlink) -> bool {
+pub fn same_cookie(netns: &Netns, socket: impl AsFd) -> bool {
     match (netns.id.cookie, sys::netns_cookie(socket)) {
         (Some(then), Some(now)) => then == now,
         _ => true,

@@ -1,5 +1,6 @@
 //! The kernel's side: the steps that change it, and its observed state.
 
+pub mod backend;
 mod describe;
 pub mod element;
 pub mod foreign_firewall;
