@@ -1,7 +1,6 @@
 //! Keeps the proxy in step with the containers' networks and held ports.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::proxy::Proxying;
@@ -9,6 +8,8 @@ use super::state::problems::Subject;
 use super::worker::Worker;
 use crate::kernel::Kernel;
 use crate::logic::target;
+use crate::model::endpoint::Netns;
+use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::store::Store;
@@ -22,13 +23,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let attached = self.state.desired.container(id);
         let wanted = attached.map(|attached| target::proxied(&attached.endpoints)).unwrap_or_default();
         let there = self.proxied.get(id);
-        let is_there = |port: &HostPort, to: &SocketAddr| there.is_some_and(|there| there.get(port) == Some(to));
+        let is_there = |port: &HostPort, to: &Backend| there.is_some_and(|there| there.get(port) == Some(to));
         let stale = there.into_iter().flatten().filter(|(port, to)| wanted.get(port) != Some(to));
         let stale: Vec<HostPort> = stale.map(|(port, _)| *port).collect();
         let new: Vec<_> = wanted.into_iter().filter(|(port, to)| !is_there(port, to)).collect();
+        let netns = attached.map(|attached| attached.container.netns.clone());
         self.stop_proxying(id, stale);
         for (port, to) in new {
-            self.start_proxying(id, port, to);
+            // What is not there has no ports.
+            let Some(netns) = &netns else { continue };
+            self.start_proxying(id, netns, port, to);
         }
     }
 
@@ -39,10 +43,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         all.iter().for_each(|id| self.proxy(id));
     }
 
-    fn start_proxying(&mut self, id: &ContainerId, port: HostPort, to: SocketAddr) {
+    fn start_proxying(&mut self, id: &ContainerId, netns: &Netns, port: HostPort, to: Backend) {
         match self.kernel.serve_port(&port) {
             Ok(Some(socket)) => {
-                if self.proxying.send(Proxying::Serve { port, socket, to }).is_ok() {
+                let serve = Proxying::Serve { port, socket, to: to.clone(), netns: netns.clone() };
+                if self.proxying.send(serve).is_ok() {
                     self.proxied.entry(id.clone()).or_default().insert(port, to);
                 }
             }

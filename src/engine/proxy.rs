@@ -3,11 +3,14 @@
 //! The engine has the sockets, because they hold the ports; the proxy gets duplicates of them.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use tokio::sync::mpsc;
 
 pub use crate::kernel::PortSocket;
+pub use crate::kernel::host::listener;
+pub use crate::kernel::netns::listening;
+use crate::model::endpoint::Netns;
+use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 pub use crate::os::addressed;
@@ -22,8 +25,12 @@ pub enum Proxying {
         /// A duplicate of the socket that holds it.
         socket: PortSocket,
         /// The container's address and port.
-        to: SocketAddr,
+        to: Backend,
+        /// The container's namespace.
+        netns: Netns,
     },
+    /// The same namespace is at another path now.
+    Moved(Netns),
     /// Close these sockets and what they have accepted, then drop `closed`.
     Stop {
         /// A port that is not served is no error.
@@ -41,4 +48,4 @@ pub type ProxyingSender = mpsc::UnboundedSender<Proxying>;
 pub type ProxyingReceiver = mpsc::UnboundedReceiver<Proxying>;
 
 /// What is proxied, by the container to which it is passed on.
-pub(crate) type Proxied = BTreeMap<ContainerId, BTreeMap<HostPort, SocketAddr>>;
+pub(crate) type Proxied = BTreeMap<ContainerId, BTreeMap<HostPort, Backend>>;

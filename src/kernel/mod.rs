@@ -151,7 +151,8 @@ pub struct DnsSockets {
 /// A socket that holds a host port, and receives what the kernel did not translate.
 #[derive(Debug)]
 pub enum PortSocket {
-    /// Listening and non-blocking.
+    /// Bound and non-blocking. Whether it listens is the proxy's business ([`host::listener`]): it does not at first,
+    /// unless it comes from a former daemon, or drops everything because ended connections have the port.
     Tcp(TcpListener),
     /// Bound and non-blocking; reports the address to which a datagram was sent (`IP_PKTINFO`, `IPV6_RECVPKTINFO`).
     Udp(UdpSocket),
@@ -224,8 +225,8 @@ pub trait Kernel: Send + 'static {
     /// Returns the port; no sockets if there is no listener at all.
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
 
-    /// Makes the socket that holds the port receive what the kernel does not translate, and returns a duplicate of it;
-    /// `None` if netd does not hold the port, or the kernel lacks the protocol.
+    /// Makes the socket that holds a UDP port receive what the kernel does not translate, and returns a duplicate of the
+    /// port's socket, which the proxy makes listen if it is a TCP socket; `None` if netd does not hold the port, or the kernel lacks the protocol.
     fn serve_port(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError>;
 
     /// Makes the socket that holds the port refuse everything again, after all duplicates are closed. A port that netd

@@ -41,6 +41,7 @@ mod port_ranges;
 mod port_shown;
 mod port_specs;
 mod proxy;
+mod proxy_refuses;
 mod publishing;
 mod reservations;
 mod resolved;
@@ -105,6 +106,7 @@ fn trials() -> Vec<Trial> {
         runtimes::trials(),
         foreign_networks::trials(),
         proxy::trials(),
+        proxy_refuses::trials(),
         publishing::trials(),
         reservations::trials(),
         port_changes::trials(),

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::engine::proxy::Proxying;
 use crate::engine::worker::Worker;
 use crate::kernel::Kernel;
 use crate::model::endpoint::{Endpoint, Netns};
@@ -59,6 +60,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.compensate(&records);
         // The name service's sockets there are opened anew, and the end of the namespace is watched at its new path.
         self.serve_inside(&id);
+        // Without a proxy, nothing is proxied.
+        let _ = self.proxying.send(Proxying::Moved(netns.clone()));
         self.publish();
     }
 

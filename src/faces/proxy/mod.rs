@@ -4,11 +4,13 @@
 //! The container sees the connection come from the gateway of its network. Connections and flows are bounded for all
 //! ports together and per client.
 
+mod schedule;
 mod tcp;
 mod udp;
+mod watch;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -16,7 +18,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::base::shares::{Share, Shares};
 use crate::engine::proxy::{PortSocket, Proxying, ProxyingReceiver};
+use crate::model::endpoint::Netns;
+use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
+use watch::Watcher;
 
 /// Maximum number of TCP connections: each takes two descriptors and two buffers of [`tcp::BUFFER`] bytes.
 const CONNECTIONS: u64 = 2048;
@@ -27,9 +32,10 @@ const ALONE: u64 = 3;
 
 /// What all ports share.
 #[derive(Debug, Clone)]
-struct Limits {
+struct Shared {
     connections: Arc<Shares<IpAddr>>,
     flows: Arc<Shares<IpAddr>>,
+    watcher: Watcher,
 }
 
 /// A place for a connection or a flow of a client.
@@ -60,14 +66,19 @@ impl Tasks {
 
 /// Serves the ports that the engine names, until the engine ends.
 pub async fn serve(mut changes: ProxyingReceiver) {
-    let limits = Limits { connections: Shares::new(CONNECTIONS, ALONE), flows: Shares::new(FLOWS, ALONE) };
+    let shared = Shared {
+        connections: Shares::new(CONNECTIONS, ALONE),
+        flows: Shares::new(FLOWS, ALONE),
+        watcher: Watcher::start(),
+    };
     let mut served: HashMap<HostPort, Tasks> = HashMap::new();
     while let Some(change) = changes.recv().await {
         match change {
-            Proxying::Serve { port, socket, to } => match start(socket, to, &limits) {
+            Proxying::Serve { port, socket, to, netns } => match start(socket, to, netns, &shared) {
                 Ok(tasks) => _ = served.insert(port, tasks),
                 Err(error) => tracing::error!(%error, port = %port, "cannot serve a published port"),
             },
+            Proxying::Moved(netns) => shared.watcher.moved(netns),
             Proxying::Stop { ports, closed } => {
                 for port in ports {
                     if let Some(tasks) = served.remove(&port) {
@@ -80,16 +91,17 @@ pub async fn serve(mut changes: ProxyingReceiver) {
     }
 }
 
-fn start(socket: PortSocket, to: SocketAddr, limits: &Limits) -> std::io::Result<Tasks> {
+fn start(socket: PortSocket, to: Backend, netns: Netns, shared: &Shared) -> std::io::Result<Tasks> {
     let tasks = Tasks::default();
     match socket {
-        PortSocket::Tcp(listener) => {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            tasks.spawn(tcp::serve(listener, to, limits.connections.clone(), tasks.clone()));
+        PortSocket::Tcp(socket) => {
+            let at = to.at;
+            let watched = shared.watcher.watch(netns, to);
+            tasks.spawn(tcp::serve(socket, at, watched, shared.connections.clone(), tasks.clone()));
         }
         PortSocket::Udp(socket) => {
             let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
-            tasks.spawn(udp::serve(socket, to, limits.flows.clone(), tasks.clone()));
+            tasks.spawn(udp::serve(socket, to.at, shared.flows.clone(), tasks.clone()));
         }
     }
     Ok(tasks)

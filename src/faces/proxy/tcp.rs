@@ -1,4 +1,8 @@
 //! TCP: a connection to the container for each connection of a client.
+//!
+//! A port listens while somebody listens in the container ([`super::watch`]). Otherwise the kernel refuses its clients,
+//! as it would those of the container: a client whose connection is accepted and then reset would take the application
+//! for one that has started.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -9,10 +13,13 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use tokio::io::copy_bidirectional_with_sizes;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::watch::{Seen, Watched};
 use super::{Place, Tasks};
 use crate::base::shares::Shares;
+use crate::engine::proxy::listener::{listen, refuse};
 
 /// Bytes in each direction of a connection.
 pub(super) const BUFFER: usize = 8 << 10;
@@ -24,12 +31,72 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// how many.
 const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
 
-/// Accepts connections, as long as the task runs.
-pub(super) async fn serve(listener: TcpListener, to: SocketAddr, places: Arc<Shares<IpAddr>>, tasks: Tasks) {
+/// Accepts connections while somebody listens in the container, as long as the task runs. `socket`: bound to the port,
+/// and left as it is until the first look at the container.
+pub(super) async fn serve(
+    socket: std::net::TcpListener,
+    to: SocketAddr,
+    mut watched: Watched,
+    places: Arc<Shares<IpAddr>>,
+    tasks: Tasks,
+) {
+    // The watcher ends with the daemon only.
+    while watched.seen.changed().await.is_ok() {
+        let seen = *watched.seen.borrow_and_update();
+        let outcome = match seen {
+            Seen::Unknown => Ok(()),
+            Seen::Somebody => accept(&socket, to, &mut watched, &places, &tasks).await,
+            Seen::Nobody => refuse(&socket),
+        };
+        if let Err(error) = outcome {
+            // The next look tries again.
+            tracing::warn!(%error, ?socket, "cannot change whether a published port listens");
+        }
+    }
+}
+
+/// Listens until nobody does in the container, or the container refuses a connection.
+async fn accept(
+    socket: &std::net::TcpListener,
+    to: SocketAddr,
+    watched: &mut Watched,
+    places: &Arc<Shares<IpAddr>>,
+    tasks: &Tasks,
+) -> io::Result<()> {
+    listen(socket)?;
+    // Registered anew each time: of a registered socket that does not listen, the runtime would be told for ever that it
+    // has hung up.
+    let listener = TcpListener::from_std(socket.try_clone()?)?;
+    let (refused, mut refusals) = mpsc::channel(1);
+    let client = tokio::select! {
+        // An error: the daemon ends.
+        _ = watched.seen.wait_for(|seen| *seen == Seen::Nobody) => None,
+        client = refusals.recv() => client,
+        () = clients(&listener, to, refused, places, tasks) => None,
+    };
+    drop(listener);
+    refuse(socket)?;
+    if client.is_some() {
+        // What has been seen until now may be older than the refusal.
+        watched.seen.mark_unchanged();
+        watched.refused();
+    }
+    // Now the refused clients are closed.
+    Ok(())
+}
+
+/// Accepts connections. `refused` gets the clients that the container refuses.
+async fn clients(
+    listener: &TcpListener,
+    to: SocketAddr,
+    refused: mpsc::Sender<TcpStream>,
+    places: &Arc<Shares<IpAddr>>,
+    tasks: &Tasks,
+) {
     loop {
         match listener.accept().await {
             Ok((client, from)) => match places.take(from.ip(), 1) {
-                Some(place) => tasks.spawn(pass_on(client, to, place)),
+                Some(place) => tasks.spawn(pass_on(client, to, refused.clone(), place)),
                 None => {
                     tracing::warn!(client = %from.ip(), "too many connections to published ports by way of netd");
                     reset(&client);
@@ -61,10 +128,20 @@ impl Drop for Pair {
     }
 }
 
-/// The client gets a reset if the container does not answer.
-async fn pass_on(client: TcpStream, to: SocketAddr, _place: Place) {
-    let connected = timeout(CONNECT, TcpStream::connect(to)).await;
-    let Ok(Ok(server)) = connected else { return reset(&client) };
+/// The client gets a reset if the container does not answer. If the container refuses, the client goes to `refused`: it
+/// gets the reset after the port refuses too, so that it is not accepted once more.
+async fn pass_on(client: TcpStream, to: SocketAddr, refused: mpsc::Sender<TcpStream>, _place: Place) {
+    let server = match timeout(CONNECT, TcpStream::connect(to)).await {
+        Ok(Ok(server)) => server,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            reset(&client);
+            // The client is closed there, or here if the port refuses already.
+            drop(refused.send(client).await);
+            return;
+        }
+        _ => return reset(&client),
+    };
+    drop(refused);
     let mut pair = Pair { client, server, ended: false };
     for stream in [&pair.client, &pair.server] {
         if let Err(error) = prepare(stream) {
@@ -125,7 +202,9 @@ mod tests {
         // No other test listens at this address.
         let listener = TcpListener::bind("127.12.1.1:0").await.unwrap();
         let (at, tasks, places) = (listener.local_addr().unwrap(), Tasks::default(), Shares::new(8, 3));
-        tasks.spawn(serve(listener, echo().await, places.clone(), tasks.clone()));
+        let (look, watched) = Watched::by_hand();
+        tasks.spawn(serve(listener.into_std().unwrap(), echo().await, watched, places.clone(), tasks.clone()));
+        look.send_replace(Seen::Somebody);
         let mut open = Vec::new();
         let refused = loop {
             match leads(at).await {

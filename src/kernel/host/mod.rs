@@ -6,6 +6,7 @@ pub mod facts;
 pub mod foreign_firewalls;
 pub mod interfaces;
 pub mod kept_ports;
+pub mod listener;
 pub mod port_holder;
 pub mod port_owner;
 mod port_range;

@@ -3,8 +3,8 @@
 //!
 //! A TCP port is bound without `SO_REUSEADDR` and without listening: a process that binds it gets EADDRINUSE, and what
 //! the firewall does not translate (`[::1]`) gets a reset, as it would without the socket. A UDP socket drops everything
-//! that it receives. Where netd itself passes on what is not translated, the socket *serves* instead: TCP listens, UDP
-//! receives.
+//! that it receives. Where netd itself passes on what is not translated, the socket *serves* instead: UDP receives, and
+//! TCP listens while somebody listens in the container ([`super::listener`]); the proxy decides when.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -14,11 +14,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{Ipv4PacketInfo, Ipv6RecvPacketInfo, Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
-    AddressFamily, Backlog, Shutdown, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt,
-    shutdown, socket,
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
 
 use super::kept_ports::KeptPorts;
+use super::listener;
 use super::port_owner::{self, PortOwner, Tables};
 use super::port_range;
 use crate::kernel::netlink::socket::failed;
@@ -30,9 +30,6 @@ use crate::os::bpf;
 
 /// Any port (RFC 863); nothing is sent there.
 const DISCARD: u16 = 9;
-
-/// Connections that wait until netd accepts them.
-const BACKLOG: i32 = 1024;
 
 /// What holds a port.
 #[derive(Debug)]
@@ -119,7 +116,8 @@ impl Ports {
         self.kept.forget_given();
     }
 
-    /// Makes the port's socket receive, and returns a duplicate of it; `None` if no socket holds the port.
+    /// Makes the port's socket receive if it is a UDP socket, and returns a duplicate of it; `None` if no socket holds
+    /// the port.
     pub fn serve(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError> {
         let Some(Hold::Socket { bound }) = self.held.get(port) else { return Ok(None) };
         let on = || format!("{}/{} on {}", port.port, port.protocol, port.address);
@@ -134,10 +132,7 @@ impl Ports {
     pub fn idle(&mut self, port: &HostPort) -> Result<(), KernelError> {
         let Some(Hold::Socket { bound }) = self.held.get(port) else { return Ok(()) };
         let done = match port.protocol {
-            // A socket that listened stays bound (tcp_disconnect in the kernel's net/ipv4/tcp.c).
-            Protocol::Tcp => shutdown(bound.as_raw_fd(), Shutdown::Read)
-                .and_then(|()| setsockopt(bound, ReuseAddr, &false))
-                .map_err(io::Error::from),
+            Protocol::Tcp => listener::refuse(bound),
             Protocol::Udp | Protocol::Sctp => bpf::drop_everything(bound),
         };
         let on = format!("{}/{} on {}", port.port, port.protocol, port.address);
@@ -159,19 +154,13 @@ impl Ports {
     }
 }
 
-/// A duplicate of the bound socket, which receives from now on.
+/// A duplicate of the bound socket. UDP receives from now on; TCP stays as it is.
 fn serving(bound: &OwnedFd, port: &HostPort) -> io::Result<PortSocket> {
     match port.protocol {
         Protocol::Tcp => {
-            // What it accepts inherits this: ended connections must not keep the port from being bound again. While it
-            // listens, no other process can bind the port in spite of it.
-            setsockopt(bound, ReuseAddr, &true)?;
-            listen(bound, Backlog::new(BACKLOG)?)?;
-            // One that was bound over ended connections drops everything so far.
-            bpf::detach(bound)?;
-            let listener = TcpListener::from(bound.try_clone()?);
-            listener.set_nonblocking(true)?;
-            Ok(PortSocket::Tcp(listener))
+            let socket = TcpListener::from(bound.try_clone()?);
+            socket.set_nonblocking(true)?;
+            Ok(PortSocket::Tcp(socket))
         }
         Protocol::Udp => {
             match port.address {

@@ -9,25 +9,30 @@ use std::sync::Arc;
 use super::ports::{bound, way_out};
 use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
+use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
 use crate::model::publication::Publication;
 
 /// The held ports of a container at which netd receives what the kernel does not translate, and where it passes it on.
-pub fn proxied(endpoints: &[Arc<Endpoint>]) -> BTreeMap<HostPort, SocketAddr> {
+pub fn proxied(endpoints: &[Arc<Endpoint>]) -> BTreeMap<HostPort, Backend> {
     let publications = endpoints.iter().filter(|endpoint| endpoint.owner.is_none()).flat_map(|e| &e.publications);
     let proxied = publications.filter(|publication| publication.is_proxied());
     proxied.flat_map(|publication| of(publication, endpoints)).collect()
 }
 
-fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, SocketAddr)> {
-    let address = |family| way_out(endpoints, family).and_then(|endpoint| endpoint.address(family));
+fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, Backend)> {
+    let address = |family| {
+        let endpoint = way_out(endpoints, family)?;
+        Some((endpoint.address(family)?, &endpoint.ifname))
+    };
     let to_port: BTreeMap<u16, u16> = publication.host.ports().zip(publication.container.ports()).collect();
     let to = |port: HostPort| {
         let family = Family::of(port.address);
         let own = address(family);
         let translated = own.is_some() && !is_untranslatable(port.address);
-        let to = own.or_else(|| address(family.other())).filter(|_| !translated)?;
-        Some((port, SocketAddr::new(to, *to_port.get(&port.port)?)))
+        let (to, ifname) = own.or_else(|| address(family.other())).filter(|_| !translated)?;
+        let at = SocketAddr::new(to, *to_port.get(&port.port)?);
+        Some((port, Backend { at, ifname: ifname.clone() }))
     };
     bound(publication, &|family| address(family).is_some()).into_iter().filter_map(|held| to(held.single()?)).collect()
 }
@@ -64,7 +69,7 @@ mod tests {
         ] {
             let endpoint = samples::endpoint(network, "web", 1, addresses, &[port]);
             let all = proxied(&[Arc::new(endpoint)]);
-            let shown = all.iter().map(|(at, to)| format!("[{}]:{}/{} to {to}", at.address, at.port, at.protocol));
+            let shown = all.iter().map(|(at, to)| format!("[{}]:{}/{} to {}", at.address, at.port, at.protocol, to.at));
             assert_eq!(shown.collect::<Vec<_>>().join(", "), expected, "{addresses:?} {port}");
         }
     }
