@@ -3,11 +3,16 @@
 use std::time::Duration;
 
 /// Between two looks at a container, at least.
-pub(super) const SHORTEST: Duration = Duration::from_millis(50);
-/// Between two looks at a container, at most, unless [`Pace`] takes longer.
+pub(super) const SHORTEST: Duration = Duration::from_millis(5);
+/// While nobody listens, each pause is longer by this part: a client waits a twentieth of the time that the application
+/// has taken to start, at most.
+const GROWTH: u32 = 20;
+/// Between two looks at a container in which nobody listens, at most, unless [`Pace`] takes longer.
+const LONGEST_SILENT: Duration = Duration::from_millis(250);
+/// Between two looks at a container in which somebody listens, unless [`Pace`] takes longer.
 pub(super) const LONGEST: Duration = Duration::from_secs(1);
 /// Between two rounds of looks, at least: containers that are due soon share a thread.
-const ROUND: Duration = Duration::from_millis(20);
+const ROUND: Duration = Duration::from_millis(5);
 /// For each port that was looked at, until the next round: 1,000 ports a second.
 const PORT: Duration = Duration::from_millis(1);
 /// Ports of a round: a container that is due at once waits no longer than this takes.
@@ -46,8 +51,7 @@ impl Schedule {
             None => SHORTEST,
             // It probably starts again soon.
             Some(_) if fewer => SHORTEST,
-            // So nobody waits much longer for a look than for the application.
-            Some(_) => (self.pause + self.pause / 4).min(LONGEST),
+            Some(_) => (self.pause + self.pause / GROWTH).min(LONGEST_SILENT),
         };
         self.last = Some(now);
         self.due = now + self.pause;
@@ -96,11 +100,11 @@ mod tests {
     fn while_nobody_listens_looks_become_rarer() {
         let mut schedule = Schedule::new(START);
         assert!(schedule.is_first());
-        assert_eq!(silent(&mut schedule, 6), [0, 50, 112, 190, 288, 410]);
+        assert_eq!(silent(&mut schedule, 6), [0, 5, 10, 15, 21, 27]);
         assert!(!schedule.is_first());
-        let times = silent(&mut schedule, 30);
-        assert!(times.windows(2).all(|two| two[1] - two[0] <= 1000), "{times:?}");
-        assert_eq!(times[29] - times[28], 1000);
+        let times = silent(&mut schedule, 120);
+        assert!(times.windows(2).all(|two| two[1] - two[0] <= 250), "{times:?}");
+        assert_eq!(times[119] - times[118], 250);
     }
 
     #[test]
