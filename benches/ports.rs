@@ -120,8 +120,8 @@ fn crowded(lab: &Lab) -> bool {
     for number in 0..CROWD + MEASURED {
         run(&format!("ip netns add {}", name(number))).ok();
     }
-    for network in ["few", "crowd", "many"] {
-        lab.netd(&format!("network create {network}")).ok();
+    for (network, subnet) in [("few", "10.81.0.0/16"), ("crowd", "10.82.0.0/16"), ("many", "10.83.0.0/16")] {
+        lab.netd(&format!("network create {network} --subnet {subnet}")).ok();
     }
     let connect = |network: &str, number: usize, port: Option<usize>| {
         let bare = request::connect(network, &name(number));
