@@ -16,7 +16,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn learn_mac(&mut self, endpoint: &Endpoint, seen: Option<Mac>) {
         let Some(seen) = seen else { return };
         let known = endpoint.learned_mac.unwrap_or(endpoint.mac);
-        if endpoint.owner.is_none() || seen == known {
+        // One that changes it again and again would keep netd writing.
+        let subject = Subject::ContainerEnd(endpoint.host_ifname.clone());
+        if endpoint.owner.is_none() || seen == known || !self.agenda.may_repair(&subject) {
             return;
         }
         let is_own = seen == endpoint.mac;
