@@ -1,7 +1,7 @@
 //! Restart: kill the daemon with SIGKILL, start it again, and everything works.
 
 use libtest_mimic::Trial;
-use netd_testing::wait::lacks;
+use netd_testing::wait::{lacks, seen};
 
 use crate::lab::look::{elements, links, ruleset, same, without_revision};
 use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, echo, run, trial, until};
@@ -89,8 +89,10 @@ fn namespace_gone(lab: &Lab) {
     // The kernel destroys a namespace some time after its last user: until then its interface exists.
     until("it is released", || lacks(lab.netd("ps").ok().stdout, "web"));
     Dig::expect_none("client", "web", "NXDOMAIN");
-    assert!(!links("host").contains(&host_ifname));
-    assert!(!elements().contains("4000") && !elements().contains(&address), "{}", elements());
+    // The name goes first, then what the kernel has of it.
+    until("its interface is gone", || seen(links("host"), |links| !links.contains(&host_ifname)));
+    let is_rid = |elements: &String| !elements.contains("4000") && !elements.contains(&address);
+    until("its elements are gone", || seen(elements(), is_rid));
     assert!(!std::fs::exists("/etc/netns/web/resolv.conf").unwrap());
     lab.connected("net1", "other", "-p 4000:80");
     let _server = Server::start("other", "other", 80);
