@@ -107,7 +107,7 @@ fn tasks(lab: &Lab) {
     ctr("task rm web");
     ctr("container rm web").ok();
     until("netd released it", || lacks(lab.netd("ps --json").ok().stdout, "default-web"));
-    traces.are_gone(lab);
+    traces.until_gone(lab);
     let looked_up = exec("client", &format!("nslookup default-web {gateway}"));
     assert!(looked_up.code != Some(0), "the name outlives its container: {looked_up:?}");
     ctr("task rm -f client");

@@ -286,7 +286,7 @@ fn restarted(lab: &Lab) {
     // The container ends without a podman command, and conmon starts the cleanup.
     podman("kill -s KILL web").ok();
     until("the killed container has gone from netd", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
-    traces.are_gone(lab);
+    traces.until_gone(lab);
     podman("start web").ok();
     page_comes_to("podman", "web");
     podman("rm -t 0 -f web").ok();
@@ -305,7 +305,7 @@ fn while_dead(lab: &Lab) {
     assert_eq!(podman("ps -a -q").ok().stdout, "");
     lab.start_daemon();
     until("netd released it", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
-    traces.are_gone(lab);
+    traces.until_gone(lab);
     podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
     fetches_the_page("outside", &format!("{HOST4}:4000"));
     podman("rm -t 0 -f web").ok();

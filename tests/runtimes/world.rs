@@ -204,16 +204,29 @@ impl Traces {
     /// Fails when anything of it is left.
     #[track_caller]
     pub(crate) fn are_gone(&self, lab: &Lab) {
+        self.gone(lab).unwrap_or_else(|left| panic!("{left}"));
+    }
+
+    /// Waits until nothing of it is left: where netd notices by itself that a container has ended, its name goes first.
+    #[track_caller]
+    pub(crate) fn until_gone(&self, lab: &Lab) {
+        until("nothing of it is left", || self.gone(lab));
+    }
+
+    /// The error says what is left.
+    fn gone(&self, lab: &Lab) -> Result<(), String> {
         let dump = lab.netd("dump").ok().stdout;
         let links = on_host("ip -j address").ok().stdout;
         for (place, text) in [("the dump", dump), ("nft", elements()), ("ip", links)] {
             for word in self.words.iter().map(|word| word.trim_matches('"')) {
-                let quoted = text.contains(&format!("\"{word}\"")) || text.contains(&format!("{word}/"));
-                assert!(!quoted, "{place} still shows {word}:\n{text}");
+                if text.contains(&format!("\"{word}\"")) || text.contains(&format!("{word}/")) {
+                    return Err(format!("{place} still shows {word}:\n{text}"));
+                }
             }
         }
-        for port in &self.ports {
-            assert!(!is_held(*port), "port {port} is still held");
+        match self.ports.iter().find(|port| is_held(**port)) {
+            Some(port) => Err(format!("port {port} is still held")),
+            None => Ok(()),
         }
     }
 }
