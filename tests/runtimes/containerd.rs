@@ -12,7 +12,9 @@ use netd_testing::wait::{contains, is, lacks};
 use crate::lab::command::Out;
 use crate::lab::{Lab, until};
 use crate::machine;
-use crate::world::{PAGE, Traces, docker_archive, fetches_the_page, nothing_left, on_host, start, trial};
+use crate::world::{
+    PAGE, Traces, docker_archive, fetches_the_page, nothing_left, on_host, start, trial, until_nothing_left,
+};
 
 pub(crate) const NEEDS: &[&str] = &["containerd", "ctr", "runc", "containerd-shim-runc-v2"];
 pub(crate) const ADDRESS: &str = "/run/lab/containerd/containerd.sock";
@@ -113,7 +115,7 @@ fn tasks(lab: &Lab) {
     ctr("task rm -f client");
     ctr("container rm client").ok();
     until("netd released the other", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
-    nothing_left(lab);
+    until_nothing_left(lab);
 }
 
 fn foreground(lab: &Lab) {

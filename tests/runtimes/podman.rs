@@ -10,7 +10,7 @@ use crate::lab::{HOST4, Lab, Proto, Server, ask, until};
 use crate::machine;
 use crate::world::{
     CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, on_host_words, ours,
-    start, trial,
+    start, trial, until_nothing_left,
 };
 
 pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon"];
@@ -170,7 +170,7 @@ fn connected_besides(lab: &Lab) {
     podman("rm -t 0 -f web").ok();
     // The endpoint that Podman did not request ends with the namespace.
     until("netd released it", || is(lab.netd("ps --json").ok().json(), &serde_json::json!([])));
-    nothing_left(lab);
+    until_nothing_left(lab);
 }
 
 fn attached_again(lab: &Lab) {

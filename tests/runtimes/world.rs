@@ -239,13 +239,28 @@ fn is_held(port: u16) -> bool {
 /// Fails unless netd knows no container, and the host has no interface but its own and netd's bridges.
 #[track_caller]
 pub(crate) fn nothing_left(lab: &Lab) {
+    left(lab).unwrap_or_else(|left| panic!("{left}"));
+}
+
+/// The same, where netd notices by itself that a container has ended: its name goes first.
+#[track_caller]
+pub(crate) fn until_nothing_left(lab: &Lab) {
+    until("nothing is left", || left(lab));
+}
+
+/// The error says what is left.
+fn left(lab: &Lab) -> Result<(), String> {
     let containers = lab.netd("ps --json").ok().json();
-    assert_eq!(containers, serde_json::json!([]), "containers are left");
+    if containers != serde_json::json!([]) {
+        return Err(format!("containers are left: {containers}"));
+    }
     for link in ip_json("host", "-d link show") {
         let kind = link["linkinfo"]["info_kind"].as_str().unwrap_or_default();
         let name = link["ifname"].as_str().expect("a name");
-        assert!(["lo", "uplink"].contains(&name) || kind == "bridge", "{name} ({kind}) is left: {link}");
+        if !["lo", "uplink"].contains(&name) && kind != "bridge" {
+            return Err(format!("{name} ({kind}) is left: {link}"));
+        }
     }
     let files: Vec<_> = fs::read_dir("/etc/netns").into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    assert!(files.is_empty(), "{files:?} are left");
+    if files.is_empty() { Ok(()) } else { Err(format!("{files:?} are left")) }
 }
