@@ -48,6 +48,9 @@ fn main() -> ExitCode {
     lab.start_daemon();
     lab.netd("network create net1 --subnet 10.77.0.0/16").ok();
     lab.connected("net1", "web", "-p 4000:80 -p 5201:5201");
+    for number in 0..HOLDERS {
+        lab.container(&format!("holder{number}"));
+    }
     let only = std::env::var("NETD_PORTS").unwrap_or_default();
     let kinds: [(&str, Measure); 4] = [
         ("connections", connections),
@@ -71,7 +74,6 @@ fn connections(lab: &Lab) -> bool {
             listener.incoming().for_each(drop);
         });
     });
-    holders(lab);
     let (mut alone, mut among) = (Vec::new(), Vec::new());
     round(&mut Vec::new());
     for _ in 0..ROUNDS {
@@ -92,14 +94,6 @@ fn connections(lab: &Lab) -> bool {
     ratio <= CONNECTION_MAX
 }
 
-fn holders(lab: &Lab) {
-    for number in 0..HOLDERS {
-        if !lab::run("ip netns").stdout.lines().any(|line| line.split(' ').next() == Some(&format!("holder{number}"))) {
-            lab.container(&format!("holder{number}"));
-        }
-    }
-}
-
 /// Publishes all of [`PUBLICATIONS`].
 fn publish_many(lab: &Lab) {
     for number in 0..HOLDERS {
@@ -115,7 +109,6 @@ fn publish_many(lab: &Lab) {
 
 /// A connect with one port on a host with few containers, and on one with many and their ports.
 fn crowded(lab: &Lab) -> bool {
-    holders(lab);
     let name = |number: usize| format!("box{number}");
     for number in 0..CROWD + MEASURED {
         run(&format!("ip netns add {}", name(number))).ok();

@@ -226,7 +226,8 @@ pub trait Kernel: Send + 'static {
     fn dns_sockets(&mut self, address: IpAddr, port: u16) -> Result<(u16, Option<DnsSockets>), KernelError>;
 
     /// Makes the socket that holds a UDP port receive what the kernel does not translate, and returns a duplicate of the
-    /// port's socket, which the proxy makes listen if it is a TCP socket; `None` if netd does not hold the port, or the kernel lacks the protocol.
+    /// port's socket, which the proxy makes listen if it is a TCP socket; `None` if netd does not hold the port, or the
+    /// kernel lacks the protocol.
     fn serve_port(&mut self, port: &HostPort) -> Result<Option<PortSocket>, KernelError>;
 
     /// Makes the socket that holds the port refuse everything again, after all duplicates are closed. A port that netd

@@ -26,7 +26,7 @@ pub(crate) enum Condition {
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
-    /// Inspects an interface that netd made. Fails with `NoNetns` if the container's namespace no longer exists.
+    /// Inspects an interface that netd made, and learns its MAC address. Fails with `NoNetns` if the container's namespace no longer exists.
     fn inspect(&mut self, network: &Network, endpoint: &Endpoint) -> Result<Condition, KernelError> {
         let observed = self.kernel.interface(&endpoint.container.netns, &endpoint.ifname)?;
         let Some(observed) = observed.filter(|_| self.kernel.has_link(&endpoint.host_ifname)) else {

@@ -4,8 +4,9 @@
 //! has no name before nft 1.0.8, so the set has the type of that field's bits there ([`Targets`]). What nft lists must be
 //! what nft loads: people keep their ruleset that way.
 //!
-//! Like the other table, its structure is the same on every host with the same nft. `set guarded` counts what is dropped, for each host end. Interfaces that are not in it (an uplink that somebody put
-//! on the bridge, a trusted container's) are not restricted.
+//! Like the other table, its structure is the same on every host with the same nft. `set guarded` counts what is
+//! dropped, for each host end. Interfaces that are not in it (an uplink that somebody put on the bridge, a trusted
+//! container's) are not restricted.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
