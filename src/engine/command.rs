@@ -9,6 +9,7 @@ use super::error::Error;
 use super::report::{Difference, Planned, Request, Restored};
 use super::state::problems::Subject;
 use crate::kernel::KernelEvent;
+use crate::model::address::{Family, Subnet};
 use crate::model::backup::Backup;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::ForeignNetwork;
@@ -16,7 +17,10 @@ use crate::model::ids::ContainerId;
 use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
-use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, NetworkSpec, PortChange, ReservationSpec};
+use crate::model::request::{
+    AttachmentKey, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, NetworkSpec, PortChange,
+    ReservationSpec,
+};
 use crate::model::reservation::Reservation;
 
 /// The reply to a command, sent after all readers can see its effects.
@@ -50,20 +54,49 @@ pub(crate) enum Command {
     PruneNetworks(Reply<Vec<NetworkName>>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),
+    ChangeHandover(Box<HandoverChange>, Reply<Arc<Endpoint>>),
+    ChangeEngineNetwork(Box<EngineNetworkChange>, Reply<Option<Arc<Network>>>),
+    ChooseSubnet {
+        family: Family,
+        wanted: Option<Subnet>,
+        avoid: Vec<Subnet>,
+        foreign: Vec<ForeignNetwork>,
+        reply: Reply<Subnet>,
+    },
     ChangePort(Box<PortChange>, Reply<(Arc<Endpoint>, Vec<Publication>)>),
-    Disconnect { network: String, container: String, keep: Option<ReservationId>, reply: Reply<Arc<Endpoint>> },
-    Connect { spec: Box<EndpointSpec>, foreign: Vec<ForeignNetwork>, gone: Gone, reply: Reply<Arc<Endpoint>> },
+    Disconnect {
+        network: String,
+        container: String,
+        keep: Option<ReservationId>,
+        reply: Reply<Arc<Endpoint>>,
+    },
+    Connect {
+        spec: Box<EndpointSpec>,
+        foreign: Vec<ForeignNetwork>,
+        gone: Gone,
+        reply: Reply<Arc<Endpoint>>,
+    },
     Detach(Box<AttachmentKey>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),
-    Gc { owner: NetworkName, valid: Vec<(ContainerId, IfName)>, reply: Reply<Vec<Arc<Endpoint>>> },
+    Gc {
+        owner: NetworkName,
+        valid: Vec<(ContainerId, IfName)>,
+        reply: Reply<Vec<Arc<Endpoint>>>,
+    },
     Capacity(String, Reply<()>),
     Diff(Reply<Vec<Difference>>),
     Backup(Reply<Backup>),
     Restore(Box<Backup>, Vec<ForeignNetwork>, Reply<Restored>),
     Plan(Box<Request>, Vec<ForeignNetwork>, Reply<Vec<Planned>>),
-    Report { subject: Subject, problem: Option<String> },
+    Report {
+        subject: Subject,
+        problem: Option<String>,
+    },
     Kernel(KernelEvent),
-    Teardown { dry_run: bool, reply: Reply<Vec<Planned>> },
+    Teardown {
+        dry_run: bool,
+        reply: Reply<Vec<Planned>>,
+    },
     Alive(Sender<()>),
     Stop(oneshot::Sender<()>),
 }

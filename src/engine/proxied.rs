@@ -21,6 +21,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Makes the proxy match the container's networks and held ports.
     pub(crate) fn proxy(&mut self, id: &ContainerId) {
         let attached = self.state.desired.container(id);
+        // Where nobody can look whether somebody listens, nothing is served.
+        let attached = attached.filter(|attached| !attached.endpoints.iter().any(|e| e.has_no_namespace()));
         let wanted = attached.map(|attached| target::proxied(&attached.endpoints)).unwrap_or_default();
         let there = self.proxied.get(id);
         let is_there = |port: &HostPort, to: &Backend| there.is_some_and(|there| there.get(port) == Some(to));

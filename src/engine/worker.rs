@@ -266,6 +266,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Reserve(spec, reply) => drop(reply.send(self.reserve(&spec))),
             Command::ReleaseReservation(id, reply) => drop(reply.send(self.release_reservation(&id))),
+            Command::ChangeHandover(change, reply) => drop(reply.send(self.change_handover(&change))),
+            Command::ChangeEngineNetwork(change, reply) => drop(reply.send(self.change_engine_network(&change))),
+            Command::ChooseSubnet { family, wanted, avoid, foreign, reply } => {
+                drop(reply.send(self.choose_subnet(family, wanted, avoid, foreign)));
+            }
             Command::ChangePort(change, reply) => drop(reply.send(self.change_port(&change))),
             Command::Connect { gone, .. } if gone.is_gone() => {
                 tracing::info!("request cancelled: the caller disconnected");

@@ -182,6 +182,9 @@ pub trait Kernel: Send + 'static {
     /// Opens the namespace file and identifies the namespace.
     fn netns(&mut self, path: &std::path::Path) -> Result<Netns, KernelError>;
 
+    /// The namespace of the host, in which this daemon works.
+    fn own_netns(&mut self) -> Result<Netns, KernelError>;
+
     /// Whether that very namespace is still at its path.
     fn netns_alive(&mut self, netns: &Netns) -> bool;
 
@@ -205,6 +208,10 @@ pub trait Kernel: Send + 'static {
 
     /// The finished interfaces of netd whose containers can be found, in the order in which they were made.
     fn trace(&mut self) -> Result<Vec<Traced>, KernelError>;
+
+    /// The container's end of the pair with that host end, if it is in the namespace at that path; `None` if it is not
+    /// there.
+    fn trace_into(&mut self, host_ifname: &IfName, path: &std::path::Path) -> Result<Option<Traced>, KernelError>;
 
     /// Names of namespaces with a resolv.conf that this daemon wrote; of those that no longer exist, also if another
     /// netd wrote it. Empty if they cannot be read.

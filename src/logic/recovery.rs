@@ -51,6 +51,7 @@ pub fn endpoint(
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
+        handover: None,
     })
 }
 

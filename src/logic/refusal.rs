@@ -58,6 +58,9 @@ impl fmt::Display for TakenBy {
 /// A request that cannot be carried out as given; the caller can fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
+    /// No endpoint has that id of another engine.
+    #[error("no endpoint {0} on networks of netd: see `netd ps`")]
+    NoSuchHandover(String),
     /// A value is malformed.
     #[error(transparent)]
     Invalid(#[from] Invalid),
@@ -345,6 +348,7 @@ impl Refusal {
             | Self::NoSuchContainer { .. }
             | Self::NoSuchReservation(_)
             | Self::NotConnected { .. }
+            | Self::NoSuchHandover(_)
             | Self::NotPublished { .. }
             | Self::NoAttachment { .. } => RefusalKind::NotFound,
             Self::Changed { .. } => RefusalKind::Changed,

@@ -34,6 +34,7 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
         host_access: HostAccess::All,
         sticky: false,
         trusted: false,
+        engines: Vec::new(),
     }
 }
 
@@ -83,6 +84,7 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
+        handover: None,
     }
 }
 

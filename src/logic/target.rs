@@ -20,6 +20,7 @@ use crate::model::address::Families;
 use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::desired::{Attached, Desired};
 use crate::model::endpoint::Endpoint;
+use crate::model::handover::Handover;
 use crate::model::host::element::{Element, NameServer};
 use crate::model::host::foreign_firewall::Bridge;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
@@ -81,6 +82,9 @@ pub fn interface<'a>(network: &'a Network, endpoint: &'a Endpoint, endpoints: &[
 }
 
 fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoint>], kind: LinkKind) -> EndpointLink {
+    if let Some(handover) = endpoint.handover.as_ref().filter(|handover| !handover.taken) {
+        return waiting_link(network, endpoint, handover, kind);
+    }
     let routes = default_routes(endpoints).into_iter();
     EndpointLink {
         network: network.name.clone(),
@@ -93,6 +97,23 @@ fn endpoint_link(network: &Network, endpoint: &Endpoint, endpoints: &[Arc<Endpoi
         default_gateways: routes.filter(|route| route.ifname == endpoint.ifname).map(|route| route.gateway).collect(),
         default_metric: default_metric(endpoint),
         routes: endpoint.routes.clone(),
+        kind,
+    }
+}
+
+/// The interface of an endpoint while it waits on the host for another engine, which will assign the addresses.
+fn waiting_link(network: &Network, endpoint: &Endpoint, handover: &Handover, kind: LinkKind) -> EndpointLink {
+    EndpointLink {
+        network: network.name.clone(),
+        container: endpoint.container.name.clone(),
+        ifname: handover.staged.clone(),
+        netns: handover.host.clone(),
+        mac: endpoint.mac,
+        mtu: network.mtu,
+        addresses: Vec::new(),
+        default_gateways: Vec::new(),
+        default_metric: None,
+        routes: Vec::new(),
         kind,
     }
 }

@@ -98,6 +98,13 @@ impl Subnet {
         self.0.network()
     }
 
+    /// The first address that an interface can have: not the network's own, except in subnets of two addresses or one
+    /// (RFC 3021, RFC 6164).
+    pub fn first_usable(self) -> IpAddr {
+        let (first, last) = self.bounds();
+        address(if last - first < 2 { first } else { first + 1 }, self.family())
+    }
+
     /// Prefix length in bits.
     pub fn prefix(self) -> u8 {
         self.0.prefix()

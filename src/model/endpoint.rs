@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -10,29 +9,14 @@ use serde::{Deserialize, Serialize};
 use super::address::{Family, Mac};
 use super::bandwidth::Bandwidth;
 use super::exposure::Exposure;
-use super::ids::{ContainerId, NetnsId};
+use super::handover::Handover;
+use super::ids::ContainerId;
 use super::names::{Alias, ContainerName, IfName, NetworkName};
+pub use super::netns::Netns;
 use super::publication::Publication;
 use super::publication::skipped::Skipped;
 use super::route::Route;
 use super::upstream::Upstream;
-
-/// A network namespace: its identity, and its last known path.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Netns {
-    /// A path that led to it (`/run/netns/web`, `/proc/812/ns/net`). It may lead elsewhere by now; compare `id`.
-    pub path: PathBuf,
-    /// Its identity.
-    pub id: NetnsId,
-}
-
-impl Netns {
-    /// The name under `/run/netns` (`ip netns`), if its path is there.
-    pub fn name(&self) -> Option<&str> {
-        let parent = self.path.parent()?.to_str()?;
-        matches!(parent, "/run/netns" | "/var/run/netns").then(|| self.path.file_name()?.to_str())?
-    }
-}
 
 /// A container: a network namespace with an id and a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +108,9 @@ pub struct Endpoint {
     /// read their resolv.conf once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub told_inside: bool,
+    /// Another engine takes the interface into its container itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Handover>,
 }
 
 impl Endpoint {
@@ -140,7 +127,18 @@ impl Endpoint {
     /// Whether another engine made its container without requesting this endpoint, and therefore has routes and names
     /// of its own in it.
     pub fn is_beside_engine(&self) -> bool {
-        self.container.of_engine && self.owner.is_none()
+        self.container.of_engine && self.owner.is_none() && self.handover.is_none()
+    }
+
+    /// Whether its interface waits on the host for another engine to take it into the container.
+    pub fn is_waiting(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| !handover.taken)
+    }
+
+    /// Whether the container's own namespace is not known as yet: its interface waits for an engine that has not made
+    /// the namespace.
+    pub fn has_no_namespace(&self) -> bool {
+        self.handover.as_ref().is_some_and(|handover| self.container.netns.id == handover.host.id)
     }
 
     /// Its address in that family.

@@ -12,10 +12,12 @@ pub mod exposure;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod handover;
 pub mod host;
 pub mod ids;
 pub mod inside;
 pub mod names;
+pub mod netns;
 pub mod network;
 pub mod publication;
 pub mod question;

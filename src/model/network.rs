@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Invalid;
 use super::address::{Family, Subnet};
+use super::handover::EngineNetwork;
 use super::ids::NetworkId;
 use super::names::{IfName, NetworkName};
 use super::upstream::Upstream;
@@ -44,6 +45,9 @@ pub struct Network {
     /// Its containers may send from addresses that are not their own, as routers and DHCP servers do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
+    /// The networks of other engines that are this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub engines: Vec<EngineNetwork>,
 }
 
 /// How the name service answers a network's containers.

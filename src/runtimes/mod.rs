@@ -1,6 +1,7 @@
 //! The runtimes on this host, queried through their API sockets (Docker's API, which Podman supports too): containers
 //! by name, and the networks that they define.
 
+pub mod docker;
 pub(crate) mod networks;
 
 use std::future::Future;
@@ -114,7 +115,7 @@ async fn networks_of(runtime: &str, socket: &Path) -> Vec<ForeignNetwork> {
             return Vec::new();
         }
     };
-    let theirs = networks.into_iter().filter(|network| network.driver.as_deref() != Some(networks::OWN_PLUGIN));
+    let theirs = networks.into_iter().filter(|network| !network.driver.as_deref().is_some_and(networks::is_own));
     let known = theirs.filter_map(|network| {
         let name = network.name?;
         let configs = network.ipam.and_then(|ipam| ipam.config).unwrap_or_default();

@@ -12,6 +12,8 @@ use crate::model::host::observed::ForeignNetwork;
 
 /// netd's own plugin, whose networks are netd's.
 pub(crate) const OWN_PLUGIN: &str = "netd-cni";
+/// netd's driver of Docker, whose networks are netd's.
+const OWN_DRIVER: &str = "netd";
 /// The folder of Podman's networks (containers-common, netavark).
 const PODMAN: &str = "/etc/containers/networks";
 /// The folder of CNI configurations.
@@ -20,6 +22,11 @@ const CNI: &str = "/etc/cni/net.d";
 const FILES_MAX: usize = 1024;
 /// Maximum size of a definition in bytes; longer files are ignored.
 const SIZE_MAX: u64 = 1 << 20;
+
+/// Whether a runtime's network with this driver is netd's.
+pub(crate) fn is_own(driver: &str) -> bool {
+    [OWN_PLUGIN, OWN_DRIVER].contains(&driver)
+}
 
 /// The locations of definitions.
 #[derive(Debug, Clone)]

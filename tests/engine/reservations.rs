@@ -29,6 +29,8 @@ impl World {
             addresses: asked.map(|ip| AddressSpec { ip, prefix: None, gateway: None }).into_iter().collect(),
             mac,
             ports: port.iter().map(|port| PORTS[*port].parse::<PortSpec>().unwrap()).collect(),
+            only: None,
+            instead: Vec::new(),
         };
         let desired = &before.desired;
         let taken = asked.is_some_and(|ip| is_taken(&before, ip) || desired.at_gateway(ip).is_some());

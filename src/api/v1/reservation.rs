@@ -64,6 +64,8 @@ impl Reserve {
             network: parse::network_reference(network)?,
             id: self.id,
             addresses: parse::addresses(self.ip, self.ip6)?,
+            only: None,
+            instead: Vec::new(),
             mac: self.mac,
             ports: publication::distinct(self.ports.into_iter().map(PortRequest::spec))?,
         })

@@ -199,7 +199,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Whether no living container has the name. Releases a holder whose namespace no longer exists.
-    fn is_name_free(&mut self, name: &ContainerName) -> bool {
+    pub(super) fn is_name_free(&mut self, name: &ContainerName) -> bool {
         let Some(holder) = self.state.desired.exact_container(name.as_str()).map(|a| a.container.clone()) else {
             return true;
         };

@@ -58,6 +58,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let facts = self.facts_for(&requested.ports)?;
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
+        choice.host = requested.handover.as_ref().map(|_| self.host_netns()).transpose()?;
         let mut last = None;
         for _ in 0..TRIES {
             let identity = who(self)?;
@@ -95,8 +96,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     ) -> Result<Endpoint, Refusal> {
         let domain = self.config.domain.clone();
         self.decided(|state| {
-            // A runtime's container is not refused because of a name.
-            if requested.owner().is_none() {
+            // The container of a runtime or of another engine is not refused because of a name.
+            if requested.owner().is_none() && requested.handover.is_none() {
                 decide::names::check(&state.desired, &domain, &identity.container, &requested.aliases)?;
             }
             decide::endpoint::connect(state, network, identity.clone(), requested, choice)
@@ -213,6 +214,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn container_at(&mut self, container: &ContainerRef, netns_ref: &NetnsRef) -> Result<Container, Error> {
         let name: ContainerName = container.name.parse().map_err(Refusal::from)?;
         let path = match netns_ref {
+            NetnsRef::Sandbox(path) => return self.container_in_sandbox(container, path),
             NetnsRef::Path(path) => path.clone(),
             NetnsRef::Pid(pid) | NetnsRef::OfEngine(pid) => netns_of_process(*pid),
         };

@@ -3,14 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::engine::Error;
+use crate::engine::command::{Command, Reply};
 use crate::engine::decide::{self, transaction};
 use crate::engine::event::{Cause, Change};
 use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
-use crate::engine::{Command, Error, Reply};
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Endpoint, EndpointKey};
+use crate::model::handover::Handover;
 use crate::model::ids::ContainerId;
 use crate::model::names::ReservationId;
 use crate::model::reservation::Reservation;
@@ -101,6 +103,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     None => drop(reply.send(Ok(()))),
                 },
                 Command::Kernel(KernelEvent::LinkGone(ifname)) => {
+                    self.settle_staged(&ifname);
                     // netd may have deleted the link itself, and the name may be in use again.
                     if let Some(key) = self.state.host_ifnames.get(&ifname).cloned()
                         && !self.kernel.has_link(&ifname)
@@ -205,9 +208,23 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
+    /// What another engine has for an endpoint does not end with the namespace: nobody else gets the addresses until the
+    /// engine deletes the endpoint.
+    fn kept_for_engine(&self, endpoint: &Endpoint, cause: Cause) -> Option<Arc<Reservation>> {
+        let handover = endpoint.handover.as_ref().filter(|_| cause == Cause::Gone)?;
+        let id = Handover::reservation(&handover.endpoint).ok()?;
+        let Endpoint { network, addresses, mac, .. } = endpoint.clone();
+        let created = crate::base::clock::unix_seconds();
+        Some(Arc::new(Reservation { id, network, addresses, mac, publications: Vec::new(), created }))
+    }
+
     /// Removes the endpoints together; returns those that existed.
     pub(crate) fn disconnect(&mut self, removals: &[Removal]) -> Result<Vec<Arc<Endpoint>>, Error> {
-        let found = |removal: &Removal| Some((self.state.desired.endpoint(&removal.key)?.clone(), removal.clone()));
+        let found = |removal: &Removal| {
+            let endpoint = self.state.desired.endpoint(&removal.key)?.clone();
+            let keep = removal.keep.clone().or_else(|| self.kept_for_engine(&endpoint, removal.cause));
+            Some((endpoint, Removal { keep, ..removal.clone() }))
+        };
         let gone: Vec<(Arc<Endpoint>, Removal)> = removals.iter().filter_map(found).collect();
         if gone.is_empty() {
             return Ok(Vec::new());

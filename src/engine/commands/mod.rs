@@ -6,6 +6,8 @@ pub(super) mod check;
 pub(super) mod connect;
 pub(super) mod diff;
 pub(super) mod disconnect;
+pub(super) mod engine_network;
+pub(super) mod handover;
 pub(super) mod network;
 pub(super) mod plan;
 pub(super) mod port;

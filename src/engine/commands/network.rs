@@ -37,7 +37,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         spec: &NetworkSpec,
         facts: &HostFacts,
     ) -> Result<(Network, Option<Subnet>), Refusal> {
-        let (pools, ula) = self.pools(spec);
+        let (pools, ula) = self.pools(spec.ipv6);
         let bridge = spec.bridge.clone().or_else(|| interfaces::bridge(spec.name.as_str(), |_| false));
         let choice = decide::network::NetworkChoice {
             facts: &self.unexplained.facts_for(bridge.as_ref(), facts),
@@ -75,9 +75,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// The pools for a new network; draws the host's ULA prefix when it is needed for the first time.
-    fn pools(&self, spec: &NetworkSpec) -> (Vec<Pool>, Option<Subnet>) {
+    pub(super) fn pools(&self, ipv6: bool) -> (Vec<Pool>, Option<Subnet>) {
         let mut pools = self.config.pools.clone();
-        if !self.config.ula || !spec.ipv6 {
+        if !self.config.ula || !ipv6 {
             return (pools, None);
         }
         let drawn = self.state.ula.is_none().then(|| {

@@ -102,7 +102,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let facts = self.facts_for(&requested.ports)?;
         let choice = Choice { random: rand::random(), ..Choice::default() };
         let reservation = self.decide_reservation(&network, requested, (&choice, &facts))?;
-        let steps = transaction::reserve(&self.state, &network, &reservation).steps;
+        let steps = transaction::reserve(&self.state, &network, &reservation, &[]).steps;
         Ok([reserve(&reservation)].into_iter().chain(planned(&steps)).collect())
     }
 

@@ -105,7 +105,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.finish(errors).map(|()| (endpoint, publications))
     }
 
-    fn log_ports(&self, what: &str, endpoint: &Endpoint, publications: &[Publication]) {
+    pub(super) fn log_ports(&self, what: &str, endpoint: &Endpoint, publications: &[Publication]) {
         for publication in publications {
             tracing::info!(network = %endpoint.network, container = %endpoint.container.name, %publication, "{what}");
         }

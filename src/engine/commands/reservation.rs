@@ -17,7 +17,7 @@ use crate::model::names::ReservationId;
 use crate::model::network::Network;
 use crate::model::request::ReservationSpec;
 use crate::model::reservation::Reservation;
-use crate::store::Store;
+use crate::store::{Record, Store};
 
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Reserves what is requested. If a port that netd has chosen turns out to be taken, chooses another.
@@ -28,7 +28,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut last = None;
         for _ in 0..TRIES {
             let reservation = self.decide_reservation(&network, requested, (&choice, &facts))?;
-            let transaction = transaction::reserve(&self.state, &network, &reservation);
+            let instead = self.given_up(requested);
+            let transaction = transaction::reserve(&self.state, &network, &reservation, &instead);
             match self.execute(&transaction) {
                 Ok(()) => return Ok(self.reserved(reservation)),
                 Err(Error::Kernel { error: KernelError::PortTaken { port, owner }, undo })
@@ -58,7 +59,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         choice: (&Choice, &HostFacts),
     ) -> Result<Reservation, Refusal> {
         let created = crate::base::clock::unix_seconds();
-        self.decided(|state| decide::reservation::reserve(state, network, requested, created, choice))
+        let instead = self.given_up(requested);
+        let drop_all: Vec<Record> = instead.iter().map(|other| Record::DeleteReservation(other.id.clone())).collect();
+        let keep = |other: &Arc<Reservation>| Record::PutReservation(Box::new(other.as_ref().clone()));
+        // What they have is free for this one.
+        self.state.apply(&drop_all);
+        let decided = self.decided(|state| decide::reservation::reserve(state, network, requested, created, choice));
+        self.state.apply(&instead.iter().map(keep).collect::<Vec<_>>());
+        decided
+    }
+
+    /// The reservations that the requested one takes the place of. One that does not exist is no error.
+    fn given_up(&self, requested: &ReservationSpec) -> Vec<Arc<Reservation>> {
+        requested.instead.iter().filter_map(|id| self.state.desired.reservation(id)).cloned().collect()
     }
 
     /// The reservation that an endpoint consumes.

@@ -21,17 +21,18 @@ pub(crate) struct Requested<'a> {
     addresses: &'a [AddressSpec],
     ranges: &'a [AddressRange],
     exact: bool,
+    only: Option<Family>,
 }
 
 impl<'a> From<&'a EndpointSpec> for Requested<'a> {
     fn from(spec: &'a EndpointSpec) -> Self {
-        Self { addresses: &spec.addresses, ranges: &spec.ranges, exact: spec.has_exact_addresses() }
+        Self { addresses: &spec.addresses, ranges: &spec.ranges, exact: spec.has_exact_addresses(), only: None }
     }
 }
 
 impl<'a> From<&'a ReservationSpec> for Requested<'a> {
     fn from(spec: &'a ReservationSpec) -> Self {
-        Self { addresses: &spec.addresses, ranges: &[], exact: false }
+        Self { addresses: &spec.addresses, ranges: &[], exact: false, only: spec.only }
     }
 }
 
@@ -44,7 +45,7 @@ pub(crate) fn choose(
     name: Option<&ContainerName>,
 ) -> Result<Vec<IpNetwork>, Refusal> {
     let mut addresses = Vec::new();
-    for family in [Family::V4, Family::V6] {
+    for family in [Family::V4, Family::V6].into_iter().filter(|family| spec.only.is_none_or(|only| only == *family)) {
         let asked = spec.addresses.iter().find(|address| Family::of(address.ip) == family);
         let ranges: Vec<&AddressRange> = spec.ranges.iter().filter(|range| range.subnet.family() == family).collect();
         let subnets: Vec<&NetworkSubnet> = network.subnets.iter().filter(|s| s.subnet.family() == family).collect();
@@ -64,7 +65,7 @@ pub(crate) fn choose(
 
 /// Checks that each address family of the network has a free address; the error names the one that has none.
 pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
-    let any = Requested { addresses: &[], ranges: &[], exact: false };
+    let any = Requested { addresses: &[], ranges: &[], exact: false, only: None };
     choose(state, network, any, None).map(drop)
 }
 
@@ -97,7 +98,11 @@ fn sparing<T>(
 ) -> Option<T> {
     let State { desired, ipam, sticky, .. } = state;
     let held = |ip: IpAddr| {
-        desired.at_address(ip).is_some() || desired.at_gateway(ip).is_some() || desired.reserved_at(ip).is_some()
+        let of_engine = || network.engines.iter().any(|engine| engine.aux.contains(&ip));
+        desired.at_address(ip).is_some()
+            || desired.at_gateway(ip).is_some()
+            || desired.reserved_at(ip).is_some()
+            || of_engine()
     };
     let spared = |ip: IpAddr| held(ip) || sticky.is_anothers(&network.name, ip, name);
     if network.sticky

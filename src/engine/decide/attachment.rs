@@ -195,6 +195,7 @@ pub(crate) fn adopted_network(
         host_access: access,
         sticky: spec.sticky,
         trusted: spec.trusted,
+        engines: Vec::new(),
     })
 }
 

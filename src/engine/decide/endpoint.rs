@@ -13,7 +13,8 @@ use crate::logic::alloc::{interfaces, ports};
 use crate::logic::refusal::Refusal;
 use crate::model::Invalid;
 use crate::model::address::Family;
-use crate::model::endpoint::{Container, Endpoint};
+use crate::model::endpoint::{Container, Endpoint, Netns};
+use crate::model::handover::Handover;
 use crate::model::host::observed::HostFacts;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
@@ -33,6 +34,8 @@ pub(crate) struct Choice {
     pub(crate) host_ifnames: BTreeSet<IfName>,
     pub(crate) ports: BTreeSet<(crate::model::publication::Protocol, u16)>,
     pub(crate) random: u32,
+    /// The namespace of the host, for an interface that is handed over.
+    pub(crate) host: Option<Netns>,
 }
 
 impl Choice {
@@ -97,10 +100,15 @@ pub(crate) fn connect(
     let taken = |name: &IfName| state.host_ifnames.contains_key(name) || choice.host_ifnames.contains(name);
     let host_ifname = interfaces::host_end(container.name.as_str(), network.name.as_str(), taken)
         .ok_or_else(|| Invalid::new("container name", container.name.as_str(), "no interface name is free for it"))?;
+    let handover = handover(requested, &host_ifname, choice);
+    let ifname = match &handover {
+        Some(handover) => handover.staged.clone(),
+        None => container_ifname(&container, &others, requested, choice)?,
+    };
     let mut endpoint = Endpoint {
         network: network.name.clone(),
         sequence: state.sequence + 1,
-        ifname: container_ifname(&container, &others, requested, choice)?,
+        ifname,
         host_ifname,
         gateways: address::gateways(network, &addresses, requested),
         mac,
@@ -118,6 +126,7 @@ pub(crate) fn connect(
         trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
         told_inside: false,
+        handover,
         container,
     };
     (endpoint.publications, endpoint.skipped) = match reserved {
@@ -125,6 +134,19 @@ pub(crate) fn connect(
         None => publications(state, network, &endpoint, requested, (choice, facts))?,
     };
     Ok(endpoint)
+}
+
+/// How the interface gets into the container, if another engine takes it there.
+fn handover(requested: &EndpointSpec, host_ifname: &IfName, choice: &Choice) -> Option<Handover> {
+    let (asked, host) = (requested.handover.as_ref()?, choice.host.clone()?);
+    Some(Handover {
+        endpoint: asked.endpoint.clone(),
+        sandbox: asked.sandbox.clone(),
+        host,
+        staged: interfaces::staged(host_ifname),
+        taken: false,
+        leads: false,
+    })
 }
 
 /// The endpoint that a request becomes on an interface that another program made.
@@ -167,6 +189,7 @@ pub(crate) fn adopt(
         trusted: requested.trusted,
         upstreams: requested.upstreams.clone(),
         told_inside: false,
+        handover: None,
         container,
     };
     let choice = (&Choice::default(), &HostFacts::default());

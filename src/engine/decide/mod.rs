@@ -4,6 +4,7 @@
 pub(super) mod address;
 pub(super) mod attachment;
 pub(super) mod endpoint;
+pub(super) mod handover;
 pub(super) mod names;
 pub(super) mod network;
 pub(super) mod port;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use crate::engine::state::State;
-use crate::logic::alloc::{interfaces, ipam, subnets};
+use crate::logic::alloc::{interfaces, subnets};
 use crate::logic::refusal::Refusal;
+use crate::model::Invalid;
 use crate::model::address::{Family, Pool};
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::NetworkId;
@@ -12,7 +13,6 @@ use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::request::NetworkSpec;
 use crate::model::subnets::SubnetSpec;
-use crate::model::{self, Invalid};
 
 /// MTU where the host has no default route.
 const MTU: u32 = 1500;
@@ -64,6 +64,7 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
         host_access: host_access(spec),
         sticky: spec.sticky,
         trusted: spec.trusted,
+        engines: spec.engine.clone().into_iter().collect(),
     })
 }
 
@@ -73,7 +74,7 @@ pub(super) fn host_access(spec: &NetworkSpec) -> HostAccess {
 }
 
 /// Network names are compared without case, because they are parts of DNS names.
-pub(super) fn name_is_free(state: &State, name: &NetworkName) -> Result<(), Refusal> {
+pub(crate) fn name_is_free(state: &State, name: &NetworkName) -> Result<(), Refusal> {
     let clash = |network: &&Arc<Network>| network.name.as_str().eq_ignore_ascii_case(name.as_str());
     state.desired.networks().find(clash).map_or(Ok(()), |other| Err(Refusal::NetworkExists(other.name.clone())))
 }
@@ -93,8 +94,7 @@ fn bridge_name(state: &State, spec: &NetworkSpec, facts: &HostFacts) -> Result<I
 
 /// The gateway is the first address, unless the request gives one.
 fn network_subnet(SubnetSpec { subnet, gateway, range }: SubnetSpec) -> NetworkSubnet {
-    let first = model::address::address(ipam::usable(subnet).0, subnet.family());
-    NetworkSubnet { subnet, gateway: gateway.unwrap_or(first), range }
+    NetworkSubnet { subnet, gateway: gateway.unwrap_or_else(|| subnet.first_usable()), range }
 }
 
 /// Checks that a network can be removed.

@@ -88,13 +88,14 @@ mod tests {
         let mut first = spec("r1");
         first.ports = vec!["4000:80".parse().unwrap()];
         let reservation = reserved(&mut state, &network, &first).unwrap();
-        state.apply(&state.reserve_records(&reservation).0);
+        state.apply(&state.reserve_records(&reservation, &[]).0);
         (state, network)
     }
 
     fn spec(id: &str) -> ReservationSpec {
         let network = "net1".to_owned();
-        ReservationSpec { network, id: id.parse().unwrap(), addresses: Vec::new(), mac: None, ports: Vec::new() }
+        let (addresses, ports, instead) = (Vec::new(), Vec::new(), Vec::new());
+        ReservationSpec { network, id: id.parse().unwrap(), addresses, only: None, instead, mac: None, ports }
     }
 
     fn reserved(state: &mut State, network: &Network, spec: &ReservationSpec) -> Result<Reservation, String> {
@@ -143,7 +144,7 @@ mod tests {
         for (id, address) in [("r2", "10.0.0.3"), ("r3", "10.0.0.4"), ("r4", "10.0.0.5"), ("r5", "10.0.0.6")] {
             let next = reserved(&mut state, &network, &spec(id)).unwrap();
             assert_eq!(next.addresses[0].ip().to_string(), address);
-            state.apply(&state.reserve_records(&next).0);
+            state.apply(&state.reserve_records(&next, &[]).0);
         }
         let full = reserved(&mut state, &network, &spec("r6")).unwrap_err();
         assert_eq!(full, "no free IP address is left on network net1 (10.0.0.0/29)");
@@ -154,7 +155,7 @@ mod tests {
         }
         let next = reserved(&mut state, &network, &spec("r6")).unwrap();
         assert_eq!(next.addresses[0].ip().to_string(), "10.0.0.4", "released first");
-        let records = state.reserve_records(&next);
+        let records = state.reserve_records(&next, &[]);
         assert!(records.0.contains(&Record::DeleteReleased(network.name.clone(), [10, 0, 0, 4].into())));
         state.apply(&records.0);
         state.apply(&records.1);
@@ -168,7 +169,7 @@ mod tests {
         let mut requested = spec("r2");
         requested.mac = Some(Mac::for_address([10, 0, 0, 4].into()));
         let second = reserved(&mut state, &network, &requested).unwrap();
-        state.apply(&state.reserve_records(&second).0);
+        state.apply(&state.reserve_records(&second, &[]).0);
         let third = reserved(&mut state, &network, &spec("r3")).unwrap();
         assert_eq!(third.addresses[0].ip().to_string(), "10.0.0.4");
         assert_ne!(third.mac, second.mac);

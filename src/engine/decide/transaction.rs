@@ -49,6 +49,16 @@ pub(crate) fn remove_network(network: &Network) -> Transaction {
     Transaction { records, steps: plan::network::remove(network), rollback: Vec::new() }
 }
 
+/// Gives a network without endpoints and reservations another name, and its bridge as well.
+pub(crate) fn rename_network(state: &State, before: &Network, after: &Network) -> Transaction {
+    let mut records = vec![Record::DeleteNetwork(before.name.clone()), Record::PutNetwork(after.clone())];
+    let rollback = vec![Record::DeleteNetwork(after.name.clone()), Record::PutNetwork(before.clone())];
+    let released = state.ipam.all_released(before).into_iter();
+    records.extend(released.map(|address| Record::DeleteReleased(before.name.clone(), address)));
+    let steps = plan::network::remove(before).into_iter().chain(plan::network::create(after)).collect();
+    Transaction { records, steps, rollback }
+}
+
 /// A reservation that an endpoint consumes.
 #[derive(Clone, Copy)]
 pub(crate) struct Consumed<'a> {
@@ -73,9 +83,14 @@ pub(crate) fn attach(
     })
 }
 
-/// Reserves.
-pub(crate) fn reserve(state: &State, network: &Network, reservation: &Reservation) -> Transaction {
-    let (records, rollback) = state.reserve_records(reservation);
+/// Reserves. `instead`: the reservations that it takes the place of, which have no ports.
+pub(crate) fn reserve(
+    state: &State,
+    network: &Network,
+    reservation: &Reservation,
+    instead: &[Arc<Reservation>],
+) -> Transaction {
+    let (records, rollback) = state.reserve_records(reservation, instead);
     Transaction { records, steps: plan::reservation::reserve(network, reservation), rollback }
 }
 

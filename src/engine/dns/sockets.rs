@@ -89,7 +89,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn serve_inside(&mut self, id: &ContainerId) {
         let beside = self.has_resolver(id);
         let (desired, blocked) = (&self.state.desired, &self.state.gateway_blocked);
-        let needed = desired.container(id).and_then(|attached| target::inside(desired, blocked, attached, beside));
+        let attached =
+            desired.container(id).filter(|attached| !attached.endpoints.iter().any(|e| e.has_no_namespace()));
+        let needed = attached.and_then(|attached| target::inside(desired, blocked, attached, beside));
         let there = self.in_container.get(id).cloned();
         let outcome = match (there, needed) {
             (None, None) => self.end_redirection(id),
@@ -123,6 +125,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.resolvers.remove(id);
             return false;
         };
+        if attached.endpoints.iter().any(|endpoint| endpoint.has_no_namespace()) {
+            self.resolvers.remove(id);
+            return false;
+        }
         if self.resolvers.contains(id) {
             return true;
         }

@@ -87,6 +87,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// At a start, to find what a killed daemon left unfinished, and after a step in a container failed: whether the
     /// endpoint's interface exists. Adds the parts that it lacks.
     pub(crate) fn stands(&mut self, network: &Network, endpoint: &Endpoint) -> bool {
+        if endpoint.is_waiting() {
+            // Another engine may be taking it just now.
+            return true;
+        }
         let all = self.state.endpoints_of(&endpoint.container.id);
         let link = match target::interface(network, endpoint, &all) {
             Interface::Own(link) => link,

@@ -65,6 +65,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     pub(crate) fn repair_links(&mut self, observed: &Observed, look_inside: bool) {
+        self.settle_all();
         let endpoints: Vec<Arc<Endpoint>> = self.state.desired.endpoints().cloned().collect();
         let (mut gone, mut ports) = (Vec::new(), Vec::new());
         for endpoint in endpoints {

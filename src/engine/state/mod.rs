@@ -174,7 +174,10 @@ impl State {
         if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
             self.limited.insert(interfaces::limiter(&endpoint.host_ifname), key.clone());
         }
-        self.namespaces.entry(endpoint.container.netns.id).or_default().push(key.clone());
+        // The host's namespace is nobody's.
+        if !endpoint.has_no_namespace() {
+            self.namespaces.entry(endpoint.container.netns.id).or_default().push(key.clone());
+        }
         self.host_ifnames.insert(endpoint.host_ifname.clone(), key);
         self.sequence = self.sequence.max(endpoint.sequence);
         self.desired.insert_endpoint(endpoint);

@@ -24,6 +24,8 @@ pub(crate) enum Subject {
     Owner,
     /// A monitor of the kernel's notifications does not run.
     Monitor(&'static str),
+    /// Docker cannot reach netd's driver.
+    DockerPlugin,
     /// The host's resolver is not configured with netd's name service.
     HostResolver,
     /// The name service has no socket at this gateway.
@@ -81,6 +83,7 @@ impl Subject {
             | Self::Descriptors
             | Self::Owner
             | Self::Monitor(_)
+            | Self::DockerPlugin
             | Self::HostResolver
             | Self::Gateway(_)
             | Self::WithinContainer(_)
@@ -127,6 +130,7 @@ impl Subject {
             | Self::Descriptors
             | Self::Owner
             | Self::Monitor(_)
+            | Self::DockerPlugin
             | Self::HostResolver
             | Self::Gateway(_)
             | Self::GatewayProbe(_)
@@ -162,6 +166,7 @@ impl Subject {
             | Self::Descriptors
             | Self::Owner
             | Self::Monitor(_)
+            | Self::DockerPlugin
             | Self::HostResolver
             | Self::GatewayProbe(_)
             | Self::Guard

@@ -112,11 +112,21 @@ impl State {
         }
     }
 
-    /// The records that add the reservation, and those that revert them.
-    pub(crate) fn reserve_records(&self, reservation: &Reservation) -> (Vec<Record>, Vec<Record>) {
+    /// The records that add the reservation, and those that revert them. `instead`: the reservations that it takes the
+    /// place of.
+    pub(crate) fn reserve_records(
+        &self,
+        reservation: &Reservation,
+        instead: &[Arc<Reservation>],
+    ) -> (Vec<Record>, Vec<Record>) {
         let (mut records, mut rollback) = (Vec::new(), vec![Record::DeleteReservation(reservation.id.clone())]);
         let mut order = self.ipam.last_release();
-        let addresses = reservation.addresses.iter();
+        let had = |address: &&IpNetwork| instead.iter().any(|other| other.addresses.contains(address));
+        let lost = instead.iter().flat_map(|other| other.addresses.iter().map(|address| (&other.network, address)));
+        records.extend(instead.iter().map(|other| Record::DeleteReservation(other.id.clone())));
+        records.extend(self.released_records(lost.filter(|(_, address)| !reservation.addresses.contains(address))));
+        rollback.extend(instead.iter().map(|other| Record::PutReservation(Box::new(other.as_ref().clone()))));
+        let addresses = reservation.addresses.iter().filter(|address| !had(address));
         self.use_records(&reservation.network, addresses, &mut order, (&mut records, &mut rollback));
         records.push(Record::PutReservation(Box::new(reservation.clone())));
         (records, rollback)

@@ -30,6 +30,8 @@ use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
+/// The path of the host's namespace.
+const OWN: &str = "/proc/self/ns/net";
 /// The port of the name service within containers.
 const INSIDE_PORT: u16 = 5353;
 
@@ -240,6 +242,11 @@ impl Kernel for Fake {
         Ok(Netns { path: path.to_owned(), id: NetnsId { device: 4, inode, cookie: Some(inode) } })
     }
 
+    fn own_netns(&mut self) -> Result<Netns, KernelError> {
+        drop(self.call("own_netns", None)?);
+        Ok(Netns { path: OWN.into(), id: NetnsId { device: 4, inode: 1, cookie: Some(1) } })
+    }
+
     /// A namespace that cannot be checked counts as alive.
     fn netns_alive(&mut self, netns: &Netns) -> bool {
         self.call("netns_alive", None).map_or(true, |world| world.is_alive(netns))
@@ -273,18 +280,12 @@ impl Kernel for Fake {
 
     fn trace(&mut self) -> Result<Vec<Traced>, KernelError> {
         let world = self.call("trace", None)?;
-        let alive = world.links.iter().filter(|(_, link)| world.is_alive(&link.netns));
-        let traced = alive.filter_map(|(name, link)| {
-            Some(Traced {
-                container: link.container.clone(),
-                network: link.network.clone(),
-                netns: link.netns.clone(),
-                ifname: link.ifname.clone(),
-                host_ifname: name.clone(),
-                inside: world.interface(link.netns.id.inode, &link.ifname)?,
-            })
-        });
-        Ok(traced.collect())
+        Ok(world.traced())
+    }
+
+    fn trace_into(&mut self, host_ifname: &IfName, path: &Path) -> Result<Option<Traced>, KernelError> {
+        let there = self.netns(path)?;
+        Ok(self.trace()?.into_iter().find(|traced| traced.host_ifname == *host_ifname && traced.netns.id == there.id))
     }
 
     fn written_files(&mut self) -> Vec<String> {

@@ -9,7 +9,7 @@ use crate::model::address::{Family, Mac, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::observed::{
-    Firewall, HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure,
+    Firewall, HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure, Traced,
 };
 use crate::model::host::probe::{Asker, Probe, StandIn};
 use crate::model::host::routing::Routing;
@@ -49,7 +49,7 @@ impl World {
     }
 
     pub(super) fn is_alive(&self, netns: &Netns) -> bool {
-        self.namespaces.get(&netns.path) == Some(&netns.id.inode)
+        self.namespaces.get(&netns.path) == Some(&netns.id.inode) || netns.path == std::path::Path::new(super::OWN)
     }
 
     /// Fails if that very namespace no longer exists.
@@ -87,7 +87,26 @@ impl World {
     /// Whether the host has that end of a pair, whichever program made it.
     pub(super) fn has_host_end(&self, name: &IfName) -> bool {
         let found = self.found.values().filter_map(|interface| interface.host_end.as_ref());
-        self.links.contains_key(name) || found.into_iter().any(|end| end.name == *name)
+        let staged = |link: &&EndpointLink| link.netns.path == std::path::Path::new(super::OWN) && link.ifname == *name;
+        self.links.contains_key(name)
+            || self.links.values().any(|link| staged(&link))
+            || found.into_iter().any(|end| end.name == *name)
+    }
+
+    /// The interfaces of living containers.
+    pub(super) fn traced(&self) -> Vec<Traced> {
+        let alive = self.links.iter().filter(|(_, link)| self.is_alive(&link.netns));
+        let traced = alive.filter_map(|(name, link)| {
+            Some(Traced {
+                container: link.container.clone(),
+                network: link.network.clone(),
+                netns: link.netns.clone(),
+                ifname: link.ifname.clone(),
+                host_ifname: name.clone(),
+                inside: self.interface(link.netns.id.inode, &link.ifname)?,
+            })
+        });
+        traced.collect()
     }
 
     pub(super) fn interface(&self, inode: u64, ifname: &IfName) -> Option<ObservedInterface> {

@@ -39,6 +39,14 @@ pub fn all(host: &mut Netlink, named: &Path) -> Result<Vec<Traced>, KernelError>
     Ok(found)
 }
 
+/// The container's end of the pair with that host end, if it is in the namespace at that path.
+pub fn into(host: &mut Netlink, host_ifname: &IfName, path: &Path) -> Result<Option<Traced>, KernelError> {
+    match link::get(host, host_ifname)? {
+        Some(pair) => traced(host, &pair, path),
+        None => Ok(None),
+    }
+}
+
 /// The namespaces of this machine that the host's namespace has numbered, with a path of each: of those that lead to it,
 /// its name.
 fn namespaces(host: &mut Netlink, named: &Path) -> Result<BTreeMap<i32, PathBuf>, KernelError> {

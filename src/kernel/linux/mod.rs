@@ -127,6 +127,10 @@ impl Kernel for Linux {
         netns::identify(path)
     }
 
+    fn own_netns(&mut self) -> Result<Netns, KernelError> {
+        netns::own()
+    }
+
     fn netns_alive(&mut self, netns: &Netns) -> bool {
         netns::alive(netns)
     }
@@ -153,6 +157,10 @@ impl Kernel for Linux {
 
     fn trace(&mut self) -> Result<Vec<Traced>, KernelError> {
         trace::all(&mut self.netlink, Path::new(NAMESPACES))
+    }
+
+    fn trace_into(&mut self, host_ifname: &IfName, path: &Path) -> Result<Option<Traced>, KernelError> {
+        trace::into(&mut self.netlink, host_ifname, path)
     }
 
     fn written_files(&mut self) -> Vec<String> {

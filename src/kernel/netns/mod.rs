@@ -69,14 +69,27 @@ fn inode(file: &File, path: &Path) -> Result<(u64, u64), KernelError> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
+/// The namespace of the process, whichever thread asks: no thread that enters another one is its first.
+const OWN: &str = "/proc/self/ns/net";
+
 /// Identifies the namespace at the path. netd's own namespace is refused: it is the host, not a container.
 pub fn identify(path: &Path) -> Result<Netns, KernelError> {
     let file = open(path)?;
-    let (device, inode_number) = inode(&file, path)?;
-    let own = Path::new("/proc/thread-self/ns/net");
-    if (device, inode_number) == inode(&open(own)?, own)? {
+    let own = Path::new(OWN);
+    if inode(&file, path)? == inode(&open(own)?, own)? {
         return Err(none(path, "it is the host's own, not a container's"));
     }
+    identity(file, path)
+}
+
+/// Identifies netd's own namespace.
+pub fn own() -> Result<Netns, KernelError> {
+    let path = Path::new(OWN);
+    identity(open(path)?, path)
+}
+
+fn identity(file: File, path: &Path) -> Result<Netns, KernelError> {
+    let (device, inode_number) = inode(&file, path)?;
     let cookie = visit(file, || Netlink::open().map(|socket| sys::netns_cookie(&socket)));
     let cookie = cookie.and_then(Visit::end).map_err(|error| failed_at(path, error))?;
     Ok(Netns { path: path.to_owned(), id: NetnsId { device, inode: inode_number, cookie } })

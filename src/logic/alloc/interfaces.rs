@@ -8,6 +8,8 @@ use crate::model::names::IfName;
 
 /// Maximum bytes of an interface name (`IFNAMSIZ` - 1).
 const ROOM: usize = 15;
+/// The beginning of [`staged`] names.
+pub const STAGED: &str = "ndc-";
 /// Hex digits that distinguish shortened names.
 const DIGITS: usize = 4;
 
@@ -19,6 +21,15 @@ pub fn bridge(network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> 
 /// The host end's name: `ndv-web-net1`, shortened with a hash if it is too long or taken.
 pub fn host_end(container: &str, network: &str, taken: impl Fn(&IfName) -> bool) -> Option<IfName> {
     named("ndv-", &[container, network], taken)
+}
+
+/// The name on the host of the container's end of a pair that another engine takes into its container: `ndc-…`, derived
+/// from the name of its host end.
+#[expect(clippy::expect_used, reason = "a prefix, and a part of an interface name or eight hex digits")]
+pub fn staged(host_ifname: &IfName) -> IfName {
+    let host_end = host_ifname.as_str();
+    let rest = host_end.strip_prefix("ndv-").map_or_else(|| format!("{:08x}", fnv(host_end, 0)), str::to_owned);
+    format!("{STAGED}{rest}").parse().expect("a valid interface name")
 }
 
 /// The name of the host end through which netd asks a network's gateway itself, for a moment: `ndp-net1`, shortened with

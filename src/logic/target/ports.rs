@@ -74,7 +74,10 @@ fn of_families(publication: &Publication, which: impl Fn(Family) -> bool) -> Vec
 
 /// The endpoint with the container's default route in that family.
 pub(super) fn way_out(endpoints: &[Arc<Endpoint>], family: Family) -> Option<&Arc<Endpoint>> {
-    endpoints.iter().find(|endpoint| endpoint.gateway(family).is_some())
+    let leads = |endpoint: &&Arc<Endpoint>| endpoint.handover.as_ref().is_some_and(|handover| handover.leads);
+    let mut ways = endpoints.iter().filter(|endpoint| endpoint.gateway(family).is_some());
+    // Another engine chooses among the interfaces that it takes.
+    ways.clone().find(leads).or_else(|| ways.find(|endpoint| endpoint.handover.is_none()))
 }
 
 /// The targets of a publication: per address family that it covers, the container's address on the network of its

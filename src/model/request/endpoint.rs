@@ -8,6 +8,7 @@ use super::NetworkSpec;
 use crate::model::address::{Mac, Subnet};
 use crate::model::bandwidth::Bandwidth;
 use crate::model::exposure::Exposure;
+use crate::model::handover::HandoverSpec;
 use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName, ReservationId};
 use crate::model::publication::PortSpec;
@@ -44,6 +45,8 @@ pub struct EndpointSpec {
     pub trusted: bool,
     /// Upstreams for names that are not netd's, tried before those of the network.
     pub upstreams: Vec<Upstream>,
+    /// Another engine takes the interface into its container itself.
+    pub handover: Option<HandoverSpec>,
 }
 
 /// Who asks for an endpoint.
@@ -102,6 +105,7 @@ impl EndpointSpec {
             bandwidth: None,
             trusted: false,
             upstreams: Vec::new(),
+            handover: None,
         }
     }
 
@@ -150,6 +154,8 @@ pub enum NetnsRef {
     Pid(u32),
     /// A process of another engine's container, as reported by that engine.
     OfEngine(u32),
+    /// Where another engine will make it, or has made it, for its container.
+    Sandbox(PathBuf),
 }
 
 /// The identity of an attachment for its runtime, which has at most one of each (CNI spec 1.1.0, section 2).

@@ -1,6 +1,8 @@
 //! Requests of callers, parsed but not decided: every `None` is a choice left to netd.
 
 mod endpoint;
+mod engine_network;
+mod handover;
 mod network;
 mod port;
 mod reservation;
@@ -9,6 +11,8 @@ pub use endpoint::{
     AddressRange, AddressSpec, AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef,
     PersonRequest, Requester, RuntimeRequest,
 };
+pub use engine_network::EngineNetworkChange;
+pub use handover::{HandoverAction, HandoverChange};
 pub use network::NetworkSpec;
 pub use port::{PortAction, PortChange};
 pub use reservation::ReservationSpec;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::model::handover::EngineNetwork;
 use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{Driver, HostAccess, Network, NetworkDns, NetworkSubnet};
 use crate::model::subnets::{SubnetSpec, Subnets};
@@ -37,6 +38,8 @@ pub struct NetworkSpec {
     pub sticky: bool,
     /// Whether its containers may send from addresses that are not their own.
     pub trusted: bool,
+    /// The network of another engine that it is made for.
+    pub engine: Option<EngineNetwork>,
 }
 
 impl NetworkSpec {
@@ -57,6 +60,7 @@ impl NetworkSpec {
             host_access: None,
             sticky: false,
             trusted: false,
+            engine: None,
         }
     }
 
@@ -82,6 +86,7 @@ impl NetworkSpec {
             host_access: Some(network.host_access),
             sticky: network.sticky,
             trusted: network.trusted,
+            engine: network.engines.first().cloned(),
         })
     }
 }

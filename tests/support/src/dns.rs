@@ -180,6 +180,7 @@ fn network(name: &str, n: u8) -> Network {
         host_access: HostAccess::All,
         sticky: false,
         trusted: false,
+        engines: Vec::new(),
     }
 }
 
@@ -214,6 +215,7 @@ pub fn endpoint(container: &str, network: &str, addresses: &[&str]) -> Endpoint 
         trusted: false,
         upstreams: Vec::new(),
         told_inside: false,
+        handover: None,
     }
 }
 

@@ -64,6 +64,7 @@ impl Attach {
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
             trusted: false,
             upstreams: parse::upstreams(self.dns)?,
+            handover: None,
         })
     }
 }
