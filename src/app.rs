@@ -7,6 +7,7 @@
 
 mod memory;
 mod owner;
+mod plugin_socket;
 pub mod plugins;
 pub mod sandbox;
 mod serve;
@@ -169,6 +170,8 @@ pub struct Bound {
     /// Names of this machine for clients of the metrics.
     hosts: Vec<DnsName>,
     socket: PathBuf,
+    /// Where Docker finds netd's driver, and where Docker's API is.
+    docker: Option<(PathBuf, PathBuf)>,
     process: Process,
 }
 
@@ -196,7 +199,8 @@ pub fn build(
     let engine = engine::begin(engine_config(config), kernel, store, runtimes)?;
     let (resolved, socket) = (config.dns.resolved, config.socket.clone());
     let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
-    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, process })
+    let docker = config.plugin_socket().map(|plugin| (plugin, config.docker_plugin.api.clone()));
+    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, docker, process })
 }
 
 fn engine_config(config: &Config) -> engine::Config {

@@ -29,6 +29,11 @@ use crate::model::upstream::Upstream;
 /// The default path of the configuration; the file is optional there.
 pub const DEFAULT_FILE: &str = "/etc/netd/netd.toml";
 
+/// Where Docker looks for drivers (moby, pkg/plugins/discovery.go).
+const DOCKER_PLUGIN: &str = "/run/docker/plugins/netd.sock";
+/// The default path of Docker's API.
+const DOCKER_API: &str = "/var/run/docker.sock";
+
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -63,6 +68,8 @@ pub struct Config {
     pub firewall: Firewall,
     /// The metrics.
     pub metrics: Metrics,
+    /// Docker's driver.
+    pub docker_plugin: DockerPlugin,
 }
 
 /// What users may do at the API's unix socket who are neither root nor members of the group.
@@ -158,6 +165,21 @@ pub struct Firewall {
     pub forwarding: ForwardingFor,
 }
 
+/// Docker's driver `netd`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DockerPlugin {
+    /// Whether Docker can use netd's networks.
+    pub enabled: bool,
+    /// The socket at which Docker finds the driver, by the socket's name; absent: `/run/docker/plugins/netd.sock`, unless
+    /// `runtime_dir` is set.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::some_path")]
+    pub socket: Option<PathBuf>,
+    /// The socket of Docker's API, at which netd asks for the names of containers and networks.
+    #[serde(deserialize_with = "file::path")]
+    pub api: PathBuf,
+}
+
 /// The metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -185,7 +207,24 @@ impl Default for Config {
             dns: Dns::default(),
             firewall: Firewall::default(),
             metrics: Metrics::default(),
+            docker_plugin: DockerPlugin::default(),
         }
+    }
+}
+
+impl Config {
+    /// Where Docker finds netd's driver; `None`: nowhere. A daemon with a runtime folder of its own is a second one on this
+    /// machine, and leaves the usual place to the first.
+    pub fn plugin_socket(&self) -> Option<PathBuf> {
+        let plugin = &self.docker_plugin;
+        let usual = || (self.runtime_dir == Self::default().runtime_dir).then(|| PathBuf::from(DOCKER_PLUGIN));
+        plugin.socket.clone().or_else(usual).filter(|_| plugin.enabled)
+    }
+}
+
+impl Default for DockerPlugin {
+    fn default() -> Self {
+        Self { enabled: true, socket: None, api: DOCKER_API.into() }
     }
 }
 

@@ -14,16 +14,18 @@ use tokio_util::sync::CancellationToken;
 
 use super::owner::Owner;
 use super::socket::SocketFile;
-use super::{AppError, Bound, Ended, Listeners, Process, memory, watchdog};
+use super::{AppError, Bound, Ended, Listeners, Process, memory, plugin_socket, watchdog};
 use crate::base::descriptors::Capacity;
 use crate::engine;
 use crate::engine::dns::names::Names;
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::{Engine, Handle};
+use crate::faces::docker::Driver;
 use crate::faces::shared::server::serve;
 use crate::faces::{dns, http, proxy, resolved};
 use crate::model::names::DnsName;
 use crate::os::descriptors;
+use crate::runtimes::docker::Socket;
 
 /// How long the command in hand, and the requests that wait for it, may take after the stop signal. Programs that netd
 /// runs have less time.
@@ -34,7 +36,7 @@ type Tasks = JoinSet<&'static str>;
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<Ended, AppError> {
-        let Self { engine, listeners, dns, resolved, hosts, socket, process } = self;
+        let Self { engine, listeners, dns, resolved, hosts, socket, docker, process } = self;
         let Process { manager, watchdog, descriptors } = process;
         let Engine { handle, listening, proxying, thread, converged } = engine;
         let (ready, capacity) = (Arc::new(AtomicBool::new(false)), dns.capacity);
@@ -54,6 +56,10 @@ impl Bound {
                 resolved::run(handle, stop).await;
                 "the link to systemd-resolved"
             });
+        }
+        if let Some((plugin, api)) = docker {
+            let driver = Driver::new(handle.clone(), Arc::new(Socket(api)));
+            tasks.spawn(plugin_socket::run(plugin, driver, handle.clone(), capacity, api_stop.clone()));
         }
         let aside = [
             tokio::spawn(memory::give_back(names.clone())),

@@ -111,10 +111,17 @@ fn stream() -> io::Result<OwnedFd> {
     Ok(socket(AddressFamily::Unix, SockType::Stream, flags, None)?)
 }
 
+impl SocketFile {
+    /// Whether the file is still at its path.
+    pub(super) fn is_there(&self) -> bool {
+        let is_ours = |found: fs::Metadata| (found.dev(), found.ino()) == self.id;
+        fs::symlink_metadata(&self.path).is_ok_and(is_ours)
+    }
+}
+
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        let is_ours = |found: fs::Metadata| (found.dev(), found.ino()) == self.id;
-        if fs::symlink_metadata(&self.path).is_ok_and(is_ours) {
+        if self.is_there() {
             // If it cannot be removed, the next daemon replaces it.
             let _ = fs::remove_file(&self.path);
         }

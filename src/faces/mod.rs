@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod cni;
 pub mod dns;
+pub mod docker;
 pub mod http;
 pub mod proxy;
 pub mod resolved;

@@ -29,6 +29,8 @@ pub(super) enum Hosts {
     /// Names without a dot, and none. A unix socket has no name, so clients invent one: `netd`, `d`, `docker`. No page
     /// reaches the socket, unless someone forwards a port to it (ssh, socat): then a page's own name must not pass.
     WithoutDot,
+    /// As `WithoutDot`, on a unix socket whose only client sends JSON without saying so: Docker (moby, pkg/plugins).
+    Plugin,
     /// The names that this certificate of the server is valid for. Clients compare them too, so that a page's own name
     /// gets no further than the handshake, unless the user has the browser ignore that. A browser that has a client
     /// certificate uses it for every page: those of other origins are refused by `Origin` and `Sec-Fetch-Site`.
@@ -53,7 +55,7 @@ impl Hosts {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let without_dot = !name.contains('.');
         match self {
-            Self::WithoutDot => without_dot,
+            Self::WithoutDot | Self::Plugin => without_dot,
             Self::OfCertificate(certificate) => is_valid_for(certificate, &name),
             Self::Public(names) => without_dot && !name.is_empty() || names.contains(&name),
         }
@@ -62,7 +64,7 @@ impl Hosts {
     /// What to send instead of a name that is not included.
     fn advice(&self) -> &'static str {
         match self {
-            Self::WithoutDot => "use localhost",
+            Self::WithoutDot | Self::Plugin => "use localhost",
             Self::OfCertificate(_) => "use a name that the server's certificate is valid for, or an IP address",
             Self::Public(_) => "use an IP address, or list the name in `hosts` of [metrics] in netd.toml",
         }
@@ -86,7 +88,7 @@ pub(super) fn check<B: HttpBody>(request: &Request<B>, hosts: &Hosts) -> Result<
     }
     match headers.get(CONTENT_TYPE) {
         Some(given) if !is_json(given.as_bytes()) => Err(Problem::media_type(&lossy(given))),
-        None if !request.body().is_end_stream() => Err(Problem::media_type("")),
+        None if !request.body().is_end_stream() && !matches!(hosts, Hosts::Plugin) => Err(Problem::media_type("")),
         _ => Ok(()),
     }
 }

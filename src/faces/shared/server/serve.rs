@@ -128,6 +128,18 @@ pub async fn serve_unix(
     serve(Listener::Unix(listener), Server { access: Some(Arc::new(access)), inherited, ..server }, shutdown).await
 }
 
+/// Serves Docker, which calls netd's driver, on a unix socket until `shutdown` completes.
+pub async fn serve_plugin(
+    local: Local,
+    router: Router,
+    capacity: Capacity,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let Local { listener, access, inherited } = local;
+    let server = Server::new(router, capacity, Hosts::Plugin);
+    serve(Listener::Unix(listener), Server { access: Some(Arc::new(access)), inherited, ..server }, shutdown).await
+}
+
 /// Serves on a TCP socket with mutual TLS until `shutdown` completes.
 pub async fn serve_tls(
     listener: TcpListener,

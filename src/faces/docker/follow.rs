@@ -1,0 +1,227 @@
+//! What Docker does not tell its drivers: the names of networks and containers, when an interface is complete in its
+//! container, and what Docker has forgotten. Docker is asked, and its answers are never an order to remove what it may
+//! still have: what it lacks twice in a row is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{ADDRESS, Driver};
+use crate::base::clock::unix_seconds;
+use crate::base::monotonic;
+use crate::engine::docker::DockerNetwork;
+use crate::model::endpoint::Endpoint;
+use crate::model::handover::RESERVATION;
+use crate::model::names::{Alias, ContainerName, NetworkName};
+use crate::model::network::Network;
+use crate::model::request::{EngineNetworkChange, HandoverAction, HandoverChange};
+
+/// How long a request of Docker waits for Docker's own answer.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How often Docker is asked whether it still has what netd has for it.
+const EVERY: Duration = Duration::from_secs(10);
+/// The pauses between two looks whether an interface is complete: at first, and at most.
+const FIRST: Duration = Duration::from_millis(4);
+const LAST: Duration = Duration::from_secs(1);
+/// Names are asked for so often, with growing pauses: Docker knows a network a moment after it has created it.
+const TRIES: u32 = 8;
+/// An address that belongs to no endpoint after so many seconds was requested by a Docker that has ended since.
+const UNUSED: u64 = 120;
+
+/// Who a container is.
+#[derive(Debug, Clone)]
+pub(super) struct Identity {
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+impl Driver {
+    /// The container to which the endpoint belongs. If Docker does not say, it is named by its sandbox.
+    pub(super) async fn identify(&self, network: &str, endpoint: &str, sandbox: &Path) -> Identity {
+        match timeout(PATIENCE, self.ask(network, endpoint)).await {
+            Ok(Ok(identity)) => identity,
+            Ok(Err(why)) => unnamed(endpoint, sandbox, &why),
+            Err(_) => unnamed(endpoint, sandbox, "Docker does not answer"),
+        }
+    }
+
+    async fn ask(&self, network: &str, endpoint: &str) -> Result<Identity, String> {
+        let found = self.docker.network(network).await?.ok_or("Docker does not know the network")?;
+        let known = found.endpoints.into_iter().find(|known| known.id == endpoint);
+        let known = known.ok_or("Docker does not know the endpoint")?;
+        let id = match known.container {
+            Some(id) => id,
+            None => self.docker.container(&known.name).await?.ok_or("Docker does not know the container")?,
+        };
+        Ok(Identity { id, name: known.name })
+    }
+
+    /// Gives a new network Docker's name for it, as soon as Docker tells.
+    pub(super) async fn name_when_known(&self, id: &str) {
+        let mut pause = FIRST;
+        for _ in 0..TRIES {
+            sleep(pause).await;
+            pause *= 2;
+            if let Ok(Some(found)) = self.docker.network(id).await {
+                return self.name_network(id, &found).await;
+            }
+        }
+    }
+
+    async fn name_network(&self, id: &str, found: &DockerNetwork) {
+        let Ok(name) = found.name.parse::<NetworkName>() else { return };
+        if self.network(id).is_ok_and(|network| network.name == name) {
+            return;
+        }
+        let change = EngineNetworkChange::Name { id: id.to_owned(), name };
+        if let Err(error) = self.handle.change_engine_network(change).await {
+            tracing::warn!("cannot name Docker's network {}: {error}", found.name);
+        }
+    }
+
+    /// Follows a container that is starting: its interface, and its further names, which Docker tells once it has started.
+    pub(super) fn follow_container(self: &Arc<Self>, network: &str, endpoint: &str, identity: &Identity) {
+        self.wake.notify_one();
+        let (driver, network, endpoint, id) =
+            (self.clone(), network.to_owned(), endpoint.to_owned(), identity.id.clone());
+        tokio::spawn(async move {
+            if let Ok(aliases) = driver.docker.aliases(&id, &network).await {
+                driver.rename(&endpoint, None, Some(&aliases)).await;
+            }
+        });
+    }
+
+    async fn rename(&self, endpoint: &str, name: Option<&str>, aliases: Option<&[String]>) {
+        let Some(known) = self.find(endpoint) else { return };
+        let is_own = |alias: &Alias| known.is_own_name(alias.as_str());
+        let aliases = match aliases {
+            Some(aliases) => {
+                aliases.iter().filter_map(|alias| alias.parse().ok()).filter(|alias| !is_own(alias)).collect()
+            }
+            None => known.aliases.clone(),
+        };
+        let name: Option<ContainerName> = name.and_then(|name| name.parse().ok());
+        if aliases == known.aliases && name.as_ref().is_none_or(|name| *name == known.container.name) {
+            return;
+        }
+        let change = HandoverChange { endpoint: endpoint.to_owned(), action: HandoverAction::Names { name, aliases } };
+        if let Err(error) = self.handle.change_handover(change).await {
+            tracing::debug!(endpoint, "cannot take over its names: {error}");
+        }
+    }
+
+    /// Runs until `stop` is cancelled.
+    pub async fn follow(self: Arc<Self>, stop: CancellationToken) {
+        let mut missing = Missing::default();
+        let (mut pause, mut next) = (FIRST, monotonic::now());
+        while !stop.is_cancelled() {
+            if monotonic::now() >= next {
+                self.compare(&mut missing).await;
+                next = monotonic::now() + EVERY;
+            }
+            let due = if self.settle().await { monotonic::now() + pause } else { next };
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.wake.notified() => pause = FIRST,
+                () = sleep_until(due.min(next).into()) => pause = (pause * 2).min(LAST),
+            }
+        }
+    }
+
+    /// Looks at every interface that Docker may have taken. Returns whether one still waits.
+    async fn settle(&self) -> bool {
+        let waiting: Vec<String> = self.handed_over(Endpoint::is_waiting);
+        for endpoint in &waiting {
+            let change = HandoverChange { endpoint: endpoint.clone(), action: HandoverAction::Settle };
+            // It may be gone by now.
+            let _ = self.handle.change_handover(change).await;
+        }
+        !self.handed_over(Endpoint::is_waiting).is_empty()
+    }
+
+    /// The ids of endpoints whose interface is handed over.
+    fn handed_over(&self, which: impl Fn(&Endpoint) -> bool) -> Vec<String> {
+        let snapshot = self.handle.snapshot();
+        let chosen = snapshot.desired.endpoints().filter(|endpoint| which(endpoint));
+        chosen.filter_map(|endpoint| Some(endpoint.handover.as_ref()?.endpoint.clone())).collect()
+    }
+
+    /// Compares what netd has for Docker with what Docker has.
+    async fn compare(&self, missing: &mut Missing) {
+        let networks: Vec<Arc<Network>> = self.handle.snapshot().desired.networks().cloned().collect();
+        let mut now = Missing::default();
+        for network in networks.iter().filter(|network| !network.engines.is_empty()) {
+            let mut theirs = BTreeMap::new();
+            for engine in &network.engines {
+                // As long as one answer is missing, nothing is known to be gone.
+                let Ok(found) = self.docker.network(&engine.id).await else { return };
+                match found {
+                    Some(found) => {
+                        self.name_network(&engine.id, &found).await;
+                        theirs.extend(found.endpoints.into_iter().map(|endpoint| (endpoint.id, endpoint.name)));
+                    }
+                    None => drop(now.networks.insert(engine.id.clone())),
+                }
+            }
+            for (id, name) in &theirs {
+                self.rename(id, Some(name), None).await;
+            }
+            now.endpoints.extend(self.of_network(network).into_iter().filter(|id| !theirs.contains_key(id)));
+        }
+        for endpoint in now.endpoints.intersection(&missing.endpoints) {
+            tracing::warn!(endpoint, "Docker has forgotten an endpoint: it is released");
+            if let Err(failure) = self.forget(endpoint).await {
+                tracing::warn!(endpoint, "cannot release it: {}", failure.0);
+            }
+        }
+        for network in now.networks.intersection(&missing.networks) {
+            tracing::warn!(network, "Docker has forgotten a network: it is removed");
+            let change = EngineNetworkChange::Leave { id: network.clone() };
+            if let Err(error) = self.handle.change_engine_network(change).await {
+                tracing::warn!(network, "cannot remove it: {error}");
+            }
+        }
+        *missing = now;
+        self.release_unused().await;
+    }
+
+    /// The ids of the endpoints that netd has for Docker on the network, and those of reservations for some.
+    fn of_network(&self, network: &Network) -> BTreeSet<String> {
+        let snapshot = self.handle.snapshot();
+        let endpoints = snapshot.desired.endpoints_of(&network.name);
+        let endpoints = endpoints.filter_map(|endpoint| Some(endpoint.handover.as_ref()?.endpoint.clone()));
+        let reserved = snapshot.desired.reservations_of(&network.name).filter_map(|reserved| {
+            let id = reserved.id.as_str();
+            id.strip_prefix(RESERVATION).filter(|_| !id.starts_with(ADDRESS)).map(str::to_owned)
+        });
+        endpoints.chain(reserved).collect()
+    }
+
+    async fn release_unused(&self) {
+        let snapshot = self.handle.snapshot();
+        let is_old = |created: u64| unix_seconds().saturating_sub(created) > UNUSED;
+        let unused = snapshot.desired.reservations().filter(|held| held.id.as_str().starts_with(ADDRESS));
+        let unused: Vec<String> = unused.filter(|held| is_old(held.created)).map(|held| held.id.to_string()).collect();
+        for id in unused {
+            let _ = self.handle.release_reservation(&id).await;
+        }
+    }
+}
+
+/// What Docker did not have when it was asked.
+#[derive(Debug, Default)]
+struct Missing {
+    networks: BTreeSet<String>,
+    endpoints: BTreeSet<String>,
+}
+
+/// Named by its sandbox, which the endpoints of one container share.
+fn unnamed(endpoint: &str, sandbox: &Path, why: &str) -> Identity {
+    tracing::warn!(endpoint, "the name of a container of Docker is not known: {why}");
+    let name = sandbox.file_name().map_or_else(|| endpoint.to_owned(), |name| name.to_string_lossy().into_owned());
+    Identity { id: name.clone(), name }
+}
