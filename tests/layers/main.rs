@@ -109,8 +109,11 @@ fn every_floor_is_known() {
 
 #[test]
 fn paths_named_in_the_documents_exist() {
-    let names = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
-    let docs = names.map(|name| format!("docs/{}", name.into_string().unwrap()));
+    let in_folder = |folder: &str| {
+        let names = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+        names.map(|name| format!("{folder}/{}", name.into_string().unwrap())).collect::<Vec<_>>()
+    };
+    let docs = in_folder("docs").into_iter().chain(in_folder("docs/runtimes"));
     let main = ["ARCHITECTURE.md", "README.md", "CONTRIBUTING.md"].map(str::to_owned);
     for document in main.into_iter().chain(docs).filter(|document| document.ends_with(".md")) {
         let text = fs::read_to_string(root().join(&document)).unwrap();
