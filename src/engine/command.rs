@@ -18,8 +18,7 @@ use crate::model::names::{IfName, NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    AttachmentKey, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, NetworkSpec, PortChange,
-    ReservationSpec,
+    Attachments, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, NetworkSpec, PortChange, ReservationSpec,
 };
 use crate::model::reservation::Reservation;
 
@@ -76,7 +75,13 @@ pub(crate) enum Command {
         gone: Gone,
         reply: Reply<Arc<Endpoint>>,
     },
-    Detach(Box<AttachmentKey>, Reply<()>),
+    ConnectTogether {
+        specs: Vec<EndpointSpec>,
+        foreign: Vec<ForeignNetwork>,
+        gone: Gone,
+        reply: Reply<Vec<Arc<Endpoint>>>,
+    },
+    Detach(Box<Attachments>, Reply<()>),
     Check(Box<CheckSpec>, Reply<()>),
     Gc {
         owner: NetworkName,

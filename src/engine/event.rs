@@ -73,4 +73,6 @@ pub enum Cause {
     Requested,
     /// Its network namespace or its interface no longer exists.
     Gone,
+    /// It could not be connected to another network of the same request.
+    Undone,
 }

@@ -17,14 +17,12 @@ use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Subnet};
 use crate::model::backup::Backup;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::observed::ForeignNetwork;
-use crate::model::ids::ContainerId;
-use crate::model::names::{IfName, NetworkName, ReservationId};
+use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, InterfaceSource,
-    NetnsRef, NetworkSpec, PortChange, Requester, ReservationSpec, RuntimeRequest,
+    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, NetnsRef, NetworkSpec, PortChange, Requester,
+    ReservationSpec,
 };
 use crate::model::reservation::Reservation;
 use crate::runtimes::Runtimes;
@@ -84,7 +82,7 @@ impl Handle {
         };
         let foreign = match &spec.requester {
             Requester::Person(_) => Vec::new(),
-            Requester::Runtime(request) => self.foreign_for(request).await,
+            Requester::Runtime(request) => self.foreign_for(&[request]).await,
         };
         let first = self.ask(|reply| command(&spec, foreign, reply)).await;
         match (first, &mut spec.requester) {
@@ -193,34 +191,6 @@ impl Handle {
     /// Releases the reservation with this id.
     pub async fn release_reservation(&self, id: &str) -> Result<Arc<Reservation>, Error> {
         self.ask(|reply| Command::ReleaseReservation(id.to_owned(), reply)).await
-    }
-
-    /// The networks of other programs, if the attachment creates its network. The runtime's own definition of that
-    /// network is left out.
-    async fn foreign_for(&self, request: &RuntimeRequest) -> Vec<ForeignNetwork> {
-        let is_there = self.snapshot().desired.network(&request.network.name).is_some();
-        if is_there || request.interface == InterfaceSource::Found {
-            return Vec::new();
-        }
-        let mut foreign = self.runtimes.networks().await;
-        let own = [request.network.name.as_str(), request.key.owner.as_str()];
-        foreign.retain(|foreign| !own.contains(&foreign.name.as_str()));
-        foreign
-    }
-
-    /// Detaches what a runtime attached. An attachment that does not exist is no error.
-    pub async fn detach(&self, key: AttachmentKey) -> Result<(), Error> {
-        self.ask(|reply| Command::Detach(Box::new(key), reply)).await
-    }
-
-    /// Compares an attachment with the kernel; the error names the first part that differs.
-    pub async fn check(&self, spec: CheckSpec) -> Result<(), Error> {
-        self.ask(|reply| Command::Check(Box::new(spec), reply)).await
-    }
-
-    /// Detaches all attachments of the owner except those of these containers and interfaces.
-    pub async fn gc(&self, owner: NetworkName, valid: Vec<(ContainerId, IfName)>) -> Result<Vec<Arc<Endpoint>>, Error> {
-        self.ask(|reply| Command::Gc { owner, valid, reply }).await
     }
 
     /// Checks whether another container could join the network now; the error names the exhausted resource.

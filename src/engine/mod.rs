@@ -1,5 +1,6 @@
 //! Floor 3: the only owner of state. Every change goes through [`Handle`]; every reader loads a [`Snapshot`].
 
+mod attachments;
 mod command;
 mod commands;
 mod decide;

@@ -272,10 +272,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 drop(reply.send(self.choose_subnet(family, wanted, avoid, foreign)));
             }
             Command::ChangePort(change, reply) => drop(reply.send(self.change_port(&change))),
-            Command::Connect { gone, .. } if gone.is_gone() => {
+            Command::Connect { gone, .. } | Command::ConnectTogether { gone, .. } if gone.is_gone() => {
                 tracing::info!("request cancelled: the caller disconnected");
             }
             Command::Connect { spec, foreign, reply, .. } => drop(reply.send(self.endpoint(&spec, foreign))),
+            Command::ConnectTogether { specs, foreign, reply, .. } => {
+                drop(reply.send(self.attach_together(&specs, &foreign)));
+            }
             Command::Check(spec, reply) => drop(reply.send(self.check(&spec))),
             Command::Gc { owner, valid, reply } => drop(reply.send(self.gc(&owner, &valid))),
             Command::Capacity(network, reply) => drop(reply.send(self.capacity(&network))),

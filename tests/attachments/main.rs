@@ -29,6 +29,7 @@ mod failures;
 mod gateways;
 mod namespaces;
 mod ports;
+mod together;
 
 struct World {
     fake: Fake,

@@ -14,7 +14,9 @@ use netd::model::backup::Backup;
 use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
-use netd::model::request::{AttachmentKey, CheckSpec, NetnsRef, NetworkSpec, PortAction, PortChange, Requester};
+use netd::model::request::{
+    AttachmentKey, Attachments, CheckSpec, NetnsRef, NetworkSpec, PortAction, PortChange, Requester,
+};
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
 use netd::store::{Record, Store as _};
@@ -209,6 +211,17 @@ impl Lab {
     pub(crate) fn attach_at(&self, ifname: &str, request: Attach) -> Answer {
         let key = key(request.netns(), ifname);
         self.runtime.block_on(self.handle().connect(request.spec(key))).map(drop)
+    }
+
+    /// Attaches the container to several networks, with `eth0`, `eth1`, ….
+    pub(crate) fn attach_together(&self, requests: Vec<Attach>) -> Answer {
+        let spec = |(nth, request): (usize, Attach)| request.clone().spec(key(request.netns(), &format!("eth{nth}")));
+        let specs = requests.into_iter().enumerate().map(spec).collect();
+        self.runtime.block_on(self.handle().connect_together(specs, || false)).map(drop)
+    }
+
+    pub(crate) fn detach_together(&self, attachments: Attachments) -> Answer {
+        self.runtime.block_on(self.handle().detach_together(attachments))
     }
 
     pub(crate) fn detach(&self, key: AttachmentKey) -> Answer {

@@ -1,5 +1,6 @@
 //! Attachments: how container runtimes (CNI) attach containers. The path of an attachment is its key, so that asking
-//! again for the same changes nothing: `/v1/attachments/{owner}/{container}/{ifname}`.
+//! again for the same changes nothing: `/v1/attachments/{owner}/{container}/{ifname}`, and `/v1/attachments/{container}`
+//! for several networks together.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -14,8 +15,10 @@ use crate::model::names::Alias;
 use crate::model::upstream::Upstream;
 
 mod spec;
+mod together;
 
 pub use spec::attachment_key;
+pub use together::{AttachOne, AttachTogether, AttachedTogether, attachments_of};
 
 /// A container to attach.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -180,6 +183,11 @@ pub struct Attachment {
     pub routes: Vec<Route>,
     /// The content of the container's resolv.conf.
     pub dns: Dns,
+    /// Where netd answers this container on this network, for a runtime that lists the name servers of each network: the
+    /// gateway for each of its addresses, or 127.0.0.11 if it is answered within. One is enough.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub nameservers: Vec<IpAddr>,
 }
 
 /// The content of a container's resolv.conf.

@@ -7,7 +7,10 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Attach, CheckAttachment, Connect, CreateNetwork, KeepAttachments, PlanRequest, Reserve, attachment_key};
+use super::{
+    Attach, AttachTogether, CheckAttachment, Connect, CreateNetwork, KeepAttachments, PlanRequest, Reserve,
+    attachment_key,
+};
 use crate::model::Invalid;
 use crate::model::names::IfName;
 use crate::model::publication::PortSpec;
@@ -23,6 +26,8 @@ pub fn attack(input: &[u8]) {
         2 => {
             let key = attachment_key("podman", "4f5e", "eth0").unwrap();
             _ = read::<Attach>(body).and_then(|body| valid(body.into_spec(key))).map(|it| endpoint(&it));
+            let together = read::<AttachTogether>(body).and_then(|body| valid(body.into_specs("4f5e")));
+            together.iter().flatten().for_each(endpoint);
         }
         3 => {
             let key = attachment_key("podman", "4f5e", "eth0").unwrap();

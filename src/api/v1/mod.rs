@@ -20,8 +20,8 @@ mod state;
 mod time;
 
 pub use attach::{
-    AddressRange, AddressRequest, Attach, Attachment, AttachmentRef, Bandwidth, CheckAttachment, Collected, Dns,
-    Interface, KeepAttachments, Route, attachment_key,
+    AddressRange, AddressRequest, Attach, AttachOne, AttachTogether, AttachedTogether, Attachment, AttachmentRef,
+    Bandwidth, CheckAttachment, Collected, Dns, Interface, KeepAttachments, Route, attachment_key, attachments_of,
 };
 pub use backup::{Backup, NetworkBackup, Restored, StickyAddress};
 pub use connect::{Connect, PortObject, PortRequest};

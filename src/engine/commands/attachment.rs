@@ -219,7 +219,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Removes a network that was created for an attachment that failed.
-    fn forget_network(&mut self, network: &Network) {
+    pub(super) fn forget_network(&mut self, network: &Network) {
         if let Err(error) = self.remove_network(network.name.as_str()) {
             tracing::warn!(network = %network.name, "cannot remove a failed attachment's network: {error}");
         }

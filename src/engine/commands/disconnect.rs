@@ -15,6 +15,7 @@ use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::handover::Handover;
 use crate::model::ids::ContainerId;
 use crate::model::names::ReservationId;
+use crate::model::request::Attachments;
 use crate::model::reservation::Reservation;
 use crate::store::Store;
 
@@ -30,6 +31,10 @@ pub(crate) struct Removal {
 impl Removal {
     pub(crate) fn requested(key: EndpointKey) -> Self {
         Self { key, cause: Cause::Requested, keep: None }
+    }
+
+    pub(crate) fn undone(key: EndpointKey) -> Self {
+        Self { key, cause: Cause::Undone, keep: None }
     }
 
     pub(crate) fn because_gone(key: EndpointKey) -> Self {
@@ -94,14 +99,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 Command::Disconnect { network, container, keep, reply } => {
                     self.add_disconnect(&mut batch, &network, (container, keep), reply);
                 }
-                Command::Detach(key, reply) => match self.find_attachment(&key).map(|endpoint| endpoint.key()) {
-                    Some(key) => {
-                        batch.add(Removal::requested(key.clone()));
-                        batch.waiting.push((key, Client::Runtime(reply)));
-                    }
-                    // The endpoint does not exist, as requested.
-                    None => drop(reply.send(Ok(()))),
-                },
+                Command::Detach(wanted, reply) => self.add_detach(&mut batch, &wanted, reply),
                 Command::Kernel(KernelEvent::LinkGone(ifname)) => {
                     self.settle_staged(&ifname);
                     // netd may have deleted the link itself, and the name may be in use again.
@@ -148,6 +146,24 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 for key in found {
                     batch.add(Removal { keep: keep.clone(), ..Removal::requested(key) });
                 }
+            }
+        }
+    }
+
+    fn add_detach(&self, batch: &mut Batch, wanted: &Attachments, reply: Reply<()>) {
+        let named = |endpoint: &&Arc<Endpoint>| match (&wanted.only, &endpoint.owner) {
+            (None, _) => true,
+            (Some(only), Some(owner)) => only.contains(&(owner.clone(), endpoint.ifname.clone())),
+            (Some(_), None) => false,
+        };
+        let found = self.state.desired.attachments_of(&wanted.container).filter(named);
+        let keys: Vec<EndpointKey> = found.map(|endpoint| endpoint.key()).collect();
+        match keys.first().cloned() {
+            // None of them exists, as requested.
+            None => drop(reply.send(Ok(()))),
+            Some(first) => {
+                keys.into_iter().for_each(|key| batch.add(Removal::requested(key)));
+                batch.waiting.push((first, Client::Runtime(reply)));
             }
         }
     }
@@ -250,7 +266,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let lacks = |id: &ContainerId| worker.problems.has(&Subject::Ports(id.clone()));
             strayed |= gone.iter().any(|(endpoint, gone)| gone.keep.is_some() && lacks(&endpoint.container.id));
         };
-        let errors = if gone.iter().all(|(_, removal)| removal.cause == Cause::Gone) {
+        let errors = if gone.iter().all(|(_, removal)| removal.cause != Cause::Requested) {
             self.remove_ended(&transaction, before)
         } else {
             self.remove(&transaction, before)?

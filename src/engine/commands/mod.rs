@@ -13,3 +13,4 @@ pub(super) mod plan;
 pub(super) mod port;
 pub(super) mod reservation;
 pub(super) mod teardown;
+pub(super) mod together;

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use ipnetwork::IpNetwork;
+
 pub use crate::logic::dns::Explained;
 use crate::logic::dns::Zone;
 use crate::logic::target;
@@ -102,6 +104,18 @@ impl Snapshot {
             let gateways = endpoint.addresses.iter().filter_map(|address| network.gateway_for(address.ip()));
             gateways.min_by_key(IpAddr::is_ipv6)
         })
+    }
+
+    /// Where the name service answers a container on the network of one of its endpoints.
+    pub fn nameservers_on(&self, endpoint: &Endpoint) -> Vec<IpAddr> {
+        let container = self.desired.container(&endpoint.container.id);
+        let inside = |attached| target::inside(&self.desired, &self.gateway_blocked, attached, false).is_some();
+        if container.is_some_and(|attached| inside(attached)) {
+            return vec![inside::AT.into()];
+        }
+        let network = self.desired.network(&endpoint.network);
+        let gateway = |address: &IpNetwork| network?.gateway_for(address.ip());
+        endpoint.addresses.iter().filter_map(gateway).collect()
     }
 
     /// The container's `/etc/resolv.conf`. With `ndots:0` the name is tried as typed first, so that no search domain of

@@ -4,17 +4,20 @@
 use axum::extract::{ConnectInfo, State};
 use axum::http::StatusCode;
 use axum::{Extension, Json};
+use serde::Deserialize;
+use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
 use crate::api::v1;
 use crate::api::v1::{
-    Attach, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody, KeepAttachments, attachment_key,
+    Attach, AttachTogether, AttachedTogether, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody,
+    KeepAttachments, attachment_key, attachments_of,
 };
 use crate::engine::{ErrorKind, Snapshot};
 use crate::faces::shared::server::caller::Caller;
-use crate::faces::shared::server::extract::{Body, Segments};
+use crate::faces::shared::server::extract::{Body, Params, Segments};
 use crate::faces::shared::server::problem::Problem;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::NetworkName;
@@ -26,7 +29,11 @@ const OPTIONS: &str = "ndots:0";
 const LIST_MAX: usize = 4 << 20;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
-    OpenApiRouter::new().routes(routes!(attach, attachment, detach)).routes(routes!(check)).routes(routes!(collect))
+    OpenApiRouter::new()
+        .routes(routes!(attach, attachment, detach))
+        .routes(routes!(attach_together, detach_together))
+        .routes(routes!(check))
+        .routes(routes!(collect))
 }
 
 /// Attaches a container. When the reply arrives, its name resolves and its ports answer. Repeating the request changes
@@ -54,6 +61,54 @@ async fn attach(
     let snapshot = shared.handle.snapshot();
     let gone = || Problem::new(ErrorKind::NotFound, format!("{ifname} of {container} was detached again meanwhile"));
     Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))
+}
+
+/// Attaches a container to several networks, or to none of them. Repeating the request changes nothing. Attachments that
+/// existed before a request that fails stay.
+#[utoipa::path(put, path = "/v1/attachments/{container}", tag = "attachments", request_body = AttachTogether,
+    params(("container" = String, Path, description = "The container's id")),
+    responses(
+        (status = 200, body = AttachedTogether, description = "All are attached, now or earlier"),
+        (status = 400, body = ErrorBody, description = "Invalid request"),
+        (status = 404, body = ErrorBody, description = "No such network namespace"),
+        (status = 409, body = ErrorBody, description = "A resource is taken or exhausted, or an existing attachment differs")))]
+async fn attach_together(
+    State(shared): State<Shared>,
+    caller: Option<Extension<ConnectInfo<Caller>>>,
+    Segments(container): Segments<String>,
+    Body(request): Body<AttachTogether>,
+) -> Result<Json<AttachedTogether>, Problem> {
+    let gone = move || caller.as_ref().is_some_and(|Extension(ConnectInfo(caller))| caller.is_gone());
+    let endpoints = shared.handle.connect_together(request.into_specs(&container)?, gone).await?;
+    let snapshot = shared.handle.snapshot();
+    let gone = || Problem::new(ErrorKind::NotFound, format!("{container} was detached again meanwhile"));
+    let shown = endpoints.iter().map(|endpoint| shown(&snapshot, endpoint).ok_or_else(gone));
+    Ok(Json(AttachedTogether { attachments: shown.collect::<Result<_, _>>()? }))
+}
+
+/// What to detach.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+struct Detach {
+    /// The attachments, each as `OWNER/IFNAME`, joined by commas; absent: all that runtimes made.
+    only: Option<String>,
+}
+
+/// Detaches a container from several networks at once. When the reply arrives, names, ports, interfaces and addresses
+/// are gone.
+#[utoipa::path(delete, path = "/v1/attachments/{container}", tag = "attachments",
+    params(("container" = String, Path, description = "The container's id"), Detach),
+    responses(
+        (status = 204, description = "Detached, now or earlier"),
+        (status = 400, body = ErrorBody, description = "Invalid request")))]
+async fn detach_together(
+    State(shared): State<Shared>,
+    Segments(container): Segments<String>,
+    Params(Detach { only }): Params<Detach>,
+) -> Result<StatusCode, Problem> {
+    shared.handle.detach_together(attachments_of(&container, only.as_deref())?).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// One attachment.
@@ -85,6 +140,7 @@ fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
         bridge: network.bridge().map(ToString::to_string),
         host_mac: network.own_bridge().map(|_| endpoint.mac.of_host_end().to_string()),
         mtu: network.mtu,
+        nameservers: snapshot.nameservers_on(endpoint),
         routes: snapshot.routes(endpoint).iter().map(v1::Route::from).collect(),
         dns: Dns {
             nameservers: snapshot.nameserver(attached).into_iter().collect(),

@@ -105,6 +105,7 @@ fn publish(event: &engine::Event) -> Event {
             let why = match cause {
                 Cause::Requested => "",
                 Cause::Gone => ": its network namespace is gone",
+                Cause::Undone => ": another network of the same request failed",
             };
             let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
             of(EventType::Disconnect, endpoint, message)

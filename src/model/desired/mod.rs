@@ -134,10 +134,18 @@ impl Desired {
 
     /// The endpoint of the attachment with that key.
     pub fn attachment(&self, key: &AttachmentKey) -> Option<&Arc<Endpoint>> {
-        let other = self.attached_as.get(&key.container).and_then(|id| self.containers.get(id));
-        let endpoints = self.containers.get(&key.container).into_iter().chain(other).flat_map(|a| &a.endpoints);
-        let owned = |e: &&Arc<Endpoint>| e.owner.as_ref() == Some(&key.owner) && *e.runtime_id() == key.container;
-        endpoints.filter(owned).find(|e| e.ifname == key.ifname)
+        let is_it = |e: &&Arc<Endpoint>| e.owner.as_ref() == Some(&key.owner) && e.ifname == key.ifname;
+        self.attachments_of(&key.container).find(is_it)
+    }
+
+    /// The endpoints that runtimes asked for, of the container that they know by this id.
+    pub fn attachments_of<'a, 'b>(
+        &'a self,
+        container: &'b ContainerId,
+    ) -> impl Iterator<Item = &'a Arc<Endpoint>> + use<'a, 'b> {
+        let other = self.attached_as.get(container).and_then(|id| self.containers.get(id));
+        let endpoints = self.containers.get(container).into_iter().chain(other).flat_map(|a| &a.endpoints);
+        endpoints.filter(move |e| e.owner.is_some() && e.runtime_id() == container)
     }
 
     /// The endpoints of one network.

@@ -1,6 +1,6 @@
 //! Requests for endpoints, of people and of runtimes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -167,6 +167,15 @@ pub struct AttachmentKey {
     pub container: ContainerId,
     /// The interface in the container.
     pub ifname: IfName,
+}
+
+/// Attachments of one container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachments {
+    /// The container, by the id that its runtime uses.
+    pub container: ContainerId,
+    /// Owner and interface of each; `None`: all attachments of the container.
+    pub only: Option<BTreeSet<(NetworkName, IfName)>>,
 }
 
 /// The source of an attachment's interface and addresses.

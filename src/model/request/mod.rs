@@ -8,8 +8,8 @@ mod port;
 mod reservation;
 
 pub use endpoint::{
-    AddressRange, AddressSpec, AttachmentKey, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource, NetnsRef,
-    PersonRequest, Requester, RuntimeRequest,
+    AddressRange, AddressSpec, AttachmentKey, Attachments, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource,
+    NetnsRef, PersonRequest, Requester, RuntimeRequest,
 };
 pub use engine_network::EngineNetworkChange;
 pub use handover::{HandoverAction, HandoverChange};

@@ -8,12 +8,13 @@ mod networks;
 mod ports;
 mod reservations;
 mod starts;
+mod together;
 
 use crate::drive::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, attachments::ALL];
+    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, attachments::ALL, together::ALL];
     let all = [commands.concat(), events::ALL.into(), firewalls::ALL.into(), starts::ALL.into()];
     all.concat()
 }

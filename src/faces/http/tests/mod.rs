@@ -212,6 +212,46 @@ async fn a_runtime_attaches_checks_and_collects() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_runtime_attaches_to_several_networks_or_to_none() {
+    let api = serve();
+    let path = "/v1/attachments/c1";
+    let one = |ifname: &str, network: &str| json!({"ifname": ifname, "network": {"name": network}});
+    let request = |attachments| json!({"netns": "/run/netns/there", "name": "web", "attachments": attachments});
+    let both = request(json!([one("eth0", "net1"), one("eth1", "net2")]));
+    let (status, attached) = api.ask("PUT", path, Some(both.clone())).await;
+    assert_eq!(status, 200, "{attached}");
+    let shown = |nth: usize| {
+        let endpoint = &attached["attachments"][nth]["endpoint"];
+        [&endpoint["network"], &endpoint["owner"], &endpoint["ifname"]].map(|text| text.as_str().unwrap().to_owned())
+    };
+    assert_eq!([shown(0), shown(1)], [["net1", "net1", "eth0"], ["net2", "net2", "eth1"]]);
+    assert_eq!(attached["attachments"][1]["nameservers"], json!(["10.77.1.1"]));
+    assert_eq!(attached["attachments"][1]["dns"]["nameservers"], json!(["10.77.0.1"]));
+    assert_eq!(api.ask("PUT", path, Some(both)).await, (200, attached.clone()), "again");
+    let before = api.ask("GET", "/v1/containers", None).await;
+    for (attachments, code) in [
+        (json!([]), "invalid"),
+        (json!([one("eth2", "net3"), one("eth2", "net4")]), "invalid"),
+        (json!([one("eth2", "net3"), one("eth0", "net4")]), "conflict"),
+        (json!([{"ifname": "eth2", "network": {"name": "net3"}, "netns": "/run/netns/there"}]), "invalid"),
+    ] {
+        let (_, error) = api.ask("PUT", path, Some(request(attachments.clone()))).await;
+        assert_eq!(error["error"]["code"], code, "{attachments}: {error}");
+    }
+    assert_eq!(api.ask("DELETE", "/v1/attachments/c1?only=net1", None).await.1["error"]["code"], "invalid");
+    assert_eq!(api.ask("DELETE", "/v1/attachments/c1?all=yes", None).await.1["error"]["code"], "invalid");
+    assert_eq!(api.ask("GET", "/v1/containers", None).await, before, "what is refused changes nothing");
+    assert_eq!(api.ask("GET", "/v1/networks/net3", None).await.0, 404);
+    assert_eq!(api.ask("DELETE", "/v1/attachments/c1?only=net1%2Feth0,other%2Feth9", None).await.0, 204);
+    assert_eq!(api.ask("GET", "/v1/attachments/net1/c1/eth0", None).await.0, 404);
+    assert_eq!(api.ask("GET", "/v1/attachments/net2/c1/eth1", None).await.0, 200);
+    for _ in 0..2 {
+        assert_eq!(api.ask("DELETE", path, None).await.0, 204);
+    }
+    assert_eq!(api.ask("GET", "/v1/endpoints", None).await.1, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_flow_until_the_server_stops() {
     let api = serve();
     let client = api.client.clone();
