@@ -5,6 +5,7 @@
 //! registration with the host's systemd-resolved if configured. If any of them, or the engine's thread, ends by itself,
 //! the daemon ends with an error. Networks and traffic stay as they are.
 
+pub mod containers;
 mod memory;
 mod owner;
 mod plugin_socket;

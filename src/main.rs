@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use netd::app::Ended;
+use netd::app::containers::HostContainers;
 use netd::app::sandbox::Sandboxes;
 use netd::app::teardown::Local;
 use netd::base::telemetry;
 use netd::faces::cli;
-use netd::faces::cli::{Daemon, Verb};
+use netd::faces::cli::{Daemon, Host, Verb};
 use netd::kernel::netns::sandbox;
 use netd::os::sys;
 use netd::{app, config, faces};
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
             cli::teardown(&args, socket, &remover)
         }
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
-        Verb::Client(verb) => cli::run(verb, socket, &Sandboxes, sys::terminal_width(std::io::stdout())),
+        Verb::Client(verb) => {
+            let host = Host { sandbox: &Sandboxes, containers: &HostContainers };
+            cli::run(verb, socket, host, sys::terminal_width(std::io::stdout()))
+        }
     }
 }
 

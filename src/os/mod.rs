@@ -7,6 +7,7 @@ pub mod descriptors;
 pub(crate) mod folder;
 pub mod limited;
 pub mod memory;
+pub mod mounts;
 pub mod own_netns;
 pub mod peer;
 pub mod poller;

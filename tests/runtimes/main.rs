@@ -6,6 +6,7 @@
 //! private copies of the folders that runtimes write to ([`world`]).
 #![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test ends at the first surprise")]
 
+mod bundle;
 mod conflists;
 mod containerd;
 mod cri;
@@ -15,6 +16,7 @@ mod driver;
 mod firewalls;
 mod foreign_networks;
 mod grpc;
+mod hook;
 mod install;
 mod libcni;
 mod machine;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         podman::trials,
         containerd::trials,
         cri::trials,
+        hook::trials,
         docker::trials,
         firewalls::trials,
         foreign_networks::trials,

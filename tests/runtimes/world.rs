@@ -32,7 +32,11 @@ const PLUGIN: &str = env!("CARGO_BIN_EXE_netd-cni");
 pub(crate) const REFERENCE_PLUGINS: &str = "/usr/lib/cni/bridge";
 
 /// A trial that needs these programs (names, or absolute paths).
-pub(crate) fn trial(name: &'static str, needs: &'static [&'static str], test: fn(&Lab)) -> Trial {
+pub(crate) fn trial(
+    name: &'static str,
+    needs: &'static [&'static str],
+    test: impl FnOnce(&Lab) + Send + 'static,
+) -> Trial {
     lab::skippable(name, move |lab| {
         if let Some(program) = needs.iter().find(|program| find(program).is_none()) {
             let why = format!("{program} is not installed (scripts/test installs it)");
@@ -42,6 +46,11 @@ pub(crate) fn trial(name: &'static str, needs: &'static [&'static str], test: fn
         test(lab);
         Completion::Completed
     })
+}
+
+/// Whether the program is there.
+pub(crate) fn is_installed(program: &str) -> bool {
+    find(program).is_some()
 }
 
 /// Where a program is; an absolute path stands for itself.
@@ -141,7 +150,10 @@ pub(crate) fn root_file_system() -> String {
     }
     fs::copy(find("busybox").expect("the laboratory has looked"), format!("{root}/bin/busybox")).expect("busybox");
     for name in ["sh", "httpd", "wget", "sleep", "ip", "cat", "nslookup"] {
-        std::os::unix::fs::symlink("busybox", format!("{root}/bin/{name}")).expect("a link");
+        let link = format!("{root}/bin/{name}");
+        if !fs::exists(&link).expect("a look") {
+            std::os::unix::fs::symlink("busybox", link).expect("a link");
+        }
     }
     fs::write(format!("{root}/www/index.html"), format!("{PAGE}\n")).expect("a page");
     root

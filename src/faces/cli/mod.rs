@@ -8,6 +8,7 @@ mod backup;
 mod container;
 mod dns;
 mod generate;
+mod hook;
 mod misuse;
 mod network;
 mod output;
@@ -32,6 +33,7 @@ pub use args::{
     DaemonArgs, DnsVerb, EndpointArgs, Format, LogVerb, NetworkVerb, PortArgs, PortVerb, ReservationVerb, ReserveArgs,
     RestoreArgs, RunArgs, TeardownArgs, Verb,
 };
+pub use hook::{Containers, Prepared};
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};
 pub use teardown::Remover;
@@ -45,12 +47,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Cli, Misuse> {
     Cli::try_parse_from(&args).map_err(|error| Misuse::new(&error, &args))
 }
 
-/// Carries out a verb with the daemon at `socket`. `netd run` starts its command with `sandbox`. `width` is that of the
-/// terminal, if stdout is one.
-pub fn run(verb: ClientVerb, socket: PathBuf, sandbox: &dyn Sandbox, width: Option<usize>) -> ExitCode {
+/// Carries out a verb with the daemon at `socket`, and with what `host` provides. `width` is that of the terminal, if
+/// stdout is one.
+pub fn run(verb: ClientVerb, socket: PathBuf, host: Host<'_>, width: Option<usize>) -> ExitCode {
     let mut out = BufWriter::new(io::stdout().lock());
     let mut session = Session { client: Client::new(socket), width, out: &mut out, err: &mut io::stderr() };
-    ExitCode::from(run_in(verb, &mut session, sandbox))
+    ExitCode::from(run_in(verb, &mut session, host))
 }
 
 /// Carries out `netd teardown` with the daemon at `socket`, or with `remover` if none runs.
@@ -68,6 +70,15 @@ pub fn teardown(args: &TeardownArgs, socket: PathBuf, remover: &dyn Remover) -> 
 pub fn finish(outcome: Result<String, String>) -> ExitCode {
     let written = outcome.map_err(Failure::Failed).and_then(|text| Ok(io::stdout().write_all(text.as_bytes())?));
     ExitCode::from(exit(written.map(|()| 0), &mut io::stderr()))
+}
+
+/// What some verbs do on this host besides asking the daemon.
+#[derive(Clone, Copy)]
+pub struct Host<'a> {
+    /// Where `netd run` starts its command.
+    pub sandbox: &'a dyn Sandbox,
+    /// The containers of `netd hook`.
+    pub containers: &'a dyn Containers,
 }
 
 /// What a verb works with.
@@ -96,8 +107,8 @@ fn say(err: &mut dyn Write, line: &str) {
     let _ = writeln!(err, "netd: {line}");
 }
 
-fn run_in(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox) -> u8 {
-    let done = carry_out(verb, session, sandbox);
+fn run_in(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> u8 {
+    let done = carry_out(verb, session, host);
     let flushed = session.out.flush().map_err(Failure::from);
     exit(done.and_then(|code| flushed.map(|()| code)), session.err)
 }
@@ -118,9 +129,9 @@ fn exit(outcome: Result<u8, Failure>, err: &mut dyn Write) -> u8 {
     }
 }
 
-fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox) -> Result<u8, Failure> {
+fn carry_out(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> Result<u8, Failure> {
     match verb {
-        ClientVerb::Run(args) => return run::run(session, sandbox, args),
+        ClientVerb::Run(args) => return run::run(session, host.sandbox, args),
         ClientVerb::Status { wait, format } => state::status(session, wait, format),
         ClientVerb::Network(verb) => network::run(session, verb),
         ClientVerb::Connect(args) => container::connect(session, args),
@@ -140,6 +151,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, sandbox: &dyn Sandbox)
         ClientVerb::Dump { format } => state::dump(session, format),
         ClientVerb::Backup(args) => backup::back_up(session, &args),
         ClientVerb::Restore(args) => backup::restore(session, &args),
+        ClientVerb::Hook => hook::run(session, host.containers, io::stdin().lock()),
         ClientVerb::Version { format } => state::version(session, format),
         ClientVerb::Completions { shell } => generate::completions(session, shell),
         ClientVerb::Man { directory } => generate::man(&directory),

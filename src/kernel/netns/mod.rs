@@ -4,6 +4,7 @@ pub(super) mod engines;
 pub(in crate::kernel) mod find;
 pub mod listening;
 pub mod monitor;
+pub mod oci;
 pub mod sandbox;
 
 use std::fs::{File, OpenOptions};

@@ -231,6 +231,26 @@ Examples:
     Backup(BackupArgs),
     /// Restore the definitions of a backup: all or none
     Restore(RestoreArgs),
+    /// Attach and detach the containers of OCI runtimes (runc, crun), as their hook
+    ///
+    /// Reads the container's state from standard input. In the bundle's config.json it is a createRuntime (or prestart)
+    /// and a poststop hook; the container's annotations say what it is attached to.
+    #[command(after_help = "\
+Annotations; lists are separated by commas:
+  netd.network=NETWORK,…     the networks to join, which must exist
+  netd.publish=SPEC,…        as -p of `netd connect`
+  netd.name=NAME             the container's name [default: its id]
+  netd.alias=NAME,…          netd.expose=PORT,…    netd.dns=SERVER,…
+  netd.ip=IP                 netd.ip6=IP           netd.mac=MAC       netd.ifname=NAME
+  netd.NETWORK.KEY=VALUE     on that network only: publish, alias, expose, dns, ip, ip6, mac, ifname
+  netd.files=keep            leave the container's resolv.conf and hosts as they are
+
+Examples:
+  in config.json:
+    \"annotations\": {\"netd.network\": \"net1\", \"netd.publish\": \"4000:80\"},
+    \"hooks\": {\"createRuntime\": [{\"path\": \"/usr/local/bin/netd\", \"args\": [\"netd\", \"hook\"]}],
+              \"poststop\": [{\"path\": \"/usr/local/bin/netd\", \"args\": [\"netd\", \"hook\"]}]}")]
+    Hook,
     /// Print the versions of this program and of the daemon
     #[command(after_help = "Examples:\n  netd version")]
     Version {

@@ -73,7 +73,17 @@ impl Daemon {
 
 /// Like [`run`], but with other outputs, which are not terminals.
 fn run_to(verb: ClientVerb, client: Client, sandbox: &dyn Sandbox, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    run_in(verb, &mut Session { client, width: None, out, err }, sandbox)
+    let host = Host { sandbox, containers: &NoContainers };
+    run_in(verb, &mut Session { client, width: None, out, err }, host)
+}
+
+/// A host without containers of other runtimes.
+struct NoContainers;
+
+impl Containers for NoContainers {
+    fn prepared(&self, pid: u32) -> Result<Box<dyn Prepared>, String> {
+        Err(format!("no process {pid}"))
+    }
 }
 
 /// A sandbox that only records the calls.
