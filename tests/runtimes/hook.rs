@@ -11,8 +11,10 @@ use serde_json::json;
 use crate::bundle::{Bundle, Oci, SERVE, WAIT, hook};
 use crate::lab::command::run_words;
 use crate::lab::look::{elements, same};
-use crate::lab::{HOST4, Lab, Server, until};
-use crate::world::{PAGE, Traces, fetch, fetches_the_page, nothing_left, trial, until_nothing_left};
+use crate::lab::{HOST4, Lab, Server, daemon, until};
+use crate::machine;
+use crate::podman::{self, podman};
+use crate::world::{PAGE, Traces, fetch, fetches_the_page, find, nothing_left, ours, trial, until_nothing_left};
 
 type Case = (&'static str, fn(&Lab, Oci));
 
@@ -38,7 +40,41 @@ pub(crate) fn trials() -> Vec<Trial> {
             })
         })
     };
-    ["runc", "crun"].into_iter().flat_map(of).collect()
+    let podman =
+        trial("hook of Podman: a container without a network of Podman's joins netd's", podman::NEEDS, with_podman);
+    ["runc", "crun"].into_iter().flat_map(of).chain([podman]).collect()
+}
+
+/// `dist/hooks.d/netd.json`, installed for this build.
+fn with_podman(lab: &Lab) {
+    podman::ready(lab);
+    let script = ours("scripts/install-hook");
+    run_words(&[&script, "--hooks-dir", "/run/lab/hooks.d", "--netd", daemon::netd()]).ok();
+    lab.netd("network create net1").ok();
+    let podman_run = |line: &str| {
+        let cgroup = machine::cgroup();
+        podman(&format!("--hooks-dir /run/lab/hooks.d run --cgroup-parent /{cgroup}/podman --network none {line}"))
+    };
+    let serve = "lab busybox httpd -f -p 80 -h /www";
+    let asks = "--annotation netd.network=net1 --annotation netd.publish=4000:80 --annotation netd.name=web";
+    for _ in 0..2 {
+        podman_run(&format!("-d --name web {asks} {serve}")).ok();
+        fetches_the_page("outside", &format!("{HOST4}:4000"));
+        let client = podman_run("--rm --annotation netd.network=net1 lab wget -qO- http://web/").ok();
+        assert_eq!(client.stdout.trim(), PAGE);
+        let traces = Traces::of(lab, "net1", "web", &[4000]);
+        podman("--hooks-dir /run/lab/hooks.d restart -t 0 web").ok();
+        fetches_the_page("outside", &format!("{HOST4}:4000"));
+        podman("--hooks-dir /run/lab/hooks.d rm -t 0 -f web").ok();
+        traces.are_gone(lab);
+        nothing_left(lab);
+    }
+    let refused = podman_run(&format!("-d --name web --annotation netd.network=nowhere {serve}"));
+    assert!(refused.code != Some(0) && refused.stderr.contains("netd network ls"), "{refused:?}");
+    podman("rm -f web");
+    // Without annotations the hook is not called.
+    assert!(podman_run("--rm lab ip -o link").ok().stdout.lines().count() == 1);
+    nothing_left(lab);
 }
 
 fn ready(lab: &Lab) {
@@ -289,7 +325,7 @@ fn repeated(lab: &Lab, oci: Oci) {
     hook(&nobody.to_string()).ok();
     let stranger = Bundle::new("stranger", WAIT, &[("netd.network", "net1")]);
     let other = Oci(if oci.0 == "runc" { "crun" } else { "runc" });
-    if crate::world::is_installed(other.0) {
+    if find(other.0).is_some() {
         let out = other.try_to_start("web", &stranger);
         assert!(out.code != Some(0), "{out:?}");
         other.delete("web");

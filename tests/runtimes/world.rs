@@ -48,20 +48,15 @@ pub(crate) fn trial(
     })
 }
 
-/// Whether the program is there.
-pub(crate) fn is_installed(program: &str) -> bool {
-    find(program).is_some()
-}
-
 /// Where a program is; an absolute path stands for itself.
-fn find(program: &str) -> Option<PathBuf> {
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     let mut places = path.split(':').chain(["/usr/sbin", "/sbin"]).map(|dir| Path::new(dir).join(program));
     places.find(|place| place.exists())
 }
 
 /// The folders of the machine that runtimes write to, private to this laboratory.
-fn private_folders() {
+pub(crate) fn private_folders() {
     shadow("/opt", &["cni"]);
     shadow("/var/lib", &["cni", "containers", "containerd"]);
     // Podman's locks.
@@ -101,11 +96,16 @@ pub(crate) fn install_cni(words: &str) -> Out {
     run_words(&line)
 }
 
-/// Starts the daemon where plugins look for it, and installs the plugin with these files of `cni-conf`.
-pub(crate) fn start(lab: &Lab, conflists: &[&str]) {
+/// Starts the daemon where programs look for it.
+pub(crate) fn start_daemon_at_the_usual_place(lab: &Lab) {
     lab.start_daemon();
     fs::create_dir_all("/run/netd").expect("a folder");
     std::os::unix::fs::symlink(daemon::SOCKET, "/run/netd/netd.sock").expect("a link");
+}
+
+/// Starts the daemon where plugins look for it, and installs the plugin with these files of `cni-conf`.
+pub(crate) fn start(lab: &Lab, conflists: &[&str]) {
+    start_daemon_at_the_usual_place(lab);
     let files: Vec<String> = conflists.iter().map(|name| ours(&format!("cni-conf/{name}"))).collect();
     install_cni(&format!("--plugin {PLUGIN} {}", files.join(" "))).ok();
 }
