@@ -31,7 +31,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 pub(crate) struct Containerd(Child);
 
 impl Containerd {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         Self::with(&["io.containerd.grpc.v1.cri"], "", "default")
     }
 

@@ -20,6 +20,7 @@ mod hook;
 mod install;
 mod libcni;
 mod machine;
+mod pages;
 mod podman;
 mod world;
 
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         containerd::trials,
         cri::trials,
         hook::trials,
+        pages::trials,
         docker::trials,
         firewalls::trials,
         foreign_networks::trials,
