@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::proxy::Proxying;
 use super::state::problems::Subject;
 use super::worker::Worker;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, KernelError};
 use crate::logic::target;
 use crate::model::endpoint::Netns;
 use crate::model::host::backend::Backend;
-use crate::model::host::step::HostPort;
+use crate::model::host::step::{HostPort, HostPorts, Step};
 use crate::model::ids::ContainerId;
 use crate::store::Store;
 
@@ -23,7 +23,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let attached = self.state.desired.container(id);
         // Where nobody can look whether somebody listens, nothing is served.
         let attached = attached.filter(|attached| !attached.endpoints.iter().any(|e| e.has_no_namespace()));
-        let wanted = attached.map(|attached| target::proxied(&attached.endpoints)).unwrap_or_default();
+        let mut wanted = attached.map(|attached| target::proxied(&attached.endpoints)).unwrap_or_default();
+        let mut shared = attached.map(|attached| target::proxied_for_runtimes(&attached.endpoints)).unwrap_or_default();
+        shared.retain(|port, _| !wanted.contains_key(port));
+        let asked: BTreeSet<HostPort> = shared.keys().copied().collect();
+        wanted.extend(shared);
         let there = self.proxied.get(id);
         let is_there = |port: &HostPort, to: &Backend| there.is_some_and(|there| there.get(port) == Some(to));
         let stale = there.into_iter().flatten().filter(|(port, to)| wanted.get(port) != Some(to));
@@ -31,6 +35,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let new: Vec<_> = wanted.into_iter().filter(|(port, to)| !is_there(port, to)).collect();
         let netns = attached.map(|attached| attached.container.netns.clone());
         self.stop_proxying(id, stale);
+        self.share(id, &asked);
         for (port, to) in new {
             // What is not there has no ports.
             let Some(netns) = &netns else { continue };
@@ -45,6 +50,52 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         all.iter().for_each(|id| self.proxy(id));
     }
 
+    /// Holds those ports that a runtime asked for and nobody else has, and no other one of its ports. Each is tried once,
+    /// when it is published or the daemon starts: later, a runtime that restarts its container may have just released it.
+    fn share(&mut self, id: &ContainerId, asked: &BTreeSet<HostPort>) {
+        let mut shared = self.shared.remove(id).unwrap_or_default();
+        let ended: Vec<HostPorts> = shared
+            .iter()
+            .filter(|(port, held)| **held && !asked.contains(port))
+            .filter_map(|(port, _)| port.alone())
+            .collect();
+        if !ended.is_empty()
+            && let Err(error) = self.kernel.apply(&Step::Release(ended))
+        {
+            // A repair releases what nobody needs.
+            self.problem(Subject::StalePorts, error.to_string());
+        }
+        shared.retain(|port, _| asked.contains(port));
+        for port in asked {
+            if shared.contains_key(port) {
+                continue;
+            }
+            match self.kernel.apply(&Step::Hold(port.alone().into_iter().collect())) {
+                Ok(()) => _ = shared.insert(*port, true),
+                Err(KernelError::PortTaken { .. }) => _ = shared.insert(*port, false),
+                Err(error) => self.problem(Subject::Proxy(id.clone()), error.to_string()),
+            }
+        }
+        let others: BTreeSet<HostPort> = shared.iter().filter(|(_, held)| !**held).map(|(port, _)| *port).collect();
+        self.set_unproxied(id, others);
+        if !shared.is_empty() {
+            self.shared.insert(id.clone(), shared);
+        }
+    }
+
+    fn set_unproxied(&mut self, id: &ContainerId, ports: BTreeSet<HostPort>) {
+        if !ports.is_empty() {
+            self.unproxied.insert_mut(id.clone(), ports);
+        } else if self.unproxied.contains_key(id) {
+            self.unproxied.remove_mut(id);
+        }
+    }
+
+    /// The ports that netd holds for runtimes.
+    pub(crate) fn shared_ports(&self) -> impl Iterator<Item = HostPorts> {
+        self.shared.values().flatten().filter(|(_, held)| **held).filter_map(|(port, _)| port.alone())
+    }
+
     fn start_proxying(&mut self, id: &ContainerId, netns: &Netns, port: HostPort, to: Backend) {
         match self.kernel.serve_port(&port) {
             Ok(Some(socket)) => {
@@ -53,7 +104,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     self.proxied.entry(id.clone()).or_default().insert(port, to);
                 }
             }
-            // Another process has it: that is a problem already, and the next repair tries again.
+            // Another process has it: that is a problem already, unless a runtime asked for it, and the next repair tries
+            // again.
             Ok(None) => {}
             Err(error) => self.problem(
                 Subject::Proxy(id.clone()),

@@ -49,3 +49,6 @@ pub type ProxyingReceiver = mpsc::UnboundedReceiver<Proxying>;
 
 /// What is proxied, by the container to which it is passed on.
 pub(crate) type Proxied = BTreeMap<ContainerId, BTreeMap<HostPort, Backend>>;
+
+/// Ports that runtimes asked for and that netd holds if nobody else does: whether it does, by container.
+pub(crate) type Shared = BTreeMap<ContainerId, BTreeMap<HostPort, bool>>;

@@ -17,12 +17,12 @@ use tokio::sync::{broadcast, mpsc};
 use super::event::{Change, Event};
 use super::listener::{Listening, ListeningReceiver, ListeningSender};
 use super::mailbox::{Mailbox, Next};
-use super::proxy::{Proxied, ProxyingReceiver, ProxyingSender};
+use super::proxy::{Proxied, ProxyingReceiver, ProxyingSender, Shared};
 use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
-use super::state::snapshot::TakenPorts;
+use super::state::snapshot::{TakenPorts, Unproxied};
 use super::state::unexplained::Unexplained;
 use super::state::ways::Ways;
 use super::stopping::Stopping;
@@ -57,6 +57,9 @@ pub(crate) struct Worker<K, S> {
     pub(super) listening: ListeningSender,
     pub(super) proxying: ProxyingSender,
     pub(super) proxied: Proxied,
+    pub(super) shared: Shared,
+    /// Those of `shared` that others have.
+    pub(super) unproxied: Unproxied,
     /// Gateways at which the name service has sockets, and their port.
     pub(super) dns_listeners: BTreeMap<IpAddr, u16>,
     /// Containers within which the name service has sockets, and their port.
@@ -152,6 +155,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             listening,
             proxying,
             proxied: Default::default(),
+            shared: Default::default(),
+            unproxied: Default::default(),
             dns_listeners: Default::default(),
             in_container: Default::default(),
             redirected: Default::default(),
@@ -319,6 +324,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             zone_revision: self.revision + 1,
             problems: self.problems.messages(),
             taken_ports: self.taken_ports.clone(),
+            unproxied: self.unproxied.clone(),
             refused: self.refused.clone(),
             domain: self.config.domain.clone(),
             search: self.search.clone(),

@@ -29,7 +29,7 @@ use crate::model::names::{IfName, NetworkName};
 use crate::model::network::{DnsListen, Driver, HostAccess, Network};
 use ports::{FAMILIES, publish, targets, way_out};
 pub use ports::{host_ports, reserved_ports, unheld_ports};
-pub use proxied::proxied;
+pub use proxied::{proxied, proxied_for_runtimes};
 pub use transit::transit;
 
 /// The metric of default routes in containers of another engine. Docker's have the kernel's default (0, for IPv6 1024),

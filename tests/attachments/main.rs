@@ -207,20 +207,32 @@ fn a_container_may_publish_the_same_ports_on_each_of_its_networks() {
 }
 
 #[test]
-fn a_port_of_an_attachment_is_checked_but_not_held() {
+fn a_port_of_an_attachment_is_checked_and_held_only_where_its_runtime_does_not_bind_it() {
     let world = World::new(&["c1"]);
-    let port = netd::model::host::step::HostPort {
-        address: [0, 0, 0, 0].into(),
+    let port = |address: [u8; 4], port| netd::model::host::step::HostPort {
+        address: address.into(),
         protocol: netd::model::publication::Protocol::Tcp,
-        port: 4000,
+        port,
     };
-    world.fake.world().foreign_ports.insert(port);
+    world.fake.world().foreign_ports.insert(port([0; 4], 4000));
     let key = key("podman", "c1", "eth0");
     let error = world.attach(&key, attach("net1", "c1").publish("4000:80")).unwrap_err();
     assert!(error.to_string().contains("in use by sshd"), "{error}");
     world.attach(&key, attach("net1", "c1").publish("4001:80")).unwrap();
-    assert!(world.fake.world().held.is_empty());
+    let every = netd::model::host::step::HostPort { address: [0u16; 8].into(), ..port([0; 4], 4001) };
+    let held = || world.fake.world().held.iter().copied().collect::<Vec<_>>();
+    assert_eq!(held(), [every.alone().unwrap()]);
     assert_eq!(world.check(&key, "/run/netns/c1"), Ok(()));
+    world.runtime.block_on(world.engine.handle.detach(key.clone())).unwrap();
+    assert_eq!(held(), []);
+    // Another process has it there, and later does not: that is no error, and it is not tried again.
+    world.fake.world().foreign_ports.insert(every);
+    world.attach(&key, attach("net1", "c1").publish("4001:80")).unwrap();
+    let unproxied = || world.engine.handle.snapshot().unproxied.values().flatten().copied().collect::<Vec<_>>();
+    assert_eq!((held(), unproxied()), (vec![], vec![every]));
+    world.fake.world().foreign_ports.remove(&every);
+    world.attach(&key, attach("net1", "c1").publish("4001:80")).unwrap();
+    assert_eq!((held(), unproxied()), (vec![], vec![every]));
 }
 
 #[test]

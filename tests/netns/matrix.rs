@@ -111,7 +111,7 @@ fn cells(web: &[IpAddr]) -> Vec<Cell> {
 }
 
 /// The link-local address of the uplink, with its index there as the scope, once no other machine can have it.
-fn link_local(ns: &str) -> SocketAddrV6 {
+pub(crate) fn link_local(ns: &str) -> SocketAddrV6 {
     let found = || {
         let shown = lab::ip_json(ns, "address show dev uplink");
         let all = shown[0]["addr_info"].as_array().expect("addresses").clone();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::containerd::{ADDRESS, Containerd, IMAGE, NEEDS};
 use crate::grpc::{self, Message};
-use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, until};
+use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, ask, echo, until};
 use crate::machine;
 use crate::world::{CONF_DIR, PLUGIN_DIR, REFERENCE_DIR, Traces, nothing_left, start, trial};
 
@@ -111,6 +111,11 @@ fn pod(lab: &Lab) {
     let server = Server::start(&web, "web", 80);
     for (protocol, port) in [(Proto::Tcp, 8080), (Proto::Udp, 8081)] {
         assert_eq!(ask("outside", protocol, (HOST4, port)).who, "web");
+    }
+    // What the kernel does not translate is passed on, where the pod asked for every address.
+    for (ns, address) in [("host", "::1"), ("outside", HOST6)] {
+        let reply = until(&format!("{address} answers"), || echo::answers(ns, Proto::Tcp, (address, 8080)));
+        assert_eq!(reply.who, "web");
     }
     drop(server);
     let host_ifname = lab.endpoint("pods", "web.shop")["host_ifname"].as_str().expect("a name").to_owned();

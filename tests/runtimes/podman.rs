@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use netd_testing::wait::is;
 
 use crate::lab::command::Out;
-use crate::lab::{HOST4, Lab, Proto, Server, ask, until};
+use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask, until};
 use crate::machine;
 use crate::world::{
     CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, on_host_words, ours,
@@ -92,6 +92,9 @@ fn job(lab: &Lab) {
     ready(lab);
     podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
     fetches_the_page("outside", &format!("{HOST4}:4000"));
+    // Its conmon has the port over IPv4, netd over IPv6.
+    fetches_the_page("host", "[::1]:4000");
+    fetches_the_page("outside", &format!("[{HOST6}]:4000"));
     page_comes_to("podman", "web");
     assert_eq!(podman("port web").ok().stdout.trim(), "80/tcp -> 0.0.0.0:4000");
     let address = lab.address("podman", "web")[0].to_string();
@@ -281,6 +284,7 @@ fn restarted(lab: &Lab) {
     podman_run(&format!("-d --name web -p 4000:80 {SERVE}"));
     podman("restart -t 0 web").ok();
     fetches_the_page("outside", &format!("{HOST4}:4000"));
+    fetches_the_page("host", "[::1]:4000");
     page_comes_to("podman", "web");
     let traces = Traces::of(lab, "podman", "web", &[4000]);
     // The container ends without a podman command, and conmon starts the cleanup.

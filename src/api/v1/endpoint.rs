@@ -45,6 +45,10 @@ pub struct Port {
     /// listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken_by: Option<String>,
+    /// Another process, maybe the runtime that asked for the port, has it where netd would pass on what the kernel does not
+    /// translate; only where containers are listed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unproxied: bool,
 }
 
 /// A port that a runtime requested on a network that cannot publish it.
@@ -141,6 +145,7 @@ impl From<&Publication> for Port {
             container_port_end: end(publication.container),
             protocol: publication.protocol.to_string(),
             taken_by: None,
+            unproxied: false,
         }
     }
 }
@@ -157,6 +162,7 @@ impl From<&Skipped> for SkippedPort {
             container_port_end: end(*container),
             protocol: protocol.to_string(),
             taken_by: None,
+            unproxied: false,
         };
         Self { port, why: why.to_string() }
     }

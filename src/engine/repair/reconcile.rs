@@ -187,7 +187,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// stays published or reserved.
     fn hold_ports(&mut self, observed: &Observed) {
         let wanted = self.ports_to_hold();
-        let ports: BTreeSet<HostPorts> = wanted.iter().flat_map(|(.., ports)| ports).copied().collect();
+        let ports = wanted.iter().flat_map(|(.., ports)| ports).copied();
+        let ports: BTreeSet<HostPorts> = ports.chain(self.shared_ports()).collect();
         let stale: Vec<_> = observed.held.difference(&ports).copied().collect();
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held that are not published");

@@ -26,6 +26,10 @@ use crate::model::route::Route;
 /// A host port of each container that another process has, and that process ("sshd (pid 812)").
 pub type TakenPorts = BTreeMap<ContainerId, (HostPort, String)>;
 
+/// Host ports of each container that a runtime asked for and another process has, maybe the runtime itself, so that netd
+/// does not pass on what the kernel does not translate there.
+pub type Unproxied = rpds::RedBlackTreeMapSync<ContainerId, BTreeSet<HostPort>>;
+
 /// An immutable view of the state.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
@@ -39,6 +43,8 @@ pub struct Snapshot {
     pub problems: Vec<String>,
     /// Host ports that a container publishes and another process has, one for each container, with that process.
     pub taken_ports: Arc<TakenPorts>,
+    /// Ports of runtimes at which netd does not receive what the kernel does not translate.
+    pub unproxied: Unproxied,
     /// Packets that containers sent from addresses that are not theirs, by host end, as far as the last look found them.
     pub refused: Arc<BTreeMap<IfName, u64>>,
     /// The domain of netd's names ("internal").
@@ -62,15 +68,16 @@ impl Snapshot {
 
     /// Whether both are equal but for the revisions, given that they answer alike.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall, &self.transit)
-            == (
-                &other.problems,
-                &other.taken_ports,
-                &other.refused,
-                &other.gateway_blocked,
-                &other.firewall,
-                &other.transit,
-            )
+        self.unproxied == other.unproxied
+            && (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall, &self.transit)
+                == (
+                    &other.problems,
+                    &other.taken_ports,
+                    &other.refused,
+                    &other.gateway_blocked,
+                    &other.firewall,
+                    &other.transit,
+                )
     }
 
     /// The zone's answer.

@@ -90,5 +90,12 @@ pub(super) fn shown_container(snapshot: &Snapshot, attached: &Attached) -> v1::C
             }
         }
     }
+    if let Some(ports) = snapshot.unproxied.get(&attached.container.id) {
+        for endpoint in container.endpoints.iter_mut().filter(|endpoint| endpoint.owner.is_some()) {
+            for port in &mut endpoint.ports {
+                port.unproxied = ports.iter().any(|other| port.has(other));
+            }
+        }
+    }
     container
 }

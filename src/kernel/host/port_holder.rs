@@ -25,7 +25,7 @@ use crate::kernel::netlink::socket::failed;
 use crate::kernel::{KernelError, PortSocket};
 use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::ids::ContainerId;
-use crate::model::publication::{PortRange, Protocol};
+use crate::model::publication::Protocol;
 use crate::os::bpf;
 
 /// Any port (RFC 863); nothing is sent there.
@@ -146,11 +146,7 @@ impl Ports {
             let taken = port_range::users(&watched)?;
             self.watched.retain(|range| !taken.iter().any(|(port, _)| port_range::contains(range, port)));
         }
-        let single = |port: &HostPort| {
-            let HostPort { address, protocol, port } = *port;
-            Some(HostPorts { address, protocol, ports: PortRange::single(port)? })
-        };
-        Ok(self.held.keys().filter_map(single).chain(self.watched.iter().copied()).collect())
+        Ok(self.held.keys().filter_map(|port| port.alone()).chain(self.watched.iter().copied()).collect())
     }
 }
 

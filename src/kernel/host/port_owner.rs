@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::ids::ContainerId;
-use crate::model::publication::{PortRange, Protocol};
+use crate::model::publication::Protocol;
 
 /// `TCP_TIME_WAIT` (net/tcp_states.h): such a socket belongs to no process.
 const TIME_WAIT: &str = "06";
@@ -102,10 +102,9 @@ pub(super) struct Tables(BTreeMap<&'static str, String>);
 impl Tables {
     /// The inode number of the socket that prevents binding the port. `None` if there is none.
     pub(super) fn socket_of(&mut self, port: HostPort) -> Option<u64> {
-        let HostPort { address, protocol, port } = port;
-        let range = HostPorts { address, protocol, ports: PortRange::single(port)? };
-        let is_ended = |state: &str| protocol == Protocol::Tcp && state == TIME_WAIT;
-        self.lines(protocol)
+        let range = port.alone()?;
+        let is_ended = |state: &str| port.protocol == Protocol::Tcp && state == TIME_WAIT;
+        self.lines(port.protocol)
             .find_map(|line| in_the_way(line, &range).filter(|found| !is_ended(found.state)))
             .map(|found| found.inode)
     }

@@ -20,6 +20,16 @@ pub fn proxied(endpoints: &[Arc<Endpoint>]) -> BTreeMap<HostPort, Backend> {
     proxied.flat_map(|publication| of(publication, endpoints)).collect()
 }
 
+/// The same for the publications of runtimes. netd has these ports only if nobody else does, and holds none that a runtime
+/// binds after it has called netd: Podman before 5.3 does, and binds 0.0.0.0 for every address, and one
+/// address as it was asked. What binds `[::]` for every address (Podman 6) does so before.
+pub fn proxied_for_runtimes(endpoints: &[Arc<Endpoint>]) -> BTreeMap<HostPort, Backend> {
+    let publications = endpoints.iter().filter(|endpoint| endpoint.owner.is_some()).flat_map(|e| &e.publications);
+    let proxied = publications.filter(|publication| publication.may_be_shared());
+    let all = proxied.flat_map(|publication| of(publication, endpoints));
+    all.filter(|(port, _)| port.address.is_ipv6()).collect()
+}
+
 fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, Backend)> {
     let address = |family| {
         let endpoint = way_out(endpoints, family)?;
@@ -71,6 +81,29 @@ mod tests {
             let all = proxied(&[Arc::new(endpoint)]);
             let shown = all.iter().map(|(at, to)| format!("[{}]:{}/{} to {}", at.address, at.port, at.protocol, to.at));
             assert_eq!(shown.collect::<Vec<_>>().join(", "), expected, "{addresses:?} {port}");
+        }
+    }
+
+    #[test]
+    fn of_a_runtimes_ports_only_what_no_runtime_binds_later() {
+        let v4 = samples::network("net1", &["10.0.0.0/24"]);
+        let v6 = samples::network("net1", &["fd00::/64"]);
+        for (network, address, port, expected) in [
+            (&v4, "10.0.0.2", "4000:80", "[::]:4000 to 10.0.0.2:80"),
+            (&v6, "fd00::2", "4000:80/udp", "[::]:4000 to [fd00::2]:80"),
+            (&v6, "fd00::2", "0.0.0.0:4000:80", ""),
+            (&v6, "fd00::2", "[::]:4000:80", ""),
+            (&v6, "fd00::2", "[::1]:4000:80", ""),
+            (&v4, "10.0.0.2", "4000:80/sctp", ""),
+        ] {
+            let mut endpoint = samples::endpoint(network, "web", 1, &[address], &[port]);
+            assert!(proxied_for_runtimes(&[Arc::new(endpoint.clone())]).is_empty(), "a person's: {port}");
+            endpoint.owner = Some("cni".parse().unwrap());
+            let endpoints = [Arc::new(endpoint)];
+            let all = proxied_for_runtimes(&endpoints);
+            let shown = all.iter().map(|(at, to)| format!("[{}]:{} to {}", at.address, at.port, to.at));
+            assert_eq!(shown.collect::<Vec<_>>().join(", "), expected, "{address} {port}");
+            assert!(proxied(&endpoints).is_empty(), "held without condition: {port}");
         }
     }
 }

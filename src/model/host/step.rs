@@ -137,6 +137,14 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// The same as ports; `None` for port 0, which nothing is published at.
+    pub fn alone(self) -> Option<HostPorts> {
+        let Self { address, protocol, port } = self;
+        Some(HostPorts { address, protocol, ports: PortRange::single(port)? })
+    }
+}
+
 /// Host ports at one address: one that a bound socket holds, or a longer range without sockets, which netd checks when
 /// it takes it and watches from then on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

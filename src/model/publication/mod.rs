@@ -319,6 +319,12 @@ impl Publication {
         is_proxied(self.protocol, self.host.count())
     }
 
+    /// Whether netd may hold ports of it that a runtime, which may bind them itself, has asked for: those at every
+    /// address.
+    pub fn may_be_shared(&self) -> bool {
+        self.host_ip.is_none() && self.is_proxied()
+    }
+
     /// Whether it covers addresses of that family.
     pub fn covers(&self, family: Family) -> bool {
         self.host_ip.is_none_or(|ip| Family::of(ip) == family)

@@ -7,11 +7,12 @@ mod crowd;
 mod drift;
 mod ipam;
 mod job;
+mod ports;
 
 use libtest_mimic::Trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
-    [job::trials(), drift::trials(), crowd::trials(), chain::trials(), ipam::trials(), crash::trials()]
+    [job::trials(), ports::trials(), drift::trials(), crowd::trials(), chain::trials(), ipam::trials(), crash::trials()]
         .into_iter()
         .flatten()
         .collect()

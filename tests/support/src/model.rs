@@ -3,6 +3,7 @@
 
 mod firewalls;
 mod guard;
+mod held;
 mod limits;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,7 +21,7 @@ use netd::model::host::step::{EndpointLink, HostPorts, LinkKind, VethPair};
 use netd::model::ids::ContainerId;
 use netd::model::names::IfName;
 use netd::model::network::{DnsListen, HostAccess, Network};
-use netd::model::publication::{BOUND_MAX, PortRange, Protocol, Publication};
+use netd::model::publication::Publication;
 
 use firewalls::{is_at_gateway, is_blocked};
 use limits::Limits;
@@ -180,31 +181,10 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
     for reservation in snapshot.desired.reservations() {
         let network = snapshot.desired.network(&reservation.network).unwrap();
         for address in reservation.addresses.iter().map(IpNetwork::ip).filter(|_| !network.internal) {
-            reservation.publications.iter().for_each(|publication| add_held(publication, address, &mut parts.held));
+            reservation.publications.iter().for_each(|publication| held::add(publication, address, &mut parts.held));
         }
     }
     parts
-}
-
-/// The ports with which netd holds a publication that leads to that address. What comes over the other family is
-/// proxied, except for SCTP and long ranges.
-fn add_held(publication: &Publication, to: IpAddr, held: &mut BTreeSet<HostPorts>) {
-    let protocol = publication.protocol;
-    let proxied = protocol != Protocol::Sctp && publication.host.count() <= BOUND_MAX;
-    for everywhere in [IpAddr::from([0; 4]), IpAddr::from([0; 16])] {
-        let other = everywhere.is_ipv4() != to.is_ipv4();
-        if publication.host_ip.is_some_and(|ip| ip.is_ipv4() != everywhere.is_ipv4()) || (other && !proxied) {
-            continue;
-        }
-        let address = publication.host_ip.filter(|ip| !ip.is_unspecified()).unwrap_or(everywhere);
-        // A socket each, or one range that is watched.
-        if publication.host.count() > BOUND_MAX {
-            held.insert(HostPorts { address, protocol, ports: publication.host });
-            continue;
-        }
-        let single = |port| HostPorts { address, protocol, ports: PortRange::single(port).unwrap() };
-        held.extend(publication.host.ports().map(single));
-    }
 }
 
 fn add_interface(snapshot: &Snapshot, endpoint: &Endpoint, parts: &mut Parts) {
@@ -250,14 +230,18 @@ fn add_routes(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], parts: &mut Part
     }
 }
 
-/// Ports lead to the address beside the default route. Those that a person asked for are held.
+/// Ports lead to the address beside the default route. Those that a person asked for are held, those of runtimes
+/// over IPv6.
 fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
     for (v4, to, _) in ways_out(endpoints) {
         let Some(to) = to.addresses.iter().map(IpNetwork::ip).find(|ip| ip.is_ipv4() == v4) else { continue };
         for endpoint in endpoints {
             let of_family = |ip: &IpAddr| ip.is_ipv4() == v4;
             if endpoint.owner.is_none() {
-                endpoint.publications.iter().for_each(|publication| add_held(publication, to, &mut parts.held));
+                endpoint.publications.iter().for_each(|publication| held::add(publication, to, &mut parts.held));
+            } else {
+                let every = endpoint.publications.iter().filter(|publication| publication.host_ip.is_none());
+                every.for_each(|publication| held::add_shared(publication, &mut parts.held));
             }
             for publication in endpoint.publications.iter().filter(|p| p.host_ip.as_ref().is_none_or(of_family)) {
                 let only = publication.host_ip.filter(|ip| !ip.is_unspecified());

@@ -7,6 +7,7 @@ use netd_testing::wait::until;
 
 use super::*;
 use crate::kernel::testing::lab::{in_own_netns, ip};
+use crate::model::publication::PortRange;
 
 fn port(address: &str, protocol: Protocol, port: u16) -> HostPorts {
     range(address, protocol, port, port)
