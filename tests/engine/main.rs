@@ -317,6 +317,7 @@ fn attach_spec(
         name: None,
         scope: None,
         interface: requested.how,
+        process: None,
     };
     EndpointSpec {
         ifname,

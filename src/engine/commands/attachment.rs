@@ -258,7 +258,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         };
         let endpoint = self.decided(|state| endpoint::adopt(state, &network, identity.clone(), spec, &found));
-        let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint, None));
+        let attached = endpoint.map_err(Error::from).and_then(|endpoint| self.attach(&network, endpoint, spec));
         if attached.is_err() && is_new {
             self.forget_network(&network);
         }
@@ -270,7 +270,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let network = self.find_network(bare.network.as_str())?;
         let endpoint = self.decided(|state| endpoint::addressed(state, &network, bare, spec))?;
         let endpoint = Arc::new(endpoint);
-        let transaction = transaction::address(&self.state, &network, &endpoint, &|all| self.resolv_conf(all));
+        let mut transaction = transaction::address(&self.state, &network, &endpoint, &|all| self.resolv_conf(all));
+        transaction.asked_by(spec.process());
         self.execute(&transaction)?;
         self.serve_inside(&endpoint.container.id);
         self.proxy(&endpoint.container.id);

@@ -18,7 +18,7 @@ use crate::model::desired::Lookup;
 use crate::model::endpoint::{Container, Endpoint, Netns};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
 use crate::model::ids::ContainerId;
-use crate::model::names::{ContainerName, ReservationId};
+use crate::model::names::ContainerName;
 use crate::model::network::Network;
 use crate::model::publication::PortSpec;
 use crate::model::request::{ContainerRef, EndpointSpec, NetnsRef, Requester};
@@ -72,7 +72,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 }
                 decided => decided?,
             };
-            match self.attach(network, endpoint, requested.reservation()) {
+            match self.attach(network, endpoint, requested) {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(Error::Kernel { error, undo }) => {
                     if !self.choose_again(&mut choice, requested, &container, &error) {
@@ -261,19 +261,21 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         None
     }
 
-    /// Attaches the endpoint, which takes the place of the reservation that it consumes.
+    /// Attaches the endpoint that was requested, which takes the place of the reservation that it consumes.
     pub(crate) fn attach(
         &mut self,
         network: &Network,
         endpoint: Endpoint,
-        consumed: Option<&ReservationId>,
+        requested: &EndpointSpec,
     ) -> Result<Arc<Endpoint>, Error> {
+        let consumed = requested.reservation();
         let told_inside = target::is_told_inside(network, &self.state.gateway_blocked);
         let endpoint = Arc::new(Endpoint { told_inside, ..endpoint });
-        let transaction = {
+        let mut transaction = {
             let consumed = self.consumed(consumed);
             transaction::attach(&self.state, network, &endpoint, consumed, &|all| self.resolv_conf(all))
         };
+        transaction.asked_by(requested.process());
         self.execute(&transaction)?;
         if let Some(id) = consumed {
             self.problems.clear(&Subject::ReservedPorts(id.clone()));

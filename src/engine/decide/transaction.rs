@@ -28,6 +28,17 @@ pub(crate) struct Transaction {
     pub(crate) rollback: Vec<Record>,
 }
 
+impl Transaction {
+    /// Says which process asks: its runtime may have the ports.
+    pub(crate) fn asked_by(&mut self, process: Option<u32>) {
+        for step in &mut self.steps {
+            if let Step::CheckPortsFree { plugin, .. } = step {
+                *plugin = process;
+            }
+        }
+    }
+}
+
 /// The content of a named namespace's resolv.conf for these endpoints of its container; `None` without endpoints.
 pub(crate) type RenderResolvConf<'a> = &'a dyn Fn(&[Arc<Endpoint>]) -> Option<String>;
 

@@ -56,8 +56,9 @@ async fn attach(
 ) -> Result<Json<Attachment>, Problem> {
     let key = attachment_key(&owner, &container, &ifname)?;
     // A runtime whose plugin has ended may have sent the opposite request since.
-    let gone = move || caller.as_ref().is_some_and(|Extension(ConnectInfo(caller))| caller.is_gone());
-    let endpoint = shared.handle.connect_unless(request.into_spec(key)?, gone).await?;
+    let caller = caller.map(|Extension(ConnectInfo(caller))| caller).unwrap_or_default();
+    let spec = request.into_spec(key)?.asked_by(caller.process());
+    let endpoint = shared.handle.connect_unless(spec, move || caller.is_gone()).await?;
     let snapshot = shared.handle.snapshot();
     let gone = || Problem::new(ErrorKind::NotFound, format!("{ifname} of {container} was detached again meanwhile"));
     Ok(Json(shown(&snapshot, &endpoint).ok_or_else(gone)?))

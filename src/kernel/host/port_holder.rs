@@ -79,9 +79,9 @@ impl Ports {
         Ok(())
     }
 
-    /// Fails if a process other than the container's own has one of the ports. Afterwards netd holds no more of them
-    /// than before.
-    pub fn vacant(&self, ports: &[HostPorts], container: &ContainerId) -> Result<(), KernelError> {
+    /// Fails if a process other than the container's own and that of its runtime, which started the plugin, has one of
+    /// the ports. Afterwards netd holds no more of them than before.
+    pub fn vacant(&self, ports: &[HostPorts], container: &ContainerId, plugin: Option<u32>) -> Result<(), KernelError> {
         let ranges: Vec<HostPorts> = ranges(ports).filter(|range| !self.watched.contains(range)).collect();
         let (mut taken, mut tables) = (in_ranges(&ranges)?, Tables::default());
         for port in singles(ports).filter(|port| !self.held.contains_key(port)) {
@@ -93,7 +93,8 @@ impl Ports {
         if taken.is_empty() {
             return Ok(());
         }
-        let own = port_owner::sockets_for(container);
+        let mut own = port_owner::sockets_for(container);
+        own.extend(plugin.into_iter().flat_map(port_owner::sockets_of_runtime));
         match taken.into_iter().find(|(_, inode)| !own.contains(inode)) {
             None => Ok(()),
             Some((port, inode)) => Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }),

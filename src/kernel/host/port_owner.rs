@@ -83,6 +83,25 @@ pub(super) fn sockets_for(container: &ContainerId) -> BTreeSet<u64> {
     pids().filter(|_| is_long).filter(is_for).flat_map(sockets_of).collect()
 }
 
+/// The sockets of the process that started the plugin, and of the processes that it started: Podman binds the ports itself
+/// before it starts the plugin, and hands them to its `conmon`; nerdctl starts a process that has them.
+pub(super) fn sockets_of_runtime(plugin: u32) -> BTreeSet<u64> {
+    let Some(runtime) = parent(plugin).filter(|pid| *pid > 1) else { return BTreeSet::new() };
+    let threads = fs::read_dir(format!("/proc/{runtime}/task")).into_iter().flatten().filter_map(Result::ok);
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let children: Vec<u32> = children
+        .flat_map(|pids| pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<_>>())
+        .collect();
+    children.into_iter().chain([runtime]).flat_map(sockets_of).collect()
+}
+
+/// The process that started that one, as long as both run.
+fn parent(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name, in parentheses, may contain anything (proc_pid_stat(5)).
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+}
+
 fn pids() -> impl Iterator<Item = u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok);
     processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok())

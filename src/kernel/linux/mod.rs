@@ -205,7 +205,7 @@ impl Kernel for Linux {
             Step::DropTables => self.nft.delete_tables(),
             Step::Foreign(change) => foreign_firewalls::change(change),
             Step::Hold(ports) => self.ports.hold(ports),
-            Step::CheckPortsFree { ports, container } => self.ports.vacant(ports, container),
+            Step::CheckPortsFree { ports, container, plugin } => self.ports.vacant(ports, container, *plugin),
             Step::Release(ports) => {
                 self.ports.release(ports);
                 Ok(())

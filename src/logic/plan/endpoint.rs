@@ -85,7 +85,8 @@ pub fn address(
 
 /// Takes the ports. Those of attachments are only checked: their runtime may bind them itself.
 fn ports(endpoint: &Endpoint, vacant: Vec<HostPorts>, hold: Vec<HostPorts>) -> Vec<Step> {
-    vec![Step::CheckPortsFree { ports: vacant, container: endpoint.runtime_id().clone() }, Step::Hold(hold)]
+    let container = endpoint.runtime_id().clone();
+    vec![Step::CheckPortsFree { ports: vacant, container, plugin: None }, Step::Hold(hold)]
 }
 
 /// Removes what belongs to the `gone` endpoints, of all these containers together. `reserved`: the ports that stay held,

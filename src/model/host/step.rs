@@ -236,13 +236,15 @@ pub enum Step {
     DropTables,
     /// Bind the ports, and watch the ranges, all or none; fails if another process has one.
     Hold(Vec<HostPorts>),
-    /// Fail if another process has one of the ports; netd does not hold them afterwards. Processes that a runtime
-    /// started for the container may have them.
+    /// Fail if another process has one of the ports; netd does not hold them afterwards. The runtime may have them, and
+    /// the processes that it started for the container.
     CheckPortsFree {
         /// The ports.
         ports: Vec<HostPorts>,
         /// The container.
         container: ContainerId,
+        /// The runtime's plugin, while it waits for the answer.
+        plugin: Option<u32>,
     },
     /// Release the ports.
     Release(Vec<HostPorts>),

@@ -86,6 +86,8 @@ pub struct RuntimeRequest {
     pub scope: Option<ContainerName>,
     /// The source of the interface and its addresses.
     pub interface: InterfaceSource,
+    /// The process that asks, if it is known: the plugin, which the runtime has started.
+    pub process: Option<u32>,
 }
 
 impl EndpointSpec {
@@ -114,6 +116,22 @@ impl EndpointSpec {
         match &self.requester {
             Requester::Person(_) => None,
             Requester::Runtime(runtime) => Some(&runtime.key.owner),
+        }
+    }
+
+    /// Says which process asks for a runtime.
+    pub fn asked_by(mut self, process: Option<u32>) -> Self {
+        if let Requester::Runtime(runtime) = &mut self.requester {
+            runtime.process = process;
+        }
+        self
+    }
+
+    /// The process that asks for a runtime.
+    pub fn process(&self) -> Option<u32> {
+        match &self.requester {
+            Requester::Person(_) => None,
+            Requester::Runtime(runtime) => runtime.process,
         }
     }
 

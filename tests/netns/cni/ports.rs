@@ -10,13 +10,14 @@ use serde_json::json;
 use crate::lab::cni::{Call, call};
 use crate::lab::echo::Reply;
 use crate::lab::space::inside;
-use crate::lab::{HOST6, Lab, Proto, Server, ask, echo, run, trial, until};
+use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask, echo, run, trial, until};
 use crate::matrix::link_local;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("cni: a port answers at every address of the host, also after a restart of the daemon", every_address),
         trial("cni: a port that another process has over IPv6 is published without it", taken),
+        trial("cni: ports that the runtime has bound before it calls the plugin", bound_before),
     ]
 }
 
@@ -118,4 +119,21 @@ fn taken(lab: &Lab) {
     web("ADD").run().ok();
     assert_eq!(answer("host", Proto::Tcp, ("::1", 4000)).who, "web");
     assert_eq!(ways(lab), ["IPv4 kernel, IPv6 netd"; 2]);
+}
+
+/// As Podman 6 does, which is the plugin's parent, and as nerdctl does with a process of its own. Here the test is the
+/// plugin's parent.
+fn bound_before(lab: &Lab) {
+    ready(lab);
+    let _server = Server::start("web", "web", 80);
+    let dual = inside("host", || TcpListener::bind("[::]:4000")).unwrap();
+    let child = Process::with(inside("host", || TcpListener::bind("0.0.0.0:4001")).unwrap());
+    let add = web("ADD").conf(|conf| conf.port(4001, 80));
+    add.run().ok();
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4000)).who, "web");
+    assert_eq!(ask("outside", Proto::Tcp, (HOST4, 4001)).who, "web");
+    assert_eq!(answer("host", Proto::Tcp, ("::1", 4001)).who, "web");
+    assert_eq!(ways(lab), ["IPv4 kernel, IPv6 nobody", "IPv4 kernel, IPv6 netd", "IPv4 kernel, IPv6 netd"]);
+    web("DEL").run().ok();
+    drop((dual, child));
 }

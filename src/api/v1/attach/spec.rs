@@ -49,6 +49,7 @@ impl Attach {
             name: self.name.map(|name| name.parse()).transpose()?,
             scope: self.scope.map(|scope| scope.parse()).transpose()?,
             interface: self.interface.into(),
+            process: None,
         };
         Ok(EndpointSpec {
             requester: Requester::Runtime(Box::new(request)),

@@ -29,6 +29,14 @@ impl Caller {
         Self(Some(socket))
     }
 
+    /// The process at the other end of a unix socket.
+    pub(in crate::faces) fn process(&self) -> Option<u32> {
+        match self.0.as_deref()? {
+            Socket::Unix(stream) => stream.peer_cred().ok()?.pid()?.try_into().ok(),
+            Socket::Tcp(_) => None,
+        }
+    }
+
     /// Whether the other end has been closed, which happens as soon as its process has ended, even before the data that
     /// it sent has been read. Always false for TCP, where this cannot be determined.
     pub(in crate::faces) fn is_gone(&self) -> bool {

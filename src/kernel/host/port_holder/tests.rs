@@ -63,7 +63,7 @@ fn the_ports_of_the_containers_own_process_are_vacant_to_it() {
         // Its command line is readable some time after the exec that `spawn` waits for.
         let pid = nix::unistd::Pid::from_raw(i32::try_from(process.id()).unwrap());
         nix::sys::wait::waitpid(pid, Some(nix::sys::wait::WaitPidFlag::WUNTRACED)).unwrap();
-        let vacant = |container: &str| Ports::default().vacant(&asked, &container.parse().unwrap());
+        let vacant = |container: &str| Ports::default().vacant(&asked, &container.parse().unwrap(), None);
         let (own, others) = (vacant("0123456789abcdef"), vacant("fedcba9876543210"));
         let mut error = others.unwrap_err();
         assert!(matches!(owner(&mut error), PortOwner::Socket(_)), "not searched for as yet: {error}");
@@ -170,7 +170,7 @@ fn a_long_range_has_no_sockets_and_is_not_held_while_another_process_has_a_port_
             assert_eq!(all(&mut ports), asked[1..], "IPv6 is vacant");
             let error = ports.hold(&four).unwrap_err();
             assert!(error.to_string().contains("port 20005/"), "{error}");
-            assert!(ports.vacant(&four, &"0123456789ab".parse().unwrap()).is_err());
+            assert!(ports.vacant(&four, &"0123456789ab".parse().unwrap(), None).is_err());
             drop((process, beside, client));
             freed(|| ports.hold(&four));
             let process = bind(dual);
