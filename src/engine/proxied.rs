@@ -72,14 +72,25 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             match self.kernel.apply(&Step::Hold(port.alone().into_iter().collect())) {
                 Ok(()) => _ = shared.insert(*port, true),
-                Err(KernelError::PortTaken { .. }) => _ = shared.insert(*port, false),
-                Err(error) => self.problem(Subject::Proxy(id.clone()), error.to_string()),
+                Err(error) => {
+                    if !matches!(error, KernelError::PortTaken { .. }) {
+                        tracing::warn!(%error, "what the kernel does not translate is not passed on");
+                    }
+                    shared.insert(*port, false);
+                }
             }
         }
         let others: BTreeSet<HostPort> = shared.iter().filter(|(_, held)| !**held).map(|(port, _)| *port).collect();
         self.set_unproxied(id, others);
         if !shared.is_empty() {
             self.shared.insert(id.clone(), shared);
+        }
+    }
+
+    /// Those of them that are no longer held are tried again.
+    pub(crate) fn share_again(&mut self, held: &BTreeSet<HostPorts>) {
+        for ports in self.shared.values_mut() {
+            ports.retain(|port, was_held| !*was_held || port.alone().is_some_and(|ports| held.contains(&ports)));
         }
     }
 
@@ -93,7 +104,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// The ports that netd holds for runtimes.
     pub(crate) fn shared_ports(&self) -> impl Iterator<Item = HostPorts> {
-        self.shared.values().flatten().filter(|(_, held)| **held).filter_map(|(port, _)| port.alone())
+        self.shared.keys().flat_map(|id| self.shared_with(id))
+    }
+
+    /// Those of a container.
+    pub(crate) fn shared_with(&self, id: &ContainerId) -> impl Iterator<Item = HostPorts> {
+        let ports = self.shared.get(id).into_iter().flatten();
+        ports.filter(|(_, held)| **held).filter_map(|(port, _)| port.alone())
     }
 
     fn start_proxying(&mut self, id: &ContainerId, netns: &Netns, port: HostPort, to: Backend) {

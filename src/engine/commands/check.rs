@@ -72,7 +72,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut drift = bridge.map_or_else(Vec::new, |bridge| drift::bridge(&bridge, &observed));
         drift.extend(drift::tables(&observed).into_iter().map(|(_, drift)| drift));
         drift.extend(drift::elements(elements, &observed));
-        drift.extend(drift::host_ports(&target::host_ports(&all), &observed));
+        let ports = &target::host_ports(&all) | &self.shared_with(&endpoint.container.id).collect();
+        drift.extend(drift::host_ports(&ports, &observed));
         Ok(drift.first().map(ToString::to_string))
     }
 

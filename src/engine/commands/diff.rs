@@ -24,7 +24,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let Some(network) = self.state.desired.network(&endpoint.network).cloned() else { continue };
             self.diff_endpoint(&network, &endpoint, &observed, &mut all)?;
         }
-        let ports: BTreeSet<_> = self.ports_to_hold().into_iter().flat_map(|(.., ports)| ports).collect();
+        let ports = self.ports_to_hold().into_iter().flat_map(|(.., ports)| ports);
+        let ports: BTreeSet<_> = ports.chain(self.shared_ports()).collect();
         all.extend(drift::host_ports(&ports, &observed).iter().map(|drift| difference("port", "host", drift)));
         self.diff_files(&mut all)?;
         Ok(all)

@@ -193,6 +193,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !stale.is_empty() {
             self.repair(&Step::Release(stale), Subject::StalePorts, "host ports were held that are not published");
         }
+        self.share_again(&observed.held);
         let mut failures = Vec::new();
         for (subject, whose, ports) in wanted {
             if let Err(error) = self.kernel.apply(&Step::Hold(ports.into_iter().collect())) {

@@ -181,14 +181,14 @@ pub(super) const ALL: &[Scenario] = &[
     Scenario { name: "collect all but one", kind: Removal, prepare: two_pods, act: |lab| lab.gc("pod2") },
     Scenario { name: "check", kind: Command, prepare: two_pods, act: |lab| lab.check("pod1") },
     Scenario {
-        name: "check what was changed",
+        name: "check what was changed, and attach again",
         kind: Command,
         prepare: |lab| {
             two_pods(lab);
             lab.world().held.clear();
         },
         act: |lab| match lab.check("pod1") {
-            Err(error) if error.kind() == ErrorKind::Changed => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Changed => lab.attach(made("pod1")),
             other => other,
         },
     },

@@ -174,7 +174,7 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
     for endpoints in containers(snapshot) {
         endpoints.iter().for_each(|endpoint| add_interface(snapshot, endpoint, &mut parts));
         add_routes(snapshot, &endpoints, &mut parts);
-        add_ports(&endpoints, &mut parts);
+        add_ports(snapshot, &endpoints, &mut parts);
         guard::add(snapshot, &endpoints, &mut parts.elements);
         add_names(snapshot, world, &endpoints, &mut parts);
     }
@@ -232,7 +232,7 @@ fn add_routes(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], parts: &mut Part
 
 /// Ports lead to the address beside the default route. Those that a person asked for are held, those of runtimes
 /// over IPv6.
-fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
+fn add_ports(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
     for (v4, to, _) in ways_out(endpoints) {
         let Some(to) = to.addresses.iter().map(IpNetwork::ip).find(|ip| ip.is_ipv4() == v4) else { continue };
         for endpoint in endpoints {
@@ -241,7 +241,8 @@ fn add_ports(endpoints: &[Arc<Endpoint>], parts: &mut Parts) {
                 endpoint.publications.iter().for_each(|publication| held::add(publication, to, &mut parts.held));
             } else {
                 let every = endpoint.publications.iter().filter(|publication| publication.host_ip.is_none());
-                every.for_each(|publication| held::add_shared(publication, &mut parts.held));
+                let unproxied = snapshot.unproxied.get(&endpoint.container.id);
+                every.for_each(|publication| held::add_shared(publication, unproxied, &mut parts.held));
             }
             for publication in endpoint.publications.iter().filter(|p| p.host_ip.as_ref().is_none_or(of_family)) {
                 let only = publication.host_ip.filter(|ip| !ip.is_unspecified());

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use netd::model::host::step::HostPorts;
+use netd::model::host::step::{HostPort, HostPorts};
 use netd::model::publication::{BOUND_MAX, PortRange, Protocol, Publication};
 
 /// The ports with which netd holds a publication that leads to that address. What comes over the other family is
@@ -28,10 +28,16 @@ pub(super) fn add(publication: &Publication, to: IpAddr, held: &mut BTreeSet<Hos
 }
 
 /// The ports that netd holds for a runtime that wants them at every address: those over IPv6, which no runtime binds after
-/// it has called netd.
-pub(super) fn add_shared(publication: &Publication, held: &mut BTreeSet<HostPorts>) {
+/// it has called netd. `unproxied`: those that netd says somebody else has.
+pub(super) fn add_shared(
+    publication: &Publication,
+    unproxied: Option<&BTreeSet<HostPort>>,
+    held: &mut BTreeSet<HostPorts>,
+) {
     let mut all = BTreeSet::new();
     add(publication, IpAddr::from([0; 4]), &mut all);
     let is_proxied = publication.protocol != Protocol::Sctp;
-    held.extend(all.into_iter().filter(|ports| is_proxied && ports.address.is_ipv6() && ports.single().is_some()));
+    let is_free = |port: HostPort| unproxied.is_none_or(|unproxied| !unproxied.contains(&port));
+    let is_held = |ports: &HostPorts| is_proxied && ports.address.is_ipv6() && ports.single().is_some_and(is_free);
+    held.extend(all.into_iter().filter(is_held));
 }
