@@ -11,6 +11,7 @@ mod conflists;
 mod containerd;
 mod cri;
 mod docker;
+mod docker_driver;
 mod dockerd;
 mod driver;
 mod firewalls;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         hook::trials,
         pages::trials,
         docker::trials,
+        docker_driver::trials,
         firewalls::trials,
         foreign_networks::trials,
     ]

@@ -50,6 +50,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
+    /// The pools of other engines that no network has as its subnet.
+    fn engine_pools(&self) -> Vec<Subnet> {
+        let pools = |network: &Arc<Network>| {
+            let is_own = |pool: &Subnet| network.subnets.iter().any(|known| known.subnet == *pool);
+            let pools = network.engines.iter().flat_map(|engine| engine.pools.clone());
+            pools.filter(|pool| !is_own(pool)).collect::<Vec<_>>()
+        };
+        self.state.desired.networks().flat_map(pools).collect()
+    }
+
     fn of_engine(&self, id: &str) -> Option<Arc<Network>> {
         let is_it = |network: &&Arc<Network>| network.engines.iter().any(|known| known.id == *id);
         self.state.desired.networks().find(is_it).cloned()
@@ -102,8 +112,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         avoid: Vec<Subnet>,
         foreign: Vec<ForeignNetwork>,
     ) -> Result<Subnet, Error> {
-        let promised =
-            ForeignNetwork { whose: "a network that is being created".into(), name: String::new(), subnets: avoid };
+        let promised = ForeignNetwork {
+            whose: "a network that is being created".into(),
+            name: String::new(),
+            subnets: avoid.into_iter().chain(self.engine_pools()).collect(),
+        };
         let foreign = foreign.into_iter().chain([promised]).collect();
         let facts = HostFacts { foreign, ..self.facts()? };
         if let Some(wanted) = wanted {

@@ -1,6 +1,7 @@
 //! Endpoints whose interface another engine takes into its container (Docker's libnetwork): made on the host, looked after
 //! there until the engine has taken it, and in the container from then on.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -56,7 +57,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             HandoverAction::GiveBack => Ok(self.give_back(&endpoint)),
             HandoverAction::Lead(ports) => self.lead(&endpoint, ports),
             HandoverAction::StopLeading => self.stop_leading(&endpoint),
-            HandoverAction::Names { name, aliases } => Ok(self.rename(&endpoint, name.as_ref(), aliases)),
+            HandoverAction::Identify { id, name, aliases } => {
+                Ok(self.identify(&endpoint, (id.as_ref(), name.as_ref()), aliases.as_deref()))
+            }
         }
     }
 
@@ -123,15 +126,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.replace(endpoint, waiting)
     }
 
-    fn rename(&mut self, endpoint: &Arc<Endpoint>, name: Option<&ContainerName>, aliases: &[Alias]) -> Arc<Endpoint> {
-        let mut renamed = endpoint.as_ref().clone();
-        renamed.aliases = aliases.to_vec();
+    fn identify(
+        &mut self,
+        endpoint: &Arc<Endpoint>,
+        (id, name): (Option<&ContainerId>, Option<&ContainerName>),
+        aliases: Option<&[Alias]>,
+    ) -> Arc<Endpoint> {
+        let mut known = endpoint.as_ref().clone();
+        if let Some(aliases) = aliases {
+            known.aliases = aliases.to_vec();
+        }
+        // A container that netd knows by that id already is another one: the engine gives each id once.
+        if let Some(id) = id.filter(|id| self.state.desired.container(id).is_none()) {
+            known.container.id = id.clone();
+        }
         if let Some(name) = name.filter(|name| **name != endpoint.container.name)
             && self.is_name_free(name)
         {
-            renamed.container.name = name.clone();
+            known.container.name = name.clone();
         }
-        if renamed == **endpoint { endpoint.clone() } else { self.replace(endpoint, renamed) }
+        if known == **endpoint { endpoint.clone() } else { self.replace(endpoint, known) }
     }
 
     /// Replaces the endpoint's record, and the container in those of the container's other endpoints. Nothing of what is
@@ -140,13 +154,16 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut records = vec![Record::DeleteEndpoint(before.key()), Record::PutEndpoint(Box::new(after.clone()))];
         for other in self.state.endpoints_of(&before.container.id) {
             if other.key() != before.key() && other.container != after.container {
-                let other = Endpoint { container: after.container.clone(), ..other.as_ref().clone() };
-                records.push(Record::PutEndpoint(Box::new(other)));
+                let same = Endpoint { container: after.container.clone(), ..other.as_ref().clone() };
+                records.extend([Record::DeleteEndpoint(other.key()), Record::PutEndpoint(Box::new(same))]);
             }
         }
         self.compensate(&records);
-        self.serve_inside(&after.container.id);
-        self.proxy(&after.container.id);
+        // What was served for the container under its former id ends there.
+        for id in BTreeSet::from([&before.container.id, &after.container.id]) {
+            self.serve_inside(id);
+            self.proxy(id);
+        }
         self.publish();
         Arc::new(after)
     }

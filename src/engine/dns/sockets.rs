@@ -129,7 +129,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.resolvers.remove(id);
             return false;
         }
-        if self.resolvers.contains(id) {
+        // Docker serves every container on a network of a driver, except while it is down.
+        if self.resolvers.contains(id) || attached.endpoints.iter().any(|endpoint| endpoint.handover.is_some()) {
             return true;
         }
         let (own, container) = (self.in_container.get(id).map(|(_, port)| *port), attached.container.clone());

@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{ADDRESS, Driver};
 use crate::base::clock::unix_seconds;
 use crate::base::monotonic;
-use crate::engine::docker::DockerNetwork;
+use crate::engine::docker::{DockerEndpoint, DockerNetwork};
 use crate::model::endpoint::Endpoint;
 use crate::model::handover::RESERVATION;
+use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, ContainerName, NetworkName};
 use crate::model::network::Network;
 use crate::model::request::{EngineNetworkChange, HandoverAction, HandoverChange};
@@ -24,6 +25,8 @@ use crate::model::request::{EngineNetworkChange, HandoverAction, HandoverChange}
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How often Docker is asked whether it still has what netd has for it.
 const EVERY: Duration = Duration::from_secs(10);
+/// The same while Docker has not said who a container is: it starts containers before it answers anybody.
+const AGAIN: Duration = Duration::from_millis(250);
 /// The pauses between two looks whether an interface is complete: at first, and at most.
 const FIRST: Duration = Duration::from_millis(4);
 const LAST: Duration = Duration::from_secs(1);
@@ -86,31 +89,39 @@ impl Driver {
     /// Follows a container that is starting: its interface, and its further names, which Docker tells once it has started.
     pub(super) fn follow_container(self: &Arc<Self>, network: &str, endpoint: &str, identity: &Identity) {
         self.wake.notify_one();
-        let (driver, network, endpoint, id) =
-            (self.clone(), network.to_owned(), endpoint.to_owned(), identity.id.clone());
+        let (driver, network, endpoint) = (self.clone(), network.to_owned(), endpoint.to_owned());
+        let id = identity.id.clone();
         tokio::spawn(async move {
             if let Ok(aliases) = driver.docker.aliases(&id, &network).await {
-                driver.rename(&endpoint, None, Some(&aliases)).await;
+                driver.identified(&endpoint, None, Some(&aliases)).await;
             }
         });
     }
 
-    async fn rename(&self, endpoint: &str, name: Option<&str>, aliases: Option<&[String]>) {
-        let Some(known) = self.find(endpoint) else { return };
+    /// Takes over what Docker knows the container by. Returns whether it is a container that was not known before.
+    async fn identified(&self, endpoint: &str, identity: Option<&Identity>, aliases: Option<&[String]>) -> bool {
+        let Some(known) = self.find(endpoint) else { return false };
         let is_own = |alias: &Alias| known.is_own_name(alias.as_str());
-        let aliases = match aliases {
-            Some(aliases) => {
-                aliases.iter().filter_map(|alias| alias.parse().ok()).filter(|alias| !is_own(alias)).collect()
-            }
-            None => known.aliases.clone(),
+        let parsed = |aliases: &[String]| {
+            let aliases = aliases.iter().filter_map(|alias| alias.parse().ok());
+            aliases.filter(|alias| !is_own(alias)).collect::<Vec<Alias>>()
         };
-        let name: Option<ContainerName> = name.and_then(|name| name.parse().ok());
-        if aliases == known.aliases && name.as_ref().is_none_or(|name| *name == known.container.name) {
-            return;
+        let aliases = aliases.map(parsed).filter(|aliases| *aliases != known.aliases);
+        let id: Option<ContainerId> = identity.and_then(|identity| identity.id.parse().ok());
+        let id = id.filter(|id| *id != known.container.id);
+        let name: Option<ContainerName> = identity.and_then(|identity| identity.name.parse().ok());
+        let name = name.filter(|name| *name != known.container.name);
+        if aliases.is_none() && id.is_none() && name.is_none() {
+            return false;
         }
-        let change = HandoverChange { endpoint: endpoint.to_owned(), action: HandoverAction::Names { name, aliases } };
-        if let Err(error) = self.handle.change_handover(change).await {
-            tracing::debug!(endpoint, "cannot take over its names: {error}");
+        let is_new = id.is_some();
+        let action = HandoverAction::Identify { id, name, aliases };
+        match self.handle.change_handover(HandoverChange { endpoint: endpoint.to_owned(), action }).await {
+            Ok(_) => is_new,
+            Err(error) => {
+                tracing::debug!(endpoint, "cannot take over its names: {error}");
+                false
+            }
         }
     }
 
@@ -122,6 +133,9 @@ impl Driver {
             if monotonic::now() >= next {
                 self.compare(&mut missing).await;
                 next = monotonic::now() + EVERY;
+            }
+            if !self.handed_over(is_unnamed).is_empty() {
+                next = next.min(monotonic::now() + AGAIN);
             }
             let due = if self.settle().await { monotonic::now() + pause } else { next };
             tokio::select! {
@@ -151,7 +165,7 @@ impl Driver {
     }
 
     /// Compares what netd has for Docker with what Docker has.
-    async fn compare(&self, missing: &mut Missing) {
+    async fn compare(self: &Arc<Self>, missing: &mut Missing) {
         let networks: Vec<Arc<Network>> = self.handle.snapshot().desired.networks().cloned().collect();
         let mut now = Missing::default();
         for network in networks.iter().filter(|network| !network.engines.is_empty()) {
@@ -162,13 +176,18 @@ impl Driver {
                 match found {
                     Some(found) => {
                         self.name_network(&engine.id, &found).await;
-                        theirs.extend(found.endpoints.into_iter().map(|endpoint| (endpoint.id, endpoint.name)));
+                        let of = |endpoint: DockerEndpoint| (endpoint.id.clone(), (engine.id.clone(), endpoint));
+                        theirs.extend(found.endpoints.into_iter().map(of));
                     }
                     None => drop(now.networks.insert(engine.id.clone())),
                 }
             }
-            for (id, name) in &theirs {
-                self.rename(id, Some(name), None).await;
+            for (id, (network, endpoint)) in &theirs {
+                let Some(container) = &endpoint.container else { continue };
+                let identity = Identity { id: container.clone(), name: endpoint.name.clone() };
+                if self.identified(id, Some(&identity), None).await {
+                    self.follow_container(network, id, &identity);
+                }
             }
             now.endpoints.extend(self.of_network(network).into_iter().filter(|id| !theirs.contains_key(id)));
         }
@@ -217,6 +236,12 @@ impl Driver {
 struct Missing {
     networks: BTreeSet<String>,
     endpoints: BTreeSet<String>,
+}
+
+/// Whether it is only known by its sandbox.
+fn is_unnamed(endpoint: &Endpoint) -> bool {
+    let sandbox = endpoint.handover.as_ref().and_then(|handover| handover.sandbox.file_name()?.to_str());
+    sandbox == Some(endpoint.container.id.as_str())
 }
 
 /// Named by its sandbox, which the endpoints of one container share.

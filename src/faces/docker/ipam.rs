@@ -1,7 +1,9 @@
 //! Addresses: the methods of `IpamDriver`. The id of a pool is its subnet.
 //!
 //! Docker asks for a pool before it creates the network, and neither request names the network. Until it is created, its
-//! subnet is promised for a minute.
+//! subnet is promised for a minute. Docker refuses a pool that it has not chosen itself and to which the host has a route
+//! (libnetwork, requestPoolHelper), and asks for ever. A network that joins one of netd therefore has a pool of its own,
+//! unless the user names the subnet; its addresses are those of the network that it joins.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::driver::subnet;
-use super::messages::{ADDRESS_TYPE, GATEWAY, JOIN, OfPool, RequestPool, given};
+use super::messages::{ADDRESS_TYPE, GATEWAY, OfPool, RequestPool, given};
 use super::{ADDRESS, Driver, Failure, Promise, Reply, lock, parse};
 use crate::base::monotonic;
 use crate::model::Invalid;
@@ -48,8 +50,7 @@ impl Driver {
     async fn request_pool(&self, request: RequestPool) -> Reply {
         let family = if request.v6 { Family::V6 } else { Family::V4 };
         let wanted = given(&request.pool).map(subnet).transpose()?;
-        let joined = request.options.as_ref().and_then(|options| options.get(JOIN));
-        if let Some((pool, gateway)) = self.existing(joined.map(String::as_str), wanted, family)? {
+        if let Some((pool, gateway)) = wanted.and_then(|wanted| self.existing(wanted)) {
             return Ok(promised(pool, gateway));
         }
         let range = given(&request.sub_pool).map(subnet).transpose()?;
@@ -65,33 +66,11 @@ impl Driver {
         Ok(promised(chosen, first))
     }
 
-    /// The subnet of a network of netd that exists, with its gateway: of the one that is to be joined, or the one with
-    /// exactly the wanted subnet.
-    fn existing(
-        &self,
-        joined: Option<&str>,
-        wanted: Option<Subnet>,
-        family: Family,
-    ) -> Result<Option<(Subnet, IpAddr)>, Failure> {
+    /// The subnet with its gateway, if a network of netd has exactly this one: Docker's network may be about to join it.
+    fn existing(&self, wanted: Subnet) -> Option<(Subnet, IpAddr)> {
         let snapshot = self.handle.snapshot();
-        let of = |network: &Network| {
-            let fits = |subnet: Subnet| subnet.family() == family && wanted.is_none_or(|wanted| wanted == subnet);
-            network.subnets.iter().find(|known| fits(known.subnet)).map(|known| (known.subnet, known.gateway))
-        };
-        let Some(name) = joined else {
-            return Ok(snapshot.desired.networks().filter(|_| wanted.is_some()).find_map(|network| of(network)));
-        };
-        let network =
-            snapshot.desired.networks().find(|network| network.name.as_str() == name || network.id.as_str() == name);
-        let network = network.ok_or_else(|| Failure(format!("no network {name}: see `netd network ls`")))?;
-        let lacks = || {
-            let known: Vec<String> = network.subnets.iter().map(|known| known.subnet.to_string()).collect();
-            let asked = wanted.map_or(format!("no subnet of the address family {family:?}"), |wanted| {
-                format!("not the subnet {wanted}")
-            });
-            Failure(format!("network {name} has {asked}, but {}", known.join(", ")))
-        };
-        of(network).map(Some).ok_or_else(lacks)
+        let mut subnets = snapshot.desired.networks().flat_map(|network| &network.subnets);
+        subnets.find(|known| known.subnet == wanted).map(|known| (known.subnet, known.gateway))
     }
 
     fn release_pool(&self, request: &OfPool) -> Reply {

@@ -162,8 +162,6 @@ pub(super) struct RequestPool {
     #[serde(default)]
     pub(super) sub_pool: Option<String>,
     #[serde(default)]
-    pub(super) options: Option<BTreeMap<String, String>>,
-    #[serde(default)]
     pub(super) v6: bool,
 }
 

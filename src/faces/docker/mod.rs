@@ -27,7 +27,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -39,12 +38,17 @@ use tokio::sync::Notify;
 use crate::engine;
 use crate::engine::Handle;
 use crate::engine::docker::Docker;
+use crate::faces::shared::server::extract::Raw;
+use crate::faces::shared::server::problem::Problem;
 use crate::model::Invalid;
 use crate::model::address::Subnet;
 use crate::model::network::Network;
 
 /// The beginning of the ids of reservations for addresses that no endpoint has as yet.
 const ADDRESS: &str = "docker-address-";
+
+/// The longest request, in bytes: a container that publishes every port, which Docker lists one by one, twice.
+const BODY_MAX: usize = 4 << 20;
 
 /// The driver.
 pub struct Driver {
@@ -117,8 +121,15 @@ pub fn router(driver: Arc<Driver>) -> Router {
 async fn dispatch(
     State(driver): State<Arc<Driver>>,
     axum::extract::Path(method): axum::extract::Path<String>,
-    body: Bytes,
+    body: Result<Raw<BODY_MAX>, Problem>,
 ) -> Response {
+    let body = match body {
+        Ok(Raw(body)) => body,
+        Err(problem) => {
+            let (status, why) = problem.into_parts();
+            return (status, reply(json!({"Err": why}))).into_response();
+        }
+    };
     let body: &[u8] = if body.iter().all(u8::is_ascii_whitespace) { b"null" } else { &body };
     let (reply_with, error): (Option<Reply>, _) = match method.split_once('.') {
         Some(("NetworkDriver", method)) => (driver.network_driver(method, body).await, "Err"),

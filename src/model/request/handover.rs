@@ -1,5 +1,6 @@
 //! What another engine tells about an interface that it takes into its container.
 
+use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, ContainerName};
 use crate::model::publication::PortSpec;
 
@@ -23,11 +24,13 @@ pub enum HandoverAction {
     Lead(Vec<PortSpec>),
     /// The default route leads elsewhere: no port is published.
     StopLeading,
-    /// The names that the engine knows the container by.
-    Names {
-        /// Its name, if the engine gives one.
+    /// What the engine knows the container by; `None`: as before.
+    Identify {
+        /// Its id.
+        id: Option<ContainerId>,
+        /// Its name.
         name: Option<ContainerName>,
         /// All further names on this network.
-        aliases: Vec<Alias>,
+        aliases: Option<Vec<Alias>>,
     },
 }

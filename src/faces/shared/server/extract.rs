@@ -39,6 +39,16 @@ impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for B
     }
 }
 
+/// The body as it is, of at most `MAX` bytes.
+pub(in crate::faces) struct Raw<const MAX: usize>(pub(in crate::faces) Vec<u8>);
+
+impl<S: Send + Sync, const MAX: usize> FromRequest<S> for Raw<MAX> {
+    type Rejection = Problem;
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        whole(request, MAX).await.map(Self)
+    }
+}
+
 /// Reads the whole body, of at most `most` bytes. It counts against the client's share of all bodies.
 async fn whole(request: Request, most: usize) -> Result<Vec<u8>, Problem> {
     let (parts, body) = request.into_parts();

@@ -40,6 +40,11 @@ impl Problem {
         Self::new(ErrorKind::Invalid, message)
     }
 
+    /// Status and message, for a protocol that has its own form of errors.
+    pub(in crate::faces) fn into_parts(self) -> (StatusCode, String) {
+        (self.status, self.message)
+    }
+
     pub(super) fn too_large(limit: usize) -> Self {
         let message = format!("the body is larger than {limit} bytes");
         Self { status: StatusCode::PAYLOAD_TOO_LARGE, code: "too_large", message }

@@ -1,0 +1,457 @@
+//! Docker's containers on networks that netd makes for Docker: netd is Docker's network and IPAM driver.
+
+use std::fs;
+
+use libtest_mimic::Trial;
+use netd_testing::wait::{contains, is, until_within};
+
+use crate::dockerd::{Dockerd, NEEDS, SERVE, docker, in_sandbox, serve};
+use crate::lab::look::links;
+use crate::lab::{Dig, HOST4, Lab, daemon, run, until};
+use crate::world::{fetch, fetches_the_page, on_host, on_host_words, trial, until_nothing_left};
+
+/// Where Docker looks for drivers.
+const PLUGIN: &str = "/run/docker/plugins/netd.sock";
+/// How a network of the driver is created.
+const CREATE: &str = "network create -d netd --ipam-driver netd";
+
+pub(crate) fn trials() -> Vec<Trial> {
+    vec![
+        trial("docker driver: a container has its network before its first instruction", NEEDS, first_instruction),
+        trial("docker driver: names are found both ways, and ports answer", NEEDS, names_and_ports),
+        trial("docker driver: what a user asks of a network and of a container is so", NEEDS, options),
+        trial("docker driver: networks are connected to and disconnected from a running container", NEEDS, live),
+        trial("docker driver: a network of Docker can be one that netd has", NEEDS, joined),
+        trial("docker driver: containers outlive restarts of netd, of Docker, and of both", NEEDS, restarts),
+        trial("docker driver: Docker starts without netd, and its networks work once netd is there", NEEDS, absent),
+        trial("docker driver: what Docker has forgotten is released", NEEDS, forgotten),
+        trial("docker driver: what others change is healed", NEEDS, healed),
+        trial("docker driver: bad requests are refused and change nothing", &["curl"], bad_requests),
+    ]
+}
+
+/// netd with its driver, and Docker with these options.
+fn both(lab: &Lab, options: &str) -> Dockerd {
+    start_netd(lab);
+    Dockerd::start_with(options)
+}
+
+fn start_netd(lab: &Lab) {
+    fs::write(daemon::CONFIG, format!("[docker_plugin]\nsocket = {PLUGIN:?}\n")).expect("a file");
+    lab.start_daemon();
+}
+
+/// Creates a network of the driver, and waits until netd knows its name, which it asks of Docker.
+#[track_caller]
+fn network(lab: &Lab, name: &str, options: &str) {
+    docker(&format!("{CREATE} {options} {name}")).ok();
+    named(lab, name);
+}
+
+#[track_caller]
+fn named(lab: &Lab, name: &str) {
+    let row = format!("{name} ");
+    until("netd knows the network's name", || contains(lab.netd("network ls").ok().stdout, &row));
+}
+
+/// The first address of a container on a network.
+fn address(lab: &Lab, network: &str, container: &str) -> String {
+    lab.address(network, container)[0].to_string()
+}
+
+/// The addresses that a container's own resolver gets for a name.
+fn resolved(container: &str, name: &str) -> Vec<String> {
+    answers(&docker(&format!("exec {container} nslookup {name}")).stdout)
+}
+
+/// The addresses in the words of busybox; the name server's own has its port behind it.
+fn answers(text: &str) -> Vec<String> {
+    let addresses = text.lines().filter_map(|line| line.strip_prefix("Address: "));
+    addresses.filter(|address| !address.contains("127.0.0.11")).map(str::to_owned).collect()
+}
+
+/// One value of a container, as Docker tells it.
+fn told(container: &str, format: &str) -> String {
+    let words = ["/usr/bin/docker", "--host", "unix:///run/docker.sock", "inspect", "-f", format, container];
+    on_host_words(&words).ok().stdout.trim().to_owned()
+}
+
+/// What Docker says when it refuses; it may be several lines.
+#[track_caller]
+fn fails(line: &str) -> String {
+    match docker(line).succeeded() {
+        Ok(_) => panic!("it should have been refused: {line}"),
+        Err(out) => out.stderr,
+    }
+}
+
+fn gone(lab: &Lab, names: &str) {
+    docker(&format!("rm -f {names}")).ok();
+    until_nothing_left(lab);
+    assert_eq!(lab.netd("reservation ls --json").ok().json(), serde_json::json!([]));
+}
+
+fn first_instruction(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    network(lab, "net1", "");
+    lab.connected("net1", "plain", "");
+    let plain = address(lab, "net1", "plain");
+    for _ in 0..5 {
+        let out = docker("run --rm --network net1 --name web lab sh -c").stdout;
+        drop(out);
+        let words =
+            ["/usr/bin/docker", "--host", "unix:///run/docker.sock", "run", "--rm", "--network", "net1", "--name"];
+        let script = "ip -o -4 address show eth0; ip route; nslookup web; nslookup plain";
+        let out = on_host_words(&[&words[..], &["web", "lab", "sh", "-c", script]].concat()).ok().stdout;
+        assert!(out.contains("inet 10.") && out.contains("default via 10."), "{out}");
+        let found = answers(&out);
+        assert_eq!((found.len(), found.last()), (2, Some(&plain)), "{out}");
+    }
+    lab.netd("disconnect net1 plain").ok();
+    until_nothing_left(lab);
+}
+
+fn names_and_ports(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    network(lab, "net1", "");
+    lab.connected("net1", "plain", "--alias store");
+    let web = serve("web", "--network net1 --network-alias www -p 4000:80 -p 127.0.0.1:4001:80");
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    for at in [format!("{HOST4}:4000"), "127.0.0.1:4000".into(), "[::1]:4000".into(), "127.0.0.1:4001".into()] {
+        fetches_the_page("host", &at);
+    }
+    assert_eq!(fetch("outside", &format!("{HOST4}:4001")), "");
+    let (plain, own) = (address(lab, "net1", "plain"), address(lab, "net1", "web"));
+    assert_eq!(told("web", "{{.NetworkSettings.Networks.net1.IPAddress}}"), own);
+    for name in ["plain", "store", "plain.net1", "plain.net1.internal"] {
+        until(&format!("web finds {name}"), || is(resolved("web", name), std::slice::from_ref(&plain)));
+    }
+    // Docker tells the alias once the container has started.
+    for name in ["web", "www", "web.net1", &web[..12]] {
+        until(&format!("plain finds {name}"), || {
+            let found = Dig::ask("plain", name);
+            is(found.answers, std::slice::from_ref(&own))
+        });
+    }
+    let listed = lab.netd("ps --json").ok().stdout;
+    assert!(listed.contains(&web) && listed.contains("4000"), "{listed}");
+    assert_eq!(lab.diff(), "");
+    docker("rename web page").ok();
+    until_within(std::time::Duration::from_secs(30), "the new name is found", || {
+        is(Dig::ask("plain", "page").answers, std::slice::from_ref(&own))
+    });
+    lab.netd("disconnect net1 plain").ok();
+    gone(lab, "page");
+    docker("network rm net1").ok();
+    assert_eq!(lab.netd("network ls --json").ok().json(), serde_json::json!([]));
+    assert_eq!(links("host").iter().filter(|name| name.starts_with("nd")).count(), 0);
+}
+
+fn options(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    network(
+        lab,
+        "net1",
+        "--subnet 10.66.0.0/24 --ip-range 10.66.0.128/25 --gateway 10.66.0.7 --aux-address a=10.66.0.129 -o mtu=1400",
+    );
+    let net1 = lab.network("net1");
+    assert_eq!(
+        (net1["mtu"].as_u64(), net1["subnets"][0]["gateway"].as_str()),
+        (Some(1400), Some("10.66.0.7")),
+        "{net1}"
+    );
+    serve("any", "--network net1");
+    serve("more", "--network net1");
+    let two = [address(lab, "net1", "any"), address(lab, "net1", "more")];
+    assert_eq!(two, ["10.66.0.128", "10.66.0.130"], "from the range, and not what is kept for others");
+    serve(
+        "web",
+        "--network net1 --ip 10.66.0.20 --mac-address 02:00:00:00:00:20 -P --expose 80 -p 5000-5300:5000-5300/udp",
+    );
+    let seen = in_sandbox("web", "ip address show eth0").ok().stdout;
+    for part in ["10.66.0.20/24", "02:00:00:00:00:20", "mtu 1400"] {
+        assert!(seen.contains(part), "{part}: {seen}");
+    }
+    let endpoint = lab.endpoint("net1", "web");
+    let ports = endpoint["ports"].as_array().expect("a list");
+    assert_eq!(ports.len(), 2, "the range is one: {endpoint}");
+    let random = ports.iter().find(|port| port["container_port"] == 80).expect("the exposed port")["host_port"].clone();
+    fetches_the_page("outside", &format!("{HOST4}:{random}"));
+    let refused = fails(&format!("run -d --network net1 --name other -p 5100:80/udp {SERVE}"));
+    assert!(refused.contains("5100") && refused.contains("web"), "{refused}");
+    let taken = fails("run -d --network net1 --ip 10.66.0.20 --name third lab");
+    assert!(taken.contains("IP address 10.66.0.20 on network net1 is taken by container web"), "{taken}");
+    docker("rm other third").ok();
+    // IPv6, and an internal network.
+    network(lab, "six", "--ipv6");
+    serve("both", "--network six -p 4006:80");
+    let addresses = lab.address("six", "both");
+    assert!(addresses.len() == 2 && addresses[1].is_ipv6(), "{addresses:?}");
+    let seen = in_sandbox("both", "ip -6 address show eth0").ok().stdout;
+    assert!(seen.contains(&addresses[1].to_string()), "{seen}");
+    fetches_the_page("outside", &format!("{HOST4}:4006"));
+    network(lab, "inner", "--internal");
+    serve("quiet", "--network inner");
+    assert!(!in_sandbox("quiet", "ip route").ok().stdout.contains("default"));
+    assert_eq!(lab.network("inner")["internal"], true);
+    for (wrong, words) in [
+        ("-o nonsense=1", "\"nonsense\""),
+        ("-o mtu=big", "use a number of bytes"),
+        ("--subnet 10.66.0.0/25", "10.66.0.0"),
+    ] {
+        let refused = fails(&format!("{CREATE} {wrong} wrong"));
+        assert!(refused.contains(words), "{wrong}: {refused}");
+    }
+    gone(lab, "any more web both quiet");
+    docker("network rm net1 six inner").ok();
+    assert_eq!(lab.netd("network ls --json").ok().json(), serde_json::json!([]));
+}
+
+fn live(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    network(lab, "net1", "");
+    network(lab, "net2", "");
+    docker("network create theirs").ok();
+    lab.connected("net1", "one", "");
+    lab.connected("net2", "two", "");
+    serve("web", "--network net1 -p 4000:80");
+    let at = format!("{HOST4}:4000");
+    fetches_the_page("outside", &at);
+    docker("network connect --alias www net2 web").ok();
+    until("two finds the alias", || is(Dig::ask("two", "www").answers, &[address(lab, "net2", "web")]));
+    until("web finds names of both", || {
+        is(
+            (resolved("web", "one"), resolved("web", "two")),
+            &(vec![address(lab, "net1", "one")], vec![address(lab, "net2", "two")]),
+        )
+    });
+    docker("network connect theirs web").ok();
+    assert!(in_sandbox("web", "ip -o link").ok().stdout.contains("eth2@"));
+    docker("network disconnect theirs web").ok();
+    // The ports go with the default route.
+    docker("network disconnect net1 web").ok();
+    fetches_the_page("outside", &at);
+    assert_eq!(Dig::ask("one", "web").status, "NXDOMAIN");
+    docker("network connect net1 web").ok();
+    docker("network disconnect net2 web").ok();
+    fetches_the_page("outside", &at);
+    until("one finds it again", || is(Dig::ask("one", "web").answers, &[address(lab, "net1", "web")]));
+    assert_eq!(lab.diff(), "");
+    for (network, name) in [("net1", "one"), ("net2", "two")] {
+        lab.netd(&format!("disconnect {network} {name}")).ok();
+    }
+    gone(lab, "web");
+}
+
+fn joined(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    lab.netd("network create net1 --subnet 10.70.0.0/24").ok();
+    lab.connected("net1", "plain", "");
+    docker(&format!("{CREATE} --subnet 10.70.0.0/24 -o netd.network=net1 known")).ok();
+    docker(&format!("{CREATE} -o netd.network=net1 other")).ok();
+    let told_subnet = on_host_words(&[
+        "/usr/bin/docker",
+        "--host",
+        "unix:///run/docker.sock",
+        "network",
+        "inspect",
+        "-f",
+        "{{(index .IPAM.Config 0).Subnet}}",
+        "known",
+    ]);
+    assert_eq!(told_subnet.ok().stdout.trim(), "10.70.0.0/24");
+    serve("web", "--network known --ip 10.70.0.99 -p 4000:80");
+    assert_eq!(address(lab, "net1", "web"), "10.70.0.99");
+    serve("db", "--network other");
+    for name in ["web", "db"] {
+        assert!(address(lab, "net1", name).starts_with("10.70.0."), "{name}");
+        until("plain finds it", || is(Dig::ask("plain", name).answers, &[address(lab, "net1", name)]));
+        until("it finds plain", || is(resolved(name, "plain"), &[address(lab, "net1", "plain")]));
+    }
+    until("they find each other", || is(resolved("web", "db"), &[address(lab, "net1", "db")]));
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    assert!(fails(&format!("{CREATE} -o netd.network=lost wrong")).contains("no network \"lost\""));
+    docker("rm -f web db").ok();
+    docker("network rm known other").ok();
+    assert_eq!(lab.network("net1")["name"], "net1", "it was netd's before, and stays");
+    assert_eq!(Dig::ask("plain", "web").status, "NXDOMAIN");
+    lab.netd("disconnect net1 plain").ok();
+    until_nothing_left(lab);
+}
+
+fn restarts(lab: &Lab) {
+    let mut dockerd = both(lab, "--live-restore");
+    network(lab, "net1", "");
+    lab.connected("net1", "plain", "");
+    serve("web", "--network net1 -p 4000:80 --restart always");
+    let works = |lab: &Lab, what: &str| {
+        // Docker tells who the containers are once it has started those that it starts by itself.
+        until(&format!("netd knows web after {what}"), || contains(lab.netd("ps").ok().stdout, "web "));
+        fetches_the_page("outside", &format!("{HOST4}:4000"));
+        until(&format!("plain finds web after {what}"), || {
+            is(Dig::ask("plain", "web").answers, &[address(lab, "net1", "web")])
+        });
+        until(&format!("web finds plain after {what}"), || {
+            is(resolved("web", "plain"), &[address(lab, "net1", "plain")])
+        });
+        until("nothing differs", || is(lab.diff(), ""));
+    };
+    works(lab, "the start");
+    let before = address(lab, "net1", "web");
+    for round in 0..2 {
+        docker("restart -t 0 web").ok();
+        works(lab, "docker restart");
+        lab.kill_daemon();
+        fetches_the_page("outside", &format!("{HOST4}:4000"));
+        lab.start_daemon();
+        works(lab, "a kill of netd");
+        dockerd.kill();
+        works_without_docker();
+        dockerd.start_again();
+        works(lab, "a kill of dockerd");
+        dockerd.kill();
+        lab.kill_daemon();
+        if round == 0 {
+            lab.start_daemon();
+            dockerd.start_again();
+        } else {
+            dockerd.start_again();
+            lab.start_daemon();
+        }
+        works(lab, "a kill of both");
+        dockerd.restart();
+        works(lab, "a restart of dockerd");
+        lab.stop_daemon();
+        lab.start_daemon();
+        works(lab, "a restart of netd");
+    }
+    drop(before);
+    // The container ends while nobody looks.
+    dockerd.kill();
+    let pid = told_pid();
+    run(&format!("kill -9 {pid}")).ok();
+    dockerd.start_again();
+    works(lab, "the container's end without dockerd");
+    lab.netd("disconnect net1 plain").ok();
+    gone(lab, "web");
+    docker("network rm net1").ok();
+}
+
+fn works_without_docker() {
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+}
+
+/// The process of the only container of the laboratory's Docker, found without Docker.
+fn told_pid() -> String {
+    let found = run("pgrep -f httpd.-f.-p.80").stdout;
+    found.split_whitespace().next().expect("the container runs").to_owned()
+}
+
+fn absent(lab: &Lab) {
+    let mut dockerd = both(lab, "");
+    network(lab, "net1", "");
+    serve("web", "--network net1 -p 4000:80 --restart always");
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    dockerd.stop();
+    lab.stop_daemon();
+    dockerd.start_again();
+    // Docker knows its network, although nobody answers for it.
+    assert!(docker("network ls").ok().stdout.contains("net1"));
+    lab.start_daemon();
+    docker("start web").ok();
+    fetches_the_page("outside", &format!("{HOST4}:4000"));
+    gone(lab, "web");
+    docker("network rm net1").ok();
+}
+
+fn forgotten(lab: &Lab) {
+    let mut dockerd = both(lab, "");
+    network(lab, "net1", "");
+    serve("web", "--network net1 -p 4000:80");
+    dockerd.kill();
+    let pid = told_pid();
+    run(&format!("kill -9 {pid}")).ok();
+    // Docker's records of networks and containers are lost.
+    run("rm -rf /run/lab/docker/root/network /run/lab/docker/root/containers").ok();
+    dockerd.start_again();
+    until_within(std::time::Duration::from_secs(60), "netd has released everything", || {
+        is(lab.netd("network ls --json").ok().json(), &serde_json::json!([]))
+    });
+    until_nothing_left(lab);
+}
+
+fn healed(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    network(lab, "net1", "");
+    serve("web", "--network net1 -p 4000:80");
+    let at = format!("{HOST4}:4000");
+    fetches_the_page("outside", &at);
+    let host_end = lab.endpoint("net1", "web")["host_ifname"].as_str().expect("text").to_owned();
+    let inside = |line: &str| drop(in_sandbox("web", line).ok());
+    let changes: [(&str, Box<dyn Fn()>); 6] = [
+        ("the tables are flushed", Box::new(|| drop(on_host("nft flush ruleset").ok()))),
+        (
+            "the host end leaves its bridge",
+            Box::new(|| drop(on_host(&format!("ip link set {host_end} nomaster")).ok())),
+        ),
+        ("the interface is down", Box::new(|| inside("ip link set eth0 down"))),
+        ("the address is gone", Box::new(|| inside("ip address flush dev eth0"))),
+        ("the default route is gone", Box::new(|| inside("ip route delete default"))),
+        ("the host end is deleted", Box::new(|| drop(on_host(&format!("ip link delete {host_end}")).ok()))),
+    ];
+    for (what, change) in changes {
+        change();
+        until(&format!("nothing differs after: {what}"), || is(lab.diff(), ""));
+        fetches_the_page("outside", &at);
+    }
+    gone(lab, "web");
+    docker("network rm net1").ok();
+}
+
+/// One request as Docker sends it: the status, and the body.
+fn ask(method: &str, body: &str) -> (String, String) {
+    let url = format!("http://plugin.moby.localhost/{method}");
+    let words = ["curl", "-sS", "--max-time", "20", "--unix-socket", PLUGIN, "-w", "\n%{http_code}", "-H"];
+    let more = ["Accept: application/vnd.docker.plugins.v1.2+json", "-H", "Content-Type:", "--data-binary", body, &url];
+    let out = on_host_words(&[&words[..], &more[..]].concat()).stdout;
+    let (body, status) = out.rsplit_once('\n').expect("a status");
+    (status.to_owned(), body.trim().to_owned())
+}
+
+fn bad_requests(lab: &Lab) {
+    start_netd(lab);
+    let activated = ask("Plugin.Activate", "");
+    assert_eq!(activated, ("200".into(), r#"{"Implements":["NetworkDriver","IpamDriver"]}"#.into()));
+    let before = lab.everything();
+    fs::write("/run/lab/huge", vec![b' '; 8 << 20]).expect("a file");
+    let unknown = "0".repeat(64);
+    for (method, body, words) in [
+        ("NetworkDriver.CreateNetwork", "{", "EOF"),
+        ("NetworkDriver.CreateNetwork", "[]", "invalid"),
+        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":7}"#, "invalid type"),
+        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":"x","IPv4Data":[{"Pool":"10.0.0.0/99"}]}"#, "10.0.0.0/99"),
+        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":"x","Options":{"com.docker.network.generic":7}}"#, "generic"),
+        ("NetworkDriver.CreateEndpoint", &format!(r#"{{"NetworkID":"{unknown}","EndpointID":"e"}}"#), "no network"),
+        (
+            "NetworkDriver.Join",
+            &format!(r#"{{"NetworkID":"{unknown}","EndpointID":"e","SandboxKey":"/x"}}"#),
+            "no network",
+        ),
+        ("NetworkDriver.ProgramExternalConnectivity", r#"{"NetworkID":"x","EndpointID":"e"}"#, "no endpoint e"),
+        ("IpamDriver.RequestPool", r#"{"Pool":"x"}"#, "\"Error\""),
+        ("IpamDriver.RequestAddress", r#"{"PoolID":"x"}"#, "\"Error\""),
+        ("NetworkDriver.Nonsense", "{}", "no method"),
+        ("Nonsense", "{}", "no method"),
+        ("NetworkDriver.CreateNetwork", "@/run/lab/huge", "larger than"),
+    ] {
+        let (status, answer) = ask(method, body);
+        assert!(answer.contains(words), "{method} {body}: {status} {answer}");
+    }
+    // What is gone already is no error.
+    for method in ["Leave", "DeleteEndpoint", "RevokeExternalConnectivity", "DeleteNetwork", "EndpointOperInfo"] {
+        let body = format!(r#"{{"NetworkID":"{unknown}","EndpointID":"{unknown}"}}"#);
+        let (status, answer) = ask(&format!("NetworkDriver.{method}"), &body);
+        assert!(status == "200" && !answer.contains("Err"), "{method}: {status} {answer}");
+    }
+    lab.unchanged_since(&before);
+}
