@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::proxy::Proxying;
+use super::proxy::{Proxying, Served};
 use super::state::problems::Subject;
 use super::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
@@ -36,10 +36,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let netns = attached.map(|attached| attached.container.netns.clone());
         self.stop_proxying(id, stale);
         self.share(id, &asked);
-        for (port, to) in new {
-            // What is not there has no ports.
-            let Some(netns) = &netns else { continue };
-            self.start_proxying(id, netns, port, to);
+        // What is not there has no ports.
+        if let Some(netns) = netns.filter(|_| !new.is_empty()) {
+            self.start_proxying(id, netns, new);
         }
     }
 
@@ -113,21 +112,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         ports.filter(|(_, held)| **held).filter_map(|(port, _)| port.alone())
     }
 
-    fn start_proxying(&mut self, id: &ContainerId, netns: &Netns, port: HostPort, to: Backend) {
-        match self.kernel.serve_port(&port) {
-            Ok(Some(socket)) => {
-                let serve = Proxying::Serve { port, socket, to: to.clone(), netns: netns.clone() };
-                if self.proxying.send(serve).is_ok() {
-                    self.proxied.entry(id.clone()).or_default().insert(port, to);
-                }
+    fn start_proxying(&mut self, id: &ContainerId, netns: Netns, ports: Vec<(HostPort, Backend)>) {
+        let mut served = Vec::with_capacity(ports.len());
+        for (port, to) in ports {
+            match self.kernel.serve_port(&port) {
+                Ok(Some(socket)) => served.push(Served { port, socket, to }),
+                // Another process has it: that is a problem already, unless a runtime asked for it, and the next repair
+                // tries again.
+                Ok(None) => {}
+                Err(error) => self.problem(
+                    Subject::Proxy(id.clone()),
+                    format!("cannot serve what the kernel does not translate: {error}"),
+                ),
             }
-            // Another process has it: that is a problem already, unless a runtime asked for it, and the next repair tries
-            // again.
-            Ok(None) => {}
-            Err(error) => self.problem(
-                Subject::Proxy(id.clone()),
-                format!("cannot serve what the kernel does not translate: {error}"),
-            ),
+        }
+        if served.is_empty() {
+            return;
+        }
+        let ports: Vec<_> = served.iter().map(|served| (served.port, served.to.clone())).collect();
+        if self.proxying.send(Proxying::Serve(served, netns)).is_ok() {
+            self.proxied.entry(id.clone()).or_default().extend(ports);
         }
     }
 

@@ -18,17 +18,8 @@ pub use crate::os::addressed;
 /// A change to what the proxy serves.
 #[derive(Debug)]
 pub enum Proxying {
-    /// Pass on what this socket receives.
-    Serve {
-        /// The port; none is served twice.
-        port: HostPort,
-        /// A duplicate of the socket that holds it.
-        socket: PortSocket,
-        /// The container's address and port.
-        to: Backend,
-        /// The container's namespace.
-        netns: Netns,
-    },
+    /// Pass on what these sockets receive. All ports of a container at once: each message wakes the proxy.
+    Serve(Vec<Served>, Netns),
     /// The same namespace is at another path now.
     Moved(Netns),
     /// Close these sockets and what they have accepted, then drop `closed`.
@@ -40,7 +31,18 @@ pub enum Proxying {
     },
 }
 
-/// The engine's end of the channel. Unbounded: one message for each change of a port, and the engine must not wait for a
+/// A port to serve.
+#[derive(Debug)]
+pub struct Served {
+    /// The port; none is served twice.
+    pub port: HostPort,
+    /// A duplicate of the socket that holds it.
+    pub socket: PortSocket,
+    /// The container's address and port.
+    pub to: Backend,
+}
+
+/// The engine's end of the channel. Unbounded: one message for each change of a container's ports, and the engine must not wait for a
 /// face.
 pub type ProxyingSender = mpsc::UnboundedSender<Proxying>;
 

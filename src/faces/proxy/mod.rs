@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::base::shares::{Share, Shares};
-use crate::engine::proxy::{PortSocket, Proxying, ProxyingReceiver};
+use crate::engine::proxy::{PortSocket, Proxying, ProxyingReceiver, Served};
 use crate::model::endpoint::Netns;
 use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
@@ -74,10 +74,14 @@ pub async fn serve(mut changes: ProxyingReceiver) {
     let mut served: HashMap<HostPort, Tasks> = HashMap::new();
     while let Some(change) = changes.recv().await {
         match change {
-            Proxying::Serve { port, socket, to, netns } => match start(socket, to, netns, &shared) {
-                Ok(tasks) => _ = served.insert(port, tasks),
-                Err(error) => tracing::error!(%error, port = %port, "cannot serve a published port"),
-            },
+            Proxying::Serve(ports, netns) => {
+                for Served { port, socket, to } in ports {
+                    match start(socket, to, netns.clone(), &shared) {
+                        Ok(tasks) => _ = served.insert(port, tasks),
+                        Err(error) => tracing::error!(%error, port = %port, "cannot serve a published port"),
+                    }
+                }
+            }
             Proxying::Moved(netns) => shared.watcher.moved(netns),
             Proxying::Stop { ports, closed } => {
                 for port in ports {

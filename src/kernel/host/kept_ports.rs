@@ -46,7 +46,9 @@ impl KeptPorts {
     pub(super) fn take(&mut self, port: &HostPort) -> Option<OwnedFd> {
         let socket = self.given.remove(port)?;
         if is_bound(&socket, port) {
-            return Some(socket);
+            // The proxy does not wait for it. The service manager may have changed the flag, and any type of socket has it.
+            let socket = UdpSocket::from(socket);
+            return socket.set_nonblocking(true).is_ok().then(|| socket.into());
         }
         tracing::info!(%port, "the service manager's socket of a published port is of no use here");
         self.forget(&[*port]);

@@ -154,20 +154,14 @@ impl Ports {
 /// A duplicate of the bound socket. UDP receives from now on; TCP stays as it is.
 fn serving(bound: &OwnedFd, port: &HostPort) -> io::Result<PortSocket> {
     match port.protocol {
-        Protocol::Tcp => {
-            let socket = TcpListener::from(bound.try_clone()?);
-            socket.set_nonblocking(true)?;
-            Ok(PortSocket::Tcp(socket))
-        }
+        Protocol::Tcp => Ok(PortSocket::Tcp(TcpListener::from(bound.try_clone()?))),
         Protocol::Udp => {
             match port.address {
                 IpAddr::V4(_) => setsockopt(bound, Ipv4PacketInfo, &true)?,
                 IpAddr::V6(_) => setsockopt(bound, Ipv6RecvPacketInfo, &true)?,
             }
             bpf::detach(bound)?;
-            let socket = UdpSocket::from(bound.try_clone()?);
-            socket.set_nonblocking(true)?;
-            Ok(PortSocket::Udp(socket))
+            Ok(PortSocket::Udp(UdpSocket::from(bound.try_clone()?)))
         }
         Protocol::Sctp => Err(Errno::EPROTONOSUPPORT.into()),
     }
@@ -240,7 +234,8 @@ fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
         Protocol::Udp => (SockType::Datagram, None),
         Protocol::Sctp => (SockType::Stream, Some(SockProtocol::Sctp)),
     };
-    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC, protocol)?;
+    // The proxy does not wait for a duplicate of it.
+    let socket = socket(family, kind, SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK, protocol)?;
     if at.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
