@@ -213,8 +213,19 @@ fn counted(lab: &Lab) {
 }
 
 fn two_networks(lab: &Lab) {
-    three(lab, "");
+    let all @ [victim, _, me] = three(lab, "");
     lab.netd("network create net2 --ipv6").ok();
+    // What arrived over net2 is answered over the network of the default route.
+    lab.netd("connect net2 attacker").ok();
+    let [IpAddr::V4(other4), IpAddr::V6(other6)] = lab.address("net2", "attacker")[..] else { panic!("two addresses") };
+    let hello = udp(1000, 1000, b"x");
+    let mine = |kind, content: &[u8]| frame(victim.mac, me.mac, kind, content);
+    let replies = vec![
+        ("IPv4", mine(IPV4, &ipv4(other4, victim.v4, 17, &hello))),
+        ("IPv6", mine(IPV6, &ipv6(other6, victim.v6, 17, &hello))),
+        ("ARP", mine(ARP, &arp_reply((me.mac, other4), (victim.mac, victim.v4)))),
+    ];
+    assert_eq!(lost(replies, all), [""; 0], "from its address on net2");
     lab.netd("connect net2 victim").ok();
     lab.connected("net2", "other", "");
     let _server = Server::start("victim", "victim", 80);
