@@ -79,8 +79,11 @@ pub struct Endpoint {
     /// The network's gateway for each of `addresses`; empty on an internal network.
     #[schema(value_type = Vec<String>)]
     pub gateways: Vec<IpAddr>,
-    /// The MAC address of the interface in the container.
+    /// The MAC address that netd gave the interface in the container.
     pub mac: String,
+    /// The MAC address that a later plugin of its runtime gave the interface; the container sends from it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learned_mac: Option<String>,
     /// Further DNS names on this network.
     pub aliases: Vec<String>,
     /// Published ports.
@@ -202,6 +205,7 @@ impl From<&endpoint::Endpoint> for Endpoint {
             addresses: endpoint.addresses.iter().map(ToString::to_string).collect(),
             gateways: endpoint.gateways.clone(),
             mac: endpoint.mac.to_string(),
+            learned_mac: endpoint.learned_mac.map(|mac| mac.to_string()),
             aliases: endpoint.aliases.iter().map(ToString::to_string).collect(),
             ports: endpoint.publications.iter().map(Port::from).collect(),
             skipped_ports: endpoint.skipped.iter().map(SkippedPort::from).collect(),

@@ -171,6 +171,9 @@ impl State {
         let key = endpoint.key();
         self.drop_endpoint(&key);
         self.hold(&endpoint.network, (&endpoint.addresses, endpoint.mac, &endpoint.publications), &holder(&key));
+        if let Some(learned) = endpoint.learned_mac {
+            self.macs.entry((endpoint.network.clone(), learned)).or_default().push(holder(&key));
+        }
         if endpoint.bandwidth.is_some_and(|bandwidth| bandwidth.egress.is_some()) {
             self.limited.insert(interfaces::limiter(&endpoint.host_ifname), key.clone());
         }
@@ -186,6 +189,9 @@ impl State {
     fn drop_endpoint(&mut self, key: &EndpointKey) {
         let Some(endpoint) = self.desired.remove_endpoint(key) else { return };
         self.unhold(&endpoint.network, (endpoint.mac, &endpoint.publications), &holder(key));
+        if let Some(learned) = endpoint.learned_mac {
+            forget(&mut self.macs, &(endpoint.network.clone(), learned), &holder(key));
+        }
         for (index, name) in [
             (&mut self.host_ifnames, &endpoint.host_ifname),
             (&mut self.limited, &interfaces::limiter(&endpoint.host_ifname)),

@@ -106,8 +106,15 @@ fn sends_with_its_new_address(lab: &Lab, made: &Value) {
     let elements = || run("ip netns exec host nft -j list table bridge netd").ok().stdout;
     until("its new address may send", || contains(elements(), "02:aa:bb:cc:dd:ee"));
     assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
-    lab.kill_daemon();
-    lab.start_daemon();
+    lab.container("other");
+    for _ in 0..2 {
+        // It is shown, and nobody else gets it.
+        assert_eq!(lab.endpoint("net1", "web")["learned_mac"], "02:aa:bb:cc:dd:ee");
+        let refused = lab.netd("connect net1 other --mac 02:aa:bb:cc:dd:ee").refused();
+        assert!(refused.contains("web"), "{refused}");
+        lab.kill_daemon();
+        lab.start_daemon();
+    }
     assert_eq!(ask("client", Proto::Tcp, (address, 80)).who, "web");
     assert!(elements().contains("02:aa:bb:cc:dd:ee"), "{}", elements());
     let neighbour = client["interfaces"][2]["mac"].as_str().unwrap();
