@@ -6,7 +6,7 @@ use libtest_mimic::Trial;
 use netd_testing::wait::contains;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Oci, SERVE, WAIT, hook};
 use crate::lab::command::run_words;
@@ -152,9 +152,15 @@ fn chosen(lab: &Lab, oci: Oci) {
 
 fn again(lab: &Lab, oci: Oci) {
     ready(lab);
-    let bundle = Bundle::new("web", SERVE, &[("netd.network", "net1"), ("netd.publish", "4000:80 80")]);
-    for how in ["killed", "removed by force", "killed"] {
-        oci.start("web", &bundle);
+    let plain = || Bundle::new("web", SERVE, &[("netd.network", "net1"), ("netd.publish", "4000:80 80")]);
+    let bundle = plain();
+    // An older runtime calls prestart; one that knows both calls netd twice.
+    let hooks = bundle.config["hooks"]["createRuntime"].clone();
+    let older = |config: &mut Value| config["hooks"] = json!({"prestart": hooks, "poststop": hooks});
+    let both = |config: &mut Value| config["hooks"]["prestart"] = hooks.clone();
+    let bundles = [plain(), plain().with(older), plain().with(both)];
+    for (how, bundle) in ["killed", "removed by force", "killed"].into_iter().zip(&bundles) {
+        oci.start("web", bundle);
         fetches_the_page("outside", &format!("{HOST4}:4000"));
         let chosen = lab.endpoint("net1", "web")["ports"].as_array().expect("an array").clone();
         assert_eq!(chosen.len(), 2, "{chosen:?}");
@@ -293,6 +299,17 @@ fn files(lab: &Lab, oci: Oci) {
         assert_eq!(fs::read_to_string("/run/lab/victim").expect("a text"), "the host's\n");
         fs::remove_dir_all(&bundle.folder).expect("the bundle");
     }
+    // In a user namespace, root of the container is nobody on the host.
+    let mapped = Bundle::new("client", &["sh", "-c", show], &plain).with(|config| {
+        config["linux"]["namespaces"].as_array_mut().expect("an array").push(json!({"type": "user"}));
+        for map in ["uidMappings", "gidMappings"] {
+            config["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+    });
+    run_words(&["chown", "-R", "100000:100000", &mapped.folder]).ok();
+    let out = oci.foreground("client", &mapped).ok();
+    assert!(out.stdout.contains("nameserver 10.") && out.stdout.contains("\tclient"), "{out:?}");
+    fs::remove_dir_all(&mapped.folder).expect("the bundle");
     let kept = Bundle::new("client", &["cat", "/etc/resolv.conf"], &[plain[0], ("netd.files", "keep")]);
     fs::write(format!("{}/rootfs/etc/resolv.conf", kept.folder), "mine\n").expect("a file");
     assert_eq!(oci.foreground("client", &kept).ok().stdout, "mine\n");

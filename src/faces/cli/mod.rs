@@ -33,6 +33,9 @@ pub use args::{
     DaemonArgs, DnsVerb, EndpointArgs, Format, LogVerb, NetworkVerb, PortArgs, PortVerb, ReservationVerb, ReserveArgs,
     RestoreArgs, RunArgs, TeardownArgs, Verb,
 };
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub use hook::fuzz as fuzz_hook;
 pub use hook::{Containers, Prepared};
 pub use misuse::Misuse;
 pub use run::{Running, Sandbox};

@@ -5,6 +5,10 @@
 //! namespace: then netd releases the container by itself.
 
 mod annotations;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+mod request;
 mod state;
 
 use std::fmt::Display;
@@ -17,13 +21,11 @@ use std::time::Duration;
 use super::Session;
 use super::container::found;
 use super::output::Failure;
-use crate::api::v1::{
-    AddressRequest, AttachOne, AttachTogether, AttachedTogether, Attachment, Container, CreateNetwork, Endpoint, Files,
-    Network, PortRequest,
-};
+use crate::api::v1::{AttachedTogether, Attachment, Container, Endpoint, Files, Network};
 use crate::faces::shared::client::{Client, ClientError, segment};
 use crate::os::own_netns::is_own;
-use annotations::{OnNetwork, Wanted};
+use annotations::Wanted;
+use request::Interfaces;
 use state::{Config, Phase, State};
 
 /// The owner of the attachments: no CNI configuration of a runtime has this name, so none collects them as garbage.
@@ -101,7 +103,9 @@ impl Attaching<'_> {
     /// Attaches it to all networks, or to none.
     fn attach(&self, wanted: Wanted, root: Option<&Path>) -> Result<(), String> {
         let known = own_endpoints(self.client, self.id).map_err(|error| error.to_string())?;
-        let request = self.request(wanted, &known)?;
+        let networks = wanted.networks.iter().map(|on| self.network(&on.network)).collect::<Result<Vec<_>, _>>()?;
+        let netns = self.container.netns().to_str().ok_or("its network namespace has no path in UTF-8")?;
+        let request = request::of(wanted, networks, netns, Interfaces::new(self.container.interfaces()?, &known));
         let path = format!("/v1/attachments/{}", segment(self.id));
         let attached: AttachedTogether = self.client.put(&path, &request).map_err(|error| error.to_string())?;
         let completed = self.complete(&attached, root);
@@ -134,80 +138,9 @@ impl Attaching<'_> {
         if self.container.is_there() { Ok(()) } else { Err("its process has ended".to_owned()) }
     }
 
-    fn request(&self, wanted: Wanted, known: &[Endpoint]) -> Result<AttachTogether, String> {
-        let networks: Vec<Network> =
-            wanted.networks.iter().map(|on| self.network(&on.network)).collect::<Result<_, _>>()?;
-        let netns = self.container.netns().to_str().ok_or("its network namespace has no path in UTF-8")?;
-        let mut names = Interfaces::new(self.container.interfaces()?, known);
-        wanted.networks.iter().filter_map(|on| on.ifname.as_ref()).for_each(|name| names.take(name.as_str()));
-        // As with Docker: published where the outside reaches it.
-        let outward = networks.iter().position(|network| !network.internal).unwrap_or_default();
-        let one = |(index, (mut on, network)): (usize, (OnNetwork, Network))| {
-            if index == outward {
-                on.ports.splice(0..0, wanted.ports.iter().cloned());
-            }
-            let ifname = on.ifname.as_ref().map(ToString::to_string);
-            let ifname = ifname.unwrap_or_else(|| names.of(&network.name, known));
-            on.into_request(network.name, ifname)
-        };
-        let attachments = wanted.networks.into_iter().zip(networks).enumerate().map(one).collect();
-        Ok(AttachTogether { netns: netns.to_owned(), name: wanted.name, scope: None, attachments })
-    }
-
     /// A network must exist: one that is misspelt is not made.
     fn network(&self, name: &str) -> Result<Network, String> {
         self.client.get(&format!("/v1/networks/{}", segment(name))).map_err(|error| error.to_string())
-    }
-}
-
-impl OnNetwork {
-    fn into_request(self, network: String, ifname: String) -> AttachOne {
-        let addresses = [self.ip.map(|ip| ip.to_string()), self.ip6.map(|ip| ip.to_string())];
-        let addresses = addresses.into_iter().flatten().map(|address| AddressRequest { address, gateway: None });
-        AttachOne {
-            owner: Some(OWNER.to_owned()),
-            ifname,
-            network: CreateNetwork { name: network, ..CreateNetwork::default() },
-            aliases: self.aliases,
-            addresses: addresses.collect(),
-            mac: self.mac,
-            ports: self.ports.into_iter().map(PortRequest::Spec).collect(),
-            expose: self.expose,
-            dns: self.dns,
-            ..AttachOne::default()
-        }
-    }
-}
-
-/// The names of interfaces in a container.
-struct Interfaces {
-    taken: Vec<String>,
-    prefix: &'static str,
-}
-
-impl Interfaces {
-    /// `there`: those in the container now. In a container of an engine that counts eth0, eth1, … for itself, netd's are
-    /// nd0, nd1, ….
-    fn new(there: Vec<String>, known: &[Endpoint]) -> Self {
-        let is_ours = |name: &String| known.iter().any(|endpoint| endpoint.ifname == *name);
-        let is_engines = there.iter().any(|name| name.starts_with("eth") && !is_ours(name));
-        let taken = there.into_iter().chain(known.iter().map(|endpoint| endpoint.ifname.clone())).collect();
-        Self { taken, prefix: if is_engines { "nd" } else { "eth" } }
-    }
-
-    fn take(&mut self, name: &str) {
-        self.taken.push(name.to_owned());
-    }
-
-    /// The interface on this network: the one that is there, or the next that is free.
-    fn of(&mut self, network: &str, known: &[Endpoint]) -> String {
-        if let Some(endpoint) = known.iter().find(|endpoint| endpoint.network == network) {
-            return endpoint.ifname.clone();
-        }
-        let mut numbers = (0u32..).map(|number| format!("{}{number}", self.prefix));
-        let name = numbers.find(|name| !self.taken.contains(name)).unwrap_or_default();
-        self.take(&name);
-        name
     }
 }
 

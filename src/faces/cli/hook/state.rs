@@ -86,9 +86,14 @@ impl Config {
     /// Reads the config.json of the bundle.
     pub(super) fn read(bundle: &Path) -> Result<Self, String> {
         let file = bundle.join("config.json");
-        let of_file = |why: String| format!("{}: {why}", file.display());
-        let opened = File::open(&file).map_err(|error| of_file(error.to_string()))?;
-        let config = object(opened, CONFIG_MAX).map_err(of_file)?;
+        let opened = File::open(&file).map_err(|error| error.to_string());
+        let config = opened.and_then(|opened| Self::parse(opened, bundle));
+        config.map_err(|why| format!("{}: {why}", file.display()))
+    }
+
+    /// The same from its text.
+    pub(super) fn parse(text: impl Read, bundle: &Path) -> Result<Self, String> {
+        let config = object(text, CONFIG_MAX)?;
         let root = get(&config, "root").and_then(|root| get(root.as_object()?, "path")?.as_str());
         let linux = get(&config, "linux").and_then(Value::as_object);
         let namespaces = linux.and_then(|linux| get(linux, "namespaces")?.as_array());
@@ -96,7 +101,7 @@ impl Config {
         let mut network = network.filter(|namespace| get(namespace, "type").is_some_and(|kind| kind == "network"));
         let netns = network.find_map(|namespace| get(namespace, "path")?.as_str().filter(|path| !path.is_empty()));
         Ok(Self {
-            annotations: annotations(&config).map_err(of_file)?,
+            annotations: annotations(&config)?,
             // An absolute path replaces the bundle's.
             root: bundle.join(root.unwrap_or("rootfs")),
             netns: netns.map(PathBuf::from),

@@ -130,7 +130,7 @@ fn the_bundle_says_where_root_file_system_and_namespace_are() {
 fn interfaces_are_counted_as_they_come_and_apart_from_an_engines() {
     let of = |there: &[&str], networks: &[&str]| {
         let mut names = Interfaces::new(there.iter().map(|name| (*name).to_owned()).collect(), &[]);
-        networks.iter().map(|network| names.of(network, &[])).collect::<Vec<_>>()
+        networks.iter().map(|network| names.of(network)).collect::<Vec<_>>()
     };
     assert_eq!(of(&["lo", "tunl0"], &["a", "b"]), ["eth0", "eth1"]);
     assert_eq!(of(&["lo", "eth0"], &["a", "b"]), ["nd0", "nd1"]);
