@@ -1,6 +1,9 @@
 //! `netd hook` in bundles of runc and crun: what a container has before its first instruction, and what is left of it.
 
 use std::fs;
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
 
 use libtest_mimic::Trial;
 use netd_testing::wait::contains;
@@ -11,10 +14,8 @@ use serde_json::{Value, json};
 use crate::bundle::{Bundle, Oci, SERVE, WAIT, hook};
 use crate::lab::command::run_words;
 use crate::lab::look::{elements, same};
-use crate::lab::{HOST4, Lab, Server, daemon, until};
-use crate::machine;
-use crate::podman::{self, podman};
-use crate::world::{PAGE, Traces, fetch, fetches_the_page, find, nothing_left, ours, trial, until_nothing_left};
+use crate::lab::{HOST4, Lab, Server, until};
+use crate::world::{PAGE, Traces, fetch, fetches_the_page, find, nothing_left, trial, until_nothing_left};
 
 type Case = (&'static str, fn(&Lab, Oci));
 
@@ -24,6 +25,7 @@ const CASES: &[Case] = &[
     ("the same id starts again, also when its container was killed", again),
     ("a container that ends without its runtime is released", killed),
     ("netd may be killed at any time", without_netd),
+    ("netd may be killed while a container starts", without_netd_meanwhile),
     ("what cannot be attached does not start, and nothing is left", refused),
     ("resolv.conf and hosts reach every root file system, and no other file", files),
     ("a repeated call changes nothing, and a stranger with the same id is left alone", repeated),
@@ -40,41 +42,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             })
         })
     };
-    let podman =
-        trial("hook of Podman: a container without a network of Podman's joins netd's", podman::NEEDS, with_podman);
-    ["runc", "crun"].into_iter().flat_map(of).chain([podman]).collect()
-}
-
-/// `dist/hooks.d/netd.json`, installed for this build.
-fn with_podman(lab: &Lab) {
-    podman::ready(lab);
-    let script = ours("scripts/install-hook");
-    run_words(&[&script, "--hooks-dir", "/run/lab/hooks.d", "--netd", daemon::netd()]).ok();
-    lab.netd("network create net1").ok();
-    let podman_run = |line: &str| {
-        let cgroup = machine::cgroup();
-        podman(&format!("--hooks-dir /run/lab/hooks.d run --cgroup-parent /{cgroup}/podman --network none {line}"))
-    };
-    let serve = "lab busybox httpd -f -p 80 -h /www";
-    let asks = "--annotation netd.network=net1 --annotation netd.publish=4000:80 --annotation netd.name=web";
-    for _ in 0..2 {
-        podman_run(&format!("-d --name web {asks} {serve}")).ok();
-        fetches_the_page("outside", &format!("{HOST4}:4000"));
-        let client = podman_run("--rm --annotation netd.network=net1 lab wget -qO- http://web/").ok();
-        assert_eq!(client.stdout.trim(), PAGE);
-        let traces = Traces::of(lab, "net1", "web", &[4000]);
-        podman("--hooks-dir /run/lab/hooks.d restart -t 0 web").ok();
-        fetches_the_page("outside", &format!("{HOST4}:4000"));
-        podman("--hooks-dir /run/lab/hooks.d rm -t 0 -f web").ok();
-        traces.are_gone(lab);
-        nothing_left(lab);
-    }
-    let refused = podman_run(&format!("-d --name web --annotation netd.network=nowhere {serve}"));
-    assert!(refused.code != Some(0) && refused.stderr.contains("netd network ls"), "{refused:?}");
-    podman("rm -f web");
-    // Without annotations the hook is not called.
-    assert!(podman_run("--rm lab ip -o link").ok().stdout.lines().count() == 1);
-    nothing_left(lab);
+    ["runc", "crun"].into_iter().flat_map(of).collect()
 }
 
 fn ready(lab: &Lab) {
@@ -223,6 +191,36 @@ fn all_but_released(lab: &Lab) -> String {
         dump.as_object_mut().expect("an object").remove(counted);
     }
     format!("{}{dump:#}", elements())
+}
+
+/// netd dies at different moments of a start: the container starts or does not, and in both cases nothing of it stays.
+fn without_netd_meanwhile(lab: &Lab, oci: Oci) {
+    ready(lab);
+    let bundle = Bundle::new("web", SERVE, &[("netd.network", "net1"), ("netd.publish", "4000:80")]);
+    let mut started = 0;
+    for milliseconds in [0, 20, 40, 60, 80, 100, 150, 200] {
+        let (tell, ended) = channel();
+        let out = thread::scope(|scope| {
+            let start = scope.spawn(|| {
+                let out = oci.try_to_start("web", &bundle);
+                // Nobody listens once the time is up.
+                let _ = tell.send(());
+                out
+            });
+            let _ = ended.recv_timeout(Duration::from_millis(milliseconds));
+            lab.kill_daemon();
+            start.join().expect("the runtime ends")
+        });
+        lab.start_daemon();
+        if out.code == Some(0) {
+            started += 1;
+            fetches_the_page("outside", &format!("{HOST4}:4000"));
+        }
+        oci.delete("web");
+        until_nothing_left(lab);
+        assert!(!elements().contains("4000"), "{milliseconds} ms: {}", elements());
+    }
+    assert!(started > 0, "the last one has time enough");
 }
 
 fn refused(lab: &Lab, oci: Oci) {

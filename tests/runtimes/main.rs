@@ -18,6 +18,7 @@ mod firewalls;
 mod foreign_networks;
 mod grpc;
 mod hook;
+mod hooks_folder;
 mod install;
 mod libcni;
 mod machine;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         containerd::trials,
         cri::trials,
         hook::trials,
+        hooks_folder::trials,
         pages::trials,
         docker::trials,
         docker_driver::trials,

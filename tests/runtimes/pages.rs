@@ -101,7 +101,9 @@ fn prepare(lab: &Lab) {
     private_folders();
     let programs = "/run/lab/target/release";
     fs::create_dir_all(programs).expect("a folder");
-    run("mount -t tmpfs netd-tests /usr/local/bin").ok();
+    for folder in ["/usr/local/bin", "/srv"] {
+        run(&format!("mount -t tmpfs netd-tests {folder}")).ok();
+    }
     let folder = std::path::Path::new(daemon::netd()).parent().expect("a folder");
     for name in ["netd", "netd-cni", "netd-netavark"].into_iter().filter(|name| folder.join(name).exists()) {
         for place in [programs, "/usr/local/bin"] {
@@ -300,7 +302,6 @@ struct RootFileSystem;
 impl RootFileSystem {
     fn new() -> Self {
         let source = world::root_file_system();
-        run("mount -t tmpfs netd-tests /srv").ok();
         run(&format!("cp -a {source} /srv/rootfs")).ok();
         // systemd-nspawn takes a folder without it for a mistake.
         fs::create_dir_all("/srv/rootfs/usr").expect("a folder");

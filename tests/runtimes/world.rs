@@ -59,6 +59,9 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 pub(crate) fn private_folders() {
     shadow("/opt", &["cni"]);
     shadow("/var/lib", &["cni", "containers", "containerd"]);
+    if fs::exists("/usr/share/containers").expect("a look") {
+        shadow("/usr/share/containers", &["oci"]);
+    }
     // Podman's locks.
     mount(Some("lab"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), Some("mode=1777")).expect("a tmpfs on /dev/shm");
     let _ = fs::remove_dir_all("/etc/cni");
