@@ -32,10 +32,15 @@ impl Handle {
     /// these networks are left out.
     pub(super) async fn foreign_for(&self, requests: &[&RuntimeRequest]) -> Vec<ForeignNetwork> {
         let snapshot = self.snapshot();
-        let creates = |request: &&&RuntimeRequest| {
-            request.interface != InterfaceSource::Found && snapshot.desired.network(&request.network.name).is_none()
+        // The runtime that defines a network on demand has compared its subnets, and may hold a lock that its own answer
+        // needs (Podman).
+        let creates = |request: &&RuntimeRequest| {
+            let spec = &request.network;
+            let is_compared = spec.on_demand && !spec.subnets.as_slice().is_empty();
+            let is_new = snapshot.desired.network(&spec.name).is_none();
+            is_new && !is_compared && request.interface != InterfaceSource::Found
         };
-        if !requests.iter().any(|request| creates(&request)) {
+        if !requests.iter().any(creates) {
             return Vec::new();
         }
         let mut foreign = self.runtimes.networks().await;

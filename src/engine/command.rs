@@ -21,6 +21,7 @@ use crate::model::request::{
     Attachments, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, NetworkSpec, PortChange, ReservationSpec,
 };
 use crate::model::reservation::Reservation;
+use crate::model::upstream::Upstream;
 
 /// The reply to a command, sent after all readers can see its effects.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
@@ -50,6 +51,7 @@ impl std::fmt::Debug for Gone {
 pub(crate) enum Command {
     CreateNetwork(Box<NetworkSpec>, Vec<ForeignNetwork>, Reply<Arc<Network>>),
     RemoveNetwork(String, Reply<Arc<Network>>),
+    SetUpstreams(String, Vec<Upstream>, Reply<Arc<Network>>),
     PruneNetworks(Reply<Vec<NetworkName>>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),

@@ -22,6 +22,8 @@ pub struct Event {
 pub enum Change {
     /// A network was created.
     NetworkCreated(Arc<Network>),
+    /// A network has other name servers.
+    NetworkChanged(Arc<Network>),
     /// A network was removed.
     NetworkRemoved(Arc<Network>),
     /// Something was reserved.

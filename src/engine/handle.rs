@@ -25,6 +25,7 @@ use crate::model::request::{
     ReservationSpec,
 };
 use crate::model::reservation::Reservation;
+use crate::model::upstream::Upstream;
 use crate::runtimes::Runtimes;
 
 /// A handle to the engine; cheap to clone.
@@ -49,6 +50,11 @@ impl Handle {
     /// Removes a network without containers and reservations, by name or id.
     pub async fn remove_network(&self, network: &str) -> Result<Arc<Network>, Error> {
         self.ask(|reply| Command::RemoveNetwork(network.to_owned(), reply)).await
+    }
+
+    /// Changes the name servers that are asked for a network's containers; none: those of the daemon.
+    pub async fn set_upstreams(&self, network: &str, servers: Vec<Upstream>) -> Result<Arc<Network>, Error> {
+        self.ask(|reply| Command::SetUpstreams(network.to_owned(), servers, reply)).await
     }
 
     /// Removes every network without containers and reservations.

@@ -38,7 +38,7 @@ use crate::model::host::routing::Routing;
 use crate::model::host::step::Flows;
 use crate::model::ids::ContainerId;
 use crate::model::inside::Inside;
-use crate::model::names::IfName;
+use crate::model::names::{IfName, NetworkName};
 use crate::model::network::Network;
 use crate::store::{Record, Store};
 
@@ -85,6 +85,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) unexplained: Unexplained,
     /// Ports that the last repair could not hold, because other processes have them.
     pub(super) taken_ports: Arc<TakenPorts>,
+    /// Networks that lost an endpoint during this command: those on demand that nothing uses now are removed after it.
+    pub(super) emptied: BTreeSet<NetworkName>,
     /// Packets that containers sent from addresses that are not theirs, by host end.
     pub(super) refused: Arc<BTreeMap<IfName, u64>>,
     /// What cannot be put right at the moment.
@@ -169,6 +171,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             stale_flows: Default::default(),
             unexplained: Unexplained::Nothing,
             taken_ports: Default::default(),
+            emptied: Default::default(),
             refused: Default::default(),
             problems: Default::default(),
             agenda: Default::default(),
@@ -193,6 +196,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         loop {
             if !self.stopping.is_set() {
                 self.repair_what_is_due();
+                self.remove_emptied();
             }
             if waiting.is_empty() {
                 match mailbox.next(self.next_due()) {
@@ -252,6 +256,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if !self.stopping.is_set() {
             self.look_inside = true;
             self.reconcile();
+            self.remove_all_emptied();
         }
         let _ = converged.send(());
         self.probe_all();
@@ -268,6 +273,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match command {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
+            Command::SetUpstreams(network, servers, reply) => {
+                drop(reply.send(self.set_upstreams(&network, &servers)));
+            }
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Reserve(spec, reply) => drop(reply.send(self.reserve(&spec))),
             Command::ReleaseReservation(id, reply) => drop(reply.send(self.release_reservation(&id))),

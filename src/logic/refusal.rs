@@ -70,6 +70,9 @@ pub enum Refusal {
     /// A network of a backup exists, with other settings.
     #[error("network {0} is not as the backup has it, and would have to be replaced: see `netd network inspect {0}`")]
     DefinedOtherwise(NetworkName),
+    /// A runtime defines its network anew, with another value of a setting, while containers use it.
+    #[error("network {0} has another {1} than its definition now, and is in use by {list}: stop them first", list = .2.join(", "))]
+    DefinedAnew(NetworkName, &'static str, Vec<String>),
     /// No such network.
     #[error("no network {0:?}: see `netd network ls`")]
     NoSuchNetwork(String),
@@ -354,6 +357,7 @@ impl Refusal {
             Self::Changed { .. } => RefusalKind::Changed,
             Self::NetworkExists(_)
             | Self::DefinedOtherwise(_)
+            | Self::DefinedAnew(..)
             | Self::NetworkInUse { .. }
             | Self::SubnetOverlap { .. }
             | Self::AddressTaken { .. }

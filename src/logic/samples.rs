@@ -35,6 +35,7 @@ pub fn network(name: &str, subnets: &[&str]) -> Network {
         sticky: false,
         trusted: false,
         engines: Vec::new(),
+        on_demand: false,
     }
 }
 

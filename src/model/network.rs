@@ -48,6 +48,10 @@ pub struct Network {
     /// The networks of other engines that are this one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub engines: Vec<EngineNetwork>,
+    /// A runtime defines it: the first container that the runtime attaches makes it, and it is removed with the last
+    /// endpoint and reservation.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
 }
 
 /// How the name service answers a network's containers.

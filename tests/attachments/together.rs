@@ -6,8 +6,10 @@ use netd::api::v1::attachments_of;
 use netd::engine;
 use netd::engine::ErrorKind;
 use netd::engine::event::{Cause, Change};
+use netd::kernel::KernelEvent;
 use netd::kernel::fake::faults::Faults;
 use netd::model::endpoint::Endpoint;
+use netd::store::memory::Fault;
 use netd_testing::request::{Attach, attach, connect, network};
 
 use super::{World, key};
@@ -109,4 +111,110 @@ fn a_container_is_detached_from_all_networks_or_from_some() {
     assert_eq!(detach(Some("podman/eth0,podman/eth9")), ["net1 c2", "net2 web", "net3 web"]);
     assert_eq!(detach(None), ["net1 c2", "net3 web"], "what a person connected stays");
     assert_eq!(detach(None), ["net1 c2", "net3 web"]);
+}
+
+/// A request as Podman's: the network is on demand.
+fn on_demand(container: &str, subnet: &str) -> Attach {
+    attach("net1", container).to(network("net1").subnet(subnet).on_demand())
+}
+
+impl World {
+    /// The subnets of all networks, after everything that the engine has to do.
+    fn subnets(&self) -> Vec<String> {
+        // Refused after everything before it.
+        self.runtime.block_on(self.engine.handle.capacity("?")).unwrap_err();
+        let snapshot = self.engine.handle.snapshot();
+        snapshot.desired.networks().map(|network| network.subnets[0].subnet.to_string()).collect()
+    }
+}
+
+#[test]
+fn a_network_on_demand_goes_with_its_last_endpoint() {
+    let world = World::new(&["c1", "c2"]);
+    let subnet = "10.9.0.0/24";
+    let (one, two) = (key("podman", "c1", "eth0"), key("podman", "c2", "eth0"));
+    world.attach(&one, on_demand("c1", subnet)).unwrap();
+    world.attach(&two, on_demand("c2", subnet)).unwrap();
+    world.detach(&one);
+    assert_eq!(world.subnets(), [subnet]);
+    let world = world.again();
+    assert_eq!(world.subnets(), [subnet]);
+    world.detach(&two);
+    assert_eq!(world.subnets(), [""; 0]);
+    assert!(world.fake.world().bridges.is_empty());
+    // A container that ended without a detach takes the network with it, also while it makes room for another.
+    world.attach(&one, on_demand("c1", subnet).publish("4000:80")).unwrap();
+    world.fake.delete_namespace("c1");
+    let second = world.attach(&two, on_demand("c2", subnet).publish("4000:80")).unwrap();
+    assert_eq!((world.subnets(), world.names()), (vec![subnet.into()], vec!["c2".into()]));
+    world.fake.delete_namespace("c2");
+    world.fake.world().links.clear();
+    world.fake.emit(&KernelEvent::LinkGone(second.host_ifname.clone()));
+    assert_eq!(world.subnets(), [""; 0]);
+}
+
+#[test]
+fn a_network_on_demand_that_cannot_be_removed_goes_with_the_next_command_or_start() {
+    let world = World::new(&["c1"]);
+    let one = key("podman", "c1", "eth0");
+    for restarts in [false, true] {
+        world.attach(&one, on_demand("c1", "10.9.0.0/24")).unwrap();
+        // The second commit deletes the network.
+        world.store.set_fault(Some((1, if restarts { Fault::FailsForGood } else { Fault::Fails })));
+        world.detach(&one);
+        if restarts {
+            assert_eq!(world.subnets(), ["10.9.0.0/24"]);
+            world.store.set_fault(None);
+            assert_eq!(world.again().subnets(), [""; 0]);
+            return;
+        }
+        world.subnets();
+        assert_eq!(world.subnets(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_network_on_demand_follows_its_definition_when_nothing_uses_it() {
+    let world = World::new(&["c1", "c2"]);
+    let (one, two) = (key("podman", "c1", "eth0"), key("podman", "c2", "eth0"));
+    world.attach(&one, on_demand("c1", "10.9.0.0/24")).unwrap();
+    let refused = world.attach(&two, on_demand("c2", "10.10.0.0/24")).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    let told = refused.to_string();
+    assert!(["net1", "subnet or gateway", "c1"].iter().all(|named| told.contains(named)), "{told}");
+    world.detach(&one);
+    world.attach(&two, on_demand("c2", "10.10.0.0/24")).unwrap();
+    assert_eq!(world.subnets(), ["10.10.0.0/24"]);
+    // One that a person made is joined as it is, and stays.
+    world.detach(&two);
+    world.create("net1");
+    let made = world.subnets();
+    world.attach(&one, attach("net1", "c1").to(network("net1").on_demand())).unwrap();
+    world.detach(&one);
+    assert_eq!(world.subnets(), made);
+}
+
+#[test]
+fn name_servers_are_changed_while_containers_have_addresses() {
+    let world = World::new(&["c1", "c2"]);
+    world.attach(&key("podman", "c1", "eth0"), on_demand("c1", "10.9.0.0/24")).unwrap();
+    let servers = vec!["192.0.2.7".parse().unwrap()];
+    let changed = world.runtime.block_on(world.engine.handle.set_upstreams("net1", servers.clone())).unwrap();
+    assert_eq!(changed.dns.upstreams, servers);
+    let world = world.again();
+    let network = world.engine.handle.snapshot().desired.networks().next().unwrap().clone();
+    assert_eq!(network.dns.upstreams, servers);
+    // Addresses in use are still known.
+    let second = world.attach(&key("podman", "c2", "eth0"), attach("net1", "c2")).unwrap();
+    assert_eq!(second.addresses[0].to_string(), "10.9.0.3/24");
+}
+
+#[test]
+fn no_default_route_leads_over_a_network_that_must_not_have_it() {
+    let world = World::new(&["c1"]);
+    let requests = vec![attach("net1", "c1").no_default_route(), attach("net2", "c1")];
+    let endpoints = world.attach_all(requests).unwrap();
+    let snapshot = world.engine.handle.snapshot();
+    let routes: Vec<usize> = endpoints.iter().map(|endpoint| snapshot.routes(endpoint).len()).collect();
+    assert_eq!(routes, [0, 1]);
 }

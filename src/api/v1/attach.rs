@@ -52,6 +52,9 @@ pub struct Attach {
     /// Routes besides the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Whether the container's default route never leads over this interface, and its ports not to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_default_route: bool,
     /// The interface's MAC address; absent: derived from its IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]

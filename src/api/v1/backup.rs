@@ -133,6 +133,7 @@ impl From<NetworkSpec> for CreateNetwork {
             dns: spec.dns.upstreams,
             host_access: spec.host_access.map(|access| access.as_str().to_owned()),
             sticky: Some(spec.sticky),
+            on_demand: spec.on_demand,
             options: bridge.into_iter().chain([listen]).chain(isolated).chain(trusted).collect::<BTreeMap<_, _>>(),
         }
     }

@@ -146,6 +146,7 @@ impl Connect {
             exposed: self.expose,
             labels: parse::labels(self.labels)?,
             trusted: self.trusted,
+            no_default_route: false,
             upstreams: parse::upstreams(self.dns)?,
             ..EndpointSpec::of(Requester::Person(person))
         })

@@ -66,6 +66,9 @@ pub struct Network {
     /// Whether its containers may send from addresses that are not their own, as routers and DHCP servers do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
+    /// Whether a runtime defines it: it is removed with its last container.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
     /// The ids of the reservations on it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<String>,
@@ -142,10 +145,30 @@ pub struct CreateNetwork {
     /// Whether a container that returns under the same name gets the same address if that is free; absent: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sticky: Option<bool>,
+    /// Whether it is removed with its last container and reservation, because a runtime has its definition and gives it
+    /// with each container. A definition that differs replaces the network if nothing uses it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub on_demand: bool,
     /// Options: `bridge`, `mtu`, `icc`, `masquerade`, `gateway_mode`, or Docker's names of the same; `dns.listen`,
     /// `dns.servers` (joined by commas), `sticky`, `trusted`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+}
+
+/// The name servers of a network, to be changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NameServers {
+    /// As `dns` of a network to create; empty: those of the daemon.
+    #[schema(value_type = Vec<String>)]
+    pub servers: Vec<Upstream>,
+}
+
+impl NameServers {
+    /// The servers, checked.
+    pub fn upstreams(self) -> Result<Vec<Upstream>, Invalid> {
+        parse::upstreams(self.servers)
+    }
 }
 
 /// A subnet to create: `"10.77.0.0/24"`, or an object with its gateway and range.
@@ -194,6 +217,7 @@ impl Network {
             host_access: network.host_access.as_str().into(),
             sticky: network.sticky,
             trusted: network.trusted,
+            on_demand: network.on_demand,
             reservations: reservations.map(|reservation| reservation.id.to_string()).collect(),
         }
     }
@@ -255,6 +279,7 @@ impl TryFrom<CreateNetwork> for NetworkSpec {
             host_access: request.host_access.map(|access| host_access(&access, request.internal)).transpose()?,
             sticky: once("sticky", request.sticky, options.sticky)?.unwrap_or(false),
             trusted: options.trusted.unwrap_or(false),
+            on_demand: request.on_demand,
             ..Self::named(name)
         })
     }

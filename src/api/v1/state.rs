@@ -130,6 +130,9 @@ pub enum EventType {
     /// A network was created.
     #[serde(rename = "network.create")]
     NetworkCreate,
+    /// A network has other name servers.
+    #[serde(rename = "network.change")]
+    NetworkChange,
     /// A network was removed.
     #[serde(rename = "network.remove")]
     NetworkRemove,
@@ -170,6 +173,7 @@ impl EventType {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NetworkCreate => "network.create",
+            Self::NetworkChange => "network.change",
             Self::NetworkRemove => "network.remove",
             Self::Reserve => "reserve",
             Self::Release => "release",

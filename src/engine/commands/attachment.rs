@@ -21,7 +21,7 @@ use crate::model::host::step::Step;
 use crate::model::ids::{ContainerId, NetworkId};
 use crate::model::names::{Alias, ContainerName, IfName, NetworkName};
 use crate::model::network::Network;
-use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, NetworkSpec, RuntimeRequest};
+use crate::model::request::{AttachmentKey, CheckSpec, EndpointSpec, InterfaceSource, RuntimeRequest};
 use crate::store::Store;
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -208,21 +208,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.release_container(&holder.id);
         true
-    }
-
-    /// Returns the network with that name, creating it if necessary, and whether it was created.
-    fn network_for(&mut self, spec: &NetworkSpec, foreign: Vec<ForeignNetwork>) -> Result<(Arc<Network>, bool), Error> {
-        match self.state.desired.network(&spec.name).cloned() {
-            Some(network) => Ok((network, false)),
-            None => Ok((self.create_network(spec, foreign)?, true)),
-        }
-    }
-
-    /// Removes a network that was created for an attachment that failed.
-    pub(super) fn forget_network(&mut self, network: &Network) {
-        if let Err(error) = self.remove_network(network.name.as_str()) {
-            tracing::warn!(network = %network.name, "cannot remove a failed attachment's network: {error}");
-        }
     }
 
     /// Adds names, ports, firewall elements and limits to an interface that another program made.

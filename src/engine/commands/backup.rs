@@ -33,7 +33,11 @@ struct Decided {
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// The definitions.
     pub(crate) fn backup(&self) -> Backup {
+        // The runtime has the definition of a network on demand.
         let definition = |network: &Arc<Network>| {
+            if network.on_demand {
+                return None;
+            }
             let spec = NetworkSpec::of(network)?;
             Some(Definition { id: network.id.clone(), spec, sticky: self.state.sticky.named(&network.name).collect() })
         };

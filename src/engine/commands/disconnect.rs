@@ -286,6 +286,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         } else if self.problems != problems {
             self.publish();
         }
+        self.emptied.extend(gone.iter().map(|(endpoint, _)| endpoint.network.clone()));
         self.finish(errors).map(|()| gone.into_iter().map(|(endpoint, _)| endpoint).collect())
     }
 

@@ -9,6 +9,7 @@ pub(super) mod disconnect;
 pub(super) mod engine_network;
 pub(super) mod handover;
 pub(super) mod network;
+pub(super) mod on_demand;
 pub(super) mod plan;
 pub(super) mod port;
 pub(super) mod reservation;

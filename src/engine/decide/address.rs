@@ -192,13 +192,15 @@ pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<()
     }
 }
 
-/// The gateway of each address: the requested one, else the network's; none on an internal network.
+/// The gateway of each address: the requested one, else the network's; none on an internal network, or without a default
+/// route.
 pub(crate) fn gateways(network: &Network, addresses: &[IpNetwork], spec: &EndpointSpec) -> Vec<IpAddr> {
     let gateway = |address: &IpNetwork| {
         let asked = spec.addresses.iter().find(|asked| asked.ip == address.ip()).and_then(|asked| asked.gateway);
         asked.or_else(|| network.gateway_for(address.ip()))
     };
-    addresses.iter().filter(|_| !network.internal).filter_map(gateway).collect()
+    let leads_out = !network.internal && !spec.no_default_route;
+    addresses.iter().filter(|_| leads_out).filter_map(gateway).collect()
 }
 
 /// The requested MAC address, else one derived from the first IP address, else a random one. A derived one that somebody

@@ -196,6 +196,7 @@ pub(crate) fn adopted_network(
         sticky: spec.sticky,
         trusted: spec.trusted,
         engines: Vec::new(),
+        on_demand: false,
     })
 }
 

@@ -65,7 +65,34 @@ pub(crate) fn create_network(state: &State, spec: &NetworkSpec, choice: NetworkC
         sticky: spec.sticky,
         trusted: spec.trusted,
         engines: spec.engine.clone().into_iter().collect(),
+        on_demand: spec.on_demand,
     })
+}
+
+/// Names the first property in which a network on demand is not as its runtime defines it. Name servers are left out: they
+/// can be changed.
+pub(crate) fn differs(network: &Network, spec: &NetworkSpec) -> Option<&'static str> {
+    let has = |(known, asked): (&NetworkSubnet, &SubnetSpec)| {
+        known.subnet == asked.subnet
+            && asked.gateway.is_none_or(|gateway| gateway == known.gateway)
+            && asked.range == known.range
+    };
+    let (known, asked) = (&network.subnets, spec.subnets.as_slice());
+    let bridge = network.own_bridge();
+    let as_asked = known.len() == asked.len() && known.iter().zip(asked).all(has);
+    if !as_asked && !asked.is_empty() {
+        Some("subnet or gateway")
+    } else if network.internal != spec.internal || bridge.is_some_and(|bridge| bridge.isolated != spec.isolated) {
+        Some("access to the outside")
+    } else if spec.mtu.is_some_and(|mtu| mtu != network.mtu) {
+        Some("MTU")
+    } else if spec.bridge.is_some() && spec.bridge.as_ref() != network.bridge() {
+        Some("bridge")
+    } else if (network.icc(), network.masquerade()) != (spec.icc, spec.masquerade) {
+        Some("firewall")
+    } else {
+        None
+    }
 }
 
 /// An internal network without an explicit setting is closed towards the host as well.

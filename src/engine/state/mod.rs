@@ -156,7 +156,10 @@ impl State {
     }
 
     fn put_network(&mut self, network: Network) {
-        self.ipam.add_network(&network);
+        // One that only has other settings keeps its released addresses.
+        if self.desired.network(&network.name).is_none_or(|known| known.subnets != network.subnets) {
+            self.ipam.add_network(&network);
+        }
         self.desired.insert_network(network);
     }
 

@@ -95,6 +95,7 @@ fn request(args: CreateArgs) -> CreateNetwork {
         dns: args.dns,
         host_access: args.host_access,
         sticky: args.sticky.then_some(true),
+        on_demand: false,
         labels: args.label.into_iter().collect(),
         options: args.option.into_iter().collect(),
     }

@@ -88,6 +88,12 @@ fn publish(event: &engine::Event) -> Event {
             let message = format!("network {} created: {}", network.name, subnets.join(", "));
             Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkCreate, message) }
         }
+        Change::NetworkChanged(network) => {
+            let servers: Vec<String> = network.dns.upstreams.iter().map(ToString::to_string).collect();
+            let servers = if servers.is_empty() { "those of the daemon".into() } else { servers.join(", ") };
+            let message = format!("network {} changed: name servers {servers}", network.name);
+            Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkChange, message) }
+        }
         Change::NetworkRemoved(network) => {
             let message = format!("network {} removed", network.name);
             Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }

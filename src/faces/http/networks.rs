@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
-use crate::api::v1::{CreateNetwork, ErrorBody, Network, Pruned};
+use crate::api::v1::{CreateNetwork, ErrorBody, NameServers, Network, Pruned};
 use crate::faces::shared::server::extract::{Body, Segments};
 use crate::faces::shared::server::problem::Problem;
 use crate::model::request::NetworkSpec;
@@ -22,6 +22,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
         .routes(routes!(list_networks, create_network))
         .routes(routes!(network, remove_network))
         .routes(routes!(room))
+        .routes(routes!(name_servers))
         .routes(routes!(prune_networks))
         .route("/v1/networks/prune", of_that_name)
 }
@@ -69,6 +70,22 @@ async fn network(State(shared): State<Shared>, Segments(name): Segments<String>)
 async fn room(State(shared): State<Shared>, Segments(name): Segments<String>) -> Result<StatusCode, Problem> {
     shared.handle.capacity(&name).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Changes the name servers that are asked for external names of a network's containers, from the next question on.
+#[utoipa::path(put, path = "/v1/networks/{name}/dns", tag = "networks", request_body = NameServers,
+    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    responses(
+        (status = 200, body = Network, description = "The network"),
+        (status = 400, body = ErrorBody, description = "Invalid request"),
+        (status = 404, body = ErrorBody, description = "No such network")))]
+async fn name_servers(
+    State(shared): State<Shared>,
+    Segments(name): Segments<String>,
+    Body(request): Body<NameServers>,
+) -> Result<Json<Network>, Problem> {
+    let network = shared.handle.set_upstreams(&name, request.upstreams()?).await?;
+    Ok(Json(find::shown(&shared.handle.snapshot(), &network)))
 }
 
 /// Removes a network without containers and reservations.

@@ -237,7 +237,8 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
         Change::Connected(endpoint) => {
             handle.snapshot().desired.network(&endpoint.network).is_some_and(|network| !network.makes_interfaces())
         }
-        Change::Disconnected { .. }
+        Change::NetworkChanged(_)
+        | Change::Disconnected { .. }
         | Change::Reserved(_)
         | Change::Released(_)
         | Change::Published { .. }

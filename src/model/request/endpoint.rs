@@ -39,6 +39,8 @@ pub struct EndpointSpec {
     pub labels: BTreeMap<String, String>,
     /// Routes other than the default route.
     pub routes: Vec<Route>,
+    /// Whether no default route leads over it: it has no gateways.
+    pub no_default_route: bool,
     /// Bandwidth limits.
     pub bandwidth: Option<Bandwidth>,
     /// It may send from addresses that are not its own.
@@ -104,6 +106,7 @@ impl EndpointSpec {
             exposed: Vec::new(),
             labels: BTreeMap::new(),
             routes: Vec::new(),
+            no_default_route: false,
             bandwidth: None,
             trusted: false,
             upstreams: Vec::new(),

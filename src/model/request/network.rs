@@ -40,6 +40,8 @@ pub struct NetworkSpec {
     pub trusted: bool,
     /// The network of another engine that it is made for.
     pub engine: Option<EngineNetwork>,
+    /// Whether it is removed with its last endpoint and reservation.
+    pub on_demand: bool,
 }
 
 impl NetworkSpec {
@@ -61,6 +63,7 @@ impl NetworkSpec {
             sticky: false,
             trusted: false,
             engine: None,
+            on_demand: false,
         }
     }
 
@@ -87,6 +90,7 @@ impl NetworkSpec {
             sticky: network.sticky,
             trusted: network.trusted,
             engine: network.engines.first().cloned(),
+            on_demand: network.on_demand,
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Containers that runtimes attach to several networks at once, or to none.
 
 use netd::api::v1::attachments_of;
-use netd_testing::request::{Attach, attach};
+use netd_testing::request::{Attach, attach, network};
 
 use super::Scenario;
 use crate::drive::Kind::{Command, Removal};
@@ -13,6 +13,10 @@ fn first() -> Attach {
 
 fn second() -> Attach {
     attach("net2", "pod1").publish("4000:80")
+}
+
+fn on_demand() -> Attach {
+    attach("net1", "pod1").to(network("net1").subnet("10.0.0.0/29").on_demand()).publish("4000:80")
 }
 
 fn both(lab: &mut Lab) {
@@ -31,6 +35,12 @@ pub(super) const ALL: &[Scenario] = &[
         kind: Command,
         prepare: |lab| lab.attach(first()).unwrap(),
         act: |lab| lab.attach_together(vec![first(), second()]),
+    },
+    Scenario {
+        name: "attach to a network on demand",
+        kind: Command,
+        prepare: |_| {},
+        act: |lab| lab.attach(on_demand()),
     },
     Scenario {
         name: "detach from two networks together",

@@ -181,6 +181,7 @@ fn network(name: &str, n: u8) -> Network {
         sticky: false,
         trusted: false,
         engines: Vec::new(),
+        on_demand: false,
     }
 }
 

@@ -24,6 +24,12 @@ impl Network {
         self
     }
 
+    /// Removed with its last container.
+    pub fn on_demand(mut self) -> Self {
+        self.0.on_demand = true;
+        self
+    }
+
     /// Without a way out.
     pub fn internal(mut self) -> Self {
         self.0.internal = true;
@@ -132,6 +138,12 @@ pub fn attach(network: &str, netns: &str) -> Attach {
 }
 
 impl Attach {
+    /// Without a default route over this network.
+    pub fn no_default_route(mut self) -> Self {
+        self.0.no_default_route = true;
+        self
+    }
+
     /// The network as it is created if it does not exist.
     pub fn to(mut self, network: Network) -> Self {
         self.0.network = network.0;

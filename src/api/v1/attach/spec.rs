@@ -63,6 +63,7 @@ impl Attach {
             exposed: self.expose,
             labels: parse::labels(self.labels)?,
             bandwidth: self.bandwidth.map(Bandwidth::parse).transpose()?.flatten(),
+            no_default_route: self.no_default_route,
             trusted: false,
             upstreams: parse::upstreams(self.dns)?,
             handover: None,

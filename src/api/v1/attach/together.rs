@@ -63,6 +63,9 @@ pub struct AttachOne {
     /// Routes besides the default one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub routes: Vec<Route>,
+    /// Whether the container's default route never leads over this interface, and its ports not to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_default_route: bool,
     /// The interface's MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -127,6 +130,7 @@ impl AttachOne {
             addresses: self.addresses,
             ranges: self.ranges,
             routes: self.routes,
+            no_default_route: self.no_default_route,
             mac: self.mac,
             ports: self.ports,
             expose: self.expose,

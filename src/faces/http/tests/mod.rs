@@ -252,6 +252,20 @@ async fn a_runtime_attaches_to_several_networks_or_to_none() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn name_servers_of_a_network_are_changed() {
+    let api = serve();
+    api.ask("POST", "/v1/networks", Some(json!({"name": "net1"}))).await;
+    let path = "/v1/networks/net1/dns";
+    let (status, network) = api.ask("PUT", path, Some(json!({"servers": ["9.9.9.9", "tls://1.1.1.1"]}))).await;
+    assert_eq!((status, &network["dns"]["servers"]), (200, &json!(["9.9.9.9", "tls://1.1.1.1"])), "{network}");
+    for wrong in [json!({"servers": ["nowhere"]}), json!({}), json!({"servers": [], "more": 1})] {
+        assert_eq!(api.ask("PUT", path, Some(wrong)).await.1["error"]["code"], "invalid");
+    }
+    assert_eq!(api.ask("PUT", "/v1/networks/no/dns", Some(json!({"servers": []}))).await.0, 404);
+    assert_eq!(api.ask("GET", "/v1/networks/net1", None).await.1["dns"], network["dns"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_flow_until_the_server_stops() {
     let api = serve();
     let client = api.client.clone();
