@@ -6,6 +6,7 @@ mod file;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
+pub mod netavark;
 pub mod service;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@ pub mod bpf;
 pub mod datagrams;
 pub mod descriptors;
 pub(crate) mod folder;
+pub mod hand_over;
 pub mod limited;
 pub mod memory;
 pub mod mounts;

@@ -1,5 +1,5 @@
 //! Ring 4: real container runtimes drive netd through its CNI plugin: Podman, containerd's `ctr` and its CRI, and a
-//! small libcni that loads every conflist in `cni-conf`; and a dockerd has containers of its own beside netd.
+//! small libcni that loads every conflist in `cni-conf`; Podman with `netd-netavark`; and a dockerd has containers of its own beside netd.
 //!
 //! Runtimes need real root: with less, everything here is ignored, and failed where `CI=true` promises that it runs.
 //! `main` enters namespaces of its own first ([`machine`]); each test then has ring 3's laboratory and, on top of it,
@@ -22,6 +22,7 @@ mod hooks_folder;
 mod install;
 mod libcni;
 mod machine;
+mod netavark;
 mod pages;
 mod podman;
 mod world;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         driver::trials,
         conflists::trials,
         podman::trials,
+        netavark::trials,
         containerd::trials,
         cri::trials,
         hook::trials,

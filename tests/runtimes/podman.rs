@@ -15,7 +15,7 @@ use crate::world::{
 
 pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon"];
 /// What `web` runs.
-const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
+pub(crate) const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -68,7 +68,7 @@ pub(crate) fn podman(line: &str) -> Out {
 
 /// `podman run` with these arguments; its cgroups end with the tests.
 #[track_caller]
-fn podman_run(line: &str) -> Out {
+pub(crate) fn podman_run(line: &str) -> Out {
     podman(&format!("run --cgroup-parent /{}/podman {line}", machine::cgroup())).ok()
 }
 
@@ -80,11 +80,11 @@ fn fetch_from(network: &str, address: &str) -> Out {
 
 /// The page comes from this name or address to a new container on the network.
 #[track_caller]
-fn page_comes_to(network: &str, address: &str) {
+pub(crate) fn page_comes_to(network: &str, address: &str) {
     assert_eq!(fetch_from(network, address).ok().stdout.trim(), PAGE, "{network}: http://{address}/");
 }
 
-fn inspect(container: &str, format: &str) -> String {
+pub(crate) fn inspect(container: &str, format: &str) -> String {
     on_host_words(&["podman", "inspect", "-f", format, container]).ok().stdout.trim().to_owned()
 }
 
@@ -116,7 +116,7 @@ fn job(lab: &Lab) {
 }
 
 /// Whether a running container gets an address for the name.
-fn resolves(container: &str, name: &str) -> bool {
+pub(crate) fn resolves(container: &str, name: &str) -> bool {
     podman(&format!("exec {container} nslookup {name}")).code == Some(0)
 }
 
