@@ -198,7 +198,7 @@ fn without_netd_meanwhile(lab: &Lab, oci: Oci) {
     ready(lab);
     let bundle = Bundle::new("web", SERVE, &[("netd.network", "net1"), ("netd.publish", "4000:80")]);
     let mut started = 0;
-    for milliseconds in [0, 20, 40, 60, 80, 100, 150, 200] {
+    for milliseconds in [0, 20, 40, 60, 80, 100, 150, 200, 20_000] {
         let (tell, ended) = channel();
         let out = thread::scope(|scope| {
             let start = scope.spawn(|| {
@@ -207,6 +207,7 @@ fn without_netd_meanwhile(lab: &Lab, oci: Oci) {
                 let _ = tell.send(());
                 out
             });
+            // Sooner, once it has started.
             let _ = ended.recv_timeout(Duration::from_millis(milliseconds));
             lab.kill_daemon();
             start.join().expect("the runtime ends")

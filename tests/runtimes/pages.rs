@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use libtest_mimic::{Completion, Failed, Trial};
@@ -28,7 +29,7 @@ type Fixture = fn(&Lab) -> Box<dyn Any>;
 
 /// What a block needs to be there: its name in the mark, and what makes it. It ends when the page ends.
 const FIXTURES: &[(&str, Fixture)] = &[
-    ("containerd", |_| Box::new(containerd())),
+    ("containerd", |_| Box::new(ContainerdAndGroups::start())),
     ("web", |_| Box::new(Web::start())),
     ("rootfs", |_| Box::new(RootFileSystem::new())),
 ];
@@ -253,10 +254,25 @@ fn reads() {
     }
 }
 
-/// A containerd with an image, `docker.io/library/lab:latest`.
-fn containerd() -> Containerd {
-    profile(&format!("export CONTAINERD_ADDRESS={ADDRESS} CONTAINERD_SNAPSHOTTER=native"));
-    Containerd::start()
+/// A containerd with an image, `docker.io/library/lab:latest`, and the control groups that `ctr` makes on the machine.
+struct ContainerdAndGroups {
+    _containerd: Containerd,
+    made: Vec<PathBuf>,
+}
+
+impl ContainerdAndGroups {
+    fn start() -> Self {
+        profile(&format!("export CONTAINERD_ADDRESS={ADDRESS} CONTAINERD_SNAPSHOTTER=native"));
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten().map(|entry| entry.path());
+        let groups = hierarchies.chain(["/sys/fs/cgroup".into()]).map(|hierarchy| hierarchy.join("default"));
+        Self { made: groups.filter(|group| !group.exists()).collect(), _containerd: Containerd::start() }
+    }
+}
+
+impl Drop for ContainerdAndGroups {
+    fn drop(&mut self) {
+        self.made.iter().for_each(|group| drop(fs::remove_dir(group)));
+    }
 }
 
 /// Adds a line that comes before the commands of each block.
