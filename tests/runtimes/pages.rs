@@ -12,13 +12,14 @@ use std::process::{Command, Stdio};
 use libtest_mimic::{Completion, Failed, Trial};
 
 use crate::containerd::{ADDRESS, Containerd};
+use crate::dockerd::Dockerd;
 use crate::harness::cannot_run;
 use crate::lab::command::{Out, run_words};
 use crate::lab::{self, Lab, daemon, run};
 use crate::world::{self, find, ours, private_folders};
 
 /// Pages whose commands come with the part of netd that they are about.
-const LATER: &[&str] = &["docker.md", "podman.md"];
+const LATER: &[&str] = &["podman.md"];
 /// The end of what a command of a block printed; its exit code follows.
 const END: &str = "=== end of the command, exit code ";
 
@@ -30,6 +31,8 @@ type Fixture = fn(&Lab) -> Box<dyn Any>;
 /// What a block needs to be there: its name in the mark, and what makes it. It ends when the page ends.
 const FIXTURES: &[(&str, Fixture)] = &[
     ("containerd", |_| Box::new(ContainerdAndGroups::start())),
+    // With an image, `lab`.
+    ("dockerd", |_| Box::new(Dockerd::start())),
     ("web", |_| Box::new(Web::start())),
     ("rootfs", |_| Box::new(RootFileSystem::new())),
 ];
@@ -111,6 +114,8 @@ fn prepare(lab: &Lab) {
             std::os::unix::fs::symlink(folder.join(name), format!("{place}/{name}")).expect("a link");
         }
     }
+    // As a daemon with the usual folders has it.
+    fs::write(daemon::CONFIG, "[docker_plugin]\nsocket = \"/run/docker/plugins/netd.sock\"\n").expect("a file");
     world::start_daemon_at_the_usual_place(lab);
 }
 
