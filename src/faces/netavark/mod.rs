@@ -34,6 +34,9 @@ mod call;
 mod commands;
 mod create;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod input;
 mod plugin;
 mod request;
