@@ -380,6 +380,9 @@ fn forgotten(lab: &Lab) {
     until_nothing_left(lab);
 }
 
+/// What another program does, in words, and how.
+type Change<'a> = (&'static str, Box<dyn Fn() + 'a>);
+
 fn healed(lab: &Lab) {
     let _dockerd = both(lab, "");
     network(lab, "net1", "");
@@ -388,7 +391,7 @@ fn healed(lab: &Lab) {
     fetches_the_page("outside", &at);
     let host_end = lab.endpoint("net1", "web")["host_ifname"].as_str().expect("text").to_owned();
     let inside = |line: &str| drop(in_sandbox("web", line).ok());
-    let changes: [(&str, Box<dyn Fn()>); 6] = [
+    let changes: [Change<'_>; 6] = [
         ("the tables are flushed", Box::new(|| drop(on_host("nft flush ruleset").ok()))),
         (
             "the host end leaves its bridge",

@@ -96,7 +96,7 @@ mod tests {
 
     use super::*;
 
-    fn read(bindings: serde_json::Value) -> Result<Vec<String>, String> {
+    fn read(bindings: &serde_json::Value) -> Result<Vec<String>, String> {
         let options = json!({ PORT_MAP: bindings });
         let options = Some(options.as_object().unwrap().clone());
         let ports = published(&options).map_err(|error| error.to_string())?;
@@ -116,12 +116,12 @@ mod tests {
             one("", 7000, 7010, 70, 6),
         ]);
         assert_eq!(
-            read(listed).unwrap(),
+            read(&listed).unwrap(),
             ["99/tcp", "4000:80/tcp", "4002:81/tcp", "7000-7010:70/tcp", "127.0.0.1:5000-5002:90-92/udp"]
         );
         let all: Vec<_> = (10_000..=20_000).rev().map(|port| one("", port, port, port, 17)).collect();
-        assert_eq!(read(all.into()).unwrap(), ["10000-20000:10000-20000/udp"]);
-        assert_eq!(read(serde_json::Value::Null).unwrap(), [""; 0]);
+        assert_eq!(read(&all.into()).unwrap(), ["10000-20000:10000-20000/udp"]);
+        assert_eq!(read(&serde_json::Value::Null).unwrap(), [""; 0]);
     }
 
     #[test]
@@ -133,7 +133,7 @@ mod tests {
             (json!([{"Proto": 6, "Port": 80, "HostPort": 4000, "HostIP": "x"}]), "it is no IP address"),
             (json!([{"Proto": 6, "Port": 70000}]), "invalid option"),
         ] {
-            let error = read(bindings.clone()).unwrap_err();
+            let error = read(&bindings).unwrap_err();
             assert!(error.contains(words), "{bindings}: {error}");
         }
     }
