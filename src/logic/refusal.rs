@@ -1,6 +1,7 @@
 //! Refusals: the reasons for which netd rejects a request before anything is changed.
 
-use std::fmt;
+mod taken_by;
+
 use std::net::IpAddr;
 
 use crate::model::Invalid;
@@ -8,6 +9,7 @@ use crate::model::address::{Mac, Subnet};
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName, ReservationId};
 use crate::model::publication::Publication;
+pub use taken_by::TakenBy;
 
 /// The class of a refusal; each face maps it once (HTTP status, exit code, CNI code).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,37 +24,6 @@ pub enum RefusalKind {
     Exhausted,
     /// The existing object differs from what netd made.
     Changed,
-}
-
-/// Who has what was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TakenBy {
-    /// The network itself.
-    Gateway,
-    /// The container with that name.
-    Container(String),
-    /// The reservation.
-    Reservation(ReservationId),
-}
-
-impl TakenBy {
-    /// The container's name, if it is one.
-    pub fn container(&self) -> Option<&str> {
-        match self {
-            Self::Container(name) => Some(name),
-            Self::Gateway | Self::Reservation(_) => None,
-        }
-    }
-}
-
-impl fmt::Display for TakenBy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Gateway => f.write_str("the gateway"),
-            Self::Container(name) => write!(f, "container {name}"),
-            Self::Reservation(id) => write!(f, "reservation {id}"),
-        }
-    }
 }
 
 /// A request that cannot be carried out as given; the caller can fix it.

@@ -265,6 +265,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // Ports that are not held do not become so by themselves.
             let lacks = |id: &ContainerId| worker.problems.has(&Subject::Ports(id.clone()));
             strayed |= gone.iter().any(|(endpoint, gone)| gone.keep.is_some() && lacks(&endpoint.container.id));
+            // One that could not be released would stay held until the next repair.
+            strayed |= worker.problems.has(&Subject::StalePorts);
         };
         let errors = if gone.iter().all(|(_, removal)| removal.cause != Cause::Requested) {
             self.remove_ended(&transaction, before)

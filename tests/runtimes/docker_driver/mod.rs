@@ -1,5 +1,8 @@
 //! Docker's containers on networks that netd makes for Docker: netd is Docker's network and IPAM driver.
 
+mod requests;
+mod restarts;
+
 use std::fs;
 
 use libtest_mimic::Trial;
@@ -7,7 +10,7 @@ use netd_testing::wait::{contains, is, until_within};
 
 use crate::dockerd::{Dockerd, NEEDS, SERVE, docker, in_sandbox, serve};
 use crate::lab::look::links;
-use crate::lab::{Dig, HOST4, Lab, daemon, run, until};
+use crate::lab::{Dig, HOST4, Lab, daemon, until};
 use crate::world::{fetch, fetches_the_page, on_host, on_host_words, trial, until_nothing_left};
 
 /// Where Docker looks for drivers.
@@ -22,11 +25,15 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("docker driver: what a user asks of a network and of a container is so", NEEDS, options),
         trial("docker driver: networks are connected to and disconnected from a running container", NEEDS, live),
         trial("docker driver: a network of Docker can be one that netd has", NEEDS, joined),
-        trial("docker driver: containers outlive restarts of netd, of Docker, and of both", NEEDS, restarts),
-        trial("docker driver: Docker starts without netd, and its networks work once netd is there", NEEDS, absent),
-        trial("docker driver: what Docker has forgotten is released", NEEDS, forgotten),
+        trial("docker driver: containers outlive restarts of netd, of Docker, and of both", NEEDS, restarts::restarts),
+        trial(
+            "docker driver: Docker starts without netd, and its networks work once netd is there",
+            NEEDS,
+            restarts::absent,
+        ),
+        trial("docker driver: what Docker has forgotten is released", NEEDS, restarts::forgotten),
         trial("docker driver: what others change is healed", NEEDS, healed),
-        trial("docker driver: bad requests are refused and change nothing", &["curl"], bad_requests),
+        trial("docker driver: bad requests are refused and change nothing", &["curl"], requests::bad_requests),
     ]
 }
 
@@ -279,107 +286,6 @@ fn joined(lab: &Lab) {
     until_nothing_left(lab);
 }
 
-fn restarts(lab: &Lab) {
-    let mut dockerd = both(lab, "--live-restore");
-    network(lab, "net1", "");
-    lab.connected("net1", "plain", "");
-    serve("web", "--network net1 -p 4000:80 --restart always");
-    let works = |lab: &Lab, what: &str| {
-        // Docker tells who the containers are once it has started those that it starts by itself.
-        until(&format!("netd knows web after {what}"), || contains(lab.netd("ps").ok().stdout, "web "));
-        fetches_the_page("outside", &format!("{HOST4}:4000"));
-        until(&format!("plain finds web after {what}"), || {
-            is(Dig::ask("plain", "web").answers, &[address(lab, "net1", "web")])
-        });
-        until(&format!("web finds plain after {what}"), || {
-            is(resolved("web", "plain"), &[address(lab, "net1", "plain")])
-        });
-        until("nothing differs", || is(lab.diff(), ""));
-    };
-    works(lab, "the start");
-    let before = address(lab, "net1", "web");
-    for round in 0..2 {
-        docker("restart -t 0 web").ok();
-        works(lab, "docker restart");
-        lab.kill_daemon();
-        fetches_the_page("outside", &format!("{HOST4}:4000"));
-        lab.start_daemon();
-        works(lab, "a kill of netd");
-        dockerd.kill();
-        works_without_docker();
-        dockerd.start_again();
-        works(lab, "a kill of dockerd");
-        dockerd.kill();
-        lab.kill_daemon();
-        if round == 0 {
-            lab.start_daemon();
-            dockerd.start_again();
-        } else {
-            dockerd.start_again();
-            lab.start_daemon();
-        }
-        works(lab, "a kill of both");
-        dockerd.restart();
-        works(lab, "a restart of dockerd");
-        lab.stop_daemon();
-        lab.start_daemon();
-        works(lab, "a restart of netd");
-    }
-    drop(before);
-    // The container ends while nobody looks.
-    dockerd.kill();
-    let pid = told_pid();
-    run(&format!("kill -9 {pid}")).ok();
-    dockerd.start_again();
-    works(lab, "the container's end without dockerd");
-    lab.netd("disconnect net1 plain").ok();
-    gone(lab, "web");
-    docker("network rm net1").ok();
-}
-
-fn works_without_docker() {
-    fetches_the_page("outside", &format!("{HOST4}:4000"));
-}
-
-/// The process of the only container of the laboratory's Docker, found without Docker.
-fn told_pid() -> String {
-    let found = run("pgrep -f httpd.-f.-p.80").stdout;
-    found.split_whitespace().next().expect("the container runs").to_owned()
-}
-
-fn absent(lab: &Lab) {
-    let mut dockerd = both(lab, "");
-    network(lab, "net1", "");
-    serve("web", "--network net1 -p 4000:80 --restart always");
-    fetches_the_page("outside", &format!("{HOST4}:4000"));
-    dockerd.stop();
-    lab.stop_daemon();
-    dockerd.start_again();
-    // Docker knows its network, although nobody answers for it.
-    assert!(docker("network ls").ok().stdout.contains("net1"));
-    lab.start_daemon();
-    docker("start web").ok();
-    fetches_the_page("outside", &format!("{HOST4}:4000"));
-    gone(lab, "web");
-    docker("network rm net1").ok();
-}
-
-fn forgotten(lab: &Lab) {
-    let mut dockerd = both(lab, "");
-    network(lab, "net1", "");
-    serve("web", "--network net1 -p 4000:80");
-    dockerd.kill();
-    let pid = told_pid();
-    run(&format!("kill -9 {pid}")).ok();
-    // Docker's records of networks and containers are lost.
-    run("rm -rf /run/lab/docker/root/network /run/lab/docker/root/containers").ok();
-    dockerd.start_again();
-    until_within(std::time::Duration::from_secs(60), "netd has released everything", || {
-        is(lab.netd("network ls --json").ok().json(), &serde_json::json!([]))
-    });
-    until_nothing_left(lab);
-}
-
 /// What another program does, in words, and how.
 type Change<'a> = (&'static str, Box<dyn Fn() + 'a>);
 
@@ -409,52 +315,4 @@ fn healed(lab: &Lab) {
     }
     gone(lab, "web");
     docker("network rm net1").ok();
-}
-
-/// One request as Docker sends it: the status, and the body.
-fn ask(method: &str, body: &str) -> (String, String) {
-    let url = format!("http://plugin.moby.localhost/{method}");
-    let words = ["curl", "-sS", "--max-time", "20", "--unix-socket", PLUGIN, "-w", "\n%{http_code}", "-H"];
-    let more = ["Accept: application/vnd.docker.plugins.v1.2+json", "-H", "Content-Type:", "--data-binary", body, &url];
-    let out = on_host_words(&[&words[..], &more[..]].concat()).stdout;
-    let (body, status) = out.rsplit_once('\n').expect("a status");
-    (status.to_owned(), body.trim().to_owned())
-}
-
-fn bad_requests(lab: &Lab) {
-    start_netd(lab);
-    let activated = ask("Plugin.Activate", "");
-    assert_eq!(activated, ("200".into(), r#"{"Implements":["NetworkDriver","IpamDriver"]}"#.into()));
-    let before = lab.everything();
-    fs::write("/run/lab/huge", vec![b' '; 8 << 20]).expect("a file");
-    let unknown = "0".repeat(64);
-    for (method, body, words) in [
-        ("NetworkDriver.CreateNetwork", "{", "EOF"),
-        ("NetworkDriver.CreateNetwork", "[]", "invalid"),
-        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":7}"#, "invalid type"),
-        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":"x","IPv4Data":[{"Pool":"10.0.0.0/99"}]}"#, "10.0.0.0/99"),
-        ("NetworkDriver.CreateNetwork", r#"{"NetworkID":"x","Options":{"com.docker.network.generic":7}}"#, "generic"),
-        ("NetworkDriver.CreateEndpoint", &format!(r#"{{"NetworkID":"{unknown}","EndpointID":"e"}}"#), "no network"),
-        (
-            "NetworkDriver.Join",
-            &format!(r#"{{"NetworkID":"{unknown}","EndpointID":"e","SandboxKey":"/x"}}"#),
-            "no network",
-        ),
-        ("NetworkDriver.ProgramExternalConnectivity", r#"{"NetworkID":"x","EndpointID":"e"}"#, "no endpoint e"),
-        ("IpamDriver.RequestPool", r#"{"Pool":"x"}"#, "\"Error\""),
-        ("IpamDriver.RequestAddress", r#"{"PoolID":"x"}"#, "\"Error\""),
-        ("NetworkDriver.Nonsense", "{}", "no method"),
-        ("Nonsense", "{}", "no method"),
-        ("NetworkDriver.CreateNetwork", "@/run/lab/huge", "larger than"),
-    ] {
-        let (status, answer) = ask(method, body);
-        assert!(answer.contains(words), "{method} {body}: {status} {answer}");
-    }
-    // What is gone already is no error.
-    for method in ["Leave", "DeleteEndpoint", "RevokeExternalConnectivity", "DeleteNetwork", "EndpointOperInfo"] {
-        let body = format!(r#"{{"NetworkID":"{unknown}","EndpointID":"{unknown}"}}"#);
-        let (status, answer) = ask(&format!("NetworkDriver.{method}"), &body);
-        assert!(status == "200" && !answer.contains("Err"), "{method}: {status} {answer}");
-    }
-    lab.unchanged_since(&before);
 }

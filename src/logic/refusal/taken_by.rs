@@ -1,0 +1,36 @@
+//! Who has what a refused request asked for.
+
+use std::fmt;
+
+use crate::model::names::ReservationId;
+
+/// Who has what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TakenBy {
+    /// The network itself.
+    Gateway,
+    /// The container with that name.
+    Container(String),
+    /// The reservation.
+    Reservation(ReservationId),
+}
+
+impl TakenBy {
+    /// The container's name, if it is one.
+    pub fn container(&self) -> Option<&str> {
+        match self {
+            Self::Container(name) => Some(name),
+            Self::Gateway | Self::Reservation(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for TakenBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("the gateway"),
+            Self::Container(name) => write!(f, "container {name}"),
+            Self::Reservation(id) => write!(f, "reservation {id}"),
+        }
+    }
+}
