@@ -16,10 +16,10 @@ use crate::dockerd::Dockerd;
 use crate::harness::cannot_run;
 use crate::lab::command::{Out, run_words};
 use crate::lab::{self, Lab, daemon, run};
+use crate::machine;
+use crate::netavark;
 use crate::world::{self, find, ours, private_folders};
 
-/// Pages whose commands come with the part of netd that they are about.
-const LATER: &[&str] = &["podman.md"];
 /// The end of what a command of a block printed; its exit code follows.
 const END: &str = "=== end of the command, exit code ";
 
@@ -33,6 +33,11 @@ const FIXTURES: &[(&str, Fixture)] = &[
     ("containerd", |_| Box::new(ContainerdAndGroups::start())),
     // With an image, `lab`.
     ("dockerd", |_| Box::new(Dockerd::start())),
+    // With an image, `lab`.
+    ("podman", |_| {
+        podman();
+        Box::new(())
+    }),
     ("web", |_| Box::new(Web::start())),
     ("rootfs", |_| Box::new(RootFileSystem::new())),
 ];
@@ -77,10 +82,7 @@ pub(crate) fn trials() -> Vec<Trial> {
 fn run_page(lab: &Lab, name: &str) -> Completion {
     let text = fs::read_to_string(ours(&format!("docs/runtimes/{name}"))).expect("the page");
     let blocks = blocks(&text).unwrap_or_else(|why| panic!("docs/runtimes/{name}: {why}"));
-    if blocks.is_empty() {
-        assert!(LATER.contains(&name), "docs/runtimes/{name} has no commands to run: see CONTRIBUTING.md");
-        return Completion::ignored_with("its commands come with the part that it is about");
-    }
+    assert!(!blocks.is_empty(), "docs/runtimes/{name} has no commands to run: see CONTRIBUTING.md");
     if let Some(program) = blocks.iter().flat_map(|block| &block.needs).find(|program| find(program).is_none()) {
         let why = format!("{program} is not installed (scripts/test installs it)");
         return cannot_run(&why).unwrap_or_else(|_| panic!("{why}"));
@@ -105,9 +107,10 @@ fn prepare(lab: &Lab) {
     private_folders();
     let programs = "/run/lab/target/release";
     fs::create_dir_all(programs).expect("a folder");
-    for folder in ["/usr/local/bin", "/srv"] {
+    for folder in ["/usr/local", "/srv"] {
         run(&format!("mount -t tmpfs netd-tests {folder}")).ok();
     }
+    fs::create_dir("/usr/local/bin").expect("a folder");
     let folder = std::path::Path::new(daemon::netd()).parent().expect("a folder");
     for name in ["netd", "netd-cni", "netd-netavark"].into_iter().filter(|name| folder.join(name).exists()) {
         for place in [programs, "/usr/local/bin"] {
@@ -278,6 +281,15 @@ impl Drop for ContainerdAndGroups {
     fn drop(&mut self) {
         self.made.iter().for_each(|group| drop(fs::remove_dir(group)));
     }
+}
+
+/// Podman's settings and its image. Its cgroups end with the tests.
+fn podman() {
+    netavark::settings();
+    let parent = format!("/{}/podman", machine::cgroup());
+    profile(&format!(
+        "podman() {{ if [ \"$1\" = run ]; then shift; command podman run --cgroup-parent {parent} \"$@\"; else command podman \"$@\"; fi; }}"
+    ));
 }
 
 /// Adds a line that comes before the commands of each block.

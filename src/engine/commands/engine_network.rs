@@ -39,7 +39,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 left.engines.retain(|known| known.id != *id);
                 let owned = network.engines.iter().any(|known| known.id == *id && known.owns);
                 if owned && left.engines.is_empty() {
-                    return self.remove_network(network.name.as_str()).map(Some);
+                    if !self.state.used.contains_key(&network.name) {
+                        return self.remove_network(network.name.as_str()).map(Some);
+                    }
+                    // Docker has forgotten it, whatever is replied; others are on it. It goes with the last of them.
+                    left.on_demand = true;
                 }
                 self.put_network(&network, left).map(Some)
             }

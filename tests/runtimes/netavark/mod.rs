@@ -49,13 +49,18 @@ pub(crate) fn ready(lab: &Lab) {
     lab.start_daemon();
     fs::create_dir_all("/run/netd").expect("a folder");
     std::os::unix::fs::symlink(daemon::SOCKET, "/run/netd/netd.sock").expect("a link");
+    install(&["--bin-dir", FOLDER, "--program", PROGRAM, "--force"]).ok();
+    settings();
+}
+
+/// Podman's settings, which do not say where its helpers are, and an image, `lab`.
+pub(crate) fn settings() {
     fs::create_dir_all("/etc/containers").expect("a folder");
     let _ = fs::remove_dir_all("/etc/containers/networks");
     fs::write("/etc/containers/containers.conf", SETTINGS).expect("a file");
     let storage =
         "[storage]\ndriver = \"vfs\"\nrunroot = \"/run/lab/podman/run\"\ngraphroot = \"/run/lab/podman/graph\"\n";
     fs::write("/etc/containers/storage.conf", storage).expect("a file");
-    install(&["--bin-dir", FOLDER, "--program", PROGRAM, "--force"]).ok();
     podman(&format!("import {} lab", layer())).ok();
 }
 
