@@ -165,7 +165,7 @@ impl Driver {
     }
 
     /// Compares what netd has for Docker with what Docker has.
-    async fn compare(self: &Arc<Self>, missing: &mut Missing) {
+    pub(super) async fn compare(self: &Arc<Self>, missing: &mut Missing) {
         let networks: Vec<Arc<Network>> = self.handle.snapshot().desired.networks().cloned().collect();
         let mut now = Missing::default();
         for network in networks.iter().filter(|network| !network.engines.is_empty()) {
@@ -233,7 +233,7 @@ impl Driver {
 
 /// What Docker did not have when it was asked.
 #[derive(Debug, Default)]
-struct Missing {
+pub(super) struct Missing {
     networks: BTreeSet<String>,
     endpoints: BTreeSet<String>,
 }
