@@ -45,6 +45,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                     // Docker has forgotten it, whatever is replied; others are on it. It goes with the last of them.
                     left.on_demand = true;
                 }
+                self.emptied.extend(left.on_demand.then(|| network.name.clone()));
                 self.put_network(&network, left).map(Some)
             }
             EngineNetworkChange::Name { id, name } => {

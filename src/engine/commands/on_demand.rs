@@ -53,8 +53,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// a disconnect may need them. One that cannot be removed is tried again after the next command.
     pub(crate) fn remove_emptied(&mut self) {
         for name in std::mem::take(&mut self.emptied) {
-            let on_demand = self.state.desired.network(&name).is_some_and(|network| network.on_demand);
-            if on_demand
+            // A network of Docker that has joined it is a user, too.
+            let on_demand = |network: &Arc<Network>| network.on_demand && network.engines.is_empty();
+            if self.state.desired.network(&name).is_some_and(on_demand)
                 && !self.state.used.contains_key(&name)
                 && let Err(error) = self.remove_network(name.as_str())
             {

@@ -70,7 +70,7 @@ impl Driver {
             }))
         };
         let request = v1::CreateNetwork {
-            name: format!("docker-{}", engine.id.get(..12).unwrap_or(&engine.id)),
+            name: provisional(&engine.id),
             subnets: pools.iter().filter_map(object).collect(),
             internal,
             options,
@@ -84,6 +84,11 @@ impl Driver {
         self.handle.change_engine_network(EngineNetworkChange::Leave { id: request.network }).await?;
         Ok(())
     }
+}
+
+/// The name of a network until Docker has said its own.
+pub(super) fn provisional(id: &str) -> String {
+    format!("docker-{}", id.get(..12).unwrap_or(id))
 }
 
 /// The options that the user gave (`-o`).

@@ -28,13 +28,13 @@ const RELEASED_MAX: usize = 4096;
 impl Driver {
     /// Reserves what the endpoint will have. A repeated request gets the same reply.
     pub(super) async fn create_endpoint(&self, request: CreateEndpoint) -> Reply {
-        let (network, id) = (self.network(&request.network)?, Handover::reservation(&request.endpoint)?);
+        let (network, id) = (self.named(&request.network).await?, Handover::reservation(&request.endpoint)?);
         let asked = request.interface.unwrap_or_default();
         let known = self.handle.snapshot().desired.reservation(&id).cloned();
         let reserved = match known {
             Some(known) => known,
             None => {
-                let spec = self.reservation(network.name.to_string(), id, &asked)?;
+                let spec = self.reservation(network.id.to_string(), id, &asked)?;
                 self.handle.reserve(spec).await?
             }
         };
@@ -96,7 +96,7 @@ impl Driver {
             id: Some(identity.id.parse()?),
         };
         let reservation = Some(Handover::reservation(&request.endpoint)?);
-        let person = PersonRequest { network: network.name.to_string(), container, reservation };
+        let person = PersonRequest { network: network.id.to_string(), container, reservation };
         let mut spec = EndpointSpec::of(Requester::Person(person));
         spec.exposed = ports::exposed(&request.options)?;
         spec.handover = Some(HandoverSpec { endpoint: request.endpoint.clone(), sandbox });

@@ -10,7 +10,8 @@ use std::time::Duration;
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{ADDRESS, Driver};
+use super::driver::provisional;
+use super::{ADDRESS, Driver, Failure};
 use crate::base::clock::unix_seconds;
 use crate::base::monotonic;
 use crate::engine::docker::{DockerEndpoint, DockerNetwork};
@@ -73,6 +74,19 @@ impl Driver {
                 return self.name_network(id, &found).await;
             }
         }
+    }
+
+    /// netd's network for Docker's, under Docker's name if it can be had: with its first address it keeps the name that it
+    /// has.
+    pub(super) async fn named(&self, id: &str) -> Result<Arc<Network>, Failure> {
+        let network = self.network(id)?;
+        if network.name.as_str() != provisional(id) {
+            return Ok(network);
+        }
+        if let Ok(Ok(Some(found))) = timeout(PATIENCE, self.docker.network(id)).await {
+            self.name_network(id, &found).await;
+        }
+        self.network(id)
     }
 
     async fn name_network(&self, id: &str, found: &DockerNetwork) {

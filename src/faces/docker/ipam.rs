@@ -6,6 +6,7 @@
 //! unless the user names the subnet; its addresses are those of the network that it joins.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
@@ -83,7 +84,7 @@ impl Driver {
         let asked: Option<IpAddr> = given(&request.address).map(ip).transpose()?;
         let is_gateway =
             request.options.as_ref().is_some_and(|options| options.get(ADDRESS_TYPE).is_some_and(|of| of == GATEWAY));
-        let Some(network) = self.with_pool(pool).filter(|_| !is_gateway) else {
+        let Some(network) = self.with_pool(pool).await.filter(|_| !is_gateway) else {
             // The gateway and the addresses that nobody is to get, before the network exists: it is created with them.
             let address = asked.unwrap_or_else(|| pool.first_usable());
             if !pool.contains(address) {
@@ -93,7 +94,8 @@ impl Driver {
         };
         let address = |ip| AddressSpec { ip, prefix: None, gateway: None };
         let spec = ReservationSpec {
-            network: network.name.to_string(),
+            // It may get its name just now.
+            network: network.id.to_string(),
             id: format!("{ADDRESS}{:032x}", rand::random::<u128>()).parse()?,
             addresses: asked.map(address).into_iter().collect(),
             only: Some(pool.family()),
@@ -120,12 +122,14 @@ impl Driver {
     }
 
     /// The network of which Docker has this pool.
-    fn with_pool(&self, pool: Subnet) -> Option<std::sync::Arc<Network>> {
+    async fn with_pool(&self, pool: Subnet) -> Option<Arc<Network>> {
         let snapshot = self.handle.snapshot();
-        let has =
-            |network: &&std::sync::Arc<Network>| network.engines.iter().any(|engine| engine.pools.contains(&pool));
-        let same = |network: &&std::sync::Arc<Network>| network.subnets.iter().any(|known| known.subnet == pool);
-        snapshot.desired.networks().find(has).or_else(|| snapshot.desired.networks().find(same)).cloned()
+        let mut engines = snapshot.desired.networks().flat_map(|network| &network.engines);
+        if let Some(engine) = engines.find(|engine| engine.pools.contains(&pool)) {
+            return self.named(&engine.id).await.ok();
+        }
+        let same = |network: &&Arc<Network>| network.subnets.iter().any(|known| known.subnet == pool);
+        snapshot.desired.networks().find(same).cloned()
     }
 }
 

@@ -11,7 +11,9 @@ use netd_testing::wait::{contains, is, until_within};
 use crate::dockerd::{Dockerd, NEEDS, SERVE, docker, in_sandbox, serve};
 use crate::lab::look::links;
 use crate::lab::{Dig, HOST4, Lab, daemon, until};
-use crate::world::{fetch, fetches_the_page, on_host, on_host_words, trial, until_nothing_left};
+use crate::netavark;
+use crate::podman::{podman, podman_run};
+use crate::world::{PAGE, fetch, fetches_the_page, on_host, on_host_words, trial, until_nothing_left};
 
 /// Where Docker looks for drivers.
 const PLUGIN: &str = "/run/docker/plugins/netd.sock";
@@ -25,6 +27,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("docker driver: what a user asks of a network and of a container is so", NEEDS, options),
         trial("docker driver: networks are connected to and disconnected from a running container", NEEDS, live),
         trial("docker driver: a network of Docker can be one that netd has", NEEDS, joined),
+        trial("docker driver: containers of Docker, of Podman and of nobody are on one network", ALL, of_all),
+        trial("docker driver: netd is killed while containers start", NEEDS, restarts::killed),
         trial("docker driver: containers outlive restarts of netd, of Docker, and of both", NEEDS, restarts::restarts),
         trial(
             "docker driver: Docker starts without netd, and its networks work once netd is there",
@@ -36,6 +40,9 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("docker driver: bad requests are refused and change nothing", &["curl"], requests::bad_requests),
     ]
 }
+
+/// What Docker and Podman need.
+const ALL: &[&str] = &["/usr/sbin/dockerd", "/usr/bin/docker", "containerd", "runc", "iptables", "podman", "conmon"];
 
 /// netd with its driver, and Docker with these options.
 fn both(lab: &Lab, options: &str) -> Dockerd {
@@ -284,6 +291,40 @@ fn joined(lab: &Lab) {
     assert_eq!(Dig::ask("plain", "web").status, "NXDOMAIN");
     lab.netd("disconnect net1 plain").ok();
     until_nothing_left(lab);
+}
+
+fn of_all(lab: &Lab) {
+    start_netd(lab);
+    netavark::install_for(lab);
+    let _dockerd = Dockerd::start();
+    // Podman gives the addresses of its networks itself: they are to be others than netd's.
+    podman("network create --subnet 10.70.0.0/24 --ip-range 10.70.0.128/25 net1").ok();
+    podman_run(&format!("-d --name seal --network net1 --network-alias otter {SERVE}"));
+    lab.connected("net1", "plain", "");
+    docker(&format!("{CREATE} --subnet 10.70.0.0/24 -o netd.network=net1 theirs")).ok();
+    serve("ship", "--network theirs --network-alias boat");
+    let at = |name: &str| address(lab, "net1", name);
+    for (name, owner) in [("plain", "plain"), ("seal", "seal"), ("otter", "seal"), ("ship", "ship"), ("boat", "ship")] {
+        let expected = [at(owner)];
+        until(&format!("plain finds {name}"), || is(Dig::ask("plain", name).answers, &expected));
+        until(&format!("ship finds {name}"), || is(resolved("ship", name), &expected));
+        until(&format!("seal finds {name}"), || {
+            is(answers(&podman(&format!("exec seal nslookup {name}")).stdout), &expected)
+        });
+    }
+    for from in [docker("exec ship wget -qO- http://seal/"), podman("exec seal wget -qO- http://ship/")] {
+        assert_eq!(from.ok().stdout.trim(), PAGE);
+    }
+    podman("rm -t 0 -f seal").ok();
+    lab.netd("disconnect net1 plain").ok();
+    gone(lab, "ship");
+    // Docker still has it, and it works.
+    serve("ship", "--network theirs");
+    gone(lab, "ship");
+    docker("network rm theirs").ok();
+    until("it goes with the last that has it", || {
+        is(lab.netd("network ls --json").ok().json(), &serde_json::json!([]))
+    });
 }
 
 /// What another program does, in words, and how.

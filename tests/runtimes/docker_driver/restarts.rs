@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use netd_testing::wait::{contains, is, until_within};
+use netd_testing::wait::{contains, is, seen, until_within};
 
 use super::{address, both, gone, network, resolved};
-use crate::dockerd::{docker, serve};
+use crate::dockerd::{SERVE, docker, serve};
 use crate::lab::{Dig, HOST4, Lab, run, until};
 use crate::world::{fetches_the_page, until_nothing_left};
 
@@ -75,6 +75,44 @@ fn works_without_docker() {
 fn told_pid() -> String {
     let found = run("pgrep -f httpd.-f.-p.80").stdout;
     found.split_whitespace().next().expect("the container runs").to_owned()
+}
+
+/// Whatever has been done when netd dies: Docker's own rollback and the next start leave nothing.
+pub(super) fn killed(lab: &Lab) {
+    let _dockerd = both(lab, "");
+    network(lab, "net1", "");
+    lab.connected("net1", "plain", "");
+    for when in
+        ["reserved network=net1 reservation=docker-address-", " reserved ", " connected ", " published ", "has taken"]
+    {
+        let before = times_logged(when);
+        let running = std::thread::scope(|scope| {
+            let run = scope.spawn(|| docker(&format!("run -d --name web --network net1 -p 4000:80 {SERVE}")));
+            until(&format!("netd has logged {when:?}"), || seen(times_logged(when), |times| *times > before));
+            lab.kill_daemon();
+            lab.start_daemon();
+            run.join().expect("docker ends")
+        });
+        let is_up = running.succeeded().is_ok();
+        if is_up {
+            fetches_the_page("outside", &format!("{HOST4}:4000"));
+            until("plain finds it", || is(Dig::ask("plain", "web").answers, &[address(lab, "net1", "web")]));
+        }
+        docker("rm -f web").ok();
+        until("only plain is left", || is(lab.netd("ps --json").ok().json().as_array().map(Vec::len), &Some(1)));
+        until("nothing differs", || is(lab.diff(), ""));
+    }
+    lab.netd("disconnect net1 plain").ok();
+    // What a request had reserved when netd died is released once Docker has said twice that it has no such endpoint.
+    until_within(Duration::from_secs(40), "nothing is reserved", || {
+        is(lab.netd("reservation ls --json").ok().json(), &serde_json::json!([]))
+    });
+    docker("network rm net1").ok();
+}
+
+/// How often netd has logged this.
+fn times_logged(what: &str) -> usize {
+    std::fs::read_to_string("/run/lab/netd.log").unwrap_or_default().matches(what).count()
 }
 
 pub(super) fn absent(lab: &Lab) {

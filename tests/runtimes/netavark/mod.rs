@@ -47,6 +47,11 @@ pub(crate) fn trials() -> Vec<Trial> {
 /// The daemon runs where the program looks for it; Podman has an image, and `netd-netavark` as its netavark.
 pub(crate) fn ready(lab: &Lab) {
     lab.start_daemon();
+    install_for(lab);
+}
+
+/// The same where the daemon runs already.
+pub(crate) fn install_for(_: &Lab) {
     fs::create_dir_all("/run/netd").expect("a folder");
     std::os::unix::fs::symlink(daemon::SOCKET, "/run/netd/netd.sock").expect("a link");
     install(&["--bin-dir", FOLDER, "--program", PROGRAM, "--force"]).ok();
