@@ -104,6 +104,7 @@ async fn the_life_of_an_endpoint() {
     let pool = network(&driver).await;
     assert_eq!(pool, "10.77.0.0/24");
     driver.name_when_known(NETWORK).await;
+    assert_eq!(driver.handle.prune_networks().await.unwrap(), [], "Docker has it");
     let joined = endpoint(&driver, &pool).await;
     assert_eq!((joined["Gateway"].as_str(), joined["GatewayIPv6"].as_str()), (Some("10.77.0.1"), Some("")));
     assert_eq!(joined["InterfaceName"], json!({"SrcName": "ndc-web-net1", "DstPrefix": "eth"}));

@@ -104,7 +104,10 @@ fn answer(Question { netns, backends }: &Question) -> Answer {
 mod tests {
     use std::net::TcpListener;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::base::deadline::Deadline;
     use crate::kernel::netns::identify;
     use crate::kernel::testing::lab::{Parked, ip};
 
@@ -132,6 +135,21 @@ mod tests {
         look(vec![question]).unwrap().pop().unwrap().unwrap().unwrap()
     }
 
+    /// A program that another test is just starting has a copy of the listener until it is executed.
+    fn until_closed(netns: &Netns) {
+        let patience = Deadline::after(Duration::from_secs(10));
+        let all: Vec<Backend> = ["10.7.0.2:80", "10.7.0.2:81", "127.0.0.1:80", "[fd00::2]:80", "[::1]:80"]
+            .map(|at| Backend { at: at.parse().unwrap(), ifname: "eth0".parse().unwrap() })
+            .to_vec();
+        let listens = || {
+            let question = Question { netns: netns.clone(), backends: all.clone() };
+            look(vec![question]).unwrap().remove(0).unwrap().unwrap().contains(&true)
+        };
+        while listens() {
+            assert!(patience.pause(Duration::from_millis(1)), "still listening");
+        }
+    }
+
     #[test]
     fn whoever_would_get_the_connection_listens() {
         let (container, netns) = container();
@@ -150,6 +168,7 @@ mod tests {
             let socket = container.run(move || TcpListener::bind(at).unwrap());
             assert_eq!(found(&netns), expected, "{at}");
             drop(socket);
+            until_closed(&netns);
         }
         let of_interface = |name: &'static str| {
             container.run(move || {
@@ -168,6 +187,7 @@ mod tests {
         let socket = of_interface("eth0");
         assert_eq!(found(&netns), [true, false]);
         drop(socket);
+        until_closed(&netns);
         let _socket = of_interface("lo");
         assert_eq!(found(&netns), [false, false]);
     }

@@ -89,7 +89,8 @@ impl NetworkSpec {
             host_access: Some(network.host_access),
             sticky: network.sticky,
             trusted: network.trusted,
-            engine: network.engines.first().cloned(),
+            // Where a backup is restored, Docker may not have it: it must not go because of that.
+            engine: None,
             on_demand: network.on_demand,
         })
     }
