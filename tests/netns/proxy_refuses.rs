@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
-use netd_testing::wait::seen;
+use netd_testing::wait::{lacks, seen};
 
 use crate::lab::manager::Manager;
 use crate::lab::space::inside;
@@ -142,6 +142,8 @@ fn last(lab: &Lab) {
         let server = Server::start("web", "web", 80);
         until_answered(4000, "web");
         drop(server);
+        // A program that another test is just starting has a copy of the listener until it is executed.
+        until("nobody listens", || lacks(lab.exec("web", "ss -ltnH").ok().stdout, ":80 "));
         if let Ok(mut client) = connect(LOOPBACK) {
             let error = client.read(&mut [0]).expect_err("it is reset, not ended");
             assert_eq!(error.kind(), ErrorKind::ConnectionReset);
