@@ -36,9 +36,9 @@ pub(super) async fn run(
             Ok((listener, file)) => {
                 handle.report(Subject::DockerPlugin, None).await;
                 tracing::info!(socket = %path.display(), "Docker's driver is ready");
-                let local = serve::Local { listener, access: Access::own(), inherited: false };
+                let local = serve::Local { listener, access: Access::own(), inherited: false, plugin: true };
                 let ended = until_gone(file.as_ref(), &stop);
-                let served = serve::serve_plugin(local, docker::router(driver.clone()), capacity, ended).await;
+                let served = serve::serve_unix(local, docker::router(driver.clone()), capacity, ended).await;
                 served.err().map(|error| error.to_string())
             }
             Err(error) => Some(error.to_string()),

@@ -147,7 +147,8 @@ fn spawn_servers(
     stop: &CancellationToken,
 ) -> Result<(Option<SocketFile>, Owner), AppError> {
     let listener = UnixListener::from_std(listeners.api.listener).map_err(AppError::Runtime)?;
-    let local = serve::Local { listener, access: listeners.access, inherited: listeners.api.file.is_none() };
+    let inherited = listeners.api.file.is_none();
+    let local = serve::Local { listener, access: listeners.access, inherited, plugin: false };
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(until_end("the API", serve::serve_unix(local, router.clone(), capacity, stopped)));
     if let Some((tcp, tls)) = listeners.api_tls {

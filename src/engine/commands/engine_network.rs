@@ -70,10 +70,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.state.desired.networks().find(is_it).cloned()
     }
 
-    /// Replaces the record of a network, of which nothing in the kernel depends.
+    /// Replaces the record of a network. Nothing in the kernel changes.
     fn put_network(&mut self, before: &Network, after: Network) -> Result<Arc<Network>, Error> {
-        let (records, rollback) = (vec![Record::PutNetwork(after)], vec![Record::PutNetwork(before.clone())]);
-        self.execute(&transaction::Transaction { records, steps: Vec::new(), rollback })?;
+        self.commit(&[Record::PutNetwork(after)])?;
         self.publish();
         Ok(self.find_network(before.name.as_str())?)
     }
@@ -97,7 +96,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         self.execute(&transaction::rename_network(&self.state, network, &named))?;
         self.forget_gateway(&network.name);
-        self.open_and_close();
         self.listen();
         self.adapt_foreign();
         self.publish();
@@ -126,12 +124,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let facts = HostFacts { foreign, ..self.facts()? };
         if let Some(wanted) = wanted {
             if wanted.family() != family {
-                return Err(Refusal::from(Invalid::new(
-                    "subnet",
-                    wanted.to_string(),
-                    "it is of the other address family",
-                ))
-                .into());
+                let why = "it is of the other address family";
+                return Err(Refusal::from(Invalid::new("subnet", wanted.to_string(), why)).into());
             }
             subnets::check(wanted, &self.state.desired, &facts)?;
             return Ok(wanted);

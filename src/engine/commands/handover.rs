@@ -5,17 +5,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::connect::TRIES;
 use crate::engine::Error;
+use crate::engine::decide;
 use crate::engine::decide::endpoint::Choice;
-use crate::engine::decide::{self, transaction};
-use crate::engine::event::Change;
+use crate::engine::decide::port::Changed;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
 use crate::logic::alloc::interfaces;
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::{Container, Endpoint, Netns};
-use crate::model::host::observed::Traced;
+use crate::model::handover::Handover;
+use crate::model::host::observed::{HostFacts, Traced};
 use crate::model::ids::ContainerId;
 use crate::model::names::{Alias, ContainerName, IfName};
 use crate::model::publication::PortSpec;
@@ -122,7 +122,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // The namespace is about to end, and nothing of netd's may keep it.
             waiting.container.netns = handover.host.clone();
         }
-        waiting.handover = Some(crate::model::handover::Handover { taken: false, ..handover });
+        waiting.handover = Some(Handover { taken: false, ..handover });
         self.replace(endpoint, waiting)
     }
 
@@ -168,37 +168,14 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         Arc::new(after)
     }
 
-    /// If a port that netd has chosen turns out to be taken, chooses another.
     fn lead(&mut self, endpoint: &Arc<Endpoint>, ports: &[PortSpec]) -> Result<Arc<Endpoint>, Error> {
         if endpoint.handover.as_ref().is_some_and(|handover| handover.leads) {
             return Ok(endpoint.clone());
         }
-        let facts = self.facts_for(ports)?;
-        let mut choice = Choice { random: rand::random(), ..Choice::default() };
-        let mut last = None;
-        for _ in 0..TRIES {
-            let leading =
-                self.decided(|state| decide::handover::lead(state, endpoint, ports, (&choice, &facts)).map(Arc::new))?;
-            match self.execute(&transaction::publish(&self.state, &leading)) {
-                Ok(()) => {
-                    self.proxy(&leading.container.id);
-                    self.publish();
-                    let publications = leading.publications.clone();
-                    if !publications.is_empty() {
-                        self.log_ports("published", &leading, &publications);
-                        self.tell(Change::Published { endpoint: leading.clone(), publications });
-                    }
-                    return Ok(leading);
-                }
-                Err(Error::Kernel { error: KernelError::PortTaken { port, owner }, undo })
-                    if choice.avoid_port(&port, ports) =>
-                {
-                    last = Some(Error::Kernel { error: KernelError::PortTaken { port, owner }, undo });
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Err(last.unwrap_or(Error::Stopped))
+        let decide = |worker: &mut Self, choice: (&Choice, &HostFacts)| {
+            worker.decided(|state| decide::handover::lead(state, endpoint, ports, choice))
+        };
+        Ok(self.publish_ports(ports, decide)?.0)
     }
 
     fn stop_leading(&mut self, endpoint: &Arc<Endpoint>) -> Result<Arc<Endpoint>, Error> {
@@ -210,13 +187,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if beside == **endpoint {
             return Ok(endpoint.clone());
         }
-        let beside = Arc::new(beside);
-        let transaction = transaction::unpublish(&self.state, &beside, false);
-        let errors = self.remove(&transaction, |worker| worker.proxy(&beside.container.id))?;
-        if !publications.is_empty() {
-            self.log_ports("no longer published", &beside, &publications);
-            self.tell(Change::Unpublished { endpoint: beside.clone(), publications });
-        }
-        self.finish(errors).map(|()| beside)
+        Ok(self.unpublish_ports(Changed { endpoint: Arc::new(beside), publications }, false)?.0)
     }
 }

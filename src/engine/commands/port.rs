@@ -11,10 +11,11 @@ use crate::engine::event::Change;
 use crate::engine::state::problems::Subject;
 use crate::engine::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
+use crate::logic::refusal::Refusal;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::HostFacts;
 use crate::model::host::step::Step;
-use crate::model::publication::Publication;
+use crate::model::publication::{PortSpec, Publication};
 use crate::model::request::{PortAction, PortChange};
 use crate::store::Store;
 
@@ -57,28 +58,33 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn decide_port(
-        &mut self,
-        change: &PortChange,
-        choice: (&Choice, &HostFacts),
-    ) -> Result<Changed, crate::logic::refusal::Refusal> {
+    fn decide_port(&mut self, change: &PortChange, choice: (&Choice, &HostFacts)) -> Result<Changed, Refusal> {
         self.decided(|state| decide::port::add(state, change, choice))
     }
 
-    /// If a port that netd has chosen turns out to be taken, chooses another.
     fn publish_port(&mut self, change: &PortChange) -> Result<Done, Error> {
-        let ports = std::slice::from_ref(&change.port);
+        self.publish_ports(std::slice::from_ref(&change.port), |worker, choice| worker.decide_port(change, choice))
+    }
+
+    /// Publishes what is decided for these ports. If a port that netd has chosen turns out to be taken, chooses another.
+    pub(super) fn publish_ports(
+        &mut self,
+        ports: &[PortSpec],
+        mut decide: impl FnMut(&mut Self, (&Choice, &HostFacts)) -> Result<Changed, Refusal>,
+    ) -> Result<Done, Error> {
         let facts = self.facts_for(ports)?;
         let mut choice = Choice { random: rand::random(), ..Choice::default() };
         let mut last = None;
         for _ in 0..TRIES {
-            let Changed { endpoint, publications } = self.decide_port(change, (&choice, &facts))?;
+            let Changed { endpoint, publications } = decide(self, (&choice, &facts))?;
             match self.execute(&transaction::publish(&self.state, &endpoint)) {
                 Ok(()) => {
                     self.proxy(&endpoint.container.id);
                     self.publish();
-                    self.log_ports("published", &endpoint, &publications);
-                    self.tell(Change::Published { endpoint: endpoint.clone(), publications: publications.clone() });
+                    if !publications.is_empty() {
+                        self.log_ports("published", &endpoint, &publications);
+                        self.tell(Change::Published { endpoint: endpoint.clone(), publications: publications.clone() });
+                    }
                     return Ok((endpoint, publications));
                 }
                 Err(Error::Kernel { error: KernelError::PortTaken { port, owner }, undo })
@@ -93,11 +99,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn unpublish_port(&mut self, change: &PortChange, drain: bool) -> Result<Done, Error> {
-        let Changed { endpoint, publications } = decide::port::remove(&self.state, change)?;
+        let changed = decide::port::remove(&self.state, change)?;
+        self.unpublish_ports(changed, drain)
+    }
+
+    /// Stops publishing what the endpoint has lost.
+    pub(super) fn unpublish_ports(&mut self, changed: Changed, drain: bool) -> Result<Done, Error> {
+        let Changed { endpoint, publications } = changed;
         let transaction = transaction::unpublish(&self.state, &endpoint, drain);
         let errors = self.remove(&transaction, |worker| worker.proxy(&endpoint.container.id))?;
-        self.log_ports("no longer published", &endpoint, &publications);
-        self.tell(Change::Unpublished { endpoint: endpoint.clone(), publications: publications.clone() });
+        if !publications.is_empty() {
+            self.log_ports("no longer published", &endpoint, &publications);
+            self.tell(Change::Unpublished { endpoint: endpoint.clone(), publications: publications.clone() });
+        }
         if self.problems.has(&Subject::Ports(endpoint.container.id.clone())) {
             // The port that could not be held may be this one.
             self.reconcile();
@@ -105,7 +119,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.finish(errors).map(|()| (endpoint, publications))
     }
 
-    pub(super) fn log_ports(&self, what: &str, endpoint: &Endpoint, publications: &[Publication]) {
+    fn log_ports(&self, what: &str, endpoint: &Endpoint, publications: &[Publication]) {
         for publication in publications {
             tracing::info!(network = %endpoint.network, container = %endpoint.container.name, %publication, "{what}");
         }

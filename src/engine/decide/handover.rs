@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::endpoint::{Choice, publish, unpublishable};
+use super::port::Changed;
 use crate::engine::state::State;
 use crate::logic::refusal::Refusal;
 use crate::model::endpoint::Endpoint;
@@ -27,7 +28,7 @@ pub(crate) fn lead(
     endpoint: &Endpoint,
     ports: &[PortSpec],
     choice: (&Choice, &HostFacts),
-) -> Result<Endpoint, Refusal> {
+) -> Result<Changed, Refusal> {
     let mut leading = endpoint.clone();
     if let Some(handover) = &mut leading.handover {
         handover.leads = true;
@@ -40,5 +41,6 @@ pub(crate) fn lead(
         }
         publish(state, None, port, &mut leading.publications, choice)?;
     }
-    Ok(leading)
+    let publications = leading.publications.clone();
+    Ok(Changed { endpoint: Arc::new(leading), publications })
 }

@@ -111,8 +111,6 @@ fn first_instruction(lab: &Lab) {
     lab.connected("net1", "plain", "");
     let plain = address(lab, "net1", "plain");
     for _ in 0..5 {
-        let out = docker("run --rm --network net1 --name web lab sh -c").stdout;
-        drop(out);
         let words =
             ["/usr/bin/docker", "--host", "unix:///run/docker.sock", "run", "--rm", "--network", "net1", "--name"];
         let script = "ip -o -4 address show eth0; ip route; nslookup web; nslookup plain";

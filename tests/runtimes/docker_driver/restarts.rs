@@ -27,7 +27,6 @@ pub(super) fn restarts(lab: &Lab) {
         until("nothing differs", || is(lab.diff(), ""));
     };
     works(lab, "the start");
-    let before = address(lab, "net1", "web");
     for round in 0..2 {
         docker("restart -t 0 web").ok();
         works(lab, "docker restart");
@@ -36,7 +35,7 @@ pub(super) fn restarts(lab: &Lab) {
         lab.start_daemon();
         works(lab, "a kill of netd");
         dockerd.kill();
-        works_without_docker();
+        fetches_the_page("outside", &format!("{HOST4}:4000"));
         dockerd.start_again();
         works(lab, "a kill of dockerd");
         dockerd.kill();
@@ -55,7 +54,6 @@ pub(super) fn restarts(lab: &Lab) {
         lab.start_daemon();
         works(lab, "a restart of netd");
     }
-    drop(before);
     // The container ends while nobody looks.
     dockerd.kill();
     let pid = told_pid();
@@ -65,10 +63,6 @@ pub(super) fn restarts(lab: &Lab) {
     lab.netd("disconnect net1 plain").ok();
     gone(lab, "web");
     docker("network rm net1").ok();
-}
-
-fn works_without_docker() {
-    fetches_the_page("outside", &format!("{HOST4}:4000"));
 }
 
 /// The process of the only container of the laboratory's Docker, found without Docker.

@@ -31,7 +31,7 @@ impl Daemon {
         let handle = testing::engine();
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-            let local = serve::Local { listener, access: Access::own(), inherited: false };
+            let local = serve::Local { listener, access: Access::own(), inherited: false, plugin: false };
             let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
             tokio::spawn(serve::serve_unix(local, router, Capacity::default(), std::future::pending()));
         });

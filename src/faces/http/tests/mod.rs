@@ -36,7 +36,7 @@ fn serve() -> Api {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("netd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let local = serve::Local { listener, access: Access::own(), inherited: false };
+    let local = serve::Local { listener, access: Access::own(), inherited: false, plugin: false };
     let ready = Arc::new(AtomicBool::new(true));
     let handle = testing::engine();
     let router = super::router(handle.clone(), testing::names(), ready.clone());

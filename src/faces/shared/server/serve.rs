@@ -114,6 +114,8 @@ pub struct Local {
     pub access: Access,
     /// Whether the service manager has the listener, and gives it to the next daemon too.
     pub inherited: bool,
+    /// Whether its only client is Docker, which calls netd's driver and sends JSON without saying so.
+    pub plugin: bool,
 }
 
 /// Serves on a unix socket until `shutdown` completes. Connections use no descriptors beyond `capacity`.
@@ -123,20 +125,8 @@ pub async fn serve_unix(
     capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let Local { listener, access, inherited } = local;
-    let server = Server::new(router, capacity, Hosts::WithoutDot);
-    serve(Listener::Unix(listener), Server { access: Some(Arc::new(access)), inherited, ..server }, shutdown).await
-}
-
-/// Serves Docker, which calls netd's driver, on a unix socket until `shutdown` completes.
-pub async fn serve_plugin(
-    local: Local,
-    router: Router,
-    capacity: Capacity,
-    shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
-    let Local { listener, access, inherited } = local;
-    let server = Server::new(router, capacity, Hosts::Plugin);
+    let Local { listener, access, inherited, plugin } = local;
+    let server = Server::new(router, capacity, if plugin { Hosts::Plugin } else { Hosts::WithoutDot });
     serve(Listener::Unix(listener), Server { access: Some(Arc::new(access)), inherited, ..server }, shutdown).await
 }
 
