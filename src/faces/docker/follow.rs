@@ -1,11 +1,11 @@
 //! What Docker does not tell its drivers: the names of networks and containers, when an interface is complete in its
 //! container, and what Docker has forgotten. Docker is asked, and its answers are never an order to remove what it may
-//! still have: what it lacks twice in a row is gone.
+//! still have: what it has lacked for [`EVERY`] is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
@@ -24,8 +24,9 @@ use crate::model::request::{EngineNetworkChange, HandoverAction, HandoverChange}
 
 /// How long a request of Docker waits for Docker's own answer.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// How often Docker is asked whether it still has what netd has for it.
-const EVERY: Duration = Duration::from_secs(10);
+/// How often Docker is asked whether it still has what netd has for it, and how long it must have lacked what is gone:
+/// Docker stores an endpoint after its driver has made it.
+pub(super) const EVERY: Duration = Duration::from_secs(10);
 /// The same while Docker has not said who a container is: it starts containers before it answers anybody.
 const AGAIN: Duration = Duration::from_millis(250);
 /// The pauses between two looks whether an interface is complete: at first, and at most.
@@ -145,7 +146,7 @@ impl Driver {
         let (mut pause, mut next) = (FIRST, monotonic::now());
         while !stop.is_cancelled() {
             if monotonic::now() >= next {
-                self.compare(&mut missing).await;
+                self.compare(&mut missing, monotonic::now()).await;
                 next = monotonic::now() + EVERY;
             }
             if !self.handed_over(is_unnamed).is_empty() {
@@ -178,10 +179,10 @@ impl Driver {
         chosen.filter_map(|endpoint| Some(endpoint.handover.as_ref()?.endpoint.clone())).collect()
     }
 
-    /// Compares what netd has for Docker with what Docker has.
-    pub(super) async fn compare(self: &Arc<Self>, missing: &mut Missing) {
+    /// Compares what netd has for Docker with what Docker has, `at` now.
+    pub(super) async fn compare(self: &Arc<Self>, missing: &mut Missing, at: Instant) {
         let networks: Vec<Arc<Network>> = self.handle.snapshot().desired.networks().cloned().collect();
-        let mut now = Missing::default();
+        let mut lacking = BTreeSet::new();
         for network in networks.iter().filter(|network| !network.engines.is_empty()) {
             let mut theirs = BTreeMap::new();
             for engine in &network.engines {
@@ -193,7 +194,7 @@ impl Driver {
                         let of = |endpoint: DockerEndpoint| (endpoint.id.clone(), (engine.id.clone(), endpoint));
                         theirs.extend(found.endpoints.into_iter().map(of));
                     }
-                    None => drop(now.networks.insert(engine.id.clone())),
+                    None => drop(lacking.insert((Kind::Network, engine.id.clone()))),
                 }
             }
             for (id, (network, endpoint)) in &theirs {
@@ -203,23 +204,33 @@ impl Driver {
                     self.follow_container(network, id, &identity);
                 }
             }
-            now.endpoints.extend(self.of_network(network).into_iter().filter(|id| !theirs.contains_key(id)));
+            let forgotten = self.of_network(network).into_iter().filter(|id| !theirs.contains_key(id));
+            lacking.extend(forgotten.map(|id| (Kind::Endpoint, id)));
         }
-        for endpoint in now.endpoints.intersection(&missing.endpoints) {
-            tracing::warn!(endpoint, "Docker has forgotten an endpoint: it is released");
-            if let Err(failure) = self.forget(endpoint).await {
-                tracing::warn!(endpoint, "cannot release it: {}", failure.0);
-            }
+        missing.note(lacking, at);
+        for (kind, id) in missing.gone(at) {
+            self.remove(kind, &id).await;
         }
-        for network in now.networks.intersection(&missing.networks) {
-            tracing::warn!(network, "Docker has forgotten a network: it is removed");
-            let change = EngineNetworkChange::Leave { id: network.clone() };
-            if let Err(error) = self.handle.change_engine_network(change).await {
-                tracing::warn!(network, "cannot remove it: {error}");
-            }
-        }
-        *missing = now;
         self.release_unused().await;
+    }
+
+    /// Removes what Docker has forgotten.
+    async fn remove(&self, kind: Kind, id: &str) {
+        match kind {
+            Kind::Endpoint => {
+                tracing::warn!(endpoint = id, "Docker has forgotten an endpoint: it is released");
+                if let Err(failure) = self.forget(id).await {
+                    tracing::warn!(endpoint = id, "cannot release it: {}", failure.0);
+                }
+            }
+            Kind::Network => {
+                tracing::warn!(network = id, "Docker has forgotten a network: it is removed");
+                let change = EngineNetworkChange::Leave { id: id.to_owned() };
+                if let Err(error) = self.handle.change_engine_network(change).await {
+                    tracing::warn!(network = id, "cannot remove it: {error}");
+                }
+            }
+        }
     }
 
     /// The ids of the endpoints that netd has for Docker on the network, and those of reservations for some.
@@ -245,11 +256,30 @@ impl Driver {
     }
 }
 
-/// What Docker did not have when it was asked.
+/// What Docker may have forgotten. Endpoints are released before the networks on which they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Endpoint,
+    Network,
+}
+
+/// What Docker did not have when it was last asked, by id, and since when it has lacked it.
 #[derive(Debug, Default)]
-pub(super) struct Missing {
-    networks: BTreeSet<String>,
-    endpoints: BTreeSet<String>,
+pub(super) struct Missing(BTreeMap<(Kind, String), Instant>);
+
+impl Missing {
+    fn note(&mut self, lacking: BTreeSet<(Kind, String)>, at: Instant) {
+        let since = lacking.into_iter().map(|what| {
+            let since = self.0.get(&what).copied().unwrap_or(at);
+            (what, since)
+        });
+        self.0 = since.collect();
+    }
+
+    fn gone(&self, at: Instant) -> Vec<(Kind, String)> {
+        let gone = self.0.iter().filter(|(_, since)| **since + EVERY <= at);
+        gone.map(|(what, _)| what.clone()).collect()
+    }
 }
 
 /// Whether it is only known by its sandbox.
