@@ -13,6 +13,7 @@ use crate::base::descriptors::Capacity;
 use crate::engine::{Handle, Subject};
 use crate::faces::docker::{self, Driver};
 use crate::faces::shared::server::access::Access;
+use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
 
 /// How often the file is looked at, and tried again.
@@ -36,7 +37,8 @@ pub(super) async fn run(
             Ok((listener, file)) => {
                 handle.report(Subject::DockerPlugin, None).await;
                 tracing::info!(socket = %path.display(), "Docker's driver is ready");
-                let local = serve::Local { listener, access: Access::own(), inherited: false, plugin: true };
+                let local =
+                    serve::Local { listener, access: Access::own(), inherited: false, dialect: Dialect::Plugin };
                 let ended = until_gone(file.as_ref(), &stop);
                 let served = serve::serve_unix(local, docker::router(driver.clone()), capacity, ended).await;
                 served.err().map(|error| error.to_string())

@@ -21,6 +21,7 @@ use crate::engine::dns::names::Names;
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::{Engine, Handle};
 use crate::faces::docker::Driver;
+use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
 use crate::faces::{dns, http, proxy, resolved};
 use crate::model::names::DnsName;
@@ -148,7 +149,7 @@ fn spawn_servers(
 ) -> Result<(Option<SocketFile>, Owner), AppError> {
     let listener = UnixListener::from_std(listeners.api.listener).map_err(AppError::Runtime)?;
     let inherited = listeners.api.file.is_none();
-    let local = serve::Local { listener, access: listeners.access, inherited, plugin: false };
+    let local = serve::Local { listener, access: listeners.access, inherited, dialect: Dialect::Native };
     let stopped = stop.clone().cancelled_owned();
     tasks.spawn(until_end("the API", serve::serve_unix(local, router.clone(), capacity, stopped)));
     if let Some((tcp, tls)) = listeners.api_tls {

@@ -14,6 +14,7 @@ use crate::engine::{Handle, testing};
 use crate::faces::cli::*;
 use crate::faces::http;
 use crate::faces::shared::server::access::Access;
+use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
 
 /// A served API. Dropping it ends it.
@@ -31,7 +32,7 @@ impl Daemon {
         let handle = testing::engine();
         runtime.block_on(async {
             let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-            let local = serve::Local { listener, access: Access::own(), inherited: false, plugin: false };
+            let local = serve::Local { listener, access: Access::own(), inherited: false, dialect: Dialect::Native };
             let router = http::router(handle.clone(), testing::names(), Arc::new(AtomicBool::new(ready)));
             tokio::spawn(serve::serve_unix(local, router, Capacity::default(), std::future::pending()));
         });

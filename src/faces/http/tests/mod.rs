@@ -18,6 +18,7 @@ use crate::base::descriptors::Capacity;
 use crate::engine::{Handle, testing};
 use crate::faces::shared::client::{Client, Reply};
 use crate::faces::shared::server::access::Access;
+use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
 
 /// A served API. `stop` shuts it down and checks that it stops.
@@ -36,7 +37,7 @@ fn serve() -> Api {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("netd.sock");
     let listener = tokio::net::UnixListener::bind(&socket).unwrap();
-    let local = serve::Local { listener, access: Access::own(), inherited: false, plugin: false };
+    let local = serve::Local { listener, access: Access::own(), inherited: false, dialect: Dialect::Native };
     let ready = Arc::new(AtomicBool::new(true));
     let handle = testing::engine();
     let router = super::router(handle.clone(), testing::names(), ready.clone());

@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use tokio_util::sync::CancellationToken;
 
 use super::caller::Client;
+use crate::base::connections::{Admitted, Busy};
 use crate::base::shares::{Share, Shares};
 
 /// Notifies endless streams, and readers that wait for a body, that the server stops.
@@ -39,5 +40,19 @@ impl Weight {
     /// Holds the share until the request ends. A request has one body; a second share would be dropped at once.
     pub(super) fn set(&self, share: Share<Client>) {
         let _ = self.0.set(share);
+    }
+}
+
+/// A connection's place among all connections. Whoever takes the connection over (an upgrade, RFC 9110, 7.8) keeps it, so
+/// that the connection counts, and is not taken for an idle one, until it ends.
+#[derive(Clone)]
+pub(in crate::faces) struct Place {
+    _busy: Arc<Busy<Client>>,
+    _admitted: Arc<Admitted<Client>>,
+}
+
+impl Place {
+    pub(super) fn new(admitted: &Arc<Admitted<Client>>) -> Self {
+        Self { _busy: Arc::new(admitted.busy()), _admitted: admitted.clone() }
     }
 }

@@ -31,6 +31,9 @@ pub(super) enum Hosts {
     WithoutDot,
     /// As `WithoutDot`, on a unix socket whose only client sends JSON without saying so: Docker (moby, pkg/plugins).
     Plugin,
+    /// Anything, as Docker: programs (Portainer) pass on to the Engine API what a browser sent them. No page reaches the
+    /// unix socket itself.
+    Any,
     /// The names that this certificate of the server is valid for. Clients compare them too, so that a page's own name
     /// gets no further than the handshake, unless the user has the browser ignore that. A browser that has a client
     /// certificate uses it for every page: those of other origins are refused by `Origin` and `Sec-Fetch-Site`.
@@ -55,6 +58,7 @@ impl Hosts {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let without_dot = !name.contains('.');
         match self {
+            Self::Any => true,
             Self::WithoutDot | Self::Plugin => without_dot,
             Self::OfCertificate(certificate) => is_valid_for(certificate, &name),
             Self::Public(names) => without_dot && !name.is_empty() || names.contains(&name),
@@ -64,7 +68,7 @@ impl Hosts {
     /// What to send instead of a name that is not included.
     fn advice(&self) -> &'static str {
         match self {
-            Self::WithoutDot | Self::Plugin => "use localhost",
+            Self::WithoutDot | Self::Plugin | Self::Any => "use localhost",
             Self::OfCertificate(_) => "use a name that the server's certificate is valid for, or an IP address",
             Self::Public(_) => "use an IP address, or list the name in `hosts` of [metrics] in netd.toml",
         }
@@ -73,6 +77,9 @@ impl Hosts {
 
 /// Returns the problem with a request, if there is one.
 pub(super) fn check<B: HttpBody>(request: &Request<B>, hosts: &Hosts) -> Result<(), Problem> {
+    if matches!(hosts, Hosts::Any) {
+        return Ok(());
+    }
     let headers = request.headers();
     let Some(host) = one(headers, &HOST) else {
         return Err(Problem::invalid("the request does not have exactly one Host header: send one, such as localhost"));

@@ -5,6 +5,7 @@ pub mod access;
 pub(in crate::faces) mod budget;
 pub(in crate::faces) mod caller;
 mod check;
+pub mod dialect;
 pub(in crate::faces) mod extract;
 pub(in crate::faces) mod problem;
 pub mod serve;

@@ -20,7 +20,6 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use axum::response::IntoResponse as _;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -31,9 +30,10 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::JoinSet;
 
 use super::access::{Access, Rights};
-use super::budget::{Budget, Stopping, Weight};
+use super::budget::{Budget, Place, Stopping, Weight};
 use super::caller::{Caller, Client};
 use super::check::{Hosts, check};
+use super::dialect::Dialect;
 use super::problem::Problem;
 use super::socket::{Socket, Wire};
 use super::tls::Tls;
@@ -63,10 +63,6 @@ const STREAMS: u64 = 256;
 /// The delay before accepting again after a lack of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
-/// The reply to a connection that exceeds the limits, sent before any request is read.
-const BUSY: &str =
-    "{\"error\":{\"code\":\"unavailable\",\"message\":\"netd has too many connections: close some, or try again\"}}";
-
 /// What all connections of a listener share.
 #[derive(Clone)]
 struct Server {
@@ -78,6 +74,7 @@ struct Server {
     capacity: Capacity,
     /// Which names requests may have in `Host`.
     hosts: Hosts,
+    dialect: Dialect,
     /// What TLS is spoken with, if it is.
     tls: Option<Tls>,
     /// Who may do what, on a unix socket.
@@ -114,8 +111,8 @@ pub struct Local {
     pub access: Access,
     /// Whether the service manager has the listener, and gives it to the next daemon too.
     pub inherited: bool,
-    /// Whether its only client is Docker, which calls netd's driver and sends JSON without saying so.
-    pub plugin: bool,
+    /// What its clients speak.
+    pub dialect: Dialect,
 }
 
 /// Serves on a unix socket until `shutdown` completes. Connections use no descriptors beyond `capacity`.
@@ -125,9 +122,10 @@ pub async fn serve_unix(
     capacity: Capacity,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let Local { listener, access, inherited, plugin } = local;
-    let server = Server::new(router, capacity, if plugin { Hosts::Plugin } else { Hosts::WithoutDot });
-    serve(Listener::Unix(listener), Server { access: Some(Arc::new(access)), inherited, ..server }, shutdown).await
+    let Local { listener, access, inherited, dialect } = local;
+    let server = Server::new(router, capacity, dialect.hosts());
+    let (access, stuck) = (Some(Arc::new(access)), dialect.stuck(STUCK));
+    serve(Listener::Unix(listener), Server { access, inherited, dialect, stuck, ..server }, shutdown).await
 }
 
 /// Serves on a TCP socket with mutual TLS until `shutdown` completes.
@@ -193,7 +191,9 @@ async fn serve(listener: Listener, server: Server, shutdown: impl Future<Output 
 
 /// Replies to every request with 503. Never completes.
 async fn refuse_all(listener: Listener, server: Server) {
-    let router = Router::new().fallback(|| std::future::ready(Problem::from(engine::Error::Stopped)));
+    let dialect = server.dialect;
+    let refused = move || std::future::ready(dialect.refuse(Problem::from(engine::Error::Stopped)));
+    let router = Router::new().fallback(refused);
     let server = Server { router, stopping: Stopping::default(), ..server };
     loop {
         let Ok(socket) = listener.accept().await else {
@@ -238,6 +238,7 @@ impl Server {
             streams: Shares::new(STREAMS, 1),
             capacity,
             hosts,
+            dialect: Dialect::Native,
             tls: None,
             access: None,
             inherited: false,
@@ -254,10 +255,11 @@ impl Server {
         };
         let admitted = has_room.then(|| self.clients.admit(socket.client())).flatten();
         if admitted.is_none() && self.tls.is_none() {
-            let length = BUSY.len();
+            let busy = self.dialect.busy();
+            let length = busy.len();
             let reply = format!(
                 "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
-                 Connection: close\r\n\r\n{BUSY}"
+                 Connection: close\r\n\r\n{busy}"
             );
             // Do not wait for a client that does not read.
             let _ = socket.try_write(reply.as_bytes());
@@ -285,13 +287,13 @@ impl Server {
     /// Answers the requests that arrive on the stream, which is that of the socket.
     async fn answer<S>(self, stream: S, socket: Arc<Socket>, admitted: Admitted<Client>)
     where
-        S: AsyncRead + AsyncWrite + Unpin + Send,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let admitted = Arc::new(admitted);
         let budget = Budget { client: socket.client(), bodies: self.bodies, streams: self.streams };
         let rights = self.access.as_deref().map_or(Rights::All, |access| access.of(&socket));
         let router = TowerToHyperService::new(self.router);
-        let (hosts, caller, requests) = (self.hosts, Caller::new(socket), admitted.clone());
+        let (hosts, dialect, caller, requests) = (self.hosts, self.dialect, Caller::new(socket), admitted.clone());
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             let busy = requests.busy();
             let weight = Weight::default();
@@ -300,8 +302,9 @@ impl Server {
             extensions.insert(ConnectInfo(caller.clone()));
             extensions.insert(budget.clone());
             extensions.insert(weight.clone());
+            extensions.insert(Place::new(&requests));
             let reply = match refused {
-                Some(problem) => Err(problem.into_response()),
+                Some(problem) => Err(dialect.refuse(problem)),
                 None => Ok(router.call(request)),
             };
             async move {
@@ -316,7 +319,7 @@ impl Server {
         });
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD).max_buf_size(BUFFER);
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
         tokio::select! {
             // Errors of the connection concern only its client.
             _ = connection.as_mut() => return,
