@@ -6,9 +6,10 @@
 //! the daemon ends with an error. Networks and traffic stay as they are.
 
 pub mod containers;
+mod engine_api;
+mod further_socket;
 mod memory;
 mod owner;
-mod plugin_socket;
 pub mod plugins;
 pub mod sandbox;
 mod serve;
@@ -173,6 +174,7 @@ pub struct Bound {
     socket: PathBuf,
     /// Where Docker finds netd's driver, and where Docker's API is.
     docker: Option<(PathBuf, PathBuf)>,
+    engine_api: Option<engine_api::Settings>,
     process: Process,
 }
 
@@ -201,7 +203,8 @@ pub fn build(
     let (resolved, socket) = (config.dns.resolved, config.socket.clone());
     let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
     let docker = config.plugin_socket().map(|plugin| (plugin, config.docker_plugin.api.clone()));
-    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, docker, process })
+    let engine_api = engine_api::Settings::of(config);
+    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, process })
 }
 
 fn engine_config(config: &Config) -> engine::Config {

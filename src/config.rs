@@ -2,6 +2,7 @@
 //! definitions read it), the environment overrides the file, and the file overrides the defaults.
 
 pub mod cni;
+mod docker;
 mod file;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+pub use self::docker::{ContainerEngine, DockerApi, DockerPlugin};
 use crate::base::telemetry;
 use crate::faces::cli::{ConfigVerb, DEFAULT_SOCKET, DaemonArgs};
 use crate::faces::dns::Roots;
@@ -29,11 +31,6 @@ use crate::model::upstream::Upstream;
 
 /// The default path of the configuration; the file is optional there.
 pub const DEFAULT_FILE: &str = "/etc/netd/netd.toml";
-
-/// Where Docker looks for drivers (moby, pkg/plugins/discovery.go).
-const DOCKER_PLUGIN: &str = "/run/docker/plugins/netd.sock";
-/// The default path of Docker's API.
-const DOCKER_API: &str = "/var/run/docker.sock";
 
 /// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -71,6 +68,12 @@ pub struct Config {
     pub metrics: Metrics,
     /// Docker's driver.
     pub docker_plugin: DockerPlugin,
+    /// Docker's Engine API; off if absent, unless an engine is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_api: Option<DockerApi>,
+    /// The engine that runs containers for the Engine API; none if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<ContainerEngine>,
 }
 
 /// What users may do at the API's unix socket who are neither root nor members of the group.
@@ -166,21 +169,6 @@ pub struct Firewall {
     pub forwarding: ForwardingFor,
 }
 
-/// Docker's driver `netd`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DockerPlugin {
-    /// Whether Docker can use netd's networks.
-    pub enabled: bool,
-    /// The socket at which Docker finds the driver, by the socket's name; absent: `/run/docker/plugins/netd.sock`, unless
-    /// `runtime_dir` is set.
-    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "file::some_path")]
-    pub socket: Option<PathBuf>,
-    /// The socket of Docker's API, at which netd asks for the names of containers and networks.
-    #[serde(deserialize_with = "file::path")]
-    pub api: PathBuf,
-}
-
 /// The metrics.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -209,23 +197,9 @@ impl Default for Config {
             firewall: Firewall::default(),
             metrics: Metrics::default(),
             docker_plugin: DockerPlugin::default(),
+            docker_api: None,
+            engine: None,
         }
-    }
-}
-
-impl Config {
-    /// Where Docker finds netd's driver; `None`: nowhere. A daemon with a runtime folder of its own is a second one on this
-    /// machine, and leaves the usual place to the first.
-    pub fn plugin_socket(&self) -> Option<PathBuf> {
-        let plugin = &self.docker_plugin;
-        let usual = || (self.runtime_dir == Self::default().runtime_dir).then(|| PathBuf::from(DOCKER_PLUGIN));
-        plugin.socket.clone().or_else(usual).filter(|_| plugin.enabled)
-    }
-}
-
-impl Default for DockerPlugin {
-    fn default() -> Self {
-        Self { enabled: true, socket: None, api: DOCKER_API.into() }
     }
 }
 

@@ -4,6 +4,7 @@
 //! its caller gets the reply, and the name service answers until then.
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,15 +13,16 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::further_socket::Further;
 use super::owner::Owner;
 use super::socket::SocketFile;
-use super::{AppError, Bound, Ended, Listeners, Process, memory, plugin_socket, watchdog};
+use super::{AppError, Bound, Ended, Listeners, Process, memory, watchdog};
 use crate::base::descriptors::Capacity;
 use crate::engine;
 use crate::engine::dns::names::Names;
 use crate::engine::listener::ListeningReceiver;
 use crate::engine::{Engine, Handle};
-use crate::faces::docker::Driver;
+use crate::faces::docker::{self, Driver};
 use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
 use crate::faces::{dns, http, proxy, resolved};
@@ -37,7 +39,7 @@ type Tasks = JoinSet<&'static str>;
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<Ended, AppError> {
-        let Self { engine, listeners, dns, resolved, hosts, socket, docker, process } = self;
+        let Self { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, process } = self;
         let Process { manager, watchdog, descriptors } = process;
         let Engine { handle, listening, proxying, thread, converged } = engine;
         let (ready, capacity) = (Arc::new(AtomicBool::new(false)), dns.capacity);
@@ -59,8 +61,10 @@ impl Bound {
             });
         }
         if let Some((plugin, api)) = docker {
-            let driver = Driver::new(handle.clone(), Arc::new(Socket(api)));
-            tasks.spawn(plugin_socket::run(plugin, driver, handle.clone(), capacity, api_stop.clone()));
+            tasks.spawn(docker_plugin(plugin, api, handle.clone(), capacity, api_stop.clone()));
+        }
+        if let Some(settings) = engine_api {
+            tasks.spawn(settings.serve(handle.clone(), capacity, api_stop.clone()));
         }
         let aside = [
             tokio::spawn(memory::give_back(names.clone())),
@@ -95,6 +99,31 @@ impl Bound {
         // The name service and the proxy end with the runtime.
         outcome
     }
+}
+
+/// Serves Docker's driver.
+async fn docker_plugin(
+    path: PathBuf,
+    api: PathBuf,
+    handle: Handle,
+    capacity: Capacity,
+    stop: CancellationToken,
+) -> &'static str {
+    let driver = Driver::new(handle.clone(), Arc::new(Socket(api)));
+    let follow = tokio::spawn(driver.clone().follow(stop.clone()));
+    let socket = Further {
+        path,
+        router: docker::router(driver),
+        dialect: Dialect::Plugin,
+        // Only root, as which Docker runs.
+        group: None,
+        subject: engine::Subject::DockerPlugin,
+        without: "Docker cannot use netd's networks",
+        look: "see [docker_plugin] in netd.toml(5)",
+    };
+    socket.run(handle, capacity, stop).await;
+    follow.abort();
+    "Docker's driver"
 }
 
 /// Starts the name service.

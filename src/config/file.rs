@@ -12,6 +12,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Api, Config, ConfigError, Ipv6Pools};
 use crate::base::telemetry;
+use crate::faces::engine_api::version::{ApiVersion, NEWEST, OLDEST};
 use crate::model::address::{Family, Pool, Subnet};
 use crate::model::names::DnsName;
 use crate::model::upstream::Upstream;
@@ -99,6 +100,14 @@ pub(super) fn api<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<A
             Err(D::Error::custom(format!("missing: {missing}; the table has listen, cert, key and client_ca, or none")))
         }
     }
+}
+
+pub(super) fn api_version<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ApiVersion, D::Error> {
+    let version = ApiVersion::deserialize(deserializer)?;
+    if !(OLDEST..=NEWEST).contains(&version) {
+        return Err(D::Error::custom(format!("invalid API version {version}: use {OLDEST} to {NEWEST}")));
+    }
+    Ok(version)
 }
 
 pub(super) fn cache<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {

@@ -4,6 +4,7 @@ pub mod cli;
 pub mod cni;
 pub mod dns;
 pub mod docker;
+pub mod engine_api;
 pub mod http;
 pub mod netavark;
 pub mod proxy;

@@ -2,6 +2,7 @@
 
 pub mod addressed;
 pub mod bpf;
+pub mod counters;
 pub mod datagrams;
 pub mod descriptors;
 pub(crate) mod folder;

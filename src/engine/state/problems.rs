@@ -26,6 +26,8 @@ pub(crate) enum Subject {
     Monitor(&'static str),
     /// Docker cannot reach netd's driver.
     DockerPlugin,
+    /// Docker's tools cannot reach the Engine API.
+    EngineApi,
     /// The host's resolver is not configured with netd's name service.
     HostResolver,
     /// The name service has no socket at this gateway.
@@ -84,6 +86,7 @@ impl Subject {
             | Self::Owner
             | Self::Monitor(_)
             | Self::DockerPlugin
+            | Self::EngineApi
             | Self::HostResolver
             | Self::Gateway(_)
             | Self::WithinContainer(_)
@@ -131,6 +134,7 @@ impl Subject {
             | Self::Owner
             | Self::Monitor(_)
             | Self::DockerPlugin
+            | Self::EngineApi
             | Self::HostResolver
             | Self::Gateway(_)
             | Self::GatewayProbe(_)
@@ -167,6 +171,7 @@ impl Subject {
             | Self::Owner
             | Self::Monitor(_)
             | Self::DockerPlugin
+            | Self::EngineApi
             | Self::HostResolver
             | Self::GatewayProbe(_)
             | Self::Guard

@@ -15,6 +15,8 @@ pub struct Access {
     pub group: Option<u32>,
     /// Its name in the configuration.
     pub group_name: String,
+    /// The setting that has it.
+    pub setting: &'static str,
     /// Whether everyone else may read.
     pub others_read: bool,
 }
@@ -32,7 +34,7 @@ impl Access {
     /// Only root and the user of this process may do anything.
     pub fn own() -> Self {
         let own = nix::unistd::geteuid().as_raw();
-        Self { own, group: None, group_name: String::new(), others_read: false }
+        Self { own, group: None, group_name: String::new(), setting: "socket_group", others_read: false }
     }
 
     /// What the other end of the connection may do.
@@ -48,10 +50,10 @@ impl Access {
         if peer.user == 0 || peer.user == self.own || is_member {
             return Rights::All;
         }
-        let group = &self.group_name;
+        let (group, setting) = (&self.group_name, self.setting);
         let who = match self.group {
-            Some(_) => format!("root and the members of the group {group} may (socket_group in netd.toml)"),
-            None => format!("root may, and the group {group} does not exist (socket_group in netd.toml)"),
+            Some(_) => format!("root and the members of the group {group} may ({setting} in netd.toml)"),
+            None => format!("root may, and the group {group} does not exist ({setting} in netd.toml)"),
         };
         if self.others_read {
             Rights::Read(format!("user {} may read, but not change anything: {who}", peer.user))
@@ -78,7 +80,8 @@ mod tests {
 
     #[test]
     fn root_the_daemon_and_the_group_may_do_everything_and_others_read_at_most() {
-        let closed = Access { own: 5, group: Some(77), group_name: "netd".into(), others_read: false };
+        let closed =
+            Access { own: 5, group: Some(77), group_name: "netd".into(), setting: "socket_group", others_read: false };
         let open = Access { others_read: true, ..closed.clone() };
         let peer = |user, groups: &[u32]| Peer { user, groups: groups.into() };
         for access in [&closed, &open] {

@@ -1,0 +1,339 @@
+//! `GET /events`: netd's changes as Docker's events of networks and containers, merged with the engine's events.
+//!
+//! The last [`KEPT`] events are kept for `since`. A reader that is slower than that misses the oldest.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::{StreamExt as _, stream};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use super::filters::Filters;
+use super::version::ApiVersion;
+use super::{Asked, EngineApi, time};
+use crate::base::clock;
+use crate::engine::event::{Change, Event};
+use crate::faces::shared::server::budget::Stopping;
+use crate::faces::shared::server::extract::Stream;
+use crate::model::endpoint::Endpoint;
+use crate::model::network::Network;
+
+/// How many events are kept. Docker keeps 256.
+const KEPT: usize = 1024;
+const FILTERS: [&str; 18] = [
+    "config",
+    "container",
+    "daemon",
+    "event",
+    "image",
+    "label",
+    "label!",
+    "network",
+    "node",
+    "plugin",
+    "scope",
+    "secret",
+    "service",
+    "type",
+    "volume",
+    "pod",
+    "builder",
+    "id",
+];
+
+/// The events, in their order.
+pub(super) struct Log {
+    kept: Mutex<VecDeque<Value>>,
+    /// How many there have been.
+    count: watch::Sender<u64>,
+}
+
+impl Log {
+    pub(super) fn new() -> Self {
+        Self { kept: Mutex::default(), count: watch::Sender::new(0) }
+    }
+
+    fn push(&self, event: Value) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(event);
+        self.count.send_modify(|count| *count += 1);
+    }
+
+    /// The events after the first `seen`, as far as they are kept, and how many there have been.
+    fn after(&self, seen: u64) -> (Vec<Value>, u64) {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = *self.count.borrow();
+        let wanted = usize::try_from(count.saturating_sub(seen)).unwrap_or(usize::MAX).min(kept.len());
+        (kept.iter().skip(kept.len() - wanted).cloned().collect(), count)
+    }
+
+    /// Networks were pruned.
+    pub(super) fn pruned(&self) {
+        self.push(event("network", "prune", "", &json!({"reclaimed": "0"}), clock::now()));
+    }
+}
+
+fn event(kind: &str, action: &str, id: &str, attributes: &Value, time: std::time::SystemTime) -> Value {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let nanos = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);
+    let actor = json!({"ID": id, "Attributes": attributes});
+    json!({"Type": kind, "Action": action, "Actor": actor, "scope": "local", "time": since.as_secs(), "timeNano": nanos})
+}
+
+fn of_network(action: &str, network: &Network, container: Option<&Endpoint>, time: std::time::SystemTime) -> Value {
+    let mut attributes = json!({"name": network.name.as_str(), "type": network.driver.name()});
+    if let Some(endpoint) = container {
+        attributes["container"] = endpoint.container.id.as_str().into();
+    }
+    event("network", action, network.id.as_str(), &attributes, time)
+}
+
+fn of_container(action: &str, endpoint: &Endpoint, time: std::time::SystemTime) -> Value {
+    let mut attributes: serde_json::Map<String, Value> =
+        endpoint.labels.iter().map(|(key, value)| (key.clone(), value.as_str().into())).collect();
+    attributes.insert("name".into(), endpoint.container.name.as_str().into());
+    attributes.insert("image".into(), "".into());
+    let mut event = event("container", action, endpoint.container.id.as_str(), &Value::Object(attributes), time);
+    // Clients of versions below 1.52 expect these of container events.
+    event["status"] = action.into();
+    event["id"] = endpoint.container.id.as_str().into();
+    event["from"] = "".into();
+    event
+}
+
+impl EngineApi {
+    /// Keeps the log until `stop` is cancelled.
+    pub async fn follow(&self, stop: CancellationToken) {
+        let mut changes = self.handle.events();
+        loop {
+            let change = tokio::select! {
+                change = changes.recv() => change,
+                () = stop.cancelled() => return,
+            };
+            match change {
+                Ok(change) => self.translate(&change),
+                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events of the Engine API were missed"),
+                Err(RecvError::Closed) => return,
+            }
+        }
+    }
+
+    fn translate(&self, Event { time, change }: &Event) {
+        let snapshot = self.handle.snapshot();
+        let of = |action: &str, endpoint: &Endpoint| {
+            let network = snapshot.desired.network(&endpoint.network)?;
+            Some(of_network(action, network, Some(endpoint), *time))
+        };
+        // Where there is an engine, it tells about its containers itself.
+        let tells = self.engine.is_none();
+        let ends =
+            |endpoint: &Endpoint| snapshot.desired.container(&endpoint.container.id).map_or(0, |c| c.endpoints.len());
+        match change {
+            Change::NetworkCreated(network) => self.events.push(of_network("create", network, None, *time)),
+            Change::NetworkRemoved(network) => self.events.push(of_network("destroy", network, None, *time)),
+            Change::Connected(endpoint) => {
+                of("connect", endpoint).into_iter().for_each(|event| self.events.push(event));
+                if tells && ends(endpoint) <= 1 {
+                    self.events.push(of_container("start", endpoint, *time));
+                }
+            }
+            Change::Disconnected { endpoint, .. } => {
+                of("disconnect", endpoint).into_iter().for_each(|event| self.events.push(event));
+                if tells && ends(endpoint) == 0 {
+                    self.events.push(of_container("die", endpoint, *time));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) async fn list_events(
+        &self,
+        asked: &Asked,
+        headers: &HeaderMap,
+        stopping: Stopping,
+        place: Stream,
+    ) -> Result<Response, Failure> {
+        let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
+        let point = |key| asked.query(key).filter(|text| !text.is_empty()).map(time::parse).transpose();
+        let (since, until) = (point("since")?, point("until")?);
+        let now = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let theirs = match &self.engine {
+            Some(engine) => engine.events(asked).await?,
+            None => stream::pending().boxed(),
+        };
+        let seen = if since.is_some() { 0 } else { *self.events.count.borrow() };
+        let (legacy, from) = (asked.version < ApiVersion::one(52), since.unwrap_or(f64::MIN));
+        let is_wanted = move |event: &Value| {
+            fits(event, &filters) && stamp(event) >= from && until.is_none_or(|until| stamp(event) <= until)
+        };
+        let ours = self.ours(seen).filter(move |event| std::future::ready(is_wanted(event)));
+        let framed = frame(headers, asked.version);
+        let lines = ours.map(move |event| line(event, legacy, framed)).boxed();
+        let rest = until.map(|until| Duration::from_secs_f64((until - now).clamp(0.0, 1e9)));
+        let end = async move {
+            match rest {
+                Some(rest) => tokio::select! {
+                    () = tokio::time::sleep(rest) => {}
+                    () = stopping.stopped() => {}
+                },
+                None => stopping.stopped().await,
+            }
+        };
+        let theirs = theirs.map(move |event| line(event, false, framed));
+        // What is kept comes first, whatever the end is: it is there at once. The engine's end is the end of the stream.
+        let all = stream::select(lines, theirs.chain(stream::once(async { Bytes::new() })))
+            .take_while(|line| std::future::ready(!line.is_empty()));
+        let body = all.take_until(Box::pin(end)).map(move |line| {
+            let _place = &place;
+            Ok::<_, Infallible>(line)
+        });
+        Ok(([(CONTENT_TYPE, framed.content_type())], Body::from_stream(body)).into_response())
+    }
+
+    /// The events after the first `seen`, and those to come.
+    fn ours(&self, seen: u64) -> impl futures_util::Stream<Item = Value> + use<> {
+        let (log, counts) = (self.events.clone(), self.events.count.subscribe());
+        stream::unfold((log, counts, seen), |(log, mut counts, seen)| async move {
+            loop {
+                let (events, count) = log.after(seen);
+                if !events.is_empty() {
+                    return Some((stream::iter(events), (log, counts, count)));
+                }
+                counts.mark_unchanged();
+                if *counts.borrow() == seen && counts.changed().await.is_err() {
+                    return None;
+                }
+            }
+        })
+        .flatten()
+    }
+}
+
+/// How events follow each other in the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frame {
+    Json,
+    Lines,
+    NdJson,
+    /// RFC 7464.
+    Sequence,
+}
+
+impl Frame {
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Lines => "application/jsonl",
+            Self::NdJson => "application/x-ndjson",
+            Self::Sequence => "application/json-seq",
+        }
+    }
+}
+
+fn frame(headers: &HeaderMap, version: ApiVersion) -> Frame {
+    let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let of = |kind: &str| match kind.split(';').next().unwrap_or_default().trim() {
+        "application/jsonl" => Some(Frame::Lines),
+        "application/x-ndjson" => Some(Frame::NdJson),
+        "application/json-seq" => Some(Frame::Sequence),
+        _ => None,
+    };
+    let usual = if version >= ApiVersion::one(52) { Frame::Lines } else { Frame::Json };
+    accepted.split(',').find_map(of).unwrap_or(usual)
+}
+
+fn line(mut event: Value, legacy: bool, frame: Frame) -> Bytes {
+    if !legacy && let Some(fields) = event.as_object_mut() {
+        // The engine has left them in its own events where they belong.
+        if fields.get("from").is_some_and(|from| from == "") {
+            ["status", "id", "from"].iter().for_each(|key| drop(fields.remove(*key)));
+        }
+    }
+    let mut line = if frame == Frame::Sequence { vec![0x1e] } else { Vec::new() };
+    // A value of strings and numbers always serializes.
+    line.extend(serde_json::to_vec(&event).unwrap_or_default());
+    line.push(b'\n');
+    line.into()
+}
+
+fn stamp(event: &Value) -> f64 {
+    event["timeNano"].as_u64().map_or(0.0, |nanos| nanos as f64 / 1e9)
+}
+
+/// Whether the event is asked for.
+fn fits(event: &Value, filters: &Filters) -> bool {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, action) = (text(&event["Type"]), text(&event["Action"]));
+    let (id, attributes) = (text(&event["Actor"]["ID"]), &event["Actor"]["Attributes"]);
+    let name = text(&attributes["name"]);
+    let about = |key: &str| match key {
+        _ if kind == key => filters.begins(key, &[&id, &name]),
+        "container" => {
+            filters.begins(key, &[&text(&attributes["container"])]) && (!filters.has(key) || kind == "network")
+        }
+        _ => !filters.has(key),
+    };
+    filters.exact("type", &kind)
+        && filters.exact("event", &action)
+        && filters.exact("scope", &text(&event["scope"]))
+        && ["container", "network", "image", "volume", "daemon", "plugin", "service", "node", "secret", "config"]
+            .iter()
+            .all(|key| about(key))
+        && filters.labels(|key| attributes.get(key).and_then(Value::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filters(text: &str) -> Filters {
+        Filters::parse(Some(text), &FILTERS).unwrap()
+    }
+
+    #[test]
+    fn filters_choose_by_what_an_event_is_about() {
+        let connect = event("network", "connect", "0a1b", &json!({"name": "net1", "container": "c0ffee"}), UNIX_EPOCH);
+        for yes in [
+            "",
+            r#"{"type":["network"]}"#,
+            r#"{"network":["net1"]}"#,
+            r#"{"network":["0a"]}"#,
+            r#"{"event":["connect"]}"#,
+            r#"{"container":["c0ff"]}"#,
+            r#"{"type":{"network":true,"container":true}}"#,
+        ] {
+            assert!(fits(&connect, &filters(yes)), "{yes}");
+        }
+        for no in
+            [r#"{"type":["container"]}"#, r#"{"network":["net2"]}"#, r#"{"image":["x"]}"#, r#"{"container":["web"]}"#]
+        {
+            assert!(!fits(&connect, &filters(no)), "{no}");
+        }
+    }
+
+    #[test]
+    fn the_log_keeps_the_newest_events() {
+        let log = Log::new();
+        for n in 0..KEPT + 2 {
+            log.push(json!(n));
+        }
+        let (all, count) = log.after(0);
+        assert_eq!((all.len(), &all[0], count), (KEPT, &json!(2), KEPT as u64 + 2));
+        assert_eq!(log.after(count), (Vec::new(), count));
+        assert_eq!(log.after(count - 1).0, [json!(KEPT + 1)]);
+    }
+}

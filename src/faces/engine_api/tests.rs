@@ -1,0 +1,268 @@
+//! The API over an engine in memory, without an engine that runs containers: statuses, bodies, and texts that clients
+//! compare.
+
+use std::sync::Arc;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::engine::testing;
+
+fn api() -> Arc<EngineApi> {
+    EngineApi::new(testing::engine(), None, version::OLDEST, Facts::default())
+}
+
+/// Status and body: JSON, or the text.
+async fn ask(api: &Arc<EngineApi>, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+    let mut request = Request::builder().method(method).uri(path);
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
+    let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+    let reply = answer(State(api.clone()), request.body(body).unwrap()).await;
+    let status = reply.status();
+    if !status.is_success() {
+        assert_eq!(reply.headers()["content-type"], "application/json", "the client compares the text");
+    }
+    let bytes = to_bytes(reply.into_body(), 1 << 20).await.unwrap();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    (status.as_u16(), serde_json::from_str(&text).unwrap_or(Value::String(text)))
+}
+
+async fn said(api: &Arc<EngineApi>, method: &str, path: &str, body: Option<Value>) -> (u16, String) {
+    let (status, body) = ask(api, method, path, body).await;
+    (status, body["message"].as_str().unwrap_or_default().to_owned())
+}
+
+fn network(name: &str) -> Option<Value> {
+    Some(json!({"Name": name, "Driver": "bridge", "IPAM": {"Driver": "default", "Options": {}, "Config": []}}))
+}
+
+#[tokio::test]
+async fn the_life_of_a_network() {
+    let api = api();
+    let (status, created) = ask(&api, "POST", "/v1.41/networks/create", network("net1")).await;
+    assert_eq!((status, created["Warning"].as_str()), (201, Some("")));
+    let id = created["Id"].as_str().unwrap();
+    for name in ["net1", id, &id[..12]] {
+        let (status, shown) = ask(&api, "GET", &format!("/networks/{name}"), None).await;
+        assert_eq!((status, shown["Id"].as_str()), (200, Some(id)));
+        assert_eq!(shown["IPAM"]["Config"], json!([{"Subnet": "10.77.0.0/24", "Gateway": "10.77.0.1"}]));
+        assert_eq!(shown["Containers"], json!({}));
+    }
+    let again = said(&api, "POST", "/networks/create", network("net1")).await;
+    assert_eq!(again, (409, "network with name net1 already exists".into()));
+    assert_eq!(ask(&api, "DELETE", "/networks/net1", None).await, (204, "".into()));
+    assert_eq!(said(&api, "DELETE", "/networks/net1", None).await, (404, "network net1 not found".into()));
+    let pruned = ask(&api, "POST", "/networks/prune", None).await;
+    assert_eq!(pruned, (200, json!({"NetworksDeleted": null})));
+}
+
+#[tokio::test]
+async fn fields_are_those_of_the_version() {
+    let api = api();
+    ask(&api, "POST", "/networks/create", network("net1")).await;
+    let has = async |version: &str, path: &str, field: &str| {
+        let (_, shown) = ask(&api, "GET", &format!("/v{version}{path}"), None).await;
+        let shown =
+            shown.as_array().and_then(|all| all.iter().find(|one| one["Name"] == "net1")).cloned().unwrap_or(shown);
+        shown.get(field).is_some()
+    };
+    for (version, path, field, expected) in [
+        ("1.27", "/networks", "Containers", true),
+        ("1.28", "/networks", "Containers", false),
+        ("1.28", "/networks/net1", "Containers", true),
+        ("1.47", "/networks/net1", "EnableIPv4", false),
+        ("1.48", "/networks/net1", "EnableIPv4", true),
+        ("1.51", "/networks/net1", "Status", false),
+        ("1.52", "/networks/net1", "Status", true),
+        ("1.28", "/networks/net1", "Ingress", false),
+        ("1.29", "/networks/net1", "ConfigOnly", false),
+        ("1.30", "/networks/net1", "ConfigOnly", true),
+        ("1.24", "/networks/net1", "Attachable", false),
+    ] {
+        assert_eq!(has(version, path, field).await, expected, "{field} of {path} in {version}");
+    }
+    let (_, status) = ask(&api, "GET", "/v1.53/networks/net1", None).await;
+    let subnet = &status["Status"]["IPAM"]["Subnets"]["10.77.0.0/24"];
+    assert_eq!(subnet, &json!({"IPsInUse": 3, "DynamicIPsAvailable": 253}));
+}
+
+#[tokio::test]
+async fn what_is_wrong_with_a_network_is_said_as_docker_says_it() {
+    let api = api();
+    let with = |fields: Value| {
+        let mut body = network("net1").unwrap();
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        Some(body)
+    };
+    let config = |config: Value| with(json!({"IPAM": {"Driver": "default", "Config": [config]}}));
+    for (body, status, message) in [
+        (network(""), 400, "invalid network name: name is empty"),
+        (network("bridge"), 403, "operation is not permitted on predefined bridge network "),
+        (with(json!({"Driver": "overlay"})), 403, "This node is not a swarm manager."),
+        (with(json!({"Driver": "nope"})), 404, "could not find a driver named \"nope\""),
+        (with(json!({"Driver": "macvlan"})), 501, "netd does not support the network driver \"macvlan\""),
+        (with(json!({"Scope": "swarm"})), 403, "This node is not a swarm manager."),
+        (with(json!({"ConfigOnly": true})), 501, "netd does not support config-only networks"),
+        (with(json!({"EnableIPv4": false})), 400, "IPv4 or IPv6 must be enabled"),
+        (
+            with(json!({"Options": {"com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}})),
+            501,
+            "netd does not support the network option com.docker.network.bridge.host_binding_ipv4",
+        ),
+        (with(json!({"Options": {"colour": "red"}})), 400, "invalid option \"colour\""),
+        (
+            config(json!({"Subnet": "10.0.0.1/24"})),
+            400,
+            "invalid network config:\ninvalid subnet 10.0.0.1/24: it should be 10.0.0.0/24",
+        ),
+        (
+            config(json!({"Subnet": "nonsense"})),
+            400,
+            "invalid network config:\ninvalid subnet nonsense: invalid CIDR block notation",
+        ),
+        (config(json!({"Gateway": "10.0.0.1"})), 400, "invalid network config:\n"),
+        (
+            config(json!({"Subnet": "10.0.0.0/24", "AuxiliaryAddresses": {"a": "10.0.0.9"}})),
+            501,
+            "netd does not support auxiliary addresses",
+        ),
+        (Some(json!({"Name": 1})), 400, "invalid JSON: "),
+        (Some(json!([])), 400, "invalid JSON: "),
+    ] {
+        let (got, said) = said(&api, "POST", "/networks/create", body.clone()).await;
+        assert!(got == status && said.starts_with(message), "{body:?}: {got} {said}");
+    }
+    let (_, networks) = ask(&api, "GET", "/networks", None).await;
+    assert_eq!(networks.as_array().unwrap().len(), 2, "nothing was made: {networks}");
+}
+
+#[tokio::test]
+async fn lists_are_filtered() {
+    let api = api();
+    for (name, label) in [("net1", "a"), ("net2", "b")] {
+        let mut body = network(name).unwrap();
+        body["Labels"] = json!({ label: "1" });
+        assert_eq!(ask(&api, "POST", "/networks/create", Some(body)).await.0, 201);
+    }
+    let names = async |filters: &str| {
+        let filters = upstream::encoded(filters);
+        let (status, shown) = ask(&api, "GET", &format!("/networks?filters={filters}"), None).await;
+        assert_eq!(status, 200, "{shown}");
+        let names: Vec<String> =
+            shown.as_array().unwrap().iter().map(|one| one["Name"].as_str().unwrap().into()).collect();
+        names.join(" ")
+    };
+    for (filters, expected) in [
+        ("", "net1 net2 host none"),
+        (r#"{"name":["net"]}"#, "net1 net2"),
+        (r#"{"name":{"^net1$":true}}"#, "net1"),
+        (r#"{"driver":["host"]}"#, "host"),
+        (r#"{"type":["builtin"]}"#, "host none"),
+        (r#"{"type":["custom"],"label":["a=1"]}"#, "net1"),
+        (r#"{"dangling":["true"]}"#, "net1 net2"),
+        (r#"{"scope":["swarm"]}"#, ""),
+    ] {
+        assert_eq!(names(filters).await, expected, "{filters}");
+    }
+    for (filters, message) in
+        [(r#"{"x":["y"]}"#, "invalid filter 'x'"), (r#"{"type":["y"]}"#, "invalid filter 'type=y'")]
+    {
+        let path = format!("/networks?filters={}", upstream::encoded(filters));
+        assert_eq!(said(&api, "GET", &path, None).await, (400, message.into()));
+    }
+}
+
+#[tokio::test]
+async fn versions_and_paths_that_are_not_spoken_are_refused() {
+    let api = EngineApi::new(testing::engine(), None, version::OLDEST_USUAL, Facts::default());
+    for (method, path, status, message) in [
+        ("GET", "/v1.99/networks", 400, "client version 1.99 is too new. Maximum supported API version is 1.53"),
+        (
+            "GET",
+            "/v1.20/networks",
+            400,
+            "client version 1.20 is too old. Minimum supported API version is 1.40, please upgrade your client to a newer version",
+        ),
+        ("GET", "/nope", 404, "page not found"),
+        ("PUT", "/v1.41/networks/x", 404, "page not found"),
+        ("GET", "/", 404, "page not found"),
+        ("GET", "/%zz", 404, "page not found"),
+        ("GET", "/networks/a%2Fb", 404, "network a/b not found"),
+        (
+            "GET",
+            "/networks/x?verbose=maybe",
+            400,
+            "invalid value for verbose: strconv.ParseBool: parsing \"maybe\": invalid syntax",
+        ),
+        ("GET", "/images/x/json", 404, "No such image: x"),
+        ("GET", "/containers/x/json", 404, "No such container: x"),
+        ("DELETE", "/networks/host", 403, "host is a pre-defined network and cannot be removed"),
+        ("GET", "/services", 503, create_network::NO_SWARM),
+        (
+            "GET",
+            "/events?since=yesterday",
+            400,
+            "parsing time \"yesterday\": use seconds since 1970, RFC 3339, or a duration as in 10m",
+        ),
+    ] {
+        assert_eq!(said(&api, method, path, None).await, (status, message.to_owned()), "{method} {path}");
+    }
+    let (status, said) = said(&api, "POST", "/containers/create", Some(json!({}))).await;
+    assert!(status == 501 && said.contains("[engine]"), "{said}");
+}
+
+#[tokio::test]
+async fn a_ping_tells_the_version() {
+    let api = api();
+    for (method, body) in [("GET", "OK"), ("HEAD", "")] {
+        let request = Request::builder().method(method).uri("/_ping").body(Body::empty()).unwrap();
+        let reply = answer(State(api.clone()), request).await;
+        assert_eq!(
+            (reply.status(), &reply.headers()["api-version"]),
+            (StatusCode::OK, &HeaderValue::from_static("1.53"))
+        );
+        assert_eq!(reply.headers()["swarm"], "inactive");
+        assert_eq!(to_bytes(reply.into_body(), 100).await.unwrap(), body);
+    }
+}
+
+#[tokio::test]
+async fn a_connect_is_checked_before_anything_changes() {
+    let api = api();
+    ask(&api, "POST", "/networks/create", network("net1")).await;
+    let body = |settings: Value| Some(json!({"Container": "web", "EndpointConfig": settings}));
+    for (network, body, status, message) in [
+        ("nope", body(json!({})), 404, "network nope not found"),
+        (
+            "host",
+            body(json!({})),
+            400,
+            "cannot connect container to host network - container must be created in host network mode",
+        ),
+        ("net1", body(json!({})), 404, "No such container: web"),
+        (
+            "net1",
+            body(json!({"IPAMConfig": {"IPv4Address": "x"}})),
+            400,
+            "invalid endpoint settings:\ninvalid IPv4 address: x",
+        ),
+        (
+            "net1",
+            body(json!({"IPAMConfig": {"IPv4Address": "192.0.2.9"}})),
+            400,
+            "invalid endpoint settings:\nno configured subnet contains IP address 192.0.2.9",
+        ),
+        ("net1", body(json!({"Links": ["a:b"]})), 501, "netd does not support links (Links): use an alias"),
+        ("net1", Some(json!({})), 400, "invalid JSON: missing field `Container`"),
+    ] {
+        let got = said(&api, "POST", &format!("/networks/{network}/connect"), body.clone()).await;
+        assert_eq!(got, (status, message.to_owned()), "{body:?}");
+    }
+    let gone = said(&api, "POST", "/networks/net1/disconnect", Some(json!({"Container": "web"}))).await;
+    assert_eq!(gone, (404, "No such container: web".into()));
+}

@@ -1,0 +1,78 @@
+//! Requests that are the engine's: handed on as they are, and the replies handed back, as streams in both directions.
+//! Connections that become something else (attach, exec, build sessions: RFC 9110, 7.8) are joined.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
+use futures_util::StreamExt as _;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
+use tokio::io::copy_bidirectional;
+
+use super::Upstream;
+use crate::faces::engine_api::failure::Failure;
+use crate::faces::shared::server::budget::{Place, Stopping};
+
+/// Headers that concern one connection only (RFC 9110, 7.6.1).
+const HOP: [HeaderName; 5] = [CONNECTION, TRANSFER_ENCODING, TE, EXPECT, HeaderName::from_static("keep-alive")];
+
+impl Upstream {
+    /// Hands the request on, to this path and query.
+    pub(in crate::faces::engine_api) async fn pass(&self, mut request: Request, uri: Uri) -> Result<Response, Failure> {
+        let client = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let stopping = parts.extensions.get::<Stopping>().cloned().unwrap_or_default();
+        let place = parts.extensions.get::<Place>().cloned();
+        let mut headers = without_hops(&parts.headers, client.is_some());
+        headers.insert(HOST, HeaderValue::from_static("netd"));
+        let mut theirs = axum::http::Request::new(body);
+        (*theirs.method_mut(), *theirs.uri_mut(), *theirs.headers_mut()) = (parts.method, uri, headers);
+        let mut reply = tokio::select! {
+            reply = self.send(theirs) => reply?,
+            () = stopping.clone().stopped() => {
+                return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "netd is stopping: try again after its restart"));
+            }
+        };
+        if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let engine = hyper::upgrade::on(&mut reply);
+            if let Some(client) = client {
+                tokio::spawn(join(client, engine, place));
+            }
+            let headers = without_hops(reply.headers(), true);
+            return Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response());
+        }
+        let headers = without_hops(reply.headers(), false);
+        let status = reply.status();
+        let body = Body::new(reply.into_body());
+        // A stream without an end must not keep the daemon from ending. One of known length needs no watch.
+        let body = match axum::body::HttpBody::size_hint(&body).exact() {
+            Some(_) => body,
+            None => Body::from_stream(body.into_data_stream().take_until(Box::pin(stopping.stopped()))),
+        };
+        Ok((status, headers, body).into_response())
+    }
+}
+
+fn without_hops(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
+    let mut kept = headers.clone();
+    for hop in HOP.iter().filter(|hop| !(upgrades && **hop == CONNECTION)) {
+        kept.remove(hop);
+    }
+    if !upgrades {
+        kept.remove(UPGRADE);
+    }
+    kept
+}
+
+/// Copies both ways until both ends have been closed. The end of one direction is passed on: the input of `docker run -i`
+/// ends long before its output.
+async fn join(client: OnUpgrade, engine: OnUpgrade, place: Option<Place>) {
+    let (Ok(client), Ok(engine)) = tokio::join!(client, engine) else { return };
+    let (mut client, mut engine) = (TokioIo::new(client), TokioIo::new(engine));
+    if let Err(error) = copy_bidirectional(&mut client, &mut engine).await {
+        tracing::debug!("a connection to the engine ended: {error}");
+    }
+    drop(place);
+}
