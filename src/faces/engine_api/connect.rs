@@ -1,6 +1,7 @@
 //! `POST /networks/{id}/connect` and `disconnect`.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::http::StatusCode;
@@ -11,6 +12,8 @@ use super::body;
 use super::failure::Failure;
 use super::network_json::HOST;
 use super::networks::{Named, find};
+use super::upstream::networks::of_podman;
+use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::engine;
 use crate::model::address::Family;
@@ -46,11 +49,23 @@ const KEYS: [&str; 23] = [
 const IFNAME: &str = "com.docker.network.endpoint.ifname";
 
 impl EngineApi {
-    pub(super) async fn connect(&self, _: &Asked, text: &str, request: Request) -> Result<Response, Failure> {
+    pub(super) async fn connect(&self, of: &Asked, text: &str, request: Request) -> Result<Response, Failure> {
         let body = body::object(request, &KEYS).await?;
         let asked: wire::NetworkConnectRequest = body::typed(body)?;
-        let network = self.joinable(text, "connect container to", "container must be created in host network mode")?;
+        let why = "container must be created in host network mode";
+        let network = self.joinable(text, of.version, "connect container to", why).await?;
         let settings = asked.endpoint_config.unwrap_or_default();
+        let network = match network {
+            Joinable::Ours(network) => network,
+            Joinable::Podman(name) => {
+                let Some(engine) = &self.engine else { return Err(Failure::no_network(text)) };
+                if engine.connect_defined(&name, &asked.container, &settings).await? {
+                    return Ok(StatusCode::OK.into_response());
+                }
+                // A container of nobody, or of another runtime.
+                self.made(&name)?
+            }
+        };
         let spec = spec(&network, &asked.container, &settings)?;
         if let Some(engine) = &self.engine
             && engine.connect(&network, &asked.container, &settings).await?
@@ -62,11 +77,21 @@ impl EngineApi {
         Ok(StatusCode::OK.into_response())
     }
 
-    pub(super) async fn disconnect(&self, _: &Asked, text: &str, request: Request) -> Result<Response, Failure> {
+    pub(super) async fn disconnect(&self, of: &Asked, text: &str, request: Request) -> Result<Response, Failure> {
         let body = body::object(request, &KEYS).await?;
         let asked: wire::NetworkDisconnectRequest = body::typed(body)?;
-        let network = self.joinable(text, "disconnect container from", "container was created in host network mode")?;
+        let why = "container was created in host network mode";
         let force = asked.force == Some(true);
+        let network = match self.joinable(text, of.version, "disconnect container from", why).await? {
+            Joinable::Ours(network) => network,
+            Joinable::Podman(name) => {
+                let Some(engine) = &self.engine else { return Err(Failure::no_network(text)) };
+                if engine.disconnect_defined(&name, &asked.container, force).await? {
+                    return Ok(StatusCode::OK.into_response());
+                }
+                self.made(&name)?
+            }
+        };
         if let Some(engine) = &self.engine
             && engine.disconnect(&network, &asked.container, force).await?
         {
@@ -93,16 +118,35 @@ impl EngineApi {
         }
     }
 
+    /// netd's network for one that Podman defines.
+    fn made(&self, name: &str) -> Result<Arc<Network>, Failure> {
+        match find(&self.handle.snapshot(), of_podman(name)) {
+            Ok(Named::Ours(network)) => Ok(network),
+            _ => {
+                let why = "netd makes it with the first container of Podman: start one first";
+                Err(Failure::new(StatusCode::NOT_FOUND, format!("network {name} is defined only: {why}")))
+            }
+        }
+    }
+
     /// The network, if containers can be connected to it later.
-    fn joinable(&self, text: &str, what: &str, why: &str) -> Result<std::sync::Arc<Network>, Failure> {
-        match find(&self.handle.snapshot(), text)? {
-            Named::Ours(network) => Ok(network),
+    async fn joinable(&self, text: &str, version: ApiVersion, what: &str, why: &str) -> Result<Joinable, Failure> {
+        match self.named(text, version).await? {
+            Named::Ours(network) => Ok(Joinable::Ours(network)),
+            Named::Podman(network) => Ok(Joinable::Podman(network["Name"].as_str().unwrap_or_default().to_owned())),
             Named::Predefined(HOST) => Err(Failure::bad(format!("cannot {what} host network - {why}"))),
             Named::Predefined(_) => Err(Failure::bad(
                 "container cannot be connected to multiple networks with one of the networks in private (none) mode",
             )),
         }
     }
+}
+
+/// A network to which containers can be connected.
+enum Joinable {
+    Ours(Arc<Network>),
+    /// One that Podman defines, by its name.
+    Podman(String),
 }
 
 /// What a person asks for, from Docker's settings of an endpoint.

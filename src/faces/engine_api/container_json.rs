@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bollard::models as wire;
 use serde_json::{Value, json};
 
-use super::network_json::endpoint_id;
+use super::network_json::{BRIDGE, PODMAN, endpoint_id};
 use super::version::ApiVersion;
 use crate::engine::Snapshot;
 use crate::model::address::Family;
@@ -191,8 +191,14 @@ fn requested(attached: &Attached) -> BTreeMap<String, Vec<wire::PortBinding>> {
 }
 
 /// What older versions have besides: the settings of the network `bridge` a second time.
+/// What an engine has there of a container on no such network stays.
 pub(super) fn legacy(container: &mut Value) {
-    let of = container.pointer("/NetworkSettings/Networks/bridge").cloned().unwrap_or_default();
+    let networks = &container["NetworkSettings"]["Networks"];
+    let of = [BRIDGE, PODMAN].iter().find_map(|name| networks.get(*name)).cloned();
+    if of.is_none() && container["NetworkSettings"].get("IPAddress").is_some() {
+        return;
+    }
+    let of = of.unwrap_or_default();
     let settings = &mut container["NetworkSettings"];
     for key in ["EndpointID", "Gateway", "GlobalIPv6Address", "IPAddress", "IPv6Gateway", "MacAddress"] {
         settings[key] = of.get(key).cloned().unwrap_or_else(|| "".into());

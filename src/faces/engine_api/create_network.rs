@@ -47,18 +47,20 @@ pub(super) const NO_SWARM: &str = "This node is not a swarm manager. Use \"docke
 
 impl EngineApi {
     pub(super) async fn create_network(&self, asked: &Asked, request: Request) -> Result<Response, Failure> {
-        let request = body::typed(body::object(request, &KEYS).await?)?;
-        let create = checked(request, asked.version)?;
+        let body = body::object(request, &KEYS).await?;
+        let create = checked(body::typed(body.clone())?, asked.version)?;
         if let Lookup::One(network) = self.handle.snapshot().desired.find_network(&create.name)
             && network.name.as_str() == create.name
         {
             let why = format!("network with name {} already exists", network.name);
             return Err(Failure::new(StatusCode::CONFLICT, why));
         }
-        let network = match &self.engine {
-            Some(engine) => engine.create_network(&self.handle, create).await?,
-            None => self.handle.create_network(NetworkSpec::try_from(create)?).await?,
-        };
+        if let Some(engine) = &self.engine
+            && let Some(made) = engine.define_network(&create.name, body).await?
+        {
+            return Ok(json_reply(StatusCode::CREATED, &made));
+        }
+        let network = self.handle.create_network(NetworkSpec::try_from(create)?).await?;
         Ok(json_reply(StatusCode::CREATED, &json!({"Id": network.id.as_str(), "Warning": ""})))
     }
 }

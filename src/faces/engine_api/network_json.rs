@@ -25,6 +25,8 @@ pub(super) const HOST: Predefined = Predefined { name: "host", driver: "host" };
 pub(super) const NONE: Predefined = Predefined { name: "none", driver: "null" };
 /// The network of containers for which none is given.
 pub(super) const BRIDGE: &str = "bridge";
+/// The same in Podman.
+pub(super) const PODMAN: &str = "podman";
 
 impl Predefined {
     pub(super) fn id(self) -> String {
@@ -78,17 +80,6 @@ fn basis() -> wire::NetworkInspect {
         containers: Some(HashMap::new()),
         ..wire::NetworkInspect::default()
     }
-}
-
-/// The network without its containers, as in the list.
-pub(super) fn listed(network: &Network, version: ApiVersion) -> Value {
-    let mut value = finish(described(network), version);
-    if version >= ApiVersion::one(28)
-        && let Some(fields) = value.as_object_mut()
-    {
-        fields.remove("Containers");
-    }
-    value
 }
 
 /// The network with its containers.

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::failure::{Failure, json_reply};
 use super::filters::Filters;
-use super::network_json::{BRIDGE, HOST, NONE, Predefined, inspected, listed};
+use super::network_json::{BRIDGE, HOST, NONE, PODMAN, Predefined, inspected};
+use super::upstream::networks::of_podman;
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::engine::Snapshot;
@@ -22,9 +23,11 @@ const FILTERS_PRUNE: [&str; 3] = ["label", "label!", "until"];
 pub(super) enum Named {
     Ours(Arc<Network>),
     Predefined(Predefined),
+    /// One that Podman defines, which netd makes with the first container.
+    Podman(Value),
 }
 
-/// The network by whole id, whole name or unique beginning of the id.
+/// netd's network by whole id, whole name or unique beginning of the id.
 pub(super) fn find(snapshot: &Snapshot, text: &str) -> Result<Named, Failure> {
     for predefined in [HOST, NONE] {
         if text == predefined.name || text == predefined.id() {
@@ -38,74 +41,98 @@ pub(super) fn find(snapshot: &Snapshot, text: &str) -> Result<Named, Failure> {
             let found = [HOST, NONE].into_iter().find(begins);
             found.map(Named::Predefined).ok_or_else(|| Failure::no_network(text))
         }
-        Lookup::Ambiguous(count) => {
-            Err(Failure::bad(format!("network {text} is ambiguous ({count} matches found based on ID prefix)")))
-        }
+        Lookup::Ambiguous(count) => Err(ambiguous(text, count)),
     }
 }
 
+fn ambiguous(text: &str, count: usize) -> Failure {
+    Failure::bad(format!("network {text} is ambiguous ({count} matches found based on ID prefix)"))
+}
+
+/// A text of a network as it is shown.
+fn text<'a>(network: &'a Value, key: &str) -> &'a str {
+    network[key].as_str().unwrap_or_default()
+}
+
 impl EngineApi {
-    pub(super) fn list_networks(&self, asked: &Asked) -> Result<Response, Failure> {
+    /// The networks that Podman defines, with the containers that netd knows on them; none without Podman.
+    async fn of_podman(&self, snapshot: &Snapshot, version: ApiVersion) -> Result<Vec<Value>, Failure> {
+        let Some(engine) = &self.engine else { return Ok(Vec::new()) };
+        let mut defined = engine.definitions().await?;
+        for network in &mut defined {
+            let name = of_podman(text(network, "Name")).parse().ok();
+            let ours = name.and_then(|name| snapshot.desired.network(&name));
+            if let Some(ours) = ours {
+                network["Containers"] = inspected(ours, snapshot, version)["Containers"].take();
+            }
+        }
+        Ok(defined)
+    }
+
+    /// The network that a request names, Podman's definitions included.
+    pub(super) async fn named(&self, name: &str, version: ApiVersion) -> Result<Named, Failure> {
+        let snapshot = self.handle.snapshot();
+        let mut defined = self.of_podman(&snapshot, version).await?;
+        let exact =
+            |network: &Value| of_podman(text(network, "Name")) == of_podman(name) || text(network, "Id") == name;
+        if let Some(found) = defined.iter().position(exact) {
+            return Ok(Named::Podman(defined.swap_remove(found)));
+        }
+        let found = find(&snapshot, name);
+        defined.retain(|network| !name.is_empty() && text(network, "Id").starts_with(name));
+        match (found, defined.len()) {
+            (Err(_), 1) => Ok(Named::Podman(defined.swap_remove(0))),
+            (Ok(Named::Ours(_)), 1..) | (Err(_), 2..) => Err(ambiguous(name, defined.len() + 1)),
+            (found, _) => found,
+        }
+    }
+
+    pub(super) async fn list_networks(&self, asked: &Asked) -> Result<Response, Failure> {
         let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
         let (dangling, snapshot) = (filters.truth("dangling")?, self.handle.snapshot());
         if let Some(wrong) = filters.get("type").find(|kind| !matches!(*kind, "custom" | "builtin")) {
             return Err(Failure::bad(format!("invalid filter 'type={wrong}'")));
         }
-        let in_use = |network: &Network| snapshot.desired.endpoints_of(&network.name).next().is_some();
-        let ours = snapshot.desired.networks().filter(|network| {
-            let facts = Facts {
-                id: network.id.as_str(),
-                name: network.name.as_str(),
-                driver: network.driver.name(),
-                builtin: network.name.as_str() == BRIDGE,
-            };
-            let dangles = !in_use(network) && !facts.builtin;
-            facts.fit(&filters)
-                && filters.labels(|key| network.labels.get(key).map(String::as_str))
-                && dangling.is_none_or(|wanted| wanted == dangles)
-        });
-        let mut shown: Vec<Value> = ours.map(|network| listed(network, asked.version)).collect();
-        let predefined = [HOST, NONE].into_iter().filter(|predefined| {
-            let id = predefined.id();
-            let facts = Facts { id: &id, name: predefined.name, driver: predefined.driver, builtin: true };
-            facts.fit(&filters) && filters.labels(|_| None) && dangling != Some(true)
-        });
-        shown.extend(predefined.map(|predefined| {
-            let mut shown = predefined.shown(asked.version);
-            if asked.version >= ApiVersion::one(28) {
-                shown.as_object_mut().map(|fields| fields.remove("Containers"));
-            }
-            shown
-        }));
+        let mut shown = self.of_podman(&snapshot, asked.version).await?;
+        let known: Vec<String> = shown.iter().map(|network| of_podman(text(network, "Name")).to_owned()).collect();
+        let ours =
+            snapshot.desired.networks().filter(|network| !known.iter().any(|name| *name == network.name.as_str()));
+        shown.extend(ours.map(|network| inspected(network, &snapshot, asked.version)));
+        shown.extend([HOST, NONE].map(|predefined| predefined.shown(asked.version)));
+        shown.retain(|network| fits(network, &filters, dangling));
+        for network in shown.iter_mut().filter(|_| asked.version >= ApiVersion::one(28)) {
+            network.as_object_mut().map(|fields| (fields.remove("Containers"), fields.remove("Status")));
+        }
         Ok(json_reply(StatusCode::OK, &Value::Array(shown)))
     }
 
-    pub(super) fn inspect_network(&self, asked: &Asked, text: &str) -> Result<Response, Failure> {
+    pub(super) async fn inspect_network(&self, asked: &Asked, name: &str) -> Result<Response, Failure> {
         let verbose = asked.query("verbose").filter(|verbose| !verbose.is_empty());
         if let Some(wrong) = verbose.filter(|verbose| super::boolean(verbose).is_none()) {
             let why = format!("invalid value for verbose: strconv.ParseBool: parsing {wrong:?}: invalid syntax");
             return Err(Failure::bad(why));
         }
         if asked.query("scope").is_some_and(|scope| !scope.is_empty() && scope != "local") {
-            return Err(Failure::no_network(text));
+            return Err(Failure::no_network(name));
         }
-        let snapshot = self.handle.snapshot();
-        let shown = match find(&snapshot, text)? {
-            Named::Ours(network) => inspected(&network, &snapshot, asked.version),
+        let shown = match self.named(name, asked.version).await? {
+            Named::Ours(network) => inspected(&network, &self.handle.snapshot(), asked.version),
             Named::Predefined(predefined) => predefined.shown(asked.version),
+            Named::Podman(network) => network,
         };
         Ok(json_reply(StatusCode::OK, &shown))
     }
 
-    pub(super) async fn remove_network(&self, text: &str) -> Result<Response, Failure> {
+    pub(super) async fn remove_network(&self, asked: &Asked, name: &str) -> Result<Response, Failure> {
         let predefined =
             |name: &str| Failure::forbidden(format!("{name} is a pre-defined network and cannot be removed"));
-        let network = match find(&self.handle.snapshot(), text)? {
+        match self.named(name, asked.version).await? {
             Named::Predefined(found) => return Err(predefined(found.name)),
             Named::Ours(network) if network.name.as_str() == BRIDGE => return Err(predefined(BRIDGE)),
-            Named::Ours(network) => network,
-        };
-        self.remove(&network).await?;
+            Named::Ours(network) => self.remove(&network).await?,
+            Named::Podman(network) if is_builtin(text(&network, "Name")) => return Err(predefined(BRIDGE)),
+            Named::Podman(network) => self.remove_of_podman(&network).await?,
+        }
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
@@ -114,8 +141,7 @@ impl EngineApi {
         let snapshot = self.handle.snapshot();
         let ends: Vec<String> = snapshot.desired.endpoints_of(&network.name).map(active).collect();
         if !ends.is_empty() {
-            let why = format!("network {} has active endpoints ({})", network.name, ends.join(", "));
-            return Err(Failure::forbidden(format!("error while removing network: {why}")));
+            return Err(in_use(network.name.as_str(), &ends));
         }
         if let Some(engine) = &self.engine {
             engine.forget_network(network).await?;
@@ -127,6 +153,18 @@ impl EngineApi {
         }
     }
 
+    async fn remove_of_podman(&self, network: &Value) -> Result<(), Failure> {
+        let containers = network["Containers"].as_object().into_iter().flatten();
+        let ends: Vec<String> = containers.map(|(_, end)| format!("name:{}", end["Name"])).collect();
+        if !ends.is_empty() {
+            return Err(in_use(text(network, "Name"), &ends));
+        }
+        match &self.engine {
+            Some(engine) => engine.remove_definition(text(network, "Name")).await,
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn prune_networks(&self, asked: &Asked) -> Result<Response, Failure> {
         let filters = Filters::parse(asked.query("filters"), &FILTERS_PRUNE)?;
         let until = filters.get("until").map(super::time::parse).last().transpose()?;
@@ -134,16 +172,28 @@ impl EngineApi {
             return Err(Failure::new(StatusCode::CONFLICT, "a prune operation is already running"));
         };
         let snapshot = self.handle.snapshot();
+        let mut removed = Vec::new();
+        for network in self.of_podman(&snapshot, asked.version).await? {
+            let created = super::time::parse(text(&network, "Created")).unwrap_or_default();
+            let is_old = until.is_none_or(|until| created < until);
+            let labels = |key: &str| network["Labels"][key].as_str();
+            if !is_builtin(text(&network, "Name"))
+                && is_old
+                && filters.labels(labels)
+                && self.remove_of_podman(&network).await.is_ok()
+            {
+                removed.push(text(&network, "Name").to_owned());
+            }
+        }
         let unused = snapshot.desired.networks().filter(|network| {
             network.name.as_str() != BRIDGE
-                && snapshot.desired.endpoints_of(&network.name).next().is_none()
+                && !network.on_demand
                 && snapshot.desired.reservations_of(&network.name).next().is_none()
                 && filters.labels(|key| network.labels.get(key).map(String::as_str))
                 && until.is_none_or(|until| (network.created as f64) < until)
         });
-        let mut removed = Vec::new();
         for network in unused {
-            // One that has come into use since, or that the engine still needs, stays.
+            // One that is in use, or that the engine still needs, stays.
             if self.remove(network).await.is_ok() {
                 removed.push(network.name.to_string());
             }
@@ -158,21 +208,25 @@ fn active(endpoint: &Arc<crate::model::endpoint::Endpoint>) -> String {
     format!("name:{:?} id:{:?}", endpoint.container.name.as_str(), &super::network_json::endpoint_id(endpoint)[..12])
 }
 
-/// What filters ask about.
-struct Facts<'a> {
-    id: &'a str,
-    name: &'a str,
-    driver: &'a str,
-    builtin: bool,
+fn in_use(name: &str, ends: &[String]) -> Failure {
+    let why = format!("network {name} has active endpoints ({})", ends.join(", "));
+    Failure::forbidden(format!("error while removing network: {why}"))
 }
 
-impl Facts<'_> {
-    fn fit(&self, filters: &Filters) -> bool {
-        let kind = if self.builtin { "builtin" } else { "custom" };
-        filters.part("id", self.id)
-            && filters.part("name", self.name)
-            && filters.exact("driver", self.driver)
-            && filters.exact("scope", "local")
-            && filters.exact("type", kind)
-    }
+fn is_builtin(name: &str) -> bool {
+    [BRIDGE, HOST.name, NONE.name, PODMAN].contains(&name)
+}
+
+/// Whether the network is asked for.
+fn fits(network: &Value, filters: &Filters, dangling: Option<bool>) -> bool {
+    let name = text(network, "Name");
+    let builtin = is_builtin(name);
+    let dangles = !builtin && network["Containers"].as_object().is_none_or(serde_json::Map::is_empty);
+    filters.part("id", text(network, "Id"))
+        && filters.part("name", name)
+        && filters.exact("driver", text(network, "Driver"))
+        && filters.exact("scope", text(network, "Scope"))
+        && filters.exact("type", if builtin { "builtin" } else { "custom" })
+        && filters.labels(|key| network["Labels"][key].as_str())
+        && dangling.is_none_or(|wanted| wanted == dangles)
 }

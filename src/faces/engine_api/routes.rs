@@ -47,7 +47,7 @@ pub(super) async fn dispatch(api: &Arc<EngineApi>, asked: Asked, request: Reques
             let (headers, (stopping, place)) = (request.headers().clone(), stream_of(request).await?);
             api.list_events(&asked, &headers, stopping, place).await
         }
-        (&Method::GET, ["networks"] | ["networks", ""]) => api.list_networks(&asked),
+        (&Method::GET, ["networks"] | ["networks", ""]) => api.list_networks(&asked).await,
         (&Method::POST, ["networks", "create"]) => api.create_network(&asked, request).await,
         (&Method::POST, ["networks", "prune"]) => api.prune_networks(&asked).await,
         (&Method::POST, ["networks", id @ .., "connect"]) if !id.is_empty() => {
@@ -56,8 +56,8 @@ pub(super) async fn dispatch(api: &Arc<EngineApi>, asked: Asked, request: Reques
         (&Method::POST, ["networks", id @ .., "disconnect"]) if !id.is_empty() => {
             api.disconnect(&asked, &id.join("/"), request).await
         }
-        (&Method::GET, ["networks", id @ ..]) => api.inspect_network(&asked, &id.join("/")),
-        (&Method::DELETE, ["networks", id @ ..]) if !id.is_empty() => api.remove_network(&id.join("/")).await,
+        (&Method::GET, ["networks", id @ ..]) => api.inspect_network(&asked, &id.join("/")).await,
+        (&Method::DELETE, ["networks", id @ ..]) if !id.is_empty() => api.remove_network(&asked, &id.join("/")).await,
         (_, ["containers", ..]) => containers(api, asked, request, &parts).await,
         (_, [first, ..]) => others(api, asked, request, first, &parts).await,
         (_, []) => Err(Failure::no_page()),

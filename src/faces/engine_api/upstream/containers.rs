@@ -1,6 +1,5 @@
 //! Containers as the engine tells, with netd's part: its names of networks, addresses, and published ports.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::extract::{Query, Request};
@@ -9,19 +8,17 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
+use super::networks::{Names, Shown};
 use super::{Upstream, encoded};
 use crate::engine::Snapshot;
 use crate::faces::engine_api::Asked;
 use crate::faces::engine_api::container_json::{endpoint, legacy, port_list, port_map};
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::filters::Filters;
+use crate::faces::engine_api::network_json::BRIDGE;
 use crate::faces::engine_api::networks::{Named, find};
 use crate::faces::engine_api::version::ApiVersion;
 use crate::model::desired::Attached;
-use crate::model::network::Network;
-
-/// netd's networks by the engine's names.
-type Names = HashMap<String, Arc<Network>>;
 
 impl Upstream {
     /// The engine's list.
@@ -103,9 +100,12 @@ const OWN_FILTERS: [&str; 2] = ["publish", "expose"];
 /// The query with the engine's names of networks in its filters, and without [`OWN_FILTERS`].
 fn for_engine(uri: &Uri, filters: &Filters, names: &Names, snapshot: &Snapshot) -> Result<Uri, Failure> {
     let theirs = |text: &str| {
-        let Ok(Named::Ours(network)) = find(snapshot, text) else { return text.to_owned() };
-        let name = names.iter().find(|(_, known)| known.id == network.id).map(|(name, _)| name.clone());
-        name.unwrap_or_else(|| text.to_owned())
+        let Ok(Named::Ours(network)) = find(snapshot, text) else {
+            // Podman's list has another name for it than its filters.
+            return names.get(text).map_or(text, |shown| shown.network.name.as_str()).to_owned();
+        };
+        let known = names.iter().find(|(key, shown)| shown.network.id == network.id && **key != network.name.as_str());
+        known.map_or_else(|| text.to_owned(), |(key, _)| key.clone())
     };
     let mut filters = filters.clone();
     filters.replace("network", theirs);
@@ -142,10 +142,11 @@ fn patch_networks(
     snapshot: &Snapshot,
     version: ApiVersion,
 ) {
+    let is_vague = container.pointer("/HostConfig/NetworkMode").is_some_and(|mode| mode == BRIDGE);
     if let Some(mode) = container.pointer_mut("/HostConfig/NetworkMode")
-        && let Some(network) = mode.as_str().and_then(|mode| names.get(mode))
+        && let Some(shown) = mode.as_str().and_then(|mode| names.get(mode))
     {
-        *mode = network.name.as_str().into();
+        *mode = shown.name.as_str().into();
     }
     let Some(networks) = container.pointer_mut("/NetworkSettings/Networks").and_then(Value::as_object_mut) else {
         return;
@@ -153,11 +154,10 @@ fn patch_networks(
     let mut renamed = Map::new();
     for (name, mut settings) in std::mem::take(networks) {
         let ours = names.get(&name).or_else(|| names.get(settings["NetworkID"].as_str().unwrap_or_default()));
-        let Some(network) = ours else {
+        let Some(Shown { network, id, name: shown }) = ours else {
             renamed.insert(name, settings);
             continue;
         };
-        settings["NetworkID"] = network.id.as_str().into();
         let end = attached.and_then(|attached| attached.endpoints.iter().find(|end| end.network == network.name));
         let known = end.map(|end| serde_json::to_value(endpoint(end, snapshot, version)).unwrap_or_default());
         for (key, value) in known.as_ref().and_then(Value::as_object).into_iter().flatten() {
@@ -166,16 +166,25 @@ fn patch_networks(
                 settings[key] = value.clone();
             }
         }
-        renamed.insert(network.name.to_string(), settings);
+        settings["NetworkID"] = id.as_str().into();
+        renamed.insert(shown.clone(), settings);
     }
     // Networks that netd has connected beside the engine.
     for end in attached.into_iter().flat_map(|attached| &attached.endpoints) {
-        if !renamed.contains_key(end.network.as_str()) {
+        let name = names.get(end.network.as_str()).map_or(end.network.as_str(), |shown| &shown.name);
+        if !renamed.contains_key(name) {
             let settings = serde_json::to_value(endpoint(end, snapshot, version)).unwrap_or_default();
-            renamed.insert(end.network.to_string(), settings);
+            renamed.insert(name.to_owned(), settings);
         }
     }
+    // Podman says `bridge` whichever networks of its driver a container is on.
+    let only = renamed.keys().next().filter(|_| renamed.len() == 1).cloned();
     *networks = renamed;
+    if let Some((mode, only)) = container.pointer_mut("/HostConfig/NetworkMode").zip(only)
+        && is_vague
+    {
+        *mode = only.into();
+    }
 }
 
 /// netd's published ports, and those of the engine that netd has not.

@@ -39,7 +39,10 @@ impl Upstream {
         rename(&mut wanted, &KEYS);
         let kind = self.about().await?.kind;
         let mode = wanted.pointer("/HostConfig/NetworkMode").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let defined = self.definitions().await?;
+        let is_defined = |name: &str| defined.iter().any(|known| known["Name"] == name || known["Id"] == name);
         match network_of(&handle.snapshot(), kind, &mode)? {
+            Wanted::Network(_) if is_defined(&mode) => {}
             Wanted::Engine => {}
             Wanted::Default => {
                 let network = default_network(handle).await?;
@@ -52,7 +55,7 @@ impl Upstream {
             Some(Value::Object(ends)) => ends.keys().cloned().collect(),
             _ => Vec::new(),
         };
-        for name in others {
+        for name in others.into_iter().filter(|name| !is_defined(name)) {
             if let Ok(Named::Ours(network)) = find(&handle.snapshot(), &name) {
                 let theirs = self.ensure_network(&network).await?.name;
                 move_end(&mut wanted, &[&name], &theirs);
@@ -95,7 +98,7 @@ fn network_of(snapshot: &Snapshot, kind: Kind, mode: &str) -> Result<Wanted, Fai
         _ if mode.starts_with("container:") || mode.starts_with("ns:") => Ok(Wanted::Engine),
         _ => match find(snapshot, mode) {
             Ok(Named::Ours(network)) => Ok(Wanted::Network(network)),
-            Ok(Named::Predefined(_)) => Ok(Wanted::Engine),
+            Ok(Named::Predefined(_) | Named::Podman(_)) => Ok(Wanted::Engine),
             // "Not found" would say that the image is missing, and the client would pull it.
             Err(failure) if failure.status == StatusCode::NOT_FOUND => match kind {
                 // A definition that netd gets with the first container.

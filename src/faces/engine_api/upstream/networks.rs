@@ -1,6 +1,6 @@
 //! netd's networks in the engine. Docker has each as a network of the driver `netd` that joins netd's, from the first
-//! container on that needs it. Podman calls netd with its own definition of the network (`netd-netavark`), so that the
-//! definition is made first, and netd's network with the same name and subnets after it.
+//! container on that needs it. Podman has the definitions of networks, from which netd makes them with the first container
+//! (`netd-netavark`): they are shown as they are, and made, removed and joined through Podman.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,18 +10,27 @@ use bollard::models as wire;
 use serde_json::{Value, json};
 
 use super::{Kind, Upstream, encoded};
-use crate::api::v1::{CreateNetwork, SubnetObject, SubnetRequest};
-use crate::engine::{Handle, Snapshot};
+use crate::engine::Snapshot;
 use crate::faces::engine_api::failure::Failure;
-use crate::faces::engine_api::network_json::BRIDGE;
+use crate::faces::engine_api::network_json::{BRIDGE, PODMAN};
 use crate::model::address::Family;
 use crate::model::network::Network;
-use crate::model::request::NetworkSpec;
 
 /// The label with which the engine's network names netd's, by its id.
 const LABEL: &str = "netd.network.id";
 /// The option with which Docker's network joins netd's.
 const JOIN: &str = "netd.network";
+
+/// A network of netd as it is shown: as Podman has it, where Podman defines it.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) network: Arc<Network>,
+    pub(super) id: String,
+    pub(super) name: String,
+}
+
+/// Networks by names and ids.
+pub(super) type Names = HashMap<String, Shown>;
 
 /// A network as the engine has it.
 pub(super) struct Theirs {
@@ -30,47 +39,67 @@ pub(super) struct Theirs {
 }
 
 impl Upstream {
-    /// Makes a network, in netd and where needed in the engine.
-    pub(in crate::faces::engine_api) async fn create_network(
-        &self,
-        handle: &Handle,
-        create: CreateNetwork,
-    ) -> Result<Arc<Network>, Failure> {
-        let create_own = async |create| Ok(handle.create_network(NetworkSpec::try_from(create)?).await?);
-        // An engine that does not answer now is asked when the first container needs the network; Podman is needed now.
+    /// The definitions of Podman; none if the engine is Docker, or does not answer now.
+    pub(in crate::faces::engine_api) async fn definitions(&self) -> Result<Vec<Value>, Failure> {
         match self.about().await.map(|about| about.kind) {
-            Ok(Kind::Podman) => {}
-            Ok(Kind::Docker) | Err(_) => return create_own(create).await,
+            Ok(Kind::Podman) => self.networks().await,
+            Ok(Kind::Docker) | Err(_) => Ok(Vec::new()),
         }
-        NetworkSpec::try_from(create.clone())?;
-        let config: Vec<Value> = create.subnets.iter().map(config).collect();
-        let body = json!({
-            "Name": create.name, "CheckDuplicate": true, "Driver": "bridge", "Internal": create.internal,
-            "EnableIPv6": create.ipv6, "Labels": create.labels, "Options": {},
-            "IPAM": {"Driver": "default", "Config": config},
-        });
-        let made = self.ask(Method::POST, "/networks/create", Some(&body)).await?.value()?;
-        let id = made["Id"].as_str().unwrap_or_default().to_owned();
-        let name = create.name.clone();
-        let made = async {
-            let definition = self.ask(Method::GET, &format!("/networks/{}", encoded(&name)), None).await?.value()?;
-            create_own(CreateNetwork { subnets: subnets(&definition), ipv6: false, ..create }).await
-        };
-        match made.await {
-            Ok(network) => Ok(network),
-            Err(failure) => {
-                let undone = self.ask(Method::DELETE, &format!("/networks/{}", encoded(&name)), None).await;
-                if let Err(why) = undone.and_then(super::Answer::value) {
-                    tracing::warn!(
-                        network = name,
-                        id,
-                        "Podman keeps a network that netd could not make: {}",
-                        why.message
-                    );
-                }
-                Err(failure)
+    }
+
+    /// Makes Podman define a network; the reply. `None`: the engine is Docker.
+    pub(in crate::faces::engine_api) async fn define_network(
+        &self,
+        name: &str,
+        mut body: Value,
+    ) -> Result<Option<Value>, Failure> {
+        if self.about().await.is_ok_and(|about| about.kind == Kind::Docker) {
+            return Ok(None);
+        }
+        body["CheckDuplicate"] = true.into();
+        body["Driver"] = BRIDGE.into();
+        let made = self.ask(Method::POST, "/networks/create", Some(&body)).await?.value().map_err(|failure| {
+            let taken = failure.message.contains("already exists") || failure.message.contains("already used");
+            match taken && failure.message.contains(name) {
+                true => Failure::new(StatusCode::CONFLICT, format!("network with name {name} already exists")),
+                false => failure,
             }
+        })?;
+        Ok(Some(json!({"Id": made["Id"], "Warning": made["Warning"].as_str().unwrap_or_default()})))
+    }
+
+    /// Removes a definition of Podman.
+    pub(in crate::faces::engine_api) async fn remove_definition(&self, name: &str) -> Result<(), Failure> {
+        self.ask(Method::DELETE, &format!("/networks/{}", encoded(name)), None).await?.value().map(drop)
+    }
+
+    /// Connects a container of Podman to a network that Podman defines. False: Podman has no such container.
+    pub(in crate::faces::engine_api) async fn connect_defined(
+        &self,
+        network: &str,
+        container: &str,
+        settings: &wire::EndpointSettings,
+    ) -> Result<bool, Failure> {
+        let body = json!({"Container": container, "EndpointConfig": settings});
+        self.change_end(network, container, "connect", &body).await
+    }
+
+    /// Disconnects it.
+    pub(in crate::faces::engine_api) async fn disconnect_defined(
+        &self,
+        network: &str,
+        container: &str,
+        force: bool,
+    ) -> Result<bool, Failure> {
+        self.change_end(network, container, "disconnect", &json!({"Container": container, "Force": force})).await
+    }
+
+    async fn change_end(&self, network: &str, container: &str, verb: &str, body: &Value) -> Result<bool, Failure> {
+        if !self.has_container(container).await? {
+            return Ok(false);
         }
+        let path = format!("/networks/{}/{verb}", encoded(network));
+        self.ask(Method::POST, &path, Some(body)).await?.value().map(|_| true)
     }
 
     /// The engine's network for netd's; it is made if there is none.
@@ -80,8 +109,8 @@ impl Upstream {
             return Ok(found);
         }
         if self.about().await?.kind == Kind::Podman {
-            let why = "Podman has no network of this name: make it with `docker network create` through netd, or with \
-                       `podman network create`, before netd makes it";
+            let why = "only netd knows it, and Podman has no network of this name: remove it, and make it with `docker network \
+                       create` through netd or with `podman network create`";
             return Err(Failure::new(StatusCode::CONFLICT, format!("network {}: {why}", network.name)));
         }
         let name = network.name.as_str();
@@ -123,16 +152,20 @@ impl Upstream {
         Ok(listed.as_array().cloned().unwrap_or_default())
     }
 
-    /// netd's networks, by the names and ids that the engine has for them.
-    pub(super) async fn names(&self, snapshot: &Snapshot) -> Result<HashMap<String, Arc<Network>>, Failure> {
-        let (kind, mut names) = (self.about().await?.kind, HashMap::new());
+    /// netd's networks as they are shown, by the names and ids that the engine has for them.
+    pub(super) async fn names(&self, snapshot: &Snapshot) -> Result<Names, Failure> {
+        let (kind, mut names) = (self.about().await?.kind, Names::new());
         for theirs in self.networks().await? {
             let Some(network) = snapshot.desired.networks().find(|network| own(kind, &theirs, network)) else {
                 continue;
             };
-            for key in ["Id", "Name"] {
-                names.extend(theirs[key].as_str().map(|key| (key.to_owned(), network.clone())));
-            }
+            let text = |key: &str| theirs[key].as_str().unwrap_or_default().to_owned();
+            let (id, name) = match kind {
+                Kind::Docker => (network.id.to_string(), network.name.to_string()),
+                Kind::Podman => (text("Id"), text("Name")),
+            };
+            let shown = Shown { network: network.clone(), id, name };
+            names.extend([text("Id"), text("Name"), network.name.to_string()].map(|key| (key, shown.clone())));
         }
         Ok(names)
     }
@@ -185,40 +218,22 @@ impl Upstream {
     }
 }
 
+/// The name of netd's network for Podman's. Podman calls its default network `bridge` here, and `podman` when it calls
+/// netd.
+pub(in crate::faces::engine_api) fn of_podman(name: &str) -> &str {
+    if name == BRIDGE { PODMAN } else { name }
+}
+
 /// Whether the engine's network is this one of netd. Podman's has the same name; Docker's own bridges are not netd's,
 /// whatever they are called.
 fn own(kind: Kind, theirs: &Value, network: &Network) -> bool {
     let id = theirs["Id"].as_str().unwrap_or_default();
     match kind {
-        Kind::Podman => theirs["Name"].as_str() == Some(network.name.as_str()),
+        Kind::Podman => of_podman(theirs["Name"].as_str().unwrap_or_default()) == network.name.as_str(),
         Kind::Docker => {
             theirs["Driver"].as_str() == Some("netd")
                 && (theirs["Labels"][LABEL].as_str() == Some(network.id.as_str())
                     || network.engines.iter().any(|engine| engine.id == id))
         }
     }
-}
-
-fn config(subnet: &SubnetRequest) -> Value {
-    match subnet {
-        SubnetRequest::Prefix(prefix) => json!({"Subnet": prefix}),
-        SubnetRequest::Object(SubnetObject { subnet, gateway, ip_range }) => {
-            let mut config = json!({"Subnet": subnet});
-            for (key, value) in [("Gateway", gateway), ("IPRange", ip_range)] {
-                if let Some(value) = value {
-                    config[key] = value.as_str().into();
-                }
-            }
-            config
-        }
-    }
-}
-
-fn subnets(definition: &Value) -> Vec<SubnetRequest> {
-    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
-    let subnet = |config: &Value| {
-        let subnet = text(&config["Subnet"])?;
-        Some(SubnetRequest::Object(SubnetObject { subnet, gateway: text(&config["Gateway"]), ip_range: None }))
-    };
-    definition["IPAM"]["Config"].as_array().into_iter().flatten().filter_map(subnet).collect()
 }
