@@ -20,7 +20,7 @@ mod report;
 pub mod state;
 mod stopping;
 pub mod telemetry;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 #[allow(clippy::unwrap_used, reason = "a test that cannot go on stops")]
 pub(crate) mod testing;
 mod worker;

@@ -14,6 +14,7 @@ mod docker;
 mod docker_driver;
 mod dockerd;
 mod driver;
+mod engine_api;
 mod firewalls;
 mod foreign_networks;
 mod grpc;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         pages::trials,
         docker::trials,
         docker_driver::trials,
+        engine_api::trials,
         firewalls::trials,
         foreign_networks::trials,
     ]

@@ -10,9 +10,8 @@ use bollard::models as wire;
 
 use super::body;
 use super::failure::Failure;
+use super::named::{Named, find, of_podman};
 use super::network_json::HOST;
-use super::networks::{Named, find};
-use super::upstream::networks::of_podman;
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::engine;

@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
@@ -13,8 +13,8 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::watch;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
+use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
@@ -56,11 +56,13 @@ pub(super) struct Log {
     kept: Mutex<VecDeque<Value>>,
     /// How many there have been.
     count: watch::Sender<u64>,
+    /// The changes that are not among them yet.
+    changes: Mutex<broadcast::Receiver<Arc<Event>>>,
 }
 
 impl Log {
-    pub(super) fn new() -> Self {
-        Self { kept: Mutex::default(), count: watch::Sender::new(0) }
+    pub(super) fn new(changes: broadcast::Receiver<Arc<Event>>) -> Self {
+        Self { kept: Mutex::default(), count: watch::Sender::new(0), changes: Mutex::new(changes) }
     }
 
     fn push(&self, event: Value) {
@@ -117,16 +119,27 @@ fn of_container(action: &str, endpoint: &Endpoint, time: std::time::SystemTime) 
 impl EngineApi {
     /// Keeps the log until `stop` is cancelled.
     pub async fn follow(&self, stop: CancellationToken) {
-        let mut changes = self.handle.events();
+        let mut wake = self.handle.events();
         loop {
-            let change = tokio::select! {
-                change = changes.recv() => change,
-                () = stop.cancelled() => return,
+            self.catch_up();
+            let closed = tokio::select! {
+                change = wake.recv() => matches!(change, Err(RecvError::Closed)),
+                () = stop.cancelled() => true,
             };
-            match change {
+            if closed {
+                return;
+            }
+        }
+    }
+
+    /// Takes over all changes that there are: whoever asks for events after a change sees it.
+    fn catch_up(&self) {
+        let mut changes = self.events.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match changes.try_recv() {
                 Ok(change) => self.translate(&change),
-                Err(RecvError::Lagged(missed)) => tracing::warn!(missed, "events of the Engine API were missed"),
-                Err(RecvError::Closed) => return,
+                Err(TryRecvError::Lagged(missed)) => tracing::warn!(missed, "events of the Engine API were missed"),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
             }
         }
     }
@@ -173,31 +186,32 @@ impl EngineApi {
         let now = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let theirs = match &self.engine {
             Some(engine) => engine.events(asked).await?,
+            None if until.is_some() => stream::empty().boxed(),
             None => stream::pending().boxed(),
         };
-        let seen = if since.is_some() { 0 } else { *self.events.count.borrow() };
         let (legacy, from) = (asked.version < ApiVersion::one(52), since.unwrap_or(f64::MIN));
         let is_wanted = move |event: &Value| {
             fits(event, &filters) && stamp(event) >= from && until.is_none_or(|until| stamp(event) <= until)
         };
-        let ours = self.ours(seen).filter(move |event| std::future::ready(is_wanted(event)));
+        self.catch_up();
+        let (mut kept, seen) = self.events.after(if since.is_some() { 0 } else { u64::MAX });
+        kept.retain(&is_wanted);
+        let to_come = self.ours(seen).filter(move |event| std::future::ready(is_wanted(event)));
         let framed = frame(headers, asked.version);
-        let lines = ours.map(move |event| line(event, legacy, framed)).boxed();
-        let rest = until.map(|until| Duration::from_secs_f64((until - now).clamp(0.0, 1e9)));
-        let end = async move {
-            match rest {
-                Some(rest) => tokio::select! {
-                    () = tokio::time::sleep(rest) => {}
-                    () = stopping.stopped() => {}
-                },
-                None => stopping.stopped().await,
+        let ends = async move {
+            match until {
+                Some(until) => tokio::time::sleep(Duration::from_secs_f64((until - now).clamp(0.0, 1e9))).await,
+                None => std::future::pending().await,
             }
         };
+        let ours = stream::iter(kept).chain(to_come.take_until(Box::pin(ends)));
+        let ours = ours.map(move |event| line(event, legacy, framed)).boxed();
         let theirs = theirs.map(move |event| line(event, false, framed));
-        // What is kept comes first, whatever the end is: it is there at once. The engine's end is the end of the stream.
-        let all = stream::select(lines, theirs.chain(stream::once(async { Bytes::new() })))
-            .take_while(|line| std::future::ready(!line.is_empty()));
-        let body = all.take_until(Box::pin(end)).map(move |line| {
+        // Without an end in time, the engine's end is the end of the stream.
+        let is_last = until.is_none();
+        let theirs = theirs.chain(stream::iter(is_last.then(Bytes::new))).boxed();
+        let all = stream::select(ours, theirs).take_while(|line| std::future::ready(!line.is_empty()));
+        let body = all.take_until(Box::pin(stopping.stopped())).map(move |line| {
             let _place = &place;
             Ok::<_, Infallible>(line)
         });
@@ -327,7 +341,7 @@ mod tests {
 
     #[test]
     fn the_log_keeps_the_newest_events() {
-        let log = Log::new();
+        let log = Log::new(broadcast::channel(1).1);
         for n in 0..KEPT + 2 {
             log.push(json!(n));
         }

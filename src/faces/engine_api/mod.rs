@@ -15,6 +15,10 @@ mod create_network;
 mod events;
 mod failure;
 mod filters;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
+mod named;
 mod network_json;
 mod networks;
 mod routes;
@@ -71,7 +75,7 @@ impl Asked {
 impl EngineApi {
     /// The API that works through this engine of netd. `upstream`: the socket of the engine that runs containers.
     pub fn new(handle: Handle, upstream: Option<PathBuf>, oldest: ApiVersion, facts: Facts) -> Arc<Self> {
-        let (events, pruning) = (Arc::new(Log::new()), tokio::sync::Mutex::default());
+        let (events, pruning) = (Arc::new(Log::new(handle.events())), tokio::sync::Mutex::default());
         Arc::new(Self { handle, engine: upstream.map(Upstream::new), oldest, facts, events, pruning })
     }
 

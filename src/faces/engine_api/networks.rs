@@ -8,46 +8,15 @@ use serde_json::{Value, json};
 
 use super::failure::{Failure, json_reply};
 use super::filters::Filters;
-use super::network_json::{BRIDGE, HOST, NONE, PODMAN, Predefined, inspected};
-use super::upstream::networks::of_podman;
+use super::named::{Named, ambiguous, find, of_podman};
+use super::network_json::{BRIDGE, HOST, NONE, PODMAN, inspected};
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::engine::Snapshot;
-use crate::model::desired::Lookup;
 use crate::model::network::Network;
 
 const FILTERS: [&str; 8] = ["dangling", "driver", "id", "name", "label", "label!", "scope", "type"];
 const FILTERS_PRUNE: [&str; 3] = ["label", "label!", "until"];
-
-/// A network that a request names.
-pub(super) enum Named {
-    Ours(Arc<Network>),
-    Predefined(Predefined),
-    /// One that Podman defines, which netd makes with the first container.
-    Podman(Value),
-}
-
-/// netd's network by whole id, whole name or unique beginning of the id.
-pub(super) fn find(snapshot: &Snapshot, text: &str) -> Result<Named, Failure> {
-    for predefined in [HOST, NONE] {
-        if text == predefined.name || text == predefined.id() {
-            return Ok(Named::Predefined(predefined));
-        }
-    }
-    match snapshot.desired.find_network(text) {
-        Lookup::One(network) => Ok(Named::Ours(network)),
-        Lookup::None => {
-            let begins = |predefined: &Predefined| text.len() >= 4 && predefined.id().starts_with(text);
-            let found = [HOST, NONE].into_iter().find(begins);
-            found.map(Named::Predefined).ok_or_else(|| Failure::no_network(text))
-        }
-        Lookup::Ambiguous(count) => Err(ambiguous(text, count)),
-    }
-}
-
-fn ambiguous(text: &str, count: usize) -> Failure {
-    Failure::bad(format!("network {text} is ambiguous ({count} matches found based on ID prefix)"))
-}
 
 /// A text of a network as it is shown.
 fn text<'a>(network: &'a Value, key: &str) -> &'a str {

@@ -15,8 +15,8 @@ use crate::faces::engine_api::Asked;
 use crate::faces::engine_api::container_json::{endpoint, legacy, port_list, port_map};
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::filters::Filters;
+use crate::faces::engine_api::named::{Named, find};
 use crate::faces::engine_api::network_json::BRIDGE;
-use crate::faces::engine_api::networks::{Named, find};
 use crate::faces::engine_api::version::ApiVersion;
 use crate::model::desired::Attached;
 

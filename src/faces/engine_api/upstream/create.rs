@@ -11,8 +11,8 @@ use super::{Kind, Upstream};
 use crate::engine::{Handle, Snapshot};
 use crate::faces::engine_api::body;
 use crate::faces::engine_api::failure::{Failure, json_reply};
+use crate::faces::engine_api::named::{Named, find};
 use crate::faces::engine_api::network_json::BRIDGE;
-use crate::faces::engine_api::networks::{Named, find};
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
 

@@ -4,7 +4,7 @@
 mod containers;
 mod create;
 mod events;
-pub(super) mod networks;
+mod networks;
 mod pass;
 
 use std::path::PathBuf;

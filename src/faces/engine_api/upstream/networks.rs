@@ -12,7 +12,8 @@ use serde_json::{Value, json};
 use super::{Kind, Upstream, encoded};
 use crate::engine::Snapshot;
 use crate::faces::engine_api::failure::Failure;
-use crate::faces::engine_api::network_json::{BRIDGE, PODMAN};
+use crate::faces::engine_api::named::of_podman;
+use crate::faces::engine_api::network_json::BRIDGE;
 use crate::model::address::Family;
 use crate::model::network::Network;
 
@@ -216,12 +217,6 @@ impl Upstream {
         let answer = self.ask(Method::GET, &format!("/containers/{}/json", encoded(container)), None).await?;
         Ok(answer.status.is_success())
     }
-}
-
-/// The name of netd's network for Podman's. Podman calls its default network `bridge` here, and `podman` when it calls
-/// netd.
-pub(in crate::faces::engine_api) fn of_podman(name: &str) -> &str {
-    if name == BRIDGE { PODMAN } else { name }
 }
 
 /// Whether the engine's network is this one of netd. Podman's has the same name; Docker's own bridges are not netd's,

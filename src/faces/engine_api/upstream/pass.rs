@@ -1,22 +1,31 @@
 //! Requests that are the engine's: handed on as they are, and the replies handed back, as streams in both directions.
 //! Connections that become something else (attach, exec, build sessions: RFC 9110, 7.8) are joined.
 
+use std::time::Duration;
+
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt as _, copy};
+use tokio::time::{sleep, timeout};
 
 use super::Upstream;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::shared::server::budget::{Place, Stopping};
+use crate::faces::shared::server::caller::Caller;
 
 /// Headers that concern one connection only (RFC 9110, 7.6.1).
 const HOP: [HeaderName; 5] = [CONNECTION, TRANSFER_ENCODING, TE, EXPECT, HeaderName::from_static("keep-alive")];
+
+/// How often it is looked whether a client that sends nothing more is still there.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long a client may take to close its end after the engine has closed its own.
+const LINGER: Duration = Duration::from_secs(10);
 
 impl Upstream {
     /// Hands the request on, to this path and query.
@@ -25,6 +34,8 @@ impl Upstream {
         let (parts, body) = request.into_parts();
         let stopping = parts.extensions.get::<Stopping>().cloned().unwrap_or_default();
         let place = parts.extensions.get::<Place>().cloned();
+        let caller =
+            parts.extensions.get::<ConnectInfo<Caller>>().map(|ConnectInfo(caller)| caller.clone()).unwrap_or_default();
         let mut headers = without_hops(&parts.headers, client.is_some());
         headers.insert(HOST, HeaderValue::from_static("netd"));
         let mut theirs = axum::http::Request::new(body);
@@ -38,7 +49,7 @@ impl Upstream {
         if reply.status() == StatusCode::SWITCHING_PROTOCOLS {
             let engine = hyper::upgrade::on(&mut reply);
             if let Some(client) = client {
-                tokio::spawn(join(client, engine, place));
+                tokio::spawn(join(client, engine, place, caller));
             }
             let headers = without_hops(reply.headers(), true);
             return Ok((StatusCode::SWITCHING_PROTOCOLS, headers, Body::empty()).into_response());
@@ -66,13 +77,30 @@ fn without_hops(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
     kept
 }
 
-/// Copies both ways until both ends have been closed. The end of one direction is passed on: the input of `docker run -i`
-/// ends long before its output.
-async fn join(client: OnUpgrade, engine: OnUpgrade, place: Option<Place>) {
+/// Copies both ways until the engine has closed its end, or the client is gone. The end of the client's input is passed on:
+/// the input of `docker run -i` ends long before its output. That a client is gone shows only at its socket, because a
+/// program that writes nothing makes no write fail.
+async fn join(client: OnUpgrade, engine: OnUpgrade, place: Option<Place>, caller: Caller) {
     let (Ok(client), Ok(engine)) = tokio::join!(client, engine) else { return };
-    let (mut client, mut engine) = (TokioIo::new(client), TokioIo::new(engine));
-    if let Err(error) = copy_bidirectional(&mut client, &mut engine).await {
-        tracing::debug!("a connection to the engine ended: {error}");
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_engine, mut to_engine) = tokio::io::split(TokioIo::new(engine));
+    // An end that cannot be written to any more ends the direction.
+    let input = async {
+        let _ = copy(&mut from_client, &mut to_engine).await;
+        let _ = to_engine.shutdown().await;
+        while !caller.is_gone() {
+            sleep(LOOK).await;
+        }
+    };
+    let output = async {
+        let _ = copy(&mut from_engine, &mut to_client).await;
+        let _ = to_client.shutdown().await;
+    };
+    let mut input = std::pin::pin!(input);
+    tokio::select! {
+        () = &mut input => {}
+        // What the client still sends is read: closing a socket with unread data is an error at its other end.
+        () = output => drop(timeout(LINGER, input).await),
     }
     drop(place);
 }
