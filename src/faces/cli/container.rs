@@ -5,10 +5,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::Session;
-use super::args::{ConnectArgs, DryRun, EndpointArgs, Format};
-use super::output::{Failure, json, objects, sentence};
-use super::plan;
-use super::table::table;
+use super::args::{ConnectArgs, DryRun, EndpointArgs, Format, Inspected, Listed};
+use super::filter::Filter;
+use super::output::{Failure, json, sentence};
+use super::{filter, listing, plan};
 use crate::api::v1::{Connect, Container, Endpoint, Network, PlanRequest, PortRequest};
 use crate::faces::shared::client::{ClientError, segment};
 use crate::model::names::ReservationId;
@@ -77,21 +77,11 @@ pub(super) fn disconnect(
     Ok(writeln!(session.out, "{container} disconnected from {network}{kept}")?)
 }
 
-pub(super) fn ps(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
-    let containers: Vec<Container> =
-        session.client.get("/v1/containers").map_err(|error| Failure::of("list containers", error))?;
-    if format.json {
-        return json(session.out, &containers);
-    }
-    let row = |container: Container| {
-        let endpoints = &container.endpoints;
-        let networks: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.network.as_str()).collect();
-        let addresses: Vec<&str> = endpoints.iter().flat_map(|e| &e.addresses).map(String::as_str).collect();
-        let ports: Vec<String> = endpoints.iter().flat_map(|e| &e.ports).map(ToString::to_string).collect();
-        let short = container.id.get(..12).unwrap_or(&container.id).to_owned();
-        [container.name.clone(), short, networks.join(", "), addresses.join(", "), ports.join(", ")]
-    };
-    table(session, ["NAME", "ID", "NETWORKS", "ADDRESSES", "PORTS"], containers.into_iter().map(row))
+pub(super) fn ps(session: &mut Session<'_>, filters: &[Filter], listed: &Listed) -> Result<(), Failure> {
+    let failed = |error| Failure::of("list containers", error);
+    let mut containers: Vec<Container> = session.client.get("/v1/containers").map_err(failed)?;
+    filter::containers(session, &mut containers, filters).map_err(failed)?;
+    listing::containers(session, containers, listed)
 }
 
 /// A container or a network.
@@ -102,7 +92,7 @@ enum Thing {
     Network(Network),
 }
 
-pub(super) fn inspect(session: &mut Session<'_>, names: Vec<String>, format: Format) -> Result<(), Failure> {
+pub(super) fn inspect(session: &mut Session<'_>, names: Vec<String>, output: &Inspected) -> Result<(), Failure> {
     let mut found = Vec::new();
     let mut missing = false;
     for name in names {
@@ -116,11 +106,10 @@ pub(super) fn inspect(session: &mut Session<'_>, names: Vec<String>, format: For
             Err(error) => return Err(Failure::of(format!("inspect {name}"), error)),
         }
     }
-    if format.json {
-        json(session.out, &found)?;
-    } else {
-        objects(session.out, &found)?;
-    }
+    listing::inspected(session, &found, output, |data, thing| match thing {
+        Thing::Container(container) => listing::add(data, container),
+        Thing::Network(network) => listing::add(data, network),
+    })?;
     if missing { Err(Failure::Told) } else { Ok(()) }
 }
 

@@ -7,8 +7,11 @@ mod args;
 mod backup;
 mod container;
 mod dns;
+mod filter;
+mod format;
 mod generate;
 mod hook;
+mod listing;
 mod misuse;
 mod network;
 mod output;
@@ -30,9 +33,11 @@ use clap::Parser as _;
 
 pub use args::{
     BackupArgs, ChangePortArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon,
-    DaemonArgs, DnsVerb, EndpointArgs, Format, LogVerb, NetworkVerb, PortArgs, PortVerb, ReservationVerb, ReserveArgs,
-    RestoreArgs, RunArgs, TeardownArgs, Verb,
+    DaemonArgs, DnsVerb, EndpointArgs, Format, Inspected, Listed, LogVerb, NetworkVerb, Output, PortArgs, PortVerb,
+    ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, TeardownArgs, Verb,
 };
+pub use filter::{BadFilter, Filter};
+pub use format::{BadTemplate, Spec};
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub use hook::fuzz as fuzz_hook;
@@ -142,14 +147,14 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> Res
             container::disconnect(session, (network, container), keep, dry_run)
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
-        ClientVerb::Ps { format } => container::ps(session, format),
+        ClientVerb::Ps { filter, listed } => container::ps(session, &filter, &listed),
         ClientVerb::Port(args) => port::run(session, args),
-        ClientVerb::Inspect { names, format } => container::inspect(session, names, format),
+        ClientVerb::Inspect { names, output } => container::inspect(session, names, &output),
         ClientVerb::Resolve { name, kind, from, format } => {
             dns::resolve(session, &name, kind.as_deref(), from.as_deref(), format)
         }
         ClientVerb::Dns(verb) => dns::run(session, verb),
-        ClientVerb::Events { format } => state::events(session, format),
+        ClientVerb::Events { filter, json, format } => state::events(session, filter, json, format.as_ref()),
         ClientVerb::Diff { format } => state::diff(session, format),
         ClientVerb::Dump { format } => state::dump(session, format),
         ClientVerb::Backup(args) => backup::back_up(session, &args),

@@ -2,9 +2,8 @@
 
 use super::Session;
 use super::args::{CreateArgs, DryRun, NetworkVerb};
-use super::output::{Failure, json, objects, sentence};
-use super::plan;
-use super::table::table;
+use super::output::{Failure, json, sentence};
+use super::{filter, listing, plan};
 use crate::api::v1::{CreateNetwork, Network, PlanRequest, Pruned, SubnetRequest};
 use crate::faces::shared::client::segment;
 use crate::model::request::NetworkSpec;
@@ -12,15 +11,13 @@ use crate::model::request::NetworkSpec;
 pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Failure> {
     match verb {
         NetworkVerb::Create(args) => create(session, *args),
-        NetworkVerb::Ls { format } => {
-            let networks: Vec<Network> =
-                session.client.get("/v1/networks").map_err(|error| Failure::of("network ls", error))?;
-            if format.json {
-                return json(session.out, &networks);
-            }
-            table(session, ["NAME", "ID", "DRIVER", "BRIDGE", "SUBNETS"], networks.into_iter().map(row))
+        NetworkVerb::Ls { filter, listed } => {
+            let failed = |error| Failure::of("network ls", error);
+            let mut networks: Vec<Network> = session.client.get("/v1/networks").map_err(failed)?;
+            filter::networks(session, &mut networks, &filter).map_err(failed)?;
+            listing::networks(session, networks, &listed)
         }
-        NetworkVerb::Inspect { names, format } => {
+        NetworkVerb::Inspect { names, output } => {
             let mut found = Vec::new();
             let mut missing = false;
             for name in names {
@@ -33,11 +30,7 @@ pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Fa
                     Err(error) => return Err(Failure::of(format!("inspect {name}"), error)),
                 }
             }
-            if format.json {
-                json(session.out, &found)?;
-            } else {
-                objects(session.out, &found)?;
-            }
+            listing::inspected(session, &found, &output, listing::add)?;
             if missing { Err(Failure::Told) } else { Ok(()) }
         }
         NetworkVerb::Rm { names, dry_run } => remove(session, names, dry_run),
@@ -56,12 +49,6 @@ pub(super) fn run(session: &mut Session<'_>, verb: NetworkVerb) -> Result<(), Fa
             pruned.removed.iter().try_for_each(|name| Ok(writeln!(session.out, "{name}")?))
         }
     }
-}
-
-fn row(network: Network) -> [String; 5] {
-    let subnets: Vec<String> = network.subnets.into_iter().map(|subnet| subnet.subnet).collect();
-    let short = network.id.get(..12).unwrap_or(&network.id).to_owned();
-    [network.name, short, network.driver, network.bridge, subnets.join(", ")]
 }
 
 fn create(session: &mut Session<'_>, args: CreateArgs) -> Result<(), Failure> {

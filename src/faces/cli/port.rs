@@ -4,9 +4,12 @@
 use std::net::IpAddr;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Session;
-use super::args::{ChangePortArgs, DryRun, Format, PortArgs, PortVerb};
+use super::args::{ChangePortArgs, DryRun, Format, Output, PortArgs, PortVerb};
+use super::format::Data;
+use super::listing::add as add_object;
 use super::output::{Failure, json};
 use super::plan;
 use super::table::table;
@@ -16,9 +19,9 @@ use crate::api::v1::{
 };
 use crate::faces::shared::client::segment;
 
-pub(super) fn run(session: &mut Session<'_>, PortArgs { container, format, verb }: PortArgs) -> Result<(), Failure> {
+pub(super) fn run(session: &mut Session<'_>, PortArgs { container, output, verb }: PortArgs) -> Result<(), Failure> {
     match verb {
-        None => list(session, &container.unwrap_or_default(), format),
+        None => list(session, &container.unwrap_or_default(), &output),
         Some(PortVerb::Add { port, format }) => add(session, port, format),
         Some(PortVerb::Rm { port, drain }) => remove(session, port, drain),
     }
@@ -67,7 +70,7 @@ fn remove(session: &mut Session<'_>, args: ChangePortArgs, drain: bool) -> Resul
 }
 
 /// A publication with what a person wants to know about it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Published {
     network: String,
     #[serde(flatten)]
@@ -98,11 +101,12 @@ impl Published {
     }
 }
 
-fn list(session: &mut Session<'_>, container: &str, format: Format) -> Result<(), Failure> {
+fn list(session: &mut Session<'_>, container: &str, output: &Output) -> Result<(), Failure> {
+    let attempt = format!("list the ports of {container}");
     let container: Container = session
         .client
         .get(&format!("/v1/containers/{}", segment(container)))
-        .map_err(|error| Failure::of(format!("list the ports of {container}"), error))?;
+        .map_err(|error| Failure::of(&attempt, error))?;
     let status: Status =
         session.client.get("/v1/status").map_err(|error| Failure::of("get the daemon's status", error))?;
     let dropping = dropping(&status, &container);
@@ -110,8 +114,13 @@ fn list(session: &mut Session<'_>, container: &str, format: Format) -> Result<()
     let ways_in = [gateways().any(IpAddr::is_ipv4), gateways().any(IpAddr::is_ipv6)];
     let endpoints = container.endpoints.iter();
     let ports: Vec<Published> = endpoints.flat_map(|endpoint| Published::of(endpoint, ways_in, &dropping)).collect();
-    if format.json {
+    if output.json.json {
         return json(session.out, &ports);
+    }
+    if let Some(format) = output.format.as_ref().filter(|format| !format.is_default()) {
+        let mut data = Data::default();
+        ports.iter().try_for_each(|port| add_object(&mut data, port)).map_err(|error| Failure::of("print", error))?;
+        return format.print(session.out, &attempt, data);
     }
     let note = note(ports.iter().flat_map(|published| &published.ways));
     let row = |published: Published| [published.port.to_string(), published.network, published.reachable_by];

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use super::Session;
 use super::args::Format;
+use super::filter::Filter;
+use super::format::Spec;
 use super::output::{Failure, json, objects};
+use super::{filter, listing};
 use crate::api::v1::{Difference, Dump, Event, Status, Version};
 use crate::base::deadline::Deadline;
 
@@ -38,15 +41,34 @@ pub(super) fn status(session: &mut Session<'_>, wait: Option<u32>, format: Forma
     Err(Failure::of(attempt, format!("the daemon at {socket} is {how}: see its log")))
 }
 
-pub(super) fn events(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
+pub(super) fn events(
+    session: &mut Session<'_>,
+    filters: Vec<Filter>,
+    Format { json }: Format,
+    format: Option<&Spec>,
+) -> Result<(), Failure> {
     let attempt = "follow the daemon's events";
-    for line in session.client.lines("/v1/events").map_err(|error| Failure::of(attempt, error))? {
-        let line = line.map_err(|error| Failure::of(attempt, error))?;
-        if format.json {
-            writeln!(session.out, "{line}")?;
-        } else {
-            let event: Event = serde_json::from_str(&line).map_err(|error| Failure::of(attempt, error))?;
-            writeln!(session.out, "{}  {:14}  {}", event.time, event.kind.as_str(), event.message)?;
+    let failed = |error| Failure::of(attempt, error);
+    let format = format.filter(|format| !format.is_default());
+    let read = |line: &str| serde_json::from_str::<Event>(line).map_err(|error| Failure::of(attempt, error));
+    let unfiltered = filters.is_empty();
+    let lines = session.client.lines("/v1/events").map_err(failed)?;
+    let fits = filter::events(session, filters).map_err(failed)?;
+    for line in lines {
+        let line = line.map_err(failed)?;
+        if !unfiltered && !fits(&read(&line)?) {
+            continue;
+        }
+        match format {
+            _ if json => writeln!(session.out, "{line}")?,
+            Some(format) => {
+                let object = serde_json::from_str(&line).map_err(|error| Failure::of(attempt, error))?;
+                listing::line::<Event>(session, attempt, format, &object)?;
+            }
+            None => {
+                let event = read(&line)?;
+                writeln!(session.out, "{}  {:14}  {}", event.time, event.kind.as_str(), event.message)?;
+            }
         }
         session.out.flush()?;
     }

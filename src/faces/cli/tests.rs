@@ -2,5 +2,6 @@
 //! API.
 
 mod backup;
+mod listing;
 mod usage;
 mod verbs;

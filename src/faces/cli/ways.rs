@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::v1::{Endpoint, Port};
 use crate::model::publication::BOUND_MAX;
 
 /// One way to a published port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct Way {
     /// At which addresses of this host.
     addresses: &'static str,

@@ -5,28 +5,30 @@ mod backup;
 mod daemon;
 mod dns;
 mod endpoint;
+mod network;
+mod output;
 mod port;
 mod reservation;
 mod values;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::api::v1;
-use crate::model::address::Subnet;
-use crate::model::names::{NetworkName, ReservationId};
-use crate::model::network::HostAccess;
-use crate::model::upstream::Upstream;
+use crate::faces::cli::filter::{self, Filter};
+use crate::faces::cli::format::Spec;
+use crate::model::names::ReservationId;
 pub use backup::{BackupArgs, RestoreArgs};
 pub use daemon::{Daemon, DaemonArgs, TeardownArgs};
 pub use dns::{DnsVerb, LogVerb};
 pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
+pub use network::{CreateArgs, NetworkVerb};
+use output::templates;
+pub use output::{Format, Inspected, Listed, Output};
 pub use port::{ChangePortArgs, PortArgs, PortVerb};
 pub use reservation::{ReservationVerb, ReserveArgs};
-use values::checked;
 
 /// The daemon's default socket.
 pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
@@ -98,14 +100,6 @@ pub enum ConfigVerb {
     },
 }
 
-/// The output format of verbs that read.
-#[derive(Debug, Clone, Copy, Default, Args)]
-pub struct Format {
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-}
-
 /// Option of verbs that change something.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct DryRun {
@@ -160,23 +154,39 @@ Examples:
     /// Run a command in a fresh network namespace on a network
     Run(RunArgs),
     /// List containers: networks, addresses, published ports
-    #[command(after_help = "Examples:\n  netd ps\n  netd ps --json")]
+    #[command(after_help = templates!(
+        "  netd ps\n  netd ps --json\n  netd ps -q -f network=net1 -f publish=8000-8999/tcp\n  \
+         netd ps --format 'table {{.Names}}\\t{{.Ports}}'",
+        "Filters: expose and publish (80, 80-90/udp), id, label (KEY or KEY=VALUE), name, network\n\
+(name or id), status (running). Of the values of one key one must fit, of different keys and of\n\
+labels all. id and name fit a part; ^ and $ tie it to the beginning and the end.\n\n\
+Fields of a TEMPLATE: .ID .Names .Networks .Addresses .Ports .Labels .Label \"KEY\" .State\n\
+.Status; empty, since netd does not know: .Image .Command .CreatedAt .RunningFor .Size .Mounts"
+    ))]
     Ps {
-        /// Output format
+        /// Only containers that fit; repeat for more
+        #[arg(long, short = 'f', value_name = "KEY=VALUE", value_parser = filter::container)]
+        filter: Vec<Filter>,
+        /// How to print
         #[command(flatten)]
-        format: Format,
+        listed: Listed,
     },
     /// List the published ports of a container, and the hosts that can reach them; publish further ones
     Port(PortArgs),
     /// Show everything about containers or networks
-    #[command(after_help = "Examples:\n  netd inspect web\n  netd inspect web net1 --json")]
+    #[command(after_help = templates!(
+        "  netd inspect web\n  netd inspect web net1 --json\n  \
+         netd inspect web --format '{{range .Endpoints}}{{.Network}} {{join .Addresses \" \"}}\\n{{end}}'",
+        "A TEMPLATE has the fields of --json, without regard to case and underscores:\n\
+.host_ifname, .HostIfname."
+    ))]
     Inspect {
         /// Names, ids or beginnings of ids
         #[arg(required = true, value_name = "NAME", value_parser = v1::container_reference)]
         names: Vec<String>,
-        /// Output format
+        /// How to print
         #[command(flatten)]
-        format: Format,
+        output: Inspected,
     },
     /// Show what the daemon's DNS answers, and why
     #[command(after_help = "\
@@ -204,11 +214,24 @@ Examples:
     #[command(subcommand)]
     Dns(DnsVerb),
     /// Print one line per change as it happens
-    #[command(after_help = "Examples:\n  netd events\n  netd events --json | jq .message")]
+    #[command(after_help = templates!(
+        "  netd events\n  netd events --json | jq .message\n  \
+         netd events -f type=network -f event=create --format '{{.Time}} {{.Network}}'",
+        "Filters: type (network, container, reservation, daemon), event (create, connect, port.add, …),\n\
+network and container (name or id, or its beginning). Of the values of one key one must fit, of\n\
+different keys all.\n\n\
+A TEMPLATE has the fields of --json, without regard to case and underscores: .Container.Name."
+    ))]
     Events {
+        /// Only events that fit; repeat for more
+        #[arg(long, short = 'f', value_name = "KEY=VALUE", value_parser = filter::event)]
+        filter: Vec<Filter>,
         /// Output format
         #[command(flatten)]
-        format: Format,
+        json: Format,
+        /// json, or a Go template for each event
+        #[arg(long, value_name = "TEMPLATE", value_parser = Spec::parse_line, conflicts_with = "json")]
+        format: Option<Spec>,
     },
     /// Compare what netd made with what is there
     ///
@@ -271,125 +294,4 @@ Examples:
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
-}
-
-/// `netd network`.
-#[derive(Debug, Subcommand)]
-pub enum NetworkVerb {
-    /// Create a network
-    Create(Box<CreateArgs>),
-    /// List networks
-    #[command(alias = "list", after_help = "Examples:\n  netd network ls")]
-    Ls {
-        /// Output format
-        #[command(flatten)]
-        format: Format,
-    },
-    /// Show everything about networks
-    #[command(after_help = "Examples:\n  netd network inspect net1\n  netd network inspect net1 --json")]
-    Inspect {
-        /// Names or ids
-        #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
-        names: Vec<String>,
-        /// Output format
-        #[command(flatten)]
-        format: Format,
-    },
-    /// Remove networks without containers and reservations
-    #[command(alias = "remove", after_help = "Examples:\n  netd network rm net1 net2")]
-    Rm {
-        /// Names or ids
-        #[arg(required = true, value_name = "NAME", value_parser = v1::network_reference)]
-        names: Vec<String>,
-        /// Dry run
-        #[command(flatten)]
-        dry_run: DryRun,
-    },
-    /// Remove every network without containers and reservations
-    #[command(after_help = "Examples:\n  netd network prune\n  netd network prune --dry-run")]
-    Prune {
-        /// Dry run
-        #[command(flatten)]
-        dry_run: DryRun,
-        /// Output format
-        #[command(flatten)]
-        format: Format,
-    },
-}
-
-/// `netd network create`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Options of the bridge driver (-o), also under Docker's names:
-  bridge=NAME       com.docker.network.bridge.name
-  mtu=BYTES         com.docker.network.driver.mtu
-  icc=BOOL          com.docker.network.bridge.enable_icc
-  masquerade=BOOL   com.docker.network.bridge.enable_ip_masquerade
-  gateway_mode=nat|isolated   com.docker.network.bridge.gateway_mode_ipv4 and _ipv6; isolated: the
-                    host has no address on the network (needs --internal)
-Options of every network:
-  dns.listen=auto|gateway|container   where the name service listens: at the gateway, or inside
-                    each container; auto: at the gateway wherever containers can reach it there
-  dns.servers=SERVER,…   as --dns
-  sticky=BOOL       as --sticky
-
-Examples:
-  netd network create net1
-  netd network create net2 --subnet 10.7.0.0/24 --gateway 10.7.0.254 --ipv6
-  netd network create quiet --internal --label team=red -o bridge=br-quiet
-  netd network create lab --dns 9.9.9.9 --dns tls://1.1.1.1#one.one.one.one --host-access ports")]
-pub struct CreateArgs {
-    /// The network's name
-    #[arg(value_parser = checked::<NetworkName>)]
-    pub name: String,
-    /// The driver
-    #[arg(long, short, default_value = "bridge", value_parser = values::driver)]
-    pub driver: String,
-    /// A subnet; repeat for more [default: one from the pools]
-    #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
-    pub subnet: Vec<String>,
-    /// The gateway of one of the subnets [default: its first address]
-    #[arg(long, value_name = "IP", value_parser = v1::gateway)]
-    pub gateway: Vec<IpAddr>,
-    /// The range of automatic addresses within a subnet
-    #[arg(long, value_name = "CIDR", value_parser = checked::<Subnet>)]
-    pub ip_range: Vec<String>,
-    /// Enable IPv6; without an IPv6 subnet, a random one is used
-    #[arg(long)]
-    pub ipv6: bool,
-    /// No access to or from other networks and hosts
-    #[arg(long)]
-    pub internal: bool,
-    /// Isolate its containers from each other
-    #[arg(long)]
-    pub no_icc: bool,
-    /// Do not masquerade: outgoing traffic keeps the container's address
-    #[arg(long)]
-    pub no_masquerade: bool,
-    /// Bytes, 68 (with IPv6 1280) to 65535 [default: the uplink's]
-    #[arg(long, value_name = "N", value_parser = values::mtu)]
-    pub mtu: Option<u32>,
-    /// An upstream for external names: `IP[:PORT]`, `tls://IP[:PORT][#NAME]` or `https://IP[:PORT][/PATH][#NAME]`;
-    /// repeat for more [default: those of the daemon]
-    #[arg(long, value_name = "SERVER", value_delimiter = ',')]
-    pub dns: Vec<Upstream>,
-    /// What its containers may reach on the host, besides the name service: none, published ports, or all [default:
-    /// none with --internal, else all]
-    #[arg(long, value_name = "none|ports|all", value_parser = checked::<HostAccess>)]
-    pub host_access: Option<String>,
-    /// Keep each container's address for its name: it gets the same address again if that is free
-    #[arg(long)]
-    pub sticky: bool,
-    /// A label; repeat for more
-    #[arg(long, value_name = "K=V", value_parser = values::label)]
-    pub label: Vec<(String, String)>,
-    /// An option of the network or its driver; repeat for more
-    #[arg(short = 'o', long = "opt", value_name = "KEY=VALUE", value_parser = values::option)]
-    pub option: Vec<(String, String)>,
-    /// Dry run
-    #[command(flatten)]
-    pub dry_run: DryRun,
-    /// Output format
-    #[command(flatten)]
-    pub format: Format,
 }

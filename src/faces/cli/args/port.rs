@@ -2,7 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::{DryRun, Format};
+use super::output::templates;
+use super::{DryRun, Format, Output};
 use crate::api::v1;
 use crate::model::publication::PortSpec;
 
@@ -11,21 +12,24 @@ use crate::model::publication::PortSpec;
 #[command(
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
-    after_help = "\
-Examples:
-  netd port web
+    after_help = templates!(
+        "  netd port web
   netd port web --json
+  netd port web --format '{{.ContainerPort}}/{{.Protocol}} {{.HostPort}}'
   netd port add web 4000:80
   netd port rm web 4000:80
-  netd port -- add                      of a container with the name add"
+  netd port -- add                      of a container with the name add",
+        "A TEMPLATE has the fields of --json, without regard to case and underscores:\n\
+.host_port, .HostPort."
+    )
 )]
 pub struct PortArgs {
     /// Name, id or beginning of the id
     #[arg(required = true, value_parser = v1::container_reference)]
     pub container: Option<String>,
-    /// Output format
+    /// How to print
     #[command(flatten)]
-    pub format: Format,
+    pub output: Output,
     /// What to change
     #[command(subcommand)]
     pub verb: Option<PortVerb>,

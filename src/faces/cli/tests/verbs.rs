@@ -45,10 +45,24 @@ impl Daemon {
     }
 
     fn netd_in(&self, line: &str, sandbox: &dyn Sandbox) -> (u8, String, String) {
+        self.carry_out(args(line), sandbox)
+    }
+
+    /// The same with words.
+    pub(super) fn netd_words(&self, words: Vec<OsString>) -> (u8, String, String) {
+        self.carry_out(words, &Fake::default())
+    }
+
+    /// Carries out a verb with these outputs.
+    pub(super) fn run(&self, verb: ClientVerb, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+        run_to(verb, self.client(), &Fake::default(), out, err)
+    }
+
+    fn carry_out(&self, words: Vec<OsString>, sandbox: &dyn Sandbox) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
-        let code = match parse(args(line)) {
+        let code = match parse(words) {
             Ok(Cli { verb: Verb::Client(verb), .. }) => run_to(verb, self.client(), sandbox, &mut out, &mut err),
-            Ok(_) => panic!("{line} is not a client verb"),
+            Ok(_) => panic!("not a client verb"),
             Err(misuse) => {
                 err.extend_from_slice(misuse.text.as_bytes());
                 misuse.code
