@@ -1,9 +1,9 @@
 //! Docker's options of the verbs that list: `--format`, `--filter`, `--quiet`, `--no-trunc`, with a served API.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::time::Duration;
 
-use super::verbs::Daemon;
+use super::verbs::{Daemon, run_plain};
 use crate::base::deadline::Deadline;
 use crate::faces::cli::*;
 
@@ -250,27 +250,28 @@ impl Write for Lines {
 
 /// The first lines that `netd events` prints while the same things happen again and again.
 fn followed(daemon: &Daemon, line: &str, count: usize) -> String {
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let reader = scope.spawn(|| {
-            let Verb::Client(verb) = parse(words(line)).unwrap().verb else { panic!("{line}") };
-            let (mut out, mut err) = (Lines(count, Vec::new()), Vec::new());
-            let code = daemon.run(verb, &mut out, &mut err);
-            done.store(true, Ordering::Relaxed);
-            assert_eq!((code, String::from_utf8(err).unwrap().as_str()), (0, ""), "{line}");
-            String::from_utf8(out.1).unwrap()
-        });
-        let end = Deadline::after(Duration::from_secs(20));
-        while !done.load(Ordering::Relaxed) && end.remaining().is_some() {
-            daemon.ok("network create lab");
-            daemon.ok("connect net1 client --netns /run/netns/there -p 4001:80");
-            daemon.ok("connect lab client --netns /run/netns/there");
-            daemon.ok("disconnect lab client");
-            daemon.ok("disconnect net1 client");
-            daemon.ok("network rm lab");
+    let Verb::Client(verb) = parse(words(line)).unwrap().verb else { panic!("{line}") };
+    let (client, (done, ended)) = (daemon.client(), mpsc::channel());
+    std::thread::spawn(move || {
+        let (mut out, mut err) = (Lines(count, Vec::new()), Vec::new());
+        let code = run_plain(verb, client, &mut out, &mut err);
+        // The test has ended if nobody waits.
+        let _ = done.send((code, String::from_utf8(out.1).unwrap(), String::from_utf8(err).unwrap()));
+    });
+    let end = Deadline::after(Duration::from_secs(20));
+    while end.remaining().is_some() {
+        daemon.ok("network create lab");
+        daemon.ok("connect net1 client --netns /run/netns/there -p 4001:80");
+        daemon.ok("connect lab client --netns /run/netns/there");
+        daemon.ok("disconnect lab client");
+        daemon.ok("disconnect net1 client");
+        daemon.ok("network rm lab");
+        if let Ok((code, out, err)) = ended.try_recv() {
+            assert_eq!((code, err.as_str()), (0, ""), "{line}");
+            return out;
         }
-        reader.join().unwrap()
-    })
+    }
+    panic!("{line} has not printed {count} lines");
 }
 
 #[test]

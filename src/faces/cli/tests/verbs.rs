@@ -53,11 +53,6 @@ impl Daemon {
         self.carry_out(words, &Fake::default())
     }
 
-    /// Carries out a verb with these outputs.
-    pub(super) fn run(&self, verb: ClientVerb, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-        run_to(verb, self.client(), &Fake::default(), out, err)
-    }
-
     fn carry_out(&self, words: Vec<OsString>, sandbox: &dyn Sandbox) -> (u8, String, String) {
         let (mut out, mut err) = (Vec::new(), Vec::new());
         let code = match parse(words) {
@@ -71,7 +66,7 @@ impl Daemon {
         (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
     }
 
-    fn client(&self) -> Client {
+    pub(super) fn client(&self) -> Client {
         Client::new(self.directory.path().join("netd.sock"))
     }
 
@@ -84,6 +79,11 @@ impl Daemon {
     pub(super) fn json(&self, line: &str) -> Value {
         serde_json::from_str(&self.ok(line)).unwrap()
     }
+}
+
+/// Carries out a verb that runs nothing, with these outputs.
+pub(super) fn run_plain(verb: ClientVerb, client: Client, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
+    run_to(verb, client, &Fake::default(), out, err)
 }
 
 /// Like [`run`], but with other outputs, which are not terminals.
