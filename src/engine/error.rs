@@ -125,7 +125,7 @@ impl Error {
             Self::Kernel { error, .. } => match error {
                 KernelError::PortTaken { .. } | KernelError::NameTaken { .. } => ErrorKind::Conflict,
                 KernelError::NoNetns { .. } => ErrorKind::NotFound,
-                KernelError::NoAddress { .. } => ErrorKind::Invalid,
+                KernelError::NoAddress { .. } | KernelError::NoRoute { .. } => ErrorKind::Invalid,
                 KernelError::Io { .. } => ErrorKind::Kernel,
             },
             Self::Shared(error) => error.kind(),

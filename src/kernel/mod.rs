@@ -70,6 +70,15 @@ pub enum KernelError {
         /// The address.
         address: IpAddr,
     },
+    /// The kernel refuses a route that the request asked for: it leads nowhere, or another is in its place.
+    #[error("add the route to {on}: {source} (see `ip address` and `ip route show table all` in the container)")]
+    NoRoute {
+        /// The route ("10.0.0.0/8 over eth0 in web").
+        on: String,
+        /// The kernel's error.
+        #[source]
+        source: std::io::Error,
+    },
     /// Any other error of the kernel or of a program.
     #[error("{attempted} {on}: {source} ({look})")]
     Io {

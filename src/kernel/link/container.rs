@@ -19,6 +19,9 @@ pub(super) const LOOPBACK: u32 = 1;
 /// `ESRCH`: the route no longer exists. The others: the address or the interface no longer exists.
 const GONE: [i32; 3] = [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
 
+/// What is wrong with a route itself: another is in its place, its gateway is not reachable, its values are senseless.
+const UNROUTABLE: [i32; 4] = [libc::EEXIST, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL];
+
 /// The link's interface, as a thread in its namespace sees it.
 struct ContainerLink {
     netlink: Netlink,
@@ -225,7 +228,10 @@ pub(in crate::kernel) fn judge_routes(
             Some(route) if exists && container_route::list(inside, index)?.contains(&route.clone().normal()) => {}
             Some(route) => {
                 let on = format!("{} over {}", route.destination, on(link));
-                return Err(failed("add the route to", on, LOOK)(error));
+                return Err(match error.errno {
+                    errno if UNROUTABLE.contains(&errno) => KernelError::NoRoute { on, source: error.into() },
+                    _ => failed("add the route to", on, LOOK)(error),
+                });
             }
         }
     }

@@ -168,9 +168,16 @@ fn another_route_in_its_place_is_an_error() {
             ),
             (vec![via("0.0.0.0/0", "10.77.0.9")], "0.0.0.0/0 over eth0 in web: File exists"),
             (vec![via("10.7.0.0/16", "192.0.2.1")], "10.7.0.0/16 over eth0 in web: Network is unreachable"),
+            // The route that the kernel made with the address, in its scope.
+            (
+                vec![Route { gateway: None, scope: Some(0), ..via("10.77.0.0/24", "10.77.0.9") }],
+                "10.77.0.0/24 over eth0",
+            ),
         ] {
             let link = EndpointLink { routes, ..endpoint(&container, 2) };
-            let error = kernel.apply(&attach(&link)).unwrap_err().to_string();
+            let error = kernel.apply(&attach(&link)).unwrap_err();
+            assert!(matches!(error, KernelError::NoRoute { .. }), "who asked for the route can mend it: {error:?}");
+            let error = error.to_string();
             assert!(error.starts_with(&format!("add the route to {attempted}")), "{error}");
             assert_eq!(container.ip("link show").as_array().unwrap().len(), 1, "taken back");
         }
