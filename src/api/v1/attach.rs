@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{CreateNetwork, Endpoint, PortRequest};
+use super::{CreateNetwork, Endpoint, PortRequest, text};
 use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
 use crate::model::names::Alias;
@@ -25,20 +25,23 @@ pub use together::{AttachOne, AttachTogether, AttachedTogether, attachments_of};
 #[serde(deny_unknown_fields)]
 pub struct Attach {
     /// Absolute path of its network namespace.
+    #[schema(value_type = text::NamespacePath)]
     pub netns: String,
     /// The network to join, by name; created from this description if it does not exist.
     pub network: CreateNetwork,
     /// The container's name; absent: its id. If another living container has this name, the container is named by its
     /// id and has this name as an alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::ContainerName>)]
     pub name: Option<String>,
     /// The scope of its name: the container is called NAME.SCOPE, and NAME within the same scope.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::DomainName>)]
     pub scope: Option<String>,
     /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that no container
     /// has literally.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::Alias>)]
     pub aliases: Vec<Alias>,
     /// Who makes the interface and chooses its addresses.
     #[serde(default)]
@@ -57,7 +60,7 @@ pub struct Attach {
     pub no_default_route: bool,
     /// The interface's MAC address; absent: derived from its IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::MacAddress>)]
     pub mac: Option<Mac>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -65,17 +68,18 @@ pub struct Attach {
     /// Ports that it serves without publishing them, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS announces them (SRV) like
     /// published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::ExposedPort>)]
     pub expose: Vec<Exposure>,
     /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<text::EndpointLabelKey, String>)]
     pub labels: BTreeMap<String, String>,
     /// Limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
     /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::NameServer>)]
     pub dns: Vec<Upstream>,
 }
 
@@ -101,10 +105,11 @@ pub enum Interface {
 #[serde(deny_unknown_fields)]
 pub struct AddressRequest {
     /// With or without prefix length.
+    #[schema(value_type = text::InterfaceAddress)]
     pub address: String,
     /// Absent: the network's gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::IpAddress>)]
     pub gateway: Option<IpAddr>,
 }
 
@@ -113,14 +118,15 @@ pub struct AddressRequest {
 #[serde(deny_unknown_fields)]
 pub struct AddressRange {
     /// The subnet.
+    #[schema(value_type = text::Prefix)]
     pub subnet: String,
     /// The first address; absent: the subnet's first usable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::IpAddress>)]
     pub first: Option<IpAddr>,
     /// The last address; absent: the subnet's last usable one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::IpAddress>)]
     pub last: Option<IpAddr>,
 }
 
@@ -129,25 +135,31 @@ pub struct AddressRange {
 #[serde(deny_unknown_fields)]
 pub struct Route {
     /// The destination, as in `10.0.0.0/8`.
+    #[schema(value_type = text::Prefix)]
     pub destination: String,
     /// Absent: the destination is on the link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::IpAddress>)]
     pub gateway: Option<IpAddr>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295u32)]
     pub mtu: Option<u32>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295u32)]
     pub advmss: Option<u32>,
     /// Metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295u32)]
     pub priority: Option<u32>,
     /// Absent: main.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295u32)]
     pub table: Option<u32>,
     /// `RT_SCOPE_*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 255)]
     pub scope: Option<u8>,
 }
 
@@ -212,15 +224,19 @@ pub struct Dns {
 #[serde(deny_unknown_fields)]
 pub struct CheckAttachment {
     /// Absolute path of its network namespace.
+    #[schema(value_type = text::NamespacePath)]
     pub netns: String,
     /// Addresses that it must have, with or without prefix length.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::InterfaceAddress>)]
     pub addresses: Vec<String>,
     /// The MAC address that it must have; absent: the one that netd assigned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::MacAddress>)]
     pub mac: Option<String>,
     /// The MTU that it must have, in bytes; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 4294967295u32)]
     pub mtu: Option<u32>,
 }
 
@@ -229,8 +245,10 @@ pub struct CheckAttachment {
 #[serde(deny_unknown_fields)]
 pub struct AttachmentRef {
     /// The container's id.
+    #[schema(value_type = text::ContainerId)]
     pub container: String,
     /// The interface in the container.
+    #[schema(value_type = text::InterfaceName)]
     pub ifname: String,
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::network::{CreateNetwork, SubnetObject, SubnetRequest};
+use super::text;
 use super::time::rfc3339;
 use crate::model::backup::Definition;
 use crate::model::ids::NetworkId;
@@ -24,6 +25,7 @@ const FORMAT: u32 = 1;
 #[serde(deny_unknown_fields)]
 pub struct Backup {
     /// The version of this document: 1.
+    #[schema(minimum = 1, maximum = 1)]
     pub format: u32,
     /// The version of the netd that made it.
     pub version: String,
@@ -31,6 +33,7 @@ pub struct Backup {
     pub time: String,
     /// The host's prefix of unique local addresses, from which networks get IPv6 subnets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Prefix>)]
     pub ula_prefix: Option<String>,
     /// Sorted by name.
     pub networks: Vec<NetworkBackup>,
@@ -41,6 +44,7 @@ pub struct Backup {
 #[serde(deny_unknown_fields)]
 pub struct NetworkBackup {
     /// Its id, 64 hex digits, which it keeps.
+    #[schema(value_type = text::NetworkId)]
     pub id: String,
     /// The request that creates it as it is.
     pub network: CreateNetwork,
@@ -54,10 +58,10 @@ pub struct NetworkBackup {
 #[serde(deny_unknown_fields)]
 pub struct StickyAddress {
     /// The address.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::IpAddress)]
     pub address: IpAddr,
     /// The container's name.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ContainerName)]
     pub name: ContainerName,
 }
 

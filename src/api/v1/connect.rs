@@ -10,7 +10,7 @@ use serde::de::{Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use super::parse;
+use super::{parse, text};
 use crate::model::address::Mac;
 use crate::model::exposure::Exposure;
 use crate::model::names::{Alias, ContainerName, IfName, ReservationId};
@@ -25,40 +25,46 @@ use crate::model::{Invalid, publication};
 pub struct Connect {
     /// A container netd knows (name, id or the beginning of its id), a named network namespace, or a running container
     /// of a runtime on the host. With `netns` or `pid`: the name it gets.
+    #[schema(value_type = text::AnyContainer)]
     pub container: String,
     /// The id that the runtime assigned; only with `netns` or `pid`. Absent: random.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::ContainerId>)]
     pub id: Option<String>,
     /// Absolute path of its network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::NamespacePath>)]
     pub netns: Option<String>,
     /// A process in its network namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 2147483647)]
     pub pid: Option<u32>,
     /// The id of a reservation on this network. The endpoint takes its place, with its addresses, MAC address and ports;
     /// therefore without `ip`, `ip6`, `mac` and `ports`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::ReservationId>)]
     pub reservation: Option<ReservationId>,
     /// A fixed IPv4 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Ipv4Address>)]
     pub ip: Option<String>,
     /// A fixed IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Ipv6Address>)]
     pub ip6: Option<String>,
     /// A fixed MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::MacAddress>)]
     pub mac: Option<Mac>,
     /// Further DNS names on this network. `*.app` stands for every name below `app`, at any depth, that no container
     /// has literally. `localhost`, the host's names, and `NAME.NETWORK` of another container are refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::Alias>)]
     pub aliases: Vec<Alias>,
     /// The interface in the container; absent: the first free of eth0, eth1, …; of nd0, nd1, … in a container of
     /// another engine (Docker, Podman), which numbers its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::InterfaceName>)]
     pub ifname: Option<IfName>,
     /// Ports to publish.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -66,17 +72,18 @@ pub struct Connect {
     /// Ports that it serves without publishing them, `"PORT[/tcp|udp|sctp][=SERVICE]"`: DNS announces them (SRV) like
     /// published ports.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::ExposedPort>)]
     pub expose: Vec<Exposure>,
     /// Labels of the user, at most 16 KiB; DNS announces them as TXT records.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<text::EndpointLabelKey, String>)]
     pub labels: BTreeMap<String, String>,
     /// Whether it may send from addresses that are not its own, as routers and DHCP servers do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub trusted: bool,
     /// Upstreams for external names, asked before those of the network; as `dns` of a network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::NameServer>)]
     pub dns: Vec<Upstream>,
 }
 
@@ -86,7 +93,7 @@ pub struct Connect {
 #[serde(untagged)]
 pub enum PortRequest {
     /// As on the command line.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::PortText)]
     Spec(PortSpec),
     /// Field by field.
     Object(PortObject),
@@ -98,22 +105,26 @@ pub enum PortRequest {
 pub struct PortObject {
     /// Absent: every local IPv4 and IPv6 address.
     #[serde(default, deserialize_with = "host_ip", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::IpAddress>)]
     pub host_ip: Option<IpAddr>,
     /// Absent or 0: a free port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(maximum = 65535)]
     pub host_port: Option<u16>,
     /// The last of a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 65535)]
     pub host_port_end: Option<u16>,
     /// The (first) port in the container.
+    #[schema(minimum = 1, maximum = 65535)]
     pub container_port: u16,
     /// The last of a range.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 65535)]
     pub container_port_end: Option<u16>,
     /// `tcp`, also when absent, `udp` or `sctp`.
     #[serde(default, deserialize_with = "protocol", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::Transport>)]
     pub protocol: Option<Protocol>,
 }
 

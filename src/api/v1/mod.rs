@@ -17,6 +17,7 @@ mod plan;
 mod port;
 mod reservation;
 mod state;
+pub mod text;
 mod time;
 
 pub use attach::{

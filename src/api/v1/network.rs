@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::options::Options;
 use super::time::rfc3339;
-use super::{options, parse};
+use super::{options, parse, text};
 use crate::model::address::Family;
 use crate::model::network::HostAccess;
 use crate::model::request::NetworkSpec;
@@ -102,18 +102,22 @@ pub struct Subnet {
 #[serde(deny_unknown_fields)]
 pub struct CreateNetwork {
     /// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 63 bytes.
+    #[schema(value_type = text::NetworkName)]
     pub name: String,
     /// `bridge`, also when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::NetworkDriver>)]
     pub driver: Option<String>,
     /// Empty: one IPv4 subnet from the pools.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subnets: Vec<SubnetRequest>,
     /// Each lies in one of the subnets; the others get their first address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::IpAddress>)]
     pub gateways: Vec<String>,
     /// Each lies in one of the subnets; automatic addresses come from there only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<text::Prefix>)]
     pub ip_ranges: Vec<String>,
     /// Enables IPv6: with a random /64 if no IPv6 subnet is given.
     #[serde(default)]
@@ -129,18 +133,21 @@ pub struct CreateNetwork {
     pub masquerade: Option<bool>,
     /// Bytes, 68 (with IPv6 1280) to 65535; absent: the uplink's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 68, maximum = 65535)]
     pub mtu: Option<u32>,
     /// The user's labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<text::LabelKey, String>)]
     pub labels: BTreeMap<String, String>,
     /// Upstreams for external names, at most 16: `IP`, `IP:PORT`, `tls://IP[:PORT][#NAME]` or
     /// `https://IP[:PORT][/PATH][#NAME]`; empty: those of the daemon.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::NameServer>)]
     pub dns: Vec<Upstream>,
     /// What its containers may reach on the host, besides the name service: `none`, `ports` that are published, `all`;
     /// absent: `none` on an internal network, else `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::HostAccess>)]
     pub host_access: Option<String>,
     /// Whether a container that returns under the same name gets the same address if that is free; absent: it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,7 +167,7 @@ pub struct CreateNetwork {
 #[serde(deny_unknown_fields)]
 pub struct NameServers {
     /// As `dns` of a network to create; empty: those of the daemon.
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::NameServer>)]
     pub servers: Vec<Upstream>,
 }
 
@@ -176,6 +183,7 @@ impl NameServers {
 #[serde(untagged)]
 pub enum SubnetRequest {
     /// The prefix alone.
+    #[schema(value_type = text::Prefix)]
     Prefix(String),
     /// With gateway and range.
     Object(SubnetObject),
@@ -186,12 +194,15 @@ pub enum SubnetRequest {
 #[serde(deny_unknown_fields)]
 pub struct SubnetObject {
     /// The prefix, as in `10.77.0.0/24`.
+    #[schema(value_type = text::Prefix)]
     pub subnet: String,
     /// Absent: its first address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::IpAddress>)]
     pub gateway: Option<String>,
     /// Absent: the whole subnet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Prefix>)]
     pub ip_range: Option<String>,
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Connect, CreateNetwork, PortRequest, Reserve};
+use super::{Connect, CreateNetwork, PortRequest, Reserve, text};
 use crate::model::names::ReservationId;
 
 /// A request to plan without carrying it out.
@@ -13,12 +13,14 @@ pub enum PlanRequest {
     /// Create this network.
     CreateNetwork(Box<CreateNetwork>),
     /// Remove the network with this name or id.
+    #[schema(value_type = text::AnyNetwork)]
     RemoveNetwork(String),
     /// Remove every network without containers and reservations; the value is ignored.
     PruneNetworks(bool),
     /// Connect a container.
     Connect {
         /// Name or id of the network.
+        #[schema(value_type = text::AnyNetwork)]
         network: String,
         /// The container and its endpoint.
         endpoint: Box<Connect>,
@@ -26,20 +28,24 @@ pub enum PlanRequest {
     /// Disconnect a container.
     Disconnect {
         /// Name or id of the network.
+        #[schema(value_type = text::AnyNetwork)]
         network: String,
         /// Name or id of the container.
+        #[schema(value_type = text::AnyContainer)]
         container: String,
         /// The id of the reservation that keeps its addresses, MAC address and ports; absent: they are released.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schema(value_type = Option<String>)]
+        #[schema(value_type = Option<text::ReservationId>)]
         keep: Option<ReservationId>,
     },
     /// Publish a port of a connected container.
     PublishPort {
         /// Name, id or unique beginning of the id of the container.
+        #[schema(value_type = text::AnyContainer)]
         container: String,
         /// Name or id of one of its networks; absent: that of its default route.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<text::AnyNetwork>)]
         network: Option<String>,
         /// The port.
         port: PortRequest,
@@ -47,9 +53,11 @@ pub enum PlanRequest {
     /// Stop publishing a port.
     UnpublishPort {
         /// Name, id or unique beginning of the id of the container.
+        #[schema(value_type = text::AnyContainer)]
         container: String,
         /// Name or id of the network with which it is published; absent: any.
         #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schema(value_type = Option<text::AnyNetwork>)]
         network: Option<String>,
         /// The port; what is left out of it means any.
         port: PortRequest,
@@ -60,11 +68,13 @@ pub enum PlanRequest {
     /// Reserve.
     Reserve {
         /// Name or id of the network.
+        #[schema(value_type = text::AnyNetwork)]
         network: String,
         /// What to reserve.
         reservation: Box<Reserve>,
     },
     /// Release the reservation with this id.
+    #[schema(value_type = text::ReservationId)]
     ReleaseReservation(String),
 }
 

@@ -5,8 +5,8 @@ use utoipa::ToSchema;
 
 use super::connect::PortRequest;
 use super::endpoint::Port;
-use super::parse;
 use super::time::rfc3339;
+use super::{parse, text};
 use crate::model::address::Mac;
 use crate::model::names::ReservationId;
 use crate::model::request::ReservationSpec;
@@ -18,17 +18,19 @@ use crate::model::{Invalid, publication, reservation};
 pub struct Reserve {
     /// The id of the reservation, unique on the host: `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most 128 bytes. A container's id
     /// or name is one. A network with `sticky` keeps addresses for names, and takes the id for the container's name.
-    #[schema(value_type = String)]
+    #[schema(value_type = text::ReservationId)]
     pub id: ReservationId,
     /// A fixed IPv4 address; absent: the next free one if the network has IPv4.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Ipv4Address>)]
     pub ip: Option<String>,
     /// A fixed IPv6 address; absent: the next free one if the network has IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::Ipv6Address>)]
     pub ip6: Option<String>,
     /// A fixed MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::MacAddress>)]
     pub mac: Option<Mac>,
     /// Ports to publish. Their host ports are held from now on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

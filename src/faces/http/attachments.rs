@@ -13,7 +13,7 @@ use super::Shared;
 use crate::api::v1;
 use crate::api::v1::{
     Attach, AttachTogether, AttachedTogether, Attachment, AttachmentRef, CheckAttachment, Collected, Dns, ErrorBody,
-    KeepAttachments, attachment_key, attachments_of,
+    KeepAttachments, attachment_key, attachments_of, text,
 };
 use crate::engine::{ErrorKind, Snapshot};
 use crate::faces::shared::server::caller::Caller;
@@ -40,11 +40,14 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 /// nothing.
 #[utoipa::path(put, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments", request_body = Attach,
     params(
-        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
-        ("container" = String, Path, description = "The container's id"),
-        ("ifname" = String, Path, description = "The interface in the container")),
+        ("owner" = inline(text::NetworkName), Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = inline(text::ContainerId), Path, description = "The container's id"),
+        ("ifname" = inline(text::InterfaceName), Path, description = "The interface in the container")),
     responses(
-        (status = 200, body = Attachment, description = "Attached, now or earlier"),
+        (status = 200, body = Attachment, description = "Attached, now or earlier", links(
+            ("attachment" = (operation_id = "attachment", parameters(("owner" = "$request.path.owner"), ("container" = "$request.path.container"), ("ifname" = "$request.path.ifname")))),
+            ("check" = (operation_id = "check", parameters(("owner" = "$request.path.owner"), ("container" = "$request.path.container"), ("ifname" = "$request.path.ifname")))),
+            ("detach" = (operation_id = "detach", parameters(("owner" = "$request.path.owner"), ("container" = "$request.path.container"), ("ifname" = "$request.path.ifname")))))),
         (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network namespace"),
         (status = 409, body = ErrorBody, description = "A resource is taken or exhausted, or the existing attachment differs")))]
@@ -67,9 +70,10 @@ async fn attach(
 /// Attaches a container to several networks, or to none of them. Repeating the request changes nothing. Attachments that
 /// existed before a request that fails stay.
 #[utoipa::path(put, path = "/v1/attachments/{container}", tag = "attachments", request_body = AttachTogether,
-    params(("container" = String, Path, description = "The container's id")),
+    params(("container" = inline(text::ContainerId), Path, description = "The container's id")),
     responses(
-        (status = 200, body = AttachedTogether, description = "All are attached, now or earlier"),
+        (status = 200, body = AttachedTogether, description = "All are attached, now or earlier", links(
+            ("detach" = (operation_id = "detach_together", parameters(("container" = "$request.path.container")))))),
         (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network namespace"),
         (status = 409, body = ErrorBody, description = "A resource is taken or exhausted, or an existing attachment differs")))]
@@ -93,13 +97,14 @@ async fn attach_together(
 #[serde(deny_unknown_fields)]
 struct Detach {
     /// The attachments, each as `OWNER/IFNAME`, joined by commas; absent: all that runtimes made.
+    #[param(value_type = Option<text::AttachmentList>, inline)]
     only: Option<String>,
 }
 
 /// Detaches a container from several networks at once. When the reply arrives, names, ports, interfaces and addresses
 /// are gone.
 #[utoipa::path(delete, path = "/v1/attachments/{container}", tag = "attachments",
-    params(("container" = String, Path, description = "The container's id"), Detach),
+    params(("container" = inline(text::ContainerId), Path, description = "The container's id"), Detach),
     responses(
         (status = 204, description = "Detached, now or earlier"),
         (status = 400, body = ErrorBody, description = "Invalid request")))]
@@ -115,9 +120,9 @@ async fn detach_together(
 /// One attachment.
 #[utoipa::path(get, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments",
     params(
-        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
-        ("container" = String, Path, description = "The container's id"),
-        ("ifname" = String, Path, description = "The interface in the container")),
+        ("owner" = inline(text::NetworkName), Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = inline(text::ContainerId), Path, description = "The container's id"),
+        ("ifname" = inline(text::InterfaceName), Path, description = "The interface in the container")),
     responses(
         (status = 200, body = Attachment, description = "The attachment"),
         (status = 404, body = ErrorBody, description = "No such attachment")))]
@@ -155,9 +160,9 @@ fn shown(snapshot: &Snapshot, endpoint: &Endpoint) -> Option<Attachment> {
 /// Detaches a container. When the reply arrives, name, ports, interface and addresses are gone.
 #[utoipa::path(delete, path = "/v1/attachments/{owner}/{container}/{ifname}", tag = "attachments",
     params(
-        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
-        ("container" = String, Path, description = "The container's id"),
-        ("ifname" = String, Path, description = "The interface in the container")),
+        ("owner" = inline(text::NetworkName), Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = inline(text::ContainerId), Path, description = "The container's id"),
+        ("ifname" = inline(text::InterfaceName), Path, description = "The interface in the container")),
     responses((status = 204, description = "Detached, now or earlier")))]
 async fn detach(
     State(shared): State<Shared>,
@@ -171,9 +176,9 @@ async fn detach(
 #[utoipa::path(post, path = "/v1/attachments/{owner}/{container}/{ifname}/check", tag = "attachments",
     request_body = CheckAttachment,
     params(
-        ("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)"),
-        ("container" = String, Path, description = "The container's id"),
-        ("ifname" = String, Path, description = "The interface in the container")),
+        ("owner" = inline(text::NetworkName), Path, description = "The runtime's network (CNI: the configuration's name)"),
+        ("container" = inline(text::ContainerId), Path, description = "The container's id"),
+        ("ifname" = inline(text::InterfaceName), Path, description = "The interface in the container")),
     responses(
         (status = 204, description = "Unchanged"),
         (status = 404, body = ErrorBody, description = "No such attachment or namespace"),
@@ -190,7 +195,7 @@ async fn check(
 
 /// Detaches every attachment of an owner except the valid ones.
 #[utoipa::path(post, path = "/v1/attachments/{owner}/gc", tag = "attachments", request_body = KeepAttachments,
-    params(("owner" = String, Path, description = "The runtime's network (CNI: the configuration's name)")),
+    params(("owner" = inline(text::NetworkName), Path, description = "The runtime's network (CNI: the configuration's name)")),
     responses((status = 200, body = Collected, description = "The detached attachments")))]
 async fn collect(
     State(shared): State<Shared>,

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
-use crate::api::v1::{Connect, Container, Endpoint, ErrorBody, Files};
+use crate::api::v1::{Connect, Container, Endpoint, ErrorBody, Files, text};
 use crate::faces::shared::server::extract::{Body, Params, Segments};
 use crate::faces::shared::server::problem::Problem;
 
@@ -25,7 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 
 /// The endpoints of one network.
 #[utoipa::path(get, path = "/v1/networks/{name}/endpoints", tag = "endpoints",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = [Endpoint], description = "Sorted by container name"),
         (status = 404, body = ErrorBody, description = "No such network")))]
@@ -40,9 +40,16 @@ async fn network_endpoints(
 
 /// Connects a container. When the reply arrives, its name resolves and its ports answer.
 #[utoipa::path(post, path = "/v1/networks/{name}/endpoints", tag = "endpoints", request_body = Connect,
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
-        (status = 201, body = Endpoint, description = "Connected"),
+        (status = 201, body = Endpoint, description = "Connected", links(
+            ("endpoint" = (operation_id = "endpoint", parameters(("name" = "$response.body#/network"), ("container" = "$response.body#/container/name")))),
+            ("disconnect" = (operation_id = "disconnect", parameters(("name" = "$response.body#/network"), ("container" = "$response.body#/container/name")))),
+            ("publish" = (operation_id = "publish_on", parameters(("name" = "$response.body#/network"), ("container" = "$response.body#/container/name")))),
+            ("unpublish" = (operation_id = "unpublish_on", parameters(("name" = "$response.body#/network"), ("container" = "$response.body#/container/name")))),
+            ("container" = (operation_id = "container", parameters(("name" = "$response.body#/container/id")))),
+            ("files" = (operation_id = "container_files", parameters(("name" = "$response.body#/container/name")))),
+            ("log" = (operation_id = "switch_query_log_on", parameters(("container" = "$response.body#/container/name")))))),
         (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network, container or reservation"),
         (status = 409, body = ErrorBody, description = "An address, port or name is taken, or the network is full")))]
@@ -58,8 +65,8 @@ async fn connect(
 /// One container on one network.
 #[utoipa::path(get, path = "/v1/networks/{name}/endpoints/{container}", tag = "endpoints",
     params(
-        ("name" = String, Path, description = "Name, id or unique beginning of the id"),
-        ("container" = String, Path, description = "Name, id or unique beginning of the id")),
+        ("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id"),
+        ("container" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = Endpoint, description = "The endpoint"),
         (status = 404, body = ErrorBody, description = "No such network, or the container is not on it")))]
@@ -76,6 +83,7 @@ async fn endpoint(
 #[into_params(parameter_in = Query)]
 struct Keep {
     /// The id of the reservation that keeps its addresses, MAC address and ports; absent: they are released.
+    #[param(value_type = Option<text::ReservationId>, inline)]
     keep: Option<String>,
 }
 
@@ -83,8 +91,8 @@ struct Keep {
 /// ports stay held, and nobody else gets the addresses.
 #[utoipa::path(delete, path = "/v1/networks/{name}/endpoints/{container}", tag = "endpoints",
     params(
-        ("name" = String, Path, description = "Name, id or unique beginning of the id"),
-        ("container" = String, Path, description = "Name, id or unique beginning of the id"),
+        ("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id"),
+        ("container" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id"),
         Keep),
     responses(
         (status = 204, description = "Gone"),
@@ -118,7 +126,7 @@ async fn containers(State(shared): State<Shared>) -> Json<Vec<Container>> {
 
 /// One container.
 #[utoipa::path(get, path = "/v1/containers/{name}", tag = "containers",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = Container, description = "The container"),
         (status = 404, body = ErrorBody, description = "No such container")))]
@@ -130,7 +138,7 @@ async fn container(State(shared): State<Shared>, Segments(name): Segments<String
 
 /// The files a container needs to use netd's DNS.
 #[utoipa::path(get, path = "/v1/containers/{name}/files", tag = "containers",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = Files, description = "The contents of the files"),
         (status = 404, body = ErrorBody, description = "No such container")))]

@@ -77,13 +77,19 @@ pub fn description() -> OpenApi {
     complete(routes().into_openapi())
 }
 
-/// Adds the common part to each operation: every failure has the same body.
+/// Adds the common part to each operation: every failure has the same body, and what is given can be invalid.
 fn complete(mut description: OpenApi) -> OpenApi {
-    let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
-    let failure = Response::builder().description("Refused or failed").content("application/json", body).build();
+    let failure = |what: &str| {
+        let body = Content::new(Some(Ref::from_schema_name("ErrorBody")));
+        Response::builder().description(what).content("application/json", body).build()
+    };
     for item in description.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
-            operation.responses.responses.insert("default".into(), failure.clone().into());
+            let responses = &mut operation.responses.responses;
+            if operation.parameters.is_some() || operation.request_body.is_some() {
+                responses.entry("400".into()).or_insert_with(|| failure("Invalid path, query or body").into());
+            }
+            responses.insert("default".into(), failure("Refused or failed").into());
         }
     }
     description

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
-use crate::api::v1::{CreateNetwork, ErrorBody, NameServers, Network, Pruned};
+use crate::api::v1::{CreateNetwork, ErrorBody, NameServers, Network, Pruned, text};
 use crate::faces::shared::server::extract::{Body, Segments};
 use crate::faces::shared::server::problem::Problem;
 use crate::model::request::NetworkSpec;
@@ -37,7 +37,14 @@ async fn list_networks(State(shared): State<Shared>) -> Json<Vec<Network>> {
 /// Creates a network.
 #[utoipa::path(post, path = "/v1/networks", tag = "networks", request_body = CreateNetwork,
     responses(
-        (status = 201, body = Network, description = "Created; containers can be connected"),
+        (status = 201, body = Network, description = "Created; containers can be connected", links(
+            ("network" = (operation_id = "network", parameters(("name" = "$response.body#/name")))),
+            ("remove" = (operation_id = "remove_network", parameters(("name" = "$response.body#/name")))),
+            ("endpoints" = (operation_id = "network_endpoints", parameters(("name" = "$response.body#/name")))),
+            ("connect" = (operation_id = "connect", parameters(("name" = "$response.body#/name")))),
+            ("reserve" = (operation_id = "reserve", parameters(("name" = "$response.body#/name")))),
+            ("room" = (operation_id = "room", parameters(("name" = "$response.body#/name")))),
+            ("name_servers" = (operation_id = "name_servers", parameters(("name" = "$response.body#/name")))))),
         (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 409, body = ErrorBody, description = "Name or subnet is taken, or the pools are exhausted")))]
 async fn create_network(
@@ -50,7 +57,7 @@ async fn create_network(
 
 /// One network.
 #[utoipa::path(get, path = "/v1/networks/{name}", tag = "networks",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = Network, description = "The network"),
         (status = 404, body = ErrorBody, description = "No such network")))]
@@ -62,7 +69,7 @@ async fn network(State(shared): State<Shared>, Segments(name): Segments<String>)
 
 /// Checks whether another container can be connected.
 #[utoipa::path(get, path = "/v1/networks/{name}/room", tag = "networks",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 204, description = "A container can be connected"),
         (status = 404, body = ErrorBody, description = "No such network"),
@@ -74,7 +81,7 @@ async fn room(State(shared): State<Shared>, Segments(name): Segments<String>) ->
 
 /// Changes the name servers that are asked for external names of a network's containers, from the next question on.
 #[utoipa::path(put, path = "/v1/networks/{name}/dns", tag = "networks", request_body = NameServers,
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = Network, description = "The network"),
         (status = 400, body = ErrorBody, description = "Invalid request"),
@@ -90,7 +97,7 @@ async fn name_servers(
 
 /// Removes a network without containers and reservations.
 #[utoipa::path(delete, path = "/v1/networks/{name}", tag = "networks",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 204, description = "Gone"),
         (status = 404, body = ErrorBody, description = "No such network"),

@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use crate::api::v1::{ErrorBody, PublishPort, PublishedPorts, port_change};
+use crate::api::v1::{ErrorBody, PublishPort, PublishedPorts, port_change, text};
 use crate::faces::shared::server::extract::{Body, Params, Segments};
 use crate::faces::shared::server::problem::Problem;
 use crate::model::request::{PortAction, PortChange};
@@ -24,6 +24,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[into_params(parameter_in = Query)]
 struct Unpublish {
     /// The port, as on the command line: `4000:80/tcp`. What is left out means any.
+    #[param(value_type = text::PortText, inline)]
     port: String,
     /// Whether existing flows stay; otherwise they end.
     #[serde(default)]
@@ -35,8 +36,8 @@ struct Unpublish {
 #[utoipa::path(post, path = "/v1/networks/{name}/endpoints/{container}/ports", tag = "endpoints",
     request_body = PublishPort,
     params(
-        ("name" = String, Path, description = "Name, id or unique beginning of the id"),
-        ("container" = String, Path, description = "Name, id or unique beginning of the id")),
+        ("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id"),
+        ("container" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 201, body = PublishedPorts, description = "Published"),
         (status = 400, body = ErrorBody, description = "Invalid request, or a runtime attached the container"),
@@ -53,8 +54,8 @@ async fn publish_on(
 /// Stops publishing a port of a connected container. When the reply arrives, the port is free.
 #[utoipa::path(delete, path = "/v1/networks/{name}/endpoints/{container}/ports", tag = "endpoints",
     params(
-        ("name" = String, Path, description = "Name, id or unique beginning of the id"),
-        ("container" = String, Path, description = "Name, id or unique beginning of the id"),
+        ("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id"),
+        ("container" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id"),
         Unpublish),
     responses(
         (status = 204, description = "No longer published"),
@@ -70,7 +71,7 @@ async fn unpublish_on(
 
 /// Publishes a port of a connected container, with its network of the default route.
 #[utoipa::path(post, path = "/v1/containers/{name}/ports", tag = "containers", request_body = PublishPort,
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 201, body = PublishedPorts, description = "Published"),
         (status = 400, body = ErrorBody, description = "Invalid request, or a runtime attached the container"),
@@ -86,7 +87,7 @@ async fn publish(
 
 /// Stops publishing a port of a connected container, whichever network it is published with.
 #[utoipa::path(delete, path = "/v1/containers/{name}/ports", tag = "containers",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id"), Unpublish),
+    params(("name" = inline(text::AnyContainer), Path, description = "Name, id or unique beginning of the id"), Unpublish),
     responses(
         (status = 204, description = "No longer published"),
         (status = 400, body = ErrorBody, description = "Invalid or ambiguous port"),

@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
-use crate::api::v1::{ContainerRef, ErrorBody, LoggedContainer, LoggedQuery};
+use crate::api::v1::{ContainerRef, ErrorBody, LoggedContainer, LoggedQuery, text};
 use crate::base::clock;
 use crate::engine::ErrorKind;
 use crate::engine::telemetry::{Entry, Logged, Origin};
@@ -41,9 +41,11 @@ async fn list(State(shared): State<Shared>) -> Json<Vec<LoggedContainer>> {
 
 /// Logs a container's queries from now on, until logging is switched off, the container is gone, or the daemon stops.
 #[utoipa::path(put, path = "/v1/dns/log/{container}", operation_id = "switch_query_log_on", tag = "dns",
-    params(("container" = String, Path, description = "Name, id or beginning of the id")),
+    params(("container" = inline(text::AnyContainer), Path, description = "Name, id or beginning of the id")),
     responses(
-        (status = 200, body = LoggedContainer, description = "The queries are logged, also if they were before"),
+        (status = 200, body = LoggedContainer, description = "The queries are logged, also if they were before", links(
+            ("show" = (operation_id = "show_query_log", parameters(("container" = "$response.body#/container/name")))),
+            ("off" = (operation_id = "switch_query_log_off", parameters(("container" = "$response.body#/container/name")))))),
         (status = 404, body = ErrorBody, description = "No such container")))]
 async fn switch_on(
     State(shared): State<Shared>,
@@ -56,7 +58,7 @@ async fn switch_on(
 
 /// Stops logging a container's queries, and deletes the entries.
 #[utoipa::path(delete, path = "/v1/dns/log/{container}", operation_id = "switch_query_log_off", tag = "dns",
-    params(("container" = String, Path, description = "Name, id or beginning of the id")),
+    params(("container" = inline(text::AnyContainer), Path, description = "Name, id or beginning of the id")),
     responses(
         (status = 204, description = "The queries are not logged, also if they were not before"),
         (status = 404, body = ErrorBody, description = "No such container")))]
@@ -78,7 +80,7 @@ struct How {
 
 /// The logged queries of a container, oldest first; only the last entries are kept.
 #[utoipa::path(get, path = "/v1/dns/log/{container}", operation_id = "show_query_log", tag = "dns",
-    params(("container" = String, Path, description = "Name, id or beginning of the id"), How),
+    params(("container" = inline(text::AnyContainer), Path, description = "Name, id or beginning of the id"), How),
     responses(
         (status = 200, content(
             (Vec<LoggedQuery> = "application/json"),

@@ -7,7 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::{Shared, find};
-use crate::api::v1::{ErrorBody, Reservation, Reserve};
+use crate::api::v1::{ErrorBody, Reservation, Reserve, text};
 use crate::faces::shared::server::extract::{Body, Segments};
 use crate::faces::shared::server::problem::Problem;
 
@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 
 /// The reservations on one network.
 #[utoipa::path(get, path = "/v1/networks/{name}/reservations", tag = "reservations",
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
         (status = 200, body = [Reservation], description = "Sorted by id"),
         (status = 404, body = ErrorBody, description = "No such network")))]
@@ -37,9 +37,11 @@ async fn network_reservations(
 /// Reserves addresses, a MAC address and host ports for a container that has no network namespace yet. When the reply
 /// arrives, nobody else gets them, and the host ports are held. A reservation ends with the boot.
 #[utoipa::path(post, path = "/v1/networks/{name}/reservations", tag = "reservations", request_body = Reserve,
-    params(("name" = String, Path, description = "Name, id or unique beginning of the id")),
+    params(("name" = inline(text::AnyNetwork), Path, description = "Name, id or unique beginning of the id")),
     responses(
-        (status = 201, body = Reservation, description = "Reserved; a container can be connected with it"),
+        (status = 201, body = Reservation, description = "Reserved; a container can be connected with it", links(
+            ("reservation" = (operation_id = "reservation", parameters(("id" = "$response.body#/id")))),
+            ("release" = (operation_id = "release_reservation", parameters(("id" = "$response.body#/id")))))),
         (status = 400, body = ErrorBody, description = "Invalid request"),
         (status = 404, body = ErrorBody, description = "No such network"),
         (status = 409, body = ErrorBody, description = "The id, an address or port is taken, or the network is full")))]
@@ -62,7 +64,7 @@ async fn reservations(State(shared): State<Shared>) -> Json<Vec<Reservation>> {
 
 /// One reservation.
 #[utoipa::path(get, path = "/v1/reservations/{id}", tag = "reservations",
-    params(("id" = String, Path, description = "The whole id")),
+    params(("id" = inline(text::ReservationId), Path, description = "The whole id")),
     responses(
         (status = 200, body = Reservation, description = "The reservation"),
         (status = 404, body = ErrorBody, description = "No such reservation, or a container was connected with it")))]
@@ -75,7 +77,7 @@ async fn reservation(
 
 /// Releases a reservation. When the reply arrives, others can have its addresses, MAC address and ports.
 #[utoipa::path(delete, path = "/v1/reservations/{id}", tag = "reservations",
-    params(("id" = String, Path, description = "The whole id")),
+    params(("id" = inline(text::ReservationId), Path, description = "The whole id")),
     responses(
         (status = 204, description = "Gone"),
         (status = 404, body = ErrorBody, description = "No such reservation, or a container was connected with it")))]

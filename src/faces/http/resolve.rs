@@ -11,7 +11,7 @@ use utoipa_axum::routes;
 use super::explain::Upstream;
 use super::{Shared, explain, find};
 use crate::api::v1;
-use crate::api::v1::{ContainerRef, ErrorBody, Holder, Resolved};
+use crate::api::v1::{ContainerRef, ErrorBody, Holder, Resolved, text};
 use crate::engine::dns::names::Asked;
 use crate::engine::telemetry::Origin;
 use crate::faces::shared::server::extract::Params;
@@ -29,11 +29,14 @@ pub(super) fn routes() -> OpenApiRouter<Shared> {
 #[into_params(parameter_in = Query)]
 struct Question {
     /// The name; for an IP address, its names are looked up (PTR).
+    #[param(value_type = text::QuestionName, inline)]
     name: String,
     /// A, AAAA, PTR, or any other type of RFC 1035 and later; absent: A, for an IP address PTR.
     #[serde(rename = "type")]
+    #[param(value_type = Option<text::RecordTypeName>, inline)]
     kind: Option<String>,
     /// The container that is the client; absent: the host, which sees every network.
+    #[param(value_type = Option<text::AnyContainer>, inline)]
     from: Option<String>,
 }
 

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{
     AddressRange, AddressRequest, Attach, Attachment, Bandwidth, CreateNetwork, Interface, PortRequest, Route,
-    attachment_key,
+    attachment_key, text,
 };
 use crate::model::Invalid;
 use crate::model::address::Mac;
@@ -25,14 +25,18 @@ const ATTACHMENTS_MAX: usize = 64;
 #[serde(deny_unknown_fields)]
 pub struct AttachTogether {
     /// Absolute path of its network namespace.
+    #[schema(value_type = text::NamespacePath)]
     pub netns: String,
     /// The container's name, as for a single attachment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::ContainerName>)]
     pub name: Option<String>,
     /// The scope of its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::DomainName>)]
     pub scope: Option<String>,
     /// 1 to 64, in this order: the first that leads outside has the default route.
+    #[schema(min_items = 1, max_items = 64)]
     pub attachments: Vec<AttachOne>,
 }
 
@@ -42,14 +46,16 @@ pub struct AttachTogether {
 pub struct AttachOne {
     /// The runtime's network; absent: the name of the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<text::NetworkName>)]
     pub owner: Option<String>,
     /// The interface in the container.
+    #[schema(value_type = text::InterfaceName)]
     pub ifname: String,
     /// The network to join, by name; created from this description if it does not exist.
     pub network: CreateNetwork,
     /// Further DNS names on this network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::Alias>)]
     pub aliases: Vec<Alias>,
     /// Who makes the interface and chooses its addresses.
     #[serde(default)]
@@ -68,24 +74,25 @@ pub struct AttachOne {
     pub no_default_route: bool,
     /// The interface's MAC address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<text::MacAddress>)]
     pub mac: Option<Mac>,
     /// Ports to publish. They may be the same for each network of the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ports: Vec<PortRequest>,
     /// Ports that it serves without publishing them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::ExposedPort>)]
     pub expose: Vec<Exposure>,
     /// Labels of the user.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(value_type = BTreeMap<text::EndpointLabelKey, String>)]
     pub labels: BTreeMap<String, String>,
     /// Limits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
     /// Upstreams for external names.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<String>)]
+    #[schema(value_type = Vec<text::NameServer>)]
     pub dns: Vec<Upstream>,
 }
 

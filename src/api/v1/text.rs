@@ -1,0 +1,189 @@
+//! The forms of text in requests, for the published description only: what a client can check before it asks. The
+//! parsers of the model decide; a form is what they accept, or contains it where a pattern cannot say it all.
+
+#![allow(dead_code, reason = "the types describe texts, nothing has their values")]
+
+use utoipa::ToSchema;
+
+/// A network's name.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 63, examples("net1"))]
+pub struct NetworkName(String);
+
+/// A network: its name, its id or a unique beginning of the id.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 64, examples("net1"))]
+pub struct AnyNetwork(String);
+
+/// A network's id.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9a-f]{64}$")]
+pub struct NetworkId(String);
+
+/// A container's name. One that is not a domain name, because a part of it is longer than 63 bytes, must be the id too.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 128, examples("web"))]
+pub struct ContainerName(String);
+
+/// A container's id, from its runtime.
+#[derive(ToSchema)]
+#[schema(pattern = "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length = 128, examples("4f5e"))]
+pub struct ContainerId(String);
+
+/// A container: its name, its id or a unique beginning of the id.
+#[derive(ToSchema)]
+#[schema(pattern = "^[a-zA-Z0-9][a-zA-Z0-9_.-]*$", max_length = 128, examples("web"))]
+pub struct AnyContainer(String);
+
+/// A reservation's id, chosen by who reserves.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 128, examples("web"))]
+pub struct ReservationId(String);
+
+/// The name of a network interface; not `all` or `default`, which mean all of them.
+#[derive(ToSchema)]
+#[schema(pattern = r"^(\.{0,2}[!-$&-,\-0-9;-~]|\.{3})[!-$&-.0-9;-~]*$", max_length = 15, examples("eth0"))]
+pub struct InterfaceName(String);
+
+/// A domain name, without final dot.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*$", max_length = 253, examples("www"))]
+pub struct DomainName(String);
+
+/// A domain name, with or without final dot, or an IP address.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^([a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*\.?|[0-9a-fA-F:.]*:[0-9a-fA-F:.]*)$",
+    examples("web")
+)]
+pub struct QuestionName(String);
+
+/// A type of DNS records: A, AAAA, ANY, CAA, CNAME, HTTPS, MX, NAPTR, NS, PTR, SOA, SRV, SVCB or TXT, in upper or lower
+/// case.
+#[derive(ToSchema)]
+#[schema(
+    pattern = "^([aA]|[aA][aA][aA][aA]|[aA][nN][yY]|[cC][aA][aA]|[cC][nN][aA][mM][eE]|[hH][tT][tT][pP][sS]|[mM][xX]|[nN][aA][pP][tT][rR]|[nN][sS]|[pP][tT][rR]|[sS][oO][aA]|[sS][rR][vV]|[sS][vV][cC][bB]|[tT][xX][tT])$",
+    examples("AAAA")
+)]
+pub struct RecordTypeName(String);
+
+/// A domain name, or `*.` and one.
+#[derive(ToSchema)]
+#[schema(pattern = r"^(\*\.)?[a-zA-Z0-9_-]{1,63}(\.[a-zA-Z0-9_-]{1,63})*$", max_length = 253, examples("www"))]
+pub struct Alias(String);
+
+/// A MAC address: not a multicast address, not all zero.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9a-fA-F][02468aceACE]([:-][0-9a-fA-F]{2}){5}$", examples("02:42:ac:11:00:02"))]
+pub struct MacAddress(String);
+
+/// An IPv4 address.
+#[derive(ToSchema)]
+#[schema(format = Ipv4, examples("10.77.0.5"))]
+pub struct Ipv4Address(String);
+
+/// An IPv6 address.
+#[derive(ToSchema)]
+#[schema(format = Ipv6, examples("fd00:1::5"))]
+pub struct Ipv6Address(String);
+
+/// An IP address.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(untagged)]
+pub enum IpAddress {
+    /// IPv4.
+    #[schema(format = Ipv4)]
+    V4(String),
+    /// IPv6.
+    #[schema(format = Ipv6)]
+    V6(String),
+}
+
+/// An address of an interface, with or without prefix length.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*)(/\+?[0-9]+)?$",
+    examples("10.77.0.5/24")
+)]
+pub struct InterfaceAddress(String);
+
+/// A prefix: an address and its length; outside of routes without host bits.
+#[derive(ToSchema)]
+#[schema(pattern = r"^([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*)/[0-9.+]+$", examples("10.77.0.0/24"))]
+pub struct Prefix(String);
+
+/// A name server: `IP`, `IP:PORT`, `tls://IP[:PORT][#NAME]` or `https://IP[:PORT][/PATH][#NAME]`.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^(tls://|https://)?(\[([0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9a-fA-F]*:[0-9a-fA-F:.]*(%[0-9]+)?)\](:[0-9]+)?|[0-9]{1,3}(\.[0-9]{1,3}){3}(:[0-9]+)?|[0-9a-fA-F]*:[0-9a-fA-F:.]*)(/[!-~]*)?(#[a-zA-Z0-9_.-]+)?$",
+    examples("1.1.1.1")
+)]
+pub struct NameServer(String);
+
+/// A port to publish, as on the command line.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^((((\[[0-9a-fA-F]*:[0-9a-fA-F:.]*\]|[0-9]{1,3}(\.[0-9]{1,3}){3})?:)?[0-9-]*:)?0*[1-9][0-9]{0,4}(-0*[1-9][0-9]{0,4})?(/[a-zA-Z]{3,4})?|[^=]+=.*)$",
+    examples("4000:80")
+)]
+pub struct PortText(String);
+
+/// A port that is served without being published: `PORT[/tcp|udp|sctp][=SERVICE]`.
+#[derive(ToSchema)]
+#[schema(pattern = "^0*[1-9][0-9]{0,4}(/[a-zA-Z]{3,4})?(=[a-zA-Z0-9-]{1,15})?$", examples("8080=http"))]
+pub struct ExposedPort(String);
+
+/// The absolute path of a network namespace.
+#[derive(ToSchema)]
+#[schema(pattern = r"^/[^\u0000-\u001f\u007f-\u009f]*$", examples("/run/netns/web"))]
+pub struct NamespacePath(String);
+
+/// Attachments, each as `OWNER/IFNAME`, joined by commas.
+#[derive(ToSchema)]
+#[schema(
+    pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-]){0,62}/[!-$&-+\-.0-9;-~]{1,15}(,[a-zA-Z0-9](\.?[a-zA-Z0-9_-]){0,62}/[!-$&-+\-.0-9;-~]{1,15})*$",
+    examples("podman/eth0")
+)]
+pub struct AttachmentList(String);
+
+/// The key of a label.
+#[derive(ToSchema)]
+#[schema(min_length = 1, examples("tier"))]
+pub struct LabelKey(String);
+
+/// The key of an endpoint's label.
+#[derive(ToSchema)]
+#[schema(pattern = "^[^=]+$", examples("tier"))]
+pub struct EndpointLabelKey(String);
+
+/// The only driver that can be asked for.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkDriver {
+    /// A bridge of the kernel.
+    Bridge,
+}
+
+/// What a network's containers may reach on the host, besides the name service.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HostAccess {
+    /// Nothing.
+    None,
+    /// Ports that are published.
+    Ports,
+    /// Everything.
+    All,
+}
+
+/// A transport protocol; upper and lower case mean the same.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
