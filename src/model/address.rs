@@ -266,7 +266,9 @@ impl FromStr for Mac {
         let mut bytes = [0u8; 6];
         let mut parts = text.split([':', '-']);
         for byte in &mut bytes {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(form)?;
+            // A sign is no digit, but part of a number to `from_str_radix`.
+            let is_pair = |part: &&str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+            let part = parts.next().filter(is_pair).ok_or_else(form)?;
             *byte = u8::from_str_radix(part, 16).map_err(|_| form())?;
         }
         if parts.next().is_some() {
@@ -342,6 +344,7 @@ mod tests {
     fn a_mac_is_unicast() {
         assert!("01:00:5e:00:00:01".parse::<Mac>().is_err());
         assert!("02:42:ac:11:00".parse::<Mac>().is_err());
+        assert!("+2:42:ac:11:00:02".parse::<Mac>().is_err());
         assert_eq!("02-42-AC-11-00-02".parse::<Mac>().unwrap().to_string(), "02:42:ac:11:00:02");
         let mac = Mac::for_address("10.77.0.2".parse().unwrap());
         assert_eq!(mac.to_string(), "02:6e:0a:4d:00:02");

@@ -19,8 +19,9 @@ pub(super) const LOOPBACK: u32 = 1;
 /// `ESRCH`: the route no longer exists. The others: the address or the interface no longer exists.
 const GONE: [i32; 3] = [libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENODEV];
 
-/// What is wrong with a route itself: another is in its place, its gateway is not reachable, its values are senseless.
-const UNROUTABLE: [i32; 4] = [libc::EEXIST, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL];
+/// What is wrong with a route itself: another is in its place, its gateway is not reachable, its values are senseless, it
+/// is for IPv6 and the interface has none (`EACCES`).
+const UNROUTABLE: [i32; 5] = [libc::EEXIST, libc::ENETUNREACH, libc::EHOSTUNREACH, libc::EINVAL, libc::EACCES];
 
 /// The link's interface, as a thread in its namespace sees it.
 struct ContainerLink {

@@ -173,6 +173,10 @@ fn another_route_in_its_place_is_an_error() {
                 vec![Route { gateway: None, scope: Some(0), ..via("10.77.0.0/24", "10.77.0.9") }],
                 "10.77.0.0/24 over eth0",
             ),
+            (
+                vec![Route { gateway: None, ..via("fd00::/8", "fd00::1") }],
+                "fd00::/8 over eth0 in web: Permission denied",
+            ),
         ] {
             let link = EndpointLink { routes, ..endpoint(&container, 2) };
             let error = kernel.apply(&attach(&link)).unwrap_err();
