@@ -143,19 +143,19 @@ pub struct Route {
     pub gateway: Option<IpAddr>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 4294967295u32)]
+    #[schema(format = Int64, maximum = 4294967295u32)]
     pub mtu: Option<u32>,
     /// Bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 4294967295u32)]
+    #[schema(format = Int64, maximum = 4294967295u32)]
     pub advmss: Option<u32>,
     /// Metric.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 4294967295u32)]
+    #[schema(format = Int64, maximum = 4294967295u32)]
     pub priority: Option<u32>,
     /// Absent: main.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 4294967295u32)]
+    #[schema(format = Int64, maximum = 4294967295u32)]
     pub table: Option<u32>,
     /// `RT_SCOPE_*`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -236,7 +236,7 @@ pub struct CheckAttachment {
     pub mac: Option<String>,
     /// The MTU that it must have, in bytes; absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(maximum = 4294967295u32)]
+    #[schema(format = Int64, maximum = 4294967295u32)]
     pub mtu: Option<u32>,
 }
 

@@ -60,6 +60,7 @@ pub struct LoggedContainer {
     /// The container.
     pub container: ContainerRef,
     /// Since when: RFC 3339, UTC.
+    #[schema(format = DateTime)]
     pub since: String,
     /// The number of stored entries; only the last ones are stored.
     pub entries: usize,
@@ -71,6 +72,7 @@ pub struct LoggedContainer {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LoggedQuery {
     /// When the reply was ready: RFC 3339, UTC, with microseconds.
+    #[schema(format = DateTime)]
     pub time: String,
     /// The container's name.
     pub container: String,

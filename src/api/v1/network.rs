@@ -53,6 +53,7 @@ pub struct Network {
     /// The user's labels.
     pub labels: BTreeMap<String, String>,
     /// RFC 3339, UTC, to the second.
+    #[schema(format = DateTime)]
     pub created: String,
     /// How the name service answers its containers.
     #[serde(default)]

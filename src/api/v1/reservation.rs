@@ -51,6 +51,7 @@ pub struct Reservation {
     /// Ports that will be published.
     pub ports: Vec<Port>,
     /// RFC 3339, UTC, to the second.
+    #[schema(format = DateTime)]
     pub created: String,
 }
 

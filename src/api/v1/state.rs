@@ -193,6 +193,7 @@ impl EventType {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Event {
     /// RFC 3339, UTC, with milliseconds.
+    #[schema(format = DateTime)]
     pub time: String,
     /// What happened.
     #[serde(rename = "type")]

@@ -141,7 +141,7 @@ pub struct NamespacePath(String);
 /// Attachments, each as `OWNER/IFNAME`, joined by commas.
 #[derive(ToSchema)]
 #[schema(
-    pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-]){0,62}/[!-$&-+\-.0-9;-~]{1,15}(,[a-zA-Z0-9](\.?[a-zA-Z0-9_-]){0,62}/[!-$&-+\-.0-9;-~]{1,15})*$",
+    pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*/[!-$&-+\-.0-9;-~]{1,15}(,[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*/[!-$&-+\-.0-9;-~]{1,15})*$",
     examples("podman/eth0")
 )]
 pub struct AttachmentList(String);
@@ -186,4 +186,78 @@ pub enum Transport {
     Udp,
     /// SCTP.
     Sctp,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr;
+
+    use proptest::strategy::{Strategy as _, ValueTree as _};
+    use proptest::string::string_regex;
+    use proptest::test_runner::TestRunner;
+
+    use super::*;
+    use crate::api::v1::attachments_of;
+    use crate::api::v1::parse::{container_reference, labels, network_reference, record};
+    use crate::model::address::{Mac, Subnet};
+    use crate::model::publication::PortSpec;
+    use crate::model::upstream::Upstream;
+    use crate::model::{exposure, ids, names};
+
+    /// Asserts that texts of the described form are accepted.
+    fn all<T: ToSchema>(accepts: impl Fn(&str) -> bool) {
+        let schema = serde_json::to_value(T::schema()).unwrap();
+        let longest = schema["maxLength"].as_u64().map_or(usize::MAX, |longest| usize::try_from(longest).unwrap());
+        // What generates texts knows no anchors.
+        let pattern = schema["pattern"].as_str().unwrap();
+        let whole = pattern.strip_prefix('^').and_then(|pattern| pattern.strip_suffix('$')).expect(pattern);
+        let texts = string_regex(whole).unwrap();
+        let mut runner = TestRunner::deterministic();
+        let texts = (0..500).map(|_| texts.new_tree(&mut runner).unwrap().current());
+        let texts: Vec<String> = texts.filter(|text| text.chars().count() <= longest).collect();
+        assert!(texts.len() > 50, "{}: too few texts are short enough", T::name());
+        for text in texts {
+            assert!(accepts(&text), "{}: {text:?}", T::name());
+        }
+        for example in schema["examples"].as_array().into_iter().flatten() {
+            assert!(accepts(example.as_str().unwrap()), "{}: {example}", T::name());
+        }
+    }
+
+    fn parses<T: FromStr>(text: &str) -> bool {
+        text.parse::<T>().is_ok()
+    }
+
+    #[test]
+    fn what_has_the_described_form_is_accepted() {
+        all::<NetworkName>(parses::<names::NetworkName>);
+        all::<NetworkId>(parses::<ids::NetworkId>);
+        all::<AnyNetwork>(|text| text.len() == 64 || network_reference(text).is_ok());
+        all::<ContainerName>(parses::<names::ContainerName>);
+        all::<ContainerId>(parses::<ids::ContainerId>);
+        all::<AnyContainer>(|text| container_reference(text).is_ok());
+        all::<ReservationId>(parses::<names::ReservationId>);
+        all::<InterfaceName>(parses::<names::IfName>);
+        all::<DomainName>(parses::<names::DnsName>);
+        all::<Alias>(parses::<names::Alias>);
+        all::<MacAddress>(|text| text.starts_with("00") || parses::<Mac>(text));
+        all::<RecordTypeName>(|kind| record("web", Some(kind)).is_ok());
+        all::<EndpointLabelKey>(|key| labels([(key.to_owned(), String::new())].into()).is_ok());
+        all::<NamespacePath>(|path| path.starts_with('/') && !path.contains(char::is_control));
+    }
+
+    /// Forms that contain more than what is accepted.
+    #[test]
+    fn the_examples_of_wider_forms_are_accepted() {
+        fn example<T: ToSchema>() -> String {
+            serde_json::to_value(T::schema()).unwrap()["examples"][0].as_str().unwrap().to_owned()
+        }
+        assert!(attachments_of("web", Some(&example::<AttachmentList>())).is_ok());
+        assert!(parses::<exposure::Exposure>(&example::<ExposedPort>()));
+        assert!(parses::<PortSpec>(&example::<PortText>()));
+        assert!(parses::<Upstream>(&example::<NameServer>()));
+        assert!(parses::<Subnet>(&example::<Prefix>()));
+        assert!(parses::<std::net::Ipv4Addr>(&example::<Ipv4Address>()));
+        assert!(parses::<std::net::Ipv6Addr>(&example::<Ipv6Address>()));
+    }
 }

@@ -1,6 +1,7 @@
 //! Tests the API over real sockets with an in-memory engine, mostly with netd's blocking client.
 
 mod checks;
+mod description;
 mod reservations;
 mod telemetry;
 mod tls;
