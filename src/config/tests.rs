@@ -44,6 +44,21 @@ fn every_key_is_optional_and_the_full_file_says_the_defaults() {
 }
 
 #[test]
+fn the_engine_api_is_off_until_it_is_asked_for() {
+    assert_eq!(parse("").unwrap().engine_api(), None);
+    let (socket, api) = parse("[engine]\nsocket = \"/run/docker.sock\"\n").unwrap().engine_api().unwrap();
+    assert_eq!((socket.to_str(), api.group.as_str()), (Some("/run/netd/docker.sock"), "netd-docker"));
+    let (socket, _) = parse("[docker_api]\nsocket = \"/run/x.sock\"\n").unwrap().engine_api().unwrap();
+    assert_eq!(socket, Path::new("/run/x.sock"));
+    let oldest = |version: &str| parse(&format!("[docker_api]\nmin_api_version = \"{version}\"\n")).err();
+    assert_eq!(oldest("1.24"), None);
+    for wrong in ["1.23", "1.99", "2", ""] {
+        assert!(oldest(wrong).is_some_and(|why| why.contains("API version")), "{wrong}");
+    }
+    assert!(parse("[engine]\n").unwrap_err().contains("socket"));
+}
+
+#[test]
 fn what_is_shown_can_be_read_again() {
     let text = "[api]\nlisten = \"192.0.2.1:9443\"\ncert = \"/c.pem\"\nkey = \"/c.key\"\nclient_ca = \"/ca.pem\"\n\
                 [pools]\nipv6 = [\"fd00:1::/48\"]\n\

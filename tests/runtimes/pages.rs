@@ -87,7 +87,7 @@ fn run_page(lab: &Lab, name: &str) -> Completion {
         let why = format!("{program} is not installed (scripts/test installs it)");
         return cannot_run(&why).unwrap_or_else(|_| panic!("{why}"));
     }
-    prepare(lab);
+    prepare(lab, name);
     let mut kept: Vec<(&str, Box<dyn Any>)> = Vec::new();
     for block in &blocks {
         for fixture in &block.fixtures {
@@ -103,7 +103,7 @@ fn run_page(lab: &Lab, name: &str) -> Completion {
 }
 
 /// The host as a reader has it: installed programs, and a daemon that listens where programs look for it.
-fn prepare(lab: &Lab) {
+fn prepare(lab: &Lab, name: &str) {
     private_folders();
     let programs = "/run/lab/target/release";
     fs::create_dir_all(programs).expect("a folder");
@@ -118,7 +118,11 @@ fn prepare(lab: &Lab) {
         }
     }
     // As a daemon with the usual folders has it.
-    fs::write(daemon::CONFIG, "[docker_plugin]\nsocket = \"/run/docker/plugins/netd.sock\"\n").expect("a file");
+    let mut config = "[docker_plugin]\nsocket = \"/run/docker/plugins/netd.sock\"\n".to_owned();
+    if name == "from-docker.md" {
+        config += "[engine]\nsocket = \"/run/docker.sock\"\n[docker_api]\nsocket = \"/run/netd/docker.sock\"\n";
+    }
+    fs::write(daemon::CONFIG, config).expect("a file");
     world::start_daemon_at_the_usual_place(lab);
 }
 

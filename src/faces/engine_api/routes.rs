@@ -40,7 +40,7 @@ pub(super) async fn dispatch(api: &Arc<EngineApi>, asked: Asked, request: Reques
     let method = request.method().clone();
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     match (&method, parts.as_slice()) {
-        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(EngineApi::ping(&method)),
+        (&Method::GET | &Method::HEAD, ["_ping"]) => Ok(api.ping(&method).await),
         (&Method::GET, ["version"]) => api.version(&asked).await,
         (&Method::GET, ["info"]) => api.info(&asked).await,
         (&Method::GET, ["events"]) => {

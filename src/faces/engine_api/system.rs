@@ -35,13 +35,17 @@ pub struct Facts {
 }
 
 impl EngineApi {
-    pub(super) fn ping(method: &Method) -> Response {
+    pub(super) async fn ping(&self, method: &Method) -> Response {
+        let builder = match &self.engine {
+            Some(engine) if !engine.about().await.is_ok_and(|about| about.buildkit) => "1",
+            _ => "2",
+        };
         let body = if method == Method::HEAD { Body::empty() } else { Body::from("OK") };
         let mut reply = Response::new(body);
         let headers = reply.headers_mut();
         for (name, value) in [
             ("content-type", "text/plain; charset=utf-8"),
-            ("builder-version", "1"),
+            ("builder-version", builder),
             ("swarm", "inactive"),
             ("cache-control", "no-cache, no-store, must-revalidate"),
             ("pragma", "no-cache"),

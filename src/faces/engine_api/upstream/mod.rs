@@ -47,6 +47,8 @@ pub(super) struct About {
     pub(super) kind: Kind,
     /// The newest version that both netd and the engine speak.
     pub(super) version: ApiVersion,
+    /// Whether it builds images with BuildKit.
+    pub(super) buildkit: bool,
 }
 
 /// The engine.
@@ -155,7 +157,8 @@ impl Upstream {
 fn about(headers: &HeaderMap) -> About {
     let kind = if headers.contains_key("libpod-api-version") { Kind::Podman } else { Kind::Docker };
     let version = headers.get("api-version").and_then(|version| version.to_str().ok()?.parse().ok());
-    About { kind, version: version.unwrap_or(OWN).min(NEWEST) }
+    let buildkit = headers.get("builder-version").is_some_and(|builder| builder == "2");
+    About { kind, version: version.unwrap_or(OWN).min(NEWEST), buildkit }
 }
 
 /// A text as one segment of a path, or as a value of a query.
