@@ -274,7 +274,7 @@ fn line(mut event: Value, legacy: bool, frame: Frame) -> Bytes {
     if !legacy && let Some(fields) = event.as_object_mut() {
         // The engine has left them in its own events where they belong.
         if fields.get("from").is_some_and(|from| from == "") {
-            ["status", "id", "from"].iter().for_each(|key| drop(fields.remove(*key)));
+            ["status", "id", "from"].iter().for_each(|key| drop(fields.shift_remove(*key)));
         }
     }
     let mut line = if frame == Frame::Sequence { vec![0x1e] } else { Vec::new() };

@@ -187,17 +187,17 @@ fn finish(network: wire::NetworkInspect, version: ApiVersion) -> Value {
     let mut value = serde_json::to_value(network).unwrap_or_else(|_| json!({}));
     let Some(fields) = value.as_object_mut() else { return value };
     if version < ApiVersion::one(48) {
-        fields.remove("EnableIPv4");
+        fields.shift_remove("EnableIPv4");
     }
     if version < ApiVersion::one(30) {
-        fields.remove("ConfigFrom");
-        fields.remove("ConfigOnly");
+        fields.shift_remove("ConfigFrom");
+        fields.shift_remove("ConfigOnly");
     }
     if version < ApiVersion::one(29) {
-        fields.remove("Ingress");
+        fields.shift_remove("Ingress");
     }
     if version < ApiVersion::one(25) {
-        fields.remove("Attachable");
+        fields.shift_remove("Attachable");
     }
     if let Some(ipam) = fields.get_mut("IPAM").and_then(Value::as_object_mut) {
         ipam.entry("Options").or_insert(Value::Null);

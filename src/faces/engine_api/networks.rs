@@ -70,7 +70,7 @@ impl EngineApi {
         shown.extend([HOST, NONE].map(|predefined| predefined.shown(asked.version)));
         shown.retain(|network| fits(network, &filters, dangling));
         for network in shown.iter_mut().filter(|_| asked.version >= ApiVersion::one(28)) {
-            network.as_object_mut().map(|fields| (fields.remove("Containers"), fields.remove("Status")));
+            network.as_object_mut().map(|fields| (fields.shift_remove("Containers"), fields.shift_remove("Status")));
         }
         Ok(json_reply(StatusCode::OK, &Value::Array(shown)))
     }
