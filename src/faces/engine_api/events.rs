@@ -183,39 +183,64 @@ impl EngineApi {
         let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
         let point = |key| asked.query(key).filter(|text| !text.is_empty()).map(time::parse).transpose();
         let (since, until) = (point("since")?, point("until")?);
-        let now = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        let theirs = match &self.engine {
-            Some(engine) => engine.events(asked).await?,
-            None if until.is_some() => stream::empty().boxed(),
-            None => stream::pending().boxed(),
-        };
+        let now = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (legacy, from) = (asked.version < ApiVersion::one(52), since.unwrap_or(f64::MIN));
         let is_wanted = move |event: &Value| {
             fits(event, &filters) && stamp(event) >= from && until.is_none_or(|until| stamp(event) <= until)
         };
         self.catch_up();
-        let (mut kept, seen) = self.events.after(if since.is_some() { 0 } else { u64::MAX });
-        kept.retain(&is_wanted);
-        let to_come = self.ours(seen).filter(move |event| std::future::ready(is_wanted(event)));
+        // As in Docker, one bound is enough to ask for what has been.
+        let asks_for_past = since.is_some() || until.is_some();
+        let (kept, seen) = self.events.after(if asks_for_past { 0 } else { u64::MAX });
+        let mut past: Vec<_> = kept.into_iter().filter(&is_wanted).map(|event| (event, legacy)).collect();
+        if asks_for_past {
+            past.extend(self.their_past(asked, now, until).await?);
+        }
+        past.sort_by_key(|(event, _)| event["timeNano"].as_u64());
         let framed = frame(headers, asked.version);
+        let past = past.into_iter().map(move |(event, legacy)| line(event, legacy, framed));
+        let rest = until.map(|until| until - now.as_secs_f64());
+        let theirs = match &self.engine {
+            Some(engine) if rest.is_none_or(|rest| rest > 0.0) => {
+                let since = asks_for_past.then(|| seconds(now + Duration::from_nanos(1)));
+                engine.events(asked, since, asked.query("until").map(str::to_owned)).await?
+            }
+            _ if rest.is_some() => stream::empty().boxed(),
+            _ => stream::pending().boxed(),
+        };
         let ends = async move {
-            match until {
-                Some(until) => tokio::time::sleep(Duration::from_secs_f64((until - now).clamp(0.0, 1e9))).await,
+            match rest {
+                Some(rest) => tokio::time::sleep(Duration::from_secs_f64(rest.clamp(0.0, 1e9))).await,
                 None => std::future::pending().await,
             }
         };
-        let ours = stream::iter(kept).chain(to_come.take_until(Box::pin(ends)));
-        let ours = ours.map(move |event| line(event, legacy, framed)).boxed();
+        let to_come = self.ours(seen).filter(move |event| std::future::ready(is_wanted(event)));
+        let ours = to_come.take_until(Box::pin(ends)).map(move |event| line(event, legacy, framed)).boxed();
         let theirs = theirs.map(move |event| line(event, false, framed));
         // Without an end in time, the engine's end is the end of the stream.
-        let is_last = until.is_none();
+        let is_last = rest.is_none();
         let theirs = theirs.chain(stream::iter(is_last.then(Bytes::new))).boxed();
-        let all = stream::select(ours, theirs).take_while(|line| std::future::ready(!line.is_empty()));
+        let live = stream::select(ours, theirs).take_while(|line| std::future::ready(!line.is_empty()));
+        let all = stream::iter(past).chain(live);
         let body = all.take_until(Box::pin(stopping.stopped())).map(move |line| {
             let _place = &place;
             Ok::<_, Infallible>(line)
         });
         Ok(([(CONTENT_TYPE, framed.content_type())], Body::from_stream(body)).into_response())
+    }
+
+    /// What the engine has told until now, or until the earlier bound.
+    async fn their_past(
+        &self,
+        asked: &Asked,
+        now: Duration,
+        until: Option<f64>,
+    ) -> Result<Vec<(Value, bool)>, Failure> {
+        let Some(engine) = &self.engine else { return Ok(Vec::new()) };
+        let earlier = asked.query("until").filter(|_| until.is_some_and(|until| until <= now.as_secs_f64()));
+        let until = earlier.map_or_else(|| seconds(now), str::to_owned);
+        let events = engine.events(asked, asked.query("since").map(str::to_owned), Some(until)).await?;
+        Ok(events.map(|event| (event, false)).collect().await)
     }
 
     /// The events after the first `seen`, and those to come.
@@ -282,6 +307,11 @@ fn line(mut event: Value, legacy: bool, frame: Frame) -> Bytes {
     line.extend(serde_json::to_vec(&event).unwrap_or_default());
     line.push(b'\n');
     line.into()
+}
+
+/// A point in time, as a query has it.
+fn seconds(since: Duration) -> String {
+    format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
 }
 
 fn stamp(event: &Value) -> f64 {

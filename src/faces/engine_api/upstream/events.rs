@@ -1,13 +1,14 @@
 //! The engine's events, without those of networks, which are netd's.
 
 use axum::body::{Body, Bytes};
-use axum::http::Request;
+use axum::extract::Query;
 use axum::http::header::HOST;
+use axum::http::{Request, Uri};
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::Value;
 
-use super::Upstream;
+use super::{Upstream, encoded};
 use crate::faces::engine_api::Asked;
 use crate::faces::engine_api::failure::Failure;
 
@@ -15,12 +16,16 @@ use crate::faces::engine_api::failure::Failure;
 const EVENT_MAX: usize = 1 << 20;
 
 impl Upstream {
-    /// The engine's events that the query asks for; the stream ends when the engine ends it.
+    /// The engine's events that the query asks for, between these points in time instead of its own; the stream ends
+    /// when the engine ends it.
     pub(in crate::faces::engine_api) async fn events(
         &self,
         asked: &Asked,
+        since: Option<String>,
+        until: Option<String>,
     ) -> Result<BoxStream<'static, Value>, Failure> {
-        let request = Request::builder().uri(asked.upstream.clone()).header(HOST, "netd").body(Body::empty());
+        let uri = between(&asked.upstream, since, until);
+        let request = Request::builder().uri(uri).header(HOST, "netd").body(Body::empty());
         let request = request.map_err(|error| self.unreachable(error))?;
         let reply = self.send(request).await?;
         if !reply.status().is_success() {
@@ -35,6 +40,17 @@ impl Upstream {
         });
         Ok(events.flatten().filter(|event| std::future::ready(event["Type"] != "network")).boxed())
     }
+}
+
+/// Path and query with these points in time.
+fn between(uri: &Uri, since: Option<String>, until: Option<String>) -> String {
+    let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
+    let others = pairs.into_iter().filter(|(key, _)| !matches!(key.as_str(), "since" | "until"));
+    let bounds = [("since", since), ("until", until)];
+    let bounds = bounds.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    let query: Vec<String> =
+        others.chain(bounds).map(|(key, value)| format!("{}={}", encoded(&key), encoded(&value))).collect();
+    format!("{}?{}", uri.path(), query.join("&"))
 }
 
 /// Takes the whole values from the beginning of the buffer.
@@ -56,6 +72,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn bounds_take_the_place_of_those_of_the_query() {
+        let uri = "/v1.41/events?since=1&filters=%7B%22a%22%3A1%7D&until=9".parse().unwrap();
+        let asked = between(&uri, None, Some("5.000000001".into()));
+        assert_eq!(asked, "/v1.41/events?filters=%7B%22a%22%3A1%7D&until=5.000000001");
+        assert_eq!(between(&"/events".parse().unwrap(), Some("2".into()), None), "/events?since=2");
+    }
 
     #[test]
     fn values_may_come_in_pieces() {
