@@ -64,10 +64,10 @@ impl Filters {
         serde_json::to_string(&kept).unwrap_or_default()
     }
 
-    /// Replaces the values of a key.
-    pub(super) fn replace(&mut self, key: &str, with: impl Fn(&str) -> String) {
+    /// Replaces each value of a key by these alternatives.
+    pub(super) fn replace(&mut self, key: &str, with: impl Fn(&str) -> Vec<String>) {
         if let Some(values) = self.0.get_mut(key) {
-            *values = values.iter().map(|value| with(value)).collect();
+            *values = values.iter().flat_map(|value| with(value)).collect();
         }
     }
 

@@ -102,10 +102,16 @@ fn for_engine(uri: &Uri, filters: &Filters, names: &Names, snapshot: &Snapshot) 
     let theirs = |text: &str| {
         let Ok(Named::Ours(network)) = find(snapshot, text) else {
             // Podman's list has another name for it than its filters.
-            return names.get(text).map_or(text, |shown| shown.network.name.as_str()).to_owned();
+            return vec![names.get(text).map_or(text, |shown| shown.network.name.as_str()).to_owned()];
         };
-        let known = names.iter().find(|(key, shown)| shown.network.id == network.id && **key != network.name.as_str());
-        known.map_or_else(|| text.to_owned(), |(key, _)| key.clone())
+        // By its name too: containers that have not been started are on a network by name only.
+        let known = names.iter().filter(|(_, shown)| shown.network.id == network.id).map(|(key, _)| key.clone());
+        let mut known: Vec<String> = known.collect();
+        // The engine has an id and one name for it: if that is not netd's, netd's may be another network there.
+        if known.len() > 2 {
+            known.retain(|key| key != network.name.as_str());
+        }
+        if known.is_empty() { vec![text.to_owned()] } else { known }
     };
     let mut filters = filters.clone();
     filters.replace("network", theirs);
