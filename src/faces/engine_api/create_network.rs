@@ -123,7 +123,11 @@ fn check_kind(request: &wire::NetworkCreateRequest) -> Result<(), Failure> {
     }
     match request.scope.as_deref().unwrap_or_default() {
         "" | "local" => {}
-        "swarm" | "global" => return Err(Failure::forbidden(NO_SWARM)),
+        "swarm" => {
+            let why = "cannot create a swarm scoped network when swarm is not active";
+            return Err(Failure::forbidden(why));
+        }
+        "global" => return Err(Failure::forbidden(NO_SWARM)),
         scope => return Err(Failure::bad(format!("invalid network scope {scope:?}"))),
     }
     let reference = request.config_from.as_ref().and_then(|from| from.network.as_deref()).unwrap_or_default();
