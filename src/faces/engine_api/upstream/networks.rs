@@ -131,7 +131,8 @@ impl Upstream {
             if answer.status == StatusCode::CONFLICT {
                 continue;
             }
-            let id = answer.value()?["Id"].as_str().unwrap_or_default().to_owned();
+            let made = answer.value().map_err(not_made)?;
+            let id = made["Id"].as_str().unwrap_or_default().to_owned();
             return Ok(Theirs { id, name });
         }
         let why = format!("Docker has other networks that are called {name} and {name}.netd: remove one");
@@ -219,6 +220,16 @@ impl Upstream {
     }
 }
 
+/// Why Docker has not made a network. "Not found" is the driver, but would tell a client that the image is missing, and it
+/// would pull that.
+fn not_made(failure: Failure) -> Failure {
+    if failure.status != StatusCode::NOT_FOUND {
+        return failure;
+    }
+    let why = format!("Docker has not found netd's driver ({}): see [docker_plugin] in netd.toml(5)", failure.message);
+    Failure::new(StatusCode::INTERNAL_SERVER_ERROR, why)
+}
+
 /// Whether the engine's network is this one of netd. Podman's has the same name; Docker's own bridges are not netd's,
 /// whatever they are called.
 fn own(kind: Kind, theirs: &Value, network: &Network) -> bool {
@@ -230,5 +241,18 @@ fn own(kind: Kind, theirs: &Value, network: &Network) -> bool {
                 && (theirs["Labels"][LABEL].as_str() == Some(network.id.as_str())
                     || network.engines.iter().any(|engine| engine.id == id))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_driver_is_no_missing_image() {
+        let failure = not_made(Failure::new(StatusCode::NOT_FOUND, "plugin \"netd\" not found"));
+        assert_eq!(failure.status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(failure.message.contains("plugin \"netd\" not found"), "{}", failure.message);
+        assert_eq!(not_made(Failure::bad("wrong")), Failure::bad("wrong"));
     }
 }
