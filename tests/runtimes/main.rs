@@ -1,5 +1,6 @@
 //! Ring 4: real container runtimes drive netd through its CNI plugin: Podman, containerd's `ctr` and its CRI, and a
-//! small libcni that loads every conflist in `cni-conf`; Podman with `netd-netavark`; and a dockerd has containers of its own beside netd.
+//! small libcni that loads every conflist in `cni-conf`; Podman with `netd-netavark`; and a dockerd has containers of its
+//! own beside netd, or behind it.
 //!
 //! Runtimes need real root: with less, everything here is ignored, and failed where `CI=true` promises that it runs.
 //! `main` enters namespaces of its own first ([`machine`]); each test then has ring 3's laboratory and, on top of it,
@@ -11,6 +12,7 @@ mod conflists;
 mod containerd;
 mod cri;
 mod docker;
+mod docker_cli;
 mod docker_driver;
 mod dockerd;
 mod driver;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         docker::trials,
         docker_driver::trials,
         engine_api::trials,
+        docker_cli::trials,
         firewalls::trials,
         foreign_networks::trials,
     ]
