@@ -55,6 +55,8 @@ pub struct EngineApi {
     events: Arc<Log>,
     /// Held while networks are pruned.
     pruning: tokio::sync::Mutex<()>,
+    /// Whether the network of containers for which none is given has been made.
+    prepared: tokio::sync::OnceCell<()>,
 }
 
 /// A request, as far as all handlers need it.
@@ -76,7 +78,25 @@ impl EngineApi {
     /// The API that works through this engine of netd. `upstream`: the socket of the engine that runs containers.
     pub fn new(handle: Handle, upstream: Option<PathBuf>, oldest: ApiVersion, facts: Facts) -> Arc<Self> {
         let (events, pruning) = (Arc::new(Log::new(handle.events())), tokio::sync::Mutex::default());
-        Arc::new(Self { handle, engine: upstream.map(Upstream::new), oldest, facts, events, pruning })
+        let (engine, prepared) = (upstream.map(Upstream::new), tokio::sync::OnceCell::new());
+        Arc::new(Self { handle, engine, oldest, facts, events, pruning, prepared })
+    }
+
+    /// Makes the network `bridge` once it is known that Docker is the engine: Docker's users expect that it is there.
+    async fn prepare(&self) {
+        let Some(engine) = &self.engine else { return };
+        let make = || async {
+            match engine.about().await {
+                Ok(about) if about.kind == upstream::Kind::Docker => {
+                    upstream::default_network(&self.handle).await.map(drop)
+                }
+                Ok(_) => Ok(()),
+                Err(failure) => Err(failure),
+            }
+        };
+        if let Err(failure) = self.prepared.get_or_try_init(make).await {
+            tracing::debug!("there is no network bridge yet: {}", failure.message);
+        }
     }
 
     /// The newest version that is spoken: the engine's, if it is older than netd's.
@@ -121,6 +141,7 @@ pub fn router(api: Arc<EngineApi>) -> Router {
 
 async fn answer(State(api): State<Arc<EngineApi>>, request: Request) -> Response {
     let newest = api.newest().await;
+    api.prepare().await;
     let asked = api.asked(&request.uri().clone(), newest).await;
     let reply = match asked {
         Ok(asked) => routes::dispatch(&api, asked, request).await,

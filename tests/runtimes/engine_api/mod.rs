@@ -128,7 +128,7 @@ fn apart(lab: &Lab) {
     let _dockerd = with_docker(lab);
     on_host("/usr/bin/docker --host unix:///run/docker.sock network create taken").ok();
     let listed = docker_words(&["network", "ls", "--format", "{{.Name}}"]).ok().stdout;
-    assert_eq!(listed, "host\nnone\n", "Docker's own networks are not netd's");
+    assert_eq!(listed, "bridge\nhost\nnone\n", "Docker's own networks are not netd's");
     let refused = docker("run --rm --network taken lab busybox true");
     assert!(refused.code == Some(125) && refused.stderr.contains("network taken not found"), "{refused:?}");
     // A network of netd may have the name of one of Docker's.

@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+pub(super) use self::create::default_network;
 use super::failure::Failure;
 use super::version::{ApiVersion, NEWEST};
 use crate::base::monotonic;
