@@ -1,4 +1,7 @@
-//! The counters of an interface of this network namespace (sysfs-class-net-statistics in the kernel's Documentation/ABI).
+//! The counters of the interfaces of this network namespace, as `/proc/net/dev` (proc_net(5)) has them. Those in `/sys`
+//! are of the namespace in which it was mounted.
+
+use std::collections::HashMap;
 
 /// What went one way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -22,17 +25,40 @@ pub struct Counters {
     pub sent: Way,
 }
 
-/// The counters of the interface with this name; zero if there is none.
-pub fn of(ifname: &str) -> Counters {
-    let read = |counter: &str| {
-        let text = std::fs::read_to_string(format!("/sys/class/net/{ifname}/statistics/{counter}"));
-        text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default()
+/// The counters of all interfaces, by name. An interface that is not there has none.
+pub fn all() -> HashMap<String, Counters> {
+    parse(&std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default())
+}
+
+/// Lines of `NAME: BYTES PACKETS ERRORS DROPPED …`, eight numbers each way, below two lines of titles.
+fn parse(table: &str) -> HashMap<String, Counters> {
+    let read = |line: &str| {
+        let (name, numbers) = line.rsplit_once(':')?;
+        let numbers: Vec<u64> = numbers.split_ascii_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+        let way = |first: usize| match numbers.get(first..first + 4) {
+            Some(&[bytes, packets, errors, dropped]) => Some(Way { bytes, packets, errors, dropped }),
+            _ => None,
+        };
+        Some((name.trim().to_owned(), Counters { received: way(0)?, sent: way(8)? }))
     };
-    let way = |way: &str| Way {
-        bytes: read(&format!("{way}_bytes")),
-        packets: read(&format!("{way}_packets")),
-        errors: read(&format!("{way}_errors")),
-        dropped: read(&format!("{way}_dropped")),
-    };
-    Counters { received: way("rx"), sent: way("tx") }
+    table.lines().skip(2).filter_map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_are_read() {
+        let table = "Inter-|   Receive                                                |  Transmit
+ face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+    lo:     100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0
+ndv1a:5000      40    2    3    0     0          0         0     7000      60    4    5    0     0       0          0
+";
+        let read = parse(table);
+        let way = |bytes, packets, errors, dropped| Way { bytes, packets, errors, dropped };
+        assert_eq!(read["ndv1a"], Counters { received: way(5000, 40, 2, 3), sent: way(7000, 60, 4, 5) });
+        assert_eq!((read.len(), read["lo"].sent), (2, way(100, 1, 0, 0)));
+        assert!(all().contains_key("lo"));
+    }
 }

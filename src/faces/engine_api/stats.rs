@@ -60,8 +60,9 @@ impl EngineApi {
 
 /// The counters now. What the host's end has sent, the container has received.
 fn stats(attached: &Arc<Attached>, before: Option<String>) -> Value {
+    let all = counters::all();
     let networks = attached.endpoints.iter().map(|endpoint| {
-        let host = counters::of(endpoint.host_ifname.as_str());
+        let host = all.get(endpoint.host_ifname.as_str()).copied().unwrap_or_default();
         let shown = wire::ContainerNetworkStats {
             rx_bytes: Some(host.sent.bytes),
             rx_packets: Some(host.sent.packets),
