@@ -22,7 +22,8 @@ use crate::world::{docker_archive, on_host};
 pub(crate) const NEEDS: &[&str] = &["/usr/sbin/dockerd", CLIENT, "containerd", "runc", "iptables"];
 /// Arguments of `docker run` after its options: the image, serving the page of `web` on port 80.
 pub(crate) const SERVE: &str = "lab busybox httpd -f -p 80 -h /www";
-const CLIENT: &str = "/usr/bin/docker";
+/// See [`NEEDS`].
+pub(crate) const CLIENT: &str = "/usr/bin/docker";
 const SOCKET: &str = "unix:///run/docker.sock";
 const PID_FILE: &str = "/run/lab/docker/pid";
 const LOG: &str = "/run/lab/dockerd.log";

@@ -14,6 +14,7 @@ mod cri;
 mod docker;
 mod docker_cli;
 mod docker_driver;
+mod docker_sdk;
 mod dockerd;
 mod driver;
 mod engine_api;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         docker_driver::trials,
         engine_api::trials,
         docker_cli::trials,
+        docker_sdk::trials,
         firewalls::trials,
         foreign_networks::trials,
     ]

@@ -79,7 +79,7 @@ fn resolved(container: &str, name: &str) -> Vec<String> {
 }
 
 /// The addresses in the words of busybox; the name server's own has its port behind it.
-fn answers(text: &str) -> Vec<String> {
+pub(crate) fn answers(text: &str) -> Vec<String> {
     let addresses = text.lines().filter_map(|line| line.strip_prefix("Address: "));
     addresses.filter(|address| !address.contains("127.0.0.11")).map(str::to_owned).collect()
 }
