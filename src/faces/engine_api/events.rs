@@ -183,6 +183,12 @@ impl EngineApi {
         let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
         let point = |key| asked.query(key).filter(|text| !text.is_empty()).map(time::parse).transpose();
         let (since, until) = (point("since")?, point("until")?);
+        if let (Some(since), Some(until)) = (since, until)
+            && since > until
+        {
+            let why = format!("`since` time ({since}) cannot be after `until` time ({until})");
+            return Err(Failure::bad(why));
+        }
         let now = clock::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let (legacy, from) = (asked.version < ApiVersion::one(52), since.unwrap_or(f64::MIN));
         let is_wanted = move |event: &Value| {

@@ -266,3 +266,27 @@ async fn a_connect_is_checked_before_anything_changes() {
     let gone = said(&api, "POST", "/networks/net1/disconnect", Some(json!({"Container": "web"}))).await;
     assert_eq!(gone, (404, "No such container: web".into()));
 }
+
+#[tokio::test]
+async fn the_past_is_told_whole_and_in_the_order_of_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    let listener = tokio::net::UnixListener::bind(&socket).unwrap();
+    let event = |n: u64, time: u64| format!("{}\n", json!({"Type": "container", "Action": n, "timeNano": time}));
+    let told: String = (0..300).map(|n| event(n, n)).chain([event(300, u64::MAX)]).collect();
+    tokio::spawn(axum::serve(listener, Router::new().fallback(async move || told.clone())).into_future());
+    let api = EngineApi::new(testing::engine(), Some(socket), version::OLDEST, Facts::default());
+    ask(&api, "POST", "/networks/create", network("net1")).await;
+    let now = time::parse("0s").unwrap();
+    let (status, text) = ask(&api, "GET", &format!("/events?since=1&until={now:.9}"), None).await;
+    let lines: Vec<Value> = text.as_str().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let actions: Vec<&Value> = lines.iter().map(|event| &event["Action"]).collect();
+    assert_eq!((status, actions.len(), actions[299], actions[302]), (200, 303, &json!(299), &json!(300)));
+    assert_eq!(
+        (actions[300], actions[301]),
+        (&json!("create"), &json!("create")),
+        "netd's own, between those of the engine"
+    );
+    let why = said(&api, "GET", "/events?since=20&until=10", None).await;
+    assert_eq!(why, (400, "`since` time (20) cannot be after `until` time (10)".into()));
+}
