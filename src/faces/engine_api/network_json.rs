@@ -201,6 +201,18 @@ fn finish(network: wire::NetworkInspect, version: ApiVersion) -> Value {
     }
     if let Some(ipam) = fields.get_mut("IPAM").and_then(Value::as_object_mut) {
         ipam.entry("Options").or_insert(Value::Null);
+        to_end(ipam, "Config");
+    }
+    if version < ApiVersion::one(52) {
+        // Newer versions have the containers after them.
+        ["Options", "Labels"].iter().for_each(|key| to_end(fields, key));
     }
     value
+}
+
+/// The fields in Docker's order: this one comes last.
+fn to_end(fields: &mut serde_json::Map<String, Value>, key: &str) {
+    if let Some(value) = fields.shift_remove(key) {
+        fields.insert(key.to_owned(), value);
+    }
 }
