@@ -1,5 +1,4 @@
-//! What two engines cannot have in common is made equal: ids, times, sizes, what is chosen at random, and the order of
-//! the keys of JSON objects.
+//! What two engines cannot have in common is made equal: ids, times, sizes, and what is chosen at random.
 
 use regex_lite::{Captures, Regex};
 use serde_json::Value;
@@ -38,8 +37,8 @@ impl Normal {
 
     /// The output of a command without what differs by chance.
     pub(super) fn of(&self, output: &str) -> String {
-        let lines = || output.lines().map(|line| sorted(line).unwrap_or_else(|| line.to_owned()));
-        let mut text = sorted(output).unwrap_or_else(|| lines().collect::<Vec<_>>().join("\n"));
+        let lines = || output.lines().map(|line| pretty(line).unwrap_or_else(|| line.to_owned()));
+        let mut text = pretty(output).unwrap_or_else(|| lines().collect::<Vec<_>>().join("\n"));
         for (pattern, with) in &self.replaced {
             text = pattern.replace_all(&text, *with).into_owned();
         }
@@ -48,8 +47,8 @@ impl Normal {
     }
 }
 
-/// JSON with the keys of objects in alphabetical order; `None`: it is something else.
-fn sorted(text: &str) -> Option<String> {
+/// JSON on lines of its own, so that patterns find numbers by their keys; `None`: it is something else.
+fn pretty(text: &str) -> Option<String> {
     let value: Value = serde_json::from_str(text).ok()?;
     if value.is_object() || value.is_array() { serde_json::to_string_pretty(&value).ok() } else { None }
 }
