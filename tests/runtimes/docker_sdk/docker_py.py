@@ -105,7 +105,7 @@ def versions():
 
 
 def networks():
-    same(names(client.networks.list()), ["host", "none"])
+    same(names(client.networks.list()), ["bridge", "host", "none"])
     pool = types.IPAMPool(subnet="10.60.0.0/24", gateway="10.60.0.254", iprange="10.60.0.128/25")
     ipam = types.IPAMConfig(pool_configs=[pool])
     front = client.networks.create("front", ipam=ipam, labels={"tier": "front", "app": "shop"}, check_duplicate=True)
@@ -125,8 +125,8 @@ def networks():
         ({"label": ["app=shop", "tier=front"]}, ["front"]),
         ({"name": "ack"}, ["back"]),
         ({"id": front.id[:12]}, ["front"]),
-        ({"driver": "bridge"}, ["back", "front", "small"]),
-        ({"type": "builtin"}, ["host", "none"]),
+        ({"driver": "bridge"}, ["back", "bridge", "front", "small"]),
+        ({"type": "builtin"}, ["bridge", "host", "none"]),
         ({"type": "custom"}, ["back", "front", "small"]),
         ({"dangling": True}, ["back", "front", "small"]),
     ]:
@@ -142,7 +142,7 @@ def networks():
     back.remove()
     same(client.networks.prune()["NetworksDeleted"], ["small"])
     refused(404, "not found", back.remove)
-    same(names(client.networks.list()), ["host", "none"])
+    same(names(client.networks.list()), ["bridge", "host", "none"])
 
 
 def containers():
