@@ -34,8 +34,9 @@ const FIRST: Duration = Duration::from_millis(4);
 const LAST: Duration = Duration::from_secs(1);
 /// Names are asked for so often, with growing pauses: Docker knows a network a moment after it has created it.
 const TRIES: u32 = 8;
-/// An address that belongs to no endpoint after so many seconds was requested by a Docker that has ended since.
-const UNUSED: u64 = 120;
+/// An address that belongs to no endpoint after so many seconds was requested by a Docker that has ended since, or that has
+/// not got the reply: it repeats a request for half a minute.
+const UNUSED: u64 = 60;
 
 /// Who a container is.
 #[derive(Debug, Clone)]

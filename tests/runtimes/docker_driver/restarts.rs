@@ -97,8 +97,9 @@ pub(super) fn killed(lab: &Lab) {
         until("nothing differs", || is(lab.diff(), ""));
     }
     lab.netd("disconnect net1 plain").ok();
-    // What a request had reserved when netd died is released once Docker has said twice that it has no such endpoint.
-    until_within(Duration::from_secs(40), "nothing is reserved", || {
+    // What a request had reserved when netd died is released once Docker has said for 10 s that it has no such endpoint; an
+    // address that Docker was never told of after a minute.
+    until_within(Duration::from_secs(100), "nothing is reserved", || {
         is(lab.netd("reservation ls --json").ok().json(), &serde_json::json!([]))
     });
     docker("network rm net1").ok();
