@@ -44,6 +44,7 @@ use crate::model::address::Pool;
 use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::os::service::{self, Manager};
+use crate::runtimes::docker::Socket;
 use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
 use crate::store::embedded::{Embedded, Folders, Opening};
@@ -173,7 +174,7 @@ pub struct Bound {
     hosts: Vec<DnsName>,
     socket: PathBuf,
     /// Where Docker finds netd's driver, and where Docker's API is.
-    docker: Option<(PathBuf, PathBuf)>,
+    docker: Option<(PathBuf, Socket)>,
     engine_api: Option<engine_api::Settings>,
     process: Process,
 }
@@ -202,8 +203,9 @@ pub fn build(
     let engine = engine::begin(engine_config(config), kernel, store, runtimes)?;
     let (resolved, socket) = (config.dns.resolved, config.socket.clone());
     let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
-    let docker = config.plugin_socket().map(|plugin| (plugin, config.docker_plugin.api.clone()));
     let engine_api = engine_api::Settings::of(config);
+    let own = engine_api.as_ref().map(|settings| settings.socket().to_owned());
+    let docker = config.plugin_socket().map(|plugin| (plugin, Socket { api: config.docker_plugin.api.clone(), own }));
     Ok(Bound { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, process })
 }
 

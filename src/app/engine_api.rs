@@ -1,6 +1,6 @@
 //! The Engine API: its socket, and what it is told about this machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::sys::sysinfo::sysinfo;
 use nix::sys::utsname::uname;
@@ -28,6 +28,11 @@ impl Settings {
         let (socket, api) = config.engine_api()?;
         let engine = config.engine.as_ref().map(|engine| engine.socket.clone());
         Some(Self { socket, api, engine, facts: facts(config) })
+    }
+
+    /// Where it is served.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Serves until `stop` is cancelled.

@@ -104,12 +104,12 @@ impl Bound {
 /// Serves Docker's driver.
 async fn docker_plugin(
     path: PathBuf,
-    api: PathBuf,
+    api: Socket,
     handle: Handle,
     capacity: Capacity,
     stop: CancellationToken,
 ) -> &'static str {
-    let driver = Driver::new(handle.clone(), Arc::new(Socket(api)));
+    let driver = Driver::new(handle.clone(), Arc::new(api));
     let follow = tokio::spawn(driver.clone().follow(stop.clone()));
     let socket = Further {
         path,

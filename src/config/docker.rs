@@ -60,9 +60,7 @@ impl Config {
         let usual = || (self.runtime_dir == Self::default().runtime_dir).then(|| PathBuf::from(DOCKER_PLUGIN));
         plugin.socket.clone().or_else(usual).filter(|_| plugin.enabled)
     }
-}
 
-impl Config {
     /// The Engine API and its socket; `None`: off.
     pub fn engine_api(&self) -> Option<(PathBuf, DockerApi)> {
         let api = match (&self.docker_api, &self.engine) {

@@ -53,11 +53,20 @@ pub trait Docker: Send + Sync + 'static {
 
 /// Docker at a unix socket.
 #[derive(Debug, Clone)]
-pub struct Socket(pub PathBuf);
+pub struct Socket {
+    /// The socket.
+    pub api: PathBuf,
+    /// That of netd's own Engine API, which knows nothing of Docker's networks: what it does not have is not gone.
+    pub own: Option<PathBuf>,
+}
 
 impl Socket {
     fn client(&self, patience: Duration) -> Result<bollard::Docker, String> {
-        client(&self.0, patience)
+        let file = |path: &Path| path.canonicalize().ok();
+        if self.own.as_deref().and_then(file).is_some_and(|own| file(&self.api) == Some(own)) {
+            return Err(format!("{} is netd's own socket: see api of [docker_plugin]", self.api.display()));
+        }
+        client(&self.api, patience)
     }
 }
 

@@ -15,16 +15,20 @@ const BODY_MAX: usize = 4 << 20;
 /// The JSON object of a request. `keys`: the names of the fields that may come in another case, at whatever depth; what
 /// is below [`FREE`] is the user's.
 pub(super) async fn object(request: Request, keys: &[&str]) -> Result<Value, Failure> {
+    as_it_is(request).await.map(|value| canonical(value, keys))
+}
+
+/// The JSON object of a request, unchanged.
+pub(super) async fn as_it_is(request: Request) -> Result<Value, Failure> {
     let kind = request.headers().get(CONTENT_TYPE).map(|kind| String::from_utf8_lossy(kind.as_bytes()).into_owned());
     let Raw(bytes) = Raw::<BODY_MAX>::from_request(request, &()).await?;
     if !bytes.is_empty() || kind.as_deref().is_some_and(|kind| !kind.is_empty()) {
         check_kind(kind.as_deref().unwrap_or_default())?;
     }
-    parse(&bytes, keys)
+    parse(&bytes)
 }
 
-/// See [`object`].
-pub(super) fn parse(bytes: &[u8], keys: &[&str]) -> Result<Value, Failure> {
+fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Failure::bad("invalid JSON: got EOF while reading request body"));
     }
@@ -38,7 +42,7 @@ pub(super) fn parse(bytes: &[u8], keys: &[&str]) -> Result<Value, Failure> {
     if values.next().is_some() {
         return Err(Failure::bad("unexpected content after JSON"));
     }
-    Ok(canonical(value, keys))
+    Ok(value)
 }
 
 /// The fields as the wire type has them.
@@ -93,7 +97,7 @@ mod tests {
     #[test]
     fn keys_are_read_as_go_reads_them() {
         let body = br#"{"name":"net1","labels":{"name":"x","Driver":null},"ipam":{"config":[{"SUBNET":"10.0.0.0/24"}]},"x":1}"#;
-        let read = parse(body, &["Name", "Labels", "IPAM", "Config", "Subnet"]).unwrap();
+        let read = canonical(parse(body).unwrap(), &["Name", "Labels", "IPAM", "Config", "Subnet"]);
         let expected =
             json!({"Name": "net1", "Labels": {"name": "x"}, "IPAM": {"Config": [{"Subnet": "10.0.0.0/24"}]}, "x": 1});
         assert_eq!(read, expected);
@@ -101,7 +105,7 @@ mod tests {
 
     #[test]
     fn what_is_no_object_is_named() {
-        let why = |body: &[u8]| parse(body, &[]).unwrap_err().message;
+        let why = |body: &[u8]| parse(body).unwrap_err().message;
         assert_eq!(why(b" "), "invalid JSON: got EOF while reading request body");
         assert_eq!(why(b"{} {}"), "unexpected content after JSON");
         assert!(why(b"{").starts_with("invalid JSON: "), "{}", why(b"{"));

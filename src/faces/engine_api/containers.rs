@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use axum::response::Response;
+use bollard::models::PortSummary;
 use serde_json::Value;
 
-use super::container_json::{inspected, listed};
+use super::container_json::{inspected, listed, port_list};
 use super::failure::{Failure, json_reply};
 use super::filters::Filters;
 use super::{Asked, EngineApi};
@@ -81,15 +82,10 @@ fn fits(attached: &Attached, snapshot: &Snapshot, filters: &Filters) -> Result<b
             endpoint.network.as_str() == wanted || (wanted.len() >= 12 && id_of(&endpoint.network).starts_with(wanted))
         })
     };
-    let publishes = |port: u16, protocol: &str| {
-        attached
-            .publications()
-            .any(|(_, publication)| publication.protocol.as_str() == protocol && publication.host.contains(port))
-    };
-    let exposes = |port: u16, protocol: &str| {
-        let mut ports = super::container_json::port_list(attached).into_iter();
-        ports.any(|own| own.private_port == port && own.typ.is_some_and(|kind| kind.to_string() == protocol))
-    };
+    let known = if filters.has("publish") || filters.has("expose") { port_list(attached) } else { Vec::new() };
+    let of = |port: &PortSummary| port.typ.map(|kind| kind.to_string()).unwrap_or_default();
+    let published: Vec<_> = known.iter().filter_map(|port| Some((port.public_port?, of(port)))).collect();
+    let exposed: Vec<_> = known.iter().map(|port| (port.private_port, of(port))).collect();
     // What netd knows no answer to, no container of netd matches.
     let unknown = ["ancestor", "before", "exited", "health", "isolation", "is-task", "since", "volume"];
     Ok(filters.begins("id", &[container.id.as_str()])
@@ -97,7 +93,7 @@ fn fits(attached: &Attached, snapshot: &Snapshot, filters: &Filters) -> Result<b
         && filters.labels(label)
         && (!filters.has("network") || filters.get("network").any(on))
         && filters.exact("status", "running")
-        && filters.ports("publish", publishes)?
-        && filters.ports("expose", exposes)?
+        && filters.ports("publish", &published)?
+        && filters.ports("expose", &exposed)?
         && !unknown.iter().any(|key| filters.has(key)))
 }

@@ -2,14 +2,14 @@
 //!
 //! The last [`KEPT`] events are kept for `since`. A reader that is slower than that misses the oldest.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::{StreamExt as _, stream};
 use serde_json::{Value, json};
@@ -17,6 +17,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::event_frame::{frame, line};
 use super::failure::Failure;
 use super::filters::Filters;
 use super::version::ApiVersion;
@@ -26,6 +27,7 @@ use crate::engine::event::{Change, Event};
 use crate::faces::shared::server::budget::Stopping;
 use crate::faces::shared::server::extract::Stream;
 use crate::model::endpoint::Endpoint;
+use crate::model::ids::ContainerId;
 use crate::model::network::Network;
 
 /// How many events are kept. Docker keeps 256.
@@ -58,11 +60,18 @@ pub(super) struct Log {
     count: watch::Sender<u64>,
     /// The changes that are not among them yet.
     changes: Mutex<broadcast::Receiver<Arc<Event>>>,
+    /// On how many networks each container is, by the events so far.
+    ends: Mutex<HashMap<ContainerId, usize>>,
 }
 
 impl Log {
-    pub(super) fn new(changes: broadcast::Receiver<Arc<Event>>) -> Self {
-        Self { kept: Mutex::default(), count: watch::Sender::new(0), changes: Mutex::new(changes) }
+    pub(super) fn new(changes: broadcast::Receiver<Arc<Event>>, ends: HashMap<ContainerId, usize>) -> Self {
+        Self {
+            kept: Mutex::default(),
+            count: watch::Sender::new(0),
+            changes: Mutex::new(changes),
+            ends: Mutex::new(ends),
+        }
     }
 
     fn push(&self, event: Value) {
@@ -152,20 +161,25 @@ impl EngineApi {
         };
         // Where there is an engine, it tells about its containers itself.
         let tells = self.engine.is_none();
-        let ends =
-            |endpoint: &Endpoint| snapshot.desired.container(&endpoint.container.id).map_or(0, |c| c.endpoints.len());
+        // The snapshot may be that of later changes.
+        let mut ends = self.events.ends.lock().unwrap_or_else(PoisonError::into_inner);
         match change {
             Change::NetworkCreated(network) => self.events.push(of_network("create", network, None, *time)),
             Change::NetworkRemoved(network) => self.events.push(of_network("destroy", network, None, *time)),
             Change::Connected(endpoint) => {
                 of("connect", endpoint).into_iter().for_each(|event| self.events.push(event));
-                if tells && ends(endpoint) <= 1 {
+                let end = ends.entry(endpoint.container.id.clone()).or_default();
+                *end += 1;
+                if tells && *end == 1 {
                     self.events.push(of_container("start", endpoint, *time));
                 }
             }
             Change::Disconnected { endpoint, .. } => {
                 of("disconnect", endpoint).into_iter().for_each(|event| self.events.push(event));
-                if tells && ends(endpoint) == 0 {
+                let left = ends.remove(&endpoint.container.id).map_or(0, |end| end.saturating_sub(1));
+                if left > 0 {
+                    ends.insert(endpoint.container.id.clone(), left);
+                } else if tells {
                     self.events.push(of_container("die", endpoint, *time));
                 }
             }
@@ -246,7 +260,15 @@ impl EngineApi {
         let earlier = asked.query("until").filter(|_| until.is_some_and(|until| until <= now.as_secs_f64()));
         let until = earlier.map_or_else(|| seconds(now), str::to_owned);
         let events = engine.events(asked, asked.query("since").map(str::to_owned), Some(until)).await?;
-        Ok(events.map(|event| (event, false)).collect().await)
+        // Podman may have kept those of months.
+        let newest = events.fold(VecDeque::new(), |mut newest, event| {
+            if newest.len() >= KEPT {
+                newest.pop_front();
+            }
+            newest.push_back((event, false));
+            std::future::ready(newest)
+        });
+        Ok(newest.await.into())
     }
 
     /// The events after the first `seen`, and those to come.
@@ -266,53 +288,6 @@ impl EngineApi {
         })
         .flatten()
     }
-}
-
-/// How events follow each other in the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Frame {
-    Json,
-    Lines,
-    NdJson,
-    /// RFC 7464.
-    Sequence,
-}
-
-impl Frame {
-    fn content_type(self) -> &'static str {
-        match self {
-            Self::Json => "application/json",
-            Self::Lines => "application/jsonl",
-            Self::NdJson => "application/x-ndjson",
-            Self::Sequence => "application/json-seq",
-        }
-    }
-}
-
-fn frame(headers: &HeaderMap, version: ApiVersion) -> Frame {
-    let accepted = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let of = |kind: &str| match kind.split(';').next().unwrap_or_default().trim() {
-        "application/jsonl" => Some(Frame::Lines),
-        "application/x-ndjson" => Some(Frame::NdJson),
-        "application/json-seq" => Some(Frame::Sequence),
-        _ => None,
-    };
-    let usual = if version >= ApiVersion::one(52) { Frame::Lines } else { Frame::Json };
-    accepted.split(',').find_map(of).unwrap_or(usual)
-}
-
-fn line(mut event: Value, legacy: bool, frame: Frame) -> Bytes {
-    if !legacy && let Some(fields) = event.as_object_mut() {
-        // The engine has left them in its own events where they belong.
-        if fields.get("from").is_some_and(|from| from == "") {
-            ["status", "id", "from"].iter().for_each(|key| drop(fields.shift_remove(*key)));
-        }
-    }
-    let mut line = if frame == Frame::Sequence { vec![0x1e] } else { Vec::new() };
-    // A value of strings and numbers always serializes.
-    line.extend(serde_json::to_vec(&event).unwrap_or_default());
-    line.push(b'\n');
-    line.into()
 }
 
 /// A point in time, as a query has it.
@@ -377,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_log_keeps_the_newest_events() {
-        let log = Log::new(broadcast::channel(1).1);
+        let log = Log::new(broadcast::channel(1).1, HashMap::new());
         for n in 0..KEPT + 2 {
             log.push(json!(n));
         }

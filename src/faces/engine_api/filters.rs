@@ -71,8 +71,8 @@ impl Filters {
         }
     }
 
-    /// Whether a port is in one of the ranges of the key (`80`, `80-90/tcp`), or there are none.
-    pub(super) fn ports(&self, key: &str, has: impl Fn(u16, &str) -> bool) -> Result<bool, Failure> {
+    /// Whether one of the ports is in one of the ranges of the key (`80`, `80-90/tcp`), or there are no ranges.
+    pub(super) fn ports(&self, key: &str, ports: &[(u16, String)]) -> Result<bool, Failure> {
         let mut any = !self.has(key);
         for wanted in self.get(key) {
             let (range, protocol) = wanted.split_once('/').unwrap_or((wanted, "tcp"));
@@ -80,7 +80,7 @@ impl Filters {
             let parsed = first.parse().ok().zip(last.parse().ok());
             let range = parsed.and_then(|(first, last)| PortRange::new(first, last));
             let range = range.ok_or_else(|| Failure::bad(format!("invalid filter '{key}={wanted}'")))?;
-            any |= range.ports().any(|port| has(port, protocol));
+            any = any || ports.iter().any(|(port, of)| range.contains(*port) && of == protocol);
         }
         Ok(any)
     }

@@ -12,6 +12,7 @@ mod connect;
 mod container_json;
 mod containers;
 mod create_network;
+mod event_frame;
 mod events;
 mod failure;
 mod filters;
@@ -34,7 +35,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderValue, Uri};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 
 use self::events::Log;
@@ -43,6 +44,7 @@ pub use self::system::Facts;
 use self::upstream::Upstream;
 use self::version::{ApiVersion, NEWEST};
 use crate::engine::Handle;
+use crate::model::desired::Attached;
 
 /// The Engine API.
 pub struct EngineApi {
@@ -77,7 +79,11 @@ impl Asked {
 impl EngineApi {
     /// The API that works through this engine of netd. `upstream`: the socket of the engine that runs containers.
     pub fn new(handle: Handle, upstream: Option<PathBuf>, oldest: ApiVersion, facts: Facts) -> Arc<Self> {
-        let (events, pruning) = (Arc::new(Log::new(handle.events())), tokio::sync::Mutex::default());
+        let changes = handle.events();
+        let snapshot = handle.snapshot();
+        let count = |attached: &Arc<Attached>| (attached.container.id.clone(), attached.endpoints.len());
+        let ends = snapshot.desired.containers().map(count).collect();
+        let (events, pruning) = (Arc::new(Log::new(changes, ends)), tokio::sync::Mutex::default());
         let (engine, prepared) = (upstream.map(Upstream::new), tokio::sync::OnceCell::new());
         Arc::new(Self { handle, engine, oldest, facts, events, pruning, prepared })
     }
@@ -134,12 +140,19 @@ impl EngineApi {
     }
 }
 
+/// The header of netd's requests to the engine, by which netd knows itself.
+const ASKED_BY: &str = "x-netd-asks";
+
 /// The routes. Ids in paths may contain slashes, and every path may begin with a version: there is one route.
 pub fn router(api: Arc<EngineApi>) -> Router {
     Router::new().fallback(answer).with_state(api)
 }
 
 async fn answer(State(api): State<Arc<EngineApi>>, request: Request) -> Response {
+    if request.headers().contains_key(ASKED_BY) {
+        let why = "the socket of [engine] in netd.toml is netd's own: name that of Docker or Podman";
+        return Failure::new(StatusCode::LOOP_DETECTED, why).into_response();
+    }
     let newest = api.newest().await;
     api.prepare().await;
     let asked = api.asked(&request.uri().clone(), newest).await;

@@ -62,7 +62,11 @@ impl EngineApi {
         if let Some(wrong) = filters.get("type").find(|kind| !matches!(*kind, "custom" | "builtin")) {
             return Err(Failure::bad(format!("invalid filter 'type={wrong}'")));
         }
-        let mut shown = self.of_podman(&snapshot, asked.version).await?;
+        let mut shown = match self.of_podman(&snapshot, asked.version).await {
+            // Podman is not there: those that netd has are.
+            Err(failure) if failure.status == StatusCode::SERVICE_UNAVAILABLE => Vec::new(),
+            defined => defined?,
+        };
         let known: Vec<String> = shown.iter().map(|network| of_podman(text(network, "Name")).to_owned()).collect();
         let ours =
             snapshot.desired.networks().filter(|network| !known.iter().any(|name| *name == network.name.as_str()));
@@ -112,6 +116,9 @@ impl EngineApi {
         if !ends.is_empty() {
             return Err(in_use(network.name.as_str(), &ends));
         }
+        if let Some(held) = snapshot.desired.reservations_of(&network.name).next() {
+            return Err(in_use(network.name.as_str(), &[format!("reservation:{:?}", held.id.as_str())]));
+        }
         if let Some(engine) = &self.engine {
             engine.forget_network(network).await?;
         }
@@ -143,8 +150,9 @@ impl EngineApi {
         let snapshot = self.handle.snapshot();
         let mut removed = Vec::new();
         for network in self.of_podman(&snapshot, asked.version).await? {
-            let created = super::time::parse(text(&network, "Created")).unwrap_or_default();
-            let is_old = until.is_none_or(|until| created < until);
+            // One whose age cannot be read stays.
+            let created = super::time::parse(text(&network, "Created")).ok();
+            let is_old = until.is_none_or(|until| created.is_some_and(|created| created < until));
             let labels = |key: &str| network["Labels"][key].as_str();
             if !is_builtin(text(&network, "Name"))
                 && is_old

@@ -96,6 +96,10 @@ async fn others(
     parts: &[&str],
 ) -> Result<Response, Failure> {
     match &api.engine {
+        Some(engine) if first == "build" => {
+            let uri = engine.on_networks(&api.handle, &asked).await?;
+            engine.pass(request, uri).await
+        }
         Some(engine) if first != "networks" => engine.pass(request, asked.upstream).await,
         _ if OF_SWARM.contains(&first) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM)),
         None if OF_ENGINES.contains(&first) => match (request.method(), parts) {

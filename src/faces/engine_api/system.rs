@@ -68,7 +68,8 @@ impl EngineApi {
             details: Some(HashMap::from(details)),
         };
         if let Some(engine) = &self.engine {
-            let mut theirs = engine.get(&asked.upstream).await?;
+            let mut theirs =
+                engine.get(&asked.upstream).await?.as_object().cloned().map_or_else(|| json!({}), Value::Object);
             theirs["ApiVersion"] = newest.to_string().into();
             theirs["MinAPIVersion"] = oldest.to_string().into();
             if let Some(components) = theirs["Components"].as_array_mut() {
@@ -99,6 +100,9 @@ impl EngineApi {
             Some(engine) => engine.get(&asked.upstream).await?,
             None => self.own_info(),
         };
+        if !info.is_object() {
+            info = json!({});
+        }
         if !info["Plugins"].is_object() {
             info["Plugins"] = json!({});
         }

@@ -290,3 +290,88 @@ async fn the_past_is_told_whole_and_in_the_order_of_time() {
     let why = said(&api, "GET", "/events?since=20&until=10", None).await;
     assert_eq!(why, (400, "`since` time (20) cannot be after `until` time (10)".into()));
 }
+
+/// An engine that has no networks, makes what it is asked for, and returns the body of a container's request. `healthy`:
+/// whether it answers a ping.
+fn engine_at(socket: &std::path::Path, healthy: bool) {
+    let listener = tokio::net::UnixListener::bind(socket).unwrap();
+    let reply = async move |request: Request| {
+        let path = version::split(request.uri().path()).1.to_owned();
+        match path.as_str() {
+            "/_ping" if !healthy => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
+            "/networks" => (StatusCode::OK, "[]".into()),
+            "/networks/create" => (StatusCode::CREATED, json!({"Id": "0".repeat(64)}).to_string()),
+            "/containers/create" => {
+                let body = to_bytes(request.into_body(), 1 << 20).await.unwrap();
+                (StatusCode::CREATED, String::from_utf8(body.to_vec()).unwrap())
+            }
+            _ => (StatusCode::OK, "{}".into()),
+        }
+    };
+    tokio::spawn(axum::serve(listener, Router::new().fallback(reply)).into_future());
+}
+
+fn with_engine(socket: &std::path::Path) -> Arc<EngineApi> {
+    EngineApi::new(testing::engine(), Some(socket.to_owned()), version::OLDEST, Facts::default())
+}
+
+#[tokio::test]
+async fn a_container_is_put_on_networks_and_keeps_what_else_was_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("engine.sock");
+    engine_at(&socket, true);
+    let api = with_engine(&socket);
+    for name in ["net1", "net2"] {
+        assert_eq!(ask(&api, "POST", "/networks/create", network(name)).await.0, 201);
+    }
+    let body = json!({
+        "ExposedPorts": {"80/tcp": null}, "HostConfig": {"Links": null},
+        "NetworkingConfig": {"EndpointsConfig": {"default": {"Aliases": ["a"]}, "net2": null}},
+    });
+    let (status, made) = ask(&api, "POST", "/v1.40/containers/create", Some(body)).await;
+    let expected = json!({
+        "ExposedPorts": {"80/tcp": null}, "HostConfig": {"Links": null, "NetworkMode": "netd-bridge"},
+        "NetworkingConfig": {"EndpointsConfig": {"netd-bridge": {"Aliases": ["a"]}, "net2": null}},
+    });
+    assert_eq!((status, made), (201, expected));
+    for (body, message) in [
+        (json!({"HostConfig": 1}), "invalid JSON: HostConfig is no object"),
+        (json!({"HostConfig": {"NetworkMode": "nope"}}), "network nope not found"),
+        (json!({"NetworkingConfig": {"EndpointsConfig": {"net1": {}, "theirs": {}}}}), "network theirs not found"),
+    ] {
+        assert_eq!(said(&api, "POST", "/v1.40/containers/create", Some(body)).await, (400, message.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn an_engine_that_is_not_known_or_is_netd_itself_makes_no_networks() {
+    let folder = tempfile::tempdir().unwrap();
+    let [ill, own] = ["ill.sock", "own.sock"].map(|name| folder.path().join(name));
+    engine_at(&ill, false);
+    let api = with_engine(&own);
+    let listener = tokio::net::UnixListener::bind(&own).unwrap();
+    tokio::spawn(axum::serve(listener, router(api.clone())).into_future());
+    for (api, why) in [(with_engine(&ill), "it answers a ping with 503"), (api, "it answers a ping with 508")] {
+        let (status, said) = said(&api, "POST", "/networks/create", network("net1")).await;
+        assert!(status == 503 && said.contains(why), "{status} {said}");
+        let (_, networks) = ask(&api, "GET", "/networks", None).await;
+        assert_eq!(networks.as_array().unwrap().len(), 2, "only those that are always there: {networks}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_on_two_networks_starts_and_dies_once() {
+    let api = api();
+    for name in ["net1", "net2"] {
+        ask(&api, "POST", "/networks/create", network(name)).await;
+    }
+    for (verb, name) in [("connect", "net1"), ("connect", "net2"), ("disconnect", "net1"), ("disconnect", "net2")] {
+        let done = ask(&api, "POST", &format!("/networks/{name}/{verb}"), Some(json!({"Container": "there"}))).await;
+        assert_eq!(done.0, 200, "{verb} {name}: {}", done.1);
+    }
+    let filters = upstream::encoded(r#"{"type":["container"]}"#);
+    let now = time::parse("0s").unwrap();
+    let (_, text) = ask(&api, "GET", &format!("/events?until={now:.9}&filters={filters}"), None).await;
+    let events = text.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    assert_eq!(events.map(|event| event["Action"].clone()).collect::<Vec<_>>(), ["start", "die"]);
+}

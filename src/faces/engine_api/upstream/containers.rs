@@ -31,7 +31,7 @@ impl Upstream {
         let filters = Filters::read(asked.query("filters"))?;
         let names = self.names(snapshot).await?;
         let mut answer = self.fetch(request, for_engine(&asked.upstream, &filters, &names, snapshot)?).await?;
-        for container in answer.value.as_array_mut().into_iter().flatten() {
+        for container in answer.value.as_array_mut().into_iter().flatten().filter(|one| one.is_object()) {
             let attached = attached(snapshot, container);
             patch_networks(container, attached, &names, snapshot, asked.version);
             if let Some(attached) = attached {
@@ -63,7 +63,7 @@ impl Upstream {
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        if answer.status.is_success() {
+        if answer.status.is_success() && answer.value["NetworkSettings"].is_object() {
             let names = self.names(snapshot).await?;
             let container = &mut answer.value;
             let attached = attached(snapshot, container);
@@ -124,14 +124,15 @@ fn for_engine(uri: &Uri, filters: &Filters, names: &Names, snapshot: &Snapshot) 
 
 /// Whether the container's ports are asked for.
 fn ports_fit(container: &Value, filters: &Filters) -> Result<bool, Failure> {
-    let ports = container["Ports"].as_array();
-    let has = |which: &'static str| {
-        move |port: u16, protocol: &str| {
-            let is_it = |known: &Value| known[which] == port && known["Type"].as_str() == Some(protocol);
-            ports.into_iter().flatten().any(is_it)
-        }
+    let known = container["Ports"].as_array();
+    let ports = |which: &str| -> Vec<(u16, String)> {
+        let port = |port: &Value| {
+            let number = port[which].as_u64().and_then(|number| u16::try_from(number).ok())?;
+            Some((number, port["Type"].as_str().unwrap_or("tcp").to_owned()))
+        };
+        known.into_iter().flatten().filter_map(port).collect()
     };
-    Ok(filters.ports("publish", has("PublicPort"))? && filters.ports("expose", has("PrivatePort"))?)
+    Ok(filters.ports("publish", &ports("PublicPort"))? && filters.ports("expose", &ports("PrivatePort"))?)
 }
 
 /// The container as netd has it.
@@ -159,7 +160,9 @@ fn patch_networks(
     };
     let mut renamed = Map::new();
     for (name, mut settings) in std::mem::take(networks) {
-        let ours = names.get(&name).or_else(|| names.get(settings["NetworkID"].as_str().unwrap_or_default()));
+        // The name may be that of another network of Docker.
+        let id = settings["NetworkID"].as_str().filter(|id| !id.is_empty());
+        let ours = names.get(id.unwrap_or(&name));
         let Some(Shown { network, id, name: shown }) = ours else {
             renamed.insert(name, settings);
             continue;

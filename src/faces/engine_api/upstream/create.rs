@@ -1,18 +1,18 @@
 //! `POST /containers/create`: the engine makes the container, on networks that are netd's.
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use axum::extract::{Query, Request};
+use axum::http::header::{CONTENT_TYPE, HOST, USER_AGENT};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::{Kind, Upstream};
+use super::{Kind, Upstream, encoded};
 use crate::engine::{Handle, Snapshot};
-use crate::faces::engine_api::body;
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::named::{Named, find};
 use crate::faces::engine_api::network_json::BRIDGE;
+use crate::faces::engine_api::{Asked, body};
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
 
@@ -34,50 +34,78 @@ impl Upstream {
         request: Request,
         uri: Uri,
     ) -> Result<Response, Failure> {
-        let headers = request.headers().clone();
-        let mut wanted = body::object(request, &[]).await?;
+        let agent = request.headers().get(USER_AGENT).cloned();
+        let mut wanted = body::as_it_is(request).await?;
         rename(&mut wanted, &KEYS);
+        for key in ["HostConfig", "NetworkingConfig"] {
+            if !matches!(wanted.get(key), None | Some(Value::Null | Value::Object(_))) {
+                return Err(Failure::bad(format!("invalid JSON: {key} is no object")));
+            }
+        }
         let kind = self.about().await?.kind;
         let mode = wanted.pointer("/HostConfig/NetworkMode").and_then(Value::as_str).unwrap_or_default().to_owned();
         let defined = self.definitions().await?;
         let is_defined = |name: &str| defined.iter().any(|known| known["Name"] == name || known["Id"] == name);
-        match network_of(&handle.snapshot(), kind, &mode)? {
-            Wanted::Network(_) if is_defined(&mode) => {}
-            Wanted::Engine => {}
+        let first = match network_of(&handle.snapshot(), kind, &mode)? {
+            Wanted::Network(_) if is_defined(&mode) => None,
+            Wanted::Engine => None,
             Wanted::Default => {
                 let network = default_network(handle).await?;
-                self.put_on(&mut wanted, &[BRIDGE, "default", &mode], &network).await?;
+                Some(self.put_on(&mut wanted, &[BRIDGE, "default", &mode], &network).await?)
             }
-            Wanted::Network(network) => self.put_on(&mut wanted, &[&mode], &network).await?,
-        }
+            Wanted::Network(network) => Some(self.put_on(&mut wanted, &[&mode], &network).await?),
+        };
         // Further networks.
         let others: Vec<String> = match wanted.pointer("/NetworkingConfig/EndpointsConfig") {
             Some(Value::Object(ends)) => ends.keys().cloned().collect(),
             _ => Vec::new(),
         };
-        for name in others.into_iter().filter(|name| !is_defined(name)) {
-            if let Ok(Named::Ours(network)) = find(&handle.snapshot(), &name) {
+        for name in others.into_iter().filter(|name| !is_defined(name) && Some(name) != first.as_ref()) {
+            if let Wanted::Network(network) = network_of(&handle.snapshot(), kind, &name)? {
                 let theirs = self.ensure_network(&network).await?.name;
                 move_end(&mut wanted, &[&name], &theirs);
             }
         }
         let mut theirs = axum::http::Request::new(Body::from(wanted.to_string()));
         (*theirs.method_mut(), *theirs.uri_mut()) = (axum::http::Method::POST, uri);
-        let kept = headers.into_iter().filter_map(|(name, value)| name.map(|name| (name, value)));
-        theirs.headers_mut().extend(kept.filter(|(name, _)| *name != CONTENT_LENGTH && *name != "transfer-encoding"));
+        theirs.headers_mut().extend(agent.map(|agent| (USER_AGENT, agent)));
         theirs.headers_mut().insert(HOST, HeaderValue::from_static("netd"));
         theirs.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = self.read(self.send(theirs).await?).await?;
         Ok(json_reply(answer.status, &answer.value))
     }
 
-    /// Puts the container on the network, with the settings that were given under one of these names.
-    async fn put_on(&self, wanted: &mut Value, given: &[&str], network: &Network) -> Result<(), Failure> {
+    /// Path and query of a build, with the engine's name of the network on which it is.
+    pub(in crate::faces::engine_api) async fn on_networks(
+        &self,
+        handle: &Handle,
+        asked: &Asked,
+    ) -> Result<Uri, Failure> {
+        let Some(mode) = asked.query("networkmode") else { return Ok(asked.upstream.clone()) };
+        let kind = self.about().await?.kind;
+        let is_defined = self.definitions().await?.iter().any(|known| known["Name"] == mode || known["Id"] == mode);
+        let theirs = match network_of(&handle.snapshot(), kind, mode)? {
+            Wanted::Network(network) if !is_defined => self.ensure_network(&network).await?.name,
+            // BuildKit knows no other network than its own.
+            Wanted::Network(_) | Wanted::Engine | Wanted::Default => return Ok(asked.upstream.clone()),
+        };
+        let pairs = Query::<Vec<(String, String)>>::try_from_uri(&asked.upstream).map(|Query(pairs)| pairs);
+        let pairs = pairs.unwrap_or_default().into_iter().map(|(key, value)| {
+            let value = if key == "networkmode" { theirs.clone() } else { value };
+            format!("{}={}", encoded(&key), encoded(&value))
+        });
+        let query = pairs.collect::<Vec<_>>().join("&");
+        format!("{}?{query}", asked.upstream.path()).parse().map_err(|_| Failure::no_page())
+    }
+
+    /// Puts the container on the network, with the settings that were given under one of these names. Returns the engine's
+    /// name of the network.
+    async fn put_on(&self, wanted: &mut Value, given: &[&str], network: &Network) -> Result<String, Failure> {
         let theirs = self.ensure_network(network).await?.name;
         wanted["HostConfig"]["NetworkMode"] = theirs.as_str().into();
         let id = network.id.to_string();
         move_end(wanted, &[given, &[network.name.as_str(), &id]].concat(), &theirs);
-        Ok(())
+        Ok(theirs)
     }
 }
 

@@ -54,7 +54,8 @@ impl Upstream {
         name: &str,
         mut body: Value,
     ) -> Result<Option<Value>, Failure> {
-        if self.about().await.is_ok_and(|about| about.kind == Kind::Docker) {
+        // Which engine it is decides who makes the network.
+        if self.about().await?.kind == Kind::Docker {
             return Ok(None);
         }
         body["CheckDuplicate"] = true.into();

@@ -1,14 +1,15 @@
 //! Requests that are the engine's: handed on as they are, and the replies handed back, as streams in both directions.
 //! Connections that become something else (attach, exec, build sessions: RFC 9110, 7.8) are joined.
 
+use std::io;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, Request};
 use axum::http::header::{CONNECTION, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
-use futures_util::StreamExt as _;
+use futures_util::{Stream, StreamExt as _, stream};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncWriteExt as _, copy};
@@ -24,6 +25,8 @@ const HOP: [HeaderName; 5] = [CONNECTION, TRANSFER_ENCODING, TE, EXPECT, HeaderN
 
 /// How often it is looked whether a client that sends nothing more is still there.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the engine may take to begin its reply after netd has been told to stop.
+const FINISH: Duration = Duration::from_secs(5);
 /// How long a client may take to close its end after the engine has closed its own.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -42,7 +45,7 @@ impl Upstream {
         (*theirs.method_mut(), *theirs.uri_mut(), *theirs.headers_mut()) = (parts.method, uri, headers);
         let mut reply = tokio::select! {
             reply = self.send(theirs) => reply?,
-            () = stopping.clone().stopped() => {
+            () = finished(stopping.clone()) => {
                 return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, "netd is stopping: try again after its restart"));
             }
         };
@@ -60,13 +63,27 @@ impl Upstream {
         // A stream without an end must not keep the daemon from ending. One of known length needs no watch.
         let body = match axum::body::HttpBody::size_hint(&body).exact() {
             Some(_) => body,
-            None => Body::from_stream(body.into_data_stream().take_until(Box::pin(stopping.stopped()))),
+            None => Body::from_stream(until_stopped(body, stopping)),
         };
         Ok((status, headers, body).into_response())
     }
 }
 
-fn without_hops(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
+/// Completes a while after the server has been told to stop: what the engine is about to reply is still passed on.
+async fn finished(stopping: Stopping) {
+    stopping.stopped().await;
+    sleep(FINISH).await;
+}
+
+/// The body, cut with an error when the server stops: nobody must take a part of an image for the whole.
+fn until_stopped(body: Body, stopping: Stopping) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let data = body.into_data_stream().map(|chunk| Some(chunk.map_err(io::Error::other)));
+    let data = data.chain(stream::once(std::future::ready(None)));
+    let cut = stream::once(stopping.stopped()).map(|()| Some(Err(io::Error::other("netd is stopping"))));
+    stream::select(data, cut).take_while(|chunk| std::future::ready(chunk.is_some())).filter_map(std::future::ready)
+}
+
+pub(super) fn without_hops(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
     let mut kept = headers.clone();
     for hop in HOP.iter().filter(|hop| !(upgrades && **hop == CONNECTION)) {
         kept.remove(hop);
