@@ -84,7 +84,9 @@ impl Upstream {
         let Some(mode) = asked.query("networkmode") else { return Ok(asked.upstream.clone()) };
         let kind = self.about().await?.kind;
         let is_defined = self.definitions().await?.iter().any(|known| known["Name"] == mode || known["Id"] == mode);
-        let theirs = match network_of(&handle.snapshot(), kind, mode)? {
+        // What is no network the engine refuses itself, once a step needs it.
+        let wanted = network_of(&handle.snapshot(), kind, mode).unwrap_or(Wanted::Engine);
+        let theirs = match wanted {
             Wanted::Network(network) if !is_defined => self.ensure_network(&network).await?.name,
             // BuildKit knows no other network than its own.
             Wanted::Network(_) | Wanted::Engine | Wanted::Default => return Ok(asked.upstream.clone()),
