@@ -29,7 +29,7 @@ pub use connect::{Connect, PortObject, PortRequest};
 pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
 pub use network::{CreateNetwork, NameServers, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
-pub use parse::{RecordName, container_reference, gateway, ipv4, ipv6, network_reference, record};
+pub use parse::{RecordName, boolean, container_reference, gateway, ipv4, ipv6, network_reference, record};
 pub use plan::{Difference, PlanRequest, PlannedStep, Teardown};
 pub use port::{PublishPort, PublishedPorts, port_change};
 pub use reservation::{Reservation, Reserve};

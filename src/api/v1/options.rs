@@ -99,13 +99,8 @@ fn isolated(key: &str, value: &str) -> Result<bool, Invalid> {
     }
 }
 
-/// The spellings of Go's `strconv.ParseBool`.
 fn boolean(key: &str, value: &str) -> Result<bool, Invalid> {
-    match value {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(Invalid::new("option", format!("{key}={value}"), "use true or false")),
-    }
+    parse::boolean(value).ok_or_else(|| Invalid::new("option", format!("{key}={value}"), "use true or false"))
 }
 
 #[cfg(test)]

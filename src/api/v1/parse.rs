@@ -20,6 +20,15 @@ const UPSTREAMS_MAX: usize = 16;
 /// The labels of one endpoint together, in bytes: all of them are told in one answer of DNS, which has 64 KiB.
 const LABELS_MAX: usize = 16 << 10;
 
+/// A truth value in the spellings of Go's `strconv.ParseBool`.
+pub fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
+        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Name servers (`--dns`), in this order; one that is said again counts once.
 pub(super) fn upstreams(given: Vec<Upstream>) -> Result<Vec<Upstream>, Invalid> {
     let mut upstreams = Vec::new();

@@ -15,7 +15,7 @@ use super::failure::{Failure, json_reply};
 use super::network_json::{BRIDGE, HOST, NONE};
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
-use crate::api::v1::{CreateNetwork, SubnetObject, SubnetRequest};
+use crate::api::v1::{CreateNetwork, SubnetObject, SubnetRequest, boolean};
 use crate::model::desired::Lookup;
 use crate::model::request::NetworkSpec;
 
@@ -148,7 +148,7 @@ fn options(given: HashMap<String, String>, ipv6: &mut bool) -> Result<BTreeMap<S
     for (key, value) in given {
         let switch = || {
             let wrong = || Failure::bad(format!("invalid value {value:?} for option {key}: use true or false"));
-            super::boolean(&value).ok_or_else(wrong)
+            boolean(&value).ok_or_else(wrong)
         };
         match key.strip_prefix("com.docker.network.") {
             Some("enable_ipv6") => *ipv6 = switch()?,

@@ -9,8 +9,9 @@ use axum::extract::{Request, State};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{Arc, EngineApi, Facts, answer, upstream, version};
+use super::{Arc, EngineApi, Facts, answer, version};
 use crate::engine::testing;
+use crate::faces::shared::client::segment;
 
 const BODIES: [&str; 5] = [
     "/v1.41/networks/create",
@@ -51,11 +52,11 @@ pub fn attack(input: &[u8]) {
     let request = if let Some(path) = BODIES.get(choice) {
         Request::post(*path).header("content-type", "application/json").body(Body::from(rest.to_vec()))
     } else if let Some(path) = QUERIES.get(choice - BODIES.len()) {
-        let text = upstream::encoded(&String::from_utf8_lossy(rest));
+        let text = segment(&String::from_utf8_lossy(rest));
         let method = if path.contains("prune") { "POST" } else { "GET" };
         Request::builder().method(method).uri(format!("{path}{text}")).body(Body::empty())
     } else {
-        let path = upstream::encoded(&String::from_utf8_lossy(rest));
+        let path = segment(&String::from_utf8_lossy(rest));
         Request::get(format!("/{path}")).body(Body::empty())
     };
     let (runtime, api) = api();

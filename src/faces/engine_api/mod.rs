@@ -171,14 +171,5 @@ async fn answer(State(api): State<Arc<EngineApi>>, request: Request) -> Response
     reply
 }
 
-/// The spellings of Go's `strconv.ParseBool`.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Some(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use super::named::{Named, ambiguous, find, of_podman};
 use super::network_json::{BRIDGE, HOST, NONE, PODMAN, inspected};
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
+use crate::api::v1::boolean;
 use crate::engine::Snapshot;
 use crate::model::network::Network;
 
@@ -81,7 +82,7 @@ impl EngineApi {
 
     pub(super) async fn inspect_network(&self, asked: &Asked, name: &str) -> Result<Response, Failure> {
         let verbose = asked.query("verbose").filter(|verbose| !verbose.is_empty());
-        if let Some(wrong) = verbose.filter(|verbose| super::boolean(verbose).is_none()) {
+        if let Some(wrong) = verbose.filter(|verbose| boolean(verbose).is_none()) {
             let why = format!("invalid value for verbose: strconv.ParseBool: parsing {wrong:?}: invalid syntax");
             return Err(Failure::bad(why));
         }

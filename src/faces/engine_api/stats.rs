@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Failure, json_reply};
 use super::{Asked, EngineApi, containers};
+use crate::api::v1::boolean;
 use crate::base::clock;
 use crate::engine::Handle;
 use crate::faces::shared::server::budget::Stopping;
@@ -33,7 +34,7 @@ impl EngineApi {
         place: Stream,
     ) -> Result<Response, Failure> {
         let attached = containers::find(&self.handle.snapshot(), text)?;
-        let once = asked.query("stream").is_some_and(|stream| super::boolean(stream) == Some(false));
+        let once = asked.query("stream").is_some_and(|stream| boolean(stream) == Some(false));
         if once {
             return Ok(json_reply(StatusCode::OK, &stats(&attached, None)));
         }

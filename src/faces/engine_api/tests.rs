@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::engine::testing;
+use crate::faces::shared::client::segment;
 
 fn api() -> Arc<EngineApi> {
     EngineApi::new(testing::engine(), None, version::OLDEST, Facts::default())
@@ -150,7 +151,7 @@ async fn lists_are_filtered() {
         assert_eq!(ask(&api, "POST", "/networks/create", Some(body)).await.0, 201);
     }
     let names = async |filters: &str| {
-        let filters = upstream::encoded(filters);
+        let filters = segment(filters);
         let (status, shown) = ask(&api, "GET", &format!("/networks?filters={filters}"), None).await;
         assert_eq!(status, 200, "{shown}");
         let names: Vec<String> =
@@ -172,7 +173,7 @@ async fn lists_are_filtered() {
     for (filters, message) in
         [(r#"{"x":["y"]}"#, "invalid filter 'x'"), (r#"{"type":["y"]}"#, "invalid filter 'type=y'")]
     {
-        let path = format!("/networks?filters={}", upstream::encoded(filters));
+        let path = format!("/networks?filters={}", segment(filters));
         assert_eq!(said(&api, "GET", &path, None).await, (400, message.into()));
     }
 }
@@ -369,7 +370,7 @@ async fn a_container_on_two_networks_starts_and_dies_once() {
         let done = ask(&api, "POST", &format!("/networks/{name}/{verb}"), Some(json!({"Container": "there"}))).await;
         assert_eq!(done.0, 200, "{verb} {name}: {}", done.1);
     }
-    let filters = upstream::encoded(r#"{"type":["container"]}"#);
+    let filters = segment(r#"{"type":["container"]}"#);
     let now = time::parse("0s").unwrap();
     let (_, text) = ask(&api, "GET", &format!("/events?until={now:.9}&filters={filters}"), None).await;
     let events = text.as_str().unwrap().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());

@@ -140,11 +140,7 @@ fn settings(network: &Network) -> Result<Settings, Failure> {
             ("mtu", _) => settings.mtu = Some(read(network, key, value)?).filter(|mtu| *mtu != 0),
             ("metric", _) => settings.metric = Some(read(network, key, value)?),
             ("no_default_route", _) => {
-                settings.no_default_route = match value.as_str() {
-                    "1" | "t" | "T" | "true" | "True" | "TRUE" => true,
-                    "0" | "f" | "F" | "false" | "False" | "FALSE" => false,
-                    _ => return Err(refuse("use true or false")),
-                }
+                settings.no_default_route = v1::boolean(value).ok_or_else(|| refuse("use true or false"))?;
             }
             ("isolate", "true" | "strict" | "1") | ("mode", "" | "managed") => {}
             ("isolate", _) => {

@@ -157,7 +157,7 @@ fn restarted(lab: &Lab) {
     let mut dockerd = with_docker(lab);
     docker("network create net1").ok();
     docker("run -d --name web --network net1 lab sleep 1000").ok();
-    let mut events = client_of_events();
+    let mut events = client(&["events", "--since", "1h"]);
     dockerd.stop();
     assert!(events.wait().expect("it ends").success(), "its stream ended with the engine's");
     let refused = docker("ps");
@@ -173,20 +173,4 @@ fn restarted(lab: &Lab) {
     docker("rm -f web").ok();
     docker("network rm net1").ok();
     until_nothing_left(lab);
-}
-
-/// `docker events`, which has told of one.
-fn client_of_events() -> Child {
-    let words = ["--net=/run/netns/host", "--", CLIENT, "--host", API_URL, "events", "--since", "1h"];
-    let mut command = Command::new("nsenter");
-    let mut child = command
-        .args(words)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("docker starts");
-    let mut line = String::new();
-    BufReader::new(child.stdout.as_mut().expect("a pipe")).read_line(&mut line).expect("a line");
-    child
 }

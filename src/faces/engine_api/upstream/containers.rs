@@ -8,8 +8,8 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
+use super::Upstream;
 use super::networks::{Names, Shown};
-use super::{Upstream, encoded};
 use crate::engine::Snapshot;
 use crate::faces::engine_api::Asked;
 use crate::faces::engine_api::container_json::{endpoint, legacy, port_list, port_map};
@@ -18,6 +18,7 @@ use crate::faces::engine_api::filters::Filters;
 use crate::faces::engine_api::named::{Named, find};
 use crate::faces::engine_api::network_json::BRIDGE;
 use crate::faces::engine_api::version::ApiVersion;
+use crate::faces::shared::client::segment;
 use crate::model::desired::Attached;
 
 impl Upstream {
@@ -117,8 +118,8 @@ fn for_engine(uri: &Uri, filters: &Filters, names: &Names, snapshot: &Snapshot) 
     filters.replace("network", theirs);
     let pairs = Query::<Vec<(String, String)>>::try_from_uri(uri).map(|Query(pairs)| pairs).unwrap_or_default();
     let others = pairs.iter().filter(|(key, _)| key != "filters");
-    let mut query: Vec<String> = others.map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
-    query.push(format!("filters={}", encoded(&filters.without(&OWN_FILTERS))));
+    let mut query: Vec<String> = others.map(|(key, value)| format!("{}={}", segment(key), segment(value))).collect();
+    query.push(format!("filters={}", segment(&filters.without(&OWN_FILTERS))));
     format!("{}?{}", uri.path(), query.join("&")).parse().map_err(|_| Failure::no_page())
 }
 

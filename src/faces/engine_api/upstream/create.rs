@@ -7,12 +7,13 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::{Kind, Upstream, encoded};
+use super::{Kind, Upstream};
 use crate::engine::{Handle, Snapshot};
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::named::{Named, find};
 use crate::faces::engine_api::network_json::BRIDGE;
 use crate::faces::engine_api::{Asked, body};
+use crate::faces::shared::client::segment;
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
 
@@ -94,7 +95,7 @@ impl Upstream {
         let pairs = Query::<Vec<(String, String)>>::try_from_uri(&asked.upstream).map(|Query(pairs)| pairs);
         let pairs = pairs.unwrap_or_default().into_iter().map(|(key, value)| {
             let value = if key == "networkmode" { theirs.clone() } else { value };
-            format!("{}={}", encoded(&key), encoded(&value))
+            format!("{}={}", segment(&key), segment(&value))
         });
         let query = pairs.collect::<Vec<_>>().join("&");
         format!("{}?{query}", asked.upstream.path()).parse().map_err(|_| Failure::no_page())

@@ -8,9 +8,10 @@ use futures_util::StreamExt as _;
 use futures_util::stream::{self, BoxStream};
 use serde_json::Value;
 
-use super::{Upstream, encoded};
+use super::Upstream;
 use crate::faces::engine_api::Asked;
 use crate::faces::engine_api::failure::Failure;
+use crate::faces::shared::client::segment;
 
 /// The longest event that is passed on, in bytes.
 const EVENT_MAX: usize = 1 << 20;
@@ -49,7 +50,7 @@ fn between(uri: &Uri, since: Option<String>, until: Option<String>) -> String {
     let bounds = [("since", since), ("until", until)];
     let bounds = bounds.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     let query: Vec<String> =
-        others.chain(bounds).map(|(key, value)| format!("{}={}", encoded(&key), encoded(&value))).collect();
+        others.chain(bounds).map(|(key, value)| format!("{}={}", segment(&key), segment(&value))).collect();
     format!("{}?{}", uri.path(), query.join("&"))
 }
 

@@ -200,9 +200,3 @@ fn about(headers: &HeaderMap) -> About {
     let buildkit = headers.get("builder-version").is_some_and(|builder| builder == "2");
     About { kind, version: version.unwrap_or(OWN).min(NEWEST), buildkit }
 }
-
-/// A text as one segment of a path, or as a value of a query.
-pub(super) fn encoded(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    text.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
-}

@@ -9,11 +9,12 @@ use axum::http::{Method, StatusCode};
 use bollard::models as wire;
 use serde_json::{Value, json};
 
-use super::{Kind, Upstream, encoded};
+use super::{Kind, Upstream};
 use crate::engine::Snapshot;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::named::of_podman;
 use crate::faces::engine_api::network_json::BRIDGE;
+use crate::faces::shared::client::segment;
 use crate::model::address::Family;
 use crate::model::network::Network;
 
@@ -72,7 +73,7 @@ impl Upstream {
 
     /// Removes a definition of Podman.
     pub(in crate::faces::engine_api) async fn remove_definition(&self, name: &str) -> Result<(), Failure> {
-        self.ask(Method::DELETE, &format!("/networks/{}", encoded(name)), None).await?.value().map(drop)
+        self.ask(Method::DELETE, &format!("/networks/{}", segment(name)), None).await?.value().map(drop)
     }
 
     /// Connects a container of Podman to a network that Podman defines. False: Podman has no such container.
@@ -100,7 +101,7 @@ impl Upstream {
         if !self.has_container(container).await? {
             return Ok(false);
         }
-        let path = format!("/networks/{}/{verb}", encoded(network));
+        let path = format!("/networks/{}/{verb}", segment(network));
         self.ask(Method::POST, &path, Some(body)).await?.value().map(|_| true)
     }
 
@@ -216,7 +217,7 @@ impl Upstream {
     }
 
     async fn has_container(&self, container: &str) -> Result<bool, Failure> {
-        let answer = self.ask(Method::GET, &format!("/containers/{}/json", encoded(container)), None).await?;
+        let answer = self.ask(Method::GET, &format!("/containers/{}/json", segment(container)), None).await?;
         Ok(answer.status.is_success())
     }
 }

@@ -83,7 +83,7 @@ fn until_stopped(body: Body, stopping: Stopping) -> impl Stream<Item = io::Resul
     stream::select(data, cut).take_while(|chunk| std::future::ready(chunk.is_some())).filter_map(std::future::ready)
 }
 
-pub(super) fn without_hops(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
+fn without_hops(headers: &HeaderMap, upgrades: bool) -> HeaderMap {
     let mut kept = headers.clone();
     for hop in HOP.iter().filter(|hop| !(upgrades && **hop == CONNECTION)) {
         kept.remove(hop);
