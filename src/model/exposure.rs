@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::Invalid;
-use super::names::ServiceName;
+use super::names::SrvName;
 use super::publication::Protocol;
 
 /// A port that a container serves: `PORT[/tcp|udp|sctp][=SERVICE]`. Without a service it has the conventional name of
@@ -19,7 +19,7 @@ pub struct Exposure {
     /// tcp if not given.
     pub protocol: Protocol,
     /// The service on that port.
-    pub service: Option<ServiceName>,
+    pub service: Option<SrvName>,
 }
 
 impl FromStr for Exposure {

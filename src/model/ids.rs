@@ -43,6 +43,64 @@ impl fmt::Display for NetworkId {
     }
 }
 
+/// A service's id: 25 digits and lower-case letters, as Docker's swarm has them (swarmkit, identity/randomid.go).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ServiceId(String);
+
+impl ServiceId {
+    /// How many digits there are.
+    const LEN: usize = 25;
+
+    /// From 16 random bytes.
+    pub fn from_random(bytes: [u8; 16]) -> Self {
+        const DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+        let mut left = u128::from_be_bytes(bytes);
+        let digits = (0..Self::LEN).map(|_| {
+            // A remainder of 36 fits, and is an index of `DIGITS`.
+            let digit = DIGITS[usize::try_from(left % 36).unwrap_or_default()];
+            left /= 36;
+            char::from(digit)
+        });
+        Self(digits.collect())
+    }
+
+    /// The whole id.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for ServiceId {
+    type Err = Invalid;
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let good = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+        if text.len() == Self::LEN && text.bytes().all(good) {
+            return Ok(Self(text.to_owned()));
+        }
+        Err(Invalid::new("service id", text, "use 25 digits and lower-case letters"))
+    }
+}
+
+impl TryFrom<String> for ServiceId {
+    type Error = Invalid;
+    fn try_from(text: String) -> Result<Self, Invalid> {
+        text.parse()
+    }
+}
+
+impl From<ServiceId> for String {
+    fn from(id: ServiceId) -> String {
+        id.0
+    }
+}
+
+impl fmt::Display for ServiceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// A container's id from its runtime, or 64 random hex digits if there is no runtime.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -24,6 +24,7 @@ pub mod question;
 pub mod request;
 pub mod reservation;
 pub mod route;
+pub mod service;
 pub mod subnets;
 pub mod upstream;
 

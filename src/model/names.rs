@@ -99,8 +99,12 @@ name!(
     Alias, "DNS name", alias
 );
 name!(
+    /// The name of a service, which stands for several containers: one DNS label, with `_` allowed as Docker's stacks do.
+    ServiceName, "service name", identifier
+);
+name!(
     /// A service, as SRV records name it: 1 to 15 letters, digits and hyphens, at least one letter (RFC 6335, 5.1).
-    ServiceName, "service name", service
+    SrvName, "name of a port", service
 );
 
 impl ContainerName {
@@ -255,10 +259,10 @@ mod tests {
     #[test]
     fn a_service_has_a_name_of_rfc_6335() {
         for good in ["http", "X11", "ms-sql-s", "a"] {
-            assert!(good.parse::<ServiceName>().is_ok(), "{good}");
+            assert!(good.parse::<SrvName>().is_ok(), "{good}");
         }
         for bad in ["", "80", "-a", "a-", "a--b", "a_b", "a.b", &"a".repeat(16)] {
-            assert!(bad.parse::<ServiceName>().is_err(), "{bad}");
+            assert!(bad.parse::<SrvName>().is_err(), "{bad}");
         }
     }
 

@@ -6,6 +6,7 @@ mod handover;
 mod network;
 mod port;
 mod reservation;
+mod service;
 
 pub use endpoint::{
     AddressRange, AddressSpec, AttachmentKey, Attachments, CheckSpec, ContainerRef, EndpointSpec, InterfaceSource,
@@ -16,3 +17,4 @@ pub use handover::{HandoverAction, HandoverChange};
 pub use network::NetworkSpec;
 pub use port::{PortAction, PortChange};
 pub use reservation::ReservationSpec;
+pub use service::{MemberAction, MemberChange, ServiceSpec, ServiceUpdate};
