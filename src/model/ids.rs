@@ -65,6 +65,14 @@ impl ServiceId {
         Self(digits.collect())
     }
 
+    /// The id of a service that nobody defined: it follows from the service's name.
+    pub fn from_name(name: &str) -> Self {
+        let hash =
+            |basis: u64| name.bytes().fold(basis, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let (high, low) = (hash(0xcbf2_9ce4_8422_2325), hash(0x9e37_79b9_7f4a_7c15));
+        Self::from_random(((u128::from(high) << 64) | u128::from(low)).to_be_bytes())
+    }
+
     /// The whole id.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -7,6 +7,7 @@
 
 mod names;
 mod reservations;
+mod services;
 mod version;
 
 use std::net::IpAddr;
@@ -23,6 +24,8 @@ use super::publication::Publication;
 use super::request::AttachmentKey;
 use names::Names;
 use reservations::Reservations;
+pub use services::Member;
+use services::Services;
 use version::Version;
 
 /// A container and its endpoints in the order in which they were connected.
@@ -96,6 +99,7 @@ pub struct Desired {
     /// Containers by the other ids under which runtimes attached them.
     attached_as: Map<ContainerId, ContainerId>,
     reservations: Reservations,
+    services: Services,
 }
 
 impl Desired {
@@ -193,31 +197,6 @@ impl Desired {
         self.containers.get(id).or_else(|| self.containers.get(self.attached_as.get(id)?))
     }
 
-    /// The endpoints with a DNS name (lower case) on a network, in the order in which they were connected.
-    pub fn named(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
-        self.names.get(network).map_or(&[], |names| names.exact(name))
-    }
-
-    /// The endpoints whose aliases on a network cover every name (lower case) below this one.
-    pub fn named_below(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
-        self.names.get(network).map_or(&[], |names| names.below(name))
-    }
-
-    /// The endpoints of all networks that have exactly this DNS name (lower case), which contains a dot.
-    pub fn dotted(&self, name: &str) -> &[Arc<Endpoint>] {
-        self.dotted.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    /// Whether one of the networks has an alias that covers every name below another name.
-    pub fn have_wildcards<'a>(&self, mut networks: impl Iterator<Item = &'a NetworkName>) -> bool {
-        self.with_wildcards > 0 && networks.any(|network| self.names.get(network).is_some_and(Names::has_wildcards))
-    }
-
-    /// Whether the network has a DNS name below this one (lower case).
-    pub fn is_above_names(&self, network: &NetworkName, name: &str) -> bool {
-        self.names.get(network).is_some_and(|names| names.is_above(name))
-    }
-
     /// The holder of the address; for a container's own address ([`ContainerId::own_address`]), its first endpoint.
     pub fn at_address(&self, address: IpAddr) -> Option<&Arc<Endpoint>> {
         let own = || self.containers.get(self.own_addresses.get(&address)?)?.endpoints.first();
@@ -301,6 +280,7 @@ impl Desired {
             self.addresses.insert_mut(address.ip(), holder);
         }
         self.replace_container(attached);
+        self.enlist(&endpoint);
         endpoint
     }
 
@@ -308,6 +288,7 @@ impl Desired {
     pub fn remove_endpoint(&mut self, key: &EndpointKey) -> Option<Arc<Endpoint>> {
         let endpoint = self.endpoints.get(key)?.clone();
         self.endpoints.remove_mut(key);
+        self.withdraw(key);
         self.version = Version::default();
         for address in &endpoint.addresses {
             self.addresses.remove_mut(&address.ip());

@@ -5,11 +5,39 @@ use std::sync::Arc;
 
 use rpds::HashTrieMapSync as Map;
 
-use super::insert_in_order;
+use super::{Desired, insert_in_order};
 use crate::model::endpoint::Endpoint;
+use crate::model::names::NetworkName;
 
 /// The prefix of an alias for everything below a name.
 pub(super) const WILDCARD: &str = "*.";
+
+impl Desired {
+    /// The endpoints with a DNS name (lower case) on a network, in the order in which they were connected.
+    pub fn named(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
+        self.names.get(network).map_or(&[], |names| names.exact(name))
+    }
+
+    /// The endpoints whose aliases on a network cover every name (lower case) below this one.
+    pub fn named_below(&self, network: &NetworkName, name: &str) -> &[Arc<Endpoint>] {
+        self.names.get(network).map_or(&[], |names| names.below(name))
+    }
+
+    /// The endpoints of all networks that have exactly this DNS name (lower case), which contains a dot.
+    pub fn dotted(&self, name: &str) -> &[Arc<Endpoint>] {
+        self.dotted.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether one of the networks has an alias that covers every name below another name.
+    pub fn have_wildcards<'a>(&self, mut networks: impl Iterator<Item = &'a NetworkName>) -> bool {
+        self.with_wildcards > 0 && networks.any(|network| self.names.get(network).is_some_and(Names::has_wildcards))
+    }
+
+    /// Whether the network has a DNS name below this one (lower case).
+    pub fn is_above_names(&self, network: &NetworkName, name: &str) -> bool {
+        self.names.get(network).is_some_and(|names| names.is_above(name))
+    }
+}
 
 /// Every key is in lower case.
 #[derive(Debug, Clone, Default)]

@@ -16,11 +16,13 @@ impl Desired {
     }
 
     /// Makes this state the same as the earlier one again ([`Self::is_same`]), if a change was undone since and both have
-    /// the same networks, endpoints and reservations.
+    /// the same networks, endpoints, reservations, services and conditions.
     pub fn settle_as(&mut self, earlier: &Self) {
         let has_same_content = self.networks == earlier.networks
             && self.endpoints == earlier.endpoints
-            && self.reservations().eq(earlier.reservations());
+            && self.reservations().eq(earlier.reservations())
+            && self.services().eq(earlier.services())
+            && self.conditions().eq(earlier.conditions());
         if has_same_content {
             *self = earlier.clone();
         }

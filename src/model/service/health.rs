@@ -136,7 +136,8 @@ mod tests {
             assert_eq!(kind.to_string(), whole, "{text}");
             assert_eq!(whole.parse::<HealthKind>().unwrap(), kind);
         }
-        for bad in ["", "tcp:", "tcp:0", "tcp:65536", "tcp:80/x", "http:x/", "http:80/a b", "none:1", "engine/", "icmp"] {
+        for bad in ["", "tcp:", "tcp:0", "tcp:65536", "tcp:80/x", "http:x/", "http:80/a b", "none:1", "engine/", "icmp"]
+        {
             let error = bad.parse::<HealthKind>().expect_err(bad).to_string();
             assert!(error.starts_with(&format!("invalid health check {bad:?}: ")), "{error}");
         }
