@@ -1,5 +1,6 @@
 //! Commands: what the handle sends to the engine's thread.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -11,20 +12,26 @@ use super::state::problems::Subject;
 use crate::kernel::KernelEvent;
 use crate::model::address::{Family, Subnet};
 use crate::model::backup::Backup;
+use crate::model::desired::Attached;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::observed::ForeignNetwork;
 use crate::model::ids::ContainerId;
-use crate::model::names::{IfName, NetworkName, ReservationId};
+use crate::model::names::{IfName, NetworkName, ReservationId, ServiceName};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    Attachments, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, NetworkSpec, PortChange, ReservationSpec,
+    Attachments, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetworkSpec, PortChange,
+    ReservationSpec, ServiceSpec, ServiceUpdate,
 };
 use crate::model::reservation::Reservation;
+use crate::model::service::{Health, Service};
 use crate::model::upstream::Upstream;
 
 /// The reply to a command, sent after all readers can see its effects.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Results of health checks: of a container for a service, or of its engine's own (`None`).
+pub type HealthResults = BTreeMap<(ContainerId, Option<ServiceName>), Health>;
 
 /// Reports whether the caller has disconnected.
 #[derive(Clone)]
@@ -53,6 +60,12 @@ pub(crate) enum Command {
     RemoveNetwork(String, Reply<Arc<Network>>),
     SetUpstreams(String, Vec<Upstream>, Reply<Arc<Network>>),
     PruneNetworks(Reply<Vec<NetworkName>>),
+    CreateService(Box<ServiceSpec>, Reply<Arc<Service>>),
+    UpdateService(Box<ServiceUpdate>, Reply<Arc<Service>>),
+    RemoveService(String, Reply<Arc<Service>>),
+    ChangeMember(Box<MemberChange>, Reply<Arc<Attached>>),
+    NoteHealth(HealthResults),
+    NoteLabels(ContainerId, BTreeMap<String, String>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),
     ChangeHandover(Box<HandoverChange>, Reply<Arc<Endpoint>>),

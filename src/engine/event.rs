@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::model::endpoint::Endpoint;
+use crate::model::names::ServiceName;
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::reservation::Reservation;
+use crate::model::service::{MemberState, Service};
 
 /// A change and its time.
 #[derive(Debug, Clone)]
@@ -30,6 +32,23 @@ pub enum Change {
     Reserved(Arc<Reservation>),
     /// A reservation was released. One that a container consumes is told by [`Change::Connected`].
     Released(Arc<Reservation>),
+    /// A service was created.
+    ServiceCreated(Arc<Service>),
+    /// A service was updated.
+    ServiceUpdated(Arc<Service>),
+    /// A service was removed.
+    ServiceRemoved(Arc<Service>),
+    /// A member of a service has another state.
+    Member {
+        /// The service.
+        service: ServiceName,
+        /// The member.
+        endpoint: Arc<Endpoint>,
+        /// Its state now.
+        state: MemberState,
+        /// Why it is not used; empty if it is.
+        why: String,
+    },
     /// A container was connected.
     Connected(Arc<Endpoint>),
     /// A container was disconnected, on request or because its namespace no longer exists.

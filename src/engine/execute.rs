@@ -23,7 +23,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Transaction { records, steps, rollback } = transaction;
         let before = self.state.desired.clone();
         self.commit(records)?;
-        let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, steps) else { return Ok(()) };
+        let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, steps) else {
+            self.follow_services();
+            return Ok(());
+        };
         self.compensate(rollback);
         self.state.desired.settle_as(&before);
         self.after_undo(&undo);
@@ -53,6 +56,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn remove_committed(&mut self, transaction: &Transaction, before: impl FnOnce(&mut Self)) -> Vec<KernelError> {
         self.publish();
+        self.follow_services();
         before(self);
         best_effort(&mut self.kernel, &transaction.steps)
     }

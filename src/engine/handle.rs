@@ -1,11 +1,12 @@
 //! The handle of the engine: one method for each command, for the faces.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use super::command::{Command, Gone, Reply};
+use super::command::{Command, Gone, HealthResults, Reply};
 use super::error::Error;
 use super::event::Event;
 use super::report::{Difference, Planned, Request, Restored};
@@ -16,15 +17,18 @@ use super::telemetry::Telemetry;
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Subnet};
 use crate::model::backup::Backup;
+use crate::model::desired::Attached;
 use crate::model::endpoint::Endpoint;
+use crate::model::ids::ContainerId;
 use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, NetnsRef, NetworkSpec, PortChange, Requester,
-    ReservationSpec,
+    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetnsRef, NetworkSpec, PortChange,
+    Requester, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
 use crate::model::reservation::Reservation;
+use crate::model::service::Service;
 use crate::model::upstream::Upstream;
 use crate::runtimes::Runtimes;
 
@@ -187,6 +191,38 @@ impl Handle {
     ) -> Result<Subnet, Error> {
         let foreign = self.runtimes.networks().await;
         self.ask(|reply| Command::ChooseSubnet { family, wanted, avoid, foreign, reply }).await
+    }
+
+    /// Creates a service. When it returns, its name resolves, and its addresses and ports answer.
+    pub async fn create_service(&self, spec: ServiceSpec) -> Result<Arc<Service>, Error> {
+        self.ask(|reply| Command::CreateService(Box::new(spec), reply)).await
+    }
+
+    /// Updates a service. When it returns, names, addresses and ports follow.
+    pub async fn update_service(&self, update: ServiceUpdate) -> Result<Arc<Service>, Error> {
+        self.ask(|reply| Command::UpdateService(Box::new(update), reply)).await
+    }
+
+    /// Removes a service, by name or id. Its members stay.
+    pub async fn remove_service(&self, service: &str) -> Result<Arc<Service>, Error> {
+        self.ask(|reply| Command::RemoveService(service.to_owned(), reply)).await
+    }
+
+    /// Says that a member of services is drained, or ready, or not. When it returns, names and connections follow.
+    pub async fn change_member(&self, change: MemberChange) -> Result<Arc<Attached>, Error> {
+        self.ask(|reply| Command::ChangeMember(Box::new(change), reply)).await
+    }
+
+    /// Notes the results of health checks.
+    pub async fn note_health(&self, results: HealthResults) {
+        // An engine that has stopped uses no members.
+        let _ = self.commands.send(Command::NoteHealth(results)).await;
+    }
+
+    /// Notes the labels that its engine has for a container.
+    pub async fn note_labels(&self, container: ContainerId, labels: BTreeMap<String, String>) {
+        // As above.
+        let _ = self.commands.send(Command::NoteLabels(container, labels)).await;
     }
 
     /// Reserves addresses, a MAC address and host ports. From now on nobody else gets them.

@@ -30,6 +30,7 @@ use std::sync::mpsc::{Receiver, channel};
 
 use tokio::sync::mpsc;
 
+pub use crate::engine::command::HealthResults;
 pub use crate::engine::error::{Error, ErrorKind};
 pub use crate::engine::event::Event;
 pub use crate::engine::handle::Handle;

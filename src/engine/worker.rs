@@ -31,6 +31,7 @@ use super::{Command, Config, Error, Snapshot, decide};
 use crate::base::deadline::Deadline;
 use crate::kernel::{Kernel, KernelEvent};
 use crate::logic::refusal::Refusal;
+use crate::model::desired::Desired;
 use crate::model::endpoint::{Endpoint, Netns};
 use crate::model::host::element::Element;
 use crate::model::host::observed::HostFacts;
@@ -72,6 +73,8 @@ pub(crate) struct Worker<K, S> {
     pub(super) ways: Ways,
     /// What other programs' firewall tables do, and what was done about it.
     pub(super) foreign: ForeignTables,
+    /// The state whose services the kernel follows.
+    pub(super) served: Desired,
     /// Forwarding on the host, as netd saw it last.
     pub(super) routing: Routing,
     /// The elements that keep the host's interfaces apart, as the table has them.
@@ -165,6 +168,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             resolvers: Default::default(),
             ways: Default::default(),
             foreign: Default::default(),
+            served: Desired::default(),
             routing: Default::default(),
             transit: Default::default(),
             owed: Default::default(),
@@ -276,6 +280,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::SetUpstreams(network, servers, reply) => {
                 drop(reply.send(self.set_upstreams(&network, &servers)));
             }
+            Command::CreateService(spec, reply) => drop(reply.send(self.create_service(&spec))),
+            Command::UpdateService(update, reply) => drop(reply.send(self.update_service(&update))),
+            Command::RemoveService(service, reply) => drop(reply.send(self.remove_service(&service))),
+            Command::ChangeMember(change, reply) => drop(reply.send(self.change_member(&change))),
+            Command::NoteHealth(results) => self.note_health(results),
+            Command::NoteLabels(container, labels) => self.note_labels(&container, labels),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Reserve(spec, reply) => drop(reply.send(self.reserve(&spec))),
             Command::ReleaseReservation(id, reply) => drop(reply.send(self.release_reservation(&id))),

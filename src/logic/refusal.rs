@@ -1,14 +1,17 @@
 //! Refusals: the reasons for which netd rejects a request before anything is changed.
 
+mod service;
 mod taken_by;
+mod users;
 
 use std::net::IpAddr;
 
 use crate::model::Invalid;
 use crate::model::address::{Mac, Subnet};
 use crate::model::ids::ContainerId;
-use crate::model::names::{ContainerName, IfName, NetworkName, ReservationId};
+use crate::model::names::{ContainerName, IfName, NetworkName, ReservationId, ServiceName};
 use crate::model::publication::Publication;
+pub use service::ServiceRefusal;
 pub use taken_by::TakenBy;
 
 /// The class of a refusal; each face maps it once (HTTP status, exit code, CNI code).
@@ -50,7 +53,7 @@ pub enum Refusal {
     /// A prefix of several ids.
     #[error("{what} {text:?} is ambiguous: {count} ids begin with it")]
     Ambiguous {
-        /// "network" or "container".
+        /// "network", "container" or "service".
         what: &'static str,
         /// The given text.
         text: String,
@@ -58,7 +61,7 @@ pub enum Refusal {
         count: usize,
     },
     /// Containers are connected to the network, or something is reserved on it.
-    #[error("network {network} is in use by {}", users(.containers, .reservations))]
+    #[error("network {network} is in use by {}", users::users(.containers, .reservations, .services))]
     NetworkInUse {
         /// The network.
         network: NetworkName,
@@ -66,6 +69,8 @@ pub enum Refusal {
         containers: Vec<String>,
         /// The reservations.
         reservations: Vec<ReservationId>,
+        /// The services.
+        services: Vec<ServiceName>,
     },
     /// A subnet overlaps another network or the host.
     #[error("subnet {subnet} overlaps with {with}: choose another with --subnet")]
@@ -243,6 +248,9 @@ pub enum Refusal {
     /// A reservation with that id exists.
     #[error("reservation {0} already exists: see `netd reservation ls`")]
     ReservationExists(ReservationId),
+    /// About a service.
+    #[error(transparent)]
+    Service(#[from] ServiceRefusal),
     /// No such reservation, or no longer.
     #[error("no reservation {0:?}: see `netd reservation ls`")]
     NoSuchReservation(String),
@@ -311,6 +319,7 @@ impl Refusal {
     /// The class of the refusal.
     pub fn kind(&self) -> RefusalKind {
         match self {
+            Self::Service(refusal) => refusal.kind(),
             Self::Invalid(_)
             | Self::Outside { .. }
             | Self::CannotPublish { .. }
@@ -351,23 +360,11 @@ impl Refusal {
     }
 }
 
-/// Who uses a network, and what to do about it.
-fn users(containers: &[String], reservations: &[ReservationId]) -> String {
-    let reserved: Vec<&str> = reservations.iter().map(ReservationId::as_str).collect();
-    let (containers, reserved) = (containers.join(", "), reserved.join(", "));
-    match (containers.is_empty(), reserved.is_empty()) {
-        (_, true) => format!("{containers}: disconnect them first"),
-        (true, false) => format!("the reservations {reserved}: release them first (`netd reservation rm`)"),
-        (false, false) => format!(
-            "{containers} and the reservations {reserved}: disconnect and release them first (`netd reservation rm`)"
-        ),
-    }
-}
-
 /// Who has a port.
 fn taken(held: &Publication, owner: &TakenBy) -> String {
     match owner {
         TakenBy::Container(name) => format!("published by {owner} ({held}): see `netd port {name}`"),
+        TakenBy::Service(name) => format!("published by {owner} ({held}): see `netd service inspect {name}`"),
         TakenBy::Reservation(_) | TakenBy::Gateway => format!("held by {owner} ({held}): see `netd reservation ls`"),
     }
 }

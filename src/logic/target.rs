@@ -7,6 +7,7 @@
 mod guard;
 mod ports;
 mod proxied;
+pub mod services;
 mod transit;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,15 +37,22 @@ pub use transit::transit;
 /// Podman's have 100.
 const BEHIND_THE_ENGINE: u32 = 2048;
 
-/// The network's bridge, if netd makes it.
+/// The bridge of a network without services, if netd makes it.
 pub fn bridge_link(network: &Network) -> Option<BridgeLink> {
     let bridge = network.own_bridge()?;
     Some(BridgeLink {
         network: network.name.clone(),
         name: bridge.name.clone(),
         addresses: if bridge.isolated { Vec::new() } else { network.gateway_interfaces() },
+        virtual_addresses: BTreeSet::new(),
         mtu: network.mtu,
     })
+}
+
+/// The same with the virtual addresses of the services on it.
+pub fn bridge_with_services(desired: &Desired, network: &Network) -> Option<BridgeLink> {
+    let virtual_addresses = desired.virtual_addresses(&network.name).collect();
+    Some(BridgeLink { virtual_addresses, ..bridge_link(network)? })
 }
 
 /// An endpoint's interface, by the program that makes it.
@@ -277,6 +285,7 @@ pub fn foreign_bridges(desired: &Desired, served: &BTreeMap<IpAddr, u16>) -> Vec
 /// All elements that the table must have for networks and containers.
 pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
     let mut elements: BTreeSet<Element> = desired.networks().flat_map(|network| network_elements(network)).collect();
+    elements.extend(desired.services().flat_map(|service| services::elements(desired, service)));
     elements.extend(desired.containers().flat_map(|attached| container_elements(desired, &attached.endpoints)));
     elements
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::address::{Family, Mac};
 use super::endpoint::EndpointKey;
-use super::names::{NetworkName, ReservationId};
+use super::names::{NetworkName, ReservationId, ServiceName};
 use super::network::Network;
 use super::publication::Publication;
 
@@ -56,6 +56,8 @@ pub enum Holder {
     Endpoint(EndpointKey),
     /// A reservation.
     Reservation(ReservationId),
+    /// A service.
+    Service(ServiceName),
 }
 
 impl Holder {
@@ -63,7 +65,7 @@ impl Holder {
     pub fn endpoint(&self) -> Option<&EndpointKey> {
         match self {
             Self::Endpoint(key) => Some(key),
-            Self::Reservation(_) => None,
+            Self::Reservation(_) | Self::Service(_) => None,
         }
     }
 }

@@ -35,7 +35,8 @@ pub use self::open::Opening;
 use self::file::StoreFile;
 use self::gate::Gate;
 use self::rows::{
-    Change, ENDPOINTS, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, TURNED_ON, endpoint_key, values,
+    CONDITIONS, Change, ENDPOINTS, NETWORKS, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
+    endpoint_key, values,
 };
 use super::{Record, Store, StoreError, Stored};
 use crate::model::endpoint::Endpoint;
@@ -151,6 +152,8 @@ impl Store for Embedded {
 fn stored(durable: &Rows, until_boot: &Rows) -> Result<Stored, Cause> {
     Ok(Stored {
         networks: values(durable, NETWORKS)?,
+        services: values(durable, SERVICES)?,
+        conditions: values(until_boot, CONDITIONS)?,
         sticky: values(durable, STICKY)?,
         settings: values::<(String, String)>(durable, SETTINGS)?.into_iter().collect(),
         endpoints: values(until_boot, ENDPOINTS)?,

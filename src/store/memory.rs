@@ -56,6 +56,7 @@ impl Memory {
         let stored = &mut self.lock().stored;
         stored.networks.retain(|network| !networks.contains(&network.name.as_str()));
         (stored.endpoints, stored.released, stored.turned_on) = Default::default();
+        stored.conditions.clear();
         stored.incomplete = true;
     }
 
@@ -144,6 +145,16 @@ fn put(stored: &mut Stored, record: Record) {
             stored.sticky.push((network, address, name));
         }
         Record::DeleteSticky(network, address) => stored.sticky.retain(|(n, a, _)| (n, a) != (&network, &address)),
+        Record::PutService(service) => {
+            stored.services.retain(|other| other.name != service.name);
+            stored.services.push(*service);
+        }
+        Record::DeleteService(name) => stored.services.retain(|service| service.name != name),
+        Record::PutCondition(condition) => {
+            stored.conditions.retain(|other| other.container != condition.container);
+            stored.conditions.push(*condition);
+        }
+        Record::DeleteCondition(id) => stored.conditions.retain(|condition| condition.container != id),
         Record::PutEndpoint(endpoint) => {
             stored.endpoints.retain(|other| other.key() != endpoint.key());
             stored.endpoints.push(*endpoint);

@@ -7,9 +7,11 @@ use std::net::IpAddr;
 
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::routing::TurnedOn;
-use crate::model::names::{ContainerName, NetworkName, ReservationId};
+use crate::model::ids::ContainerId;
+use crate::model::names::{ContainerName, NetworkName, ReservationId, ServiceName};
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
+use crate::model::service::{Condition, Service};
 
 /// One change to the stored data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,10 @@ pub enum Record {
     PutSticky(NetworkName, IpAddr, ContainerName),
     /// An address is no longer sticky (durable: fsync). A missing record is no error.
     DeleteSticky(NetworkName, IpAddr),
+    /// Add or replace a service (durable: fsync).
+    PutService(Box<Service>),
+    /// Delete a service (durable: fsync). A missing one is no error.
+    DeleteService(ServiceName),
     /// Add or replace an endpoint (until the next boot: page cache).
     PutEndpoint(Box<Endpoint>),
     /// Delete an endpoint. A missing one is no error.
@@ -30,6 +36,10 @@ pub enum Record {
     PutReservation(Box<Reservation>),
     /// Delete a reservation. A missing one is no error.
     DeleteReservation(ReservationId),
+    /// Replace what is known of a container (until the next boot: page cache).
+    PutCondition(Box<Condition>),
+    /// Forget what is known of a container. A missing one is no error.
+    DeleteCondition(ContainerId),
     /// Store that an address of a network was the `order`th to be released: it is reused last (until the next boot).
     PutReleased(NetworkName, IpAddr, u64),
     /// The address is in use again, or its network no longer exists.
@@ -45,6 +55,10 @@ pub enum Record {
 pub struct Stored {
     /// By name.
     pub networks: Vec<Network>,
+    /// By name.
+    pub services: Vec<Service>,
+    /// By container; empty after a reboot.
+    pub conditions: Vec<Condition>,
     /// By network and container; empty after a reboot.
     pub endpoints: Vec<Endpoint>,
     /// By id; empty after a reboot.

@@ -136,6 +136,18 @@ pub enum EventType {
     /// A network was removed.
     #[serde(rename = "network.remove")]
     NetworkRemove,
+    /// A service was created.
+    #[serde(rename = "service.create")]
+    ServiceCreate,
+    /// A service was updated.
+    #[serde(rename = "service.update")]
+    ServiceUpdate,
+    /// A service was removed.
+    #[serde(rename = "service.rm")]
+    ServiceRm,
+    /// A member of a service is used from now on, or no longer.
+    #[serde(rename = "service.member")]
+    ServiceMember,
     /// Something was reserved.
     #[serde(rename = "reserve")]
     Reserve,
@@ -175,6 +187,10 @@ impl EventType {
             Self::NetworkCreate => "network.create",
             Self::NetworkChange => "network.change",
             Self::NetworkRemove => "network.remove",
+            Self::ServiceCreate => "service.create",
+            Self::ServiceUpdate => "service.update",
+            Self::ServiceRm => "service.rm",
+            Self::ServiceMember => "service.member",
             Self::Reserve => "reserve",
             Self::Release => "release",
             Self::Connect => "connect",
@@ -201,6 +217,9 @@ pub struct Event {
     /// The name of the affected network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<String>,
+    /// The name of the affected service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
     /// The affected container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub container: Option<ContainerRef>,

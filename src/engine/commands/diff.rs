@@ -42,7 +42,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let text = "forwarding is on, and no network needs it any more".into();
             all.push(Difference { kind: "forwarding", object: "host".into(), text });
         }
-        for bridge in self.state.desired.networks().filter_map(|network| target::bridge_link(network)) {
+        for bridge in self
+            .state
+            .desired
+            .networks()
+            .filter_map(|network| target::bridge_with_services(&self.state.desired, network))
+        {
             let drift = drift::bridge(&bridge, observed);
             all.extend(drift.iter().map(|drift| difference("bridge", bridge.name.as_str(), drift)));
         }

@@ -13,5 +13,6 @@ pub(super) mod on_demand;
 pub(super) mod plan;
 pub(super) mod port;
 pub(super) mod reservation;
+mod service;
 pub(super) mod teardown;
 pub(super) mod together;

@@ -24,6 +24,11 @@ pub(crate) struct Requested<'a> {
     only: Option<Family>,
 }
 
+impl Requested<'_> {
+    /// Any address of each family.
+    pub(crate) const ANY: Self = Self { addresses: &[], ranges: &[], exact: false, only: None };
+}
+
 impl<'a> From<&'a EndpointSpec> for Requested<'a> {
     fn from(spec: &'a EndpointSpec) -> Self {
         Self { addresses: &spec.addresses, ranges: &spec.ranges, exact: spec.has_exact_addresses(), only: None }
@@ -65,8 +70,7 @@ pub(crate) fn choose(
 
 /// Checks that each address family of the network has a free address; the error names the one that has none.
 pub(crate) fn any_left(state: &mut State, network: &Network) -> Result<(), Refusal> {
-    let any = Requested { addresses: &[], ranges: &[], exact: false, only: None };
-    choose(state, network, any, None).map(drop)
+    choose(state, network, Requested::ANY, None).map(drop)
 }
 
 /// The sticky address of the name, if it is free and within the requested ranges.
@@ -102,6 +106,7 @@ fn sparing<T>(
         desired.at_address(ip).is_some()
             || desired.at_gateway(ip).is_some()
             || desired.reserved_at(ip).is_some()
+            || desired.service_at(ip).is_some()
             || of_engine()
     };
     let spared = |ip: IpAddr| held(ip) || sticky.is_anothers(&network.name, ip, name);
@@ -185,6 +190,9 @@ pub(super) fn is_free(state: &State, network: &Network, ip: IpAddr) -> Result<()
     }
     if let Some(reservation) = state.desired.reserved_at(ip) {
         return taken(TakenBy::Reservation(reservation.id.clone()));
+    }
+    if let Some(service) = state.desired.service_at(ip) {
+        return taken(TakenBy::Service(service.name.clone()));
     }
     match state.desired.at_address(ip) {
         Some(holder) => taken(TakenBy::Container(holder.container.name.to_string())),

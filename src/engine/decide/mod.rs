@@ -9,17 +9,19 @@ pub(super) mod names;
 pub(super) mod network;
 pub(super) mod port;
 pub(super) mod reservation;
+pub(super) mod service;
 pub(super) mod transaction;
 
 use std::sync::Arc;
 
 use super::state::State;
-use crate::logic::refusal::{Refusal, TakenBy};
+use crate::logic::refusal::{Refusal, ServiceRefusal, TakenBy};
 use crate::model::desired::Lookup;
 use crate::model::endpoint::EndpointKey;
 use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::reservation::{Holder, Reservation};
+use crate::model::service::Service;
 
 /// Returns the endpoints of a container on a network, at least one; otherwise the reason why there is none.
 pub(crate) fn find_endpoints(
@@ -64,6 +66,15 @@ fn reserved_on(state: &State, network: &Network, id: &ReservationId) -> Result<A
     Ok(found)
 }
 
+/// Returns the service with this name or id.
+pub(crate) fn find_service(state: &State, text: &str) -> Result<Arc<Service>, Refusal> {
+    match state.desired.find_service(text) {
+        Lookup::One(service) => Ok(service),
+        Lookup::None => Err(ServiceRefusal::NoSuch(text.to_owned()).into()),
+        Lookup::Ambiguous(count) => Err(Refusal::Ambiguous { what: "service", text: text.to_owned(), count }),
+    }
+}
+
 /// The name of the container that has the endpoint.
 fn owner_name(state: &State, key: &EndpointKey) -> String {
     let holder = state.desired.endpoint(key);
@@ -75,5 +86,6 @@ fn taken_by(state: &State, holder: &Holder) -> TakenBy {
     match holder {
         Holder::Endpoint(key) => TakenBy::Container(owner_name(state, key)),
         Holder::Reservation(id) => TakenBy::Reservation(id.clone()),
+        Holder::Service(name) => TakenBy::Service(name.clone()),
     }
 }

@@ -131,8 +131,9 @@ pub(crate) fn remove_network(state: &State, text: &str) -> Result<Arc<Network>, 
     let containers: Vec<String> =
         desired.endpoints_of(&network.name).map(|endpoint| endpoint.container.name.to_string()).collect();
     let reservations: Vec<_> = desired.reservations_of(&network.name).map(|reserved| reserved.id.clone()).collect();
-    if containers.is_empty() && reservations.is_empty() {
+    let services = super::service::on(state, &network.name);
+    if containers.is_empty() && reservations.is_empty() && services.is_empty() {
         return Ok(network);
     }
-    Err(Refusal::NetworkInUse { network: network.name.clone(), containers, reservations })
+    Err(Refusal::NetworkInUse { network: network.name.clone(), containers, reservations, services })
 }

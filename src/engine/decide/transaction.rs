@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::engine::state::State;
 use crate::logic::plan::endpoint::Detached;
+use crate::logic::plan::service::States;
 use crate::logic::plan::{self, Change, ResolvConf};
 use crate::logic::target;
 use crate::model::address::Subnet;
@@ -13,6 +14,7 @@ use crate::model::host::step::Step;
 use crate::model::ids::ContainerId;
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
+use crate::model::service::Service;
 use crate::store::Record;
 
 /// Everything that a command changes.
@@ -52,6 +54,24 @@ pub(crate) fn create_network(network: &Network, ula: Option<Subnet>) -> Transact
         // No address of the network has been assigned yet.
         rollback: vec![Record::DeleteNetwork(network.name.clone())],
     }
+}
+
+/// Makes a service, in the place of the one that there was before.
+pub(crate) fn put_service(state: &State, before: Option<&Service>, service: &Service) -> Transaction {
+    let (records, rollback) = state.service_records(before, Some(service));
+    let mut after = state.desired.clone();
+    after.insert_service(service.clone());
+    let steps = plan::service::change(States { before: &state.desired, after: &after }, &service.name);
+    Transaction { records, steps, rollback }
+}
+
+/// Removes a service.
+pub(crate) fn remove_service(state: &State, service: &Service) -> Transaction {
+    let (records, _) = state.service_records(Some(service), None);
+    let mut after = state.desired.clone();
+    after.remove_service(&service.name);
+    let steps = plan::service::change(States { before: &state.desired, after: &after }, &service.name);
+    Transaction { records, steps, rollback: Vec::new() }
 }
 
 /// Removes a network without endpoints and reservations.

@@ -24,8 +24,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Gives links that another program renamed their names back. Returns whether there was one.
     pub(crate) fn rename_back(&mut self, observed: &Observed) -> bool {
         let mut renamed: Vec<(IfName, IfName)> = Vec::new();
-        let targets: Vec<_> =
-            self.state.desired.networks().filter_map(|network| target::bridge_link(network)).collect();
+        let targets: Vec<_> = self
+            .state
+            .desired
+            .networks()
+            .filter_map(|network| target::bridge_with_services(&self.state.desired, network))
+            .collect();
         let names: BTreeSet<&IfName> = targets.iter().map(|target| &target.name).collect();
         for target in targets.iter().filter(|target| !observed.links.contains_key(&target.name)) {
             let alias = target.alias();
@@ -55,7 +59,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(crate) fn repair_bridges(&mut self, observed: &Observed) {
         let networks: Vec<Arc<Network>> = self.state.desired.networks().cloned().collect();
         for network in networks {
-            let Some(target_link) = target::bridge_link(&network) else { continue };
+            let Some(target_link) = target::bridge_with_services(&self.state.desired, &network) else { continue };
             let drift = drift::bridge(&target_link, observed);
             if !drift.is_empty() {
                 let subject = Subject::Interface(target_link.name.clone());

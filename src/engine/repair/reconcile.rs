@@ -19,6 +19,7 @@ use crate::model::host::step::{Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
+use crate::model::service::Service;
 use crate::store::Store;
 
 /// The problem on a kernel without tables of the family bridge.
@@ -130,6 +131,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.refused = Arc::new(observed.firewall.refused.clone());
         }
         let elements = self.wanted_elements();
+        // What follows from members is a part of them.
+        _ = self.state.desired.take_touched();
+        self.served = self.state.desired.clone();
         let missing: Vec<_> = elements.difference(&observed.firewall.elements).cloned().collect();
         // Clients that sent while the ports were not published.
         self.stale_flows.extend(stale_flows(&missing));
@@ -219,7 +223,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// The ports of each container and each reservation.
+    /// The ports of each container, each reservation and each service.
     pub(crate) fn ports_to_hold(&self) -> Vec<(Subject, String, BTreeSet<HostPorts>)> {
         let desired = &self.state.desired;
         let of_container = |attached: &Arc<Attached>| {
@@ -231,7 +235,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let id = reservation.id.clone();
             Some((Subject::ReservedPorts(id), format!("reservation {}", reservation.id), ports))
         };
-        desired.containers().map(of_container).chain(desired.reservations().filter_map(of_reservation)).collect()
+        let of_service = |service: &Arc<Service>| {
+            let ports = target::services::held(desired, service);
+            (Subject::ServicePorts(service.name.clone()), format!("service {}", service.name), ports)
+        };
+        let services = desired.services().filter(|service| !service.publications.is_empty()).map(of_service);
+        let reservations = desired.reservations().filter_map(of_reservation);
+        desired.containers().map(of_container).chain(reservations).chain(services).collect()
     }
 
     fn repair_files(&mut self) {

@@ -29,10 +29,11 @@ use crate::model::desired::Desired;
 use crate::model::endpoint::{Container, Endpoint, EndpointKey, Netns};
 use crate::model::host::routing::TurnedOn;
 use crate::model::ids::NetnsId;
-use crate::model::names::{IfName, NetworkName, ReservationId};
+use crate::model::names::{IfName, NetworkName, ReservationId, ServiceName};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::reservation::{Holder, Reservation};
+use crate::model::service::Service;
 use crate::store::{Record, Stored};
 
 /// The key of the random ULA prefix in the store.
@@ -80,6 +81,12 @@ impl State {
         }
         for (network, address, order) in stored.released {
             state.ipam.release(&network, address, order);
+        }
+        for service in stored.services {
+            state.put_service(service);
+        }
+        for condition in stored.conditions {
+            state.desired.insert_condition(condition);
         }
         for mut endpoint in stored.endpoints {
             if let Some(network) = state.desired.network(&endpoint.network) {
@@ -133,6 +140,10 @@ impl State {
                 Record::DeleteNetwork(name) => self.drop_network(name),
                 Record::PutEndpoint(endpoint) => self.put_endpoint(endpoint.as_ref().clone()),
                 Record::DeleteEndpoint(key) => self.drop_endpoint(key),
+                Record::PutService(service) => self.put_service(service.as_ref().clone()),
+                Record::DeleteService(name) => self.drop_service(name),
+                Record::PutCondition(condition) => self.desired.insert_condition(condition.as_ref().clone()),
+                Record::DeleteCondition(container) => self.desired.remove_condition(container),
                 Record::PutReservation(reservation) => self.put_reservation(reservation.as_ref().clone()),
                 Record::DeleteReservation(id) => self.drop_reservation(id),
                 Record::PutReleased(network, address, order) => self.ipam.release(network, *address, *order),
@@ -215,6 +226,23 @@ impl State {
         self.desired.insert_reservation(reservation);
     }
 
+    fn put_service(&mut self, service: Service) {
+        self.drop_service(&service.name.clone());
+        let holder = Holder::Service(service.name.clone());
+        for on in &service.networks {
+            on.addresses.iter().for_each(|address| self.ipam.take(&on.network, *address));
+        }
+        service.publications.iter().for_each(|publication| self.ports.insert(publication, &holder));
+        self.desired.insert_service(service);
+    }
+
+    fn drop_service(&mut self, name: &ServiceName) {
+        let Some(service) = self.desired.service(name).filter(|service| service.is_defined()).cloned() else { return };
+        let holder = Holder::Service(name.clone());
+        self.desired.remove_service(name);
+        service.publications.iter().for_each(|publication| self.ports.remove(publication, &holder));
+    }
+
     fn drop_reservation(&mut self, id: &ReservationId) {
         let Some(reservation) = self.desired.remove_reservation(id) else { return };
         let holder = Holder::Reservation(id.clone());
@@ -253,7 +281,9 @@ impl State {
 
     /// Whether an endpoint or a reservation has the address.
     pub(crate) fn is_held(&self, address: IpAddr) -> bool {
-        self.desired.at_address(address).is_some() || self.desired.reserved_at(address).is_some()
+        self.desired.at_address(address).is_some()
+            || self.desired.reserved_at(address).is_some()
+            || self.desired.service_at(address).is_some()
     }
 
     /// The container that has a namespace; the first one if there are two.

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use crate::model::host::element::Table;
 use crate::model::host::foreign_firewall::Note;
 use crate::model::ids::ContainerId;
-use crate::model::names::{IfName, NetworkName, ReservationId};
+use crate::model::names::{IfName, NetworkName, ReservationId, ServiceName};
 
 /// What a problem is about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,6 +60,8 @@ pub(crate) enum Subject {
     Proxy(ContainerId),
     /// The ports of this reservation are not bound.
     ReservedPorts(ReservationId),
+    /// The ports of this service are not bound.
+    ServicePorts(ServiceName),
     /// The resolv.conf of this named namespace.
     ResolvConf(String),
     /// Other programs' firewall tables cannot be read.
@@ -104,6 +106,7 @@ impl Subject {
             | Self::Ports(_)
             | Self::Proxy(_)
             | Self::ReservedPorts(_)
+            | Self::ServicePorts(_)
             | Self::ResolvConf(_)
             | Self::ForeignTables
             | Self::ForeignRemoval
@@ -124,7 +127,9 @@ impl Subject {
             Self::ContainerEnd(_) | Self::WithinContainer(_) => "container",
             Self::Limits(_) => "limits",
             Self::Table(_) | Self::Elements => "table",
-            Self::Ports(_) | Self::Proxy(_) | Self::ReservedPorts(_) | Self::StalePorts => "ports",
+            Self::Ports(_) | Self::Proxy(_) | Self::ReservedPorts(_) | Self::ServicePorts(_) | Self::StalePorts => {
+                "ports"
+            }
             Self::ResolvConf(_) => "resolv_conf",
             Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
             Self::Observation
@@ -161,6 +166,7 @@ impl Subject {
             | Self::Ports(_)
             | Self::Proxy(_)
             | Self::ReservedPorts(_)
+            | Self::ServicePorts(_)
             | Self::ResolvConf(_)
             | Self::ForeignTables
             | Self::ForeignRemoval => true,

@@ -8,8 +8,10 @@ use ipnetwork::IpNetwork;
 use super::State;
 use crate::logic::alloc::sticky;
 use crate::model::endpoint::Endpoint;
+use crate::model::ids::ContainerId;
 use crate::model::names::NetworkName;
 use crate::model::reservation::Reservation;
+use crate::model::service::Service;
 use crate::store::{Record, Stored};
 
 impl State {
@@ -132,6 +134,18 @@ impl State {
         (records, rollback)
     }
 
+    /// The records that forget what is known of containers that lose all their endpoints.
+    fn forget_records(&self, gone: &[Arc<Endpoint>]) -> Vec<Record> {
+        let mut ids: Vec<&ContainerId> = gone.iter().map(|endpoint| &endpoint.container.id).collect();
+        ids.sort();
+        ids.dedup();
+        let is_last = |id: &&ContainerId| {
+            let stays = |other: &Arc<Endpoint>| !gone.iter().any(|endpoint| endpoint.key() == other.key());
+            self.desired.condition(id).is_some() && !self.endpoints_of(id).iter().any(stays)
+        };
+        ids.into_iter().filter(is_last).map(|id| Record::DeleteCondition(id.clone())).collect()
+    }
+
     /// The records that remove the endpoints and release their addresses, except those that reservations keep.
     pub(crate) fn release_records(&self, endpoints: &[Arc<Endpoint>], kept: &[&Reservation]) -> Vec<Record> {
         let records = endpoints.iter().map(|gone| Record::DeleteEndpoint(gone.key()));
@@ -140,7 +154,32 @@ impl State {
             |(_, address): &(&NetworkName, &IpNetwork)| kept.iter().any(|kept| kept.addresses.contains(address));
         let released = self.released_records(addresses.filter(|address| !is_kept(address)));
         let kept = kept.iter().map(|kept| Record::PutReservation(Box::new((*kept).clone())));
-        records.chain(released).chain(kept).collect()
+        records.chain(released).chain(kept).chain(self.forget_records(endpoints)).collect()
+    }
+
+    /// The records that put `after` in the place of `before`, and those that revert them.
+    pub(crate) fn service_records(
+        &self,
+        before: Option<&Service>,
+        after: Option<&Service>,
+    ) -> (Vec<Record>, Vec<Record>) {
+        let of = |service: Option<&Service>| -> Vec<(NetworkName, IpNetwork)> {
+            let networks = service.into_iter().flat_map(|service| &service.networks);
+            networks.flat_map(|on| on.addresses.iter().map(|at| (on.network.clone(), IpNetwork::from(*at)))).collect()
+        };
+        let (had, has) = (of(before), of(after));
+        let (mut records, mut rollback) = (Vec::new(), Vec::new());
+        let lost = had.iter().filter(|one| !has.contains(one)).map(|(network, address)| (network, address));
+        records.extend(self.released_records(lost));
+        let mut order = self.ipam.last_release() + u64::try_from(had.len()).unwrap_or_default();
+        for (network, address) in has.iter().filter(|one| !had.contains(one)) {
+            self.use_records(network, std::iter::once(address), &mut order, (&mut records, &mut rollback));
+        }
+        let put = |service: &Service| Record::PutService(Box::new(service.clone()));
+        let delete = |service: &Service| Record::DeleteService(service.name.clone());
+        records.extend(after.map_or_else(|| before.map(delete), |after| Some(put(after))));
+        rollback.extend(before.map_or_else(|| after.map(delete), |before| Some(put(before))));
+        (records, rollback)
     }
 
     /// The records that remove the reservation and release its addresses.

@@ -21,6 +21,7 @@ use crate::engine::event::{Cause, Change};
 use crate::faces::shared::server::budget::Stopping;
 use crate::faces::shared::server::extract::Stream;
 use crate::model::endpoint;
+use crate::model::names::ServiceName;
 use crate::model::publication::Publication;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
@@ -60,6 +61,7 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
             time: humantime::format_rfc3339_millis(crate::base::clock::now()).to_string(),
             kind: EventType::Problem,
             network: None,
+            service: None,
             container: None,
             endpoint: None,
             message: format!("this reader was too slow and missed {missed} events"),
@@ -74,8 +76,16 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
 /// The published form of an event.
 fn publish(event: &engine::Event) -> Event {
     let time = humantime::format_rfc3339_millis(event.time).to_string();
-    let plain =
-        |kind, message| Event { time: time.clone(), kind, network: None, container: None, endpoint: None, message };
+    let plain = |kind, message| Event {
+        time: time.clone(),
+        kind,
+        network: None,
+        service: None,
+        container: None,
+        endpoint: None,
+        message,
+    };
+    let service = |kind, name: &ServiceName, message| Event { service: Some(name.to_string()), ..plain(kind, message) };
     let of = |kind, endpoint: &endpoint::Endpoint, message| Event {
         network: Some(endpoint.network.to_string()),
         container: Some(ContainerRef::from(&endpoint.container)),
@@ -97,6 +107,21 @@ fn publish(event: &engine::Event) -> Event {
         Change::NetworkRemoved(network) => {
             let message = format!("network {} removed", network.name);
             Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }
+        }
+        Change::ServiceCreated(created) => {
+            service(EventType::ServiceCreate, &created.name, format!("service {} created", created.name))
+        }
+        Change::ServiceUpdated(updated) => {
+            let message = format!("service {} updated to version {}", updated.name, updated.version);
+            service(EventType::ServiceUpdate, &updated.name, message)
+        }
+        Change::ServiceRemoved(removed) => {
+            service(EventType::ServiceRm, &removed.name, format!("service {} removed", removed.name))
+        }
+        Change::Member { service, endpoint, state, why } => {
+            let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+            let message = format!("{} of service {service} is {}{why}", endpoint.container.name, state.as_str());
+            Event { service: Some(service.to_string()), ..of(EventType::ServiceMember, endpoint, message) }
         }
         Change::Reserved(reservation) => {
             let message = Reservation::from(reservation.as_ref()).summary();

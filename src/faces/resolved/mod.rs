@@ -238,6 +238,10 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
             handle.snapshot().desired.network(&endpoint.network).is_some_and(|network| !network.makes_interfaces())
         }
         Change::NetworkChanged(_)
+        | Change::ServiceCreated(_)
+        | Change::ServiceUpdated(_)
+        | Change::ServiceRemoved(_)
+        | Change::Member { .. }
         | Change::Disconnected { .. }
         | Change::Reserved(_)
         | Change::Released(_)

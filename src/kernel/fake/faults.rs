@@ -113,6 +113,7 @@ pub(super) fn name(step: &Step) -> &'static str {
         Step::StopForwarding(_) => "StopForwarding",
         Step::AddBridge(_) => "AddBridge",
         Step::DeleteBridge(_) => "DeleteBridge",
+        Step::VirtualAddresses { .. } => "VirtualAddresses",
         Step::Attach(_) => "Attach",
         Step::Detach(_) => "Detach",
         Step::DeleteStray(_) => "DeleteStray",

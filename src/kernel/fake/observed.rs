@@ -13,6 +13,8 @@ use crate::model::host::observed::{
 };
 use crate::model::host::probe::{Asker, Probe, StandIn};
 use crate::model::host::routing::Routing;
+use ipnetwork::IpNetwork;
+
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, LinkKind, VethPair};
 use crate::model::names::IfName;
 use crate::model::route::Route;
@@ -146,7 +148,12 @@ impl World {
             mtu: bridge.mtu,
             isolated: false,
             ipv6: false,
-            addresses: bridge.addresses.clone(),
+            addresses: bridge
+                .addresses
+                .iter()
+                .copied()
+                .chain(bridge.virtual_addresses.iter().copied().map(IpNetwork::from))
+                .collect(),
             ours: true,
             finished: true,
             alias: Some(bridge.alias()),

@@ -38,6 +38,14 @@ impl World {
             Step::Rename { from, to } => self.rename(from, to)?,
             Step::RestorePorts(links) => links.iter().try_for_each(|link| self.restore_port(link))?,
             Step::Restore { link, .. } => self.restore(link)?,
+            Step::VirtualAddresses { bridge, remove, add } => match self.bridges.get_mut(bridge) {
+                Some(there) => {
+                    there.virtual_addresses.retain(|address| !remove.contains(address));
+                    there.virtual_addresses.extend(add);
+                }
+                None if add.is_empty() => {}
+                None => return Err(io("add a virtual address to bridge", bridge, "no such device")),
+            },
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(host_end(link))),

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
 use rtnetlink::AddressMessageBuilder;
 
 use crate::kernel::KernelError;
@@ -24,6 +24,19 @@ pub fn add(index: u32, address: IpNetwork) -> Request {
     let mut message = message(index, address);
     if address.is_ipv6() {
         message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
+    Request::replace(RouteNetlinkMessage::NewAddress(message))
+}
+
+/// Adds an address without a subnet, which answers like any other but is the source of nothing that the host sends.
+pub fn add_virtual(index: u32, address: IpAddr) -> Request {
+    let mut message = message(index, IpNetwork::from(address));
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+        // Deprecated (RFC 4862, 5.5.4).
+        let mut times = CacheInfo::default();
+        (times.ifa_preferred, times.ifa_valid) = (0, u32::MAX);
+        message.attributes.push(AddressAttribute::CacheInfo(times));
     }
     Request::replace(RouteNetlinkMessage::NewAddress(message))
 }

@@ -1,5 +1,8 @@
 //! Bridges: `Step::AddBridge` and `Step::DeleteBridge`.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use ipnetwork::IpNetwork;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::BridgeStpState;
@@ -11,6 +14,7 @@ use crate::kernel::sysctl::Sysctl;
 use crate::kernel::{KernelError, link};
 use crate::model::host::observed::ObservedKind;
 use crate::model::host::step::BridgeLink;
+use crate::model::names::IfName;
 
 const LOOK: &str = "see `ip -d link`, `ip address` and `dmesg`";
 
@@ -40,6 +44,26 @@ pub fn add(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Resul
 /// Whether netd made it: another program may have changed its link group, but not its alias too.
 fn is_ours(found: &link::Link, bridge: &BridgeLink) -> bool {
     found.ours() || found.alias.as_ref() == Some(&bridge.alias())
+}
+
+/// Removes and adds virtual addresses. Missing and existing ones are no errors, and removing from a bridge that is gone
+/// is none either.
+pub fn change_virtual_addresses(
+    netlink: &mut Netlink,
+    bridge: &IfName,
+    remove: &BTreeSet<IpAddr>,
+    add: &BTreeSet<IpAddr>,
+) -> Result<(), KernelError> {
+    let index = match link::index(bridge) {
+        Err(_) if add.is_empty() && link::get(netlink, bridge)?.is_none() => return Ok(()),
+        index => index?,
+    };
+    let gone: Vec<Request> = remove.iter().map(|at| address::remove(index, IpNetwork::from(*at))).collect();
+    let outcomes = netlink.send(&gone).map_err(failed("change the addresses of bridge", bridge, LOOK))?;
+    let refused = outcomes.into_iter().filter_map(Result::err).find(|error| error.errno != libc::EADDRNOTAVAIL);
+    refused.map_or(Ok(()), Err).map_err(failed("remove a virtual address of bridge", bridge, LOOK))?;
+    let new: Vec<Request> = add.iter().map(|at| address::add_virtual(index, *at)).collect();
+    netlink.all(&new).map(drop).map_err(failed("add a virtual address to bridge", bridge, LOOK))
 }
 
 /// Deletes the bridge; one that does not exist or is not netd's is no error.
@@ -82,6 +106,7 @@ fn configure(netlink: &mut Netlink, sysctl: &Sysctl, bridge: &BridgeLink) -> Res
     let mut requests: Vec<Request> = in_the_way.map(|address| address::remove(index, *address)).collect();
     requests.push(Request::plain(RouteNetlinkMessage::SetLink(change.build())));
     requests.extend(bridge.addresses.iter().map(|gateway| address::add(index, *gateway)));
+    requests.extend(bridge.virtual_addresses.iter().map(|at| address::add_virtual(index, *at)));
     // The kernel makes one when the bridge has its first port, and not again.
     let has_link_local = present.iter().any(|address| address::link_local(address.ip()));
     let link_local = bridge.link_local().filter(|_| !has_link_local);

@@ -181,6 +181,9 @@ impl Kernel for Linux {
             Step::StopForwarding(before) => self.sysctl.stop_forwarding(before),
             Step::AddBridge(bridge) => bridge::add(&mut self.netlink, &self.sysctl, bridge),
             Step::DeleteBridge(bridge) => bridge::delete(&mut self.netlink, bridge),
+            Step::VirtualAddresses { bridge, remove, add } => {
+                bridge::change_virtual_addresses(&mut self.netlink, bridge, remove, add)
+            }
             Step::Attach(link) => match &link.kind {
                 LinkKind::Veth(pair) => veth::attach(&mut self.netlink, &self.sysctl, link, pair),
             },

@@ -20,7 +20,7 @@ use netlink_packet_netfilter::{
 use crate::kernel::KernelError;
 use crate::kernel::netlink::netfilter::{Netfilter, Reply};
 use crate::model::address::Family;
-use crate::model::host::step::Flows;
+use crate::model::host::step::{Flows, Through};
 
 /// `CTA_ID`, `CTA_ZONE`, `CTA_FILTER`.
 const ID: u16 = 12;
@@ -75,6 +75,9 @@ fn forget_all(netfilter: &mut Netfilter, flows: &[Flows]) -> io::Result<()> {
 fn is_one_filter(flow: &Flows) -> bool {
     match flow {
         Flows::Of(address) => address.is_ipv4(),
+        Flows::Through(through) => {
+            through.family == Family::V4 && (through.address.is_some() || through.member.is_some())
+        }
         Flows::To(ports) => ports.ports.count() == 1 && ports.address.is_ipv4() && !ports.address.is_unspecified(),
     }
 }
@@ -88,6 +91,7 @@ fn forget_filtered(netfilter: &mut Netfilter, flow: &Flows) -> io::Result<()> {
             delete(netfilter, Family::of(*address), &original)?;
             delete(netfilter, Family::of(*address), &reply)
         }
+        Flows::Through(through) => forget_through(netfilter, through),
         Flows::To(port) => {
             let tuple = vec![
                 Tuple::Ip(vec![IPTuple::DestinationAddress(port.address)]),
@@ -100,6 +104,34 @@ fn forget_filtered(netfilter: &mut Netfilter, flow: &Flows) -> io::Result<()> {
             delete(netfilter, Family::of(port.address), &[ConntrackAttribute::CtaTupleOrig(tuple), filter])
         }
     }
+}
+
+fn forget_through(netfilter: &mut Netfilter, through: &Through) -> io::Result<()> {
+    let (mut original, mut fields, mut flags) = (Vec::new(), Vec::new(), 0);
+    if let Some(address) = through.address {
+        original.push(Tuple::Ip(vec![IPTuple::DestinationAddress(address)]));
+        flags |= IP_DST;
+    }
+    if let Some(protocol) = through.protocol {
+        fields.push(ProtoTuple::Protocol(protocol.number().into()));
+        flags |= PROTO_NUM;
+    }
+    if let Some(port) = through.port {
+        fields.push(ProtoTuple::DestinationPort(port));
+        flags |= PROTO_DST_PORT;
+    }
+    if !fields.is_empty() {
+        original.push(Tuple::Proto(fields));
+    }
+    let mut what = Vec::new();
+    if !original.is_empty() {
+        what.push(ConntrackAttribute::CtaTupleOrig(original));
+    }
+    if let Some(member) = through.member {
+        what.push(ConntrackAttribute::CtaTupleReply(vec![Tuple::Ip(vec![IPTuple::SourceAddress(member)])]));
+    }
+    what.push(filter(flags, if through.member.is_some() { IP_SRC } else { 0 }));
+    delete(netfilter, through.family, &what)
 }
 
 fn filter(orig: u32, reply: u32) -> ConntrackAttribute {
@@ -175,7 +207,7 @@ fn sweep(netfilter: &mut Netfilter, flows: &[&Flows]) -> io::Result<()> {
 fn narrowed(flows: &[&Flows]) -> Option<[ConntrackAttribute; 2]> {
     let mut ports = flows.iter().map(|flow| match flow {
         Flows::To(port) => Some(port),
-        Flows::Of(_) => None,
+        Flows::Of(_) | Flows::Through(_) => None,
     });
     let first = ports.next()??;
     let mut is_one = first.ports.count() == 1;
@@ -203,7 +235,7 @@ impl Ports {
         let mut ports = Self { any: false, is_one: vec![false; usize::from(u16::MAX) + 1] };
         for flow in flows {
             match flow {
-                Flows::Of(_) => ports.any = true,
+                Flows::Of(_) | Flows::Through(_) => ports.any = true,
                 Flows::To(to) => to.ports.ports().for_each(|port| ports.is_one[usize::from(port)] = true),
             }
         }
@@ -252,6 +284,14 @@ fn name_among(entry: &Reply, flows: &[&Flows], ports: &Ports) -> Option<Vec<Conn
 fn belongs(flow: &Flows, original: &[Tuple], reply: &[Tuple]) -> bool {
     match flow {
         Flows::Of(address) => [original, reply].into_iter().any(|tuple| source(tuple) == Some(*address)),
+        Flows::Through(through) => {
+            let has = |field: ProtoTuple| protocols(original).any(|other| *other == field);
+            destination(original).is_some_and(|to| Family::of(to) == through.family)
+                && through.address.is_none_or(|address| destination(original) == Some(address))
+                && through.protocol.is_none_or(|protocol| has(ProtoTuple::Protocol(protocol.number().into())))
+                && through.port.is_none_or(|port| has(ProtoTuple::DestinationPort(port)))
+                && through.member.is_none_or(|member| source(reply) == Some(member))
+        }
         Flows::To(port) => {
             let protocol =
                 protocols(original).any(|field| *field == ProtoTuple::Protocol(port.protocol.number().into()));

@@ -121,6 +121,10 @@ fn belongs(flow: &Flows, reply: &Reply) {
     let address = match flow {
         Flows::Of(address) => *address,
         Flows::To(ports) => ports.address,
+        Flows::Through(through) => match through.address.or(through.member) {
+            Some(address) => address,
+            None => return,
+        },
     };
     let octets = match address {
         IpAddr::V4(v4) => v4.octets().to_vec(),

@@ -96,6 +96,7 @@ pub(in crate::kernel) fn bridge(addresses: &[&str]) -> BridgeLink {
         network: "net1".parse().unwrap(),
         name: "nd-net1".parse().unwrap(),
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        virtual_addresses: std::collections::BTreeSet::new(),
         mtu: 1400,
     }
 }

@@ -12,7 +12,7 @@ use crate::model::address::Family;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{HostEnd, Observed, ObservedInterface, ObservedLink, Structure};
-use crate::model::host::step::{BridgeLink, EndpointLink, HostPorts};
+use crate::model::host::step::{BridgeLink, EndpointLink, HostPorts, is_single};
 use crate::model::network::{Driver, Network};
 use crate::model::request::CheckSpec;
 
@@ -50,6 +50,10 @@ pub fn bridge(target: &BridgeLink, observed: &Observed) -> Vec<Drift> {
     let (there, missing): (Vec<&IpNetwork>, Vec<&IpNetwork>) =
         target.addresses.iter().partition(|address| link.addresses.contains(address));
     drift.extend(missing.iter().map(|lost| Drift::Address { link: name(), address: lost.to_string() }));
+    let single: BTreeSet<IpAddr> =
+        link.addresses.iter().filter(|address| is_single(address)).map(IpNetwork::ip).collect();
+    let lost = target.virtual_addresses.difference(&single);
+    drift.extend(lost.map(|lost| Drift::Address { link: name(), address: lost.to_string() }));
     if link.bridge.as_ref().is_some_and(|bridge| link.up && !bridge.link_local)
         && let Some(lost) = target.link_local()
     {

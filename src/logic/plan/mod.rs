@@ -4,6 +4,7 @@ pub mod endpoint;
 pub mod network;
 pub mod port;
 pub mod reservation;
+pub mod service;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

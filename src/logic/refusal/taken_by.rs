@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::model::names::ReservationId;
+use crate::model::names::{ReservationId, ServiceName};
 
 /// Who has what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,8 @@ pub enum TakenBy {
     Container(String),
     /// The reservation.
     Reservation(ReservationId),
+    /// The service.
+    Service(ServiceName),
 }
 
 impl TakenBy {
@@ -20,7 +22,7 @@ impl TakenBy {
     pub fn container(&self) -> Option<&str> {
         match self {
             Self::Container(name) => Some(name),
-            Self::Gateway | Self::Reservation(_) => None,
+            Self::Gateway | Self::Reservation(_) | Self::Service(_) => None,
         }
     }
 }
@@ -31,6 +33,7 @@ impl fmt::Display for TakenBy {
             Self::Gateway => f.write_str("the gateway"),
             Self::Container(name) => write!(f, "container {name}"),
             Self::Reservation(id) => write!(f, "reservation {id}"),
+            Self::Service(name) => write!(f, "service {name}"),
         }
     }
 }

@@ -147,13 +147,22 @@ impl Desired {
         } else {
             self.services.conditions.insert_mut(id.clone(), Arc::new(condition));
         }
+        let endpoints = self.container(&id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
+        for endpoint in &endpoints {
+            let names = self.services_with(&endpoint.key()).to_vec();
+            names.iter().for_each(|name| self.services.touch(name));
+        }
         if !is_same {
-            let endpoints = self.container(&id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
             for endpoint in endpoints {
                 self.withdraw(&endpoint.key());
                 self.enlist(&endpoint);
             }
         }
+    }
+
+    /// The services whose members, or their conditions, may have changed since the last call, by name.
+    pub fn take_touched(&mut self) -> Vec<ServiceName> {
+        std::mem::take(&mut self.services.touched)
     }
 
     /// Forgets what is known of a container.

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::element::{Element, NameServer, Published, PublishedRange, Table};
 use super::routing::TurnedOn;
-use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, VethPair};
+use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, Through, VethPair};
 use crate::model::address::Family;
 use crate::model::names::IfName;
 
@@ -28,6 +28,7 @@ impl Step {
             Self::Forwarding(_) | Self::StopForwarding(_) => "forwarding",
             Self::AddBridge(_) => "add-bridge",
             Self::DeleteBridge(_) => "delete-bridge",
+            Self::VirtualAddresses { .. } => "change-virtual-addresses",
             Self::Rename { .. } => "rename-interface",
             Self::RestorePorts(_) => "restore-ports",
             Self::Restore { .. } => "restore-interface",
@@ -65,6 +66,10 @@ impl fmt::Display for Step {
                 write!(f, "add bridge {} with {} and MTU {}", bridge.name, List(&bridge.addresses), bridge.mtu)
             }
             Self::DeleteBridge(bridge) => write!(f, "delete bridge {}", bridge.name),
+            Self::VirtualAddresses { bridge, remove, add } => {
+                let (old, new): (Vec<_>, Vec<_>) = (remove.iter().collect(), add.iter().collect());
+                write!(f, "virtual addresses of bridge {bridge}: remove [{}], add [{}]", List(&old), List(&new))
+            }
             Self::Attach(link) => attach(f, link),
             Self::Detach(links) => {
                 let names: Vec<_> = links.iter().map(host_end).collect();
@@ -169,6 +174,14 @@ impl fmt::Display for Flows {
         match self {
             Self::To(port) => write!(f, "to {port}"),
             Self::Of(address) => write!(f, "of {address}"),
+            Self::Through(through) => {
+                let Through { family: _, address, protocol, port, member } = through;
+                f.write_str("through")?;
+                address.iter().try_for_each(|address| write!(f, " {address}"))?;
+                port.iter().try_for_each(|port| write!(f, " port {port}"))?;
+                protocol.iter().try_for_each(|protocol| write!(f, " {protocol}"))?;
+                member.iter().try_for_each(|member| write!(f, " to {member}"))
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Steps: the single changes to the kernel that make up a plan, most of them with an inverse.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
@@ -25,6 +26,9 @@ pub struct BridgeLink {
     pub name: IfName,
     /// Gateway addresses with prefix.
     pub addresses: Vec<IpNetwork>,
+    /// Virtual addresses of services, which have no subnet of their own there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub virtual_addresses: BTreeSet<IpAddr>,
     /// MTU in bytes.
     pub mtu: u32,
 }
@@ -49,8 +53,15 @@ impl BridgeLink {
     /// Those of the bridge's addresses that are in the way of containers: netd may give them to one.
     pub fn in_the_way<'a>(&'a self, observed: &'a [IpNetwork]) -> impl Iterator<Item = &'a IpNetwork> {
         let is_ours = |address: &IpNetwork| self.addresses.iter().any(|gateway| gateway.contains(address.ip()));
-        observed.iter().filter(move |address| !self.addresses.contains(address) && is_ours(address))
+        let is_virtual = |address: &IpNetwork| is_single(address) && self.virtual_addresses.contains(&address.ip());
+        let wanted = move |address: &IpNetwork| self.addresses.contains(address) || is_virtual(address);
+        observed.iter().filter(move |address| !wanted(address) && is_ours(address))
     }
+}
+
+/// Whether the address has no subnet.
+pub fn is_single(address: &IpNetwork) -> bool {
+    address.prefix() == if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// The beginning of the alias of a host end.
@@ -183,6 +194,15 @@ pub enum Step {
         /// The name that netd gave it.
         to: IfName,
     },
+    /// Remove and add virtual addresses of a bridge; missing and existing ones are no errors.
+    VirtualAddresses {
+        /// The bridge.
+        bridge: IfName,
+        /// Addresses to remove.
+        remove: BTreeSet<IpAddr>,
+        /// Addresses to add.
+        add: BTreeSet<IpAddr>,
+    },
     /// Create the interface, assign its addresses and bring it up. Fails, changing nothing, if an interface with that
     /// name exists in the container, or with the other end's name on the host.
     Attach(Box<EndpointLink>),
@@ -268,6 +288,23 @@ pub enum Flows {
     To(HostPorts),
     /// Entries with this container address as original source or as reply source.
     Of(IpAddr),
+    /// Entries that a service has led to a member.
+    Through(Through),
+}
+
+/// Connection tracking entries of a service; what is `None` is not compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Through {
+    /// The address family.
+    pub family: Family,
+    /// The original destination: a virtual address.
+    pub address: Option<IpAddr>,
+    /// The protocol.
+    pub protocol: Option<Protocol>,
+    /// The original destination port: a published one.
+    pub port: Option<u16>,
+    /// The source of replies: a member.
+    pub member: Option<IpAddr>,
 }
 
 impl Flows {
@@ -276,6 +313,7 @@ impl Flows {
         Family::of(match self {
             Self::To(ports) => ports.address,
             Self::Of(address) => *address,
+            Self::Through(through) => return through.family,
         })
     }
 }
@@ -291,6 +329,7 @@ impl Step {
             Self::Hold(ports) | Self::CheckPortsFree { ports, .. } | Self::Release(ports) => ports.is_empty(),
             Self::ForgetFlows(flows) => flows.is_empty(),
             Self::Unshape(interfaces) => interfaces.is_empty(),
+            Self::VirtualAddresses { remove, add, .. } => remove.is_empty() && add.is_empty(),
             Self::AddBridge(_)
             | Self::DeleteBridge(_)
             | Self::Rename { .. }
@@ -325,6 +364,9 @@ impl Step {
             Self::Foreign(_) => None,
             Self::AddBridge(bridge) => Some(Self::DeleteBridge(bridge.clone())),
             Self::DeleteBridge(bridge) => Some(Self::AddBridge(bridge.clone())),
+            Self::VirtualAddresses { bridge, remove, add } => {
+                Some(Self::VirtualAddresses { bridge: bridge.clone(), remove: add.clone(), add: remove.clone() })
+            }
             Self::Attach(link) => Some(Self::Detach(vec![(**link).clone()])),
             Self::Address(link) => Some(Self::RemoveAddresses(link.clone())),
             Self::RemoveAddresses(link) => Some(Self::Address(link.clone())),

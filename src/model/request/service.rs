@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::names::{Alias, ServiceName};
-use crate::model::publication::PortSpec;
-use crate::model::service::{Affinity, HealthCheck, Mode, Target, WhenNoneReady};
+use crate::model::publication::{PortSpec, Publication};
+use crate::model::service::{Affinity, HealthCheck, Mode, Service, Target, WhenNoneReady};
 
 /// A service to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,6 +54,30 @@ impl ServiceSpec {
             health: HealthCheck::default(),
             when_none_ready: WhenNoneReady::default(),
             labels: BTreeMap::new(),
+        }
+    }
+}
+
+impl From<&Service> for ServiceSpec {
+    /// The request that makes the service as it is.
+    fn from(service: &Service) -> Self {
+        let port = |publication: &Publication| {
+            let Publication { host_ip, host, container, protocol } = publication.clone();
+            PortSpec { host_ip, host: Some(host), container, protocol }
+        };
+        Self {
+            name: service.name.clone(),
+            networks: service.networks.iter().map(|on| (on.network.to_string(), on.aliases.clone())).collect(),
+            select: service.select.clone(),
+            members: service.members.clone(),
+            mode: service.mode,
+            ports: service.publications.iter().map(port).collect(),
+            target: service.target,
+            affinity: service.affinity,
+            grace: service.grace,
+            health: service.health.clone(),
+            when_none_ready: service.when_none_ready,
+            labels: service.labels.clone(),
         }
     }
 }

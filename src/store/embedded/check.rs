@@ -5,12 +5,16 @@ use std::net::IpAddr;
 
 use super::Cause;
 use super::meta;
-use super::rows::{BOOT, ENDPOINTS, META, NETWORKS, RELEASED, RESERVATIONS, Rows, SETTINGS, STICKY, TURNED_ON, decode};
+use super::rows::{
+    BOOT, CONDITIONS, ENDPOINTS, META, NETWORKS, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
+    decode,
+};
 use crate::model::endpoint::Endpoint;
 use crate::model::host::routing::TurnedOn;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
+use crate::model::service::{Condition, Service};
 
 /// What the rows are.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +28,8 @@ pub(super) enum Verdict {
 
 /// Judges the rows, and removes those that are damaged.
 pub(super) fn check(rows: &mut Rows) -> Verdict {
-    let known = [NETWORKS, SETTINGS, STICKY, ENDPOINTS, RESERVATIONS, RELEASED, TURNED_ON, BOOT, META];
+    let known =
+        [NETWORKS, SETTINGS, STICKY, SERVICES, ENDPOINTS, CONDITIONS, RESERVATIONS, RELEASED, TURNED_ON, BOOT, META];
     if !rows.is_empty() && !rows.keys().any(|name| known.contains(&name.as_str())) {
         rows.clear();
         return Verdict::Damaged("it is another program's database".to_owned());
@@ -52,6 +57,8 @@ fn bad_rows(table: &str, rows: &BTreeMap<String, Vec<u8>>) -> Vec<(String, Strin
         NETWORKS => |value| decode::<Network>(value).map(drop),
         SETTINGS => |value| decode::<(String, String)>(value).map(drop),
         STICKY => |value| decode::<(NetworkName, IpAddr, ContainerName)>(value).map(drop),
+        SERVICES => |value| decode::<Service>(value).map(drop),
+        CONDITIONS => |value| decode::<Condition>(value).map(drop),
         ENDPOINTS => |value| decode::<Endpoint>(value).map(drop),
         RESERVATIONS => |value| decode::<Reservation>(value).map(drop),
         RELEASED => |value| decode::<(NetworkName, IpAddr, u64)>(value).map(drop),

@@ -14,17 +14,20 @@ use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::reservation::Reservation;
+use crate::model::service::{Condition, Service};
 
 /// One run of the fuzzer. Panics if a promise is broken.
 pub fn attack(input: &[u8]) {
     let Some((table, record)) = input.split_first() else { return };
-    match table % 7 {
+    match table % 9 {
         0 => _ = read::<Network>(record).map(|network| network.bridge().map(ToString::to_string)),
         1 => _ = read::<Endpoint>(record).map(|endpoint| valid(&endpoint.publications)),
         2 => _ = read::<Reservation>(record).map(|reservation| valid(&reservation.publications)),
         3 => _ = read::<(NetworkName, IpAddr, u64)>(record),
         4 => _ = read::<(NetworkName, IpAddr, ContainerName)>(record),
         5 => _ = read::<(String, String)>(record),
+        6 => _ = read::<Service>(record).map(|service| valid(&service.publications)),
+        7 => _ = read::<Condition>(record),
         _ => _ = read::<TurnedOn>(record),
     }
 }

@@ -17,6 +17,8 @@ pub(super) const SCHEMA: u8 = 1;
 pub(super) const NETWORKS: &str = "networks";
 pub(super) const SETTINGS: &str = "settings";
 pub(super) const STICKY: &str = "sticky";
+pub(super) const SERVICES: &str = "services";
+pub(super) const CONDITIONS: &str = "conditions";
 pub(super) const ENDPOINTS: &str = "endpoints";
 pub(super) const RESERVATIONS: &str = "reservations";
 pub(super) const RELEASED: &str = "released";
@@ -91,6 +93,10 @@ pub(super) fn changes(rows: &Rows, records: &[&Record]) -> Result<Vec<Change>, C
             }
             Record::DeleteSticky(network, address) => batch.delete(STICKY, &address_key(network, *address)),
             Record::PutSetting(name, value) => batch.put(SETTINGS, name, &(name, value))?,
+            Record::PutService(service) => batch.put(SERVICES, service.name.as_str(), service)?,
+            Record::DeleteService(name) => batch.delete(SERVICES, name.as_str()),
+            Record::PutCondition(condition) => batch.put(CONDITIONS, condition.container.as_str(), condition)?,
+            Record::DeleteCondition(container) => batch.delete(CONDITIONS, container.as_str()),
             Record::PutEndpoint(endpoint) => batch.put(ENDPOINTS, &endpoint_key(&endpoint.key()), endpoint)?,
             Record::DeleteEndpoint(endpoint) => batch.delete(ENDPOINTS, &endpoint_key(endpoint)),
             Record::PutReservation(reservation) => batch.put(RESERVATIONS, reservation.id.as_str(), reservation)?,
@@ -112,8 +118,12 @@ pub(super) fn is_durable(record: &Record) -> bool {
         | Record::DeleteNetwork(_)
         | Record::PutSticky(..)
         | Record::DeleteSticky(..)
+        | Record::PutService(_)
+        | Record::DeleteService(_)
         | Record::PutSetting(..) => true,
         Record::PutEndpoint(_)
+        | Record::PutCondition(_)
+        | Record::DeleteCondition(_)
         | Record::DeleteEndpoint(_)
         | Record::PutReservation(_)
         | Record::DeleteReservation(_)

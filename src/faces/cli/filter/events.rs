@@ -57,6 +57,8 @@ fn holds(Filter { key, value }: &Filter, event: &Event, networks: &[Network]) ->
 fn about(kind: EventType) -> &'static [&'static str] {
     match kind {
         EventType::NetworkCreate | EventType::NetworkChange | EventType::NetworkRemove => &["network"],
+        EventType::ServiceCreate | EventType::ServiceUpdate | EventType::ServiceRm => &["service"],
+        EventType::ServiceMember => &["service", "container"],
         EventType::Connect | EventType::Disconnect => &["network", "container"],
         EventType::PortAdd | EventType::PortRm | EventType::Name => &["container"],
         EventType::Reserve | EventType::Release => &["reservation"],

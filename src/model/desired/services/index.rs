@@ -33,11 +33,21 @@ pub(in crate::model::desired) struct Services {
     pub(super) conditions: Map<ContainerId, Arc<Condition>>,
     /// How many services there are on a network.
     pub(super) counts: Map<NetworkName, usize>,
+    /// The services whose members, or their conditions, changed since [`Desired::take_touched`]; each once, in order.
+    pub(super) touched: Vec<ServiceName>,
 }
 
 impl Services {
+    /// Notes that the members of a service, or their conditions, may have changed.
+    pub(super) fn touch(&mut self, name: &ServiceName) {
+        if let Err(place) = self.touched.binary_search(name) {
+            self.touched.insert(place, name.clone());
+        }
+    }
+
     pub(super) fn enter(&mut self, service: &Arc<Service>) {
         let name = &service.name;
+        self.touch(name);
         self.lower.insert_mut(name.as_str().to_ascii_lowercase(), name.clone());
         for on in &service.networks {
             let mut names = self.names.get(&on.network).cloned().unwrap_or_default();
@@ -60,6 +70,7 @@ impl Services {
     pub(super) fn leave(&mut self, service: &Arc<Service>) {
         let name = &service.name;
         let Some(service) = self.all.get(name).cloned() else { return };
+        self.touch(name);
         self.all.remove_mut(name);
         self.lower.remove_mut(&name.as_str().to_ascii_lowercase());
         for on in &service.networks {
@@ -94,6 +105,7 @@ impl Services {
         if members.iter().any(|member| Arc::ptr_eq(member, endpoint)) {
             return;
         }
+        self.touch(name);
         insert_in_order(&mut members, endpoint);
         self.members.insert_mut(name.clone(), Arc::new(members));
         add(&mut self.of_endpoints, endpoint.key(), name);
@@ -102,6 +114,7 @@ impl Services {
     /// Returns those that are left.
     pub(super) fn remove_member(&mut self, name: &ServiceName, key: &EndpointKey) -> Vec<Arc<Endpoint>> {
         let mut members = self.members.get(name).map(|members| Vec::clone(members)).unwrap_or_default();
+        self.touch(name);
         members.retain(|member| member.key() != *key);
         if members.is_empty() {
             self.members.remove_mut(name);

@@ -23,12 +23,26 @@ fn boot_of(path: &Path) -> String {
 }
 
 fn shown(stored: &Stored) -> Value {
-    let Stored { networks, endpoints, reservations, released, turned_on, sticky, settings, incomplete } = stored;
+    let Stored {
+        networks,
+        services,
+        conditions,
+        endpoints,
+        reservations,
+        released,
+        turned_on,
+        sticky,
+        settings,
+        incomplete,
+    } = stored;
     let mut shown = json!({ "networks": networks, "endpoints": endpoints, "reservations": reservations, "released": released,
         "sticky": sticky, "settings": settings, "incomplete": incomplete });
     // The first versions did not know it.
     if *turned_on != TurnedOn::default() {
         shown["turned_on"] = json!(turned_on);
+    }
+    if !services.is_empty() || !conditions.is_empty() {
+        (shown["services"], shown["conditions"]) = (json!(services), json!(conditions));
     }
     shown
 }

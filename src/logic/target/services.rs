@@ -1,0 +1,101 @@
+//! The target of a service in the kernel: which of its members are used, the elements that lead to them, the host ports
+//! that are held for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::ports::{FAMILIES, bound, way_out};
+use crate::model::address::Family;
+use crate::model::desired::Desired;
+use crate::model::endpoint::Endpoint;
+use crate::model::host::element::Element;
+use crate::model::host::step::HostPorts;
+use crate::model::names::IfName;
+use crate::model::publication::{Protocol, Publication};
+use crate::model::service::{MemberState, Service, WhenNoneReady};
+
+/// What leads to the members of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entrance {
+    /// A virtual address, with every port.
+    Address(IpAddr),
+    /// A published port at the addresses of this family.
+    Port(Family, Protocol, u16),
+}
+
+/// The members of a service that are used, in the order in which they were connected: the ready ones, or all that are
+/// not drained if none is ready and the service is used all the same.
+pub fn used<'a>(desired: &'a Desired, service: &'a Service) -> Vec<&'a Arc<Endpoint>> {
+    let ready: Vec<_> = desired.members(service).filter(|m| m.standing.is_ready()).map(|m| m.endpoint).collect();
+    if !ready.is_empty() || service.when_none_ready == WhenNoneReady::Empty {
+        return ready;
+    }
+    let may_serve = |endpoint: &Endpoint| !endpoint.addresses.is_empty() && !endpoint.has_no_namespace();
+    let all = desired.members(service).filter(|m| m.standing.state != MemberState::Draining);
+    all.map(|m| m.endpoint).filter(|endpoint| may_serve(endpoint)).collect()
+}
+
+/// The entrances of a service, each with the addresses of the members that are used, without repetitions.
+pub fn entrances(desired: &Desired, service: &Service) -> BTreeMap<Entrance, Vec<IpAddr>> {
+    let mut entrances = BTreeMap::new();
+    if !service.is_balanced() {
+        return entrances;
+    }
+    let used = used(desired, service);
+    for on in &service.networks {
+        for address in &on.addresses {
+            let family = Family::of(*address);
+            let there = used.iter().filter(|member| member.network == on.network);
+            let members = there.filter_map(|member| member.address(family));
+            entrances.insert(Entrance::Address(*address), unique(members));
+        }
+    }
+    for family in FAMILIES {
+        let members = unique(used.iter().filter_map(|member| reached_at(desired, member, family)));
+        for publication in &service.publications {
+            if covers(desired, service, family) {
+                let port = Entrance::Port(family, publication.protocol, publication.host.first());
+                entrances.insert(port, members.clone());
+            }
+        }
+    }
+    entrances
+}
+
+/// Whether any network of the service has addresses of the family.
+fn covers(desired: &Desired, service: &Service, family: Family) -> bool {
+    let mut networks = service.networks.iter().filter_map(|on| desired.network(&on.network));
+    networks.any(|network| network.has(family))
+}
+
+/// The address at which connections to a published port reach the member: on the network of its default route, like the
+/// ports that its container publishes itself.
+fn reached_at(desired: &Desired, member: &Endpoint, family: Family) -> Option<IpAddr> {
+    let attached = desired.container(&member.container.id)?;
+    way_out(&attached.endpoints, family).and_then(|endpoint| endpoint.address(family))
+}
+
+fn unique(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
+    let mut seen = BTreeSet::new();
+    addresses.filter(|address| seen.insert(*address)).collect()
+}
+
+/// The elements of a service.
+pub fn elements(desired: &Desired, service: &Service) -> BTreeSet<Element> {
+    let mut elements = BTreeSet::new();
+    let _ = (&mut elements, bridges(desired, service));
+    elements
+}
+
+/// The bridge of each of the service's networks that has one.
+fn bridges<'a>(desired: &'a Desired, service: &'a Service) -> BTreeMap<IpAddr, &'a IfName> {
+    let on = service.networks.iter().filter_map(|on| Some((on, desired.network(&on.network)?.bridge()?)));
+    on.flat_map(|(on, bridge)| on.addresses.iter().map(move |address| (*address, bridge))).collect()
+}
+
+/// The host ports that are held for a service.
+pub fn held(desired: &Desired, service: &Service) -> BTreeSet<HostPorts> {
+    let of = |publication: &Publication| bound(publication, &|family| covers(desired, service, family));
+    service.publications.iter().flat_map(of).collect()
+}
