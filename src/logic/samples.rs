@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::endpoint::{Container, Endpoint, Netns};
-use crate::model::ids::{ContainerId, NetnsId, NetworkId};
+use crate::model::ids::{ContainerId, NetnsId, NetworkId, ServiceId};
 use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
+use crate::model::service::{Mode, Service, ServiceNetwork};
 
 /// A plain network with gateways at the first address of each subnet.
 pub fn network(name: &str, subnets: &[&str]) -> Network {
@@ -86,6 +87,34 @@ pub fn endpoint(network: &Network, name: &str, sequence: u64, addresses: &[&str]
         upstreams: Vec::new(),
         told_inside: false,
         handover: None,
+    }
+}
+
+/// A service on these networks, whose members are listed by name.
+pub fn service(name: &str, networks: &[(&str, &[&str])], members: &[&str]) -> Service {
+    let on = |(network, addresses): &(&str, &[&str])| ServiceNetwork {
+        network: network.parse().unwrap(),
+        aliases: Vec::new(),
+        addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+    };
+    Service {
+        id: ServiceId::from_name(name),
+        name: name.parse().unwrap(),
+        networks: networks.iter().map(on).collect(),
+        select: Default::default(),
+        members: members.iter().map(|member| (*member).to_owned()).collect(),
+        mode: Mode::Dns,
+        publications: Vec::new(),
+        target: None,
+        affinity: Default::default(),
+        grace: 10,
+        health: Default::default(),
+        when_none_ready: Default::default(),
+        labels: Default::default(),
+        created: 0,
+        updated: 0,
+        version: 1,
+        origin: Default::default(),
     }
 }
 

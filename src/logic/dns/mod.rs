@@ -4,11 +4,12 @@
 //! those that a container on a shared network has (also followed by a search domain of the host), and the reverse names
 //! of netd's subnets. They are answered here and never leave the host; everything else is forwarded.
 //!
-//! An exact name takes precedence over a service of that form, and that over aliases like `*.app`. A container's name
+//! The name of a service that stands for several containers comes first ([`members`]). An exact name takes precedence over a service of that form, and that over aliases like `*.app`. A container's name
 //! on its network, `NAME.NETWORK`, with or without the domain, takes precedence over all other names and aliases of
 //! that form ([`claims`]).
 
 pub mod claims;
+mod members;
 mod reverse;
 mod service;
 mod view;
@@ -133,8 +134,10 @@ impl Zone<'_> {
     fn known(&self, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
         let forms = || self.forms(view, name);
         let held = |found: Holders<'_>, reason| (data(&found, kind), reason);
-        let exact = forms().find_map(|form| view.exact(form)).map(|found| held(found, Reason::Name));
-        exact
+        let balanced = forms().find_map(|form| members::find(view, form));
+        let balanced = balanced.map(|found| (members::answer(view, &found, kind), Reason::Name));
+        balanced
+            .or_else(|| forms().find_map(|form| view.exact(form)).map(|found| held(found, Reason::Name)))
             .or_else(|| forms().find_map(|form| service::answer(self, view, form, kind)))
             .or_else(|| forms().find_map(|form| view.wild(form)).map(|found| held(found, Reason::Wildcard)))
     }
@@ -165,7 +168,7 @@ impl Zone<'_> {
             || !(owner.is_empty() || owner.contains('.'))
             || suffixes(owner).any(is_network)
             || is_network(owner)
-            || host.is_some_and(|host| view.exact(host).is_some());
+            || host.is_some_and(|host| view.exact(host).is_some() || members::find(view, host).is_some());
         if ours {
             let above = view.is_above(name) || inner.is_some_and(|inner| view.is_above(inner));
             return if above { (Answer::NoData, Reason::Above) } else { (Answer::NxDomain, Reason::Unknown) };
@@ -192,8 +195,10 @@ impl Zone<'_> {
         }
         let searched = self.search.iter().filter(|_| searched).filter_map(|s| inside(name, s.trim_matches('.')));
         let forms: Vec<&str> = self.forms(view, name).chain(searched).collect();
-        let exact = forms.iter().find_map(|form| view.exact(form));
-        let found = exact
+        let balanced = forms.iter().find_map(|form| members::find(view, form));
+        let found = balanced
+            .map(|found| members::holders(view, &found))
+            .or_else(|| forms.iter().find_map(|form| view.exact(form)))
             .or_else(|| forms.iter().find_map(|form| service::holders(view, form)))
             .or_else(|| forms.iter().find_map(|form| view.wild(form)));
         found.unwrap_or_default().into_iter().cloned().collect()

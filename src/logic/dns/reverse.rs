@@ -85,6 +85,8 @@ fn of_address(view: &View<'_>, domain: &str, address: IpAddr, kind: RecordType) 
     let names = if let Some(endpoint) = view.desired.at_address(address) {
         let name = endpoint.main_name();
         vec![name.to_string(), format!("{name}.{}.{domain}", endpoint.network)]
+    } else if let Some(service) = view.desired.service_at(address) {
+        vec![service.name.to_string(), format!("{}.{}.{domain}", service.name, network.name)]
     } else if view.desired.at_gateway(address).is_some() {
         vec![format!("host.{domain}")]
     } else {

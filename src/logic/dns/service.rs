@@ -1,11 +1,16 @@
 //! Services (RFC 2782): `_http._tcp.web` and `_8080._tcp.web`, from the ports that containers publish or declare to
 //! serve.
 
+use std::net::IpAddr;
+use std::sync::Arc;
+
 use ipnetwork::IpNetwork;
 
 use super::Zone;
+use super::members::{self, Found};
 use super::view::{Holders, View};
 use crate::model::endpoint::Endpoint;
+use crate::model::names::NetworkName;
 use crate::model::publication::{PortRange, Protocol};
 use crate::model::question::{Answer, Reason, RecordType, Service};
 
@@ -74,7 +79,8 @@ pub(super) fn host(name: &str) -> Option<&str> {
 }
 
 fn find<'a>(view: &View<'a>, host: &str) -> Option<Holders<'a>> {
-    view.exact(host).or_else(|| view.wild(host))
+    let balanced = members::find(view, host).map(|found| members::holders(view, &found));
+    balanced.or_else(|| view.exact(host)).or_else(|| view.wild(host))
 }
 
 /// The endpoints that serve the name; `None` if it is not a service name or no endpoint serves it.
@@ -85,21 +91,28 @@ pub(super) fn holders<'a>(view: &View<'a>, name: &str) -> Option<Holders<'a>> {
     (!holders.is_empty()).then_some(holders)
 }
 
+/// Where a service is: a container on a network, or a virtual address.
+struct Place<'a> {
+    name: &'a str,
+    network: &'a NetworkName,
+    addresses: Vec<IpAddr>,
+    ports: Vec<u16>,
+}
+
 /// The answer if an endpoint serves the name (lower case).
 pub(super) fn answer(zone: &Zone<'_>, view: &View<'_>, name: &str, kind: RecordType) -> Option<(Answer, Reason)> {
     let asked = parse(name)?;
-    let holders = find(view, asked.host)?;
+    let places = places(view, &asked)?;
     if asked.service.is_none() {
-        let any = holders.iter().any(|endpoint| !ports(view, endpoint, &asked).is_empty());
+        let any = places.iter().any(|place| !place.ports.is_empty());
         return any.then_some((Answer::NoData, Reason::Above));
     }
     let mut services: Vec<Service> = Vec::new();
-    for endpoint in holders {
-        let target = format!("{}.{}.{}", endpoint.main_name(), endpoint.network, zone.domain.trim_matches('.'));
+    for Place { name, network, addresses, ports } in places {
+        let target = format!("{name}.{network}.{}", zone.domain.trim_matches('.'));
         let target = target.trim_end_matches('.').to_owned();
-        let addresses: Vec<_> = endpoint.addresses.iter().map(IpNetwork::ip).collect();
-        let order = view.networks().position(|network| network.name == endpoint.network).unwrap_or_default();
-        for port in ports(view, endpoint, &asked) {
+        let order = view.networks().position(|seen| seen.name == *network).unwrap_or_default();
+        for port in ports {
             // A runtime may attach a container to one network several times.
             match services.iter_mut().find(|known| known.port == port && known.target == target) {
                 Some(known) => known.addresses.extend(&addresses),
@@ -115,6 +128,56 @@ pub(super) fn answer(zone: &Zone<'_>, view: &View<'_>, name: &str, kind: RecordT
     let exists = !services.is_empty();
     let answer = if kind == RecordType::Srv { Answer::Srv(services) } else { Answer::NoData };
     exists.then_some((answer, Reason::Service))
+}
+
+/// Where the host of a service name is, with the ports that serve the requested service.
+fn places<'a>(view: &View<'a>, asked: &Asked<'_>) -> Option<Vec<Place<'a>>> {
+    let of_endpoint = |endpoint: &'a Arc<Endpoint>, further: &[u16]| Place {
+        name: endpoint.main_name(),
+        network: &endpoint.network,
+        addresses: endpoint.addresses.iter().map(IpNetwork::ip).collect(),
+        ports: merged(ports(view, endpoint, asked), further),
+    };
+    let Some(found) = members::find(view, asked.host) else {
+        return Some(find(view, asked.host)?.into_iter().map(|endpoint| of_endpoint(endpoint, &[])).collect());
+    };
+    let of_service = |found: &Found<'a>| {
+        let own = ports_of_service(found, asked);
+        let holders = found.holders(view);
+        if !found.is_virtual() {
+            return holders.into_iter().map(|endpoint| of_endpoint(endpoint, &own)).collect();
+        }
+        let of_members = holders.into_iter().flat_map(|endpoint| ports(view, endpoint, asked)).collect();
+        vec![Place {
+            name: found.service.name.as_str(),
+            network: &found.on.network,
+            addresses: found.addresses(),
+            ports: merged(of_members, &own),
+        }]
+    };
+    Some(found.iter().flat_map(of_service).collect())
+}
+
+fn merged(mut ports: Vec<u16>, further: &[u16]) -> Vec<u16> {
+    ports.extend(further);
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// The ports of a service that stands for several containers which serve the requested one: its target, and the ports
+/// of its members that it publishes.
+fn ports_of_service(found: &Found<'_>, asked: &Asked<'_>) -> Vec<u16> {
+    let service = found.service;
+    let target = service.target.filter(|target| target.protocol == asked.protocol).map(|target| target.port);
+    let published = service.publications.iter().filter(|publication| publication.protocol == asked.protocol);
+    let all: Vec<u16> = target.into_iter().chain(published.map(|publication| publication.container.first())).collect();
+    let wanted = match (asked.service, number(asked)) {
+        (None, _) => return all,
+        (Some(_), Some(port)) => Some(port),
+        (Some(name), None) => well_known(name, asked.protocol),
+    };
+    all.into_iter().filter(|port| Some(*port) == wanted).collect()
 }
 
 /// The ports of the endpoint's container that serve the requested service, without repetitions. A process listens on

@@ -10,6 +10,7 @@ use crate::model::network::Network;
 use crate::model::question::Service;
 
 mod foreign;
+mod members;
 mod services;
 mod wildcards;
 
