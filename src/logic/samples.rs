@@ -110,6 +110,8 @@ pub fn service(name: &str, networks: &[(&str, &[&str])], members: &[&str]) -> Se
         grace: 10,
         health: Default::default(),
         when_none_ready: Default::default(),
+        tasks: None,
+        previous: None,
         labels: Default::default(),
         created: 0,
         updated: 0,

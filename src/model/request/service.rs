@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::model::names::{Alias, ServiceName};
 use crate::model::publication::{PortSpec, Publication};
-use crate::model::service::{Affinity, HealthCheck, Mode, Service, Target, WhenNoneReady};
+use crate::model::service::{Affinity, HealthCheck, Mode, Service, Target, Tasks, WhenNoneReady};
 
 /// A service to create.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct ServiceSpec {
     pub health: HealthCheck,
     /// What the name resolves to while no member is ready.
     pub when_none_ready: WhenNoneReady,
+    /// What an engine runs for it.
+    pub tasks: Option<Tasks>,
     /// User-defined labels.
     pub labels: BTreeMap<String, String>,
 }
@@ -53,6 +55,7 @@ impl ServiceSpec {
             grace: Self::GRACE,
             health: HealthCheck::default(),
             when_none_ready: WhenNoneReady::default(),
+            tasks: None,
             labels: BTreeMap::new(),
         }
     }
@@ -77,6 +80,7 @@ impl From<&Service> for ServiceSpec {
             grace: service.grace,
             health: service.health.clone(),
             when_none_ready: service.when_none_ready,
+            tasks: service.tasks.clone(),
             labels: service.labels.clone(),
         }
     }

@@ -5,6 +5,7 @@
 
 mod condition;
 mod health;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,6 +20,7 @@ use super::names::{Alias, NetworkName, ServiceName};
 use super::publication::{Protocol, Publication};
 pub use condition::{Condition, Health, MemberState, Said, Standing};
 pub use health::{HealthCheck, HealthKind};
+pub use tasks::Tasks;
 
 /// The label of a container's project (docker/compose, pkg/api/labels.go).
 pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
@@ -65,6 +67,12 @@ pub struct Service {
     /// What the name resolves to while no member is ready.
     #[serde(default)]
     pub when_none_ready: WhenNoneReady,
+    /// What an engine runs for it; `None`: others make its members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Tasks>,
+    /// The request that made it before its last update, so that this can be taken back. It has none itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Box<Self>>,
     /// User-defined labels of the service itself.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,

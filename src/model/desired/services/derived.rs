@@ -45,6 +45,8 @@ pub(super) fn derived(labels: &BTreeMap<String, String>, endpoint: &Endpoint) ->
         grace: ServiceSpec::GRACE,
         health: HealthCheck::of(HealthKind::Engine),
         when_none_ready: WhenNoneReady::Empty,
+        tasks: None,
+        previous: None,
         labels: BTreeMap::new(),
         created: 0,
         updated: 0,
