@@ -131,7 +131,8 @@ pub(crate) fn remove_network(state: &State, text: &str) -> Result<Arc<Network>, 
     let containers: Vec<String> =
         desired.endpoints_of(&network.name).map(|endpoint| endpoint.container.name.to_string()).collect();
     let reservations: Vec<_> = desired.reservations_of(&network.name).map(|reserved| reserved.id.clone()).collect();
-    let services = super::service::on(state, &network.name);
+    let defined = desired.services_of(&network.name).filter(|service| service.is_defined());
+    let services: Vec<_> = defined.map(|service| service.name.clone()).collect();
     if containers.is_empty() && reservations.is_empty() && services.is_empty() {
         return Ok(network);
     }

@@ -14,7 +14,7 @@ use crate::model::Invalid;
 use crate::model::desired::{Attached, Lookup};
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::ServiceId;
-use crate::model::names::{Alias, NetworkName, ServiceName};
+use crate::model::names::{Alias, ServiceName};
 use crate::model::network::{Driver, Network};
 use crate::model::publication::{PortRange, PortSpec, Publication};
 use crate::model::request::{MemberAction, ServiceSpec, ServiceUpdate};
@@ -245,10 +245,4 @@ pub(crate) fn said(before: Condition, action: MemberAction, now: u64) -> Conditi
         MemberAction::Unready => Condition { said: Some(Said { ready: false, since: now }), ..before },
         MemberAction::Checked => Condition { said: None, ..before },
     }
-}
-
-/// The services on a network, which prevent its removal.
-pub(crate) fn on(state: &State, network: &NetworkName) -> Vec<ServiceName> {
-    let defined = state.desired.services_of(network).filter(|service| service.is_defined());
-    defined.map(|service| service.name.clone()).collect()
 }
