@@ -180,9 +180,10 @@ pub fn network_elements(network: &Network) -> BTreeSet<Element> {
             elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
         }
     }
-    for subnet in network.subnets.iter().filter(|_| !network.internal) {
+    for subnet in network.subnets.iter().filter(|_| network.has_gateways()) {
+        // Also on an internal network, where services may have virtual addresses.
         elements.insert(Element::Hairpin(subnet.subnet));
-        if network.masquerade() {
+        if network.masquerade() && !network.internal {
             elements.insert(Element::Masquerade(subnet.subnet));
         }
     }
