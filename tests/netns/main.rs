@@ -52,6 +52,8 @@ mod run;
 mod runtimes;
 mod self_test;
 mod service;
+mod service_matrix;
+mod service_traffic;
 mod steady_clients;
 mod sticky;
 mod stop;
