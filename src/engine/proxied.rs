@@ -1,7 +1,11 @@
 //! Keeps the proxy in step with the containers' networks and held ports.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
+
+use ipnetwork::IpNetwork;
 
 use super::proxy::{Proxying, Served};
 use super::state::problems::Subject;
@@ -20,6 +24,11 @@ const CLOSING: Duration = Duration::from_secs(1);
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Makes the proxy match the container's networks and held ports.
     pub(crate) fn proxy(&mut self, id: &ContainerId) {
+        self.proxy_or_drain(id, false);
+    }
+
+    /// The same; `drain`: what was accepted at ports that end stays, for as long as the container has the address.
+    pub(crate) fn proxy_or_drain(&mut self, id: &ContainerId, drain: bool) {
         let attached = self.state.desired.container(id);
         // Where nobody can look whether somebody listens, nothing is served.
         let attached = attached.filter(|attached| !attached.endpoints.iter().any(|e| e.has_no_namespace()));
@@ -34,7 +43,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let stale: Vec<HostPort> = stale.map(|(port, _)| *port).collect();
         let new: Vec<_> = wanted.into_iter().filter(|(port, to)| !is_there(port, to)).collect();
         let netns = attached.map(|attached| attached.container.netns.clone());
-        self.stop_proxying(id, stale);
+        let endpoints = attached.into_iter().flat_map(|attached| &attached.endpoints);
+        let addresses: BTreeSet<IpAddr> =
+            endpoints.flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip)).collect();
+        self.end_draining(id, &addresses);
+        self.stop_proxying(id, stale, drain);
         self.share(id, &asked);
         // What is not there has no ports.
         if let Some(netns) = netns.filter(|_| !new.is_empty()) {
@@ -44,7 +57,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// The same for all containers.
     pub(crate) fn proxy_all(&mut self) {
-        let mut all: BTreeSet<ContainerId> = self.proxied.keys().cloned().collect();
+        let mut all: BTreeSet<ContainerId> = self.proxied.keys().chain(self.draining.keys()).cloned().collect();
         all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
         all.iter().for_each(|id| self.proxy(id));
     }
@@ -136,26 +149,48 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     /// Returns when the proxy has closed its sockets; what still holds the ports refuses again.
-    fn stop_proxying(&mut self, id: &ContainerId, ports: Vec<HostPort>) {
+    fn stop_proxying(&mut self, id: &ContainerId, ports: Vec<HostPort>, drain: bool) {
         if ports.is_empty() {
             return;
         }
         if let Some(there) = self.proxied.get_mut(id) {
-            there.retain(|port, _| !ports.contains(port));
+            let ended = ports.iter().filter_map(|port| there.remove(port));
+            let addresses: BTreeSet<IpAddr> = ended.map(|to| to.at.ip()).collect();
             if there.is_empty() {
                 self.proxied.remove(id);
             }
+            if drain {
+                self.draining.entry(id.clone()).or_default().extend(addresses);
+            }
         }
-        let (closed, wait) = std::sync::mpsc::channel();
-        if self.proxying.send(Proxying::Stop { ports: ports.clone(), closed }).is_ok() {
-            // The channel closes when the sockets are closed; a proxy that hangs must not block the engine.
-            let _ = wait.recv_timeout(CLOSING);
-        }
+        let drain = drain.then(|| id.clone());
+        self.proxy_closes(|closed| Proxying::Stop { ports: ports.clone(), drain, closed });
         self.problems.clear(&Subject::Proxy(id.clone()));
         for port in ports {
             if let Err(error) = self.kernel.idle_port(&port) {
                 self.problem(Subject::Proxy(id.clone()), error.to_string());
             }
+        }
+    }
+
+    /// Ends what drains to addresses that the container does not have any more.
+    fn end_draining(&mut self, id: &ContainerId, addresses: &BTreeSet<IpAddr>) {
+        let Some(there) = self.draining.get_mut(id) else { return };
+        let left: BTreeSet<IpAddr> = there.difference(addresses).copied().collect();
+        there.retain(|address| addresses.contains(address));
+        if there.is_empty() {
+            self.draining.remove(id);
+        }
+        if !left.is_empty() {
+            self.proxy_closes(|closed| Proxying::Left { container: id.clone(), addresses: left, closed });
+        }
+    }
+
+    fn proxy_closes(&self, message: impl FnOnce(Sender<()>) -> Proxying) {
+        let (closed, wait) = channel();
+        if self.proxying.send(message(closed)).is_ok() {
+            // The channel closes when the sockets are closed; a proxy that hangs must not block the engine.
+            let _ = wait.recv_timeout(CLOSING);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! The engine has the sockets, because they hold the ports; the proxy gets duplicates of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use tokio::sync::mpsc;
 
@@ -26,7 +27,18 @@ pub enum Proxying {
     Stop {
         /// A port that is not served is no error.
         ports: Vec<HostPort>,
+        /// What was accepted stays, until [`Self::Left`] for this container.
+        drain: Option<ContainerId>,
         /// The engine waits until this is dropped, so that the ports can be bound again at once.
+        closed: std::sync::mpsc::Sender<()>,
+    },
+    /// The container no longer has these addresses: end what still drains to them, then drop `closed`.
+    Left {
+        /// The container.
+        container: ContainerId,
+        /// Its addresses.
+        addresses: BTreeSet<IpAddr>,
+        /// The engine waits until this is dropped, so that both ends are told while there is a way.
         closed: std::sync::mpsc::Sender<()>,
     },
 }
@@ -51,6 +63,9 @@ pub type ProxyingReceiver = mpsc::UnboundedReceiver<Proxying>;
 
 /// What is proxied, by the container to which it is passed on.
 pub(crate) type Proxied = BTreeMap<ContainerId, BTreeMap<HostPort, Backend>>;
+
+/// Where connections of ports that are no longer published may still lead, by container.
+pub(crate) type Draining = BTreeMap<ContainerId, BTreeSet<IpAddr>>;
 
 /// Ports that runtimes asked for and that netd holds if nobody else does: whether it does, by container.
 pub(crate) type Shared = BTreeMap<ContainerId, BTreeMap<HostPort, bool>>;

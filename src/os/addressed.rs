@@ -20,6 +20,16 @@ pub struct Local {
     interface: u32,
 }
 
+impl Local {
+    /// This address with a port.
+    pub fn with_port(self, port: u16) -> SocketAddr {
+        match self.address {
+            IpAddr::V4(address) => SocketAddrV4::new(address, port).into(),
+            IpAddr::V6(address) => SocketAddrV6::new(address, port, 0, self.interface).into(),
+        }
+    }
+}
+
 /// Receives a datagram into the buffer. Returns its length, its source, and to which address it was sent; `None` if the
 /// socket does not report it.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<Local>)> {

@@ -41,6 +41,7 @@ mod port_ranges;
 mod port_shown;
 mod port_specs;
 mod proxy;
+mod proxy_drains;
 mod proxy_refuses;
 mod publishing;
 mod reservations;
@@ -107,14 +108,7 @@ fn trials() -> Vec<Trial> {
         service::trials(),
         runtimes::trials(),
         foreign_networks::trials(),
-        proxy::trials(),
-        proxy_refuses::trials(),
-        publishing::trials(),
-        reservations::trials(),
-        port_changes::trials(),
-        port_ranges::trials(),
-        port_shown::trials(),
-        port_specs::trials(),
+        published_ports(),
         names::trials(),
         claims::trials(),
         crash_points::trials(),
@@ -146,6 +140,21 @@ fn trials() -> Vec<Trial> {
         api::trials(),
         bad_input::trials(),
         cni::trials(),
+    ];
+    all.into_iter().flatten().collect()
+}
+
+fn published_ports() -> Vec<Trial> {
+    let all = [
+        proxy::trials(),
+        proxy_drains::trials(),
+        proxy_refuses::trials(),
+        publishing::trials(),
+        reservations::trials(),
+        port_changes::trials(),
+        port_ranges::trials(),
+        port_shown::trials(),
+        port_specs::trials(),
     ];
     all.into_iter().flatten().collect()
 }

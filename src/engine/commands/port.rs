@@ -107,7 +107,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     pub(super) fn unpublish_ports(&mut self, changed: Changed, drain: bool) -> Result<Done, Error> {
         let Changed { endpoint, publications } = changed;
         let transaction = transaction::unpublish(&self.state, &endpoint, drain);
-        let errors = self.remove(&transaction, |worker| worker.proxy(&endpoint.container.id))?;
+        let errors = self.remove(&transaction, |worker| worker.proxy_or_drain(&endpoint.container.id, drain))?;
         if !publications.is_empty() {
             self.log_ports("no longer published", &endpoint, &publications);
             self.tell(Change::Unpublished { endpoint: endpoint.clone(), publications: publications.clone() });

@@ -4,13 +4,14 @@
 //! The container sees the connection come from the gateway of its network. Connections and flows are bounded for all
 //! ports together and per client.
 
+mod draining;
 mod schedule;
 mod tcp;
 mod udp;
 mod watch;
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::engine::proxy::{PortSocket, Proxying, ProxyingReceiver, Served};
 use crate::model::endpoint::Netns;
 use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
+use draining::Draining;
 use watch::Watcher;
 
 /// Maximum number of TCP connections: each takes two descriptors and two buffers of [`tcp::BUFFER`] bytes.
@@ -41,7 +43,7 @@ struct Shared {
 /// A place for a connection or a flow of a client.
 type Place = Share<IpAddr>;
 
-/// The tasks of a served port; they end when `stop` is cancelled.
+/// Tasks that end when `stop` is cancelled.
 #[derive(Debug, Clone, Default)]
 struct Tasks {
     stop: CancellationToken,
@@ -64,6 +66,34 @@ impl Tasks {
     }
 }
 
+/// A port that is served.
+#[derive(Debug)]
+struct Port {
+    to: SocketAddr,
+    /// What receives at the port's socket.
+    receiving: Tasks,
+    /// What has sockets of its own: connections that were accepted.
+    accepted: Tasks,
+    flows: Option<Arc<udp::Port>>,
+}
+
+impl Port {
+    /// Returns when all its sockets are closed.
+    async fn end(self) {
+        self.receiving.end().await;
+        self.accepted.end().await;
+    }
+
+    /// Returns when the port's socket is closed, with what goes on without it.
+    async fn drain(self) -> Tasks {
+        self.receiving.end().await;
+        if let Some(flows) = self.flows {
+            flows.part(&self.accepted);
+        }
+        self.accepted
+    }
+}
+
 /// Serves the ports that the engine names, until the engine ends.
 pub async fn serve(mut changes: ProxyingReceiver) {
     let shared = Shared {
@@ -71,42 +101,48 @@ pub async fn serve(mut changes: ProxyingReceiver) {
         flows: Shares::new(FLOWS, ALONE),
         watcher: Watcher::start(),
     };
-    let mut served: HashMap<HostPort, Tasks> = HashMap::new();
+    let (mut served, mut draining): (HashMap<HostPort, Port>, _) = (HashMap::new(), Draining::default());
     while let Some(change) = changes.recv().await {
         match change {
             Proxying::Serve(ports, netns) => {
                 for Served { port, socket, to } in ports {
                     match start(socket, to, netns.clone(), &shared) {
-                        Ok(tasks) => _ = served.insert(port, tasks),
+                        Ok(started) => _ = served.insert(port, started),
                         Err(error) => tracing::error!(%error, port = %port, "cannot serve a published port"),
                     }
                 }
             }
             Proxying::Moved(netns) => shared.watcher.moved(netns),
-            Proxying::Stop { ports, closed } => {
-                for port in ports {
-                    if let Some(tasks) = served.remove(&port) {
-                        tasks.end().await;
+            Proxying::Stop { ports, drain, closed } => {
+                for port in ports.iter().filter_map(|port| served.remove(port)) {
+                    match &drain {
+                        None => port.end().await,
+                        Some(container) => draining.add(container, port.to.ip(), port.drain().await),
                     }
                 }
+                drop(closed);
+            }
+            Proxying::Left { container, addresses, closed } => {
+                draining.end(&container, &addresses).await;
                 drop(closed);
             }
         }
     }
 }
 
-fn start(socket: PortSocket, to: Backend, netns: Netns, shared: &Shared) -> std::io::Result<Tasks> {
-    let tasks = Tasks::default();
+fn start(socket: PortSocket, to: Backend, netns: Netns, shared: &Shared) -> std::io::Result<Port> {
+    let mut port = Port { to: to.at, receiving: Tasks::default(), accepted: Tasks::default(), flows: None };
     match socket {
         PortSocket::Tcp(socket) => {
-            let at = to.at;
             let watched = shared.watcher.watch(netns, to);
-            tasks.spawn(tcp::serve(socket, at, watched, shared.connections.clone(), tasks.clone()));
+            let serve = tcp::serve(socket, port.to, watched, shared.connections.clone(), port.accepted.clone());
+            port.receiving.spawn(serve);
         }
         PortSocket::Udp(socket) => {
-            let socket = Arc::new(tokio::net::UdpSocket::from_std(socket)?);
-            tasks.spawn(udp::serve(socket, to.at, shared.flows.clone(), tasks.clone()));
+            let flows = Arc::new(udp::Port::new(socket)?);
+            port.receiving.spawn(udp::serve(flows.clone(), port.to, shared.flows.clone(), port.receiving.clone()));
+            port.flows = Some(flows);
         }
     }
-    Ok(tasks)
+    Ok(port)
 }

@@ -32,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
 
 /// Accepts connections while somebody listens in the container, as long as the task runs. `socket`: bound to the port,
-/// and left as it is until the first look at the container.
+/// and left as it is until the first look at the container. `tasks` pass on what is accepted.
 pub(super) async fn serve(
     socket: std::net::TcpListener,
     to: SocketAddr,

@@ -197,19 +197,31 @@ fn hold(port: HostPort, tables: &mut Tables) -> Result<Hold, KernelError> {
         Err(Errno::EPROTONOSUPPORT | Errno::ESOCKTNOSUPPORT) if port.protocol == Protocol::Sctp => Ok(Hold::Nobody),
         Err(Errno::EAFNOSUPPORT) => Ok(Hold::Nobody),
         Err(Errno::EADDRNOTAVAIL) => Err(KernelError::NoAddress { address: port.address }),
-        Err(Errno::EADDRINUSE) => match tables.socket_of(port) {
-            Some(inode) => Err(KernelError::PortTaken { port, owner: PortOwner::Socket(inode) }),
-            // Only connections that have ended and are still in TIME_WAIT block the port.
-            None => bound(port, true).map(|bound| Hold::Socket { bound }).map_err(|_| {
-                let owner = PortOwner::Process("a process that netd cannot see".to_owned());
-                KernelError::PortTaken { port, owner }
-            }),
-        },
+        Err(Errno::EADDRINUSE) => {
+            over_connections(port, tables).map_err(|owner| KernelError::PortTaken { port, owner })
+        }
         Err(error) => {
             let on = format!("{}/{} on {}", port.port, port.protocol, port.address);
             Err(failed("bind port", on, "see `ss -lntu` and `ulimit -n`")(io::Error::from(error)))
         }
     }
+}
+
+/// Holds a port which connections only block: those that have ended and are still in TIME_WAIT, and those that the proxy
+/// goes on passing on after the port was published before. Else returns who has it.
+fn over_connections(port: HostPort, tables: &mut Tables) -> Result<Hold, PortOwner> {
+    let sockets = tables.sockets_at(port);
+    if !sockets.is_empty() {
+        let own: BTreeSet<u64> = port_owner::sockets_of(std::process::id()).collect();
+        if let Some(other) = sockets.iter().find(|inode| !own.contains(inode)) {
+            return Err(PortOwner::Socket(*other));
+        }
+    }
+    // The kernel refuses it if there is more than connections.
+    bound(port, true).map(|bound| Hold::Socket { bound }).map_err(|_| match sockets.first() {
+        Some(own) => PortOwner::Socket(*own),
+        None => PortOwner::Process("a process that netd cannot see".to_owned()),
+    })
 }
 
 /// Whether it is the broadcast address of one of the host's subnets. Nothing is sent for this check.
@@ -224,9 +236,8 @@ fn is_broadcast(address: IpAddr) -> bool {
     connected.is_err_and(|error| error.raw_os_error() == Some(libc::EACCES))
 }
 
-/// `over_ended`: bind despite connections in TIME_WAIT. Such a socket must listen to exclude others, and drops every
-/// connection.
-fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
+/// `over`: bind despite connections. Such a TCP socket must listen to exclude others, and drops every connection.
+fn bound(port: HostPort, over: bool) -> Result<OwnedFd, Errno> {
     let at = SocketAddr::new(port.address, port.port);
     let family = if at.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let (kind, protocol) = match port.protocol {
@@ -239,15 +250,18 @@ fn bound(port: HostPort, over_ended: bool) -> Result<OwnedFd, Errno> {
     if at.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &true)?;
     }
-    if port.protocol == Protocol::Udp || over_ended {
+    if port.protocol == Protocol::Udp || over {
         bpf::drop_everything(&socket).map_err(|error| Errno::from_raw(error.raw_os_error().unwrap_or_default()))?;
     }
-    if over_ended && port.protocol == Protocol::Tcp {
+    if over {
         setsockopt(&socket, ReuseAddr, &true)?;
     }
     bind(socket.as_raw_fd(), &SockaddrStorage::from(at))?;
-    if over_ended && port.protocol == Protocol::Tcp {
-        listen(&socket, Backlog::new(1)?)?;
+    match port.protocol {
+        Protocol::Tcp if over => listen(&socket, Backlog::new(1)?)?,
+        // From now on nobody shares the port.
+        Protocol::Udp if over => setsockopt(&socket, ReuseAddr, &false)?,
+        _ => {}
     }
     Ok(socket)
 }

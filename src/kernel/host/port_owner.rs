@@ -12,8 +12,8 @@ use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::ids::ContainerId;
 use crate::model::publication::Protocol;
 
-/// `TCP_TIME_WAIT` (net/tcp_states.h): such a socket belongs to no process.
-const TIME_WAIT: &str = "06";
+/// The inode number of sockets that no process has: TCP connections that end.
+const NONE: u64 = 0;
 /// `TCP_CLOSE`, `TCP_LISTEN`: a UDP socket without a peer, a TCP socket that listens.
 const CLOSE: &str = "07";
 const LISTEN: &str = "0A";
@@ -119,13 +119,11 @@ pub(super) fn sockets_of(pid: u32) -> impl Iterator<Item = u64> {
 pub(super) struct Tables(BTreeMap<&'static str, String>);
 
 impl Tables {
-    /// The inode number of the socket that prevents binding the port. `None` if there is none.
-    pub(super) fn socket_of(&mut self, port: HostPort) -> Option<u64> {
-        let range = port.alone()?;
-        let is_ended = |state: &str| port.protocol == Protocol::Tcp && state == TIME_WAIT;
-        self.lines(port.protocol)
-            .find_map(|line| in_the_way(line, &range).filter(|found| !is_ended(found.state)))
-            .map(|found| found.inode)
+    /// The inode numbers of the processes' sockets that prevent binding the port.
+    pub(super) fn sockets_at(&mut self, port: HostPort) -> Vec<u64> {
+        let Some(range) = port.alone() else { return Vec::new() };
+        let found = self.lines(port.protocol).filter_map(|line| in_the_way(line, &range));
+        found.map(|found| found.inode).filter(|inode| *inode != NONE).collect()
     }
 
     /// The ports of the range that are received at, with the inode numbers of the sockets.

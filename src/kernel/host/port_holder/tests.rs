@@ -127,6 +127,41 @@ fn ended_connections_do_not_stand_in_the_way() {
     });
 }
 
+#[test]
+fn connections_of_netd_itself_do_not_stand_in_the_way_and_those_of_others_do() {
+    in_own_netns(|| {
+        ip("link set lo up");
+        let accepted = |at: &str| {
+            let listener = TcpListener::bind(at).unwrap();
+            let client = TcpStream::connect(at).unwrap();
+            (client, listener.accept().unwrap().0)
+        };
+        let flow = |at: &str| {
+            let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+            setsockopt(&socket, ReuseAddr, &true).unwrap();
+            bind(socket.as_raw_fd(), &SockaddrStorage::from(at.parse::<SocketAddr>().unwrap())).unwrap();
+            let socket = UdpSocket::from(socket);
+            socket.connect("127.0.0.1:9").unwrap();
+            socket
+        };
+        let own = (accepted("127.0.0.1:4010"), flow("127.0.0.1:4010"));
+        let mut ports = Ports::default();
+        ports.hold(&[port("0.0.0.0", Protocol::Tcp, 4010), port("0.0.0.0", Protocol::Udp, 4010)]).unwrap();
+        assert_eq!(kind(&TcpListener::bind("127.0.0.1:4010").unwrap_err()), io::ErrorKind::AddrInUse);
+        let other = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&other, ReuseAddr, &true).unwrap();
+        let at = SockaddrStorage::from("127.0.0.1:4010".parse::<SocketAddr>().unwrap());
+        assert_eq!(bind(other.as_raw_fd(), &at).unwrap_err(), Errno::EADDRINUSE, "nobody shares it");
+        drop(own);
+        let (_client, server) = accepted("127.0.0.1:4011");
+        let _others = (Process::with(server), Process::with(flow("127.0.0.1:4011")));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let error = ports.hold(&[port("0.0.0.0", protocol, 4011)]).unwrap_err();
+            assert!(matches!(error, KernelError::PortTaken { .. }), "{error}");
+        }
+    });
+}
+
 /// Another process that has a socket; it ends when dropped.
 struct Process(Child);
 
