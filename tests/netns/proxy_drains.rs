@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -155,15 +155,31 @@ fn ports(lab: &Lab) {
     first.exchange().expect_err("it has ended");
 }
 
+/// A process that sends back what it gets over one connection to port 80. Its sockets end with it, so they do not keep the
+/// namespace. It ends when dropped.
+struct Echo(Child);
+
+impl Echo {
+    fn start(container: &str) -> Self {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", container, "busybox", "nc", "-l", "-p", "80", "-e", "busybox", "cat"]);
+        Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("busybox"))
+    }
+}
+
+impl Drop for Echo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn leaves(lab: &Lab) {
     set_up(lab);
     lab.netd("network create net2").ok();
     lab.netd("connect net2 web").ok();
-    // Its sockets end with it, so they do not keep the namespace.
     lab.connected("net1", "mortal", "");
-    let mut echo = Command::new("ip");
-    echo.args(["netns", "exec", "mortal", "busybox", "nc", "-l", "-p", "80", "-e", "busybox", "cat"]);
-    let mut echo = echo.stdin(Stdio::null()).spawn().expect("busybox");
+    let echo = Echo::start("mortal");
     let drained = |container: &str, answer| {
         lab.netd(&format!("port add {container} 4000:80")).ok();
         let client = Client::of(answer);
@@ -177,8 +193,7 @@ fn leaves(lab: &Lab) {
     lab.netd("disconnect net1 web").ok();
     web.is_reset();
     assert_eq!(mortal.exchange(), Ok('?'));
-    echo.kill().unwrap();
-    echo.wait().unwrap();
+    drop(echo);
     run("ip netns delete mortal").ok();
     // The end of the server only ends one direction.
     until("the connection is reset", || mortal.exchange().err().filter(|error| is_reset(*error)));
