@@ -24,7 +24,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let before = self.state.desired.clone();
         self.commit(records)?;
         let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, steps) else {
-            self.follow_services();
+            self.services_follow(transaction);
             return Ok(());
         };
         self.compensate(rollback);
@@ -56,9 +56,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     fn remove_committed(&mut self, transaction: &Transaction, before: impl FnOnce(&mut Self)) -> Vec<KernelError> {
         self.publish();
-        self.follow_services();
+        self.services_follow(transaction);
         before(self);
         best_effort(&mut self.kernel, &transaction.steps)
+    }
+
+    /// Makes services follow the change of their members. The steps of a service's own change do that themselves.
+    fn services_follow(&mut self, transaction: &Transaction) {
+        if transaction.is_of_service() {
+            self.served_as_it_is();
+        } else {
+            self.follow_services();
+        }
     }
 
     /// Commits the records; the state follows. A refusal is published.

@@ -106,6 +106,8 @@ fn trials() -> Vec<Trial> {
         steady_clients::trials(),
         sticky::trials(),
         service::trials(),
+        service_matrix::trials(),
+        service_traffic::trials(),
         runtimes::trials(),
         foreign_networks::trials(),
         published_ports(),

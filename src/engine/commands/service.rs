@@ -189,6 +189,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
+    /// Notes that the kernel follows the services as they are, without a step.
+    pub(crate) fn served_as_it_is(&mut self) {
+        let touched = self.state.desired.take_touched();
+        let before = std::mem::replace(&mut self.served, self.state.desired.clone());
+        self.tell_members(&before, &touched);
+    }
+
     /// Sends an event for each member whose state has changed.
     fn tell_members(&self, before: &crate::model::desired::Desired, touched: &[ServiceName]) {
         let states = |desired: &crate::model::desired::Desired, name: &ServiceName| {

@@ -31,6 +31,11 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
+    /// Whether it makes or removes a service, with all that follows from that.
+    pub(crate) fn is_of_service(&self) -> bool {
+        self.records.iter().any(|record| matches!(record, Record::PutService(_) | Record::DeleteService(_)))
+    }
+
     /// Says which process asks: its runtime may have the ports.
     pub(crate) fn asked_by(&mut self, process: Option<u32>) {
         for step in &mut self.steps {
