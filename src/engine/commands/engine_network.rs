@@ -39,7 +39,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 left.engines.retain(|known| known.id != *id);
                 let owned = network.engines.iter().any(|known| known.id == *id && known.owns);
                 if owned && left.engines.is_empty() {
-                    if !self.state.used.contains_key(&network.name) {
+                    if !self.state.is_used(&network.name) {
                         return self.remove_network(network.name.as_str()).map(Some);
                     }
                     // Docker has forgotten it, whatever is replied; others are on it. It goes with the last of them.
@@ -80,7 +80,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Gives the network the name; a network that cannot have it keeps its own.
     fn name_network(&mut self, network: &Arc<Network>, name: &NetworkName) -> Result<Arc<Network>, Error> {
         let owned = network.engines.iter().all(|known| known.owns);
-        let in_use = self.state.used.contains_key(&network.name);
+        let in_use = self.state.is_used(&network.name);
         let is_free = decide::network::name_is_free(&self.state, name).is_ok();
         if network.name == *name || !owned || in_use || !is_free {
             return Ok(network.clone());

@@ -125,8 +125,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// The networks without containers that no other engine has.
     pub(crate) fn unused_networks(&self) -> Vec<Arc<Network>> {
-        let unused =
-            |network: &&Arc<Network>| !self.state.used.contains_key(&network.name) && network.engines.is_empty();
+        let unused = |network: &&Arc<Network>| !self.state.is_used(&network.name) && network.engines.is_empty();
         self.state.desired.networks().filter(unused).cloned().collect()
     }
 

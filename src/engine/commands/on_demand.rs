@@ -31,7 +31,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let Some(what) = network::differs(&known, spec) else {
             return Ok((self.set_upstreams(known.name.as_str(), &spec.dns.upstreams)?, false));
         };
-        if self.state.used.contains_key(&known.name) {
+        if self.state.is_used(&known.name) {
             let mut containers: Vec<String> =
                 self.state.desired.endpoints_of(&known.name).map(|e| e.container.name.to_string()).collect();
             containers.dedup();
@@ -56,7 +56,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             // A network of Docker that has joined it is a user, too.
             let on_demand = |network: &Arc<Network>| network.on_demand && network.engines.is_empty();
             if self.state.desired.network(&name).is_some_and(on_demand)
-                && !self.state.used.contains_key(&name)
+                && !self.state.is_used(&name)
                 && let Err(error) = self.remove_network(name.as_str())
             {
                 tracing::debug!(network = %name, "cannot remove a network that nothing uses any more: {error}");

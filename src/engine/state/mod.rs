@@ -279,7 +279,12 @@ impl State {
         }
     }
 
-    /// Whether an endpoint or a reservation has the address.
+    /// Whether an endpoint, a reservation or a defined service is on the network.
+    pub(crate) fn is_used(&self, network: &NetworkName) -> bool {
+        self.used.contains_key(network) || self.desired.services_of(network).any(|service| service.is_defined())
+    }
+
+    /// Whether an endpoint, a reservation or a service has the address.
     pub(crate) fn is_held(&self, address: IpAddr) -> bool {
         self.desired.at_address(address).is_some()
             || self.desired.reserved_at(address).is_some()
