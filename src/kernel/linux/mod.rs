@@ -20,7 +20,8 @@ use super::netlink::socket::{Netlink, failed};
 use super::netns::engines;
 use super::netns::find::Holders;
 use super::netns::monitor::NetnsWatch;
-use super::nft::{Nft, conntrack};
+use super::nft::Nft;
+use super::nft::conntrack::Conntrack;
 use super::sysctl::Sysctl;
 use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket, Tell, link, netns, tc};
 use crate::model::bandwidth::Shaping;
@@ -46,6 +47,7 @@ pub struct Linux {
     netlink: Netlink,
     sysctl: Sysctl,
     nft: Nft,
+    conntrack: Conntrack,
     ports: Ports,
     files: Files,
     /// Watches namespaces with sockets of the name service, once the engine watches for changes.
@@ -72,6 +74,7 @@ impl Linux {
             netlink,
             sysctl: Sysctl::open(),
             nft: Nft::new()?,
+            conntrack: Conntrack::default(),
             ports: Ports::default(),
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
             namespaces: None,
@@ -213,7 +216,7 @@ impl Kernel for Linux {
                 self.ports.release(ports);
                 Ok(())
             }
-            Step::ForgetFlows(flows) => conntrack::forget(flows),
+            Step::ForgetFlows(flows) => self.conntrack.forget(flows),
             Step::Resolv { netns, before, now } => self.files.apply(netns, before.as_deref(), now.as_deref()),
         }
     }

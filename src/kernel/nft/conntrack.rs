@@ -37,20 +37,36 @@ const PROTO_DST_PORT: u32 = 1 << 5;
 /// The maximum number of filtered deletions; more cost more than reading the whole table once.
 const MANY: usize = 32;
 
-/// Deletes the entries that the flows describe, in the network namespace of the calling thread. Entries of other ports,
-/// addresses or protocols stay.
-pub fn forget(flows: &[Flows]) -> Result<(), KernelError> {
-    let failed = |source| KernelError::Io {
-        attempted: "delete entries of",
-        on: "connection tracking".to_owned(),
-        source,
-        look: "see `conntrack -L`",
-    };
-    if flows.is_empty() {
-        return Ok(());
+/// The connection tracking of the network namespace in which it is first used, always by threads of that namespace.
+///
+/// The socket stays open: the kernel finishes all deletions in its firewall before it closes one of this kind, which takes
+/// 4 to 20 ms after elements were deleted.
+#[derive(Debug, Default)]
+pub struct Conntrack {
+    netfilter: Option<Netfilter>,
+}
+
+impl Conntrack {
+    /// Deletes the entries that the flows describe. Entries of other ports, addresses or protocols stay.
+    pub fn forget(&mut self, flows: &[Flows]) -> Result<(), KernelError> {
+        let failed = |source| KernelError::Io {
+            attempted: "delete entries of",
+            on: "connection tracking".to_owned(),
+            source,
+            look: "see `conntrack -L`",
+        };
+        if flows.is_empty() {
+            return Ok(());
+        }
+        let mut netfilter = match self.netfilter.take() {
+            Some(netfilter) => netfilter,
+            None => Netfilter::open().map_err(failed)?,
+        };
+        forget_all(&mut netfilter, flows).map_err(failed)?;
+        // After an error, replies to it may still be queued on the socket.
+        self.netfilter = Some(netfilter);
+        Ok(())
     }
-    let mut netfilter = Netfilter::open().map_err(failed)?;
-    forget_all(&mut netfilter, flows).map_err(failed)
 }
 
 fn forget_all(netfilter: &mut Netfilter, flows: &[Flows]) -> io::Result<()> {

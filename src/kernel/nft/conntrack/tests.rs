@@ -66,7 +66,7 @@ fn forgotten(flows: &[Flows]) -> Vec<String> {
         with_entries(|| {
             let before = entries();
             if filtered {
-                forget(flows).unwrap();
+                Conntrack::default().forget(flows).unwrap();
             } else {
                 let mut netfilter = Netfilter::open().unwrap();
                 let all: Vec<&Flows> = flows.iter().collect();
