@@ -10,4 +10,5 @@ pub mod refusal;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "sample data for tests")]
 pub mod samples;
+pub mod slots;
 pub mod target;

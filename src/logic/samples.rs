@@ -141,5 +141,6 @@ fn value(kind: Kind) -> Value {
         Kind::Protocol => Value::Protocol(Protocol::Tcp),
         Kind::Port => Value::Port(7000),
         Kind::Ports => Value::Ports(PortRange::new(7000, 7010).unwrap()),
+        Kind::Slot => Value::Slot(5),
     }
 }

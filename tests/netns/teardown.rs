@@ -81,7 +81,7 @@ fn with_daemon(lab: &Lab) {
         "disconnect web from net1",
         "remove network net2",
         "delete bridge nd-net1",
-        "delete table inet netd and table bridge netd",
+        "delete table inet netd, table bridge netd and table inet netd_services",
         "accept rule",
         "/etc/netns/web/resolv.conf",
         "/run/lab/state/netd.redb",

@@ -70,7 +70,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let elements = &(&elements | &target::network_elements(&network));
         let bridge = target::bridge_with_services(&self.state.desired, &network);
         let mut drift = bridge.map_or_else(Vec::new, |bridge| drift::bridge(&bridge, &observed));
-        drift.extend(drift::tables(&observed).into_iter().map(|(_, drift)| drift));
+        drift.extend(drift::tables(elements, &observed).into_iter().map(|(_, drift)| drift));
         drift.extend(drift::elements(elements, &observed));
         let ports = &target::host_ports(&all) | &self.shared_with(&endpoint.container.id).collect();
         drift.extend(drift::host_ports(&ports, &observed));

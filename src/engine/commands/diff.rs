@@ -56,7 +56,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             all.push(Difference { kind: "stray", object: name.to_string(), text });
         }
         let elements = self.wanted_elements();
-        let tables = drift::tables(observed);
+        let tables = drift::tables(&elements, observed);
         all.extend(tables.iter().map(|(table, drift)| difference("table", &table.to_string(), drift)));
         let missing = drift::elements(&elements, observed);
         all.extend(missing.iter().map(|drift| difference("element", "firewall", drift)));

@@ -163,7 +163,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let elements = elements.iter().filter(|element| element.table() == table).cloned().collect();
             (Step::Table(table, elements), Subject::Table(table), drift.to_string())
         };
-        let mut steps: Vec<_> = drift::tables(observed).into_iter().map(replace).collect();
+        let mut steps: Vec<_> = drift::tables(elements, observed).into_iter().map(replace).collect();
         let is_intact = |element: &Element| observed.firewall.structure(element.table()) == Structure::Intact;
         let add: Vec<_> = missing.into_iter().filter(is_intact).collect();
         // Links that belong to nothing have elements that belong to nothing.

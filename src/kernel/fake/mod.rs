@@ -60,7 +60,7 @@ pub struct World {
     pub ifbs: BTreeMap<IfName, Shaping>,
     /// Default routes by namespace inode.
     pub routes: BTreeMap<u64, Vec<DefaultRoute>>,
-    /// The elements of both tables; `None`: no tables.
+    /// The elements of all tables; `None`: no tables.
     pub elements: Option<BTreeSet<Element>>,
     /// Whether the chains, rules or sets of `table inet netd` are not those that netd writes.
     pub structure_differs: bool,
@@ -68,6 +68,8 @@ pub struct World {
     pub refused: BTreeMap<IfName, u64>,
     /// The kernel has no tables of the family bridge.
     pub unguarded: bool,
+    /// The kernel cannot have `table inet netd_services`.
+    pub no_services: bool,
     /// Ports that netd holds.
     pub held: BTreeSet<HostPorts>,
     /// Ports that other processes hold.

@@ -8,6 +8,7 @@ use crate::kernel::KernelError;
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
+use crate::model::host::element::Table;
 use crate::model::host::observed::{
     Firewall, HostEnd, Observed, ObservedInterface, ObservedKind, ObservedLink, Structure, Traced,
 };
@@ -37,7 +38,18 @@ impl World {
         let Some(elements) = self.elements.clone() else { return Firewall::new(Structure::Missing) };
         let inet = if self.structure_differs { Structure::Different } else { Structure::Intact };
         let refused = self.refused.clone();
-        Firewall { inet, bridge: Structure::Intact, elements, refused, unguarded: self.unguarded }
+        // As Linux has it: while it has elements.
+        let has_services = elements.iter().any(|element| element.table() == Table::Services);
+        let services = if has_services || self.no_services { Structure::Intact } else { Structure::Missing };
+        Firewall {
+            inet,
+            bridge: Structure::Intact,
+            services,
+            elements,
+            refused,
+            unguarded: self.unguarded,
+            no_services: self.no_services,
+        }
     }
 
     pub(super) fn routing(&self) -> Routing {

@@ -10,8 +10,9 @@ use std::thread::JoinHandle;
 use nix::sched::{CloneFlags, unshare};
 
 use super::fingerprint::shape;
-use super::{Input, Table, run_first};
+use super::program::{Input, run_first};
 use crate::kernel::netlink::netfilter::Netfilter;
+use crate::model::host::element::Table;
 
 /// The shapes, each tried when it is first needed or before.
 #[derive(Debug, Default)]
@@ -21,9 +22,9 @@ pub(super) struct Expected {
 }
 
 impl Expected {
-    /// Begins to try all of them: an `nft` process takes 10 to 30 ms, in which the caller can do something else.
-    pub(super) fn begin(&mut self) {
-        for table in Table::ALL {
+    /// Begins to try these: an `nft` process takes 10 to 30 ms, in which the caller can do something else.
+    pub(super) fn begin(&mut self, tables: impl IntoIterator<Item = Table>) {
+        for table in tables {
             // If there is no thread for it now, `of` tries again.
             self.trying.extend(begin(table).ok().map(|thread| (table, thread)));
         }

@@ -10,7 +10,6 @@ use netlink_packet_netfilter::nftables::{
 
 use super::wire::message;
 use crate::kernel::netlink::netfilter::{Netfilter, Reply, attributes, text};
-use crate::logic::firewall::TABLE;
 use crate::model::host::element::Table;
 
 /// `NFTA_TABLE_FLAGS` (dormant, owned), `_USERDATA` (comment).
@@ -32,7 +31,7 @@ const EXPR_DATA: u16 = 2;
 
 /// The shape of one of netd's tables in the socket's network namespace; `None` if there is no such table.
 pub(in crate::kernel) fn shape(netfilter: &mut Netfilter, of: Table) -> io::Result<Option<Vec<u8>>> {
-    let name = || TABLE.to_owned();
+    let name = || of.name().to_owned();
     let message = |kind| message(of, kind);
     let table = NfTablesMessage::GetTable(TableMessage { attributes: vec![TableAttribute::Name(name())] });
     let tables = match netfilter.ask(&message(table), 0) {
@@ -47,7 +46,7 @@ pub(in crate::kernel) fn shape(netfilter: &mut Netfilter, of: Table) -> io::Resu
     for (list, kinds) in [(chains, &CHAIN_SHAPE[..]), (sets, &SET_SHAPE[..]), (rules, &RULE_SHAPE[..])] {
         let mut replies = netfilter.ask(&message(list), NLM_F_DUMP)?;
         // The kernel lists the chains of every table.
-        replies.retain(|reply| reply.attribute(OBJECT_TABLE).is_some_and(|table| text(&table) == TABLE));
+        replies.retain(|reply| reply.attribute(OBJECT_TABLE).is_some_and(|table| text(&table) == of.name()));
         add(&mut shape, &replies, kinds);
     }
     Ok(Some(shape))

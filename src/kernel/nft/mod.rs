@@ -11,46 +11,47 @@ pub(super) mod fingerprint;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzz;
-mod guard;
 pub(super) mod monitor;
+mod possible;
+mod program;
+mod services;
 #[cfg(test)]
 pub(super) mod tests;
 pub(super) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::io::{self, Write};
-use std::process::{Command, Stdio};
+use std::io;
 use std::sync::Arc;
 
 use super::monitor::Running;
 use super::netlink::netfilter::{Batch, Netfilter, Refused, Reply};
 use super::{KernelError, Tell};
-use crate::logic::firewall;
-use crate::logic::firewall::guard::{Targets, text as guard_text};
 use crate::logic::firewall::sets::{Entry, Set, elements, entries};
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::{Firewall, Structure};
-use crate::os::descriptors;
 use expected::Expected;
 use fingerprint::shape;
 use monitor::{Own, generation};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
+use program::{Input, run_first};
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
-const LOOK: &str = "see `nft list table inet netd` and `nft list table bridge netd`";
+const LOOK: &str = "see `nft list ruleset`";
 
-/// The tables `inet netd` and `bridge netd`.
+/// netd's tables.
 #[derive(Debug)]
 pub struct Nft {
     netfilter: Netfilter,
     /// `NFT_MSG_DESTROYSETELEM`, unless the kernel is known to lack it (before Linux 6.3).
     destroy: Option<u8>,
     expected: Expected,
-    /// What `table bridge netd` would hold, on a kernel without such tables.
-    unguarded: Option<BTreeSet<Element>>,
+    /// The tables that this kernel cannot have, with what they would hold.
+    impossible: BTreeMap<Table, BTreeSet<Element>>,
+    /// The virtual addresses and ports of services in the kernel, as far as is known: without any, their table goes.
+    served: BTreeSet<Element>,
     own: Arc<Own>,
     watch: Option<Running>,
     /// The monitor of netd's tables in containers.
@@ -65,7 +66,8 @@ impl Nft {
             netfilter,
             destroy: Some(DESTROY),
             expected: Expected::default(),
-            unguarded: None,
+            impossible: BTreeMap::new(),
+            served: BTreeSet::new(),
             own: Arc::default(),
             watch: None,
             containers: None,
@@ -74,22 +76,37 @@ impl Nft {
 
     /// Begins what the first observation needs, beside the caller.
     pub fn prepare(&mut self) {
-        self.expected.begin();
+        // Few hosts have services, and what is there does not change before the observation.
+        let has_services = self.shape(Table::Services).is_ok_and(|shape| shape.is_some());
+        self.expected.begin(Table::ALL.into_iter().filter(|table| *table != Table::Services || has_services));
     }
 
-    /// Replaces a whole table, structure and those of the elements that belong to it, in one transaction.
+    /// Replaces a whole table, structure and those of the elements that belong to it. This is one transaction, unless
+    /// these are very many elements of services. A table of services without elements is deleted.
     pub fn replace_table(&mut self, table: Table, elements: &[Element]) -> Result<(), KernelError> {
-        let replaced = self.run("load", table, &Input::of(table, elements));
+        let elements = of_table(elements, table);
+        if let Some(held) = self.impossible.get_mut(&table) {
+            *held = elements;
+            return Ok(());
+        }
+        let replaced = match table {
+            Table::Services => self.replace_services(&elements),
+            Table::Inet | Table::Bridge => self.load(table, &elements),
+        };
         match replaced {
-            Err(_) if table == Table::Bridge && !guard::is_possible() => {
-                self.unguarded = Some(of_table(elements, table));
+            Err(_) if !possible::is_possible(table) => {
+                self.impossible.insert(table, elements);
                 Ok(())
             }
             replaced => replaced,
         }
     }
 
-    /// Deletes both tables; a missing one is no error.
+    fn load<'a>(&mut self, table: Table, elements: impl IntoIterator<Item = &'a Element>) -> Result<(), KernelError> {
+        self.run("load", table, &Input::of(table, &elements.into_iter().cloned().collect::<Vec<_>>()))
+    }
+
+    /// Deletes all tables; a missing one is no error.
     pub fn delete_tables(&mut self) -> Result<(), KernelError> {
         for table in Table::ALL {
             if self.shape(table).map_err(failed("read", table))?.is_some() {
@@ -97,6 +114,7 @@ impl Nft {
                 self.run("delete", table, &[Input::Text(format!("add {table}\ndelete {table}\n"))])?;
             }
         }
+        self.served.clear();
         Ok(())
     }
 
@@ -118,36 +136,60 @@ impl Nft {
     }
 
     /// Removes and adds elements in one transaction. Removing a missing element and adding an existing one are no
-    /// errors; a host port that already leads elsewhere fails the transaction.
+    /// errors; a host port that already leads elsewhere fails the transaction. The table of services is there while it has
+    /// elements.
     pub fn change(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
-        if let Some(elements) = &mut self.unguarded {
+        for (table, elements) in &mut self.impossible {
             remove.iter().for_each(|element| _ = elements.remove(element));
-            elements.extend(of_table(add, Table::Bridge));
+            elements.extend(of_table(add, *table));
         }
-        let present = |set: &Set| self.unguarded.is_none() || set.table() == Table::Inet;
-        let (mut remove, mut add) = (by_set(remove), by_set(add));
-        remove.retain(|set, _| present(set));
-        add.retain(|set, _| present(set));
-        if remove.is_empty() && add.is_empty() {
+        let (mut from, mut to) = (self.by_set(remove), self.by_set(add));
+        if from.is_empty() && to.is_empty() {
             return Ok(());
         }
+        let changed = match self.attempt(&from, &to) {
+            Err(Refusal { place: Some((_, set)), error }) if self.lacks_services(set, &error) => {
+                from.retain(|set, _| set.table() != Table::Services);
+                self.begin_services(&mut to, add)?;
+                self.attempt(&from, &to).inspect_err(|_| self.end_services())
+            }
+            changed => changed,
+        };
+        self.outcome(changed, &from, &to)?;
+        self.served_now(remove, add);
+        Ok(())
+    }
+
+    /// The entries of the tables that this kernel can have.
+    fn by_set(&self, elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
+        let mut sets: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
+        for entry in elements.iter().filter(|element| !self.impossible.contains_key(&element.table())).flat_map(entries)
+        {
+            sets.entry(entry.set).or_default().push(entry);
+        }
+        sets
+    }
+
+    fn attempt(&mut self, remove: &BTreeMap<Set, Vec<Entry>>, add: &BTreeMap<Set, Vec<Entry>>) -> Result<(), Refusal> {
         if let Some(destroy) = self.destroy {
-            match self.commit(Change::Destroy(destroy), &remove, &add) {
+            match self.commit(Change::Destroy(destroy), remove, add) {
                 // An older kernel lacks this message type.
-                Err((Some(Change::Destroy(_)), refused)) if refused.error.raw_os_error() == Some(libc::EINVAL) => {
+                Err(Refusal { place: Some((Change::Destroy(_), _)), error })
+                    if error.raw_os_error() == Some(libc::EINVAL) =>
+                {
                     self.destroy = None;
                 }
-                outcome => return self.outcome(outcome, &remove, &add),
+                outcome => return outcome,
             }
         }
         let mut there = BTreeMap::new();
         for (set, entries) in remove {
-            let (present, _) = self.entries(set).map_err(failed("list", set.table()))?;
+            let place = Some((Change::Delete, *set));
+            let (present, _) = self.entries(*set).map_err(|error| Refusal { place, error })?;
             let present: BTreeSet<Entry> = present.into_iter().collect();
-            there.insert(set, entries.into_iter().filter(|entry| present.contains(entry)).collect());
+            there.insert(*set, entries.iter().filter(|entry| present.contains(entry)).cloned().collect());
         }
-        let outcome = self.commit(Change::Delete, &there, &add);
-        self.outcome(outcome, &there, &add)
+        self.commit(Change::Delete, &there, add)
     }
 
     /// Behaves as on a kernel before Linux 6.3.
@@ -161,7 +203,7 @@ impl Nft {
         removal: Change,
         remove: &BTreeMap<Set, Vec<Entry>>,
         add: &BTreeMap<Set, Vec<Entry>>,
-    ) -> Result<(), (Option<Change>, Failed)> {
+    ) -> Result<(), Refusal> {
         let mut batch = Batch::default();
         let mut places = Vec::new();
         for (change, sets) in [(removal, remove), (Change::Add, add)] {
@@ -172,19 +214,19 @@ impl Nft {
         }
         self.netfilter.commit(&batch).map_err(|Refused { message, error }| {
             let place = usize::try_from(message).ok().and_then(|message| places.get(message.checked_sub(1)?)).copied();
-            (place.map(|(change, _)| change), Failed { place, error })
+            Refusal { place, error }
         })
     }
 
     /// Removing elements from missing tables succeeds; any other failure is returned. A transaction that failed for one
-    /// table has removed nothing from the other one either.
+    /// table has removed nothing from the others either.
     fn outcome(
         &mut self,
-        outcome: Result<(), (Option<Change>, Failed)>,
+        outcome: Result<(), Refusal>,
         remove: &BTreeMap<Set, Vec<Entry>>,
         add: &BTreeMap<Set, Vec<Entry>>,
     ) -> Result<(), KernelError> {
-        let Err((_, Failed { place, error })) = outcome else { return Ok(()) };
+        let Err(Refusal { place, error }) = outcome else { return Ok(()) };
         let mut gone = || remove.keys().all(|set| matches!(self.shape(set.table()), Ok(None)));
         if add.is_empty() && error.raw_os_error() == Some(libc::ENOENT) && gone() {
             return Ok(());
@@ -202,15 +244,23 @@ impl Nft {
     /// form no element make the structure different and are not returned.
     pub fn observe(&mut self) -> Result<Firewall, KernelError> {
         let mut firewall = Firewall::new(Structure::Missing);
-        firewall.inet = self.observe_table(Table::Inet, &mut firewall)?;
-        firewall.bridge = match &self.unguarded {
-            Some(elements) => {
-                firewall.elements.extend(elements.iter().cloned());
-                firewall.unguarded = true;
-                Structure::Intact
+        for table in Table::ALL {
+            let structure = match self.impossible.get(&table) {
+                Some(elements) => {
+                    firewall.elements.extend(elements.iter().cloned());
+                    Structure::Intact
+                }
+                None => self.observe_table(table, &mut firewall)?,
+            };
+            match table {
+                Table::Inet => firewall.inet = structure,
+                Table::Bridge => firewall.bridge = structure,
+                Table::Services => firewall.services = structure,
             }
-            None => self.observe_table(Table::Bridge, &mut firewall)?,
-        };
+        }
+        firewall.unguarded = self.impossible.contains_key(&Table::Bridge);
+        firewall.no_services = self.impossible.contains_key(&Table::Services);
+        self.served = firewall.elements.iter().filter(|element| services::is_served(element)).cloned().collect();
         Ok(firewall)
     }
 
@@ -269,7 +319,7 @@ impl Nft {
 }
 
 /// A change that the kernel refused, and its location.
-struct Failed {
+struct Refusal {
     place: Option<(Change, Set)>,
     error: io::Error,
 }
@@ -278,71 +328,6 @@ fn failed(attempted: &'static str, on: impl Display) -> impl Fn(io::Error) -> Ke
     move |source| KernelError::Io { attempted, on: on.to_string(), source, look: LOOK }
 }
 
-fn by_set(elements: &[Element]) -> BTreeMap<Set, Vec<Entry>> {
-    let mut sets: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
-    for entry in elements.iter().flat_map(entries) {
-        sets.entry(entry.set).or_default().push(entry);
-    }
-    sets
-}
-
 fn of_table(elements: &[Element], table: Table) -> BTreeSet<Element> {
     elements.iter().filter(|element| element.table() == table).cloned().collect()
-}
-
-/// What `nft -f` reads.
-enum Input {
-    Json(String),
-    Text(String),
-}
-
-impl Input {
-    /// The transaction that replaces a table, for each version of nft.
-    fn of(table: Table, elements: &[Element]) -> Vec<Self> {
-        match table {
-            Table::Inet => {
-                vec![Self::Json(firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())]
-            }
-            Table::Bridge => {
-                [Targets::Named, Targets::Numbers].map(|targets| Self::Text(guard_text(elements, targets))).into()
-            }
-        }
-    }
-}
-
-/// Runs the first of these transactions that this version of nft understands.
-fn run_first(inputs: &[Input]) -> io::Result<()> {
-    let mut outcome = Ok(());
-    for input in inputs {
-        outcome = run_nft(input);
-        if outcome.is_ok() {
-            break;
-        }
-    }
-    outcome
-}
-
-/// Runs `nft -f -`. The helper of the nftables crate would discard nft's stderr.
-fn run_nft(input: &Input) -> io::Result<()> {
-    let mut nft = Command::new("nft");
-    let (options, input) = match input {
-        Input::Json(json) => (["-j", "-f", "-"].as_slice(), json),
-        Input::Text(text) => (["-f", "-"].as_slice(), text),
-    };
-    nft.args(options).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
-    descriptors::give_back(&mut nft);
-    let mut nft = nft.spawn().map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => io::Error::new(error.kind(), "the program nft is not installed"),
-        _ => error,
-    })?;
-    // nft reads all input before it writes anything, so neither waits for the other. If it exited early, the pipe is
-    // closed; its own message is then more useful.
-    let written = nft.stdin.take().map_or(Ok(()), |mut stdin| stdin.write_all(input.as_bytes()));
-    let output = nft.wait_with_output()?;
-    if !output.status.success() {
-        let lines = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = lines.lines().map(str::trim).filter(|line| !line.is_empty()).take(3).collect();
-        return Err(io::Error::other(format!("nft said: {}", lines.join(" / "))));
-    }
-    written
 }

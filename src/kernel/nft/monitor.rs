@@ -20,15 +20,16 @@ use crate::kernel::monitor::{Monitor, Received, Running, Woken, received, start,
 use crate::kernel::netlink::netfilter::{NFTABLES, Reply, text};
 use crate::kernel::netlink::socket::Parts;
 use crate::kernel::{KernelEvent, Tell};
-use crate::logic::firewall::TABLE;
+use crate::model::host::element::Table;
 
 /// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h).
 const GROUP: u32 = 7;
 /// `NFT_MSG_NEWGEN`, and its `NFTA_GEN_ID`.
 const NEW_GENERATION: u8 = 15;
 pub(in crate::kernel) const GENERATION_ID: u16 = 1;
-/// `NFPROTO_INET`, `NFPROTO_BRIDGE`: the families of netd's tables.
-const FAMILIES: [u8; 2] = [1, 7];
+/// `NFPROTO_INET`, `NFPROTO_BRIDGE`.
+const INET: u8 = 1;
+const BRIDGE: u8 = 7;
 /// Receive buffer for the notifications of a large transaction, in bytes.
 const RECEIVE: usize = 8 * 1024 * 1024;
 /// The longest notification datagram that the kernel builds (`NLMSG_GOODSIZE`, at most 8 KiB), with reserve.
@@ -160,7 +161,7 @@ impl Listener {
                     foreign.others |= others;
                 }
             } else if let Some(table) = reply.attribute(OBJECT_TABLE) {
-                let is_ours = FAMILIES.contains(&reply.family) && text(&table) == TABLE;
+                let is_ours = Table::ALL.iter().any(|own| family(*own) == reply.family && own.name() == text(&table));
                 self.touched.ours |= is_ours;
                 self.touched.others |= !is_ours;
             }
@@ -170,6 +171,14 @@ impl Listener {
 
     fn is_own(&self, reply: &Reply) -> bool {
         reply.port == self.port || generation(reply).is_some_and(|id| self.own.lock().remove(&id))
+    }
+}
+
+/// The family in the header of messages about this table.
+fn family(table: Table) -> u8 {
+    match table {
+        Table::Inet | Table::Services => INET,
+        Table::Bridge => BRIDGE,
     }
 }
 

@@ -14,7 +14,6 @@ use netlink_packet_netfilter::nftables::{
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
 use crate::kernel::netlink::netfilter::{Batch, Reply, attributes};
-use crate::logic::firewall::TABLE;
 use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
 use crate::model::address::{Family, Mac, Subnet, address, number};
 use crate::model::host::element::Table;
@@ -82,13 +81,13 @@ impl SetElementMessageBuilder {
 }
 
 fn address_of(set: Set) -> Vec<SetElementList> {
-    vec![SetElementList::Table(TABLE.to_owned()), SetElementList::Set(set.name().to_owned())]
+    vec![SetElementList::Table(set.table().name().to_owned()), SetElementList::Set(set.name().to_owned())]
 }
 
 /// A message in the family of the table.
 pub(in crate::kernel) fn message(table: Table, message: NfTablesMessage) -> NetfilterMessage {
     let family = match table {
-        Table::Inet => NetfilterProtoFamily::Inet,
+        Table::Inet | Table::Services => NetfilterProtoFamily::Inet,
         Table::Bridge => NetfilterProtoFamily::Bridge,
     };
     NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message)
@@ -133,7 +132,7 @@ fn put(key: &mut Vec<u8>, field: &[u8], padded: bool) {
     }
 }
 
-/// First and last value of a field, in network byte order; names are zero-padded.
+/// First and last value of a field, in network byte order except for slots; names are zero-padded.
 fn field(value: &Value) -> (Vec<u8>, Vec<u8>) {
     let same = |bytes: Vec<u8>| (bytes.clone(), bytes);
     match value {
@@ -152,6 +151,8 @@ fn field(value: &Value) -> (Vec<u8>, Vec<u8>) {
         Value::Protocol(protocol) => same(vec![protocol.number()]),
         Value::Port(port) => same(port.to_be_bytes().to_vec()),
         Value::Ports(ports) => (ports.first().to_be_bytes().to_vec(), ports.last().to_be_bytes().to_vec()),
+        // As the kernel's hash and nft write it.
+        Value::Slot(slot) => same(u32::from(*slot).to_ne_bytes().to_vec()),
     }
 }
 
@@ -270,6 +271,7 @@ fn size(kind: Kind) -> usize {
         Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => 16,
         Kind::Protocol => 1,
         Kind::Port | Kind::Ports => 2,
+        Kind::Slot => 4,
     }
 }
 
@@ -290,6 +292,7 @@ fn value(kind: Kind, low: &[u8], high: &[u8]) -> Option<Value> {
         Kind::Address(_) => one(Value::Address(ip(low)?)),
         Kind::Protocol => one(Value::Protocol(Protocol::from_number(*low.first()?)?)),
         Kind::Port => one(Value::Port(port(low)?)),
+        Kind::Slot => one(Value::Slot(u32::from_ne_bytes(*low.first_chunk()?).try_into().ok()?)),
         Kind::Ports => Some(Value::Ports(PortRange::new(port(low)?, port(high)?)?)),
         Kind::Subnet(family) => {
             let (first, last) = (number(ip(low)?), number(ip(high)?));

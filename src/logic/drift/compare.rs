@@ -236,8 +236,11 @@ pub fn routes(network: &Network, endpoint: &Endpoint, all: &[Arc<Endpoint>], see
 }
 
 /// Compares the structure of the firewall tables. The elements of a table are compared only if this finds no difference.
-pub fn tables(observed: &Observed) -> Vec<(Table, Drift)> {
+/// The table of services is there only if some of the elements belong to it.
+pub fn tables(wants: &BTreeSet<Element>, observed: &Observed) -> Vec<(Table, Drift)> {
+    let is_wanted = |table| table != Table::Services || wants.iter().any(|element| element.table() == table);
     let drift = |table| match observed.firewall.structure(table) {
+        Structure::Missing if !is_wanted(table) => None,
         Structure::Missing => Some((table, Drift::TableGone(table))),
         Structure::Different => Some((table, Drift::TableChanged(table))),
         Structure::Intact => None,

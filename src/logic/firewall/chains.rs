@@ -269,7 +269,7 @@ fn publish() -> Vec<NfListObject<'static>> {
 }
 
 /// What a container can reach on the host if its network is closed towards the host: what IP itself needs, replies to
-/// connections that the host opened, and the name service.
+/// connections that the host opened, the services of its network, and the name service.
 fn closed() -> Vec<NfListObject<'static>> {
     let neighbours = any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]);
     let why = "to a host that is closed";
@@ -282,6 +282,9 @@ fn closed() -> Vec<NfListObject<'static>> {
         drop_rule("closed", vec![is(field("ip6", "daddr"), prefix("fe80::", 10))], why),
     ];
     for (family, header) in FAMILIES.into_iter().zip(["ip", "ip6"]) {
+        // iifname . ip daddr @own_vips4 return: a service of the client's own network
+        let own = is(concat(vec![iifname(), field(header, "daddr")]), of(Set::OwnVips(family)));
+        rules.push(rule("closed", vec![own, leave()], None));
         for protocol in ["udp", "tcp"] {
             // fib daddr . iif type local ip daddr . udp dport @dns4_from return: at the client's own gateway
             let own = is(fib(&[FibFlag::Daddr, FibFlag::Iif], FibResult::Type), text("local"));

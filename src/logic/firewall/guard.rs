@@ -4,16 +4,12 @@
 //! has no name before nft 1.0.8, so the set has the type of that field's bits there ([`Targets`]). What nft lists must be
 //! what nft loads: people keep their ruleset that way.
 //!
-//! Like the other table, its structure is the same on every host with the same nft. `set guarded` counts what is
+//! Like the other tables, its structure is the same on every host with the same nft. `set guarded` counts what is
 //! dropped, for each host end. Interfaces that are not in it (an uplink that somebody put on the bridge, a trusted
 //! container's) are not restricted.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-
-use super::TABLE;
-use super::sets::{Entry, Kind, Set, Value, entries};
-use crate::model::address::Family;
+use super::sets::{Entry, Kind, Set, Value};
+use super::text;
 use crate::model::host::element::{Element, Table};
 
 /// The chains. Before br_netfilter (0) and every other table.
@@ -80,22 +76,10 @@ impl Targets {
 
 /// One transaction that replaces the table, with the elements that belong to it.
 pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>, targets: Targets) -> String {
-    // The table is added before it is deleted, because deleting a missing table fails.
-    let mut text = format!("table bridge {TABLE}\ndelete table bridge {TABLE}\ntable bridge {TABLE} {{\n");
-    for set in Set::all().into_iter().filter(|set| set.table() == Table::Bridge) {
-        // Writing to a string cannot fail.
-        _ = writeln!(text, "  set {} {{ {}; }}", set.name(), declaration(set, targets));
-    }
-    text.push_str(&CHAINS.replace("TARGET", targets.field()));
-    text.push_str("}\n");
-    let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
-    for entry in elements.into_iter().filter(|element| element.table() == Table::Bridge).flat_map(entries) {
-        by_set.entry(entry.set).or_default().push(entry);
-    }
-    for (set, entries) in by_set {
-        let members: Vec<String> = entries.iter().map(|entry| member(entry, targets)).collect();
-        _ = writeln!(text, "add element bridge {TABLE} {} {{ {} }}", set.name(), members.join(", "));
-    }
+    let chains = CHAINS.replace("TARGET", targets.field());
+    let declared = |set| format!("set {} {{ {}; }}", Set::name(set), declaration(set, targets));
+    let mut text = text::structure(Table::Bridge, declared, &chains);
+    text.push_str(&text::elements(Table::Bridge, elements, |entry| member(entry, targets)));
     text
 }
 
@@ -104,38 +88,14 @@ fn declaration(set: Set, targets: Targets) -> String {
     if kinds.contains(&Kind::Target) && targets == Targets::Numbers {
         return format!("typeof iifname . {}", targets.field());
     }
-    let types: Vec<&str> = kinds.iter().copied().map(name).collect();
     let counted = if set == Set::Guarded { "; counter" } else { "" };
-    format!("type {}{counted}", types.join(" . "))
-}
-
-/// The kinds that the sets of this table have.
-fn name(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Interface => "ifname",
-        Kind::Mac => "ether_addr",
-        Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => "ipv4_addr",
-        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => "ipv6_addr",
-        Kind::Protocol => "inet_proto",
-        Kind::Port | Kind::Ports => "inet_service",
-    }
+    format!("type {}{counted}", text::types(kinds))
 }
 
 fn member(entry: &Entry, targets: Targets) -> String {
-    let fields: Vec<String> = entry.key.iter().map(|value| field(value, targets)).collect();
-    fields.join(" . ")
-}
-
-fn field(value: &Value, targets: Targets) -> String {
-    match value {
-        Value::Interface(name) => format!("\"{name}\""),
-        Value::Mac(mac) => mac.to_string(),
+    let field = |value: &Value| match value {
         Value::Target(address) if targets == Targets::Numbers => format!("{:#034x}", u128::from(*address)),
-        Value::Target(address) => address.to_string(),
-        Value::Address(address) => address.to_string(),
-        Value::Subnet(subnet) => subnet.to_string(),
-        Value::Protocol(protocol) => protocol.as_str().to_owned(),
-        Value::Port(port) => port.to_string(),
-        Value::Ports(ports) => format!("{}-{}", ports.first(), ports.last()),
-    }
+        value => text::value(value),
+    };
+    entry.key.iter().map(field).collect::<Vec<_>>().join(" . ")
 }

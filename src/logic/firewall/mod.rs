@@ -1,5 +1,5 @@
 //! netd's firewall tables: their structure, which never changes, and the representation of elements. This file and
-//! `chains` make `table inet netd`, `guard` makes `table bridge netd`.
+//! `chains` make `table inet netd`, `guard` makes `table bridge netd`, `services` makes `table inet netd_services`.
 //!
 //! Everything that changes (networks, bridges, subnets, published ports) is an element of a set or map, so every lookup
 //! is O(1), a duplicate publication cannot exist, and creating a network needs no `nft` process.
@@ -8,7 +8,9 @@ mod chains;
 pub mod foreign;
 pub mod guard;
 mod render;
+pub mod services;
 pub mod sets;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +21,8 @@ use serde_json::Value as Json;
 use crate::model::host::element::{Element, Table as OwnTable};
 use sets::{Entry, Set};
 
-/// The name of both tables.
-pub const TABLE: &str = "netd";
+/// The name of `table inet netd`.
+const TABLE: &str = OwnTable::Inet.name();
 
 /// One transaction that replaces the table `inet netd`, without elements. The table is added before it is deleted, because deleting
 /// a missing table fails.
@@ -28,7 +30,7 @@ pub fn structure() -> Nftables<'static> {
     Nftables { objects: commands().into() }
 }
 
-/// One transaction that replaces the table `inet netd`, structure and elements. Elements of the other table are left out.
+/// One transaction that replaces the table `inet netd`, structure and elements. Elements of the other tables are left out.
 pub fn table(elements: &BTreeSet<Element>) -> Nftables<'static> {
     let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
     for entry in elements.iter().filter(|element| element.table() == OwnTable::Inet).flat_map(sets::entries) {

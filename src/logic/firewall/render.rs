@@ -168,6 +168,8 @@ fn set_type(kind: Kind) -> SetType {
         Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => SetType::Ipv6Addr,
         Kind::Protocol => SetType::InetProto,
         Kind::Port | Kind::Ports => SetType::InetService,
+        // Only in tables that are text: it has no type that JSON could name.
+        Kind::Slot => SetType::Mark,
     }
 }
 
@@ -202,7 +204,7 @@ fn value(value: &Value) -> Expr {
         Value::Subnet(subnet) if subnet.prefix() == bits(subnet.network()) => text(subnet.network().to_string()),
         Value::Subnet(subnet) => prefix(&subnet.network().to_string(), u32::from(subnet.prefix())),
         Value::Protocol(protocol) => text(protocol.as_str()),
-        Value::Port(port) => Expression::Number(u32::from(*port)),
+        Value::Port(port) | Value::Slot(port) => Expression::Number(u32::from(*port)),
         Value::Ports(ports) if ports.first() == ports.last() => Expression::Number(u32::from(ports.first())),
         Value::Ports(ports) => {
             let ends = [ports.first(), ports.last()].map(|port| Expression::Number(u32::from(port)));

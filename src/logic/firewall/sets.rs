@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use self::describe::describe;
 use crate::model::address::{Family, Mac, Subnet};
-use crate::model::host::element::{Element, NameServer, Published, PublishedRange, Table};
+use crate::model::host::element::{
+    Element, NameServer, PortSlot, Published, PublishedRange, ServicePort, Slots, Table, VipSlot,
+};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -65,6 +67,18 @@ describe! {
         /// Interfaces between which no IPv6 is forwarded.
         Uplinks6 "uplinks6";
     }
+    Element::ServicePort(ServicePort { family: Family::V4, protocol, port, to_port })
+        as [Protocol(protocol), Port(port)], for Services
+    {
+        /// (protocol, port) of a service to the port of its members, for IPv4.
+        ServicePorts4 "service_ports4": Port(to_port);
+    }
+    Element::ServicePort(ServicePort { family: Family::V6, protocol, port, to_port })
+        as [Protocol(protocol), Port(port)], for Services
+    {
+        /// (protocol, port) of a service to the port of its members, for IPv6.
+        ServicePorts6 "service_ports6": Port(to_port);
+    }
 
     per family:
 
@@ -118,6 +132,90 @@ describe! {
         /// (host end, address of its container).
         Sources "sources4" "sources6";
     }
+    Element::OwnVip(bridge, vip) as [Interface(bridge), Address(vip)], of Family::of(vip), for Interfaces {
+        /// (bridge, virtual address) of its network.
+        OwnVips "own_vips4" "own_vips6";
+    }
+    Element::Vip(vip) as [Address(vip)], of Family::of(vip), for Services {
+        /// Virtual addresses of services.
+        Vips "vips4" "vips6";
+    }
+    Element::VipFrom(bridge, vip) as [Interface(bridge), Address(vip)], of Family::of(vip), for Services {
+        /// (bridge, virtual address) of what is translated when it arrives.
+        VipFrom "vip_from4" "vip_from6";
+    }
+    Element::VipSlot(VipSlot { vip, slots: Slots::Few, affinity: false, slot, to })
+        as [Address(vip), Slot(slot)], of Family::of(vip), for Services
+    {
+        /// (virtual address, one of 8 slots) to member.
+        VipFew "vip4_8" "vip6_8": Address(to);
+    }
+    Element::VipSlot(VipSlot { vip, slots: Slots::Few, affinity: true, slot, to })
+        as [Address(vip), Slot(slot)], of Family::of(vip), for Services
+    {
+        /// (virtual address, one of 8 slots, by the client alone) to member.
+        VipFewClient "vip4_8_client" "vip6_8_client": Address(to);
+    }
+    Element::VipSlot(VipSlot { vip, slots: Slots::Several, affinity: false, slot, to })
+        as [Address(vip), Slot(slot)], of Family::of(vip), for Services
+    {
+        /// (virtual address, one of 64 slots) to member.
+        VipSeveral "vip4_64" "vip6_64": Address(to);
+    }
+    Element::VipSlot(VipSlot { vip, slots: Slots::Several, affinity: true, slot, to })
+        as [Address(vip), Slot(slot)], of Family::of(vip), for Services
+    {
+        /// (virtual address, one of 64 slots, by the client alone) to member.
+        VipSeveralClient "vip4_64_client" "vip6_64_client": Address(to);
+    }
+    Element::VipSlot(VipSlot { vip, slots: Slots::Many, affinity: false, slot, to })
+        as [Address(vip), Slot(slot)], of Family::of(vip), for Services
+    {
+        /// (virtual address, one of 1,024 slots) to member.
+        VipMany "vip4_1024" "vip6_1024": Address(to);
+    }
+    Element::VipSlot(VipSlot { vip, slots: Slots::Many, affinity: true, slot, to })
+        as [Address(vip), Slot(slot)], of Family::of(vip), for Services
+    {
+        /// (virtual address, one of 1,024 slots, by the client alone) to member.
+        VipManyClient "vip4_1024_client" "vip6_1024_client": Address(to);
+    }
+    Element::PortSlot(PortSlot { protocol, port, slots: Slots::Few, affinity: false, slot, to })
+        as [Protocol(protocol), Port(port), Slot(slot)], of Family::of(to), for Services
+    {
+        /// (protocol, port, one of 8 slots) to member.
+        PortFew "port4_8" "port6_8": Address(to);
+    }
+    Element::PortSlot(PortSlot { protocol, port, slots: Slots::Few, affinity: true, slot, to })
+        as [Protocol(protocol), Port(port), Slot(slot)], of Family::of(to), for Services
+    {
+        /// (protocol, port, one of 8 slots, by the client alone) to member.
+        PortFewClient "port4_8_client" "port6_8_client": Address(to);
+    }
+    Element::PortSlot(PortSlot { protocol, port, slots: Slots::Several, affinity: false, slot, to })
+        as [Protocol(protocol), Port(port), Slot(slot)], of Family::of(to), for Services
+    {
+        /// (protocol, port, one of 64 slots) to member.
+        PortSeveral "port4_64" "port6_64": Address(to);
+    }
+    Element::PortSlot(PortSlot { protocol, port, slots: Slots::Several, affinity: true, slot, to })
+        as [Protocol(protocol), Port(port), Slot(slot)], of Family::of(to), for Services
+    {
+        /// (protocol, port, one of 64 slots, by the client alone) to member.
+        PortSeveralClient "port4_64_client" "port6_64_client": Address(to);
+    }
+    Element::PortSlot(PortSlot { protocol, port, slots: Slots::Many, affinity: false, slot, to })
+        as [Protocol(protocol), Port(port), Slot(slot)], of Family::of(to), for Services
+    {
+        /// (protocol, port, one of 1,024 slots) to member.
+        PortMany "port4_1024" "port6_1024": Address(to);
+    }
+    Element::PortSlot(PortSlot { protocol, port, slots: Slots::Many, affinity: true, slot, to })
+        as [Protocol(protocol), Port(port), Slot(slot)], of Family::of(to), for Services
+    {
+        /// (protocol, port, one of 1,024 slots, by the client alone) to member.
+        PortManyClient "port4_1024_client" "port6_1024_client": Address(to);
+    }
 }
 
 /// What the rules use a set for.
@@ -135,6 +233,8 @@ enum Purpose {
     NameService,
     /// What containers may send.
     Guard,
+    /// Which member of a service gets a connection.
+    Services,
 }
 
 /// The type of a key field or of a map's data.
@@ -156,6 +256,8 @@ pub enum Kind {
     Port,
     /// An interval of ports.
     Ports,
+    /// The slot of a service, a number of 32 bits without a type of its own.
+    Slot,
 }
 
 impl Kind {
@@ -184,6 +286,8 @@ pub enum Value {
     Port(u16),
     /// A value of [`Kind::Ports`].
     Ports(PortRange),
+    /// A value of [`Kind::Slot`].
+    Slot(u16),
 }
 
 /// One member of a set or map, in nft's representation.
@@ -209,6 +313,7 @@ impl Set {
     pub fn table(self) -> Table {
         match self.purpose() {
             Purpose::Guard => Table::Bridge,
+            Purpose::Services => Table::Services,
             _ => Table::Inet,
         }
     }
@@ -249,46 +354,4 @@ pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>,
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::logic::{firewall, samples};
-
-    /// A dump that lists half of a published port twice made repair replace the whole table.
-    #[test]
-    fn an_entry_that_is_listed_twice_is_one() {
-        let (expected, _) = elements(samples::entries());
-        let twice = samples::entries().into_iter().chain(samples::entries());
-        assert_eq!(elements(twice), (expected, elements(samples::entries()).1));
-    }
-
-    #[test]
-    fn an_entry_of_every_set_becomes_an_element_and_the_same_entry_again() {
-        let (elements, undecodable) = elements(samples::entries());
-        let mut again: Vec<Entry> = elements.iter().flat_map(entries).collect();
-        again.sort();
-        let mut expected = samples::entries();
-        expected.sort();
-        assert_eq!((again, undecodable), (expected, 0));
-    }
-
-    #[test]
-    fn half_a_published_port_and_a_pair_of_different_subnets_are_no_elements() {
-        for entry in samples::entries().into_iter().filter(|entry| entry.set.with_same_element().len() > 1) {
-            assert_eq!(elements([entry.clone()]), (BTreeSet::new(), 1), "{entry:?}");
-        }
-        let key = ["10.0.1.0/24", "10.0.2.0/24"].map(|subnet| Value::Subnet(subnet.parse().unwrap())).into();
-        assert_eq!(elements([Entry { set: Set::Hairpin(Family::V4), key, data: None }]), (BTreeSet::new(), 1));
-    }
-
-    #[test]
-    fn every_set_has_a_name_of_its_own_and_is_looked_up_by_a_rule() {
-        let inet = firewall::json(&firewall::structure()).to_string().replace('"', " ");
-        let bridge = firewall::guard::text([], firewall::guard::Targets::Named);
-        let mut names = BTreeSet::new();
-        for set in Set::all() {
-            assert!(names.insert(set.name()), "two sets have the name {}", set.name());
-            let structure = if set.table() == Table::Inet { &inet } else { &bridge };
-            assert!(structure.contains(&format!("@{} ", set.name())), "no rule looks up {}", set.name());
-        }
-    }
-}
+mod tests;

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use super::element::{Element, NameServer, Published, PublishedRange, Table};
+use super::element::{Element, NameServer, PortSlot, Published, PublishedRange, ServicePort, Table, VipSlot};
 use super::routing::TurnedOn;
 use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, Through, VethPair};
 use crate::model::address::Family;
@@ -106,7 +106,10 @@ impl fmt::Display for Step {
                 let count = elements.iter().filter(|element| element.table() == *table).count();
                 write!(f, "replace {table}, with {count} elements")
             }
-            Self::DropTables => write!(f, "delete {} and {}", Table::Inet, Table::Bridge),
+            Self::DropTables => {
+                let [inet, bridge, services] = Table::ALL;
+                write!(f, "delete {inet}, {bridge} and {services}")
+            }
             Self::Hold(ports) => hold(f, ports),
             Self::CheckPortsFree { ports, .. } => write!(f, "check that no other process has {}", List(ports)),
             Self::Release(ports) => write!(f, "release {}", List(ports)),
@@ -218,6 +221,16 @@ impl fmt::Display for Element {
             Self::Mac(host_end, mac) => write!(f, "macs {{ {host_end} . {mac} }}"),
             Self::Target(host_end, address) => write!(f, "targets6 {{ {host_end} . {address} }}"),
             Self::Source(host_end, address) => write!(f, "sources {{ {host_end} . {address} }}"),
+            Self::OwnVip(bridge, vip) => write!(f, "own_vips {{ {bridge} . {vip} }}"),
+            Self::Vip(vip) => write!(f, "vips {{ {vip} }}"),
+            Self::VipFrom(bridge, vip) => write!(f, "vip_from {{ {bridge} . {vip} }}"),
+            Self::VipSlot(VipSlot { vip, slot, to, .. }) => write!(f, "vip slots {{ {vip} . {slot} : {to} }}"),
+            Self::ServicePort(ServicePort { protocol, port, to_port, .. }) => {
+                write!(f, "service_ports {{ {port}/{protocol} : {to_port} }}")
+            }
+            Self::PortSlot(PortSlot { protocol, port, slot, to, .. }) => {
+                write!(f, "port slots {{ {port}/{protocol} . {slot} : {to} }}")
+            }
         }
     }
 }

@@ -53,6 +53,21 @@ pub enum Element {
     Source(IfName, IpAddr),
     /// `set targets6` of `table bridge netd`: the host end's container may say that it has this address (RFC 4861).
     Target(IfName, Ipv6Addr),
+    /// `set own_vips4`/`own_vips6`: the containers on this bridge may use this virtual address, even if the host is
+    /// closed to them.
+    OwnVip(IfName, IpAddr),
+    /// `set vips4`/`vips6` of `table inet netd_services`: the virtual address of a service. New connections that reach
+    /// the host itself are refused; what the host opens is translated.
+    Vip(IpAddr),
+    /// `set vip_from4`/`vip_from6` of `table inet netd_services`: what arrives from this bridge for this virtual address
+    /// is translated.
+    VipFrom(IfName, IpAddr),
+    /// `map vip4_8`… of `table inet netd_services`: a slot of a virtual address.
+    VipSlot(VipSlot),
+    /// `map service_ports4`/`service_ports6` of `table inet netd_services`: a published port of a service.
+    ServicePort(ServicePort),
+    /// `map port4_8`… of `table inet netd_services`: a slot of a published port.
+    PortSlot(PortSlot),
 }
 
 impl Element {
@@ -60,32 +75,126 @@ impl Element {
     pub fn table(&self) -> Table {
         match self {
             Self::Guarded(_) | Self::Mac(..) | Self::Source(..) | Self::Target(..) => Table::Bridge,
+            Self::Vip(_) | Self::VipFrom(..) | Self::VipSlot(_) | Self::ServicePort(_) | Self::PortSlot(_) => {
+                Table::Services
+            }
             _ => Table::Inet,
         }
     }
 }
 
-/// One of netd's tables; both have the name `netd`.
+/// One of netd's tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Table {
     /// `table inet netd`: what the host receives, sends and forwards.
     Inet,
     /// `table bridge netd`: what containers send to their bridge.
     Bridge,
+    /// `table inet netd_services`: which member of a service gets a connection. It exists while it has elements.
+    Services,
 }
 
 impl Table {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Inet, Self::Bridge];
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Inet, Self::Bridge, Self::Services];
+
+    /// The name without the family.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Inet | Self::Bridge => "netd",
+            Self::Services => "netd_services",
+        }
+    }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Inet => "table inet netd",
-            Self::Bridge => "table bridge netd",
-        })
+        let family = match self {
+            Self::Inet | Self::Services => "inet",
+            Self::Bridge => "bridge",
+        };
+        write!(f, "table {family} {}", self.name())
     }
+}
+
+/// How many slots a service has. A connection's addresses and ports select a slot, and the slot's element the member.
+/// The number is a constant of a rule, so there are only a few.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Slots {
+    /// 8, for one or two members.
+    Few,
+    /// 64, for up to 16 members.
+    Several,
+    /// 1,024, for more.
+    Many,
+}
+
+impl Slots {
+    /// All of them, smallest first.
+    pub const ALL: [Self; 3] = [Self::Few, Self::Several, Self::Many];
+
+    /// The number.
+    pub const fn count(self) -> u16 {
+        match self {
+            Self::Few => 8,
+            Self::Several => 64,
+            Self::Many => 1024,
+        }
+    }
+
+    /// Those of a service with that many members: at least four for each, up to 256.
+    pub fn of(members: usize) -> Self {
+        match members {
+            0..=2 => Self::Few,
+            3..=16 => Self::Several,
+            _ => Self::Many,
+        }
+    }
+}
+
+/// One slot of a virtual address: the connections that fall into it go to one member, and keep their port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct VipSlot {
+    /// The virtual address.
+    pub vip: IpAddr,
+    /// How many slots the address has.
+    pub slots: Slots,
+    /// The client's address alone selects the slot.
+    pub affinity: bool,
+    /// From 0 on.
+    pub slot: u16,
+    /// The member, of the same family.
+    pub to: IpAddr,
+}
+
+/// A published port of a service, at every local address of the family.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// The family.
+    pub family: Family,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port on the host.
+    pub port: u16,
+    /// The port of every member.
+    pub to_port: u16,
+}
+
+/// One slot of a published port of a service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PortSlot {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port on the host.
+    pub port: u16,
+    /// How many slots the port has.
+    pub slots: Slots,
+    /// The client's address alone selects the slot.
+    pub affinity: bool,
+    /// From 0 on.
+    pub slot: u16,
+    /// The member, whose family is that of the connections.
+    pub to: IpAddr,
 }
 
 /// The socket address of the name service at a gateway.

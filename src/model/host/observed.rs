@@ -137,20 +137,33 @@ pub struct Firewall {
     pub inet: Structure,
     /// The structure of `table bridge netd`. Intact on a kernel that has no such tables.
     pub bridge: Structure,
-    /// The elements of the tables that are intact; those of `table bridge netd` as if it were there on a kernel that has
-    /// no such tables.
+    /// The structure of `table inet netd_services`, which is missing while no element of it is wanted. Intact on a kernel
+    /// that cannot have it.
+    pub services: Structure,
+    /// The elements of the tables that are intact; those of `table bridge netd` and of `table inet netd_services` as if
+    /// they were there on a kernel that has no such tables.
     pub elements: BTreeSet<Element>,
     /// Packets that `table bridge netd` dropped since it was loaded, by host end; without those that sent none.
     pub refused: BTreeMap<IfName, u64>,
     /// The kernel has no tables of the family bridge: containers of one bridge can take each other's addresses.
     pub unguarded: bool,
+    /// The kernel cannot compute hashes of packets (`CONFIG_NFT_HASH`): services have names only.
+    pub no_services: bool,
 }
 
 impl Firewall {
     /// Tables of this structure, without elements.
     pub fn new(structure: Structure) -> Self {
         let (elements, refused) = (BTreeSet::new(), BTreeMap::new());
-        Self { inet: structure, bridge: structure, elements, refused, unguarded: false }
+        Self {
+            inet: structure,
+            bridge: structure,
+            services: structure,
+            elements,
+            refused,
+            unguarded: false,
+            no_services: false,
+        }
     }
 
     /// The structure of this table.
@@ -158,6 +171,7 @@ impl Firewall {
         match table {
             Table::Inet => self.inet,
             Table::Bridge => self.bridge,
+            Table::Services => self.services,
         }
     }
 }

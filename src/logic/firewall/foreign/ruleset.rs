@@ -4,11 +4,14 @@ use serde_json::Value as Json;
 
 use super::mark_of;
 use super::save::{state_bit, subnet};
-use crate::logic::firewall::TABLE;
 use crate::model::address::Family;
+use crate::model::host::element::Table as Own;
 use crate::model::host::foreign_firewall::{
     Base, Chain, Condition, Hook, Rule, Table, TableFamily, TableId, Tool, Verdict, What,
 };
+
+/// netd's own tables of the family inet.
+const OURS: [&str; 2] = [Own::Inet.name(), Own::Services.name()];
 
 /// The tables in the JSON that filter at one of the hooks, except netd's own.
 pub fn tables(json: &Json) -> Vec<Table> {
@@ -43,7 +46,7 @@ pub fn tables(json: &Json) -> Vec<Table> {
         }
     }
     tables.retain(|table| {
-        let ours = table.id.family == TableFamily::Inet && table.id.name == TABLE;
+        let ours = table.id.family == TableFamily::Inet && OURS.contains(&table.id.name.as_str());
         !ours && table.chains.iter().any(|chain| chain.base.is_some())
     });
     tables
@@ -246,6 +249,8 @@ mod tests {
         let json = json!({"nftables": [
             {"table": {"family": "inet", "name": "netd", "handle": 1}},
             {"chain": {"family": "inet", "table": "netd", "name": "f", "hook": "forward", "policy": "drop"}},
+            {"table": {"family": "inet", "name": "netd_services", "handle": 2}},
+            {"chain": {"family": "inet", "table": "netd_services", "name": "i", "hook": "input", "policy": "drop"}},
             {"table": {"family": "bridge", "name": "fw", "handle": 2}},
             {"table": {"family": "inet", "name": "fw", "handle": 3, "flags": "own"}},
             {"chain": {"family": "inet", "table": "fw", "name": "f", "hook": "forward", "policy": "drop"}},
