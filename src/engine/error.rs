@@ -1,7 +1,7 @@
 //! Why a command failed: refused (the caller can fix it) or failed (the host or a bug).
 
 use crate::kernel::{KernelError, PortOwner, find_port_owners};
-use crate::logic::refusal::{Refusal, RefusalKind};
+use crate::logic::refusal::{Refusal, RefusalKind, ServiceRefusal};
 use crate::store::StoreError;
 
 /// Why a command failed. No part of it is left behind.
@@ -110,6 +110,11 @@ impl Error {
             self
         };
         tokio::task::spawn_blocking(search).await.unwrap_or(Self::Stopped)
+    }
+
+    /// Whether a service has another version than the update was made for.
+    pub fn is_out_of_sequence(&self) -> bool {
+        matches!(self, Self::Refused(Refusal::Service(ServiceRefusal::OutOfSequence { .. })))
     }
 
     /// The class of the error.

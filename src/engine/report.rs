@@ -1,7 +1,9 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
 use crate::model::names::{NetworkName, ReservationId};
-use crate::model::request::{EndpointSpec, NetworkSpec, PortChange, ReservationSpec};
+use crate::model::request::{
+    EndpointSpec, MemberChange, NetworkSpec, PortChange, ReservationSpec, ServiceSpec, ServiceUpdate,
+};
 
 /// A request to plan.
 #[derive(Debug, Clone)]
@@ -29,6 +31,14 @@ pub enum Request {
     Reserve(Box<ReservationSpec>),
     /// Release the reservation with this id.
     ReleaseReservation(String),
+    /// Create a service.
+    CreateService(Box<ServiceSpec>),
+    /// Update a service.
+    UpdateService(Box<ServiceUpdate>),
+    /// Remove a service, by name or id.
+    RemoveService(String),
+    /// Say something of a member of services.
+    ChangeMember(Box<MemberChange>),
 }
 
 /// A change that a request would make.

@@ -16,6 +16,7 @@ mod parse;
 mod plan;
 mod port;
 mod reservation;
+mod service;
 mod state;
 pub mod text;
 mod time;
@@ -33,5 +34,9 @@ pub use parse::{RecordName, boolean, container_reference, gateway, ipv4, ipv6, n
 pub use plan::{Difference, PlanRequest, PlannedStep, Teardown};
 pub use port::{PublishPort, PublishedPorts, port_change};
 pub use reservation::{Reservation, Reserve};
+pub use service::{
+    ChangeMember, CreateService, HealthRequest, Member, Replicas, Seconds, Service, ServiceHealth, ServiceNetwork,
+    ServiceNetworkObject, ServiceNetworkRequest, UpdateService,
+};
 pub use state::{Dump, ErrorBody, ErrorDetail, Event, EventType, Files, ForeignChain, Pruned, Status, Version};
 pub use time::rfc3339;

@@ -3,8 +3,9 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Connect, CreateNetwork, PortRequest, Reserve, text};
+use super::{Connect, CreateNetwork, CreateService, PortRequest, Reserve, UpdateService, text};
 use crate::model::names::ReservationId;
+use crate::model::request::MemberAction;
 
 /// A request to plan without carrying it out.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
@@ -76,6 +77,28 @@ pub enum PlanRequest {
     /// Release the reservation with this id.
     #[schema(value_type = text::ReservationId)]
     ReleaseReservation(String),
+    /// Create this service.
+    CreateService(Box<CreateService>),
+    /// Update a service.
+    UpdateService {
+        /// Its name or id.
+        #[schema(value_type = text::AnyService)]
+        service: String,
+        /// What to change.
+        update: Box<UpdateService>,
+    },
+    /// Remove the service with this name or id.
+    #[schema(value_type = text::AnyService)]
+    RemoveService(String),
+    /// Say something of a member of services.
+    ChangeMember {
+        /// Name, id or unique beginning of the id of the container.
+        #[schema(value_type = text::AnyContainer)]
+        container: String,
+        /// What to say.
+        #[schema(value_type = text::MemberAction)]
+        action: MemberAction,
+    },
 }
 
 /// A difference between what netd made and what is there.

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 use super::endpoint::{Container, ContainerRef, Endpoint};
 use super::network::Network;
 use super::reservation::Reservation;
+use super::service::{Member, Service};
 use crate::model::address::Family;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::Note;
@@ -30,6 +31,9 @@ pub struct Status {
     /// The number of reservations.
     #[serde(default)]
     pub reservations: usize,
+    /// The number of services, including those that follow from labels.
+    #[serde(default)]
+    pub services: usize,
     /// Current problems, one line each.
     pub problems: Vec<String>,
     /// Chains of other programs that drop traffic of netd's networks, or would without netd's accept rule.
@@ -260,6 +264,12 @@ pub struct Dump {
     /// By id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservations: Vec<Reservation>,
+    /// By name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<Service>,
+    /// By service, in the order in which they were connected.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Member>,
     /// Current problems.
     pub problems: Vec<String>,
 }

@@ -40,6 +40,16 @@ pub struct AnyContainer(String);
 #[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 128, examples("web"))]
 pub struct ReservationId(String);
 
+/// A service's name.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 63, examples("web"))]
+pub struct ServiceName(String);
+
+/// A service: its name, its id or a unique beginning of the id.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 63, examples("web"))]
+pub struct AnyService(String);
+
 /// The name of a network interface; not `all` or `default`, which mean all of them.
 #[derive(ToSchema)]
 #[schema(pattern = r"^(\.{0,2}[!-$&-,\-0-9;-~]|\.{3})[!-$&-.0-9;-~]*$", max_length = 15, examples("eth0"))]
@@ -133,6 +143,19 @@ pub struct PortText(String);
 #[schema(pattern = "^0*[1-9][0-9]{0,4}(/[a-zA-Z]{3,4})?(=[a-zA-Z0-9-]{1,15})?$", examples("8080=http"))]
 pub struct ExposedPort(String);
 
+/// A port that members of a service serve: `PORT[/tcp|udp|sctp]`.
+#[derive(ToSchema)]
+#[schema(pattern = "^0*[1-9][0-9]{0,4}(/[a-zA-Z]{3,4})?$", examples("80/tcp"))]
+pub struct Target(String);
+
+/// What is asked for a member's health: `none`, `engine`, `tcp[:PORT]` or `http[:PORT]/PATH`.
+#[derive(ToSchema)]
+#[schema(
+    pattern = "^(none|engine|tcp(:0*[1-9][0-9]{0,4})?|http(:0*[1-9][0-9]{0,4})?(/[!-~]*)?)$",
+    examples("http:8080/healthz")
+)]
+pub struct HealthKind(String);
+
 /// The absolute path of a network namespace.
 #[derive(ToSchema)]
 #[schema(pattern = r"^/[^\u0000-\u001f\u007f-\u009f]*$", examples("/run/netns/web"))]
@@ -174,6 +197,52 @@ pub enum HostAccess {
     Ports,
     /// Everything.
     All,
+}
+
+/// What the name of a service resolves to.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceMode {
+    /// The addresses of its ready members.
+    Dns,
+    /// A virtual address.
+    Vip,
+}
+
+/// Which member of a service gets a connection.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceAffinity {
+    /// Any.
+    None,
+    /// The same for all connections of a client's address.
+    Client,
+}
+
+/// What the name of a service without ready members resolves to.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenNoneReady {
+    /// Nothing.
+    Empty,
+    /// All members.
+    All,
+}
+
+/// What is said of a member of services.
+#[derive(ToSchema, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemberAction {
+    /// It is about to be stopped.
+    Drain,
+    /// It is not.
+    Undrain,
+    /// It is ready.
+    Ready,
+    /// It is not ready.
+    Unready,
+    /// Its health checks decide.
+    Checked,
 }
 
 /// A transport protocol; upper and lower case mean the same.
@@ -237,6 +306,7 @@ mod tests {
         all::<ContainerId>(parses::<ids::ContainerId>);
         all::<AnyContainer>(|text| container_reference(text).is_ok());
         all::<ReservationId>(parses::<names::ReservationId>);
+        all::<ServiceName>(parses::<names::ServiceName>);
         all::<InterfaceName>(parses::<names::IfName>);
         all::<DomainName>(parses::<names::DnsName>);
         all::<Alias>(parses::<names::Alias>);
@@ -255,6 +325,8 @@ mod tests {
         assert!(attachments_of("web", Some(&example::<AttachmentList>())).is_ok());
         assert!(parses::<exposure::Exposure>(&example::<ExposedPort>()));
         assert!(parses::<PortSpec>(&example::<PortText>()));
+        assert!(parses::<crate::model::service::Target>(&example::<Target>()));
+        assert!(parses::<crate::model::service::HealthKind>(&example::<HealthKind>()));
         assert!(parses::<Upstream>(&example::<NameServer>()));
         assert!(parses::<Subnet>(&example::<Prefix>()));
         assert!(parses::<std::net::Ipv4Addr>(&example::<Ipv4Address>()));

@@ -11,6 +11,7 @@ pub(super) mod handover;
 pub(super) mod network;
 pub(super) mod on_demand;
 pub(super) mod plan;
+pub(super) mod plan_service;
 pub(super) mod port;
 pub(super) mod reservation;
 mod service;

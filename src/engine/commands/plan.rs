@@ -57,6 +57,10 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Request::ChangePort(change) => self.plan_port(change)?,
             Request::Reserve(spec) => return self.plan_reserve(spec),
             Request::ReleaseReservation(id) => return self.plan_release(id),
+            Request::CreateService(spec) => return self.plan_create_service(spec),
+            Request::UpdateService(update) => return self.plan_update_service(update),
+            Request::RemoveService(service) => return self.plan_remove_service(service),
+            Request::ChangeMember(change) => return self.plan_member(change),
         };
         Ok(planned(&steps))
     }
@@ -115,7 +119,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 }
 
-fn planned(steps: &[Step]) -> Vec<Planned> {
+pub(super) fn planned(steps: &[Step]) -> Vec<Planned> {
     steps.iter().map(|step| Planned { action: step.action(), text: step.to_string() }).collect()
 }
 

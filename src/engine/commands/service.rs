@@ -152,7 +152,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn condition(&self, container: &ContainerId) -> Condition {
+    /// What is known of a container.
+    pub(super) fn condition(&self, container: &ContainerId) -> Condition {
         let known = self.state.desired.condition(container);
         known.map_or_else(|| Condition::new(container.clone()), |known| known.as_ref().clone())
     }

@@ -1,6 +1,8 @@
 //! `--format`, `--quiet` and `--no-trunc` of the verbs that list, and the rows that their templates work on, with the
 //! names and titles of Docker's.
 
+mod services;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -13,6 +15,7 @@ use super::format::{Data, Row, Spec};
 use super::output::{Failure, json, objects};
 use super::table::table;
 use crate::api::v1::{Container, Network, Subnet};
+pub(super) use services::{members, services};
 
 /// The length of a short id.
 const SHORT: usize = 12;

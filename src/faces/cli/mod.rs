@@ -19,6 +19,7 @@ mod plan;
 mod port;
 mod reservation;
 mod run;
+mod service;
 mod state;
 mod table;
 mod teardown;
@@ -32,9 +33,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 pub use args::{
-    BackupArgs, ChangePortArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, DEFAULT_SOCKET, Daemon,
-    DaemonArgs, DnsVerb, EndpointArgs, Format, Inspected, Listed, LogVerb, NetworkVerb, Output, PortArgs, PortVerb,
-    ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, TeardownArgs, Verb,
+    BackupArgs, ChangePortArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, CreateServiceArgs,
+    DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb, EndpointArgs, Format, Inspected, Listed, LogVerb, MemberArgs,
+    NetworkVerb, Output, PortArgs, PortVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, ServiceArgs,
+    ServiceVerb, TeardownArgs, UpdateServiceArgs, Verb,
 };
 pub use filter::{BadFilter, Filter};
 pub use format::{BadTemplate, Spec};
@@ -147,6 +149,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> Res
             container::disconnect(session, (network, container), keep, dry_run)
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
+        ClientVerb::Service(verb) => service::run(session, verb),
         ClientVerb::Ps { filter, listed } => container::ps(session, &filter, &listed),
         ClientVerb::Port(args) => port::run(session, args),
         ClientVerb::Inspect { names, output } => container::inspect(session, names, &output),

@@ -3,5 +3,6 @@
 
 mod backup;
 mod listing;
+mod services;
 mod usage;
 mod verbs;

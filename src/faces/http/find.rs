@@ -10,6 +10,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::names::IfName;
 use crate::model::network::Network;
 use crate::model::reservation::Reservation;
+use crate::model::service::Service;
 
 fn one<T>(found: Lookup<T>, what: &str, text: &str, see: &str) -> Result<T, Problem> {
     match found {
@@ -33,6 +34,37 @@ pub(super) fn shown(snapshot: &Snapshot, network: &Network) -> v1::Network {
 /// Every network as it is shown, by name.
 pub(super) fn networks(snapshot: &Snapshot) -> Vec<v1::Network> {
     snapshot.desired.networks().map(|network| shown(snapshot, network)).collect()
+}
+
+pub(super) fn service(snapshot: &Snapshot, text: &str) -> Result<Arc<Service>, Problem> {
+    one(snapshot.desired.find_service(text), "service", text, "netd service ls")
+}
+
+/// Every service as it is shown, by name.
+pub(super) fn services(snapshot: &Snapshot) -> Vec<v1::Service> {
+    snapshot.desired.services().map(|service| v1::Service::new(&snapshot.desired, service)).collect()
+}
+
+/// The members of every service.
+pub(super) fn members(snapshot: &Snapshot) -> Vec<v1::Member> {
+    let of = |service: &Arc<Service>| {
+        let members = snapshot.desired.members(service).map(|member| v1::Member::new(&service.name, member));
+        members.collect::<Vec<_>>()
+    };
+    snapshot.desired.services().flat_map(of).collect()
+}
+
+/// What a container is in each of its services.
+pub(super) fn memberships(snapshot: &Snapshot, attached: &Attached) -> Vec<v1::Member> {
+    let desired = &snapshot.desired;
+    let mut names: Vec<_> =
+        attached.endpoints.iter().flat_map(|endpoint| desired.services_with(&endpoint.key())).collect();
+    names.sort();
+    names.dedup();
+    let services = names.into_iter().filter_map(|name| desired.service(name));
+    let of = services.flat_map(|service| desired.members(service).map(|member| (&service.name, member)));
+    let own = of.filter(|(_, member)| member.endpoint.container.id == attached.container.id);
+    own.map(|(service, member)| v1::Member::new(service, member)).collect()
 }
 
 /// By id.

@@ -17,6 +17,7 @@ mod ports;
 mod querylog;
 mod reservations;
 mod resolve;
+mod services;
 mod state;
 mod teardown;
 
@@ -62,6 +63,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(ports::routes())
         .merge(attachments::routes())
         .merge(reservations::routes())
+        .merge(services::routes())
         .merge(plan::routes())
         .merge(state::routes())
         .merge(backup::routes())
@@ -84,7 +86,8 @@ fn complete(mut description: OpenApi) -> OpenApi {
         Response::builder().description(what).content("application/json", body).build()
     };
     for item in description.paths.paths.values_mut() {
-        for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
             let responses = &mut operation.responses.responses;
             if operation.parameters.is_some() || operation.request_body.is_some() {
                 responses.entry("400".into()).or_insert_with(|| failure("Invalid path, query or body").into());

@@ -5,12 +5,12 @@ use axum::extract::State;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::Shared;
-use crate::api::v1::{self, ErrorBody, PlanRequest, PlannedStep, port_change};
+use super::{Shared, find};
+use crate::api::v1::{self, ChangeMember, ErrorBody, PlanRequest, PlannedStep, port_change};
 use crate::engine::{Difference, Planned, Request};
 use crate::faces::shared::server::extract::Body;
 use crate::faces::shared::server::problem::Problem;
-use crate::model::request::{NetworkSpec, PortAction};
+use crate::model::request::{NetworkSpec, PortAction, ServiceSpec};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(plan)).routes(routes!(diff))
@@ -32,7 +32,7 @@ async fn diff(State(shared): State<Shared>) -> Result<Json<Vec<v1::Difference>>,
     responses(
         (status = 200, body = [PlannedStep], description = "The changes that the request would make, in order"),
         (status = 400, body = ErrorBody, description = "Invalid request"),
-        (status = 404, body = ErrorBody, description = "No such network, container or reservation"),
+        (status = 404, body = ErrorBody, description = "No such network, container, reservation or service"),
         (status = 409, body = ErrorBody, description = "The request would be refused")))]
 async fn plan(
     State(shared): State<Shared>,
@@ -54,6 +54,15 @@ async fn plan(
         }
         PlanRequest::Reserve { network, reservation } => Request::Reserve(Box::new(reservation.into_spec(&network)?)),
         PlanRequest::ReleaseReservation(id) => Request::ReleaseReservation(id),
+        PlanRequest::CreateService(service) => Request::CreateService(Box::new(ServiceSpec::try_from(*service)?)),
+        PlanRequest::UpdateService { service, update } => {
+            let seen = find::service(&shared.handle.snapshot(), &service)?;
+            Request::UpdateService(Box::new(update.of(&seen)?))
+        }
+        PlanRequest::RemoveService(service) => Request::RemoveService(service),
+        PlanRequest::ChangeMember { container, action } => {
+            Request::ChangeMember(Box::new(ChangeMember { action }.of(&container)?))
+        }
     };
     let planned = shared.handle.plan(request).await?.into_iter();
     Ok(Json(planned.map(|Planned { action, text }| PlannedStep { action: action.into(), text }).collect()))

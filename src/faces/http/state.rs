@@ -26,6 +26,7 @@ async fn status(State(shared): State<Shared>) -> Json<Status> {
         endpoints,
         publications: snapshot.desired.containers().map(|attached| attached.publications().count()).sum(),
         reservations: snapshot.desired.reservations().len(),
+        services: snapshot.desired.services().len(),
         problems: snapshot.problems.clone(),
         firewall: snapshot.firewall.iter().map(Into::into).collect(),
         kept_apart: snapshot.transit.as_ref().into(),
@@ -45,6 +46,8 @@ async fn dump(State(shared): State<Shared>) -> Json<Dump> {
         containers: find::sorted_containers(&snapshot),
         endpoints: find::sorted_endpoints(&snapshot, snapshot.desired.endpoints()),
         reservations: snapshot.desired.reservations().map(|reservation| reservation.as_ref().into()).collect(),
+        services: find::services(&snapshot),
+        members: find::members(&snapshot),
         problems,
     })
 }

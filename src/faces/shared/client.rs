@@ -141,6 +141,12 @@ impl Client {
         self.parse(&self.success("PUT", path, Some(&json))?)
     }
 
+    /// Changes an object and reads it as it is then.
+    pub fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ClientError> {
+        let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;
+        self.parse(&self.success("PATCH", path, Some(&json))?)
+    }
+
     /// Sends an object. Ignores the body of a successful reply.
     pub fn tell(&self, path: &str, body: &impl Serialize) -> Result<(), ClientError> {
         let json = serde_json::to_vec(body).map_err(|error| self.broken(error.into()))?;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::names::{Alias, ServiceName};
 use crate::model::publication::{PortSpec, Publication};
 use crate::model::service::{Affinity, HealthCheck, Mode, Service, Target, Tasks, WhenNoneReady};
@@ -108,7 +110,8 @@ pub struct MemberChange {
 }
 
 /// What is said of a member.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum MemberAction {
     /// It is about to be stopped: nothing new reaches it from now on.
     Drain,

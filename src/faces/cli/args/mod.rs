@@ -9,6 +9,7 @@ mod network;
 mod output;
 mod port;
 mod reservation;
+mod service;
 mod values;
 
 use std::path::PathBuf;
@@ -29,6 +30,7 @@ use output::templates;
 pub use output::{Format, Inspected, Listed, Output};
 pub use port::{ChangePortArgs, PortArgs, PortVerb};
 pub use reservation::{ReservationVerb, ReserveArgs};
+pub use service::{CreateServiceArgs, MemberArgs, ServiceArgs, ServiceVerb, UpdateServiceArgs};
 
 /// The daemon's default socket.
 pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
@@ -151,6 +153,9 @@ Examples:
     /// Reserve addresses and ports for a container to come, list and release reservations
     #[command(subcommand)]
     Reservation(ReservationVerb),
+    /// Give several containers one name, and one address and published ports if wanted
+    #[command(subcommand)]
+    Service(ServiceVerb),
     /// Run a command in a fresh network namespace on a network
     Run(RunArgs),
     /// List containers: networks, addresses, published ports
@@ -217,8 +222,8 @@ Examples:
     #[command(after_help = templates!(
         "  netd events\n  netd events --json | jq .message\n  \
          netd events -f type=network -f event=create --format '{{.Time}} {{.Network}}'",
-        "Filters: type (network, container, reservation, daemon), event (create, connect, port.add, …),\n\
-network and container (name or id, or its beginning). Of the values of one key one must fit, of\n\
+        "Filters: type (network, container, service, reservation, daemon), event (create, connect, port.add,\n\
+service.member, …), network, container and service (name or id, or its beginning). Of the values of one key one must fit, of\n\
 different keys all.\n\n\
 A TEMPLATE has the fields of --json, without regard to case and underscores: .Container.Name."
     ))]
@@ -250,7 +255,7 @@ A TEMPLATE has the fields of --json, without regard to case and underscores: .Co
         #[command(flatten)]
         format: Format,
     },
-    /// Back up the definitions: networks, and the addresses that they keep for names
+    /// Back up the definitions: networks, the addresses that they keep for names, and services
     Backup(BackupArgs),
     /// Restore the definitions of a backup: all or none
     Restore(RestoreArgs),
@@ -263,9 +268,10 @@ Annotations; lists are separated by commas:
   netd.network=NETWORK,…     the networks to join, which must exist
   netd.publish=SPEC,…        as -p of `netd connect`
   netd.name=NAME             the container's name [default: its id]
-  netd.alias=NAME,…          netd.expose=PORT,…    netd.dns=SERVER,…
+  netd.alias=NAME,…          netd.expose=PORT,…    netd.dns=SERVER,…    netd.label=K=V,…
   netd.ip=IP                 netd.ip6=IP           netd.mac=MAC       netd.ifname=NAME
-  netd.NETWORK.KEY=VALUE     on that network only: publish, alias, expose, dns, ip, ip6, mac, ifname
+  netd.NETWORK.KEY=VALUE     on that network only: publish, alias, expose, dns, label, ip, ip6, mac,
+                             ifname
   netd.files=keep            leave the container's resolv.conf and hosts as they are
 
 Examples:

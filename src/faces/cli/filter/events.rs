@@ -1,7 +1,7 @@
 //! The filters of `netd events`.
 
 use super::{BadFilter, Filter, Key, all, exact, has, parse};
-use crate::api::v1::{Event, EventType, Network};
+use crate::api::v1::{Event, EventType, Network, Service};
 use crate::faces::cli::Session;
 use crate::faces::shared::client::ClientError;
 
@@ -9,18 +9,19 @@ const KEYS: &[Key] = &[
     ("container", exact),
     ("event", exact),
     ("network", exact),
+    ("service", exact),
     ("type", |text| TYPES.contains(&text).then(|| exact(text)).flatten()),
 ];
 
 /// What an event may be about.
-const TYPES: &[&str] = &["container", "daemon", "network", "reservation"];
+const TYPES: &[&str] = &["container", "daemon", "network", "reservation", "service"];
 
 /// Reads one filter.
 pub(in crate::faces::cli) fn event(text: &str) -> Result<Filter, BadFilter> {
     parse(text, KEYS)
 }
 
-/// Tells whether all filters hold for an event. A network can be meant by its id if it is there already.
+/// Tells whether all filters hold for an event. A network or a service can be meant by its id if it is there already.
 pub(in crate::faces::cli) fn events(
     session: &Session<'_>,
     filters: Vec<Filter>,
@@ -29,10 +30,14 @@ pub(in crate::faces::cli) fn events(
         true => session.client.get("/v1/networks")?,
         false => Vec::new(),
     };
-    Ok(move |event: &Event| all(&filters, |filter| holds(filter, event, &networks)))
+    let services: Vec<Service> = match has(&filters, "service") {
+        true => session.client.get("/v1/services")?,
+        false => Vec::new(),
+    };
+    Ok(move |event: &Event| all(&filters, |filter| holds(filter, event, (&networks, &services))))
 }
 
-fn holds(Filter { key, value }: &Filter, event: &Event, networks: &[Network]) -> bool {
+fn holds(Filter { key, value }: &Filter, event: &Event, (networks, services): (&[Network], &[Service])) -> bool {
     match *key {
         "container" => {
             let container = event.container.as_ref();
@@ -46,6 +51,10 @@ fn holds(Filter { key, value }: &Filter, event: &Event, networks: &[Network]) ->
         }
         "network" => event.network.as_ref().is_some_and(|name| {
             let id = networks.iter().find(|network| network.name == *name).map(|network| &network.id);
+            value.begins(name) || id.is_some_and(|id| value.begins(id))
+        }),
+        "service" => event.service.as_ref().is_some_and(|name| {
+            let id = services.iter().find(|service| service.name == *name).map(|service| &service.id);
             value.begins(name) || id.is_some_and(|id| value.begins(id))
         }),
         "type" => about(event.kind).iter().any(|what| value.is(what)),

@@ -4,6 +4,7 @@
 mod containers;
 mod events;
 mod networks;
+mod services;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,7 @@ use std::ops::RangeInclusive;
 pub(super) use containers::{container, containers, labels};
 pub(super) use events::{event, events};
 pub(super) use networks::{network, networks};
+pub(super) use services::{member, members, service, services};
 
 /// One `--filter`, checked.
 #[derive(Debug, Clone)]

@@ -98,7 +98,7 @@ fn wrong_usage_of_reservations_is_one_clear_line_and_code_2() {
 }
 
 /// Each line is refused with these words.
-fn expect_misuse(lines: &[(&str, &str)]) {
+pub(super) fn expect_misuse(lines: &[(&str, &str)]) {
     for (line, words) in lines {
         let misuse = parse(args(line)).expect_err(line);
         let first = misuse.text.lines().next().unwrap();
