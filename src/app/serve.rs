@@ -21,11 +21,12 @@ use crate::base::descriptors::Capacity;
 use crate::engine;
 use crate::engine::dns::names::Names;
 use crate::engine::listener::ListeningReceiver;
+use crate::engine::proxy::ProxyingReceiver;
 use crate::engine::{Engine, Handle};
 use crate::faces::docker::{self, Driver};
 use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
-use crate::faces::{dns, http, proxy, resolved};
+use crate::faces::{dns, health, http, proxy, resolved};
 use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::runtimes::docker::Socket;
@@ -44,11 +45,7 @@ impl Bound {
         let Engine { handle, listening, proxying, thread, converged } = engine;
         let (ready, capacity) = (Arc::new(AtomicBool::new(false)), dns.capacity);
         let api_stop = CancellationToken::new();
-        let (names, mut data_plane) = spawn_name_service(&handle, dns, listening);
-        data_plane.spawn(async move {
-            proxy::serve(proxying).await;
-            "the proxy"
-        });
+        let (names, mut data_plane) = spawn_data_plane(&handle, dns, listening, proxying);
         let api = http::router(handle.clone(), names.clone(), ready.clone());
         let metrics = http::metrics_router(handle.clone(), names.clone(), ready.clone());
         let mut tasks = Tasks::new();
@@ -96,7 +93,7 @@ impl Bound {
         handle.refuse();
         api_stop.cancel();
         finish(&handle, tasks).await;
-        // The name service and the proxy end with the runtime.
+        // The name service, the proxy and the health probes end with the runtime.
         outcome
     }
 }
@@ -126,8 +123,13 @@ async fn docker_plugin(
     "Docker's driver"
 }
 
-/// Starts the name service.
-fn spawn_name_service(handle: &Handle, config: dns::Config, listening: ListeningReceiver) -> (Arc<dyn Names>, Tasks) {
+/// Starts the name service, the proxy and the health probes.
+fn spawn_data_plane(
+    handle: &Handle,
+    config: dns::Config,
+    listening: ListeningReceiver,
+    proxying: ProxyingReceiver,
+) -> (Arc<dyn Names>, Tasks) {
     let snapshots = handle.clone();
     let view = Arc::new(move || snapshots.snapshot());
     let server = dns::Server::new(config, view, listening, handle.telemetry().clone());
@@ -135,6 +137,15 @@ fn spawn_name_service(handle: &Handle, config: dns::Config, listening: Listening
     tasks.spawn(async move {
         server.run(CancellationToken::new()).await;
         "the name service"
+    });
+    tasks.spawn(async move {
+        proxy::serve(proxying).await;
+        "the proxy"
+    });
+    let handle = handle.clone();
+    tasks.spawn(async move {
+        health::run(handle).await;
+        "the health probes"
     });
     (names, tasks)
 }
@@ -150,7 +161,7 @@ async fn ended(
         () = stop.cancelled() => Ok(Ended::Stopped),
         () = handle.torn_down() => Ok(Ended::TornDown),
         Some(task) = tasks.join_next() => Err(AppError::Ended(task.unwrap_or("a task"))),
-        Some(task) = data_plane.join_next() => Err(AppError::Ended(task.unwrap_or("the name service or the proxy"))),
+        Some(task) = data_plane.join_next() => Err(AppError::Ended(task.unwrap_or("a task of the data plane"))),
         _ = engine => Err(AppError::Ended("the engine")),
     }
 }

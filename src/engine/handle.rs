@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 
 use super::command::{Command, Gone, HealthResults, Reply};
 use super::error::Error;
 use super::event::Event;
 use super::report::{Difference, Planned, Request, Restored};
 use super::state::problems::Subject;
+use super::state::published::Published;
 use super::state::snapshot::Snapshot;
 use super::stopping::Stopping;
 use super::telemetry::Telemetry;
@@ -36,7 +36,7 @@ use crate::runtimes::Runtimes;
 #[derive(Clone)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) snapshot: Arc<Published>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) runtimes: Arc<dyn Runtimes>,
@@ -249,6 +249,11 @@ impl Handle {
     /// The state as of the last reply.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The revision of the snapshot, for readers that wait for the next one.
+    pub fn revisions(&self) -> watch::Receiver<u64> {
+        self.snapshot.revisions()
     }
 
     /// The telemetry of the name service.

@@ -9,6 +9,7 @@ pub mod error;
 pub mod event;
 mod execute;
 mod handle;
+pub mod health;
 pub mod host;
 mod lifecycle;
 pub mod listener;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 use tokio::sync::{broadcast, mpsc};
 
@@ -22,6 +21,7 @@ use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
+use super::state::published::Published;
 use super::state::snapshot::{TakenPorts, Unproxied};
 use super::state::unexplained::Unexplained;
 use super::state::ways::Ways;
@@ -52,7 +52,7 @@ pub(crate) struct Worker<K, S> {
     pub(super) store: S,
     pub(super) state: State,
     pub(super) config: Config,
-    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) snapshot: Arc<Published>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
@@ -115,7 +115,7 @@ pub(crate) struct Worker<K, S> {
 /// What the worker shares with others.
 #[derive(Clone)]
 pub(crate) struct Channels {
-    pub(super) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(super) snapshot: Arc<Published>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) events: broadcast::Sender<Arc<Event>>,
     pub(super) listening: ListeningSender,
@@ -135,7 +135,7 @@ impl Channels {
         let (to_listener, listening) = mpsc::unbounded_channel();
         let (to_proxy, proxying) = mpsc::unbounded_channel();
         let channels = Self {
-            snapshot: Arc::new(ArcSwap::from_pointee(Snapshot::default())),
+            snapshot: Arc::default(),
             telemetry: Arc::default(),
             events: broadcast::channel(EVENTS).0,
             listening: to_listener,

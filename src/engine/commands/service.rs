@@ -125,19 +125,23 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Notes the results of health checks. Containers and services that are gone by now are left out.
     pub(crate) fn note_health(&mut self, results: HealthResults) {
+        let mut conditions: BTreeMap<ContainerId, Condition> = BTreeMap::new();
         for ((container, service), health) in results {
             if self.state.desired.container(&container).is_none() {
                 continue;
             }
-            let mut condition = self.condition(&container);
+            let condition = conditions.entry(container).or_insert_with_key(|container| self.condition(container));
             match service {
-                Some(name) if self.state.desired.service(&name).is_none() => continue,
-                Some(name) => drop(condition.probed.insert(name, health)),
-                None => condition.engine = Some(health),
+                Some(name) if self.state.desired.service(&name).is_none() => {}
+                Some(name) => {
+                    let health = health.after(condition.probed.get(&name));
+                    condition.probed.insert(name, health);
+                }
+                None => condition.engine = Some(health.after(condition.engine.as_ref())),
             }
-            if let Err(error) = self.put_condition(condition) {
-                tracing::warn!(%container, %error, "the result of a health check is not stored");
-            }
+        }
+        if let Err(error) = self.put_conditions(conditions.into_values()) {
+            tracing::warn!(%error, "results of health checks are not stored");
         }
     }
 
@@ -159,14 +163,20 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     }
 
     fn put_condition(&mut self, condition: Condition) -> Result<(), Error> {
-        if condition == self.condition(&condition.container) {
-            return Ok(());
-        }
-        let record = match condition.is_empty() {
+        self.put_conditions(std::iter::once(condition))
+    }
+
+    fn put_conditions(&mut self, conditions: impl Iterator<Item = Condition>) -> Result<(), Error> {
+        let record = |condition: Condition| match condition.is_empty() {
             true => Record::DeleteCondition(condition.container),
             false => Record::PutCondition(Box::new(condition)),
         };
-        self.commit(&[record])?;
+        let news = conditions.filter(|condition| *condition != self.condition(&condition.container));
+        let records: Vec<Record> = news.map(record).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.commit(&records)?;
         self.follow_services();
         self.publish();
         Ok(())

@@ -7,6 +7,7 @@ pub(super) mod agenda;
 pub(super) mod foreign_tables;
 pub(super) mod instance;
 pub(super) mod problems;
+pub(super) mod published;
 mod records;
 pub mod snapshot;
 pub(super) mod unexplained;

@@ -3,20 +3,15 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 
-use netlink_packet_route::RouteNetlinkMessage;
-use rtnetlink::LinkUnspec;
-
 use super::resolver::Resolver;
 use super::table::Leads;
 use super::{resolver, sockets, table};
-use crate::kernel::netlink::socket::{Netlink, Request, failed};
+use crate::kernel::netlink::socket::{Netlink, failed};
 use crate::kernel::netns::Visit;
 use crate::kernel::{DnsSockets, KernelError, netns};
 use crate::model::endpoint::Netns;
 use crate::model::inside::{AT, Inside};
 
-/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
-const LOOPBACK: u32 = 1;
 /// RFC 1035, 4.2.
 const DNS_PORT: u16 = 53;
 /// A container is its own only client, so one socket suffices.
@@ -35,9 +30,7 @@ pub struct Owner {
 pub fn open(inside: &Inside) -> Result<(DnsSockets, Option<Owner>), KernelError> {
     let target = inside.clone();
     let (mut sockets, owner) = enter(&inside.netns, move || {
-        let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
-        let set_up = Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))]);
-        set_up.map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
+        netns::raise_loopback().map_err(failed("set up", "lo", LOOK)).map_err(io::Error::other)?;
         let at = IpAddr::V4(AT);
         let sockets = sockets::open(at, sockets::PORT, NO_SHARDS).map_err(io::Error::other)?;
         let leads = Leads { at: AT, port: sockets.port, gateways: &ipv4(&target), passes: resolver::MARK };

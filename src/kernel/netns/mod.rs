@@ -1,5 +1,6 @@
 //! Network namespaces: identity, existence, and jobs on a thread that enters a namespace and ends there.
 
+pub mod connecting;
 pub(super) mod engines;
 pub(in crate::kernel) mod find;
 pub mod listening;
@@ -14,15 +15,19 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 use std::thread::{Builder, JoinHandle};
 
+use netlink_packet_route::RouteNetlinkMessage;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::fstatfs;
+use rtnetlink::LinkUnspec;
 
 use super::KernelError;
-use super::netlink::socket::Netlink;
+use super::netlink::socket::{Netlink, Request};
 use crate::model::endpoint::Netns;
 use crate::model::ids::NetnsId;
 use crate::os::sys;
 
+/// The index of `lo`, the first interface of every namespace (`LOOPBACK_IFINDEX`, linux/if.h).
+const LOOPBACK: u32 = 1;
 /// `NSFS_MAGIC` (linux/magic.h).
 const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// Bytes; the thread writes a few small files and opens sockets.
@@ -145,6 +150,12 @@ pub fn alive(netns: &Netns) -> bool {
     let socket = visit(file, Netlink::open).and_then(Visit::end);
     // A namespace that cannot be entered for lack of memory or threads exists all the same.
     socket.map_or(true, |socket| same_cookie(netns, &socket))
+}
+
+/// Brings up the loopback interface of the calling thread's namespace.
+pub(in crate::kernel) fn raise_loopback() -> io::Result<()> {
+    let up = LinkUnspec::new_with_index(LOOPBACK).up().build();
+    Ok(Netlink::open()?.all(&[Request::plain(RouteNetlinkMessage::SetLink(up))])?)
 }
 
 /// A running job on a thread in a namespace.

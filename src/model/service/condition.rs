@@ -66,6 +66,14 @@ pub struct Health {
     pub why: String,
 }
 
+impl Health {
+    /// As it is after the one before: if that had the same result, it has it for longer.
+    pub fn after(self, before: Option<&Self>) -> Self {
+        let since = before.filter(|before| before.healthy == self.healthy).map_or(self.since, |before| before.since);
+        Self { since, ..self }
+    }
+}
+
 /// Whether a service uses a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
