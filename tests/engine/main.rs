@@ -27,6 +27,7 @@ use proptest::prelude::*;
 use reference::Reference;
 
 mod commands;
+mod drain;
 mod dry_run;
 mod foreign;
 mod invariants;

@@ -7,6 +7,7 @@ pub(super) mod connect;
 pub(super) mod diff;
 pub(super) mod disconnect;
 pub(super) mod engine_network;
+mod grace;
 pub(super) mod handover;
 pub(super) mod network;
 pub(super) mod on_demand;

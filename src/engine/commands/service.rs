@@ -185,7 +185,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Makes the kernel follow the changes of members since the last call. A step that fails is a problem, which the
     /// next repair mends.
     pub(crate) fn follow_services(&mut self) {
-        let touched = self.state.desired.take_touched();
+        let touched = self.take_touched();
         if touched.is_empty() {
             return;
         }

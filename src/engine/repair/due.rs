@@ -1,4 +1,4 @@
-//! Carries out the agenda: repairs what is due between two commands.
+//! Carries out the agenda: repairs what is due between two commands, and ends the connections of drained members.
 
 use std::collections::BTreeSet;
 
@@ -14,6 +14,7 @@ use crate::store::Store;
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Repairs what is due now.
     pub(crate) fn repair_what_is_due(&mut self) {
+        self.end_graces();
         let Some(due) = self.agenda.take_due() else { return };
         let start = monotonic::now();
         match due {

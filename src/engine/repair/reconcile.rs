@@ -132,7 +132,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let elements = self.wanted_elements();
         // What follows from members is a part of them.
-        _ = self.state.desired.take_touched();
+        _ = self.take_touched();
         self.served = self.state.desired.clone();
         let missing: Vec<_> = elements.difference(&observed.firewall.elements).cloned().collect();
         // Clients that sent while the ports were not published.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::deadline::Deadline;
 use crate::base::monotonic;
+use crate::engine::state::graces::Graces;
 use crate::engine::state::problems::Subject;
 use crate::model::names::IfName;
 
@@ -40,6 +41,8 @@ pub(crate) struct Agenda {
     retry: Option<(Deadline, Duration)>,
     /// How often each subject was repaired in its span.
     repairs: BTreeMap<Subject, (u32, Deadline)>,
+    /// Until when the connections of drained members stay.
+    pub(crate) graces: Graces,
 }
 
 /// What is due.
@@ -64,6 +67,11 @@ impl Agenda {
 
     /// When something is due; `None`: nothing is.
     pub(crate) fn next(&self) -> Option<Deadline> {
+        let both = self.next_repair().into_iter().chain(self.graces.next());
+        both.min_by_key(|due| due.remaining().unwrap_or_default())
+    }
+
+    fn next_repair(&self) -> Option<Deadline> {
         if self.host || !self.containers.is_empty() {
             return Some(Deadline::after(self.rest()));
         }

@@ -5,6 +5,7 @@
 
 pub(super) mod agenda;
 pub(super) mod foreign_tables;
+pub(super) mod graces;
 pub(super) mod instance;
 pub(super) mod problems;
 pub(super) mod published;

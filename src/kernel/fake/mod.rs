@@ -25,7 +25,7 @@ use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
 use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
-use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, HostPort, HostPorts, Step};
+use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, Flows, HostPort, HostPorts, Step};
 use crate::model::ids::NetnsId;
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
@@ -108,6 +108,8 @@ pub struct World {
     pub resolv: BTreeMap<String, String>,
     /// The facts of the host, to which links and forwarding are added.
     pub facts: HostFacts,
+    /// The flows whose connection tracking entries were deleted.
+    pub forgotten: Vec<Flows>,
     /// What fails.
     pub faults: Faults,
 }

@@ -87,7 +87,7 @@ impl World {
             Step::Hold(ports) => self.hold(ports)?,
             Step::CheckPortsFree { ports, .. } => self.vacant(ports)?,
             Step::Release(ports) => self.held.retain(|port| !ports.contains(port)),
-            Step::ForgetFlows(_) => {}
+            Step::ForgetFlows(flows) => self.forgotten.extend(flows.iter().cloned()),
             Step::Resolv { netns, now: Some(content), .. } => {
                 self.resolv.insert(netns.clone(), content.clone());
             }
