@@ -44,6 +44,7 @@ use crate::model::address::Pool;
 use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::os::service::{self, Manager};
+use crate::runtimes::containers::{Containers, EngineSocket};
 use crate::runtimes::docker::Socket;
 use crate::runtimes::{Runtimes, Sockets};
 use crate::store::Store;
@@ -176,6 +177,8 @@ pub struct Bound {
     /// Where Docker finds netd's driver, and where Docker's API is.
     docker: Option<(PathBuf, Socket)>,
     engine_api: Option<engine_api::Settings>,
+    /// The engines that may have made containers of netd.
+    engines: Vec<Arc<dyn Containers>>,
     process: Process,
 }
 
@@ -205,8 +208,11 @@ pub fn build(
     let hosts = config.metrics.hosts.iter().cloned().chain(own_name()).collect();
     let engine_api = engine_api::Settings::of(config);
     let own = engine_api.as_ref().map(|settings| settings.socket().to_owned());
+    let further = config.engine.iter().map(|engine| engine.socket.clone()).chain([config.docker_plugin.api.clone()]);
+    let engines = EngineSocket::all(further, own.as_deref());
+    let engines = engines.into_iter().map(|engine| Arc::new(engine) as Arc<dyn Containers>).collect();
     let docker = config.plugin_socket().map(|plugin| (plugin, Socket { api: config.docker_plugin.api.clone(), own }));
-    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, process })
+    Ok(Bound { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, engines, process })
 }
 
 fn engine_config(config: &Config) -> engine::Config {

@@ -26,7 +26,7 @@ use crate::engine::{Engine, Handle};
 use crate::faces::docker::{self, Driver};
 use crate::faces::shared::server::dialect::Dialect;
 use crate::faces::shared::server::serve;
-use crate::faces::{dns, health, http, proxy, resolved};
+use crate::faces::{dns, engines, health, http, proxy, resolved};
 use crate::model::names::DnsName;
 use crate::os::descriptors;
 use crate::runtimes::docker::Socket;
@@ -40,7 +40,7 @@ type Tasks = JoinSet<&'static str>;
 impl Bound {
     /// Serves until `stop` is cancelled, then drains.
     pub async fn serve(self, stop: CancellationToken) -> Result<Ended, AppError> {
-        let Self { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, process } = self;
+        let Self { engine, listeners, dns, resolved, hosts, socket, docker, engine_api, engines, process } = self;
         let Process { manager, watchdog, descriptors } = process;
         let Engine { handle, listening, proxying, thread, converged } = engine;
         let (ready, capacity) = (Arc::new(AtomicBool::new(false)), dns.capacity);
@@ -66,6 +66,7 @@ impl Bound {
         let aside = [
             tokio::spawn(memory::give_back(names.clone())),
             tokio::spawn(owner.keep(handle.clone())),
+            tokio::spawn(engines::run(handle.clone(), engines)),
             watchdog::start(&manager, watchdog, &handle),
         ];
         let engine_ended = tokio::task::spawn_blocking(move || thread.join().is_ok());

@@ -3,6 +3,7 @@
 mod attachments;
 mod command;
 mod commands;
+pub mod containers;
 mod decide;
 pub mod dns;
 pub mod error;

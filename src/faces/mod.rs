@@ -5,6 +5,7 @@ pub mod cni;
 pub mod dns;
 pub mod docker;
 pub mod engine_api;
+pub mod engines;
 pub mod health;
 pub mod http;
 pub mod netavark;

@@ -1,6 +1,7 @@
 //! The runtimes on this host, queried through their API sockets (Docker's API, which Podman supports too): containers
 //! by name, and the networks that they define.
 
+pub mod containers;
 pub mod docker;
 pub(crate) mod networks;
 
