@@ -229,7 +229,7 @@ pub(crate) fn member(state: &State, text: &str) -> Result<Arc<Attached>, Refusal
             return Err(Refusal::Ambiguous { what: "container", text: text.to_owned(), count });
         }
     };
-    if attached.endpoints.iter().all(|endpoint| state.desired.services_with(&endpoint.key()).is_empty()) {
+    if attached.endpoints.iter().all(|endpoint| state.desired.services_with(&endpoint.key()).next().is_none()) {
         let why = "it is a member of no service: see `netd service ls`";
         return Err(Invalid::new("member", attached.container.name.as_str(), why).into());
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::ports::{FAMILIES, bound, way_out};
+use crate::logic::slots;
 use crate::model::address::Family;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
@@ -13,7 +14,7 @@ use crate::model::host::element::Element;
 use crate::model::host::step::HostPorts;
 use crate::model::names::IfName;
 use crate::model::publication::{Protocol, Publication};
-use crate::model::service::{MemberState, Service, WhenNoneReady};
+use crate::model::service::{Affinity, MemberState, Service, WhenNoneReady};
 
 /// What leads to the members of a service.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,9 +84,21 @@ fn unique(addresses: impl Iterator<Item = IpAddr>) -> Vec<IpAddr> {
 
 /// The elements of a service.
 pub fn elements(desired: &Desired, service: &Service) -> BTreeSet<Element> {
-    let mut elements = BTreeSet::new();
-    let _ = (&mut elements, bridges(desired, service));
-    elements
+    let (bridges, affinity) = (bridges(desired, service), service.affinity == Affinity::Client);
+    let to_port = |protocol, port| {
+        let same = |publication: &&Publication| publication.protocol == protocol && publication.host.first() == port;
+        service.publications.iter().find(same).map(|publication| publication.container.first())
+    };
+    let of = |(entrance, members): (Entrance, Vec<IpAddr>)| match entrance {
+        Entrance::Address(address) => bridges
+            .get(&address)
+            .map(|bridge| slots::vip_elements(address, bridge, affinity, &members))
+            .unwrap_or_default(),
+        Entrance::Port(family, protocol, port) => to_port(protocol, port)
+            .map(|to_port| slots::port_elements((protocol, port), to_port, affinity, &members, family))
+            .unwrap_or_default(),
+    };
+    entrances(desired, service).into_iter().flat_map(of).collect()
 }
 
 /// The bridge of each of the service's networks that has one.

@@ -85,8 +85,8 @@ impl Desired {
     }
 
     /// The services of which an endpoint is a member.
-    pub fn services_with(&self, endpoint: &EndpointKey) -> &[ServiceName] {
-        self.services.of_endpoints.get(endpoint).map_or(&[], Vec::as_slice)
+    pub fn services_with<'a>(&'a self, endpoint: &EndpointKey) -> impl Iterator<Item = &'a ServiceName> + use<'a> {
+        self.services.of_endpoints.get(endpoint).into_iter().flatten()
     }
 
     /// Every condition, by container.
@@ -149,7 +149,7 @@ impl Desired {
         }
         let endpoints = self.container(&id).map(|attached| attached.endpoints.clone()).unwrap_or_default();
         for endpoint in &endpoints {
-            let names = self.services_with(&endpoint.key()).to_vec();
+            let names: Vec<ServiceName> = self.services_with(&endpoint.key()).cloned().collect();
             names.iter().for_each(|name| self.services.touch(name));
         }
         if !is_same {
@@ -187,9 +187,9 @@ impl Desired {
     pub(super) fn withdraw(&mut self, key: &EndpointKey) {
         let Some(names) = self.services.of_endpoints.get(key).cloned() else { return };
         self.services.of_endpoints.remove_mut(key);
-        for name in names {
-            let Some(service) = self.service(&name).cloned() else { continue };
-            let left = self.services.remove_member(&name, key);
+        for name in &names {
+            let Some(service) = self.service(name).cloned() else { continue };
+            let left = self.services.remove_member(name, key);
             if service.is_defined() {
                 continue;
             }

@@ -27,6 +27,8 @@ fn made(spec: &ServiceSpec) -> service::Service {
         protocol: port.protocol,
     };
     service::Service {
+        tasks: None,
+        previous: None,
         id: ServiceId::from_random([7; 16]),
         name: spec.name.clone(),
         networks: spec.networks.iter().map(network).collect(),

@@ -261,7 +261,7 @@ pub struct ServiceArgs {
 
 /// A value that may be given as empty, which stands for none. Clap would take an option of an option for a flag whose
 /// value may be left out.
-pub type OrNone<T> = Option<T>;
+pub(super) type OrNone<T> = Option<T>;
 
 /// A member of services.
 #[derive(Debug, Args)]

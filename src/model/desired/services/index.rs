@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rpds::{HashTrieMapSync as Index, RedBlackTreeMapSync as Map};
+use rpds::{HashTrieMapSync as Index, RedBlackTreeMapSync as Map, RedBlackTreeSetSync as Set};
 
 use crate::model::desired::insert_in_order;
 use crate::model::endpoint::{Endpoint, EndpointKey};
@@ -12,7 +12,7 @@ use crate::model::names::{NetworkName, ServiceName};
 use crate::model::service::{Condition, Service, ServiceNetwork};
 
 /// Services by the lower case of their names.
-type Names = Map<String, Vec<ServiceName>>;
+type Names = Map<String, Set<ServiceName>>;
 
 /// Invariants: each service is in `all`, under each of its names in `names`, and under its addresses; `members` has its
 /// members in the order in which they were connected, and `of_endpoints` is the inverse of it.
@@ -24,12 +24,12 @@ pub(in crate::model::desired) struct Services {
     /// The services with a name or an alias on a network.
     pub(super) names: Map<NetworkName, Names>,
     /// The services on a network that select this label (`key=value`), the first one of each.
-    pub(super) selecting: Map<(NetworkName, String), Vec<ServiceName>>,
+    pub(super) selecting: Map<(NetworkName, String), Set<ServiceName>>,
     /// The services that list this container, by name in lower case or id.
     pub(super) listing: Names,
     pub(super) addresses: Index<IpAddr, Arc<Service>>,
     pub(super) members: Map<ServiceName, Arc<Vec<Arc<Endpoint>>>>,
-    pub(super) of_endpoints: Map<EndpointKey, Vec<ServiceName>>,
+    pub(super) of_endpoints: Map<EndpointKey, Set<ServiceName>>,
     pub(super) conditions: Map<ContainerId, Arc<Condition>>,
     /// How many services there are on a network.
     pub(super) counts: Map<NetworkName, usize>,
@@ -135,17 +135,13 @@ fn service_names(service: &Service, on: &ServiceNetwork) -> impl Iterator<Item =
     names.into_iter()
 }
 
-fn add<K: Ord + Clone>(map: &mut Map<K, Vec<ServiceName>>, key: K, name: &ServiceName) {
-    let mut names = map.get(&key).cloned().unwrap_or_default();
-    if let Err(place) = names.binary_search(name) {
-        names.insert(place, name.clone());
-        map.insert_mut(key, names);
-    }
+fn add<K: Ord + Clone>(map: &mut Map<K, Set<ServiceName>>, key: K, name: &ServiceName) {
+    let names = map.get(&key).cloned().unwrap_or_default();
+    map.insert_mut(key, names.insert(name.clone()));
 }
 
-fn remove<K: Ord + Clone>(map: &mut Map<K, Vec<ServiceName>>, key: &K, name: &ServiceName) {
-    let mut names = map.get(key).cloned().unwrap_or_default();
-    names.retain(|other| other != name);
+fn remove<K: Ord + Clone>(map: &mut Map<K, Set<ServiceName>>, key: &K, name: &ServiceName) {
+    let Some(names) = map.get(key).map(|names| names.remove(name)) else { return };
     if names.is_empty() {
         map.remove_mut(key);
     } else {
