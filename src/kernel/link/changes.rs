@@ -107,8 +107,9 @@ pub(in crate::kernel) struct Changes {
     links: HashMap<u32, OwnLink>,
     /// Name and bridge of the links of other programs, except pairs.
     others: HashMap<u32, (String, Option<u32>)>,
-    /// The port id of the socket with which netd changes and reads limits: the kernel sends a notification to everybody
-    /// also when somebody reads them (`tc_get_qdisc`, net/sched/sch_api.c).
+    /// The port id of the socket with which netd changes addresses, and changes and reads limits: the kernel sends a
+    /// notification to everybody also when somebody reads them (`tc_get_qdisc`, net/sched/sch_api.c). A look at
+    /// everything after each virtual address would cost more the more services there are.
     own: u32,
     /// The host ends that lead to a namespace.
     by_netns: HashMap<i32, BTreeSet<u32>>,
@@ -139,7 +140,8 @@ impl Changes {
     pub(in crate::kernel) fn hear_host(&mut self, datagram: &[u8]) -> Vec<KernelEvent> {
         let own = self.own;
         let parts = Parts(datagram).flatten();
-        let parts = parts.filter(|part| !(LIMITS.contains(&part.message_type()) && part.port_number() == own));
+        let is_own = |kind: u16| LIMITS.contains(&kind) || matches!(kind, NEW_ADDRESS | DEL_ADDRESS);
+        let parts = parts.filter(|part| !(is_own(part.message_type()) && part.port_number() == own));
         parts.filter_map(|part| self.host(part.message_type(), part.payload())).collect()
     }
 
