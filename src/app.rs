@@ -252,6 +252,9 @@ pub fn daemon(config: &Config, rebuild: bool) -> Result<Ended, AppError> {
     // Files that other users may read get their mode explicitly.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let descriptors = descriptors::raise().map_err(AppError::Descriptors)?;
+    if let Err(error) = descriptors::reserve(descriptors) {
+        tracing::debug!(%error, "the first commands that need many descriptors take longer");
+    }
     // A second daemon is refused by one of these, in this order, before anything has changed.
     let owner = Owner::claim().map_err(AppError::Owned)?;
     let folders = Folders::claim(&config.state_dir, &config.runtime_dir)?;

@@ -1,10 +1,14 @@
-//! The limit of open files (`RLIMIT_NOFILE`): raised to the hard limit for the daemon, restored for its children.
+//! The limit of open files (`RLIMIT_NOFILE`): raised to the hard limit for the daemon, restored for its children; and room
+//! for descriptors in the process's table.
 
 use std::io;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::sys::resource::{Resource, getrlimit, rlim_t, setrlimit};
+
+use nix::unistd::close;
 
 use super::sys;
 
@@ -22,6 +26,16 @@ pub fn raise() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// Makes room for [`ENOUGH`] descriptors, or as many as the limit allows: 64 KiB. Otherwise the kernel doubles the table
+/// whenever it is full, and in a process with threads waits some milliseconds each time, until no processor uses the old
+/// one (`expand_fdtable`, fs/file.c of the kernel). Call it before there are threads.
+pub fn reserve(limit: u64) -> io::Result<()> {
+    let last = i32::try_from(ENOUGH.min(limit)).unwrap_or(i32::MAX).saturating_sub(1);
+    let (any, _) = io::pipe()?;
+    // The table does not shrink again.
+    Ok(close(fcntl(any, FcntlArg::F_DUPFD_CLOEXEC(last))?)?)
 }
 
 /// Starts a program with the limit that this process was started with: a program that uses select(2) fails with

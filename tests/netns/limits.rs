@@ -18,6 +18,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("limits: idle connections to the API do not block others", idle),
         trial("limits: an incomplete request does not prevent the daemon's end", half_sent),
         trial("limits: request bodies of GC use little memory", bodies),
+        trial("limits: no command waits for the table of descriptors to grow", table),
         trial("limits: with few descriptors the daemon logs it and works", few_descriptors),
         trial("limits: a daemon without descriptors does not release a living container", no_descriptors),
     ]
@@ -25,6 +26,22 @@ pub(crate) fn trials() -> Vec<Trial> {
 
 fn descriptors(lab: &Lab) -> usize {
     fs::read_dir(format!("/proc/{}/fd", lab.daemon_pid())).expect("the daemon runs").count()
+}
+
+/// With threads, the kernel grows it in some milliseconds each time.
+fn table(lab: &Lab) {
+    lab.start_daemon();
+    let size = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", lab.daemon_pid())).expect("the daemon runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("a size");
+        line.trim().parse::<usize>().expect("a number")
+    };
+    let before = size();
+    lab.netd("network create net1").ok();
+    let ports: Vec<String> = (0..200).map(|port| format!("-p {}:{}", 20_000 + 2 * port, 1000 + port)).collect();
+    lab.connected("net1", "web", &ports.join(" "));
+    assert!(descriptors(lab) > 400, "{}", descriptors(lab));
+    assert_eq!(size(), before);
 }
 
 fn peak_kib(lab: &Lab) -> u64 {
