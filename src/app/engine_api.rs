@@ -41,6 +41,7 @@ impl Settings {
         let api = EngineApi::new(handle.clone(), engine, settings.min_api_version, facts);
         let (followed, stopped) = (api.clone(), stop.clone());
         let follow = tokio::spawn(async move { followed.follow(stopped).await });
+        let tasks = tokio::spawn(api.clone().keep_tasks(stop.clone()));
         let socket = Further {
             path: socket,
             router: engine_api::router(api),
@@ -52,6 +53,7 @@ impl Settings {
         };
         socket.run(handle, capacity, stop).await;
         follow.abort();
+        tasks.abort();
         "the Engine API"
     }
 }

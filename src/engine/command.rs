@@ -66,6 +66,7 @@ pub(crate) enum Command {
     ChangeMember(Box<MemberChange>, Reply<Arc<Attached>>),
     NoteHealth(HealthResults),
     NoteLabels(ContainerId, BTreeMap<String, String>),
+    Keep(String, String, Reply<()>),
     Reserve(Box<ReservationSpec>, Reply<Arc<Reservation>>),
     ReleaseReservation(String, Reply<Arc<Reservation>>),
     ChangeHandover(Box<HandoverChange>, Reply<Arc<Endpoint>>),

@@ -225,6 +225,11 @@ impl Handle {
         let _ = self.commands.send(Command::NoteLabels(container, labels)).await;
     }
 
+    /// Keeps a value that a face needs again after a restart; readers find it in [`Snapshot::kept`].
+    pub async fn keep(&self, key: &str, value: String) -> Result<(), Error> {
+        self.ask(|reply| Command::Keep(key.to_owned(), value, reply)).await
+    }
+
     /// Reserves addresses, a MAC address and host ports. From now on nobody else gets them.
     pub async fn reserve(&self, spec: ReservationSpec) -> Result<Arc<Reservation>, Error> {
         self.ask(|reply| Command::Reserve(Box::new(spec), reply)).await

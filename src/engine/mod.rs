@@ -39,7 +39,7 @@ pub use crate::engine::handle::Handle;
 pub use crate::engine::lifecycle::{start, teardown};
 pub use crate::engine::report::{Difference, Planned, Request, Restored};
 pub use crate::engine::state::snapshot::Snapshot;
-pub use crate::logic::refusal::Refusal;
+pub use crate::logic::refusal::{Refusal, ServiceRefusal};
 pub use crate::runtimes::docker;
 
 use crate::engine::command::{Command, MAILBOX};

@@ -288,6 +288,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::ChangeMember(change, reply) => drop(reply.send(self.change_member(&change))),
             Command::NoteHealth(results) => self.note_health(results),
             Command::NoteLabels(container, labels) => self.note_labels(&container, labels),
+            Command::Keep(key, value, reply) => drop(reply.send(self.keep(&key, value))),
             Command::PruneNetworks(reply) => drop(reply.send(self.prune_networks())),
             Command::Reserve(spec, reply) => drop(reply.send(self.reserve(&spec))),
             Command::ReleaseReservation(id, reply) => drop(reply.send(self.release_reservation(&id))),
@@ -351,6 +352,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
             transit: self.transit.clone(),
+            kept: self.state.kept.clone(),
         };
         let before = self.snapshot.load();
         if snapshot.answers_like(&before) {

@@ -9,6 +9,7 @@ pub(super) mod disconnect;
 pub(super) mod engine_network;
 mod grace;
 pub(super) mod handover;
+mod keep;
 pub(super) mod network;
 pub(super) mod on_demand;
 pub(super) mod plan;

@@ -40,6 +40,8 @@ use crate::store::{Record, Stored};
 
 /// The key of the random ULA prefix in the store.
 const ULA_SETTING: &str = "ula-prefix";
+/// The beginning of the keys of values that faces keep.
+const KEPT: &str = "kept:";
 /// The key of the networks that are served within their containers; the names are separated by spaces.
 const BLOCKED_SETTING: &str = "dns-blocked";
 
@@ -69,6 +71,8 @@ pub(crate) struct State {
     pub(crate) turned_on: TurnedOn,
     /// Networks whose containers are served within their namespaces, because a firewall drops questions to their gateway.
     pub(crate) gateway_blocked: Arc<Blocked>,
+    /// What faces keep, by key.
+    pub(crate) kept: Arc<BTreeMap<String, String>>,
 }
 
 impl State {
@@ -134,6 +138,11 @@ impl State {
         Record::PutSetting(BLOCKED_SETTING.into(), names.join(" "))
     }
 
+    /// The record of a value that a face keeps.
+    pub(crate) fn kept_record(key: &str, value: String) -> Record {
+        Record::PutSetting(format!("{KEPT}{key}"), value)
+    }
+
     /// Carries out committed records. The state is always what a start would load from the store.
     pub(crate) fn apply(&mut self, records: &[Record]) {
         for record in records {
@@ -164,7 +173,11 @@ impl State {
             BLOCKED_SETTING => {
                 self.gateway_blocked = Arc::new(value.split(' ').filter_map(|name| name.parse().ok()).collect());
             }
-            _ => {}
+            _ => {
+                if let Some(key) = key.strip_prefix(KEPT) {
+                    Arc::make_mut(&mut self.kept).insert(key.to_owned(), value.to_owned());
+                }
+            }
         }
     }
 

@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub firewall: Arc<Vec<Note>>,
     /// The elements that keep the host's interfaces apart.
     pub transit: Arc<BTreeSet<Element>>,
+    /// What faces keep, by key.
+    pub kept: Arc<BTreeMap<String, String>>,
 }
 
 impl Snapshot {
@@ -69,6 +71,7 @@ impl Snapshot {
     /// Whether both are equal but for the revisions, given that they answer alike.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.unproxied == other.unproxied
+            && self.kept == other.kept
             && (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall, &self.transit)
                 == (
                     &other.problems,

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::body;
 use super::failure::{Failure, json_reply};
-use super::network_json::{BRIDGE, HOST, NONE};
+use super::network_json::{BRIDGE, HOST, NONE, OVERLAY, SCOPE, SWARM};
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::api::v1::{CreateNetwork, SubnetObject, SubnetRequest, boolean};
@@ -47,13 +47,18 @@ pub(super) const NO_SWARM: &str = "This node is not a swarm manager. Use \"docke
 
 impl EngineApi {
     pub(super) async fn create_network(&self, asked: &Asked, request: Request) -> Result<Response, Failure> {
-        let body = body::object(request, &KEYS).await?;
-        let create = checked(body::typed(body.clone())?, asked.version)?;
+        let mut body = body::object(request, &KEYS).await?;
+        let is_swarm = self.swarm().is_some();
+        let create = checked(body::typed(body.clone())?, asked.version, is_swarm)?;
         if let Lookup::One(network) = self.handle.snapshot().desired.find_network(&create.name)
             && network.name.as_str() == create.name
         {
             let why = format!("network with name {} already exists", network.name);
             return Err(Failure::new(StatusCode::CONFLICT, why));
+        }
+        if create.labels.contains_key(SCOPE) {
+            body["Labels"][SCOPE] = SWARM.into();
+            body = self.with_range(body).await?;
         }
         if let Some(engine) = &self.engine
             && let Some(made) = engine.define_network(&create.name, body).await?
@@ -66,7 +71,11 @@ impl EngineApi {
 }
 
 /// The request in netd's own form.
-fn checked(request: wire::NetworkCreateRequest, version: ApiVersion) -> Result<CreateNetwork, Failure> {
+fn checked(
+    request: wire::NetworkCreateRequest,
+    version: ApiVersion,
+    is_swarm: bool,
+) -> Result<CreateNetwork, Failure> {
     let name = request.name.trim().to_owned();
     if name.is_empty() {
         return Err(Failure::bad("invalid network name: name is empty"));
@@ -74,7 +83,8 @@ fn checked(request: wire::NetworkCreateRequest, version: ApiVersion) -> Result<C
     if [BRIDGE, HOST.name, NONE.name, "default"].contains(&name.as_str()) {
         return Err(Failure::forbidden(format!("operation is not permitted on predefined {name} network ")));
     }
-    check_kind(&request)?;
+    check_kind(&request, is_swarm)?;
+    let for_services = is_for_services(&request);
     let ipv4 = request.enable_ipv4.filter(|_| version >= ApiVersion::one(48)).unwrap_or(true);
     let mut ipv6 = request.enable_ipv6.unwrap_or(false);
     let options = options(request.options.unwrap_or_default(), &mut ipv6)?;
@@ -95,21 +105,30 @@ fn checked(request: wire::NetworkCreateRequest, version: ApiVersion) -> Result<C
             "invalid network config:\nIPv6 is not enabled: set EnableIPv6 (--ipv6) for an IPv6 subnet",
         ));
     }
+    let mut labels: BTreeMap<String, String> = request.labels.unwrap_or_default().into_iter().collect();
+    labels.remove(SCOPE);
+    labels.extend(for_services.then(|| (SCOPE.to_owned(), SWARM.to_owned())));
     Ok(CreateNetwork {
         name,
         subnets,
         ipv6,
         internal: request.internal.unwrap_or(false),
-        labels: request.labels.unwrap_or_default().into_iter().collect(),
+        labels,
         options,
         ..CreateNetwork::default()
     })
 }
 
-fn check_kind(request: &wire::NetworkCreateRequest) -> Result<(), Failure> {
+/// Whether it is one of a swarm.
+fn is_for_services(request: &wire::NetworkCreateRequest) -> bool {
+    request.driver.as_deref() == Some(OVERLAY) || request.scope.as_deref() == Some(SWARM)
+}
+
+fn check_kind(request: &wire::NetworkCreateRequest, is_swarm: bool) -> Result<(), Failure> {
     match request.driver.as_deref().unwrap_or_default() {
         "" | BRIDGE | "netd" => {}
-        "overlay" => return Err(Failure::forbidden(NO_SWARM)),
+        OVERLAY if is_swarm => {}
+        OVERLAY => return Err(Failure::forbidden(NO_SWARM)),
         driver @ ("host" | "null") => {
             return Err(Failure::forbidden(format!("only one instance of {driver:?} network is allowed")));
         }
@@ -123,7 +142,8 @@ fn check_kind(request: &wire::NetworkCreateRequest) -> Result<(), Failure> {
     }
     match request.scope.as_deref().unwrap_or_default() {
         "" | "local" => {}
-        "swarm" => {
+        SWARM if is_swarm => {}
+        SWARM => {
             let why = "cannot create a swarm scoped network when swarm is not active";
             return Err(Failure::forbidden(why));
         }
@@ -156,6 +176,8 @@ fn options(given: HashMap<String, String>, ipv6: &mut bool) -> Result<BTreeMap<S
             Some("bridge.inhibit_ipv4" | "bridge.default_bridge") if !switch()? => {}
             Some("bridge.host_binding_ipv4") if matches!(value.as_str(), "" | "0.0.0.0" | "::") => {}
             Some("driver.mtu") if value == "0" => {}
+            // The number of a tunnel, which a network of one node does not need.
+            Some("driver.overlay.vxlanid_list") => {}
             Some("container_iface_prefix") if value == "eth" => {}
             Some(
                 "bridge.name"

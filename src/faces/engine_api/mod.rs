@@ -22,9 +22,13 @@ pub mod fuzz;
 mod named;
 mod network_json;
 mod networks;
+mod podman_networks;
 mod routes;
 mod stats;
+mod swarm;
+mod swarm_state;
 mod system;
+mod tasks;
 mod time;
 mod upstream;
 pub mod version;
@@ -59,6 +63,9 @@ pub struct EngineApi {
     pruning: tokio::sync::Mutex<()>,
     /// Whether the network of containers for which none is given has been made.
     prepared: tokio::sync::OnceCell<()>,
+    /// Held while the swarm is changed.
+    swarm_changes: tokio::sync::Mutex<()>,
+    tasks: tasks::Tasks,
 }
 
 /// A request, as far as all handlers need it.
@@ -85,7 +92,8 @@ impl EngineApi {
         let ends = snapshot.desired.containers().map(count).collect();
         let (events, pruning) = (Arc::new(Log::new(changes, ends)), tokio::sync::Mutex::default());
         let (engine, prepared) = (upstream.map(Upstream::new), tokio::sync::OnceCell::new());
-        Arc::new(Self { handle, engine, oldest, facts, events, pruning, prepared })
+        let (swarm_changes, tasks) = (tokio::sync::Mutex::default(), tasks::Tasks::default());
+        Arc::new(Self { handle, engine, oldest, facts, events, pruning, prepared, swarm_changes, tasks })
     }
 
     /// Makes the network `bridge` once it is known that Docker is the engine: Docker's users expect that it is there.

@@ -28,6 +28,13 @@ pub(super) const BRIDGE: &str = "bridge";
 /// The same in Podman.
 pub(super) const PODMAN: &str = "podman";
 
+/// The label of a network that was made with the driver `overlay`, for services. It is shown as driver and scope.
+pub(super) const SCOPE: &str = "netd.scope";
+/// The driver with which it is made and shown.
+pub(super) const OVERLAY: &str = "overlay";
+/// The value of [`SCOPE`].
+pub(super) const SWARM: &str = "swarm";
+
 impl Predefined {
     pub(super) fn id(self) -> String {
         stable_id(&["predefined", self.name])
@@ -95,6 +102,7 @@ fn described(network: &Network) -> wire::NetworkInspect {
     let created =
         humantime::format_rfc3339_nanos(std::time::UNIX_EPOCH + std::time::Duration::from_secs(network.created));
     let is_default = network.name.as_str() == BRIDGE;
+    let is_swarm = network.labels.get(SCOPE).map(String::as_str) == Some(SWARM);
     let mut options = options(network);
     if is_default {
         options.insert("com.docker.network.bridge.default_bridge".into(), "true".into());
@@ -103,14 +111,15 @@ fn described(network: &Network) -> wire::NetworkInspect {
         name: Some(network.name.to_string()),
         id: Some(network.id.to_string()),
         created: Some(created.to_string()),
-        scope: Some("local".into()),
-        driver: Some(network.driver.name().into()),
+        scope: Some(if is_swarm { SWARM } else { "local" }.into()),
+        driver: Some(if is_swarm { OVERLAY } else { network.driver.name() }.into()),
+        attachable: Some(is_swarm),
         enable_ipv4: Some(network.has(Family::V4)),
         enable_ipv6: Some(network.has(Family::V6)),
         ipam: Some(wire::Ipam { driver: Some("default".into()), config: Some(config), options: Some(HashMap::new()) }),
         internal: Some(network.internal),
         options: Some(options),
-        labels: Some(network.labels.clone().into_iter().collect()),
+        labels: Some(network.labels.clone().into_iter().filter(|(key, _)| key != SCOPE).collect()),
         ..basis()
     }
 }

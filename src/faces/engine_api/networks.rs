@@ -80,13 +80,18 @@ impl EngineApi {
         Ok(json_reply(StatusCode::OK, &Value::Array(shown)))
     }
 
+    /// Whether networks of that scope can be meant. A service may be on any of netd's, so that all are of a swarm's.
+    fn is_in_scope(&self, scope: &str) -> bool {
+        matches!(scope, "" | "local") || (scope == "swarm" && self.swarm().is_some())
+    }
+
     pub(super) async fn inspect_network(&self, asked: &Asked, name: &str) -> Result<Response, Failure> {
         let verbose = asked.query("verbose").filter(|verbose| !verbose.is_empty());
         if let Some(wrong) = verbose.filter(|verbose| boolean(verbose).is_none()) {
             let why = format!("invalid value for verbose: strconv.ParseBool: parsing {wrong:?}: invalid syntax");
             return Err(Failure::bad(why));
         }
-        if asked.query("scope").is_some_and(|scope| !scope.is_empty() && scope != "local") {
+        if asked.query("scope").is_some_and(|scope| !self.is_in_scope(scope)) {
             return Err(Failure::no_network(name));
         }
         let shown = match self.named(name, asked.version).await? {

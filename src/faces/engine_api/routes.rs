@@ -7,9 +7,8 @@ use axum::http::Method;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use super::create_network::NO_SWARM;
 use super::failure::Failure;
-use super::{Asked, EngineApi, version};
+use super::{Asked, EngineApi, swarm, version};
 use crate::faces::shared::server::budget::Stopping;
 use crate::faces::shared::server::extract::Stream;
 
@@ -32,8 +31,6 @@ const OF_ENGINES: [&str; 16] = [
     "checkpoints",
     "build-cache",
 ];
-/// Those of a cluster.
-const OF_SWARM: [&str; 7] = ["swarm", "nodes", "services", "tasks", "secrets", "configs", "unlockkey"];
 
 pub(super) async fn dispatch(api: &Arc<EngineApi>, asked: Asked, request: Request) -> Result<Response, Failure> {
     let path = decoded(version::split(request.uri().path()).1)?;
@@ -58,6 +55,7 @@ pub(super) async fn dispatch(api: &Arc<EngineApi>, asked: Asked, request: Reques
         }
         (&Method::GET, ["networks", id @ ..]) => api.inspect_network(&asked, &id.join("/")).await,
         (&Method::DELETE, ["networks", id @ ..]) if !id.is_empty() => api.remove_network(&asked, &id.join("/")).await,
+        (_, [first, ..]) if swarm::PATHS.contains(first) => swarm::dispatch(api, &asked, request, &parts).await,
         (_, ["containers", ..]) => containers(api, asked, request, &parts).await,
         (_, [first, ..]) => others(api, asked, request, first, &parts).await,
         (_, []) => Err(Failure::no_page()),
@@ -101,7 +99,6 @@ async fn others(
             engine.pass(request, uri).await
         }
         Some(engine) if first != "networks" => engine.pass(request, asked.upstream).await,
-        _ if OF_SWARM.contains(&first) => Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM)),
         None if OF_ENGINES.contains(&first) => match (request.method(), parts) {
             // `docker inspect` looks for its object among these.
             (&Method::GET, ["images", image, "json"]) => missing(format!("No such image: {image}")),

@@ -46,7 +46,7 @@ impl EngineApi {
         for (name, value) in [
             ("content-type", "text/plain; charset=utf-8"),
             ("builder-version", builder),
-            ("swarm", "inactive"),
+            ("swarm", if self.swarm().is_some() { "active/manager" } else { "inactive" }),
             ("cache-control", "no-cache, no-store, must-revalidate"),
             ("pragma", "no-cache"),
         ] {
@@ -112,6 +112,7 @@ impl EngineApi {
         if asked.version >= ApiVersion::one(49) {
             info["FirewallBackend"] = json!({"Driver": "nftables", "Info": [["Table", "inet netd"]]});
         }
+        info["Swarm"] = self.swarm_info();
         let problems = self.handle.snapshot().problems.clone();
         let mut warnings = info["Warnings"].as_array().cloned().unwrap_or_default();
         warnings.extend(problems.into_iter().map(|problem| Value::from(format!("WARNING: netd: {problem}"))));
@@ -142,11 +143,6 @@ impl EngineApi {
             mem_total: i64::try_from(self.facts.memory).ok(),
             name: Some(self.facts.name.clone()),
             server_version: Some(VERSION.into()),
-            swarm: Some(wire::SwarmInfo {
-                local_node_state: Some(wire::LocalNodeState::INACTIVE),
-                control_available: Some(false),
-                ..wire::SwarmInfo::default()
-            }),
             live_restore_enabled: Some(true),
             ..wire::SystemInfo::default()
         };

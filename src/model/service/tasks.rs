@@ -12,6 +12,9 @@ pub struct Tasks {
     pub replicas: Option<u32>,
     /// `TaskTemplate`, without its networks.
     pub template: Value,
+    /// `EndpointSpec`, as it was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<Value>,
     /// `UpdateConfig`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub update: Option<Value>,

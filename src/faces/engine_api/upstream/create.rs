@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::Response;
 use serde_json::{Map, Value};
 
-use super::{Kind, Upstream};
+use super::{Answer, Kind, Upstream};
 use crate::engine::{Handle, Snapshot};
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::named::{Named, find};
@@ -36,7 +36,19 @@ impl Upstream {
         uri: Uri,
     ) -> Result<Response, Failure> {
         let agent = request.headers().get(USER_AGENT).cloned();
-        let mut wanted = body::as_it_is(request).await?;
+        let wanted = body::as_it_is(request).await?;
+        let answer = self.make_container(handle, wanted, uri, agent).await?;
+        Ok(json_reply(answer.status, &answer.value))
+    }
+
+    /// Makes a container as the body says, on networks that are netd's.
+    pub(in crate::faces::engine_api) async fn make_container(
+        &self,
+        handle: &Handle,
+        mut wanted: Value,
+        uri: Uri,
+        agent: Option<HeaderValue>,
+    ) -> Result<Answer, Failure> {
         rename(&mut wanted, &KEYS);
         for key in ["HostConfig", "NetworkingConfig"] {
             if !matches!(wanted.get(key), None | Some(Value::Null | Value::Object(_))) {
@@ -72,8 +84,7 @@ impl Upstream {
         theirs.headers_mut().extend(agent.map(|agent| (USER_AGENT, agent)));
         theirs.headers_mut().insert(HOST, HeaderValue::from_static("netd"));
         theirs.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let answer = self.read(self.send(theirs).await?).await?;
-        Ok(json_reply(answer.status, &answer.value))
+        self.read(self.send(theirs).await?).await
     }
 
     /// Path and query of a build, with the engine's name of the network on which it is.

@@ -6,6 +6,7 @@ mod create;
 mod events;
 mod networks;
 mod pass;
+mod tasks;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};

@@ -87,6 +87,19 @@ impl Upstream {
         self.change_end(network, container, "connect", &body).await
     }
 
+    /// The same for a container that Podman has; false: the engine is Docker.
+    pub(in crate::faces::engine_api) async fn connect_defined_if_podman(
+        &self,
+        network: &str,
+        container: &str,
+        settings: &wire::EndpointSettings,
+    ) -> Result<bool, Failure> {
+        if self.about().await?.kind == Kind::Docker {
+            return Ok(false);
+        }
+        self.connect_defined(network, container, settings).await
+    }
+
     /// Disconnects it.
     pub(in crate::faces::engine_api) async fn disconnect_defined(
         &self,

@@ -1,0 +1,95 @@
+//! The networks of services: any of netd's. Those that were made with the driver `overlay` are shown as such.
+
+use std::sync::Arc;
+
+use crate::engine::ErrorKind;
+use crate::faces::engine_api::EngineApi;
+use crate::faces::engine_api::failure::Failure;
+use crate::faces::engine_api::named::{Named, find};
+use crate::faces::engine_api::network_json::{BRIDGE, SCOPE, SWARM};
+use crate::faces::engine_api::version::NEWEST;
+use crate::model::network::Network;
+use crate::model::request::NetworkSpec;
+
+/// The network of services for which none is given.
+const INGRESS: &str = "ingress";
+
+impl EngineApi {
+    /// The network that a service names.
+    pub(super) async fn service_network(&self, text: &str) -> Result<Arc<Network>, Failure> {
+        match self.named(text, NEWEST).await? {
+            Named::Ours(network) => Ok(network),
+            Named::Predefined(predefined) => Err(Failure::forbidden(format!(
+                "The network {} cannot be used with services: a service needs a network of its own names",
+                predefined.name
+            ))),
+            Named::Podman(defined) => self.network_of_podman(&defined).await,
+        }
+    }
+
+    /// The network of services for which none is given; it is made if there is none.
+    pub(super) async fn ingress(&self) -> Result<Arc<Network>, Failure> {
+        match self.service_network(INGRESS).await {
+            Err(failure) if failure.status == axum::http::StatusCode::NOT_FOUND => {}
+            found => return found,
+        }
+        let labels = [(SCOPE.to_owned(), SWARM.to_owned())];
+        let body = serde_json::json!({"Name": INGRESS, "Labels": {SCOPE: SWARM}});
+        if let Some(engine) = &self.engine
+            && engine.define_network(INGRESS, self.with_range(body).await?).await?.is_some()
+        {
+            return self.service_network(INGRESS).await;
+        }
+        let spec = NetworkSpec { labels: labels.into(), ..NetworkSpec::named(INGRESS.parse()?) };
+        match self.handle.create_network(spec).await {
+            Ok(network) => Ok(network),
+            // Another request has made it in between.
+            Err(error) => match find(&self.handle.snapshot(), INGRESS) {
+                Ok(Named::Ours(network)) => Ok(network),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Removes the network of services for which none is given, if there is no such service.
+    pub(in crate::faces::engine_api) async fn settle_networks(&self) {
+        let snapshot = self.handle.snapshot();
+        let Ok(Named::Ours(network)) = find(&snapshot, INGRESS) else { return };
+        let is_used = snapshot.desired.services_of(&network.name).next().is_some()
+            || snapshot.desired.endpoints_of(&network.name).next().is_some();
+        if is_used || network.labels.get(SCOPE).map(String::as_str) != Some(SWARM) {
+            return;
+        }
+        if let Err(failure) = self.remove_for_good(&network).await {
+            tracing::debug!("the network {INGRESS} stays: {}", failure.message);
+        }
+    }
+
+    /// Removes the networks of the swarm, when the node leaves it. One that is in use stays.
+    pub(super) async fn remove_swarm_networks(&self) -> Result<(), Failure> {
+        let snapshot = self.handle.snapshot();
+        let is_swarm = |network: &&Arc<Network>| {
+            network.labels.get(SCOPE).map(String::as_str) == Some(SWARM) && network.name.as_str() != BRIDGE
+        };
+        for network in snapshot.desired.networks().filter(is_swarm) {
+            match self.remove_for_good(network).await {
+                Err(failure) if failure.status == axum::http::StatusCode::FORBIDDEN => {
+                    tracing::warn!(network = %network.name, "{}", failure.message);
+                }
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the network, and what the engine has for it.
+    async fn remove_for_good(&self, network: &Network) -> Result<(), Failure> {
+        if let Some(engine) = &self.engine {
+            engine.forget_network(network).await?;
+        }
+        match self.handle.remove_network(network.id.as_str()).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            done => done.map(drop).map_err(Failure::from),
+        }
+    }
+}
