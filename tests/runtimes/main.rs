@@ -29,6 +29,7 @@ mod machine;
 mod netavark;
 mod pages;
 mod podman;
+mod swarm;
 mod world;
 
 use std::process::ExitCode;
@@ -57,6 +58,7 @@ fn main() -> ExitCode {
         docker_sdk::trials,
         firewalls::trials,
         foreign_networks::trials,
+        swarm::trials,
     ]
     .into_iter()
     .flat_map(|trials| trials())

@@ -81,7 +81,9 @@ impl EngineApi {
     async fn follow_engine(&self) {
         let Some(engine) = &self.engine else { return };
         loop {
-            if let Ok(about) = engine.about().await {
+            if engine.is_there().await.is_ok()
+                && let Ok(about) = engine.about().await
+            {
                 let filters = json!({"type": ["container"], "label": [super::task::DIGEST]}).to_string();
                 let uri = format!("/v{}/events?filters={}", about.version, segment(&filters)).parse();
                 if let Ok(upstream) = uri {

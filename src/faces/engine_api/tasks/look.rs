@@ -36,6 +36,7 @@ impl Looks {
         if last.at.is_some_and(|at| at >= asked) {
             return Ok(last.tasks.clone());
         }
+        engine.is_there().await?;
         let at = monotonic::now();
         let listed = engine.labelled(DIGEST).await?;
         // What has ended does not change any more.

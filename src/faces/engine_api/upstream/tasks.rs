@@ -8,6 +8,7 @@ use axum::http::{Method, Request, StatusCode, Uri};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::{Value, json};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use super::Upstream;
@@ -19,6 +20,12 @@ use crate::faces::shared::client::segment;
 const PULL: Duration = Duration::from_secs(600);
 
 impl Upstream {
+    /// Whether somebody is there. Who asks by himself asks this first: what netd learns of an engine that does not answer
+    /// it tells clients for a while.
+    pub(in crate::faces::engine_api) async fn is_there(&self) -> Result<(), Failure> {
+        UnixStream::connect(&self.socket).await.map(drop).map_err(|error| self.unreachable(error))
+    }
+
     /// The containers with this label, as `GET /containers/json` shows them.
     pub(in crate::faces::engine_api) async fn labelled(&self, label: &str) -> Result<Vec<Value>, Failure> {
         let filters = json!({"label": [label]}).to_string();
