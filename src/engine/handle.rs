@@ -47,7 +47,9 @@ impl Handle {
     /// Creates a network. The networks of other programs are queried first, outside the engine's thread, because that
     /// may take long.
     pub async fn create_network(&self, spec: NetworkSpec) -> Result<Arc<Network>, Error> {
-        let foreign = self.runtimes.networks().await;
+        let mut foreign = self.runtimes.networks().await;
+        // The definition for which one on demand is made.
+        foreign.retain(|foreign| !spec.on_demand || foreign.name != spec.name.as_str());
         self.ask(|reply| Command::CreateNetwork(Box::new(spec), foreign, reply)).await
     }
 

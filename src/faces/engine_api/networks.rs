@@ -10,10 +10,12 @@ use super::failure::{Failure, json_reply};
 use super::filters::Filters;
 use super::named::{Named, ambiguous, find, of_podman};
 use super::network_json::{BRIDGE, HOST, NONE, PODMAN, inspected};
+use super::podman_networks::show_scope;
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::api::v1::boolean;
 use crate::engine::Snapshot;
+use crate::model::names::NetworkName;
 use crate::model::network::Network;
 
 const FILTERS: [&str; 8] = ["dangling", "driver", "id", "name", "label", "label!", "scope", "type"];
@@ -35,6 +37,7 @@ impl EngineApi {
             if let Some(ours) = ours {
                 network["Containers"] = inspected(ours, snapshot, version)["Containers"].take();
             }
+            show_scope(network);
         }
         Ok(defined)
     }
@@ -115,8 +118,23 @@ impl EngineApi {
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
+    /// Refuses to remove a network on which there are services.
+    fn check_services(&self, name: &str) -> Result<(), Failure> {
+        let Ok(network) = name.parse::<NetworkName>() else { return Ok(()) };
+        let snapshot = self.handle.snapshot();
+        let mut services = snapshot.desired.services_of(&network);
+        match services.find(|service| service.is_defined()) {
+            Some(service) => {
+                let why = format!("network {name} is in use by service {}", service.id);
+                Err(Failure::bad(format!("rpc error: code = FailedPrecondition desc = {why}")))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Removes the network, and what the engine has for it.
     async fn remove(&self, network: &Network) -> Result<(), Failure> {
+        self.check_services(network.name.as_str())?;
         let snapshot = self.handle.snapshot();
         let ends: Vec<String> = snapshot.desired.endpoints_of(&network.name).map(active).collect();
         if !ends.is_empty() {
@@ -136,6 +154,7 @@ impl EngineApi {
     }
 
     async fn remove_of_podman(&self, network: &Value) -> Result<(), Failure> {
+        self.check_services(of_podman(text(network, "Name")))?;
         let containers = network["Containers"].as_object().into_iter().flatten();
         let ends: Vec<String> = containers.map(|(_, end)| format!("name:{}", end["Name"])).collect();
         if !ends.is_empty() {

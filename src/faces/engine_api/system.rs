@@ -9,6 +9,7 @@ use bollard::models as wire;
 use serde_json::{Value, json};
 
 use super::failure::{Failure, json_reply};
+use super::network_json::OVERLAY;
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 
@@ -106,7 +107,8 @@ impl EngineApi {
         if !info["Plugins"].is_object() {
             info["Plugins"] = json!({});
         }
-        info["Plugins"]["Network"] = json!(DRIVERS);
+        let overlay = self.swarm().is_some().then_some(OVERLAY);
+        info["Plugins"]["Network"] = DRIVERS.into_iter().chain(overlay).collect();
         let pools = self.facts.pools.iter().map(|(base, size)| json!({"Base": base, "Size": size}));
         info["DefaultAddressPools"] = Value::Array(pools.collect());
         if asked.version >= ApiVersion::one(49) {

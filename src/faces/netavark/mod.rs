@@ -57,6 +57,12 @@ const SOCKET: &str = "/run/netd/netd.sock";
 /// Where Podman's own netavark is (containers-common, `helper_binaries_dir`).
 const FOLDERS: &str = "/usr/local/libexec/podman:/usr/local/lib/podman:/usr/libexec/podman:/usr/lib/podman";
 
+/// The network that netd makes for Podman's definition, as Podman's own API shows it (`GET /libpod/networks/NAME/json`).
+pub(in crate::faces) fn definition(defined: serde_json::Value) -> Result<crate::api::v1::CreateNetwork, String> {
+    let network: input::Network = serde_json::from_value(defined).map_err(|error| error.to_string())?;
+    request::defined(&network).map_err(|failure| failure.0)
+}
+
 /// How the program was called.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Invocation {

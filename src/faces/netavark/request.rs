@@ -171,6 +171,11 @@ pub(super) fn check(network: &Network) -> Result<(), Failure> {
     NetworkSpec::try_from(definition).map(drop).map_err(|invalid| Failure::network(&network.name, invalid))
 }
 
+/// The network as netd makes it with the first container, or for a service before that.
+pub(super) fn defined(network: &Network) -> Result<CreateNetwork, Failure> {
+    definition(network, &settings(network)?)
+}
+
 /// The network as netd makes it with the first container.
 fn definition(network: &Network, settings: &Settings) -> Result<CreateNetwork, Failure> {
     let mut options = settings.ours.clone();

@@ -6,7 +6,9 @@ use crate::engine::ErrorKind;
 use crate::faces::engine_api::EngineApi;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::named::{Named, find};
-use crate::faces::engine_api::network_json::{BRIDGE, SCOPE, SWARM};
+use super::text;
+use crate::faces::engine_api::network_json::{SCOPE, SWARM};
+use crate::faces::engine_api::podman_networks::show_scope;
 use crate::faces::engine_api::version::NEWEST;
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
@@ -53,33 +55,52 @@ impl EngineApi {
 
     /// Removes the network of services for which none is given, if there is no such service.
     pub(in crate::faces::engine_api) async fn settle_networks(&self) {
+        let name = INGRESS.parse().ok();
         let snapshot = self.handle.snapshot();
-        let Ok(Named::Ours(network)) = find(&snapshot, INGRESS) else { return };
-        let is_used = snapshot.desired.services_of(&network.name).next().is_some()
-            || snapshot.desired.endpoints_of(&network.name).next().is_some();
-        if is_used || network.labels.get(SCOPE).map(String::as_str) != Some(SWARM) {
+        let is_used = name.as_ref().is_some_and(|name| {
+            snapshot.desired.services_of(name).next().is_some() || snapshot.desired.endpoints_of(name).next().is_some()
+        });
+        if is_used {
             return;
         }
-        if let Err(failure) = self.remove_for_good(&network).await {
+        let removed = match self.named(INGRESS, NEWEST).await {
+            Ok(network) => self.remove_if_of_swarm(&network).await,
+            Err(_) => return,
+        };
+        if let Err(failure) = removed {
             tracing::debug!("the network {INGRESS} stays: {}", failure.message);
         }
     }
 
     /// Removes the networks of the swarm, when the node leaves it. One that is in use stays.
     pub(super) async fn remove_swarm_networks(&self) -> Result<(), Failure> {
-        let snapshot = self.handle.snapshot();
-        let is_swarm = |network: &&Arc<Network>| {
-            network.labels.get(SCOPE).map(String::as_str) == Some(SWARM) && network.name.as_str() != BRIDGE
+        let defined = match &self.engine {
+            Some(engine) => engine.definitions().await?,
+            None => Vec::new(),
         };
-        for network in snapshot.desired.networks().filter(is_swarm) {
-            match self.remove_for_good(network).await {
-                Err(failure) if failure.status == axum::http::StatusCode::FORBIDDEN => {
-                    tracing::warn!(network = %network.name, "{}", failure.message);
-                }
-                done => done?,
+        let ours = self.handle.snapshot().desired.networks().cloned().map(Named::Ours).collect::<Vec<_>>();
+        let defined = defined.into_iter().map(|mut network| {
+            show_scope(&mut network);
+            Named::Podman(network)
+        });
+        for network in defined.chain(ours) {
+            if let Err(failure) = self.remove_if_of_swarm(&network).await {
+                tracing::warn!("a network of the swarm stays: {}", failure.message);
             }
         }
         Ok(())
+    }
+
+    async fn remove_if_of_swarm(&self, network: &Named) -> Result<(), Failure> {
+        match (network, &self.engine) {
+            (Named::Ours(network), _) if network.labels.get(SCOPE).map(String::as_str) == Some(SWARM) => {
+                self.remove_for_good(network).await
+            }
+            (Named::Podman(network), Some(engine)) if network["Scope"] == SWARM => {
+                engine.remove_definition(text(network, "Name")).await
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Removes the network, and what the engine has for it.

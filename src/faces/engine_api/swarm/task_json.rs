@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::service_json::at;
 use crate::engine::Snapshot;
+use crate::faces::engine_api::network_json::SCOPE;
 use crate::faces::engine_api::swarm_state::SwarmState;
 use crate::faces::engine_api::tasks::Preparing;
 use crate::faces::engine_api::tasks::digest::{digest, host_ports};
@@ -138,9 +139,10 @@ fn attachments(task: &Task, service: &Service, snapshot: &Snapshot) -> Vec<Value
     ends.filter_map(|end| {
         let network = snapshot.desired.network(&end.network)?;
         let addresses: Vec<String> = end.addresses.iter().map(ToString::to_string).collect();
+        let labels: std::collections::BTreeMap<_, _> = network.labels.iter().filter(|(key, _)| *key != SCOPE).collect();
         let shown = json!({
             "ID": network.id.as_str(), "Version": {"Index": 1},
-            "Spec": {"Name": network.name.as_str(), "Labels": network.labels, "DriverConfiguration": {"Name": "overlay"}, "Scope": "swarm"},
+            "Spec": {"Name": network.name.as_str(), "Labels": labels, "DriverConfiguration": {"Name": "overlay"}, "Scope": "swarm"},
         });
         Some(json!({"Network": shown, "Addresses": addresses}))
     })

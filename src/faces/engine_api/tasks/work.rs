@@ -2,6 +2,7 @@
 //! once it is a ready member of its service; one that is to stop is drained first.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,10 +17,14 @@ use super::policy::grace;
 use super::task::{Health, Made, Phase, Task, millis};
 use super::template::Node;
 use crate::base::clock::{self, unix_seconds};
+use crate::engine::proxy::listening::{Question, look};
 use crate::faces::engine_api::EngineApi;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::upstream::Upstream;
+use crate::model::desired::Attached;
+use crate::model::host::backend::Backend;
 use crate::model::ids::ContainerId;
+use crate::model::publication::Protocol;
 use crate::model::request::{MemberAction, MemberChange};
 use crate::model::service::{Health as Checked, Mode, Service};
 
@@ -30,6 +35,8 @@ const LAST: Duration = Duration::from_secs(1);
 const SETTLE: Duration = Duration::from_secs(1);
 /// The same where clients know its address: as long as they may remember an answer of the name service.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// For how many milliseconds after its start a task is not used because nobody listens at its ports.
+const LISTENS_MOST: u64 = 10_000;
 /// How many tasks of a slot that could not be made are kept.
 const REJECTED: usize = 5;
 
@@ -312,18 +319,53 @@ pub(super) async fn note(api: &EngineApi, service: &Service, tasks: &[Task]) {
             api.handle.note_labels(id.clone(), task.labels.clone()).await;
         }
         let known = snapshot.desired.condition(&id).and_then(|condition| condition.engine.as_ref());
+        let known = known.map(|known| known.healthy);
         let healthy = match task.health {
             Health::Starting => continue,
             Health::Unhealthy => false,
-            Health::Unchecked | Health::Healthy => true,
+            Health::Unchecked | Health::Healthy => known == Some(true) || listens(task, attached, service).await,
         };
-        if known.map(|known| known.healthy) != Some(healthy) {
+        if !healthy && task.health != Health::Unhealthy {
+            continue;
+        }
+        if known != Some(healthy) {
             let why = if healthy { String::new() } else { "its engine's health check fails".to_owned() };
             results.insert((id, None), Checked { healthy, since: unix_seconds(), why });
         }
     }
     if !results.is_empty() {
         api.handle.note_health(results).await;
+    }
+}
+
+/// Whether somebody listens at the ports that the service publishes, so that nobody is refused there; a task that has run
+/// for a while is used as it is. The kernel is asked: a connection would be the program's first.
+async fn listens(task: &Task, attached: &Attached, service: &Service) -> bool {
+    if millis(clock::now()).saturating_sub(task.started) > LISTENS_MOST {
+        return true;
+    }
+    let ports = || service.publications.iter().filter(|publication| publication.protocol == Protocol::Tcp);
+    let ends = attached.endpoints.iter().filter(|end| service.on(&end.network).is_some());
+    let ends = ends.filter_map(|end| Some((end, end.addresses.first()?.ip())));
+    let backends: Vec<Backend> = ends
+        .flat_map(|(end, ip)| {
+            let at = ports().map(move |port| SocketAddr::new(ip, port.container.first()));
+            at.map(|at| Backend { at, ifname: end.ifname.clone() })
+        })
+        .collect();
+    if backends.is_empty() {
+        return true;
+    }
+    let question = Question { netns: attached.container.netns.clone(), backends };
+    let looked = tokio::task::spawn_blocking(move || look(vec![question])).await;
+    match looked {
+        Ok(Ok(answers)) => match answers.into_iter().next() {
+            Some(Ok(Some(found))) => found.into_iter().all(|listens| listens),
+            Some(Ok(None)) | None => false,
+            // What cannot be found out must not keep a task from being used.
+            Some(Err(_)) => true,
+        },
+        Ok(Err(_)) | Err(_) => true,
     }
 }
 

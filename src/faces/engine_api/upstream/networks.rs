@@ -5,7 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use axum::http::{Method, StatusCode};
+use axum::body::Body;
+use axum::http::header::HOST;
+use axum::http::{Method, Request, StatusCode};
 use bollard::models as wire;
 use serde_json::{Value, json};
 
@@ -47,6 +49,13 @@ impl Upstream {
             Ok(Kind::Podman) => self.networks().await,
             Ok(Kind::Docker) | Err(_) => Ok(Vec::new()),
         }
+    }
+
+    /// A definition, as Podman's own API shows it.
+    pub(in crate::faces::engine_api) async fn definition(&self, name: &str) -> Result<Value, Failure> {
+        let request = Request::builder().uri(format!("/v4.0.0/libpod/networks/{}/json", segment(name)));
+        let request = request.header(HOST, "netd").body(Body::empty()).map_err(|error| self.unreachable(error))?;
+        self.read(self.send(request).await?).await?.value()
     }
 
     /// Makes Podman define a network; the reply. `None`: the engine is Docker.
