@@ -130,7 +130,7 @@ fn null_counts_as_absent_everywhere() {
 fn unknown_keys_of_a_runtime_are_ignored_with_a_message() {
     let daemon = Daemon::start();
     let keys = json!({
-        "args": {"cni": {"labels": []}, "more": 1},
+        "args": {"cni": {"sysctl": []}, "more": 1},
         "runtimeConfig": {
             "infinibandGUID": "x", "portMappings": [{"HostPort": 80, "ContainerPort": 80, "HostInterface": "eth0"}],
             "bandwidth": {"ingress": 7}, "dns": {"domain": "x"}, "ipRanges": [[{"subnet": "10.1.0.0/16", "vlan": 7}]],
@@ -138,7 +138,7 @@ fn unknown_keys_of_a_runtime_are_ignored_with_a_message() {
         }
     });
     let answer = call("ADD", &conf(&daemon).with(keys)).run();
-    let line = "netd-cni: ignored unknown keys: args.more, args.cni.labels, runtimeConfig.infinibandGUID, \
+    let line = "netd-cni: ignored unknown keys: args.more, args.cni.sysctl, runtimeConfig.infinibandGUID, \
                 runtimeConfig.portMappings[0].HostInterface, runtimeConfig.bandwidth.ingress, \
                 runtimeConfig.dns.domain, runtimeConfig.ipRanges[0][0].vlan\n";
     assert_eq!((answer.code, answer.stderr.as_str()), (0, line));

@@ -150,7 +150,7 @@ fn keys_of_the_protocol_and_of_other_programs_are_ignored() {
     let keys = json!({
         "cniVersions": ["1.0.0", "1.1.0"], "disableCheck": false, "disableGC": false, "loadOnlyInlinedPlugins": true,
         "capabilities": {"portMappings": true}, "cni.dev/attachments": [], "_comment": "x", "example.org/x": 1,
-        "args": {"cni": {"labels": [{"key": "app", "value": "x"}], "sysctl": {}}, "org.example": 1}, "dns": null,
+        "args": {"cni": {"labels": null, "sysctl": {}}, "org.example": 1}, "dns": null,
         "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {}, "mac": null}, "prevResult": null, "ipam": {}
     });
     call("ADD", &conf(&daemon).with(keys)).run().good();

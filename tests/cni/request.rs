@@ -155,3 +155,27 @@ fn a_relative_netns_is_made_absolute_and_the_result_keeps_the_original() {
     let asked = daemon.put()["netns"].as_str().unwrap().to_owned();
     assert!(asked.starts_with('/') && asked.ends_with(netns()), "{asked}");
 }
+
+#[test]
+fn labels_come_from_the_configuration_its_args_and_the_annotations_of_a_pod() {
+    let daemon = Daemon::start();
+    let labels = |keys: Value| put(&daemon, keys, "")["labels"].clone();
+    let convention = json!([{"key": "app", "value": "web"}, {"key": "tier"}]);
+    assert_eq!(labels(json!({"args": {"cni": {"labels": convention}}})), json!({"app": "web", "tier": ""}));
+    assert_eq!(labels(json!({"args": {"labels": {"app": "web", "tier": null}}})), json!({"app": "web"}));
+    assert_eq!(labels(json!({"labels": {"app": "web"}})), json!({"app": "web"}));
+    let all = json!({
+        "labels": {"a": "conf", "b": "conf", "c": "conf", "d": "conf"},
+        "args": {"labels": {"b": "args", "c": "args"}, "cni": {"labels": [{"Key": "c", "Value": "cni"}]}},
+        "runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"netd.label": "d=pod, e=x=y", "other": "z"}},
+    });
+    assert_eq!(labels(all), json!({"a": "conf", "b": "args", "c": "cni", "d": "pod", "e": "x=y"}));
+    for (keys, words) in [
+        (json!({"labels": "app=web"}), "labels"),
+        (json!({"labels": {"app": 7}}), "a string"),
+        (json!({"args": {"cni": {"labels": [{"value": "x"}]}}}), "a label needs a key"),
+        (json!({"runtimeConfig": {"io.kubernetes.cri.pod-annotations": {"netd.label": "app"}}}), "LABEL=VALUE"),
+    ] {
+        call("ADD", &conf(&daemon).with(keys)).run().failed(7, words);
+    }
+}

@@ -10,6 +10,7 @@
 //! internal, icc, ipMasq, ipv6    true or false, also as strings
 //! mtu            bytes; 0 means unspecified
 //! aliases        further names of every container
+//! labels         labels of every container: an object, or a list of {"key", "value"}
 //! bandwidth      limits if the runtime gives none: {"ingressRate", "ingressBurst", "egressRate", "egressBurst"}, in
 //!                bits per second and bits; a rate needs its burst
 //! upstreams      servers for names that are not local: "9.9.9.9", or a list; "tls://IP#NAME", "https://IP/PATH#NAME"
@@ -21,12 +22,15 @@
 //! ipam           another plugin that gives the addresses; if absent or {}, netd does
 //! socket         the daemon's socket; default /run/netd/netd.sock
 //! runtimeConfig  portMappings, ips, mac, aliases, bandwidth, dns, ipRanges (CNI's CONVENTIONS.md)
-//! args.cni       ips, mac, aliases
+//!                io.kubernetes.cri.pod-annotations: the annotation netd.label, "LABEL=VALUE,…"
+//! args           labels
+//! args.cni       ips, mac, aliases, labels (CNI's CONVENTIONS.md)
 //! CNI_ARGS       IP and GATEWAY (lists, joined by commas), MAC, K8S_POD_NAME, K8S_POD_NAMESPACE, IgnoreUnknown
 //! ```
 //!
 //! `runtimeConfig` takes precedence over `args.cni`, that over `CNI_ARGS`, and that over the configuration's own keys;
-//! aliases are combined in that order. `aliases` in `runtimeConfig` may also be an object of lists by network, as
+//! aliases are combined in that order, and labels as well, where of several values of one label that of the annotation
+//! counts, then that of `args.cni`, of `args`, and of the configuration. `aliases` in `runtimeConfig` may also be an object of lists by network, as
 //! Podman sends it. The container's name is `K8S_POD_NAME` within `K8S_POD_NAMESPACE`, else the first alias that is a
 //! valid container name, else its id. Names with another meaning in DNS (`localhost`, `host.internal`) are left out.
 //! `ipRanges` has one list for each address family; a network that is created now and has no `subnets` gets its subnets

@@ -5,13 +5,14 @@
 //! | `netd.network` | the networks to join, in this order |
 //! | `netd.name` | the container's name; absent: its id |
 //! | `netd.publish` | ports to publish, as `-p` of `netd connect` |
-//! | `netd.alias`, `netd.expose`, `netd.dns` | on each network, as the options of `netd connect` |
+//! | `netd.alias`, `netd.expose`, `netd.dns`, `netd.label` | on each network, as the options of `netd connect` |
 //! | `netd.ip`, `netd.ip6`, `netd.mac`, `netd.ifname` | likewise; on one network only |
 //! | `netd.NETWORK.KEY` | the same on this network; each but `network`, `name`, `files` |
 //! | `netd.files` | `keep`: the container's resolv.conf and hosts stay as they are |
 //!
 //! Lists are separated by commas or white space. An empty value counts as absent.
 
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
@@ -30,7 +31,7 @@ const NETWORKS_MAX: usize = 64;
 /// How much of a value an error shows, in characters.
 const VALUE_SHOWN: usize = 100;
 /// The annotations that may be given for one network.
-const OF_NETWORK: [&str; 8] = ["publish", "alias", "expose", "dns", "ip", "ip6", "mac", "ifname"];
+const OF_NETWORK: [&str; 9] = ["publish", "alias", "expose", "dns", "label", "ip", "ip6", "mac", "ifname"];
 /// Those of them that only one interface can have.
 const OF_INTERFACE: [&str; 4] = ["ip", "ip6", "mac", "ifname"];
 
@@ -55,6 +56,7 @@ pub(super) struct OnNetwork {
     pub(super) aliases: Vec<Alias>,
     pub(super) expose: Vec<Exposure>,
     pub(super) dns: Vec<Upstream>,
+    pub(super) labels: BTreeMap<String, String>,
     pub(super) ip: Option<Ipv4Addr>,
     pub(super) ip6: Option<Ipv6Addr>,
     pub(super) mac: Option<Mac>,
@@ -156,6 +158,19 @@ impl OnNetwork {
             "alias" => self.aliases.extend(list(key, value)?),
             "expose" => self.expose.extend(list(key, value)?),
             "dns" => self.dns.extend(list(key, value)?),
+            "label" => {
+                for word in words(value) {
+                    let pair = word.split_once('=').filter(|(label, _)| !label.is_empty());
+                    let (label, text) = pair.ok_or_else(|| wrong(key, word)("use LABEL=VALUE, joined by commas"))?;
+                    let there = self.labels.entry(label.to_owned());
+                    // That of one network counts more than that of all, whichever comes first.
+                    if key == "netd.label" {
+                        there.or_insert_with(|| text.to_owned());
+                    } else {
+                        there.insert_entry(text.to_owned());
+                    }
+                }
+            }
             "ip" => self.ip = Some(v1::ipv4(value).map_err(wrong(key, value))?),
             "ip6" => self.ip6 = Some(v1::ipv6(value).map_err(wrong(key, value))?),
             "mac" => self.mac = Some(parsed(key, value)?),

@@ -35,6 +35,7 @@ impl OnNetwork {
             ports: self.ports.into_iter().map(PortRequest::Spec).collect(),
             expose: self.expose,
             dns: self.dns,
+            labels: self.labels,
             ..AttachOne::default()
         }
     }

@@ -21,6 +21,8 @@ fn annotations_become_a_request_for_each_network() {
         ("netd.a.b.ip", "10.0.0.5"),
         ("netd.a.b.publish", "6000:60"),
         ("netd.net2.ifname", "side"),
+        ("netd.label", "app=web, tier=front"),
+        ("netd.a.b.label", "app=db"),
         ("netd.dns", ""),
         ("netd.files", "keep"),
     ]);
@@ -35,6 +37,8 @@ fn annotations_become_a_request_for_each_network() {
     assert_eq!((wanted.networks[1].ports.len(), wanted.networks[0].ip), (1, None));
     assert_eq!(wanted.networks[2].ifname.as_ref().unwrap().as_str(), "side");
     assert!(wanted.networks.iter().all(|on| on.dns.is_empty()));
+    let label = |index: usize| wanted.networks[index].labels["app"].as_str();
+    assert_eq!((label(0), label(1), wanted.networks[1].labels["tier"].as_str()), ("web", "db", "front"));
 }
 
 #[test]
@@ -65,6 +69,7 @@ fn what_is_wrong_with_an_annotation_is_named() {
         (&[net1, ("netd.files", "off")], "the only value is keep"),
         (&[net1, ("netd.expose", "http")], "invalid exposed port"),
         (&[net1, ("netd.dns", "one.one")], "invalid name server"),
+        (&[net1, ("netd.label", "a=b app")], "annotation netd.label is \"app\": use LABEL=VALUE"),
         (&[two, ("netd.ip", "10.0.0.5")], "joins 2 networks: use netd.NETWORK.ip"),
         (&[two, ("netd.ifname", "eth0")], "joins 2 networks: use netd.NETWORK.ifname"),
     ] {

@@ -17,7 +17,7 @@ use crate::model::upstream::Upstream;
 
 /// The keys of a network configuration that `ADD` and `STATUS` know: those of the protocol and of libcni, then netd's
 /// own.
-const KEYS: [&str; 30] = [
+const KEYS: [&str; 31] = [
     "cniVersion",
     "cniVersions",
     "name",
@@ -41,6 +41,7 @@ const KEYS: [&str; 30] = [
     "mtu",
     "ipv6",
     "aliases",
+    "labels",
     "bandwidth",
     "upstreams",
     "dnsListen",

@@ -3,6 +3,7 @@
 pub(super) mod configuration;
 pub(super) mod environment;
 pub(super) mod fields;
+mod labels;
 pub(super) mod request;
 pub(super) mod resolver;
 pub(super) mod version;

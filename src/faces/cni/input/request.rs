@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::configuration::Configuration;
 use super::environment::Arguments;
 use super::fields::{Fields, push_new};
+use super::labels::{self, labels};
 use crate::api::v1::{
     AddressRange, AddressRequest, Attach, Bandwidth, CreateNetwork, PortObject, PortRequest, SubnetRequest,
 };
@@ -18,13 +19,14 @@ use crate::model::names::{Alias, ContainerName};
 use crate::model::publication::Protocol;
 
 /// The capabilities that netd supports.
-const CAPABILITIES: [&str; 7] = ["portMappings", "ips", "mac", "aliases", "bandwidth", "dns", "ipRanges"];
+const CAPABILITIES: [&str; 8] =
+    ["portMappings", "ips", "mac", "aliases", "bandwidth", "dns", "ipRanges", labels::ANNOTATIONS];
 const LIMITS: [&str; 4] = ["ingressRate", "ingressBurst", "egressRate", "egressBurst"];
 const RANGE: [&str; 4] = ["subnet", "rangeStart", "rangeEnd", "gateway"];
 const MAPPING: [&str; 4] = ["hostPort", "containerPort", "protocol", "hostIP"];
 const RESOLVER: [&str; 3] = ["servers", "searches", "options"];
 /// The keys of `args.cni`.
-const ARGUMENTS: [&str; 3] = ["ips", "mac", "aliases"];
+const ARGUMENTS: [&str; 4] = ["ips", "mac", "aliases", "labels"];
 
 /// Builds the request. The caller adds the interface, and the addresses that other plugins give.
 pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Arguments) -> Result<Attach, Failure> {
@@ -40,6 +42,7 @@ pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
         name,
         scope,
         aliases,
+        labels: labels(&conf.fields, runtime.as_ref())?,
         addresses: addresses(runtime.as_ref(), args.as_ref(), arguments)?,
         ranges,
         mac: mac(runtime.as_ref(), args.as_ref(), arguments)?,
@@ -53,7 +56,7 @@ pub(crate) fn attach(conf: &Configuration<'_>, netns: String, arguments: &Argume
 pub(crate) fn ignored(conf: &Configuration<'_>) -> Result<Vec<String>, Failure> {
     let mut ignored = Vec::new();
     if let Some(args) = conf.fields.object("args")? {
-        args.note_unknown(&["cni"], &mut ignored);
+        args.note_unknown(&["cni", "labels"], &mut ignored);
         args.object("cni")?.iter().for_each(|cni| cni.note_unknown(&ARGUMENTS, &mut ignored));
     }
     let Some(runtime) = conf.fields.object("runtimeConfig")? else { return Ok(ignored) };
