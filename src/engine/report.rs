@@ -1,6 +1,6 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
-use crate::model::names::{NetworkName, ReservationId};
+use crate::model::names::{NetworkName, ReservationId, ServiceName};
 use crate::model::request::{
     EndpointSpec, MemberChange, NetworkSpec, PortChange, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
@@ -57,6 +57,10 @@ pub struct Restored {
     pub networks: Vec<NetworkName>,
     /// The networks that were there already, as the backup has them.
     pub unchanged: Vec<NetworkName>,
+    /// The services that were created.
+    pub services: Vec<ServiceName>,
+    /// The services that were there already, as the backup has them.
+    pub unchanged_services: Vec<ServiceName>,
 }
 
 /// A difference between what netd made and what is there.

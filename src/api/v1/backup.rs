@@ -7,20 +7,22 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::network::{CreateNetwork, SubnetObject, SubnetRequest};
+use super::service::CreateService;
 use super::text;
 use super::time::rfc3339;
-use crate::model::backup::Definition;
+use crate::model::backup::{Definition, ServiceDefinition};
 use crate::model::ids::NetworkId;
-use crate::model::names::ContainerName;
-use crate::model::request::NetworkSpec;
+use crate::model::names::{ContainerName, NetworkName};
+use crate::model::request::{NetworkSpec, ServiceSpec};
+use crate::model::service::Tasks;
 use crate::model::subnets::SubnetSpec;
 use crate::model::{Invalid, backup};
 
 /// The version of the document. A later one has what this netd would not restore.
 const FORMAT: u32 = 1;
 
-/// The definitions of a host: its networks, with the addresses that they keep for names. Not its containers and
-/// reservations, which end with the boot.
+/// The definitions of a host: its networks, with the addresses that they keep for names, and its services. Not its
+/// containers and reservations, which end with the boot, and no services that follow from labels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Backup {
@@ -37,6 +39,9 @@ pub struct Backup {
     pub ula_prefix: Option<String>,
     /// Sorted by name.
     pub networks: Vec<NetworkBackup>,
+    /// Sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<ServiceBackup>,
 }
 
 /// A network in a backup.
@@ -65,6 +70,36 @@ pub struct StickyAddress {
     pub name: ContainerName,
 }
 
+/// A service in a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceBackup {
+    /// Its id, 25 digits and lower-case letters, which it keeps.
+    #[schema(value_type = text::ServiceId)]
+    pub id: String,
+    /// The request that creates it as it is. Networks that their runtimes define are left out.
+    pub service: CreateService,
+    /// Its virtual addresses, which it keeps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub virtual_addresses: Vec<VirtualAddresses>,
+    /// What an engine runs for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub tasks: Option<Tasks>,
+}
+
+/// The virtual addresses of a service on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VirtualAddresses {
+    /// The network's name.
+    #[schema(value_type = text::NetworkName)]
+    pub network: NetworkName,
+    /// At most one per family.
+    #[schema(value_type = Vec<text::IpAddress>, max_items = 2)]
+    pub addresses: Vec<IpAddr>,
+}
+
 /// What was restored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Restored {
@@ -72,6 +107,12 @@ pub struct Restored {
     pub networks: Vec<String>,
     /// The networks that were there already, as the backup has them.
     pub unchanged: Vec<String>,
+    /// The services that were created.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub services: Vec<String>,
+    /// The services that were there already, as the backup has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unchanged_services: Vec<String>,
 }
 
 impl Backup {
@@ -83,6 +124,7 @@ impl Backup {
             time: rfc3339(now),
             ula_prefix: backup.ula.map(|prefix| prefix.to_string()),
             networks: backup.networks.into_iter().map(NetworkBackup::from).collect(),
+            services: backup.services.into_iter().map(ServiceBackup::from).collect(),
         }
     }
 }
@@ -97,6 +139,7 @@ impl TryFrom<Backup> for backup::Backup {
         Ok(Self {
             ula: document.ula_prefix.map(|prefix| prefix.parse()).transpose()?,
             networks: document.networks.into_iter().map(Definition::try_from).collect::<Result<_, _>>()?,
+            services: document.services.into_iter().map(ServiceDefinition::try_from).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -113,6 +156,23 @@ impl TryFrom<NetworkBackup> for Definition {
     fn try_from(network: NetworkBackup) -> Result<Self, Invalid> {
         let sticky = network.sticky_addresses.into_iter().map(|kept| (kept.address, kept.name));
         Ok(Self { id: network.id.parse::<NetworkId>()?, spec: network.network.try_into()?, sticky: sticky.collect() })
+    }
+}
+
+impl From<ServiceDefinition> for ServiceBackup {
+    fn from(definition: ServiceDefinition) -> Self {
+        let of = definition.addresses.into_iter().map(|(network, addresses)| VirtualAddresses { network, addresses });
+        let (id, tasks) = (definition.id.as_str().to_owned(), definition.spec.tasks.clone());
+        Self { id, service: definition.spec.into(), virtual_addresses: of.collect(), tasks }
+    }
+}
+
+impl TryFrom<ServiceBackup> for ServiceDefinition {
+    type Error = Invalid;
+    fn try_from(service: ServiceBackup) -> Result<Self, Invalid> {
+        let addresses = service.virtual_addresses.into_iter().map(|of| (of.network, of.addresses));
+        let spec = ServiceSpec { tasks: service.tasks, ..service.service.try_into()? };
+        Ok(Self { id: service.id.parse()?, spec, addresses: addresses.collect() })
     }
 }
 
@@ -180,7 +240,17 @@ mod tests {
             (bridge.icc, bridge.masquerade, bridge.isolated) = (false, false, true);
         }
         let networks = networks.iter().map(definition).collect();
-        let backup = backup::Backup { ula: Some("fd00:1::/48".parse().unwrap()), networks };
+        let service: CreateService = serde_json::from_value(serde_json::json!({
+            "name": "web", "networks": [{ "network": "net1", "aliases": ["www"] }], "select": { "app": "web" },
+            "mode": "vip", "ports": ["4000:80/tcp"], "target": "80", "health": { "kind": "tcp:80", "interval": 0.5 },
+        }))
+        .unwrap();
+        let services = vec![ServiceDefinition {
+            id: crate::model::ids::ServiceId::from_random([7; 16]),
+            spec: service.try_into().unwrap(),
+            addresses: [("net1".parse().unwrap(), vec![[10, 0, 0, 5].into(), "fd00:1::5".parse().unwrap()])].into(),
+        }];
+        let backup = backup::Backup { ula: Some("fd00:1::/48".parse().unwrap()), networks, services };
         let document = Backup::new(backup.clone(), "0.1.0", 7);
         let json = serde_json::to_string(&document).unwrap();
         let read: Backup = serde_json::from_str(&json).unwrap();
@@ -190,7 +260,7 @@ mod tests {
     #[test]
     fn what_cannot_be_restored_as_it_was_is_refused() {
         let network = samples::network("net1", &["10.0.0.0/24"]);
-        let backup = backup::Backup { ula: None, networks: vec![definition(&network)] };
+        let backup = backup::Backup { ula: None, networks: vec![definition(&network)], services: Vec::new() };
         let document = serde_json::to_value(Backup::new(backup, "0.1.0", 7)).unwrap();
         let change = |path: &str, value: serde_json::Value| {
             let mut changed = document.clone();

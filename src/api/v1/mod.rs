@@ -25,7 +25,7 @@ pub use attach::{
     AddressRange, AddressRequest, Attach, AttachOne, AttachTogether, AttachedTogether, Attachment, AttachmentRef,
     Bandwidth, CheckAttachment, Collected, Dns, Interface, KeepAttachments, Route, attachment_key, attachments_of,
 };
-pub use backup::{Backup, NetworkBackup, Restored, StickyAddress};
+pub use backup::{Backup, NetworkBackup, Restored, ServiceBackup, StickyAddress, VirtualAddresses};
 pub use connect::{Connect, PortObject, PortRequest};
 pub use dns::{Holder, LoggedContainer, LoggedQuery, Resolved};
 pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};

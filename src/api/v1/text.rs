@@ -45,6 +45,11 @@ pub struct ReservationId(String);
 #[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 63, examples("web"))]
 pub struct ServiceName(String);
 
+/// A service's id.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9a-z]{25}$")]
+pub struct ServiceId(String);
+
 /// A service: its name, its id or a unique beginning of the id.
 #[derive(ToSchema)]
 #[schema(pattern = r"^[a-zA-Z0-9](\.?[a-zA-Z0-9_-])*$", max_length = 63, examples("web"))]
@@ -306,6 +311,7 @@ mod tests {
         all::<ContainerId>(parses::<ids::ContainerId>);
         all::<AnyContainer>(|text| container_reference(text).is_ok());
         all::<ReservationId>(parses::<names::ReservationId>);
+        all::<ServiceId>(parses::<ids::ServiceId>);
         all::<ServiceName>(parses::<names::ServiceName>);
         all::<InterfaceName>(parses::<names::IfName>);
         all::<DomainName>(parses::<names::DnsName>);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::engine::decide;
 use crate::engine::decide::network::{NetworkChoice, create_network};
 use crate::engine::decide::transaction::{self, Transaction};
 use crate::engine::event::Change;
@@ -10,15 +11,16 @@ use crate::engine::worker::Worker;
 use crate::engine::{Error, Restored};
 use crate::kernel::Kernel;
 use crate::logic::alloc::sticky;
-use crate::logic::refusal::Refusal;
+use crate::logic::refusal::{Refusal, ServiceRefusal};
 use crate::logic::target;
 use crate::model::Invalid;
 use crate::model::address::Families;
-use crate::model::backup::{Backup, Definition};
+use crate::model::backup::{Backup, Definition, ServiceDefinition};
 use crate::model::host::observed::{ForeignNetwork, HostFacts};
-use crate::model::names::NetworkName;
+use crate::model::names::{NetworkName, ServiceName};
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
+use crate::model::service::Service;
 use crate::store::{Record, Store};
 
 /// What becomes of a backup.
@@ -28,6 +30,10 @@ struct Decided {
     created: Vec<Arc<Network>>,
     /// Those that are there already.
     unchanged: Vec<NetworkName>,
+    /// The services that the transaction creates.
+    services: Vec<Arc<Service>>,
+    /// Those that are there already.
+    unchanged_services: Vec<ServiceName>,
 }
 
 impl<K: Kernel, S: Store> Worker<K, S> {
@@ -41,14 +47,19 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             let spec = NetworkSpec::of(network)?;
             Some(Definition { id: network.id.clone(), spec, sticky: self.state.sticky.named(&network.name).collect() })
         };
-        Backup { ula: self.state.ula, networks: self.state.desired.networks().filter_map(definition).collect() }
+        let networks: Vec<Definition> = self.state.desired.networks().filter_map(definition).collect();
+        let is_defined = |name: &NetworkName| networks.iter().any(|network| network.spec.name == *name);
+        let services = self.state.desired.services();
+        let services = services.filter_map(|service| ServiceDefinition::of(service, is_defined)).collect();
+        Backup { ula: self.state.ula, networks, services }
     }
 
-    /// Restores the definitions in one transaction. A network that is there as the backup has it stays as it is; one that
-    /// is there otherwise, or whose name or subnet is taken, is a refusal.
+    /// Restores the definitions in one transaction. A network or a service that is there as the backup has it stays as it
+    /// is; one that is there otherwise, or whose name, subnet, address or port is taken, is a refusal.
     pub(crate) fn restore(&mut self, backup: &Backup, foreign: Vec<ForeignNetwork>) -> Result<Restored, Error> {
         let facts = HostFacts { foreign, ..self.facts()? };
-        let Decided { transaction, created, unchanged } = self.decide_restore(backup, &facts)?;
+        let Decided { transaction, created, unchanged, services, unchanged_services } =
+            self.decide_restore(backup, &facts)?;
         let needed = created.iter().map(|network| target::forwarding_of(network));
         self.before_forwarding(needed.fold(Families::default(), Families::with))?;
         if let Err(error) = self.execute(&transaction) {
@@ -61,11 +72,17 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             tracing::info!(network = %network.name, "network restored");
             self.tell(Change::NetworkCreated(network.clone()));
         }
+        for service in &services {
+            tracing::info!(service = %service.name, "service restored");
+            self.tell(Change::ServiceCreated(service.clone()));
+        }
         self.search.clone_from(&facts.search);
         self.listen();
         self.adapt_foreign();
         self.explain();
-        Ok(Restored { networks: created.iter().map(|network| network.name.clone()).collect(), unchanged })
+        let networks = created.iter().map(|network| network.name.clone()).collect();
+        let services = services.iter().map(|service| service.name.clone()).collect();
+        Ok(Restored { networks, unchanged, services, unchanged_services })
     }
 
     /// Decides each network in the state that has those before it.
@@ -95,8 +112,41 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             all.rollback.extend(one.rollback);
             created.push(Arc::new(network));
         }
-        Ok(Decided { transaction: all, created, unchanged })
+        let (services, unchanged_services) = decide_services(&mut state, backup, &mut all)?;
+        Ok(Decided { transaction: all, created, unchanged, services, unchanged_services })
     }
+}
+
+/// Adds the services of a backup, whose networks are there by now, to the transaction. Returns those that it creates, and
+/// those that are there.
+fn decide_services(
+    state: &mut State,
+    backup: &Backup,
+    all: &mut Transaction,
+) -> Result<(Vec<Arc<Service>>, Vec<ServiceName>), Refusal> {
+    let now = crate::base::clock::unix_seconds();
+    let (mut created, mut unchanged) = (Vec::new(), Vec::new());
+    for definition in &backup.services {
+        let there = state.desired.service_called(definition.spec.name.as_str());
+        if let Some(there) = there.filter(|there| there.is_defined()).cloned() {
+            let is_in_backup =
+                |name: &NetworkName| definition.spec.networks.iter().any(|(network, _)| network == name.as_str());
+            if ServiceDefinition::of(&there, is_in_backup).as_ref() != Some(definition) {
+                return Err(ServiceRefusal::DefinedOtherwise(there.name.clone()).into());
+            }
+            unchanged.push(there.name.clone());
+            continue;
+        }
+        let service = decide::service::restore(state, definition, now)?;
+        let one = transaction::put_service(state, None, &service);
+        state.apply(&one.records);
+        all.records.extend(one.records);
+        all.steps.extend(one.steps);
+        // Before its network goes.
+        all.rollback.splice(0..0, one.rollback);
+        created.push(Arc::new(service));
+    }
+    Ok((created, unchanged))
 }
 
 /// The network that a definition describes, and the records of the addresses that it keeps.

@@ -24,9 +24,14 @@ pub(crate) struct Requested<'a> {
     only: Option<Family>,
 }
 
-impl Requested<'_> {
+impl<'a> Requested<'a> {
     /// Any address of each family.
     pub(crate) const ANY: Self = Self { addresses: &[], ranges: &[], exact: false, only: None };
+
+    /// These, and any of the families that have none.
+    pub(super) fn these(addresses: &'a [AddressSpec]) -> Self {
+        Self { addresses, ..Self::ANY }
+    }
 }
 
 impl<'a> From<&'a EndpointSpec> for Requested<'a> {

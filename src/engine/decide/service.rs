@@ -11,13 +11,14 @@ use super::endpoint::{Choice, publish};
 use crate::engine::state::State;
 use crate::logic::refusal::{Refusal, ServiceRefusal};
 use crate::model::Invalid;
+use crate::model::backup::ServiceDefinition;
 use crate::model::desired::{Attached, Lookup};
 use crate::model::host::observed::HostFacts;
 use crate::model::ids::ServiceId;
 use crate::model::names::{Alias, ServiceName};
 use crate::model::network::{Driver, Network};
 use crate::model::publication::{PortRange, PortSpec, Publication};
-use crate::model::request::{MemberAction, ServiceSpec, ServiceUpdate};
+use crate::model::request::{AddressSpec, MemberAction, ServiceSpec, ServiceUpdate};
 use crate::model::service::{Condition, Mode, Origin, Said, Service, ServiceNetwork};
 
 /// How many ports a service may publish: each has elements for all members.
@@ -31,10 +32,7 @@ pub(crate) fn create(
     now: u64,
     choice: (&Choice, &HostFacts),
 ) -> Result<Service, Refusal> {
-    if let Lookup::One(there) = state.desired.find_service(spec.name.as_str())
-        && there.is_defined()
-        && there.name.as_str().eq_ignore_ascii_case(spec.name.as_str())
-    {
+    if let Some(there) = state.desired.service_called(spec.name.as_str()).filter(|there| there.is_defined()) {
         return Err(ServiceRefusal::Exists(there.name.clone()).into());
     }
     let service = Service {
@@ -59,6 +57,29 @@ pub(crate) fn create(
         origin: Origin::Defined,
     };
     complete(state, service, spec, None, choice)
+}
+
+/// The service that a definition of a backup becomes: as it was, with its id and its virtual addresses.
+pub(crate) fn restore(state: &mut State, definition: &ServiceDefinition, now: u64) -> Result<Service, Refusal> {
+    let ServiceDefinition { id, spec, addresses } = definition;
+    let invalid = |why: String| Refusal::from(Invalid::new("service of the backup", spec.name.as_str(), why));
+    if let Some(other) = state.desired.services().find(|service| service.id == *id && service.is_defined()) {
+        return Err(invalid(format!("service {} has that id", other.name)));
+    }
+    let mut service = create(state, spec, id.clone(), now, (&Choice::default(), &HostFacts::default()))?;
+    for (name, kept) in addresses {
+        let on = service.networks.iter_mut().find(|on| on.network == *name && service.mode == Mode::Vip);
+        let on = on.ok_or_else(|| invalid(format!("it has no virtual addresses on network {name}")))?;
+        let network = super::find_network(state, name.as_str())?;
+        let asked = |ip: &IpAddr| AddressSpec { ip: *ip, prefix: None, gateway: None };
+        let asked: Vec<AddressSpec> = kept.iter().map(asked).collect();
+        let chosen = address::choose(state, &network, Requested::these(&asked), None)?;
+        on.addresses = chosen.iter().map(IpNetwork::ip).collect();
+        if let Some(left_out) = kept.iter().find(|ip| !on.addresses.contains(ip)) {
+            return Err(invalid(format!("{left_out} is its second address of one family on network {name}")));
+        }
+    }
+    Ok(service)
 }
 
 /// The service as an update makes it. What it has and keeps stays the same: addresses, and host ports that the request

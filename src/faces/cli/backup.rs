@@ -24,7 +24,11 @@ pub(super) fn back_up(session: &mut Session<'_>, args: &BackupArgs) -> Result<()
     let mut text = Vec::new();
     json(&mut text, &backup)?;
     replace(file, &text).map_err(|error| Failure::of(&attempt, error))?;
-    Ok(writeln!(session.out, "{} networks backed up to {}", backup.networks.len(), file.display())?)
+    let services = match backup.services.len() {
+        0 => String::new(),
+        count => format!(" and {count} services"),
+    };
+    Ok(writeln!(session.out, "{} networks{services} backed up to {}", backup.networks.len(), file.display())?)
 }
 
 /// Writes the file beside and renames it: whatever happens, the old backup is there, or the new one. Only its owner may
@@ -58,11 +62,12 @@ pub(super) fn restore(session: &mut Session<'_>, args: &RestoreArgs) -> Result<(
     if args.format.json {
         return json(session.out, &restored);
     }
-    for name in &restored.networks {
-        writeln!(session.out, "{name} created")?;
+    let Restored { networks, unchanged, services, unchanged_services } = restored;
+    for (names, what) in [(networks, "created"), (unchanged, "unchanged")] {
+        names.iter().try_for_each(|name| writeln!(session.out, "{name} {what}"))?;
     }
-    for name in &restored.unchanged {
-        writeln!(session.out, "{name} unchanged")?;
+    for (names, what) in [(services, "created"), (unchanged_services, "unchanged")] {
+        names.iter().try_for_each(|name| writeln!(session.out, "service {name} {what}"))?;
     }
     Ok(())
 }

@@ -9,6 +9,9 @@ pub enum ServiceRefusal {
     /// A service with that name exists.
     #[error("service {0} already exists: see `netd service inspect {0}`")]
     Exists(ServiceName),
+    /// A service of a backup is there otherwise.
+    #[error("service {0} is not as the backup has it: see `netd service inspect {0}`")]
+    DefinedOtherwise(ServiceName),
     /// No such service, or no longer.
     #[error("no service {0:?}: see `netd service ls`")]
     NoSuch(String),
@@ -53,9 +56,11 @@ impl ServiceRefusal {
         match self {
             Self::NoSuch(_) => RefusalKind::NotFound,
             Self::Network { .. } => RefusalKind::Invalid,
-            Self::Exists(_) | Self::OfLabels(_) | Self::OutOfSequence { .. } | Self::NameTaken { .. } => {
-                RefusalKind::Conflict
-            }
+            Self::Exists(_)
+            | Self::DefinedOtherwise(_)
+            | Self::OfLabels(_)
+            | Self::OutOfSequence { .. }
+            | Self::NameTaken { .. } => RefusalKind::Conflict,
         }
     }
 }

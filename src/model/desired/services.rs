@@ -39,10 +39,14 @@ impl Desired {
         self.services.all.get(name)
     }
 
+    /// The service with that name, compared without case.
+    pub fn service_called(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.lower.get(&name.to_ascii_lowercase()).and_then(|name| self.service(name))
+    }
+
     /// A service by name (without case), id, or unique prefix of its id.
     pub fn find_service(&self, text: &str) -> Lookup<Arc<Service>> {
-        let by_name = self.services.lower.get(&text.to_ascii_lowercase()).and_then(|name| self.service(name));
-        if let Some(service) = by_name {
+        if let Some(service) = self.service_called(text) {
             return Lookup::One(service.clone());
         }
         one(self.services().filter(|service| id_fits(service.id.as_str(), text)).cloned())
@@ -258,7 +262,7 @@ impl Desired {
         let has_labels = !endpoint.labels.is_empty()
             || self.condition(&endpoint.container.id).is_some_and(|condition| !condition.labels.is_empty());
         let Some(service) = has_labels.then(|| derived(&self.labels(endpoint), endpoint)).flatten() else { return };
-        match self.find_derived(&service.name) {
+        match self.service_called(service.name.as_str()).cloned() {
             Some(there) if there.is_defined() || there.on(&endpoint.network).is_some() => {}
             Some(there) => {
                 let mut wider = there.as_ref().clone();
@@ -268,11 +272,5 @@ impl Desired {
             }
             None => drop(self.enter_service(service)),
         }
-    }
-
-    /// The service with that name, compared without case.
-    fn find_derived(&self, name: &ServiceName) -> Option<Arc<Service>> {
-        let name = self.services.lower.get(&name.as_str().to_ascii_lowercase())?;
-        self.service(name).cloned()
     }
 }

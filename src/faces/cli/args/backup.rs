@@ -24,8 +24,8 @@ pub struct BackupArgs {
 /// `netd restore`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A network that is there as the backup has it stays as it is. If one is there otherwise, or a
-name or a subnet is taken, nothing is changed.
+A network or a service that is there as the backup has it stays as it is. If one is there
+otherwise, or a name, a subnet, an address or a port is taken, nothing is changed.
 
 Examples:
   netd restore /var/backups/netd.json")]

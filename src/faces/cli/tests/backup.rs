@@ -39,6 +39,43 @@ fn what_one_daemon_has_another_gets() {
 }
 
 #[test]
+fn services_are_restored_with_their_networks_and_addresses() {
+    let (one, other) = (Daemon::start(true), Daemon::start(true));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("netd.json");
+    let file = file.to_str().unwrap();
+    one.ok("network create net1 --ipv6");
+    one.ok("connect net1 first --pid 1");
+    one.ok("service create web --network net1,alias=www --select app=web --mode vip -p 8080:80 --health tcp:80 --interval 500ms");
+    one.ok("service create api --network net1 --member db --grace 3 --label a=b");
+    one.ok(
+        "connect net1 labelled --pid 4711 --label com.docker.compose.project=p --label com.docker.compose.service=s",
+    );
+    assert_eq!(one.ok(&format!("backup {file}")), format!("1 networks and 2 services backed up to {file}\n"));
+    let (one_s, before) = (one.json("backup -"), one.json("service inspect web --json"));
+    assert_eq!(other.ok(&format!("restore {file}")), "net1 created\nservice api created\nservice web created\n");
+    assert_eq!(other.json("backup -")["services"], one_s["services"]);
+    let after = other.json("service inspect web --json");
+    assert_eq!((&after[0]["networks"], &after[0]["id"]), (&before[0]["networks"], &before[0]["id"]));
+    assert!(before[0]["networks"][0]["addresses"][0] == "10.77.0.3", "not the first: {before}");
+    assert_eq!(other.ok(&format!("restore {file}")), "net1 unchanged\nservice api unchanged\nservice web unchanged\n");
+    // Of a service that is gone the address is still free, or the whole restore is refused.
+    other.ok("service rm web api");
+    other.ok("network rm net1");
+    other.ok("network create taken --subnet 10.88.0.0/24");
+    other.ok("service create other --network taken -p 8080:80");
+    let (code, _, err) = other.netd(&format!("restore {file}"));
+    assert!(code == 1 && err.contains("is already published by service other") && err.lines().count() == 1, "{err}");
+    assert_eq!(other.ok("network ls -q").lines().count(), 1, "all or nothing");
+    other.ok("service rm other");
+    other.ok("network rm taken");
+    other.ok(&format!("restore {file}"));
+    other.ok("service update web --grace 5");
+    let (code, _, err) = other.netd(&format!("restore {file}"));
+    assert!(code == 1 && err.contains("service web is not as the backup has it"), "{err}");
+}
+
+#[test]
 fn what_goes_wrong_is_one_line() {
     let daemon = Daemon::start(true);
     let folder = tempfile::tempdir().unwrap();
