@@ -36,6 +36,7 @@ mod of_engines;
 mod reference;
 mod reservations;
 mod retries;
+mod services;
 mod sticky;
 mod tampering;
 mod teardown;
@@ -98,6 +99,12 @@ enum Action {
         container: usize,
         network: usize,
     },
+    CreateService(usize, services::Asked),
+    /// The last: for a version that the service no longer has.
+    UpdateService(usize, services::Asked, bool),
+    RemoveService(usize),
+    /// Drains a container, or no longer.
+    Say(usize, bool),
     /// The container's namespace is recreated while no daemon runs.
     Reborn(usize),
     /// A pod's namespace is recreated, and the daemon has no event of it yet.
@@ -154,6 +161,8 @@ fn action() -> impl Strategy<Value = Action> {
     let attach = (pod.clone(), network.clone(), requested());
     let (detach, collect) = ((pod.clone(), network.clone()), (pod.clone(), network.clone()));
     let connect = (container.clone(), network.clone(), port, last());
+    let service = 0..services::NAMES.len();
+    let update = (service.clone(), services::asked(), proptest::bool::weighted(0.1));
     prop_oneof![
         2 => network.clone().prop_map(Action::Create),
         1 => network.clone().prop_map(Action::Remove),
@@ -166,6 +175,10 @@ fn action() -> impl Strategy<Value = Action> {
         3 => take.prop_map(|(id, container, network)| Action::Take { id, container, network }),
         2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
         1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
+        3 => (service.clone(), services::asked()).prop_map(|(service, asked)| Action::CreateService(service, asked)),
+        2 => update.prop_map(|(service, asked, late)| Action::UpdateService(service, asked, late)),
+        1 => service.prop_map(Action::RemoveService),
+        3 => (container, any::<bool>()).prop_map(|(container, drain)| Action::Say(container, drain)),
         1 => (0..CONTAINERS.len() + PODS.len()).prop_map(Action::Reborn),
         1 => pod.prop_map(Action::Dies),
         1 => Just(Action::Restart),
@@ -258,6 +271,10 @@ impl World {
                 self.reference.attachments.retain(|(pod, on), _| on != network || pod == keep);
                 self.remove_adoptable();
             }
+            Action::CreateService(service, asked) => self.create_service(*service, asked, fail_in)?,
+            Action::UpdateService(service, asked, late) => self.update_service(*service, asked, *late, fail_in)?,
+            Action::RemoveService(service) => self.remove_service(*service, fail_in)?,
+            Action::Say(container, drain) => self.say(*container, *drain, fail_in)?,
             Action::Dies(pod) => {
                 self.fake.delete_namespace(PODS[*pod]);
                 self.fake.add_namespace(PODS[*pod]);
@@ -270,7 +287,9 @@ impl World {
             Action::Tamper(kind, which) => self.tamper(*kind, *which)?,
         }
         self.fake.world().faults = Faults::default();
-        self.invariants()
+        self.reference.forget_conditions();
+        self.invariants()?;
+        self.services_are_right()
     }
 
     /// Events outside of the daemon.
@@ -331,7 +350,10 @@ fn attach_spec(
 
 /// What a person asks for.
 fn person(network: &str, container: ContainerRef) -> EndpointSpec {
-    EndpointSpec::of(Requester::Person(PersonRequest { network: network.into(), container, reservation: None }))
+    let index = CONTAINERS.iter().position(|name| *name == container.name);
+    let labels = index.map(services::label).unwrap_or_default();
+    let request = PersonRequest { network: network.into(), container, reservation: None };
+    EndpointSpec { labels, ..EndpointSpec::of(Requester::Person(request)) }
 }
 
 /// How a runtime knows the attachment: its networks have other names than netd's.

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{AttachChoice, NETWORKS, sticky};
+use super::{AttachChoice, NETWORKS, services, sticky};
 
-/// Networks and their containers. It alone determines the outcome of a command.
-#[derive(Debug, Default)]
+/// Networks, their containers and services. It alone determines the outcome of a command.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Reference {
     pub(super) networks: BTreeSet<&'static str>,
     /// (container, network) to (port, requested static address).
@@ -16,6 +16,9 @@ pub(super) struct Reference {
     pub(super) attachments: BTreeMap<(usize, usize), (AttachChoice, bool)>,
     /// Reservation to (network, port).
     pub(super) reservations: BTreeMap<usize, (usize, Option<usize>)>,
+    pub(super) services: BTreeMap<usize, services::Asked>,
+    /// Drained containers.
+    pub(super) drained: BTreeSet<usize>,
 }
 
 impl Reference {
@@ -28,10 +31,12 @@ impl Reference {
         let attached = self.attachments.iter().map(|((pod, _), (requested, _))| (*pod, requested.port));
         let attached = attached.filter(|(pod, port)| !same(*pod, *port)).map(|(_, port)| port);
         let reserved = self.reservations.values().map(|(_, port)| *port);
-        self.endpoints.values().map(|(port, _)| *port).chain(attached).chain(reserved).flatten().any(collides)
+        let of_services = self.services.values().map(|service| service.port);
+        let by_hand = self.endpoints.values().map(|(port, _)| *port);
+        by_hand.chain(attached).chain(reserved).chain(of_services).flatten().any(collides)
     }
 
-    /// The number of containers and reservations on the network, and of used addresses.
+    /// The number of containers, reservations and services on the network, and of used addresses.
     pub(super) fn used(&self, network: &str) -> (usize, usize) {
         let by_hand = self.endpoints.keys().filter(|(_, on)| NETWORKS[*on] == network).count();
         let by_hand = by_hand + self.reservations.values().filter(|(on, _)| NETWORKS[*on] == network).count();
@@ -40,6 +45,14 @@ impl Reference {
             all.push(*has);
             (all, n + usize::from(*has))
         });
-        (by_hand + all.len(), by_hand + addressed)
+        let on_it = self.services.values().filter(|service| service.is_on(network)).count();
+        let virtual_addresses = self.services.values().filter(|service| service.has_address(network)).count();
+        (by_hand + all.len() + on_it, by_hand + addressed + virtual_addresses)
+    }
+
+    /// What was said of a container ends with its last endpoint.
+    pub(super) fn forget_conditions(&mut self) {
+        let Self { drained, endpoints, .. } = self;
+        drained.retain(|container| endpoints.keys().any(|(other, _)| other == container));
     }
 }

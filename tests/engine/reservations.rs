@@ -132,7 +132,8 @@ impl World {
     }
 }
 
-/// Whether a container or a reservation has the address.
+/// Whether a container, a reservation or a service has the address.
 pub(super) fn is_taken(snapshot: &engine::Snapshot, ip: std::net::IpAddr) -> bool {
-    snapshot.desired.at_address(ip).is_some() || snapshot.desired.reserved_at(ip).is_some()
+    let desired = &snapshot.desired;
+    desired.at_address(ip).is_some() || desired.reserved_at(ip).is_some() || desired.service_at(ip).is_some()
 }

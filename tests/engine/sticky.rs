@@ -13,7 +13,7 @@ use super::reservations::is_taken;
 pub(super) const STICKY: usize = 1;
 
 /// The name that each address is kept for.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Kept(BTreeMap<IpAddr, &'static str>);
 
 impl Kept {

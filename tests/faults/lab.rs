@@ -15,7 +15,8 @@ use netd::model::host::observed::{HostEnd, ObservedInterface};
 use netd::model::names::IfName;
 use netd::model::network::DnsListen;
 use netd::model::request::{
-    AttachmentKey, Attachments, CheckSpec, NetnsRef, NetworkSpec, PortAction, PortChange, Requester,
+    AttachmentKey, Attachments, CheckSpec, MemberAction, MemberChange, NetnsRef, NetworkSpec, PortAction, PortChange,
+    Requester, ServiceSpec, ServiceUpdate,
 };
 use netd::runtimes::NoRuntimes;
 use netd::store::memory::Memory;
@@ -156,6 +157,26 @@ impl Lab {
         let Requester::Person(request) = &mut spec.requester else { unreachable!("a person's request") };
         request.container.netns = Some(NetnsRef::OfEngine(pid));
         self.runtime.block_on(self.handle().connect(spec)).map(drop)
+    }
+
+    /// Creates a service on the networks, of which the containers are members.
+    pub(crate) fn create_service(&self, spec: ServiceSpec) -> Answer {
+        self.runtime.block_on(self.handle().create_service(spec)).map(drop)
+    }
+
+    /// Changes the service in the version that it has before the first update, so that a second try is late.
+    pub(crate) fn update_service(&self, spec: ServiceSpec) -> Answer {
+        let update = ServiceUpdate { service: spec.name.to_string(), version: Some(1), spec };
+        self.runtime.block_on(self.handle().update_service(update)).map(drop)
+    }
+
+    pub(crate) fn remove_service(&self, name: &str) -> Answer {
+        self.runtime.block_on(self.handle().remove_service(name)).map(drop)
+    }
+
+    pub(crate) fn change_member(&self, member: &str, action: MemberAction) -> Answer {
+        let change = MemberChange { member: member.to_owned(), action };
+        self.runtime.block_on(self.handle().change_member(change)).map(drop)
     }
 
     /// Publishes a further port of the container, or stops publishing one.

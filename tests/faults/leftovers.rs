@@ -40,7 +40,8 @@ fn addresses(lab: &Lab, subnet: Subnet) -> usize {
     let snapshot = lab.snapshot();
     let all = snapshot.desired.endpoints().flat_map(|endpoint| &endpoint.addresses);
     let all = all.chain(snapshot.desired.reservations().flat_map(|reservation| &reservation.addresses));
-    all.map(IpNetwork::ip).filter(|address| subnet.contains(*address)).count()
+    let of_services = snapshot.desired.services().flat_map(|service| service.addresses());
+    all.map(IpNetwork::ip).chain(of_services).filter(|address| subnet.contains(*address)).count()
 }
 
 /// Everything can be removed, and nothing stays.
@@ -59,13 +60,19 @@ pub(crate) fn all_can_be_removed(lab: &mut Lab, judge: &mut Judge) -> Result<(),
         let released = lab.release(reservation.id.as_str());
         released.map_err(|error| format!("reservation {} cannot be released: {error}", reservation.id))?;
     }
+    let services: Vec<_> = lab.snapshot().desired.services().cloned().collect();
+    for service in services {
+        let removed = lab.remove_service(service.name.as_str());
+        removed.map_err(|error| format!("service {} cannot be removed: {error}", service.name))?;
+    }
     lab.prune().map_err(|error| format!("the networks cannot be removed: {error}"))?;
     judge.none("without networks", crate::drive::differences_and_problems(lab))?;
     let stored = lab.store.stored();
     let left = (stored.networks.len(), stored.endpoints.len(), stored.released.len(), stored.sticky.len());
-    if left == (0, 0, 0, 0) && stored.reservations.is_empty() {
+    let of_services = (stored.services.len(), stored.conditions.len());
+    if left == (0, 0, 0, 0) && stored.reservations.is_empty() && of_services == (0, 0) {
         Ok(())
     } else {
-        Err(format!("left in the store: {left:?}"))
+        Err(format!("left in the store: {left:?}, {of_services:?}"))
     }
 }

@@ -1,4 +1,4 @@
-//! What a user sees of networks, endpoints and reservations, without what is drawn at random.
+//! What a user sees of networks, endpoints, reservations and services, without what is drawn at random.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,15 +8,17 @@ use netd::model::endpoint::Endpoint;
 use netd::model::names::NetworkName;
 use netd::model::network::Network;
 use netd::model::reservation::Reservation;
+use netd::model::service::{Service, ServiceNetwork};
 use netd::store::Stored;
 
-/// A network; or an endpoint: network, container, and interface; or a reservation: network, its id, and nothing.
+/// A network; or an endpoint: network, container, and interface; or a reservation: network, its id, and nothing; or a
+/// service: nothing, its name, and nothing; or a member: network, service, and container.
 type Name = (String, Option<(String, String)>);
 
 /// What an object has: what was asked for, and what was assigned.
 type Content = (String, String);
 
-/// Networks, endpoints and reservations by name.
+/// Networks, endpoints, reservations, services and members by name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View(BTreeMap<Name, Content>);
 
@@ -25,7 +27,15 @@ impl View {
         let desired = &snapshot.desired;
         let networks = desired.networks().map(|other| network(other));
         let reservations = desired.reservations().map(|other| reservation(other));
-        Self(networks.chain(desired.endpoints().map(|other| endpoint(other))).chain(reservations).collect())
+        let services = desired.services().map(|other| service(other));
+        let members = desired.services().flat_map(|of| {
+            desired.members(of).map(|member| {
+                let place = Some((of.name.to_string(), member.endpoint.container.name.to_string()));
+                ((member.endpoint.network.to_string(), place), (format!("{:?}", member.standing.state), String::new()))
+            })
+        });
+        let endpoints = desired.endpoints().map(|other| endpoint(other));
+        Self(networks.chain(endpoints).chain(reservations).chain(services).chain(members).collect())
     }
 
     /// Endpoints and reservations of networks that no longer exist do not count.
@@ -97,6 +107,14 @@ fn reservation(reservation: &Reservation) -> (Name, Content) {
     let addresses: Vec<_> = addresses.iter().map(|address| drawn(address.ip())).collect();
     let name = (network.to_string(), Some((id.to_string(), String::new())));
     (name, (format!("{publications:?} {}", addresses.len()), format!("{addresses:?} {mac}")))
+}
+
+fn service(service: &Service) -> (Name, Content) {
+    let Service { name, networks, mode, publications, members, select, .. } = service;
+    let asked = format!("{mode:?} {publications:?} {members:?} {select:?} {}", service.version);
+    let on = |on: &ServiceNetwork| (on.network.clone(), on.addresses.iter().copied().map(drawn).collect::<Vec<_>>());
+    let at: Vec<_> = networks.iter().map(on).collect();
+    ((String::new(), Some((name.to_string(), String::new()))), (asked, format!("{at:?}")))
 }
 
 /// Without the random part of a unique local address.

@@ -55,6 +55,7 @@ mod self_test;
 mod service;
 mod service_matrix;
 mod service_traffic;
+mod services_api;
 mod steady_clients;
 mod sticky;
 mod stop;
@@ -108,6 +109,7 @@ fn trials() -> Vec<Trial> {
         service::trials(),
         service_matrix::trials(),
         service_traffic::trials(),
+        services_api::trials(),
         runtimes::trials(),
         foreign_networks::trials(),
         published_ports(),

@@ -15,6 +15,7 @@ PLAIN = {
     "connect": {"container", "trusted"},
     "reserve": {"id"},
     "attach": {"netns", "network", "name", "labels"},
+    "create_service": {"name", "networks", "select", "labels", "grace"},
 }
 
 
@@ -57,6 +58,9 @@ def remove_all():
             ask("DELETE", f"/networks/{endpoint['network']}/endpoints/{endpoint['container']['id']}")
     for container in {endpoint["container"]["id"] for endpoint in dump["endpoints"] if "owner" in endpoint}:
         ask("DELETE", f"/attachments/{container}")
+    for service in dump.get("services", []):
+        if service["origin"] == "defined":
+            ask("DELETE", f"/services/{service['id']}")
     for reservation in dump.get("reservations", []):
         ask("DELETE", f"/reservations/{reservation['id']}")
     ask("POST", "/networks/prune")

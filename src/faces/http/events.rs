@@ -21,8 +21,9 @@ use crate::engine::event::{Cause, Change};
 use crate::faces::shared::server::budget::Stopping;
 use crate::faces::shared::server::extract::Stream;
 use crate::model::endpoint;
-use crate::model::names::ServiceName;
+use crate::model::network::Network;
 use crate::model::publication::Publication;
+use crate::model::service::Service;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(events))
@@ -59,12 +60,7 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
         Ok(event) => publish(&event),
         Err(BroadcastStreamRecvError::Lagged(missed)) => Event {
             time: humantime::format_rfc3339_millis(crate::base::clock::now()).to_string(),
-            kind: EventType::Problem,
-            network: None,
-            service: None,
-            container: None,
-            endpoint: None,
-            message: format!("this reader was too slow and missed {missed} events"),
+            ..plain(EventType::Problem, format!("this reader was too slow and missed {missed} events"))
         },
     };
     // Plain structs of strings and numbers always serialize.
@@ -75,53 +71,32 @@ fn line(event: Result<std::sync::Arc<engine::Event>, BroadcastStreamRecvError>) 
 
 /// The published form of an event.
 fn publish(event: &engine::Event) -> Event {
-    let time = humantime::format_rfc3339_millis(event.time).to_string();
-    let plain = |kind, message| Event {
-        time: time.clone(),
-        kind,
-        network: None,
-        service: None,
-        container: None,
-        endpoint: None,
-        message,
-    };
-    let service = |kind, name: &ServiceName, message| Event { service: Some(name.to_string()), ..plain(kind, message) };
-    let of = |kind, endpoint: &endpoint::Endpoint, message| Event {
-        network: Some(endpoint.network.to_string()),
-        container: Some(ContainerRef::from(&endpoint.container)),
-        endpoint: Some(endpoint.into()),
-        ..plain(kind, message)
-    };
-    match &event.change {
+    Event { time: humantime::format_rfc3339_millis(event.time).to_string(), ..published(&event.change) }
+}
+
+/// The event without its time.
+fn published(change: &Change) -> Event {
+    match change {
         Change::NetworkCreated(network) => {
             let subnets: Vec<String> = network.subnets.iter().map(|subnet| subnet.subnet.to_string()).collect();
-            let message = format!("network {} created: {}", network.name, subnets.join(", "));
-            Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkCreate, message) }
+            let what = format!("created: {}", subnets.join(", "));
+            of_network(EventType::NetworkCreate, network, &what)
         }
         Change::NetworkChanged(network) => {
             let servers: Vec<String> = network.dns.upstreams.iter().map(ToString::to_string).collect();
             let servers = if servers.is_empty() { "those of the daemon".into() } else { servers.join(", ") };
-            let message = format!("network {} changed: name servers {servers}", network.name);
-            Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkChange, message) }
+            of_network(EventType::NetworkChange, network, &format!("changed: name servers {servers}"))
         }
-        Change::NetworkRemoved(network) => {
-            let message = format!("network {} removed", network.name);
-            Event { network: Some(network.name.to_string()), ..plain(EventType::NetworkRemove, message) }
+        Change::NetworkRemoved(network) => of_network(EventType::NetworkRemove, network, "removed"),
+        Change::ServiceCreated(service) => of_service(EventType::ServiceCreate, service, "created"),
+        Change::ServiceUpdated(service) => {
+            of_service(EventType::ServiceUpdate, service, &format!("updated to version {}", service.version))
         }
-        Change::ServiceCreated(created) => {
-            service(EventType::ServiceCreate, &created.name, format!("service {} created", created.name))
-        }
-        Change::ServiceUpdated(updated) => {
-            let message = format!("service {} updated to version {}", updated.name, updated.version);
-            service(EventType::ServiceUpdate, &updated.name, message)
-        }
-        Change::ServiceRemoved(removed) => {
-            service(EventType::ServiceRm, &removed.name, format!("service {} removed", removed.name))
-        }
+        Change::ServiceRemoved(service) => of_service(EventType::ServiceRm, service, "removed"),
         Change::Member { service, endpoint, state, why } => {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let message = format!("{} of service {service} is {}{why}", endpoint.container.name, state.as_str());
-            Event { service: Some(service.to_string()), ..of(EventType::ServiceMember, endpoint, message) }
+            Event { service: Some(service.to_string()), ..of_endpoint(EventType::ServiceMember, endpoint, message) }
         }
         Change::Reserved(reservation) => {
             let message = Reservation::from(reservation.as_ref()).summary();
@@ -131,31 +106,59 @@ fn publish(event: &engine::Event) -> Event {
             let message = format!("reservation {} on {} released", reservation.id, reservation.network);
             Event { network: Some(reservation.network.to_string()), ..plain(EventType::Release, message) }
         }
-        Change::Connected(endpoint) => of(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary()),
-        Change::Disconnected { endpoint, cause } => {
-            let why = match cause {
-                Cause::Requested => "",
-                Cause::Gone => ": its network namespace is gone",
-                Cause::Undone => ": another network of the same request failed",
-            };
-            let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
-            of(EventType::Disconnect, endpoint, message)
+        Change::Connected(endpoint) => {
+            of_endpoint(EventType::Connect, endpoint, Endpoint::from(endpoint.as_ref()).summary())
         }
+        Change::Disconnected { endpoint, cause } => disconnected(endpoint, *cause),
         Change::Published { endpoint, publications } => {
             let message =
                 format!("{} on {} published {}", endpoint.container.name, endpoint.network, list(publications));
-            of(EventType::PortAdd, endpoint, message)
+            of_endpoint(EventType::PortAdd, endpoint, message)
         }
         Change::Unpublished { endpoint, publications } => {
             let (container, network) = (&endpoint.container.name, &endpoint.network);
             let message = format!("{container} on {network} no longer publishes {}", list(publications));
-            of(EventType::PortRm, endpoint, message)
+            of_endpoint(EventType::PortRm, endpoint, message)
         }
-        Change::Name { endpoint, message } => of(EventType::Name, endpoint, message.clone()),
+        Change::Name { endpoint, message } => of_endpoint(EventType::Name, endpoint, message.clone()),
         Change::Repaired(what) => plain(EventType::Repair, what.clone()),
         Change::Problem(what) => plain(EventType::Problem, what.clone()),
         Change::HostChanged(what) => plain(EventType::Host, what.clone()),
     }
+}
+
+fn plain(kind: EventType, message: String) -> Event {
+    let time = String::new();
+    Event { time, kind, network: None, service: None, container: None, endpoint: None, message }
+}
+
+fn of_network(kind: EventType, network: &Network, what: &str) -> Event {
+    let message = format!("network {} {what}", network.name);
+    Event { network: Some(network.name.to_string()), ..plain(kind, message) }
+}
+
+fn of_service(kind: EventType, service: &Service, what: &str) -> Event {
+    let message = format!("service {} {what}", service.name);
+    Event { service: Some(service.name.to_string()), ..plain(kind, message) }
+}
+
+fn of_endpoint(kind: EventType, endpoint: &endpoint::Endpoint, message: String) -> Event {
+    Event {
+        network: Some(endpoint.network.to_string()),
+        container: Some(ContainerRef::from(&endpoint.container)),
+        endpoint: Some(endpoint.into()),
+        ..plain(kind, message)
+    }
+}
+
+fn disconnected(endpoint: &endpoint::Endpoint, cause: Cause) -> Event {
+    let why = match cause {
+        Cause::Requested => "",
+        Cause::Gone => ": its network namespace is gone",
+        Cause::Undone => ": another network of the same request failed",
+    };
+    let message = format!("{} disconnected from {}{why}", endpoint.container.name, endpoint.network);
+    of_endpoint(EventType::Disconnect, endpoint, message)
 }
 
 fn list(publications: &[Publication]) -> String {

@@ -7,6 +7,7 @@ mod firewalls;
 mod networks;
 mod ports;
 mod reservations;
+mod services;
 mod starts;
 mod together;
 
@@ -14,7 +15,8 @@ use crate::drive::Scenario;
 
 /// All of them.
 pub(crate) fn all() -> Vec<Scenario> {
-    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, attachments::ALL, together::ALL];
-    let all = [commands.concat(), events::ALL.into(), firewalls::ALL.into(), starts::ALL.into()];
+    let commands = [networks::ALL, connects::ALL, ports::ALL, reservations::ALL, services::ALL];
+    let attachments = [attachments::ALL, together::ALL];
+    let all = [commands.concat(), attachments.concat(), events::ALL.into(), firewalls::ALL.into(), starts::ALL.into()];
     all.concat()
 }

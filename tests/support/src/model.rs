@@ -1,10 +1,11 @@
-//! What the kernel must have for the networks, endpoints and reservations of a snapshot, computed without the product's `target`, and
-//! what the fake kernel has. Tests compare the two.
+//! What the kernel must have for the networks, endpoints, reservations and services of a snapshot, computed without the
+//! product's `target`, and what the fake kernel has. Tests compare the two.
 
 mod firewalls;
 mod guard;
 mod held;
 mod limits;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
@@ -109,6 +110,10 @@ fn held_twice(snapshot: &Snapshot) -> Vec<String> {
         see(format!("{} on {}", reservation.mac, reservation.network));
         ports(&reservation.publications).into_iter().for_each(&mut see);
     }
+    for service in snapshot.desired.services() {
+        service.addresses().for_each(|address| see(format!("address {address}")));
+        ports(&service.publications).into_iter().for_each(&mut see);
+    }
     for container in containers(snapshot) {
         let all: BTreeSet<String> = container.iter().flat_map(|endpoint| ports(&endpoint.publications)).collect();
         all.into_iter().for_each(&mut see);
@@ -165,8 +170,9 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
     for network in snapshot.desired.networks() {
         if let Some(bridge) = network.own_bridge() {
             let gateways = network.subnets.iter().map(|subnet| subnet.subnet.interface(subnet.gateway));
-            let gateways = gateways.filter(|_| !bridge.isolated).collect();
-            parts.bridges.insert(bridge.name.clone(), (gateways, network.mtu));
+            let gateways = gateways.filter(|_| !bridge.isolated);
+            let addresses = gateways.chain(services::addresses(snapshot, &network.name)).collect();
+            parts.bridges.insert(bridge.name.clone(), (addresses, network.mtu));
         }
         parts.elements.extend(elements_of_network(network));
     }
@@ -184,6 +190,7 @@ fn target(snapshot: &Snapshot, world: &World) -> Parts {
             reservation.publications.iter().for_each(|publication| held::add(publication, address, &mut parts.held));
         }
     }
+    services::hold(snapshot, &mut parts.held);
     parts
 }
 
@@ -313,7 +320,8 @@ fn elements_of_network(network: &Network) -> BTreeSet<Element> {
         elements.extend(on_condition.into_iter().filter(|(on, _)| *on).map(|(_, element)| element));
     }
     for subnet in &network.subnets {
-        if !network.internal {
+        if !isolated {
+            // Also within an internal network, whose services have virtual addresses.
             elements.insert(Element::Hairpin(subnet.subnet));
         }
         if !network.internal && network.masquerade() {
@@ -365,11 +373,17 @@ fn found(snapshot: &Snapshot, world: &World) -> Parts {
         bridges: world
             .bridges
             .values()
-            .map(|bridge| (bridge.name.clone(), (bridge.addresses.iter().copied().collect(), bridge.mtu)))
+            .map(|bridge| (bridge.name.clone(), (services::of_bridge(bridge), bridge.mtu)))
             .collect(),
         pairs: world.links.iter().map(|(name, link)| (name.clone(), pair(link))).collect(),
         default_routes: routes.filter(|(inode, ifname, ..)| own(*inode, ifname)).collect(),
-        elements: world.elements.clone().unwrap_or_default(),
+        elements: world
+            .elements
+            .iter()
+            .flatten()
+            .filter(|element| !services::lead_to_members(element))
+            .cloned()
+            .collect(),
         held: world.held.clone(),
         files: world.resolv.clone(),
         limits: limits::found(world),

@@ -263,6 +263,9 @@ fn followed(daemon: &Daemon, line: &str, count: usize) -> String {
         daemon.ok("network create lab");
         daemon.ok("connect net1 client --netns /run/netns/there -p 4001:80");
         daemon.ok("connect lab client --netns /run/netns/there");
+        daemon.ok("service create front --network net1 --member client");
+        daemon.ok("service drain client");
+        daemon.ok("service rm front");
         daemon.ok("disconnect lab client");
         daemon.ok("disconnect net1 client");
         daemon.ok("network rm lab");
@@ -284,10 +287,17 @@ fn events_are_filtered_and_printed_with_templates() {
         ("events -f type=container -f network=net1 -f event=connect --format '{{.Container.Name}}'", "client"),
         (&format!("events -f network={} -f event=disconnect --format '{{{{.Network}}}}'", &id[..12]), "net1"),
         ("events -f container=cli -f network=lab -f event=connect --format '{{.endpoint.Ifname}}'", "eth1"),
+        ("events -f type=service -f event=create --format '{{.Type}} {{.Service}}'", "service.create front"),
+        ("events -f service=fro -f event=rm --format '{{.Message}}'", "service front removed"),
+        ("events -f type=service -f service=other -f service=front -f event=rm --format '{{.Service}}'", "front"),
     ] {
         let out = followed(&daemon, line, 2);
         assert_eq!(out.lines().collect::<Vec<_>>(), [expected; 2], "{line}");
     }
+    let members = followed(&daemon, "events -f event=service.member -f container=client -f network=net1", 2);
+    let lines: Vec<&str> = members.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    assert!(lines[0].ends_with("client of service front is ready"), "{members}");
+    assert!(lines[1].contains("client of service front is draining: it is drained"), "{members}");
     for line in ["events --format json -f event=network.remove", "events --json -f event=network.remove"] {
         let out = followed(&daemon, line, 2);
         let event: serde_json::Value = serde_json::from_str(out.lines().last().unwrap()).unwrap();

@@ -129,6 +129,10 @@ fn a_dry_run_says_what_would_change_and_changes_nothing() {
         assert!(text.contains(also), "{line}: {text}");
     }
     assert_eq!(daemon.ok("dump --json"), before);
+    // The next change shows what the engine has by then.
+    let before = daemon.json("service ps web --json");
+    daemon.ok("network create later");
+    assert_eq!(daemon.json("service ps web --json"), before);
 }
 
 #[test]

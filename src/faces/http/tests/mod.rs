@@ -3,6 +3,7 @@
 mod checks;
 mod description;
 mod reservations;
+mod services;
 mod telemetry;
 mod tls;
 
