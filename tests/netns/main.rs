@@ -22,6 +22,7 @@ mod guard;
 mod handover;
 mod heal;
 mod heal_kinds;
+mod health;
 mod host_access;
 mod inside;
 mod internal_ports;
@@ -128,6 +129,7 @@ fn trials() -> Vec<Trial> {
         resolvers::trials(),
         run::trials(),
         heal_kinds::trials(),
+        health::trials(),
         restart::trials(),
         guard::trials(),
         handover::trials(),

@@ -29,6 +29,8 @@ mod machine;
 mod netavark;
 mod pages;
 mod podman;
+mod podman_service;
+mod services;
 mod swarm;
 mod world;
 
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         docker_sdk::trials,
         firewalls::trials,
         foreign_networks::trials,
+        services::trials,
         swarm::trials,
     ]
     .into_iter()
