@@ -71,11 +71,7 @@ impl EngineApi {
 }
 
 /// The request in netd's own form.
-fn checked(
-    request: wire::NetworkCreateRequest,
-    version: ApiVersion,
-    is_swarm: bool,
-) -> Result<CreateNetwork, Failure> {
+fn checked(request: wire::NetworkCreateRequest, version: ApiVersion, is_swarm: bool) -> Result<CreateNetwork, Failure> {
     let name = request.name.trim().to_owned();
     if name.is_empty() {
         return Err(Failure::bad("invalid network name: name is empty"));

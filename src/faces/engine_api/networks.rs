@@ -111,9 +111,18 @@ impl EngineApi {
         match self.named(name, asked.version).await? {
             Named::Predefined(found) => return Err(predefined(found.name)),
             Named::Ours(network) if network.name.as_str() == BRIDGE => return Err(predefined(BRIDGE)),
-            Named::Ours(network) => self.remove(&network).await?,
+            Named::Ours(network) => {
+                self.tasks_gone(network.name.as_str()).await;
+                self.remove(&network).await?;
+            }
             Named::Podman(network) if is_builtin(text(&network, "Name")) => return Err(predefined(BRIDGE)),
-            Named::Podman(network) => self.remove_of_podman(&network).await?,
+            Named::Podman(network) => {
+                self.tasks_gone(of_podman(text(&network, "Name"))).await;
+                // With the containers that are on it now.
+                if let Named::Podman(network) = self.named(name, asked.version).await? {
+                    self.remove_of_podman(&network).await?;
+                }
+            }
         }
         Ok(StatusCode::NO_CONTENT.into_response())
     }

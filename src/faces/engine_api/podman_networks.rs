@@ -107,9 +107,13 @@ mod tests {
 
     #[test]
     fn a_network_for_services_is_shown_as_one() {
-        let mut network = json!({"Name": "net1", "Driver": "bridge", "Scope": "local", "Labels": {"a": "b", SCOPE: SWARM}});
+        let mut network =
+            json!({"Name": "net1", "Driver": "bridge", "Scope": "local", "Labels": {"a": "b", SCOPE: SWARM}});
         show_scope(&mut network);
-        assert_eq!(network, json!({"Name": "net1", "Driver": "overlay", "Scope": "swarm", "Labels": {"a": "b"}, "Attachable": true}));
+        assert_eq!(
+            network,
+            json!({"Name": "net1", "Driver": "overlay", "Scope": "swarm", "Labels": {"a": "b"}, "Attachable": true})
+        );
         let mut other = json!({"Driver": "bridge", "Labels": {}});
         show_scope(&mut other);
         assert_eq!(other["Driver"], "bridge");

@@ -180,7 +180,9 @@ impl SwarmState {
     /// The one that is kept.
     pub(super) fn of(snapshot: &Snapshot) -> Option<Self> {
         let kept = snapshot.kept.get(KEY).filter(|kept| !kept.is_empty())?;
-        serde_json::from_str(kept).map_err(|error| tracing::error!("the swarm that was kept cannot be read: {error}")).ok()
+        serde_json::from_str(kept)
+            .map_err(|error| tracing::error!("the swarm that was kept cannot be read: {error}"))
+            .ok()
     }
 
     /// How many tasks of a slot are kept; `None`: all.

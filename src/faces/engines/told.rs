@@ -7,14 +7,15 @@ use crate::engine::Handle;
 use crate::engine::containers::{Check, Known};
 use crate::model::ids::ContainerId;
 use crate::model::service::{
-    COMPOSE_ONE_OFF, COMPOSE_PROJECT, COMPOSE_SERVICE, Health, PODMAN_PROJECT, PODMAN_SERVICE,
+    COMPOSE_ONE_OFF, COMPOSE_PROJECT, COMPOSE_SERVICE, Health, PODMAN_PROJECT, PODMAN_SERVICE, TASK_DIGEST, TASK_SERVICE,
 };
 
 /// How many labels of a container are taken over, and how many bytes they may have altogether.
 const LABELS_MAX: usize = 128;
 const BYTES_MAX: usize = 16 << 10;
 /// These before all others.
-const FIRST: [&str; 5] = [COMPOSE_PROJECT, COMPOSE_SERVICE, COMPOSE_ONE_OFF, PODMAN_PROJECT, PODMAN_SERVICE];
+const FIRST: [&str; 6] =
+    [COMPOSE_PROJECT, COMPOSE_SERVICE, COMPOSE_ONE_OFF, PODMAN_PROJECT, PODMAN_SERVICE, TASK_SERVICE];
 
 /// Health first: a service that follows from labels uses a member of whose health nothing is known.
 pub(super) async fn tell(handle: &Handle, id: &ContainerId, Known { labels, check }: Known) {
@@ -24,7 +25,8 @@ pub(super) async fn tell(handle: &Handle, id: &ContainerId, Known { labels, chec
     let is_known = condition
         .and_then(|condition| condition.engine.as_ref())
         .is_some_and(|known| (known.healthy, &known.why) == (healthy, &why));
-    if !is_known {
+    // A task is not healthy before somebody listens at its service's ports, which who runs it finds out.
+    if !is_known && !labels.contains_key(TASK_DIGEST) {
         let health = Health { healthy, since: unix_seconds(), why };
         handle.note_health([((id.clone(), None), health)].into()).await;
     }

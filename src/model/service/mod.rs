@@ -30,6 +30,10 @@ pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 pub const COMPOSE_ONE_OFF: &str = "com.docker.compose.oneoff";
 /// The same of podman-compose.
 pub const PODMAN_PROJECT: &str = "io.podman.compose.project";
+/// The label of a task's container that names its service (moby, daemon/cluster/executor/container).
+pub const TASK_SERVICE: &str = "com.docker.swarm.service.name";
+/// The label of a container that netd has an engine run for a service: who runs it tells whether it is healthy.
+pub const TASK_DIGEST: &str = "netd.task.digest";
 /// The same of podman-compose.
 pub const PODMAN_SERVICE: &str = "io.podman.compose.service";
 

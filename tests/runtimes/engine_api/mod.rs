@@ -1,7 +1,7 @@
 //! Docker's command line at netd's Engine API, with a real Docker and a real Podman as the engine behind it.
 
 mod passed;
-mod podman;
+pub(crate) mod podman;
 
 use std::fs;
 

@@ -1,17 +1,58 @@
 //! With Podman as the engine: its networks are netd's by `netd-netavark`.
 
+use std::process::{Child, Command, Stdio};
+
 use libtest_mimic::Trial;
+use netd_testing::wait::{contains, until_within};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::{CLIENT, configure, docker, docker_words, finds_the_page, told};
 use crate::lab::{HOST4, Lab};
 use crate::netavark;
-use crate::podman_service::{SOCKET, Service};
 use crate::world::{PAGE, fetches_the_page, trial, until_nothing_left};
 
-const NEEDS: &[&str] = &["podman", "runc", "conmon", CLIENT];
+pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon", CLIENT];
+pub(crate) const SOCKET: &str = "/run/podman/podman.sock";
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![trial("engine api: docker's command line with Podman as the engine", NEEDS, job)]
+}
+
+/// Podman's service; it ends with its value.
+pub(crate) struct Service(Child);
+
+impl Service {
+    pub(crate) fn start() -> Self {
+        std::fs::create_dir_all("/run/podman").expect("a folder");
+        let mut command = Command::new("nsenter");
+        command.args([
+            "--net=/run/netns/host",
+            "--",
+            "podman",
+            "system",
+            "service",
+            "-t",
+            "0",
+            &format!("unix://{SOCKET}"),
+        ]);
+        let process =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("podman starts");
+        let service = Self(process);
+        until_within(std::time::Duration::from_secs(30), "Podman answers", || {
+            contains(crate::world::on_host(&format!("curl -s --unix-socket {SOCKET} http://podman/_ping")).stdout, "OK")
+        });
+        service
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        if let Ok(id) = i32::try_from(self.0.id()) {
+            let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        }
+        let _ = self.0.wait();
+    }
 }
 
 fn job(lab: &Lab) {

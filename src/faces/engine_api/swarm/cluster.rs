@@ -28,7 +28,8 @@ const KEYS: [&str; 11] = [
 ];
 /// The port of managers in Docker.
 const PORT: u16 = 2377;
-const IN_SWARM: &str = "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
+const IN_SWARM: &str =
+    "This node is already part of a swarm. Use \"docker swarm leave\" to leave this swarm and join another one.";
 const MANAGER: &str = "You are attempting to leave the swarm on a node that is participating as a manager. Removing the last manager \
                        erases all current state of the swarm. Use `--force` to ignore this message. ";
 
@@ -170,7 +171,8 @@ fn new_swarm(wanted: &Value) -> Result<SwarmState, Failure> {
     if let Some(pools) = wanted["DefaultAddrPool"].as_array().filter(|pools| !pools.is_empty()) {
         state.pools = pools.iter().filter_map(|pool| pool.as_str().map(str::to_owned)).collect();
     }
-    let number = |key: &str| wanted[key].as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
+    let number =
+        |key: &str| wanted[key].as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0);
     state.subnet_size = number("SubnetSize").unwrap_or(state.subnet_size);
     state.data_path_port = number("DataPathPort").unwrap_or(state.data_path_port);
     Ok(state)
@@ -178,7 +180,8 @@ fn new_swarm(wanted: &Value) -> Result<SwarmState, Failure> {
 
 /// The address in `ADDRESS[:PORT]`, if it is one that others can reach.
 fn address(text: &str) -> Option<String> {
-    let parsed = text.parse::<SocketAddr>().map(|socket| socket.ip()).or_else(|_| text.trim_matches(['[', ']']).parse());
+    let parsed =
+        text.parse::<SocketAddr>().map(|socket| socket.ip()).or_else(|_| text.trim_matches(['[', ']']).parse());
     parsed.ok().filter(|address| !address.is_unspecified()).map(|address: IpAddr| address.to_string())
 }
 

@@ -29,7 +29,8 @@ pub(super) fn check(constraint: &str, state: &SwarmState, hostname: &str, archit
     if own.eq_ignore_ascii_case(value) == is_equal {
         return Ok(());
     }
-    let why = format!("the only node of netd's swarm does not fulfil the constraint {constraint:?}: its {key} is {own:?}");
+    let why =
+        format!("the only node of netd's swarm does not fulfil the constraint {constraint:?}: its {key} is {own:?}");
     Err(Failure::bad(why))
 }
 
@@ -47,7 +48,9 @@ mod tests {
         assert!(fits("node.role==manager") && fits("node.role == manager") && fits("node.role!=worker"));
         assert!(fits("node.hostname==host1") && fits(&format!("node.id=={}", state.node)));
         assert!(fits("node.labels.disk==ssd") && fits("node.labels.zone!=b") && fits("node.platform.os==linux"));
-        for wrong in ["node.role==worker", "node.hostname!=host1", "node.labels.disk==hdd", "nonsense", "x==y", "node.id==z"] {
+        for wrong in
+            ["node.role==worker", "node.hostname!=host1", "node.labels.disk==hdd", "nonsense", "x==y", "node.id==z"]
+        {
             assert!(!fits(wrong), "{wrong}");
         }
     }

@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::api::v1::boolean;
 use crate::faces::engine_api::failure::Failure;
-use crate::faces::engine_api::tasks::has_service;
+use crate::faces::engine_api::tasks::find;
 use crate::faces::engine_api::tasks::task::Task;
 use crate::faces::engine_api::version::ApiVersion;
 use crate::faces::engine_api::{Asked, EngineApi};
@@ -89,7 +89,8 @@ impl EngineApi {
             return Err(Failure::bad("must specify at least one of 'stdout' or 'stderr'"));
         }
         let passed = ["stdout", "stderr", "follow", "timestamps", "since", "tail"];
-        let passed = passed.into_iter().filter_map(|key| Some((key, asked.query(key).filter(|value| !value.is_empty())?)));
+        let passed =
+            passed.into_iter().filter_map(|key| Some((key, asked.query(key).filter(|value| !value.is_empty())?)));
         let query: Vec<String> = passed.map(|(key, value)| format!("{key}={}", segment(value))).collect();
         let (follow, timestamps, details) = (truth("follow"), truth("timestamps"), truth("details"));
         let wanted = Wanted { service, task, follow, timestamps, details, tty, query: query.join("&") };
@@ -107,7 +108,8 @@ impl EngineApi {
             drop(place);
         });
         let framed = !tty && asked.version >= ApiVersion::one(42);
-        let kind = if framed { "application/vnd.docker.multiplexed-stream" } else { "application/vnd.docker.raw-stream" };
+        let kind =
+            if framed { "application/vnd.docker.multiplexed-stream" } else { "application/vnd.docker.raw-stream" };
         Ok((StatusCode::OK, [(CONTENT_TYPE, kind)], Body::from_stream(ReceiverStream::new(receiver))).into_response())
     }
 }
@@ -130,7 +132,7 @@ async fn gather(api: &Arc<EngineApi>, wanted: &Wanted, to: &Pieces) {
             while running.join_next().await.is_some() {}
             return;
         }
-        let is_there = has_service(&api.handle.snapshot(), &wanted.service);
+        let is_there = find(&api.handle.snapshot(), &wanted.service).is_some();
         if !is_there || (wanted.task.is_some() && running.is_empty()) {
             while running.join_next().await.is_some() {}
             return;
@@ -145,9 +147,8 @@ async fn one(api: Arc<EngineApi>, task: Task, wanted: Wanted, to: Pieces) {
     let Some(engine) = &api.engine else { return };
     let Ok(mut chunks) = engine.logs(&task.container, &wanted.query).await else { return };
     let (node, service, id) = (&task.node, &task.service, &task.id);
-    let details = format!(
-        "com.docker.swarm.node.id={node},com.docker.swarm.service.id={service},com.docker.swarm.task.id={id} "
-    );
+    let details =
+        format!("com.docker.swarm.node.id={node},com.docker.swarm.service.id={service},com.docker.swarm.task.id={id} ");
     let mut frames = Frames::new(if wanted.details { details } else { String::new() }, wanted.timestamps);
     while let Some(chunk) = chunks.next().await {
         let pieces = match chunk {
@@ -230,7 +231,10 @@ mod tests {
         shown.extend(frames.feed(rest));
         assert_eq!(shown, [Bytes::from(frame(1, "a=b one\n")), frame(2, "a=b two\n").into()]);
         let mut frames = Frames::new("a=b ".into(), true);
-        assert_eq!(frames.feed(&frame(1, "2026-01-02T03:04:05Z one\n")), [Bytes::from(frame(1, "2026-01-02T03:04:05Z a=b one\n"))]);
+        assert_eq!(
+            frames.feed(&frame(1, "2026-01-02T03:04:05Z one\n")),
+            [Bytes::from(frame(1, "2026-01-02T03:04:05Z a=b one\n"))]
+        );
     }
 
     #[test]

@@ -97,7 +97,9 @@ fn invalid(why: impl std::fmt::Display) -> Failure {
 /// The version in the query of an update.
 fn version_of(asked: &Asked, what: &str) -> Result<u64, Failure> {
     let text = asked.query("version").unwrap_or_default();
-    let wrong = || Failure::bad(format!("invalid {what} version '{text}': strconv.ParseUint: parsing {text:?}: invalid syntax"));
+    let wrong = || {
+        Failure::bad(format!("invalid {what} version '{text}': strconv.ParseUint: parsing {text:?}: invalid syntax"))
+    };
     text.parse().map_err(|_| wrong())
 }
 

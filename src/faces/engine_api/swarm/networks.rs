@@ -1,12 +1,18 @@
 //! The networks of services: any of netd's. Those that were made with the driver `overlay` are shown as such.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::sleep;
+
+use crate::base::monotonic;
+use crate::faces::engine_api::tasks::task::Task;
+
+use super::text;
 use crate::engine::ErrorKind;
 use crate::faces::engine_api::EngineApi;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::named::{Named, find};
-use super::text;
 use crate::faces::engine_api::network_json::{SCOPE, SWARM};
 use crate::faces::engine_api::podman_networks::show_scope;
 use crate::faces::engine_api::version::NEWEST;
@@ -15,6 +21,10 @@ use crate::model::request::NetworkSpec;
 
 /// The network of services for which none is given.
 const INGRESS: &str = "ingress";
+
+/// How long the tasks of a service that is gone may take to end, and how often they are looked at.
+const ENDS: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(100);
 
 impl EngineApi {
     /// The network that a service names.
@@ -69,6 +79,27 @@ impl EngineApi {
         };
         if let Err(failure) = removed {
             tracing::debug!("the network {INGRESS} stays: {}", failure.message);
+        }
+    }
+
+    /// Waits until no task of a service that is gone is on the network: a stack is removed at once with its networks.
+    pub(in crate::faces::engine_api) async fn tasks_gone(&self, network: &str) {
+        let Ok(network) = network.parse() else { return };
+        let until = monotonic::now() + ENDS;
+        while self.swarm().is_some() && monotonic::now() < until {
+            let snapshot = self.handle.snapshot();
+            let on: Vec<String> = snapshot.desired.endpoints_of(&network).map(|end| end.container.id.to_string()).collect();
+            if on.is_empty() {
+                return;
+            }
+            let services = self.services();
+            let is_left = |task: &Task| {
+                on.contains(&task.container) && !services.iter().any(|service| service.id.as_str() == task.service)
+            };
+            match self.tasks().await {
+                Ok(tasks) if tasks.iter().any(is_left) => sleep(LOOK).await,
+                _ => return,
+            }
         }
     }
 

@@ -76,7 +76,10 @@ impl EngineApi {
 
     pub(super) fn remove_node(&self, id: &str) -> Result<Response, Failure> {
         let state = self.found_node(id)?;
-        let why = format!("node {} is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal", state.node);
+        let why = format!(
+            "node {} is a cluster manager and is a member of the raft cluster. It must be demoted to worker before removal",
+            state.node
+        );
         Err(grpc(StatusCode::BAD_REQUEST, "FailedPrecondition", why))
     }
 

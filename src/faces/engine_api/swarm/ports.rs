@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use super::{invalid, text};
-use crate::faces::engine_api::failure::Failure;
 use crate::engine::Snapshot;
+use crate::faces::engine_api::failure::Failure;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 use crate::model::service::{Mode, Service};
 
@@ -26,7 +26,8 @@ pub(super) fn read(endpoint: &Value) -> Result<(Mode, Vec<PortSpec>), Failure> {
         if mode == Mode::Dns && !is_host {
             return Err(invalid("EndpointSpec: port published with ingress mode can't be used with dnsrr mode"));
         }
-        let protocol: Protocol = Some(text(port, "Protocol")).filter(|text| !text.is_empty()).unwrap_or("tcp").parse()?;
+        let protocol: Protocol =
+            Some(text(port, "Protocol")).filter(|text| !text.is_empty()).unwrap_or("tcp").parse()?;
         if host != 0 && published.contains(&(protocol, host)) {
             return Err(invalid("EndpointSpec: duplicate published ports provided"));
         }
@@ -58,7 +59,9 @@ pub(super) fn check_free(snapshot: &Snapshot, ports: &[PortSpec], own: Option<&S
         };
         if let Some(port) = ports.iter().find(has).and_then(|port| port.host) {
             let (name, id) = (&other.name, &other.id);
-            return Err(invalid(format!("port '{port}' is already in use by service '{name}' ({id}) as an ingress port")));
+            return Err(invalid(format!(
+                "port '{port}' is already in use by service '{name}' ({id}) as an ingress port"
+            )));
         }
     }
     Ok(())
@@ -85,7 +88,8 @@ pub(super) fn published(service: &Service) -> Vec<Value> {
     let names = |protocol: Protocol, target: u16| {
         let given = service.tasks.as_ref()?.endpoint.as_ref()?["Ports"].as_array()?;
         let is_it = |port: &&Value| {
-            port["TargetPort"] == target && matches!(text(port, "Protocol"), known if known == protocol.as_str() || known.is_empty() && protocol == Protocol::Tcp)
+            port["TargetPort"] == target
+                && matches!(text(port, "Protocol"), known if known == protocol.as_str() || known.is_empty() && protocol == Protocol::Tcp)
         };
         given.iter().find(is_it).map(|port| text(port, "Name").to_owned()).filter(|name| !name.is_empty())
     };
@@ -122,8 +126,16 @@ mod tests {
         assert_eq!(read(json!({"Mode": "dnsrr"})).map(|(mode, _)| mode), Ok(Mode::Dns));
         let why = |endpoint: Value| read(endpoint).unwrap_err().message;
         assert!(why(json!({"Mode": "dnsrr", "Ports": [{"TargetPort": 80}]})).contains("can't be used with dnsrr mode"));
-        assert!(why(json!({"Ports": [{"TargetPort": 80, "PublishedPort": 1}, {"TargetPort": 81, "PublishedPort": 1}]})).contains("duplicate published ports"));
-        for wrong in [json!({"Mode": "x"}), json!({"Ports": [{}]}), json!({"Ports": [{"TargetPort": 70000}]}), json!({"Ports": [{"TargetPort": 1, "PublishMode": "x"}]})] {
+        assert!(
+            why(json!({"Ports": [{"TargetPort": 80, "PublishedPort": 1}, {"TargetPort": 81, "PublishedPort": 1}]}))
+                .contains("duplicate published ports")
+        );
+        for wrong in [
+            json!({"Mode": "x"}),
+            json!({"Ports": [{}]}),
+            json!({"Ports": [{"TargetPort": 70000}]}),
+            json!({"Ports": [{"TargetPort": 1, "PublishMode": "x"}]}),
+        ] {
             assert!(!why(wrong).is_empty());
         }
     }

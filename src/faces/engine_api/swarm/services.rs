@@ -48,7 +48,8 @@ impl EngineApi {
     pub(super) async fn list_services(&self, asked: &Asked) -> Result<Response, Failure> {
         let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
         self.in_swarm()?;
-        let with_status = asked.version >= ApiVersion::one(41) && asked.query("status").and_then(boolean).unwrap_or(false);
+        let with_status =
+            asked.version >= ApiVersion::one(41) && asked.query("status").and_then(boolean).unwrap_or(false);
         let fits = |service: &&Arc<Service>| {
             let mode = match &service.tasks {
                 Some(tasks) if tasks.replicas.is_none() => "global",
@@ -65,7 +66,9 @@ impl EngineApi {
         if with_status {
             let running = self.running().await;
             for (service, shown) in services.iter().filter(fits).zip(&mut listed) {
-                let members = || self.handle.snapshot().desired.members(service).filter(|member| member.standing.is_ready()).count();
+                let members = || {
+                    self.handle.snapshot().desired.members(service).filter(|member| member.standing.is_ready()).count()
+                };
                 let (running, desired) = match &service.tasks {
                     Some(tasks) => {
                         let running = running.iter().filter(|of| *of == service.id.as_str()).count();
@@ -237,7 +240,8 @@ fn previous(service: &Service) -> Result<ServiceSpec, Failure> {
 }
 
 fn no_tasks(service: &Service, key: &str) -> Failure {
-    let why = "netd does not make its containers: only its networks, ports, mode of names and labels can be changed here";
+    let why =
+        "netd does not make its containers: only its networks, ports, mode of names and labels can be changed here";
     invalid(format!("{key} of service {}: {why}", service.name))
 }
 

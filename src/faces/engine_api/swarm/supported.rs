@@ -36,16 +36,8 @@ const CONTAINER: [&str; 25] = [
     "Isolation",
 ];
 /// Parts of `TaskTemplate`.
-const TEMPLATE: [&str; 8] = [
-    "ContainerSpec",
-    "Resources",
-    "RestartPolicy",
-    "Placement",
-    "Networks",
-    "LogDriver",
-    "ForceUpdate",
-    "Runtime",
-];
+const TEMPLATE: [&str; 8] =
+    ["ContainerSpec", "Resources", "RestartPolicy", "Placement", "Networks", "LogDriver", "ForceUpdate", "Runtime"];
 /// Parts of `Resources`.
 const RESOURCES: [&str; 4] = ["Limits", "Reservations", "SwapBytes", "MemorySwappiness"];
 const LIMITS: [&str; 3] = ["NanoCPUs", "MemoryBytes", "Pids"];
@@ -60,14 +52,19 @@ pub(super) fn check(template: &Value) -> Result<(), Failure> {
         return Err(invalid("TaskSpec: missing runtime"));
     }
     if !matches!(text(template, "Runtime"), "" | "container") {
-        return Err(Failure::bad(format!("netd does not support tasks of the runtime {:?}", text(template, "Runtime"))));
+        return Err(Failure::bad(format!(
+            "netd does not support tasks of the runtime {:?}",
+            text(template, "Runtime")
+        )));
     }
     known("TaskTemplate", template, &TEMPLATE)?;
     if text(spec, "Image").is_empty() {
         return Err(invalid("ContainerSpec: image reference must be provided"));
     }
     if !matches!(text(spec, "Isolation"), "" | "default") {
-        return Err(Failure::bad("netd does not support isolation (ContainerSpec.Isolation): it means something on Windows only"));
+        return Err(Failure::bad(
+            "netd does not support isolation (ContainerSpec.Isolation): it means something on Windows only",
+        ));
     }
     known("ContainerSpec", spec, &CONTAINER)?;
     resources(&template["Resources"])?;
@@ -75,7 +72,10 @@ pub(super) fn check(template: &Value) -> Result<(), Failure> {
     for mount in spec["Mounts"].as_array().into_iter().flatten() {
         let kind = text(mount, "Type");
         if !MOUNTS.contains(&kind) {
-            return Err(Failure::bad(format!("netd does not support mounts of the type {kind:?}: use {}", MOUNTS.join(", "))));
+            return Err(Failure::bad(format!(
+                "netd does not support mounts of the type {kind:?}: use {}",
+                MOUNTS.join(", ")
+            )));
         }
         if targets.contains(&text(mount, "Target")) {
             return Err(invalid(format!("ContainerSpec: duplicate mount point: {}", text(mount, "Target"))));
@@ -157,12 +157,21 @@ mod tests {
         }
         assert!(why(with("Isolation", json!("hyperv"))).contains("Isolation"));
         assert!(why(with("Mounts", json!([{"Type": "npipe", "Target": "/x"}]))).contains("npipe"));
-        assert!(why(with("Mounts", json!([{"Type": "bind", "Target": "/x"}, {"Type": "tmpfs", "Target": "/x"}]))).contains("duplicate mount point: /x"));
+        assert!(
+            why(with("Mounts", json!([{"Type": "bind", "Target": "/x"}, {"Type": "tmpfs", "Target": "/x"}])))
+                .contains("duplicate mount point: /x")
+        );
         assert!(why(with("Env", json!(["A={{.Nope}}"]))).contains("{{.Nope}}"));
-        assert!(why(json!({"ContainerSpec": {"Image": "x"}, "PluginSpec": {"Name": "p"}})).contains("TaskTemplate.PluginSpec"));
-        let generic = json!({"Reservations": {"GenericResources": [{"DiscreteResourceSpec": {"Kind": "GPU", "Value": 1}}]}});
+        assert!(
+            why(json!({"ContainerSpec": {"Image": "x"}, "PluginSpec": {"Name": "p"}}))
+                .contains("TaskTemplate.PluginSpec")
+        );
+        let generic =
+            json!({"Reservations": {"GenericResources": [{"DiscreteResourceSpec": {"Kind": "GPU", "Value": 1}}]}});
         assert!(why(json!({"ContainerSpec": {"Image": "x"}, "Resources": generic})).contains("GenericResources"));
-        assert!(why(json!({"ContainerSpec": {"Image": "x"}, "Resources": {"Limits": {"MemoryBytes": 5}}})).contains("4MiB"));
+        assert!(
+            why(json!({"ContainerSpec": {"Image": "x"}, "Resources": {"Limits": {"MemoryBytes": 5}}})).contains("4MiB")
+        );
         assert!(why(json!({"ContainerSpec": {}})).contains("image reference must be provided"));
         assert!(why(json!({})).contains("missing runtime"));
     }

@@ -54,7 +54,8 @@ pub(super) fn shown(task: &Task, service: &Service, swarm: &SwarmState, snapshot
         value["Status"]["Err"] = status.error.into();
     }
     if !task.container.is_empty() {
-        value["Status"]["ContainerStatus"] = json!({"ContainerID": task.container, "PID": task.pid, "ExitCode": task.exit});
+        value["Status"]["ContainerStatus"] =
+            json!({"ContainerID": task.container, "PID": task.pid, "ExitCode": task.exit});
     }
     let ports = host_ports(service.tasks.as_ref().and_then(|tasks| tasks.endpoint.as_ref()));
     if !ports.is_empty() && task.phase == Phase::Running {

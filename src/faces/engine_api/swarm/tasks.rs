@@ -6,8 +6,8 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::Value;
 
-use super::task_json::{Facts, Shown, preparing, shown};
 use super::one;
+use super::task_json::{Facts, Shown, preparing, shown};
 use crate::base::clock;
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::filters::Filters;
@@ -16,8 +16,19 @@ use crate::faces::engine_api::{Asked, EngineApi};
 
 const FILTERS: [&str; 8] = ["name", "id", "label", "service", "node", "desired-state", "_up-to-date", "runtime"];
 const STATES: [&str; 13] = [
-    "new", "pending", "assigned", "accepted", "preparing", "ready", "starting", "running", "complete", "shutdown", "failed",
-    "rejected", "remove",
+    "new",
+    "pending",
+    "assigned",
+    "accepted",
+    "preparing",
+    "ready",
+    "starting",
+    "running",
+    "complete",
+    "shutdown",
+    "failed",
+    "rejected",
+    "remove",
 ];
 
 impl EngineApi {
@@ -49,22 +60,29 @@ impl EngineApi {
     pub(super) async fn list_tasks(&self, asked: &Asked) -> Result<Response, Failure> {
         let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
         let swarm = self.in_swarm()?;
-        if let Some(wrong) = filters.get("desired-state").find(|state| !STATES.contains(&state.to_ascii_lowercase().as_str())) {
+        if let Some(wrong) =
+            filters.get("desired-state").find(|state| !STATES.contains(&state.to_ascii_lowercase().as_str()))
+        {
             return Err(Failure::bad(format!("Invalid desired-state filter: '{wrong}'")));
         }
-        let services = filters.get("service").map(|text| self.found_service(text).map(|service| service.id.to_string()));
+        let services =
+            filters.get("service").map(|text| self.found_service(text).map(|service| service.id.to_string()));
         let services: Vec<String> = services.collect::<Result<_, _>>()?;
         let node = |wanted: &str| wanted == swarm.node || wanted == self.facts.name || swarm.node.starts_with(wanted);
         let of_node = !filters.has("node") || filters.get("node").any(node);
+        let known = self.services();
         let fits = |task: &Shown| {
-            let labels = |key: &str| task.value["Labels"][key].as_str();
+            // A task has the labels of its service (swarmkit, manager/controlapi/task.go).
+            let service = known.iter().find(|service| service.id.as_str() == task.service);
+            let labels = |key: &str| service.and_then(|service| service.labels.get(key)).map(String::as_str);
             of_node
                 && filters.begins("id", &[&task.id])
                 && filters.begins("name", &[&task.name])
                 && filters.labels(labels)
                 && filters.exact("runtime", "container")
                 && (services.is_empty() || services.contains(&task.service))
-                && (!filters.has("desired-state") || filters.get("desired-state").any(|state| state.eq_ignore_ascii_case(task.desired)))
+                && (!filters.has("desired-state")
+                    || filters.get("desired-state").any(|state| state.eq_ignore_ascii_case(task.desired)))
                 && (!filters.has("_up-to-date") || task.is_current)
         };
         let found = self.shown_tasks().await?.into_iter().filter(fits).map(|task| task.value);

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value, json};
 
 use super::digest::host_ports;
+use super::policy;
 use super::task::{ATTEMPT, DIGEST, Made, NODE_ID, SERVICE_ID, SERVICE_NAME, TASK, TASK_ID, TASK_NAME};
 use super::template::{Context, Node};
-use super::policy;
 use crate::model::service::{Service, Tasks};
 
 /// `ContainerSpec` to the container's own settings of another name.
@@ -61,7 +61,8 @@ pub(super) fn body(service: &Service, tasks: &Tasks, made: &Made, node: &Node) -
     }
     if let Some(on) = service.networks.first() {
         body["HostConfig"]["NetworkMode"] = on.network.as_str().into();
-        body["NetworkingConfig"] = json!({"EndpointsConfig": {on.network.as_str(): {"Aliases": aliases(service, made)}}});
+        body["NetworkingConfig"] =
+            json!({"EndpointsConfig": {on.network.as_str(): {"Aliases": aliases(service, made)}}});
     }
     Ok(body)
 }
@@ -154,7 +155,8 @@ mod tests {
     fn made_of(template: Value, endpoint: Value) -> Result<Value, String> {
         let service = service(template, endpoint);
         let node = Node { id: "n".into(), name: "host1".into(), architecture: "amd64".into() };
-        let made = Made { id: "t".into(), node: "n".into(), slot: 2, name: "web.2.t".into(), digest: "d".into(), attempt: 3 };
+        let made =
+            Made { id: "t".into(), node: "n".into(), slot: 2, name: "web.2.t".into(), digest: "d".into(), attempt: 3 };
         body(&service, service.tasks.as_ref().unwrap(), &made, &node)
     }
 
@@ -181,7 +183,10 @@ mod tests {
         let host = &made["HostConfig"];
         assert_eq!((&host["ExtraHosts"], &host["Dns"]), (&json!(["db:10.0.0.9"]), &json!(["10.0.0.53"])));
         assert_eq!(host["Mounts"][0]["Source"], "data-2");
-        assert_eq!((&host["NanoCpus"], &host["Memory"], &host["MemorySwap"], &host["PidsLimit"]), (&json!(500), &json!(64), &json!(70), &json!(9)));
+        assert_eq!(
+            (&host["NanoCpus"], &host["Memory"], &host["MemorySwap"], &host["PidsLimit"]),
+            (&json!(500), &json!(64), &json!(70), &json!(9))
+        );
         assert_eq!(host["LogConfig"], json!({"Type": "json-file", "Config": {"max-file": "2"}}));
         assert_eq!(host["PortBindings"], json!({"80/tcp": [{"HostPort": "8080"}]}));
         assert_eq!(host["NetworkMode"], "net1");
@@ -190,7 +195,8 @@ mod tests {
 
     #[test]
     fn a_command_takes_the_place_of_the_images() {
-        let made = made_of(json!({"ContainerSpec": {"Image": "lab", "Command": ["sh"], "Args": ["-c", "x"]}}), Value::Null);
+        let made =
+            made_of(json!({"ContainerSpec": {"Image": "lab", "Command": ["sh"], "Args": ["-c", "x"]}}), Value::Null);
         let made = made.unwrap();
         assert_eq!((&made["Entrypoint"], &made["Cmd"]), (&json!(["sh"]), &json!(["-c", "x"])));
         assert!(made["HostConfig"]["PortBindings"].is_null() && made["Hostname"].is_null());

@@ -11,12 +11,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::digest::digest;
+use super::find;
 use super::plan::{Known, Plan, Step, Wanted, plan};
 use super::policy::{Restart, Update};
 use super::task::{NODE_ID, Task, millis};
 use super::work::{self, Outcome};
 use crate::base::clock;
-use crate::engine::Snapshot;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::swarm_state::{Course, SwarmState};
 use crate::faces::engine_api::{Asked, EngineApi};
@@ -47,9 +47,9 @@ impl EngineApi {
             keepers.retain(|_, keeper| !keeper.0.is_finished());
             let snapshot = self.handle.snapshot();
             for service in snapshot.desired.services().filter(|service| service.tasks.is_some()) {
-                keepers.entry(service.id.to_string()).or_insert_with(|| {
-                    Keeping(tokio::spawn(Keeper::new(self.clone(), service.id.to_string()).keep()))
-                });
+                keepers
+                    .entry(service.id.to_string())
+                    .or_insert_with(|| Keeping(tokio::spawn(Keeper::new(self.clone(), service.id.to_string()).keep())));
             }
             if let Err(failure) = self.remove_orphans(&keepers).await {
                 tracing::debug!("cannot look for tasks that are left: {}", failure.message);
@@ -107,7 +107,9 @@ impl EngineApi {
         loop {
             match events.recv().await {
                 Ok(event) => match event.change {
-                    Change::ServiceCreated(_) | Change::ServiceUpdated(_) | Change::ServiceRemoved(_) => self.tasks.changed(),
+                    Change::ServiceCreated(_) | Change::ServiceUpdated(_) | Change::ServiceRemoved(_) => {
+                        self.tasks.changed()
+                    }
                     _ => {}
                 },
                 Err(tokio::sync::broadcast::error::RecvError::Lagged(_)) => self.tasks.changed(),
@@ -150,7 +152,9 @@ impl Keeper {
             let mut pause = EVERY;
             match self.round(&service).await {
                 Ok(again) => pause = again.map_or(EVERY, |again| Duration::from_millis(again).min(EVERY)),
-                Err(failure) => tracing::debug!(service = %service.name, "cannot look at its tasks: {}", failure.message),
+                Err(failure) => {
+                    tracing::debug!(service = %service.name, "cannot look at its tasks: {}", failure.message)
+                }
             }
             tokio::select! {
                 Some(done) = self.running.join_next() => self.done(done),
@@ -232,7 +236,8 @@ impl Keeper {
                 self.running.spawn(async move { Outcome::of(slot, job.stop(&tasks, remove).await) });
             }
             Step::Forget(tasks) => {
-                self.running.spawn(async move { Outcome { slot: None, updated: false, done: job.forget(&tasks).await } });
+                self.running
+                    .spawn(async move { Outcome { slot: None, updated: false, done: job.forget(&tasks).await } });
             }
         }
     }
@@ -257,11 +262,6 @@ impl Keeper {
             }
         }
     }
-}
-
-/// The service, if it still has tasks.
-pub(super) fn find(snapshot: &Snapshot, id: &str) -> Option<Arc<Service>> {
-    snapshot.desired.services().find(|service| service.id.as_str() == id && service.tasks.is_some()).cloned()
 }
 
 fn wanted(service: &Service, swarm: &SwarmState) -> Option<Wanted> {

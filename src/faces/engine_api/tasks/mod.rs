@@ -105,9 +105,9 @@ impl Tasks {
     }
 }
 
-/// Whether there is a service with that id that has tasks.
-pub(super) fn has_service(snapshot: &Snapshot, id: &str) -> bool {
-    keeper::find(snapshot, id).is_some()
+/// The service with that id, if it still has tasks.
+pub(super) fn find(snapshot: &Snapshot, id: &str) -> Option<Arc<Service>> {
+    snapshot.desired.services().find(|service| service.id.as_str() == id && service.tasks.is_some()).cloned()
 }
 
 impl EngineApi {

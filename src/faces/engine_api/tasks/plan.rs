@@ -162,7 +162,8 @@ fn settle(slot: u32, tasks: &[&Task], wanted: &Wanted, known: &Known<'_>) -> Set
 
 /// The oldest ended tasks of a slot that are more than are kept.
 fn forgotten(tasks: &[&Task], history: Option<usize>) -> Option<Step> {
-    let ended = tasks.iter().enumerate().filter(|(place, task)| history.is_some_and(|most| *place >= most) && !task.is_alive());
+    let ended =
+        tasks.iter().enumerate().filter(|(place, task)| history.is_some_and(|most| *place >= most) && !task.is_alive());
     // The newest stays: it says whether and when the slot is started again.
     let old = owned(ended.filter(|(place, _)| *place > 0).map(|(_, task)| task));
     (!old.is_empty()).then_some(Step::Forget(old))
@@ -189,9 +190,7 @@ fn follow_update(plan: &mut Plan, wanted: &Wanted, tasks: &[Task], known: &Known
     }
     let most = if update.parallelism == 0 { usize::MAX } else { update.parallelism.saturating_sub(known.updating) };
     let (start_first, delay) = (update.start_first, update.delay);
-    plan.steps.extend(
-        dirty.into_iter().take(most).map(|(slot, old)| Step::Replace { slot, old, start_first, delay }),
-    );
+    plan.steps.extend(dirty.into_iter().take(most).map(|(slot, old)| Step::Replace { slot, old, start_first, delay }));
 }
 
 /// The task by which an update has failed.

@@ -6,17 +6,17 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
-use crate::model::service::Service;
+use crate::model::service::{Service, TASK_DIGEST, TASK_SERVICE};
 
 /// The labels of a task's container (moby, daemon/cluster/executor/container).
 pub(in crate::faces::engine_api) const SERVICE_ID: &str = "com.docker.swarm.service.id";
-pub(in crate::faces::engine_api) const SERVICE_NAME: &str = "com.docker.swarm.service.name";
+pub(in crate::faces::engine_api) const SERVICE_NAME: &str = TASK_SERVICE;
 pub(in crate::faces::engine_api) const TASK: &str = "com.docker.swarm.task";
 pub(in crate::faces::engine_api) const TASK_ID: &str = "com.docker.swarm.task.id";
 pub(in crate::faces::engine_api) const TASK_NAME: &str = "com.docker.swarm.task.name";
 pub(in crate::faces::engine_api) const NODE_ID: &str = "com.docker.swarm.node.id";
 /// The digest of what the service said when the task was made ([`super::digest`]). Only netd's tasks have it.
-pub(in crate::faces::engine_api) const DIGEST: &str = "netd.task.digest";
+pub(in crate::faces::engine_api) const DIGEST: &str = TASK_DIGEST;
 /// How often the slot had been started again before.
 pub(in crate::faces::engine_api) const ATTEMPT: &str = "netd.task.attempt";
 
@@ -212,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_container_with_the_labels_is_a_task() {
-        let task = Task::of(&inspected(json!({"Status": "running", "StartedAt": "2026-01-02T03:04:06Z", "Pid": 7}))).unwrap();
+        let task =
+            Task::of(&inspected(json!({"Status": "running", "StartedAt": "2026-01-02T03:04:06Z", "Pid": 7}))).unwrap();
         assert_eq!((task.slot, task.phase, task.health, task.pid), (3, Phase::Running, Health::Unchecked, 7));
         assert_eq!(task.started - task.created, 500);
         assert_eq!(task.ended, 0);
@@ -223,7 +224,8 @@ mod tests {
 
     #[test]
     fn a_container_that_could_not_be_started_has_ended() {
-        let task = Task::of(&inspected(json!({"Status": "created", "Error": "no such file", "ExitCode": 127}))).unwrap();
+        let task =
+            Task::of(&inspected(json!({"Status": "created", "Error": "no such file", "ExitCode": 127}))).unwrap();
         assert!(!task.is_alive() && !task.has_succeeded());
         let made = Task::of(&inspected(json!({"Status": "created", "Error": "", "StartedAt": "0001-01-01T00:00:00Z"})));
         assert_eq!(made.map(|task| (task.phase, task.started)), Some((Phase::Made, 0)));
@@ -234,6 +236,9 @@ mod tests {
         assert_eq!(slot("web.3.t", "web", "n"), Some(3));
         assert_eq!(slot("my.web.12.t", "my.web", "n"), Some(12));
         assert_eq!(slot("web.n.t", "web", "n"), Some(0));
-        assert_eq!((slot("web.x.t", "web", "n"), slot("web.0.t", "web", "n"), slot("x", "web", "n")), (None, None, None));
+        assert_eq!(
+            (slot("web.x.t", "web", "n"), slot("web.0.t", "web", "n"), slot("x", "web", "n")),
+            (None, None, None)
+        );
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::container::{aliases, body};
 use super::digest::digest;
-use super::keeper::find;
+use super::find;
 use super::policy::grace;
 use super::task::{Health, Made, Phase, Task, millis};
 use super::template::Node;
@@ -74,7 +74,8 @@ enum Became {
 
 impl Job {
     fn engine(&self) -> Result<&Upstream, Failure> {
-        let missing = || Failure::new(StatusCode::NOT_IMPLEMENTED, "no engine is configured: see [engine] in netd.toml(5)");
+        let missing =
+            || Failure::new(StatusCode::NOT_IMPLEMENTED, "no engine is configured: see [engine] in netd.toml(5)");
         self.api.engine.as_ref().ok_or_else(missing)
     }
 

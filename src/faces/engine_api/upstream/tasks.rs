@@ -77,7 +77,9 @@ impl Upstream {
         match answer.status {
             StatusCode::NOT_FOUND => Ok(()),
             // Another request removes it already.
-            StatusCode::CONFLICT if answer.value["message"].as_str().is_some_and(|why| why.contains("already")) => Ok(()),
+            StatusCode::CONFLICT if answer.value["message"].as_str().is_some_and(|why| why.contains("already")) => {
+                Ok(())
+            }
             _ => answer.value().map(drop),
         }
     }
@@ -151,7 +153,10 @@ mod tests {
 
     #[test]
     fn a_pull_may_fail_after_it_has_begun() {
-        assert_eq!(refused(b"{\"status\":\"x\"}\n{\"errorDetail\":{\"message\":\"denied\"},\"error\":\"denied\"}\n"), Some("denied".into()));
+        assert_eq!(
+            refused(b"{\"status\":\"x\"}\n{\"errorDetail\":{\"message\":\"denied\"},\"error\":\"denied\"}\n"),
+            Some("denied".into())
+        );
         assert_eq!(refused(b"{\"status\":\"done\"}\n"), None);
     }
 }

@@ -8,7 +8,8 @@ const NOW: u64 = 1_000_000;
 
 fn wanted(slots: u32) -> Wanted {
     let restart = Restart { condition: Condition::Any, delay: 5_000, attempts: 0, window: 0 };
-    let update = Update { parallelism: 1, delay: 0, action: Action::Pause, monitor: 5_000, ratio: 0.0, start_first: true };
+    let update =
+        Update { parallelism: 1, delay: 0, action: Action::Pause, monitor: 5_000, ratio: 0.0, start_first: true };
     Wanted {
         digest: "new".into(),
         slots: (1..=slots).collect(),
@@ -96,13 +97,21 @@ fn ended_tasks_are_replaced_as_the_policy_says() {
 #[test]
 fn unhealthy_tasks_are_stopped_and_left_to_the_policy() {
     let ill = Task { health: Health::Unhealthy, ..task(1, "new", Phase::Running, 1) };
-    assert_eq!(steps(&wanted(1), std::slice::from_ref(&ill)), [Step::Stop { slot: 1, tasks: vec![ill], remove: false }]);
+    assert_eq!(
+        steps(&wanted(1), std::slice::from_ref(&ill)),
+        [Step::Stop { slot: 1, tasks: vec![ill], remove: false }]
+    );
 }
 
 #[test]
 fn an_update_replaces_some_at_a_time() {
     let old: Vec<Task> = (1..=3).map(|slot| task(slot, "old", Phase::Running, 1)).collect();
-    let replace = |slot: usize| Step::Replace { slot: u32::try_from(slot).unwrap(), old: vec![old[slot - 1].clone()], start_first: true, delay: 0 };
+    let replace = |slot: usize| Step::Replace {
+        slot: u32::try_from(slot).unwrap(),
+        old: vec![old[slot - 1].clone()],
+        start_first: true,
+        delay: 0,
+    };
     let begun = plan(&wanted(3), &old, &known(None));
     assert_eq!(begun.steps, [replace(1)]);
     let begun = begun.course.unwrap();
