@@ -297,6 +297,11 @@ pub fn journal_stream() -> Option<String> {
     std::env::var("JOURNAL_STREAM").ok()
 }
 
+/// A variable of the environment, if it is one of text.
+pub fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// Whether the certificates and keys that the settings name can be read and belong together. The daemon reads them when it
 /// starts.
 fn check_files(config: &Config) -> Result<(), String> {

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         }
         Verb::Config(verb) => cli::finish(config::command(&verb, cli.socket.as_deref())),
         Verb::Client(verb) => {
-            let host = Host { sandbox: &Sandboxes, containers: &HostContainers };
+            let host = Host { sandbox: &Sandboxes, containers: &HostContainers, variables: &config::variable };
             cli::run(verb, socket, host, sys::terminal_width(std::io::stdout()))
         }
     }

@@ -57,6 +57,7 @@ mod service;
 mod service_matrix;
 mod service_traffic;
 mod services_api;
+mod stacks;
 mod steady_clients;
 mod sticky;
 mod stop;
@@ -105,6 +106,7 @@ fn trials() -> Vec<Trial> {
         dry_run::trials(),
         one_namespace::trials(),
         internal_ports::trials(),
+        stacks::trials(),
         steady_clients::trials(),
         sticky::trials(),
         service::trials(),

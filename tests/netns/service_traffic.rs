@@ -232,7 +232,7 @@ fn repaired(lab: &Lab) {
         assert_eq!(
             (answering("asker", (vip, 80)), answering("outside", (HOST4, 4000))),
             (vec!["w2".to_owned()], vec!["w2".to_owned()])
-        )
+        );
     };
     whole();
     let bridge = lab.network("net1")["bridge"].as_str().unwrap().to_owned();

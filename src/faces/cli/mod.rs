@@ -7,6 +7,7 @@ mod args;
 mod backup;
 mod container;
 mod dns;
+mod engine;
 mod filter;
 mod format;
 mod generate;
@@ -20,6 +21,7 @@ mod port;
 mod reservation;
 mod run;
 mod service;
+mod stack;
 mod state;
 mod table;
 mod teardown;
@@ -34,9 +36,9 @@ use clap::Parser as _;
 
 pub use args::{
     BackupArgs, ChangePortArgs, Cli, ClientVerb, ConfigVerb, ConnectArgs, CreateArgs, CreateServiceArgs,
-    DEFAULT_SOCKET, Daemon, DaemonArgs, DnsVerb, EndpointArgs, Format, Inspected, Listed, LogVerb, MemberArgs,
-    NetworkVerb, Output, PortArgs, PortVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs, ServiceArgs,
-    ServiceVerb, TeardownArgs, UpdateServiceArgs, Verb,
+    DEFAULT_SOCKET, Daemon, DaemonArgs, DeployArgs, DnsVerb, EndpointArgs, EngineSocket, Format, Inspected, Listed,
+    LogVerb, MemberArgs, NetworkVerb, Output, PortArgs, PortVerb, ReservationVerb, ReserveArgs, RestoreArgs, RunArgs,
+    ServiceArgs, ServiceVerb, StackVerb, TaskArgs, TeardownArgs, UpdateServiceArgs, Verb,
 };
 pub use filter::{BadFilter, Filter};
 pub use format::{BadTemplate, Spec};
@@ -89,6 +91,8 @@ pub struct Host<'a> {
     pub sandbox: &'a dyn Sandbox,
     /// The containers of `netd hook`.
     pub containers: &'a dyn Containers,
+    /// The environment that compose files refer to.
+    pub variables: &'a dyn Fn(&str) -> Option<String>,
 }
 
 /// What a verb works with.
@@ -150,6 +154,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> Res
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
         ClientVerb::Service(verb) => service::run(session, verb),
+        ClientVerb::Stack(verb) => stack::run(session, verb, host.variables),
         ClientVerb::Ps { filter, listed } => container::ps(session, &filter, &listed),
         ClientVerb::Port(args) => port::run(session, args),
         ClientVerb::Inspect { names, output } => container::inspect(session, names, &output),

@@ -1,10 +1,13 @@
 //! `netd service`.
 
+mod logs;
 mod request;
+mod spec;
 mod tasks;
 
 use super::Session;
 use super::args::{CreateServiceArgs, DryRun, Inspected, Listed, MemberArgs, ServiceVerb, UpdateServiceArgs};
+use super::engine::Engine;
 use super::filter::Filter;
 use super::output::{Failure, json, sentence};
 use super::{filter, listing, plan};
@@ -30,8 +33,17 @@ pub(super) fn run(session: &mut Session<'_>, verb: ServiceVerb) -> Result<(), Fa
         ServiceVerb::Ready(args) => say(session, args, MemberAction::Ready, "make ready"),
         ServiceVerb::Unready(args) => say(session, args, MemberAction::Unready, "make unready"),
         ServiceVerb::Checked(args) => say(session, args, MemberAction::Checked, "let health checks decide about"),
-        ServiceVerb::Scale { to } => tasks::scale(session, &to),
-        ServiceVerb::Logs { name, .. } => tasks::logs(session, &name),
+        ServiceVerb::Scale { to, socket } => tasks::scale(session, &Engine::new(session, &socket), &to),
+        ServiceVerb::Logs { name, follow, tail, timestamps, socket } => {
+            let engine = Engine::new(session, &socket);
+            tasks::expect(
+                session,
+                &format!("show the logs of service {name}"),
+                &name,
+                "ask their engine for the logs of its members (`netd service ps`)",
+            )?;
+            logs::run(session, &engine, &name, logs::Wanted { follow, tail, timestamps })
+        }
     }
 }
 
@@ -41,6 +53,9 @@ fn path(name: &str) -> String {
 
 fn create(session: &mut Session<'_>, args: CreateServiceArgs) -> Result<(), Failure> {
     let attempt = format!("create service {}", args.name);
+    if args.tasks.are_given() {
+        return tasks::create(session, &attempt, &args);
+    }
     let (format, dry_run) = (args.format, args.dry_run.dry_run);
     let request = request::create(args);
     ServiceSpec::try_from(request.clone()).map_err(|invalid| Failure::usage(&attempt, invalid))?;
@@ -58,6 +73,9 @@ fn create(session: &mut Session<'_>, args: CreateServiceArgs) -> Result<(), Fail
 fn update(session: &mut Session<'_>, args: UpdateServiceArgs) -> Result<(), Failure> {
     let (name, format, dry_run) = (args.name.clone(), args.format, args.dry_run.dry_run);
     let attempt = format!("update service {name}");
+    if args.rollback || args.tasks.are_given() {
+        return tasks::update(session, &attempt, &args);
+    }
     let update = request::update(args);
     if dry_run {
         let request = PlanRequest::UpdateService { service: name, update: Box::new(update) };

@@ -7,7 +7,8 @@ use crate::engine::Handle;
 use crate::engine::containers::{Check, Known};
 use crate::model::ids::ContainerId;
 use crate::model::service::{
-    COMPOSE_ONE_OFF, COMPOSE_PROJECT, COMPOSE_SERVICE, Health, PODMAN_PROJECT, PODMAN_SERVICE, TASK_DIGEST, TASK_SERVICE,
+    COMPOSE_ONE_OFF, COMPOSE_PROJECT, COMPOSE_SERVICE, Health, PODMAN_PROJECT, PODMAN_SERVICE, TASK_DIGEST,
+    TASK_SERVICE,
 };
 
 /// How many labels of a container are taken over, and how many bytes they may have altogether.

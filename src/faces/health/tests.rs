@@ -120,8 +120,8 @@ fn spec(check: HealthKind) -> ServiceSpec {
 fn standing(handle: &Handle) -> Standing {
     let desired = &handle.snapshot().desired;
     let name: ServiceName = "shop".parse().unwrap();
-    let standing = desired.members(desired.service(&name).unwrap()).next().unwrap().standing;
-    standing
+    
+    desired.members(desired.service(&name).unwrap()).next().unwrap().standing
 }
 
 fn ports(handle: &Handle) -> Vec<String> {

@@ -165,14 +165,19 @@ impl Client {
 
     /// The lines of an endless reply, without their line ends. Ends when the daemon ends the reply properly.
     pub fn lines(&self, path: &str) -> Result<impl Iterator<Item = Result<String, ClientError>> + use<>, ClientError> {
-        let (head, mut body) = self.send("GET", path, None, false)?;
-        if head.status != 200 {
-            let mut bytes = Vec::new();
-            body.read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
-            return Err(refusal(&Reply { status: head.status, body: bytes }));
-        }
-        let client = self.clone();
+        let (body, client) = (self.bytes(path)?, self.clone());
         Ok(BufReader::new(body).lines().map(move |line| line.map_err(|source| client.broken(source))))
+    }
+
+    /// The bytes of an endless reply, as they come.
+    pub fn bytes(&self, path: &str) -> Result<impl Read + use<>, ClientError> {
+        let (head, mut body) = self.send("GET", path, None, false)?;
+        if head.status == 200 {
+            return Ok(body);
+        }
+        let mut bytes = Vec::new();
+        body.read_to_end(&mut bytes).map_err(|source| self.broken(source))?;
+        Err(refusal(&Reply { status: head.status, body: bytes }))
     }
 
     fn success(&self, method: &str, path: &str, json: Option<&[u8]>) -> Result<Reply, ClientError> {

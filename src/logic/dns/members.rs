@@ -80,7 +80,7 @@ pub(super) fn answer<'a>(view: &View<'a>, found: &Services<'a>, kind: RecordType
     let virtual_addresses = found.iter().filter(|found| found.is_virtual()).flat_map(|found| &found.on.addresses);
     let rest: Services<'a> = found.iter().filter(|found| !found.is_virtual()).copied().collect();
     let others = holders(view, &rest);
-    let others = others.iter().flat_map(|endpoint| endpoint.addresses.iter().map(|address| address.ip()));
+    let others = others.iter().flat_map(|endpoint| endpoint.addresses.iter().map(ipnetwork::IpNetwork::ip));
     addresses(virtual_addresses.copied().chain(others), kind)
 }
 

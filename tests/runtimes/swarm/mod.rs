@@ -34,7 +34,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("swarm: what netd cannot do is refused by name", NEEDS, cluster::refusals),
         trial("swarm: the stack of the tutorial on Docker", NEEDS, |lab| stack::tutorial(lab, &with_docker(lab))),
         trial("swarm: the stack of the tutorial on Podman", podman::NEEDS, |lab| {
-            stack::tutorial(lab, &with_podman(lab))
+            stack::tutorial(lab, &with_podman(lab));
         }),
         trial("swarm: tasks that end are replaced, over restarts of netd and Docker", NEEDS, lives::replaced),
         trial("swarm: updates that fail are paused or rolled back", NEEDS, lives::failing),

@@ -176,7 +176,7 @@ fn an_update_changes_only_what_it_gives() {
     expect(json!({"health": {"kind": "none"}}), &|spec| spec.health.kind = service::HealthKind::None);
     expect(json!({"select": {}}), &|spec| spec.select.clear());
     expect(json!({"aliases": ["x"]}), &|spec| {
-        spec.networks.iter_mut().for_each(|(_, a)| *a = vec!["x".parse().unwrap()])
+        spec.networks.iter_mut().for_each(|(_, a)| *a = vec!["x".parse().unwrap()]);
     });
     expect(json!({"networks": ["net3"], "aliases": ["x"]}), &|spec| {
         spec.networks = vec![("net3".into(), vec!["x".parse().unwrap()])];

@@ -10,6 +10,8 @@ mod output;
 mod port;
 mod reservation;
 mod service;
+mod stack;
+mod tasks;
 mod values;
 
 use std::path::PathBuf;
@@ -31,6 +33,8 @@ pub use output::{Format, Inspected, Listed, Output};
 pub use port::{ChangePortArgs, PortArgs, PortVerb};
 pub use reservation::{ReservationVerb, ReserveArgs};
 pub use service::{CreateServiceArgs, MemberArgs, ServiceArgs, ServiceVerb, UpdateServiceArgs};
+pub use stack::{DeployArgs, EngineSocket, StackVerb};
+pub use tasks::TaskArgs;
 
 /// The daemon's default socket.
 pub const DEFAULT_SOCKET: &str = "/run/netd/netd.sock";
@@ -156,6 +160,9 @@ Examples:
     /// Give several containers one name, and one address and published ports if wanted
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Deploy and remove the networks and services of a compose file
+    #[command(subcommand)]
+    Stack(StackVerb),
     /// Run a command in a fresh network namespace on a network
     Run(RunArgs),
     /// List containers: networks, addresses, published ports

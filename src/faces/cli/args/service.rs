@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 
 use super::output::templates;
 use super::values::{self, checked, optional};
-use super::{DryRun, Format, Inspected, Listed};
+use super::{DryRun, EngineSocket, Format, Inspected, Listed, TaskArgs};
 use crate::api::v1::{self, Seconds, ServiceNetworkObject};
 use crate::faces::cli::filter::{self, Filter};
 use crate::model::names::{Alias, ServiceName};
@@ -112,6 +112,9 @@ Examples:
         /// A service and the number of its tasks
         #[arg(required = true, value_name = "NAME=N", value_parser = values::scale)]
         to: Vec<(String, u32)>,
+        /// Where the Engine API is
+        #[command(flatten)]
+        socket: EngineSocket,
     },
     /// Show what the tasks of a service have printed
     #[command(after_help = "Examples:\n  netd service logs web\n  netd service logs -f --tail 10 web")]
@@ -128,6 +131,9 @@ Examples:
         /// With the time of each line
         #[arg(long, short)]
         timestamps: bool,
+        /// Where the Engine API is
+        #[command(flatten)]
+        socket: EngineSocket,
     },
 }
 
@@ -144,7 +150,8 @@ Examples:
   netd service create web --network net1,alias=www --select app=web --mode vip -p 8080:80
   netd service create api --network net1 --member api1 --member api2 --health http:8080/healthz
   netd service create db --network back --select app=db --target 5432 --health engine
-  netd service create web --network net1 --select app=web -p 80 --dry-run")]
+  netd service create web --network net1 --select app=web -p 80 --dry-run
+  netd service create web --network net1 --image busybox --replicas 3 --command 'httpd -f' -p 4000:80")]
 pub struct CreateServiceArgs {
     /// Its name
     #[arg(value_parser = checked::<ServiceName>)]
@@ -160,6 +167,9 @@ pub struct CreateServiceArgs {
     /// What else it has
     #[command(flatten)]
     pub options: ServiceArgs,
+    /// Its tasks
+    #[command(flatten)]
+    pub tasks: TaskArgs,
     /// Dry run
     #[command(flatten)]
     pub dry_run: DryRun,
@@ -179,7 +189,9 @@ Examples:
   netd service update web --publish-rm 80           whichever port of the host leads to port 80
   netd service update web --mode vip --affinity client
   netd service update web --member-add web3 --member-rm web1
-  netd service update web --health tcp:80 --interval 5s --dry-run")]
+  netd service update web --health tcp:80 --interval 5s --dry-run
+  netd service update web --image busybox:1.37      the engine replaces its tasks
+  netd service update web --rollback")]
 pub struct UpdateServiceArgs {
     /// Name or id
     pub name: String,
@@ -189,6 +201,9 @@ pub struct UpdateServiceArgs {
     /// What else it has
     #[command(flatten)]
     pub options: ServiceArgs,
+    /// Its tasks
+    #[command(flatten)]
+    pub tasks: TaskArgs,
     /// Publish a further port; repeat for more
     #[arg(long, value_name = "SPEC")]
     pub publish_add: Vec<PortSpec>,
@@ -201,6 +216,9 @@ pub struct UpdateServiceArgs {
     /// A member to list no longer; repeat for more
     #[arg(long, value_name = "CONTAINER", value_parser = v1::container_reference)]
     pub member_rm: Vec<String>,
+    /// Make it as it was before its last update
+    #[arg(long)]
+    pub rollback: bool,
     /// Refuse if the service has another version than this
     #[arg(long, value_name = "VERSION")]
     pub if_version: Option<u64>,

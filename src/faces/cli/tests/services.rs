@@ -187,3 +187,28 @@ fn services_that_follow_from_labels_are_listed_and_cannot_be_changed() {
     daemon.ok("disconnect net1 w1");
     assert_eq!(daemon.ok("service ls -q"), "");
 }
+
+#[test]
+fn tasks_need_an_image_and_an_engine() {
+    let daemon = daemon();
+    for (line, code, words) in [
+        ("service create web --network net1 --replicas 2", 2, "options of tasks need --image"),
+        (
+            "service create web --network net1 --image lab --select a=b",
+            2,
+            "--select is for services whose containers others",
+        ),
+        ("service create web --network net1 --image lab", 1, "name the engine that runs containers"),
+    ] {
+        let (got, out, err) = daemon.netd(line);
+        assert_eq!((got, out.as_str()), (code, ""), "{line}: {err}");
+        assert!(err.starts_with("netd: create service web: ") && err.contains(words), "{line}: {err}");
+    }
+    daemon.ok("service create web --network net1 --select app=web");
+    for line in
+        ["service update web --image lab", "service update web --rollback", "service scale web=3", "service logs web"]
+    {
+        let (code, _, err) = daemon.netd(line);
+        assert!(code == 1 && err.contains("service web has no tasks"), "{line}: {err}");
+    }
+}

@@ -88,7 +88,7 @@ pub(super) fn run_plain(verb: ClientVerb, client: Client, out: &mut dyn Write, e
 
 /// Like [`run`], but with other outputs, which are not terminals.
 fn run_to(verb: ClientVerb, client: Client, sandbox: &dyn Sandbox, out: &mut dyn Write, err: &mut dyn Write) -> u8 {
-    let host = Host { sandbox, containers: &NoContainers };
+    let host = Host { sandbox, containers: &NoContainers, variables: &|_| None };
     run_in(verb, &mut Session { client, width: None, out, err }, host)
 }
 

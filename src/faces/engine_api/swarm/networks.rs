@@ -88,7 +88,8 @@ impl EngineApi {
         let until = monotonic::now() + ENDS;
         while self.swarm().is_some() && monotonic::now() < until {
             let snapshot = self.handle.snapshot();
-            let on: Vec<String> = snapshot.desired.endpoints_of(&network).map(|end| end.container.id.to_string()).collect();
+            let on: Vec<String> =
+                snapshot.desired.endpoints_of(&network).map(|end| end.container.id.to_string()).collect();
             if on.is_empty() {
                 return;
             }

@@ -29,7 +29,7 @@ impl EngineApi {
     pub(super) async fn list_nodes(&self, asked: &Asked) -> Result<Response, Failure> {
         let filters = Filters::parse(asked.query("filters"), &FILTERS)?;
         let state = self.in_swarm()?;
-        for role in filters.get("role").filter(|role| !matches!(*role, "manager" | "worker")) {
+        if let Some(role) = filters.get("role").find(|role| !matches!(*role, "manager" | "worker")) {
             return Err(Failure::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Invalid role filter: '{role}'")));
         }
         let fits = filters.begins("id", &[&state.node])

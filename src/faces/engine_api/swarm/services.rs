@@ -95,7 +95,7 @@ impl EngineApi {
 
     pub(super) async fn create_service(&self, _asked: &Asked, request: Request) -> Result<Response, Failure> {
         let auth = header(&request);
-        let given = body::as_it_is(request).await.map(|given| canonical(given))?;
+        let given = body::as_it_is(request).await.map(canonical)?;
         let swarm = self.in_swarm()?;
         if self.engine.is_none() {
             return Ok(Self::no_engine("services/create"));
@@ -209,7 +209,10 @@ impl EngineApi {
         let service = self.found_service(id)?;
         self.handle.remove_service(service.id.as_str()).await.map_err(failure)?;
         let id = service.id.to_string();
-        self.change_swarm(move |swarm| Ok(drop(swarm.updates.remove(&id)))).await?;
+        self.change_swarm(move |swarm| {
+            let _: () = drop(swarm.updates.remove(&id));
+            Ok(())
+        }).await?;
         self.tasks.changed();
         Ok(empty())
     }

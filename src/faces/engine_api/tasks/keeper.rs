@@ -108,7 +108,7 @@ impl EngineApi {
             match events.recv().await {
                 Ok(event) => match event.change {
                     Change::ServiceCreated(_) | Change::ServiceUpdated(_) | Change::ServiceRemoved(_) => {
-                        self.tasks.changed()
+                        self.tasks.changed();
                     }
                     _ => {}
                 },
@@ -153,7 +153,7 @@ impl Keeper {
             match self.round(&service).await {
                 Ok(again) => pause = again.map_or(EVERY, |again| Duration::from_millis(again).min(EVERY)),
                 Err(failure) => {
-                    tracing::debug!(service = %service.name, "cannot look at its tasks: {}", failure.message)
+                    tracing::debug!(service = %service.name, "cannot look at its tasks: {}", failure.message);
                 }
             }
             tokio::select! {
@@ -198,7 +198,10 @@ impl Keeper {
     async fn set_course(&self, service: &Service, course: Course, roll_back: bool) -> Result<(), Failure> {
         tracing::info!(service = %service.name, state = course.stage.as_str(), "{}", course.message);
         let id = self.id.clone();
-        self.api.change_swarm(move |swarm| Ok(drop(swarm.updates.insert(id, course)))).await?;
+        self.api.change_swarm(move |swarm| {
+            let _: () = drop(swarm.updates.insert(id, course));
+            Ok(())
+        }).await?;
         if let Some(previous) = service.previous.as_ref().filter(|_| roll_back) {
             let spec = ServiceSpec::from(previous.as_ref());
             let update = ServiceUpdate { service: self.id.clone(), version: Some(service.version), spec };

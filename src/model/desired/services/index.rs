@@ -128,7 +128,7 @@ impl Services {
 /// The names of a service on a network, in lower case, each once.
 fn service_names(service: &Service, on: &ServiceNetwork) -> impl Iterator<Item = String> {
     let own = service.name.as_str().to_ascii_lowercase();
-    let mut names: Vec<String> = on.aliases.iter().map(|alias| alias.key()).collect();
+    let mut names: Vec<String> = on.aliases.iter().map(crate::model::names::Alias::key).collect();
     names.push(own);
     names.sort();
     names.dedup();
