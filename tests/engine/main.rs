@@ -99,12 +99,7 @@ enum Action {
         container: usize,
         network: usize,
     },
-    CreateService(usize, services::Asked),
-    /// The last: for a version that the service no longer has.
-    UpdateService(usize, services::Asked, bool),
-    RemoveService(usize),
-    /// Drains a container, or no longer.
-    Say(usize, bool),
+    OfService(services::Action),
     /// The container's namespace is recreated while no daemon runs.
     Reborn(usize),
     /// A pod's namespace is recreated, and the daemon has no event of it yet.
@@ -161,8 +156,6 @@ fn action() -> impl Strategy<Value = Action> {
     let attach = (pod.clone(), network.clone(), requested());
     let (detach, collect) = ((pod.clone(), network.clone()), (pod.clone(), network.clone()));
     let connect = (container.clone(), network.clone(), port, last());
-    let service = 0..services::NAMES.len();
-    let update = (service.clone(), services::asked(), proptest::bool::weighted(0.1));
     prop_oneof![
         2 => network.clone().prop_map(Action::Create),
         1 => network.clone().prop_map(Action::Remove),
@@ -175,10 +168,7 @@ fn action() -> impl Strategy<Value = Action> {
         3 => take.prop_map(|(id, container, network)| Action::Take { id, container, network }),
         2 => detach.prop_map(|(pod, network)| Action::Detach { pod, network }),
         1 => collect.prop_map(|(keep, network)| Action::Collect { keep, network }),
-        3 => (service.clone(), services::asked()).prop_map(|(service, asked)| Action::CreateService(service, asked)),
-        2 => update.prop_map(|(service, asked, late)| Action::UpdateService(service, asked, late)),
-        1 => service.prop_map(Action::RemoveService),
-        3 => (container, any::<bool>()).prop_map(|(container, drain)| Action::Say(container, drain)),
+        9 => services::action().prop_map(Action::OfService),
         1 => (0..CONTAINERS.len() + PODS.len()).prop_map(Action::Reborn),
         1 => pod.prop_map(Action::Dies),
         1 => Just(Action::Restart),
@@ -271,10 +261,7 @@ impl World {
                 self.reference.attachments.retain(|(pod, on), _| on != network || pod == keep);
                 self.remove_adoptable();
             }
-            Action::CreateService(service, asked) => self.create_service(*service, asked, fail_in)?,
-            Action::UpdateService(service, asked, late) => self.update_service(*service, asked, *late, fail_in)?,
-            Action::RemoveService(service) => self.remove_service(*service, fail_in)?,
-            Action::Say(container, drain) => self.say(*container, *drain, fail_in)?,
+            Action::OfService(action) => self.act_on_service(action, fail_in)?,
             Action::Dies(pod) => {
                 self.fake.delete_namespace(PODS[*pod]);
                 self.fake.add_namespace(PODS[*pod]);

@@ -63,8 +63,31 @@ fn name(service: usize) -> ServiceName {
     NAMES[service].parse().unwrap()
 }
 
+/// A command about services.
+#[derive(Debug, Clone)]
+pub(super) enum Action {
+    Create(usize, Asked),
+    /// The last: for a version that the service does not have.
+    Update(usize, Asked, bool),
+    Remove(usize),
+    /// Drains a container, or no longer.
+    Say(usize, bool),
+}
+
+/// Any action.
+pub(super) fn action() -> impl Strategy<Value = Action> {
+    let service = 0..NAMES.len();
+    let update = (service.clone(), asked(), proptest::bool::weighted(0.1));
+    prop_oneof![
+        3 => (service.clone(), asked()).prop_map(|(service, asked)| Action::Create(service, asked)),
+        2 => update.prop_map(|(service, asked, late)| Action::Update(service, asked, late)),
+        1 => service.prop_map(Action::Remove),
+        3 => (0..CONTAINERS.len(), any::<bool>()).prop_map(|(container, drain)| Action::Say(container, drain)),
+    ]
+}
+
 /// Anything that may be asked for.
-pub(super) fn asked() -> impl Strategy<Value = Asked> {
+fn asked() -> impl Strategy<Value = Asked> {
     let networks = prop_oneof![Just(vec![0]), Just(vec![1]), Just(vec![0, 1]), Just(vec![1, 0])];
     let listed = proptest::collection::btree_set(0..CONTAINERS.len(), 0..3);
     let port = proptest::option::weighted(0.4, 0..SERVICE_PORTS);
@@ -78,12 +101,16 @@ pub(super) fn asked() -> impl Strategy<Value = Asked> {
 }
 
 impl World {
-    pub(super) fn create_service(
-        &mut self,
-        service: usize,
-        asked: &Asked,
-        fail_in: Option<usize>,
-    ) -> Result<(), TestCaseError> {
+    pub(super) fn act_on_service(&mut self, action: &Action, fail_in: Option<usize>) -> Result<(), TestCaseError> {
+        match action {
+            Action::Create(service, asked) => self.create_service(*service, asked, fail_in),
+            Action::Update(service, asked, late) => self.update_service(*service, asked, *late, fail_in),
+            Action::Remove(service) => self.remove_service(*service, fail_in),
+            Action::Say(container, drain) => self.say(*container, *drain, fail_in),
+        }
+    }
+
+    fn create_service(&mut self, service: usize, asked: &Asked, fail_in: Option<usize>) -> Result<(), TestCaseError> {
         let may = !self.reference.services.contains_key(&service) && self.has_room(asked, None);
         let done = self.runtime.block_on(self.handle().create_service(asked.spec(service)));
         self.check(done.map(drop), may, fail_in)?;
@@ -94,7 +121,7 @@ impl World {
     }
 
     /// `late`: for a version that the service no longer has.
-    pub(super) fn update_service(
+    fn update_service(
         &mut self,
         service: usize,
         asked: &Asked,
@@ -125,7 +152,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn remove_service(&mut self, service: usize, fail_in: Option<usize>) -> Result<(), TestCaseError> {
+    fn remove_service(&mut self, service: usize, fail_in: Option<usize>) -> Result<(), TestCaseError> {
         let done = self.runtime.block_on(self.handle().remove_service(NAMES[service])).map(drop);
         let may = self.reference.services.contains_key(&service);
         self.check(done, may, fail_in)?;
@@ -134,7 +161,7 @@ impl World {
         Ok(())
     }
 
-    pub(super) fn say(&mut self, container: usize, drain: bool, fail_in: Option<usize>) -> Result<(), TestCaseError> {
+    fn say(&mut self, container: usize, drain: bool, fail_in: Option<usize>) -> Result<(), TestCaseError> {
         let action = if drain { MemberAction::Drain } else { MemberAction::Undrain };
         let change = MemberChange { member: CONTAINERS[container].to_owned(), action };
         let done = self.runtime.block_on(self.handle().change_member(change));

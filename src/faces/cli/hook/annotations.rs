@@ -162,12 +162,9 @@ impl OnNetwork {
                 for word in words(value) {
                     let pair = word.split_once('=').filter(|(label, _)| !label.is_empty());
                     let (label, text) = pair.ok_or_else(|| wrong(key, word)("use LABEL=VALUE, joined by commas"))?;
-                    let there = self.labels.entry(label.to_owned());
                     // That of one network counts more than that of all, whichever comes first.
-                    if key == "netd.label" {
-                        there.or_insert_with(|| text.to_owned());
-                    } else {
-                        there.insert_entry(text.to_owned());
+                    if key != "netd.label" || !self.labels.contains_key(label) {
+                        self.labels.insert(label.to_owned(), text.to_owned());
                     }
                 }
             }
