@@ -14,8 +14,9 @@ const GRACE: u64 = 30;
 const MOMENT: Duration = Duration::from_millis(10);
 
 struct Drained {
-    world: World,
+    /// Ends before the runtime, which waits for it.
     clock: Clock,
+    world: World,
 }
 
 impl Drained {
@@ -38,7 +39,7 @@ impl Drained {
             });
         };
         run(&world);
-        Self { world, clock }
+        Self { clock, world }
     }
 
     fn say(&self, action: MemberAction) {
@@ -101,12 +102,22 @@ fn what_is_no_longer_drained_keeps_its_connections() {
     assert_eq!(drained.forgotten_after(Duration::from_secs(GRACE / 2)), []);
     drained.say(MemberAction::Undrain);
     assert_eq!(drained.forgotten_after(Duration::from_secs(GRACE * 2)), []);
-    // Another grace, of an updated service.
-    let spec = ServiceSpec { grace: 1, ..ServiceSpec::from(&*service(&drained, "shop")) };
-    let update = ServiceUpdate { service: "shop".into(), version: None, spec };
-    drained.world.runtime.block_on(drained.world.handle().update_service(update)).unwrap();
+}
+
+#[test]
+fn an_update_of_the_grace_counts_for_members_that_are_drained_already() {
+    let drained = Drained::new();
     drained.say(MemberAction::Drain);
-    assert_eq!(drained.forgotten_after(Duration::from_secs(1) + MOMENT), drained.whole());
+    assert_eq!(drained.forgotten_after(Duration::from_secs(GRACE / 2)), []);
+    let update = |grace| {
+        let spec = ServiceSpec { grace, ..ServiceSpec::from(&*service(&drained, "shop")) };
+        let update = ServiceUpdate { service: "shop".into(), version: None, spec };
+        drained.world.runtime.block_on(drained.world.handle().update_service(update)).unwrap();
+    };
+    update(2 * u32::try_from(GRACE).unwrap());
+    assert_eq!(drained.forgotten_after(Duration::from_secs(GRACE)), [], "it is longer now");
+    update(0);
+    assert_eq!(drained.forgotten_after(MOMENT), drained.whole());
 }
 
 fn service(drained: &Drained, name: &str) -> Arc<netd::model::service::Service> {

@@ -54,6 +54,7 @@ mod run;
 mod runtimes;
 mod self_test;
 mod service;
+mod service_grace;
 mod service_matrix;
 mod service_traffic;
 mod services_api;
@@ -110,6 +111,7 @@ fn trials() -> Vec<Trial> {
         steady_clients::trials(),
         sticky::trials(),
         service::trials(),
+        service_grace::trials(),
         service_matrix::trials(),
         service_traffic::trials(),
         services_api::trials(),

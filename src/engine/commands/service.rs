@@ -202,7 +202,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     /// Notes that the kernel follows the services as they are, without a step.
     pub(crate) fn served_as_it_is(&mut self) {
-        let touched = self.state.desired.take_touched();
+        let touched = self.take_touched();
         let before = std::mem::replace(&mut self.served, self.state.desired.clone());
         self.tell_members(&before, &touched);
     }

@@ -25,6 +25,8 @@ pub(super) struct Asking {
     /// Those that are being asked for: never twice at a time, so that the last answer is the newest.
     asked: BTreeSet<ContainerId>,
     running: JoinSet<Answered>,
+    /// Whether the engine knows any.
+    knows: bool,
     /// Until when nothing is asked, because the engine did not answer; and the pause.
     rest: Option<(Instant, Duration)>,
 }
@@ -37,6 +39,7 @@ impl Asking {
             waiting: BTreeSet::new(),
             asked: BTreeSet::new(),
             running: JoinSet::new(),
+            knows: false,
             rest: None,
         }
     }
@@ -77,6 +80,17 @@ impl Asking {
         }
     }
 
+    /// All were asked for, and the engine knows none: there is no reason to keep the connection to it, which may keep it
+    /// from ending.
+    pub(super) fn is_useless(&self) -> bool {
+        !self.knows && self.waiting.is_empty() && self.asked.is_empty()
+    }
+
+    /// The containers that were asked for.
+    pub(super) fn into_wanted(self) -> Wanted {
+        self.wanted
+    }
+
     /// When to begin again after a rest.
     pub(super) fn again(&self) -> Option<Instant> {
         self.rest.map(|(until, _)| until).filter(|until| !self.waiting.is_empty() && *until > monotonic::now())
@@ -101,6 +115,7 @@ impl Asking {
         match known {
             Ok(known) => {
                 self.rest = None;
+                self.knows |= known.is_some();
                 Some(known.filter(|_| is_wanted).map(|known| (id, known)))
             }
             Err(why) => {

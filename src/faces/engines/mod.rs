@@ -45,9 +45,11 @@ pub async fn run(handle: Handle, engines: Vec<Arc<dyn Containers>>) {
 async fn follow(handle: Handle, engine: Arc<dyn Containers>) {
     let mut revisions = handle.revisions();
     let mut pause = RETRY;
+    // Containers that the engine does not have.
+    let mut strangers = Wanted::new();
     loop {
-        // Nobody is asked as long as there is nobody to ask for.
-        while wanted(&handle.snapshot().desired).is_empty() {
+        // It is not asked as long as there is nothing to ask for.
+        while wanted(&handle.snapshot().desired).iter().all(|(id, first)| strangers.get(id) == Some(first)) {
             if revisions.changed().await.is_err() {
                 return;
             }
@@ -63,8 +65,14 @@ async fn follow(handle: Handle, engine: Arc<dyn Containers>) {
         let why = match engine.notices().await {
             Ok(notices) => {
                 pause = RETRY;
-                session(&handle, &engine, notices, &mut revisions).await;
-                "it has ended the connection".to_owned()
+                strangers = Wanted::new();
+                match session(&handle, &engine, notices, &mut revisions).await {
+                    Some(asked) => {
+                        strangers = asked;
+                        continue;
+                    }
+                    None => "it has ended the connection".to_owned(),
+                }
             }
             Err(why) => why,
         };
@@ -74,23 +82,27 @@ async fn follow(handle: Handle, engine: Arc<dyn Containers>) {
     }
 }
 
-/// Asks for every container once, and again whenever there is notice of it, until the notices end.
+/// Asks for every container once, and again whenever there is notice of it, until the notices end. Returns the containers if
+/// the engine has none of them.
 async fn session(
     handle: &Handle,
     engine: &Arc<dyn Containers>,
     notices: Notices,
     revisions: &mut watch::Receiver<u64>,
-) {
+) -> Option<Wanted> {
     let mut notices = pin!(notices);
     let mut asking = Asking::new(engine.clone());
     let (mut changed, mut rested) = (true, monotonic::now());
     loop {
         asking.begin();
+        if !changed && asking.is_useless() {
+            return Some(asking.into_wanted());
+        }
         let again = asking.again();
         tokio::select! {
             alive = revisions.changed(), if !changed => match alive {
                 Ok(()) => changed = true,
-                Err(_) => return,
+                Err(_) => return None,
             },
             () = sleep_until(rested.into()), if changed => {
                 changed = false;
@@ -100,7 +112,7 @@ async fn session(
             }
             notice = notices.next() => match notice {
                 Some(id) => asking.noticed(&id),
-                None => return,
+                None => return None,
             },
             Some(answer) = asking.answer() => if let Some((id, known)) = answer {
                 told::tell(handle, &id, known).await;

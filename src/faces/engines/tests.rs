@@ -129,6 +129,28 @@ async fn a_container_gets_the_labels_and_the_health_that_its_engine_has() {
     becomes(&clock, &handle, &["unhealthy its engine's health check fails: no route"]).await;
 }
 
+/// A service that ends when nobody is connected could never end.
+#[tokio::test]
+async fn an_engine_without_any_of_the_containers_is_left_alone_until_there_are_others() {
+    let (clock, handle, engine) = begin().await;
+    let known = std::mem::take(&mut engine.played().known);
+    connect(&handle, "web", NetnsRef::OfEngine(4711), Some(ID)).await;
+    clock.advance(Duration::from_secs(60)).await;
+    {
+        let mut played = engine.played();
+        assert_eq!((played.followed, played.asked.len()), (1, 1));
+        assert!(played.tell.as_ref().unwrap().is_closed());
+        played.known = known;
+    }
+    connect(&handle, "there", NetnsRef::Path("/run/netns/there".into()), None).await;
+    clock.advance(Duration::from_secs(60)).await;
+    assert_eq!(engine.played().followed, 1, "no container of an engine");
+    handle.disconnect("net1", "web").await.unwrap();
+    connect(&handle, "web", NetnsRef::OfEngine(4711), Some(ID)).await;
+    becomes(&clock, &handle, &["ready"]).await;
+    assert!(!engine.played().tell.as_ref().unwrap().is_closed());
+}
+
 #[tokio::test]
 async fn an_engine_that_is_absent_hangs_or_restarts_is_asked_again() {
     let (clock, handle, engine) = begin().await;
