@@ -120,7 +120,7 @@ fn spec(check: HealthKind) -> ServiceSpec {
 fn standing(handle: &Handle) -> Standing {
     let desired = &handle.snapshot().desired;
     let name: ServiceName = "shop".parse().unwrap();
-    
+
     desired.members(desired.service(&name).unwrap()).next().unwrap().standing
 }
 

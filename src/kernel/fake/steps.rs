@@ -1,5 +1,8 @@
 //! What the steps do to the world of the fake kernel, and what Linux refuses.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
 use super::{World, io};
 use crate::kernel::KernelError;
 use crate::logic::firewall::foreign::save;
@@ -25,6 +28,23 @@ fn host_end(link: &EndpointLink) -> &IfName {
 }
 
 impl World {
+    fn change_virtual(
+        &mut self,
+        bridge: &IfName,
+        remove: &BTreeSet<IpAddr>,
+        add: &BTreeSet<IpAddr>,
+    ) -> Result<(), KernelError> {
+        match self.bridges.get_mut(bridge) {
+            Some(there) => {
+                there.virtual_addresses.retain(|address| !remove.contains(address));
+                there.virtual_addresses.extend(add);
+            }
+            None if add.is_empty() => {}
+            None => return Err(io("add a virtual address to bridge", bridge, "no such device")),
+        }
+        Ok(())
+    }
+
     pub(super) fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
             Step::Forwarding(families) => {
@@ -38,14 +58,7 @@ impl World {
             Step::Rename { from, to } => self.rename(from, to)?,
             Step::RestorePorts(links) => links.iter().try_for_each(|link| self.restore_port(link))?,
             Step::Restore { link, .. } => self.restore(link)?,
-            Step::VirtualAddresses { bridge, remove, add } => match self.bridges.get_mut(bridge) {
-                Some(there) => {
-                    there.virtual_addresses.retain(|address| !remove.contains(address));
-                    there.virtual_addresses.extend(add);
-                }
-                None if add.is_empty() => {}
-                None => return Err(io("add a virtual address to bridge", bridge, "no such device")),
-            },
+            Step::VirtualAddresses { bridge, remove, add } => self.change_virtual(bridge, remove, add)?,
             Step::DeleteBridge(bridge) => drop(self.bridges.remove(&bridge.name)),
             Step::Attach(link) => self.attach(link)?,
             Step::Detach(links) => links.iter().for_each(|link| self.delete_pair(host_end(link))),

@@ -1,5 +1,6 @@
 //! The text of steps and elements, as `--dry-run` shows them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
@@ -66,10 +67,7 @@ impl fmt::Display for Step {
                 write!(f, "add bridge {} with {} and MTU {}", bridge.name, List(&bridge.addresses), bridge.mtu)
             }
             Self::DeleteBridge(bridge) => write!(f, "delete bridge {}", bridge.name),
-            Self::VirtualAddresses { bridge, remove, add } => {
-                let (old, new): (Vec<_>, Vec<_>) = (remove.iter().collect(), add.iter().collect());
-                write!(f, "virtual addresses of bridge {bridge}: remove [{}], add [{}]", List(&old), List(&new))
-            }
+            Self::VirtualAddresses { bridge, remove, add } => virtual_addresses(f, bridge, remove, add),
             Self::Attach(link) => attach(f, link),
             Self::Detach(links) => {
                 let names: Vec<_> = links.iter().map(host_end).collect();
@@ -118,6 +116,16 @@ impl fmt::Display for Step {
             Self::Resolv { netns, now: None, .. } => write!(f, "remove /etc/netns/{netns}/resolv.conf"),
         }
     }
+}
+
+fn virtual_addresses(
+    f: &mut fmt::Formatter<'_>,
+    bridge: &IfName,
+    remove: &BTreeSet<IpAddr>,
+    add: &BTreeSet<IpAddr>,
+) -> fmt::Result {
+    let (old, new): (Vec<_>, Vec<_>) = (remove.iter().collect(), add.iter().collect());
+    write!(f, "virtual addresses of bridge {bridge}: remove [{}], add [{}]", List(&old), List(&new))
 }
 
 fn elements(f: &mut fmt::Formatter<'_>, remove: &[Element], add: &[Element]) -> fmt::Result {

@@ -19,6 +19,7 @@ const FRAME_MAX: u32 = 4 << 20;
 const TASK: &str = "com.docker.swarm.task.id=";
 
 /// What of the logs.
+#[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub(super) follow: bool,
     pub(super) tail: Option<u32>,

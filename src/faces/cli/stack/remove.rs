@@ -5,13 +5,14 @@ use std::time::Duration;
 use super::compose::NAMESPACE;
 use super::{has_tasks, networks, services_of};
 use crate::api::v1::Service;
+use crate::base::deadline::Deadline;
 use crate::faces::cli::Session;
 use crate::faces::cli::engine::Engine;
 use crate::faces::cli::output::Failure;
 use crate::faces::shared::client::segment;
 
-/// How often a network is tried again while tasks leave it: for a minute, longer than most are given to stop.
-const TRIES: usize = 240;
+/// For how long a network is tried again while tasks leave it: longer than most are given to stop.
+const LEAVING: Duration = Duration::from_secs(60);
 const AGAIN: Duration = Duration::from_millis(250);
 
 pub(super) fn run(session: &mut Session<'_>, engine: &Engine, names: &[String]) -> Result<(), Failure> {
@@ -61,9 +62,8 @@ pub(super) fn service(session: &mut Session<'_>, engine: &Engine, service: &Serv
 /// Removes one network, once the tasks that are being stopped have left it.
 fn network(session: &mut Session<'_>, engine: Option<&Engine>, name: &str, had_tasks: bool) -> Result<(), String> {
     say(session, &format!("Removing network {name}"))?;
-    let mut tries = 0;
+    let deadline = Deadline::after(LEAVING);
     loop {
-        tries += 1;
         let removed = match engine {
             Some(engine) => engine.delete(&format!("/networks/{}", segment(name))).map_err(|refused| refused.why),
             None => {
@@ -71,9 +71,7 @@ fn network(session: &mut Session<'_>, engine: Option<&Engine>, name: &str, had_t
             }
         };
         match removed {
-            Err(why) if had_tasks && why.contains("active endpoints") && tries < TRIES => {
-                std::thread::sleep(AGAIN);
-            }
+            Err(why) if had_tasks && why.contains("active endpoints") && deadline.pause(AGAIN) => {}
             Err(why) => return Err(format!("Failed to remove network {name}: {why}")),
             Ok(()) => return Ok(()),
         }

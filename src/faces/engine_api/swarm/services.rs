@@ -212,7 +212,8 @@ impl EngineApi {
         self.change_swarm(move |swarm| {
             let _: () = drop(swarm.updates.remove(&id));
             Ok(())
-        }).await?;
+        })
+        .await?;
         self.tasks.changed();
         Ok(empty())
     }

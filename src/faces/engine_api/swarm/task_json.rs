@@ -45,7 +45,7 @@ pub(super) fn shown(task: &Task, service: &Service, swarm: &SwarmState, snapshot
     if template.is_null() {
         template = json!({"ContainerSpec": {"Image": task.image}, "ForceUpdate": 0});
     }
-    let mut value = basis(&task.id, service, task.slot, swarm, template);
+    let mut value = basis(&task.id, service, task.slot, swarm, &template);
     (value["CreatedAt"], value["UpdatedAt"]) = (at(task.created).into(), at(status.since).into());
     value["Status"] = json!({
         "Timestamp": at(status.since), "State": status.state, "Message": status.message, "PortStatus": {},
@@ -79,7 +79,7 @@ pub(super) struct Facts {
 
 /// A task whose container is being made.
 pub(super) fn preparing(task: &Preparing, service: &Service, swarm: &SwarmState, now: u64) -> Shown {
-    let mut value = basis(&task.id, service, task.slot, swarm, template(service, &task.digest));
+    let mut value = basis(&task.id, service, task.slot, swarm, &template(service, &task.digest));
     (value["CreatedAt"], value["UpdatedAt"]) = (at(now).into(), at(now).into());
     value["Status"] = json!({"Timestamp": at(now), "State": "preparing", "Message": "preparing", "PortStatus": {}});
     value["DesiredState"] = "running".into();
@@ -88,7 +88,7 @@ pub(super) fn preparing(task: &Preparing, service: &Service, swarm: &SwarmState,
     Shown { value, id, name, service, desired: "running", is_current }
 }
 
-fn basis(id: &str, service: &Service, slot: u32, swarm: &SwarmState, template: Value) -> Value {
+fn basis(id: &str, service: &Service, slot: u32, swarm: &SwarmState, template: &Value) -> Value {
     let mut value = json!({
         "ID": id, "Version": {"Index": service.version}, "CreatedAt": "", "UpdatedAt": "", "Labels": {}, "Spec": template,
         "ServiceID": service.id.as_str(),

@@ -198,10 +198,12 @@ impl Keeper {
     async fn set_course(&self, service: &Service, course: Course, roll_back: bool) -> Result<(), Failure> {
         tracing::info!(service = %service.name, state = course.stage.as_str(), "{}", course.message);
         let id = self.id.clone();
-        self.api.change_swarm(move |swarm| {
-            let _: () = drop(swarm.updates.insert(id, course));
-            Ok(())
-        }).await?;
+        self.api
+            .change_swarm(move |swarm| {
+                let _: () = drop(swarm.updates.insert(id, course));
+                Ok(())
+            })
+            .await?;
         if let Some(previous) = service.previous.as_ref().filter(|_| roll_back) {
             let spec = ServiceSpec::from(previous.as_ref());
             let update = ServiceUpdate { service: self.id.clone(), version: Some(service.version), spec };

@@ -140,7 +140,7 @@ impl Upstream {
 /// The error at the end of a pull, which begins with success.
 fn refused(last: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(last);
-    
+
     text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()).find_map(|line| {
         let error = line["error"].as_str().or_else(|| line["errorDetail"]["message"].as_str());
         error.map(str::to_owned)
