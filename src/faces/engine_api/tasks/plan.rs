@@ -40,6 +40,7 @@ pub(super) struct Known<'a> {
 
 /// Something to do.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are few of them, and not for long")]
 pub(super) enum Step {
     /// Nothing runs in the slot.
     Start { slot: u32, attempt: u64 },
@@ -108,6 +109,7 @@ fn soonest(again: &mut Option<u64>, after: u64) {
 }
 
 /// What one slot needs.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once")]
 enum Settled {
     Right,
     Step(Step),
