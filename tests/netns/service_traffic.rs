@@ -40,6 +40,7 @@ fn front(lab: &Lab, members: &[&'static str], options: &str) -> Vec<Server> {
 }
 
 /// Who answers at an address, asked often.
+#[expect(clippy::needless_pass_by_value, reason = "the tests write it in place")]
 fn answering(ns: &str, to: (impl ToString + Clone, u16)) -> Vec<String> {
     let mut who: Vec<String> = (0..40).map(|_| ask(ns, Proto::Tcp, to.clone()).who).collect();
     who.sort();

@@ -47,9 +47,7 @@ impl World {
 
     pub(super) fn apply(&mut self, step: &Step) -> Result<(), KernelError> {
         match step {
-            Step::Forwarding(families) => {
-                self.forwarding = self.forwarding.with(*families);
-            }
+            Step::Forwarding(families) => self.forwarding = self.forwarding.with(*families),
             Step::StopForwarding(before) => self.forwarding = self.forwarding.without(before.families),
             Step::AddBridge(bridge) => {
                 self.down.remove(&bridge.name);

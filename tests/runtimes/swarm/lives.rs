@@ -108,6 +108,7 @@ pub(super) fn failing(lab: &Lab) {
     nothing_left(lab);
 }
 
+#[expect(clippy::too_many_lines, reason = "a list of requests and their answers")]
 pub(super) fn defined(lab: &Lab) {
     let _engine = with_docker(lab);
     docker("swarm init").ok();

@@ -140,6 +140,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the tests write it in place")]
     fn why(template: Value) -> String {
         check(&template).unwrap_err().message
     }

@@ -142,6 +142,7 @@ mod tests {
     use super::*;
     use crate::model::service::Mode;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the tests write it in place")]
     fn service(template: Value, endpoint: Value) -> Service {
         let service = json!({
             "id": "a".repeat(25), "name": "web", "mode": Mode::Vip, "grace": 10,

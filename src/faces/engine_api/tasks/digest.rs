@@ -68,6 +68,7 @@ fn fnv(text: &str) -> u64 {
 mod tests {
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the tests write it in place")]
     fn same(one: Value, other: Value) -> bool {
         normal(&one, "") == normal(&other, "")
     }

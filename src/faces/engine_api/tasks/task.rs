@@ -201,6 +201,7 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "the tests write it in place")]
     fn inspected(state: Value) -> Value {
         json!({
             "Id": "c1", "Created": "2026-01-02T03:04:05.5Z", "State": state,
