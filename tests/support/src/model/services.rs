@@ -37,5 +37,5 @@ pub(super) fn hold(snapshot: &Snapshot, ports: &mut BTreeSet<HostPorts>) {
 
 /// Whether the element is one of those that lead to members.
 pub(super) fn lead_to_members(element: &Element) -> bool {
-    !matches!(element.table(), Table::Inet | Table::Bridge)
+    matches!(element, Element::OwnVip(..)) || element.table() == Table::Services
 }

@@ -89,7 +89,10 @@ pub(super) enum Kind {
 
 /// Reads a file.
 pub(super) fn read(text: &str, source: &Source<'_>) -> Result<Stack, String> {
-    let mut file: Value = serde_saphyr::from_str(text).map_err(|error| format!("it is no YAML: {error}"))?;
+    // As in Docker's own reader, `y` and `on` are words.
+    let options = serde_saphyr::options! { strict_booleans: true };
+    let mut file: Value =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| format!("it is no YAML: {error}"))?;
     if !file.is_object() {
         return Err("Top-level object must be a mapping".into());
     }
