@@ -1,4 +1,5 @@
-//! Golden files of the firewall table: what `nft -j -f` is given, and what `nft list table inet netd` says after it.
+//! Golden files of the firewall tables: what `nft -j -f` is given, and what `nft list table inet netd` says after it; the
+//! same of `table inet netd_services`, which is text.
 //!
 //! `UPDATE_GOLDEN=1 cargo test --test rules_golden` rewrites them (the `.nft` files as root, with nft installed). The
 //! listing differs between releases of nft, so it is compared only with the release that wrote it.
@@ -10,8 +11,9 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
 use netd::logic::firewall;
-use netd::model::address::Subnet;
-use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
+use netd::logic::slots::{port_elements, vip_elements};
+use netd::model::address::{Family, Subnet};
+use netd::model::host::element::{Element, NameServer, Published, PublishedRange, Table};
 use netd::model::publication::{PortRange, Protocol};
 use netd_testing::harness;
 
@@ -25,6 +27,7 @@ fn main() -> ExitCode {
         harness::trial("the_rendered_table_is_the_golden_one", the_rendered_table_is_the_golden_one),
         harness::trial("elements_survive_the_way_to_entries_and_back", elements_survive_the_way_to_entries_and_back),
         harness::trial("nft_lists_the_golden_table", nft_lists_the_golden_table),
+        harness::trial("nft_lists_the_golden_table_of_services", nft_lists_the_golden_table_of_services),
     ];
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit_code()
 }
@@ -101,6 +104,21 @@ fn dual_stack() -> Elements {
     elements
 }
 
+/// A service with members, one with affinity, one without members, and a published port.
+fn services() -> Elements {
+    let bridge = "nd-net1".parse().unwrap();
+    let both = ["10.77.0.2", "10.77.0.3", "fd00:89::2", "fd00:89::3"].map(|ip| ip.parse().unwrap());
+    let mut elements = Elements::new();
+    for (vip, affinity, members) in
+        [("10.77.0.200", false, &both[..]), ("10.77.0.201", true, &both[..1]), ("fd00:89::201", false, &[])]
+    {
+        elements.extend(vip_elements(vip.parse().unwrap(), &bridge, affinity, members));
+    }
+    elements.extend(port_elements((Protocol::Tcp, 8080), 80, false, &both, Family::V6));
+    elements.retain(|element| element.table() == Table::Services);
+    elements
+}
+
 fn tables() -> [(&'static str, Elements); 5] {
     [
         ("empty", Elements::new()),
@@ -155,20 +173,21 @@ fn elements_survive_the_way_to_entries_and_back() -> Result<(), String> {
     Ok(())
 }
 
-/// Loads and lists in a network namespace that lives as long as its thread. `Err`: why it cannot.
-fn listing(json: String) -> Result<String, String> {
+/// Loads with the first command and lists with the second in a network namespace that lives as long as its thread. `Err`:
+/// why it cannot.
+fn listing(load: &'static [&'static str], table: &'static str, input: String) -> Result<String, String> {
     let inside = move || {
         let flags = nix::sched::CloneFlags::CLONE_NEWNET;
         nix::sched::unshare(flags).map_err(|error| format!("no network namespace of its own: {error}"))?;
         let mut nft = Command::new("nft")
-            .args(["-j", "-f", "-"])
+            .args(load)
             .stdin(Stdio::piped())
             .spawn()
             .map_err(|error| format!("nft does not start: {error}"))?;
-        nft.stdin.take().unwrap().write_all(json.as_bytes()).unwrap();
+        nft.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
         assert!(nft.wait().unwrap().success(), "nft refused the table");
         let version = Command::new("nft").arg("--version").output().unwrap().stdout;
-        let list = Command::new("nft").args(["list", "table", "inet", "netd"]).output().unwrap().stdout;
+        let list = Command::new("nft").args(["list", "table", "inet", table]).output().unwrap().stdout;
         let version = String::from_utf8(version).unwrap();
         let version = version.split_whitespace().nth(1).unwrap_or("unknown");
         Ok(format!("# nft {version}\n{}", String::from_utf8(list).unwrap()))
@@ -179,16 +198,29 @@ fn listing(json: String) -> Result<String, String> {
 fn nft_lists_the_golden_table() -> Result<(), String> {
     for (name, elements) in tables() {
         let json = firewall::json(&firewall::table(&elements)).to_string();
-        let now = listing(json)?;
-        let file = format!("{name}.nft");
-        let golden = std::fs::read_to_string(format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR")));
-        let wrote = golden.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-        let here = now.lines().next().unwrap_or_default();
-        if std::env::var_os("UPDATE_GOLDEN").is_none() && !wrote.is_empty() && wrote != here {
-            let why = format!("{file} was written by {wrote:?}, this is {here:?}; to rewrite it: {UPDATE}");
-            return Err(harness::VERSION.to_owned() + &why);
-        }
-        check(&file, &now);
+        check_listing(&format!("{name}.nft"), &listing(&["-j", "-f", "-"], "netd", json)?)?;
     }
+    Ok(())
+}
+
+fn nft_lists_the_golden_table_of_services() -> Result<(), String> {
+    let elements = services();
+    let entries: Vec<_> = elements.iter().flat_map(firewall::sets::entries).collect();
+    assert_eq!(firewall::sets::elements(entries), (elements.clone(), 0));
+    let text = firewall::services::text(&elements);
+    check("services.txt", &text);
+    check_listing("services.nft", &listing(&["-f", "-"], "netd_services", text)?)
+}
+
+/// Compares with the file if this version of nft wrote it.
+fn check_listing(file: &str, now: &str) -> Result<(), String> {
+    let golden = std::fs::read_to_string(format!("{}/tests/golden/{file}", env!("CARGO_MANIFEST_DIR")));
+    let wrote = golden.unwrap_or_default().lines().next().unwrap_or_default().to_owned();
+    let here = now.lines().next().unwrap_or_default();
+    if std::env::var_os("UPDATE_GOLDEN").is_none() && !wrote.is_empty() && wrote != here {
+        let why = format!("{file} was written by {wrote:?}, this is {here:?}; to rewrite it: {UPDATE}");
+        return Err(harness::VERSION.to_owned() + &why);
+    }
+    check(file, now);
     Ok(())
 }

@@ -16,7 +16,11 @@ mod possible;
 mod program;
 mod services;
 #[cfg(test)]
+mod services_tests;
+#[cfg(test)]
 pub(super) mod tests;
+#[cfg(test)]
+mod traffic;
 pub(super) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -190,6 +194,12 @@ impl Nft {
             there.insert(*set, entries.iter().filter(|entry| present.contains(entry)).cloned().collect());
         }
         self.commit(Change::Delete, &there, add)
+    }
+
+    /// Behaves as on a kernel that cannot have this table.
+    #[cfg(test)]
+    fn forgo(&mut self, table: Table) {
+        self.impossible.insert(table, BTreeSet::new());
     }
 
     /// Behaves as on a kernel before Linux 6.3.

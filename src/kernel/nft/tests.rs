@@ -28,7 +28,7 @@ fn range(host_ip: Option<&str>, first: u16, last: u16, to: &str) -> Element {
 }
 
 /// An element of every set, and more with adjacent subnets and the last of all addresses.
-fn every_kind() -> Vec<Element> {
+pub(super) fn every_kind() -> Vec<Element> {
     let name = |text: &str| text.parse().unwrap();
     let mut elements = vec![
         Element::Bridge(name("nd-a")),
@@ -68,7 +68,7 @@ fn every_kind() -> Vec<Element> {
     elements
 }
 
-fn set(elements: &[Element]) -> BTreeSet<Element> {
+pub(super) fn set(elements: &[Element]) -> BTreeSet<Element> {
     elements.iter().cloned().collect()
 }
 
@@ -82,7 +82,7 @@ fn replace(nft: &mut Nft, elements: &[Element]) {
 
 /// The structure of the tables, of the first that is not intact if there is one, and the elements. The table of services
 /// does not count while it is missing.
-fn observe(nft: &mut Nft) -> (Structure, BTreeSet<Element>) {
+pub(super) fn observe(nft: &mut Nft) -> (Structure, BTreeSet<Element>) {
     let firewall = nft.observe().unwrap();
     let services = Some(firewall.services).filter(|services| *services != Structure::Missing);
     let mut all = [Some(firewall.inet), Some(firewall.bridge), services].into_iter().flatten();
@@ -201,6 +201,9 @@ fn whoever_changes_the_structure_is_noticed() {
             "insert rule bridge netd guard accept",
             "flush chain bridge netd known",
             "delete table bridge netd",
+            "flush chain inet netd_services vip4",
+            "insert rule inet netd_services services_in accept",
+            "add element inet netd_services vip4_8 { 10.77.0.9 . 70000 : 10.77.0.2 }",
             "flush ruleset",
         ];
         for change in changes {
@@ -322,6 +325,9 @@ fn foreign_changes_are_told_and_of_other_tables_once_for_many() {
             "delete element bridge netd guarded { fifteen-letters }",
             "flush chain bridge netd known",
             "delete table bridge netd",
+            "delete element inet netd_services vips4 { 198.51.100.1 }",
+            "flush chain inet netd_services vip6",
+            "delete table inet netd_services",
         ] {
             run(&format!("nft {foreign}"));
             assert!(arrives(&events, &KernelEvent::Changed), "{foreign}");
