@@ -1,6 +1,8 @@
 //! Monitors of the kernel that stop and run again.
 
 use netd::kernel::KernelEvent;
+use netd::model::request::ServiceSpec;
+use netd::model::service::Mode;
 
 use super::*;
 
@@ -45,6 +47,25 @@ fn a_kernel_without_bridge_tables_is_a_problem_and_networks_work() {
     assert!(found.len() == 1 && found[0].contains("CONFIG_NF_TABLES_BRIDGE"), "{found:?}");
     assert_eq!(*world.handle().snapshot().refused, world.fake.world().refused, "what was dropped is shown");
     world.fake.world().unguarded = false;
+    world.fake.emit(&KernelEvent::Changed);
+    assert_eq!(problems(&world), [""; 0]);
+}
+
+/// Names of services work on any kernel; their addresses and ports need one that hashes.
+#[test]
+fn a_kernel_without_the_table_of_services_is_a_problem_once_a_service_needs_it() {
+    let world = World::new();
+    world.fake.world().no_services = true;
+    world.runtime.block_on(world.handle().create_network(network_spec("net1"))).unwrap();
+    world.fake.emit(&KernelEvent::Changed);
+    assert_eq!(problems(&world), [""; 0]);
+    let networks = vec![("net1".to_owned(), Vec::new())];
+    let spec = ServiceSpec { networks, mode: Mode::Vip, ..ServiceSpec::named("web".parse().unwrap()) };
+    world.runtime.block_on(world.handle().create_service(spec)).unwrap();
+    world.fake.emit(&KernelEvent::Changed);
+    let found = problems(&world);
+    assert!(found.len() == 1 && found[0].contains("CONFIG_NFT_HASH"), "{found:?}");
+    world.runtime.block_on(world.handle().remove_service("web")).unwrap();
     world.fake.emit(&KernelEvent::Changed);
     assert_eq!(problems(&world), [""; 0]);
 }

@@ -26,6 +26,10 @@ use crate::store::Store;
 const UNGUARDED: &str = "this kernel has no nftables for bridges (CONFIG_NF_TABLES_BRIDGE): a container can take the \
                          address of another container of its network";
 
+/// The problem on a kernel that cannot hash in its firewall.
+const NO_SERVICES: &str = "this kernel cannot lead connections to the members of services (CONFIG_NFT_HASH, \
+                           CONFIG_NFT_REJECT_INET): virtual addresses and published ports of services do not answer; use --mode dns";
+
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Repairs all drift. What cannot be repaired is a problem, in `netd status` and an event.
     pub(crate) fn reconcile(&mut self) {
@@ -126,6 +130,9 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn repair_elements(&mut self, observed: &Observed) {
         if observed.firewall.unguarded {
             self.problem(Subject::Guard, UNGUARDED.to_owned());
+        }
+        if observed.firewall.no_services && self.state.desired.services().any(|service| service.is_balanced()) {
+            self.problem(Subject::Services, NO_SERVICES.to_owned());
         }
         if *self.refused != observed.firewall.refused {
             self.refused = Arc::new(observed.firewall.refused.clone());

@@ -50,6 +50,8 @@ pub(crate) enum Subject {
     Elements,
     /// The kernel has no tables of the family bridge.
     Guard,
+    /// The kernel cannot lead connections to members of services.
+    Services,
     /// Containers that have ended cannot be released.
     Release,
     /// Ports that no container and no reservation has any more are still bound.
@@ -101,6 +103,7 @@ impl Subject {
             | Self::Table(_)
             | Self::Elements
             | Self::Guard
+            | Self::Services
             | Self::Release
             | Self::StalePorts
             | Self::Ports(_)
@@ -116,7 +119,7 @@ impl Subject {
 
     /// Whether something that netd made differs from the target, and could not be repaired.
     pub(crate) fn is_about_what_netd_made(&self) -> bool {
-        self.is_found_by_repair() && !self.is_foreign_firewall() && *self != Self::Guard
+        self.is_found_by_repair() && !self.is_foreign_firewall() && !matches!(self, Self::Guard | Self::Services)
     }
 
     /// The kind under which its repair is counted (`telemetry::repairs`).
@@ -144,6 +147,7 @@ impl Subject {
             | Self::Gateway(_)
             | Self::GatewayProbe(_)
             | Self::Guard
+            | Self::Services
             | Self::Release => "",
         }
     }
@@ -181,6 +185,7 @@ impl Subject {
             | Self::HostResolver
             | Self::GatewayProbe(_)
             | Self::Guard
+            | Self::Services
             | Self::ForeignChain(..) => false,
         }
     }

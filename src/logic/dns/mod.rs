@@ -4,7 +4,7 @@
 //! those that a container on a shared network has (also followed by a search domain of the host), and the reverse names
 //! of netd's subnets. They are answered here and never leave the host; everything else is forwarded.
 //!
-//! The name of a service that stands for several containers comes first ([`members`]). An exact name takes precedence over a service of that form, and that over aliases like `*.app`. A container's name
+//! The name of a service that stands for several containers comes first (`members`). An exact name takes precedence over a service of that form, and that over aliases like `*.app`. A container's name
 //! on its network, `NAME.NETWORK`, with or without the domain, takes precedence over all other names and aliases of
 //! that form ([`claims`]).
 

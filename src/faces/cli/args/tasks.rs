@@ -21,7 +21,7 @@ pub struct TaskArgs {
     /// A variable of their environment; repeat for more
     #[arg(long, value_name = "K=V", value_parser = values::option)]
     pub env: Vec<(String, String)>,
-    /// type=bind|volume|tmpfs,source=SOURCE,target=PATH[,readonly]; repeat for more
+    /// type=bind|volume|tmpfs,source=SOURCE,target=PATH, also with ,readonly; repeat for more
     #[arg(long, value_name = "SPEC", value_parser = mount)]
     pub mount: Vec<Value>,
     /// What they run, instead of what the image says
