@@ -27,10 +27,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Creates a service. When the reply arrives, its name resolves, and its addresses and ports answer.
     pub(crate) fn create_service(&mut self, spec: &ServiceSpec) -> Result<Arc<Service>, Error> {
         let service = self.put_service(None, &spec.ports, |worker, choice| worker.decide_service(spec, choice))?;
-        if self.state.desired.services().len() == 1 {
-            // The kernel may turn out to be unable to lead connections to members.
-            self.agenda.look_at_host();
-        }
         tracing::info!(service = %service.name, "service created");
         self.tell(Change::ServiceCreated(service.clone()));
         Ok(service)

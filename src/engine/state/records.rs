@@ -169,8 +169,9 @@ impl State {
         };
         let (had, has) = (of(before), of(after));
         let (mut records, mut rollback) = (Vec::new(), Vec::new());
-        let lost = had.iter().filter(|one| !has.contains(one)).map(|(network, address)| (network, address));
-        records.extend(self.released_records(lost));
+        let lost = || had.iter().filter(|one| !has.contains(one)).map(|(network, address)| (network, address));
+        records.extend(self.released_records(lost()));
+        rollback.extend(lost().map(|(network, address)| Record::DeleteReleased(network.clone(), address.ip())));
         let mut order = self.ipam.last_release() + u64::try_from(had.len()).unwrap_or_default();
         for (network, address) in has.iter().filter(|one| !had.contains(one)) {
             self.use_records(network, std::iter::once(address), &mut order, (&mut records, &mut rollback));
