@@ -11,6 +11,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 
 use super::space::inside;
+use crate::wait::within;
 
 /// The time limit of an expected answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -18,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SILENCE: Duration = Duration::from_millis(900);
 /// The interval at which a server checks whether it should end.
 const TICK: Duration = Duration::from_millis(50);
+
+/// For how long a port may stay in use after its server has ended.
+const FREED: Duration = Duration::from_secs(2);
 
 /// A transport protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +55,8 @@ impl Server {
 
     /// Starts it at one address.
     pub fn at(ns: &str, who: &str, at: SocketAddr) -> Self {
-        let (tcp, udp) = inside(ns, || (TcpListener::bind(at), UdpSocket::bind(at)));
+        // A child that another test is just starting may have a copy of the socket of a server that has ended.
+        let (tcp, udp) = inside(ns, || (patient(|| TcpListener::bind(at)), patient(|| UdpSocket::bind(at))));
         let tcp = tcp.unwrap_or_else(|error| panic!("listen on {at} in {ns}: {error}"));
         let udp = udp.unwrap_or_else(|error| panic!("bind {at} in {ns}: {error}"));
         setsockopt(&tcp, sockopt::ReceiveTimeout, &TimeVal::new(0, 50_000)).expect("a time limit for accept");
@@ -63,6 +68,15 @@ impl Server {
         let serve_udp = move || while_not(&ends, || serve_datagram(&udp, &name));
         Self { end, threads: vec![thread::spawn(serve_tcp), thread::spawn(serve_udp)] }
     }
+}
+
+/// Binds, and tries again for a moment while the port is in use.
+fn patient<T>(mut bind: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let bound = || match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error.to_string()),
+        bound => Ok(bound),
+    };
+    within(FREED, bound).unwrap_or_else(|why| Err(io::Error::other(why)))
 }
 
 impl Drop for Server {
