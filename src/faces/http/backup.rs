@@ -32,6 +32,7 @@ async fn back_up(State(shared): State<Shared>) -> Result<Json<Backup>, Problem> 
     responses(
         (status = 200, body = Restored, description = "All of the backup is there"),
         (status = 400, body = ErrorBody, description = "Invalid backup; nothing was changed"),
+        (status = 404, body = ErrorBody, description = "A service is on a network that is not there; nothing was changed"),
         (status = 409, body = ErrorBody,
             description = "Something is there otherwise, or a subnet, address or port is taken; nothing was changed")))]
 async fn restore(

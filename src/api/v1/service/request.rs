@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -69,7 +69,7 @@ pub struct CreateService {
     #[schema(maximum = 86400)]
     pub grace: Option<u32>,
     /// When a member is ready; absent: when it is connected.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "object")]
     pub health: Option<HealthRequest>,
     /// `empty`, also when absent, or `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,6 +79,15 @@ pub struct CreateService {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(value_type = BTreeMap<text::EndpointLabelKey, String>)]
     pub labels: BTreeMap<String, String>,
+}
+
+/// An object or null: serde would take the items of a list for the fields of an object.
+pub(super) fn object<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HealthRequest>, D::Error> {
+    match Option::<serde_json::Value>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(value) if value.is_object() => serde_json::from_value(value).map(Some).map_err(D::Error::custom),
+        Some(_) => Err(D::Error::custom("expected an object")),
+    }
 }
 
 /// When a member is ready. What is absent has its default, or stays as it is.

@@ -71,7 +71,7 @@ pub struct UpdateService {
     #[schema(maximum = 86400)]
     pub grace: Option<u32>,
     /// What of its health check to change.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "super::request::object")]
     pub health: Option<HealthRequest>,
     /// `empty` or `all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -35,6 +35,10 @@ impl<S: Send + Sync, T: DeserializeOwned, const MAX: usize> FromRequest<S> for B
         if bytes.is_empty() {
             return Err(Problem::invalid("the body is empty: send a JSON object"));
         }
+        // serde would take the items of a list for the fields of an object.
+        if bytes.trim_ascii_start().first() == Some(&b'[') {
+            return Err(Problem::invalid("the body is a list: send a JSON object"));
+        }
         Json::from_bytes(&bytes).map(|Json(value)| Self(value)).map_err(|rejection| explain(&rejection))
     }
 }
