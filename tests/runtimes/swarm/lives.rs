@@ -60,7 +60,7 @@ pub(super) fn replaced(lab: &Lab) {
     lab.kill_daemon();
     lab.start_daemon();
     patiently("no container is left", || same(told(&["ps", "-aq"]), ""));
-    docker("network rm net1").ok();
+    patiently("the network is free", || docker("network rm net1").succeeded());
     nothing_left(lab);
 }
 
@@ -180,6 +180,7 @@ pub(super) fn defined(lab: &Lab) {
     });
     docker("service rm web").ok();
     lab.netd("disconnect net1 plain").ok();
-    docker("network rm net1 net2").ok();
+    patiently("the networks are free", || docker("network rm net1").succeeded());
+    docker("network rm net2").ok();
     nothing_left(lab);
 }

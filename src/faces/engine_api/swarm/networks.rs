@@ -24,6 +24,8 @@ const INGRESS: &str = "ingress";
 
 /// How long the tasks of a service that is gone may take to end, and how often they are looked at.
 const ENDS: Duration = Duration::from_secs(60);
+/// For how long an endpoint stays after its container, at most.
+const LEAVES: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 
 impl EngineApi {
@@ -85,7 +87,8 @@ impl EngineApi {
     /// Waits until no task of a service that is gone is on the network: a stack is removed at once with its networks.
     pub(in crate::faces::engine_api) async fn tasks_gone(&self, network: &str) {
         let Ok(network) = network.parse() else { return };
-        let until = monotonic::now() + ENDS;
+        let mut until = monotonic::now() + ENDS;
+        let mut were_left = false;
         while self.swarm().is_some() && monotonic::now() < until {
             let snapshot = self.handle.snapshot();
             let on: Vec<String> =
@@ -98,9 +101,14 @@ impl EngineApi {
                 on.contains(&task.container) && !services.iter().any(|service| service.id.as_str() == task.service)
             };
             match self.tasks().await {
-                Ok(tasks) if tasks.iter().any(is_left) => sleep(LOOK).await,
-                _ => return,
+                Ok(tasks) if tasks.iter().any(is_left) => were_left = true,
+                Ok(_) if !were_left => return,
+                // The engine removes a container before netd knows that its interface is gone.
+                Ok(_) => until = until.min(monotonic::now() + LEAVES),
+                // An engine that is removing containers may fail to list them.
+                Err(_) => {}
             }
+            sleep(LOOK).await;
         }
     }
 
