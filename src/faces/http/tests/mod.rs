@@ -132,7 +132,7 @@ async fn bad_requests_get_one_clear_line_and_change_nothing() {
         ("POST", "/v1/networks", "", 400, "invalid", "empty"),
         ("POST", "/v1/networks", "{", 400, "invalid", "invalid JSON: EOF"),
         ("POST", "/v1/networks", "{}x", 400, "invalid", "invalid"),
-        ("POST", "/v1/networks", "[]", 400, "invalid", "invalid"),
+        ("POST", "/v1/networks", "[]", 400, "invalid", "the body is a list"),
         ("POST", "/v1/networks", "{\"name\":\"a\",\"nmae\":1}", 400, "invalid", "unknown field `nmae`"),
         ("POST", "/v1/networks", "{\"name\":\"a\",\"mtu\":\"x\"}", 400, "invalid", "mtu: invalid type"),
         ("POST", "/v1/networks", "{\"name\":\"a\",\"subnets\":[{\"x\":1}]}", 400, "invalid", "unknown field `x`"),
