@@ -35,27 +35,7 @@ pub(crate) fn create(
     if let Some(there) = state.desired.service_called(spec.name.as_str()).filter(|there| there.is_defined()) {
         return Err(ServiceRefusal::Exists(there.name.clone()).into());
     }
-    let service = Service {
-        id,
-        name: spec.name.clone(),
-        networks: Vec::new(),
-        select: spec.select.clone(),
-        members: spec.members.clone(),
-        mode: spec.mode,
-        publications: Vec::new(),
-        target: spec.target,
-        affinity: spec.affinity,
-        grace: spec.grace,
-        health: spec.health.clone(),
-        when_none_ready: spec.when_none_ready,
-        tasks: spec.tasks.clone(),
-        previous: None,
-        labels: spec.labels.clone(),
-        created: now,
-        updated: now,
-        version: 1,
-        origin: Origin::Defined,
-    };
+    let service = bare(spec, (id, spec.name.clone()), now);
     complete(state, service, spec, None, choice)
 }
 
@@ -99,8 +79,19 @@ pub(crate) fn update(
         return Err(Invalid::new("service name", spec.name.as_str(), "a service keeps its name").into());
     }
     let service = Service {
-        id: before.id.clone(),
-        name: before.name.clone(),
+        previous: Some(Box::new(Service { previous: None, ..before.clone() })),
+        created: before.created,
+        version: before.version + 1,
+        ..bare(spec, (before.id.clone(), before.name.clone()), now)
+    };
+    complete(state, service, spec, Some(before), choice)
+}
+
+/// The first version of a service, without networks and ports.
+fn bare(spec: &ServiceSpec, (id, name): (ServiceId, ServiceName), now: u64) -> Service {
+    Service {
+        id,
+        name,
         networks: Vec::new(),
         select: spec.select.clone(),
         members: spec.members.clone(),
@@ -112,14 +103,13 @@ pub(crate) fn update(
         health: spec.health.clone(),
         when_none_ready: spec.when_none_ready,
         tasks: spec.tasks.clone(),
-        previous: Some(Box::new(Service { previous: None, ..before.clone() })),
+        previous: None,
         labels: spec.labels.clone(),
-        created: before.created,
+        created: now,
         updated: now,
-        version: before.version + 1,
+        version: 1,
         origin: Origin::Defined,
-    };
-    complete(state, service, spec, Some(before), choice)
+    }
 }
 
 /// Adds networks, virtual addresses and ports. The state must not have the service as it was.
