@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::base::monotonic;
-use crate::faces::engine_api::tasks::task::Task;
+use crate::faces::engine_api::tasks::task::service_of;
 
 use super::text;
 use crate::engine::ErrorKind;
@@ -16,6 +16,7 @@ use crate::faces::engine_api::named::{Named, find};
 use crate::faces::engine_api::network_json::{SCOPE, SWARM};
 use crate::faces::engine_api::podman_networks::show_scope;
 use crate::faces::engine_api::version::NEWEST;
+use crate::model::handover::RESERVATION;
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
 
@@ -24,7 +25,7 @@ const INGRESS: &str = "ingress";
 
 /// How long the tasks of a service that is gone may take to end, and how often they are looked at.
 const ENDS: Duration = Duration::from_secs(60);
-/// For how long an endpoint stays after its container, at most.
+/// For how long the engine may keep what an endpoint had, after its container.
 const LEAVES: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -84,29 +85,26 @@ impl EngineApi {
         }
     }
 
-    /// Waits until no task of a service that is gone is on the network: a stack is removed at once with its networks.
+    /// Waits until no task of a service that is gone is on the network: a stack is removed at once with its networks. The
+    /// engine removes a container before it gives back its endpoint and its address, so netd is asked, not the engine.
     pub(in crate::faces::engine_api) async fn tasks_gone(&self, network: &str) {
         let Ok(network) = network.parse() else { return };
-        let mut until = monotonic::now() + ENDS;
-        let mut were_left = false;
+        let until = monotonic::now() + ENDS;
+        let mut given_back = monotonic::now() + LEAVES;
         while self.swarm().is_some() && monotonic::now() < until {
             let snapshot = self.handle.snapshot();
-            let on: Vec<String> =
-                snapshot.desired.endpoints_of(&network).map(|end| end.container.id.to_string()).collect();
-            if on.is_empty() {
-                return;
-            }
             let services = self.services();
-            let is_left = |task: &Task| {
-                on.contains(&task.container) && !services.iter().any(|service| service.id.as_str() == task.service)
+            let is_left = |container: &str| {
+                service_of(container).is_some_and(|name| services.iter().all(|service| service.name.as_str() != name))
             };
-            match self.tasks().await {
-                Ok(tasks) if tasks.iter().any(is_left) => were_left = true,
-                Ok(_) if !were_left => return,
-                // The engine removes a container before netd knows that its interface is gone.
-                Ok(_) => until = until.min(monotonic::now() + LEAVES),
-                // An engine that is removing containers may fail to list them.
-                Err(_) => {}
+            let mut ends = snapshot.desired.endpoints_of(&network);
+            if ends.any(|end| is_left(end.container.name.as_str())) {
+                given_back = monotonic::now() + LEAVES;
+            } else {
+                let mut held = snapshot.desired.reservations_of(&network);
+                if monotonic::now() >= given_back || !held.any(|held| held.id.as_str().starts_with(RESERVATION)) {
+                    return;
+                }
             }
             sleep(LOOK).await;
         }

@@ -6,6 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
+use crate::model::ids::ServiceId;
 use crate::model::service::{Service, TASK_DIGEST, TASK_SERVICE};
 
 /// The labels of a task's container (moby, daemon/cluster/executor/container).
@@ -179,6 +180,14 @@ fn slot(name: &str, service: &str, node: &str) -> Option<u32> {
     if middle == node { Some(0) } else { middle.parse().ok().filter(|slot| *slot > 0) }
 }
 
+/// The service whose task a container with this name is: `web` of `web.3.ID` and `web.NODE.ID`.
+pub(in crate::faces::engine_api) fn service_of(container: &str) -> Option<&str> {
+    let mut parts = container.rsplitn(3, '.');
+    let (id, middle, service) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_id = |text: &str| ServiceId::try_from(text.to_owned()).is_ok();
+    (is_id(id) && (is_id(middle) || middle.parse::<u32>().is_ok())).then_some(service)
+}
+
 /// Milliseconds since the Unix epoch; 0: never.
 pub(super) fn time(value: &Value) -> u64 {
     let text = value.as_str().unwrap_or_default();
@@ -230,6 +239,16 @@ mod tests {
         assert!(!task.is_alive() && !task.has_succeeded());
         let made = Task::of(&inspected(json!({"Status": "created", "Error": "", "StartedAt": "0001-01-01T00:00:00Z"})));
         assert_eq!(made.map(|task| (task.phase, task.started)), Some((Phase::Made, 0)));
+    }
+
+    #[test]
+    fn the_service_is_in_the_name() {
+        let id = crate::faces::engine_api::swarm_state::new_id();
+        assert_eq!(service_of(&format!("shop_web.12.{id}")), Some("shop_web"));
+        assert_eq!(service_of(&format!("web.{id}.{id}")), Some("web"));
+        for other in ["web", "web.1", "web.1.x", &format!("1.{id}"), &format!("web.x.{id}")] {
+            assert_eq!(service_of(other), None, "{other}");
+        }
     }
 
     #[test]
