@@ -7,9 +7,9 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::{Value, json};
 
 use crate::lab::command::{Out, run_with_input};
-use crate::lab::{daemon, until};
+use crate::lab::daemon;
 use crate::machine;
-use crate::world::{on_host, on_host_words, root_file_system};
+use crate::world::{on_host, on_host_words, root_file_system, until};
 
 /// The arguments of a container that serves the page.
 pub(crate) const SERVE: &[&str] = &["httpd", "-f", "-p", "80", "-h", "/www"];

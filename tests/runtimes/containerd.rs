@@ -9,11 +9,11 @@ use std::process::{Child, Command, Stdio};
 use libtest_mimic::Trial;
 use netd_testing::wait::{contains, is, lacks};
 
+use crate::lab::Lab;
 use crate::lab::command::Out;
-use crate::lab::{Lab, until};
 use crate::machine;
 use crate::world::{
-    PAGE, Traces, docker_archive, fetches_the_page, nothing_left, on_host, start, trial, until_nothing_left,
+    PAGE, Traces, docker_archive, fetches_the_page, nothing_left, on_host, start, trial, until, until_nothing_left,
 };
 
 pub(crate) const NEEDS: &[&str] = &["containerd", "ctr", "runc", "containerd-shim-runc-v2"];

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::containerd::{ADDRESS, Containerd, IMAGE, NEEDS};
 use crate::grpc::{self, Message};
-use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, ask, echo, until};
+use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, ask, echo};
 use crate::machine;
-use crate::world::{CONF_DIR, PLUGIN_DIR, REFERENCE_DIR, Traces, nothing_left, start, trial};
+use crate::world::{CONF_DIR, PLUGIN_DIR, REFERENCE_DIR, Traces, nothing_left, start, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -9,8 +9,8 @@ use netd_testing::wait::{contains, is};
 use crate::dockerd::{Dockerd, NEEDS, docker, in_sandbox, serve};
 use crate::lab::look::default_routes;
 use crate::lab::upstream::{ANSWER, Upstream};
-use crate::lab::{Dig, HOST4, Lab, run, until};
-use crate::world::{fetch, fetches_the_page, on_host, trial};
+use crate::lab::{Dig, HOST4, Lab, run};
+use crate::world::{fetch, fetches_the_page, on_host, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

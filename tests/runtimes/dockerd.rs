@@ -7,7 +7,6 @@
 
 use std::fs::{self, OpenOptions};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use netd_testing::wait::{Look, until_within, within};
 use nix::sys::signal::{Signal, kill};
@@ -16,7 +15,7 @@ use nix::unistd::Pid;
 use crate::lab::command::Out;
 use crate::lab::run;
 use crate::machine;
-use crate::world::{docker_archive, on_host};
+use crate::world::{PATIENCE, docker_archive, on_host};
 
 /// What dockerd's tests need; Docker's command line by its path, because another `docker` may come first in PATH.
 pub(crate) const NEEDS: &[&str] = &["/usr/sbin/dockerd", CLIENT, "containerd", "runc", "iptables"];
@@ -121,9 +120,6 @@ impl Drop for Dockerd {
 fn id_of(process: &Child) -> Pid {
     Pid::from_raw(i32::try_from(process.id()).expect("a process id"))
 }
-
-/// The time that a busy machine may need.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits, and shows what dockerd wrote if that takes too long.
 #[track_caller]

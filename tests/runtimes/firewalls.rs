@@ -8,8 +8,8 @@ use netd_testing::wait::{contains, is, lacks, seen};
 
 use crate::dockerd::{Dockerd, NEEDS, docker, in_sandbox, sandbox, serve};
 use crate::lab::resolved::start_bus;
-use crate::lab::{Dig, HOST4, Lab, OUTSIDE4, Proto, Server, ask, run, until};
-use crate::world::{fetch, fetches_the_page, on_host, trial};
+use crate::lab::{Dig, HOST4, Lab, OUTSIDE4, Proto, Server, ask, run};
+use crate::world::{fetch, fetches_the_page, on_host, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use crate::bundle::{Bundle, Oci, SERVE, WAIT, hook};
 use crate::lab::command::run_words;
 use crate::lab::look::{elements, same};
-use crate::lab::{HOST4, Lab, Server, until};
-use crate::world::{PAGE, Traces, fetch, fetches_the_page, find, nothing_left, trial, until_nothing_left};
+use crate::lab::{HOST4, Lab, Server};
+use crate::world::{PAGE, Traces, fetch, fetches_the_page, find, nothing_left, trial, until, until_nothing_left};
 
 type Case = (&'static str, fn(&Lab, Oci));
 
@@ -312,9 +312,9 @@ fn files(lab: &Lab, oci: Oci) {
     let kept = Bundle::new("client", &["cat", "/etc/resolv.conf"], &[plain[0], ("netd.files", "keep")]);
     fs::write(format!("{}/rootfs/etc/resolv.conf", kept.folder), "mine\n").expect("a file");
     assert_eq!(oci.foreground("client", &kept).ok().stdout, "mine\n");
-    let mounts = fs::read_to_string("/proc/self/mountinfo").expect("a text");
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").expect("a text");
     assert!(!mounts.contains("resolv.conf") && !mounts.contains(" - tmpfs netd "), "{mounts}");
-    nothing_left(lab);
+    until_nothing_left(lab);
 }
 
 fn repeated(lab: &Lab, oci: Oci) {

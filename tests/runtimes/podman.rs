@@ -6,11 +6,11 @@ use libtest_mimic::Trial;
 use netd_testing::wait::is;
 
 use crate::lab::command::Out;
-use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask, until};
+use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask};
 use crate::machine;
 use crate::world::{
     CONF_DIR, PAGE, PLUGIN_DIR, Traces, fetch, fetches_the_page, layer, nothing_left, on_host, on_host_words, ours,
-    start, trial, until_nothing_left,
+    start, trial, until, until_nothing_left,
 };
 
 pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon"];

@@ -8,11 +8,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::dockerd::{self, Dockerd, docker};
-use crate::lab::{Lab, daemon, until};
+use crate::lab::{Lab, daemon};
 use crate::machine;
 use crate::podman::{self, podman, podman_run, ready};
 use crate::podman_service::Service;
-use crate::world::{on_host_words, trial, until_nothing_left};
+use crate::world::{on_host_words, trial, until, until_nothing_left};
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![

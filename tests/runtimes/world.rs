@@ -4,16 +4,17 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use libtest_mimic::{Completion, Trial};
-use netd_testing::wait::is;
+use netd_testing::wait::{Look, is, until_within};
 use nix::mount::{MsFlags, mount};
 use serde_json::Value;
 
 use crate::harness::cannot_run;
 use crate::lab::command::{Out, run_words};
 use crate::lab::look::{elements, ip_json};
-use crate::lab::{self, Lab, daemon, run, space, until};
+use crate::lab::{self, Lab, daemon, run, space};
 use crate::libcni::Runtime;
 
 /// Where runtimes look for plugins by default, here private.
@@ -22,6 +23,8 @@ pub(crate) const PLUGIN_DIR: &str = "/opt/cni/bin";
 pub(crate) const REFERENCE_DIR: &str = "/usr/lib/cni";
 /// Where runtimes look for networks by default, here private.
 pub(crate) const CONF_DIR: &str = "/etc/cni/net.d";
+/// How long what a real engine does may take beside a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The page that `web` serves.
 pub(crate) const PAGE: &str = "hello from web";
 /// The image's root, and what is made of it.
@@ -244,6 +247,12 @@ impl Traces {
             None => Ok(()),
         }
     }
+}
+
+/// Looks until it finds what is waited for, or for [`PATIENCE`].
+#[track_caller]
+pub(crate) fn until<L: Look>(what: &str, look: impl FnMut() -> L) -> L::Found {
+    until_within(PATIENCE, what, look)
 }
 
 /// Whether a program of the host could not take the port.

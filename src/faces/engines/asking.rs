@@ -8,11 +8,14 @@ use tokio::task::JoinSet;
 
 use super::{RETRY, RETRY_MAX, Wanted};
 use crate::base::monotonic;
-use crate::engine::containers::{Containers, Known};
+use crate::engine::containers::{Check, Containers, Known};
 use crate::model::ids::ContainerId;
 
 /// Questions at a time: an engine may take long to answer for a container that it is just starting.
 const MOST: usize = 4;
+
+/// Between two questions about containers whose health the engine checks: it may lose a notice.
+const CHECKED: Duration = Duration::from_secs(10);
 
 type Answered = (ContainerId, Result<Option<Known>, String>);
 
@@ -25,6 +28,9 @@ pub(super) struct Asking {
     /// Those that are being asked for: never twice at a time, so that the last answer is the newest.
     asked: BTreeSet<ContainerId>,
     running: JoinSet<Answered>,
+    /// Those whose health it checks, and when to ask for them again.
+    checked: BTreeSet<ContainerId>,
+    due: Instant,
     /// Whether the engine knows any.
     knows: bool,
     /// Until when nothing is asked, because the engine did not answer; and the pause.
@@ -39,6 +45,8 @@ impl Asking {
             waiting: BTreeSet::new(),
             asked: BTreeSet::new(),
             running: JoinSet::new(),
+            checked: BTreeSet::new(),
+            due: monotonic::now() + CHECKED,
             knows: false,
             rest: None,
         }
@@ -49,6 +57,7 @@ impl Asking {
         let fresh = wanted.iter().filter(|(id, sequence)| self.wanted.get(*id) != Some(sequence));
         self.waiting.extend(fresh.map(|(id, _)| id.clone()));
         self.waiting.retain(|id| wanted.contains_key(id));
+        self.checked.retain(|id| wanted.contains_key(id));
         self.wanted.clone_from(wanted);
     }
 
@@ -66,6 +75,10 @@ impl Asking {
     pub(super) fn begin(&mut self) {
         if self.rest.is_some_and(|(until, _)| until > monotonic::now()) {
             return;
+        }
+        if self.due <= monotonic::now() {
+            self.due = monotonic::now() + CHECKED;
+            self.waiting.extend(self.checked.iter().cloned());
         }
         while self.running.len() < MOST
             && let Some(id) = self.waiting.iter().find(|id| !self.asked.contains(*id)).cloned()
@@ -91,9 +104,13 @@ impl Asking {
         self.wanted
     }
 
-    /// When to begin again after a rest.
+    /// When to begin again after a rest, or with what is checked.
     pub(super) fn again(&self) -> Option<Instant> {
-        self.rest.map(|(until, _)| until).filter(|until| !self.waiting.is_empty() && *until > monotonic::now())
+        let rested = self.rest.map(|(until, _)| until).filter(|until| *until > monotonic::now());
+        match rested {
+            Some(until) => (!self.waiting.is_empty() || !self.checked.is_empty()).then_some(until),
+            None => (!self.checked.is_empty()).then_some(self.due),
+        }
     }
 
     fn rest_longer(&mut self) {
@@ -116,6 +133,11 @@ impl Asking {
             Ok(known) => {
                 self.rest = None;
                 self.knows |= known.is_some();
+                if known.as_ref().is_some_and(|known| is_wanted && known.check != Check::None) {
+                    self.checked.insert(id.clone());
+                } else {
+                    self.checked.remove(&id);
+                }
                 Some(known.filter(|_| is_wanted).map(|known| (id, known)))
             }
             Err(why) => {

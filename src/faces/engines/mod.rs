@@ -1,8 +1,8 @@
 //! What engines (Docker, Podman) know of containers that are endpoints of netd: their labels, which make them members of
 //! services, and the results of their engines' health checks.
 //!
-//! An engine is asked for a container when the container is connected and when the engine gives notice of a change, and
-//! never for others. One that is absent, hangs or restarts is tried again with growing pauses, and holds up nothing.
+//! An engine is asked for a container when the container is connected and when the engine gives notice of a change; now and
+//! then if it checks the container's health, and never for others. One that is absent, hangs or restarts is tried again with growing pauses, and holds up nothing.
 
 mod asking;
 #[cfg(test)]
@@ -30,7 +30,7 @@ use asking::Asking;
 const LOOK: Duration = Duration::from_secs(5);
 /// The pause after the engine did not answer, and the longest one; each is twice as long as the one before.
 const RETRY: Duration = Duration::from_secs(1);
-const RETRY_MAX: Duration = Duration::from_secs(60);
+const RETRY_MAX: Duration = Duration::from_secs(10);
 /// Between two looks at the snapshot, at least.
 const REST: Duration = Duration::from_millis(20);
 

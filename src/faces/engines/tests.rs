@@ -129,6 +129,23 @@ async fn a_container_gets_the_labels_and_the_health_that_its_engine_has() {
     becomes(&clock, &handle, &["unhealthy its engine's health check fails: no route"]).await;
 }
 
+#[tokio::test]
+async fn a_result_of_which_the_engine_gives_no_notice_is_found_all_the_same() {
+    let (clock, handle, engine) = begin().await;
+    connect(&handle, "web", NetnsRef::OfEngine(4711), Some(ID)).await;
+    becomes(&clock, &handle, &["ready"]).await;
+    clock.advance(Duration::from_secs(60)).await;
+    assert_eq!(engine.played().asked.len(), 1, "its health is not checked");
+    engine.checked(Check::Healthy);
+    clock.advance(Duration::from_secs(1)).await;
+    engine.played().known.get_mut(ID).unwrap().check = Check::Unhealthy("no route".into());
+    clock.advance(Duration::from_secs(11)).await;
+    assert_eq!(members(&handle), ["unhealthy its engine's health check fails: no route"]);
+    clock.advance(Duration::from_secs(60)).await;
+    let asked = engine.played().asked.len();
+    assert!((8..11).contains(&asked), "every ten seconds: {asked} times");
+}
+
 /// A service that ends when nobody is connected could never end.
 #[tokio::test]
 async fn an_engine_without_any_of_the_containers_is_left_alone_until_there_are_others() {
@@ -163,7 +180,7 @@ async fn an_engine_that_is_absent_hangs_or_restarts_is_asked_again() {
     assert_eq!(engine.played().followed, 1);
     clock.advance(Duration::from_secs(300)).await;
     let asked = engine.played().asked.len();
-    assert!((5..20).contains(&asked), "with growing pauses: {asked} times");
+    assert!((5..40).contains(&asked), "with growing pauses: {asked} times");
     engine.played().hangs = false;
     clock.advance(Duration::from_secs(61)).await;
     assert_eq!(members(&handle), ["ready"]);

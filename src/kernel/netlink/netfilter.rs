@@ -4,7 +4,7 @@
 
 use std::io;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
+use netlink_packet_core::{NLA_HEADER_SIZE, NLM_F_ACK, NLM_F_REQUEST, NLMSG_ERROR, NetlinkBuffer, NlasIterator};
 use netlink_packet_netfilter::none::ControlMessage;
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -40,14 +40,18 @@ impl Reply {
     }
 
     /// The value of an attribute.
-    pub(in crate::kernel) fn attribute(&self, kind: u16) -> Option<Vec<u8>> {
+    pub(in crate::kernel) fn attribute(&self, kind: u16) -> Option<&[u8]> {
         attributes(&self.attributes).find(|(found, _)| *found == kind).map(|(_, value)| value)
     }
 }
 
 /// Attributes in order: the type without its flags, and the value. Stops at the first malformed one.
-pub(in crate::kernel) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, Vec<u8>)> + '_ {
-    NlasIterator::new(bytes).map_while(Result::ok).map(|nla| (nla.kind(), nla.value().to_vec()))
+pub(in crate::kernel) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    NlasIterator::new(bytes).map_while(|nla| {
+        let nla = nla.ok()?;
+        let (kind, length) = (nla.kind(), nla.value_length());
+        Some((kind, nla.into_inner().get(NLA_HEADER_SIZE..)?.get(..length)?))
+    })
 }
 
 /// The value of a text attribute, without the final NUL.

@@ -19,21 +19,21 @@ pub(super) fn by_interface(replies: &[Reply]) -> BTreeMap<IfName, u64> {
     let mut counted = BTreeMap::new();
     for reply in replies {
         for (_, list) in attributes(&reply.attributes).filter(|(kind, _)| *kind == LIST_ELEMENTS) {
-            counted.extend(attributes(&list).filter_map(|(_, element)| element_of(&element)));
+            counted.extend(attributes(list).filter_map(|(_, element)| element_of(element)));
         }
     }
     counted
 }
 
 fn element_of(element: &[u8]) -> Option<(IfName, u64)> {
-    let key = nested(&nested(element, KEY)?, DATA_VALUE)?;
+    let key = nested(nested(element, KEY)?, DATA_VALUE)?;
     let expression = nested(element, EXPRESSION)
-        .or_else(|| attributes(&nested(element, EXPRESSIONS)?).next().map(|(_, expression)| expression))?;
-    let packets = nested(&nested(&expression, EXPRESSION_DATA)?, PACKETS)?;
+        .or_else(|| attributes(nested(element, EXPRESSIONS)?).next().map(|(_, expression)| expression))?;
+    let packets = nested(nested(expression, EXPRESSION_DATA)?, PACKETS)?;
     let packets = u64::from_be_bytes(*packets.first_chunk()?);
-    (packets > 0).then_some((text(&key).parse().ok()?, packets))
+    (packets > 0).then_some((text(key).parse().ok()?, packets))
 }
 
-fn nested(attribute: &[u8], wanted: u16) -> Option<Vec<u8>> {
+fn nested(attribute: &[u8], wanted: u16) -> Option<&[u8]> {
     attributes(attribute).find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
 }

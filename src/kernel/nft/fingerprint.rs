@@ -46,7 +46,7 @@ pub(in crate::kernel) fn shape(netfilter: &mut Netfilter, of: Table) -> io::Resu
     for (list, kinds) in [(chains, &CHAIN_SHAPE[..]), (sets, &SET_SHAPE[..]), (rules, &RULE_SHAPE[..])] {
         let mut replies = netfilter.ask(&message(list), NLM_F_DUMP)?;
         // The kernel lists the chains of every table.
-        replies.retain(|reply| reply.attribute(OBJECT_TABLE).is_some_and(|table| text(&table) == of.name()));
+        replies.retain(|reply| reply.attribute(OBJECT_TABLE).is_some_and(|table| text(table) == of.name()));
         add(&mut shape, &replies, kinds);
     }
     Ok(Some(shape))
@@ -58,8 +58,8 @@ pub(super) fn add(shape: &mut Vec<u8>, replies: &[Reply], kinds: &[u16]) {
         put(shape, u16::from(reply.kind), &[]);
         for (kind, value) in attributes(&reply.attributes).filter(|(kind, _)| kinds.contains(kind)) {
             match kind {
-                RULE_EXPRESSIONS if kinds == RULE_SHAPE => add_expressions(shape, &value),
-                kind => put(shape, kind, &value),
+                RULE_EXPRESSIONS if kinds == RULE_SHAPE => add_expressions(shape, value),
+                kind => put(shape, kind, value),
             }
         }
     }
@@ -69,10 +69,10 @@ pub(super) fn add(shape: &mut Vec<u8>, replies: &[Reply], kinds: &[u16]) {
 fn add_expressions(shape: &mut Vec<u8>, list: &[u8]) {
     for (_, expression) in attributes(list) {
         let mut counter = false;
-        for (kind, value) in attributes(&expression) {
-            counter |= kind == EXPR_NAME && text(&value) == "counter";
+        for (kind, value) in attributes(expression) {
+            counter |= kind == EXPR_NAME && text(value) == "counter";
             if kind != EXPR_DATA || !counter {
-                put(shape, kind, &value);
+                put(shape, kind, value);
             }
         }
     }

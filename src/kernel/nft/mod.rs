@@ -291,8 +291,8 @@ impl Nft {
                 firewall.refused = counted::by_interface(&replies);
             }
         }
-        let (elements, alone) = elements(all);
-        firewall.elements.extend(elements);
+        let (mut elements, alone) = elements(all);
+        firewall.elements.append(&mut elements);
         Ok(if undecodable + alone == 0 { Structure::Intact } else { Structure::Different })
     }
 

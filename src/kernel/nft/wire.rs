@@ -4,6 +4,7 @@
 //! field (rbtree) stores an interval as two elements: its first key, and the key after its last. One with several
 //! fields (pipapo) stores it as one element with first and last key.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REQUEST};
@@ -184,21 +185,19 @@ fn predecessor(mut key: Vec<u8>) -> Option<Vec<u8>> {
 }
 
 /// A decoded but uninterpreted element.
-struct Raw {
-    key: Vec<u8>,
-    key_end: Option<Vec<u8>>,
-    data: Option<Vec<u8>>,
+struct Raw<'a> {
+    key: &'a [u8],
+    key_end: Option<Cow<'a, [u8]>>,
+    data: Option<&'a [u8]>,
     end: bool,
 }
 
 /// The entries of a dumped set, and how many elements could not be decoded.
 pub(in crate::kernel) fn decode(set: Set, replies: &[Reply]) -> (Vec<Entry>, usize) {
-    let mut raws: Vec<Raw> = Vec::new();
+    let mut raws: Vec<Raw<'_>> = Vec::new();
     for reply in replies {
         let lists = attributes(&reply.attributes).filter(|(kind, _)| *kind == LIST_ELEMENTS);
-        raws.extend(
-            lists.flat_map(|(_, list)| attributes(&list).map(|(_, element)| raw(&element)).collect::<Vec<_>>()),
-        );
+        raws.extend(lists.flat_map(|(_, list)| attributes(list)).map(|(_, element)| raw(element)));
     }
     if set.interval() && set.key().len() == 1 {
         close_intervals(&mut raws);
@@ -209,14 +208,13 @@ pub(in crate::kernel) fn decode(set: Set, replies: &[Reply]) -> (Vec<Entry>, usi
     (entries, undecodable)
 }
 
-fn raw(element: &[u8]) -> Raw {
-    let mut raw = Raw { key: Vec::new(), key_end: None, data: None, end: false };
-    let value = |nested: &[u8]| attributes(nested).find(|(kind, _)| *kind == DATA_VALUE).map(|(_, value)| value);
+fn raw(element: &[u8]) -> Raw<'_> {
+    let mut raw = Raw { key: &[], key_end: None, data: None, end: false };
     for (kind, content) in attributes(element) {
         match kind {
-            KEY => raw.key = value(&content).unwrap_or_default(),
-            KEY_END => raw.key_end = value(&content),
-            DATA => raw.data = value(&content),
+            KEY => raw.key = data_value(content).unwrap_or_default(),
+            KEY_END => raw.key_end = data_value(content).map(Cow::Borrowed),
+            DATA => raw.data = data_value(content),
             FLAGS => {
                 let flags = content.first_chunk::<4>().map_or(0, |flags| u32::from_be_bytes(*flags));
                 raw.end = flags & INTERVAL_END != 0;
@@ -227,26 +225,30 @@ fn raw(element: &[u8]) -> Raw {
     raw
 }
 
+fn data_value(nested: &[u8]) -> Option<&[u8]> {
+    attributes(nested).find(|(kind, _)| *kind == DATA_VALUE).map(|(_, value)| value)
+}
+
 /// Sets the last key of each interval of an rbtree set, and drops the elements that only end one.
-fn close_intervals(raws: &mut Vec<Raw>) {
-    raws.sort_by(|a, b| (&a.key, !a.end).cmp(&(&b.key, !b.end)));
-    let mut next: Option<Vec<u8>> = None;
+fn close_intervals(raws: &mut Vec<Raw<'_>>) {
+    raws.sort_by(|a, b| (a.key, !a.end).cmp(&(b.key, !b.end)));
+    let mut next: Option<&[u8]> = None;
     for raw in raws.iter_mut().rev() {
-        let last = match &next {
-            Some(next) => predecessor(next.clone()),
+        let last = match next {
+            Some(next) => predecessor(next.to_vec()),
             None => Some(vec![u8::MAX; raw.key.len()]),
         };
-        raw.key_end = last;
-        next = Some(raw.key.clone());
+        raw.key_end = last.map(Cow::Owned);
+        next = Some(raw.key);
     }
     raws.retain(|raw| !raw.end);
 }
 
-fn entry(set: Set, raw: &Raw) -> Option<Entry> {
+fn entry(set: Set, raw: &Raw<'_>) -> Option<Entry> {
     let kinds = set.key();
     let padded = kinds.len() > 1;
-    let (mut first, mut last) = (raw.key.as_slice(), raw.key_end.as_ref().unwrap_or(&raw.key).as_slice());
-    let mut key = Vec::new();
+    let (mut first, mut last) = (raw.key, raw.key_end.as_deref().unwrap_or(raw.key));
+    let mut key = Vec::with_capacity(kinds.len());
     for kind in kinds.iter().copied() {
         let (low, high) = (take(&mut first, kind, padded)?, take(&mut last, kind, padded)?);
         key.push(value(kind, low, high)?);
@@ -319,9 +321,11 @@ mod tests {
 
     #[test]
     fn intervals_are_closed_by_the_next_key() {
-        let raw = |last: u8, end| Raw { key: vec![10, 0, last, 0], key_end: None, data: None, end };
         // 10.0.1.0/24 without an end element of its own, and 10.0.3.0/24; as the kernel lists them, from the last.
-        let mut raws = vec![raw(4, true), raw(3, false), raw(2, true), raw(1, false), raw(0, true)];
+        let keys = [4, 3, 2, 1, 0].map(|last| [10, 0, last, 0]);
+        let ends = [true, false, true, false, true];
+        let each = keys.iter().zip(ends);
+        let mut raws: Vec<_> = each.map(|(key, end)| Raw { key, key_end: None, data: None, end }).collect();
         close_intervals(&mut raws);
         let found: Vec<_> = raws.iter().filter_map(|raw| entry(Set::Masquerade(Family::V4), raw)).collect();
         let subnet = |text: &str| vec![Value::Subnet(text.parse().unwrap())];

@@ -330,11 +330,12 @@ type Half = (Set, Option<Value>);
 /// The inverse of [`entries`] for all entries of a table: the elements, and how many entries belong to none (half of a
 /// published port, subnets that do not match).
 pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>, usize) {
-    let mut elements = BTreeSet::new();
+    // Sorted once: a dump of a large map is in no order.
+    let mut elements = Vec::new();
     let mut pairs: BTreeMap<(&[Set], Vec<Value>), Vec<Half>> = BTreeMap::new();
     let mut undecodable = 0;
     let mut add = |whole: Option<Element>| match whole {
-        Some(element) => _ = elements.insert(element),
+        Some(element) => elements.push(element),
         None => undecodable += 1,
     };
     for Entry { set, key, data } in entries {
@@ -350,7 +351,7 @@ pub fn elements(entries: impl IntoIterator<Item = Entry>) -> (BTreeSet<Element>,
         let (sets, data): (Vec<Set>, Vec<_>) = halves.into_iter().unzip();
         add(sets.first().filter(|_| sets == pair).and_then(|set| element(*set, &key, &data)));
     }
-    (elements, undecodable)
+    (elements.into_iter().collect(), undecodable)
 }
 
 #[cfg(test)]

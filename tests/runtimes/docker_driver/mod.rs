@@ -10,10 +10,10 @@ use netd_testing::wait::{contains, is, until_within};
 
 use crate::dockerd::{Dockerd, NEEDS, SERVE, docker, in_sandbox, serve};
 use crate::lab::look::links;
-use crate::lab::{Dig, HOST4, Lab, daemon, until};
+use crate::lab::{Dig, HOST4, Lab, daemon};
 use crate::netavark;
 use crate::podman::{podman, podman_run};
-use crate::world::{PAGE, fetch, fetches_the_page, on_host, on_host_words, trial, until_nothing_left};
+use crate::world::{PAGE, fetch, fetches_the_page, on_host, on_host_words, trial, until, until_nothing_left};
 
 /// Where Docker looks for drivers.
 const PLUGIN: &str = "/run/docker/plugins/netd.sock";

@@ -6,8 +6,8 @@ use netd_testing::wait::{contains, is, seen, until_within};
 
 use super::{address, both, gone, network, resolved};
 use crate::dockerd::{SERVE, docker, serve};
-use crate::lab::{Dig, HOST4, Lab, run, until};
-use crate::world::{fetches_the_page, until_nothing_left};
+use crate::lab::{Dig, HOST4, Lab, run};
+use crate::world::{fetches_the_page, until, until_nothing_left};
 
 pub(super) fn restarts(lab: &Lab) {
     let mut dockerd = both(lab, "--live-restore");

@@ -7,8 +7,8 @@ use crate::docker_driver::answers;
 use crate::dockerd;
 use crate::lab::command::Out;
 use crate::lab::look::{links, ruleset, until_same};
-use crate::lab::{HOST4, Lab, until};
-use crate::world::{PAGE, fetch, fetches_the_page, ours, until_nothing_left};
+use crate::lab::{HOST4, Lab};
+use crate::world::{PAGE, fetch, fetches_the_page, ours, until, until_nothing_left};
 
 /// docker-compose with these words, split at white space. Newer ones call containers as older ones do, if they are asked.
 fn compose(line: &str) -> Out {

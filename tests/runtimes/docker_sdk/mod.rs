@@ -14,8 +14,8 @@ use netd_testing::wait::is;
 use crate::dockerd::{CLIENT, Dockerd};
 use crate::lab::command::Out;
 use crate::lab::upstream::Upstream;
-use crate::lab::{HOST4, Lab, daemon, until};
-use crate::world::{on_host, on_host_words, ours, trial, until_nothing_left};
+use crate::lab::{HOST4, Lab, daemon};
+use crate::world::{on_host, on_host_words, ours, trial, until, until_nothing_left};
 
 /// netd's socket of the Engine API.
 const SOCKET: &str = "/run/lab/runtime/docker.sock";

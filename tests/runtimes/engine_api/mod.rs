@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::dockerd::{Dockerd, NEEDS, SERVE};
 use crate::lab::command::{Out, run_words};
-use crate::lab::{HOST4, Lab, daemon, until};
-use crate::world::{fetches_the_page, on_host, on_host_words, trial, until_nothing_left};
+use crate::lab::{HOST4, Lab, daemon};
+use crate::world::{fetches_the_page, on_host, on_host_words, trial, until, until_nothing_left};
 
 /// netd's Engine API.
 const API: &str = "/run/lab/docker.sock";

@@ -8,8 +8,8 @@ use libtest_mimic::Trial;
 
 use super::{API_URL, CLIENT, docker, docker_words, with_docker};
 use crate::dockerd::NEEDS;
-use crate::lab::{Lab, until};
-use crate::world::{on_host, on_host_words, trial, until_nothing_left};
+use crate::lab::Lab;
+use crate::world::{on_host, on_host_words, trial, until, until_nothing_left};
 
 /// More than netd may keep of a stream, in MiB.
 const LARGE: u64 = 100;

@@ -4,10 +4,10 @@ use libtest_mimic::Trial;
 use netd_testing::wait::is;
 
 use super::{NEEDS, all_gone, podman_in, ready};
-use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run, until};
+use crate::lab::{Dig, HOST4, Lab, Proto, Server, ask, run};
 use crate::machine;
 use crate::podman::{SERVE, inspect, page_comes_to, podman, podman_run, resolves};
-use crate::world::{PAGE, Traces, fetch, fetches_the_page, on_host, on_host_words, trial};
+use crate::world::{PAGE, Traces, fetch, fetches_the_page, on_host, on_host_words, trial, until};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![

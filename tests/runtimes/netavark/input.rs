@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::peer::{call, input};
 use super::{NEEDS, PROGRAM, all_gone, ready};
 use crate::lab::command::Out;
-use crate::lab::{Lab, run, until};
-use crate::world::{on_host_words, trial};
+use crate::lab::{Lab, run};
+use crate::world::{on_host_words, trial, until};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![

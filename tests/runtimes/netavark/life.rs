@@ -4,9 +4,9 @@ use libtest_mimic::Trial;
 use netd_testing::wait::is;
 
 use super::{NEEDS, all_gone, podman_in, ready};
-use crate::lab::{HOST4, Lab, until};
+use crate::lab::{HOST4, Lab};
 use crate::podman::{SERVE, page_comes_to, podman, podman_run};
-use crate::world::{Traces, fetches_the_page, trial};
+use crate::world::{Traces, fetches_the_page, trial, until};
 
 pub(super) fn trials() -> Vec<Trial> {
     vec![

@@ -11,13 +11,13 @@ use std::fs;
 use libtest_mimic::Trial;
 use serde_json::{Value, json};
 
+use crate::lab::Lab;
 use crate::lab::command::{Out, run_words};
 use crate::lab::daemon;
 use crate::lab::look::{elements, ip_json};
-use crate::lab::{Lab, until};
 use crate::machine;
 use crate::podman::podman;
-use crate::world::{layer, ours};
+use crate::world::{layer, ours, until};
 
 pub(crate) const NEEDS: &[&str] = &["podman", "runc", "conmon"];
 /// The program under test.
