@@ -1,14 +1,16 @@
 //! `scripts/bench services`: what services cost. A new connection to a service beside 1,000 and 10,000 others, all slots
 //! of 5,000 services with 10 members written again after another program deleted the table, a change of one member among
-//! 10,000 services, how evenly 100,000 flows are spread over 16 members, and how long a client of a member that dies gets no
-//! answer. Fails when a bound is missed. `NETD_SERVICES=connections`, `table`, `spread` or `dies`: only that.
+//! 10,000 services, how evenly 100,000 flows are spread over 16 members, how long a client of a member that dies gets no
+//! answer, and what becomes of 1,000 connections a second when a member is drained. Fails when a bound is missed.
+//! `NETD_SERVICES=connections`, `table`, `spread`, `dies` or `drain`: only that.
 #![expect(clippy::expect_used, reason = "a benchmark ends at the first surprise")]
 #![expect(clippy::print_stdout, reason = "its output is the measurement")]
 
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use netd_testing::lab::{self, HOST4, Lab, run, space};
@@ -31,6 +33,12 @@ const SPREAD: usize = 16;
 /// How often a member dies, and how often its client sends.
 const DEATHS: usize = 20;
 const EVERY: Duration = Duration::from_millis(10);
+/// Threads that connect, how often each does, and for how long before and after the member is drained.
+const CLIENTS: usize = 4;
+const CONNECTS: Duration = Duration::from_millis(4);
+const AROUND: Duration = Duration::from_secs(3);
+/// Connections that are open all the while.
+const OPEN: usize = 64;
 /// The bounds.
 const CONNECTION_MAX: f64 = 1.1;
 const TABLE_MAX: Duration = Duration::from_secs(2);
@@ -53,8 +61,8 @@ fn main() -> ExitCode {
         lab.connected("net1", &format!("m{number}"), "");
     }
     let only = std::env::var("NETD_SERVICES").unwrap_or_default();
-    let kinds: [(&str, Measure); 4] =
-        [("spread", spread), ("dies", dies), ("connections", connections), ("table", table)];
+    let kinds: [(&str, Measure); 5] =
+        [("spread", spread), ("dies", dies), ("drain", drain), ("connections", connections), ("table", table)];
     let chosen = kinds.iter().filter(|(name, _)| only.is_empty() || only == *name);
     let held: Vec<bool> = chosen.map(|(_, measure)| measure(&lab)).collect();
     let held = held.iter().all(|held| *held);
@@ -170,6 +178,82 @@ fn dies(lab: &Lab) -> bool {
     );
     remove("mortal");
     longest <= SILENCE_MAX
+}
+
+/// Connections a second to a service of which a member is drained: none that begins after the reply may reach the member,
+/// none may fail, and those that are open must go on.
+fn drain(lab: &Lab) -> bool {
+    for number in 0..3_u8 {
+        let listener = space::inside(&format!("m{number}"), || TcpListener::bind(("0.0.0.0", 94)).expect("a listener"));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                // It says who it is, and sends back what it gets.
+                std::thread::spawn(move || -> std::io::Result<()> {
+                    let mut stream = stream;
+                    stream.write_all(&[number])?;
+                    let mut byte = [0];
+                    while stream.read(&mut byte)? > 0 {
+                        stream.write_all(&byte)?;
+                    }
+                    Ok(())
+                });
+            }
+        });
+    }
+    let body = r#"{"name":"busy","networks":["net1"],"members":["m0","m1","m2"],"ports":["4003:94"],"grace":60}"#;
+    lab::daemon::call("POST", "/v1/services", body);
+    let to = SocketAddr::new(HOST4.parse().expect("an address"), 4003);
+    let connect = move || -> std::io::Result<(u8, TcpStream)> {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(5))?;
+        let mut who = [0];
+        stream.read_exact(&mut who)?;
+        Ok((who[0], stream))
+    };
+    let mut open: Vec<(u8, TcpStream)> =
+        space::inside("outside", || (0..OPEN).map(|_| connect().expect("a connection")).collect());
+    let (end, drained) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let [made, failed, late]: [Arc<AtomicU64>; 3] = Default::default();
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (end, drained) = (end.clone(), drained.clone());
+            let (made, failed, late) = (made.clone(), failed.clone(), late.clone());
+            std::thread::spawn(move || {
+                space::inside("outside", || {
+                    while !end.load(Ordering::SeqCst) {
+                        let (begin, is_late) = (Instant::now(), drained.load(Ordering::SeqCst));
+                        match connect() {
+                            Ok((0, _)) if is_late => _ = late.fetch_add(1, Ordering::Relaxed),
+                            Ok(_) => {}
+                            Err(_) => _ = failed.fetch_add(1, Ordering::Relaxed),
+                        }
+                        made.fetch_add(1, Ordering::Relaxed);
+                        std::thread::park_timeout(CONNECTS.saturating_sub(begin.elapsed()));
+                    }
+                });
+            })
+        })
+        .collect();
+    std::thread::sleep(AROUND);
+    lab.netd("service drain m0").ok();
+    drained.store(true, Ordering::SeqCst);
+    std::thread::sleep(AROUND);
+    end.store(true, Ordering::SeqCst);
+    clients.into_iter().for_each(|client| client.join().expect("it ends"));
+    let mut goes_on = |(_, stream): &mut (u8, TcpStream)| -> std::io::Result<()> {
+        stream.write_all(b"x")?;
+        stream.read_exact(&mut [0])
+    };
+    let of_it = open.iter().filter(|(who, _)| *who == 0).count();
+    let reset = open.iter_mut().filter_map(|stream| goes_on(stream).err()).count();
+    let [made, failed, late] = [made, failed, late].map(|count| count.load(Ordering::Relaxed));
+    let rate = made as f64 / (2.0 * AROUND.as_secs_f64());
+    println!(
+        "a member is drained at {rate:.0} connections a second: {late} of {made} begin after the reply and reach it, \
+         {failed} fail, {reset} of {OPEN} open ones end, {of_it} of them its own (0, 0, 0)"
+    );
+    lab.netd("service undrain m0").ok();
+    remove("busy");
+    late + failed == 0 && reset == 0 && of_it > 0
 }
 
 /// A new connection to a service, alone and among many; and a change of a member among them.

@@ -93,13 +93,19 @@ impl Store for Embedded {
         let (durable, until_boot): (Vec<&Record>, Vec<&Record>) =
             records.iter().partition(|record| rows::is_durable(record));
         let path = self.durable.path().to_owned();
+        let mut followed = None;
         if !durable.is_empty() || records.is_empty() {
             let changes =
                 rows::changes(self.durable.rows(), &durable).map_err(failed("commit to", &path, "a bug of netd"))?;
+            // To compare all rows would take longer the more there are.
+            followed = copy::is_current(self.durable.rows(), self.until_boot.rows()).then(|| copy::follow(&changes));
             self.durable.commit(changes).map_err(|error| refused(&path, error))?;
         }
         let path = self.until_boot.path().to_owned();
-        let mut changes = copy::changes(self.durable.rows(), self.until_boot.rows());
+        let mut changes = match followed {
+            Some(changes) => changes.into_iter().chain([meta::source_of(self.durable.rows())]).collect(),
+            None => copy::changes(self.durable.rows(), self.until_boot.rows()),
+        };
         let own =
             rows::changes(self.until_boot.rows(), &until_boot).map_err(failed("commit to", &path, "a bug of netd"))?;
         changes.extend(own);

@@ -84,6 +84,6 @@ impl Monitor for ContainerTables {
 pub(super) fn is_about_table(datagram: &[u8]) -> bool {
     let mut replies = Parts(datagram).flatten().filter_map(|message| Reply::parse(&message));
     replies.any(|reply| {
-        reply.subsystem == NFTABLES && reply.attribute(OBJECT_TABLE).is_some_and(|table| text(&table) == TABLE)
+        reply.subsystem == NFTABLES && reply.attribute(OBJECT_TABLE).is_some_and(|table| text(table) == TABLE)
     })
 }

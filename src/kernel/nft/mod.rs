@@ -14,6 +14,7 @@ pub mod fuzz;
 pub(super) mod monitor;
 mod possible;
 mod program;
+mod seen;
 mod services;
 #[cfg(test)]
 mod services_tests;
@@ -40,6 +41,7 @@ use monitor::{Own, generation};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use program::{Input, run_first};
+use seen::Seen;
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
@@ -57,6 +59,9 @@ pub struct Nft {
     /// The virtual addresses and ports of services in the kernel, as far as is known: without any, their table goes.
     served: BTreeSet<Element>,
     own: Arc<Own>,
+    /// What the tables hold, while the watch tells of changes by others; and netd's own transactions since.
+    seen: Option<Seen>,
+    transactions: u32,
     watch: Option<Running>,
     /// The monitor of netd's tables in containers.
     containers: Option<Running>,
@@ -73,6 +78,8 @@ impl Nft {
             impossible: BTreeMap::new(),
             served: BTreeSet::new(),
             own: Arc::default(),
+            seen: None,
+            transactions: 0,
             watch: None,
             containers: None,
         })
@@ -97,6 +104,7 @@ impl Nft {
             Table::Services => self.replace_services(&elements),
             Table::Inet | Table::Bridge => self.load(table, &elements),
         };
+        self.note(replaced.is_ok(), |seen| seen.replace(table, elements.clone()));
         match replaced {
             Err(_) if !possible::is_possible(table) => {
                 self.impossible.insert(table, elements);
@@ -110,8 +118,20 @@ impl Nft {
         self.run("load", table, &Input::of(table, &elements.into_iter().cloned().collect::<Vec<_>>()))
     }
 
+    /// Notes what netd has written, unless that is not certain.
+    fn note(&mut self, is_done: bool, written: impl FnOnce(&mut Seen)) {
+        let transactions = std::mem::take(&mut self.transactions);
+        if let Some(mut seen) = self.seen.take().filter(|_| is_done)
+            && self.generation().is_ok_and(|generation| seen.follow(generation, transactions))
+        {
+            written(&mut seen);
+            self.seen = Some(seen);
+        }
+    }
+
     /// Deletes all tables; a missing one is no error.
     pub fn delete_tables(&mut self) -> Result<(), KernelError> {
+        self.seen = None;
         for table in Table::ALL {
             if self.shape(table).map_err(failed("read", table))?.is_some() {
                 // Adding an existing table changes nothing, and a missing one can then be deleted.
@@ -135,6 +155,7 @@ impl Nft {
         if after == before.wrapping_add(1) {
             generations.insert(after);
         }
+        self.transactions += 1;
         self.expected.forget(table);
         Ok(())
     }
@@ -143,6 +164,12 @@ impl Nft {
     /// errors; a host port that already leads elsewhere fails the transaction. The table of services is there while it has
     /// elements.
     pub fn change(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
+        let changed = self.change_elements(remove, add);
+        self.note(changed.is_ok(), |seen| seen.change(remove, add));
+        changed
+    }
+
+    fn change_elements(&mut self, remove: &[Element], add: &[Element]) -> Result<(), KernelError> {
         for (table, elements) in &mut self.impossible {
             remove.iter().for_each(|element| _ = elements.remove(element));
             elements.extend(of_table(add, *table));
@@ -225,7 +252,9 @@ impl Nft {
         self.netfilter.commit(&batch).map_err(|Refused { message, error }| {
             let place = usize::try_from(message).ok().and_then(|message| places.get(message.checked_sub(1)?)).copied();
             Refusal { place, error }
-        })
+        })?;
+        self.transactions += 1;
+        Ok(())
     }
 
     /// Removing elements from missing tables succeeds; any other failure is returned. A transaction that failed for one
@@ -254,46 +283,58 @@ impl Nft {
     /// form no element make the structure different and are not returned.
     pub fn observe(&mut self) -> Result<Firewall, KernelError> {
         let mut firewall = Firewall::new(Structure::Missing);
+        let failed = failed("read", "the firewall");
+        let (generation, heard) = (self.generation().map_err(&failed)?, self.own.heard());
+        let own = Arc::clone(&self.own);
+        let seen = self.seen.take().and_then(|mut seen| seen.is_current(generation, &own).then_some(seen));
+        let mut read = BTreeMap::new();
         for table in Table::ALL {
-            let structure = match self.impossible.get(&table) {
-                Some(elements) => {
-                    firewall.elements.extend(elements.iter().cloned());
-                    Structure::Intact
+            let (structure, mut elements) = match (self.impossible.get(&table), &seen) {
+                (Some(elements), _) => (Structure::Intact, elements.clone()),
+                (None, Some(seen)) => seen.table(table).cloned().unwrap_or((Structure::Missing, BTreeSet::new())),
+                (None, None) => {
+                    let table_read = self.observe_table(table)?;
+                    read.insert(table, table_read.clone());
+                    table_read
                 }
-                None => self.observe_table(table, &mut firewall)?,
             };
+            firewall.elements.append(&mut elements);
             match table {
                 Table::Inet => firewall.inet = structure,
                 Table::Bridge => firewall.bridge = structure,
                 Table::Services => firewall.services = structure,
             }
         }
+        firewall.refused = counted::by_interface(&self.dump(Set::Guarded).map_err(&failed)?);
         firewall.unguarded = self.impossible.contains_key(&Table::Bridge);
         firewall.no_services = self.impossible.contains_key(&Table::Services);
         self.served = firewall.elements.iter().filter(|element| services::is_served(element)).cloned().collect();
+        self.transactions = 0;
+        self.seen = match seen {
+            None if self.watch.is_some() && self.generation().map_err(&failed)? == generation => {
+                Seen::new(generation, heard, read)
+            }
+            seen => seen,
+        };
         Ok(firewall)
     }
 
-    /// Adds the elements of the table, and what its sets count.
-    fn observe_table(&mut self, table: Table, firewall: &mut Firewall) -> Result<Structure, KernelError> {
+    fn observe_table(&mut self, table: Table) -> Result<(Structure, BTreeSet<Element>), KernelError> {
         let failed = failed("read", table);
-        let Some(shape) = self.shape(table).map_err(&failed)? else { return Ok(Structure::Missing) };
+        let Some(shape) = self.shape(table).map_err(&failed)? else {
+            return Ok((Structure::Missing, BTreeSet::new()));
+        };
         if shape != self.expected.of(table).map_err(self::failed("try", table))? {
-            return Ok(Structure::Different);
+            return Ok((Structure::Different, BTreeSet::new()));
         }
         let (mut all, mut undecodable) = (Vec::new(), 0);
         for set in Set::all().into_iter().filter(|set| set.table() == table) {
-            let replies = self.dump(set).map_err(&failed)?;
-            let (entries, undecoded) = decode(set, &replies);
+            let (entries, undecoded) = self.entries(set).map_err(&failed)?;
             all.extend(entries);
             undecodable += undecoded;
-            if set == Set::Guarded {
-                firewall.refused = counted::by_interface(&replies);
-            }
         }
-        let (mut elements, alone) = elements(all);
-        firewall.elements.append(&mut elements);
-        Ok(if undecodable + alone == 0 { Structure::Intact } else { Structure::Different })
+        let (elements, alone) = elements(all);
+        Ok((if undecodable + alone == 0 { Structure::Intact } else { Structure::Different }, elements))
     }
 
     fn shape(&mut self, table: Table) -> io::Result<Option<Vec<u8>>> {

@@ -41,10 +41,22 @@ const ELSEWHERE: Duration = Duration::from_secs(1);
 /// How many of netd's own unannounced generations are remembered; more occur only without a watch.
 const KEPT: usize = 64;
 
-/// netd's own changes of the firewall.
+/// netd's own changes of the firewall, and what the watch has heard of those of others.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Own {
     generations: Mutex<BTreeSet<u32>>,
+    heard: Mutex<Heard>,
+}
+
+/// What the watch has heard.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Heard {
+    /// The generation of the last transaction.
+    pub(super) generation: u32,
+    /// How many transactions of others changed netd's tables.
+    pub(super) foreign: u64,
+    /// How often notifications were lost.
+    pub(super) lost: u64,
 }
 
 impl Own {
@@ -55,6 +67,15 @@ impl Own {
             generations.pop_first();
         }
         generations
+    }
+
+    /// What the watch has heard so far.
+    pub(super) fn heard(&self) -> Heard {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hears(&self, change: impl FnOnce(&mut Heard)) {
+        change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -84,6 +105,8 @@ impl Monitor for Firewall {
             socket.set_rx_buf_sz(i32::try_from(RECEIVE).unwrap_or(i32::MAX))?;
         }
         self.listener.touched = Touched::default();
+        // What happened before.
+        self.listener.own.hears(|heard| heard.lost += 1);
         Ok(socket)
     }
 
@@ -121,7 +144,10 @@ impl Firewall {
     fn read(&mut self, socket: &Socket) -> io::Result<Touched> {
         match received(socket.recv(&mut self.buffer.as_mut_slice(), libc::MSG_DONTWAIT))? {
             Received::Datagram(len) => Ok(self.listener.hear(&self.buffer[..len])),
-            Received::Lost => Ok(Touched { ours: true, others: true }),
+            Received::Lost => {
+                self.listener.own.hears(|heard| heard.lost += 1);
+                Ok(Touched { ours: true, others: true })
+            }
             Received::Nothing => Ok(Touched::default()),
         }
     }
@@ -156,12 +182,17 @@ impl Listener {
             }
             if reply.kind == NEW_GENERATION {
                 let Touched { ours, others } = std::mem::take(&mut self.touched);
-                if (ours || others) && !self.is_own(&reply) {
+                let is_foreign = (ours || others) && !self.is_own(&reply);
+                if is_foreign {
                     foreign.ours |= ours;
                     foreign.others |= others;
                 }
+                self.own.hears(|heard| {
+                    heard.generation = generation(&reply).unwrap_or(heard.generation);
+                    heard.foreign += u64::from(is_foreign && ours);
+                });
             } else if let Some(table) = reply.attribute(OBJECT_TABLE) {
-                let is_ours = Table::ALL.iter().any(|own| family(*own) == reply.family && own.name() == text(&table));
+                let is_ours = Table::ALL.iter().any(|own| family(*own) == reply.family && own.name() == text(table));
                 self.touched.ours |= is_ours;
                 self.touched.others |= !is_ours;
             }

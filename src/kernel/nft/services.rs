@@ -101,7 +101,10 @@ impl Nft {
         batch.push(message(Table::Services, NfTablesMessage::DeleteTable(table)), NLM_F_REQUEST, None);
         match self.netfilter.commit(&batch) {
             Err(refused) if refused.error.raw_os_error() != Some(libc::ENOENT) => Err(refused.error),
-            _ => Ok(()),
+            _ => {
+                self.transactions += 1;
+                Ok(())
+            }
         }
     }
 }

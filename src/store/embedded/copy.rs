@@ -9,9 +9,20 @@ use super::rows::{Change, META, Rows, difference};
 /// The beginning of the names of the tables of the copy.
 pub(super) const PREFIX: &str = "copy/";
 
+/// Whether the copy is that of the durable rows as they are.
+pub(super) fn is_current(durable: &Rows, runtime: &Rows) -> bool {
+    meta::state(durable).is_some() && meta::source(runtime) == meta::state(durable)
+}
+
+/// The changes that make a copy of the durable rows one of those rows after these changes.
+pub(super) fn follow(changes: &[Change]) -> Vec<Change> {
+    let own = changes.iter().filter(|change| change.table != META);
+    own.map(|change| Change { table: format!("{PREFIX}{}", change.table), ..change.clone() }).collect()
+}
+
 /// The changes of the runtime file's rows that make its copy the durable rows. None if it was copied since they changed.
 pub(super) fn changes(durable: &Rows, runtime: &Rows) -> Vec<Change> {
-    if meta::state(durable).is_some() && meta::source(runtime) == meta::state(durable) {
+    if is_current(durable, runtime) {
         return Vec::new();
     }
     let empty = BTreeMap::new();
@@ -65,9 +76,16 @@ mod tests {
         steps.push(vec![Change::put(NETWORKS, "net2", &"two").unwrap(), meta::put_revision(1)]);
         steps.push(vec![Change::delete(NETWORKS, "net1"), Change::delete(SETTINGS, "a"), meta::put_revision(2)]);
         for step in steps {
+            let followed = follow(&step);
+            let mut by_changes = runtime.clone();
             apply(&mut durable, step);
             let changes = changes(&durable, &runtime);
             apply(&mut runtime, changes);
+            if meta::source(&by_changes).is_some() {
+                apply(&mut by_changes, followed);
+                apply(&mut by_changes, vec![meta::source_of(&durable)]);
+                assert_eq!(by_changes, runtime, "the short way");
+            }
             let mut copied = of(&runtime).unwrap();
             copied.retain(|_, rows| !rows.is_empty());
             let mut expected = durable.clone();

@@ -5,9 +5,16 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use super::{Cause, StoreError, failed};
 use crate::base::private;
+
+/// How often a lock is tried again, and when: a daemon that has ended still seems to hold it as long as a process that it
+/// was just starting has all of its descriptors.
+const LOOKS: u32 = 100;
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Both directories. Those that exist are locked.
 #[derive(Debug)]
@@ -67,7 +74,15 @@ impl Folders {
         if self.locks.iter().any(|lock| lock.id == id) {
             return Ok(());
         }
-        match folder.try_lock() {
+        let mut locked = folder.try_lock();
+        for _ in 0..LOOKS {
+            if !matches!(locked, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            sleep(LOOK);
+            locked = folder.try_lock();
+        }
+        match locked {
             Ok(()) => self.locks.push(Lock { id, _open: folder }),
             Err(TryLockError::WouldBlock) => return Err(io::ErrorKind::WouldBlock.into()),
             // NFS does not lock directories: there, the locks of the files keep a second daemon away.
