@@ -16,6 +16,7 @@ mod lifecycle;
 pub mod listener;
 mod mailbox;
 mod proxied;
+mod proxied_service;
 pub mod proxy;
 mod repair;
 mod report;

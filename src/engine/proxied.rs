@@ -1,4 +1,4 @@
-//! Keeps the proxy in step with the containers' networks and held ports.
+//! Keeps the proxy in step with the containers' networks and held ports; for services: [`super::proxied_service`].
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -55,11 +55,12 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    /// The same for all containers.
+    /// The same for all containers and services.
     pub(crate) fn proxy_all(&mut self) {
         let mut all: BTreeSet<ContainerId> = self.proxied.keys().chain(self.draining.keys()).cloned().collect();
         all.extend(self.state.desired.containers().map(|attached| attached.container.id.clone()));
         all.iter().for_each(|id| self.proxy(id));
+        self.proxy_services();
     }
 
     /// Holds those ports that a runtime asked for and nobody else has, and no other one of its ports. Each is tried once,
@@ -186,7 +187,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    fn proxy_closes(&self, message: impl FnOnce(Sender<()>) -> Proxying) {
+    pub(super) fn proxy_closes(&self, message: impl FnOnce(Sender<()>) -> Proxying) {
         let (closed, wait) = channel();
         if self.proxying.send(message(closed)).is_ok() {
             // The channel closes when the sockets are closed; a proxy that hangs must not block the engine.

@@ -3,9 +3,9 @@
 //! The engine has the sockets, because they hold the ports; the proxy gets duplicates of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use crate::kernel::PortSocket;
 pub use crate::kernel::host::listener;
@@ -14,6 +14,7 @@ use crate::model::endpoint::Netns;
 use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
+use crate::model::names::ServiceName;
 pub use crate::os::addressed;
 
 /// A change to what the proxy serves.
@@ -21,6 +22,8 @@ pub use crate::os::addressed;
 pub enum Proxying {
     /// Pass on what these sockets receive. All ports of a container at once: each message wakes the proxy.
     Serve(Vec<Served>, Netns),
+    /// Pass on what these sockets of a service's ports receive, by the way to its members.
+    ServeService(Vec<(HostPort, PortSocket)>, Way),
     /// The same namespace is at another path now.
     Moved(Netns),
     /// Close these sockets and what they have accepted, then drop `closed`.
@@ -54,6 +57,10 @@ pub struct Served {
     pub to: Backend,
 }
 
+/// The address of the host at which the kernel leads connections of the host to a service's members, at the ports that the
+/// service publishes; `None` while no member is used.
+pub type Way = watch::Receiver<Option<IpAddr>>;
+
 /// The engine's end of the channel. Unbounded: one message for each change of a container's ports, and the engine must not wait for a
 /// face.
 pub type ProxyingSender = mpsc::UnboundedSender<Proxying>;
@@ -69,3 +76,16 @@ pub(crate) type Draining = BTreeMap<ContainerId, BTreeSet<IpAddr>>;
 
 /// Ports that runtimes asked for and that netd holds if nobody else does: whether it does, by container.
 pub(crate) type Shared = BTreeMap<ContainerId, BTreeMap<HostPort, bool>>;
+
+/// What is proxied of a service.
+#[derive(Debug)]
+pub(crate) struct ProxiedService {
+    pub(super) ports: BTreeSet<HostPort>,
+    /// Duplicates of the sockets of those that are TCP.
+    pub(super) listeners: BTreeMap<HostPort, TcpListener>,
+    /// The other end of [`Way`].
+    pub(super) way: watch::Sender<Option<IpAddr>>,
+}
+
+/// The same of all services.
+pub(crate) type ProxiedServices = BTreeMap<ServiceName, ProxiedService>;

@@ -16,7 +16,7 @@ use tokio::sync::{broadcast, mpsc};
 use super::event::{Change, Event};
 use super::listener::{Listening, ListeningReceiver, ListeningSender};
 use super::mailbox::{Mailbox, Next};
-use super::proxy::{Draining, Proxied, ProxyingReceiver, ProxyingSender, Shared};
+use super::proxy::{Draining, Proxied, ProxiedServices, ProxyingReceiver, ProxyingSender, Shared};
 use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
@@ -58,6 +58,7 @@ pub(crate) struct Worker<K, S> {
     pub(super) listening: ListeningSender,
     pub(super) proxying: ProxyingSender,
     pub(super) proxied: Proxied,
+    pub(super) proxied_services: ProxiedServices,
     pub(super) draining: Draining,
     pub(super) shared: Shared,
     /// Those of `shared` that others have.
@@ -161,6 +162,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             listening,
             proxying,
             proxied: Default::default(),
+            proxied_services: Default::default(),
             draining: Default::default(),
             shared: Default::default(),
             unproxied: Default::default(),

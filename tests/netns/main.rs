@@ -56,6 +56,7 @@ mod self_test;
 mod service;
 mod service_grace;
 mod service_matrix;
+mod service_proxy;
 mod service_traffic;
 mod services_api;
 mod stacks;
@@ -113,6 +114,7 @@ fn trials() -> Vec<Trial> {
         service::trials(),
         service_grace::trials(),
         service_matrix::trials(),
+        service_proxy::trials(),
         service_traffic::trials(),
         services_api::trials(),
         runtimes::trials(),

@@ -122,7 +122,7 @@ pub(crate) fn link_local(ns: &str) -> SocketAddrV6 {
     SocketAddrV6::new(found().expect("an address"), 0, 0, index(ns))
 }
 
-fn index(ns: &str) -> u32 {
+pub(crate) fn index(ns: &str) -> u32 {
     let shown = lab::ip_json(ns, "link show dev uplink");
     shown[0]["ifindex"].as_u64().and_then(|index| index.try_into().ok()).expect("an index")
 }

@@ -19,12 +19,12 @@ pub(crate) fn trials() -> Vec<Trial> {
 }
 
 /// The port that members serve.
-const PORT: u16 = 90;
+pub(crate) const PORT: u16 = 90;
 /// Enough that each member has some.
 const CONNECTIONS: usize = 16;
 
 /// A member that answers each byte with its own.
-fn serve(member: &str, own: u8) {
+pub(crate) fn serve(member: &str, own: u8) {
     let listener = space::inside(member, || TcpListener::bind(("0.0.0.0", PORT)).expect("a port"));
     thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
@@ -41,19 +41,19 @@ struct Open {
     second: Vec<TcpStream>,
 }
 
-fn says(stream: &mut TcpStream) -> Result<u8, ErrorKind> {
+pub(crate) fn says(stream: &mut TcpStream) -> Result<u8, ErrorKind> {
     let mut answer = [0];
     stream.write_all(b"x").and_then(|()| stream.read_exact(&mut answer)).map_err(|error| error.kind())?;
     Ok(answer[0])
 }
 
-fn go_on(streams: &mut [TcpStream], member: u8) {
+pub(crate) fn go_on(streams: &mut [TcpStream], member: u8) {
     let all: Vec<_> = streams.iter_mut().map(says).collect();
     assert!(all.iter().all(|said| *said == Ok(member)), "{all:?}");
 }
 
 #[track_caller]
-fn are_reset(streams: &mut [TcpStream]) {
+pub(crate) fn are_reset(streams: &mut [TcpStream]) {
     for stream in streams {
         until("the connection is reset", || {
             seen(says(stream), |said| *said == Err(ErrorKind::ConnectionReset)).map(drop)
@@ -98,7 +98,9 @@ fn connected(lab: &Lab, grace: u32) -> [Open; 2] {
 }
 
 fn ends(lab: &Lab) {
-    let mut all = connected(lab, 3);
+    let mut all = Vec::from(connected(lab, 3));
+    // netd itself passes these on.
+    all.push(Open::new("host", "[::1]:4000"));
     lab.netd("service drain w2").ok();
     for open in &mut all {
         go_on(&mut open.first, b'1');

@@ -140,10 +140,10 @@ fn ufw(lab: &Lab) {
 }
 
 /// The real program, which ends when dropped.
-struct Firewalld(Child);
+pub(crate) struct Firewalld(Child);
 
 impl Firewalld {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut command = Command::new("nsenter");
         command.args([
             "--net=/run/netns/host",

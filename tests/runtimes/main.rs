@@ -18,6 +18,7 @@ mod docker_sdk;
 mod dockerd;
 mod driver;
 mod engine_api;
+mod firewall_services;
 mod firewalls;
 mod foreign_networks;
 mod grpc;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         docker_cli::trials,
         docker_sdk::trials,
         firewalls::trials,
+        firewall_services::trials,
         foreign_networks::trials,
         services::trials,
         swarm::trials,

@@ -198,13 +198,15 @@ impl<K: Kernel, S: Store> Worker<K, S> {
                 self.agenda.look_at_host();
             }
         }
+        touched.iter().for_each(|name| self.proxy_service(name));
     }
 
-    /// Notes that the kernel follows the services as they are, without a step.
+    /// Notes that the kernel follows the services as they are, without a step; the proxy does from now on.
     pub(crate) fn served_as_it_is(&mut self) {
         let touched = self.take_touched();
         let before = std::mem::replace(&mut self.served, self.state.desired.clone());
         self.tell_members(&before, &touched);
+        touched.iter().for_each(|name| self.proxy_service(name));
     }
 
     /// Sends an event for each member whose state has changed.

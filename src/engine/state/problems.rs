@@ -60,6 +60,8 @@ pub(crate) enum Subject {
     Ports(ContainerId),
     /// netd does not receive what the kernel does not translate at published ports of this container.
     Proxy(ContainerId),
+    /// The same for ports of this service.
+    ServiceProxy(ServiceName),
     /// The ports of this reservation are not bound.
     ReservedPorts(ReservationId),
     /// The ports of this service are not bound.
@@ -108,6 +110,7 @@ impl Subject {
             | Self::StalePorts
             | Self::Ports(_)
             | Self::Proxy(_)
+            | Self::ServiceProxy(_)
             | Self::ReservedPorts(_)
             | Self::ServicePorts(_)
             | Self::ResolvConf(_)
@@ -130,9 +133,12 @@ impl Subject {
             Self::ContainerEnd(_) | Self::WithinContainer(_) => "container",
             Self::Limits(_) => "limits",
             Self::Table(_) | Self::Elements => "table",
-            Self::Ports(_) | Self::Proxy(_) | Self::ReservedPorts(_) | Self::ServicePorts(_) | Self::StalePorts => {
-                "ports"
-            }
+            Self::Ports(_)
+            | Self::Proxy(_)
+            | Self::ServiceProxy(_)
+            | Self::ReservedPorts(_)
+            | Self::ServicePorts(_)
+            | Self::StalePorts => "ports",
             Self::ResolvConf(_) => "resolv_conf",
             Self::ForeignTables | Self::ForeignRemoval | Self::ForeignChain(..) => "foreign_firewall",
             Self::Observation
@@ -169,6 +175,7 @@ impl Subject {
             | Self::StalePorts
             | Self::Ports(_)
             | Self::Proxy(_)
+            | Self::ServiceProxy(_)
             | Self::ReservedPorts(_)
             | Self::ServicePorts(_)
             | Self::ResolvConf(_)

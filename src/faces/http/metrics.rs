@@ -4,6 +4,7 @@
 mod dns;
 mod text;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use axum::extract::State;
@@ -16,6 +17,8 @@ use self::text::Family;
 use super::Shared;
 use crate::engine::Snapshot;
 use crate::engine::telemetry::Repairs;
+use crate::model::desired::Desired;
+use crate::model::service::MemberState;
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new().routes(routes!(metrics))
@@ -50,6 +53,7 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     let help = "Objects that differ from what netd made and could not be repaired at the last try.";
     gauge("netd_drift", help, repairs.drift());
     gauge("netd_revision", "Changes since the daemon started.", snapshot.revision);
+    members(&mut text, &snapshot.desired);
     let help = "What netd repaired because another program had changed it.";
     let mut family = Family::new(&mut text, "netd_repairs_total", "counter", help);
     for (kind, count) in repairs.counts() {
@@ -68,4 +72,60 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
     let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");
     let _ = writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));
     text
+}
+
+/// How many services have samples of their own: a host may have thousands, with four samples each.
+const SERVICES_MOST: usize = 1000;
+
+/// The members of each service, by state; also states that no member has, so that a query finds them. A container on several
+/// networks of the service is one member.
+fn members(text: &mut String, desired: &Desired) {
+    let help = "Members of a service, by state; of the first 1,000 services by name.";
+    let mut family = Family::new(text, "netd_service_members", "gauge", help);
+    for service in desired.services().take(SERVICES_MOST) {
+        let mut states = BTreeMap::from(MemberState::ALL.map(|state| (state, 0_u64)));
+        let mut seen = BTreeSet::new();
+        for member in desired.members(service).filter(|member| seen.insert(&member.endpoint.container.id)) {
+            *states.entry(member.standing.state).or_default() += 1;
+        }
+        for (state, count) in states {
+            family.add("", &[("service", service.name.as_str()), ("state", state.as_str())], count);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+    use crate::model::service::Condition;
+
+    #[test]
+    fn members_are_counted_by_service_and_state_with_a_bound() {
+        let mut desired = Desired::default();
+        let network = samples::network("net1", &["10.0.0.0/16"]);
+        desired.insert_network(network.clone());
+        for (name, address, sequence) in [("w1", "10.0.0.2", 1), ("w2", "10.0.0.3", 2), ("other", "10.0.0.4", 3)] {
+            let endpoint = desired.insert_endpoint(samples::endpoint(&network, name, sequence, &[address], &[]));
+            if name == "w2" {
+                let condition = Condition::new(endpoint.container.id.clone());
+                desired.insert_condition(Condition { draining: Some(1), ..condition });
+            }
+        }
+        desired.insert_service(samples::service("front", &[("net1", &[])], &["w1", "w2"]));
+        let shown = |desired: &Desired| {
+            let mut text = String::new();
+            members(&mut text, desired);
+            text
+        };
+        let text = shown(&desired);
+        for (state, count) in [("starting", 0), ("ready", 1), ("unhealthy", 0), ("draining", 1)] {
+            let line = format!("netd_service_members{{service=\"front\",state=\"{state}\"}} {count}\n");
+            assert!(text.contains(&line), "{line} in {text}");
+        }
+        for number in 0..SERVICES_MOST + 5 {
+            desired.insert_service(samples::service(&format!("s{number}"), &[("net1", &[])], &[]));
+        }
+        assert_eq!(shown(&desired).lines().filter(|line| !line.starts_with('#')).count(), 4 * SERVICES_MOST);
+    }
 }

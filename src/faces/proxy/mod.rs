@@ -1,17 +1,19 @@
 //! The proxy: passes on what arrives at published ports and the kernel does not translate, as Docker's userland proxy
 //! does.
 //!
-//! The container sees the connection come from the gateway of its network. Connections and flows are bounded for all
+//! The container sees the connection come from the gateway of its network. What arrives at a port of a service is sent to the
+//! same port at an address of the host where the kernel translates it ([`target`]). Connections and flows are bounded for all
 //! ports together and per client.
 
 mod draining;
 mod schedule;
+mod target;
 mod tcp;
 mod udp;
 mod watch;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -19,11 +21,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::base::shares::{Share, Shares};
 use crate::engine::proxy::{PortSocket, Proxying, ProxyingReceiver, Served};
-use crate::model::endpoint::Netns;
-use crate::model::host::backend::Backend;
 use crate::model::host::step::HostPort;
 use draining::Draining;
-use watch::Watcher;
+use target::Target;
+use watch::{Watched, Watcher};
 
 /// Maximum number of TCP connections: each takes two descriptors and two buffers of [`tcp::BUFFER`] bytes.
 const CONNECTIONS: u64 = 2048;
@@ -69,7 +70,8 @@ impl Tasks {
 /// A port that is served.
 #[derive(Debug)]
 struct Port {
-    to: SocketAddr,
+    /// The container's address; `None` for a port of a service.
+    to: Option<IpAddr>,
     /// What receives at the port's socket.
     receiving: Tasks,
     /// What has sockets of its own: connections that were accepted.
@@ -106,18 +108,22 @@ pub async fn serve(mut changes: ProxyingReceiver) {
         match change {
             Proxying::Serve(ports, netns) => {
                 for Served { port, socket, to } in ports {
-                    match start(socket, to, netns.clone(), &shared) {
-                        Ok(started) => _ = served.insert(port, started),
-                        Err(error) => tracing::error!(%error, port = %port, "cannot serve a published port"),
-                    }
+                    let watch = || shared.watcher.watch(netns.clone(), to.clone());
+                    add(&mut served, port, start(socket, &Target::Container(to.at), watch, &shared));
+                }
+            }
+            Proxying::ServeService(ports, way) => {
+                for (port, socket) in ports {
+                    let target = Target::Service { way: way.clone(), port: port.port };
+                    add(&mut served, port, start(socket, &target, || Watched::of_service(way.clone()), &shared));
                 }
             }
             Proxying::Moved(netns) => shared.watcher.moved(netns),
             Proxying::Stop { ports, drain, closed } => {
                 for port in ports.iter().filter_map(|port| served.remove(port)) {
-                    match &drain {
+                    match drain.as_ref().zip(port.to) {
                         None => port.end().await,
-                        Some(container) => draining.add(container, port.to.ip(), port.drain().await),
+                        Some((container, to)) => draining.add(container, to, port.drain().await),
                     }
                 }
                 drop(closed);
@@ -130,17 +136,31 @@ pub async fn serve(mut changes: ProxyingReceiver) {
     }
 }
 
-fn start(socket: PortSocket, to: Backend, netns: Netns, shared: &Shared) -> std::io::Result<Port> {
-    let mut port = Port { to: to.at, receiving: Tasks::default(), accepted: Tasks::default(), flows: None };
+fn add(served: &mut HashMap<HostPort, Port>, port: HostPort, started: std::io::Result<Port>) {
+    match started {
+        Ok(started) => _ = served.insert(port, started),
+        Err(error) => tracing::error!(%error, port = %port, "cannot serve a published port"),
+    }
+}
+
+/// `watch` begins to look whether somebody is behind a TCP port.
+fn start(
+    socket: PortSocket,
+    target: &Target,
+    watch: impl FnOnce() -> Watched,
+    shared: &Shared,
+) -> std::io::Result<Port> {
+    let (receiving, accepted) = (Tasks::default(), Tasks::default());
+    let mut port = Port { to: target.container(), receiving, accepted, flows: None };
+    let target = target.clone();
     match socket {
         PortSocket::Tcp(socket) => {
-            let watched = shared.watcher.watch(netns, to);
-            let serve = tcp::serve(socket, port.to, watched, shared.connections.clone(), port.accepted.clone());
+            let serve = tcp::serve(socket, target, watch(), shared.connections.clone(), port.accepted.clone());
             port.receiving.spawn(serve);
         }
         PortSocket::Udp(socket) => {
             let flows = Arc::new(udp::Port::new(socket)?);
-            port.receiving.spawn(udp::serve(flows.clone(), port.to, shared.flows.clone(), port.receiving.clone()));
+            port.receiving.spawn(udp::serve(flows.clone(), target, shared.flows.clone(), port.receiving.clone()));
             port.flows = Some(flows);
         }
     }

@@ -1,21 +1,22 @@
-//! TCP: a connection to the container for each connection of a client.
+//! TCP: a connection to the container, or to a service's port, for each connection of a client.
 //!
 //! A port listens while somebody listens in the container ([`super::watch`]). Otherwise the kernel refuses its clients,
 //! as it would those of the container: a client whose connection is accepted and then reset would take the application
-//! for one that has started.
+//! for one that has started. A port of a service listens while a member is used.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::{KeepAlive, TcpKeepCount, TcpKeepIdle, TcpKeepInterval};
 use tokio::io::copy_bidirectional_with_sizes;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
+use super::target::{Ends, Target};
 use super::watch::{Seen, Watched};
 use super::{Place, Tasks};
 use crate::base::shares::Shares;
@@ -35,7 +36,7 @@ const KEEP_ALIVE: (u32, u32, u32) = (60, 15, 4);
 /// and left as it is until the first look at the container. `tasks` pass on what is accepted.
 pub(super) async fn serve(
     socket: std::net::TcpListener,
-    to: SocketAddr,
+    target: Target,
     mut watched: Watched,
     places: Arc<Shares<IpAddr>>,
     tasks: Tasks,
@@ -45,7 +46,7 @@ pub(super) async fn serve(
         let seen = *watched.seen.borrow_and_update();
         let outcome = match seen {
             Seen::Unknown => Ok(()),
-            Seen::Somebody => accept(&socket, to, &mut watched, &places, &tasks).await,
+            Seen::Somebody => accept(&socket, &target, &mut watched, &places, &tasks).await,
             Seen::Nobody => refuse(&socket),
         };
         if let Err(error) = outcome {
@@ -55,10 +56,11 @@ pub(super) async fn serve(
     }
 }
 
-/// Listens until nobody does in the container, or the container refuses a connection.
+/// Listens until nobody does in the container, or the container refuses a connection; for a service until no member is
+/// used.
 async fn accept(
     socket: &std::net::TcpListener,
-    to: SocketAddr,
+    target: &Target,
     watched: &mut Watched,
     places: &Arc<Shares<IpAddr>>,
     tasks: &Tasks,
@@ -68,11 +70,13 @@ async fn accept(
     // has hung up.
     let listener = TcpListener::from_std(socket.try_clone()?)?;
     let (refused, mut refusals) = mpsc::channel(1);
+    let follows = watched.follows_refusals();
+    let refused = follows.then_some(refused);
     let client = tokio::select! {
         // An error: the daemon ends.
         _ = watched.seen.wait_for(|seen| *seen == Seen::Nobody) => None,
-        client = refusals.recv() => client,
-        () = clients(&listener, to, refused, places, tasks) => None,
+        client = refusals.recv(), if follows => client,
+        () = clients(&listener, target, refused, places, tasks) => None,
     };
     drop(listener);
     refuse(socket)?;
@@ -88,15 +92,18 @@ async fn accept(
 /// Accepts connections. `refused` gets the clients that the container refuses.
 async fn clients(
     listener: &TcpListener,
-    to: SocketAddr,
-    refused: mpsc::Sender<TcpStream>,
+    target: &Target,
+    refused: Option<mpsc::Sender<TcpStream>>,
     places: &Arc<Shares<IpAddr>>,
     tasks: &Tasks,
 ) {
     loop {
         match listener.accept().await {
             Ok((client, from)) => match places.take(from.ip(), 1) {
-                Some(place) => tasks.spawn(pass_on(client, to, refused.clone(), place)),
+                Some(place) => match target.ends(from.ip(), client.local_addr().ok().map(|at| at.ip())) {
+                    Some(ends) => tasks.spawn(pass_on(client, ends, refused.clone(), place)),
+                    None => reset(&client),
+                },
                 None => {
                     tracing::warn!(client = %from.ip(), "too many connections to published ports by way of netd");
                     reset(&client);
@@ -130,13 +137,15 @@ impl Drop for Pair {
 
 /// The client gets a reset if the container does not answer. If the container refuses, the client goes to `refused`: it
 /// gets the reset after the port refuses too, so that it is not accepted once more.
-async fn pass_on(client: TcpStream, to: SocketAddr, refused: mpsc::Sender<TcpStream>, _place: Place) {
-    let server = match timeout(CONNECT, TcpStream::connect(to)).await {
+async fn pass_on(client: TcpStream, ends: Ends, refused: Option<mpsc::Sender<TcpStream>>, _place: Place) {
+    let server = match timeout(CONNECT, connect(ends)).await {
         Ok(Ok(server)) => server,
         Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
             reset(&client);
             // The client is closed there, or here if the port refuses already.
-            drop(refused.send(client).await);
+            if let Some(refused) = refused {
+                drop(refused.send(client).await);
+            }
             return;
         }
         _ => return reset(&client),
@@ -150,6 +159,15 @@ async fn pass_on(client: TcpStream, to: SocketAddr, refused: mpsc::Sender<TcpStr
     }
     let Pair { client, server, ended } = &mut pair;
     *ended = copy_bidirectional_with_sizes(client, server, BUFFER, BUFFER).await.is_ok();
+}
+
+async fn connect(Ends { from, to }: Ends) -> io::Result<TcpStream> {
+    let socket = if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Otherwise the kernel chooses the port with the connection, so it can be that of another one to elsewhere.
+    if !from.ip().is_unspecified() {
+        socket.bind(from)?;
+    }
+    socket.connect(to).await
 }
 
 fn prepare(stream: &TcpStream) -> io::Result<()> {
@@ -170,6 +188,8 @@ fn reset(stream: &TcpStream) {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -203,7 +223,8 @@ mod tests {
         let listener = TcpListener::bind("127.12.1.1:0").await.unwrap();
         let (at, tasks, places) = (listener.local_addr().unwrap(), Tasks::default(), Shares::new(8, 3));
         let (look, watched) = Watched::by_hand();
-        tasks.spawn(serve(listener.into_std().unwrap(), echo().await, watched, places.clone(), tasks.clone()));
+        let target = Target::Container(echo().await);
+        tasks.spawn(serve(listener.into_std().unwrap(), target, watched, places.clone(), tasks.clone()));
         look.send_replace(Seen::Somebody);
         let mut open = Vec::new();
         let refused = loop {

@@ -8,7 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,6 +20,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::time::sleep_until;
 
+use super::target::{Ends, Target};
 use super::{Place, Tasks};
 use crate::base::monotonic;
 use crate::base::shares::Shares;
@@ -115,9 +116,8 @@ fn own_socket(port: &UdpSocket, (client, at): Key) -> io::Result<UdpSocket> {
 impl Flow {
     /// A socket that is connected to the container: only the container's datagrams are received, and its refusals are
     /// errors.
-    fn new(to: SocketAddr, place: Place) -> io::Result<Self> {
-        let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = std::net::UdpSocket::bind((any, 0))?;
+    fn new(Ends { from, to }: Ends, place: Place) -> io::Result<Self> {
+        let socket = std::net::UdpSocket::bind(from)?;
         socket.connect(to)?;
         socket.set_nonblocking(true)?;
         let towards_container = UdpSocket::from_std(socket)?;
@@ -141,7 +141,7 @@ impl Flow {
 }
 
 /// Receives datagrams and passes them on, as long as the task runs. A datagram that cannot be passed on is lost.
-pub(super) async fn serve(port: Arc<Port>, to: SocketAddr, places: Arc<Shares<IpAddr>>, tasks: Tasks) {
+pub(super) async fn serve(port: Arc<Port>, target: Target, places: Arc<Shares<IpAddr>>, tasks: Tasks) {
     loop {
         if let Err(error) = port.socket.readable().await {
             tracing::error!(%error, "cannot wait for datagrams to a published port");
@@ -151,8 +151,9 @@ pub(super) async fn serve(port: Arc<Port>, to: SocketAddr, places: Arc<Shares<Ip
             let flow = match port.lock().get(&key) {
                 Some(flow) => flow.clone(),
                 None => {
+                    let Some(ends) = target.ends(key.0.ip(), key.1.map(|at| at.address)) else { return Ok(None) };
                     let Some(place) = places.take(key.0.ip(), 1) else { return Ok(None) };
-                    let flow = Arc::new(Flow::new(to, place)?);
+                    let flow = Arc::new(Flow::new(ends, place)?);
                     flow.send(datagram)?;
                     return Ok(Some((key, flow)));
                 }

@@ -12,6 +12,7 @@ use tokio::time::sleep_until;
 
 use super::schedule::{PORTS_MOST, Pace, Schedule};
 use crate::base::monotonic;
+use crate::engine::proxy::Way;
 use crate::engine::proxy::listening::{Question, look};
 use crate::model::endpoint::Netns;
 use crate::model::host::backend::Backend;
@@ -53,10 +54,10 @@ pub(super) struct Watcher(mpsc::UnboundedSender<Message>);
 /// A port that is watched.
 #[derive(Debug)]
 pub(super) struct Watched {
-    netns: NetnsId,
     /// What was seen last; changed by each look, also to what it was before.
     pub(super) seen: watch::Receiver<Seen>,
-    watcher: Watcher,
+    /// Who looks soon again if a connection is refused; nobody for a service, which has other members.
+    watcher: Option<(NetnsId, Watcher)>,
 }
 
 impl Watcher {
@@ -73,7 +74,7 @@ impl Watcher {
         let (tell, seen) = watch::channel(Seen::Unknown);
         let id = netns.id;
         self.send(Message::Watch { netns, port: Port { backend, tell } });
-        Watched { netns: id, seen, watcher: self.clone() }
+        Watched { seen, watcher: Some((id, self.clone())) }
     }
 
     /// The same namespace is at another path.
@@ -88,9 +89,32 @@ impl Watcher {
 }
 
 impl Watched {
+    /// A port of a service: somebody is there while a member is used. Ends with the port.
+    pub(super) fn of_service(mut way: Way) -> Self {
+        let (tell, seen) = watch::channel(Seen::Unknown);
+        tokio::spawn(async move {
+            loop {
+                let is_used = way.borrow_and_update().is_some();
+                tell.send_replace(if is_used { Seen::Somebody } else { Seen::Nobody });
+                tokio::select! {
+                    changed = way.changed() => if changed.is_err() { return },
+                    () = tell.closed() => return,
+                }
+            }
+        });
+        Self { seen, watcher: None }
+    }
+
+    /// Whether the port stops listening when a connection is refused, until [`Self::seen`] changes.
+    pub(super) fn follows_refusals(&self) -> bool {
+        self.watcher.is_some()
+    }
+
     /// The container has refused a connection: looks soon again.
     pub(super) fn refused(&self) {
-        self.watcher.send(Message::Refused(self.netns));
+        if let Some((netns, watcher)) = &self.watcher {
+            watcher.send(Message::Refused(*netns));
+        }
     }
 }
 
@@ -100,7 +124,7 @@ impl Watched {
     pub(super) fn by_hand() -> (watch::Sender<Seen>, Self) {
         let (tell, seen) = watch::channel(Seen::Unknown);
         let netns = NetnsId { device: 0, inode: 0, cookie: None };
-        (tell, Self { netns, seen, watcher: Watcher(mpsc::unbounded_channel().0) })
+        (tell, Self { seen, watcher: Some((netns, Watcher(mpsc::unbounded_channel().0))) })
     }
 }
 

@@ -48,7 +48,7 @@ fn of(publication: &Publication, endpoints: &[Arc<Endpoint>]) -> Vec<(HostPort, 
 }
 
 /// Whether some packets to a port at this address are never translated (chain `publish` of the table).
-fn is_untranslatable(at: IpAddr) -> bool {
+pub(super) fn is_untranslatable(at: IpAddr) -> bool {
     match at {
         IpAddr::V4(_) => false,
         IpAddr::V6(at) => at.is_unspecified() || at.is_loopback() || at.is_unicast_link_local(),

@@ -2,16 +2,17 @@
 //! that are held for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use super::ports::{FAMILIES, bound, way_out};
+use super::proxied::is_untranslatable;
 use crate::logic::slots;
 use crate::model::address::Family;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
 use crate::model::host::element::Element;
-use crate::model::host::step::HostPorts;
+use crate::model::host::step::{HostPort, HostPorts};
 use crate::model::names::IfName;
 use crate::model::publication::{Protocol, Publication};
 use crate::model::service::{Affinity, MemberState, Service, WhenNoneReady};
@@ -111,4 +112,78 @@ fn bridges<'a>(desired: &'a Desired, service: &'a Service) -> BTreeMap<IpAddr, &
 pub fn held(desired: &Desired, service: &Service) -> BTreeSet<HostPorts> {
     let of = |publication: &Publication| bound(publication, &|family| covers(desired, service, family));
     service.publications.iter().flat_map(of).collect()
+}
+
+/// Those of them at which netd receives what the kernel does not translate.
+pub fn proxied(desired: &Desired, service: &Service) -> BTreeSet<HostPort> {
+    let passed_on = service.publications.iter().filter(|publication| publication.is_proxied());
+    let held = passed_on.flat_map(|publication| bound(publication, &|family| covers(desired, service, family)));
+    let translated =
+        |port: &HostPort| covers(desired, service, Family::of(port.address)) && !is_untranslatable(port.address);
+    held.filter_map(HostPorts::single).filter(|port| !translated(port)).collect()
+}
+
+/// The address of the host at which the kernel translates what the host itself sends to the service's ports; `None` while
+/// no member is used.
+pub fn way(desired: &Desired, service: &Service) -> Option<IpAddr> {
+    let used = used(desired, service);
+    let leads = |family| {
+        covers(desired, service, family) && used.iter().any(|member| reached_at(desired, member, family).is_some())
+    };
+    if leads(Family::V4) {
+        return Some(Ipv4Addr::LOCALHOST.into());
+    }
+    if !leads(Family::V6) {
+        return None;
+    }
+    // The kernel does not translate `::1`.
+    let networks = service.networks.iter().filter_map(|on| desired.network(&on.network));
+    let mut gateways = networks.filter(|network| network.has_gateways()).flat_map(|network| &network.subnets);
+    gateways.find(|subnet| subnet.gateway.is_ipv6()).map(|subnet| subnet.gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::samples;
+    use crate::model::publication::PortSpec;
+
+    fn shown(networks: &[&[&str]], members: &[&[&str]]) -> String {
+        let mut desired = Desired::default();
+        let names = ["net1", "net2"];
+        let networks: Vec<_> =
+            names.iter().zip(networks).map(|(name, subnets)| samples::network(name, subnets)).collect();
+        networks.iter().for_each(|network| drop(desired.insert_network(network.clone())));
+        for ((network, addresses), (name, sequence)) in networks.iter().zip(members).zip([("w1", 1), ("w2", 2)]) {
+            if !addresses.is_empty() {
+                desired.insert_endpoint(samples::endpoint(network, name, sequence, addresses, &[]));
+            }
+        }
+        let on: Vec<(&str, &[&str])> = names.into_iter().take(networks.len()).map(|name| (name, &[][..])).collect();
+        let mut service = samples::service("front", &on, &["w1", "w2"]);
+        let publication = |text: &str| {
+            let spec: PortSpec = text.parse().unwrap();
+            let (host_ip, protocol) = (spec.host_ip, spec.protocol);
+            Publication { host_ip, host: spec.host.unwrap(), container: spec.container, protocol }
+        };
+        service.publications = ["4000:80/tcp", "4000:80/sctp"].map(publication).into();
+        let service = desired.insert_service(service);
+        let ports: Vec<_> = proxied(&desired, &service).iter().map(ToString::to_string).collect();
+        let way = way(&desired, &service).map_or("nowhere".to_owned(), |way| way.to_string());
+        format!("{} by {way}", ports.join(", "))
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_translate_is_led_to_where_it_does() {
+        let (v4, v6, both) = (&["10.0.0.0/24"][..], &["fd00::/64"][..], &["10.0.0.0/24", "fd00::/64"][..]);
+        for (networks, members, expected) in [
+            (&[v4][..], &[&["10.0.0.2"][..]][..], "[::]:4000/tcp by 127.0.0.1"),
+            (&[v6], &[&["fd00::2"]], "0.0.0.0:4000/tcp, [::]:4000/tcp by fd00::1"),
+            (&[both], &[&["10.0.0.2", "fd00::2"]], "[::]:4000/tcp by 127.0.0.1"),
+            (&[v4, v6], &[&[], &["fd00::2"]], "[::]:4000/tcp by fd00::1"),
+            (&[v4], &[], "[::]:4000/tcp by nowhere"),
+        ] {
+            assert_eq!(shown(networks, members), expected);
+        }
+    }
 }

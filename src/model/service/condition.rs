@@ -89,6 +89,9 @@ pub enum MemberState {
 }
 
 impl MemberState {
+    /// Each of them.
+    pub const ALL: [Self; 4] = [Self::Starting, Self::Ready, Self::Unhealthy, Self::Draining];
+
     /// The word for it.
     pub fn as_str(self) -> &'static str {
         match self {
