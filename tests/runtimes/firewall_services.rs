@@ -23,7 +23,9 @@ const MEMBERS: [&str; 2] = ["w1", "w2"];
 
 /// `front` with two members on net1, where `same` is too; `other` is on net2.
 fn set_up(lab: &Lab) -> [Server; 2] {
-    ["net1", "net2"].map(|network| lab.netd(&format!("network create {network}")).ok());
+    for network in ["net1", "net2"] {
+        lab.netd(&format!("network create {network}")).ok();
+    }
     for (network, container) in [("net1", "w1"), ("net1", "w2"), ("net1", "same"), ("net2", "other")] {
         lab.connected(network, container, "");
     }
