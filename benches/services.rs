@@ -239,7 +239,7 @@ fn drain(lab: &Lab) -> bool {
     std::thread::sleep(AROUND);
     end.store(true, Ordering::SeqCst);
     clients.into_iter().for_each(|client| client.join().expect("it ends"));
-    let mut goes_on = |(_, stream): &mut (u8, TcpStream)| -> std::io::Result<()> {
+    let goes_on = |(_, stream): &mut (u8, TcpStream)| -> std::io::Result<()> {
         stream.write_all(b"x")?;
         stream.read_exact(&mut [0])
     };
