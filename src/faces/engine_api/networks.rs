@@ -1,12 +1,10 @@
 //! `/networks`: list, inspect, remove, prune.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
-use tokio::time::sleep;
 
 use super::failure::{Failure, json_reply};
 use super::filters::Filters;
@@ -16,14 +14,9 @@ use super::podman_networks::show_scope;
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::api::v1::boolean;
-use crate::base::monotonic;
 use crate::engine::Snapshot;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
-
-/// For how long Docker may take to note that an endpoint is gone, and how often it is asked.
-const NOTES: Duration = Duration::from_secs(5);
-const LOOK: Duration = Duration::from_millis(100);
 
 const FILTERS: [&str; 8] = ["dangling", "driver", "id", "name", "label", "label!", "scope", "type"];
 const FILTERS_PRUNE: [&str; 3] = ["label", "label!", "until"];
@@ -120,7 +113,7 @@ impl EngineApi {
             Named::Ours(network) if network.name.as_str() == BRIDGE => return Err(predefined(BRIDGE)),
             Named::Ours(network) => {
                 self.tasks_gone(network.name.as_str()).await;
-                self.remove_patiently(&network).await?;
+                self.remove(&network).await?;
             }
             Named::Podman(network) if is_builtin(text(&network, "Name")) => return Err(predefined(BRIDGE)),
             Named::Podman(network) => {
@@ -145,21 +138,6 @@ impl EngineApi {
                 Err(Failure::bad(format!("rpc error: code = FailedPrecondition desc = {why}")))
             }
             None => Ok(()),
-        }
-    }
-
-    /// Removes the network. Docker gives an endpoint back to netd before it has noted itself that it is gone.
-    async fn remove_patiently(&self, network: &Network) -> Result<(), Failure> {
-        let until = monotonic::now() + NOTES;
-        loop {
-            let removed = self.remove(network).await;
-            let desired = &self.handle.snapshot().desired;
-            let is_used = desired.endpoints_of(&network.name).next().is_some()
-                || desired.reservations_of(&network.name).next().is_some();
-            match removed {
-                Err(failure) if is_in_use(&failure) && !is_used && monotonic::now() < until => sleep(LOOK).await,
-                done => return done,
-            }
         }
     }
 
@@ -244,11 +222,6 @@ fn active(endpoint: &Arc<crate::model::endpoint::Endpoint>) -> String {
 fn in_use(name: &str, ends: &[String]) -> Failure {
     let why = format!("network {name} has active endpoints ({})", ends.join(", "));
     Failure::forbidden(format!("error while removing network: {why}"))
-}
-
-/// Whether the network cannot be removed because of its endpoints, by netd's word or by Docker's.
-fn is_in_use(failure: &Failure) -> bool {
-    failure.status == StatusCode::FORBIDDEN && failure.message.contains("has active endpoints")
 }
 
 fn is_builtin(name: &str) -> bool {
