@@ -2,6 +2,7 @@
 //! names and titles of Docker's.
 
 mod services;
+mod stacks;
 
 use std::collections::BTreeMap;
 
@@ -16,6 +17,7 @@ use super::output::{Failure, json, objects};
 use super::table::table;
 use crate::api::v1::{Container, Network, Subnet};
 pub(super) use services::{members, services};
+pub(super) use stacks::{stack_services, stack_tasks, stacks};
 
 /// The length of a short id.
 const SHORT: usize = 12;

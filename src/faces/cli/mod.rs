@@ -22,6 +22,7 @@ mod reservation;
 mod run;
 mod service;
 mod stack;
+mod stacked;
 mod state;
 mod table;
 mod teardown;

@@ -4,5 +4,6 @@
 mod backup;
 mod listing;
 mod services;
+mod stacks;
 mod usage;
 mod verbs;

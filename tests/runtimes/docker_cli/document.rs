@@ -1,4 +1,4 @@
-//! The differences in `docs/engine-api.md`: a table with a line for each row of the script that states one.
+//! The differences in `docs/engine-api.md`: tables with a line for each row of the script that states one.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -7,33 +7,46 @@ use super::table::Row;
 use crate::world::ours;
 
 const DOCUMENT: &str = "docs/engine-api.md";
-/// The lines above and below which the table stands.
-const MARKS: [&str; 2] = ["<!-- differences -->\n", "<!-- end of differences -->\n"];
 
-/// Compares the table with the rows; `UPDATE_GOLDEN=1` writes it.
-pub(super) fn is_up_to_date(rows: impl Iterator<Item = &'static Row>) -> Result<(), String> {
-    let path = ours(DOCUMENT);
-    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
-    let (before, rest) = text.split_once(MARKS[0]).ok_or("the first mark is missing")?;
-    let (table, after) = rest.split_once(MARKS[1]).ok_or("the second mark is missing")?;
-    let expected = expected(rows);
-    if std::env::var("UPDATE_GOLDEN").is_ok_and(|set| set == "1") {
-        let text = [before, MARKS[0], &expected, MARKS[1], after].concat();
-        return fs::write(&path, text).map_err(|error| format!("{path}: {error}"));
-    }
-    if table == expected {
-        return Ok(());
-    }
-    let missing = expected.lines().filter(|line| !table.lines().any(|known| known == *line));
-    let surplus = table.lines().filter(|line| !expected.lines().any(|known| known == *line));
-    Err(format!(
-        "{DOCUMENT} is not up to date (UPDATE_GOLDEN=1 writes it)\nmissing:\n{}\nsurplus:\n{}",
-        missing.collect::<Vec<_>>().join("\n"),
-        surplus.collect::<Vec<_>>().join("\n"),
-    ))
+/// A table of the document: the name in the marks above and below it, and the rows that it is made of.
+pub(super) struct Table {
+    pub(super) name: &'static str,
+    pub(super) rows: Vec<&'static Row>,
 }
 
-fn expected(rows: impl Iterator<Item = &'static Row>) -> String {
+/// Compares the tables with the rows; `UPDATE_GOLDEN=1` writes them.
+pub(super) fn is_up_to_date(tables: &[Table]) -> Result<(), String> {
+    let path = ours(DOCUMENT);
+    let text = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let mut updated = text.clone();
+    let mut wrong = Vec::new();
+    for Table { name, rows } in tables {
+        let [above, below] = [format!("<!-- {name} -->\n"), format!("<!-- end of {name} -->\n")];
+        let (before, rest) = updated.split_once(&above).ok_or(format!("the mark {above} is missing"))?;
+        let (table, after) = rest.split_once(&below).ok_or(format!("the mark {below} is missing"))?;
+        let expected = expected(rows);
+        wrong.extend(expected.lines().filter(|line| !table.lines().any(|known| known == *line)).map(missing));
+        wrong.extend(table.lines().filter(|line| !expected.lines().any(|known| known == *line)).map(surplus));
+        updated = [before, &above, &expected, &below, after].concat();
+    }
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|set| set == "1") {
+        return fs::write(&path, updated).map_err(|error| format!("{path}: {error}"));
+    }
+    if text == updated {
+        return Ok(());
+    }
+    Err(format!("{DOCUMENT} is not up to date (UPDATE_GOLDEN=1 writes it)\n{}", wrong.join("\n")))
+}
+
+fn missing(line: &str) -> String {
+    format!("missing: {line}")
+}
+
+fn surplus(line: &str) -> String {
+    format!("surplus: {line}")
+}
+
+fn expected(rows: &[&Row]) -> String {
     let mut table = "\n| command | Docker | netd | why |\n|---|---|---|---|\n".to_owned();
     for row in rows {
         let Some(differs) = &row.differs else { continue };

@@ -7,6 +7,7 @@ mod document;
 mod lives;
 mod networks;
 mod normal;
+mod swarm;
 mod table;
 
 use std::fmt::Write as _;
@@ -35,6 +36,10 @@ const PLUGIN: &str = "/run/docker/plugins/netd.sock";
 /// netd's socket of the Engine API.
 const NETD: &str = "/run/lab/runtime/docker.sock";
 
+/// A compose file.
+const STACK: &str = "version: '3.8'\nservices:\n  web: {image: lab, ports: ['4102:80'], networks: [net3]}\n  \
+                     db: {image: lab, networks: [net3]}\nnetworks: {net3: }\n";
+
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("docker command line: netd's socket says what Docker says", NEEDS, |_| compare(DEBIAN)),
@@ -57,12 +62,16 @@ pub(crate) fn trials() -> Vec<Trial> {
             },
         ),
         Trial::test("docker command line: docs/engine-api.md lists the differences", || {
-            document::is_up_to_date(rows()).map_err(Into::into)
+            document::is_up_to_date(&[
+                document::Table { name: "differences", rows: rows().collect() },
+                document::Table { name: "differences of swarms", rows: swarms().collect() },
+            ])
+            .map_err(Into::into)
         }),
     ]
 }
 
-/// The script.
+/// The script without swarms.
 fn rows() -> impl Iterator<Item = &'static Row> {
     let networks = [networks::MAKING, networks::LOOKING];
     let containers = [containers::RUNNING, containers::LOOKING, networks::CONNECTING];
@@ -70,9 +79,14 @@ fn rows() -> impl Iterator<Item = &'static Row> {
     networks.into_iter().chain(containers).chain(rest).flatten()
 }
 
+/// Its end: a swarm.
+fn swarms() -> impl Iterator<Item = &'static Row> {
+    [swarm::NODE, swarm::SERVICES, swarm::STACKS].into_iter().flatten()
+}
+
 /// Types the script with this client at Docker and at netd.
 fn compare(client: &str) {
-    let rows: Vec<&Row> = rows().filter(|row| client == DEBIAN || !row.debian_only).collect();
+    let rows: Vec<&Row> = rows().chain(swarms()).filter(|row| client == DEBIAN || !row.debian_only).collect();
     let alone = {
         let _dockerd = Dockerd::start();
         typed(&rows, client, DOCKER)
@@ -107,6 +121,7 @@ fn typed(rows: &[&Row], client: &str, socket: &str) -> Vec<Said> {
     for (file, text) in [
         ("index.html", PAGE),
         ("Dockerfile", "FROM scratch\nCOPY index.html /x\n"),
+        ("stack.yml", STACK),
         ("Dockerfile.run", "FROM lab\nRUN cat /www/index.html\n"),
     ] {
         fs::write(format!("{context}/{file}"), text).expect("a file");

@@ -4,9 +4,12 @@ use regex_lite::{Captures, Regex};
 use serde_json::Value;
 
 /// Patterns, and what stands for their matches, in the order in which they are replaced.
-const REPLACED: [(&str, &str); 10] = [
+const REPLACED: [(&str, &str); 12] = [
     (r"\b[0-9a-f]{64}\b", "ID"),
     (r"\b[0-9a-f]{12}\b", "ID"),
+    // Those of swarms.
+    (r"\bSWMTKN-1-[0-9a-z]{50}-[0-9a-z]{25}\b", "TOKEN"),
+    (r"\b[0-9a-z]{25}\b", "ID"),
     (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d| \+0000 UTC)", "TIME"),
     (r"\b(Less than a second|About a minute|\d+ seconds?|\d+ minutes?)( ago)?", "AGE"),
     // Subnets and addresses that the engine has chosen: no command names one of them.

@@ -4,24 +4,29 @@
 mod cluster;
 mod lives;
 mod stack;
+mod without_docker;
 
 use std::fs;
 
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 use netd_testing::wait::{Look, until_within};
 use serde_json::Value;
 
 use crate::dockerd::{Dockerd, NEEDS};
 use crate::engine_api::podman;
 use crate::lab::command::Out;
-use crate::lab::{Lab, daemon};
+use crate::lab::{self, Lab, daemon};
 use crate::netavark;
-use crate::world::{on_host, on_host_words, trial};
+use crate::world::{find, on_host, on_host_words, private_folders, trial};
 
 /// netd's Engine API.
 const API_URL: &str = "unix:///run/lab/docker.sock";
 const API: &str = "/run/lab/docker.sock";
 const CLIENT: &str = "/usr/bin/docker";
+/// A newer client, on machines that have one.
+const NEWER: &str = "/usr/local/bin/docker";
+/// The file that names the client of this laboratory, if it is not [`CLIENT`].
+const CHOSEN: &str = "/run/lab/client";
 const DOCKER: &str = "/run/docker.sock";
 /// A task's command: its page is `hi`, and it says so before it listens.
 const SERVE: &str = "busybox mkdir -p /w; echo hi > /w/index.html; echo begun; exec busybox httpd -f -p 80 -h /w";
@@ -35,6 +40,28 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("swarm: the stack of the tutorial on Docker", NEEDS, |lab| stack::tutorial(lab, &with_docker(lab))),
         trial("swarm: the stack of the tutorial on Podman", podman::NEEDS, |lab| {
             stack::tutorial(lab, &with_podman(lab));
+        }),
+        lab::skippable("swarm: the stack of the tutorial with a newer client", |lab| {
+            if let Some(missing) = NEEDS.iter().chain(&[NEWER]).find(|program| find(program).is_none()) {
+                return Completion::ignored_with(format!("{missing} is not there"));
+            }
+            private_folders();
+            let engine = with_docker(lab);
+            fs::write(CHOSEN, NEWER).expect("a file");
+            stack::tutorial(lab, &engine);
+            Completion::Completed
+        }),
+        trial("swarm: netd's own command line deploys the stack on Docker", NEEDS, |lab| {
+            without_docker::stack(lab, &with_docker(lab));
+        }),
+        trial("swarm: netd's own command line deploys the stack on Podman", podman::NEEDS, |lab| {
+            without_docker::stack(lab, &with_podman(lab));
+        }),
+        trial("swarm: netd's own command line makes a service on Docker", NEEDS, |lab| {
+            without_docker::service(lab, &with_docker(lab));
+        }),
+        trial("swarm: netd's own command line makes a service on Podman", podman::NEEDS, |lab| {
+            without_docker::service(lab, &with_podman(lab));
         }),
         trial("swarm: tasks that end are replaced, over restarts of netd and Docker", NEEDS, lives::replaced),
         trial("swarm: updates that fail are paused or rolled back", NEEDS, lives::failing),
@@ -68,12 +95,17 @@ fn configure(lab: &Lab, engine: &str) {
 
 /// `docker` through netd, with these words (split at white space).
 fn docker(line: &str) -> Out {
-    on_host(&format!("{CLIENT} --host {API_URL} {line}"))
+    on_host(&format!("{} --host {API_URL} {line}", client()))
 }
 
 /// The same with exactly these words.
 fn docker_words(words: &[&str]) -> Out {
-    on_host_words(&[&[CLIENT, "--host", API_URL], words].concat())
+    on_host_words(&[&[client().as_str(), "--host", API_URL], words].concat())
+}
+
+/// The client that a user of this laboratory types.
+fn client() -> String {
+    fs::read_to_string(CHOSEN).unwrap_or_else(|_| CLIENT.to_owned())
 }
 
 /// What it prints, without the line's end.

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::output::templates;
+use super::{Listed, Output};
+use crate::faces::cli::filter::{self, Filter};
 
 /// Where netd's Engine API is.
 #[derive(Debug, Clone, Default, Args)]
@@ -20,35 +22,61 @@ pub enum StackVerb {
     /// Make the networks and services of a compose file, or make them as it says
     Deploy(DeployArgs),
     /// List stacks
-    #[command(alias = "list", after_help = "Examples:\n  netd stack ls")]
+    #[command(
+        alias = "list",
+        after_help = templates!(
+            "  netd stack ls\n  netd stack ls --format '{{.Name}}: {{.Services}}'",
+            "Fields of a TEMPLATE: .Name .Services"
+        )
+    )]
     Ls {
-        /// Output format
+        /// How to print
         #[command(flatten)]
-        format: Format,
+        output: Output,
     },
     /// List the tasks of a stack, and the members of its services without an image
-    #[command(after_help = "Examples:\n  netd stack ps lab")]
+    #[command(after_help = templates!(
+        "  netd stack ps lab\n  netd stack ps lab -q -f desired-state=running\n  \
+         netd stack ps lab --format '{{.Name}} {{.CurrentState}} {{.Error}}'",
+        "Filters: desired-state (running, shutdown, accepted, remove), id, name, node. Of the values of one\n\
+key one must fit, of different keys all. id, name and node fit a part; ^ and $ tie it to the\n\
+beginning and the end.\n\n\
+Fields of a TEMPLATE: .ID .Name .Image .Node .DesiredState .CurrentState .Since .Error .Ports"
+    ))]
     Ps {
         /// The stack
         name: String,
+        /// Only tasks that fit; repeat for more
+        #[arg(long, short = 'f', value_name = "KEY=VALUE", value_parser = filter::stack_task)]
+        filter: Vec<Filter>,
         /// Where the Engine API is
         #[command(flatten)]
         socket: EngineSocket,
-        /// Output format
+        /// How to print
         #[command(flatten)]
-        format: Format,
+        listed: Listed,
     },
     /// List the services of a stack
-    #[command(after_help = "Examples:\n  netd stack services lab")]
+    #[command(after_help = templates!(
+        "  netd stack services lab\n  netd stack services lab -q -f mode=global\n  \
+         netd stack services lab --format 'table {{.Name}}\\t{{.Replicas}}'",
+        "Filters: id, label (KEY or KEY=VALUE), mode (replicated, global; without an image: vip, dns), name,\n\
+network (name). Of the values of one key one must fit, of different keys and of labels all. id and\n\
+name fit a part; ^ and $ tie it to the beginning and the end.\n\n\
+Fields of a TEMPLATE: .ID .Name .Mode .Replicas .Image .Ports .Labels .Label \"KEY\""
+    ))]
     Services {
         /// The stack
         name: String,
+        /// Only services that fit; repeat for more
+        #[arg(long, short = 'f', value_name = "KEY=VALUE", value_parser = filter::stack_service)]
+        filter: Vec<Filter>,
         /// Where the Engine API is
         #[command(flatten)]
         socket: EngineSocket,
-        /// Output format
+        /// How to print
         #[command(flatten)]
-        format: Format,
+        listed: Listed,
     },
     /// Remove stacks: their services, then their networks
     #[command(alias = "remove", after_help = "Examples:\n  netd stack rm lab")]

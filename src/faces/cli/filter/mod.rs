@@ -5,6 +5,7 @@ mod containers;
 mod events;
 mod networks;
 mod services;
+mod stacks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +15,7 @@ pub(super) use containers::{container, containers, labels};
 pub(super) use events::{event, events};
 pub(super) use networks::{network, networks};
 pub(super) use services::{member, members, service, services};
+pub(super) use stacks::{stack_service, stack_services, stack_task, stack_tasks};
 
 /// One `--filter`, checked.
 #[derive(Debug, Clone)]

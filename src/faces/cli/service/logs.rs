@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::faces::cli::Session;
 use crate::faces::cli::engine::Engine;
@@ -45,9 +45,9 @@ pub(super) fn run(session: &mut Session<'_>, engine: &Engine, name: &str, wanted
         let (id, text) = told(&String::from_utf8_lossy(&line), wanted.timestamps);
         if !names.contains_key(&id) {
             let slots = engine.list("/tasks", &json!({"service": [name]})).unwrap_or_default();
-            names.extend(slots.iter().filter_map(|task| {
-                Some((task["ID"].as_str()?.to_owned(), format!("{name}.{}", task["Slot"].as_u64().unwrap_or(0))))
-            }));
+            names.extend(
+                slots.iter().filter_map(|task| Some((task["ID"].as_str()?.to_owned(), task_name(&service, task)))),
+            );
         }
         let task = names.entry(id).or_insert_with_key(std::clone::Clone::clone);
         let out: &mut dyn Write = if from == STDERR { session.err } else { session.out };
@@ -55,6 +55,15 @@ pub(super) fn run(session: &mut Session<'_>, engine: &Engine, name: &str, wanted
         out.flush()?;
     }
     Ok(())
+}
+
+/// `web.1`; of a global service `web.NODE`.
+fn task_name(service: &Value, task: &Value) -> String {
+    let name = service["Spec"]["Name"].as_str().unwrap_or_default();
+    match task["Slot"].as_u64() {
+        Some(slot) => format!("{name}.{slot}"),
+        None => format!("{name}.{}", task["NodeID"].as_str().unwrap_or_default()),
+    }
 }
 
 /// The next frame; none at the end.
@@ -96,6 +105,9 @@ mod tests {
         assert_eq!((from, read.as_slice()), (1, line.as_slice()));
         assert!(frame(&mut stream).unwrap().is_none());
         assert_eq!(told(&String::from_utf8(read).unwrap(), false), ("t1".into(), "hello\n".into()));
+        let service = json!({"Spec": {"Name": "web"}});
+        assert_eq!(task_name(&service, &json!({"Slot": 2, "NodeID": "n"})), "web.2");
+        assert_eq!(task_name(&service, &json!({"NodeID": "n"})), "web.n");
         let timed = "2026-01-02T03:04:05Z com.docker.swarm.task.id=t1 a b\n";
         assert_eq!(told(timed, true), ("t1".into(), "2026-01-02T03:04:05Z a b\n".into()));
     }

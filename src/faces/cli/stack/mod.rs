@@ -27,14 +27,14 @@ pub(super) const TASKS: &str = "com.docker.swarm.service.name";
 pub(super) fn run(session: &mut Session<'_>, verb: StackVerb, variables: Variables<'_>) -> Result<(), Failure> {
     match verb {
         StackVerb::Deploy(args) => deploy::run(session, &args, variables),
-        StackVerb::Ls { format } => listing::stacks(session, format),
-        StackVerb::Ps { name, socket, format } => {
+        StackVerb::Ls { output } => listing::stacks(session, &output),
+        StackVerb::Ps { name, filter, socket, listed } => {
             let engine = Engine::new(session, &socket);
-            listing::tasks(session, &engine, &name, format)
+            listing::tasks(session, &engine, &name, &filter, &listed)
         }
-        StackVerb::Services { name, socket, format } => {
+        StackVerb::Services { name, filter, socket, listed } => {
             let engine = Engine::new(session, &socket);
-            listing::services(session, &engine, &name, format)
+            listing::services(session, &engine, &name, &filter, &listed)
         }
         StackVerb::Rm { names, socket } => {
             let engine = Engine::new(session, &socket);

@@ -70,10 +70,21 @@ pub(super) fn check_free(snapshot: &Snapshot, ports: &[PortSpec], own: Option<&S
 /// `EndpointSpec`, as it was given, or as it would make the service.
 pub(super) fn spec(service: &Service) -> Value {
     let given = service.tasks.as_ref().and_then(|tasks| tasks.endpoint.clone());
-    given.unwrap_or_else(|| match service.publications.as_slice() {
+    given.filter(|given| makes(given, service)).unwrap_or_else(|| match published(service).as_slice() {
         [] => json!({"Mode": mode(service)}),
-        _ => json!({"Mode": mode(service), "Ports": published(service)}),
+        ports => json!({"Mode": mode(service), "Ports": ports}),
     })
+}
+
+/// Whether it says what the service is: ports and mode can be changed with netd's own commands, too.
+fn makes(given: &Value, service: &Service) -> bool {
+    let Ok((mode, ports)) = read(given) else { return false };
+    let has = |port: &PortSpec| {
+        let known = service.publications.iter();
+        let mut known = known.filter(|known| (known.protocol, known.container) == (port.protocol, port.container));
+        known.any(|known| port.host.is_none_or(|host| host == known.host))
+    };
+    mode == service.mode && ports.len() == service.publications.len() && ports.iter().all(has)
 }
 
 fn mode(service: &Service) -> &'static str {
@@ -138,5 +149,41 @@ mod tests {
         ] {
             assert!(!why(wrong).is_empty());
         }
+    }
+
+    /// A service with these published ports that was asked for with this `EndpointSpec`.
+    fn service(ports: &[(u16, u16)], endpoint: &Value) -> Service {
+        let published = |&(host, container): &(u16, u16)| {
+            let range = |port: u16| json!({"first": port, "last": port});
+            json!({"host": range(host), "container": range(container), "protocol": "tcp"})
+        };
+        let service = json!({
+            "id": "a".repeat(25), "name": "web", "mode": Mode::Vip, "grace": 10, "networks": [{"network": "net1"}],
+            "publications": ports.iter().map(published).collect::<Vec<_>>(),
+            "tasks": {"replicas": 2, "template": {}, "endpoint": endpoint}, "created": 0, "updated": 0, "version": 1,
+        });
+        serde_json::from_value(service).unwrap()
+    }
+
+    #[test]
+    fn the_definition_shows_ports_that_were_changed_by_others() {
+        let one = json!({"TargetPort": 80, "PublishedPort": 4000, "Protocol": "tcp", "Name": "page"});
+        let own = json!({"TargetPort": 81, "PublishedPort": 4009, "Protocol": "tcp", "PublishMode": "host"});
+        let given = json!({"Mode": "vip", "Ports": [one, own]});
+        assert_eq!(spec(&service(&[(4000, 80)], &given)), given, "as it was given");
+        let shown = |ports: &[(u16, u16)], given: &Value| {
+            let shown = spec(&service(ports, given));
+            let ports = shown["Ports"].as_array().cloned().unwrap_or_default();
+            let pair =
+                |port: &Value| format!("{}:{} {}", port["PublishedPort"], port["TargetPort"], text(port, "Name"));
+            ports.iter().map(pair).collect::<Vec<_>>()
+        };
+        assert_eq!(shown(&[(4000, 80), (4001, 80)], &given), ["4000:80 page", "4001:80 page", "4009:81 "]);
+        assert_eq!(shown(&[(4002, 80)], &given), ["4002:80 page", "4009:81 "]);
+        assert_eq!(shown(&[], &given), ["4009:81 "], "the ports of its tasks stay");
+        let any = json!({"Ports": [{"TargetPort": 80}]});
+        assert_eq!(spec(&service(&[(30000, 80)], &any)), any, "netd chose the port");
+        let other = json!({"Mode": "dnsrr"});
+        assert_eq!(spec(&service(&[], &other)), json!({"Mode": "vip"}), "the mode is shown as it is, too");
     }
 }
