@@ -2,6 +2,7 @@
 //! have theirs before that. So netd makes its own network for the definition when a service needs it, and Podman gets a
 //! range in which netd assigns nothing.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,7 +19,28 @@ use crate::model::address::Family;
 use crate::model::network::Network;
 use crate::model::request::NetworkSpec;
 
+/// The ids by which `/networks` shows netd's networks: those that Podman defines have Podman's.
+#[derive(Debug, Default)]
+pub(super) struct NetworkIds(BTreeMap<String, String>);
+
+impl NetworkIds {
+    pub(super) fn of<'a>(&'a self, network: &'a Network) -> &'a str {
+        self.0.get(network.name.as_str()).map_or(network.id.as_str(), String::as_str)
+    }
+}
+
 impl EngineApi {
+    /// See [`NetworkIds`]; netd's own where the engine cannot be asked.
+    pub(super) async fn network_ids(&self) -> NetworkIds {
+        let defined = match &self.engine {
+            Some(engine) => engine.definitions().await.unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let text = |network: &Value, key: &str| network[key].as_str().unwrap_or_default().to_owned();
+        let pair = |network: &Value| (of_podman(&text(network, "Name")).to_owned(), text(network, "Id"));
+        NetworkIds(defined.iter().map(pair).collect())
+    }
+
     /// netd's network for Podman's; it is made if there is none.
     pub(super) async fn network_of_podman(&self, defined: &Value) -> Result<Arc<Network>, Failure> {
         let shown = defined["Name"].as_str().unwrap_or_default();

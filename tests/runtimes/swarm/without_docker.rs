@@ -190,7 +190,10 @@ pub(super) fn service(lab: &Lab, engine: &Engine) {
     } else {
         lab.netd("network create net1").ok();
     }
-    let serve = format!("sh -c {:?}", SERVE.replace("echo begun", "echo begun in $PLACE"));
+    // It ends when it is asked to: Podman does not ask in the image's own way.
+    let serve =
+        SERVE.replace("echo begun;", "echo begun in $PLACE; trap exit TERM;").replace("exec busybox", "busybox");
+    let serve = format!("sh -c {:?}", serve + " & wait");
     let create = ["service", "create", "web", "--network", "net1,alias=store", "--image", "lab"];
     let more =
         ["--replicas", "2", "-p", "4000:80", "--env", "PLACE=paris", "--command", &serve, "--label", "tier=front"];

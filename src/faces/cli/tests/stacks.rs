@@ -21,7 +21,6 @@ fn daemon() -> Daemon {
 fn wrong_usage_of_stacks_is_one_clear_line_and_code_2() {
     expect_misuse(&[
         ("stack", "netd: stack: a command is missing: see `netd stack -h`"),
-        ("stack ls --format {{.Name", "template parsing error"),
         ("stack ps", "not provided: <NAME>"),
         ("stack ps lab -f state=ready", "invalid filter 'state': use one of desired-state, id, name, node"),
         ("stack ps lab -f desired-state=odd", "invalid filter 'desired-state=odd'"),

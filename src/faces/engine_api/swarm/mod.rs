@@ -55,7 +55,7 @@ pub(super) async fn dispatch(
         (&Method::DELETE, ["nodes", id]) => api.remove_node(id),
         (&Method::GET, ["services"]) => api.list_services(asked).await,
         (&Method::POST, ["services", "create"]) => api.create_service(asked, request).await,
-        (&Method::GET, ["services", id]) => api.inspect_service(id),
+        (&Method::GET, ["services", id]) => api.inspect_service(id).await,
         (&Method::POST, ["services", id, "update"]) => api.update_service(asked, id, request).await,
         (&Method::DELETE, ["services", id]) => api.remove_service(id).await,
         (&Method::GET, ["services", id, "logs"]) => api.service_logs(asked, id, request).await,

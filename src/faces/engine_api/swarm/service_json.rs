@@ -4,22 +4,23 @@ use serde_json::{Value, json};
 
 use super::ports;
 use crate::engine::Snapshot;
+use crate::faces::engine_api::podman_networks::NetworkIds;
 use crate::faces::engine_api::swarm_state::Course;
 use crate::model::service::Service;
 
-/// The service. `id`: the id of a network, as the API shows it.
-pub(super) fn shown(service: &Service, snapshot: &Snapshot, course: Option<&Course>) -> Value {
+/// The service.
+pub(super) fn shown(service: &Service, snapshot: &Snapshot, ids: &NetworkIds, course: Option<&Course>) -> Value {
     let mut shown = json!({
         "ID": service.id.as_str(),
         "Version": {"Index": service.version},
         "CreatedAt": at(service.created * 1000),
         "UpdatedAt": at(service.updated * 1000),
-        "Spec": spec(service, snapshot),
+        "Spec": spec(service, snapshot, ids),
     });
     if let Some(previous) = service.previous.as_ref().filter(|previous| previous.tasks.is_some()) {
-        shown["PreviousSpec"] = spec(previous, snapshot);
+        shown["PreviousSpec"] = spec(previous, snapshot, ids);
     }
-    shown["Endpoint"] = endpoint(service, snapshot);
+    shown["Endpoint"] = endpoint(service, snapshot, ids);
     if let Some(course) = course {
         shown["UpdateStatus"] = update_status(course);
     }
@@ -41,7 +42,7 @@ fn update_status(course: &Course) -> Value {
 }
 
 /// `ServiceSpec`: what was asked for, or what would make a service that was asked for in another way.
-pub(super) fn spec(service: &Service, snapshot: &Snapshot) -> Value {
+pub(super) fn spec(service: &Service, snapshot: &Snapshot, ids: &NetworkIds) -> Value {
     let tasks = service.tasks.as_ref();
     let mut template = tasks.map_or_else(|| json!({}), |tasks| tasks.template.clone());
     // Docker's command line expects it in any case.
@@ -55,7 +56,7 @@ pub(super) fn spec(service: &Service, snapshot: &Snapshot) -> Value {
         .networks
         .iter()
         .map(|on| {
-            let id = snapshot.desired.network(&on.network).map_or(on.network.as_str(), |network| network.id.as_str());
+            let id = snapshot.desired.network(&on.network).map_or(on.network.as_str(), |network| ids.of(network));
             let aliases: Vec<&str> = on.aliases.iter().map(AsRef::as_ref).collect();
             if aliases.is_empty() { json!({"Target": id}) } else { json!({"Target": id, "Aliases": aliases}) }
         })
@@ -82,12 +83,12 @@ pub(super) fn spec(service: &Service, snapshot: &Snapshot) -> Value {
     spec
 }
 
-fn endpoint(service: &Service, snapshot: &Snapshot) -> Value {
+fn endpoint(service: &Service, snapshot: &Snapshot, ids: &NetworkIds) -> Value {
     let addresses = service.networks.iter().flat_map(|on| on.addresses.iter().map(move |address| (on, address)));
     let addresses = addresses.filter_map(|(on, address)| {
         let network = snapshot.desired.network(&on.network)?;
         let subnet = network.subnets.iter().find(|subnet| subnet.subnet.contains(*address))?;
-        Some(json!({"NetworkID": network.id.as_str(), "Addr": subnet.subnet.interface(*address).to_string()}))
+        Some(json!({"NetworkID": ids.of(network), "Addr": subnet.subnet.interface(*address).to_string()}))
     });
     let (published, addresses): (Vec<Value>, Vec<Value>) = (ports::published(service), addresses.collect());
     let mut endpoint = json!({"Spec": ports::spec(service)});

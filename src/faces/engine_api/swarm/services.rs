@@ -13,6 +13,7 @@ use crate::api::v1::boolean;
 use crate::engine::{Error, Refusal, ServiceRefusal};
 use crate::faces::engine_api::failure::{Failure, json_reply};
 use crate::faces::engine_api::filters::Filters;
+use crate::faces::engine_api::podman_networks::NetworkIds;
 use crate::faces::engine_api::swarm_state::{Course, Stage};
 use crate::faces::engine_api::tasks::digest::digest;
 use crate::faces::engine_api::tasks::task::{Phase, millis};
@@ -39,10 +40,10 @@ impl EngineApi {
         one(self.services(), "service", text, |service| [service.id.to_string(), service.name.to_string()])
     }
 
-    fn shown_service(&self, service: &Service) -> Value {
+    fn shown_service(&self, service: &Service, ids: &NetworkIds) -> Value {
         let swarm = self.swarm();
         let course = swarm.as_ref().and_then(|swarm| swarm.updates.get(service.id.as_str()));
-        shown(service, &self.handle.snapshot(), course)
+        shown(service, &self.handle.snapshot(), ids, course)
     }
 
     pub(super) async fn list_services(&self, asked: &Asked) -> Result<Response, Failure> {
@@ -62,7 +63,9 @@ impl EngineApi {
                 && filters.labels(|key| service.labels.get(key).map(String::as_str))
         };
         let services = self.services();
-        let mut listed: Vec<Value> = services.iter().filter(fits).map(|service| self.shown_service(service)).collect();
+        let ids = self.network_ids().await;
+        let mut listed: Vec<Value> =
+            services.iter().filter(fits).map(|service| self.shown_service(service, &ids)).collect();
         if with_status {
             let running = self.running().await;
             for (service, shown) in services.iter().filter(fits).zip(&mut listed) {
@@ -88,9 +91,9 @@ impl EngineApi {
         tasks.into_iter().filter(|task| task.phase == Phase::Running).map(|task| task.service).collect()
     }
 
-    pub(super) fn inspect_service(&self, id: &str) -> Result<Response, Failure> {
+    pub(super) async fn inspect_service(&self, id: &str) -> Result<Response, Failure> {
         let service = self.found_service(id)?;
-        Ok(json_reply(StatusCode::OK, &self.shown_service(&service)))
+        Ok(json_reply(StatusCode::OK, &self.shown_service(&service, &self.network_ids().await)))
     }
 
     pub(super) async fn create_service(&self, _asked: &Asked, request: Request) -> Result<Response, Failure> {
@@ -179,7 +182,7 @@ impl EngineApi {
 
     /// The same for a service whose members others make: only what is networking can change.
     async fn changed_network(&self, service: &Service, given: &Value) -> Result<ServiceSpec, Failure> {
-        let known = spec(service, &self.handle.snapshot());
+        let known = spec(service, &self.handle.snapshot(), &NetworkIds::default());
         for key in ["Mode", "UpdateConfig", "RollbackConfig"] {
             if !given[key].is_null() && given[key] != known[key] {
                 return Err(no_tasks(service, key));

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::service_json::at;
 use crate::engine::Snapshot;
 use crate::faces::engine_api::network_json::SCOPE;
+use crate::faces::engine_api::podman_networks::NetworkIds;
 use crate::faces::engine_api::swarm_state::SwarmState;
 use crate::faces::engine_api::tasks::Preparing;
 use crate::faces::engine_api::tasks::digest::{digest, host_ports};
@@ -31,7 +32,13 @@ struct Status {
 }
 
 /// The task of a service; `stopped`: netd stopped it. `newest`: there is no newer one in its slot.
-pub(super) fn shown(task: &Task, service: &Service, swarm: &SwarmState, snapshot: &Snapshot, facts: Facts) -> Shown {
+pub(super) fn shown(
+    task: &Task,
+    service: &Service,
+    swarm: &SwarmState,
+    (snapshot, ids): (&Snapshot, &NetworkIds),
+    facts: Facts,
+) -> Shown {
     let is_current = digest(service).as_ref() == Some(&task.digest);
     let replicas = service.tasks.as_ref().map_or(0, |tasks| tasks.replicas.unwrap_or(0));
     let has_slot = task.slot == 0 || task.slot <= replicas;
@@ -62,7 +69,7 @@ pub(super) fn shown(task: &Task, service: &Service, swarm: &SwarmState, snapshot
         value["Status"]["PortStatus"] = json!({"Ports": ports});
     }
     value["DesiredState"] = desired.into();
-    let attachments = attachments(task, service, snapshot);
+    let attachments = attachments(task, service, snapshot, ids);
     if !attachments.is_empty() {
         value["NetworksAttachments"] = attachments.into();
     }
@@ -133,7 +140,7 @@ fn status(task: &Task, stopped: bool) -> Status {
     }
 }
 
-fn attachments(task: &Task, service: &Service, snapshot: &Snapshot) -> Vec<Value> {
+fn attachments(task: &Task, service: &Service, snapshot: &Snapshot, ids: &NetworkIds) -> Vec<Value> {
     let attached = task.container.parse().ok().and_then(|id| snapshot.desired.container(&id).cloned());
     let ends = attached.iter().flat_map(|attached| attached.endpoints.clone());
     let ends = ends.filter(|end| service.on(&end.network).is_some());
@@ -142,7 +149,7 @@ fn attachments(task: &Task, service: &Service, snapshot: &Snapshot) -> Vec<Value
         let addresses: Vec<String> = end.addresses.iter().map(ToString::to_string).collect();
         let labels: std::collections::BTreeMap<_, _> = network.labels.iter().filter(|(key, _)| *key != SCOPE).collect();
         let shown = json!({
-            "ID": network.id.as_str(), "Version": {"Index": 1},
+            "ID": ids.of(network), "Version": {"Index": 1},
             "Spec": {"Name": network.name.as_str(), "Labels": labels, "DriverConfiguration": {"Name": "overlay"}, "Scope": "swarm"},
         });
         Some(json!({"Network": shown, "Addresses": addresses}))

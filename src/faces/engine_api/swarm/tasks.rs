@@ -37,7 +37,7 @@ impl EngineApi {
         let swarm = self.in_swarm()?;
         let mut tasks: Vec<Task> = self.tasks().await?;
         tasks.sort_by_key(|task| (task.slot, std::cmp::Reverse(task.created)));
-        let (snapshot, now) = (self.handle.snapshot(), millis(clock::now()));
+        let (snapshot, now, ids) = (self.handle.snapshot(), millis(clock::now()), self.network_ids().await);
         let services: BTreeMap<String, _> =
             self.services().into_iter().map(|service| (service.id.to_string(), service)).collect();
         let mut shown_tasks: Vec<Shown> = Vec::new();
@@ -46,7 +46,7 @@ impl EngineApi {
             let Some(service) = services.get(&task.service) else { continue };
             let is_newest = newest.insert((task.service.clone(), task.slot));
             let facts = Facts { stopped: self.tasks.has_stopped(&task.container), newest: is_newest };
-            shown_tasks.push(shown(task, service, &swarm, &snapshot, facts));
+            shown_tasks.push(shown(task, service, &swarm, (&snapshot, &ids), facts));
         }
         for service in services.values() {
             let coming = self.tasks.preparing(service.id.as_str());
