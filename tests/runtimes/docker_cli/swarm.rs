@@ -1,11 +1,13 @@
 //! The rows of swarms: one node, services, tasks, stacks. They stand last, when everything else is removed.
 
-use super::table::{Row, differs, same};
+use super::table::{Row, WORDS, differs, same};
 
 /// There is one node.
 const ONE: &str = "one host is a swarm of one node";
 /// A task would never run.
 const NEVER: &str = "what no task of this node can be is refused at once, not left pending";
+/// Defaults.
+const DEFAULTS: &str = "what was not asked for is not shown; it is as in Docker";
 /// What Docker distributes to nodes.
 const FILES: &str = "the node is this host: its files can be mounted";
 
@@ -70,23 +72,33 @@ pub(super) const NODE: &[Row] = &[
 pub(super) const SERVICES: &[Row] = &[
     same("docker network create -d overlay net1"),
     same("docker network create -d overlay --attachable net2"),
-    same("docker network inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Attachable}}' net1 net2"),
+    differs(
+        "docker network inspect -f '{{.Name}} {{.Driver}} {{.Scope}} {{.Attachable}}' net1 net2",
+        "net1 overlay swarm false",
+        "net1 overlay swarm true",
+        "every network of netd takes containers besides tasks",
+    ),
     same(
         "docker service create -d --no-resolve-image --name web --network net1 --replicas 2 -p 4100:80 -l tier=front --restart-delay 0s lab busybox httpd -f -p 80 -h /www",
     ),
     same("timeout 60 sh -c 'until docker service ls | grep -q 2/2; do sleep 0.2; done'"),
     same("docker service ls --format '{{.Name}} {{.Mode}} {{.Replicas}} {{.Image}} {{.Ports}}'"),
     same("docker service ls --filter label=tier=front --filter mode=replicated --format '{{.Name}}'"),
-    same("docker service ls --filter nope=1"),
+    differs("docker service ls --filter nope=1", "Invalid filter 'nope'", "invalid filter 'nope'", WORDS),
     same(
         "docker service ps --format '{{.Name}} {{.Image}} {{.Node}} {{.DesiredState}} {{.Error}} {{.Ports}}' web | sort",
     ),
     same("docker service ps --filter desired-state=running --filter node=self -q web | wc -l"),
     same("docker service ps --filter desired-state=odd web"),
     same("docker service ps nope"),
-    same("docker service inspect --format '{{json .Spec.TaskTemplate.ContainerSpec}} {{json .Spec.Mode}}' web"),
+    differs(
+        "docker service inspect --format '{{json .Spec.TaskTemplate.ContainerSpec}} {{json .Spec.Mode}}' web",
+        r#""Init":false,"StopGracePeriod":10000000000,"DNSConfig":{},"Isolation":"default""#,
+        r#""Init":false,"DNSConfig":{}}"#,
+        DEFAULTS,
+    ),
     same("docker service inspect --format '{{json .Spec.EndpointSpec}} {{json .Endpoint.Ports}}' web"),
-    same("docker service inspect --pretty web"),
+    differs("docker service inspect --pretty web", "Update order:  stop-first", "Placement:\nContainerSpec:", DEFAULTS),
     same("docker service inspect nope"),
     differs(
         "docker service inspect --format '{{len .Endpoint.VirtualIPs}}' web",

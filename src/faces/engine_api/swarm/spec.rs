@@ -89,7 +89,12 @@ fn name(text: &str) -> Result<ServiceName, Failure> {
     if text.len() > 63 {
         return Err(invalid("meta: name must be 63 characters or fewer"));
     }
-    text.parse().map_err(|_| invalid(format!("name must be valid as a DNS name component ({text:?})")))
+    // One label, which may have underscores (swarmkit, manager/controlapi/common.go): netd's own services may have dots.
+    let is_inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_label = text.chars().all(is_inner)
+        && [text.chars().next(), text.chars().last()].into_iter().flatten().all(|c| c.is_ascii_alphanumeric());
+    let wrong = || invalid("name must be valid as a DNS name component");
+    if is_label { text.parse().map_err(|_| wrong()) } else { Err(wrong()) }
 }
 
 /// How many tasks there are to be; `None`: a global service.
@@ -130,6 +135,8 @@ mod tests {
         assert!(name("getstartedlab_web").is_ok());
         assert!(name("").unwrap_err().message.contains("name must be provided"));
         assert!(name(&"a".repeat(64)).unwrap_err().message.contains("63 characters"));
-        assert!(name("a b").unwrap_err().message.contains("DNS name component"));
+        for wrong in ["a b", "a.b", "_a", "a-"] {
+            assert!(name(wrong).unwrap_err().message.contains("DNS name component"), "{wrong}");
+        }
     }
 }
