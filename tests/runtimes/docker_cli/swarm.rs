@@ -181,7 +181,6 @@ pub(super) const STACKS: &[Row] = &[
     same("docker stack rm nope"),
     same("docker service rm web"),
     same("docker service rm web"),
-    same("timeout 60 sh -c 'while [ -n \"$(docker ps -aq)\" ]; do sleep 0.2; done'"),
     same("timeout 60 sh -c 'until docker network rm net1 2>/dev/null; do sleep 0.2; done'"),
     same("docker swarm leave"),
     same("docker swarm leave --force"),

@@ -4,14 +4,17 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::HOST;
 use axum::http::{Method, Request, StatusCode};
 use bollard::models as wire;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::{Kind, Upstream};
+use crate::base::monotonic;
 use crate::engine::Snapshot;
 use crate::faces::engine_api::failure::Failure;
 use crate::faces::engine_api::named::of_podman;
@@ -24,6 +27,10 @@ use crate::model::network::Network;
 const LABEL: &str = "netd.network.id";
 /// The option with which Docker's network joins netd's.
 const JOIN: &str = "netd.network";
+
+/// For how long Docker may keep an endpoint that its driver has let go of, and how often it is asked again.
+const FORGETS: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A network of netd as it is shown: as Podman has it, where Podman defines it.
 #[derive(Debug, Clone)]
@@ -196,11 +203,23 @@ impl Upstream {
         Ok(names)
     }
 
-    /// Removes what the engine has for the network.
+    /// Removes what the engine has for the network, on which netd has no container any more. Docker asks its driver to let
+    /// go of an endpoint before it forgets that itself.
     pub(in crate::faces::engine_api) async fn forget_network(&self, network: &Network) -> Result<(), Failure> {
         let Some(theirs) = self.find_network(network).await? else { return Ok(()) };
-        let gone = self.ask(Method::DELETE, &format!("/networks/{}", theirs.id), None).await?;
-        if gone.status == StatusCode::NOT_FOUND { Ok(()) } else { gone.value().map(drop) }
+        let until = monotonic::now() + FORGETS;
+        loop {
+            let gone = self.ask(Method::DELETE, &format!("/networks/{}", theirs.id), None).await?;
+            if gone.status == StatusCode::NOT_FOUND {
+                return Ok(());
+            }
+            match gone.value() {
+                Err(failure) if failure.message.contains("has active endpoints") && monotonic::now() < until => {
+                    sleep(AGAIN).await;
+                }
+                done => return done.map(drop),
+            }
+        }
     }
 
     /// Connects a container of the engine. False: the engine has no such container.
