@@ -1,10 +1,12 @@
 //! `/networks`: list, inspect, remove, prune.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::failure::{Failure, json_reply};
 use super::filters::Filters;
@@ -14,12 +16,19 @@ use super::podman_networks::show_scope;
 use super::version::ApiVersion;
 use super::{Asked, EngineApi};
 use crate::api::v1::boolean;
+use crate::base::monotonic;
 use crate::engine::Snapshot;
 use crate::model::names::NetworkName;
 use crate::model::network::Network;
 
 const FILTERS: [&str; 8] = ["dangling", "driver", "id", "name", "label", "label!", "scope", "type"];
 const FILTERS_PRUNE: [&str; 3] = ["label", "label!", "until"];
+
+/// What Podman says of a network on which it still has a container.
+const USED: &str = "network is being used";
+/// For how long that may be the last of a task, and how often Podman is asked again.
+const FORGETS: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A text of a network as it is shown.
 fn text<'a>(network: &'a Value, key: &str) -> &'a str {
@@ -118,13 +127,22 @@ impl EngineApi {
             Named::Podman(network) if is_builtin(text(&network, "Name")) => return Err(predefined(BRIDGE)),
             Named::Podman(network) => {
                 self.tasks_gone(of_podman(text(&network, "Name"))).await;
+                let until = monotonic::now() + FORGETS;
                 // With the containers that are on it now.
-                if let Named::Podman(network) = self.named(name, asked.version).await? {
-                    self.remove_of_podman(&network).await?;
+                while let Named::Podman(network) = self.named(name, asked.version).await? {
+                    match self.remove_of_podman(&network).await {
+                        Err(failure) if failure.message.contains(USED) && self.may_wait(until) => sleep(AGAIN).await,
+                        done => return done.map(|()| StatusCode::NO_CONTENT.into_response()),
+                    }
                 }
             }
         }
         Ok(StatusCode::NO_CONTENT.into_response())
+    }
+
+    /// Whether what is refused may be the last of a task, which Podman forgets after its endpoint.
+    fn may_wait(&self, until: Instant) -> bool {
+        self.swarm().is_some() && monotonic::now() < until
     }
 
     /// Refuses to remove a network on which there are services.
