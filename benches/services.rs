@@ -180,26 +180,27 @@ fn dies(lab: &Lab) -> bool {
     longest <= SILENCE_MAX
 }
 
+/// A server in a member: it says who it is, and sends back what it gets.
+fn answering(number: u8) {
+    let listener = space::inside(&format!("m{number}"), || TcpListener::bind(("0.0.0.0", 94)).expect("a listener"));
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || -> std::io::Result<()> {
+                stream.write_all(&[number])?;
+                let mut byte = [0];
+                while stream.read(&mut byte)? > 0 {
+                    stream.write_all(&byte)?;
+                }
+                Ok(())
+            });
+        }
+    });
+}
+
 /// Connections a second to a service of which a member is drained: none that begins after the reply may reach the member,
 /// none may fail, and those that are open must go on.
 fn drain(lab: &Lab) -> bool {
-    for number in 0..3_u8 {
-        let listener = space::inside(&format!("m{number}"), || TcpListener::bind(("0.0.0.0", 94)).expect("a listener"));
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                // It says who it is, and sends back what it gets.
-                std::thread::spawn(move || -> std::io::Result<()> {
-                    let mut stream = stream;
-                    stream.write_all(&[number])?;
-                    let mut byte = [0];
-                    while stream.read(&mut byte)? > 0 {
-                        stream.write_all(&byte)?;
-                    }
-                    Ok(())
-                });
-            }
-        });
-    }
+    (0..3).for_each(answering);
     let body = r#"{"name":"busy","networks":["net1"],"members":["m0","m1","m2"],"ports":["4003:94"],"grace":60}"#;
     lab::daemon::call("POST", "/v1/services", body);
     let to = SocketAddr::new(HOST4.parse().expect("an address"), 4003);
@@ -233,10 +234,10 @@ fn drain(lab: &Lab) -> bool {
             })
         })
         .collect();
-    std::thread::sleep(AROUND);
+    std::thread::park_timeout(AROUND);
     lab.netd("service drain m0").ok();
     drained.store(true, Ordering::SeqCst);
-    std::thread::sleep(AROUND);
+    std::thread::park_timeout(AROUND);
     end.store(true, Ordering::SeqCst);
     clients.into_iter().for_each(|client| client.join().expect("it ends"));
     let goes_on = |(_, stream): &mut (u8, TcpStream)| -> std::io::Result<()> {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_NETFILTER;
@@ -46,6 +46,7 @@ const KEPT: usize = 64;
 pub(in crate::kernel) struct Own {
     generations: Mutex<BTreeSet<u32>>,
     heard: Mutex<Heard>,
+    hears: Condvar,
 }
 
 /// What the watch has heard.
@@ -74,8 +75,16 @@ impl Own {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hears(&self, change: impl FnOnce(&mut Heard)) {
+    /// The same once it has heard of this generation, or when the time has passed.
+    pub(super) fn heard_of(&self, generation: u32, patience: Duration) -> Heard {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = |heard: &mut Heard| heard.generation != generation;
+        *self.hears.wait_timeout_while(heard, patience, waits).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn note(&self, change: impl FnOnce(&mut Heard)) {
         change(&mut self.heard.lock().unwrap_or_else(PoisonError::into_inner));
+        self.hears.notify_all();
     }
 }
 
@@ -106,7 +115,7 @@ impl Monitor for Firewall {
         }
         self.listener.touched = Touched::default();
         // What happened before.
-        self.listener.own.hears(|heard| heard.lost += 1);
+        self.listener.own.note(|heard| heard.lost += 1);
         Ok(socket)
     }
 
@@ -145,7 +154,7 @@ impl Firewall {
         match received(socket.recv(&mut self.buffer.as_mut_slice(), libc::MSG_DONTWAIT))? {
             Received::Datagram(len) => Ok(self.listener.hear(&self.buffer[..len])),
             Received::Lost => {
-                self.listener.own.hears(|heard| heard.lost += 1);
+                self.listener.own.note(|heard| heard.lost += 1);
                 Ok(Touched { ours: true, others: true })
             }
             Received::Nothing => Ok(Touched::default()),
@@ -187,7 +196,7 @@ impl Listener {
                     foreign.ours |= ours;
                     foreign.others |= others;
                 }
-                self.own.hears(|heard| {
+                self.own.note(|heard| {
                     heard.generation = generation(&reply).unwrap_or(heard.generation);
                     heard.foreign += u64::from(is_foreign && ours);
                 });

@@ -5,16 +5,14 @@
 //! about other tables change nothing here: the watch says which ones they were about.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::thread::sleep;
 use std::time::Duration;
 
 use super::monitor::{Heard, Own};
 use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::Structure;
 
-/// For how long the watch may take to hear of a transaction that has happened, and how often it is asked.
+/// For how long the watch may take to hear of a transaction that has happened.
 const HEARS: Duration = Duration::from_millis(20);
-const LOOK: Duration = Duration::from_millis(1);
 
 /// The tables at a generation.
 #[derive(Debug)]
@@ -43,25 +41,17 @@ impl Seen {
 
     /// Whether nobody else has changed netd's tables, at this generation, which is the current one.
     pub(super) fn is_current(&mut self, generation: u32, own: &Own) -> bool {
-        let mut waited = Duration::ZERO;
-        loop {
-            let heard = own.heard();
-            if heard.foreign != self.heard.foreign {
-                return false;
-            }
-            if generation == self.generation {
-                return true;
-            }
-            if heard.lost != self.heard.lost || waited >= HEARS {
-                return false;
-            }
-            if heard.generation == generation {
-                (self.generation, self.heard) = (generation, heard);
-                return true;
-            }
-            sleep(LOOK);
-            waited += LOOK;
+        let heard = own.heard();
+        if generation == self.generation {
+            return heard.foreign == self.heard.foreign;
         }
+        // The watch may just be hearing of it.
+        let heard = own.heard_of(generation, HEARS);
+        let is_current = heard == Heard { generation, ..self.heard };
+        if is_current {
+            (self.generation, self.heard) = (generation, heard);
+        }
+        is_current
     }
 
     /// netd itself has made up to that many transactions since the last call, and the generation is this one now. False:

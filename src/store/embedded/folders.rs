@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
+use std::thread::park_timeout;
 use std::time::Duration;
 
 use super::{Cause, StoreError, failed};
@@ -79,7 +79,8 @@ impl Folders {
             if !matches!(locked, Err(TryLockError::WouldBlock)) {
                 break;
             }
-            sleep(LOOK);
+            // Nothing tells of the end of a lock.
+            park_timeout(LOOK);
             locked = folder.try_lock();
         }
         match locked {
