@@ -293,6 +293,12 @@ pub trait Kernel: Send + 'static {
     /// Whether there are tables whose changes the kernel does not report.
     fn has_silent_tables(&mut self) -> bool;
 
+    /// Whether other programs may have changed their tables since [`foreign`](Kernel::foreign) read them. Their
+    /// notifications are handled a while later, together.
+    fn may_foreign_differ(&mut self) -> bool {
+        self.has_silent_tables()
+    }
+
     /// Calls `tell` for every foreign change from now on, from separate threads, which are restarted if they fail.
     fn monitor(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError>;
 }

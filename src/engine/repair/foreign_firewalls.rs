@@ -34,7 +34,7 @@ enum Cause {
 impl<K: Kernel, S: Store> Worker<K, S> {
     /// Adapts other programs' tables after a change of netd's networks.
     pub(crate) fn adapt_foreign(&mut self) {
-        if self.kernel.has_silent_tables() {
+        if self.kernel.may_foreign_differ() {
             self.foreign.observed = None;
         }
         self.settle_foreign(Cause::Networks);

@@ -47,6 +47,8 @@ pub struct Linux {
     netlink: Netlink,
     sysctl: Sysctl,
     nft: Nft,
+    /// How often other programs had changed their tables when these were read.
+    foreign_read: Option<(u64, u64)>,
     conntrack: Conntrack,
     ports: Ports,
     files: Files,
@@ -74,6 +76,7 @@ impl Linux {
             netlink,
             sysctl: Sysctl::open(),
             nft: Nft::new()?,
+            foreign_read: None,
             conntrack: Conntrack::default(),
             ports: Ports::default(),
             files: Files::new(NETNS_FILES, NAMESPACES, &super::sysctl::boot_id()?),
@@ -305,11 +308,17 @@ impl Kernel for Linux {
     }
 
     fn foreign(&mut self) -> Result<Foreign, KernelError> {
+        self.foreign_read = self.nft.elsewhere();
         foreign_firewalls::read(&mut self.netlink, &self.sysctl)
     }
 
     fn has_silent_tables(&mut self) -> bool {
         foreign_firewalls::is_legacy_there()
+    }
+
+    fn may_foreign_differ(&mut self) -> bool {
+        let now = self.nft.elsewhere();
+        now.is_none() || now != self.foreign_read || self.has_silent_tables()
     }
 
     fn monitor(&mut self, tell: Box<dyn Fn(KernelEvent) + Send>) -> Result<(), KernelError> {

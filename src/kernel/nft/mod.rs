@@ -41,7 +41,7 @@ use monitor::{Own, generation};
 use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::nftables::{GenMessage, NfTablesMessage};
 use program::{Input, run_first};
-use seen::Seen;
+use seen::{HEARS, Seen};
 use wire::{Change, DESTROY, decode, list, message, push};
 
 /// What to inspect if the firewall refuses a change.
@@ -335,6 +335,13 @@ impl Nft {
         }
         let (elements, alone) = elements(all);
         Ok((if undecodable + alone == 0 { Structure::Intact } else { Structure::Different }, elements))
+    }
+
+    /// Counts the changes that other programs have made in tables of theirs; `None` if it is not certain how many there are.
+    pub fn elsewhere(&mut self) -> Option<(u64, u64)> {
+        let generation = self.generation().ok().filter(|_| self.watch.is_some())?;
+        let heard = self.own.heard_of(generation, HEARS);
+        (heard.generation == generation).then_some((heard.elsewhere, heard.lost))
     }
 
     fn shape(&mut self, table: Table) -> io::Result<Option<Vec<u8>>> {

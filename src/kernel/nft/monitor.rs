@@ -56,6 +56,8 @@ pub(super) struct Heard {
     pub(super) generation: u32,
     /// How many transactions of others changed netd's tables.
     pub(super) foreign: u64,
+    /// How many of them changed other tables.
+    pub(super) elsewhere: u64,
     /// How often notifications were lost.
     pub(super) lost: u64,
 }
@@ -199,6 +201,7 @@ impl Listener {
                 self.own.note(|heard| {
                     heard.generation = generation(&reply).unwrap_or(heard.generation);
                     heard.foreign += u64::from(is_foreign && ours);
+                    heard.elsewhere += u64::from(is_foreign && others);
                 });
             } else if let Some(table) = reply.attribute(OBJECT_TABLE) {
                 let is_ours = Table::ALL.iter().any(|own| family(*own) == reply.family && own.name() == text(table));

@@ -12,7 +12,7 @@ use crate::model::host::element::{Element, Table};
 use crate::model::host::observed::Structure;
 
 /// For how long the watch may take to hear of a transaction that has happened.
-const HEARS: Duration = Duration::from_millis(20);
+pub(super) const HEARS: Duration = Duration::from_millis(20);
 
 /// The tables at a generation.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Seen {
         }
         // The watch may just be hearing of it.
         let heard = own.heard_of(generation, HEARS);
-        let is_current = heard == Heard { generation, ..self.heard };
+        let is_current = heard == Heard { generation, elsewhere: heard.elsewhere, ..self.heard };
         if is_current {
             (self.generation, self.heard) = (generation, heard);
         }

@@ -5,6 +5,7 @@ use netd_testing::wait::{contains, is};
 use super::{
     Engine, SERVE, containers, docker, docker_words, nothing_left, patiently, runs, same, serve, told, with_docker,
 };
+use crate::lab::probe::Probe;
 use crate::lab::{HOST4, Lab};
 use crate::world::{fetch, on_host};
 
@@ -73,6 +74,7 @@ pub(super) fn failing(lab: &Lab) {
     serve("web", &format!("{quick} --rollback-monitor 1s"));
     runs("web", 2);
     let state = || told(&["service", "inspect", "-f", "{{json .UpdateStatus}}", "web"]);
+    let probe = Probe::http("outside", (HOST4, 4000));
     // A command that ends at once: the update stops, and the old tasks go on.
     docker("service update -d --args false web").ok();
     patiently("the update is paused", || {
@@ -100,6 +102,7 @@ pub(super) fn failing(lab: &Lab) {
     docker("service update -d --update-failure-action rollback --args false web").ok();
     patiently("the update is rolled back", || contains(state(), "rollback_completed"));
     runs("web", 2);
+    probe.finish("requests while updates fail");
     docker("service rm web").ok();
     patiently("the network is free", || docker("network rm net1").succeeded());
     nothing_left(lab);
