@@ -21,6 +21,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             docker_user,
         ),
         trial("foreign: an nft chain with a final reject is adapted, its explicit rules are respected", chain_of_nft),
+        trial("foreign: a network made right after another firewall has begun to drop works at once", at_once),
         trial("foreign: a removed accept rule is restored, and an unneeded one removed", lost_and_needless),
         trial("foreign: with report, netd changes nothing, and status and port name the chain", report),
         trial("foreign: a rule that names netd's bridge is respected and reported", meant),
@@ -94,6 +95,17 @@ fn nothing_left() {
         other.map(str::to_owned).collect::<Vec<_>>()
     };
     until("other tables contain no rules of netd", || seen(left(), Vec::is_empty));
+}
+
+fn at_once(lab: &Lab) {
+    lab.start_daemon();
+    // The host's firewalls have been read.
+    lab.netd("network create before").ok();
+    nft("table inet theirs { chain forward { type filter hook forward priority filter; policy drop; }; }");
+    lab.netd("network create net1").ok();
+    let chain = host("nft list chain inet theirs forward");
+    assert!(chain.contains("jump netd_"), "when the network is acknowledged: {chain}");
+    assert_eq!(firewall(lab), ["adapted inet theirs forward"]);
 }
 
 fn has(tool: &str) -> Result<(), Completion> {
