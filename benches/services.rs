@@ -34,7 +34,7 @@ const SPREAD: usize = 16;
 const DEATHS: usize = 20;
 const EVERY: Duration = Duration::from_millis(10);
 /// Threads that connect, how often each does, and for how long before and after the member is drained.
-const CLIENTS: usize = 4;
+const CLIENTS: usize = 10;
 const CONNECTS: Duration = Duration::from_millis(4);
 const AROUND: Duration = Duration::from_secs(3);
 /// Connections that are open all the while.
