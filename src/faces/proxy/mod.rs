@@ -2,7 +2,7 @@
 //! does.
 //!
 //! The container sees the connection come from the gateway of its network. What arrives at a port of a service is sent to the
-//! same port at an address of the host where the kernel translates it ([`target`]). Connections and flows are bounded for all
+//! same port at an address of the host where the kernel translates it (`target`). Connections and flows are bounded for all
 //! ports together and per client.
 
 mod draining;
