@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::lab::look::{elements, links, ruleset};
+use crate::lab::look::{elements, links, published, ruleset};
 use crate::lab::{Dig, HOST4, Lab, OUTSIDE4, Proto, Server, addresses, ask, daemon, echo, run, trial};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -36,7 +36,7 @@ fn the_main_job(lab: &Lab) {
     let reply = ask("outside", Proto::Tcp, (HOST4, 4000));
     assert_eq!((reply.who.as_str(), reply.saw.to_string().as_str()), ("web", OUTSIDE4));
     assert_eq!(ask("client", Proto::Tcp, (&address, 80)).who, "web");
-    assert!(ruleset().contains("table inet netd") && elements().contains("4000"), "{}", ruleset());
+    assert!(ruleset().contains("table inet netd") && published().contains("4000"), "{}", ruleset());
 
     let host_ifname = lab.endpoint("net1", "web")["host_ifname"].as_str().unwrap().to_owned();
     assert!(links("host").contains(&host_ifname), "{host_ifname}: {:?}", links("host"));
@@ -45,7 +45,7 @@ fn the_main_job(lab: &Lab) {
     echo::expect_no_answer("outside", Proto::Tcp, (HOST4, 4000));
     assert_eq!(links("web"), ["lo"]);
     assert!(!links("host").contains(&host_ifname), "{:?}", links("host"));
-    assert!(!elements().contains("4000") && !elements().contains(&address), "{}", elements());
+    assert!(!published().contains("4000") && !elements().contains(&address), "{}", elements());
     assert!(!fs::exists("/etc/netns/web/resolv.conf").unwrap());
 
     lab.netd("disconnect net1 client").ok();

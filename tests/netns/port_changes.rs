@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use libtest_mimic::Trial;
 
-use crate::lab::look::{default_routes, elements};
+use crate::lab::look::{default_routes, elements, published};
 use crate::lab::probe::{ECHO, HTTP, Probe, Servers};
 use crate::lab::steady::Steady;
 use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask, daemon, echo, space, trial, until};
@@ -55,7 +55,7 @@ fn come_and_go(lab: &Lab) {
         echo::expect_no_answer("outside", proto, (HOST4, port));
         space::inside("host", || std::net::UdpSocket::bind(("0.0.0.0", port)).map(drop)).expect("it is free");
     }
-    assert!(!elements().contains("4000") && !elements().contains("5005"), "{}", elements());
+    assert!(!published().contains("4000") && !published().contains("5005"), "{}", published());
     let printed = lab.netd("port add web 80").ok().stdout;
     let port = printed.split("*:").nth(1).and_then(|rest| rest.split("->").next()).and_then(|port| port.parse().ok());
     assert_eq!(ask("outside", Proto::Tcp, (HOST4, port.expect("the chosen port is printed"))).who, "web");
@@ -305,7 +305,7 @@ fn survive(lab: &Lab) {
     }
     drop(server);
     lab.netd("disconnect net1 web").ok();
-    assert!(!elements().contains("4001"), "{}", elements());
+    assert!(!published().contains("4001"), "{}", published());
 }
 
 fn follow(lab: &Lab) {
@@ -345,7 +345,7 @@ fn follow(lab: &Lab) {
     lab.netd("disconnect net1 web").ok();
     // 4009 was published with net1 and has ended with it; 4010 leads on.
     let two = shows(Some("10.92.0.1"), Some("fd92::1"), None);
-    assert!(elements().contains("4010") && elements().contains("10.92.0.2"), "{}", elements());
+    assert!(published().contains("4010") && published().contains("10.92.0.2"), "{}", published());
     client.is_not_answered();
     lab.netd("port add web 4009:80/udp").ok();
     client.is_answered_by("web");

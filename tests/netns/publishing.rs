@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use libtest_mimic::Trial;
 
-use crate::lab::look::elements;
+use crate::lab::look::published;
 use crate::lab::{HOST4, HOST6, Lab, Proto, Server, ask, echo, run, space, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -87,7 +87,7 @@ fn ranges(lab: &Lab) {
     let line = lab.netd("connect net1 other -p 3999-4000:80-81").refused();
     assert!(line.contains("4000") && line.contains("web"), "{line}");
     lab.netd("disconnect net1 web").ok();
-    assert!(!elements().contains("4005") && !elements().contains("4009"), "{}", elements());
+    assert!(!published().contains("4005") && !published().contains("4009"), "{}", published());
 }
 
 fn host_address(lab: &Lab) {

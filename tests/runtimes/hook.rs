@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::bundle::{Bundle, Oci, SERVE, WAIT, hook};
 use crate::lab::command::run_words;
-use crate::lab::look::{elements, same};
+use crate::lab::look::{elements, published, same};
 use crate::lab::{HOST4, Lab, Server};
 use crate::world::{PAGE, Traces, fetch, fetches_the_page, find, nothing_left, trial, until, until_nothing_left};
 
@@ -219,7 +219,7 @@ fn without_netd_meanwhile(lab: &Lab, oci: Oci) {
         }
         oci.delete("web");
         until_nothing_left(lab);
-        assert!(!elements().contains("4000"), "{milliseconds} ms: {}", elements());
+        assert!(!published().contains("4000"), "{milliseconds} ms: {}", published());
     }
     assert!(started > 0, "the last one has time enough");
 }

@@ -58,6 +58,11 @@ pub fn elements() -> String {
     lines.concat()
 }
 
+/// Those of published ports only: random addresses and numbers in the others may contain any digits.
+pub fn published() -> String {
+    elements().lines().filter(|line| line.starts_with("\"publish")).collect::<Vec<_>>().join("\n")
+}
+
 /// Returns when what is looked at is as before; fails, showing the lines that differ, when it is not within twenty seconds.
 #[track_caller]
 pub fn until_same(what: &str, before: &str, mut look: impl FnMut() -> String) {
