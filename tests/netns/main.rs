@@ -36,6 +36,7 @@ mod names;
 mod networks;
 mod of_engines;
 mod one_namespace;
+mod overlaps;
 mod owners;
 mod port_changes;
 mod port_ranges;
@@ -100,10 +101,7 @@ fn trials() -> Vec<Trial> {
         matrix::trials(),
         isolation::trials(),
         firewall::trials(),
-        foreign::trials(),
-        host_access::trials(),
-        networks::trials(),
-        router::trials(),
+        on_a_host(),
         endpoints::trials(),
         dry_run::trials(),
         one_namespace::trials(),
@@ -153,6 +151,12 @@ fn trials() -> Vec<Trial> {
         bad_input::trials(),
         cni::trials(),
     ];
+    all.into_iter().flatten().collect()
+}
+
+/// Networks, and what else is on the host.
+fn on_a_host() -> Vec<Trial> {
+    let all = [foreign::trials(), host_access::trials(), networks::trials(), overlaps::trials(), router::trials()];
     all.into_iter().flatten().collect()
 }
 

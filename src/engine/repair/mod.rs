@@ -8,5 +8,6 @@ mod learned_mac;
 mod links;
 mod liveness;
 pub(super) mod monitors;
+mod overlaps;
 pub(super) mod reconcile;
 pub(super) mod recover;

@@ -56,6 +56,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             self.repair_files();
         }
         self.look_at_foreign();
+        self.look_for_overlaps();
         self.probe_again();
         self.repairs_done();
         self.publish();

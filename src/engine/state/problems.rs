@@ -66,6 +66,8 @@ pub(crate) enum Subject {
     ReservedPorts(ReservationId),
     /// The ports of this service are not bound.
     ServicePorts(ServiceName),
+    /// The host leads to addresses of this network elsewhere, over this interface.
+    Overlap(NetworkName, Option<IfName>),
     /// The resolv.conf of this named namespace.
     ResolvConf(String),
     /// Other programs' firewall tables cannot be read.
@@ -113,6 +115,7 @@ impl Subject {
             | Self::ServiceProxy(_)
             | Self::ReservedPorts(_)
             | Self::ServicePorts(_)
+            | Self::Overlap(..)
             | Self::ResolvConf(_)
             | Self::ForeignTables
             | Self::ForeignRemoval
@@ -122,7 +125,8 @@ impl Subject {
 
     /// Whether something that netd made differs from the target, and could not be repaired.
     pub(crate) fn is_about_what_netd_made(&self) -> bool {
-        self.is_found_by_repair() && !self.is_foreign_firewall() && !matches!(self, Self::Guard | Self::Services)
+        let is_of_host = matches!(self, Self::Guard | Self::Services | Self::Overlap(..));
+        self.is_found_by_repair() && !self.is_foreign_firewall() && !is_of_host
     }
 
     /// The kind under which its repair is counted (`telemetry::repairs`).
@@ -154,6 +158,7 @@ impl Subject {
             | Self::GatewayProbe(_)
             | Self::Guard
             | Self::Services
+            | Self::Overlap(..)
             | Self::Release => "",
         }
     }
@@ -193,6 +198,7 @@ impl Subject {
             | Self::GatewayProbe(_)
             | Self::Guard
             | Self::Services
+            | Self::Overlap(..)
             | Self::ForeignChain(..) => false,
         }
     }

@@ -24,8 +24,9 @@ use crate::model::network::Network;
 const FILTERS: [&str; 8] = ["dangling", "driver", "id", "name", "label", "label!", "scope", "type"];
 const FILTERS_PRUNE: [&str; 3] = ["label", "label!", "until"];
 
-/// What Podman says of a network on which it still has a container.
+/// What Podman says of a network on which it still has a container, and netd of one that has endpoints.
 const USED: &str = "network is being used";
+const ACTIVE: &str = "has active endpoints";
 /// For how long that may be the last of a task, and how often Podman is asked again.
 const FORGETS: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_millis(100);
@@ -130,8 +131,9 @@ impl EngineApi {
                 let until = monotonic::now() + FORGETS;
                 // With the containers that are on it now.
                 while let Named::Podman(network) = self.named(name, asked.version).await? {
-                    match self.remove_of_podman(&network).await {
-                        Err(failure) if failure.message.contains(USED) && self.may_wait(until) => sleep(AGAIN).await,
+                    let removed = self.remove_of_podman(&network).await;
+                    match removed {
+                        Err(failure) if self.may_be_the_last(&failure, &network, until) => sleep(AGAIN).await,
                         done => return done.map(|()| StatusCode::NO_CONTENT.into_response()),
                     }
                 }
@@ -140,9 +142,13 @@ impl EngineApi {
         Ok(StatusCode::NO_CONTENT.into_response())
     }
 
-    /// Whether what is refused may be the last of a task, which Podman forgets after its endpoint.
-    fn may_wait(&self, until: Instant) -> bool {
-        self.swarm().is_some() && monotonic::now() < until
+    /// Whether what is refused may be the last of a task, which Podman lists for a moment after netd has let go of it.
+    fn may_be_the_last(&self, failure: &Failure, network: &Value, until: Instant) -> bool {
+        let has_ends = of_podman(text(network, "Name"))
+            .parse()
+            .is_ok_and(|name| self.handle.snapshot().desired.endpoints_of(&name).next().is_some());
+        let is_used = failure.message.contains(USED) || (failure.message.contains(ACTIVE) && !has_ends);
+        is_used && self.swarm().is_some() && monotonic::now() < until
     }
 
     /// Refuses to remove a network on which there are services.
@@ -238,7 +244,7 @@ fn active(endpoint: &Arc<crate::model::endpoint::Endpoint>) -> String {
 }
 
 fn in_use(name: &str, ends: &[String]) -> Failure {
-    let why = format!("network {name} has active endpoints ({})", ends.join(", "));
+    let why = format!("network {name} {ACTIVE} ({})", ends.join(", "));
     Failure::forbidden(format!("error while removing network: {why}"))
 }
 

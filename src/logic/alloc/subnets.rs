@@ -1,10 +1,13 @@
 //! Subnet choice: automatic subnets from the pools, and whether a given one overlaps netd's networks, those that other
 //! programs define, or the host's routes and addresses.
 
+use std::collections::BTreeMap;
+
 use crate::logic::refusal::Refusal;
 use crate::model::address::{Family, Pool, Subnet};
 use crate::model::desired::Desired;
 use crate::model::host::observed::HostFacts;
+use crate::model::names::{IfName, NetworkName};
 
 /// The first subnet of the pools that overlaps no network of netd or of other programs, no route and no address of the
 /// host.
@@ -39,6 +42,28 @@ pub fn check(subnet: Subnet, desired: &Desired, facts: &HostFacts) -> Result<(),
         return refuse(format!("the host's address {address} on {ifname}"));
     }
     Ok(())
+}
+
+/// What of the host leads to addresses of networks of netd's own bridges elsewhere than to these bridges: the network,
+/// and the interface and the description of the route or address. Each interface once for a network.
+pub fn overlaps(desired: &Desired, facts: &HostFacts) -> BTreeMap<(NetworkName, Option<IfName>), String> {
+    let mut found = BTreeMap::new();
+    for network in desired.networks() {
+        // Where the host has no address, it leads nowhere.
+        let Some(bridge) = network.own_bridge().filter(|bridge| !bridge.isolated) else { continue };
+        for subnet in network.subnets.iter().map(|subnet| subnet.subnet) {
+            let routes = facts.routes.iter().filter(|(route, _)| route.overlaps(subnet));
+            let routes = routes.map(|(route, ifname)| (ifname.as_ref(), format!("route {route}")));
+            let addresses = facts.addresses.iter().filter(|(address, _)| subnet.contains(address.ip()));
+            let addresses = addresses.map(|(address, ifname)| (Some(ifname), format!("address {address}")));
+            for (ifname, what) in addresses.chain(routes).filter(|(ifname, _)| *ifname != Some(&bridge.name)) {
+                let over = ifname.map(|name| format!(" on {name}")).unwrap_or_default();
+                let said = format!("network {} ({subnet}) overlaps with the host's {what}{over}", network.name);
+                found.entry((network.name.clone(), ifname.cloned())).or_insert(said);
+            }
+        }
+    }
+    found
 }
 
 /// The ranges in use, as (first, last), ascending.
@@ -100,6 +125,40 @@ mod tests {
         assert_eq!(choose(&["10.0.0.0/8"]).unwrap(), "172.30.0.0/24");
         let error = choose(&["10.0.0.0/8", "172.16.0.0/12"]).unwrap_err().to_string();
         assert!(error.contains("10.77.0.0/16 (/24), 172.30.0.0/15 (/24)"), "{error}");
+    }
+
+    #[test]
+    fn what_of_the_host_overlaps_is_found_once_for_an_interface() {
+        let mut desired = Desired::default();
+        desired.insert_network(samples::network("net1", &["10.77.0.0/24"]));
+        desired.insert_network(samples::network("net2", &["10.77.1.0/24", "fd00:1::/64"]));
+        let said = |facts: &HostFacts| overlaps(&desired, facts).into_values().collect::<Vec<_>>();
+        let own = HostFacts {
+            routes: vec![("10.77.0.0/24".parse().unwrap(), Some("nd-net1".parse().unwrap()))],
+            addresses: vec![("10.77.0.1/24".parse().unwrap(), "nd-net1".parse().unwrap())],
+            ..HostFacts::default()
+        };
+        assert_eq!(said(&own), [""; 0], "its own bridge");
+        assert_eq!(said(&facts(&["10.78.0.0/16", "fd00:2::/64"])), [""; 0]);
+        assert_eq!(
+            said(&facts(&["10.77.0.0/16", "10.77.1.128/25"])),
+            [
+                "network net1 (10.77.0.0/24) overlaps with the host's route 10.77.0.0/16 on tun0",
+                "network net2 (10.77.1.0/24) overlaps with the host's route 10.77.0.0/16 on tun0",
+            ]
+        );
+        let address = HostFacts {
+            addresses: vec![("fd00:1::7/128".parse().unwrap(), "wg0".parse().unwrap())],
+            routes: vec![("fd00::/16".parse().unwrap(), None)],
+            ..HostFacts::default()
+        };
+        assert_eq!(
+            said(&address),
+            [
+                "network net2 (fd00:1::/64) overlaps with the host's route fd00::/16",
+                "network net2 (fd00:1::/64) overlaps with the host's address fd00:1::7/128 on wg0",
+            ]
+        );
     }
 
     #[test]
