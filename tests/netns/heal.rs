@@ -3,7 +3,7 @@
 use libtest_mimic::Trial;
 use netd_testing::wait::{is, lacks, seen};
 
-use crate::lab::look::{links, ruleset};
+use crate::lab::look::{links, published, ruleset};
 use crate::lab::{Dig, HOST4, HOST6, Lab, Proto, Server, addresses, ask, echo, run, trial, until};
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -105,7 +105,7 @@ fn namespace_goes(lab: &Lab) {
     until("it is released", || lacks(lab.netd("ps").ok().stdout, "web"));
     Dig::expect_none("client", "web", "NXDOMAIN");
     // The name goes first, then what the kernel has of it.
-    until("its port is not published any more", || lacks(ruleset(), "4000"));
+    until("its port is not published any more", || lacks(published(), "4000"));
     lab.connected("net1", "other", "-p 4000:80");
 }
 
