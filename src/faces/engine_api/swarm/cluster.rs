@@ -54,7 +54,9 @@ impl EngineApi {
     }
 
     /// netd is no part of other swarms.
-    pub(super) fn join_swarm(&self) -> Result<Response, Failure> {
+    pub(super) async fn join_swarm(&self, request: Request) -> Result<Response, Failure> {
+        // A client that is still sending would get a broken pipe instead of the answer.
+        body::as_it_is(request).await?;
         if self.swarm().is_some() {
             return Err(Failure::new(StatusCode::SERVICE_UNAVAILABLE, IN_SWARM));
         }

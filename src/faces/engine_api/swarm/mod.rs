@@ -38,7 +38,7 @@ pub(super) async fn dispatch(
     match (&method, parts) {
         (&Method::GET, ["swarm"]) => api.inspect_swarm(),
         (&Method::POST, ["swarm", "init"]) => api.init_swarm(request).await,
-        (&Method::POST, ["swarm", "join"]) => api.join_swarm(),
+        (&Method::POST, ["swarm", "join"]) => api.join_swarm(request).await,
         (&Method::POST, ["swarm", "leave"]) => api.leave_swarm(asked).await,
         (&Method::POST, ["swarm", "update"]) => api.update_swarm(asked, request).await,
         (&Method::GET, ["swarm", "unlockkey"]) => {
