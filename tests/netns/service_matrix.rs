@@ -98,9 +98,6 @@ fn no_member_is_ready(lab: &Lab) {
     all_hold(&refused);
     assert_eq!(lab.diff(), "", "nothing differs from the target");
     both("ready");
-    // What the host itself sent meanwhile is tracked as it was refused (docs/services.md), and a source port may be chosen
-    // again.
-    run("ip netns exec host conntrack -F").ok();
     all_hold(&of_the_host());
 }
 

@@ -23,6 +23,7 @@ pub(crate) fn trials() -> Vec<Trial> {
             dies,
         ),
         trial("service: without ready members connections are refused at once", refused),
+        trial("service: who was refused while no member was ready is answered again, from the same port", again),
         trial("service: one client stays with one member if it has affinity", affinity),
         trial("service: what others remove comes back, and a killed daemon forgets nothing", repaired),
     ]
@@ -37,6 +38,20 @@ fn front(lab: &Lab, members: &[&'static str], options: &str) -> Vec<Server> {
     let listed: Vec<String> = members.iter().map(|name| format!("--member {name}")).collect();
     lab.netd(&format!("service create front --network net1 {} {options}", listed.join(" "))).ok();
     members.iter().map(|name| Server::start(name, name, 80)).collect()
+}
+
+/// The kernel tracks what the host itself sends before it is refused.
+fn again(lab: &Lab) {
+    let _servers = front(lab, &["w1"], "--mode vip -p 4000:80/udp");
+    let vip = virtual_addresses(lab, "front")[0].to_string();
+    let at = [("outside", HOST4, 4000), ("host", HOST4, 4000), ("asker", vip.as_str(), 80), ("host", vip.as_str(), 80)];
+    let through: Vec<Steady> =
+        at.iter().zip(5550..).map(|((ns, ip, port), from)| Steady::start(ns, from, (ip, *port))).collect();
+    through.iter().for_each(|client| client.is_answered_by("w1"));
+    lab.netd("service unready w1").ok();
+    through.iter().for_each(Steady::is_not_answered);
+    lab.netd("service ready w1").ok();
+    through.iter().for_each(|client| client.is_answered_by("w1"));
 }
 
 /// Who answers at an address, asked often.

@@ -1,7 +1,7 @@
 //! Plans for services: their definition, and what follows from changes of their members.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use crate::logic::target::services::{Entrance, elements, entrances, held};
@@ -10,7 +10,7 @@ use crate::model::desired::Desired;
 use crate::model::host::element::Element;
 use crate::model::host::step::{Flows, HostPorts, Step, Through};
 use crate::model::names::{IfName, NetworkName, ServiceName};
-use crate::model::publication::Protocol;
+use crate::model::publication::{PortRange, Protocol};
 use crate::model::service::Service;
 
 /// The state before and after a change.
@@ -86,7 +86,7 @@ pub fn follow<'a>(states: States<'_>, names: impl IntoIterator<Item = &'a Servic
 /// The flows through an entrance that is gone; and those of datagrams to members that are no longer used, which would
 /// go on for as long as the client sends. Connections end with their member, or by themselves.
 fn stale_flows(before: &BTreeMap<Entrance, Vec<IpAddr>>, after: &BTreeMap<Entrance, Vec<IpAddr>>) -> Vec<Flows> {
-    let mut flows = Vec::new();
+    let mut flows = begun(before, after);
     for (entrance, members) in before {
         let through = match *entrance {
             Entrance::Address(address) => Through {
@@ -118,4 +118,31 @@ fn stale_flows(before: &BTreeMap<Entrance, Vec<IpAddr>>, after: &BTreeMap<Entran
         flows.extend(gone.map(|member| Flows::Through(of(member))));
     }
     flows
+}
+
+/// The datagrams that the host itself sent to ports without members: the kernel tracks them before they are refused, and a
+/// client that goes on would be refused for good.
+fn begun(before: &BTreeMap<Entrance, Vec<IpAddr>>, after: &BTreeMap<Entrance, Vec<IpAddr>>) -> Vec<Flows> {
+    let is_served = |entrances: &BTreeMap<Entrance, Vec<IpAddr>>, entrance: &Entrance| {
+        entrances.get(entrance).is_some_and(|members| !members.is_empty())
+    };
+    let begun = after.keys().filter(|entrance| is_served(after, entrance) && !is_served(before, entrance));
+    let refused = begun.filter_map(|entrance| match *entrance {
+        Entrance::Port(family, Protocol::Udp, port) => {
+            let address = match family {
+                Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+                Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+            };
+            Some(Flows::To(HostPorts { address, protocol: Protocol::Udp, ports: PortRange::single(port)? }))
+        }
+        Entrance::Address(address) => Some(Flows::Through(Through {
+            family: Family::of(address),
+            address: Some(address),
+            protocol: Some(Protocol::Udp),
+            port: None,
+            member: None,
+        })),
+        Entrance::Port(..) => None,
+    });
+    refused.collect()
 }
