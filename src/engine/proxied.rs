@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnetwork::IpNetwork;
 
-use super::proxy::{Proxying, Served};
+use super::proxy::{PortSocket, Proxying, Served};
 use super::state::problems::Subject;
 use super::worker::Worker;
 use crate::kernel::{Kernel, KernelError};
@@ -129,15 +129,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn start_proxying(&mut self, id: &ContainerId, netns: Netns, ports: Vec<(HostPort, Backend)>) {
         let mut served = Vec::with_capacity(ports.len());
         for (port, to) in ports {
-            match self.kernel.serve_port(&port) {
-                Ok(Some(socket)) => served.push(Served { port, socket, to }),
-                // Another process has it: that is a problem already, unless a runtime asked for it, and the next repair
-                // tries again.
-                Ok(None) => {}
-                Err(error) => self.problem(
-                    Subject::Proxy(id.clone()),
-                    format!("cannot serve what the kernel does not translate: {error}"),
-                ),
+            if let Some(socket) = self.proxied_socket(&port, || Subject::Proxy(id.clone())) {
+                served.push(Served { port, socket, to });
             }
         }
         if served.is_empty() {
@@ -165,11 +158,26 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
         }
         let drain = drain.then(|| id.clone());
+        self.close_proxied(ports, drain, &Subject::Proxy(id.clone()));
+    }
+
+    /// The port's socket for the proxy. `subject`: what a failure is about.
+    pub(super) fn proxied_socket(&mut self, port: &HostPort, subject: impl FnOnce() -> Subject) -> Option<PortSocket> {
+        // If another process has it, that is a problem already, unless a runtime asked for it, and the next repair tries
+        // again.
+        self.kernel.serve_port(port).unwrap_or_else(|error| {
+            self.problem(subject(), format!("cannot serve what the kernel does not translate: {error}"));
+            None
+        })
+    }
+
+    /// Returns when the proxy has closed these sockets; what still holds the ports refuses again.
+    pub(super) fn close_proxied(&mut self, ports: Vec<HostPort>, drain: Option<ContainerId>, subject: &Subject) {
         self.proxy_closes(|closed| Proxying::Stop { ports: ports.clone(), drain, closed });
-        self.problems.clear(&Subject::Proxy(id.clone()));
+        self.problems.clear(subject);
         for port in ports {
             if let Err(error) = self.kernel.idle_port(&port) {
-                self.problem(Subject::Proxy(id.clone()), error.to_string());
+                self.problem(subject.clone(), error.to_string());
             }
         }
     }
@@ -187,7 +195,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
     }
 
-    pub(super) fn proxy_closes(&self, message: impl FnOnce(Sender<()>) -> Proxying) {
+    fn proxy_closes(&self, message: impl FnOnce(Sender<()>) -> Proxying) {
         let (closed, wait) = channel();
         if self.proxying.send(message(closed)).is_ok() {
             // The channel closes when the sockets are closed; a proxy that hangs must not block the engine.

@@ -61,22 +61,13 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     fn start_proxying_service(&mut self, name: &ServiceName, ports: Vec<HostPort>) {
         let mut served = Vec::with_capacity(ports.len());
         for port in ports {
-            match self.kernel.serve_port(&port) {
-                Ok(Some(socket)) => {
-                    if let (PortSocket::Tcp(listener), Some(entry)) = (&socket, self.proxied_services.get_mut(name))
-                        && let Ok(listener) = listener.try_clone()
-                    {
-                        entry.listeners.insert(port, listener);
-                    }
-                    served.push((port, socket));
-                }
-                // Another process has it: that is a problem already, and the next repair tries again.
-                Ok(None) => {}
-                Err(error) => self.problem(
-                    Subject::ServiceProxy(name.clone()),
-                    format!("cannot serve what the kernel does not translate: {error}"),
-                ),
+            let Some(socket) = self.proxied_socket(&port, || Subject::ServiceProxy(name.clone())) else { continue };
+            if let (PortSocket::Tcp(listener), Some(entry)) = (&socket, self.proxied_services.get_mut(name))
+                && let Ok(listener) = listener.try_clone()
+            {
+                entry.listeners.insert(port, listener);
             }
+            served.push((port, socket));
         }
         let Some(entry) = self.proxied_services.get_mut(name).filter(|_| !served.is_empty()) else { return };
         let ports: Vec<HostPort> = served.iter().map(|(port, _)| *port).collect();
@@ -94,12 +85,6 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             there.ports.retain(|port| !ports.contains(port));
             there.listeners.retain(|port, _| !ports.contains(port));
         }
-        self.proxy_closes(|closed| Proxying::Stop { ports: ports.clone(), drain: None, closed });
-        self.problems.clear(&Subject::ServiceProxy(name.clone()));
-        for port in ports {
-            if let Err(error) = self.kernel.idle_port(&port) {
-                self.problem(Subject::ServiceProxy(name.clone()), error.to_string());
-            }
-        }
+        self.close_proxied(ports, None, &Subject::ServiceProxy(name.clone()));
     }
 }

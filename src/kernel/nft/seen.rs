@@ -34,7 +34,7 @@ impl Seen {
         all.then_some(Self { generation, heard, tables })
     }
 
-    /// The table, unless somebody else may have changed one of them.
+    /// What the table holds, as long as this is current.
     pub(super) fn table(&self, table: Table) -> Option<&(Structure, BTreeSet<Element>)> {
         self.tables.get(&table)
     }
