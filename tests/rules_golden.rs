@@ -13,7 +13,7 @@ use std::process::{Command, ExitCode, Stdio};
 use netd::logic::firewall;
 use netd::logic::slots::{port_elements, vip_elements};
 use netd::model::address::{Family, Subnet};
-use netd::model::host::element::{Element, NameServer, Published, PublishedRange, Table};
+use netd::model::host::element::{Element, NameServer, Published, PublishedRange, Table, Verdict};
 use netd::model::publication::{PortRange, Protocol};
 use netd_testing::harness;
 
@@ -37,7 +37,12 @@ fn network(bridge: &str, subnets: &[&str], internal: bool) -> Elements {
     let name = || bridge.parse().unwrap();
     let mut elements = Elements::from([Element::Bridge(name()), Element::Allowed(name(), name())]);
     if internal {
-        elements.extend([Element::Internal(name()), Element::HostClosed(name()), Element::PortsClosed(name())]);
+        elements.extend([
+            Element::Leaving(name(), Verdict::FromInternal),
+            Element::Entering(name(), Verdict::ToInternal),
+            Element::ToHost(name(), Verdict::Closed),
+            Element::PortsClosed(name()),
+        ]);
         return elements;
     }
     for subnet in subnets {
@@ -67,7 +72,7 @@ fn range(host_ip: Option<&str>, protocol: Protocol, first: u16, last: u16, to: &
 fn two_networks() -> Elements {
     let mut elements = network("nd-net1", &["10.77.0.0/24"], false);
     elements.extend(network("nd-net2", &["10.77.1.0/24"], true));
-    elements.insert(Element::HostClosed("nd-net1".parse().unwrap()));
+    elements.insert(Element::ToHost("nd-net1".parse().unwrap(), Verdict::Closed));
     elements
 }
 
@@ -159,7 +164,7 @@ fn check(file: &str, now: &str) {
 
 fn the_rendered_table_is_the_golden_one() -> Result<(), String> {
     for (name, elements) in tables() {
-        let json = serde_json::to_string_pretty(&firewall::json(&firewall::table(&elements))).unwrap();
+        let json = serde_json::to_string_pretty(&firewall::table(&elements)).unwrap();
         check(&format!("{name}.json"), &(json + "\n"));
     }
     Ok(())
@@ -197,7 +202,7 @@ fn listing(load: &'static [&'static str], table: &'static str, input: String) ->
 
 fn nft_lists_the_golden_table() -> Result<(), String> {
     for (name, elements) in tables() {
-        let json = firewall::json(&firewall::table(&elements)).to_string();
+        let json = firewall::table(&elements).to_string();
         check_listing(&format!("{name}.nft"), &listing(&["-j", "-f", "-"], "netd", json)?)?;
     }
     Ok(())

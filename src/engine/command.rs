@@ -7,7 +7,7 @@ use std::sync::mpsc::Sender;
 use tokio::sync::oneshot;
 
 use super::error::Error;
-use super::report::{Difference, Planned, Request, Restored};
+use super::report::{Difference, Planned, PoliciesChanged, Request, Restored};
 use super::state::problems::Subject;
 use crate::kernel::KernelEvent;
 use crate::model::address::{Family, Subnet};
@@ -20,8 +20,8 @@ use crate::model::names::{IfName, NetworkName, ReservationId, ServiceName};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    Attachments, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetworkSpec, PortChange,
-    ReservationSpec, ServiceSpec, ServiceUpdate,
+    Attachments, CheckSpec, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetworkSpec, PolicyChange,
+    PortChange, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
 use crate::model::reservation::Reservation;
 use crate::model::service::{Health, Service};
@@ -64,6 +64,7 @@ pub(crate) enum Command {
     UpdateService(Box<ServiceUpdate>, Reply<Arc<Service>>),
     RemoveService(String, Reply<Arc<Service>>),
     ChangeMember(Box<MemberChange>, Reply<Arc<Attached>>),
+    ChangePolicies(Box<PolicyChange>, Reply<PoliciesChanged>),
     NoteHealth(HealthResults),
     NoteLabels(ContainerId, BTreeMap<String, String>),
     Keep(String, String, Reply<()>),

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::state::denied::DeniedFlow;
 use crate::model::endpoint::Endpoint;
 use crate::model::names::ServiceName;
 use crate::model::network::Network;
+use crate::model::policy::Policy;
 use crate::model::publication::Publication;
 use crate::model::reservation::Reservation;
 use crate::model::service::{MemberState, Service};
@@ -38,6 +40,12 @@ pub enum Change {
     ServiceUpdated(Arc<Service>),
     /// A service was removed.
     ServiceRemoved(Arc<Service>),
+    /// A policy was added.
+    PolicyAdded(Arc<Policy>),
+    /// A policy was removed.
+    PolicyRemoved(Arc<Policy>),
+    /// A policy has denied packets; told once in a while for the same two.
+    Denied(DeniedFlow),
     /// A member of a service has another state.
     Member {
         /// The service.

@@ -25,6 +25,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.commit(records)?;
         let Err(Failed { error, undo }) = all_or_nothing(&mut self.kernel, steps) else {
             self.services_follow(transaction);
+            self.policies_follow(transaction);
             return Ok(());
         };
         self.compensate(rollback);
@@ -58,7 +59,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.publish();
         self.services_follow(transaction);
         before(self);
-        best_effort(&mut self.kernel, &transaction.steps)
+        let errors = best_effort(&mut self.kernel, &transaction.steps);
+        self.policies_follow(transaction);
+        errors
+    }
+
+    /// Makes the kernel follow what the change means for policies, where its steps do not do that themselves.
+    fn policies_follow(&mut self, transaction: &Transaction) {
+        if transaction.is_of_service() {
+            self.follow_policies();
+        } else {
+            self.policed = self.state.desired.clone();
+        }
     }
 
     /// Makes services follow the change of their members. The steps of a service's own change do that themselves.

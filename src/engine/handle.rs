@@ -8,7 +8,7 @@ use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use super::command::{Command, Gone, HealthResults, Reply};
 use super::error::Error;
 use super::event::Event;
-use super::report::{Difference, Planned, Request, Restored};
+use super::report::{Difference, Planned, PoliciesChanged, Request, Restored};
 use super::state::problems::Subject;
 use super::state::published::Published;
 use super::state::snapshot::Snapshot;
@@ -24,7 +24,7 @@ use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetnsRef, NetworkSpec, PortChange,
+    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetnsRef, NetworkSpec, PolicyChange, PortChange,
     Requester, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
 use crate::model::reservation::Reservation;
@@ -61,6 +61,11 @@ impl Handle {
     /// Changes the name servers that are asked for a network's containers; none: those of the daemon.
     pub async fn set_upstreams(&self, network: &str, servers: Vec<Upstream>) -> Result<Arc<Network>, Error> {
         self.ask(|reply| Command::SetUpstreams(network.to_owned(), servers, reply)).await
+    }
+
+    /// Adds and removes policies. When it returns, new flows follow them, and flows that they deny have ended.
+    pub async fn change_policies(&self, change: PolicyChange) -> Result<PoliciesChanged, Error> {
+        self.ask(|reply| Command::ChangePolicies(Box::new(change), reply)).await
     }
 
     /// Removes every network without containers and reservations.

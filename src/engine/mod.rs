@@ -38,8 +38,8 @@ pub use crate::engine::error::{Error, ErrorKind};
 pub use crate::engine::event::Event;
 pub use crate::engine::handle::Handle;
 pub use crate::engine::lifecycle::{start, teardown};
-pub use crate::engine::report::{Difference, Planned, Request, Restored};
-pub use crate::engine::state::snapshot::Snapshot;
+pub use crate::engine::report::{Difference, Planned, PoliciesChanged, Request, Restored};
+pub use crate::engine::state::snapshot::{Judgement, Snapshot};
 pub use crate::logic::refusal::{Refusal, ServiceRefusal};
 pub use crate::runtimes::docker;
 

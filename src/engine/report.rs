@@ -1,8 +1,11 @@
 //! What the engine reports without changing anything: planned changes, and differences from the target.
 
+use std::sync::Arc;
+
 use crate::model::names::{NetworkName, ReservationId, ServiceName};
+use crate::model::policy::Policy;
 use crate::model::request::{
-    EndpointSpec, MemberChange, NetworkSpec, PortChange, ReservationSpec, ServiceSpec, ServiceUpdate,
+    EndpointSpec, MemberChange, NetworkSpec, PolicyChange, PortChange, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
 
 /// A request to plan.
@@ -39,6 +42,19 @@ pub enum Request {
     RemoveService(String),
     /// Say something of a member of services.
     ChangeMember(Box<MemberChange>),
+    /// Add and remove policies.
+    ChangePolicies(Box<PolicyChange>),
+}
+
+/// What became of policies.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoliciesChanged {
+    /// Those that are new.
+    pub added: Vec<Arc<Policy>>,
+    /// Those that are gone.
+    pub removed: Vec<Arc<Policy>>,
+    /// Those that were asked for and were there.
+    pub unchanged: Vec<Arc<Policy>>,
 }
 
 /// A change that a request would make.

@@ -17,6 +17,7 @@ use super::event::{Change, Event};
 use super::listener::{Listening, ListeningReceiver, ListeningSender};
 use super::mailbox::{Mailbox, Next};
 use super::proxy::{Draining, Proxied, ProxiedServices, ProxyingReceiver, ProxyingSender, Shared};
+use super::state::denied::Denied;
 use super::state::State;
 use super::state::agenda::Agenda;
 use super::state::foreign_tables::ForeignTables;
@@ -77,6 +78,10 @@ pub(crate) struct Worker<K, S> {
     pub(super) foreign: ForeignTables,
     /// The state whose services the kernel follows.
     pub(super) served: Desired,
+    /// The state whose policies the kernel follows.
+    pub(super) policed: Desired,
+    /// What policies have denied.
+    pub(super) denied: Denied,
     /// Forwarding on the host, as netd saw it last.
     pub(super) routing: Routing,
     /// The elements that keep the host's interfaces apart, as the table has them.
@@ -173,6 +178,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             ways: Default::default(),
             foreign: Default::default(),
             served: Desired::default(),
+            policed: Desired::default(),
+            denied: Denied::default(),
             routing: Default::default(),
             transit: Default::default(),
             owed: Default::default(),
@@ -288,6 +295,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Command::UpdateService(update, reply) => drop(reply.send(self.update_service(&update))),
             Command::RemoveService(service, reply) => drop(reply.send(self.remove_service(&service))),
             Command::ChangeMember(change, reply) => drop(reply.send(self.change_member(&change))),
+            Command::ChangePolicies(change, reply) => drop(reply.send(self.change_policies(&change))),
             Command::NoteHealth(results) => self.note_health(results),
             Command::NoteLabels(container, labels) => self.note_labels(&container, labels),
             Command::Keep(key, value, reply) => drop(reply.send(self.keep(&key, value))),
@@ -353,6 +361,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
+            denied: self.denied.shown.clone(),
             transit: self.transit.clone(),
             kept: self.state.kept.clone(),
         };

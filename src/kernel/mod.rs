@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
-use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::observed::{DeniedFlow, HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
 #[cfg(doc)]
@@ -207,6 +207,9 @@ pub trait Kernel: Send + 'static {
     /// Whether another resolver answers DNS questions in that namespace, at 127.0.0.11. `own`: the port of the name
     /// service's sockets there.
     fn has_resolver(&mut self, netns: &Netns, own: Option<u16>) -> bool;
+
+    /// What policies have denied since they were loaded.
+    fn denied(&mut self) -> Result<Vec<DeniedFlow>, KernelError>;
 
     /// Whether the host has an interface with that name.
     fn has_link(&mut self, name: &IfName) -> bool;

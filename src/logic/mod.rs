@@ -5,6 +5,7 @@ pub mod dns;
 pub mod drift;
 pub mod firewall;
 pub mod plan;
+pub mod policy;
 pub mod recovery;
 pub mod refusal;
 #[cfg(test)]

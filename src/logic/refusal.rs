@@ -50,6 +50,9 @@ pub enum Refusal {
     /// No such network.
     #[error("no network {0:?}: see `netd network ls`")]
     NoSuchNetwork(String),
+    /// No such policy.
+    #[error("no policy {0}: see `netd policy ls`")]
+    NoSuchPolicy(u64),
     /// A prefix of several ids.
     #[error("{what} {text:?} is ambiguous: {count} ids begin with it")]
     Ambiguous {
@@ -330,6 +333,7 @@ impl Refusal {
             Self::NoSuchNetwork(_)
             | Self::NoSuchContainer { .. }
             | Self::NoSuchReservation(_)
+            | Self::NoSuchPolicy(_)
             | Self::NotConnected { .. }
             | Self::NoSuchHandover(_)
             | Self::NotPublished { .. }

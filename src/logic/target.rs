@@ -5,6 +5,7 @@
 //! pass connection tracking and the source guard.
 
 mod guard;
+mod policies;
 mod ports;
 mod proxied;
 pub mod services;
@@ -159,25 +160,17 @@ fn default_metric(endpoint: &Endpoint) -> Option<u32> {
     endpoint.is_beside_engine().then_some(BEHIND_THE_ENGINE)
 }
 
-/// The elements of a network.
-pub fn network_elements(network: &Network) -> BTreeSet<Element> {
+/// The elements of a network, which is one of `desired`.
+pub fn network_elements(desired: &Desired, network: &Network) -> BTreeSet<Element> {
     let mut elements = BTreeSet::new();
     if let Some(bridge) = network.bridge() {
         elements.insert(Element::Bridge(bridge.clone()));
-        if network.internal {
-            elements.insert(Element::Internal(bridge.clone()));
-        }
-        if network.host_access != HostAccess::All {
-            elements.insert(Element::HostClosed(bridge.clone()));
-        }
+        elements.extend(policies::network_elements(desired.ruling(), network, bridge));
         if network.host_access == HostAccess::None {
             elements.insert(Element::PortsClosed(bridge.clone()));
         }
         if !network.has_gateways() {
             elements.insert(Element::Isolated(bridge.clone()));
-        }
-        if network.icc() {
-            elements.insert(Element::Allowed(bridge.clone(), bridge.clone()));
         }
     }
     for subnet in network.subnets.iter().filter(|_| network.has_gateways()) {
@@ -283,13 +276,18 @@ pub fn foreign_bridges(desired: &Desired, served: &BTreeMap<IpAddr, u16>) -> Vec
     desired.networks().filter_map(bridge).collect()
 }
 
-/// All elements that the table must have for networks and containers.
+/// The elements that say which flows pass.
+pub fn policy_elements(desired: &Desired) -> BTreeSet<Element> {
+    policies::elements(desired)
+}
+
+/// All elements that the table must have for networks, containers, services and policies.
 pub fn all_elements(desired: &Desired) -> BTreeSet<Element> {
-    let of_networks = desired.networks().flat_map(|network| network_elements(network));
+    let of_networks = desired.networks().flat_map(|network| network_elements(desired, network));
     let of_services = desired.services().flat_map(|service| services::elements(desired, service));
     let of_containers = desired.containers().flat_map(|attached| container_elements(desired, &attached.endpoints));
     // Sorted once, not one by one.
-    of_networks.chain(of_services).chain(of_containers).collect()
+    of_networks.chain(of_services).chain(of_containers).chain(policy_elements(desired)).collect()
 }
 
 /// The address families for which forwarding is needed.
@@ -306,7 +304,7 @@ pub fn forwarding_of(network: &Network) -> Families {
 mod tests {
     use super::*;
     use crate::logic::samples;
-    use crate::model::host::element::Table;
+    use crate::model::host::element::{Table, Verdict};
     use crate::model::network::{Adopted, Driver};
 
     fn desired(networks: &[&Network]) -> Desired {
@@ -354,15 +352,16 @@ mod tests {
     fn what_of_the_host_is_reached_stands_in_two_sets() {
         let mut network = samples::network("net1", &["10.0.1.0/24"]);
         let bridge = network.bridge().unwrap().clone();
+        let closed = || Element::ToHost(bridge.clone(), Verdict::Closed);
         for (access, closed) in [
             (HostAccess::All, vec![]),
-            (HostAccess::Ports, vec![Element::HostClosed(bridge.clone())]),
-            (HostAccess::None, vec![Element::HostClosed(bridge.clone()), Element::PortsClosed(bridge.clone())]),
+            (HostAccess::Ports, vec![closed()]),
+            (HostAccess::None, vec![Element::PortsClosed(bridge.clone()), closed()]),
         ] {
             network.host_access = access;
-            let elements = network_elements(&network).into_iter();
+            let elements = network_elements(&desired(&[&network]), &network).into_iter();
             let elements: Vec<Element> = elements
-                .filter(|element| matches!(element, Element::HostClosed(_) | Element::PortsClosed(_)))
+                .filter(|element| matches!(element, Element::ToHost(..) | Element::PortsClosed(_)))
                 .collect();
             assert_eq!(elements, closed, "{access:?}");
         }

@@ -19,6 +19,7 @@ pub mod inside;
 pub mod names;
 pub mod netns;
 pub mod network;
+pub mod policy;
 pub mod publication;
 pub mod question;
 pub mod request;

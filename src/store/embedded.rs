@@ -35,7 +35,7 @@ pub use self::open::Opening;
 use self::file::StoreFile;
 use self::gate::Gate;
 use self::rows::{
-    CONDITIONS, Change, ENDPOINTS, NETWORKS, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
+    CONDITIONS, Change, ENDPOINTS, NETWORKS, POLICIES, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
     endpoint_key, values,
 };
 use super::{Record, Store, StoreError, Stored};
@@ -159,6 +159,7 @@ fn stored(durable: &Rows, until_boot: &Rows) -> Result<Stored, Cause> {
     Ok(Stored {
         networks: values(durable, NETWORKS)?,
         services: values(durable, SERVICES)?,
+        policies: values(durable, POLICIES)?,
         conditions: values(until_boot, CONDITIONS)?,
         sticky: values(durable, STICKY)?,
         settings: values::<(String, String)>(durable, SETTINGS)?.into_iter().collect(),

@@ -150,6 +150,11 @@ fn put(stored: &mut Stored, record: Record) {
             stored.services.push(*service);
         }
         Record::DeleteService(name) => stored.services.retain(|service| service.name != name),
+        Record::PutPolicy(policy) => {
+            stored.policies.retain(|other| other.id != policy.id);
+            stored.policies.push(policy);
+        }
+        Record::DeletePolicy(id) => stored.policies.retain(|policy| policy.id != id),
         Record::PutCondition(condition) => {
             stored.conditions.retain(|other| other.container != condition.container);
             stored.conditions.push(*condition);

@@ -10,6 +10,7 @@ use crate::model::host::routing::TurnedOn;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, NetworkName, ReservationId, ServiceName};
 use crate::model::network::Network;
+use crate::model::policy::Policy;
 use crate::model::reservation::Reservation;
 use crate::model::service::{Condition, Service};
 
@@ -28,6 +29,10 @@ pub enum Record {
     PutService(Box<Service>),
     /// Delete a service (durable: fsync). A missing one is no error.
     DeleteService(ServiceName),
+    /// Add or replace a policy (durable: fsync).
+    PutPolicy(Policy),
+    /// Delete a policy, by id (durable: fsync). A missing one is no error.
+    DeletePolicy(u64),
     /// Add or replace an endpoint (until the next boot: page cache).
     PutEndpoint(Box<Endpoint>),
     /// Delete an endpoint. A missing one is no error.
@@ -57,6 +62,8 @@ pub struct Stored {
     pub networks: Vec<Network>,
     /// By name.
     pub services: Vec<Service>,
+    /// By id.
+    pub policies: Vec<Policy>,
     /// By container; empty after a reboot.
     pub conditions: Vec<Condition>,
     /// By network and container; empty after a reboot.

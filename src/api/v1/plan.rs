@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Connect, CreateNetwork, CreateService, PortRequest, Reserve, UpdateService, text};
+use super::{ChangePolicies, Connect, CreateNetwork, CreateService, PortRequest, Reserve, UpdateService, text};
 use crate::model::names::ReservationId;
 use crate::model::request::MemberAction;
 
@@ -90,6 +90,8 @@ pub enum PlanRequest {
     /// Remove the service with this name or id.
     #[schema(value_type = text::AnyService)]
     RemoveService(String),
+    /// Add and remove policies.
+    ChangePolicies(Box<ChangePolicies>),
     /// Say something of a member of services.
     ChangeMember {
         /// Name, id or unique beginning of the id of the container.

@@ -143,6 +143,15 @@ pub enum EventType {
     /// A service was created.
     #[serde(rename = "service.create")]
     ServiceCreate,
+    /// A policy was added.
+    #[serde(rename = "policy.add")]
+    PolicyAdd,
+    /// A policy was removed.
+    #[serde(rename = "policy.rm")]
+    PolicyRm,
+    /// A policy denies packets of one to another; told when they have been counted, every 10 s.
+    #[serde(rename = "policy.denied")]
+    PolicyDenied,
     /// A service was updated.
     #[serde(rename = "service.update")]
     ServiceUpdate,
@@ -192,6 +201,9 @@ impl EventType {
             Self::NetworkChange => "network.change",
             Self::NetworkRemove => "network.remove",
             Self::ServiceCreate => "service.create",
+            Self::PolicyAdd => "policy.add",
+            Self::PolicyRm => "policy.rm",
+            Self::PolicyDenied => "policy.denied",
             Self::ServiceUpdate => "service.update",
             Self::ServiceRm => "service.rm",
             Self::ServiceMember => "service.member",

@@ -262,6 +262,31 @@ pub enum Transport {
     Sctp,
 }
 
+/// What a policy does: `allow`, `deny` or `default-deny`.
+#[derive(ToSchema)]
+#[schema(pattern = "^(allow|deny|default-deny)$", examples("allow"))]
+pub struct PolicyAction(String);
+
+/// Whom a policy is about: a name, `service:NAME`, `network:NAME`, `label:KEY=VALUE`, `host`, `outside` or `any`.
+#[derive(ToSchema)]
+#[schema(pattern = "^[!-~]+$", max_length = 512, examples("web"))]
+pub struct PolicySubject(String);
+
+/// Whom a policy is about, with or without ports.
+#[derive(ToSchema)]
+#[schema(pattern = "^[!-~]+$", max_length = 512, examples("db:5432"))]
+pub struct PolicyTarget(String);
+
+/// Ports of a policy.
+#[derive(ToSchema)]
+#[schema(pattern = "^[0-9]+(-[0-9]+)?(/(tcp|udp|sctp))?$", max_length = 16, examples("5432"))]
+pub struct PolicyPorts(String);
+
+/// A policy's id.
+#[derive(ToSchema)]
+#[schema(pattern = "^[1-9][0-9]{0,17}$", examples("3"))]
+pub struct PolicyId(String);
+
 #[cfg(test)]
 mod tests {
     use std::str::FromStr;

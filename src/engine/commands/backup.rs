@@ -103,7 +103,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             }
             let facts = self.unexplained.facts_for(definition.spec.bridge.as_ref(), facts);
             let (network, sticky) = decide(&state, definition, &facts)?;
-            let mut one = transaction::create_network(&network, None);
+            let mut one = transaction::create_network(&self.state, &network, None);
             self.unexplained.spare(&mut one.steps);
             one.records.extend(sticky);
             state.apply(&one.records);

@@ -67,7 +67,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         }
         let observed = self.kernel.observe()?;
         let elements = target::container_elements(&self.state.desired, &all);
-        let elements = &(&elements | &target::network_elements(&network));
+        let elements = &(&elements | &target::network_elements(&self.state.desired, &network));
         let bridge = target::bridge_with_services(&self.state.desired, &network);
         let mut drift = bridge.map_or_else(Vec::new, |bridge| drift::bridge(&bridge, &observed));
         drift.extend(drift::tables(elements, &observed).into_iter().map(|(_, drift)| drift));

@@ -14,6 +14,7 @@ pub(super) mod network;
 pub(super) mod on_demand;
 pub(super) mod plan;
 pub(super) mod plan_service;
+pub(super) mod policy;
 pub(super) mod port;
 pub(super) mod reservation;
 mod service;

@@ -55,7 +55,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         ula: Option<Subnet>,
         facts: &HostFacts,
     ) -> Result<Arc<Network>, Error> {
-        let mut transaction = transaction::create_network(network, ula);
+        let mut transaction = transaction::create_network(&self.state, network, ula);
         self.unexplained.spare(&mut transaction.steps);
         self.before_forwarding(target::forwarding_of(network))?;
         if let Err(error) = self.execute(&transaction) {
@@ -94,7 +94,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
 
     pub(crate) fn remove_network(&mut self, text: &str) -> Result<Arc<Network>, Error> {
         let network = decide::network::remove_network(&self.state, text)?;
-        let transaction = transaction::remove_network(&network);
+        let transaction = transaction::remove_network(&self.state, &network);
         let released = self.state.ipam.all_released(&network).into_iter();
         let released = released.map(|address| Record::DeleteReleased(network.name.clone(), address));
         let released: Vec<Record> = released.collect();

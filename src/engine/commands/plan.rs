@@ -35,18 +35,18 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Request::CreateNetwork(spec) => {
                 let facts = HostFacts { foreign, ..self.facts()? };
                 let (network, ula) = self.decide_network(spec, &facts)?;
-                let mut planned = planned(&transaction::create_network(&network, ula).steps);
+                let mut planned = planned(&transaction::create_network(&self.state, &network, ula).steps);
                 planned.extend(name_servers(&network));
                 return Ok(planned);
             }
             Request::RemoveNetwork(network) => {
                 let network = decide::network::remove_network(&self.state, network)?;
-                let steps = transaction::remove_network(&network).steps;
+                let steps = transaction::remove_network(&self.state, &network).steps;
                 steps.into_iter().chain(self.stop_forwarding_without(&[network])?).collect()
             }
             Request::PruneNetworks => {
                 let unused = self.unused_networks();
-                let steps = unused.iter().flat_map(|network| transaction::remove_network(network).steps);
+                let steps = unused.iter().flat_map(|network| transaction::remove_network(&self.state, network).steps);
                 let steps: Vec<Step> = steps.collect();
                 steps.into_iter().chain(self.stop_forwarding_without(&unused)?).collect()
             }
@@ -61,6 +61,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Request::UpdateService(update) => return self.plan_update_service(update),
             Request::RemoveService(service) => return self.plan_remove_service(service),
             Request::ChangeMember(change) => return self.plan_member(change),
+            Request::ChangePolicies(change) => return self.plan_policies(change),
         };
         Ok(planned(&steps))
     }

@@ -7,6 +7,7 @@ pub(super) mod endpoint;
 pub(super) mod handover;
 pub(super) mod names;
 pub(super) mod network;
+pub(super) mod policy;
 pub(super) mod port;
 pub(super) mod reservation;
 pub(super) mod service;

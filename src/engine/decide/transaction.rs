@@ -3,16 +3,18 @@
 
 use std::sync::Arc;
 
+use crate::engine::report::PoliciesChanged;
 use crate::engine::state::State;
 use crate::logic::plan::endpoint::Detached;
-use crate::logic::plan::service::States;
-use crate::logic::plan::{self, Change, ResolvConf};
+use crate::logic::plan::{self, Change, ResolvConf, States};
 use crate::logic::target;
 use crate::model::address::Subnet;
+use crate::model::desired::Desired;
 use crate::model::endpoint::{Endpoint, EndpointKey};
 use crate::model::host::step::Step;
 use crate::model::ids::ContainerId;
 use crate::model::network::Network;
+use crate::model::policy::Policy;
 use crate::model::reservation::Reservation;
 use crate::model::service::Service;
 use crate::store::Record;
@@ -46,16 +48,25 @@ impl Transaction {
     }
 }
 
+/// The desired state after a change, as far as plans depend on it: only policies do.
+fn changed(state: &State, change: impl FnOnce(&mut Desired)) -> Desired {
+    let mut after = state.desired.clone();
+    if after.policies().len() > 0 {
+        change(&mut after);
+    }
+    after
+}
+
 /// The content of a named namespace's resolv.conf for these endpoints of its container; `None` without endpoints.
 pub(crate) type RenderResolvConf<'a> = &'a dyn Fn(&[Arc<Endpoint>]) -> Option<String>;
 
 /// Creates the network; `ula` is the host's prefix if this network is the first that needs it.
-pub(crate) fn create_network(network: &Network, ula: Option<Subnet>) -> Transaction {
+pub(crate) fn create_network(state: &State, network: &Network, ula: Option<Subnet>) -> Transaction {
     let mut records: Vec<Record> = ula.into_iter().map(State::ula_record).collect();
     records.push(Record::PutNetwork(network.clone()));
     Transaction {
         records,
-        steps: plan::network::create(network),
+        steps: plan::network::create(&changed(state, |after| drop(after.insert_network(network.clone()))), network),
         // No address of the network has been assigned yet.
         rollback: vec![Record::DeleteNetwork(network.name.clone())],
     }
@@ -79,10 +90,23 @@ pub(crate) fn remove_service(state: &State, service: &Service) -> Transaction {
     Transaction { records, steps, rollback: Vec::new() }
 }
 
+/// Adds and removes policies.
+pub(crate) fn change_policies(state: &State, changed: &PoliciesChanged) -> Transaction {
+    let put = |policy: &Arc<Policy>| Record::PutPolicy(policy.as_ref().clone());
+    let delete = |policy: &Arc<Policy>| Record::DeletePolicy(policy.id);
+    let records = changed.removed.iter().map(delete).chain(changed.added.iter().map(put)).collect();
+    let rollback = changed.added.iter().map(delete).chain(changed.removed.iter().map(put)).collect();
+    let mut after = state.desired.clone();
+    changed.removed.iter().for_each(|policy| after.remove_policy(policy.id));
+    changed.added.iter().for_each(|policy| after.insert_policy(policy.as_ref().clone()));
+    let steps = plan::policy::follow(States { before: &state.desired, after: &after });
+    Transaction { records, steps, rollback }
+}
+
 /// Removes a network without endpoints and reservations.
-pub(crate) fn remove_network(network: &Network) -> Transaction {
+pub(crate) fn remove_network(state: &State, network: &Network) -> Transaction {
     let records = vec![Record::DeleteNetwork(network.name.clone())];
-    Transaction { records, steps: plan::network::remove(network), rollback: Vec::new() }
+    Transaction { records, steps: plan::network::remove(&state.desired, network), rollback: Vec::new() }
 }
 
 /// Gives a network without endpoints and reservations another name, and its bridge as well.
@@ -91,7 +115,12 @@ pub(crate) fn rename_network(state: &State, before: &Network, after: &Network) -
     let rollback = vec![Record::DeleteNetwork(after.name.clone()), Record::PutNetwork(before.clone())];
     let released = state.ipam.all_released(before).into_iter();
     records.extend(released.map(|address| Record::DeleteReleased(before.name.clone(), address)));
-    let steps = plan::network::remove(before).into_iter().chain(plan::network::create(after)).collect();
+    let renamed = changed(state, |desired| {
+        desired.remove_network(&before.name);
+        desired.insert_network(after.clone());
+    });
+    let remove = plan::network::remove(&state.desired, before);
+    let steps = remove.into_iter().chain(plan::network::create(&renamed, after)).collect();
     Transaction { records, steps, rollback }
 }
 
@@ -114,8 +143,8 @@ pub(crate) fn attach(
     let held = consumed.filter(|consumed| consumed.is_held).map(|consumed| consumed.reservation);
     let reserved = held.map(|held| target::reserved_ports(network, held)).unwrap_or_default();
     let consumed = consumed.map(|consumed| consumed.reservation);
-    put(state, (endpoint, consumed), render, |change, resolv_conf| {
-        plan::endpoint::attach(&state.desired, network, endpoint, (change, &reserved), resolv_conf)
+    put(state, (endpoint, consumed), render, |states, change, resolv_conf| {
+        plan::endpoint::attach(states, network, endpoint, (change, &reserved), resolv_conf)
     })
 }
 
@@ -143,19 +172,19 @@ pub(crate) fn address(
     endpoint: &Arc<Endpoint>,
     render: RenderResolvConf<'_>,
 ) -> Transaction {
-    put(state, (endpoint, None), render, |change, resolv_conf| {
-        plan::endpoint::address(&state.desired, network, endpoint, change, resolv_conf)
+    put(state, (endpoint, None), render, |states, change, resolv_conf| {
+        plan::endpoint::address(states, network, endpoint, change, resolv_conf)
     })
 }
 
 /// Publishes further ports of an endpoint that exists.
 pub(crate) fn publish(state: &State, endpoint: &Arc<Endpoint>) -> Transaction {
-    put(state, (endpoint, None), &|_| None, |change, _| plan::port::publish(&state.desired, change))
+    put(state, (endpoint, None), &|_| None, |states, change, _| plan::port::publish(states, change))
 }
 
 /// Stops publishing ports of an endpoint. `drain`: existing flows stay.
 pub(crate) fn unpublish(state: &State, endpoint: &Arc<Endpoint>, drain: bool) -> Transaction {
-    let stop = |change: Change<'_>, _| plan::port::unpublish(&state.desired, change, drain);
+    let stop = |states: States<'_>, change: Change<'_>, _| plan::port::unpublish(states, change, drain);
     Transaction { rollback: Vec::new(), ..put(state, (endpoint, None), &|_| None, stop) }
 }
 
@@ -163,7 +192,7 @@ fn put(
     state: &State,
     (endpoint, consumed): (&Arc<Endpoint>, Option<&Reservation>),
     render: RenderResolvConf<'_>,
-    plan: impl FnOnce(Change<'_>, ResolvConf) -> Vec<Step>,
+    plan: impl FnOnce(States<'_>, Change<'_>, ResolvConf) -> Vec<Step>,
 ) -> Transaction {
     let before = state.endpoints_of(&endpoint.container.id);
     let key = endpoint.key();
@@ -171,7 +200,9 @@ fn put(
     let place = after.partition_point(|other| other.sequence < endpoint.sequence);
     after.insert(place, endpoint.clone());
     let (records, rollback) = state.put_records(endpoint, consumed);
-    let steps = plan(Change { before: &before, after: &after }, resolv_confs(&before, &after, render));
+    let changed = changed(state, |desired| drop(desired.insert_endpoint(endpoint.as_ref().clone())));
+    let states = States { before: &state.desired, after: &changed };
+    let steps = plan(states, Change { before: &before, after: &after }, resolv_confs(&before, &after, render));
     Transaction { records, steps, rollback }
 }
 
@@ -206,6 +237,8 @@ pub(crate) fn detach(
     let containers = ids.into_iter().map(detached).collect();
     let held = |kept: &&Reservation| Some(target::reserved_ports(state.desired.network(&kept.network)?, kept));
     let reserved = kept.iter().filter_map(held).flatten().collect();
-    let steps = plan::endpoint::detach(&state.desired, containers, &endpoints, &reserved);
+    let changed = changed(state, |desired| keys.iter().for_each(|key| drop(desired.remove_endpoint(key))));
+    let states = States { before: &state.desired, after: &changed };
+    let steps = plan::endpoint::detach(states, containers, &endpoints, &reserved);
     Transaction { records: state.release_records(&endpoints, kept), steps, rollback: Vec::new() }
 }

@@ -30,6 +30,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if self.ways.are_due() && !self.stopping.is_set() {
             self.probe_next();
         }
+        self.follow_policies();
         self.agenda.retry_if(self.has_something_to_retry(), false);
         if self.problems.messages() != self.snapshot.load().problems {
             self.publish();
@@ -43,6 +44,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         self.look_at_store();
         self.probe_tick();
         self.follow_paths();
+        self.count_denied();
         if self.state.desired.counts().0 > 0 || !self.state.turned_on.families.is_empty() {
             self.agenda.look_at_host();
         }

@@ -4,6 +4,7 @@
 //! indices consistent with the desired state.
 
 pub(super) mod agenda;
+pub mod denied;
 pub(super) mod foreign_tables;
 pub(super) mod graces;
 pub(super) mod instance;
@@ -88,6 +89,9 @@ impl State {
         for (network, address, order) in stored.released {
             state.ipam.release(&network, address, order);
         }
+        for policy in stored.policies {
+            state.desired.insert_policy(policy);
+        }
         for service in stored.services {
             state.put_service(service);
         }
@@ -153,6 +157,8 @@ impl State {
                 Record::DeleteEndpoint(key) => self.drop_endpoint(key),
                 Record::PutService(service) => self.put_service(service.as_ref().clone()),
                 Record::DeleteService(name) => self.drop_service(name),
+                Record::PutPolicy(policy) => self.desired.insert_policy(policy.clone()),
+                Record::DeletePolicy(id) => self.desired.remove_policy(*id),
                 Record::PutCondition(condition) => self.desired.insert_condition(condition.as_ref().clone()),
                 Record::DeleteCondition(container) => self.desired.remove_condition(container),
                 Record::PutReservation(reservation) => self.put_reservation(reservation.as_ref().clone()),

@@ -7,8 +7,11 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use super::denied::DeniedPackets;
 pub use crate::logic::dns::Explained;
 use crate::logic::dns::Zone;
+pub use crate::logic::policy::Judgement;
+use crate::logic::policy;
 use crate::logic::target;
 use crate::logic::target::Blocked;
 use crate::model::desired::{Attached, Desired};
@@ -19,6 +22,7 @@ use crate::model::host::step::HostPort;
 use crate::model::ids::ContainerId;
 use crate::model::inside;
 use crate::model::names::IfName;
+use crate::model::policy::{Ports, Subject};
 use crate::model::question::{Answer, Client, RecordType};
 use crate::model::request::AttachmentKey;
 use crate::model::route::Route;
@@ -35,6 +39,8 @@ pub type Unproxied = rpds::RedBlackTreeMapSync<ContainerId, BTreeSet<HostPort>>;
 pub struct Snapshot {
     /// Networks, containers and endpoints.
     pub desired: Desired,
+    /// How many packets policies have denied.
+    pub denied: Arc<DeniedPackets>,
     /// Counts the changes since the daemon started.
     pub revision: u64,
     /// The revision of the last change of what the zone's answers depend on ([`Self::answers_like`]).
@@ -71,6 +77,7 @@ impl Snapshot {
     /// Whether both are equal but for the revisions, given that they answer alike.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         self.unproxied == other.unproxied
+            && self.denied == other.denied
             && self.kept == other.kept
             && (&self.problems, &self.taken_ports, &self.refused, &self.gateway_blocked, &self.firewall, &self.transit)
                 == (
@@ -91,6 +98,11 @@ impl Snapshot {
     /// The zone's answer, and how it was found.
     pub fn explain(&self, client: Client, name: &str, kind: RecordType) -> Explained {
         self.zone().explain(client, name, kind)
+    }
+
+    /// Whether one subject reaches another, for each pair of what they stand for.
+    pub fn judge(&self, from: &Subject, to: &Subject, ports: Option<Ports>) -> Vec<Judgement> {
+        policy::judge(&self.desired, from, to, ports)
     }
 
     fn zone(&self) -> Zone<'_> {

@@ -17,6 +17,7 @@ mod misuse;
 mod network;
 mod output;
 mod plan;
+mod policy;
 mod port;
 mod reservation;
 mod run;
@@ -155,6 +156,7 @@ fn carry_out(verb: ClientVerb, session: &mut Session<'_>, host: Host<'_>) -> Res
         }
         ClientVerb::Reservation(verb) => reservation::run(session, verb),
         ClientVerb::Service(verb) => service::run(session, verb),
+        ClientVerb::Policy(verb) => policy::run(session, verb),
         ClientVerb::Stack(verb) => stack::run(session, verb, host.variables),
         ClientVerb::Ps { filter, listed } => container::ps(session, &filter, &listed),
         ClientVerb::Port(args) => port::run(session, args),

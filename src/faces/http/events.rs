@@ -93,6 +93,15 @@ fn published(change: &Change) -> Event {
             of_service(EventType::ServiceUpdate, service, &format!("updated to version {}", service.version))
         }
         Change::ServiceRemoved(service) => of_service(EventType::ServiceRm, service, "removed"),
+        Change::PolicyAdded(policy) => plain(EventType::PolicyAdd, format!("policy {} added: {}", policy.id, policy.rule)),
+        Change::PolicyRemoved(policy) => {
+            plain(EventType::PolicyRm, format!("policy {} removed: {}", policy.id, policy.rule))
+        }
+        Change::Denied(flow) => {
+            let by = flow.policy.map(|policy| format!(" by policy {policy}")).unwrap_or_default();
+            let (from, to, service, packets) = (&flow.from, &flow.to, &flow.service, flow.packets);
+            plain(EventType::PolicyDenied, format!("{from} to {to} ({service}) denied{by}: {packets} packets"))
+        }
         Change::Member { service, endpoint, state, why } => {
             let why = if why.is_empty() { String::new() } else { format!(": {why}") };
             let message = format!("{} of service {service} is {}{why}", endpoint.container.name, state.as_str());

@@ -68,6 +68,11 @@ fn render(snapshot: &Snapshot, repairs: &Repairs, ready: bool) -> String {
             family.add("", &labels, *refused);
         }
     }
+    let help = "Packets that policies have denied, by sender, receiver and port.";
+    let mut family = Family::new(&mut text, "netd_denied_packets_total", "counter", help);
+    for ((from, to, service), packets) in &snapshot.denied.flows {
+        family.add("", &[("from", from), ("to", to), ("service", service)], *packets);
+    }
     let name = "netd_build_info";
     let _ = writeln!(text, "# HELP {name} The daemon's version.\n# TYPE {name} gauge");
     let _ = writeln!(text, "{name}{{version=\"{}\"}} 1", env!("CARGO_PKG_VERSION"));

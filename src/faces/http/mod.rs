@@ -13,6 +13,7 @@ mod find;
 mod metrics;
 mod networks;
 mod plan;
+mod policies;
 mod ports;
 mod querylog;
 mod reservations;
@@ -64,6 +65,7 @@ fn routes() -> OpenApiRouter<Shared> {
         .merge(attachments::routes())
         .merge(reservations::routes())
         .merge(services::routes())
+        .merge(policies::routes())
         .merge(plan::routes())
         .merge(state::routes())
         .merge(backup::routes())

@@ -60,6 +60,7 @@ async fn plan(
             Request::UpdateService(Box::new(update.of(&seen)?))
         }
         PlanRequest::RemoveService(service) => Request::RemoveService(service),
+        PlanRequest::ChangePolicies(change) => Request::ChangePolicies(Box::new(change.into_change()?)),
         PlanRequest::ChangeMember { container, action } => {
             Request::ChangeMember(Box::new(ChangeMember { action }.of(&container)?))
         }

@@ -241,6 +241,9 @@ fn moves_a_bridge(handle: &Handle, change: &Change) -> bool {
         | Change::ServiceCreated(_)
         | Change::ServiceUpdated(_)
         | Change::ServiceRemoved(_)
+        | Change::PolicyAdded(_)
+        | Change::PolicyRemoved(_)
+        | Change::Denied(_)
         | Change::Member { .. }
         | Change::Disconnected { .. }
         | Change::Reserved(_)

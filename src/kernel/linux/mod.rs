@@ -27,10 +27,10 @@ use super::{DnsSockets, Kernel, KernelError, KernelEvent, PortSocket, Tell, link
 use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::foreign_firewall::Foreign;
-use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::observed::{DeniedFlow, HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
-use crate::model::host::step::{HostPort, LinkKind, Step};
+use crate::model::host::step::{Flows, HostPort, LinkKind, Step};
 use crate::model::inside::Inside;
 use crate::model::names::IfName;
 
@@ -153,6 +153,10 @@ impl Kernel for Linux {
         resolver::is_there(netns, own)
     }
 
+    fn denied(&mut self) -> Result<Vec<DeniedFlow>, KernelError> {
+        self.nft.denied()
+    }
+
     fn has_link(&mut self, name: &IfName) -> bool {
         link::index(name).is_ok()
     }
@@ -219,7 +223,11 @@ impl Kernel for Linux {
                 self.ports.release(ports);
                 Ok(())
             }
-            Step::ForgetFlows(flows) => self.conntrack.forget(flows),
+            Step::ForgetFlows(flows) => {
+                self.conntrack.forget(flows)?;
+                let is_denied = flows.iter().any(|flow| matches!(flow, Flows::Denied(_)));
+                if is_denied { self.nft.forget_within() } else { Ok(()) }
+            }
             Step::Resolv { netns, before, now } => self.files.apply(netns, before.as_deref(), now.as_deref()),
         }
     }

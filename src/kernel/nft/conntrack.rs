@@ -21,6 +21,7 @@ use crate::kernel::KernelError;
 use crate::kernel::netlink::netfilter::{Netfilter, Reply};
 use crate::model::address::Family;
 use crate::model::host::step::{Flows, Through};
+use crate::model::publication::Protocol;
 
 /// `CTA_ID`, `CTA_ZONE`, `CTA_FILTER`.
 const ID: u16 = 12;
@@ -94,6 +95,7 @@ fn is_one_filter(flow: &Flows) -> bool {
         Flows::Through(through) => {
             through.family == Family::V4 && (through.address.is_some() || through.member.is_some())
         }
+        Flows::Denied(_) => false,
         Flows::To(ports) => ports.ports.count() == 1 && ports.address.is_ipv4() && !ports.address.is_unspecified(),
     }
 }
@@ -108,6 +110,7 @@ fn forget_filtered(netfilter: &mut Netfilter, flow: &Flows) -> io::Result<()> {
             delete(netfilter, Family::of(*address), &reply)
         }
         Flows::Through(through) => forget_through(netfilter, through),
+        Flows::Denied(_) => sweep(netfilter, &[flow]),
         Flows::To(port) => {
             let tuple = vec![
                 Tuple::Ip(vec![IPTuple::DestinationAddress(port.address)]),
@@ -199,8 +202,8 @@ pub(super) fn message(
 /// Reads the entries, once for both families, and deletes those that belong to the flows.
 fn sweep(netfilter: &mut Netfilter, flows: &[&Flows]) -> io::Result<()> {
     let mut families = flows.iter().map(|flow| flow.family());
-    let first = families.next();
-    let family = first.filter(|first| families.all(|other| other == *first));
+    let first = families.next().flatten();
+    let family = first.filter(|first| families.all(|other| other == Some(*first)));
     let dump = |netfilter: &mut Netfilter, filters: &[ConntrackAttribute]| {
         netfilter.ask(&message(family, ConntrackMessageType::Get, filters), NLM_F_DUMP)
     };
@@ -223,7 +226,7 @@ fn sweep(netfilter: &mut Netfilter, flows: &[&Flows]) -> io::Result<()> {
 fn narrowed(flows: &[&Flows]) -> Option<[ConntrackAttribute; 2]> {
     let mut ports = flows.iter().map(|flow| match flow {
         Flows::To(port) => Some(port),
-        Flows::Of(_) | Flows::Through(_) => None,
+        Flows::Of(_) | Flows::Through(_) | Flows::Denied(_) => None,
     });
     let first = ports.next()??;
     let mut is_one = first.ports.count() == 1;
@@ -251,7 +254,7 @@ impl Ports {
         let mut ports = Self { any: false, is_one: vec![false; usize::from(u16::MAX) + 1] };
         for flow in flows {
             match flow {
-                Flows::Of(_) | Flows::Through(_) => ports.any = true,
+                Flows::Of(_) | Flows::Through(_) | Flows::Denied(_) => ports.any = true,
                 Flows::To(to) => to.ports.ports().for_each(|port| ports.is_one[usize::from(port)] = true),
             }
         }
@@ -307,6 +310,18 @@ fn belongs(flow: &Flows, original: &[Tuple], reply: &[Tuple]) -> bool {
                 && through.protocol.is_none_or(|protocol| has(ProtoTuple::Protocol(protocol.number().into())))
                 && through.port.is_none_or(|port| has(ProtoTuple::DestinationPort(port)))
                 && through.member.is_none_or(|member| source(reply) == Some(member))
+        }
+        Flows::Denied(ruling) => {
+            let (Some(from), Some(to)) = (source(original), source(reply)) else { return false };
+            let number = protocols(reply).find_map(|field| match field {
+                ProtoTuple::Protocol(number) => Protocol::from_number(u8::from(*number)),
+                _ => None,
+            });
+            let port = protocols(reply).find_map(|field| match field {
+                ProtoTuple::SourcePort(port) => Some(*port),
+                _ => None,
+            });
+            ruling.denies((from, to), number.zip(port), is_local)
         }
         Flows::To(port) => {
             let protocol =

@@ -16,22 +16,23 @@ const PACKETS: u16 = 2;
 
 /// The packets of each interface that the dumped set has; without those that have none.
 pub(super) fn by_interface(replies: &[Reply]) -> BTreeMap<IfName, u64> {
-    let mut counted = BTreeMap::new();
-    for reply in replies {
-        for (_, list) in attributes(&reply.attributes).filter(|(kind, _)| *kind == LIST_ELEMENTS) {
-            counted.extend(attributes(list).filter_map(|(_, element)| element_of(element)));
-        }
-    }
-    counted
+    counters(replies).into_iter().filter_map(|(key, packets)| Some((text(key).parse().ok()?, packets))).collect()
 }
 
-fn element_of(element: &[u8]) -> Option<(IfName, u64)> {
+/// The packets of each key that the dumped set has; without those that have none.
+pub(super) fn counters(replies: &[Reply]) -> Vec<(&[u8], u64)> {
+    let lists = replies.iter().flat_map(|reply| attributes(&reply.attributes));
+    let elements = lists.filter(|(kind, _)| *kind == LIST_ELEMENTS).flat_map(|(_, list)| attributes(list));
+    elements.filter_map(|(_, element)| element_of(element)).collect()
+}
+
+fn element_of(element: &[u8]) -> Option<(&[u8], u64)> {
     let key = nested(nested(element, KEY)?, DATA_VALUE)?;
     let expression = nested(element, EXPRESSION)
         .or_else(|| attributes(nested(element, EXPRESSIONS)?).next().map(|(_, expression)| expression))?;
     let packets = nested(nested(expression, EXPRESSION_DATA)?, PACKETS)?;
     let packets = u64::from_be_bytes(*packets.first_chunk()?);
-    (packets > 0).then_some((text(key).parse().ok()?, packets))
+    (packets > 0).then_some((key, packets))
 }
 
 fn nested(attribute: &[u8], wanted: u16) -> Option<&[u8]> {

@@ -6,6 +6,7 @@
 pub mod conntrack;
 mod containers;
 mod counted;
+mod denied;
 mod expected;
 pub(super) mod fingerprint;
 #[cfg(any(test, fuzzing))]
@@ -22,6 +23,7 @@ mod services_tests;
 pub(super) mod tests;
 #[cfg(test)]
 mod traffic;
+mod verdict;
 pub(super) mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};

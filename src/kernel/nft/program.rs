@@ -20,7 +20,7 @@ impl Input {
     pub(super) fn of(table: Table, elements: &[Element]) -> Vec<Self> {
         match table {
             Table::Inet => {
-                vec![Self::Json(firewall::json(&firewall::table(&elements.iter().cloned().collect())).to_string())]
+                vec![Self::Json(firewall::table(&elements.iter().cloned().collect()).to_string())]
             }
             Table::Bridge => {
                 [Targets::Named, Targets::Numbers].map(|targets| Self::Text(guard_text(elements, targets))).into()

@@ -7,17 +7,19 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_REQUEST};
+use netlink_packet_core::{DefaultNla, NLA_F_NESTED, NLM_F_CREATE, NLM_F_REQUEST};
 use netlink_packet_netfilter::nftables::{
     DataAttribute, ListAttribute, NfTablesMessage, SetElementAttribute, SetElementFlags, SetElementList,
     SetElementMessage,
 };
 use netlink_packet_netfilter::{NetfilterHeader, NetfilterMessage, NetfilterProtoFamily};
 
+use super::verdict;
 use crate::kernel::netlink::netfilter::{Batch, Reply, attributes};
 use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
 use crate::model::address::{Family, Mac, Subnet, address, number};
-use crate::model::host::element::Table;
+use crate::model::host::element::{Table, Verdict};
+use crate::model::policy::ruling::Edge;
 use crate::model::publication::{PortRange, Protocol};
 
 /// `NFT_MSG_DESTROYSETELEM` (Linux 6.3): deletes, and ignores missing elements.
@@ -29,6 +31,8 @@ pub(super) const LIST_ELEMENTS: u16 = 3;
 /// `NFTA_SET_ELEM_KEY`, `_DATA`, `_FLAGS`, `_KEY_END`.
 pub(super) const KEY: u16 = 1;
 const DATA: u16 = 2;
+/// `NFTA_DATA_VERDICT`.
+const DATA_VERDICT: u16 = 2;
 const FLAGS: u16 = 3;
 const KEY_END: u16 = 10;
 /// `NFT_SET_ELEM_INTERVAL_END`.
@@ -113,7 +117,7 @@ fn encode(entry: &Entry, change: Change) -> Vec<Vec<SetElementAttribute>> {
         element.push(SetElementAttribute::KeyEnd(vec![DefaultNla::new(DATA_VALUE, last.clone())]));
     }
     if let Some(data) = entry.data.as_ref().filter(|_| change == Change::Add) {
-        element.push(SetElementAttribute::Data(DataAttribute::Value(field(data).0)));
+        element.push(SetElementAttribute::Data(data_of(data)));
     }
     let mut elements = vec![element];
     if interval && entry.key.len() == 1 {
@@ -154,7 +158,25 @@ fn field(value: &Value) -> (Vec<u8>, Vec<u8>) {
         Value::Ports(ports) => (ports.first().to_be_bytes().to_vec(), ports.last().to_be_bytes().to_vec()),
         // As the kernel's hash and nft write it.
         Value::Slot(slot) => same(u32::from(*slot).to_ne_bytes().to_vec()),
+        // As the kernel's routing writes it.
+        Value::Edge(edge) => same(address_type(*edge).to_ne_bytes().to_vec()),
+        // Never part of a key.
+        Value::Verdict(_) => same(Vec::new()),
     }
+}
+
+/// The type of the addresses at an edge: `RTN_LOCAL`, `RTN_UNICAST` (linux/rtnetlink.h).
+fn address_type(edge: Edge) -> u32 {
+    match edge {
+        Edge::Host => 2,
+        Edge::Outside => 1,
+    }
+}
+
+/// The data of a map's entry.
+fn data_of(data: &Value) -> DataAttribute {
+    let Value::Verdict(verdict) = data else { return DataAttribute::Value(field(data).0) };
+    DataAttribute::Other(DefaultNla::new(DATA_VERDICT | NLA_F_NESTED, verdict::encode(*verdict)))
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -189,6 +211,7 @@ struct Raw<'a> {
     key: &'a [u8],
     key_end: Option<Cow<'a, [u8]>>,
     data: Option<&'a [u8]>,
+    verdict: Option<Verdict>,
     end: bool,
 }
 
@@ -209,12 +232,17 @@ pub(in crate::kernel) fn decode(set: Set, replies: &[Reply]) -> (Vec<Entry>, usi
 }
 
 fn raw(element: &[u8]) -> Raw<'_> {
-    let mut raw = Raw { key: &[], key_end: None, data: None, end: false };
+    let mut raw = Raw { key: &[], key_end: None, data: None, verdict: None, end: false };
     for (kind, content) in attributes(element) {
         match kind {
             KEY => raw.key = data_value(content).unwrap_or_default(),
             KEY_END => raw.key_end = data_value(content).map(Cow::Borrowed),
-            DATA => raw.data = data_value(content),
+            DATA => {
+                raw.data = data_value(content);
+                raw.verdict = attributes(content)
+                    .find(|(kind, _)| *kind == DATA_VERDICT)
+                    .and_then(|(_, verdict)| verdict::decode(verdict));
+            }
             FLAGS => {
                 let flags = content.first_chunk::<4>().map_or(0, |flags| u32::from_be_bytes(*flags));
                 raw.end = flags & INTERVAL_END != 0;
@@ -254,6 +282,7 @@ fn entry(set: Set, raw: &Raw<'_>) -> Option<Entry> {
         key.push(value(kind, low, high)?);
     }
     let data = match (set.data(), &raw.data) {
+        (Some(Kind::Verdict), _) => Some(Value::Verdict(raw.verdict?)),
         (None, None) => None,
         // The kernel pads data to its register size.
         (Some(kind), Some(bytes)) => {
@@ -273,7 +302,8 @@ fn size(kind: Kind) -> usize {
         Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => 16,
         Kind::Protocol => 1,
         Kind::Port | Kind::Ports => 2,
-        Kind::Slot => 4,
+        Kind::Slot | Kind::Edge => 4,
+        Kind::Verdict => 0,
     }
 }
 
@@ -295,6 +325,11 @@ fn value(kind: Kind, low: &[u8], high: &[u8]) -> Option<Value> {
         Kind::Protocol => one(Value::Protocol(Protocol::from_number(*low.first()?)?)),
         Kind::Port => one(Value::Port(port(low)?)),
         Kind::Slot => one(Value::Slot(u32::from_ne_bytes(*low.first_chunk()?).try_into().ok()?)),
+        Kind::Edge => {
+            let number = u32::from_ne_bytes(*low.first_chunk()?);
+            one(Value::Edge(Edge::ALL.into_iter().find(|edge| address_type(*edge) == number)?))
+        }
+        Kind::Verdict => None,
         Kind::Ports => Some(Value::Ports(PortRange::new(port(low)?, port(high)?)?)),
         Kind::Subnet(family) => {
             let (first, last) = (number(ip(low)?), number(ip(high)?));
@@ -325,7 +360,7 @@ mod tests {
         let keys = [4, 3, 2, 1, 0].map(|last| [10, 0, last, 0]);
         let ends = [true, false, true, false, true];
         let each = keys.iter().zip(ends);
-        let mut raws: Vec<_> = each.map(|(key, end)| Raw { key, key_end: None, data: None, end }).collect();
+        let mut raws: Vec<_> = each.map(|(key, end)| Raw { key, key_end: None, data: None, verdict: None, end }).collect();
         close_intervals(&mut raws);
         let found: Vec<_> = raws.iter().filter_map(|raw| entry(Set::Masquerade(Family::V4), raw)).collect();
         let subnet = |text: &str| vec![Value::Subnet(text.parse().unwrap())];

@@ -9,12 +9,12 @@ use nftables::schema::{Chain, NfListObject};
 use nftables::stmt::{Accept, Drop, Return, Statement};
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
-use super::TABLE;
 use super::render::{
     Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, map, masquerade, meta, of,
     prefix, rule, set, text,
 };
 use super::sets::Set;
+use super::{TABLE, policy};
 use crate::model::address::Family;
 
 /// Before connection tracking (-200).
@@ -31,7 +31,7 @@ const SRCNAT: i32 = 100;
 /// RFC 1035, 4.2.
 const DNS_PORT: u32 = 53;
 
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Every chain, then every rule.
 pub(super) fn chains() -> Vec<NfListObject<'static>> {
@@ -45,14 +45,18 @@ pub(super) fn chains() -> Vec<NfListObject<'static>> {
         base_chain("dstnat_local", NfChainType::NAT, NfHook::Output, DSTNAT),
         NfListObject::Chain(chain("publish")),
         NfListObject::Chain(chain("closed")),
+        NfListObject::Chain(chain(policy::HOST_SENT)),
         base_chain("input", NfChainType::Filter, NfHook::Input, FILTER),
+        base_chain("output", NfChainType::Filter, NfHook::Output, FILTER),
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
+    objects.splice(0..0, policy::CHAINS.map(|name| NfListObject::Chain(chain(name))));
+    objects.extend(policy::rules());
     for rules in [dns(), strangers(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
         objects.extend(rules);
     }
-    for rules in [closed(), input(), forward(), srcnat()] {
+    for rules in [closed(), input(), output(), forward(), srcnat()] {
         objects.extend(rules);
     }
     objects
@@ -72,24 +76,29 @@ fn base_chain(name: &'static str, kind: NfChainType, hook: NfHook, priority: i32
     })
 }
 
-fn accept() -> Stmt {
+pub(super) fn accept() -> Stmt {
     Statement::Accept(Some(Accept {}))
 }
 
-fn leave() -> Stmt {
+pub(super) fn leave() -> Stmt {
     Statement::Return(Some(Return {}))
 }
 
-fn iifname() -> Expr {
+pub(super) fn iifname() -> Expr {
     meta(MetaKey::Iifname)
 }
 
-fn oifname() -> Expr {
+pub(super) fn oifname() -> Expr {
     meta(MetaKey::Oifname)
 }
 
+/// `icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }`
+pub(super) fn neighbours() -> Stmt {
+    is(field("icmpv6", "type"), any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]))
+}
+
 /// A rule that drops and counts, with the reason as its comment.
-fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> NfListObject<'static> {
+pub(super) fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> NfListObject<'static> {
     matches.extend([counter(), Statement::Drop(Some(Drop {}))]);
     rule(chain, matches, Some(why))
 }
@@ -271,13 +280,12 @@ fn publish() -> Vec<NfListObject<'static>> {
 /// What a container can reach on the host if its network is closed towards the host: what IP itself needs, replies to
 /// connections that the host opened, the services of its network, and the name service.
 fn closed() -> Vec<NfListObject<'static>> {
-    let neighbours = any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]);
     let why = "to a host that is closed";
     let mut rules = vec![
         // ct state established,related return
         rule("closed", vec![has(ct("state"), &["established", "related"]), leave()], None),
         // icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } return
-        rule("closed", vec![is(field("icmpv6", "type"), neighbours), leave()], None),
+        rule("closed", vec![neighbours(), leave()], None),
         // ip6 daddr fe80::/10 counter drop: netd answers at gateways, others may at the bridge's own address
         drop_rule("closed", vec![is(field("ip6", "daddr"), prefix("fe80::", 10))], why),
     ];
@@ -299,8 +307,14 @@ fn closed() -> Vec<NfListObject<'static>> {
 
 /// Filters packets to the host itself, after destination NAT; published ports do not get here.
 fn input() -> Vec<NfListObject<'static>> {
-    // iifname @host_closed jump closed
-    vec![rule("input", vec![is(iifname(), of(Set::HostClosed)), jump("closed")], None)]
+    // iifname vmap @to_host
+    vec![policy::led("input", iifname(), Set::ToHost)]
+}
+
+/// Filters what the host itself sends.
+fn output() -> Vec<NfListObject<'static>> {
+    // oifname vmap @from_host
+    vec![policy::led("output", oifname(), Set::FromHost)]
 }
 
 /// Filters forwarded traffic from and to netd's bridges. Other traffic is accepted unchecked, unless it is forwarded only
@@ -326,10 +340,10 @@ fn forward() -> Vec<NfListObject<'static>> {
         rule("forward", vec![has(ct("state"), &["established", "related"]), accept()], None),
         // iifname @bridges ct state invalid counter drop: it would leave with a container's address
         drop_rule("forward", vec![from_ours(), has(ct("state"), &["invalid"])], "untranslatable reply"),
-        // iifname @internal counter drop
-        drop_rule("forward", vec![is(iifname(), of(Set::Internal))], "from an internal network"),
-        // oifname @internal counter drop
-        drop_rule("forward", vec![is(oifname(), of(Set::Internal))], "to an internal network"),
+        // iifname vmap @leaving: internal networks, and those with policies
+        policy::led("forward", iifname(), Set::Leaving),
+        // oifname vmap @entering
+        policy::led("forward", oifname(), Set::Entering),
         // ct status dnat oifname @bridges accept
         rule("forward", vec![has(ct("status"), &["dnat"]), to_ours(), accept()], None),
         // oifname @bridges counter drop

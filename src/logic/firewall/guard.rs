@@ -4,12 +4,15 @@
 //! has no name before nft 1.0.8, so the set has the type of that field's bits there ([`Targets`]). What nft lists must be
 //! what nft loads: people keep their ruleset that way.
 //!
+//! What may be sent to whom on networks with policies is decided in [`super::within`], to which the maps `sources4` and
+//! `sources6` lead.
+//!
 //! Like the other tables, its structure is the same on every host with the same nft. `set guarded` counts what is
 //! dropped, for each host end. Interfaces that are not in it (an uplink that somebody put on the bridge, a trusted
 //! container's) are not restricted.
 
 use super::sets::{Entry, Kind, Set, Value};
-use super::text;
+use super::{text, within};
 use crate::model::host::element::{Element, Table};
 
 /// The chains. Before br_netfilter (0) and every other table.
@@ -27,7 +30,7 @@ const CHAINS: &str = r#"
   chain from4 {
     udp sport 67 goto refused comment "DHCP server"
     meta protocol ip icmp type redirect goto refused
-    meta protocol ip iifname . ip saddr @sources4 accept
+    meta protocol ip iifname . ip saddr vmap @sources4
     meta protocol ip ip saddr 0.0.0.0 udp sport 68 udp dport 67 accept comment "DHCP client"
     meta protocol ip ip saddr 0.0.0.0 ip protocol igmp accept
     goto refused
@@ -36,13 +39,13 @@ const CHAINS: &str = r#"
     udp sport 547 goto refused comment "DHCP server"
     meta protocol ip6 icmpv6 type { nd-router-advert, nd-redirect } goto refused
     meta protocol ip6 icmpv6 type nd-neighbor-advert iifname . TARGET != @targets6 goto refused
-    meta protocol ip6 iifname . ip6 saddr @sources6 accept
+    meta protocol ip6 iifname . ip6 saddr vmap @sources6
     meta protocol ip6 ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . TARGET @targets6 accept
     meta protocol ip6 ip6 saddr :: icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report, nd-router-solicit } accept
     goto refused
   }
   chain from_arp {
-    meta protocol arp iifname . arp saddr ether @macs iifname . arp saddr ip @sources4 accept
+    meta protocol arp iifname . arp saddr ether @macs iifname . arp saddr ip vmap @sources4
     meta protocol arp iifname . arp saddr ether @macs arp saddr ip 0.0.0.0 accept comment "is the address free?"
     goto refused
   }
@@ -76,8 +79,11 @@ impl Targets {
 
 /// One transaction that replaces the table, with the elements that belong to it.
 pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>, targets: Targets) -> String {
-    let chains = CHAINS.replace("TARGET", targets.field());
-    let declared = |set| format!("set {} {{ {}; }}", Set::name(set), declaration(set, targets));
+    let chains = within::CHAINS.replace("FLOWS", &within::FLOWS.to_string()) + &CHAINS.replace("TARGET", targets.field());
+    let declared = |set: Set| {
+        let kind = if set.data().is_some() { "map" } else { "set" };
+        format!("{kind} {} {{ {}; }}", set.name(), declaration(set, targets))
+    };
     let mut text = text::structure(Table::Bridge, declared, &chains);
     text.push_str(&text::elements(Table::Bridge, elements, |entry| member(entry, targets)));
     text
@@ -89,7 +95,8 @@ fn declaration(set: Set, targets: Targets) -> String {
         return format!("typeof iifname . {}", targets.field());
     }
     let counted = if set == Set::Guarded { "; counter" } else { "" };
-    format!("type {}{counted}", text::types(kinds))
+    let data = set.data().map(|data| format!(" : {}", text::type_of(data))).unwrap_or_default();
+    format!("type {}{data}{counted}", text::types(kinds))
 }
 
 fn member(entry: &Entry, targets: Targets) -> String {
@@ -97,5 +104,7 @@ fn member(entry: &Entry, targets: Targets) -> String {
         Value::Target(address) if targets == Targets::Numbers => format!("{:#034x}", u128::from(*address)),
         value => text::value(value),
     };
-    entry.key.iter().map(field).collect::<Vec<_>>().join(" . ")
+    let key = entry.key.iter().map(field).collect::<Vec<_>>().join(" . ");
+    let data = entry.data.as_ref().map(|data| format!(" : {}", text::value(data))).unwrap_or_default();
+    key + &data
 }

@@ -1,5 +1,5 @@
-//! netd's firewall tables: their structure, which never changes, and the representation of elements. This file and
-//! `chains` make `table inet netd`, `guard` makes `table bridge netd`, `services` makes `table inet netd_services`.
+//! netd's firewall tables: their structure, which never changes, and the representation of elements. This file,
+//! `chains` and `policy` make `table inet netd`, `guard` and `within` make `table bridge netd`, `services` makes `table inet netd_services`.
 //!
 //! Everything that changes (networks, bridges, subnets, published ports) is an element of a set or map, so every lookup
 //! is O(1), a duplicate publication cannot exist, and creating a network needs no `nft` process.
@@ -7,16 +7,17 @@
 mod chains;
 pub mod foreign;
 pub mod guard;
+pub mod policy;
 mod render;
 pub mod services;
 pub mod sets;
 mod text;
+pub mod within;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use nftables::schema::{NfCmd, NfListObject, NfObject, Nftables, Table};
-use nftables::types::NfFamily;
-use serde_json::Value as Json;
+use nftables::schema::{NfCmd, NfListObject, NfObject};
+use serde_json::{Value as Json, json};
 
 use crate::model::host::element::{Element, Table as OwnTable};
 use sets::{Entry, Set};
@@ -24,44 +25,41 @@ use sets::{Entry, Set};
 /// The name of `table inet netd`.
 const TABLE: &str = OwnTable::Inet.name();
 
-/// One transaction that replaces the table `inet netd`, without elements. The table is added before it is deleted, because deleting
-/// a missing table fails.
-pub fn structure() -> Nftables<'static> {
-    Nftables { objects: commands().into() }
+/// One transaction that replaces the table `inet netd`, without elements, as the JSON input of `nft -j -f`. The table is
+/// added before it is deleted, because deleting a missing table fails.
+pub fn structure() -> Json {
+    json!({ "nftables": commands() })
 }
 
 /// One transaction that replaces the table `inet netd`, structure and elements. Elements of the other tables are left out.
-pub fn table(elements: &BTreeSet<Element>) -> Nftables<'static> {
+pub fn table(elements: &BTreeSet<Element>) -> Json {
     let mut by_set: BTreeMap<Set, Vec<Entry>> = BTreeMap::new();
     for entry in elements.iter().filter(|element| element.table() == OwnTable::Inet).flat_map(sets::entries) {
         by_set.entry(entry.set).or_default().push(entry);
     }
     let mut commands = commands();
-    commands.extend(by_set.iter().map(|(set, entries)| add(render::members(*set, entries))));
-    Nftables { objects: commands.into() }
+    commands.extend(by_set.iter().map(|(set, entries)| render::members(*set, entries)));
+    json!({ "nftables": commands })
 }
 
-fn commands() -> Vec<NfObject<'static>> {
-    let table = || NfListObject::Table(Table { family: NfFamily::INet, name: TABLE.into(), handle: None });
-    let mut commands = vec![add(table()), NfObject::CmdObject(NfCmd::Delete(table())), add(table())];
+fn commands() -> Vec<Json> {
+    let table = json!({"table": {"family": "inet", "name": TABLE}});
+    let mut commands = vec![json!({ "add": table }), json!({ "delete": table }), json!({ "add": table })];
     let sets = Set::all().into_iter().filter(|set| set.table() == OwnTable::Inet);
-    commands.extend(sets.map(render::declaration).map(add));
+    commands.extend(sets.map(render::declaration));
+    commands.extend(policy::declarations());
     commands.extend(chains::chains().into_iter().map(add));
     commands
 }
 
-fn add(object: NfListObject<'static>) -> NfObject<'static> {
-    NfObject::CmdObject(NfCmd::Add(object))
-}
-
-/// The JSON input of `nft -j -f`, deterministic for the same table: the crate keeps flags in hash sets, whose order
-/// differs between runs, and serialises a statement without arguments as a string, which nft refuses.
-pub fn json(table: &Nftables<'_>) -> Json {
+/// The command that adds a chain or a rule, always the same for the same one: the crate keeps flags in hash sets, whose
+/// order differs between runs, and serialises a statement without arguments as a string, which nft refuses.
+fn add(object: NfListObject<'static>) -> Json {
     // Plain data with string keys: serialising it cannot fail.
-    let mut json = serde_json::to_value(table).unwrap_or(Json::Null);
-    sort_flags(&mut json);
-    make_objects(&mut json);
-    json
+    let mut command = serde_json::to_value(NfObject::CmdObject(NfCmd::Add(object))).unwrap_or(Json::Null);
+    sort_flags(&mut command);
+    make_objects(&mut command);
+    command
 }
 
 fn make_objects(json: &mut Json) {

@@ -6,16 +6,19 @@ use std::net::IpAddr;
 
 use nftables::expr::{
     CT, Expression, Fib, FibFlag, FibResult, Map as MapExpression, Meta, MetaKey, NamedExpression, Payload,
-    PayloadField, Prefix, Range, SetItem,
+    PayloadField, Prefix, SetItem,
 };
-use nftables::schema::{Element, Map, NfListObject, Rule, Set as NftSet, SetFlag, SetType, SetTypeValue};
+use nftables::schema::{NfListObject, Rule};
 use nftables::stmt::{
-    AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, NATFlag, Operator, Statement,
+    AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, NATFlag, Operator, Set as NftSet, SetOp,
+    Statement, VerdictMap,
 };
 use nftables::types::NfFamily;
+use serde_json::{Value as Json, json};
 
 use super::TABLE;
-use super::sets::{Entry, Kind, Set, Value};
+use super::sets::{Entry, Set, Value};
+use super::text::type_of;
 use crate::model::address::Family;
 
 /// Statements and expressions own their text.
@@ -93,6 +96,21 @@ pub(super) fn jump(chain: &'static str) -> Stmt {
     Statement::Jump(JumpTarget { target: chain.into() })
 }
 
+/// `goto CHAIN`.
+pub(super) fn goto(chain: &'static str) -> Stmt {
+    Statement::Goto(JumpTarget { target: chain.into() })
+}
+
+/// `KEY vmap @MAP`. A missing key ends the rule, not the chain.
+pub(super) fn vmap(key: Expr, map: Set) -> Stmt {
+    Statement::VerdictMap(VerdictMap { key, data: of(map) })
+}
+
+/// `update @SET { KEY }`.
+pub(super) fn update(set: &str, key: Expr) -> Stmt {
+    Statement::Set(NftSet { op: SetOp::Update, elem: key, set: format!("@{set}").into() })
+}
+
 /// `counter`.
 pub(super) fn counter() -> Stmt {
     Statement::Counter(Counter::Anonymous(Some(AnonymousCounter::default())))
@@ -142,73 +160,54 @@ pub(super) fn rule(chain: &'static str, statements: Vec<Stmt>, comment: Option<&
     })
 }
 
-/// The declaration of a set or map.
-pub(super) fn declaration(set: Set) -> NfListObject<'static> {
-    let kinds: Vec<SetType> = set.key().iter().copied().map(set_type).collect();
-    let key = match kinds.as_slice() {
-        [one] => SetTypeValue::Single(*one),
-        _ => SetTypeValue::Concatenated(kinds.into()),
+/// The declaration of a set or map. The nftables crate does not know every type.
+pub(super) fn declaration(set: Set) -> Json {
+    let types: Vec<&str> = set.key().iter().copied().map(type_of).collect();
+    let key = match types.as_slice() {
+        [one] => json!(one),
+        several => json!(several),
     };
-    let flags = set.interval().then(|| HashSet::from([SetFlag::Interval]));
-    let (family, table, name) = (NfFamily::INet, TABLE.into(), set.name().into());
-    match set.data() {
-        None => NfListObject::Set(Box::new(NftSet { family, table, name, set_type: key, flags, ..NftSet::default() })),
-        Some(kind) => {
-            let map = SetTypeValue::Single(set_type(kind));
-            NfListObject::Map(Box::new(Map { family, table, name, set_type: key, map, flags, ..Map::default() }))
-        }
+    let mut declared = json!({"family": "inet", "table": TABLE, "name": set.name(), "type": key});
+    if set.interval() {
+        declared["flags"] = json!(["interval"]);
     }
-}
-
-fn set_type(kind: Kind) -> SetType {
-    match kind {
-        Kind::Interface => SetType::Ifname,
-        Kind::Mac => SetType::EtherAddr,
-        Kind::Address(Family::V4) | Kind::Subnet(Family::V4) => SetType::Ipv4Addr,
-        Kind::Address(Family::V6) | Kind::Subnet(Family::V6) | Kind::Target => SetType::Ipv6Addr,
-        Kind::Protocol => SetType::InetProto,
-        Kind::Port | Kind::Ports => SetType::InetService,
-        // Only in tables that are text: it has no type that JSON could name.
-        Kind::Slot => SetType::Mark,
-    }
+    let Some(data) = set.data() else { return json!({"add": {"set": declared}}) };
+    declared["map"] = json!(type_of(data));
+    json!({"add": {"map": declared}})
 }
 
 /// The entries of one set.
-pub(super) fn members(set: Set, entries: &[Entry]) -> NfListObject<'static> {
-    let elem: Vec<Expr> = entries.iter().map(member).collect();
-    NfListObject::Element(Element {
-        family: NfFamily::INet,
-        table: TABLE.into(),
-        name: set.name().into(),
-        elem: elem.into(),
-    })
+pub(super) fn members(set: Set, entries: &[Entry]) -> Json {
+    let elem: Vec<Json> = entries.iter().map(member).collect();
+    json!({"add": {"element": {"family": "inet", "table": TABLE, "name": set.name(), "elem": elem}}})
 }
 
-fn member(entry: &Entry) -> Expr {
+fn member(entry: &Entry) -> Json {
     let key = match entry.key.as_slice() {
         [one] => value(one),
-        fields => concat(fields.iter().map(value).collect()),
+        fields => json!({"concat": fields.iter().map(value).collect::<Vec<_>>()}),
     };
     match &entry.data {
         None => key,
-        Some(data) => Expression::List(vec![key, value(data)]),
+        Some(data) => json!([key, value(data)]),
     }
 }
 
-fn value(value: &Value) -> Expr {
+fn value(value: &Value) -> Json {
     match value {
-        Value::Interface(name) => text(name.as_str()),
-        Value::Mac(mac) => text(mac.to_string()),
-        Value::Target(address) => text(address.to_string()),
-        Value::Address(address) => text(address.to_string()),
-        Value::Subnet(subnet) if subnet.prefix() == bits(subnet.network()) => text(subnet.network().to_string()),
-        Value::Subnet(subnet) => prefix(&subnet.network().to_string(), u32::from(subnet.prefix())),
-        Value::Protocol(protocol) => text(protocol.as_str()),
-        Value::Port(port) | Value::Slot(port) => Expression::Number(u32::from(*port)),
-        Value::Ports(ports) if ports.first() == ports.last() => Expression::Number(u32::from(ports.first())),
-        Value::Ports(ports) => {
-            let ends = [ports.first(), ports.last()].map(|port| Expression::Number(u32::from(port)));
-            Expression::Range(Box::new(Range { range: ends }))
+        Value::Subnet(subnet) if subnet.prefix() == bits(subnet.network()) => json!(subnet.network().to_string()),
+        Value::Subnet(subnet) => json!({"prefix": {"addr": subnet.network().to_string(), "len": subnet.prefix()}}),
+        Value::Port(port) | Value::Slot(port) => json!(port),
+        Value::Ports(ports) if ports.first() == ports.last() => json!(ports.first()),
+        Value::Ports(ports) => json!({"range": [ports.first(), ports.last()]}),
+        Value::Interface(name) => json!(name.as_str()),
+        Value::Verdict(verdict) => match verdict.chain() {
+            None => json!({"accept": null}),
+            Some((chain, true)) => json!({"jump": {"target": chain}}),
+            Some((chain, false)) => json!({"goto": {"target": chain}}),
+        },
+        Value::Mac(_) | Value::Target(_) | Value::Address(_) | Value::Protocol(_) | Value::Edge(_) => {
+            json!(super::text::value(value))
         }
     }
 }

@@ -10,9 +10,11 @@ use std::net::{IpAddr, Ipv6Addr};
 use self::describe::describe;
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::host::element::{
-    Element, NameServer, PortSlot, Published, PublishedRange, ServicePort, Slots, Table, VipSlot,
+    EdgePair, EdgePort, Element, NameServer, Pair, PairPort, PortSlot, Published, PublishedRange, ServicePort, Slots,
+    Table, Verdict, VipSlot,
 };
 use crate::model::names::IfName;
+use crate::model::policy::ruling::Edge;
 use crate::model::publication::{PortRange, Protocol};
 
 describe! {
@@ -26,17 +28,25 @@ describe! {
         /// Host interfaces that lead to one container without a bridge.
         Direct "direct";
     }
-    Element::Internal(bridge) as [Interface(bridge)], for Interfaces {
-        /// Bridges without outside access.
-        Internal "internal";
+    Element::Leaving(bridge, verdict) as [Interface(bridge)], for Interfaces {
+        /// Bridges, internal or with policies, to the chain for what leaves them.
+        Leaving "leaving": Verdict(verdict);
+    }
+    Element::Entering(bridge, verdict) as [Interface(bridge)], for Interfaces {
+        /// Bridges, internal or with policies, to the chain for what enters them.
+        Entering "entering": Verdict(verdict);
     }
     Element::Isolated(bridge) as [Interface(bridge)], for Interfaces {
         /// Bridges on which the host has no address.
         Isolated "isolated";
     }
-    Element::HostClosed(bridge) as [Interface(bridge)], for Interfaces {
-        /// Bridges from which the host's own services are unreachable.
-        HostClosed "host_closed";
+    Element::ToHost(bridge, verdict) as [Interface(bridge)], for Interfaces {
+        /// Bridges to the chain for what they send to the host: it is closed to them, or they have policies.
+        ToHost "to_host": Verdict(verdict);
+    }
+    Element::FromHost(bridge, verdict) as [Interface(bridge)], for Interfaces {
+        /// Bridges with policies to the chain for what the host sends to them.
+        FromHost "from_host": Verdict(verdict);
     }
     Element::PortsClosed(bridge) as [Interface(bridge)], for Interfaces {
         /// Bridges from which published ports are unreachable at the host's addresses.
@@ -45,6 +55,10 @@ describe! {
     Element::Allowed(from, to) as [Interface(from), Interface(to)], for Interfaces {
         /// (in, out) bridges between which traffic may be forwarded.
         Allowed "allowed";
+    }
+    Element::Within(from, to) as [Interface(from), Interface(to)], for Interfaces {
+        /// (in, out) bridges between which traffic may be forwarded unless a policy denies it.
+        Within "within";
     }
     Element::Guarded(interface) as [Interface(interface)], for Guard {
         /// Host ends of containers that may send from their own addresses only.
@@ -128,9 +142,71 @@ describe! {
         /// (gateway, port) from which the name service answers.
         DnsFrom "dns4_from" "dns6_from";
     }
-    Element::Source(interface, address) as [Interface(interface), Address(address)], of Family::of(address), for Guard {
-        /// (host end, address of its container).
-        Sources "sources4" "sources6";
+    Element::Source(interface, address, verdict)
+        as [Interface(interface), Address(address)], of Family::of(address), for Guard
+    {
+        /// (host end, address of its container) to the chain for what it sends from there.
+        Sources "sources4" "sources6": Verdict(verdict);
+    }
+    Element::Receiver(address) as [Address(address)], of Family::of(address), for Guard {
+        /// Addresses of containers on networks with policies.
+        Receivers "receivers4" "receivers6";
+    }
+    Element::ShutWithin(address) as [Address(address)], of Family::of(address), for Guard {
+        /// Those that are denied by default.
+        ShutWithin "shut_within4" "shut_within6";
+    }
+    Element::PairPort(PairPort { within: true, from, to, protocol, port, verdict })
+        as [Address(from), Address(to), Protocol(protocol), Port(port)], of Family::of(to), for Guard
+    {
+        /// (from, to, protocol, port) within a bridge.
+        WithinPort "within4_port" "within6_port": Verdict(verdict);
+    }
+    Element::Pair(Pair { within: true, from, to, verdict })
+        as [Address(from), Address(to)], of Family::of(to), for Guard
+    {
+        /// (from, to) within a bridge.
+        WithinPair "within4" "within6": Verdict(verdict);
+    }
+    Element::Shut(address) as [Address(address)], of Family::of(address), for Policies {
+        /// Addresses that are denied by default.
+        Shut "shut4" "shut6";
+    }
+    Element::PairPort(PairPort { within: false, from, to, protocol, port, verdict })
+        as [Address(from), Address(to), Protocol(protocol), Port(port)], of Family::of(to), for Policies
+    {
+        /// (from, to, protocol, port) between containers.
+        PolicyPort "policy4_port" "policy6_port": Verdict(verdict);
+    }
+    Element::Pair(Pair { within: false, from, to, verdict })
+        as [Address(from), Address(to)], of Family::of(to), for Policies
+    {
+        /// (from, to) between containers.
+        Policy "policy4" "policy6": Verdict(verdict);
+    }
+    Element::SentPort(EdgePort { edge, address, protocol, port, verdict })
+        as [Edge(edge), Address(address), Protocol(protocol), Port(port)], of Family::of(address), for Policies
+    {
+        /// (edge, container, protocol, port) from containers.
+        SentPort "sent4_port" "sent6_port": Verdict(verdict);
+    }
+    Element::Sent(EdgePair { edge, address, verdict })
+        as [Edge(edge), Address(address)], of Family::of(address), for Policies
+    {
+        /// (edge, container) from containers.
+        Sent "sent4" "sent6": Verdict(verdict);
+    }
+    Element::ReceivedPort(EdgePort { edge, address, protocol, port, verdict })
+        as [Edge(edge), Address(address), Protocol(protocol), Port(port)], of Family::of(address), for Policies
+    {
+        /// (edge, container, protocol, port) to containers.
+        ReceivedPort "received4_port" "received6_port": Verdict(verdict);
+    }
+    Element::Received(EdgePair { edge, address, verdict })
+        as [Edge(edge), Address(address)], of Family::of(address), for Policies
+    {
+        /// (edge, container) to containers.
+        Received "received4" "received6": Verdict(verdict);
     }
     Element::OwnVip(bridge, vip) as [Interface(bridge), Address(vip)], of Family::of(vip), for Interfaces {
         /// (bridge, virtual address) of its network.
@@ -233,6 +309,8 @@ enum Purpose {
     NameService,
     /// What containers may send.
     Guard,
+    /// Which flows pass.
+    Policies,
     /// Which member of a service gets a connection.
     Services,
 }
@@ -258,6 +336,10 @@ pub enum Kind {
     Ports,
     /// The slot of a service, a number of 32 bits without a type of its own.
     Slot,
+    /// The host or elsewhere, by the type of the address there (`fib_addrtype`).
+    Edge,
+    /// What follows (`verdict`), as data only.
+    Verdict,
 }
 
 impl Kind {
@@ -288,6 +370,10 @@ pub enum Value {
     Ports(PortRange),
     /// A value of [`Kind::Slot`].
     Slot(u16),
+    /// A value of [`Kind::Edge`].
+    Edge(Edge),
+    /// A value of [`Kind::Verdict`].
+    Verdict(Verdict),
 }
 
 /// One member of a set or map, in nft's representation.

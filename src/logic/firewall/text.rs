@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use super::sets::{Entry, Kind, Set, Value, entries};
 use crate::model::address::Family;
 use crate::model::host::element::{Element, Table};
+use crate::model::policy::ruling::Edge;
 
 /// Commands that replace the table, without elements: its sets and maps as `declared`, and its chains.
 pub(super) fn structure(table: Table, declared: impl Fn(Set) -> String, chains: &str) -> String {
@@ -43,7 +44,7 @@ pub(super) fn types(kinds: &[Kind]) -> String {
     kinds.iter().copied().map(type_of).collect::<Vec<_>>().join(" . ")
 }
 
-fn type_of(kind: Kind) -> &'static str {
+pub(super) fn type_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Interface => "ifname",
         Kind::Mac => "ether_addr",
@@ -52,6 +53,8 @@ fn type_of(kind: Kind) -> &'static str {
         Kind::Protocol => "inet_proto",
         Kind::Port | Kind::Ports => "inet_service",
         Kind::Slot => "integer",
+        Kind::Edge => "fib_addrtype",
+        Kind::Verdict => "verdict",
     }
 }
 
@@ -67,5 +70,15 @@ pub(super) fn value(value: &Value) -> String {
         Value::Port(port) => port.to_string(),
         Value::Ports(ports) => format!("{}-{}", ports.first(), ports.last()),
         Value::Slot(slot) => slot.to_string(),
+        Value::Edge(edge) => address_type(*edge).to_owned(),
+        Value::Verdict(verdict) => verdict.to_string(),
+    }
+}
+
+/// How nft writes the type of the addresses there (`fib daddr type`).
+pub(super) fn address_type(edge: Edge) -> &'static str {
+    match edge {
+        Edge::Host => "local",
+        Edge::Outside => "unicast",
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Change, Difference, ResolvConf, stale_flows};
+use super::{Change, Difference, ResolvConf, States, stale_flows};
 use crate::logic::target::{self, Interface};
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::element::Table;
+use crate::model::host::element::{Element, Table};
 use crate::model::host::step::{DefaultRoute, Flows, HostPorts, Step};
 use crate::model::names::IfName;
 use crate::model::network::Network;
@@ -26,13 +26,13 @@ pub struct Detached {
 /// Makes the endpoint's interface, or adopts it, and publishes its names and ports. `reserved`: the ports that netd holds
 /// already, for the reservation that the endpoint consumes. They stay held if a step fails and the others are undone.
 pub fn attach(
-    desired: &Desired,
+    states: States<'_>,
     network: &Network,
     endpoint: &Arc<Endpoint>,
     (change, reserved): (Change<'_>, &BTreeSet<HostPorts>),
     resolv_conf: ResolvConf,
 ) -> Vec<Step> {
-    let difference = Difference::of(desired, change);
+    let difference = Difference::of(states, change).with_policies(states);
     let vacant: Vec<HostPorts> =
         target::unheld_ports(change.after).difference(&target::unheld_ports(change.before)).copied().collect();
     let stale = stale_flows(&difference.add);
@@ -54,13 +54,13 @@ pub fn attach(
 
 /// Assigns addresses to an endpoint whose interface netd made without them.
 pub fn address(
-    desired: &Desired,
+    states: States<'_>,
     network: &Network,
     endpoint: &Arc<Endpoint>,
     change: Change<'_>,
     resolv_conf: ResolvConf,
 ) -> Vec<Step> {
-    let difference = Difference::of(desired, change);
+    let difference = Difference::of(states, change).with_policies(states);
     let unheld = target::unheld_ports(change.after);
     let vacant = unheld.difference(&target::unheld_ports(change.before)).copied().collect();
     let flows = stale_flows(&difference.add);
@@ -92,30 +92,32 @@ fn ports(endpoint: &Endpoint, vacant: Vec<HostPorts>, hold: Vec<HostPorts>) -> V
 /// Removes what belongs to the `gone` endpoints, of all these containers together. `reserved`: the ports that stay held,
 /// for the reservations that some of them become.
 pub fn detach(
-    desired: &Desired,
+    states: States<'_>,
     containers: Vec<Detached>,
     gone: &[Arc<Endpoint>],
     reserved: &BTreeSet<HostPorts>,
 ) -> Vec<Step> {
     let (mut all, mut last) = (Difference::default(), Vec::new());
     for Detached { before, after, resolv_conf } in containers {
-        let difference = Difference::of(desired, Change { before: &before, after: &after });
+        let difference = Difference::of(states, Change { before: &before, after: &after });
         all.remove.extend(difference.remove);
         all.add.extend(difference.add);
         all.release.extend(difference.release.into_iter().filter(|port| !reserved.contains(port)));
         all.hold.extend(difference.hold);
-        last.extend(default_routes(desired, &before, &after, gone));
+        last.extend(default_routes(states.before, &before, &after, gone));
         last.extend(resolv_conf.step(before.first()));
     }
+    let all = all.with_policies(states);
     let flows = gone.iter().flat_map(|endpoint| endpoint.addresses.iter().map(|ip| Flows::Of(ip.ip()))).collect();
     let (mut links, mut limits) = (Vec::new(), Vec::new());
     for endpoint in gone {
-        let Some(network) = desired.network(&endpoint.network) else { continue };
+        let Some(network) = states.before.network(&endpoint.network) else { continue };
         links.extend(target::interface(network, endpoint, &[]).own().map(|link| *link));
         limits.extend(target::shaping(network, endpoint).map(|shaping| shaping.interface()));
     }
-    // An interface is guarded as long as it exists.
-    let (guard, remove) = all.remove.into_iter().partition(|element| element.table() == Table::Bridge);
+    // An interface is guarded as long as it exists. What another container's data become is removed and added together.
+    let stays = |element: &Element| element.table() == Table::Bridge && !all.add.iter().any(|new| new.replaces(element));
+    let (guard, remove) = all.remove.into_iter().partition(stays);
     let mut steps = vec![Step::Elements { remove, add: all.add }, Step::Detach(links)];
     let more = [
         Step::Elements { remove: guard, add: Vec::new() },

@@ -2,10 +2,12 @@
 
 pub mod endpoint;
 pub mod network;
+pub mod policy;
 pub mod port;
 pub mod reservation;
 pub mod service;
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -57,11 +59,20 @@ pub struct Difference {
     pub hold: Vec<HostPorts>,
 }
 
+/// The state before and after a change.
+#[derive(Debug, Clone, Copy)]
+pub struct States<'a> {
+    /// Before.
+    pub before: &'a Desired,
+    /// After.
+    pub after: &'a Desired,
+}
+
 impl Difference {
     /// Compares the targets of both sets of endpoints.
-    pub fn of(desired: &Desired, Change { before, after }: Change<'_>) -> Self {
-        let elements = |endpoints| target::container_elements(desired, endpoints);
-        let (old, new) = (elements(before), elements(after));
+    pub fn of(states: States<'_>, Change { before, after }: Change<'_>) -> Self {
+        let old = target::container_elements(states.before, before);
+        let new = target::container_elements(states.after, after);
         let (held, needed) = (target::host_ports(before), target::host_ports(after));
         Self {
             remove: old.difference(&new).cloned().collect(),
@@ -69,6 +80,17 @@ impl Difference {
             release: held.difference(&needed).copied().collect(),
             hold: needed.difference(&held).copied().collect(),
         }
+    }
+
+    /// Adds what follows for policies.
+    fn with_policies(mut self, states: States<'_>) -> Self {
+        let (old, new) = policy::compared(states);
+        let merged = |mine: Vec<Element>, more: BTreeSet<Element>| -> Vec<Element> {
+            if more.is_empty() { mine } else { mine.into_iter().chain(more).collect::<BTreeSet<_>>().into_iter().collect() }
+        };
+        self.remove = merged(self.remove, &old - &new);
+        self.add = merged(self.add, &new - &old);
+        self
     }
 }
 

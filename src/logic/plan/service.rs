@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use super::States;
 use crate::logic::target::services::{Entrance, elements, entrances, held};
 use crate::model::address::Family;
 use crate::model::desired::Desired;
@@ -12,15 +13,6 @@ use crate::model::host::step::{Flows, HostPorts, Step, Through};
 use crate::model::names::{IfName, NetworkName, ServiceName};
 use crate::model::publication::{PortRange, Protocol};
 use crate::model::service::Service;
-
-/// The state before and after a change.
-#[derive(Debug, Clone, Copy)]
-pub struct States<'a> {
-    /// Before.
-    pub before: &'a Desired,
-    /// After.
-    pub after: &'a Desired,
-}
 
 /// Makes what the service has after the change and not before, and removes the rest: held ports, virtual addresses,
 /// elements. Both are `None` where there is no such service.

@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use ipnetwork::IpNetwork;
 
+use super::policies::sender;
 use crate::model::desired::Desired;
 use crate::model::endpoint::Endpoint;
-use crate::model::host::element::Element;
+use crate::model::host::element::{Element, Verdict};
 
 /// The elements of a container, from all of its endpoints. None for an endpoint without a bridge, a trusted one, and one
 /// whose addresses netd does not know.
@@ -28,9 +29,11 @@ pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<El
         // Neighbour discovery and multicast use them, also on a network without IPv6.
         let link_local = macs().map(|mac| IpAddr::V6(mac.link_local().ip()));
         let sources = addresses.iter().copied().chain(link_local);
-        let mut elements: Vec<Element> = sources.map(|address| Element::Source(host_end.clone(), address)).collect();
+        let verdict = desired.network(&endpoint.network).map_or(Verdict::Accept, |network| sender(desired.ruling(), network));
+        let mut elements: Vec<Element> =
+            sources.map(|address| Element::Source(host_end.clone(), address, verdict)).collect();
         let targets = elements.iter().filter_map(|element| match element {
-            Element::Source(_, IpAddr::V6(address)) => Some(Element::Target(host_end.clone(), *address)),
+            Element::Source(_, IpAddr::V6(address), _) => Some(Element::Target(host_end.clone(), *address)),
             _ => None,
         });
         let targets: Vec<Element> = targets.collect();
@@ -63,11 +66,11 @@ mod tests {
         };
         let wants = |endpoint: &Endpoint, addresses: &[&str]| {
             let end = || endpoint.host_ifname.clone();
-            let own = addresses.iter().map(|address| Element::Source(end(), address.parse().unwrap()));
+            let own = addresses.iter().map(|address| Element::Source(end(), address.parse().unwrap(), Verdict::Accept));
             let link_local = endpoint.mac.link_local().ip();
             let six = addresses.iter().filter_map(|address| address.parse().ok()).chain([link_local]);
             let targets = six.map(|address| Element::Target(end(), address));
-            let link_local = Element::Source(end(), link_local.into());
+            let link_local = Element::Source(end(), link_local.into(), Verdict::Accept);
             own.chain(targets)
                 .chain([link_local, Element::Guarded(end()), Element::Mac(end(), endpoint.mac)])
                 .collect::<BTreeSet<_>>()
@@ -79,7 +82,7 @@ mod tests {
         let (end, link_local) = (|| first.host_ifname.clone(), "fe80::aa:bbff:fecc:ddee");
         let wanted = [
             Element::Mac(end(), tuned.learned_mac.unwrap()),
-            Element::Source(end(), link_local.parse().unwrap()),
+            Element::Source(end(), link_local.parse().unwrap(), Verdict::Accept),
             Element::Target(end(), link_local.parse().unwrap()),
         ];
         assert_eq!(more, BTreeSet::from(wanted), "a later plugin of the chain changed it");

@@ -6,6 +6,7 @@
 //! them.
 
 mod names;
+mod policies;
 mod reservations;
 mod services;
 mod version;
@@ -20,6 +21,7 @@ use super::endpoint::{Container, Endpoint, EndpointKey};
 use super::ids::ContainerId;
 use super::names::{IfName, NetworkName};
 use super::network::Network;
+use super::policy::Policy;
 use super::publication::Publication;
 use super::request::AttachmentKey;
 use names::Names;
@@ -76,7 +78,7 @@ struct Holder {
     attached: Arc<Attached>,
 }
 
-/// Networks, endpoints and reservations, with their indices.
+/// Networks, endpoints, reservations, services and policies, with their indices.
 #[derive(Debug, Clone, Default)]
 pub struct Desired {
     version: Version,
@@ -100,6 +102,7 @@ pub struct Desired {
     attached_as: Map<ContainerId, ContainerId>,
     reservations: Reservations,
     services: Services,
+    policies: Map<u64, Arc<Policy>>,
 }
 
 impl Desired {

@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::element::{Element, NameServer, PortSlot, Published, PublishedRange, ServicePort, Table, VipSlot};
+use super::element::{
+    EdgePair, EdgePort, Element, NameServer, Pair, PairPort, PortSlot, Published, PublishedRange, ServicePort, Table,
+    Verdict, VipSlot,
+};
 use super::routing::TurnedOn;
 use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, Through, VethPair};
 use crate::model::address::Family;
@@ -185,6 +188,7 @@ impl fmt::Display for Flows {
         match self {
             Self::To(port) => write!(f, "to {port}"),
             Self::Of(address) => write!(f, "of {address}"),
+            Self::Denied(_) => f.write_str("that policies deny"),
             Self::Through(through) => {
                 let Through { family: _, address, protocol, port, member } = through;
                 f.write_str("through")?;
@@ -203,8 +207,29 @@ impl fmt::Display for Element {
         match self {
             Self::Bridge(name) => write!(f, "bridges {{ {name} }}"),
             Self::Direct(name) => write!(f, "direct {{ {name} }}"),
-            Self::Internal(name) => write!(f, "internal {{ {name} }}"),
-            Self::HostClosed(name) => write!(f, "host_closed {{ {name} }}"),
+            Self::Leaving(name, verdict) => write!(f, "leaving {{ {name} : {verdict} }}"),
+            Self::Entering(name, verdict) => write!(f, "entering {{ {name} : {verdict} }}"),
+            Self::ToHost(name, verdict) => write!(f, "to_host {{ {name} : {verdict} }}"),
+            Self::FromHost(name, verdict) => write!(f, "from_host {{ {name} : {verdict} }}"),
+            Self::Within(from, to) => write!(f, "within {{ {from} . {to} }}"),
+            Self::PairPort(PairPort { from, to, protocol, port, verdict, .. }) => {
+                write!(f, "policy {{ {from} . {to} . {port}/{protocol} : {verdict} }}")
+            }
+            Self::Pair(Pair { from, to, verdict, .. }) => write!(f, "policy {{ {from} . {to} : {verdict} }}"),
+            Self::SentPort(EdgePort { edge, address, protocol, port, verdict }) => {
+                write!(f, "sent {{ {address} . {edge} . {port}/{protocol} : {verdict} }}")
+            }
+            Self::Sent(EdgePair { edge, address, verdict }) => {
+                write!(f, "sent {{ {address} . {edge} : {verdict} }}")
+            }
+            Self::ReceivedPort(EdgePort { edge, address, protocol, port, verdict }) => {
+                write!(f, "received {{ {edge} . {address} . {port}/{protocol} : {verdict} }}")
+            }
+            Self::Received(EdgePair { edge, address, verdict }) => {
+                write!(f, "received {{ {edge} . {address} : {verdict} }}")
+            }
+            Self::Shut(address) | Self::ShutWithin(address) => write!(f, "shut {{ {address} }}"),
+            Self::Receiver(address) => write!(f, "receivers {{ {address} }}"),
             Self::PortsClosed(name) => write!(f, "ports_closed {{ {name} }}"),
             Self::Uplink(Family::V4, name) => write!(f, "uplinks4 {{ {name} }}"),
             Self::Uplink(Family::V6, name) => write!(f, "uplinks6 {{ {name} }}"),
@@ -228,7 +253,10 @@ impl fmt::Display for Element {
             Self::Guarded(host_end) => write!(f, "guarded {{ {host_end} }}"),
             Self::Mac(host_end, mac) => write!(f, "macs {{ {host_end} . {mac} }}"),
             Self::Target(host_end, address) => write!(f, "targets6 {{ {host_end} . {address} }}"),
-            Self::Source(host_end, address) => write!(f, "sources {{ {host_end} . {address} }}"),
+            Self::Source(host_end, address, Verdict::Accept) => write!(f, "sources {{ {host_end} . {address} }}"),
+            Self::Source(host_end, address, verdict) => {
+                write!(f, "sources {{ {host_end} . {address} : {verdict} }}")
+            }
             Self::OwnVip(bridge, vip) => write!(f, "own_vips {{ {bridge} . {vip} }}"),
             Self::Vip(vip) => write!(f, "vips {{ {vip} }}"),
             Self::VipFrom(bridge, vip) => write!(f, "vip_from {{ {bridge} . {vip} }}"),

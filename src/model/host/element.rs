@@ -2,6 +2,8 @@
 //!
 //! `logic::firewall` defines the structure around them, `kernel::nft` their wire format.
 
+mod policies;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::names::IfName;
 use crate::model::publication::{PortRange, Protocol};
+pub use policies::{EdgePair, EdgePort, Pair, PairPort, Verdict};
 
 /// One member of one set or map. A publication of consecutive ports that keep their numbers is one interval; any other
 /// has one element per port (address and port: a pair of nft elements that are written together).
@@ -19,11 +22,34 @@ pub enum Element {
     Bridge(IfName),
     /// `set direct`: a host interface that leads to one container of netd without a bridge.
     Direct(IfName),
-    /// `set internal`: a bridge of netd without outside access.
-    Internal(IfName),
-    /// `set host_closed`: a bridge of netd from which the host's own services, except the name service, are
-    /// unreachable.
-    HostClosed(IfName),
+    /// `map leaving`: what a container sends from this bridge, internal or with policies, passes this chain.
+    Leaving(IfName, Verdict),
+    /// `map entering`: what is forwarded to this bridge, internal or with policies, passes this chain.
+    Entering(IfName, Verdict),
+    /// `map to_host`: what containers on this bridge send to the host passes this chain.
+    ToHost(IfName, Verdict),
+    /// `map from_host`: what the host sends to this bridge, which has policies, passes this chain.
+    FromHost(IfName, Verdict),
+    /// `set within`: traffic may be forwarded from the bridge to itself, unless a policy denies it.
+    Within(IfName, IfName),
+    /// `map policy4_port`…: the flows from one address to a port of another pass, or do not.
+    PairPort(PairPort),
+    /// `map policy4`…: the flows from one address to another pass, or do not, except for their ports.
+    Pair(Pair),
+    /// `map sent4_port`…: the flows from an address to a port at an edge pass, or do not.
+    SentPort(EdgePort),
+    /// `map sent4`…: the flows from an address to an edge pass, or do not.
+    Sent(EdgePair),
+    /// `map received4_port`…: the flows from an edge to a port of an address pass, or do not.
+    ReceivedPort(EdgePort),
+    /// `map received4`…: the flows from an edge to an address pass, or do not.
+    Received(EdgePair),
+    /// `set shut4`…: flows to this address do not pass unless a policy allows them.
+    Shut(IpAddr),
+    /// `set shut_within4`… of `table bridge netd`: the same within the bridge.
+    ShutWithin(IpAddr),
+    /// `set receivers4`/`receivers6` of `table bridge netd`: a container on a network with policies has this address.
+    Receiver(IpAddr),
     /// `set ports_closed`: a bridge of netd from which even published ports are unreachable at the host's addresses.
     PortsClosed(IfName),
     /// `set isolated`: a bridge of netd on which the host has no address.
@@ -49,8 +75,9 @@ pub enum Element {
     Guarded(IfName),
     /// `set macs` of `table bridge netd`: the host end's container may send from this MAC address.
     Mac(IfName, Mac),
-    /// `set sources4`/`sources6` of `table bridge netd`: the host end's container may send from this address.
-    Source(IfName, IpAddr),
+    /// `map sources4`/`sources6` of `table bridge netd`: the host end's container may send from this address, and what it
+    /// sends passes this chain.
+    Source(IfName, IpAddr, Verdict),
     /// `set targets6` of `table bridge netd`: the host end's container may say that it has this address (RFC 4861).
     Target(IfName, Ipv6Addr),
     /// `set own_vips4`/`own_vips6`: the containers on this bridge may use this virtual address, even if the host is
@@ -71,10 +98,20 @@ pub enum Element {
 }
 
 impl Element {
+    /// Whether it has the same key as the other one, and other data: what may be sent from an address.
+    pub fn replaces(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Source(interface, address, _), Self::Source(of, from, _)) => (interface, address) == (of, from),
+            _ => false,
+        }
+    }
+
     /// The table that it is in.
     pub fn table(&self) -> Table {
         match self {
             Self::Guarded(_) | Self::Mac(..) | Self::Source(..) | Self::Target(..) => Table::Bridge,
+            Self::Receiver(_) | Self::ShutWithin(_) => Table::Bridge,
+            Self::PairPort(PairPort { within: true, .. }) | Self::Pair(Pair { within: true, .. }) => Table::Bridge,
             Self::Vip(_) | Self::VipFrom(..) | Self::VipSlot(_) | Self::ServicePort(_) | Self::PortSlot(_) => {
                 Table::Services
             }

@@ -1,6 +1,7 @@
 //! Observed state: facts about the host, and the objects that netd made.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::step::HostPorts;
 use crate::model::address::{Families, Family, Mac, Subnet};
 use crate::model::endpoint::Netns;
 use crate::model::names::{ContainerName, IfName, NetworkName};
-use crate::model::publication::PortRange;
+use crate::model::publication::{PortRange, Protocol};
 use crate::model::route::Route;
 
 /// The facts about the host that decisions need; read again for each such decision.
@@ -37,6 +38,35 @@ pub struct HostFacts {
     pub search: Vec<String>,
     /// Networks of other programs, queried only if a subnet is chosen or checked.
     pub foreign: Vec<ForeignNetwork>,
+}
+
+/// What the kernel counts of packets that policies deny.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeniedFlow {
+    /// What it is counted for.
+    pub key: DeniedKey,
+    /// How many, since the key was added.
+    pub packets: u64,
+}
+
+/// The sender, the receiver, and what was sent.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeniedKey {
+    /// The sender.
+    pub from: IpAddr,
+    /// The receiver, after destination NAT.
+    pub to: IpAddr,
+    /// The IP protocol number.
+    pub number: u8,
+    /// The destination port, of protocols that have ports.
+    pub port: Option<u16>,
+}
+
+impl DeniedKey {
+    /// The protocol, if it has ports.
+    pub fn protocol(&self) -> Option<Protocol> {
+        Protocol::from_number(self.number)
+    }
 }
 
 /// A network as another program defines it, whether or not it exists now.

@@ -14,6 +14,7 @@ use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::endpoint::Netns;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
+use crate::model::policy::ruling::Ruling;
 use crate::model::publication::{PortRange, Protocol};
 use crate::model::route::Route;
 
@@ -290,6 +291,9 @@ pub enum Flows {
     Of(IpAddr),
     /// Entries that a service has led to a member.
     Through(Through),
+    /// Entries of flows that do not pass, as the policies say now. Never stored or sent.
+    #[serde(skip)]
+    Denied(Box<Ruling>),
 }
 
 /// Connection tracking entries of a service; what is `None` is not compared.
@@ -308,12 +312,13 @@ pub struct Through {
 }
 
 impl Flows {
-    /// The address family of their entries.
-    pub fn family(&self) -> Family {
-        Family::of(match self {
-            Self::To(ports) => ports.address,
-            Self::Of(address) => *address,
-            Self::Through(through) => return through.family,
+    /// The address family of their entries; `None`: both.
+    pub fn family(&self) -> Option<Family> {
+        Some(match self {
+            Self::To(ports) => Family::of(ports.address),
+            Self::Of(address) => Family::of(*address),
+            Self::Through(through) => through.family,
+            Self::Denied(_) => return None,
         })
     }
 }

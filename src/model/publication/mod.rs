@@ -276,7 +276,7 @@ fn unpublishable(ip: IpAddr) -> Option<String> {
 }
 
 /// `N` or `N-M`; `None` for a lone 0.
-fn range(text: &str) -> Result<Option<PortRange>, String> {
+pub(in crate::model) fn range(text: &str) -> Result<Option<PortRange>, String> {
     let port = |text: &str| -> Result<u16, String> {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         text.parse().ok().filter(|_| digits).ok_or_else(|| format!("{text:?} is not a port (1 to 65535)"))

@@ -4,6 +4,7 @@ mod endpoint;
 mod engine_network;
 mod handover;
 mod network;
+mod policy;
 mod port;
 mod reservation;
 mod service;
@@ -15,6 +16,7 @@ pub use endpoint::{
 pub use engine_network::EngineNetworkChange;
 pub use handover::{HandoverAction, HandoverChange};
 pub use network::NetworkSpec;
+pub use policy::PolicyChange;
 pub use port::{PortAction, PortChange};
 pub use reservation::ReservationSpec;
 pub use service::{MemberAction, MemberChange, ServiceSpec, ServiceUpdate};

@@ -6,13 +6,14 @@ use std::net::IpAddr;
 use super::Cause;
 use super::meta;
 use super::rows::{
-    BOOT, CONDITIONS, ENDPOINTS, META, NETWORKS, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
+    BOOT, CONDITIONS, ENDPOINTS, META, NETWORKS, POLICIES, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
     decode,
 };
 use crate::model::endpoint::Endpoint;
 use crate::model::host::routing::TurnedOn;
 use crate::model::names::{ContainerName, NetworkName};
 use crate::model::network::Network;
+use crate::model::policy::Policy;
 use crate::model::reservation::Reservation;
 use crate::model::service::{Condition, Service};
 
@@ -29,7 +30,7 @@ pub(super) enum Verdict {
 /// Judges the rows, and removes those that are damaged.
 pub(super) fn check(rows: &mut Rows) -> Verdict {
     let known =
-        [NETWORKS, SETTINGS, STICKY, SERVICES, ENDPOINTS, CONDITIONS, RESERVATIONS, RELEASED, TURNED_ON, BOOT, META];
+        [NETWORKS, SETTINGS, STICKY, SERVICES, POLICIES, ENDPOINTS, CONDITIONS, RESERVATIONS, RELEASED, TURNED_ON, BOOT, META];
     if !rows.is_empty() && !rows.keys().any(|name| known.contains(&name.as_str())) {
         rows.clear();
         return Verdict::Damaged("it is another program's database".to_owned());
@@ -58,6 +59,7 @@ fn bad_rows(table: &str, rows: &BTreeMap<String, Vec<u8>>) -> Vec<(String, Strin
         SETTINGS => |value| decode::<(String, String)>(value).map(drop),
         STICKY => |value| decode::<(NetworkName, IpAddr, ContainerName)>(value).map(drop),
         SERVICES => |value| decode::<Service>(value).map(drop),
+        POLICIES => |value| decode::<Policy>(value).map(drop),
         CONDITIONS => |value| decode::<Condition>(value).map(drop),
         ENDPOINTS => |value| decode::<Endpoint>(value).map(drop),
         RESERVATIONS => |value| decode::<Reservation>(value).map(drop),

@@ -18,6 +18,7 @@ pub(super) const NETWORKS: &str = "networks";
 pub(super) const SETTINGS: &str = "settings";
 pub(super) const STICKY: &str = "sticky";
 pub(super) const SERVICES: &str = "services";
+pub(super) const POLICIES: &str = "policies";
 pub(super) const CONDITIONS: &str = "conditions";
 pub(super) const ENDPOINTS: &str = "endpoints";
 pub(super) const RESERVATIONS: &str = "reservations";
@@ -95,6 +96,8 @@ pub(super) fn changes(rows: &Rows, records: &[&Record]) -> Result<Vec<Change>, C
             Record::PutSetting(name, value) => batch.put(SETTINGS, name, &(name, value))?,
             Record::PutService(service) => batch.put(SERVICES, service.name.as_str(), service)?,
             Record::DeleteService(name) => batch.delete(SERVICES, name.as_str()),
+            Record::PutPolicy(policy) => batch.put(POLICIES, &policy_key(policy.id), policy)?,
+            Record::DeletePolicy(id) => batch.delete(POLICIES, &policy_key(*id)),
             Record::PutCondition(condition) => batch.put(CONDITIONS, condition.container.as_str(), condition)?,
             Record::DeleteCondition(container) => batch.delete(CONDITIONS, container.as_str()),
             Record::PutEndpoint(endpoint) => batch.put(ENDPOINTS, &endpoint_key(&endpoint.key()), endpoint)?,
@@ -111,6 +114,11 @@ pub(super) fn changes(rows: &Rows, records: &[&Record]) -> Result<Vec<Change>, C
     Ok(batch.changes)
 }
 
+/// Sorted like the numbers.
+fn policy_key(id: u64) -> String {
+    format!("{id:020}")
+}
+
 /// Whether the record is one of those that survive a reboot.
 pub(super) fn is_durable(record: &Record) -> bool {
     match record {
@@ -120,6 +128,8 @@ pub(super) fn is_durable(record: &Record) -> bool {
         | Record::DeleteSticky(..)
         | Record::PutService(_)
         | Record::DeleteService(_)
+        | Record::PutPolicy(_)
+        | Record::DeletePolicy(_)
         | Record::PutSetting(..) => true,
         Record::PutEndpoint(_)
         | Record::PutCondition(_)

@@ -7,6 +7,7 @@ mod dns;
 mod endpoint;
 mod network;
 mod output;
+mod policy;
 mod port;
 mod reservation;
 mod service;
@@ -30,6 +31,7 @@ pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 pub use network::{CreateArgs, NetworkVerb};
 use output::templates;
 pub use output::{Format, Inspected, Listed, Output};
+pub use policy::{PolicyArgs, PolicyVerb};
 pub use port::{ChangePortArgs, PortArgs, PortVerb};
 pub use reservation::{ReservationVerb, ReserveArgs};
 pub use service::{CreateServiceArgs, MemberArgs, ServiceArgs, ServiceVerb, UpdateServiceArgs};
@@ -160,6 +162,9 @@ Examples:
     /// Give several containers one name, and one address and published ports if wanted
     #[command(subcommand)]
     Service(ServiceVerb),
+    /// Say who may reach whom
+    #[command(subcommand)]
+    Policy(PolicyVerb),
     /// Deploy and remove the networks and services of a compose file
     #[command(subcommand)]
     Stack(StackVerb),

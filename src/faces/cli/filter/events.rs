@@ -67,6 +67,7 @@ fn about(kind: EventType) -> &'static [&'static str] {
     match kind {
         EventType::NetworkCreate | EventType::NetworkChange | EventType::NetworkRemove => &["network"],
         EventType::ServiceCreate | EventType::ServiceUpdate | EventType::ServiceRm => &["service"],
+        EventType::PolicyAdd | EventType::PolicyRm | EventType::PolicyDenied => &["policy"],
         EventType::ServiceMember => &["service", "container"],
         EventType::Connect | EventType::Disconnect => &["network", "container"],
         EventType::PortAdd | EventType::PortRm | EventType::Name => &["container"],

@@ -32,7 +32,7 @@ fn half_a_published_port_and_a_pair_of_different_subnets_are_no_elements() {
 
 #[test]
 fn every_set_has_a_name_of_its_own_and_is_looked_up_by_a_rule() {
-    let inet = firewall::json(&firewall::structure()).to_string().replace('"', " ");
+    let inet = firewall::structure().to_string().replace('"', " ");
     let bridge = firewall::guard::text([], firewall::guard::Targets::Named);
     let services = firewall::services::text([]);
     let mut names = BTreeSet::new();

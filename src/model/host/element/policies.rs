@@ -1,0 +1,152 @@
+//! The elements that say which flows pass, and what packets meet next.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::policy::ruling::Edge;
+use crate::model::publication::Protocol;
+
+/// What a packet meets next: the data of a verdict map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Verdict {
+    /// It passes the hook.
+    Accept,
+    /// It leaves an internal network.
+    FromInternal,
+    /// It enters an internal network.
+    ToInternal,
+    /// It leaves a network with policies.
+    Sent,
+    /// It leaves an internal network with policies.
+    SentInternal,
+    /// It enters a network with policies.
+    Received,
+    /// It enters an internal network with policies.
+    ReceivedInternal,
+    /// It goes to a host that is closed.
+    Closed,
+    /// It goes from a network with policies to the host.
+    Host,
+    /// It goes from a network with policies to a host that is closed.
+    HostClosed,
+    /// It goes from the host to a network with policies.
+    OfHost,
+    /// A policy denies it.
+    Denied,
+    /// A container on a network with policies may send it; to whom?
+    Policy,
+    /// The same on a network that is denied by default.
+    PolicyShut,
+    /// It may begin a flow within a bridge.
+    Begin,
+}
+
+impl Verdict {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::Accept,
+        Self::FromInternal,
+        Self::ToInternal,
+        Self::Sent,
+        Self::SentInternal,
+        Self::Received,
+        Self::ReceivedInternal,
+        Self::Closed,
+        Self::Host,
+        Self::HostClosed,
+        Self::OfHost,
+        Self::Denied,
+        Self::Policy,
+        Self::PolicyShut,
+        Self::Begin,
+    ];
+
+    /// The chain that follows, and whether evaluation returns from it; `None`: the verdict is `accept`.
+    pub const fn chain(self) -> Option<(&'static str, bool)> {
+        Some(match self {
+            Self::Accept => return None,
+            Self::FromInternal => ("from_internal", false),
+            Self::ToInternal => ("to_internal", false),
+            Self::Sent => ("sent", true),
+            Self::SentInternal => ("sent_internal", false),
+            Self::Received => ("received", false),
+            Self::ReceivedInternal => ("received_internal", false),
+            Self::Closed => ("closed", false),
+            Self::Host => ("host_received", false),
+            Self::HostClosed => ("closed_host_received", false),
+            Self::OfHost => ("host_sent", false),
+            Self::Denied => ("denied", false),
+            Self::Policy => ("policed", false),
+            Self::PolicyShut => ("policed_shut", false),
+            Self::Begin => ("begin", false),
+        })
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.chain() {
+            None => f.write_str("accept"),
+            Some((chain, true)) => write!(f, "jump {chain}"),
+            Some((chain, false)) => write!(f, "goto {chain}"),
+        }
+    }
+}
+
+/// Flows from one container to a port of another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PairPort {
+    /// Within a bridge, in `table bridge netd`.
+    pub within: bool,
+    /// Who begins them.
+    pub from: IpAddr,
+    /// To whom, of the same family.
+    pub to: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of the receiver.
+    pub port: u16,
+    /// What happens to them.
+    pub verdict: Verdict,
+}
+
+/// All flows from one container to another.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Pair {
+    /// Within a bridge, in `table bridge netd`.
+    pub within: bool,
+    /// Who begins them.
+    pub from: IpAddr,
+    /// To whom, of the same family.
+    pub to: IpAddr,
+    /// What happens to them.
+    pub verdict: Verdict,
+}
+
+/// Flows between a container and a port of the host or of somebody outside, or the inverse.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgePort {
+    /// The other side.
+    pub edge: Edge,
+    /// The container's address.
+    pub address: IpAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port of the receiver.
+    pub port: u16,
+    /// What happens to them.
+    pub verdict: Verdict,
+}
+
+/// All flows between a container and the host or somebody outside.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EdgePair {
+    /// The other side.
+    pub edge: Edge,
+    /// The container's address.
+    pub address: IpAddr,
+    /// What happens to them.
+    pub verdict: Verdict,
+}
