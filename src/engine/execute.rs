@@ -69,7 +69,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         if transaction.is_of_service() {
             self.follow_policies();
         } else {
-            self.policed = self.state.desired.clone();
+            self.policing.followed = self.state.desired.clone();
         }
     }
 

@@ -24,8 +24,8 @@ use crate::model::names::{NetworkName, ReservationId};
 use crate::model::network::Network;
 use crate::model::publication::Publication;
 use crate::model::request::{
-    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetnsRef, NetworkSpec, PolicyChange, PortChange,
-    Requester, ReservationSpec, ServiceSpec, ServiceUpdate,
+    ContainerRef, EndpointSpec, EngineNetworkChange, HandoverChange, MemberChange, NetnsRef, NetworkSpec, PolicyChange,
+    PortChange, Requester, ReservationSpec, ServiceSpec, ServiceUpdate,
 };
 use crate::model::reservation::Reservation;
 use crate::model::service::Service;

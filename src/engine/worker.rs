@@ -17,9 +17,9 @@ use super::event::{Change, Event};
 use super::listener::{Listening, ListeningReceiver, ListeningSender};
 use super::mailbox::{Mailbox, Next};
 use super::proxy::{Draining, Proxied, ProxiedServices, ProxyingReceiver, ProxyingSender, Shared};
-use super::state::denied::Denied;
 use super::state::State;
 use super::state::agenda::Agenda;
+use super::state::denied::Policing;
 use super::state::foreign_tables::ForeignTables;
 use super::state::problems::{Problems, Subject};
 use super::state::published::Published;
@@ -78,10 +78,7 @@ pub(crate) struct Worker<K, S> {
     pub(super) foreign: ForeignTables,
     /// The state whose services the kernel follows.
     pub(super) served: Desired,
-    /// The state whose policies the kernel follows.
-    pub(super) policed: Desired,
-    /// What policies have denied.
-    pub(super) denied: Denied,
+    pub(super) policing: Policing,
     /// Forwarding on the host, as netd saw it last.
     pub(super) routing: Routing,
     /// The elements that keep the host's interfaces apart, as the table has them.
@@ -178,8 +175,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             ways: Default::default(),
             foreign: Default::default(),
             served: Desired::default(),
-            policed: Desired::default(),
-            denied: Denied::default(),
+            policing: Policing::default(),
             routing: Default::default(),
             transit: Default::default(),
             owed: Default::default(),
@@ -361,7 +357,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             search: self.search.clone(),
             gateway_blocked: self.state.gateway_blocked.clone(),
             firewall: self.foreign.notes.clone(),
-            denied: self.denied.shown.clone(),
+            denied: self.policing.denied(),
             transit: self.transit.clone(),
             kept: self.state.kept.clone(),
         };

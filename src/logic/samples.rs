@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use crate::logic::firewall::sets::{Entry, Kind, Set, Value};
 use crate::model::address::{Family, Mac, Subnet};
 use crate::model::endpoint::{Container, Endpoint, Netns};
+use crate::model::host::element::Verdict;
 use crate::model::ids::{ContainerId, NetnsId, NetworkId, ServiceId};
 use crate::model::network::{Bridge, Driver, HostAccess, Network, NetworkSubnet};
+use crate::model::policy::ruling::Edge;
 use crate::model::publication::{PortRange, PortSpec, Protocol, Publication};
 use crate::model::service::{Mode, Service, ServiceNetwork};
 
@@ -142,5 +144,8 @@ fn value(kind: Kind) -> Value {
         Kind::Port => Value::Port(7000),
         Kind::Ports => Value::Ports(PortRange::new(7000, 7010).unwrap()),
         Kind::Slot => Value::Slot(5),
+        Kind::Edge => Value::Edge(Edge::Outside),
+        // It needs no chain, which only one table would have.
+        Kind::Verdict => Value::Verdict(Verdict::Accept),
     }
 }

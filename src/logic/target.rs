@@ -360,9 +360,8 @@ mod tests {
         ] {
             network.host_access = access;
             let elements = network_elements(&desired(&[&network]), &network).into_iter();
-            let elements: Vec<Element> = elements
-                .filter(|element| matches!(element, Element::ToHost(..) | Element::PortsClosed(_)))
-                .collect();
+            let elements: Vec<Element> =
+                elements.filter(|element| matches!(element, Element::ToHost(..) | Element::PortsClosed(_))).collect();
             assert_eq!(elements, closed, "{access:?}");
         }
     }

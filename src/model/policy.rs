@@ -109,7 +109,8 @@ impl Rule {
         if is_elsewhere(&self.from) && is_elsewhere(&self.to) {
             return Err(Invalid::new("policy", self.to_string(), "one side must be containers"));
         }
-        if self.action == Action::DefaultDeny && !matches!((&self.from, &self.to), (Subject::Any, Subject::Network(_))) {
+        if self.action == Action::DefaultDeny && !matches!((&self.from, &self.to), (Subject::Any, Subject::Network(_)))
+        {
             return Err(Invalid::new("policy", self.to_string(), "default-deny is for a network"));
         }
         Ok(())
@@ -162,9 +163,9 @@ impl FromStr for Subject {
         let name = |name: &str| {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-' | b'.');
             let is_name = !name.is_empty() && name.len() <= NAME_MAX && name.bytes().all(fits);
-            is_name.then(|| name.to_ascii_lowercase()).ok_or_else(|| {
-                wrong("use a name, service:NAME, network:NAME, label:KEY=VALUE, host, outside or any")
-            })
+            is_name
+                .then(|| name.to_ascii_lowercase())
+                .ok_or_else(|| wrong("use a name, service:NAME, network:NAME, label:KEY=VALUE, host, outside or any"))
         };
         match text.split_once(':') {
             Some(("network", network)) => Ok(Self::Network(network.parse()?)),
@@ -238,7 +239,8 @@ mod tests {
         for text in ["any", "host", "outside", "network:net1", "label:a=b=c", "label:a", "service:web", "web.net1"] {
             assert_eq!(text.parse::<Subject>().unwrap().to_string(), text);
         }
-        for (text, written) in [("*", "any"), ("role=db", "label:role=db"), ("Web", "web"), ("name:host", "name:host")] {
+        for (text, written) in [("*", "any"), ("role=db", "label:role=db"), ("Web", "web"), ("name:host", "name:host")]
+        {
             assert_eq!(text.parse::<Subject>().unwrap().to_string(), written);
         }
         for text in ["", "a b", "network:", "label:=x", "zone:a", "service:"] {

@@ -35,8 +35,8 @@ pub use self::open::Opening;
 use self::file::StoreFile;
 use self::gate::Gate;
 use self::rows::{
-    CONDITIONS, Change, ENDPOINTS, NETWORKS, POLICIES, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
-    endpoint_key, values,
+    CONDITIONS, Change, ENDPOINTS, NETWORKS, POLICIES, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY,
+    TURNED_ON, endpoint_key, values,
 };
 use super::{Record, Store, StoreError, Stored};
 use crate::model::endpoint::Endpoint;

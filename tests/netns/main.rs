@@ -38,6 +38,7 @@ mod of_engines;
 mod one_namespace;
 mod overlaps;
 mod owners;
+mod policy;
 mod port_changes;
 mod port_ranges;
 mod port_shown;
@@ -156,7 +157,14 @@ fn trials() -> Vec<Trial> {
 
 /// Networks, and what else is on the host.
 fn on_a_host() -> Vec<Trial> {
-    let all = [foreign::trials(), host_access::trials(), networks::trials(), overlaps::trials(), router::trials()];
+    let all = [
+        foreign::trials(),
+        host_access::trials(),
+        networks::trials(),
+        overlaps::trials(),
+        router::trials(),
+        policy::trials(),
+    ];
     all.into_iter().flatten().collect()
 }
 

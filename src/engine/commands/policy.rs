@@ -55,11 +55,11 @@ impl<K: Kernel, S: Store> Worker<K, S> {
     /// Makes the kernel follow a change that is not about policies and whose steps do not know of them: of members of
     /// services, of labels.
     pub(crate) fn follow_policies(&mut self) {
-        if self.state.desired.is_same(&self.policed) {
+        if self.state.desired.is_same(&self.policing.followed) {
             return;
         }
-        let before = std::mem::replace(&mut self.policed, self.state.desired.clone());
-        for step in policy::follow(States { before: &before, after: &self.policed }) {
+        let before = std::mem::replace(&mut self.policing.followed, self.state.desired.clone());
+        for step in policy::follow(States { before: &before, after: &self.policing.followed }) {
             if let Err(error) = self.kernel.apply(&step) {
                 self.problem(Subject::Elements, format!("policies do not follow their subjects: {error}"));
                 self.agenda.look_at_host();
@@ -76,7 +76,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
             Ok(counted) => counted,
             Err(error) => return tracing::debug!("what policies deny is not counted: {error}"),
         };
-        let new = self.denied.count(&self.state.desired, counted);
+        let new = self.policing.count(&self.state.desired, counted);
         if new.is_empty() {
             return;
         }
@@ -84,6 +84,8 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         let mut told = BTreeSet::new();
         for flow in new {
             if told.len() < EVENTS && told.insert((flow.from.clone(), flow.to.clone(), flow.service.clone())) {
+                let (from, to, service, policy) = (&flow.from, &flow.to, &flow.service, flow.policy);
+                tracing::info!(packets = flow.packets, policy, "denied: {from} to {to} ({service})");
                 self.tell(Change::Denied(flow));
             }
         }

@@ -35,7 +35,7 @@ pub(crate) fn change(state: &State, change: &PolicyChange, now: u64) -> Result<P
         }
     }
     // In the order in which they were asked for.
-    let mut id = state.desired.policies().last().map_or(0, |policy| policy.id);
+    let mut id = state.desired.policies().last().map_or(0, |policy| policy.id).max(state.last_policy);
     for rule in &change.add {
         let rule = checked(state, rule)?;
         if wanted.remove(&rule) {
@@ -113,7 +113,10 @@ mod tests {
             Err(refusal) => refusal.to_string(),
             Ok(changed) => {
                 changed.removed.iter().for_each(|policy| state.desired.remove_policy(policy.id));
-                changed.added.iter().for_each(|policy| state.desired.insert_policy(policy.as_ref().clone()));
+                for policy in &changed.added {
+                    state.desired.insert_policy(policy.as_ref().clone());
+                    state.last_policy = policy.id;
+                }
                 let shown = |sign: &str, policies: &[Arc<Policy>]| {
                     let one = |policy: &Arc<Policy>| format!("{sign}{} {}", policy.id, policy.rule);
                     policies.iter().map(one).collect::<Vec<_>>()
@@ -137,6 +140,8 @@ mod tests {
             (&["deny net1 outside"], &[1], false, "-1 allow web db:5432/tcp, +3 deny network:net1 outside"),
             (&["deny any net2"], &[], false, "+4 deny any net2"),
             (&["default-deny net1"], &[], true, "-3 deny network:net1 outside, -4 deny any net2, =2 default-deny net1"),
+            (&[], &[2], false, "-2 default-deny net1"),
+            (&["allow any web"], &[], false, "+5 allow any web"),
             (&[], &[7], false, "no policy 7: see `netd policy ls`"),
             (&["deny any network:net9"], &[], false, "no network \"net9\": see `netd network ls`"),
         ] {

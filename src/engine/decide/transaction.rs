@@ -94,7 +94,8 @@ pub(crate) fn remove_service(state: &State, service: &Service) -> Transaction {
 pub(crate) fn change_policies(state: &State, changed: &PoliciesChanged) -> Transaction {
     let put = |policy: &Arc<Policy>| Record::PutPolicy(policy.as_ref().clone());
     let delete = |policy: &Arc<Policy>| Record::DeletePolicy(policy.id);
-    let records = changed.removed.iter().map(delete).chain(changed.added.iter().map(put)).collect();
+    let last = changed.added.last().map(|policy| State::policy_record(policy.id));
+    let records = changed.removed.iter().map(delete).chain(changed.added.iter().map(put)).chain(last).collect();
     let rollback = changed.added.iter().map(delete).chain(changed.removed.iter().map(put)).collect();
     let mut after = state.desired.clone();
     changed.removed.iter().for_each(|policy| after.remove_policy(policy.id));

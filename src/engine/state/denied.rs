@@ -35,14 +35,21 @@ pub struct DeniedPackets {
     pub flows: BTreeMap<(String, String, String), u64>,
 }
 
-/// Follows the kernel's counts, which begin anew when its table is replaced, or when a flow has rested.
+/// What the kernel does about policies. Its counts begin anew when its table is replaced, or when a flow has rested.
 #[derive(Debug, Default)]
-pub(crate) struct Denied {
+pub(crate) struct Policing {
+    /// The state whose policies the kernel follows.
+    pub(crate) followed: Desired,
     seen: BTreeMap<DeniedKey, u64>,
-    pub(crate) shown: Arc<DeniedPackets>,
+    shown: Arc<DeniedPackets>,
 }
 
-impl Denied {
+impl Policing {
+    /// What has been denied.
+    pub(crate) fn denied(&self) -> Arc<DeniedPackets> {
+        self.shown.clone()
+    }
+
     /// Adds what was counted since the last time, and returns it.
     pub(crate) fn count(&mut self, desired: &Desired, counted: Vec<Counted>) -> Vec<DeniedFlow> {
         let (mut seen, mut new) = (BTreeMap::new(), Vec::new());

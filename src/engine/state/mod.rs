@@ -46,6 +46,9 @@ const KEPT: &str = "kept:";
 /// The key of the networks that are served within their containers; the names are separated by spaces.
 const BLOCKED_SETTING: &str = "dns-blocked";
 
+/// The key of the last id that a policy got.
+const POLICY_SETTING: &str = "last-policy";
+
 /// Desired state with the indices for decisions.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct State {
@@ -66,6 +69,8 @@ pub(crate) struct State {
     pub(crate) used: BTreeMap<NetworkName, usize>,
     /// The last sequence number assigned.
     pub(crate) sequence: u64,
+    /// The last id that a policy got; none gets it again.
+    pub(crate) last_policy: u64,
     /// The host's ULA /48, once drawn.
     pub(crate) ula: Option<Subnet>,
     /// Forwarding that netd turned on.
@@ -136,6 +141,11 @@ impl State {
         Record::PutSetting(ULA_SETTING.into(), prefix.to_string())
     }
 
+    /// The record of the last id that a policy got.
+    pub(crate) fn policy_record(last: u64) -> Record {
+        Record::PutSetting(POLICY_SETTING.into(), last.to_string())
+    }
+
     /// The record of the networks that are served within their containers.
     pub(crate) fn blocked_record(gateway_blocked: &Blocked) -> Record {
         let names: Vec<&str> = gateway_blocked.iter().map(NetworkName::as_str).collect();
@@ -176,6 +186,7 @@ impl State {
     fn set(&mut self, key: &str, value: &str) {
         match key {
             ULA_SETTING => self.ula = value.parse().ok(),
+            POLICY_SETTING => self.last_policy = value.parse().unwrap_or_default(),
             BLOCKED_SETTING => {
                 self.gateway_blocked = Arc::new(value.split(' ').filter_map(|name| name.parse().ok()).collect());
             }

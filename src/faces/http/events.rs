@@ -93,7 +93,9 @@ fn published(change: &Change) -> Event {
             of_service(EventType::ServiceUpdate, service, &format!("updated to version {}", service.version))
         }
         Change::ServiceRemoved(service) => of_service(EventType::ServiceRm, service, "removed"),
-        Change::PolicyAdded(policy) => plain(EventType::PolicyAdd, format!("policy {} added: {}", policy.id, policy.rule)),
+        Change::PolicyAdded(policy) => {
+            plain(EventType::PolicyAdd, format!("policy {} added: {}", policy.id, policy.rule))
+        }
         Change::PolicyRemoved(policy) => {
             plain(EventType::PolicyRm, format!("policy {} removed: {}", policy.id, policy.rule))
         }

@@ -118,6 +118,7 @@ async fn judge(
 ) -> Result<Json<Vec<Judgement>>, Problem> {
     let (from, (to, ports)) = (from.parse()?, target(&to)?);
     let judged = shared.handle.snapshot().judge(&from, &to, ports).into_iter();
-    let shown = judged.map(|engine::Judgement { from, to, allowed, why, policy }| Judgement { from, to, allowed, why, policy });
+    let shown =
+        judged.map(|engine::Judgement { from, to, allowed, why, policy }| Judgement { from, to, allowed, why, policy });
     Ok(Json(shown.collect()))
 }

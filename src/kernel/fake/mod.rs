@@ -22,7 +22,7 @@ use crate::model::bandwidth::Shaping;
 use crate::model::endpoint::Netns;
 use crate::model::host::element::Element;
 use crate::model::host::foreign_firewall::{Foreign, TableFamily, Tool};
-use crate::model::host::observed::{DeniedFlow, HostFacts, Observed, ObservedInterface, Traced};
+use crate::model::host::observed::{HostFacts, Observed, ObservedInterface, Traced};
 use crate::model::host::probe::{OnBridge, Probe};
 use crate::model::host::routing::Routing;
 use crate::model::host::step::{BridgeLink, DefaultRoute, EndpointLink, Flows, HostPort, HostPorts, Step};
@@ -38,8 +38,6 @@ const INSIDE_PORT: u16 = 5353;
 /// The state of the fake kernel. Tests inspect it, and change it without the engine's knowledge.
 #[derive(Debug, Clone, Default)]
 pub struct World {
-    /// What policies have denied.
-    pub denied: Vec<DeniedFlow>,
     /// Bridges by name.
     pub bridges: BTreeMap<IfName, BridgeLink>,
     /// Interfaces that netd made in containers, by the name of their host end.
@@ -270,10 +268,6 @@ impl Kernel for Fake {
 
     fn has_resolver(&mut self, netns: &Netns, _: Option<u16>) -> bool {
         self.call("has_resolver", None).is_ok_and(|world| world.resolvers.contains(&netns.id.inode))
-    }
-
-    fn denied(&mut self) -> Result<Vec<DeniedFlow>, KernelError> {
-        self.call("denied", None).map(|world| world.denied.clone())
     }
 
     fn has_link(&mut self, name: &IfName) -> bool {

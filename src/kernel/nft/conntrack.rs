@@ -311,7 +311,7 @@ fn belongs(flow: &Flows, original: &[Tuple], reply: &[Tuple]) -> bool {
                 && through.port.is_none_or(|port| has(ProtoTuple::DestinationPort(port)))
                 && through.member.is_none_or(|member| source(reply) == Some(member))
         }
-        Flows::Denied(ruling) => {
+        Flows::Denied(ended) => {
             let (Some(from), Some(to)) = (source(original), source(reply)) else { return false };
             let number = protocols(reply).find_map(|field| match field {
                 ProtoTuple::Protocol(number) => Protocol::from_number(u8::from(*number)),
@@ -321,7 +321,7 @@ fn belongs(flow: &Flows, original: &[Tuple], reply: &[Tuple]) -> bool {
                 ProtoTuple::SourcePort(port) => Some(*port),
                 _ => None,
             });
-            ruling.denies((from, to), number.zip(port), is_local)
+            ended.has((from, to), number.zip(port), (destination(original) != Some(to), is_local))
         }
         Flows::To(port) => {
             let protocol =

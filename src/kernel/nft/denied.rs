@@ -30,7 +30,8 @@ impl Nft {
                 let get = NfTablesMessage::GetSetElement(SetElementMessage { attributes: address_of(table, name) });
                 match self.netfilter.ask(&message(table, get), NLM_F_DUMP) {
                     Ok(replies) => {
-                        let read = |(key, packets): (&[u8], u64)| Some(DeniedFlow { key: key_of(key, family)?, packets });
+                        let read =
+                            |(key, packets): (&[u8], u64)| Some(DeniedFlow { key: key_of(key, family)?, packets });
                         found.extend(counters(&replies).into_iter().filter_map(read));
                     }
                     Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}

@@ -120,7 +120,7 @@ fn deletion(name: &[ConntrackAttribute], reply: &Reply) {
 fn belongs(flow: &Flows, reply: &Reply) {
     let address = match flow {
         Flows::Of(address) => *address,
-        Flows::Denied(_) => return true,
+        Flows::Denied(_) => return,
         Flows::To(ports) => ports.address,
         Flows::Through(through) => match through.address.or(through.member) {
             Some(address) => address,

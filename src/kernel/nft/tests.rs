@@ -12,7 +12,7 @@ use super::Nft;
 use crate::kernel::KernelEvent;
 use crate::kernel::testing::throwaway::{attempt, in_netns, run};
 use crate::logic::{firewall, samples};
-use crate::model::host::element::{Element, NameServer, Published, PublishedRange, Table};
+use crate::model::host::element::{Element, NameServer, Published, PublishedRange, Table, Verdict};
 use crate::model::host::observed::Structure;
 use crate::model::publication::{PortRange, Protocol};
 
@@ -34,9 +34,12 @@ pub(super) fn every_kind() -> Vec<Element> {
         Element::Bridge(name("nd-a")),
         Element::Bridge(name("fifteen-letters")),
         Element::Direct(name("veth0")),
-        Element::Internal(name("nd-b")),
+        Element::Leaving(name("nd-b"), Verdict::FromInternal),
+        Element::Entering(name("nd-b"), Verdict::ToInternal),
         Element::Isolated(name("nd-b")),
-        Element::HostClosed(name("nd-a")),
+        Element::ToHost(name("nd-a"), Verdict::Closed),
+        Element::FromHost(name("nd-a"), Verdict::OfHost),
+        Element::Within(name("nd-a"), name("nd-a")),
         Element::PortsClosed(name("nd-b")),
         Element::Guarded(name("fifteen-letters")),
         Element::Mac(name("fifteen-letters"), "02:6e:0a:4d:00:02".parse().unwrap()),
@@ -53,7 +56,7 @@ pub(super) fn every_kind() -> Vec<Element> {
         range(Some("192.0.2.1"), 5000, 5010, "10.77.0.2"),
     ];
     for gateway in ["10.77.0.1", "fd00::1"] {
-        elements.push(Element::Source(name("fifteen-letters"), gateway.parse().unwrap()));
+        elements.push(Element::Source(name("fifteen-letters"), gateway.parse().unwrap(), Verdict::PolicyShut));
         let server = NameServer { gateway: gateway.parse().unwrap(), port: 61053 };
         elements.extend([Element::AskAt(server), Element::AnswerFrom(server)]);
     }

@@ -12,7 +12,7 @@ use crate::kernel::testing::lab::{Parked, in_own_netns};
 use crate::kernel::testing::throwaway::run;
 use crate::logic::slots::{port_elements, vip_elements};
 use crate::model::address::{Family, Subnet};
-use crate::model::host::element::{Element, Published, Table};
+use crate::model::host::element::{Element, Published, Table, Verdict};
 use crate::model::names::IfName;
 use crate::model::publication::Protocol;
 
@@ -311,7 +311,7 @@ fn containers_to_which_the_host_is_closed_reach_the_services_of_their_network() 
     on_hosts(|mut world| {
         let _listener = TcpListener::bind("[::]:9000").unwrap();
         world.service(&[], &[3, 4], false);
-        world.nft.change(&[], &[Element::HostClosed(bridge()), Element::PortsClosed(bridge())]).unwrap();
+        world.nft.change(&[], &[Element::ToHost(bridge(), Verdict::Closed), Element::PortsClosed(bridge())]).unwrap();
         for (vip, gateway) in VIPS.into_iter().map(ip).zip(GATEWAYS.into_iter().map(ip)) {
             assert_eq!(world.ask(2, answers(tcp, 50), (vip, 80)).len(), 2);
             for port in [8080, 9000] {

@@ -360,7 +360,8 @@ mod tests {
         let keys = [4, 3, 2, 1, 0].map(|last| [10, 0, last, 0]);
         let ends = [true, false, true, false, true];
         let each = keys.iter().zip(ends);
-        let mut raws: Vec<_> = each.map(|(key, end)| Raw { key, key_end: None, data: None, verdict: None, end }).collect();
+        let mut raws: Vec<_> =
+            each.map(|(key, end)| Raw { key, key_end: None, data: None, verdict: None, end }).collect();
         close_intervals(&mut raws);
         let found: Vec<_> = raws.iter().filter_map(|raw| entry(Set::Masquerade(Family::V4), raw)).collect();
         let subnet = |text: &str| vec![Value::Subnet(text.parse().unwrap())];

@@ -45,13 +45,13 @@ pub(super) fn chains() -> Vec<NfListObject<'static>> {
         base_chain("dstnat_local", NfChainType::NAT, NfHook::Output, DSTNAT),
         NfListObject::Chain(chain("publish")),
         NfListObject::Chain(chain("closed")),
-        NfListObject::Chain(chain(policy::HOST_SENT)),
         base_chain("input", NfChainType::Filter, NfHook::Input, FILTER),
         base_chain("output", NfChainType::Filter, NfHook::Output, FILTER),
         base_chain("forward", NfChainType::Filter, NfHook::Forward, FILTER),
         base_chain("srcnat", NfChainType::NAT, NfHook::Postrouting, SRCNAT),
     ];
-    objects.splice(0..0, policy::CHAINS.map(|name| NfListObject::Chain(chain(name))));
+    let policed = policy::CHAINS.into_iter().chain(policy::HOST_SENT);
+    objects.splice(0..0, policed.map(|name| NfListObject::Chain(chain(name))));
     objects.extend(policy::rules());
     for rules in [dns(), strangers(), dns_in(), dns_out(), guard(), dstnat(), dstnat_local(), publish()] {
         objects.extend(rules);

@@ -79,7 +79,8 @@ impl Targets {
 
 /// One transaction that replaces the table, with the elements that belong to it.
 pub fn text<'a>(elements: impl IntoIterator<Item = &'a Element>, targets: Targets) -> String {
-    let chains = within::CHAINS.replace("FLOWS", &within::FLOWS.to_string()) + &CHAINS.replace("TARGET", targets.field());
+    let chains =
+        within::CHAINS.replace("FLOWS", &within::FLOWS.to_string()) + &CHAINS.replace("TARGET", targets.field());
     let declared = |set: Set| {
         let kind = if set.data().is_some() { "map" } else { "set" };
         format!("{kind} {} {{ {}; }}", set.name(), declaration(set, targets))

@@ -32,8 +32,8 @@ pub(super) const CHAINS: [&str; 12] = [
     "host_received",
     "closed_host_received",
 ];
-/// The chain for what the host sends.
-pub(super) const HOST_SENT: &str = "host_sent";
+/// The chains for what the host sends.
+pub(super) const HOST_SENT: [&str; 2] = ["host_sent", "host_translated"];
 
 /// Most counted flows, and how long each is kept after the last packet, in seconds.
 const COUNTED: u32 = 4096;
@@ -109,7 +109,11 @@ fn pairs() -> Vec<NfListObject<'static>> {
         let pair = || vec![field(header, "saddr"), field(header, "daddr")];
         [
             // ip saddr . ip daddr . meta l4proto . th dport vmap @policy4_port
-            rule("pairs", vec![vmap(concat([pair(), vec![protocol(), port()]].concat()), Set::PolicyPort(family))], None),
+            rule(
+                "pairs",
+                vec![vmap(concat([pair(), vec![protocol(), port()]].concat()), Set::PolicyPort(family))],
+                None,
+            ),
             // ip saddr . ip daddr vmap @policy4
             rule("pairs", vec![vmap(concat(pair()), Set::Policy(family))], None),
         ]
@@ -166,7 +170,8 @@ fn arrived() -> Vec<NfListObject<'static>> {
 
 fn shut(chain: &'static str) -> Vec<NfListObject<'static>> {
     // ip daddr @shut4 goto denied
-    let of = |(family, header)| rule(chain, vec![is(field(header, "daddr"), of(Set::Shut(family))), goto("denied")], None);
+    let of =
+        |(family, header)| rule(chain, vec![is(field(header, "daddr"), of(Set::Shut(family))), goto("denied")], None);
     families().into_iter().map(of).collect()
 }
 
@@ -217,16 +222,20 @@ fn host_received() -> Vec<NfListObject<'static>> {
     rules
 }
 
-/// What the host sends to containers. Answers of the name service are not tracked.
+/// What the host sends to containers. Answers of the name service are not tracked. What it sends to a published port at its
+/// own address still has the loopback as its interface here, after it was translated.
 fn host_sent() -> Vec<NfListObject<'static>> {
+    let [chain, translated] = HOST_SENT;
     let answers = has(ct("state"), &["established", "related", "untracked"]);
     let mut rules: Vec<NfListObject<'static>> = vec![
         // ct state established,related,untracked return
-        rule(HOST_SENT, vec![answers, leave()], None),
-        rule(HOST_SENT, vec![neighbours(), leave()], None),
-        rule(HOST_SENT, vec![jump("arrived")], None),
+        rule(chain, vec![answers, leave()], None),
+        rule(chain, vec![neighbours(), leave()], None),
+        rule(chain, vec![jump("arrived")], None),
     ];
-    rules.extend(shut(HOST_SENT));
+    rules.extend(shut(chain));
+    // ct status dnat goto host_sent
+    rules.push(rule(translated, vec![has(ct("status"), &["dnat"]), goto(chain)], None));
     rules
 }
 

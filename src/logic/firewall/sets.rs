@@ -3,19 +3,17 @@
 //! JSON for `nft`, netlink attributes, and the samples of the tests.
 
 mod describe;
+mod values;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr};
 
 use self::describe::describe;
-use crate::model::address::{Family, Mac, Subnet};
+pub use self::values::{Kind, Value};
+use crate::model::address::Family;
 use crate::model::host::element::{
     EdgePair, EdgePort, Element, NameServer, Pair, PairPort, PortSlot, Published, PublishedRange, ServicePort, Slots,
-    Table, Verdict, VipSlot,
+    Table, VipSlot,
 };
-use crate::model::names::IfName;
-use crate::model::policy::ruling::Edge;
-use crate::model::publication::{PortRange, Protocol};
 
 describe! {
     once:
@@ -313,67 +311,6 @@ enum Purpose {
     Policies,
     /// Which member of a service gets a connection.
     Services,
-}
-
-/// The type of a key field or of a map's data.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// An interface name (nft `ifname`).
-    Interface,
-    /// A MAC address (`ether_addr`).
-    Mac,
-    /// One IPv6 address, which older versions of nft know as a number only.
-    Target,
-    /// One address (`ipv4_addr`, `ipv6_addr`).
-    Address(Family),
-    /// An interval of addresses that is a prefix.
-    Subnet(Family),
-    /// An IP protocol (`inet_proto`).
-    Protocol,
-    /// One port (`inet_service`).
-    Port,
-    /// An interval of ports.
-    Ports,
-    /// The slot of a service, a number of 32 bits without a type of its own.
-    Slot,
-    /// The host or elsewhere, by the type of the address there (`fib_addrtype`).
-    Edge,
-    /// What follows (`verdict`), as data only.
-    Verdict,
-}
-
-impl Kind {
-    /// Whether it requires an interval set.
-    pub fn interval(self) -> bool {
-        matches!(self, Self::Subnet(_) | Self::Ports)
-    }
-}
-
-/// A value of a [`Kind`].
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Value {
-    /// A value of [`Kind::Interface`].
-    Interface(IfName),
-    /// A value of [`Kind::Mac`].
-    Mac(Mac),
-    /// A value of [`Kind::Target`].
-    Target(Ipv6Addr),
-    /// A value of [`Kind::Address`].
-    Address(IpAddr),
-    /// A value of [`Kind::Subnet`].
-    Subnet(Subnet),
-    /// A value of [`Kind::Protocol`].
-    Protocol(Protocol),
-    /// A value of [`Kind::Port`].
-    Port(u16),
-    /// A value of [`Kind::Ports`].
-    Ports(PortRange),
-    /// A value of [`Kind::Slot`].
-    Slot(u16),
-    /// A value of [`Kind::Edge`].
-    Edge(Edge),
-    /// A value of [`Kind::Verdict`].
-    Verdict(Verdict),
 }
 
 /// One member of a set or map, in nft's representation.

@@ -116,7 +116,8 @@ pub fn detach(
         limits.extend(target::shaping(network, endpoint).map(|shaping| shaping.interface()));
     }
     // An interface is guarded as long as it exists. What another container's data become is removed and added together.
-    let stays = |element: &Element| element.table() == Table::Bridge && !all.add.iter().any(|new| new.replaces(element));
+    let stays =
+        |element: &Element| element.table() == Table::Bridge && !all.add.iter().any(|new| new.replaces(element));
     let (guard, remove) = all.remove.into_iter().partition(stays);
     let mut steps = vec![Step::Elements { remove, add: all.add }, Step::Detach(links)];
     let more = [

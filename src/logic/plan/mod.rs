@@ -86,7 +86,11 @@ impl Difference {
     fn with_policies(mut self, states: States<'_>) -> Self {
         let (old, new) = policy::compared(states);
         let merged = |mine: Vec<Element>, more: BTreeSet<Element>| -> Vec<Element> {
-            if more.is_empty() { mine } else { mine.into_iter().chain(more).collect::<BTreeSet<_>>().into_iter().collect() }
+            if more.is_empty() {
+                mine
+            } else {
+                mine.into_iter().chain(more).collect::<BTreeSet<_>>().into_iter().collect()
+            }
         };
         self.remove = merged(self.remove, &old - &new);
         self.add = merged(self.add, &new - &old);

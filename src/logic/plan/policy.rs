@@ -1,6 +1,7 @@
 //! Plans for policies, and what follows for policies from any other change.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::States;
 use crate::logic::target;
@@ -8,7 +9,7 @@ use crate::model::desired::Desired;
 use crate::model::host::element::Element;
 use crate::model::host::step::{Flows, Step};
 use crate::model::names::NetworkName;
-use crate::model::policy::ruling::Ruling;
+use crate::model::policy::ruling::{Edge, Edges, Ended, Ruling};
 
 /// The elements before and after a change that follow from policies, except those of containers that the change is about:
 /// which flows pass, and what depends on whether a network has policies.
@@ -41,12 +42,31 @@ pub fn follow(states: States<'_>) -> Vec<Step> {
     let (old, new) = compared(states);
     let remove: Vec<Element> = old.difference(&new).cloned().collect();
     let add: Vec<Element> = new.difference(&old).cloned().collect();
-    let flows = if remove.is_empty() && add.is_empty() { Vec::new() } else { denied(states.after) };
+    let flows =
+        if remove.is_empty() && add.is_empty() { Vec::new() } else { vec![Flows::Denied(Box::new(ended(states)))] };
     let steps = [Step::Elements { remove, add }, Step::ForgetFlows(flows)];
     steps.into_iter().filter(|step| !step.is_noop()).collect()
 }
 
-/// Flows that do not pass.
-fn denied(desired: &Desired) -> Vec<Flows> {
-    if desired.policies().len() == 0 { Vec::new() } else { vec![Flows::Denied(Box::new(desired.ruling().clone()))] }
+/// The flows that do not pass any more.
+fn ended(States { before, after }: States<'_>) -> Ended {
+    let (old, new) = (before.ruling(), after.ruling());
+    let network = |address| after.network(&after.at_address(address)?.network);
+    let are_together = |(from, to): &(IpAddr, IpAddr)| {
+        let both = network(*from).zip(network(*to));
+        both.is_some_and(|(from, to)| from.name == to.name && from.icc())
+    };
+    let between = old.pairs.iter().filter(|(pair, decisions)| decisions.is_revoked_in(new.pairs.get(pair)));
+    let outside = |edges: &Edges, now: &Edges| -> BTreeSet<IpAddr> {
+        let of = edges.iter().filter(|((edge, _), _)| *edge == Edge::Outside);
+        of.filter(|(key, decisions)| decisions.is_revoked_in(now.get(key))).map(|((_, address), _)| *address).collect()
+    };
+    let mut sent = outside(&old.sent, &new.sent);
+    sent.retain(|address| network(*address).is_some_and(|network| network.internal));
+    Ended {
+        between: between.map(|(pair, _)| *pair).filter(|pair| !are_together(pair)).collect(),
+        received: outside(&old.received, &new.received),
+        sent,
+        ruling: new.clone(),
+    }
 }

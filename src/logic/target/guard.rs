@@ -29,7 +29,8 @@ pub(super) fn elements(desired: &Desired, endpoints: &[Arc<Endpoint>]) -> Vec<El
         // Neighbour discovery and multicast use them, also on a network without IPv6.
         let link_local = macs().map(|mac| IpAddr::V6(mac.link_local().ip()));
         let sources = addresses.iter().copied().chain(link_local);
-        let verdict = desired.network(&endpoint.network).map_or(Verdict::Accept, |network| sender(desired.ruling(), network));
+        let verdict =
+            desired.network(&endpoint.network).map_or(Verdict::Accept, |network| sender(desired.ruling(), network));
         let mut elements: Vec<Element> =
             sources.map(|address| Element::Source(host_end.clone(), address, verdict)).collect();
         let targets = elements.iter().filter_map(|element| match element {

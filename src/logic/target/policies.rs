@@ -11,6 +11,9 @@ use crate::model::names::IfName;
 use crate::model::network::{HostAccess, Network};
 use crate::model::policy::ruling::{Decision, Decisions, Edge, Ruling};
 
+/// What the host sends to its own addresses leaves by it.
+const LOOPBACK: &str = "lo";
+
 /// What the chains do with a network's traffic.
 pub(super) fn network_elements(ruling: &Ruling, network: &Network, bridge: &IfName) -> Vec<Element> {
     let is_policed = ruling.policed.contains(&network.name);
@@ -76,6 +79,9 @@ pub(super) fn elements(desired: &Desired) -> BTreeSet<Element> {
     }
     for address in ruling.shut_addresses.keys() {
         elements.extend([Element::Shut(*address), Element::ShutWithin(*address)]);
+    }
+    if !ruling.policed.is_empty() {
+        elements.extend(LOOPBACK.parse().ok().map(|loopback| Element::FromHost(loopback, Verdict::OfHostTranslated)));
     }
     for endpoint in ruling.policed.iter().flat_map(|network| desired.endpoints_of(network)) {
         elements.extend(endpoint.addresses.iter().map(IpNetwork::ip).map(Element::Receiver));

@@ -112,7 +112,9 @@ impl Desired {
                 ruling.shut.entry(network.clone()).or_insert(policy.id);
                 continue;
             }
-            let (Some(from), Some(to)) = (parties.get(&policy.rule.from), parties.get(&policy.rule.to)) else { continue };
+            let (Some(from), Some(to)) = (parties.get(&policy.rule.from), parties.get(&policy.rule.to)) else {
+                continue;
+            };
             add(&mut ruling, policy, from, to);
         }
         self.shut(&mut ruling);

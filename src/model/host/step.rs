@@ -14,7 +14,7 @@ use crate::model::bandwidth::{LimitedInterface, Shaping};
 use crate::model::endpoint::Netns;
 use crate::model::ids::ContainerId;
 use crate::model::names::{ContainerName, IfName, NetworkName};
-use crate::model::policy::ruling::Ruling;
+use crate::model::policy::ruling::Ended;
 use crate::model::publication::{PortRange, Protocol};
 use crate::model::route::Route;
 
@@ -291,9 +291,9 @@ pub enum Flows {
     Of(IpAddr),
     /// Entries that a service has led to a member.
     Through(Through),
-    /// Entries of flows that do not pass, as the policies say now. Never stored or sent.
+    /// Entries of flows that policies do not let pass any more. Never stored or sent.
     #[serde(skip)]
-    Denied(Box<Ruling>),
+    Denied(Box<Ended>),
 }
 
 /// Connection tracking entries of a service; what is `None` is not compared.

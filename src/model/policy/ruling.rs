@@ -106,13 +106,13 @@ impl Ruling {
         decided.or_else(|| self.not_entered(to))
     }
 
-    /// Whether a flow, which is between containers or of one, does not pass. `is_local`: whether the host has an address.
-    pub fn denies(
+    /// What is decided about a flow between containers or of one. `is_local`: whether the host has an address.
+    pub fn decide(
         &self,
         (from, to): (IpAddr, IpAddr),
         port: Option<(Protocol, u16)>,
         is_local: impl Fn(IpAddr) -> bool,
-    ) -> bool {
+    ) -> Option<Decision> {
         let edges = |edges: &Edges, own: IpAddr, other: IpAddr| {
             let is_known = Edge::ALL.iter().any(|edge| edges.contains_key(&(*edge, own)));
             let edge = || if is_local(other) { Edge::Host } else { Edge::Outside };
@@ -121,7 +121,7 @@ impl Ruling {
         };
         let between = self.pairs.get(&(from, to)).and_then(|decisions| decisions.of(port));
         let decided = between.or_else(|| edges(&self.received, to, from)).or_else(|| edges(&self.sent, from, to));
-        decided.or_else(|| self.not_entered(to)).is_some_and(|decision| !decision.permit)
+        decided.or_else(|| self.not_entered(to))
     }
 
     fn not_entered(&self, to: IpAddr) -> Option<Decision> {
@@ -135,7 +135,46 @@ impl Ruling {
     }
 }
 
+/// Flows that do not pass any more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Ended {
+    /// What the policies say now.
+    pub ruling: Ruling,
+    /// From the first address to the second, a policy let flows pass that would not pass without one.
+    pub between: BTreeSet<(IpAddr, IpAddr)>,
+    /// The same from outside to the address, if it is not published.
+    pub received: BTreeSet<IpAddr>,
+    /// The same from the address.
+    pub sent: BTreeSet<IpAddr>,
+}
+
+impl Ended {
+    /// Whether a flow is one of them.
+    pub fn has(
+        &self,
+        (from, to): (IpAddr, IpAddr),
+        port: Option<(Protocol, u16)>,
+        (is_translated, is_local): (bool, impl Fn(IpAddr) -> bool),
+    ) -> bool {
+        match self.ruling.decide((from, to), port, is_local) {
+            Some(decision) => !decision.permit,
+            None => {
+                self.between.contains(&(from, to))
+                    || self.sent.contains(&from)
+                    || (!is_translated && self.received.contains(&to))
+            }
+        }
+    }
+}
+
 impl Decisions {
+    /// Whether a flow passed before because of it, and nothing is decided now.
+    pub fn is_revoked_in(&self, now: Option<&Self>) -> bool {
+        let all = self.ports.iter().map(|(port, decision)| (Some(*port), decision));
+        let mut permitted = all.chain(self.whole.iter().map(|whole| (None, whole))).filter(|(_, d)| d.permit);
+        permitted.any(|(port, _)| now.and_then(|now| now.of(port)).is_none())
+    }
+
     /// Adds what a policy says.
     pub fn add(&mut self, action: Action, ports: Option<Ports>, by: u64) {
         let decision = Decision { permit: action == Action::Allow, by };

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use super::Cause;
 use super::meta;
 use super::rows::{
-    BOOT, CONDITIONS, ENDPOINTS, META, NETWORKS, POLICIES, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY, TURNED_ON,
-    decode,
+    BOOT, CONDITIONS, ENDPOINTS, META, NETWORKS, POLICIES, RELEASED, RESERVATIONS, Rows, SERVICES, SETTINGS, STICKY,
+    TURNED_ON, decode,
 };
 use crate::model::endpoint::Endpoint;
 use crate::model::host::routing::TurnedOn;
@@ -29,8 +29,20 @@ pub(super) enum Verdict {
 
 /// Judges the rows, and removes those that are damaged.
 pub(super) fn check(rows: &mut Rows) -> Verdict {
-    let known =
-        [NETWORKS, SETTINGS, STICKY, SERVICES, POLICIES, ENDPOINTS, CONDITIONS, RESERVATIONS, RELEASED, TURNED_ON, BOOT, META];
+    let known = [
+        NETWORKS,
+        SETTINGS,
+        STICKY,
+        SERVICES,
+        POLICIES,
+        ENDPOINTS,
+        CONDITIONS,
+        RESERVATIONS,
+        RELEASED,
+        TURNED_ON,
+        BOOT,
+        META,
+    ];
     if !rows.is_empty() && !rows.keys().any(|name| known.contains(&name.as_str())) {
         rows.clear();
         return Verdict::Damaged("it is another program's database".to_owned());

@@ -17,7 +17,7 @@ use netd::engine::Snapshot;
 use netd::kernel::fake::World;
 use netd::model::address::Mac;
 use netd::model::endpoint::Endpoint;
-use netd::model::host::element::{Element, NameServer, Published, PublishedRange};
+use netd::model::host::element::{Element, NameServer, Published, PublishedRange, Verdict};
 use netd::model::host::step::{EndpointLink, HostPorts, LinkKind, VethPair};
 use netd::model::ids::ContainerId;
 use netd::model::names::IfName;
@@ -311,8 +311,9 @@ fn elements_of_network(network: &Network) -> BTreeSet<Element> {
         let access = network.host_access;
         let on_condition = [
             (true, Element::Bridge(bridge.clone())),
-            (network.internal, Element::Internal(bridge.clone())),
-            (access != HostAccess::All, Element::HostClosed(bridge.clone())),
+            (network.internal, Element::Leaving(bridge.clone(), Verdict::FromInternal)),
+            (network.internal, Element::Entering(bridge.clone(), Verdict::ToInternal)),
+            (access != HostAccess::All, Element::ToHost(bridge.clone(), Verdict::Closed)),
             (access == HostAccess::None, Element::PortsClosed(bridge.clone())),
             (isolated, Element::Isolated(bridge.clone())),
             (network.icc(), Element::Allowed(bridge.clone(), bridge)),

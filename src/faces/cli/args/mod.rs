@@ -31,7 +31,7 @@ pub use endpoint::{ConnectArgs, EndpointArgs, RunArgs};
 pub use network::{CreateArgs, NetworkVerb};
 use output::templates;
 pub use output::{Format, Inspected, Listed, Output};
-pub use policy::{PolicyArgs, PolicyVerb};
+pub(in crate::faces::cli) use policy::{PolicyArgs, PolicyVerb};
 pub use port::{ChangePortArgs, PortArgs, PortVerb};
 pub use reservation::{ReservationVerb, ReserveArgs};
 pub use service::{CreateServiceArgs, MemberArgs, ServiceArgs, ServiceVerb, UpdateServiceArgs};

@@ -33,6 +33,8 @@ pub enum Verdict {
     HostClosed,
     /// It goes from the host to a network with policies.
     OfHost,
+    /// It goes from the host over its loopback, maybe translated to a container.
+    OfHostTranslated,
     /// A policy denies it.
     Denied,
     /// A container on a network with policies may send it; to whom?
@@ -45,7 +47,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Accept,
         Self::FromInternal,
         Self::ToInternal,
@@ -57,6 +59,7 @@ impl Verdict {
         Self::Host,
         Self::HostClosed,
         Self::OfHost,
+        Self::OfHostTranslated,
         Self::Denied,
         Self::Policy,
         Self::PolicyShut,
@@ -77,6 +80,7 @@ impl Verdict {
             Self::Host => ("host_received", false),
             Self::HostClosed => ("closed_host_received", false),
             Self::OfHost => ("host_sent", false),
+            Self::OfHostTranslated => ("host_translated", false),
             Self::Denied => ("denied", false),
             Self::Policy => ("policed", false),
             Self::PolicyShut => ("policed_shut", false),

@@ -26,6 +26,7 @@ fn shown(stored: &Stored) -> Value {
     let Stored {
         networks,
         services,
+        policies,
         conditions,
         endpoints,
         reservations,
@@ -43,6 +44,9 @@ fn shown(stored: &Stored) -> Value {
     }
     if !services.is_empty() || !conditions.is_empty() {
         (shown["services"], shown["conditions"]) = (json!(services), json!(conditions));
+    }
+    if !policies.is_empty() {
+        shown["policies"] = json!(policies);
     }
     shown
 }

@@ -59,6 +59,7 @@ fn changes(words: &[&str]) -> bool {
             ["connect" | "disconnect", ..]
                 | ["network" | "reservation", "create" | "rm" | "prune", ..]
                 | ["port", "add" | "rm", ..]
+                | ["policy", "allow" | "deny" | "default-deny" | "rm" | "apply", ..]
         )
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnetwork::IpNetwork;
 use netd::engine::Snapshot;
 use netd::model::endpoint::Endpoint;
-use netd::model::host::element::Element;
+use netd::model::host::element::{Element, Verdict};
 
 use super::network_of;
 
@@ -23,7 +23,7 @@ pub(super) fn add(snapshot: &Snapshot, endpoints: &[Arc<Endpoint>], elements: &m
         let all = endpoints.iter().flat_map(|endpoint| endpoint.addresses.iter().map(IpNetwork::ip));
         let own = all.chain([IpAddr::V6(endpoint.mac.link_local().ip())]);
         for address in own {
-            elements.insert(Element::Source(host_end(), address));
+            elements.insert(Element::Source(host_end(), address, Verdict::Accept));
             if let IpAddr::V6(address) = address {
                 elements.insert(Element::Target(host_end(), address));
             }
