@@ -356,7 +356,7 @@ mod tests {
         for (access, closed) in [
             (HostAccess::All, vec![]),
             (HostAccess::Ports, vec![closed()]),
-            (HostAccess::None, vec![Element::PortsClosed(bridge.clone()), closed()]),
+            (HostAccess::None, vec![closed(), Element::PortsClosed(bridge.clone())]),
         ] {
             network.host_access = access;
             let elements = network_elements(&desired(&[&network]), &network).into_iter();
