@@ -284,9 +284,7 @@ impl<K: Kernel, S: Store> Worker<K, S> {
         match command {
             Command::CreateNetwork(spec, foreign, reply) => drop(reply.send(self.create_network(&spec, foreign))),
             Command::RemoveNetwork(network, reply) => drop(reply.send(self.remove_network(&network))),
-            Command::SetUpstreams(network, servers, reply) => {
-                drop(reply.send(self.set_upstreams(&network, &servers)));
-            }
+            Command::SetUpstreams(network, to, reply) => drop(reply.send(self.set_upstreams(&network, &to))),
             Command::CreateService(spec, reply) => drop(reply.send(self.create_service(&spec))),
             Command::UpdateService(update, reply) => drop(reply.send(self.update_service(&update))),
             Command::RemoveService(service, reply) => drop(reply.send(self.remove_service(&service))),

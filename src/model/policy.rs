@@ -61,7 +61,7 @@ pub enum Action {
 pub struct Ports {
     /// The protocol.
     pub protocol: Protocol,
-    /// At most [`PORTS_MAX`] ports.
+    /// At most 256 ports.
     pub range: PortRange,
 }
 

@@ -33,7 +33,7 @@ pub use endpoint::{Container, ContainerRef, Endpoint, Port, SkippedPort};
 pub use network::{CreateNetwork, NameServers, Network, NetworkDns, Subnet, SubnetObject, SubnetRequest};
 pub use parse::{RecordName, boolean, container_reference, gateway, ipv4, ipv6, network_reference, record};
 pub use plan::{Difference, PlanRequest, PlannedStep, Teardown};
-pub use policy::{ChangePolicies, Judgement, PoliciesChanged, Policy, PolicyRule};
+pub use policy::{ChangePolicies, Judgement, PoliciesChanged, Policy, PolicyRule, policy_id};
 pub use port::{PublishPort, PublishedPorts, port_change};
 pub use reservation::{Reservation, Reserve};
 pub use service::{

@@ -34,9 +34,16 @@ pub struct PolicyRule {
 pub struct Policy {
     /// Assigned once.
     pub id: u64,
-    /// What it says.
-    #[serde(flatten)]
-    pub rule: PolicyRule,
+    /// `allow`, `deny`, or `default-deny`.
+    #[schema(value_type = text::PolicyAction)]
+    pub action: Action,
+    /// Who begins the flows.
+    pub from: String,
+    /// To whom; of `default-deny`: the name of a network.
+    pub to: String,
+    /// `PORT[-END]/PROTOCOL`; absent: every port and protocol.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ports: Option<String>,
     /// The containers for which `from` stands now.
     pub from_containers: Vec<String>,
     /// The containers for which `to` stands now.
@@ -57,7 +64,8 @@ pub struct ChangePolicies {
     pub policies: Vec<PolicyRule>,
     /// The ids of those to be gone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub remove: Vec<u64>,
+    #[schema(value_type = Vec<text::PolicyId>)]
+    pub remove: Vec<String>,
     /// Whether nothing else is to be there.
     #[serde(default)]
     pub only: bool,
@@ -126,20 +134,38 @@ impl From<&Rule> for PolicyRule {
     }
 }
 
+impl Policy {
+    /// What it says.
+    pub fn rule(&self) -> PolicyRule {
+        let (from, to, ports) = (self.from.clone(), self.to.clone(), self.ports.clone());
+        PolicyRule { action: self.action, from, to, ports }
+    }
+}
+
 impl ChangePolicies {
     /// Checks it.
     pub fn into_change(self) -> Result<PolicyChange, Invalid> {
         let add = self.policies.iter().map(PolicyRule::rule).collect::<Result<_, _>>()?;
-        Ok(PolicyChange { add, remove: self.remove, only: self.only })
+        let remove = self.remove.iter().map(|id| policy_id(id)).collect::<Result<_, _>>()?;
+        Ok(PolicyChange { add, remove, only: self.only })
     }
+}
+
+/// A policy's id.
+pub fn policy_id(text: &str) -> Result<u64, Invalid> {
+    text.parse().map_err(|_| Invalid::new("policy id", text, "use a number, as in `netd policy ls`"))
 }
 
 impl From<&policy::Policy> for Policy {
     /// Without what is found out about it.
     fn from(policy: &policy::Policy) -> Self {
+        let PolicyRule { action, from, to, ports } = (&policy.rule).into();
         Self {
             id: policy.id,
-            rule: (&policy.rule).into(),
+            action,
+            from,
+            to,
+            ports,
             from_containers: Vec::new(),
             to_containers: Vec::new(),
             denied_packets: 0,

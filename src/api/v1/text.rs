@@ -269,17 +269,21 @@ pub struct PolicyAction(String);
 
 /// Whom a policy is about: a name, `service:NAME`, `network:NAME`, `label:KEY=VALUE`, `host`, `outside` or `any`.
 #[derive(ToSchema)]
-#[schema(pattern = "^[!-~]+$", max_length = 512, examples("web"))]
+#[schema(
+    pattern = "^((service:|name:)?[a-zA-Z0-9_.-]+|label:[a-zA-Z0-9_.-]+(=[a-zA-Z0-9_.-]*)?)$",
+    max_length = 253,
+    examples("web")
+)]
 pub struct PolicySubject(String);
 
 /// Whom a policy is about, with or without ports.
 #[derive(ToSchema)]
-#[schema(pattern = "^[!-~]+$", max_length = 512, examples("db:5432"))]
+#[schema(pattern = "^[a-zA-Z0-9_.-]+(:[1-9][0-9]{0,3}(/(tcp|udp|sctp))?)?$", max_length = 253, examples("db:5432"))]
 pub struct PolicyTarget(String);
 
 /// Ports of a policy.
 #[derive(ToSchema)]
-#[schema(pattern = "^[0-9]+(-[0-9]+)?(/(tcp|udp|sctp))?$", max_length = 16, examples("5432"))]
+#[schema(pattern = "^[1-9][0-9]{0,3}(/(tcp|udp|sctp))?$", max_length = 16, examples("5432"))]
 pub struct PolicyPorts(String);
 
 /// A policy's id.

@@ -30,7 +30,7 @@ pub(super) fn run(session: &mut Session<'_>, verb: PolicyVerb) -> Result<(), Fai
             put(session, &attempt, rule, (dry_run, format))
         }
         PolicyVerb::Ls { format } => list(session, format),
-        PolicyVerb::Rm { ids, dry_run } => remove(session, ids, dry_run),
+        PolicyVerb::Rm { ids, dry_run } => remove(session, &ids, dry_run),
         PolicyVerb::Test { from, to, format } => test(session, &from, &to, format),
         PolicyVerb::Apply { file, dry_run, format } => apply(session, &file, dry_run, format),
     }
@@ -72,7 +72,7 @@ fn change(
         [(&changed.removed, "removed"), (&changed.added, "added"), (&changed.unchanged, "there already")]
     {
         for policy in policies {
-            writeln!(session.out, "policy {} {what}: {}", policy.id, sentence(&policy.rule))?;
+            writeln!(session.out, "policy {} {what}: {}", policy.id, sentence(&policy.rule()))?;
         }
     }
     Ok(())
@@ -96,14 +96,14 @@ fn list(session: &mut Session<'_>, format: Format) -> Result<(), Failure> {
         return json(session.out, &policies);
     }
     let row = |policy: Policy| {
-        let Policy { id, rule, from_containers, to_containers, denied_packets, .. } = policy;
-        let ports = rule.ports.clone().unwrap_or_default();
+        let Policy { id, action, from, to, ports, from_containers, to_containers, denied_packets, .. } = policy;
+        let ports = ports.unwrap_or_default();
         let denied = if denied_packets == 0 { String::new() } else { denied_packets.to_string() };
-        let matches = match rule.action {
+        let matches = match action {
             Action::DefaultDeny => to_containers.join(", "),
-            _ => format!("{} > {}", some(&rule.from, &from_containers), some(&rule.to, &to_containers)),
+            _ => format!("{} > {}", some(&from, &from_containers), some(&to, &to_containers)),
         };
-        [id.to_string(), rule.action.as_str().to_owned(), rule.from, rule.to, ports, matches, denied]
+        [id.to_string(), action.as_str().to_owned(), from, to, ports, matches, denied]
     };
     let header = ["ID", "ACTION", "FROM", "TO", "PORTS", "NOW", "DENIED"];
     table(session, header, policies.into_iter().map(row))
@@ -119,10 +119,10 @@ fn some(subject: &str, containers: &[String]) -> String {
     }
 }
 
-fn remove(session: &mut Session<'_>, ids: Vec<u64>, dry_run: DryRun) -> Result<(), Failure> {
+fn remove(session: &mut Session<'_>, ids: &[u64], dry_run: DryRun) -> Result<(), Failure> {
     let text: Vec<String> = ids.iter().map(u64::to_string).collect();
     let attempt = format!("remove policy {}", text.join(", "));
-    change(session, &attempt, ChangePolicies { remove: ids, ..Default::default() }, dry_run, Format::default())
+    change(session, &attempt, ChangePolicies { remove: text, ..Default::default() }, dry_run, Format::default())
 }
 
 fn test(session: &mut Session<'_>, from: &str, to: &str, format: Format) -> Result<(), Failure> {

@@ -12,14 +12,14 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::Shared;
-use crate::api::v1::{ChangePolicies, ErrorBody, Judgement, PoliciesChanged, Policy, text};
+use crate::api::v1::{ChangePolicies, ErrorBody, Judgement, PoliciesChanged, Policy, policy_id, text};
 use crate::engine;
 use crate::engine::Snapshot;
 use crate::faces::shared::server::extract::{Body, Params, Segments};
 use crate::faces::shared::server::problem::Problem;
+use crate::model::policy;
 use crate::model::policy::{Subject, target};
 use crate::model::request::PolicyChange;
-use crate::model::{Invalid, policy};
 
 pub(super) fn routes() -> OpenApiRouter<Shared> {
     OpenApiRouter::new()
@@ -75,7 +75,7 @@ async fn change_policies(
         (status = 200, body = Policy, description = "The policy"),
         (status = 404, body = ErrorBody, description = "No such policy")))]
 async fn policy_by_id(State(shared): State<Shared>, Segments(id): Segments<String>) -> Result<Json<Policy>, Problem> {
-    let (id, snapshot) = (number(&id)?, shared.handle.snapshot());
+    let (id, snapshot) = (policy_id(&id)?, shared.handle.snapshot());
     let found = snapshot.desired.policy(id).ok_or_else(|| engine::Error::from(engine::Refusal::NoSuchPolicy(id)))?;
     Ok(Json(shown(&snapshot, found)))
 }
@@ -87,13 +87,9 @@ async fn policy_by_id(State(shared): State<Shared>, Segments(id): Segments<Strin
         (status = 204, description = "Gone"),
         (status = 404, body = ErrorBody, description = "No such policy")))]
 async fn remove_policy(State(shared): State<Shared>, Segments(id): Segments<String>) -> Result<StatusCode, Problem> {
-    let change = PolicyChange { remove: vec![number(&id)?], ..PolicyChange::default() };
+    let change = PolicyChange { remove: vec![policy_id(&id)?], ..PolicyChange::default() };
     shared.handle.change_policies(change).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-fn number(id: &str) -> Result<u64, Invalid> {
-    id.parse().map_err(|_| Invalid::new("policy id", id, "use a number, as in `netd policy ls`"))
 }
 
 /// Who would reach whom?

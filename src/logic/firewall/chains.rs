@@ -6,12 +6,12 @@
 
 use nftables::expr::{Expression, FibFlag, FibResult, MetaKey};
 use nftables::schema::{Chain, NfListObject};
-use nftables::stmt::{Accept, Drop, Return, Statement};
+use nftables::stmt::Statement;
 use nftables::types::{NfChainPolicy, NfChainType, NfFamily, NfHook};
 
 use super::render::{
-    Expr, Stmt, any_of, concat, counter, ct, dnat, fib, field, has, is, is_not, jump, map, masquerade, meta, of,
-    prefix, rule, set, text,
+    Expr, FAMILIES, Stmt, accept, any_of, concat, ct, dnat, drop_rule, fib, field, has, iifname, is, is_not, jump,
+    leave, map, masquerade, meta, neighbours, of, oifname, prefix, rule, set, text,
 };
 use super::sets::Set;
 use super::{TABLE, policy};
@@ -30,8 +30,6 @@ const SRCNAT: i32 = 100;
 
 /// RFC 1035, 4.2.
 const DNS_PORT: u32 = 53;
-
-pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Every chain, then every rule.
 pub(super) fn chains() -> Vec<NfListObject<'static>> {
@@ -74,33 +72,6 @@ fn base_chain(name: &'static str, kind: NfChainType, hook: NfHook, priority: i32
         policy: Some(NfChainPolicy::Accept),
         ..chain(name)
     })
-}
-
-pub(super) fn accept() -> Stmt {
-    Statement::Accept(Some(Accept {}))
-}
-
-pub(super) fn leave() -> Stmt {
-    Statement::Return(Some(Return {}))
-}
-
-pub(super) fn iifname() -> Expr {
-    meta(MetaKey::Iifname)
-}
-
-pub(super) fn oifname() -> Expr {
-    meta(MetaKey::Oifname)
-}
-
-/// `icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }`
-pub(super) fn neighbours() -> Stmt {
-    is(field("icmpv6", "type"), any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]))
-}
-
-/// A rule that drops and counts, with the reason as its comment.
-pub(super) fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> NfListObject<'static> {
-    matches.extend([counter(), Statement::Drop(Some(Drop {}))]);
-    rule(chain, matches, Some(why))
 }
 
 /// Questions to port 53 of a gateway are redirected to the port of the name service there, and are not tracked: a burst

@@ -10,9 +10,9 @@ use nftables::stmt::{Drop, Statement};
 use serde_json::{Value as Json, json};
 
 use super::TABLE;
-use super::chains::{FAMILIES, accept, drop_rule, iifname, leave, neighbours, oifname};
 use super::render::{
-    Expr, Stmt, any_of, concat, ct, fib, field, goto, has, is, is_not, jump, meta, of, rule, text, update, vmap,
+    Expr, FAMILIES, Stmt, accept, any_of, concat, ct, drop_rule, fib, field, goto, has, iifname, is, is_not, jump,
+    leave, meta, neighbours, of, oifname, rule, text, update, vmap,
 };
 use super::sets::Set;
 use crate::model::address::Family;

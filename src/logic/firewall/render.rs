@@ -10,8 +10,8 @@ use nftables::expr::{
 };
 use nftables::schema::{NfListObject, Rule};
 use nftables::stmt::{
-    AnonymousCounter, Counter, JumpTarget, Mangle, Match, NAT, NATFamily, NATFlag, Operator, Set as NftSet, SetOp,
-    Statement, VerdictMap,
+    Accept, AnonymousCounter, Counter, Drop, JumpTarget, Mangle, Match, NAT, NATFamily, NATFlag, Operator, Return,
+    Set as NftSet, SetOp, Statement, VerdictMap,
 };
 use nftables::types::NfFamily;
 use serde_json::{Value as Json, json};
@@ -25,6 +25,9 @@ use crate::model::address::Family;
 pub(super) type Expr = Expression<'static>;
 /// One statement of a rule.
 pub(super) type Stmt = Statement<'static>;
+
+/// Both.
+pub(super) const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// `meta KEY`, also without the keyword: `iifname`, `oifname`.
 pub(super) fn meta(key: MetaKey) -> Expr {
@@ -145,6 +148,37 @@ pub(super) fn dnat(family: Family, key: &Expr, address: Set, port: Option<Set>) 
         port: port.map(lookup),
         flags: None,
     }))
+}
+
+/// `accept`.
+pub(super) fn accept() -> Stmt {
+    Statement::Accept(Some(Accept {}))
+}
+
+/// `return`.
+pub(super) fn leave() -> Stmt {
+    Statement::Return(Some(Return {}))
+}
+
+/// `iifname`.
+pub(super) fn iifname() -> Expr {
+    meta(MetaKey::Iifname)
+}
+
+/// `oifname`.
+pub(super) fn oifname() -> Expr {
+    meta(MetaKey::Oifname)
+}
+
+/// `icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert }`
+pub(super) fn neighbours() -> Stmt {
+    is(field("icmpv6", "type"), any_of(vec![text("nd-neighbor-solicit"), text("nd-neighbor-advert")]))
+}
+
+/// A rule that drops and counts, with the reason as its comment.
+pub(super) fn drop_rule(chain: &'static str, mut matches: Vec<Stmt>, why: &'static str) -> NfListObject<'static> {
+    matches.extend([counter(), Statement::Drop(Some(Drop {}))]);
+    rule(chain, matches, Some(why))
 }
 
 /// A rule of a chain.

@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::element::{
-    EdgePair, EdgePort, Element, NameServer, Pair, PairPort, PortSlot, Published, PublishedRange, ServicePort, Table,
-    Verdict, VipSlot,
-};
+use super::element::{Element, NameServer, PortSlot, Published, PublishedRange, ServicePort, Table, Verdict, VipSlot};
 use super::routing::TurnedOn;
 use super::step::{EndpointLink, Flows, HostPort, HostPorts, LinkKind, Step, Through, VethPair};
 use crate::model::address::Family;
@@ -212,22 +209,12 @@ impl fmt::Display for Element {
             Self::ToHost(name, verdict) => write!(f, "to_host {{ {name} : {verdict} }}"),
             Self::FromHost(name, verdict) => write!(f, "from_host {{ {name} : {verdict} }}"),
             Self::Within(from, to) => write!(f, "within {{ {from} . {to} }}"),
-            Self::PairPort(PairPort { from, to, protocol, port, verdict, .. }) => {
-                write!(f, "policy {{ {from} . {to} . {port}/{protocol} : {verdict} }}")
-            }
-            Self::Pair(Pair { from, to, verdict, .. }) => write!(f, "policy {{ {from} . {to} : {verdict} }}"),
-            Self::SentPort(EdgePort { edge, address, protocol, port, verdict }) => {
-                write!(f, "sent {{ {address} . {edge} . {port}/{protocol} : {verdict} }}")
-            }
-            Self::Sent(EdgePair { edge, address, verdict }) => {
-                write!(f, "sent {{ {address} . {edge} : {verdict} }}")
-            }
-            Self::ReceivedPort(EdgePort { edge, address, protocol, port, verdict }) => {
-                write!(f, "received {{ {edge} . {address} . {port}/{protocol} : {verdict} }}")
-            }
-            Self::Received(EdgePair { edge, address, verdict }) => {
-                write!(f, "received {{ {edge} . {address} : {verdict} }}")
-            }
+            Self::PairPort(pair) => write!(f, "policy {{ {pair} }}"),
+            Self::Pair(pair) => write!(f, "policy {{ {pair} }}"),
+            Self::SentPort(sent) => write!(f, "sent {{ {sent} }}"),
+            Self::Sent(sent) => write!(f, "sent {{ {sent} }}"),
+            Self::ReceivedPort(received) => write!(f, "received {{ {received} }}"),
+            Self::Received(received) => write!(f, "received {{ {received} }}"),
             Self::Shut(address) | Self::ShutWithin(address) => write!(f, "shut {{ {address} }}"),
             Self::Receiver(address) => write!(f, "receivers {{ {address} }}"),
             Self::PortsClosed(name) => write!(f, "ports_closed {{ {name} }}"),

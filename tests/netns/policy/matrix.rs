@@ -42,7 +42,7 @@ impl World<'_> {
     }
 
     /// The ways that new flows find, where all families and protocols agree.
-    fn new(&self) -> String {
+    fn beginning(&self) -> String {
         let all = WAYS.iter().flat_map(|way| self.addresses(way.2).into_iter().map(move |to| (way, to)));
         let all: Vec<_> = all.flat_map(|(way, to)| [TCP, UDP].map(|proto| (way, to.clone(), proto))).collect();
         let passes: Vec<bool> = thread::scope(|scope| {
@@ -100,7 +100,7 @@ fn has_ended(flows: &mut [Flow], when: &str) {
 
 fn decided(world: &World<'_>) {
     let open = "within back port high third";
-    assert_eq!(world.new(), format!("{open} to-itself"), "without policies");
+    assert_eq!(world.beginning(), format!("{open} to-itself"), "without policies");
     let mut within = world.open(WAYS[0]);
     let mut high = world.open(WAYS[3]);
     let mut back = world.open(WAYS[1]);
@@ -108,7 +108,7 @@ fn decided(world: &World<'_>) {
     for ports in ["80", "80/udp"] {
         world.policy(&format!("allow web far:{ports}"));
     }
-    assert_eq!(world.new(), format!("{open} across to-itself"), "allowed across");
+    assert_eq!(world.beginning(), format!("{open} across to-itself"), "allowed across");
     let mut across = world.open(WAYS[5]);
     for flows in [&mut within, &mut high, &mut back] {
         goes_on(flows, "when others are allowed");
@@ -117,37 +117,37 @@ fn decided(world: &World<'_>) {
     for ports in ["80", "80/udp", "50000", "50000/udp"] {
         world.policy(&format!("deny web db:{ports}"));
     }
-    assert_eq!(world.new(), "back port third across to-itself", "denied within");
+    assert_eq!(world.beginning(), "back port third across to-itself", "denied within");
     has_ended(&mut within, "when it is denied");
     has_ended(&mut high, "when it is denied, whichever its port is");
     goes_on(&mut back, "when only the other direction is denied");
     world.policy("deny web db");
-    assert_eq!(world.new(), "back third across to-itself", "denied to every port");
+    assert_eq!(world.beginning(), "back third across to-itself", "denied to every port");
     goes_on(&mut back, "when all of the other direction is denied");
     goes_on(&mut across, "when others are denied");
     world.policy("rm 3 4 5 6 7");
-    assert_eq!(world.new(), format!("{open} across to-itself"), "no longer denied");
+    assert_eq!(world.beginning(), format!("{open} across to-itself"), "no longer denied");
     // Denied by default; what is allowed goes on.
     let (mut kept, mut lost) = (world.open(WAYS[0]), world.open(WAYS[4]));
     for ports in ["80", "80/udp"] {
         world.policy(&format!("allow web db:{ports}"));
     }
     world.policy("default-deny net1");
-    assert_eq!(world.new(), "within across to-itself", "denied by default");
+    assert_eq!(world.beginning(), "within across to-itself", "denied by default");
     goes_on(&mut kept, "when it is allowed and all else is denied by default");
     has_ended(&mut lost, "when it is denied by default");
     // A deny stands before an allow.
     world.policy("deny web far:80/tcp");
     world.policy("deny web far:80/udp");
-    assert_eq!(world.new(), "within to-itself", "denied and allowed");
+    assert_eq!(world.beginning(), "within to-itself", "denied and allowed");
     has_ended(&mut across, "when it is denied across networks");
     world.policy("rm 11 12");
     let mut across = world.open(WAYS[5]);
     // Revoked.
     world.policy("rm 1 2 8 9");
-    assert_eq!(world.new(), "to-itself", "revoked");
+    assert_eq!(world.beginning(), "to-itself", "revoked");
     has_ended(&mut kept, "when it is revoked");
     has_ended(&mut across, "when it is revoked across networks");
     world.policy("rm 10");
-    assert_eq!(world.new(), format!("{open} to-itself"), "without policies again");
+    assert_eq!(world.beginning(), format!("{open} to-itself"), "without policies again");
 }

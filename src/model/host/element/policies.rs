@@ -154,3 +154,31 @@ pub struct EdgePair {
     /// What happens to them.
     pub verdict: Verdict,
 }
+
+impl fmt::Display for PairPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { within: _, from, to, protocol, port, verdict } = self;
+        write!(f, "{from} . {to} . {port}/{protocol} : {verdict}")
+    }
+}
+
+impl fmt::Display for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { within: _, from, to, verdict } = self;
+        write!(f, "{from} . {to} : {verdict}")
+    }
+}
+
+impl fmt::Display for EdgePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { edge, address, protocol, port, verdict } = self;
+        write!(f, "{edge} . {address} . {port}/{protocol} : {verdict}")
+    }
+}
+
+impl fmt::Display for EdgePair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { edge, address, verdict } = self;
+        write!(f, "{edge} . {address} : {verdict}")
+    }
+}
