@@ -200,13 +200,15 @@ fn guard(world: &World<'_>, found: &mut Vec<Difference>) {
     };
     let objects = objects["nftables"].as_array().cloned().unwrap_or_default();
     let of = |name: &str| -> BTreeSet<String> {
-        let set = objects.iter().map(|object| &object["set"]).find(|set| set["name"] == name);
+        let mut sets = objects.iter().flat_map(|object| [&object["set"], &object["map"]]);
+        let set = sets.find(|set| set["name"] == name);
         let elements = set.and_then(|set| set["elem"].as_array()).cloned().unwrap_or_default();
         let text = |element: &Value| match element["concat"].as_array() {
             Some(fields) => fields.iter().map(text).collect::<Vec<_>>().join(" "),
             None => text(&element["elem"]["val"]),
         };
-        elements.iter().map(text).collect()
+        // An element of a map is a pair of key and verdict.
+        elements.iter().map(|element| text(element.get(0).unwrap_or(element))).collect()
     };
     let ends = || world.ends.values().filter(|end| !end.addresses.is_empty());
     compare("guarded host end", &ends().map(|end| end.host_ifname.clone()).collect(), &of("guarded"), found);
