@@ -1,5 +1,6 @@
 //! netd's firewall tables: their structure, which never changes, and the representation of elements. This file,
-//! `chains` and `policy` make `table inet netd`, `guard` and `within` make `table bridge netd`, `services` makes `table inet netd_services`.
+//! `chains` and `policy` make `table inet netd`, `guard` and `within` make `table bridge netd`, `services` makes
+//! `table inet netd_services`.
 //!
 //! Everything that changes (networks, bridges, subnets, published ports) is an element of a set or map, so every lookup
 //! is O(1), a duplicate publication cannot exist, and creating a network needs no `nft` process.
